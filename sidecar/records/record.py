@@ -1,0 +1,76 @@
+"""The log record: KumoMTA's shape, field by field. Field names and order are for ever; docs call this "a record".
+
+Owns the shape and its encoding. Never decides what is written.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.reports.values import ArfReport
+
+RecordType = Literal["Reception", "OOB", "Feedback", "Rejection"]
+
+
+class EnhancedCode(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """An enhanced status code (RFC 3463)."""
+
+    class_: int
+    subject: int
+    detail: int
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """An SMTP response; `command` is the one that was answered, where the record tells it."""
+
+    code: int
+    enhanced_code: EnhancedCode | None = None
+    content: str = ""
+    command: str | None = None
+
+
+class PeerAddress(Struct, frozen=True, kw_only=True):
+    """`name` is the HELO name (for OOB records the Reporting-MTA), `addr` the IP address."""
+
+    name: str
+    addr: str
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One line of the journal. Times are seconds since 1970 and the same instant as RFC 3339; `size` is in bytes."""
+
+    type: RecordType
+    id: str
+    sender: str
+    recipient: str | list[str]
+    queue: str
+    site: str = ""
+    size: int = 0
+    response: Response
+    peer_address: PeerAddress
+    timestamp: int
+    event_time: str
+    created: int
+    created_time: str
+    num_attempts: int = 0
+    bounce_classification: str = "Uncategorized"
+    egress_pool: str | None = None
+    egress_source: str | None = None
+    source_address: None = None
+    feedback_report: ArfReport | None = None
+    meta: Mapping[str, Any]
+    headers: Mapping[str, str | list[str]]
+    delivery_protocol: str | None = None
+    reception_protocol: str | None = None
+    nodeid: str
+    session_id: str
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(record: Record) -> bytes:
+    """Give the record as one line of JSON, line end included. All text must be free of lone surrogates."""
+    return _ENCODER.encode(record) + b"\n"

@@ -1,0 +1,105 @@
+"""What a report says: the values that reading one gives.
+
+Field names and their order are the JSON shape of KumoMTA's log records and of `sidecar parse --json`: they are for ever.
+Dates are RFC 3339 in UTC with a `Z` (`2026-07-02T18:55:38Z`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
+
+
+class MtaName(Struct, frozen=True, kw_only=True):
+    """`Reporting-MTA: dns; mx.example.com` (RFC 3464 section 2.1.2)."""
+
+    mta_type: str
+    name: str
+
+
+class ReportedRecipient(Struct, frozen=True, kw_only=True):
+    """`Final-Recipient: rfc822; user@example.com`; the address without angle brackets."""
+
+    recipient_type: str
+    recipient: str
+
+
+class Status(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """An enhanced status code (RFC 3463), with the text that followed it."""
+
+    class_: int
+    subject: int
+    detail: int
+    comment: str | None = None
+
+
+class DiagnosticCode(Struct, frozen=True, kw_only=True):
+    """`Diagnostic-Code: smtp; 550 5.1.1 no such user` (RFC 3464 section 2.3.6)."""
+
+    diagnostic_type: str
+    diagnostic: str
+
+
+class PerMessage(Struct, frozen=True, kw_only=True):
+    """The fields that concern the whole message (RFC 3464 section 2.2)."""
+
+    original_envelope_id: str | None = None
+    reporting_mta: MtaName | None = None
+    dsn_gateway: MtaName | None = None
+    received_from_mta: MtaName | None = None
+    arrival_date: str | None = None
+    extensions: Mapping[str, list[str]]
+
+
+class PerRecipient(Struct, frozen=True, kw_only=True):
+    """The fields that concern one recipient (RFC 3464 section 2.3)."""
+
+    final_recipient: ReportedRecipient | None
+    action: Action
+    status: Status | None = None
+    original_recipient: ReportedRecipient | None = None
+    remote_mta: MtaName | None = None
+    diagnostic_code: DiagnosticCode | None = None
+    last_attempt_date: str | None = None
+    final_log_id: str | None = None
+    will_retry_until: str | None = None
+    extensions: Mapping[str, list[str]]
+
+
+class OobReport(Struct, frozen=True, kw_only=True):
+    """A bounce that came later: a delivery status notification (RFC 3464, RFC 6533)."""
+
+    per_message: PerMessage
+    per_recipient: list[PerRecipient]
+    original_message: str | None = None
+
+
+class ArfReport(Struct, frozen=True, kw_only=True):
+    """A spam complaint: a feedback report (RFC 5965). `original_rcpto_to` is KumoMTA's spelling."""
+
+    feedback_type: str
+    user_agent: str | None
+    version: str | None
+    arrival_date: str | None = None
+    incidents: int | None = None
+    original_envelope_id: str | None = None
+    original_mail_from: str | None = None
+    reporting_mta: MtaName | None = None
+    source_ip: str | None = None
+    authentication_results: list[str]
+    original_rcpto_to: list[str]
+    reported_domain: list[str]
+    reported_uri: list[str]
+    extensions: Mapping[str, list[str]]
+    original_message: str | None = None
+    supplemental_trace: Any = None
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What one message turned out to be. Both readings are given where a message is both; `why` is one short sentence."""
+
+    arf: ArfReport | None = None
+    oob: OobReport | None = None
+    why: str

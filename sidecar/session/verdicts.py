@@ -1,0 +1,76 @@
+"""What the session answers: a closed set of verdicts, and the outcome that carries one with its records.
+
+Match verdicts exhaustively (`typing.assert_never`). Only the milter room knows libmilter's codes for them.
+"""
+
+from msgspec import Struct
+
+from sidecar.records.record import Record
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """An SMTP reply: code, enhanced status code (RFC 3463) and one line of text."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.enhanced} {self.text}"
+
+
+class Continue(Struct, frozen=True, kw_only=True):
+    """Go on; at RCPT: the recipient is accepted."""
+
+
+class Skip(Struct, frozen=True, kw_only=True):
+    """Go on to the end of the message; the rest of the body need not be shown."""
+
+
+class Accept(Struct, frozen=True, kw_only=True):
+    """Take the message, but first take these recipients (in the MTA's own spelling) off its envelope."""
+
+    without: tuple[str, ...] = ()
+
+
+class Reject(Struct, frozen=True, kw_only=True):
+    """Refuse for good (5xx): the connection, the recipient or the message, whatever was asked."""
+
+    reply: Reply
+
+
+class Tempfail(Struct, frozen=True, kw_only=True):
+    """Refuse for now (4xx): the peer tries again and nothing is lost."""
+
+    reply: Reply
+
+
+class Discard(Struct, frozen=True, kw_only=True):
+    """Answer 250 and let the MTA drop the message."""
+
+
+Verdict = Continue | Skip | Accept | Reject | Tempfail | Discard
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """A decision worth a line in the log: what was asked, the action taken, and why in one sentence."""
+
+    stage: str
+    action: str
+    why: str
+    sender: str | None = None
+    recipients: tuple[str, ...] = ()
+    queue_id: str | None = None
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """The answer to one event.
+
+    The records must be written before the verdict is given; when they cannot be, the verdict is a Tempfail instead. With
+    `durable` they must have reached the disk, not only the kernel.
+    """
+
+    verdict: Verdict
+    records: tuple[Record, ...] = ()
+    durable: bool = False
+    decision: Decision | None = None

@@ -1,0 +1,71 @@
+"""One spelling for each domain, peer and listener, wherever the name came from: a file, an MTA or a command line.
+
+Owns normal forms. Never decides what a name may do.
+"""
+
+import ipaddress
+import re
+
+import idna
+
+# RFC 1035 section 2.3.4 allows 255 octets on the wire, 253 in text; an MTA may hand over more, and idna need not see it.
+DOMAIN_LIMIT = 255
+
+_PLAIN = re.compile(r"[a-z0-9_*-]+(?:\.[a-z0-9_*-]+)*", re.ASCII)
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def normal_domain(text: str) -> str | None:
+    """Give the form in which domains are compared: lower case, A-labels, no trailing dot (RFC 5890, UTS 46).
+
+    None when `text` is no domain name: empty, an empty label, too long, or a character that IDNA does not allow.
+    An address literal (`[192.0.2.1]`) keeps its brackets.
+    """
+    if len(text) > DOMAIN_LIMIT:
+        return None
+    domain = text.lower() if text.isascii() else text
+    if domain.startswith("["):
+        return domain if domain.endswith("]") and domain.isascii() and domain.isprintable() else None
+    domain = domain.removesuffix(".")
+    if _PLAIN.fullmatch(domain):
+        return domain
+    if domain.isascii():
+        return None
+    try:
+        return idna.encode(domain, uts46=True, std3_rules=False).decode("ascii").removesuffix(".")
+    except idna.IDNAError:
+        return None
+
+
+def plain_address(text: str) -> IPAddress:
+    """Read an IP address; an IPv4-mapped IPv6 address is the IPv4 address it stands for. Raises ValueError."""
+    address = ipaddress.ip_address(text)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def split_endpoint(text: str) -> tuple[IPAddress, int | None]:
+    """Read `IP`, `IP:port`, `[IPv6]:port` or a bare IPv6 address. Raises ValueError, which says what is wrong."""
+    bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::(\d{1,5}))?", text, re.ASCII)
+    dotted = re.fullmatch(r"([0-9.]+):(\d{1,5})", text, re.ASCII)
+    host, port = (found[1], found[2]) if (found := bracketed or dotted) else (text, None)
+    number = int(port) if port is not None else None
+    if number is not None and number > 65535:
+        raise ValueError(f"{text!r} has port {number}; the highest is 65535")
+    return plain_address(host), number
+
+
+def endpoint(address: IPAddress, port: int | None) -> str:
+    """Write `IP:port`, an IPv6 address in brackets; without a port, the address alone (IPv6 in brackets)."""
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return host if port is None else f"{host}:{port}"
+
+
+def normal_listener(text: str) -> str:
+    """Give the one spelling of a listener, `IP:port` or `[IPv6]:port`. Raises ValueError when it is none."""
+    address, port = split_endpoint(text)
+    if port is None:
+        raise ValueError(f"{text!r} has no port; a listener is IP:port, such as 127.0.0.1:25 or [::1]:25")
+    return endpoint(address, port)

@@ -1,0 +1,145 @@
+"""The values that settings are made of, and the problems that keep a file from becoming them.
+
+Owns what crosses from this room to the others. Never reads a file.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct, field
+
+ANY_LISTENER = "*"
+"""The listener whose map serves every listener (KumoMTA: the tables outside `[listener."..."]`)."""
+
+
+class LogMode(Enum):
+    """What becomes of a report that a domain takes (KumoMTA: LogReportDisposition)."""
+
+    IGNORE = "Ignore"
+    LOG_THEN_RELAY = "LogThenRelay"
+    LOG_THEN_DROP = "LogThenDrop"
+
+
+class Where(Struct, frozen=True, kw_only=True):
+    """The place in a settings file where something stands.
+
+    `file` is the path as the operator named it; `line` counts from 1; `key` is the path of keys as TOML spells it, such as
+    `"bounce.example.com".log_oob` or `listener."10.1.1.1:25".relay_hosts`.
+    """
+
+    file: str
+    line: int
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """One thing wrong with the settings: an error keeps the program from starting, a warning does not.
+
+    `where` is None when it concerns no line of a file. `text` says what is wrong with the bad value in it, `mend` what to
+    write instead; both are one plain sentence.
+    """
+
+    severity: Literal["error", "warning"]
+    where: Where | None
+    text: str
+    mend: str
+
+
+class Network(Struct, frozen=True, kw_only=True):
+    """An IP literal or a strict CIDR block.
+
+    `text` is as written; `version` 4 or 6; `first` the network address as an integer; `prefix` its length in bits. An
+    IPv4-mapped IPv6 network (`::ffff:192.168.1.0/120`) is held as the IPv4 network it stands for.
+    """
+
+    text: str
+    version: Literal[4, 6]
+    first: int
+    prefix: int
+
+
+class NetworkList(Struct, frozen=True, kw_only=True):
+    """A list of networks and where it was set; `where` is None for the built-in default."""
+
+    networks: tuple[Network, ...]
+    where: Where | None
+
+
+class DomainEntry(Struct, frozen=True, kw_only=True):
+    """What the listener domains files say of one domain on one listener, after merging.
+
+    `listener` is `ANY_LISTENER` or `IP:port`; `domain` the normal form (lower case, A-labels, no trailing dot), with `*` as
+    the label that stands for any. `lines` gives (file, line) for each key that was set, and under `""` the entry's own table;
+    `path` the entry's key path as written.
+    """
+
+    listener: str
+    domain: str
+    path: str
+    lines: Mapping[str, tuple[str, int]]
+    relay_to: bool = False
+    relay_from: tuple[Network, ...] = ()
+    relay_from_authz: tuple[str, ...] = ()
+    log_oob: LogMode = LogMode.IGNORE
+    log_arf: LogMode = LogMode.IGNORE
+
+    def where(self, key: str) -> Where:
+        """Where `key` was set, or the entry itself where it was left at its default."""
+        file, line = self.lines.get(key) or self.lines[""]
+        return Where(file=file, line=line, key=f"{self.path}.{key}" if key in self.lines and key else self.path)
+
+
+class MilterSettings(Struct, frozen=True, kw_only=True):
+    """The milter's socket and its workers.
+
+    `socket` is `unix:/path` or `inet:host:port` (Postfix's spelling). `socket_mode` is a mode in octal digits; owner and group
+    are names or None to leave them. `workers` counts processes.
+    """
+
+    socket: str = "inet:127.0.0.1:8893"
+    socket_mode: int = 0o660
+    socket_owner: str | None = None
+    socket_group: str | None = None
+    workers: int = 2
+
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """Where records are kept, and when a segment is finished: at so many bytes, or after so many seconds."""
+
+    directory: Path
+    segment_size: int = 64 * 1024 * 1024
+    segment_age: int = 3600
+
+
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """The program's own log: `format` "auto" is readable on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything an operator can set, checked as a whole.
+
+    `listener_relay_hosts` holds the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
+    case) of the message headers that go into records. `report_size_limit` is in bytes; `recipient_limit` counts the recipients
+    of one message.
+    """
+
+    relay_hosts: NetworkList
+    milter: MilterSettings
+    journal: JournalSettings
+    log: LogSettings
+    state_directory: Path
+    listener_relay_hosts: Mapping[str, NetworkList] = field(default_factory=dict)
+    domains: tuple[DomainEntry, ...] = ()
+    refuse_at_connect: bool = True
+    report_size_limit: int = 10 * 1024 * 1024
+    recipient_limit: int = 1000
+    headers: tuple[str, ...] = ()
+    node_id: str | None = None
