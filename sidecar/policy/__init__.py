@@ -1,1 +1,15 @@
-"""policy."""
+"""Settings -> one immutable Policy: who may send what to whom, and why. No I/O, no clock, no log, no memory of the past."""
+
+from sidecar.policy.answers import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
+from sidecar.policy.message import judge_message
+from sidecar.policy.policy import Policy, compile_policy
+
+__all__ = [
+    "Because",
+    "ConnectAnswer",
+    "MessageAnswer",
+    "Policy",
+    "RecipientAnswer",
+    "compile_policy",
+    "judge_message",
+]

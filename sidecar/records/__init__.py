@@ -1,1 +1,18 @@
-"""records."""
+"""Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
+
+from sidecar.records.build import Facts, feedback, oob_bounces, reception, rejection
+from sidecar.records.record import EnhancedCode, PeerAddress, Record, RecordType, Response, encode
+
+__all__ = [
+    "EnhancedCode",
+    "Facts",
+    "PeerAddress",
+    "Record",
+    "RecordType",
+    "Response",
+    "encode",
+    "feedback",
+    "oob_bounces",
+    "reception",
+    "rejection",
+]

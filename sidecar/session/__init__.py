@@ -1,1 +1,5 @@
-"""session."""
+"""START HERE. One SMTP connection, sans-IO: events in; verdicts and records out; one transition table."""
+
+from sidecar.session.session import ProtocolError, Session, World
+
+__all__ = ["ProtocolError", "Session", "World"]

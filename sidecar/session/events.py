@@ -26,12 +26,14 @@ class Mail(Struct, frozen=True, kw_only=True):
     """MAIL FROM: a message begins.
 
     `sender` has no angle brackets, `""` is the null sender; `authz_id` is who the peer proved to be (SMTP AUTH);
-    `declared_size` what the peer said with SIZE= (RFC 1870), in bytes.
+    `declared_size` what the peer said with SIZE= (RFC 1870), in bytes; `queue_id` is the MTA's, where it has one by now
+    (Sendmail has it here, Postfix from the second recipient on).
     """
 
     sender: str
     authz_id: str | None = None
     declared_size: int | None = None
+    queue_id: str | None = None
 
 
 class Rcpt(Struct, frozen=True, kw_only=True):
@@ -39,10 +41,11 @@ class Rcpt(Struct, frozen=True, kw_only=True):
 
     address: str
     given: str
+    queue_id: str | None = None
 
 
 class Data(Struct, frozen=True, kw_only=True):
-    """All recipients are named; the content comes next. `queue_id` is the MTA's, where it has one by now."""
+    """All recipients are named; the content comes next."""
 
     queue_id: str | None = None
 
@@ -78,6 +81,4 @@ class Close(Struct, frozen=True, kw_only=True):
     """The connection is over."""
 
 
-Event = (
-    Connect | Helo | Mail | Rcpt | Data | Header | EndOfHeaders | Body | EndOfMessage | Abort | Close
-)
+Event = Connect | Helo | Mail | Rcpt | Data | Header | EndOfHeaders | Body | EndOfMessage | Abort | Close

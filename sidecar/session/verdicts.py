@@ -5,6 +5,7 @@ Match verdicts exhaustively (`typing.assert_never`). Only the milter room knows 
 
 from msgspec import Struct
 
+from sidecar.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.records.record import Record
 
 
@@ -67,10 +68,12 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """The answer to one event.
 
     The records must be written before the verdict is given; when they cannot be, the verdict is a Tempfail instead. With
-    `durable` they must have reached the disk, not only the kernel.
+    `durable` they must have reached the disk, not only the kernel. `decision` is what the log tells; `answer` is the
+    policy's, with all its reasons.
     """
 
     verdict: Verdict
     records: tuple[Record, ...] = ()
     durable: bool = False
     decision: Decision | None = None
+    answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None

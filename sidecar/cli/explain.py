@@ -1,0 +1,140 @@
+"""`sidecar explain`: what would happen to a message, and why."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+import click
+import msgspec
+
+from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.policy import Policy, compile_policy
+from sidecar.session import World
+from sidecar.session.explain import Explanation, Question, encode_explanation, explain
+from sidecar.settings.values import LogMode, Settings
+
+_NO_NODE = "00000000-0000-0000-0000-000000000000"
+_QUESTIONS = msgspec.json.Decoder(Question)
+
+_EXAMPLES = """
+\b
+Examples:
+  sidecar explain --config sidecar.toml --peer 203.0.113.9 --from '' --to x@bounce.example.com --message oob.eml
+  sidecar explain --config sidecar.toml --batch questions.jsonl
+"""
+
+
+class Oracle:
+    """The policy of one configuration, ready to be asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._policy: Policy = compile_policy(settings)
+        self._world = World(clock=time.time, new_id=uuid4, node_id=settings.node_id or _NO_NODE)
+
+    def ask(self, question: Question, folder: Path) -> Explanation:
+        """Answer one question; its message's path is relative to `folder`. Raises ValueError and OSError."""
+        message = None if question.message is None else (folder / question.message).read_bytes()
+        return explain(question, message, policy=self._policy, settings=self._settings, world=self._world)
+
+
+@click.command(epilog=_EXAMPLES)
+@config_option
+@click.option("--peer", metavar="IP[:PORT]", help="Who connects.")
+@click.option("--listener", metavar="IP:PORT", help="The MTA's own end of the connection.")
+@click.option("--helo", metavar="NAME", help="The name the peer gives.")
+@click.option("--auth", metavar="ID", help="Who the peer proved to be (SMTP AUTH).")
+@click.option("--from", "sender", metavar="ADDR", help="The envelope sender; '' is the null sender.")
+@click.option("--to", metavar="ADDR", multiple=True, help="A recipient; may be given many times.")
+@click.option(
+    "--message", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The message; without it, up to RCPT."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
+@click.option(
+    "--batch", metavar="FILE", type=click.File("rb"), help="Many questions, one JSON object a line; '-' is standard input."
+)
+def command(  # noqa: PLR0913, PLR0917 - one for each option
+    config: Path | None,
+    peer: str | None,
+    listener: str | None,
+    helo: str | None,
+    auth: str | None,
+    sender: str | None,
+    to: tuple[str, ...],
+    message: str | None,
+    *,
+    as_json: bool,
+    batch: BinaryIO | None,
+) -> None:
+    """Say what would happen to a message, and why, without an MTA.
+
+    It asks the same code that the milter asks.
+    """
+    if batch is None and (peer is None or sender is None or not to):
+        raise click.UsageError("A question needs --peer, --from and --to; or give many of them with --batch.")
+    if batch is not None and (peer is not None or sender is not None or to or message is not None):
+        raise click.UsageError("--batch brings its own questions; leave --peer, --from, --to and --message out.")
+    oracle = Oracle(settings_or_exit(config))
+    if batch is not None:
+        sys.exit(_answer_batch(oracle, batch))
+    assert peer is not None  # noqa: S101 - checked above
+    assert sender is not None  # noqa: S101 - checked above
+    question = Question(
+        peer=peer, listener=listener, helo=helo, auth=auth, sender=sender, to=list(to), message=message
+    )
+    try:
+        explanation = oracle.ask(question, Path())
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"The question cannot be asked: {error}.") from error
+    click.echo(encode_explanation(explanation) if as_json else "\n".join(_in_words(explanation, question)))
+
+
+def _answer_batch(oracle: Oracle, batch: BinaryIO) -> int:
+    """Answer line by line; a line that is no question gets an answer that says so, and exit status 1."""
+    folder = Path() if batch.name in {"-", "<stdin>"} else Path(batch.name).parent
+    status = 0
+    for number, line in enumerate(batch, start=1):
+        if not line.strip():
+            continue
+        try:
+            answer = encode_explanation(oracle.ask(_QUESTIONS.decode(line), folder))
+        except (ValueError, OSError) as error:
+            answer = msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"})
+            status = 1
+        sys.stdout.buffer.write(answer + b"\n")
+    sys.stdout.buffer.flush()
+    return status
+
+
+def _in_words(explanation: Explanation, question: Question) -> Iterator[str]:
+    connect, message = explanation.connect, explanation.message
+    deferred = ", the verdict is deferred to RCPT" if connect.deferred else ""
+    yield f"CONNECT from {question.peer}: {connect.reply or connect.action}{deferred}"
+    yield from (f"  because {reason}" for reason in connect.because)
+    for recipient in explanation.recipients:
+        yield f"RCPT TO:<{_shown(recipient.address)}>: {recipient.reply or 'accept'}"
+        yield from (f"  because {_shown(str(reason))}" for reason in recipient.because)
+        if recipient.action == "accept" and not recipient.relay:
+            kinds = [
+                name
+                for name, mode in (("bounce reports", recipient.log_oob), ("feedback reports", recipient.log_arf))
+                if mode is not LogMode.IGNORE
+            ]
+            yield f"  so only {' and '.join(kinds)} may pass; the end of the message decides"
+    if message.action is None:
+        return
+    yield f"END OF MESSAGE: {message.reply or message.action}"
+    if message.relayed:
+        yield f"  relayed to {_shown(', '.join(message.relayed))}"
+    if message.dropped:
+        yield f"  dropped for {_shown(', '.join(message.dropped))}"
+    for record in message.records:
+        yield f"  record {record.type}: {_shown(record.meta['why'])}"
+
+
+def _shown(text: str) -> str:
+    """Make text that came from a message safe to show on a terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

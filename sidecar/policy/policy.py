@@ -1,0 +1,196 @@
+"""The listener policy: what a peer may do at connect and with each recipient (contract section 3, KumoMTA's rules).
+
+Owns the rules. Never reads a file, a clock or a socket, and never remembers an answer.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from sidecar.policy.address import domain_of
+from sidecar.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
+from sidecar.policy.domains import WILDCARD, DomainMap
+from sidecar.policy.networks import Networks
+from sidecar.settings.names import IPAddress
+from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
+
+_REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
+_MODE_WORDS = {
+    LogMode.LOG_THEN_RELAY: "logs them and relays them",
+    LogMode.LOG_THEN_DROP: "logs them and drops them",
+}
+
+
+class RelayHosts:
+    """The relay hosts of one listener, and where its list was set."""
+
+    def __init__(self, setting: NetworkList) -> None:
+        self._networks = Networks(setting.networks)
+        self._setting = setting
+
+    def reason(self, peer: IPAddress) -> Because | None:
+        """Say why `peer` is a relay host, or None when it is not."""
+        if (network := self._networks.find(peer)) is None:
+            return None
+        place = "in the default relay_hosts" if self._setting.where is None else "in relay_hosts"
+        return because(f"{peer} is a relay host: {network.text} is {place}", self._setting.where, network.text)
+
+    def absence(self, peer: IPAddress) -> Because:
+        """Say that `peer` is no relay host, and which list does not hold it."""
+        return because(f"{peer} is not in relay_hosts", self._setting.where)
+
+
+class Policy:
+    """An immutable policy. Build it with `compile_policy`."""
+
+    def __init__(
+        self,
+        *,
+        relay_hosts: RelayHosts,
+        own_relay_hosts: Mapping[str, RelayHosts],
+        entries: Iterable[DomainEntry],
+    ) -> None:
+        by_listener: defaultdict[str, list[DomainEntry]] = defaultdict(list)
+        self._relay_from: dict[tuple[str, str], Networks] = {}
+        for entry in entries:
+            by_listener[entry.listener].append(entry)
+            if entry.relay_from:
+                self._relay_from[entry.listener, entry.domain] = Networks(entry.relay_from)
+        self._relay_hosts = relay_hosts
+        self._own_relay_hosts = dict(own_relay_hosts)
+        self._shared = DomainMap(by_listener.pop(ANY_LISTENER, ()))
+        self._own = {listener: DomainMap(listed) for listener, listed in by_listener.items()}
+        self._openings = {listener: self._opening(listener) for listener in self._own}
+        self._shared_opening = next(filter(_permits, self._shared.entries), None)
+
+    @property
+    def depends_on_listener(self) -> bool:
+        """Tell whether some listener has rules of its own, so that a peer cannot be judged without knowing its listener."""
+        return bool(self._own or self._own_relay_hosts)
+
+    def lookup(self, listener: str, domain: str) -> DomainEntry | None:
+        """Give the entry of `domain` (normal form) on `listener`: its own map, the shared map, the shared `*`."""
+        own = self._own.get(listener)
+        if own is not None and (entry := own.find(domain)) is not None:
+            return entry
+        return self._shared.find(domain) or self._shared.exact(WILDCARD)
+
+    def at_connect(self, peer: IPAddress, listener: str) -> ConnectAnswer:
+        """Decide on a peer that has said nothing yet."""
+        relay_hosts = self._relay_hosts_of(listener)
+        if (reason := relay_hosts.reason(peer)) is not None:
+            return ConnectAnswer(accept=True, deferred=False, because=(reason,))
+        absence = relay_hosts.absence(peer)
+        opening = self._openings.get(listener, self._shared_opening)
+        if opening is None:
+            nothing = Because(text="no listener domain takes anything from strangers on this listener")
+            return ConnectAnswer(accept=False, deferred=False, because=(absence, nothing))
+        key = _permissions(opening)[0]
+        deferral = because(
+            f"the recipient's domain decides at RCPT, because {opening.path} sets {key}",
+            opening.where(key),
+            _plain(opening, key),
+        )
+        return ConnectAnswer(accept=True, deferred=True, because=(absence, deferral))
+
+    def at_rcpt(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str, recipient: str) -> RecipientAnswer:
+        """Decide on one recipient. `sender` and `recipient` are addresses without angle brackets."""
+        domain = domain_of(recipient)
+        entry = self.lookup(listener, domain)
+        relaying = next(self._relay_reasons(peer, listener, authz_id, sender, entry, domain), None)
+        log_oob, log_arf = (entry.log_oob, entry.log_arf) if entry is not None else (LogMode.IGNORE, LogMode.IGNORE)
+        reasons = [] if relaying is None else [relaying]
+        if entry is not None:
+            reasons += _report_reasons(entry, domain)
+        return RecipientAnswer(
+            address=recipient,
+            domain=domain,
+            relay=relaying is not None,
+            log_oob=log_oob,
+            log_arf=log_arf,
+            because=tuple(reasons or self._refusal(peer, listener, entry, domain)),
+        )
+
+    def _relay_hosts_of(self, listener: str) -> RelayHosts:
+        return self._own_relay_hosts.get(listener, self._relay_hosts)
+
+    def _relay_reasons(  # noqa: PLR0913, PLR0917 - these are the inputs of the contract's rule, one for one
+        self,
+        peer: IPAddress,
+        listener: str,
+        authz_id: str | None,
+        sender: str,
+        entry: DomainEntry | None,
+        domain: str,
+    ) -> Iterator[Because]:
+        if (reason := self._relay_hosts_of(listener).reason(peer)) is not None:
+            yield reason
+        from_domain = domain_of(sender)
+        origin = self.lookup(listener, from_domain)
+        if origin is not None:
+            yield from self._origin_reasons(origin, peer, authz_id, from_domain)
+        if entry is not None and entry.relay_to:
+            yield because(f"anyone may send to {domain or 'no domain'}", entry.where("relay_to"), value=True)
+
+    def _origin_reasons(self, origin: DomainEntry, peer: IPAddress, authz_id: str | None, domain: str) -> Iterator[Because]:
+        if origin.relay_from and (found := self._relay_from[origin.listener, origin.domain].find(peer)) is not None:
+            text = f"{peer} may relay for senders in {domain or 'no domain'}: it is in {found.text}"
+            yield because(text, origin.where("relay_from"), found.text)
+        if authz_id is not None and authz_id in origin.relay_from_authz:
+            text = f"{authz_id} may relay for senders in {domain or 'no domain'}"
+            yield because(text, origin.where("relay_from_authz"), authz_id)
+
+    def _refusal(self, peer: IPAddress, listener: str, entry: DomainEntry | None, domain: str) -> tuple[Because, ...]:
+        absence = self._relay_hosts_of(listener).absence(peer)
+        name = domain or "an address without a domain"
+        if entry is None:
+            return (Because(text=f"no listener domain matches {name}"), absence)
+        return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
+
+    def _opening(self, listener: str) -> DomainEntry | None:
+        """Find an entry that `listener` can reach and that permits something to a peer outside relay_hosts."""
+        own = self._own[listener]
+        reachable = (entry for entry in self._shared.entries if _permits(entry) and not own.covers(entry.domain))
+        return next(filter(_permits, own.entries), None) or next(reachable, None)
+
+
+def _permissions(entry: DomainEntry) -> list[str]:
+    """Name the keys by which `entry` lets a stranger in, in the contract's order."""
+    return [
+        key
+        for key, permits in (
+            ("relay_to", entry.relay_to),
+            ("relay_from", bool(entry.relay_from)),
+            ("relay_from_authz", bool(entry.relay_from_authz)),
+            ("log_oob", entry.log_oob is not LogMode.IGNORE),
+            ("log_arf", entry.log_arf is not LogMode.IGNORE),
+        )
+        if permits
+    ]
+
+
+def _permits(entry: DomainEntry) -> bool:
+    return bool(_permissions(entry))
+
+
+def _plain(entry: DomainEntry, key: str) -> object:
+    """Give a setting of `entry` as JSON would hold it."""
+    value = getattr(entry, key)
+    if isinstance(value, LogMode):
+        return value.value
+    return [network.text for network in entry.relay_from] if key == "relay_from" else value
+
+
+def _report_reasons(entry: DomainEntry, domain: str) -> Iterator[Because]:
+    for key, mode in (("log_oob", entry.log_oob), ("log_arf", entry.log_arf)):
+        if mode is not LogMode.IGNORE:
+            text = f"{domain or 'no domain'} takes {_REPORT_WORDS[key]} from anyone, {_MODE_WORDS[mode]}"
+            yield because(text, entry.where(key), mode.value)
+
+
+def compile_policy(settings: Settings) -> Policy:
+    """Make the policy that `settings` describe. Settings are whole and right by their type, so this cannot fail."""
+    return Policy(
+        relay_hosts=RelayHosts(settings.relay_hosts),
+        own_relay_hosts={listener: RelayHosts(setting) for listener, setting in settings.listener_relay_hosts.items()},
+        entries=settings.domains,
+    )

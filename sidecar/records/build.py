@@ -1,0 +1,154 @@
+"""How each type of record is filled (contract section 4). Never decides whether one is written."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from sidecar.records.record import EnhancedCode, PeerAddress, Record, Response
+from sidecar.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
+
+_TAKEN = Response(code=250)
+# KumoMTA's answer for a bounce that does not tell an SMTP reply.
+_UNTOLD = 550
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists."""
+
+    node_id: str
+    session_id: str
+    message_id: str
+    now: float
+    created: float
+    peer: str
+    helo: str
+    sender: str
+    listener: str | None
+    authz_id: str | None
+    queue_id: str | None
+    headers: Mapping[str, str | list[str]]
+
+
+def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
+    """Record a message that was taken. `queue` is the first recipient's domain, `size` the message's in bytes."""
+    return _received(facts, recipients=recipients, queue=queue, size=size, why=why)
+
+
+def feedback(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport
+) -> Record:
+    """Record a feedback report; it stands in the Reception's place."""
+    return _received(facts, recipients=recipients, queue=queue, size=size, why=why, report=report)
+
+
+def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, why: str) -> Iterator[Record]:
+    """Record each recipient that the report says has failed. `recipient` is the report's own: the original's sender."""
+    reporter = report.per_message.reporting_mta
+    for failed in report.per_recipient:
+        if failed.action != "failed":
+            continue
+        known = failed.original_recipient or failed.final_recipient
+        when = _instant(failed.last_attempt_date, facts.now)
+        yield Record(
+            type="OOB",
+            id=facts.message_id,
+            sender=recipient,
+            recipient="" if known is None else known.recipient,
+            queue=queue,
+            response=_bounce_response(failed),
+            peer_address=PeerAddress(name="" if reporter is None else reporter.name, addr=facts.peer),
+            timestamp=int(when),
+            event_time=rfc3339(when),
+            created=int(facts.created),
+            created_time=rfc3339(facts.created),
+            meta=_meta(facts, why),
+            headers=facts.headers,
+            reception_protocol="ESMTP",
+            nodeid=facts.node_id,
+            session_id=facts.session_id,
+        )
+
+
+def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, why: str) -> Record:
+    """Record what was refused: the connection (no recipients), one recipient, or a message for all of them."""
+    return Record(
+        type="Rejection",
+        id=facts.message_id,
+        sender=facts.sender,
+        recipient=_one_or_many(recipients),
+        queue="",
+        response=response,
+        peer_address=PeerAddress(name=facts.helo, addr=facts.peer),
+        timestamp=int(facts.now),
+        event_time=rfc3339(facts.now),
+        created=int(facts.created),
+        created_time=rfc3339(facts.created),
+        meta=_meta(facts, why),
+        headers=facts.headers,
+        nodeid=facts.node_id,
+        session_id=facts.session_id,
+    )
+
+
+def rfc3339(seconds: float) -> str:
+    """Write an instant, given in seconds since 1970, in UTC with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _received(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport | None = None
+) -> Record:
+    return Record(
+        type="Reception" if report is None else "Feedback",
+        id=facts.message_id,
+        sender=facts.sender,
+        recipient=_one_or_many(recipients),
+        queue=queue,
+        size=size,
+        response=_TAKEN,
+        peer_address=PeerAddress(name=facts.helo, addr=facts.peer),
+        timestamp=int(facts.now),
+        event_time=rfc3339(facts.now),
+        created=int(facts.created),
+        created_time=rfc3339(facts.created),
+        feedback_report=report,
+        meta=_meta(facts, why),
+        headers=facts.headers,
+        reception_protocol="ESMTP",
+        nodeid=facts.node_id,
+        session_id=facts.session_id,
+    )
+
+
+def _one_or_many(recipients: Sequence[str]) -> str | list[str]:
+    return list(recipients) if len(recipients) > 1 else "".join(recipients)
+
+
+def _meta(facts: Facts, why: str) -> dict[str, str]:
+    known = {"queue_id": facts.queue_id, "listener": facts.listener, "authz_id": facts.authz_id}
+    return {"why": why} | {name: value for name, value in known.items() if value is not None}
+
+
+def _instant(text: str | None, otherwise: float) -> float:
+    return otherwise if text is None else datetime.fromisoformat(text).timestamp()
+
+
+def _bounce_response(failed: PerRecipient) -> Response:
+    status = failed.status
+    code, content = _smtp_reply(failed.diagnostic_code)
+    if status is None:
+        return Response(code=code, content=content)
+    enhanced = EnhancedCode(class_=status.class_, subject=status.subject, detail=status.detail)
+    return Response(code=code, enhanced_code=enhanced, content=content)
+
+
+def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:
+    """Give code and text of an SMTP diagnostic, as KumoMTA reads one: `CODE rest`, or 550 and all of it."""
+    if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
+        return _UNTOLD, ""
+    code, space, rest = diagnostic.diagnostic.partition(" ")
+    # Three digits: KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
+    if space and len(code) == 3 and code.isascii() and code.isdigit():  # noqa: PLR2004 - the three digits just named
+        return int(code), rest
+    return _UNTOLD, diagnostic.diagnostic

@@ -1,0 +1,90 @@
+"""One message in hand: what MAIL creates and what the end of the message, or an abort, takes away again.
+
+Owns the envelope and the buffer of a message that may be a report. Never decides anything.
+"""
+
+from sidecar.policy import RecipientAnswer
+from sidecar.reports import may_be_report
+from sidecar.session.events import Header, Mail
+
+
+class Message:
+    """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
+
+    `settled` means that the verdict is certain before the body, and only has to wait for the end of the message.
+    The content is kept only while it may still be a report, and never more of it than `size_limit` bytes, so that a message
+    of any size from a relay host costs nothing.
+    """
+
+    def __init__(self, mail: Mail, *, message_id: str, created: float, size_limit: int, wanted_headers: frozenset[str]) -> None:
+        self.mail = mail
+        self.message_id = message_id
+        self.created = created
+        self.queue_id = mail.queue_id
+        self.recipients: list[RecipientAnswer] = []
+        self.given: list[str] = []
+        self.headers: dict[str, str | list[str]] = {}
+        self.settled = False
+        self.claims_report = False
+        self.too_big = False
+        self._size_limit = size_limit
+        self._wanted_headers = wanted_headers
+        self._kept = False
+        self._seen = 0
+        self._content: list[bytes] = []
+
+    @property
+    def takes_reports(self) -> bool:
+        """Tell whether it matters, for some recipient, what the message is."""
+        return any(recipient.takes_reports for recipient in self.recipients)
+
+    @property
+    def size(self) -> int:
+        """Give the size in bytes: what was seen of it, or what the peer declared where the verdict came before the body."""
+        return max(self._seen, self.mail.declared_size or 0)
+
+    @property
+    def content(self) -> bytes:
+        """Give the whole message, as far as it was kept."""
+        return b"".join(self._content)
+
+    def begin_content(self) -> None:
+        """Mark where the envelope is complete."""
+        self._kept = self.takes_reports
+
+    def add_header(self, header: Header) -> None:
+        """Take one header field: keep it, record it if it is wanted, and see whether it claims that this is a report."""
+        self._keep(b"%b: %b\r\n" % (header.name, header.value))
+        name = header.name.decode("utf-8", "replace").lower()
+        if name == "content-type" and may_be_report(header.value):
+            self.claims_report = True
+        if name in self._wanted_headers:
+            self._record_header(name, header.value)
+
+    def end_headers(self) -> None:
+        """Mark where the body begins; what is certain to be no report is let go."""
+        self._keep(b"\r\n")
+        if not self.claims_report:
+            self._content.clear()
+
+    def add_body(self, chunk: bytes) -> None:
+        """Take a piece of the body."""
+        self._keep(chunk)
+
+    def _keep(self, piece: bytes) -> None:
+        self._seen += len(piece)
+        if self._seen > self._size_limit:
+            self.too_big = True
+            self._content.clear()
+        elif self._kept:
+            self._content.append(piece)
+
+    def _record_header(self, name: str, value: bytes) -> None:
+        text = " ".join(value.decode("utf-8", "replace").split())
+        known = self.headers.get(name)
+        if known is None:
+            self.headers[name] = text
+        elif isinstance(known, list):
+            known.append(text)
+        else:
+            self.headers[name] = [known, text]

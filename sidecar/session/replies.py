@@ -1,0 +1,20 @@
+"""Every SMTP reply the sidecar gives, word for word. Peers' postmasters read these texts; scripts match them."""
+
+from sidecar.session.verdicts import Reply
+from sidecar.settings.names import IPAddress, endpoint
+
+TROUBLE = Reply(code=451, enhanced="4.3.0", text="the policy service has trouble; try again later")
+UNKNOWN_LISTENER = Reply(code=451, enhanced="4.3.5", text="the policy service was not told which listener this is")
+NOT_A_REPORT = Reply(code=550, enhanced="5.7.1", text="relaying not permitted")
+TOO_MANY_RECIPIENTS = Reply(code=452, enhanced="4.5.3", text="too many recipients in one message")
+UNREADABLE_ADDRESS = Reply(code=553, enhanced="5.1.3", text="this recipient address cannot be read")
+
+
+def relaying_not_permitted(peer: IPAddress, port: int | None) -> Reply:
+    """Refuse a recipient, or a peer: KumoMTA's words, with the peer's own address in them."""
+    return Reply(code=550, enhanced="5.7.1", text=f"relaying not permitted for {endpoint(peer, port)}")
+
+
+def report_too_big(limit: int) -> Reply:
+    """Refuse a report of more than `limit` bytes (RFC 1870 section 6.3)."""
+    return Reply(code=552, enhanced="5.3.4", text=f"a report may have {limit} bytes at most")
