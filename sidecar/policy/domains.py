@@ -47,16 +47,16 @@ class DomainMap:
     def covers(self, pattern: str) -> bool:
         """Tell whether every domain that `pattern`, an entry's name, can stand for finds an entry in this map.
 
-        For a wildcard some domain slips through where a name no file lists is not found, or where a listed parent
-        domain below it has no entry of its own.
+        For a wildcard some domain slips through where a name that no file lists is not found, or where a listed domain
+        below it has no entry of its own, or no wildcard for what is below itself.
         """
         if not pattern.startswith(WILDCARD):
             return self.find(pattern) is not None
         base = pattern.removeprefix(WILDCARD)
+        listed = [name for name in self._nodes if name.endswith(base) and not name.startswith(WILDCARD)]
         # U+0000 is in no domain name, so no file can list it.
-        return self.find(f"\0{base}") is not None and all(
-            entry is not None for name, entry in self._nodes.items() if name.endswith(base)
-        )
+        probes = [f"\0{base}", *listed, *(f"\0.{name}" for name in listed)]
+        return all(self.find(probe) is not None for probe in probes)
 
 
 def _parents(domain: str) -> Iterator[str]:

@@ -1,0 +1,50 @@
+"""Which domain an envelope address names."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.policy.address import NO_DOMAIN, domain_of
+
+CASES = {
+    "user@example.com": "example.com",
+    "user@EXAMPLE.Com.": "example.com",
+    "user@bücher.example": "xn--bcher-kva.example",
+    "user@XN--BCHER-KVA.example": "xn--bcher-kva.example",
+    "user@BÜCHER。example": "xn--bcher-kva.example",
+    "": NO_DOMAIN,
+    "postmaster": NO_DOMAIN,
+    "user@": NO_DOMAIN,
+    "user@.": NO_DOMAIN,
+    "user@example..com": NO_DOMAIN,
+    "user@.example.com": NO_DOMAIN,
+    "user@exa mple.com": NO_DOMAIN,
+    "user@example.com..": NO_DOMAIN,
+    "user@" + "a." * 200 + "com": NO_DOMAIN,
+    "user@bad\ufffddomain.example": NO_DOMAIN,
+    '"quoted@inside.example"@example.com': "example.com",
+    '"back\\"slash@inside.example"@example.com': "example.com",
+    '"never closed@example.com': NO_DOMAIN,
+    "first@second.example@example.com": "example.com",
+    "@a.example,@b.example:user@example.com": "example.com",
+    "@[IPv6:::1]:user@example.com": "example.com",
+    "@a.example:postmaster": NO_DOMAIN,
+    "user@[192.0.2.1]": "[192.0.2.1]",
+    "user@[IPv6:2001:DB8::1]": "[ipv6:2001:db8::1]",
+    "user@[192.0.2.1": NO_DOMAIN,
+    "user%other.example@example.com": "example.com",
+    "host!user@example.com": "example.com",
+}
+
+
+@pytest.mark.parametrize(("address", "domain"), CASES.items())
+def test_domain_of(address: str, domain: str) -> None:
+    """The domain is what follows the last `@` outside quotes, in normal form; what is no domain is no domain."""
+    assert domain_of(address) == domain
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_an_answer(address: str) -> None:
+    """Any text gives a domain in normal form or none, and the normal form is stable."""
+    domain = domain_of(address)
+    assert domain == NO_DOMAIN or domain_of(f"user@{domain}") == domain

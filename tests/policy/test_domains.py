@@ -1,0 +1,77 @@
+"""The walk through a listener's domains, as KumoMTA's own tests pin it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.policy.domains import DomainMap
+from tests.building import entry
+
+WALKS = [
+    (["example.com"], "example.com", "example.com"),
+    (["example.com"], "www.example.com", None),
+    (["*.example.com"], "a.example.com", "*.example.com"),
+    (["*.example.com"], "a.b.example.com", "*.example.com"),
+    (["*.example.com"], "example.com", None),
+    (["*"], "anything.example", "*"),
+    (["*"], "", "*"),
+    (["*", "example.com"], "", "*"),
+    (["example.com"], "", None),
+    # a listed domain below leaves its parents without an entry, and the walk ends on them
+    (["*.example.com", "omg.wtf.woot.example.com"], "woot.example.com", None),
+    (["*.example.com", "omg.wtf.woot.example.com"], "wtf.woot.example.com", None),
+    (["*.example.com", "omg.wtf.woot.example.com"], "omg.wtf.woot.example.com", "omg.wtf.woot.example.com"),
+    (["*.example.com", "omg.wtf.woot.example.com"], "x.woot.example.com", None),
+    (["*.example.com", "omg.wtf.woot.example.com"], "other.example.com", "*.example.com"),
+    # "*" serves only names whose top label has no other entry
+    (["*", "example.com"], "other.com", None),
+    (["*", "example.com"], "other.net", "*"),
+    (["*", "*.com"], "other.com", "*.com"),
+    # an address literal is a domain of its own
+    (["[192.0.2.1]"], "[192.0.2.1]", "[192.0.2.1]"),
+    (["*.1]", "*"], "[192.0.2.1]", "*"),
+    (["*.2.1]"], "[192.0.2.1]", None),
+]
+
+
+@pytest.mark.parametrize(("listed", "domain", "found"), WALKS)
+def test_walk(listed: list[str], domain: str, found: str | None) -> None:
+    """The longest listed parent is where the walk stops, and only the `*` beside that point can answer."""
+    answer = DomainMap(map(entry, listed)).find(domain)
+    assert (answer and answer.domain) == found
+
+
+def _tree_walk(listed: list[str], domain: str) -> str | None:
+    """KumoMTA's walk, told as a tree of labels: the second opinion."""
+    nodes: dict[tuple[str, ...], str | None] = {(): None}
+    for name in listed:
+        labels = tuple(reversed(name.split(".")))
+        for length in range(len(labels)):
+            nodes.setdefault(labels[:length], None)
+        nodes[labels] = name
+    path: tuple[str, ...] = ()
+    for label in reversed(domain.split(".")):
+        if (*path, label) not in nodes:
+            return nodes.get((*path, "*"))
+        path = (*path, label)
+    return nodes[path]
+
+
+LABELS = st.sampled_from(["a", "b", "c"])
+DOMAINS = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
+LISTED = st.lists(DOMAINS | DOMAINS.map(lambda domain: f"*.{domain}") | st.just("*"), max_size=8)
+
+
+@given(LISTED, DOMAINS | st.just(""))
+def test_the_dict_is_the_tree(listed: list[str], domain: str) -> None:
+    """The dict of nodes finds for any domain what a walk through a tree of labels finds."""
+    answer = DomainMap(map(entry, listed)).find(domain)
+    assert (answer and answer.domain) == _tree_walk(listed, domain)
+
+
+@given(LISTED, DOMAINS | DOMAINS.map(lambda domain: f"*.{domain}") | st.just("*"), st.lists(LABELS, min_size=1, max_size=3))
+def test_covers(listed: list[str], pattern: str, labels: list[str]) -> None:
+    """Where a map covers a pattern, no domain that the pattern stands for slips through."""
+    domains = DomainMap(map(entry, listed))
+    if domains.covers(pattern):
+        assert domains.find(pattern.replace("*", ".".join(labels))) is not None
