@@ -37,7 +37,7 @@ def networks(*texts: str, key: str = "relay_hosts") -> NetworkList:
 def entry(domain: str, listener: str = ANY_LISTENER, **keys: Any) -> DomainEntry:
     """Make a listener domain; its table stands on line 1 of domains.toml and its keys on the lines after it."""
     lines = {"": ("domains.toml", 1)} | {key: ("domains.toml", line) for line, key in enumerate(keys, start=2)}
-    values = {
+    values: dict[str, Any] = {
         key: MODES[value]
         if key.startswith("log_")
         else tuple(map(network, value))

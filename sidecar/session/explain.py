@@ -92,7 +92,9 @@ def explain(question: Question, message: bytes | None, *, policy: Policy, settin
         return Explanation(connect=connect, recipients=recipients, message=_NO_MESSAGE)
     if question.helo is not None:
         session.handle(Helo(name=question.helo))
-    session.handle(Mail(sender=_bare(question.sender), authz_id=question.auth))
+    # A peer declares its message's size (RFC 1870), and the record tells it where the verdict comes before the body.
+    size = None if message is None else len(message)
+    session.handle(Mail(sender=_bare(question.sender), authz_id=question.auth, declared_size=size))
     recipients = [_recipient_part(address, session) for address in map(_bare, question.to)]
     left = any(recipient.action == "accept" for recipient in recipients)
     outcome = _end_of_message(session, message) if left and message is not None else None

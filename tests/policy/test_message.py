@@ -17,9 +17,7 @@ def _recipient(address: str, *, relay: bool, log_oob: LogMode, log_arf: LogMode)
         for key, mode in (("log_oob", log_oob), ("log_arf", log_arf))
         if mode is not LogMode.IGNORE
     ]
-    return RecipientAnswer(
-        address=address, domain="x", relay=relay, log_oob=log_oob, log_arf=log_arf, because=tuple(reasons)
-    )
+    return RecipientAnswer(address=address, domain="x", relay=relay, log_oob=log_oob, log_arf=log_arf, because=tuple(reasons))
 
 
 def _expected(*, relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: bool, is_arf: bool) -> tuple[bool, str | None]:
@@ -33,7 +31,7 @@ def _expected(*, relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: bool, 
 
 @pytest.mark.parametrize(("is_oob", "is_arf"), list(product(BOOLS, BOOLS)))
 @pytest.mark.parametrize(("relay", "log_oob", "log_arf"), list(product(BOOLS, LogMode, LogMode)))
-def test_one_recipient(relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: bool, is_arf: bool) -> None:  # noqa: FBT001, PLR0913, PLR0917 - the truth table's columns
+def test_one_recipient(relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: bool, is_arf: bool) -> None:
     """A feedback report is looked for before a bounce; what is neither goes on only where the peer may relay."""
     recipient = _recipient("a@x", relay=relay, log_oob=log_oob, log_arf=log_arf)
     if not recipient.accept:
@@ -62,7 +60,11 @@ ARF_ONLY = {"relay": False, "log_oob": LogMode.IGNORE, "log_arf": LogMode.LOG_TH
     ],
 )
 def test_several_recipients(
-    recipients: list[dict[str, LogMode]], is_oob: bool, is_arf: bool, action: str, relayed: list[bool]  # noqa: FBT001 - the table's columns
+    recipients: list[dict[str, LogMode]],
+    is_oob: bool,
+    is_arf: bool,
+    action: str,
+    relayed: list[bool],
 ) -> None:
     """Each recipient is judged on its own; the message is refused only if it is relayed to nobody and a report for nobody."""
     answers = [_recipient(f"{number}@x", **values) for number, values in enumerate(recipients)]  # type: ignore[arg-type]  # the table mixes types

@@ -18,11 +18,14 @@ BOOLS = [False, True]
 
 @pytest.mark.parametrize("log_arf", MODES)
 @pytest.mark.parametrize("log_oob", MODES)
-@pytest.mark.parametrize(
-    ("relay_host", "relay_from", "authz", "relay_to"), list(product(BOOLS, BOOLS, BOOLS, BOOLS))
-)
-def test_recipient(  # noqa: PLR0913, PLR0917 - one for each column of the truth table
-    relay_host: bool, relay_from: bool, authz: bool, relay_to: bool, log_oob: str, log_arf: str  # noqa: FBT001 - likewise
+@pytest.mark.parametrize(("relay_host", "relay_from", "authz", "relay_to"), list(product(BOOLS, BOOLS, BOOLS, BOOLS)))
+def test_recipient(
+    relay_host: bool,
+    relay_from: bool,
+    authz: bool,
+    relay_to: bool,
+    log_oob: str,
+    log_arf: str,
 ) -> None:
     """A recipient is accepted if the peer may relay, or the domain takes reports; the modes are those of its domain."""
     policy = compile_policy(
@@ -69,7 +72,7 @@ AUTHZ = entry("from.example", relay_from_authz=["daniel"])
         (AUTHZ, "203.0.113.9", None, "me@from.example", False),
     ],
 )
-def test_relaying_by_sender(rule: DomainEntry, peer: str, authz_id: str | None, sender: str, relay: bool) -> None:  # noqa: FBT001 - the table's column
+def test_relaying_by_sender(rule: DomainEntry, peer: str, authz_id: str | None, sender: str, relay: bool) -> None:
     """relay_from and relay_from_authz hold only with a sender in that very domain."""
     answer = compile_policy(settings([rule])).at_rcpt(ip_address(peer), ANY_LISTENER, authz_id, sender, "you@else.example")
     assert answer.relay == relay
@@ -118,9 +121,7 @@ LOOKUPS = [
 
 
 @pytest.mark.parametrize(("listed", "listener", "domain", "found"), LOOKUPS)
-def test_lookup(
-    listed: list[tuple[str, str]], listener: str, domain: str, found: tuple[str, str] | None
-) -> None:
+def test_lookup(listed: list[tuple[str, str]], listener: str, domain: str, found: tuple[str, str] | None) -> None:
     """The first entry found answers: the listener's own map, the shared map, the shared `*`."""
     answer = compile_policy(settings([entry(*names) for names in listed])).lookup(listener, domain)
     assert (answer and (answer.listener, answer.domain)) == found
@@ -149,9 +150,7 @@ CONNECTS = [
 
 
 @pytest.mark.parametrize(("domains", "peer", "listener", "expected"), CONNECTS)
-def test_connect(
-    domains: list[DomainEntry], peer: object, listener: str, expected: tuple[bool, bool]
-) -> None:
+def test_connect(domains: list[DomainEntry], peer: object, listener: str, expected: tuple[bool, bool]) -> None:
     """A stranger is deferred if some entry the listener can reach permits anything, and refused at once if none does."""
     policy = compile_policy(settings(domains, relay_hosts=RELAY_HOSTS))
     answer = policy.at_connect(plain_address(str(peer)), listener)
@@ -171,7 +170,7 @@ def test_connect(
         ("10.9.9.9", HERE, True),
     ],
 )
-def test_relay_hosts(peer: str, listener: str, relay: bool) -> None:  # noqa: FBT001 - the table's column
+def test_relay_hosts(peer: str, listener: str, relay: bool) -> None:
     """A listener's own relay_hosts stand in place of the global list; IPv4-mapped peers are their IPv4 address."""
     policy = compile_policy(
         settings(relay_hosts=["192.168.1.0/24", "2001:db8::/32"], listener_relay_hosts={HERE: ["10.0.0.0/8"]})

@@ -1,0 +1,1 @@
+"""A real Postfix with a running sidecar at its side, nothing mocked."""
