@@ -4,7 +4,6 @@ Exit status: 0 fine, 1 the answer is bad news (an unreadable file, settings with
 """
 
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -29,6 +28,6 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("sidecar"), prog_name="sidecar")
+@click.version_option(package_name="sidecar", prog_name="sidecar")
 def main() -> None:
     """Take bounce and feedback reports from strangers, refuse the rest, and say why."""

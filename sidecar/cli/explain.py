@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 from uuid import uuid4
 
 import click
@@ -54,7 +53,10 @@ class Oracle:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
 @click.option(
-    "--batch", metavar="FILE", type=click.File("rb"), help="Many questions, one JSON object a line; '-' is standard input."
+    "--batch",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Many questions, one JSON object a line; '-' is stdin.",
 )
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
@@ -67,7 +69,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     message: str | None,
     *,
     as_json: bool,
-    batch: BinaryIO | None,
+    batch: str | None,
 ) -> None:
     """Say what would happen to a message, and why, without an MTA.
 
@@ -82,9 +84,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         sys.exit(_answer_batch(oracle, batch))
     assert peer is not None  # noqa: S101 - checked above
     assert sender is not None  # noqa: S101 - checked above
-    question = Question(
-        peer=peer, listener=listener, helo=helo, auth=auth, sender=sender, to=list(to), message=message
-    )
+    question = Question(peer=peer, listener=listener, helo=helo, auth=auth, sender=sender, to=list(to), message=message)
     try:
         explanation = oracle.ask(question, Path())
     except (ValueError, OSError) as error:
@@ -92,20 +92,20 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     click.echo(encode_explanation(explanation) if as_json else "\n".join(_in_words(explanation, question)))
 
 
-def _answer_batch(oracle: Oracle, batch: BinaryIO) -> int:
+def _answer_batch(oracle: Oracle, batch: str) -> int:
     """Answer line by line; a line that is no question gets an answer that says so, and exit status 1."""
-    folder = Path() if batch.name in {"-", "<stdin>"} else Path(batch.name).parent
+    folder = Path(batch).parent
     status = 0
-    for number, line in enumerate(batch, start=1):
-        if not line.strip():
-            continue
-        try:
-            answer = encode_explanation(oracle.ask(_QUESTIONS.decode(line), folder))
-        except (ValueError, OSError) as error:
-            answer = msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"})
-            status = 1
-        sys.stdout.buffer.write(answer + b"\n")
-    sys.stdout.buffer.flush()
+    with click.open_file(batch, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                answer = encode_explanation(oracle.ask(_QUESTIONS.decode(line), folder))
+            except (ValueError, OSError) as error:
+                answer = msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"})
+                status = 1
+            sys.stdout.buffer.write(answer + b"\n")
     return status
 
 
