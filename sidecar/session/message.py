@@ -55,7 +55,8 @@ class Message:
     def add_header(self, header: Header) -> None:
         """Take one header field: keep it, record it if it is wanted, and see whether it claims that this is a report."""
         self._keep(b"%b: %b\r\n" % (header.name, header.value))
-        name = header.name.decode("utf-8", "replace").lower()
+        # RFC 5322 section 4.5 let a blank stand before the colon, and the report reader takes it so too.
+        name = header.name.decode("utf-8", "replace").rstrip().lower()
         if name == "content-type" and may_be_report(header.value):
             self.claims_report = True
         if name in self._wanted_headers:

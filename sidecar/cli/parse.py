@@ -1,0 +1,149 @@
+"""`sidecar parse`: what a message is, and what it says."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from sidecar.reports import read
+from sidecar.reports.values import (
+    ArfReport,
+    DiagnosticCode,
+    MtaName,
+    OobReport,
+    PerRecipient,
+    Reading,
+    ReportedRecipient,
+    Status,
+)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.pass_context
+def command(context: click.Context, files: tuple[str, ...], *, as_json: bool) -> None:
+    """Say of each FILE whether it is a bounce report or a feedback report, and what it reports.
+
+    A FILE holds one message as it came over SMTP; - is standard input. A message that is no report is no error: the
+    reason is printed. The exit status is 1 if a FILE cannot be read.
+    """
+    unreadable = False
+    for file in files:
+        name = os.fsencode(file).decode("utf-8", "replace")
+        try:
+            message = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            click.echo(f"{_plain(name)} cannot be read: {reason}. Name a file that holds a message.", err=True)
+            unreadable = True
+            continue
+        reading = read(message)
+        # As bytes: a terminal of another character set must not stop the program.
+        click.echo(_as_json(name, reading) if as_json else _as_text(name, reading))
+    context.exit(1 if unreadable else 0)
+
+
+def _as_json(name: str, reading: Reading) -> bytes:
+    kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
+    report = reading.oob if reading.arf is None else reading.arf
+    return msgspec.json.encode({"file": name, "kind": kind, "why": reading.why, "report": report})
+
+
+def _as_text(name: str, reading: Reading) -> bytes:
+    """Give the summary for people: one line that says what it is, then a line for each thing it says."""
+    lines = [f"{_plain(name)}: {reading.why}"]
+    if reading.arf is not None:
+        lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _arf_lines(reading.arf))
+    if reading.oob is not None:
+        lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _oob_lines(reading.oob))
+    return "\n".join(lines).encode("utf-8")
+
+
+def _arf_lines(report: ArfReport) -> Iterator[tuple[str, str]]:
+    yield "feedback type", report.feedback_type
+    yield from _told(
+        ("user agent", report.user_agent),
+        ("reporting MTA", _mta(report.reporting_mta)),
+        ("source IP", report.source_ip),
+        ("arrived", report.arrival_date),
+        ("incidents", None if report.incidents is None else str(report.incidents)),
+        ("sender", report.original_mail_from),
+    )
+    for label, values in (
+        ("recipient", report.original_rcpto_to),
+        ("domain", report.reported_domain),
+        ("URI", report.reported_uri),
+        ("authentication", report.authentication_results),
+    ):
+        for value in values:
+            yield label, value
+    if report.supplemental_trace is not None:
+        yield "trace", msgspec.json.encode(report.supplemental_trace).decode()
+    yield from _original_lines(report.original_message)
+
+
+def _oob_lines(report: OobReport) -> Iterator[tuple[str, str]]:
+    yield from _told(
+        ("reporting MTA", _mta(report.per_message.reporting_mta)),
+        ("received from", _mta(report.per_message.received_from_mta)),
+        ("gateway", _mta(report.per_message.dsn_gateway)),
+        ("envelope id", report.per_message.original_envelope_id),
+        ("arrived", report.per_message.arrival_date),
+    )
+    for entry in report.per_recipient:
+        yield from _recipient_lines(entry)
+    yield from _original_lines(report.original_message)
+
+
+def _recipient_lines(entry: PerRecipient) -> Iterator[tuple[str, str]]:
+    final, original = _address(entry.final_recipient), _address(entry.original_recipient)
+    yield from _told(
+        (entry.action, final or original),
+        ("  originally", None if original == final else original),
+        ("  status", _status(entry.status)),
+        ("  diagnostic", _diagnostic(entry.diagnostic_code)),
+        ("  remote MTA", _mta(entry.remote_mta)),
+        ("  last attempt", entry.last_attempt_date),
+        ("  retried until", entry.will_retry_until),
+        ("  log id", entry.final_log_id),
+    )
+
+
+def _original_lines(original: str | None) -> Iterator[tuple[str, str]]:
+    yield "original message", "not returned" if original is None else f"{original.count(chr(10))} lines"
+
+
+def _told(*lines: tuple[str, str | None]) -> Iterator[tuple[str, str]]:
+    """Give the lines of which the report says something."""
+    for label, text in lines:
+        if text is not None:
+            yield label, text
+
+
+def _mta(mta: MtaName | None) -> str | None:
+    return None if mta is None else f"{mta.name} ({mta.mta_type})"
+
+
+def _address(recipient: ReportedRecipient | None) -> str | None:
+    return None if recipient is None else recipient.recipient
+
+
+def _status(status: Status | None) -> str | None:
+    if status is None:
+        return None
+    return f"{status.class_}.{status.subject}.{status.detail} {status.comment or ''}".rstrip()
+
+
+def _diagnostic(code: DiagnosticCode | None) -> str | None:
+    return None if code is None else f"{code.diagnostic} ({code.diagnostic_type or 'no type'})"
+
+
+def _plain(text: str) -> str:
+    """Escape what a stranger wrote so that the terminal shows it instead of obeying it."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

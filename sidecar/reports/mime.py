@@ -1,0 +1,190 @@
+"""One level of MIME, on bytes: header sections, the Content-Type, the parts of a multipart, transfer encodings.
+
+Owns what a message is made of (RFC 5322, 2045, 2046, 2231) and never what it says. It does not descend into parts: a report is
+one level deep, and what a returned message contains is not our business.
+"""
+
+import binascii
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+# RFC 3462 wants two or three parts; gateways and virus scanners add a few. A hundred is no report's, and keeps what is done for
+# each part far below what is done for each byte.
+PART_LIMIT = 100
+
+# Sendmail and Postfix take header fields of 32 to 100 kB; the Content-Type of a report has some 150 bytes.
+CONTENT_TYPE_LIMIT = 64 * 1024
+
+REPORT = b"multipart/report"
+
+_HEADER_END = re.compile(rb"\n\r?\n")
+_FIELD_VALUE = re.compile(rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
+
+_QUOTED = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+"?', re.DOTALL)
+_COMMENT_MARK = re.compile(rb"\\.|[()]", re.DOTALL)
+_QUOTE_OR_COMMENT = re.compile(rb'["(]')
+
+_MEDIA_TYPE = re.compile(rb"\s*+([^\s/;]++)\s*+/\s*+([^\s;]++)")
+# Each alternative takes at least what a failed one before it has looked at, so the whole value is scanned in linear time.
+# Values may be bare where RFC 2045 wants quotes (`boundary=----=_Part_1`), and an unclosed quote ends with the field.
+_PARAMETER = re.compile(rb'([^\s;="]++)\s*+=\s*+(?:"((?:[^"\\]++|\\(?:.|\Z))*+)"?|([^;\s]*+))|[^;\s]++|[;\s]++', re.DOTALL)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+class ContentType(NamedTuple):
+    """A Content-Type field: the media type in lower case (`multipart/report`), and what a report needs of its parameters."""
+
+    media_type: bytes
+    boundary: bytes | None
+    report_type: bytes | None
+
+
+class Part(NamedTuple):
+    """One part of a multipart: its media type in lower case, its header section, its body as it was sent.
+
+    The line end before the next boundary is part of the body, as in KumoMTA (RFC 2046 gives it to the boundary).
+    """
+
+    media_type: bytes
+    head: bytes
+    body: bytes
+
+
+def split_message(message: bytes) -> tuple[bytes, bytes]:
+    """Give the header section, and the rest from the line end of the empty line on."""
+    if message.startswith((b"\n", b"\r\n")):
+        return b"", message
+    end = _HEADER_END.search(message)
+    return (message, b"") if end is None else (message[: end.start()], message[end.end() - 1 :])
+
+
+def header(head: bytes, name: bytes) -> bytes | None:
+    """Give the value of the first field of this name (in lower case), folded as it came; None when there is none."""
+    lowered = b"\n" + head.lower()
+    wanted = b"\n" + name
+    at = lowered.find(wanted)
+    while at >= 0:
+        # The line end put in front makes `at`, in `head`, the place of the name itself.
+        if value := _FIELD_VALUE.match(head, at + len(name)):
+            return value[1]
+        at = lowered.find(wanted, at + 1)
+    return None
+
+
+def media_type(value: bytes | None) -> bytes:
+    """Give the media type of a Content-Type value, in lower case; `text/plain` where there is none (RFC 2045 section 5.2)."""
+    found = None if value is None else _MEDIA_TYPE.match(_uncommented(value))
+    return b"text/plain" if found is None else (found[1] + b"/" + found[2]).lower()
+
+
+def content_type(value: bytes | None) -> ContentType:
+    """Read a Content-Type value: any case, comments, a trailing `;`, no `;` at all, RFC 2231 continuations."""
+    if value is None:
+        return ContentType(media_type(None), None, None)
+    plain = _uncommented(value)
+    kind = _MEDIA_TYPE.match(plain)
+    if kind is None:
+        return ContentType(media_type(None), None, None)
+    parameters: dict[bytes, bytes] = {}
+    for found in _PARAMETER.finditer(plain, kind.end()):
+        name, quoted, bare = found.groups()
+        if name is not None:
+            text = bare if quoted is None else _ESCAPED.sub(rb"\1", quoted)
+            parameters.setdefault(name.lower(), text)
+    return ContentType(
+        (kind[1] + b"/" + kind[2]).lower(),
+        _parameter(parameters, b"boundary"),
+        _parameter(parameters, b"report-type"),
+    )
+
+
+def parts(rest: bytes, boundary: bytes) -> list[Part]:
+    """Cut a multipart body, from the line end before it on, into its first `PART_LIMIT` parts.
+
+    A missing closing boundary is the end of the message. What follows the boundary on its line is passed over: RFC 2046
+    section 5.1.1 wants only the beginning of a line compared, and lines come with trailing white space.
+    """
+    found: list[Part] = []
+    delimiter = b"\n--" + boundary.rstrip()
+    at = rest.find(delimiter)
+    while at >= 0 and len(found) < PART_LIMIT:
+        after = at + len(delimiter)
+        line_end = rest.find(b"\n", after)
+        if line_end < 0 or (found and rest.startswith(b"--", after)):
+            break
+        at = rest.find(delimiter, line_end)
+        found.append(_part(rest, line_end, len(rest) if at < 0 else at + 1))
+    return found
+
+
+def transfer_decoded(part: Part) -> bytes | None:
+    """Give a part's body without its transfer encoding; None when it is said to be base64 and is not."""
+    value = header(part.head, b"content-transfer-encoding")
+    encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip().lower()
+    if encoding == b"quoted-printable":
+        return binascii.a2b_qp(part.body)
+    if encoding == b"base64":
+        return unbase64(part.body)
+    return part.body
+
+
+def unbase64(text: bytes) -> bytes | None:
+    """Decode base64 with white space in it, its padding there or not, even cut short; None when it has any other byte."""
+    digits = text.translate(None, b" \t\r\n\f\v").rstrip(b"=")
+    if len(digits) % 4 == 1:
+        digits = digits[:-1]
+    try:
+        return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
+    except binascii.Error:
+        return None
+
+
+def _part(rest: bytes, start: int, end: int) -> Part:
+    """Read the part between the line end of its boundary line and `end`."""
+    # From that line end on, an empty header section (`--b`, empty line) is found like any other.
+    gap = _HEADER_END.search(rest, start, end)
+    head_end, body_start = (end, end) if gap is None else gap.span()
+    head = rest[start + 1 : head_end]
+    return Part(media_type(header(head, b"content-type")), head, rest[body_start:end])
+
+
+def _parameter(parameters: dict[bytes, bytes], name: bytes) -> bytes | None:
+    """Give a parameter's value, put together from its RFC 2231 sections where it has no plain one."""
+    plain = parameters.get(name)
+    if plain is not None:
+        return plain
+    section = re.compile(re.escape(name) + rb"(?:\*([0-9]{1,5}))?(\*)?")
+    pieces = [(int(m[1] or 0), m[2] is not None, key) for key in parameters if (m := section.fullmatch(key))]
+    text = b""
+    for number, percent, key in sorted(pieces):
+        piece = parameters[key]
+        if percent and number == 0 and piece.count(b"'") >= 2:  # noqa: PLR2004 - charset'language'text
+            piece = piece.split(b"'", 2)[2]
+        text += unquote_to_bytes(piece) if percent else piece
+    return text if pieces else None
+
+
+def _uncommented(value: bytes) -> bytes:
+    """Cut a structured field value to its limit and put a space for each comment (RFC 5322 section 3.2.2), nested or not."""
+    value = value[:CONTENT_TYPE_LIMIT]
+    if b"(" not in value:
+        return value
+    kept: list[bytes] = []
+    start = 0
+    while mark := _QUOTE_OR_COMMENT.search(value, start):
+        quoted = _QUOTED.match(value, mark.start())
+        end = quoted.end() if quoted else _comment_end(value, mark.end())
+        kept.append(value[start:end] if quoted else value[start : mark.start()] + b" ")
+        start = end
+    return b"".join((*kept, value[start:]))
+
+
+def _comment_end(value: bytes, start: int) -> int:
+    """Find where the comment ends whose text begins at `start`; an unclosed one ends with the field."""
+    depth = 1
+    for mark in _COMMENT_MARK.finditer(value, start):
+        depth += {b"(": 1, b")": -1}.get(mark[0], 0)
+        if depth == 0:
+            return mark.end()
+    return len(value)

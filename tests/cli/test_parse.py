@@ -1,0 +1,117 @@
+"""`sidecar parse`, as an operator calls it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sidecar.cli.parse import command
+
+DATA = Path(__file__).parent.parent / "data" / "reports"
+CORPUS = sorted(DATA.glob("*.eml"))
+
+
+def test_json() -> None:
+    """With --json there is one object a file on a line of its own, in order, with the file as it was named."""
+    result = CliRunner().invoke(command, ["--json", *map(str, CORPUS)])
+    assert result.exit_code == 0
+    lines = result.stdout_bytes.splitlines()
+    assert len(lines) == len(CORPUS)
+    for line, path in zip(lines, CORPUS, strict=True):
+        expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found = json.loads(line)
+        assert found == {"file": str(path)} | expected
+        assert list(found) == ["file", "kind", "why", "report"]
+
+
+def test_standard_input() -> None:
+    """A dash is standard input."""
+    result = CliRunner().invoke(command, ["--json", "-"], input=(DATA / "oob-postfix.eml").read_bytes())
+    assert result.exit_code == 0
+    answer = json.loads(result.stdout_bytes)
+    assert (answer["file"], answer["kind"]) == ("-", "oob")
+
+
+def test_no_report_is_no_error() -> None:
+    """A message that is no report is answered with the reason and exit status 0."""
+    result = CliRunner().invoke(command, [str(DATA / "none-vacation.eml")])
+    assert result.exit_code == 0
+    assert "not a report, because its Content-Type is 'text/plain'" in result.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_unreadable_file(options: list[str], tmp_path: Path) -> None:
+    """A file that cannot be read is named on standard error, the others are still printed, and the status is 1."""
+    files = [str(tmp_path / "missing\x1b[31m.eml"), str(tmp_path), str(DATA / "arf-full.eml")]
+    result = CliRunner().invoke(command, [*options, *files])
+    assert result.exit_code == 1
+    assert result.stderr.count(" cannot be read: ") == 2
+    assert r"missing\x1b[31m.eml cannot be read: No such file or directory." in result.stderr
+    assert "abuse" in result.stdout
+    assert len(result.stdout.splitlines()) > (0 if options else 1)
+
+
+def test_wrong_usage() -> None:
+    """Without a file the status is 2."""
+    assert CliRunner().invoke(command, []).exit_code == 2
+
+
+def test_name_that_is_not_utf8(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 is read and printed all the same."""
+    path = tmp_path / "a\udcff.eml"
+    path.write_bytes(b"\n")
+    result = CliRunner().invoke(command, ["--json", str(path)])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout_bytes)["file"].endswith("a\ufffd.eml")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "oob-sendmail-two-recipients",
+            [
+                "a bounce report: 1 recipient failed, 1 delayed",
+                "  reporting MTA:    relay.example.org (dns)",
+                "  failed:           nobody@example.net",
+                "    status:         5.1.1",
+                "    diagnostic:     550 5.1.1 <nobody@mailbox.example.net>... User unknown (smtp)",
+                "  delayed:          slow@example.edu",
+                "    retried until:  2024-07-07T13:55:37Z",
+                "    log id:         q12BXaT1023451",
+                "  original message: 4 lines",
+            ],
+        ),
+        (
+            "arf-full",
+            [
+                "a feedback report: 'abuse'",
+                "  source IP:        192.0.2.25",
+                "  incidents:        3",
+                "  recipient:        user@isp.example",
+                "  recipient:        second@isp.example",
+                "  URI:              https://example.com/offer",
+            ],
+        ),
+        ("oob-delayed-only", ["  original message: not returned"]),
+        ("oob-original-recipient-only", ["  failed:           user@example.net"]),
+    ],
+)
+def test_summary(name: str, lines: list[str]) -> None:
+    """Without --json people can read what the report says."""
+    result = CliRunner().invoke(command, [str(DATA / f"{name}.eml")])
+    assert result.exit_code == 0
+    printed = result.stdout.splitlines()
+    assert printed[0] == f"{DATA / name}.eml: {lines[0]}" or lines[0] in printed
+    assert [line for line in lines[1:] if line not in printed] == []
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_nothing_a_terminal_obeys(path: Path) -> None:
+    """The summary of any message is plain printable lines, whatever the message holds."""
+    evil = b"\x1b]0;owned\x07\x9b31m\xe2\x80\xae\x85"
+    message = path.read_bytes().replace(b"example", evil)
+    result = CliRunner().invoke(command, ["-"], input=message)
+    assert result.exit_code == 0
+    assert all(line.isprintable() for line in result.stdout.split("\n"))

@@ -1,0 +1,126 @@
+"""Fields and the kinds of value in them."""
+
+import pytest
+
+from sidecar.reports import fields
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", [[]]),
+        (b"A: 1\nB: 2\n\nC: 3\n", [[("a", "1"), ("b", "2")], [("c", "3")]]),
+        (b"A:1\r\n\r\nB :2", [[("a", "1")], [("b", "2")]]),
+        (b"\n \n\t\r\nA: 1\n", [[("a", "1")]]),
+        (b"A: 1\n  2\n\t3\n", [[("a", "1 2 3")]]),
+        (b"A: 1\n \n 2\nB: 3\n", [[("a", "1 2"), ("b", "3")]]),
+        (b"A: 1\n \nB: 2\n", [[("a", "1")], [("b", "2")]]),
+        (b"A: 1\r\n \r\nB: 2\r\n", [[("a", "1")], [("b", "2")]]),
+        (b"A:   1  \t 2  \n", [[("a", "1 2")]]),
+        (b"A:\nB:", [[("a", ""), ("b", "")]]),
+        (b"no field\nA: 1\n: none\nB C: 2\n", [[("a", "1")]]),
+        (b"A: \xff\x00\n", [[("a", "\ufffd\x00")]]),
+        (b"A: =?utf-8?q?=C3=BC?= =?utf-8?b?w7w=?= x\n", [[("a", "\u00fc\u00fc x")]]),
+        (b"A: =?iso-8859-12?q?a?= =?punycode?q?a?=\n", [[("a", "=?iso-8859-12?q?a?= =?punycode?q?a?=")]]),
+    ],
+)
+def test_blocks(body: bytes, expected: list[list[tuple[str, str]]]) -> None:
+    """Fields come in order, block by block; what is no field is passed over."""
+    assert [block for block in fields.blocks(body) if block] == [block for block in expected if block]
+
+
+@pytest.mark.parametrize("charset", sorted(fields._CHARSETS))
+def test_charsets(charset: str) -> None:
+    """Every charset that is named can be decoded."""
+    assert fields.blocks(f"A: =?{charset}?q?plain?=".encode()) == [[("a", "plain")]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5.1.1", (5, 1, 1, None)),
+        ("5.1.1 (bad mailbox)", (5, 1, 1, "(bad mailbox)")),
+        ("5.1.1(bad mailbox)", (5, 1, 1, "(bad mailbox)")),
+        ("5.1.1. bad", (5, 1, 1, "bad")),
+        ("5.1.1.9", (5, 1, 1, None)),
+        ("5.1.10", (5, 1, 10, None)),
+        ("4.0.0 \u00fc", (4, 0, 0, "\u00fc")),
+        ("5.1", None),
+        ("550", None),
+        ("550 5.1.1", None),
+        ("5.1.123456", None),
+        ("\u0665.1.1", None),
+        ("", None),
+    ],
+)
+def test_status(text: str, expected: tuple[int, int, int, str | None] | None) -> None:
+    """A status is three numbers and perhaps a comment, or it is None."""
+    status = fields.status(text)
+    found = None if status is None else (status.class_, status.subject, status.detail, status.comment)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rfc822; a@example.net", ("rfc822", "a@example.net")),
+        ("RFC822;a@example.net", ("rfc822", "a@example.net")),
+        ("rfc822 ;  <a@example.net>", ("rfc822", "a@example.net")),
+        ("rfc822; A Name <a@example.net>", ("rfc822", "a@example.net")),
+        ("rfc822; <a@example.net> (gone)", ("rfc822", "a@example.net")),
+        ('rfc822; "<b>"@example.net', ("rfc822", '"<b>"@example.net')),
+        ("rfc822; <a@example.net", ("rfc822", "<a@example.net")),
+        ("RFC822 a@example.net", ("rfc822", "a@example.net")),
+        ("a@example.net", ("rfc822", "a@example.net")),
+        ("; a@example.net", ("", "a@example.net")),
+        ("X-Local; Bob; the builder", ("X-Local", "Bob; the builder")),
+        ("utf-8; \u00fc@example.net", ("utf-8", "\u00fc@example.net")),
+        ("rfc822;", None),
+        ("rfc822; <>", None),
+        ("", None),
+    ],
+)
+def test_recipient(text: str, expected: tuple[str, str] | None) -> None:
+    """A recipient has a type and an address without brackets; without an address it is None."""
+    recipient = fields.recipient(text)
+    assert (None if recipient is None else (recipient.recipient_type, recipient.recipient)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("smtp; 550 5.1.1 gone; for good", ("smtp", "550 5.1.1 gone; for good")),
+        ("SMTP;550 gone", ("smtp", "550 gone")),
+        ("smtp 550 gone", ("smtp", "550 gone")),
+        ("550 5.7.1 Service unavailable; blocked", ("smtp", "550 5.7.1 Service unavailable; blocked")),
+        ("550-5.1.1 first 550 second", ("smtp", "550-5.1.1 first 550 second")),
+        ("550", ("smtp", "550")),
+        ("5501; text", ("5501", "text")),
+        ("X-Unix; 67", ("x-unix", "67")),
+        ("X-Postfix; lost", ("X-Postfix", "lost")),
+        ("mailbox full", ("", "mailbox full")),
+        ("", ("", "")),
+    ],
+)
+def test_diagnostic_code(text: str, expected: tuple[str, str]) -> None:
+    """A diagnostic has a type where one is told or its text is an SMTP reply."""
+    code = fields.diagnostic_code(text)
+    assert code is not None
+    assert (code.diagnostic_type, code.diagnostic) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dns; mx.example.org", ("dns", "mx.example.org")),
+        ("DNS;mx.example.org", ("dns", "mx.example.org")),
+        ("mx.example.org", ("dns", "mx.example.org")),
+        ("mx.example.org (192.0.2.1)", ("dns", "mx.example.org (192.0.2.1)")),
+        ("mailbus; SYS30", ("mailbus", "SYS30")),
+        ("dns;", None),
+    ],
+)
+def test_mta_name(text: str, expected: tuple[str, str] | None) -> None:
+    """An MTA has a type and a name; without a name it is None."""
+    mta = fields.mta_name(text)
+    assert (None if mta is None else (mta.mta_type, mta.name)) == expected
