@@ -1,0 +1,81 @@
+"""Segments that a crash left open are finished when the next process starts.
+
+Owns that repair. Never touches a segment that a living process has locked, nor one that is finished.
+"""
+
+import os
+from pathlib import Path
+
+from sidecar import log
+from sidecar.journal.segment import NAME, claim, make_read_only
+
+_LOG = log.get("journal")
+
+# A block of the search for the last line end. A record of a report with its original message may take megabytes, an
+# ordinary one about 1 kB: 64 kB finds the end in one read nearly always.
+_BLOCK = 64 * 1024
+
+_WRITABLE = 0o200
+
+
+def finish_leftovers(directory: Path) -> None:
+    """Finish every segment of `directory` that is writable and not locked.
+
+    The log tells of each one, and of what could not be finished: that is no reason not to start, since all whole lines
+    can be read as they are.
+    """
+    for path in _writable(directory):
+        try:
+            _finish(path)
+        except OSError as error:
+            _LOG.warning("a segment that a crash left open could not be finished", segment=path, error=error)
+
+
+def _writable(directory: Path) -> list[Path]:
+    # By the mode bits, not by access(2), which is always yes for root.
+    try:
+        with os.scandir(directory) as entries:
+            found = [
+                Path(entry)
+                for entry in entries
+                if NAME.fullmatch(entry.name)
+                and entry.is_file(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_mode & _WRITABLE
+            ]
+    except OSError:
+        return []  # no directory, nothing left over; the first write says what is wrong with it
+    return sorted(found)
+
+
+def _finish(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if claim(descriptor):
+            _mend(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _mend(path: Path, descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    whole = _end_of_last_line(descriptor, size)
+    if whole == 0:
+        path.unlink()
+    else:
+        if whole < size:
+            os.ftruncate(descriptor, whole)
+        os.fsync(descriptor)
+        make_read_only(descriptor)
+    # A torn line was never acknowledged: whoever wrote it died before the MTA heard of it, and the peer tries again.
+    _LOG.info("finished a segment that a crash had left open", segment=path, bytes_kept=whole, bytes_cut=size - whole)
+
+
+def _end_of_last_line(descriptor: int, size: int) -> int:
+    """Give the offset behind the last line end, 0 where there is none; searched backwards, block by block."""
+    while size > 0:
+        start = max(0, size - _BLOCK)
+        found = os.pread(descriptor, size - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        size = start
+    return 0
