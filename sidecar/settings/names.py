@@ -11,7 +11,11 @@ import idna
 # RFC 1035 section 2.3.4 allows 255 octets on the wire, 253 in text; an MTA may hand over more, and idna need not see it.
 DOMAIN_LIMIT = 255
 
-_PLAIN = re.compile(r"[a-z0-9_*-]+(?:\.[a-z0-9_*-]+)*", re.ASCII)
+HIGHEST_PORT = 65535
+
+# RFC 1035 section 2.3.1, and what is seen besides: an underscore, and `*` for the entries of listener domains files.
+_LABEL = r"[a-z0-9_*-]{1,63}"
+_PLAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -28,12 +32,17 @@ def normal_domain(text: str) -> str | None:
     if domain.startswith("["):
         return domain if domain.endswith("]") and domain.isascii() and domain.isprintable() else None
     domain = domain.removesuffix(".")
-    if _PLAIN.fullmatch(domain):
-        return domain
-    if domain.isascii():
-        return None
+    if not domain.isascii():
+        domain = _a_labels(domain) or ""
+    return domain if _PLAIN.fullmatch(domain) else None
+
+
+def _a_labels(domain: str) -> str | None:
+    """Give an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
     try:
-        return idna.encode(domain, uts46=True, std3_rules=False).decode("ascii").removesuffix(".")
+        mapped = idna.uts46_remap(domain, std3_rules=False).removesuffix(".")
+        labels = (label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split("."))
+        return ".".join(labels)
     except idna.IDNAError:
         return None
 
@@ -52,14 +61,14 @@ def split_endpoint(text: str) -> tuple[IPAddress, int | None]:
     dotted = re.fullmatch(r"([0-9.]+):(\d{1,5})", text, re.ASCII)
     host, port = (found[1], found[2]) if (found := bracketed or dotted) else (text, None)
     number = int(port) if port is not None else None
-    if number is not None and number > 65535:
-        raise ValueError(f"{text!r} has port {number}; the highest is 65535")
+    if number is not None and number > HIGHEST_PORT:
+        raise ValueError(f"{text!r} has port {number}; the highest is {HIGHEST_PORT}")
     return plain_address(host), number
 
 
 def endpoint(address: IPAddress, port: int | None) -> str:
     """Write `IP:port`, an IPv6 address in brackets; without a port, the address alone (IPv6 in brackets)."""
-    host = f"[{address}]" if address.version == 6 else str(address)
+    host = f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
     return host if port is None else f"{host}:{port}"
 
 

@@ -1,0 +1,229 @@
+"""KumoMTA's listener domains files, one after the other: one entry for each domain on each listener.
+
+Owns the keys of a domain, the spelling of names in these files, and the merging. Never decides which entry serves a domain.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.settings.files import Document
+from sidecar.settings.names import DOMAIN_LIMIT, normal_domain, normal_listener
+from sidecar.settings.places import Place
+from sidecar.settings.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
+from sidecar.settings.tables import Notes
+from sidecar.settings.values import ANY_LISTENER, DomainEntry, Problem
+from sidecar.settings.wording import quoted, shown, written
+
+# KumoMTA keeps this name for the tables of single listeners; no domain can have it.
+LISTENER: Final = "listener"
+
+_READERS: Final = {
+    "relay_to": flag,
+    "relay_from": list_of(network, '["10.0.0.0/24"]'),
+    "relay_from_authz": list_of(text("a user name"), '["daniel"]'),
+    "log_oob": log_mode,
+    "log_arf": log_mode,
+}
+_UNUSED: Final = "ttl"
+_KEYS: Final = (*_READERS, _UNUSED)
+
+Entries = dict[str, dict[str, DomainEntry]]
+"""By listener, then by domain."""
+
+
+class Lines(Mapping[str, tuple[str, int]]):
+    """The lines of an entry's keys, in little memory: the line of its table, and steps that entries of one shape share."""
+
+    __slots__ = ("_file", "_first", "_steps")
+
+    def __init__(self, file: str, first: int, steps: Mapping[str, int]) -> None:
+        self._file = file
+        self._first = first
+        self._steps = steps
+
+    def __getitem__(self, key: str) -> tuple[str, int]:
+        return self._file, self._first + self._steps[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+
+class _Named(Struct, frozen=True, kw_only=True):
+    """A domain's table before it is read: on which listener, and how the file spells it."""
+
+    listener: str
+    name: str
+    value: Any
+    place: Place
+    path: str
+
+
+def merge(entries: Entries, later: Entries) -> None:
+    """Put the entries of a later file over those before it, key by key."""
+    for listener, domains in later.items():
+        held = entries.setdefault(listener, {})
+        for domain, entry in domains.items():
+            held[domain] = _over(held[domain], entry) if domain in held else entry
+
+
+def _over(earlier: DomainEntry, later: DomainEntry) -> DomainEntry:
+    changes = {key: getattr(later, key) for key in later.lines if key}
+    lines = {**earlier.lines, **later.lines}
+    return msgspec.structs.replace(earlier, path=later.path, lines=lines, **changes)
+
+
+def read_domains(document: Document, problems: list[Problem]) -> Entries:
+    """Read one listener domains file; what is wrong goes to `problems`, and all that is right is given."""
+    return _Reading(document, problems).entries()
+
+
+def _name(spelled: str) -> str:
+    """Write the name of a listener or a domain: in quotes always, and whole where it can be one."""
+    return quoted(spelled, DOMAIN_LIMIT)
+
+
+def _path_of(parts: Sequence[str]) -> str:
+    """Write a key path of these files: the names of listeners and domains in quotes, always."""
+    names = slice(1, 3) if parts[0] == LISTENER else slice(0, 1)
+    spelled = [written(part) for part in parts]
+    spelled[names] = [_name(part) for part in parts[names]]
+    return ".".join(spelled)
+
+
+class _Reading:
+    """One file in reading."""
+
+    def __init__(self, document: Document, problems: list[Problem]) -> None:
+        self.document = document
+        self.notes = Notes(document.file, problems)
+        self.unused: list[tuple[int, str]] = []
+        self.shapes: dict[tuple[tuple[str, int], ...], dict[str, int]] = {}
+
+    def entries(self) -> Entries:
+        found: Entries = {}
+        self.notes.repeats(self.document, _path_of)
+        for named in self.named():
+            entry = self.entry(named)
+            if entry is not None and not self.is_double(found, entry):
+                found.setdefault(entry.listener, {})[entry.domain] = entry
+        self.note_unused()
+        return found
+
+    def named(self) -> Iterator[_Named]:
+        """Give every domain's table; those outside `listener` last, since KumoMTA puts them over `listener."*"`."""
+        values, place = self.document.values, self.document.place
+        listeners = self.as_table(values.get(LISTENER, {}), place.at(LISTENER), LISTENER)
+        for spelled, domains in listeners.items():
+            at, path = place.at(LISTENER).at(spelled), _path_of([LISTENER, spelled])
+            listener = self.listener(spelled, at, path)
+            for name, value in self.as_table(domains, at, path).items():
+                yield _Named(listener=listener, name=name, value=value, place=at.at(name), path=f"{path}.{_name(name)}")
+        for name, value in values.items():
+            if name != LISTENER:
+                yield _Named(listener=ANY_LISTENER, name=name, value=value, place=place.at(name), path=_name(name))
+
+    def as_table(self, value: object, place: Place, path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        mend = 'Write tables such as [listener."127.0.0.1:25"."example.com"].'
+        self.notes.add(place.line, path, f"{shown(value)} stands where a table of domains should.", mend)
+        return {}
+
+    def listener(self, spelled: str, place: Place, path: str) -> str:
+        """Give the listener's normal form; a bad one is noted and stands for itself, so that its domains are read too."""
+        if spelled == ANY_LISTENER:
+            return ANY_LISTENER
+        try:
+            return normal_listener(spelled)
+        except ValueError:
+            mend = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
+            self.notes.add(place.line, path, f"{quoted(spelled)} is not a listener.", mend)
+            return spelled
+
+    def entry(self, named: _Named) -> DomainEntry | None:
+        if not isinstance(named.value, dict):
+            self.note_no_table(named)
+            return None
+        fields = self.fields(named)
+        domain = _domain(named.name)
+        if domain is None:
+            mend = 'Write a name such as "example.com", "*.example.com" or "*".'
+            self.notes.add(named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", mend)
+            return None
+        return DomainEntry(
+            listener=named.listener, domain=domain, path=named.path, lines=self.lines(named.place, fields), **fields
+        )
+
+    def fields(self, named: _Named) -> dict[str, Any]:
+        fields = {}
+        for key, value in named.value.items():
+            try:
+                if (reader := _READERS.get(key)) is not None:
+                    fields[key] = reader(value)
+                elif key == _UNUSED:
+                    unused_duration(value)
+                    self.unused.append((named.place.at(key).line, f"{named.path}.{key}"))
+                else:
+                    self.note_unknown(named, key, value)
+            except WrongValue as error:
+                self.notes.wrong(named.place.at(key), f"{named.path}.{key}", error)
+        return fields
+
+    def lines(self, place: Place, fields: Mapping[str, Any]) -> Lines:
+        first = place.line
+        steps = (("", 0), *((key, place.at(key).line - first) for key in fields))
+        shared = self.shapes.get(steps)
+        if shared is None:
+            shared = self.shapes[steps] = dict(steps)
+        return Lines(self.document.file, first, shared)
+
+    def is_double(self, found: Entries, entry: DomainEntry) -> bool:
+        """Whether the file has this domain already; that is an error, but for `listener."*"`, which KumoMTA replaces."""
+        first = found.get(entry.listener, {}).get(entry.domain)
+        if first is None:
+            return False
+        earlier, here = first.where(""), entry.where("")
+        if first.path.startswith(f"{LISTENER}.") and not entry.path.startswith(f"{LISTENER}."):
+            self.notes.add(
+                earlier.line,
+                earlier.key,
+                f"The table {here.key} on line {here.line} replaces this one.",
+                "Keep one of the two.",
+                severity="warning",
+            )
+            return False
+        text = f"This is the same domain as {earlier.key} on line {earlier.line}."
+        self.notes.add(here.line, here.key, text, "Keep one of the two.")
+        return True
+
+    def note_no_table(self, named: _Named) -> None:
+        line, value = named.place.line, shown(named.value)
+        if named.name in _KEYS:
+            text = f"{written(named.name)} = {value} stands outside of any domain's table."
+            self.notes.add(line, named.path, text, 'Write it below a line such as ["example.com"].')
+        else:
+            mend = f"Write [{named.path}] on a line of its own, and below it keys such as relay_to = true."
+            self.notes.add(line, named.path, f"{value} stands where a domain's table should.", mend)
+
+    def note_unknown(self, named: _Named, key: str, value: object) -> None:
+        line, path = named.place.at(key).line, f"{named.path}.{written(key)}"
+        if isinstance(value, dict) and key not in _KEYS:
+            # TOML reads [example.com] as a table `com` in a table `example`.
+            whole = quoted(f"{named.name}.{key}")
+            self.notes.add(line, path, f"A table stands inside the domain {quoted(named.name)}.", f"Write {whole} in quotes.")
+        else:
+            self.notes.unknown(line, key, path, _KEYS)
+
+    def note_unused(self) -> None:
+        if not self.unused:
+            return
+        line, path = self.unused[0]
+        others = f" (and {len(self.unused) - 1} more in this file)" if len(self.unused) > 1 else ""
+        text = f"{_UNUSED} has no effect: domains are read anew with the settings{others}."
+        self.notes.add(line, path, text, "Take it out.", severity="warning")

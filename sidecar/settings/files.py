@@ -1,0 +1,122 @@
+"""One settings file: its bytes, its text, its values and their lines, or the one thing that makes it unreadable.
+
+Owns reading and parsing. Never knows what the keys mean.
+"""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import tomli
+from msgspec import Struct
+
+from sidecar.settings.places import Place, Repeat, TooDeepError, json_places, toml_places
+from sidecar.settings.values import Problem, Where
+from sidecar.settings.wording import printable, shown
+
+# Far beyond any list of domains (a million take some 100 MB), and still within the memory of a mail server.
+SIZE_LIMIT: Final = 1 << 30
+
+# Python refuses to turn longer runs of digits into a number, and does not say where one stands.
+_HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """A file that could be parsed; `file` is its path as the operator named it, `repeats` the JSON keys that stand twice."""
+
+    file: str
+    values: dict[str, Any]
+    place: Place
+    repeats: list[Repeat]
+
+
+class UnreadableError(Exception):
+    """A file without values to read, and why; `line` is None where the fault is not in its text."""
+
+    def __init__(self, text: str, mend: str, line: int | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.mend = mend
+        self.line = line
+
+    def problem(self, file: str, named: Where | None) -> Problem:
+        """Give the problem: in the file itself where it has a line for it, else at `named`, the place that names the file."""
+        where = named if self.line is None else Where(file=file, line=self.line, key="")
+        return Problem(severity="error", where=where, text=self.text, mend=self.mend)
+
+
+def read_document(path: Path, file: str) -> Document:
+    """Read and parse `path`, as JSON if its name ends in .json, else as TOML. Raises UnreadableError."""
+    text = _decoded(_content(path, shown(file)))
+    try:
+        if path.suffix.lower() == ".json":
+            values = _parsed(json.loads, text)
+            place, repeats = json_places(text)
+        else:
+            values = _parsed(tomli.loads, text)
+            place, repeats = toml_places(text), []
+    except TooDeepError as error:
+        raise UnreadableError(f"{error}.", "Keep to the few levels that settings have.", error.lineno) from None
+    if not isinstance(values, dict):
+        raise UnreadableError(f"{shown(values)} stands where a table should.", "Put everything in { }.", line=1)
+    return Document(file=file, values=values, place=place, repeats=repeats)
+
+
+def _content(path: Path, name: str) -> bytes:
+    try:
+        with open(path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError(f"The file {name} is not a regular file.", "Name a file.")
+            if status.st_size > SIZE_LIMIT:
+                raise UnreadableError(f"The file {name} has {status.st_size} bytes.", f"Keep it below {SIZE_LIMIT} bytes.")
+            return file.read(SIZE_LIMIT)
+    except FileNotFoundError:
+        raise UnreadableError(f"The file {name} does not exist.", "Create it or name another.") from None
+    except IsADirectoryError:
+        raise UnreadableError(f"The file {name} is a directory.", "Name a file.") from None
+    except PermissionError:
+        raise UnreadableError(f"The file {name} may not be read by this user.", "Change its owner or its mode.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableError(f"The file {name} cannot be read: {reason}.", "Name a file that can be.") from None
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not keep the program waiting for its other end
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise UnreadableError("The file begins with a byte order mark.", "Save it as UTF-8 without one.", line=1)
+    if (position := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, position) + 1
+        raise UnreadableError("The file has a NUL byte.", "Save it as UTF-8 text.", line)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        bad = data[error.start]
+        raise UnreadableError(f"The byte 0x{bad:02x} is not UTF-8.", "Save the file as UTF-8.", line) from None
+
+
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:  # noqa: ANN401 - whatever the file holds
+    form = "JSON" if parse is json.loads else "TOML"
+    try:
+        return parse(text)
+    except RecursionError:
+        # The text is in order as far as its nesting goes, so finding the places fails where the parser did.
+        (json_places if parse is json.loads else toml_places)(text)
+        raise TooDeepError(1) from None
+    except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise UnreadableError(
+            f"This is not {form}: {printable(error.msg)}.", "Mend the line or the one before it.", error.lineno
+        ) from None
+    except ValueError:
+        found = _HUGE_NUMBER.search(text)
+        line = text.count("\n", 0, found.start() if found else 0) + 1
+        raise UnreadableError("A number here has thousands of digits.", "Write a smaller one.", line) from None

@@ -1,0 +1,191 @@
+"""Where each key of a TOML or JSON text stands.
+
+Owns line numbers. Never judges a text: it reads what a parser has accepted already.
+
+Why not a library: tomli and json give no positions, and neither does tomlkit. Two small packages do (a fork of an old
+tomli, a recursive JSON reader); neither is kept up, and both are pure Python, several times slower than the parsers used
+here. So compiled parsers read the values, and the patterns below, linear and without recursion, find the lines.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Final
+
+import tomli
+from msgspec import Struct
+
+# A listener domains file needs 4 levels; Python's own readers give up between 400 and 1,000.
+DEPTH_LIMIT: Final = 64
+
+# Possessive quantifiers throughout: no pattern goes back over what it has read, so each is linear.
+_BASIC = r'"(?:[^"\\\n]++|\\.)*+"'
+_LITERAL = r"'[^'\n]*+'"
+_PART = rf"(?:{_BASIC}|{_LITERAL}|[A-Za-z0-9_-]++)"
+_KEY = rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART})*+"
+_BLANK = r"(?:[ \t\r\n]++|\#[^\n]*+)*+"
+_BARE = r"""[^\s"'\[\]{},\#][^\n,\]}\#]*+"""
+# The closing quotes may follow one or two quotes of content (TOML 1.0, "String"), hence up to five.
+_LONG = r"""\"\"\"(?:[^"\\]++|\\[\s\S]|"(?!""))*+"{3,5}|'''(?:[^']++|'(?!''))*+'{3,5}"""
+
+_PARTS = re.compile(_PART)
+_STATEMENT = re.compile(
+    rf"""({_BLANK})(?:
+        (\[{{1,2}})[ \t]*+({_KEY})[ \t]*+\]{{1,2}}
+      | ({_KEY})[ \t]*+=[ \t]*+((?!\"\"\"|''')(?:{_BASIC}|{_LITERAL}|{_BARE}))?+
+    )""",
+    re.VERBOSE,
+)
+
+# Both give: blank, opening bracket, closing bracket, comma, key, scalar.
+_TOML_TOKEN = re.compile(rf"({_BLANK})(?:([\[{{])|([\]}}])|(,)|({_KEY})[ \t]*+=|({_LONG}|{_BASIC}|{_LITERAL}|{_BARE}))")
+_JSON_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_JSON_TOKEN = re.compile(
+    rf"""([ \t\r\n]*+)(?:([\[{{])|([\]}}])|(,)|({_JSON_STRING})[ \t\r\n]*+:|({_JSON_STRING}|[^\s"\[\]{{}},]++))"""
+)
+
+
+class TooDeepError(ValueError):
+    """Tables or lists inside each other beyond `DEPTH_LIMIT`; `lineno` is where the limit is passed."""
+
+    def __init__(self, lineno: int) -> None:
+        super().__init__(f"tables or lists stand more than {DEPTH_LIMIT} deep inside each other")
+        self.lineno = lineno
+
+
+class Place:
+    """The line of a key, counted from 1, and the places inside its value: by key in a table, by index in a list.
+
+    Items on the line of their list are left out.
+    """
+
+    __slots__ = ("inner", "line")
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        self.inner: dict[str | int, Place] = {}
+
+    def at(self, key: str | int) -> "Place":
+        """Give the place of `key`, or that of the whole where the part's own is not known."""
+        return self.inner.get(key, self)
+
+    def enter(self, parts: list[str], line: int) -> "Place":
+        """Give the place that a dotted key leads to, made at `line` as far as it is new. Raises TooDeepError."""
+        if len(parts) > DEPTH_LIMIT:
+            raise TooDeepError(line)
+        place = self
+        for part in parts:
+            found = place.inner.get(part)
+            if found is None:
+                found = place.inner[part] = Place(line)
+            place = found
+        return place
+
+
+class Repeat(Struct, frozen=True, kw_only=True):
+    """A JSON key that its object has already: the path to it, and both lines."""
+
+    path: tuple[str | int, ...]
+    first: int
+    second: int
+
+
+def toml_places(text: str) -> Place:
+    """Find the line of every key in a TOML document that tomli accepts. Raises TooDeepError.
+
+    A table's line is that of its header, or of the first key that implies it. Of the tables in an array of tables any one
+    counts.
+    """
+    root = table = Place(1)
+    line, position = 1, 0
+    while match := _STATEMENT.match(text, position):
+        blank, brackets, header, key, simple = match.groups()
+        line += blank.count("\n")
+        position = match.end()
+        if header is not None:
+            table = root.enter(_toml_parts(header), line)
+            if brackets == "[":
+                table.line = line
+            continue
+        place = table.enter(_toml_parts(key), line)
+        if simple is None:
+            position, line = _Walk(_TOML_TOKEN, _toml_parts, place).through(text, position, line)
+    return root
+
+
+def json_places(text: str) -> tuple[Place, list[Repeat]]:
+    """Find the line of every key in a JSON text that `json` accepts, and the keys that repeat. Raises TooDeepError."""
+    walk = _Walk(_JSON_TOKEN, _json_parts, Place(1))
+    walk.through(text, 0, 1)
+    return walk.root, walk.repeats
+
+
+def _toml_parts(key: str) -> list[str]:
+    if key.isidentifier():  # most keys by far, and three times as fast
+        return [key]
+    return [_toml_part(part) for part in _PARTS.findall(key)]
+
+
+def _toml_part(part: str) -> str:
+    if "\\" in part and part.startswith('"'):
+        return next(iter(tomli.loads(f"{part} = 0")))
+    return part[1:-1] if part.startswith(('"', "'")) else part
+
+
+def _json_parts(key: str) -> list[str]:
+    return [json.loads(key) if "\\" in key else key[1:-1]]
+
+
+class _Walk:
+    """One way through a value, bracket by bracket, with a stack of its own in place of recursion."""
+
+    def __init__(self, token: re.Pattern[str], parts: Callable[[str], list[str]], root: Place) -> None:
+        self.token = token
+        self.parts = parts
+        self.root = self.place = root
+        self.stack: list[Place] = []
+        self.trail: list[str | int] = []  # for each open bracket the key or the index that is being read
+        self.repeats: list[Repeat] = []
+
+    def through(self, text: str, position: int, line: int) -> tuple[int, int]:
+        """Note what stands inside the value at `position`; give the position and the line behind it."""
+        while match := self.token.match(text, position):
+            blank, opening, closing, comma, key, scalar = match.groups()
+            line += blank.count("\n")
+            position = match.end()
+            if key is not None:
+                self.key(self.parts(key), line)
+                line += text.count("\n", match.end(5), position)  # JSON's colon may stand on a later line
+            elif opening is not None:
+                self.open(opening, line)
+            elif closing is not None:
+                self.stack.pop()
+                self.trail.pop()
+            elif comma is not None:
+                if isinstance(index := self.trail[-1], int):
+                    self.trail[-1] = index + 1
+            else:
+                self.scalar(line)
+                line += scalar.count("\n")
+            if not self.stack:
+                break
+        return position, line
+
+    def key(self, parts: list[str], line: int) -> None:
+        table = self.stack[-1]
+        self.trail[-1] = parts[-1]
+        if (before := table.inner.get(parts[0])) is not None:
+            self.repeats.append(Repeat(path=tuple(self.trail), first=before.line, second=line))
+        self.place = table.enter(parts, line)
+
+    def open(self, bracket: str, line: int) -> None:
+        if len(self.stack) == DEPTH_LIMIT:
+            raise TooDeepError(line)
+        if self.trail and isinstance(index := self.trail[-1], int):
+            self.place = self.stack[-1].inner[index] = Place(line)
+        self.stack.append(self.place)
+        self.trail.append(0 if bracket == "[" else "")
+
+    def scalar(self, line: int) -> None:
+        if self.trail and isinstance(index := self.trail[-1], int) and line != self.stack[-1].line:
+            self.stack[-1].inner[index] = Place(line)

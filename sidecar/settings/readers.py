@@ -1,0 +1,264 @@
+"""Readers of single values: what TOML or JSON gave in, a checked value out, or what is wrong with it.
+
+Owns types and ranges. Never knows which key it reads, nor where that stands.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, TypeVar
+from uuid import UUID
+
+import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
+from msgspec import Struct
+
+from sidecar.settings.names import HIGHEST_PORT, endpoint, normal_domain, plain_address
+from sidecar.settings.values import LogMode, Network
+from sidecar.settings.wording import listed, nearest, quoted, shown
+
+T = TypeVar("T")
+Reader = Callable[[object], T]
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """What is wrong with a value, or with the item at `index` of a list, and what to write instead."""
+
+    text: str
+    mend: str
+    index: int | None = None
+
+
+class WrongValue(Exception):  # noqa: N818 - the value is what is wrong, and `raise wrong(...)` reads so
+    """A value that cannot be taken; a list may have several faults."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+
+def wrong(text: str, mend: str) -> WrongValue:
+    """Make the exception for a single fault."""
+    return WrongValue(Fault(text=text, mend=mend))
+
+
+def flag(value: object) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise wrong(f"{shown(value)} is neither true nor false.", "Write true or false, without quotes.")
+    return value
+
+
+def whole_number(low: int, high: int, unit: str) -> Reader[int]:
+    """Read a whole number of `unit` from `low` to `high`."""
+
+    def read(value: object) -> int:
+        mend = f"Write a whole number of {unit} from {low} to {high}."
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise wrong(f"{shown(value)} is not a whole number.", mend)
+        if not low <= value <= high:
+            raise wrong(f"{shown(value)} is out of range.", mend)
+        return value
+
+    return read
+
+
+def text(what: str) -> Reader[str]:
+    """Read a text that is not empty and holds no control characters; `what` names it in problems."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise wrong(f"{shown(value)} is not {what}.", f"Write {what} in quotes.")
+        # Lone surrogates, which JSON can hold and UTF-8 cannot, are not printable either.
+        if not value or not value.isprintable():
+            raise wrong(f"{shown(value)} is not {what}.", f"Write {what}, not empty and without control characters.")
+        return value
+
+    return read
+
+
+def choice(*words: str) -> Reader[str]:
+    """Read one of `words`."""
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        guess = nearest(value, words) if isinstance(value, str) else None
+        mend = f"Write {quoted(guess)}." if guess else f"Write {listed(map(quoted, words))}."
+        raise wrong(f"{shown(value)} is not one of {listed(map(quoted, words))}.", mend)
+
+    return read
+
+
+def list_of(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
+    """Read a list; every item that `item` refuses is a fault of its own."""
+
+    def read(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise wrong(f"{shown(value)} is not a list.", f"Write a list, such as {example}.")
+        taken: list[T] = []
+        faults: list[Fault] = []
+        for index, one in enumerate(value):
+            try:
+                taken.append(item(one))
+            except WrongValue as error:
+                faults += [Fault(text=fault.text, mend=fault.mend, index=index) for fault in error.faults]
+        if faults:
+            raise WrongValue(*faults)
+        return tuple(taken)
+
+    return read
+
+
+def one_or_more(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
+    """Read a list, or a single item for a list of one."""
+    read = list_of(item, example)
+    return lambda value: (item(value),) if isinstance(value, str) else read(value)
+
+
+_LOG_MODES: Final[dict[object, LogMode]] = {
+    **{mode.value: mode for mode in LogMode},
+    True: LogMode.LOG_THEN_RELAY,
+    False: LogMode.IGNORE,
+}
+
+
+def log_mode(value: object) -> LogMode:
+    """Read KumoMTA's LogReportDisposition: one of three words, or a bool."""
+    if isinstance(value, (str, bool)) and (mode := _LOG_MODES.get(value)) is not None:
+        return mode
+    words = tuple(mode.value for mode in LogMode)
+    guess = nearest(value, words) if isinstance(value, str) else None
+    raise wrong(
+        f"{shown(value)} is not a log mode.",
+        f"Write {quoted(guess)}." if guess else f"Write {listed([*map(quoted, words), 'true', 'false'])}.",
+    )
+
+
+_CIDR = re.compile(r"([0-9.]{7,15}|[0-9A-Fa-f:.]{2,45})(?:/(0|[1-9][0-9]{0,2}))?")
+_MAPPED: Final = netaddr.IPNetwork("::ffff:0:0/96")  # the IPv4-mapped addresses (RFC 4291 section 2.5.5.2)
+
+
+def network(value: object) -> Network:
+    """Read an IP literal or a strict CIDR block: no host bits, no short forms, no netmasks, no zone."""
+    if not isinstance(value, str):
+        raise wrong(f"{shown(value)} is not a network.", 'Write it in quotes, such as "192.168.1.0/24".')
+    found = _network(value)
+    if isinstance(found, Fault):
+        raise WrongValue(found)
+    return found
+
+
+# Thousands of domains tend to name the same few networks: they share one value.
+@lru_cache(maxsize=65536)
+def _network(written: str) -> Network | Fault:
+    try:
+        block = netaddr.IPNetwork(written) if _CIDR.fullmatch(written) else None
+    except (netaddr.AddrFormatError, ValueError):
+        block = None
+    if block is None:
+        return Fault(
+            text=f"{shown(written)} is neither an IP address nor a network.",
+            mend='Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".',
+        )
+    if block.ip != block.network:
+        host = str(block.ip)
+        return Fault(
+            text=f"{shown(written)} has host bits set: {host} is one address inside {block.cidr}.",
+            mend=f'Write "{block.cidr}" for the network or "{host}" for the one host.',
+        )
+    if block in _MAPPED:
+        return Network(text=written, version=4, first=block.first - _MAPPED.first, prefix=block.prefixlen - _MAPPED.prefixlen)
+    return Network(text=written, version=block.version, first=block.first, prefix=block.prefixlen)
+
+
+_SOCKET = re.compile(
+    r"(?P<unix>unix|local):(?P<path>.+)"
+    r"|inet6?:(?:(?P<host>\[[^\[\]@]+\]|[^\[\]:@]+):(?P<port>\d{1,5})|(?P<sendmail_port>\d{1,5})@(?P<sendmail_host>[^@]+))",
+    re.ASCII,
+)
+_SOCKET_FORMS = 'Write "unix:/run/sidecar/sidecar.sock" or "inet:127.0.0.1:8893".'
+_SOCKET_PATH_LIMIT = 107  # sun_path has 108 bytes on Linux, with its closing NUL (unix(7))
+
+
+def milter_socket(folder: Path) -> Reader[str]:
+    """Read a milter socket in Postfix's or Sendmail's spelling; a relative path starts in `folder`.
+
+    Gives `unix:/path` or `inet:host:port`.
+    """
+
+    def read(value: object) -> str:
+        match = _SOCKET.fullmatch(value) if isinstance(value, str) and value.isprintable() else None
+        if match is None:
+            bare_path = isinstance(value, str) and value.startswith("/")
+            mend = f"Write {quoted(f'unix:{value}')}." if bare_path else _SOCKET_FORMS
+            raise wrong(f"{shown(value)} is not a milter socket.", mend)
+        if match["unix"]:
+            return _unix_socket(folder / match["path"])
+        host, port = match["host"] or match["sendmail_host"], int(match["port"] or match["sendmail_port"])
+        if not 1 <= port <= HIGHEST_PORT:
+            raise wrong(f"{shown(value)} has port {port}.", f"Write a port from 1 to {HIGHEST_PORT}.")
+        return f"inet:{_socket_host(host.strip('[]'))}:{port}"
+
+    return read
+
+
+def _unix_socket(path: Path) -> str:
+    if len(bytes(path)) > _SOCKET_PATH_LIMIT:
+        raise wrong(f"{shown(str(path))} is too long for a socket.", f"Write a path of {_SOCKET_PATH_LIMIT} bytes at most.")
+    return f"unix:{path}"
+
+
+def _socket_host(host: str) -> str:
+    try:
+        address = plain_address(host)
+    except ValueError:
+        if (name := normal_domain(host)) is None or name.replace(".", "").isdigit():
+            raise wrong(f"{shown(host)} is neither an IP address nor a host name.", _SOCKET_FORMS) from None
+        return name
+    return endpoint(address, None)
+
+
+def socket_mode(value: object) -> int:
+    """Read a file mode in octal digits, in quotes."""
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        raise wrong(f"{shown(value)} is not a file mode.", 'Write octal digits in quotes, such as "0660".')
+    return int(value, 8)
+
+
+def path_in(folder: Path, what: str) -> Reader[Path]:
+    """Read a path; a relative one starts in `folder`."""
+    read = text(what)
+    return lambda value: folder / read(value)
+
+
+def header_name(value: object) -> str:
+    """Read the name of a header field (RFC 5322 section 2.2) and give it in lower case."""
+    # RFC 5322 allows "*" in a name; nobody has one, and a pattern that silently matches nothing helps nobody either.
+    if not isinstance(value, str) or not re.fullmatch(r"[!-)+-9;-~]{1,76}", value):
+        raise wrong(f"{shown(value)} is not the name of a header.", 'Write a name such as "Subject".')
+    return value.lower()
+
+
+def header_names(value: object) -> tuple[str, ...]:
+    """Read a list of names of header fields; each is given once, in lower case."""
+    return tuple(dict.fromkeys(list_of(header_name, '["Subject"]')(value)))
+
+
+def uuid(value: object) -> str:
+    """Read a UUID in its common form and give it in lower case (RFC 9562 section 4)."""
+    try:
+        if isinstance(value, str) and str(UUID(value)) == value.lower():
+            return value.lower()
+    except ValueError:
+        pass
+    raise wrong(
+        f"{shown(value)} is not a UUID.",
+        "Leave node_id out to have one made, or write one such as 0f1c9b1e-52a4-4d43-9b1f-6a1f5f1a7c11 in quotes.",
+    )
+
+
+def unused_duration(value: object) -> None:
+    """Check KumoMTA's ttl, a text such as "5 minutes" or a number of seconds, and drop it."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise wrong(f"{shown(value)} is not a duration.", "Leave ttl out; it has no effect.")

@@ -1,0 +1,103 @@
+"""A table of a settings file while it is read: values are taken from it by key, and what is wrong is noted with its place.
+
+Owns problems' places and the refusal of unknown keys. Never knows which keys there should be before it is asked for them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from sidecar.settings.files import Document
+from sidecar.settings.places import Place
+from sidecar.settings.readers import Reader, WrongValue
+from sidecar.settings.values import Problem, Where
+from sidecar.settings.wording import nearest, quoted, shown, written
+
+
+class Notes:
+    """The problems found so far, and the file that is being read."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self.file = file
+        self.problems = problems
+
+    def add(self, line: int, key: str, text: str, mend: str, *, severity: Literal["error", "warning"] = "error") -> None:
+        """Note a problem at a line of the file."""
+        where = Where(file=self.file, line=line, key=key)
+        self.problems.append(Problem(severity=severity, where=where, text=text, mend=mend))
+
+    def unknown(self, line: int, key: str, path: str, known: Iterable[str]) -> None:
+        """Note a key that nobody asked for, and the known one that is nearest."""
+        words = tuple(known)
+        guess = nearest(key, words)
+        mend = f"Write {guess}, or take it out." if guess else f"Take it out; known here: {', '.join(words)}."
+        self.add(line, path, f"{quoted(key)} is not a key that is known here.", mend)
+
+    def repeats(self, document: Document, path_of: Callable[[Sequence[str]], str]) -> None:
+        """Note every key that its JSON object has already (TOML's parser refuses those itself)."""
+        for repeat in document.repeats:
+            path = path_of([str(part) for part in repeat.path])
+            self.add(repeat.second, path, f"This key stands on line {repeat.first} already.", "Keep one of the two.")
+
+    def wrong(self, place: Place, key: str, error: WrongValue) -> None:
+        """Note each fault of a value; an item of a list at the item's own line."""
+        for fault in error.faults:
+            line = place.line if fault.index is None else place.at(fault.index).line
+            self.add(line, key, fault.text, fault.mend)
+
+
+class Table:
+    """A table in reading. Whatever is wrong is noted and left out, so that one run finds everything."""
+
+    def __init__(
+        self, notes: Notes, values: dict[str, Any], place: Place, path: str = "", spell: Callable[[str], str] = written
+    ) -> None:
+        self.notes = notes
+        self.values = values
+        self.place = place
+        self.path = path
+        self.spell = spell
+        self._asked: dict[str, None] = {}
+
+    def where(self, key: str) -> Where:
+        """Where `key` stands."""
+        return Where(file=self.notes.file, line=self.place.at(key).line, key=self._path_of(key))
+
+    def take(self, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
+        """Read the keys named; only those that are set, and right, are given."""
+        self._asked |= dict.fromkeys(readers)
+        taken = {}
+        for key, reader in readers.items():
+            if key not in self.values:
+                continue
+            try:
+                taken[key] = reader(self.values[key])
+            except WrongValue as error:
+                self.notes.wrong(self.place.at(key), self._path_of(key), error)
+        return taken
+
+    def table(self, key: str, spell: Callable[[str], str] = written) -> "Table":
+        """Enter the table under `key`, an empty one where it is left out or no table; `spell` writes its keys in key paths."""
+        self._asked[key] = None
+        value = self.values.get(key, {})
+        if not isinstance(value, dict):
+            mend = f"Write [{self._path_of(key)}] on a line of its own and the keys below it."
+            self.fault(key, f"{shown(value)} stands where a table should.", mend)
+            value = {}
+        return Table(self.notes, value, self.place.at(key), self._path_of(key), spell)
+
+    def tables(self) -> Iterator[tuple[str, "Table"]]:
+        """Enter every table in this one."""
+        return ((key, self.table(key)) for key in self.values)
+
+    def fault(self, key: str, text: str, mend: str) -> None:
+        """Note an error in what stands under `key`."""
+        self.notes.add(self.place.at(key).line, self._path_of(key), text, mend)
+
+    def close(self) -> None:
+        """Refuse the keys that nobody asked for."""
+        for key in self.values:
+            if key not in self._asked:
+                self.notes.unknown(self.place.at(key).line, key, self._path_of(key), self._asked)
+
+    def _path_of(self, key: str) -> str:
+        return f"{self.path}.{self.spell(key)}" if self.path else self.spell(key)

@@ -1,0 +1,114 @@
+"""`sidecar check` says whether the settings are in order, and the other commands print problems in the same way."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sidecar.cli.check import command
+from sidecar.cli.problems import config_option, settings_or_exit
+
+
+def write(folder: Path, domains: str, main: str = 'listener_domains = "d.toml"\n') -> str:
+    """Write a settings file and its listener domains, and give the path of the former."""
+    (folder / "d.toml").write_text(domains, encoding="utf-8")
+    (folder / "s.toml").write_text(main, encoding="utf-8")
+    return str(folder / "s.toml")
+
+
+GOOD = '["a.com"]\nrelay_to = true\n[listener."127.0.0.1:25"."a.com"]\n'
+WARNED = '["a.com"]\nttl = 5\n'
+BAD = '["a.com"]\nrelay_to = "\\u001b[31m"\nttl = 5\n'
+
+
+def test_fine(tmp_path: Path) -> None:
+    """Settings in order: one line that says what was loaded, and exit status 0."""
+    done = CliRunner().invoke(command, ["--config", write(tmp_path, GOOD)])
+    assert done.output == "The settings are fine: 2 listener domains (1 of them on 1 listener alone), 2 relay hosts.\n"
+    assert done.exit_code == 0
+
+
+def test_defaults() -> None:
+    """Without a settings file the defaults are checked."""
+    done = CliRunner().invoke(command, [])
+    assert (done.output, done.exit_code) == ("The settings are fine: 0 listener domains, 2 relay hosts.\n", 0)
+
+
+def test_warnings(tmp_path: Path) -> None:
+    """Warnings are printed and leave exit status 0."""
+    done = CliRunner().invoke(command, ["--config", write(tmp_path, WARNED)])
+    assert done.output.splitlines() == [
+        'd.toml:2: warning: "a.com".ttl: ttl has no effect: domains are read anew with the settings. Take it out.',
+        "The settings are fine but for 1 warning: 1 listener domain, 2 relay hosts.",
+    ]
+    assert done.exit_code == 0
+
+
+def test_errors(tmp_path: Path) -> None:
+    """Errors are printed with file, line, key path and mend, without control characters, and exit status 1."""
+    done = CliRunner().invoke(command, ["--config", write(tmp_path, BAD)])
+    assert done.output.splitlines() == [
+        'd.toml:2: error: "a.com".relay_to: "\\u001b[31m" is neither true nor false. Write true or false, without quotes.',
+        'd.toml:3: warning: "a.com".ttl: ttl has no effect: domains are read anew with the settings. Take it out.',
+        "The settings have 1 error and 1 warning.",
+    ]
+    assert done.exit_code == 1
+
+
+def test_a_hostile_file_name_is_printed_safely(tmp_path: Path) -> None:
+    """Not even the name of a file reaches the terminal raw."""
+    (tmp_path / "\x1b.toml").write_text("[", encoding="utf-8")
+    done = CliRunner().invoke(command, ["--config", write(tmp_path, "", 'listener_domains = ["d.toml"]\nx\\u001b = 1\n')])
+    assert "\x1b" not in done.output
+    done = CliRunner().invoke(command, ["--config", str(tmp_path / "\x1b.toml")])
+    assert "\\u001b.toml:1: error: This is not TOML" in done.output
+    assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize(("domains", "ok"), [(GOOD, True), (WARNED, True), (BAD, False)])
+def test_json(tmp_path: Path, domains: str, *, ok: bool) -> None:
+    """For machines there is one object with every finding in its parts."""
+    done = CliRunner().invoke(command, ["--json", "--config", write(tmp_path, domains)])
+    answer = json.loads(done.output)
+    assert (answer["ok"], done.exit_code) == (ok, 0 if ok else 1)
+    assert [finding["severity"] for finding in answer["findings"]] == {
+        GOOD: [],
+        WARNED: ["warning"],
+        BAD: ["error", "warning"],
+    }[domains]
+    for finding in answer["findings"]:
+        assert list(finding) == ["severity", "file", "line", "key", "text", "mend"]
+        assert finding["file"] == "d.toml"
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    """A settings file that is not there is an error like any other."""
+    done = CliRunner().invoke(command, ["--json", "--config", str(tmp_path / "none.toml")])
+    (finding,) = json.loads(done.output)["findings"]
+    assert (finding["file"], finding["line"], done.exit_code) == (None, None, 1)
+
+
+@click.command()
+@config_option
+@click.option("--quiet", is_flag=True)
+def other(config: Path | None, *, quiet: bool) -> None:
+    """Another command."""
+    click.echo(len(settings_or_exit(config, quiet=quiet).domains))
+
+
+@pytest.mark.parametrize(
+    ("domains", "arguments", "stdout", "problems", "status"),
+    [
+        (GOOD, [], "2\n", 0, 0),
+        (WARNED, [], "1\n", 1, 0),
+        (WARNED, ["--quiet"], "1\n", 0, 0),
+        (BAD, [], "", 2, 1),
+        (BAD, ["--quiet"], "", 1, 1),
+    ],
+)
+def test_other_commands(tmp_path: Path, domains: str, arguments: list[str], stdout: str, problems: int, status: int) -> None:
+    """Other commands get their settings, or print to standard error what is wrong and end with exit status 1."""
+    done = CliRunner().invoke(other, ["--config", write(tmp_path, domains), *arguments])
+    assert (done.stdout, len(done.stderr.splitlines()), done.exit_code) == (stdout, problems, status)

@@ -1,0 +1,29 @@
+"""Settings files for tests: written, loaded, and their problems in short."""
+
+from pathlib import Path
+
+from sidecar.settings import Loaded, load
+from sidecar.settings.values import Problem, Settings
+
+MAIN = "sidecar.toml"
+
+
+def load_files(folder: Path, files: dict[str, str]) -> Loaded:
+    """Write the files and load sidecar.toml; where that is not among them, one that names all of them, in order."""
+    names = ", ".join(f'"{name}"' for name in files)
+    for name, content in {MAIN: f"listener_domains = [{names}]\n", **files}.items():
+        (folder / name).write_text(content, encoding="utf-8", newline="")
+    return load(folder / MAIN, environ={})
+
+
+def settings_of(folder: Path, files: dict[str, str]) -> Settings:
+    """Load files that have no errors."""
+    loaded = load_files(folder, files)
+    assert loaded.settings is not None, loaded.problems
+    return loaded.settings
+
+
+def place(problem: Problem) -> tuple[str, int, str]:
+    """Give a problem's file (its name alone), line and key path."""
+    assert problem.where is not None
+    return Path(problem.where.file).name, problem.where.line, problem.where.key
