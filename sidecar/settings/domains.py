@@ -151,7 +151,7 @@ class _Reading:
             self.note_no_table(named)
             return None
         fields = self.fields(named)
-        domain = _domain(named.name)
+        domain = normal_domain(named.name)
         if domain is None:
             mend = 'Write a name such as "example.com", "*.example.com" or "*".'
             self.notes.add(named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", mend)

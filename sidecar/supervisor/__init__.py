@@ -1,1 +1,8 @@
-"""supervisor."""
+"""The supervisor: prefork, readiness, reload, restart with backoff, orderly stop. nginx's model.
+
+Owns processes. Never sees a message.
+"""
+
+from sidecar.supervisor.run import run
+
+__all__ = ["run"]

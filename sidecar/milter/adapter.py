@@ -1,0 +1,148 @@
+"""The callbacks: translate, hand over to the session, journal, translate back, under one guard.
+
+Owns the guard: whatever goes wrong in here is a 451 for the rest of the connection, with one line in the log, and never an
+accept. Never decides about mail. One connection's callbacks come on different threads, never two at a time, so everything
+that belongs to a connection is kept with libmilter's context.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import milter
+
+from sidecar import log
+from sidecar.journal import JournalError
+from sidecar.milter import translation
+from sidecar.milter.codes import UNANSWERED, CannotTakeOffError, Step, answer, check, set_reply
+from sidecar.milter.context import Context
+from sidecar.milter.negotiation import Terms, agree
+from sidecar.records import encode
+from sidecar.session import Session
+from sidecar.session.events import Event
+from sidecar.session.replies import TROUBLE
+from sidecar.session.verdicts import Decision, Outcome
+
+# libmilter keeps a pointer into this very string.
+NAME = "sidecar"
+
+_LOG = log.get("milter")
+# Faults that are no bugs: their sentence tells an operator more than a stack of calls.
+_FORESEEN = (JournalError, CannotTakeOffError, translation.UnknownPeerError)
+
+
+class Writer(Protocol):
+    """What the adapter needs of the journal."""
+
+    def write(self, lines: bytes, *, durable: bool) -> None:
+        """Write whole lines; raises JournalError when that cannot be done."""
+
+
+class Connection:
+    """What is kept of one milter connection between its callbacks.
+
+    `session` is None before the peer is known and after trouble: then every question is answered 451.
+    """
+
+    __slots__ = ("session", "terms")
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.session: Session | None = None
+
+
+class Adapter:
+    """libmilter's callbacks over sessions and a journal. Build one in each process, then `install` it."""
+
+    def __init__(self, *, new_session: Callable[[], Session], journal: Writer) -> None:
+        self._new_session = new_session
+        self._journal = journal
+        self._said: set[str] = set()
+        self._on_connect = self._guarded(Step.CONNECT, translation.connect)
+
+    def install(self) -> None:
+        """Make these the callbacks of this process."""
+        milter.set_flags(milter.DELRCPT)
+        milter.set_connect_callback(self._connect)
+        milter.set_helo_callback(self._guarded(Step.HELO, translation.helo))
+        milter.set_envfrom_callback(self._guarded(Step.MAIL, translation.mail))
+        milter.set_envrcpt_callback(self._guarded(Step.RCPT, translation.rcpt))
+        milter.set_header_callback(self._guarded(Step.HEADER, translation.header))
+        milter.set_eoh_callback(self._guarded(Step.END_OF_HEADERS, translation.end_of_headers))
+        milter.set_body_callback(self._guarded(Step.BODY, translation.body))
+        milter.set_eom_callback(self._guarded(Step.END_OF_MESSAGE, translation.end_of_message))
+        milter.set_abort_callback(self._guarded(Step.ABORT, translation.abort))
+        milter.set_close_callback(self._guarded(Step.CLOSE, translation.close))
+        data = self._guarded(Step.DATA, translation.data)
+        milter.register(NAME, data=data, unknown=None, negotiate=self._negotiate)
+
+    def _negotiate(self, context: Context, offer: list[int]) -> int:
+        terms = agree(context, offer)
+        context.setpriv(Connection(terms))
+        for shortcoming in terms.shortcomings:
+            if shortcoming not in self._said:
+                self._said.add(shortcoming)
+                _LOG.warning(shortcoming)
+        return int(milter.CONTINUE)
+
+    def _connect(self, context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; translated below
+        """Begin a session, then answer as every callback does."""
+        connection: Connection = context.getpriv()
+        if connection.terms.usable:
+            connection.session = self._new_session()
+        return self._on_connect(context, *told)
+
+    def _guarded(self, step: Step, translate: Callable[..., Event]) -> Callable[..., int]:
+        """Make the callback of a step."""
+
+        def callback(context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; `translate` knows
+            connection: Connection | None = context.getpriv()
+            if connection is None or connection.session is None:
+                return _refuse(context, step)
+            session, terms = connection.session, connection.terms
+            try:
+                outcome = session.handle(translate(context, *told))
+                check(step, outcome.verdict, terms)
+                self._write(outcome)
+                code = answer(context, step, outcome.verdict, terms)
+            except Exception as error:  # noqa: BLE001 - the one guard: nothing unforeseen may let a message pass
+                connection.session = None
+                _report(step, session, error)
+                return _refuse(context, step)
+            if outcome.decision is not None:
+                _tell(outcome.decision, session)
+            return code
+
+        return callback
+
+    def _write(self, outcome: Outcome) -> None:
+        """Journal the records: before the MTA hears of the verdict, or it is no verdict."""
+        if outcome.records:
+            self._journal.write(b"".join(map(encode, outcome.records)), durable=outcome.durable)
+
+
+def _refuse(context: Context, step: Step) -> int:
+    """Answer 451 where an answer can be given; where none can, the next step that has one gives it."""
+    if step in UNANSWERED:
+        return int(milter.NOREPLY)
+    set_reply(context, TROUBLE)
+    return int(milter.TEMPFAIL)
+
+
+def _report(step: Step, session: Session, error: Exception) -> None:
+    what = "the connection is answered 451 from here on"
+    if isinstance(error, _FORESEEN):
+        _LOG.error(f"{error}; {what}", step=step.name, session_id=session.session_id)
+    else:
+        _LOG.error(f"an unexpected fault; {what}", step=step.name, session_id=session.session_id, exc_info=error)
+
+
+def _tell(decision: Decision, session: Session) -> None:
+    _LOG.info(
+        f"{decision.stage}: {decision.action}",
+        why=decision.why,
+        peer=session.peer,
+        sender=decision.sender,
+        recipients=decision.recipients,
+        queue_id=decision.queue_id,
+        session_id=session.session_id,
+    )

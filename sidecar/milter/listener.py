@@ -1,0 +1,177 @@
+"""The listening socket: opened once by the supervisor through libmilter, then shared with every worker by fork.
+
+Owns the socket's name, its rights and its end. Never accepts a connection; libmilter does.
+"""
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import milter
+
+from sidecar.milter.adapter import NAME
+from sidecar.settings.values import MilterSettings
+
+# Connections that wait while no worker accepts: a reload or a crash takes some 100 ms, and busy MTAs open 1,000 a second.
+_BACKLOG = 1024
+# sockaddr_un has room for 108 bytes, the last of them a NUL (unix(7)).
+_PATH_LIMIT = 107
+_LIVE_CHECK_SECONDS = 2.0
+
+
+class ListenError(Exception):
+    """The socket cannot be opened: one plain sentence, and what to do."""
+
+
+class Listener:
+    """A listening socket. `name` is as the settings spell it, `address` its local end; `path` is None for an inet socket."""
+
+    def __init__(self, *, name: str, address: str | int, path: Path | None) -> None:
+        self.name = name
+        self._address = address
+        # libmilter does not tell which descriptor it opened.
+        (self._descriptor,) = self._ours()
+        self._path = path
+        self._inode = path.stat().st_ino if path is not None else None
+        self._silence = socket.socketpair()
+        # Two workers wake for one connection; the one that comes too late must not wait in accept() for the next.
+        os.set_blocking(self._descriptor, False)
+
+    def withdraw(self) -> None:
+        """Take the socket's path away, if it is still ours: from here on no MTA finds it."""
+        if self._path is not None:
+            with suppress(FileNotFoundError):
+                if self._path.stat().st_ino == self._inode:
+                    self._path.unlink()
+
+    def close(self) -> None:
+        """Let go of the socket in a process that never accepted from it; it ends when the workers have left it too."""
+        self.withdraw()
+        os.close(self._descriptor)
+
+    def leave(self) -> None:
+        """Stop accepting in this process only; connections that are open stay open.
+
+        libmilter cannot be told to, so its descriptor is made to mean a socket on which nothing ever happens. (Shutting the
+        socket down instead makes libmilter abort all it has open.) The poll() that libmilter sits in meanwhile holds on to the
+        socket for up to 5 seconds: where connections are open, so long may a port go on to be taken.
+        """
+        os.dup2(self._silence[0].fileno(), self._descriptor)
+
+    def open_connections(self) -> int:
+        """Count this process's connections from MTAs, those that have said nothing yet included; call it after `leave`."""
+        return len(self._ours())
+
+    def _ours(self) -> list[int]:
+        """Give the descriptors of all sockets with this local end: the listening one, and those accepted from it."""
+        return [number for number in map(int, os.listdir("/proc/self/fd")) if _local_end(number) == self._address]  # noqa: PTH208 - names, not paths
+
+
+def _local_end(descriptor: int) -> str | int | None:
+    """Give the path of a UNIX socket, or the port of another, whose address varies when it listens on all.
+
+    None when the descriptor is no such socket, or is gone by now.
+    """
+    try:
+        with _seen_as_socket(descriptor) as one:
+            local = one.getsockname()
+    except OSError:
+        return None
+    if isinstance(local, tuple):
+        return int(local[1])
+    return local if isinstance(local, str) else None
+
+
+@contextmanager
+def _seen_as_socket(descriptor: int) -> Iterator[socket.socket]:
+    """Look at somebody else's descriptor as a socket; it stays theirs. Raises OSError when it is none."""
+    one = socket.socket(fileno=descriptor)
+    try:
+        yield one
+    finally:
+        one.detach()
+
+
+def listen(settings: MilterSettings) -> Listener:
+    """Open the socket of the settings. Raises ListenError."""
+    kind, _, where = settings.socket.partition(":")
+    if kind == "unix":
+        return _listen_unix(Path(where), settings)
+    host, _, port = where.rpartition(":")
+    return _listen_inet(host.strip("[]"), int(port), settings.socket)
+
+
+def _listen_unix(path: Path, settings: MilterSettings) -> Listener:
+    """Bind a private name, give it its rights, and only then rename it to the public one.
+
+    So a stale socket is replaced in one step, nobody connects before the rights are set, and the libmilter of a dying worker,
+    which removes the path it was given, finds nothing to remove.
+    """
+    private = path.with_name(f"{path.name}.{os.getpid()}")
+    if len(os.fsencode(private)) > _PATH_LIMIT:
+        raise ListenError(f"the socket's path {path} is too long; a UNIX socket's path has some 100 bytes at most")
+    _refuse_if_taken(path)
+    try:
+        _open(f"unix:{private}", shown=settings.socket)
+        private.chmod(settings.socket_mode)
+        if settings.socket_owner is not None or settings.socket_group is not None:
+            shutil.chown(private, settings.socket_owner, settings.socket_group)  # type: ignore[arg-type]  # None leaves it
+        private.rename(path)
+    except (OSError, LookupError) as error:
+        private.unlink(missing_ok=True)
+        raise ListenError(f"cannot set up {settings.socket}: {error}") from error
+    return Listener(name=settings.socket, address=str(private), path=path)
+
+
+def _refuse_if_taken(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise ListenError(f"the folder of the socket is missing: create {path.parent}, with rights for the MTA to enter it")
+    if not os.path.lexists(path):
+        return
+    if not path.is_socket():
+        raise ListenError(f"{path} exists and is no socket: move it away, or choose another path for milter.socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_LIVE_CHECK_SECONDS)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            if not isinstance(error, TimeoutError | BlockingIOError):
+                raise ListenError(f"cannot tell whether somebody is listening on {path}: {error}") from error
+    raise ListenError(f"another sidecar is listening on {path}: stop it first")
+
+
+def _listen_inet(host: str, port: int, shown: str) -> Listener:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            # As libmilter does: connections of a former sidecar that are still closing do not keep the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        mend = "stop what is listening there, or choose another port" if taken else "choose an address of this machine"
+        raise ListenError(f"cannot listen on {shown}: {error.strerror}; {mend}") from error
+    kind = "inet6" if family == socket.AF_INET6 else "inet"
+    _open(f"{kind}:{port}@[{address[0]}]", shown=shown)
+    return Listener(name=shown, address=port, path=None)
+
+
+def _open(connection: str, *, shown: str) -> None:
+    """Have libmilter open the socket."""
+    # Between bind() and chmod() nobody else may connect.
+    umask = os.umask(0o177)
+    try:
+        milter.register(NAME)
+        milter.setconn(connection)
+        milter.setbacklog(_BACKLOG)
+        milter.opensocket(1)
+    except milter.error as error:
+        raise ListenError(f"libmilter cannot listen on {shown}: {error}; the system log has libmilter's reason") from error
+    finally:
+        os.umask(umask)

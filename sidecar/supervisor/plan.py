@@ -1,0 +1,76 @@
+"""A plan: settings, the policy compiled from them, and what else workers need, ready and checked.
+
+Owns what must work before anything starts. Never starts anything.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from msgspec import Struct
+
+from sidecar.policy import Policy, compile_policy
+from sidecar.settings.values import Settings
+
+
+class PlanError(Exception):
+    """The plan cannot work: one plain sentence, and what to do."""
+
+
+class Plan(Struct, frozen=True, kw_only=True, eq=False):
+    """What a generation of workers serves with. Two plans are the same only if they are one object."""
+
+    settings: Settings
+    policy: Policy
+    node_id: str
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Compile the policy and try the folders. Raises PlanError."""
+    _try_folder(settings.journal.directory, "records")
+    return Plan(
+        settings=settings, policy=compile_policy(settings), node_id=settings.node_id or _node_id(settings.state_directory)
+    )
+
+
+def _try_folder(folder: Path, what: str) -> None:
+    """Make sure that a file can be created there: found out now it is a sentence, found out later it is refused mail."""
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        mend = "give the sidecar's user the right to write there, or choose another folder"
+        raise PlanError(f"cannot write {what} into {folder}: {error.strerror}; {mend}") from error
+
+
+def _node_id(state: Path) -> str:
+    """Read this installation's id, or make one up for ever."""
+    _try_folder(state, "state")
+    path = state / "node_id"
+    try:
+        if not path.exists():
+            _create(path, f"{uuid4()}\n")
+        return str(UUID(path.read_text("ascii").strip()))
+    except OSError as error:
+        raise PlanError(f"cannot read {path}: {error.strerror}; mend its rights, or remove it to get a new id") from error
+    except ValueError as error:
+        raise PlanError(f"{path} holds no UUID: mend it, or remove it to get a new id") from error
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a whole file or none; a file that is there by now is left alone."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
+        draft.write(text)
+        draft.flush()
+        os.fsync(draft.fileno())
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

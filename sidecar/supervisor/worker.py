@@ -1,0 +1,88 @@
+"""A worker: one process that serves connections with one plan until it is told to retire, or its supervisor is gone.
+
+Owns the life of that process. Never starts another, and never listens to signals: the supervisor speaks over the control
+socket, and its death is heard there too, whatever killed it.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import uuid
+from typing import NoReturn
+
+from sidecar import log
+from sidecar.journal import Journal, JournalError
+from sidecar.milter import Adapter, Listener, serve
+from sidecar.session import Session, World
+from sidecar.supervisor.control import hear_grace, say_ready
+from sidecar.supervisor.plan import Plan
+
+# After its supervisor died a worker finishes what it has, but not for long: a new supervisor may be starting by now.
+ORPHAN_GRACE = 10.0
+# How often an ending worker looks whether its connections are over. Nobody waits for it.
+_LOOK_SECONDS = 0.05
+# A connection may be between accept() and our eyes; twice in a row it cannot be.
+_QUIET_LOOKS = 2
+# Exit statuses: 0 told to end, 1 could not start, 2 libmilter's loop ended by itself.
+COULD_NOT_START = 1
+LOOP_ENDED = 2
+
+_LOG = log.get("worker")
+
+
+def work(control: socket.socket, listener: Listener, plan: Plan) -> NoReturn:
+    """Serve, and end the process. Called in the forked child, whose caller must never run on."""
+    status = COULD_NOT_START
+    try:
+        # Ctrl-C and systemd signal every process of the group; here only the supervisor's word counts.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        journal = _begin(plan)
+        say_ready(control)
+        _wait_for_end(control, listener)
+        journal.close()
+        status = 0
+    except JournalError as error:
+        _LOG.error(str(error))
+    except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
+        _LOG.error("the worker failed", exc_info=error)
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _begin(plan: Plan) -> Journal:
+    settings = plan.settings
+    journal = Journal(
+        settings.journal.directory,
+        segment_size=settings.journal.segment_size,
+        segment_age=settings.journal.segment_age,
+    )
+    world = World(clock=time.time, new_id=uuid.uuid4, node_id=plan.node_id)
+    adapter = Adapter(
+        new_session=lambda: Session(policy=plan.policy, settings=settings, world=world),
+        journal=journal,
+    )
+    adapter.install()
+    serve(ended=lambda: os._exit(LOOP_ENDED))
+    return journal
+
+
+def _wait_for_end(control: socket.socket, listener: Listener) -> None:
+    """Return when there is nothing left to do. A later word can shorten or lengthen the grace given by an earlier one."""
+    grace = hear_grace(control)
+    if grace is None:
+        listener.withdraw()
+    listener.leave()
+    end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
+    quiet = 0
+    while quiet < _QUIET_LOOKS and time.monotonic() < end:
+        heard, _, _ = select.select([control] if grace is not None else [], [], [], _LOOK_SECONDS)
+        if heard:
+            grace = hear_grace(control)
+            end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
+        quiet = quiet + 1 if listener.open_connections() == 0 else 0

@@ -1,0 +1,101 @@
+"""The real adapter on the real libmilter over sessions that do as the envelope sender says.
+
+`MAIL FROM:<Rcpt=raise>` makes the session raise at RCPT; `<EndOfMessage=Discard>` gives that verdict there, whether it fits or
+not. Run as a program: `python -m tests.wire.scripted SOCKET`; it serves until it is killed.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import cast
+
+from sidecar import log
+from sidecar.journal import JournalError
+from sidecar.milter import Adapter, listen, serve
+from sidecar.records import Facts, rejection
+from sidecar.records.record import Response
+from sidecar.session import Session
+from sidecar.session.events import Connect, EndOfMessage, Event, Mail, Rcpt
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Skip, Tempfail, Verdict
+from sidecar.settings.values import MilterSettings
+
+RAISING_PEER = "203.0.113.66"
+REPLY = Reply(code=550, enhanced="5.7.1", text="100% no\r\nway \N{SNOWMAN}" + "x" * 600)
+NOW = 1_700_000_000.0
+
+
+class ScriptedSession:
+    """Goes on everywhere and accepts at the end, except where the script says otherwise."""
+
+    session_id = "5e551017-0000-4000-8000-000000000000"
+    peer = "203.0.113.9"
+
+    def __init__(self) -> None:
+        self.script: dict[str, str] = {}
+        self.given: list[str] = []
+
+    def handle(self, event: Event) -> Outcome:
+        """Do as the script says."""
+        if isinstance(event, Connect) and str(event.peer) == RAISING_PEER:
+            raise RuntimeError("the script says so")
+        if isinstance(event, Mail):
+            self.script = dict([event.sender.split("=", 1)]) if "=" in event.sender else {}
+            self.given = []
+        if isinstance(event, Rcpt):
+            self.given.append(event.given)
+        default = "Accept" if isinstance(event, EndOfMessage) else "Continue"
+        return self._outcome(self.script.get(type(event).__name__, default))
+
+    def _outcome(self, word: str) -> Outcome:
+        if word == "raise":
+            raise RuntimeError("the script says so")
+        if word == "unwritten":
+            return Outcome(verdict=Discard(), records=(rejection(FACTS, recipients=(), response=Response(code=550), why=""),))
+        verdicts: dict[str, Callable[[], Verdict]] = {
+            "Continue": Continue,
+            "Skip": Skip,
+            "Accept": Accept,
+            "Without": lambda: Accept(without=tuple(self.given)),
+            "Reject": lambda: Reject(reply=REPLY),
+            "Tempfail": lambda: Tempfail(reply=Reply(code=452, enhanced="4.5.3", text="later")),
+            "Discard": Discard,
+        }
+        return Outcome(verdict=verdicts[word]())
+
+
+FACTS = Facts(
+    node_id="",
+    session_id="",
+    message_id="",
+    now=NOW,
+    created=NOW,
+    peer="203.0.113.9",
+    helo="",
+    sender="",
+    listener=None,
+    authz_id=None,
+    queue_id=None,
+    headers={},
+)
+
+
+class FullJournal:
+    """A journal on a full disk."""
+
+    def write(self, lines: bytes, *, durable: bool) -> None:
+        """Fail."""
+        raise JournalError(f"cannot write {len(lines)} bytes, durable={durable}: the disk is full")
+
+
+def main() -> None:
+    """Serve until killed."""
+    log.configure(level="info", format="json")
+    adapter = Adapter(new_session=lambda: cast("Session", ScriptedSession()), journal=FullJournal())
+    listen(MilterSettings(socket=sys.argv[1]))
+    adapter.install()
+    serve(ended=lambda: None)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()
