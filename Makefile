@@ -1,0 +1,60 @@
+# What you can do here, on Debian 12. Everything is installed into .venv; running a command again is quick.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+# Exact versions of everything that pip installs, what builds the program included.
+export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Without it Debian's pip runs the setup.py of pymilter itself, and warns that this is going away.
+export PIP_USE_PEP517 := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test build-packages mta-packages clean
+
+help:
+	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
+	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
+	@echo "make test    runs all checks and tests (as root for those with a real Postfix, some minutes)"
+	@echo "make clean   removes what the others made"
+
+setup: $(VENV)/.program
+	@echo "The program is $(RUN)/sidecar."
+
+demo: $(VENV)/.program mta-packages
+	@$(RUN)/python -m tests.demo
+
+test: $(VENV)/.tools mta-packages
+	@echo "Checking style and types."
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@echo "Running the tests."
+	@$(RUN)/pytest -q -n 2 --dist loadfile
+
+$(VENV)/bin/python: | build-packages
+	@echo "Making $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $(VENV)
+
+# Editable: the program in .venv is the one in this folder.
+$(VENV)/.program: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
+	@echo "Installing the program into $(VENV)."
+	@$(RUN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.program
+	@echo "Installing what the tests need into $(VENV)."
+	@$(RUN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+build-packages:
+	@.ci/packages build "$(PYTHON)"
+
+mta-packages:
+	@.ci/packages mta
+
+clean:
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Removed $(VENV) and all caches."

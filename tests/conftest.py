@@ -1,0 +1,16 @@
+"""What every test run needs to know: whether this machine can start a real MTA."""
+
+import os
+import shutil
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what needs Postfix where it cannot run; never in CI, where everything must be there."""
+    missing = "is not run by root" if os.geteuid() else "has no Postfix" if shutil.which("postfix") is None else None
+    if missing is None or os.environ.get("CI"):
+        return
+    for item in items:
+        if item.get_closest_marker("mta"):
+            item.add_marker(pytest.mark.skip(reason=f"a real MTA is needed, and this test run {missing}"))

@@ -1,0 +1,39 @@
+"""The demonstration shows what is true, and says so by its exit status."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.demo.play import Played
+from tests.demo.scenes import SCENES
+from tests.mta.client import Answer
+from tests.mta.house import Outcome
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.mta
+def test_the_demonstration_succeeds() -> None:
+    """`python -m tests.demo` shows every scene and the answer to the operator's question, and exits 0."""
+    environ = {**os.environ, "COLUMNS": "100"}
+    command = [sys.executable, "-m", "tests.demo"]
+    shown = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "91.92.251.215" in shown
+    assert "takes only reports" in shown
+    assert f" {len(SCENES) + 1}. " in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_a_wrong_outcome_fails_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One outcome that is not as it must be is named in words, and makes the exit status 1."""
+    demo = importlib.import_module("tests.demo.__main__")
+    outcome = Outcome(answers=None, refused=Answer(code=250, text="2.0.0 Ok"), records=[], delivered={})
+    played = Played(scene=SCENES[0], outcome=outcome, faults=("the answer: '250' instead of '550'",))
+    monkeypatch.setattr(demo, "play", lambda: iter([played]))
+    monkeypatch.setattr(demo, "_missing", lambda: None)
+    assert demo.main() == 1
+    assert "1 outcome is wrong" in capsys.readouterr().out

@@ -1,0 +1,86 @@
+"""Processes that a test starts: they end with it, however it ends.
+
+Owns starting, waiting and stopping. Never knows what a process is for.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+PATIENCE = 20.0
+"""Seconds until a condition that does not come true fails the test; some 20 times what the slowest one took."""
+
+
+def wait_until(
+    condition: Callable[[], object],
+    what: str,
+    *,
+    give_up: Callable[[], str | None] = lambda: None,
+    seconds: float = PATIENCE,
+) -> None:
+    """Poll `condition` until it is true. TimeoutError after `seconds`; RuntimeError as soon as `give_up` gives a reason."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if reason := give_up():
+            raise RuntimeError(f"never came true: {what}: {reason}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not true after {seconds:.0f} s: {what}")
+        time.sleep(0.01)
+
+
+def owned(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    output: IO[bytes] | int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own; the kernel sends it SIGTERM should this process die without stopping it."""
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", "--", *command],
+        cwd=folder,
+        env=None if environ is None else {**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def stop_group(leader: subprocess.Popen[bytes], number: signal.Signals) -> int:
+    """Send a signal to the leader, wait for its end and that of all its session; SIGKILL what does not go. Give its status."""
+    leader.send_signal(number)
+    try:
+        return leader.wait(timeout=PATIENCE)
+    finally:
+        _clear(leader.pid)
+        leader.wait(timeout=PATIENCE)
+
+
+def _clear(session: int) -> None:
+    """Wait until a session is empty, a second long in peace, then with SIGKILL."""
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: not session_members(session), "its processes are gone", seconds=1)
+    for pid in session_members(session):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not session_members(session), "its processes are gone after SIGKILL")
+
+
+def session_members(leader: int) -> list[int]:
+    """Give the ids of the processes, alive, of the session that `leader` leads."""
+    return [pid for pid, session in _sessions() if session == leader]
+
+
+def _sessions() -> Iterator[tuple[int, int]]:
+    """Give (process, its session) for every process that is no zombie (proc_pid_stat(5): state, ppid, pgrp, session)."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z":
+                yield int(path.parent.name), int(session)
