@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def private_directory(below: str = "/tmp") -> Iterator[Path]:
+def private_directory(below: str = "/tmp") -> Iterator[Path]:  # noqa: S108 - mkdtemp makes a name that nobody can guess
     """Give a new directory that every user may pass; remove it in the end, whatever happened."""
     # A UNIX socket's path has 107 bytes at most, and TMPDIR may be long or closed to others.
     directory = Path(tempfile.mkdtemp(prefix="sidecar-", dir=below))
