@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 # Named here rather than imported, so that `sidecar --help` and each command load only what they need.
-COMMANDS = ("run", "check", "explain", "parse")
+COMMANDS = ("run", "check", "explain", "parse", "export", "doctor")
 
 
 class LazyGroup(click.Group):

@@ -1,0 +1,71 @@
+"""`sidecar export`: the domains that strangers may send to, for the MTA's own relay control."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.mta.export import Export, postfix_relay_domains, sendmail_access
+from sidecar.mta.open_domains import OpenDomains
+from sidecar.mta.relaying import NAME_THEM, everything_open
+from sidecar.settings.wording import printable
+
+_WRITERS: Mapping[str, Callable[[OpenDomains], Export]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
+
+# Postfix opens the file as user postfix; there is no secret in it.
+_MODE = 0o644
+
+_EXAMPLES = """
+\b
+Examples:
+  sidecar export postfix --config sidecar.toml --output /etc/postfix/sidecar-relay-domains
+  sidecar export sendmail --config sidecar.toml --output /etc/mail/sidecar-access
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("mta", type=click.Choice(sorted(_WRITERS)))
+@config_option
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Replace FILE in one step, instead of stdout.")
+def command(mta: str, config: Path | None, output: Path | None) -> None:
+    """Write the domains strangers may send to, for the MTA.
+
+    The MTA's own relay control reads them. So it and the sidecar agree, and an MTA that lost its milter line relays to
+    nowhere else. The file begins with what the MTA must be told to use it.
+    """
+    domains = OpenDomains(settings_or_exit(config, quiet=True))
+    if (refusal := everything_open(domains, mta.capitalize())) is not None:
+        raise click.ClickException(printable(f"{refusal} {NAME_THEM}"))
+    export = _WRITERS[mta](domains)
+    for literal in export.left_out:
+        why = f"an address is no domain, and {mta.capitalize()} refuses mail to it"
+        click.echo(printable(f"{literal} is left out: {why}."), err=True)
+    if output is None:
+        sys.stdout.buffer.write(export.text.encode())
+        return
+    try:
+        _replace(output, export.text.encode())
+    except OSError as error:
+        reason = f"{printable(str(output))} cannot be written: {error.strerror}."
+        raise click.ClickException(f"{reason} Name a file in a folder that this user may write to.") from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file beside `path`, to the disk, and rename it: nobody ever reads half of it. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, _MODE)
+            os.fsync(descriptor)
+        Path(name).replace(path)
+    except OSError:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise

@@ -1,0 +1,109 @@
+"""`sidecar doctor`: findings in words and in JSON, and where the MTA's settings come from."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import main
+
+GOOD = """\
+smtpd_milters = inet:127.0.0.1:8893
+mynetworks = 127.0.0.0/8
+mydestination =
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+relay_domains = {folder}/map
+parent_domain_matches_subdomains =
+smtpd_forbid_bare_newline = normalize
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a configuration, and Postfix's settings that fit it."""
+    (tmp_path / "sidecar.toml").write_text('listener_domains = ["domains.toml"]\n')
+    (tmp_path / "domains.toml").write_text('["example.com"]\nrelay_to = true\n')
+    (tmp_path / "main.cf").write_text(GOOD.format(folder=tmp_path))
+    (tmp_path / "map").write_text("example.com\n")
+    return tmp_path
+
+
+def doctor(folder: Path, *arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["doctor", "--config", str(folder / "sidecar.toml"), *arguments], input=stdin)
+
+
+def test_fits(folder: Path) -> None:
+    """Where all fits, one line says so and the status is 0; the file that relay_domains names is read."""
+    result = doctor(folder, "--postfix", str(folder / "main.cf"))
+    assert (result.exit_code, result.output) == (0, "Postfix fits the sidecar.\n")
+
+
+def test_stdin(folder: Path) -> None:
+    """What postconf prints may come on standard input; a line of that is no place to go to."""
+    text = GOOD.format(folder=folder).replace("8893", "1")
+    result = doctor(folder, "--postfix", "-", stdin=text)
+    assert result.exit_code == 1
+    finding, summary = result.output.splitlines()
+    assert finding.startswith("error: smtpd_milters: smtpd_milters names inet:127.0.0.1:1, ")
+    assert finding.endswith(" Write smtpd_milters = inet:127.0.0.1:8893.")
+    assert summary == "Postfix does not fit the sidecar: 1 error and 0 warnings."
+
+
+def test_warnings(folder: Path) -> None:
+    """Warnings alone leave the status at 0; each has its place in the file."""
+    path = folder / "main.cf"
+    path.write_text(path.read_text() + "milter_protocol = 4\n")
+    result = doctor(folder, "--postfix", str(path))
+    assert result.exit_code == 0
+    assert result.output.splitlines()[0].startswith(f"{path}:8: warning: milter_protocol: ")
+    assert result.output.splitlines()[1] == "Postfix fits the sidecar but for 1 warning."
+
+
+def test_json(folder: Path) -> None:
+    """The JSON object has the shape of `sidecar check --json`."""
+    path = folder / "main.cf"
+    path.write_text(path.read_text() + "milter_default_action = accept\n")
+    result = doctor(folder, "--postfix", str(path), "--json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["ok"]) == (1, False)
+    (finding,) = answer["findings"]
+    assert list(finding) == ["severity", "file", "line", "key", "text", "mend"]
+    assert (finding["severity"], finding["file"], finding["line"]) == ("error", str(path), 8)
+    assert finding["key"] == "milter_default_action"
+
+
+def test_sendmail(folder: Path) -> None:
+    """Sendmail's settings are looked at likewise."""
+    (folder / "sendmail.cf").write_text("O InputMailFilters=sidecar\nXsidecar, S=inet:8893@127.0.0.1\n")
+    result = doctor(folder, "--sendmail", str(folder / "sendmail.cf"))
+    assert result.exit_code == 1
+    assert "sendmail.cf:2: error: Xsidecar: No F is not safe" in result.output
+    assert result.output.splitlines()[-1].startswith("Sendmail does not fit the sidecar: ")
+
+
+def test_how_to_call(folder: Path) -> None:
+    """Without an MTA's settings, or with two, it says how to call it."""
+    for arguments in ((), ("--postfix", "-", "--sendmail", "-")):
+        result = doctor(folder, *arguments)
+        assert result.exit_code == 2
+        assert "{ postconf -x; postconf -Mx; } | sidecar doctor --config sidecar.toml --postfix -" in result.stderr
+
+
+def test_strange_files(folder: Path) -> None:
+    """A map that is a FIFO, a folder or missing is no map that can be told, and nobody waits for it."""
+    (folder / "map").unlink()
+    for make in (lambda _path: None, os.mkfifo, Path.mkdir):
+        make(folder / "map")
+        result = doctor(folder, "--postfix", str(folder / "main.cf"))
+        assert "cannot be told from here" in result.output
+        if (folder / "map").is_fifo():
+            (folder / "map").unlink()
+
+
+def test_nothing_unescaped(folder: Path) -> None:
+    """What stands in an MTA's settings reaches the terminal escaped."""
+    result = doctor(folder, "--postfix", "-", stdin="smtpd_milters = inet:\x1b[31m:1\nrelay_domains = \x1b[2Jx.example\n")
+    assert "\x1b" not in result.output
+    assert "\\u001b" in result.output

@@ -1,0 +1,114 @@
+"""`sidecar export`: what it writes, where, and what it refuses to write."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a configuration."""
+    (tmp_path / "sidecar.toml").write_text('listener_domains = ["domains.toml"]\n')
+    write(
+        tmp_path,
+        '["example.com"]\nrelay_to = true\n["*.wild.example"]\nlog_oob = true\n["www.wild.example"]\nlog_oob = false\n',
+    )
+    return tmp_path
+
+
+def write(folder: Path, domains: str) -> None:
+    (folder / "domains.toml").write_text(domains)
+
+
+def export(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["export", *arguments, "--config", str(folder / "sidecar.toml")])
+
+
+def body(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_postfix(folder: Path) -> None:
+    """Postfix gets a file of patterns, which says by which command it was made and what main.cf must say."""
+    result = export(folder, "postfix")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert body(result.stdout) == ["!www.wild.example", "!.www.wild.example", "example.com", ".wild.example"]
+    assert "Made by: sidecar export postfix" in result.stdout
+    assert "relay_domains = /etc/postfix/sidecar-relay-domains" in result.stdout
+
+
+def test_sendmail(folder: Path) -> None:
+    """Sendmail gets lines for its access map."""
+    result = export(folder, "sendmail")
+    assert result.exit_code == 0
+    assert body(result.stdout)[:2] == ["To:example.com\tRELAY", "To:.example.com\tSKIP"]
+    assert "To:.wild.example\tRELAY" in body(result.stdout)
+    assert "Made by: sidecar export sendmail" in result.stdout
+
+
+def test_output(folder: Path) -> None:
+    """The file is replaced whole, and may be read by the MTA's user; nothing else is left beside it."""
+    target = folder / "map"
+    target.write_text("old")
+    before = set(folder.iterdir())
+    result = export(folder, "postfix", "--output", str(target))
+    assert (result.exit_code, result.output) == (0, "")
+    assert target.read_text() == export(folder, "postfix").stdout
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert set(folder.iterdir()) == before
+
+
+def test_output_fails(folder: Path) -> None:
+    """A file that cannot be written is one sentence and status 1, and nothing is left behind."""
+    (folder / "map").mkdir()
+    before = set(folder.iterdir())
+    for target in (folder / "map", folder / "missing" / "map"):
+        result = export(folder, "postfix", "--output", str(target))
+        assert result.exit_code == 1
+        assert "cannot be written" in result.stderr
+    assert set(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+def test_everything(folder: Path, mta: str) -> None:
+    """A "*" that takes something is not exported: the sentence names it and what to do, and the old file stays."""
+    write(folder, '["*"]\nlog_oob = true\n["example.com"]\nrelay_to = true\n')
+    (folder / "map").write_text("old")
+    result = export(folder, mta, "--output", str(folder / "map"))
+    assert result.exit_code == 1
+    assert '"*" (domains.toml:1)' in result.stderr
+    assert "open relay" in result.stderr
+    assert (folder / "map").read_text() == "old"
+
+
+def test_star_that_takes_nothing(folder: Path) -> None:
+    """A "*" that takes nothing is no hindrance."""
+    write(folder, '["*"]\nrelay_to = false\n["example.com"]\nrelay_to = true\n')
+    assert body(export(folder, "postfix").stdout) == ["example.com"]
+
+
+def test_address_literal(folder: Path) -> None:
+    """An address literal is left out, and that is said."""
+    write(folder, '["[192.0.2.1]"]\nrelay_to = true\n')
+    result = export(folder, "postfix")
+    assert (result.exit_code, body(result.stdout)) == (0, [])
+    assert result.stderr == "[192.0.2.1] is left out: an address is no domain, and Postfix refuses mail to it.\n"
+
+
+def test_no_domains(tmp_path: Path) -> None:
+    """Without listener domains the file holds none, so that the MTA relays for no stranger."""
+    (tmp_path / "sidecar.toml").write_text("")
+    result = export(tmp_path, "postfix")
+    assert (result.exit_code, body(result.stdout)) == (0, [])
+
+
+def test_wrong_settings(folder: Path) -> None:
+    """Settings with errors are exported by nobody."""
+    write(folder, '["example.com"]\nrelay_too = true\n')
+    result = export(folder, "postfix")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "relay_too" in result.stderr

@@ -1,0 +1,274 @@
+"""What is found in Postfix's settings: nothing where they fit, and for each slip the finding that names it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from sidecar.mta.export import PARENT_MATCHES, POSTFIX_FILE, postfix_relay_domains
+from sidecar.mta.open_domains import OpenDomains
+from sidecar.mta.postfix_checks import check_postfix, postfix_files
+from sidecar.mta.values import Finding
+from sidecar.settings.values import MilterSettings, Settings
+from tests.building import entry, settings
+
+ENTRIES = (
+    entry("example.com", relay_to=True),
+    entry("bounce.example.com", log_oob="LogThenDrop"),
+    entry("*.wild.example", log_arf="LogThenRelay"),
+)
+RELAY_HOSTS = ("127.0.0.1", "::1", "192.168.1.0/24")
+
+GOOD: Mapping[str, str | None] = {
+    "smtpd_milters": "inet:127.0.0.1:8893",
+    "milter_default_action": "tempfail",
+    "mynetworks": "127.0.0.0/8 [::1]/128 [::ffff:192.168.1.0]/120",
+    "smtpd_relay_restrictions": "permit_mynetworks, reject_unauth_destination",
+    "relay_domains": POSTFIX_FILE,
+    "parent_domain_matches_subdomains": PARENT_MATCHES,
+    "in_flow_delay": "0s",
+    "smtpd_forbid_bare_newline": "normalize",
+    "mydestination": "",
+}
+CHROOTED = "smtp inet n - y - - smtpd\n"
+UNIX = "unix:/var/spool/postfix/sidecar/sidecar.sock"
+
+
+def sidecar(*entries: Any, socket: str | None = None, **milter: Any) -> Settings:
+    """Make the sidecar's settings; ENTRIES where none are given."""
+    made = settings(entries or ENTRIES, relay_hosts=RELAY_HOSTS)
+    return msgspec.structs.replace(made, milter=MilterSettings(socket=socket or "inet:127.0.0.1:8893", **milter))
+
+
+def findings(
+    changes: Mapping[str, str | None] | None = None,
+    *,
+    own: Settings | None = None,
+    master: str = "",
+    files: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """Give the findings on GOOD with some settings changed, or left out (None)."""
+    told = {**GOOD, **(changes or {})}
+    text = "".join(f"{key} = {value}\n" for key, value in told.items() if value is not None) + master
+    made = own or sidecar()
+    domains = OpenDomains(made)
+    exported = {} if domains.rest else {POSTFIX_FILE: postfix_relay_domains(domains).text}
+    held: dict[str, str | None] = {path: {**exported, **(files or {})}.get(path) for path in postfix_files(text)}
+    return check_postfix(text, made, held)
+
+
+def brief(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(finding.severity, finding.key) for finding in found]
+
+
+@pytest.mark.parametrize("master", ["", CHROOTED, "25 inet n - n - - smtpd -o smtpd_client_connection_count_limit=10\n"])
+def test_nothing_to_say(master: str) -> None:
+    """Settings that fit have no finding, however much of master.cf is told."""
+    assert findings(master=master) == []
+
+
+SLIPS = [
+    # the sidecar is not asked
+    ({"smtpd_milters": None}, "error", "smtpd_milters", "names no milter"),
+    ({"smtpd_milters": "inet:127.0.0.1:8891"}, "error", "smtpd_milters", "inet:127.0.0.1:8891"),
+    ({"smtpd_milters": "inet:127.0.0.2:8893"}, "error", "smtpd_milters", "inet:127.0.0.2:8893"),
+    ({"smtpd_milters": "unix:/run/other.sock"}, "error", "smtpd_milters", "/run/other.sock"),
+    # what happens while it is down
+    ({"milter_default_action": "accept"}, "error", "milter_default_action", "unjudged"),
+    ({"milter_default_action": "reject"}, "error", "milter_default_action", "for good"),
+    ({"milter_default_action": "quarantine"}, "error", "milter_default_action", "on hold"),
+    ({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"}, "error", "smtpd_milters", "unjudged"),
+    # the relay control
+    ({"smtpd_relay_restrictions": "permit_mynetworks"}, "error", "smtpd_relay_restrictions", "open relay"),
+    (
+        {"smtpd_relay_restrictions": "permit_mynetworks, permit, reject_unauth_destination"},
+        "error",
+        "smtpd_relay_restrictions",
+        "open relay",
+    ),
+    (
+        {"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": "permit_mynetworks"},
+        "error",
+        "smtpd_recipient_restrictions",
+        "open relay",
+    ),
+    ({"smtpd_relay_restrictions": None}, "warning", "smtpd_relay_restrictions", "454"),
+    # relay_domains
+    ({"relay_domains": "static:ALL"}, "error", "relay_domains", "open relay"),
+    ({"relay_domains": None}, "error", "relay_domains", "bounce.example.com, example.com, *.wild.example"),
+    ({"relay_domains": "example.com, .wild.example"}, "error", "relay_domains", "refuses mail for bounce.example.com before"),
+    ({"relay_domains": "hash:/etc/postfix/relay"}, "warning", "relay_domains", "hash:/etc/postfix/relay"),
+    ({"relay_domains": "/etc/postfix/missing"}, "warning", "relay_domains", "/etc/postfix/missing"),
+    ({"relay_domains": None, "mydestination": None}, "error", "relay_domains", "bounce.example.com"),
+    ({"relay_domains": "$other_domains"}, "warning", "relay_domains", "$other_domains"),
+    ({"relay_domains": "pcre:/etc/postfix/relay.pcre"}, "warning", "relay_domains", "pcre"),
+    ({"relay_domains": f"{POSTFIX_FILE} other.example"}, "warning", "relay_domains", "relays to other.example for anyone"),
+    # networks
+    ({"mynetworks": "127.0.0.0/8 192.168.0.0/16"}, "warning", "mynetworks", "192.168.0.0/24"),
+    ({"mynetworks": "127.0.0.0/8 192.168.1.0/25"}, "error", "mynetworks", "192.168.1.128/25"),
+    ({"mynetworks": None}, "warning", "mynetworks", "left to Postfix"),
+    ({"mynetworks": "hash:/etc/postfix/networks"}, "warning", "mynetworks", "hash:/etc/postfix/networks"),
+    ({"smtpd_relay_restrictions": "reject_unauth_destination"}, "error", "smtpd_relay_restrictions", "192.168.1.0/24"),
+    # the protocol
+    ({"milter_protocol": "3"}, "error", "milter_protocol", "451"),
+    ({"milter_protocol": "4"}, "warning", "milter_protocol", "to its end"),
+    ({"milter_connect_timeout": "5s"}, "warning", "milter_connect_timeout", "After 5 s"),
+    ({"milter_command_timeout": "9"}, "warning", "milter_command_timeout", "After 9 s"),
+    ({"milter_content_timeout": "1s"}, "warning", "milter_content_timeout", "After 1 s"),
+    # the rest
+    ({"in_flow_delay": None}, "warning", "in_flow_delay", '"bounce.example.com" (domains.toml:1)'),
+    ({"in_flow_delay": "1s"}, "warning", "in_flow_delay", "drops reports"),
+    ({"non_smtpd_milters": "$smtpd_milters"}, "warning", "non_smtpd_milters", "on this machine"),
+    ({"smtpd_forbid_bare_newline": "no"}, "warning", "smtpd_forbid_bare_newline", "smuggling"),
+    ({"smtpd_forbid_bare_newline": None}, "warning", "smtpd_forbid_bare_newline", "smuggling"),
+    ({"mydestination": "localhost, mx.example, mail.example.com"}, "warning", "mydestination", "mail.example.com"),
+    ({"virtual_mailbox_domains": "users.example"}, "warning", "virtual_mailbox_domains", "users.example"),
+]
+
+
+@pytest.mark.parametrize(("changes", "severity", "key", "words"), SLIPS)
+def test_slip(changes: Mapping[str, str | None], severity: str, key: str, words: str) -> None:
+    """Each slip is one finding, at its own setting, that says what is wrong; and the line that repairs it names a setting."""
+    (found,) = findings(changes)
+    assert (found.severity, found.key) == (severity, key)
+    assert words in found.text
+    assert found.mend.endswith(".")
+
+
+FITTING: list[dict[str, str | None]] = [
+    {"relay_domains": "", "virtual_mailbox_domains": "pgsql:/etc/postfix/domains"},
+    {"smtpd_milters": "inet:localhost:8893"},
+    {"smtpd_milters": "inet:127.0.0.1:8891, inet:127.0.0.1:8893"},
+    {"smtpd_milters": "{ inet:127.0.0.1:8893, connect_timeout=10s, default_action=tempfail }"},
+    {"smtpd_milters": "$own", "own": "inet:127.0.0.1:8893"},
+    {"milter_default_action": None},
+    {"mynetworks": "!192.168.1.77, 192.168.1.0/24, [::1]"},
+    {"relay_domains": "bounce.example.com example.com .wild.example"},
+    {"relay_domains": "example.com .wild.example", "virtual_alias_domains": "bounce.example.com"},
+    {"relay_domains": "example.com .wild.example", "mydestination": "bounce.example.com"},
+    {"relay_domains": "!x.example.com, bounce.example.com example.com, .wild.example"},
+    {"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": "permit_mynetworks reject_unauth_destination"},
+    {"in_flow_delay": "0"},
+    {"non_smtpd_milters": "inet:127.0.0.1:8891"},
+]
+
+
+@pytest.mark.parametrize("changes", FITTING)
+def test_fitting(changes: Mapping[str, str | None]) -> None:
+    """What says the same in other words has no finding."""
+    assert findings(changes) == []
+
+
+def test_table() -> None:
+    """A table is compared by the text it is made from, its values aside."""
+    source = "# comment\nexample.com ok\nbounce.example.com\tok\n.wild.example ok\n"
+    for kind in ("texthash", "hash", "lmdb", "proxy:hash"):
+        assert findings({"relay_domains": f"{kind}:/etc/postfix/relay"}, files={"/etc/postfix/relay": source}) == []
+
+
+def test_parent_domains() -> None:
+    """With Postfix's default a plain name means what is below it too, and a dotted one nothing; both are said."""
+    found = findings({"parent_domain_matches_subdomains": None})
+    assert brief(found) == [("error", "relay_domains"), ("warning", "relay_domains")]
+    assert "*.wild.example" in found[0].text
+    assert "relays to *.example.com for anyone" in found[1].text
+    assert all(f"parent_domain_matches_subdomains = {PARENT_MATCHES}." in finding.mend for finding in found)
+
+
+def test_everything_open() -> None:
+    """A "*" that takes something has no relay control to write: said where relay_domains holds it, and where it does not."""
+    own = sidecar(entry("*", log_oob="LogThenRelay"))
+    for value in ("static:ALL", "example.com"):
+        (found,) = findings({"relay_domains": value}, own=own)
+        assert (found.severity, found.key) == ("error", "relay_domains")
+        assert '"*" (domains.toml:1)' in found.text
+
+
+def test_senders() -> None:
+    """Peers that relay by the domain of the sender must get past Postfix: by their network, or by their login."""
+    by_network = sidecar(*ENTRIES, entry("send.example", relay_from=["10.0.0.0/24"]))
+    assert brief(findings(own=by_network)) == [("error", "mynetworks")]
+    assert findings({"mynetworks": "192.168.1.0/24 10.0.0.0/24"}, own=by_network) == []
+    by_login = sidecar(*ENTRIES, entry("auth.example", relay_from_authz=["daniel"]))
+    assert brief(findings(own=by_login)) == [("warning", "smtpd_relay_restrictions")]
+    words = "permit_mynetworks permit_sasl_authenticated reject_unauth_destination"
+    assert findings({"smtpd_relay_restrictions": words}, own=by_login) == []
+
+
+SOCKETS = [
+    # (the sidecar's socket, what main.cf says, master.cf, findings)
+    (UNIX, "unix:sidecar/sidecar.sock", CHROOTED, []),
+    (UNIX, "unix:/sidecar/sidecar.sock", CHROOTED, []),
+    (UNIX, "local:sidecar/sidecar.sock", CHROOTED, []),
+    (UNIX, "unix:sidecar/sidecar.sock", "", []),
+    (UNIX, UNIX, "", []),
+    (UNIX, UNIX, "smtp inet n - n - - smtpd\n", []),
+    (UNIX, UNIX, CHROOTED, [("error", "smtpd_milters")]),
+    ("unix:/run/sidecar.sock", "unix:/run/sidecar.sock", CHROOTED, [("error", "smtpd_milters")]),
+    ("unix:/run/sidecar.sock", "unix:/run/sidecar.sock", "", [("warning", "smtpd_milters")]),
+    ("unix:/run/sidecar.sock", "unix:/run/sidecar.sock", "smtp inet n - n - - smtpd\n", []),
+    ("inet:0.0.0.0:8893", "inet:10.1.1.1:8893", CHROOTED, []),
+    ("inet:[::1]:8893", "inet:[::1]:8893", CHROOTED, []),
+    ("inet:[::1]:8893", "inet:127.0.0.1:8893", CHROOTED, [("error", "smtpd_milters")]),
+]
+
+
+@pytest.mark.parametrize(("listening", "named", "master", "expected"), SOCKETS)
+def test_sockets(listening: str, named: str, master: str, expected: list[tuple[str, str]]) -> None:
+    """A path is what smtpd sees: in a chroot it begins in the queue directory, and what cannot be reached is said."""
+    own = sidecar(socket=listening, socket_group="postfix")
+    assert brief(findings({"smtpd_milters": named}, own=own, master=master)) == expected
+
+
+def test_socket_rights() -> None:
+    """A UNIX socket that user postfix may not write to is warned about."""
+    for milter, expected in (
+        ({}, 1),
+        ({"socket_group": "mail"}, 1),
+        ({"socket_group": "postfix", "socket_mode": 0o600}, 1),
+        ({"socket_group": "postfix"}, 0),
+        ({"socket_owner": "postfix", "socket_mode": 0o600}, 0),
+        ({"socket_mode": 0o666}, 0),
+    ):
+        own = sidecar(socket=UNIX, **milter)
+        assert len(findings({"smtpd_milters": "unix:sidecar/sidecar.sock"}, own=own)) == expected, milter
+
+
+def test_services() -> None:
+    """A service with settings of its own is judged by them, by name; one that only this machine reaches is not judged."""
+    master = (
+        "smtp inet n - n - - smtpd\n"
+        "submission inet n - n - - smtpd\n"
+        "  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"
+        "2525 inet n - n - - smtpd\n"
+        "  -o { milter_default_action = accept }\n"
+        "127.0.0.1:10025 inet n - n - - smtpd -o smtpd_milters=\n"
+        "smtp unix - - n - - smtp\n"
+    )
+    (found,) = findings(master=master)
+    assert (found.severity, found.key) == ("error", "milter_default_action")
+    assert found.text.startswith("Of 2525 in master.cf: ")
+
+
+def test_errors_come_first() -> None:
+    """The gravest is read first, whatever the order of the settings."""
+    found = findings({"in_flow_delay": None, "milter_protocol": "4", "milter_default_action": "accept", "smtpd_milters": None})
+    assert brief(found)[:2] == [("error", "smtpd_milters"), ("error", "milter_default_action")]
+    assert {severity for severity, _ in brief(found)[2:]} == {"warning"}
+
+
+def test_line() -> None:
+    """A finding has the line of its setting, and none where that is left out."""
+    (found,) = findings({"smtpd_milters": "inet:127.0.0.1:1"})
+    assert found.line == 1
+    (found,) = findings({"in_flow_delay": None})
+    assert found.line is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\0\0", "=\n= =\n x\n", "a = $a\nb = $c\nc = $b$b$b$b\nrelay_domains = $a $b\n", "{ { }\n", "x"]
+)
+def test_any_text(text: str) -> None:
+    """Whatever the text, there is an answer: the sidecar is not named in it."""
+    assert ("error", "smtpd_milters") in brief(check_postfix(text, sidecar(), {}))

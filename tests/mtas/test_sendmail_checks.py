@@ -1,0 +1,178 @@
+"""What is found in Sendmail's settings: nothing where they fit, and for each slip the finding that names it."""
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from sidecar.mta.export import sendmail_access
+from sidecar.mta.open_domains import OpenDomains
+from sidecar.mta.sendmail import address_set, read_sendmail
+from sidecar.mta.sendmail_checks import check_sendmail, sendmail_files
+from sidecar.mta.values import Finding
+from sidecar.settings.values import MilterSettings, Settings
+from tests.building import entry, settings
+
+ENTRIES = (
+    entry("example.com", relay_to=True),
+    entry("bounce.example.com", log_oob="LogThenDrop"),
+    entry("*.wild.example", log_arf="LogThenRelay"),
+)
+OWN = settings(ENTRIES, relay_hosts=("127.0.0.1", "::1", "192.168.1.0/24"))
+CONNECT = "Connect:192.168.1\tRELAY\n"
+
+GOOD = """\
+# the lines of a sendmail.cf that matter, in its own syntax
+Cwlocalhost
+FR-o /etc/mail/relay-domains
+Kaccess hash -T<TMPF> /etc/mail/access-and-sidecar
+O PrivacyOptions=authwarnings,noexpn,novrfy
+O InputMailFilters=other, sidecar
+SD
+R<?> <$+.$+> <$+> <$- $-> <$*>\t$: < $(access $5:.$2 $: ? $) > <$1.$2>
+R<SKIP> <$+> <$+> <$- $-> <$*>\t$@ <$2> <$5>
+SRcpt_ok
+R$+ < @ $* $=R >\t$@ RELAY
+SRelay_ok
+R$@\t$@ RELAY
+Xother, S=local:/run/other.sock, F=T
+Xsidecar, S=inet:8893@127.0.0.1, F=T,
+\tT=S:30s;R:30s;E:5m
+"""
+
+
+def findings(
+    *changes: tuple[str, str], own: Settings = OWN, access: str | None = None, files: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """Give the findings on GOOD with some of its text replaced."""
+    text = GOOD
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    domains = OpenDomains(own)
+    exported = "" if domains.rest else sendmail_access(domains).text
+    held = {"/etc/mail/access-and-sidecar": CONNECT + exported if access is None else access, **(files or {})}
+    return check_sendmail(text, own, {path: held.get(path) for path in sendmail_files(text)})
+
+
+def test_nothing_to_say() -> None:
+    """Settings that fit have no finding."""
+    assert findings() == []
+
+
+SLIPS = [
+    ("InputMailFilters=other, sidecar", "InputMailFilters=other", "error", "InputMailFilters", "never asked"),
+    ("S=inet:8893@127.0.0.1", "S=inet:8891@127.0.0.1", "error", "InputMailFilters", "never asked"),
+    ("S=inet:8893@127.0.0.1", "S=nonsense", "error", "InputMailFilters", "never asked"),
+    ("127.0.0.1, F=T", "127.0.0.1", "error", "Xsidecar", "unjudged"),
+    ("127.0.0.1, F=T", "127.0.0.1, F=R", "error", "Xsidecar", "for good"),
+    ("S:30s;R:30s", "S:5s;R:30s", "warning", "Xsidecar", "T=S:5s"),
+    ("authwarnings,noexpn,novrfy", "authwarnings", "warning", "PrivacyOptions", "EXPN"),
+    ("SRelay_ok\n", "", "error", "promiscuous_relay", "open relay"),
+    ("Cwlocalhost", "Cwlocalhost\nC{R}example.com", "warning", "relay-domains", "example.com"),
+    ("R<?> <$+.$+>", "# R", "error", "access_db", "*.wild.example"),
+    ("/etc/mail/access-and-sidecar", "/etc/mail/other", "warning", "access_db", "/etc/mail/other"),
+    ("Kaccess", "# Kaccess", "error", "access_db", "bounce.example.com, example.com, *.wild.example"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "severity", "key", "words"), SLIPS)
+def test_slip(old: str, new: str, severity: str, key: str, words: str) -> None:
+    """Each slip has a finding, at its own place, that says what is wrong."""
+    found = [one for one in findings((old, new)) if (one.severity, one.key) == (severity, key)]
+    assert any(words in one.text for one in found)
+    assert all(one.mend.endswith(".") for one in found)
+
+
+def test_fitting() -> None:
+    """What says the same in other words has no finding."""
+    for change in (
+        ("authwarnings,noexpn,novrfy", "goaway"),
+        ("F=T,", "F=4,"),
+        ("T=S:30s;R:30s;E:5m", "T=E:5m"),
+        ("inet:8893@127.0.0.1", "inet:8893@localhost"),
+    ):
+        assert findings(change) == []
+
+
+def test_unix_socket() -> None:
+    """A UNIX socket is the sidecar's under both of Sendmail's names for one."""
+    own = msgspec.structs.replace(OWN, milter=MilterSettings(socket="unix:/run/sidecar/sidecar.sock"))
+    for name in ("unix", "local"):
+        assert findings(("inet:8893@127.0.0.1", f"{name}:/run/sidecar/sidecar.sock"), own=own) == []
+
+
+def test_plain_names() -> None:
+    """Without the features a plain name relays for all that is below it too."""
+    found = findings(("R<?> <$+.$+>", "# R"), access=f"{CONNECT}To:example.com RELAY\nTo:wild.example RELAY\n")
+    assert [(one.severity, one.key) for one in found] == [("warning", "access_db")]
+    assert "*.example.com" in found[0].text
+    assert "wild.example" in found[0].text
+    assert "lookupdotdomain" in found[0].mend
+
+
+def test_class_r_file() -> None:
+    """The file of class R counts as what stands in sendmail.cf."""
+    found = findings(files={"/etc/mail/relay-domains": "# hosts\nother.example\n10.9\n"})
+    assert [(one.severity, one.key) for one in found] == [
+        ("warning", "access_db"),
+        ("warning", "access_db"),
+        ("warning", "relay-domains"),
+    ]
+    assert "other.example, *.other.example" in found[0].text
+    assert "10.9.0.0/16" in found[1].text
+
+
+def test_peers() -> None:
+    """A relay host that Sendmail does not know is refused before the sidecar is asked."""
+    (found,) = findings(access=sendmail_access(OpenDomains(OWN)).text)
+    assert (found.severity, found.key) == ("error", "access_db")
+    assert "192.168.1.0/24" in found.text
+
+
+def test_logins() -> None:
+    """Those who relay by their login must get past Sendmail."""
+    own = settings((*ENTRIES, entry("auth.example", relay_from_authz=["daniel"])), relay_hosts=("192.168.1.0/24",))
+    (found,) = findings(own=own)
+    assert found.key == "TRUST_AUTH_MECH"
+    assert findings(("Cwlocalhost", "C{TrustAuthMech}PLAIN LOGIN"), own=own) == []
+
+
+def test_everything_open() -> None:
+    """A "*" that takes something has no relay control to write."""
+    own = settings((entry("*", log_oob="LogThenRelay"),), relay_hosts=("192.168.1.0/24",))
+    (found,) = findings(own=own)
+    assert (found.severity, found.key) == ("error", "access_db")
+    assert '"*" (domains.toml:1)' in found.text
+
+
+@pytest.mark.parametrize(
+    ("word", "network"),
+    [
+        ("10", "10.0.0.0/8"),
+        ("10.1.", "10.1.0.0/16"),
+        ("192.0.2", "192.0.2.0/24"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("IPv6:2001:db8", "2001:db8::/32"),
+        ("IPv6:2001:db8::1", "2001:db8::1/128"),
+        ("IPv6:2001:db8:0:0:0:0:0:1", "2001:db8::1/128"),
+        ("example.com", None),
+        ("10.1.2.3.4", None),
+        ("999", None),
+        ("IPv6:", None),
+        ("", None),
+    ],
+)
+def test_addresses(word: str, network: str | None) -> None:
+    """The beginning of an address stands for its network."""
+    assert [str(found) for found in address_set(iter([word])).iter_cidrs()] == ([network] if network else [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "X\nXa\nX,,\n", "O InputMailFilters=a\nXa, T=;S, =\n", "C\nF\nF{R}\nFR-o\nKaccess\nKaccess x\n", "\t\n x\n", "\0"],
+)
+def test_any_text(text: str) -> None:
+    """Whatever the text, there is an answer: the sidecar is not named in it."""
+    assert "InputMailFilters" in [found.key for found in check_sendmail(text, OWN, {})]
+    assert read_sendmail(text).input_filters == [] or "Xa" in text
