@@ -3,12 +3,16 @@
 Exit status: 0 fine, 1 the answer is bad news (an unreadable file, settings with errors), 2 wrong usage.
 """
 
+import errno
+import os
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 # Named here rather than imported, so that `sidecar --help` and each command load only what they need.
-COMMANDS = ("run", "check", "explain", "parse", "export", "doctor")
+COMMANDS = ("run", "status", "check", "explain", "parse", "export", "doctor")
 
 
 class LazyGroup(click.Group):
@@ -25,6 +29,21 @@ class LazyGroup(click.Group):
         command = import_module(f"sidecar.cli.{cmd_name}").command
         assert isinstance(command, click.Command)  # noqa: S101 - a module without its command is our own slip
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Run the command; output that cannot be written is one sentence, not a traceback."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except OSError as error:
+            # A reader that has seen enough (`| head`) is click's to deal with; for the rest, what is not written yet must
+            # not be tried again when the interpreter ends.
+            if error.errno == errno.EPIPE or error.filename is not None:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            raise click.ClickException(f"The output cannot be written: {error.strerror}.") from error
+        else:
+            return result
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,8 +11,14 @@ from sidecar.cli.problems import config_option, problem_line
 from sidecar.settings import Loaded, load
 from sidecar.settings.values import ANY_LISTENER, Problem, Settings
 
+_EXAMPLE = """
+\b
+Example:
+  sidecar check --config /etc/sidecar/sidecar.toml
+"""
 
-@click.command("check")
+
+@click.command("check", epilog=_EXAMPLE)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
 def command(config: Path | None, *, as_json: bool) -> None:

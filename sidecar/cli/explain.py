@@ -18,6 +18,12 @@ from sidecar.settings.values import LogMode, Settings
 _NO_NODE = "00000000-0000-0000-0000-000000000000"
 _QUESTIONS = msgspec.json.Decoder(Question)
 
+_MEANINGS = {
+    "accept": "accept",
+    "discard": "discard, the peer is answered 250 and the MTA drops the message",
+    "reject": "reject",
+}
+
 _EXAMPLES = """
 \b
 Examples:
@@ -33,6 +39,11 @@ class Oracle:
         self._settings = settings
         self._policy: Policy = compile_policy(settings)
         self._world = World(clock=time.time, new_id=uuid4, node_id=settings.node_id or _NO_NODE)
+
+    @property
+    def needs_listener(self) -> bool:
+        """Tell whether the answer may depend on the listener."""
+        return self._policy.depends_on_listener
 
     def ask(self, question: Question, folder: Path) -> Explanation:
         """Answer one question; its message's path is relative to `folder`. Raises ValueError and OSError."""
@@ -77,8 +88,11 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     """
     if batch is None and (peer is None or sender is None or not to):
         raise click.UsageError("A question needs --peer, --from and --to; or give many of them with --batch.")
-    if batch is not None and (peer is not None or sender is not None or to or message is not None):
-        raise click.UsageError("--batch brings its own questions; leave --peer, --from, --to and --message out.")
+    own = (peer, listener, helo, auth, sender, message, *to)
+    if batch is not None and any(value is not None for value in own):
+        raise click.UsageError("--batch brings its own questions; only --config goes with it.")
+    if any(value is not None and not _is_text(value) for value in own):
+        raise click.UsageError("An argument is not UTF-8.")
     oracle = Oracle(settings_or_exit(config))
     if batch is not None:
         sys.exit(_answer_batch(oracle, batch))
@@ -89,7 +103,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         explanation = oracle.ask(question, Path())
     except (ValueError, OSError) as error:
         raise click.ClickException(f"The question cannot be asked: {error}.") from error
-    click.echo(encode_explanation(explanation) if as_json else "\n".join(_in_words(explanation, question)))
+    if as_json:
+        click.echo(encode_explanation(explanation))
+        return
+    if oracle.needs_listener and listener is None:
+        click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
+    click.echo("\n".join(_in_words(explanation, question)))
 
 
 def _answer_batch(oracle: Oracle, batch: str) -> int:
@@ -126,13 +145,18 @@ def _in_words(explanation: Explanation, question: Question) -> Iterator[str]:
             yield f"  so only {' and '.join(kinds)} may pass; the end of the message decides"
     if message.action is None:
         return
-    yield f"END OF MESSAGE: {message.reply or message.action}"
+    yield f"END OF MESSAGE: {message.reply or _MEANINGS[message.action]}"
     if message.relayed:
         yield f"  relayed to {_shown(', '.join(message.relayed))}"
     if message.dropped:
         yield f"  dropped for {_shown(', '.join(message.dropped))}"
     for record in message.records:
         yield f"  record {record.type}: {_shown(record.meta['why'])}"
+
+
+def _is_text(argument: str) -> bool:
+    """Tell whether the shell handed over text: bytes that are none come as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _shown(text: str) -> str:

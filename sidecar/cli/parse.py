@@ -20,8 +20,15 @@ from sidecar.reports.values import (
     Status,
 )
 
+_EXAMPLES = """
+\b
+Examples:
+  sidecar parse bounce.eml
+  sidecar parse --json Maildir/new/*
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.pass_context

@@ -20,10 +20,10 @@ from sidecar.session.events import (
     Mail,
     Rcpt,
 )
-from sidecar.settings.names import endpoint, plain_address
+from sidecar.settings.names import endpoint, normal_listener, plain_address
 
-# RFC 1870 section 3: the size is of at most 20 digits.
-_SIZE = re.compile(rb"SIZE=([0-9]{1,20})", re.IGNORECASE)
+# RFC 1870 section 3: at most 20 digits. With 18 the number fits the 64 bits in which readers of records hold a size.
+_SIZE = re.compile(rb"SIZE=0{0,2}([0-9]{1,18})", re.IGNORECASE)
 
 
 class UnknownPeerError(Exception):
@@ -103,7 +103,8 @@ def _listener(told: Macros) -> str | None:
     """
     host = told.getsymval("{if_addr}") or told.getsymval("{daemon_addr}") or ""
     try:
-        return endpoint(plain_address(host.removeprefix("IPv6:").strip("[]")), int(told.getsymval("{daemon_port}") or ""))
+        address = endpoint(plain_address(host.removeprefix("IPv6:").strip("[]")), None)
+        return normal_listener(f"{address}:{told.getsymval('{daemon_port}')}")
     except ValueError:
         return None
 

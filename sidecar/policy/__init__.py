@@ -1,5 +1,6 @@
 """Settings -> one immutable Policy: who may send what to whom, and why. No I/O, no clock, no log, no memory of the past."""
 
+from sidecar.policy.address import without_route
 from sidecar.policy.answers import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.policy.message import judge_message
 from sidecar.policy.policy import Policy, compile_policy
@@ -12,4 +13,5 @@ __all__ = [
     "RecipientAnswer",
     "compile_policy",
     "judge_message",
+    "without_route",
 ]

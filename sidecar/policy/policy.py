@@ -6,7 +6,9 @@ Owns the rules. Never reads a file, a clock or a socket, and never remembers an 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from sidecar.policy.address import domain_of
+import msgspec
+
+from sidecar.policy.address import domain_of, is_plain
 from sidecar.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
 from sidecar.policy.domains import WILDCARD, DomainMap
 from sidecar.policy.networks import Networks
@@ -96,40 +98,34 @@ class Policy:
         """Decide on one recipient. `sender` and `recipient` are addresses without angle brackets."""
         domain = domain_of(recipient)
         entry = self.lookup(listener, domain)
-        relaying = next(self._relay_reasons(peer, listener, authz_id, sender, entry, domain), None)
-        log_oob, log_arf = (entry.log_oob, entry.log_arf) if entry is not None else (LogMode.IGNORE, LogMode.IGNORE)
+        relaying = next(self._peer_reasons(peer, listener, authz_id, sender), None)
+        # What MTAs could send on to another domain (see `is_plain`) would be relayed by permission of the wrong entry.
+        granted = entry if entry is None or relaying is not None or is_plain(recipient) else _without_relaying(entry)
+        if relaying is None and granted is not None and granted.relay_to:
+            relaying = because(f"anyone may send to {domain or 'no domain'}", granted.where("relay_to"), value=True)
         reasons = [] if relaying is None else [relaying]
-        if entry is not None:
-            reasons += _report_reasons(entry, domain)
+        if granted is not None:
+            reasons += _report_reasons(granted, domain)
         return RecipientAnswer(
             address=recipient,
             domain=domain,
             relay=relaying is not None,
-            log_oob=log_oob,
-            log_arf=log_arf,
+            log_oob=LogMode.IGNORE if granted is None else granted.log_oob,
+            log_arf=LogMode.IGNORE if granted is None else granted.log_arf,
             because=tuple(reasons or self._refusal(peer, listener, entry, domain)),
         )
 
     def _relay_hosts_of(self, listener: str) -> RelayHosts:
         return self._own_relay_hosts.get(listener, self._relay_hosts)
 
-    def _relay_reasons(  # noqa: PLR0913, PLR0917 - these are the inputs of the contract's rule, one for one
-        self,
-        peer: IPAddress,
-        listener: str,
-        authz_id: str | None,
-        sender: str,
-        entry: DomainEntry | None,
-        domain: str,
-    ) -> Iterator[Because]:
+    def _peer_reasons(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str) -> Iterator[Because]:
+        """Give the reasons for which this peer may relay to any recipient."""
         if (reason := self._relay_hosts_of(listener).reason(peer)) is not None:
             yield reason
         from_domain = domain_of(sender)
         origin = self.lookup(listener, from_domain)
         if origin is not None:
             yield from self._origin_reasons(origin, peer, authz_id, from_domain)
-        if entry is not None and entry.relay_to:
-            yield because(f"anyone may send to {domain or 'no domain'}", entry.where("relay_to"), value=True)
 
     def _origin_reasons(self, origin: DomainEntry, peer: IPAddress, authz_id: str | None, domain: str) -> Iterator[Because]:
         if origin.relay_from and (found := self._relay_from[origin.listener, origin.domain].find(peer)) is not None:
@@ -144,6 +140,9 @@ class Policy:
         name = domain or "an address without a domain"
         if entry is None:
             return (Because(text=f"no listener domain matches {name}"), absence)
+        if entry.relay_to or LogMode.LOG_THEN_RELAY in {entry.log_oob, entry.log_arf}:
+            text = f"an MTA could read this address as one outside {name}, so strangers may not use it"
+            return (because(text, entry.where("")), absence)
         return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
 
     def _opening(self, listener: str) -> DomainEntry | None:
@@ -178,6 +177,12 @@ def _plain(entry: DomainEntry, key: str) -> object:
     if isinstance(value, LogMode):
         return value.value
     return [network.text for network in entry.relay_from] if key == "relay_from" else value
+
+
+def _without_relaying(entry: DomainEntry) -> DomainEntry:
+    """Give what `entry` grants where nothing may go on: only reports that are dropped."""
+    log_oob, log_arf = (LogMode.IGNORE if mode is LogMode.LOG_THEN_RELAY else mode for mode in (entry.log_oob, entry.log_arf))
+    return msgspec.structs.replace(entry, relay_to=False, log_oob=log_oob, log_arf=log_arf)
 
 
 def _report_reasons(entry: DomainEntry, domain: str) -> Iterator[Because]:

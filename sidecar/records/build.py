@@ -14,7 +14,10 @@ _UNTOLD = 550
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists."""
+    """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists.
+
+    `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them.
+    """
 
     node_id: str
     session_id: str
@@ -28,6 +31,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     authz_id: str | None
     queue_id: str | None
     headers: Mapping[str, str | list[str]]
+    dropped: Sequence[str] = ()
 
 
 def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
@@ -93,7 +97,8 @@ def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, wh
 
 def rfc3339(seconds: float) -> str:
     """Write an instant, given in seconds since 1970, in UTC with microseconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: its %Y writes the year 1 with one digit, and a stranger's report may have that date.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _received(  # noqa: PLR0913 - each is a field of the record
@@ -125,9 +130,13 @@ def _one_or_many(recipients: Sequence[str]) -> str | list[str]:
     return list(recipients) if len(recipients) > 1 else "".join(recipients)
 
 
-def _meta(facts: Facts, why: str) -> dict[str, str]:
+def _meta(facts: Facts, why: str) -> dict[str, str | list[str]]:
     known = {"queue_id": facts.queue_id, "listener": facts.listener, "authz_id": facts.authz_id}
-    return {"why": why} | {name: value for name, value in known.items() if value is not None}
+    meta: dict[str, str | list[str]] = {"why": why}
+    meta.update((name, value) for name, value in known.items() if value is not None)
+    if facts.dropped:
+        meta["dropped"] = list(facts.dropped)
+    return meta
 
 
 def _instant(text: str | None, otherwise: float) -> float:

@@ -3,15 +3,23 @@
 Owns the envelope and the buffer of a message that may be a report. Never decides anything.
 """
 
+from io import BytesIO
+
 from sidecar.policy import RecipientAnswer
 from sidecar.reports import may_be_report
 from sidecar.session.events import Header, Mail
+
+# In characters, names and values of all recorded headers of a message together; an honest one has some 5,000 in its Received
+# and DKIM headers. Every record of a message repeats them, and a bounce report may make a thousand: without a limit, a report
+# of 1 MB made 900 MB of records. The rest is left out.
+RECORDED_HEADERS_LIMIT = 16 * 1024
 
 
 class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
 
-    `settled` means that the verdict is certain before the body, and only has to wait for the end of the message.
+    `settled` means that the verdict is certain before the body, and only has to wait for the end of the message; `whole` that
+    all of the message was seen.
     The content is kept only while it may still be a report, and never more of it than `size_limit` bytes, so that a message
     of any size from a relay host costs nothing.
     """
@@ -25,13 +33,16 @@ class Message:
         self.given: list[str] = []
         self.headers: dict[str, str | list[str]] = {}
         self.settled = False
+        self.whole = False
         self.claims_report = False
         self.too_big = False
         self._size_limit = size_limit
         self._wanted_headers = wanted_headers
         self._kept = False
         self._seen = 0
-        self._content: list[bytes] = []
+        self._recordable = RECORDED_HEADERS_LIMIT
+        # Not a list: a million pieces of a few bytes each would take fifteen times their size.
+        self._content = BytesIO()
 
     @property
     def takes_reports(self) -> bool:
@@ -40,13 +51,13 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Give the size in bytes: what was seen of it, or what the peer declared where the verdict came before the body."""
-        return max(self._seen, self.mail.declared_size or 0)
+        """Give the size in bytes: of what was seen, or what the peer declared where the verdict came before the body."""
+        return self._seen if self.whole else max(self._seen, self.mail.declared_size or 0)
 
     @property
     def content(self) -> bytes:
         """Give the whole message, as far as it was kept."""
-        return b"".join(self._content)
+        return self._content.getvalue()
 
     def begin_content(self) -> None:
         """Mark where the envelope is complete."""
@@ -66,7 +77,7 @@ class Message:
         """Mark where the body begins; what is certain to be no report is let go."""
         self._keep(b"\r\n")
         if not self.claims_report:
-            self._content.clear()
+            self._content = BytesIO()
 
     def add_body(self, chunk: bytes) -> None:
         """Take a piece of the body."""
@@ -76,12 +87,16 @@ class Message:
         self._seen += len(piece)
         if self._seen > self._size_limit:
             self.too_big = True
-            self._content.clear()
+            self._content = BytesIO()
         elif self._kept:
-            self._content.append(piece)
+            self._content.write(piece)
 
     def _record_header(self, name: str, value: bytes) -> None:
-        text = " ".join(value.decode("utf-8", "replace").split())
+        room = self._recordable - len(name)
+        if room <= 0:
+            return
+        text = " ".join(value.decode("utf-8", "replace").split())[:room]
+        self._recordable = room - len(text)
         known = self.headers.get(name)
         if known is None:
             self.headers[name] = text

@@ -4,12 +4,12 @@ Owns the order of events, and what is decided when. Never reads a clock, a file 
 records are handed out for somebody else to write. A session keeps the policy it was made with to its end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from msgspec import Struct
 
-from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
+from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message, without_route
 from sidecar.records import EnhancedCode, Facts, Record, Response, feedback, oob_bounces, reception, rejection
 from sidecar.reports import read
 from sidecar.reports.values import Reading
@@ -47,7 +47,6 @@ ADDRESS_LIMIT = 1024
 _REASONS_TOLD = 4
 
 _GO_ON = Outcome(verdict=Continue())
-_NOT_READ = Reading(why="nobody it is for takes reports")
 _NO_CLAIM = Reading(why="not a report, because its Content-Type is not multipart/report")
 
 
@@ -155,7 +154,7 @@ class Session:
         )
         if answer.accept:
             message.recipients.append(answer)
-            message.given.append(event.given)
+            message.given.append(_name_to_take_off(event))
             return Outcome(verdict=Continue(), answer=answer)
         reply = replies.relaying_not_permitted(self._connect.peer, self._connect.port)
         return self._refuse_recipient(event, Reject(reply=reply), _sentence(answer), answer)
@@ -177,10 +176,11 @@ class Session:
         message.queue_id = event.queue_id or message.queue_id
         if not message.recipients:
             raise ProtocolError("Data came, but no recipient was accepted")
+        # A verdict that is certain by now still waits for the content: the peer may go away, of which an MTA does not tell
+        # once it has its answer, and the record would claim a message that nobody has. Postfix and Sendmail tell of the
+        # headers when they have the whole message.
         message.begin_content()
-        if message.takes_reports or self._wanted_headers:
-            return _GO_ON
-        return self._conclude(_NOT_READ)
+        return _GO_ON
 
     def _on_header(self, event: Header) -> Outcome:
         self._current().add_header(event)
@@ -208,7 +208,10 @@ class Session:
     def _on_end_of_message(self, event: EndOfMessage) -> Outcome:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
-        return self._conclude(_NO_CLAIM if message.settled else read(message.content))
+        if message.settled:
+            return self._conclude(_NO_CLAIM)
+        message.whole = True
+        return self._conclude(read(message.content))
 
     def _refuse_too_big(self) -> Outcome:
         limit = self._settings.report_size_limit
@@ -242,9 +245,11 @@ class Session:
         )
 
     def _received(self, message: Message, answer: MessageAnswer, reading: Reading, why: str) -> tuple[Record, ...]:
-        facts = self._facts(message)
-        recipients = [fate.address for fate in answer.fates]
-        queue = answer.fates[0].domain
+        received = [fate for fate in answer.fates if fate.relayed or fate.taken_as is not None]
+        dropped = [fate.address for fate in answer.fates if not fate.relayed and fate.taken_as is None]
+        facts = self._facts(message, dropped=dropped)
+        recipients = [fate.address for fate in received]
+        queue = received[0].domain
         if answer.taken_as == "arf" and reading.arf is not None:
             first = feedback(facts, recipients=recipients, queue=queue, size=message.size, why=why, report=reading.arf)
         else:
@@ -262,7 +267,7 @@ class Session:
             raise ProtocolError("there is no message in hand")
         return self._message
 
-    def _facts(self, message: Message | None, *, message_id: str | None = None) -> Facts:
+    def _facts(self, message: Message | None, *, message_id: str | None = None, dropped: Sequence[str] = ()) -> Facts:
         return Facts(
             node_id=self._world.node_id,
             session_id=self.session_id,
@@ -276,6 +281,7 @@ class Session:
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
             headers=message.headers if message is not None else {},
+            dropped=dropped,
         )
 
     def _decision(
@@ -290,6 +296,15 @@ class Session:
             recipients=recipients,
             queue_id=message.queue_id,
         )
+
+
+def _name_to_take_off(event: Rcpt) -> str:
+    """Give the name by which the MTA finds this recipient again.
+
+    It is the name as it was given; but Postfix forgets a source route at once, and takes nobody off for one that it is told.
+    """
+    mailbox = without_route(event.address)
+    return event.given if mailbox == event.address else f"<{mailbox}>"
 
 
 def _readable(address: str) -> bool:

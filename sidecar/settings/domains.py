@@ -215,7 +215,7 @@ class _Reading:
         line, path = named.place.at(key).line, f"{named.path}.{written(key)}"
         if isinstance(value, dict) and key not in _KEYS:
             # TOML reads [example.com] as a table `com` in a table `example`.
-            whole = quoted(f"{named.name}.{key}")
+            whole = quoted(".".join([named.name, key, *_names_inside(value)]))
             self.notes.add(line, path, f"A table stands inside the domain {quoted(named.name)}.", f"Write {whole} in quotes.")
         else:
             self.notes.unknown(line, key, path, _KEYS)
@@ -227,3 +227,12 @@ class _Reading:
         others = f" (and {len(self.unused) - 1} more in this file)" if len(self.unused) > 1 else ""
         text = f"{_UNUSED} has no effect: domains are read anew with the settings{others}."
         self.notes.add(line, path, text, "Take it out.", severity="warning")
+
+
+def _names_inside(table: dict[str, object]) -> Iterator[str]:
+    """Give the rest of an unquoted name: table in table, down to the one that holds keys."""
+    inner: object = table
+    while isinstance(inner, dict) and len(inner) == 1 and not inner.keys() & _KEYS:
+        name, inner = next(iter(inner.items()))
+        if isinstance(inner, dict):
+            yield name

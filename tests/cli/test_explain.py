@@ -187,6 +187,8 @@ def test_in_words(folder: Path) -> None:
         ["--peer", "203.0.113.9", "--from", ""],
         ["--peer", "203.0.113.9", "--to", "a@b.example"],
         ["--batch", "-", "--peer", "203.0.113.9"],
+        ["--batch", "-", "--listener", "10.1.1.1:25"],
+        ["--peer", "203.0.113.9", "--from", "a\udcff", "--to", "a@b.example"],
     ],
 )
 def test_wrong_usage(folder: Path, arguments: list[str]) -> None:
@@ -194,6 +196,14 @@ def test_wrong_usage(folder: Path, arguments: list[str]) -> None:
     result = run(folder, *arguments)
     assert result.exit_code == 2
     assert "Error:" in result.output
+
+
+def test_a_listener_left_out_is_told(folder: Path) -> None:
+    """Where rules depend on the listener, an answer without one says which was meant."""
+    question = ["--peer", "203.0.113.9", "--from", "", "--to", "x@only.example"]
+    assert "without --listener" in run(folder, *question).stderr
+    assert not run(folder, *question, "--listener", "10.1.1.1:25").stderr
+    assert not run(folder, *question, "--json").stderr
 
 
 def test_bad_settings(folder: Path) -> None:

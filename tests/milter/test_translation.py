@@ -56,6 +56,8 @@ def test_any_bytes_become_text_that_can_be_written_down(path: bytes, parameters:
         ([b"SIZE=1000"], 1000),
         ([b"BODY=8BITMIME", b"size=7"], 7),
         ([b"SIZE=00000000000000000001"], 1),
+        ([b"SIZE=" + b"9" * 18], 10**18 - 1),
+        ([b"SIZE=" + b"9" * 20], None),
         ([b"SIZE=" + b"9" * 21], None),
         ([b"SIZE="], None),
         ([b"SIZE=-1"], None),
@@ -65,7 +67,7 @@ def test_any_bytes_become_text_that_can_be_written_down(path: bytes, parameters:
         ([], None),
     ],
 )
-def test_a_declared_size_is_twenty_digits_at_most(parameters: list[bytes], size: int | None) -> None:
+def test_a_declared_size_is_twenty_digits_at_most_and_fits_64_bits(parameters: list[bytes], size: int | None) -> None:
     assert translation.mail(NOTHING, b"<>", *parameters).declared_size == size
 
 
@@ -86,6 +88,9 @@ def test_an_empty_macro_is_none() -> None:
         ({"{daemon_port}": "25"}, None),
         ({"{daemon_addr}": "mx.example", "{daemon_port}": "25"}, None),
         ({"{daemon_addr}": "10.1.1.1", "{daemon_port}": "smtp"}, None),
+        ({"{daemon_addr}": "10.1.1.1", "{daemon_port}": "65536"}, None),
+        ({"{daemon_addr}": "10.1.1.1", "{daemon_port}": "-1"}, None),
+        ({"{daemon_addr}": "10.1.1.1", "{daemon_port}": "2_5"}, None),
     ],
 )
 def test_the_listener_is_told_whole_or_not_at_all(macros: dict[str, str], listener: str | None) -> None:

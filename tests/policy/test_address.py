@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.policy.address import NO_DOMAIN, domain_of
+from sidecar.policy.address import NO_DOMAIN, domain_of, is_plain, without_route
 
 CASES = {
     "user@example.com": "example.com",
@@ -36,8 +36,20 @@ CASES = {
     "user@[192.0.2.1]": "[192.0.2.1]",
     "user@[IPv6:2001:DB8::1]": "[ipv6:2001:db8::1]",
     "user@[192.0.2.1": NO_DOMAIN,
+    "user@[a@b.example]": NO_DOMAIN,
+    'user@["]': NO_DOMAIN,
+    "user@[]": NO_DOMAIN,
+    "user@[192.0.2.1] ": NO_DOMAIN,
+    "user@[192.0.2.1][": NO_DOMAIN,
     "user%other.example@example.com": "example.com",
     "host!user@example.com": "example.com",
+    "user\\@other.example@example.com": NO_DOMAIN,
+    "user@other.example (x@example.com": NO_DOMAIN,
+    "<user@other.example>@example.com": NO_DOMAIN,
+    "us er@example.com": NO_DOMAIN,
+    "user@other.example,user@example.com": NO_DOMAIN,
+    "group:user@example.com": NO_DOMAIN,
+    "@example.com": NO_DOMAIN,
 }
 
 
@@ -52,3 +64,49 @@ def test_any_text_has_an_answer(address: str) -> None:
     """Any text gives a domain in normal form or none, and the normal form is stable."""
     domain = domain_of(address)
     assert domain == NO_DOMAIN or domain_of(f"user@{domain}") == domain
+
+
+PLAIN = [
+    "user@example.com",
+    "us.er+tag=other.example@example.com",
+    '"us er"@example.com',
+    '"us\\"er"@example.com',
+    "user@bücher.example",
+    "user@[192.0.2.1]",
+    "@a.example,@b.example:user@example.com",
+    "postmaster",
+]
+NOT_PLAIN = [
+    "user%other.example@example.com",
+    "other.example!user@example.com",
+    "user@other.example@example.com",
+    '"user@other.example"@example.com',
+    '"user%other.example"@example.com',
+    '"other.example!user"@example.com',
+    "@a.example:user%other.example@example.com",
+    "user%other.example",
+    "other.example!user",
+    "user\\%other.example@example.com",
+    "user@other.example (x@example.com",
+    "<user@other.example>@example.com",
+    "user@example.com (x",
+    "user@exa mple.com",
+    '"user@other.example',
+    "us er",
+    "",
+]
+
+
+@pytest.mark.parametrize(("address", "plain"), [*((one, True) for one in PLAIN), *((one, False) for one in NOT_PLAIN)])
+def test_is_plain(address: str, plain: bool) -> None:
+    """An address is plain when no MTA could find a second domain in its local part, or end it elsewhere than we do."""
+    assert is_plain(address) == plain
+
+
+@given(st.text(alphabet='a@%!":\\., []<>()', max_size=40))
+def test_a_plain_address_has_one_domain(address: str) -> None:
+    """Of a plain address nothing is left, once its route and domain are taken off, that could name another domain."""
+    if is_plain(address) and (domain := domain_of(address)):
+        left = without_route(address).rpartition("@")[0]
+        assert domain_of(f"user@{domain}") == domain
+        assert not set(left) & set("@%!")

@@ -51,6 +51,26 @@ def test_recipient(
     assert all(reason.text for reason in answer.because)
 
 
+@pytest.mark.parametrize(
+    "recipient", ["you%else.example@to.example", '"you@else.example"@to.example', "else.example!you@to.example"]
+)
+@pytest.mark.parametrize("log_oob", MODES)
+@pytest.mark.parametrize(("relay_host", "relay_to"), list(product(BOOLS, BOOLS)))
+def test_an_address_with_a_route(recipient: str, log_oob: str, relay_host: bool, relay_to: bool) -> None:
+    """What a stranger sends to an address that an MTA could read otherwise never goes on; reports may be dropped for it."""
+    policy = compile_policy(settings([entry("to.example", relay_to=relay_to, log_oob=log_oob)], relay_hosts=RELAY_HOSTS))
+    answer = policy.at_rcpt(RELAY_HOST if relay_host else STRANGER, ANY_LISTENER, None, "me@from.example", recipient)
+    assert answer.domain == "to.example"
+    assert answer.relay == relay_host
+    if relay_host:
+        assert answer.log_oob.value == log_oob
+    else:
+        assert answer.log_oob == (LogMode.LOG_THEN_DROP if log_oob == "LogThenDrop" else LogMode.IGNORE)
+        assert answer.accept == (log_oob == "LogThenDrop")
+    says_so = "an MTA could read this address as one outside to.example" in answer.because[0].text
+    assert says_so == (not answer.accept and (relay_to or log_oob == "LogThenRelay"))
+
+
 RELAY_FROM = entry("from.example", relay_from=["203.0.113.0/24"])
 AUTHZ = entry("from.example", relay_from_authz=["daniel"])
 
@@ -64,6 +84,9 @@ AUTHZ = entry("from.example", relay_from_authz=["daniel"])
         (RELAY_FROM, "203.0.113.9", None, "", False),
         (RELAY_FROM, "203.0.113.9", None, "from.example", False),
         (RELAY_FROM, "203.0.113.9", None, '"me@from.example', False),
+        (RELAY_FROM, "203.0.113.9", None, "@from.example:me@other.example", False),
+        (RELAY_FROM, "203.0.113.9", None, '"me@from.example"@other.example', False),
+        (RELAY_FROM, "203.0.113.9", None, "me@other.example (me@from.example", False),
         (RELAY_FROM, "203.0.114.9", None, "me@from.example", False),
         (AUTHZ, "203.0.113.9", "daniel", "me@from.example", True),
         (AUTHZ, "203.0.113.9", "daniel", "me@other.example", False),

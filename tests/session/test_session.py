@@ -219,6 +219,24 @@ def test_feedback_record() -> None:
     assert (record["size"], record["reception_protocol"]) == (len(ARF), "ESMTP")
 
 
+def test_who_is_taken_off_did_not_receive() -> None:
+    """A record's recipients are those the message was relayed to or logged for; who was taken off stands in meta.dropped."""
+    record = told(deliver(PLAIN, DROP, OPEN))
+    assert (record["recipient"], record["queue"], record["meta"]["dropped"]) == (OPEN, "open.example", [DROP])
+    record = told(deliver(ARF, DROP, FBL, OPEN))
+    assert (record["recipient"], record["meta"]["dropped"]) == ([FBL, OPEN], [DROP])
+    record = told(deliver(OOB, DROP, RELAY))
+    assert record["recipient"] == [DROP, RELAY]
+    assert "dropped" not in record["meta"]
+
+
+def test_what_was_seen_whole_has_its_own_size() -> None:
+    """A peer's declaration counts only where the verdict came before the body."""
+    events = [*hello(), *envelope([DROP]), *content(OOB)]
+    events[2] = msgspec.structs.replace(events[2], declared_size=5_000_000)
+    assert told(play(session(settings(DOMAINS)), events)[-1])["size"] == len(OOB)
+
+
 def test_refused_message_has_only_a_rejection() -> None:
     """A message refused at its end has one record, a Rejection of DATA that names its recipients and what it was."""
     record = told(deliver(PLAIN, DROP, FBL))
@@ -257,12 +275,14 @@ def test_unknown_listener() -> None:
     assert isinstance(session(settings(DOMAINS)).handle(next(hello(listener=None))).verdict, Continue)
 
 
-def test_verdict_at_data_when_certain() -> None:
-    """Where no recipient takes reports the verdict falls at DATA, and the size is the one the peer declared."""
+def test_verdict_after_the_headers_when_certain() -> None:
+    """Where no recipient takes reports no body is looked at, and the size is the one the peer declared."""
     it = session(settings(DOMAINS))
     events = [*hello(), *envelope([OPEN])]
     events[2] = msgspec.structs.replace(events[2], declared_size=12345)
-    outcome = play(it, [*events, *content(PLAIN)])[-1]
+    outcomes = play(it, [*events, *content(PLAIN)])
+    outcome = outcomes[-1]
+    assert len(outcomes) == len(events) + len(["DATA", "From", "Subject", "end of headers"])
     assert it.state.name == "OPEN"
     assert outcome.verdict == Accept()
     assert told(outcome)["size"] == 12345

@@ -246,6 +246,13 @@ ERRORS = [
         'Write "example.com" in quotes.',
     ),
     (
+        "[a.bounce.example.com]\nlog_oob = true\nlog_arf = true",
+        1,
+        '"a".bounce',
+        'A table stands inside the domain "a".',
+        'Write "a.bounce.example.com" in quotes.',
+    ),
+    (
         "\nrelay_to = true",
         2,
         '"relay_to"',

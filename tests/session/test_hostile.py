@@ -1,0 +1,132 @@
+"""What strangers may send, through a whole session: judged in linear time, in bounded memory, with records of bounded size."""
+
+import time
+import tracemalloc
+from collections.abc import Iterable
+from itertools import chain, repeat
+
+import pytest
+
+from sidecar.records import encode
+from sidecar.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
+from sidecar.session.feed import content_events
+from sidecar.session.message import RECORDED_HEADERS_LIMIT
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip
+from tests.building import entry, settings
+from tests.reports.shapes import HOSTILE, status
+from tests.session.driving import envelope, hello, session
+
+MEGABYTE = 1_000_000
+SETTINGS = settings(
+    [entry("both.example", log_oob="LogThenDrop", log_arf="LogThenDrop"), entry("open.example", relay_to=True)],
+    headers=("subject", "received"),
+    report_size_limit=10 * MEGABYTE,
+)
+CLAIM = Header(name=b"Content-Type", value=b'multipart/report; boundary="b"')
+TINY = Header(name=b"a", value=b"")
+
+
+def deliver(content: Iterable[Event], recipient: str = "t@both.example") -> Outcome:
+    """Send content that a stranger sends; give the outcome that ended it."""
+    it = session(SETTINGS)
+    outcomes = map(it.handle, chain(hello(), envelope([recipient]), [Data()], content))
+    return next(outcome for outcome in outcomes if not isinstance(outcome.verdict, Continue | Skip))
+
+
+def written(outcome: Outcome) -> int:
+    """Give the bytes that go into the journal."""
+    return sum(len(encode(record)) for record in outcome.records)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_shape(name: str) -> None:
+    """A megabyte or more of anything has its verdict in a few seconds of processor time, and is a report or is refused.
+
+    Measured: at most 0.8 s, for a quarter of a million header fields, and 50 ms for all shapes that have none.
+    """
+    start = time.process_time()
+    outcome = deliver(content_events(HOSTILE[name]))
+    size = written(outcome)
+    assert time.process_time() - start < 5
+    assert isinstance(outcome.verdict, Discard | Reject)
+    assert isinstance(outcome.verdict, Discard) == (outcome.records[0].type in {"Reception", "Feedback"})
+    assert size < 10 * len(HOSTILE[name])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [CLAIM, *repeat(TINY, 100_000), EndOfHeaders(), EndOfMessage()],
+        [*repeat(TINY, 100_000), CLAIM, EndOfHeaders(), EndOfMessage()],
+        [CLAIM, *repeat(Header(name=b"Subject", value=b"x"), 100_000), EndOfHeaders(), EndOfMessage()],
+        [CLAIM, EndOfHeaders(), *repeat(Body(chunk=b"x"), 100_000), EndOfMessage()],
+        [CLAIM, EndOfHeaders(), *repeat(Body(chunk=b"\n" * 65_535), 15), EndOfMessage()],
+    ],
+    ids=["headers", "headers before the claim", "wanted headers", "pieces of one byte", "large pieces"],
+)
+def test_memory(content: list[Event]) -> None:
+    """A message takes a few times its own size while it is judged, however many pieces it comes in."""
+    size = sum(
+        len(event.name) + len(event.value) + 4 if isinstance(event, Header) else len(event.chunk)
+        for event in content
+        if isinstance(event, Header | Body)
+    )
+    tracemalloc.start()
+    try:
+        deliver(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * size + 100_000  # measured: 4.0 times; kept as a list of pieces it was 15 times
+
+
+def test_no_memory_for_what_is_no_report() -> None:
+    """A message that claims to be no report is not kept, of whatever size it is."""
+    tracemalloc.start()
+    try:
+        pieces = repeat(Body(chunk=b"x" * 65_535), 100)
+        outcome = deliver([TINY, EndOfHeaders(), *pieces, EndOfMessage()], recipient="o@open.example")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(outcome.verdict, Accept)
+    assert peak < 200_000
+
+
+def test_a_million_headers() -> None:
+    """A million header fields are taken one by one, each in its own few microseconds, up to the limit of a report."""
+    start = time.process_time()
+    outcome = deliver(chain([CLAIM], repeat(TINY, MEGABYTE), [EndOfHeaders(), EndOfMessage()]))
+    assert time.process_time() - start < 10  # measured: 1.2 s
+    assert isinstance(outcome.verdict, Reject)
+    assert outcome.verdict.reply.code == 550
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[Header(name=b"Subject", value=b"x" * 90_000)] * 10, [Header(name=b"Received", value=b"")] * 100_000],
+    ids=["long", "many"],
+)
+def test_recorded_headers_are_bounded(headers: list[Header]) -> None:
+    """A thousand bounces repeat the wanted headers a thousand times, so of these only so much is recorded."""
+    report = status(b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 1000)
+    outcome = deliver(chain(headers, content_events(report)))
+    assert isinstance(outcome.verdict, Discard)
+    assert len(outcome.records) == 1001
+    for record in outcome.records[:2]:
+        told = [
+            (name, value)
+            for name, values in record.headers.items()
+            for value in ([values] if isinstance(values, str) else values)
+        ]
+        assert 0 < sum(len(name) + len(value) for name, value in told) <= RECORDED_HEADERS_LIMIT
+    assert written(outcome) < 40 * MEGABYTE
+
+
+def test_headers_before_the_limit_are_recorded_whole() -> None:
+    """The recorded headers are the first ones, whole, and the one at the limit is cut."""
+    headers = [Header(name=b"Subject", value=b"x" * 100), Header(name=b"Received", value=b"y" * 90_000), *repeat(CLAIM, 1)]
+    outcome = deliver([*headers, EndOfHeaders(), Body(chunk=b"\r\n"), EndOfMessage()])
+    recorded = outcome.records[0].headers
+    assert recorded["subject"] == "x" * 100
+    assert len(recorded["received"]) == RECORDED_HEADERS_LIMIT - len("subject") - 100 - len("received")
