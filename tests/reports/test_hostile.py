@@ -1,8 +1,6 @@
 """What strangers may send: anything. It is read in linear time, and the answer can always be written down."""
 
-import base64
 import json
-import random
 import time
 from pathlib import Path
 
@@ -12,81 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.reports import arf, fields, may_be_report, mime, oob, read
+from tests.reports.shapes import FEEDBACK, HOSTILE, RETURNED, status, trace
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "reports").glob("*.eml"))
-
-MEGABYTE = 1_000_000
-HEAD = b'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r\n\r\n'
-QUOTED_PRINTABLE = b"\r\nContent-Transfer-Encoding: quoted-printable"
-FEEDBACK = HEAD + b"--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n"
-RETURNED = FEEDBACK + b"\n--b\nContent-Type: message/rfc822\n\n"
-
-
-def many(piece: bytes) -> bytes:
-    """Repeat a piece to a megabyte."""
-    return piece * (MEGABYTE // len(piece))
-
-
-def status(body: bytes, more: bytes = b"") -> bytes:
-    """Put a body into a delivery-status part."""
-    return HEAD + b"--b\r\nContent-Type: message/delivery-status" + more + b"\r\n\r\n" + body
-
-
-def trace(text: bytes) -> bytes:
-    """Put JSON into trace headers."""
-    return RETURNED + many(b"X-KumoRef: " + base64.b64encode(text) + b"\n")
-
-
-def content_type(parameters: bytes) -> bytes:
-    """Put parameters into a Content-Type."""
-    return b"Content-Type: multipart/report; " + parameters + b"\n\n--b\n"
-
-
-HOSTILE = {
-    "header fields": many(b"a:b\n") + HEAD,
-    "almost a field name": many(b"content-type\n"),
-    "field name and spaces": b"content-type" + many(b" "),
-    "empty lines": many(b"\n"),
-    "bare CR": many(b"\r"),
-    "NUL": many(b"\0"),
-    "no structure": random.Random(3464).randbytes(MEGABYTE),  # noqa: S311 - not for secrets
-    "no structure in the part": status(random.Random(5965).randbytes(MEGABYTE)),  # noqa: S311 - not for secrets
-    "long parameter": content_type(many(b"a")),
-    "parameters": content_type(many(b"a=;")),
-    "parameter names apart": content_type(many(b"a  ")),
-    "folds": content_type(many(b"\n a=b;")),
-    "open comments": content_type(many(b"(")),
-    "comments and quotes": content_type(many(b'()"')),
-    "escapes in comments": content_type(many(b"(\\")),
-    "quotes": content_type(b"boundary=" + many(b'"')),
-    "escaped quotes": content_type(b"boundary=" + many(b'"\\')),
-    "RFC 2231 sections": content_type(b"".join(b"boundary*%d*=%%41;" % n for n in range(50_000))),
-    "gigantic boundary": content_type(b"boundary=" + b"x" * 60_000) + many(b"\n--" + b"x" * 59_999 + b"y"),
-    "almost the boundary": content_type(b"boundary=" + b"x" * 70) + many(b"\n--" + b"x" * 69 + b"y"),
-    "boundary of dashes": content_type(b"boundary=--") + many(b"\n---"),
-    "parts": HEAD + many(b"--b\n"),
-    "nested parts": b"".join(b"Content-Type: multipart/report; boundary=%d\n\n--%d\n" % (n, n) for n in range(20_000)),
-    "fields": status(many(b"a:b\n")),
-    "field names": status(many(b"a" * 99 + b" " * 99 + b"\n")),
-    "colons": status(many(b":\n")),
-    "one long line": status(many(b"a")),
-    "one long value": status(b"a:" + many(b" ") + b"b"),
-    "folded value": status(many(b"a:" + b"\n b" * 2000 + b"\n")),
-    "lines of white space": status(b"a:b" + many(b"\n ") + b"\nc:d"),
-    "recipients": status(many(b"Final-Recipient: rfc822; a@b\nAction: failed\n\n")),
-    "recipients unparted": status(many(b"Final-Recipient: rfc822; a@b\nAction: failed\n")),
-    "encoded words": status(many(b"a: " + b"=?utf-8?b?YQ==?= " * 400 + b"\n")),
-    "almost encoded words": status(many(b"a: " + b"=?a?b?" * 1000 + b"\n")),
-    "quoted-printable": status(many(b"=\r"), QUOTED_PRINTABLE),
-    "quoted-printable fields": status(many(b"a:b=0A"), QUOTED_PRINTABLE),
-    "base64": status(base64.encodebytes(many(b"a:b\n")), b"\nContent-Transfer-Encoding: base64"),
-    "brackets": FEEDBACK + many(b"Original-Rcpt-To: <<<<<<<\n"),
-    "dates": FEEDBACK + many(b"Arrival-Date: Wed, 1 Jan 2025 " + b"(" * 100 + b"\n"),
-    "X- headers": RETURNED + many(b"X-:eyJfQF8iOiJcXF8vIi\n"),
-    "deep traces": trace(b'{"_@_":"\\\\_/","a":' + b"[" * 40_000),
-    "long number in traces": trace(b'{"_@_":"\\\\_/","a":' + b"9" * 40_000 + b"}"),
-    "quotes in traces": trace(b'{"_@_":"\\\\_/","a":' + b'"\\' * 20_000),
-}
 
 
 def check(message: bytes) -> None:
