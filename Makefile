@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+FUZZ_SECONDS ?= 600
 
 # Exact versions of everything that pip installs, what builds the program included.
 export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
@@ -11,12 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test build-packages mta-packages clean
+.PHONY: help setup demo test fuzz build-packages mta-packages tools-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
-	@echo "make test    runs all checks and tests (as root for those with a real Postfix, some minutes)"
+	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
+	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make clean   removes what the others made"
 
 setup: $(VENV)/.program
@@ -25,13 +27,16 @@ setup: $(VENV)/.program
 demo: $(VENV)/.program mta-packages
 	@$(RUN)/python -m tests.demo
 
-test: $(VENV)/.tools mta-packages
+test: $(VENV)/.tools mta-packages sendmail tools-packages
 	@echo "Checking style and types."
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 	@echo "Running the tests."
 	@$(RUN)/pytest -q -n 2 --dist loadfile
+
+fuzz: $(VENV)/.tools
+	@$(RUN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 $(VENV)/bin/python: | build-packages
 	@echo "Making $(VENV) with $$($(PYTHON) --version)."
@@ -54,7 +59,15 @@ build-packages:
 mta-packages:
 	@.ci/packages mta
 
+tools-packages:
+	@.ci/packages tools
+
+# Beside Postfix Debian's Sendmail cannot be installed, so it is only unpacked.
+sendmail: mta-packages
+	@.ci/packages sendmail
+	@tests/mta/get_sendmail.sh $(VENV)/sendmail
+
 clean:
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Removed $(VENV) and all caches."

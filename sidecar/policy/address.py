@@ -26,11 +26,15 @@ def domain_of(address: str) -> str:
     return (normal_domain(domain) or NO_DOMAIN) if _LOCAL_PART.fullmatch(local_part) else NO_DOMAIN
 
 
-def is_plain(address: str) -> bool:
-    """Tell whether no MTA could take `address`, its source route skipped, for one in another domain than `domain_of` gives."""
+def is_readable(address: str) -> bool:
+    """Tell whether `address` is one mailbox, or a local part alone (`postmaster`), and nothing that an MTA reads otherwise."""
     local_part, domain = _split(address)
-    readable = domain_of(address) != NO_DOMAIN if domain else _LOCAL_PART.fullmatch(address) is not None
-    return readable and _ROUTE.search(local_part) is None
+    return domain_of(address) != NO_DOMAIN if domain else _LOCAL_PART.fullmatch(local_part) is not None
+
+
+def has_route(address: str) -> bool:
+    """Tell whether an MTA could find another domain in the local part of `address` than the one that `domain_of` gives."""
+    return _ROUTE.search(_split(address)[0]) is not None
 
 
 def without_route(address: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from sidecar.policy.address import domain_of, is_plain
+from sidecar.policy.address import domain_of, has_route, is_readable
 from sidecar.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
 from sidecar.policy.domains import WILDCARD, DomainMap
 from sidecar.policy.networks import Networks
@@ -99,8 +99,7 @@ class Policy:
         domain = domain_of(recipient)
         entry = self.lookup(listener, domain)
         relaying = next(self._peer_reasons(peer, listener, authz_id, sender), None)
-        # What MTAs could send on to another domain (see `is_plain`) would be relayed by permission of the wrong entry.
-        granted = entry if entry is None or relaying is not None or is_plain(recipient) else _without_relaying(entry)
+        granted = entry if relaying is not None else _granted_to_strangers(entry, recipient)
         if relaying is None and granted is not None and granted.relay_to:
             relaying = because(f"anyone may send to {domain or 'no domain'}", granted.where("relay_to"), value=True)
         reasons = [] if relaying is None else [relaying]
@@ -140,8 +139,8 @@ class Policy:
         name = domain or "an address without a domain"
         if entry is None:
             return (Because(text=f"no listener domain matches {name}"), absence)
-        if entry.relay_to or LogMode.LOG_THEN_RELAY in {entry.log_oob, entry.log_arf}:
-            text = f"an MTA could read this address as one outside {name}, so strangers may not use it"
+        if entry.relay_to or {entry.log_oob, entry.log_arf} != {LogMode.IGNORE}:
+            text = "an MTA could read another address out of this one, so strangers may not use it"
             return (because(text, entry.where("")), absence)
         return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
 
@@ -179,8 +178,17 @@ def _plain(entry: DomainEntry, key: str) -> object:
     return [network.text for network in entry.relay_from] if key == "relay_from" else value
 
 
-def _without_relaying(entry: DomainEntry) -> DomainEntry:
-    """Give what `entry` grants where nothing may go on: only reports that are dropped."""
+def _granted_to_strangers(entry: DomainEntry | None, recipient: str) -> DomainEntry | None:
+    """Give what `entry` grants for this address to a peer that may not relay.
+
+    What an MTA could read as another address would go on by permission of the wrong entry, or could not be taken off the
+    envelope again by this name (Postfix looks for `<user@domain>` where it was given `<<user@domain>>`): nothing is granted.
+    Where another domain could be found in the local part, nothing may go on, but reports may still be dropped.
+    """
+    if entry is None or not is_readable(recipient):
+        return None
+    if not has_route(recipient):
+        return entry
     log_oob, log_arf = (LogMode.IGNORE if mode is LogMode.LOG_THEN_RELAY else mode for mode in (entry.log_oob, entry.log_arf))
     return msgspec.structs.replace(entry, relay_to=False, log_oob=log_oob, log_arf=log_arf)
 

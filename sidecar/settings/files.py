@@ -3,6 +3,7 @@
 Owns reading and parsing. Never knows what the keys mean.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import tomli
 from msgspec import Struct
 
 from sidecar.settings.places import Place, Repeat, TooDeepError, json_places, toml_places
-from sidecar.settings.values import Problem, Where
+from sidecar.settings.values import Problem, Stamp, Where
 from sidecar.settings.wording import printable, shown
 
 # Far beyond any list of domains (a million take some 100 MB), and still within the memory of a mail server.
@@ -26,9 +27,13 @@ _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """A file that could be parsed; `file` is its path as the operator named it, `repeats` the JSON keys that stand twice."""
+    """A file that could be parsed.
+
+    `file` is its path as the operator named it, `digest` the SHA-256 of its bytes, `repeats` the JSON keys that stand twice.
+    """
 
     file: str
+    digest: str
     values: dict[str, Any]
     place: Place
     repeats: list[Repeat]
@@ -51,7 +56,8 @@ class UnreadableError(Exception):
 
 def read_document(path: Path, file: str) -> Document:
     """Read and parse `path`, as JSON if its name ends in .json, else as TOML. Raises UnreadableError."""
-    text = _decoded(_content(path, shown(file)))
+    content = _content(path, shown(file))
+    text = _decoded(content)
     try:
         if path.suffix.lower() == ".json":
             values = _parsed(json.loads, text)
@@ -63,7 +69,18 @@ def read_document(path: Path, file: str) -> Document:
         raise UnreadableError(f"{error}.", "Keep to the few levels that settings have.", error.lineno) from None
     if not isinstance(values, dict):
         raise UnreadableError(f"{shown(values)} stands where a table should.", "Put everything in { }.", line=1)
-    return Document(file=file, values=values, place=place, repeats=repeats)
+    digest = hashlib.sha256(content).hexdigest()
+    return Document(file=file, digest=digest, values=values, place=place, repeats=repeats)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Look at a file without reading it; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    # With mode and owner, since a file that could not be read is mended by them.
+    return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode, found.st_uid, found.st_gid)
 
 
 def _content(path: Path, name: str) -> bytes:

@@ -16,6 +16,8 @@ HIGHEST_PORT = 65535
 # RFC 1035 section 2.3.1, and what is seen besides: an underscore, and `*` for the entries of listener domains files.
 _LABEL = r"[a-z0-9_*-]{1,63}"
 _PLAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+# RFC 5321 section 4.1.3 would let any printable character into a literal; addresses and their tags have only these.
+_LITERAL = re.compile(r"\[[a-z0-9.:-]+\]", re.ASCII)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,7 +32,7 @@ def normal_domain(text: str) -> str | None:
         return None
     domain = text.lower() if text.isascii() else text
     if domain.startswith("["):
-        return domain if domain.endswith("]") and domain.isascii() and domain.isprintable() else None
+        return domain if _LITERAL.fullmatch(domain) else None
     domain = domain.removesuffix(".")
     if not domain.isascii():
         domain = _a_labels(domain) or ""

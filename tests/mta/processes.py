@@ -30,7 +30,7 @@ def wait_until(
             raise RuntimeError(f"never came true: {what}: {reason}")
         if time.monotonic() > deadline:
             raise TimeoutError(f"not true after {seconds:.0f} s: {what}")
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 
 def owned(

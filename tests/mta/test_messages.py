@@ -246,3 +246,25 @@ def memory_peak(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
+
+
+ODD = [
+    "<@a.example:victim@gmail.example>",
+    "<<victim@gmail.example>>",
+    "<victim@gmail.example(>",
+    "<victim@gmail.example (c)>",
+    '<"victim"@gmail.example>',
+    "<victim@GMAIL.example.>",
+    "<vic%tim@gmail.example>",
+    "<a!victim@gmail.example>",
+]
+
+
+@pytest.mark.parametrize("given", ODD)
+def test_nobody_stays_on_the_envelope_by_an_odd_spelling(given: str) -> None:
+    """However a recipient is spelled, mail that is no report never reaches it beside one that may have it."""
+    with house(domains=DOMAINS + '["*"]\nlog_oob = "LogThenRelay"\n', relay_hosts=RELAY_HOSTS) as home:
+        outcome = home.offer(
+            "somebody@peer.example.net", ["you@relay.example", given.removeprefix("<").removesuffix(">")], ORDINARY
+        )
+        assert list(outcome.delivered) == ["you@relay.example"]

@@ -67,7 +67,7 @@ def test_an_address_with_a_route(recipient: str, log_oob: str, relay_host: bool,
     else:
         assert answer.log_oob == (LogMode.LOG_THEN_DROP if log_oob == "LogThenDrop" else LogMode.IGNORE)
         assert answer.accept == (log_oob == "LogThenDrop")
-    says_so = "an MTA could read this address as one outside to.example" in answer.because[0].text
+    says_so = "an MTA could read another address out of this one" in answer.because[0].text
     assert says_so == (not answer.accept and (relay_to or log_oob == "LogThenRelay"))
 
 
@@ -207,3 +207,16 @@ def test_default_modes_are_ignore() -> None:
     """A domain that no entry matches takes no reports."""
     answer = compile_policy(settings()).at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@example.com")
     assert (answer.relay, answer.log_oob, answer.log_arf) == (False, LogMode.IGNORE, LogMode.IGNORE)
+
+
+@pytest.mark.parametrize(
+    "address", ["<x@y.example>", "x@y.example(", "x y@z.example", "x@y..example", "<<x>@y.example", "x(@y.example"]
+)
+def test_what_is_no_mailbox_is_granted_nothing(address: str) -> None:
+    """An address that MTAs could read otherwise is refused to strangers even where `*` takes all, but not to relay hosts."""
+    policy = compile_policy(settings([entry("*", relay_to=True, log_oob="LogThenDrop")], relay_hosts=RELAY_HOSTS))
+    refused = policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", address)
+    assert not refused.accept
+    assert "read another address" in refused.because[0].text
+    assert policy.at_rcpt(RELAY_HOST, ANY_LISTENER, None, "", address).relay
+    assert policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "postmaster").accept
