@@ -39,7 +39,8 @@ def configure(*, level: str = "info", format: str = "auto", stream: TextIO | Non
     """Set the lowest level that is written ("debug", "info", "warning", "error"), the format, and where lines go.
 
     `format` is "json", "console", or "auto": console on a terminal, JSON elsewhere. `stream` None is standard error, whatever
-    that is at the time. May be called again, and holds for all loggers, those in use too.
+    that is at the time. Where that is systemd's journal, each line begins with its priority (sd-daemon(3)), which the journal
+    takes off. May be called again, and holds for all loggers, those in use too.
     """
     target = sys.stderr if stream is None else stream
     terminal = target is not None and target.isatty()
@@ -47,7 +48,8 @@ def configure(*, level: str = "info", format: str = "auto", stream: TextIO | Non
     # All in place, since every logger holds on to this very class, list and sink. A level is a set of methods, those below it
     # empty: a line that nobody wants costs no more than a call.
     _Logger.__bases__ = (structlog.make_filtering_bound_logger(level),)
-    _PROCESSORS[:] = [_json if format == "json" or (format == "auto" and not terminal) else _console(colours=terminal)]
+    render = _json if format == "json" or (format == "auto" and not terminal) else _console(colours=terminal)
+    _PROCESSORS[:] = [_prioritised(render) if _is_journal(target) else render]
 
 
 def get(name: str) -> FilteringBoundLogger:
@@ -55,6 +57,32 @@ def get(name: str) -> FilteringBoundLogger:
     return cast(
         "FilteringBoundLogger", structlog.wrap_logger(_SINK, processors=_PROCESSORS, wrapper_class=_Logger).bind(room=name)
     )
+
+
+# syslog(3). The text after it stays JSON: `journalctl --output=cat` gives it as it was written.
+_PRIORITIES = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>", "critical": b"<2>"}
+
+
+def _is_journal(stream: TextIO | None) -> bool:
+    """Tell whether the stream is the one that systemd connected to its journal (JOURNAL_STREAM in systemd.exec(5))."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named or stream is None:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
+def _prioritised(render: Processor) -> Processor:
+    """Give a renderer that puts the priority before each line."""
+
+    def prioritise(logger: object, level: str, event: EventDict) -> bytes:
+        lines = cast("bytes", render(logger, level, event)).splitlines(keepends=True)
+        return b"".join(_PRIORITIES[level] + line for line in lines)
+
+    return prioritise
 
 
 class _Sink:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -35,11 +36,12 @@ Examples:
 def command(context: click.Context, files: tuple[str, ...], *, as_json: bool) -> None:
     """Say of each FILE whether it is a bounce report or a feedback report, and what it reports.
 
-    A FILE holds one message as it came over SMTP; - is standard input. A message that is no report is no error: the
-    reason is printed. The exit status is 1 if a FILE cannot be read.
+    A FILE holds one message as it came over SMTP; - is standard input, and a directory, such as the quarantine, stands for all
+    files in it that are named *.eml. A message that is no report is no error: the reason is printed. The exit status is 1 if a
+    FILE cannot be read.
     """
     unreadable = False
-    for file in files:
+    for file in chain.from_iterable(map(_files, files)):
         name = os.fsencode(file).decode("utf-8", "replace")
         try:
             message = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -52,6 +54,16 @@ def command(context: click.Context, files: tuple[str, ...], *, as_json: bool) ->
         # As bytes: a terminal of another character set must not stop the program.
         click.echo(_as_json(name, reading) if as_json else _as_text(name, reading))
     context.exit(1 if unreadable else 0)
+
+
+def _files(named: str) -> list[str]:
+    """Give the messages in a directory, or else the file itself; of a directory without any say so: it may be the wrong one."""
+    if not Path(named).is_dir():
+        return [named]
+    found = sorted(str(path) for path in Path(named).glob("*.eml"))
+    if not found:
+        click.echo(f"{_plain(named)} holds no file named *.eml that can be seen.", err=True)
+    return found
 
 
 def _as_json(name: str, reading: Reading) -> bytes:

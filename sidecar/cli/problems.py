@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sidecar.settings import load
-from sidecar.settings.values import Problem, Settings
+from sidecar.settings.values import Problem, Settings, Source
 from sidecar.settings.wording import printable
 
 config_option = click.option(
@@ -31,10 +31,15 @@ def problem_line(problem: Problem) -> str:
 
 def settings_or_exit(config: Path | None, *, quiet: bool = False) -> Settings:
     """Load the settings; problems go to standard error (warnings not when `quiet`), and errors end with exit status 1."""
+    return load_or_exit(config, quiet=quiet)[0]
+
+
+def load_or_exit(config: Path | None, *, quiet: bool = False) -> tuple[Settings, tuple[Source, ...]]:
+    """Load the settings as `settings_or_exit` does, and say from which files."""
     loaded = load(config)
     for problem in loaded.problems:
         if problem.severity == "error" or not quiet:
             click.echo(problem_line(problem), err=True)
     if loaded.settings is None:
         sys.exit(1)
-    return loaded.settings
+    return loaded.settings, loaded.sources

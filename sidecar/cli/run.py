@@ -5,14 +5,17 @@ from pathlib import Path
 import click
 
 from sidecar import log
-from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.cli.problems import config_option, load_or_exit
 from sidecar.supervisor import run
 
 
 @click.command()
 @config_option
 def command(config: Path | None) -> None:
-    """Serve MTAs until stopped. SIGHUP loads the settings anew, SIGTERM stops in order."""
-    settings = settings_or_exit(config)
+    """Serve MTAs until stopped.
+
+    SIGHUP, and a change of the files, loads the settings anew; SIGTERM stops in order.
+    """
+    settings, sources = load_or_exit(config)
     log.configure(level=settings.log.level, format=settings.log.format)
-    raise SystemExit(run(config, settings))
+    raise SystemExit(run(config, settings, sources))

@@ -1,10 +1,11 @@
-"""The journal: records on disk, one JSON object a line, in segments that are only ever appended to.
+"""What is kept on disk: the journal, whose segments hold one record a line, and the quarantine of unreadable reports.
 
-Owns the files in the journal directory. Never looks into a record.
+Owns the files in their two directories. Never looks into a record or a message.
 """
 
 from sidecar.journal.error import JournalError
 from sidecar.journal.journal import Journal
+from sidecar.journal.quarantine import Quarantine, QuarantineFullError
 from sidecar.journal.reader import Line, Skipped, read
 
-__all__ = ["Journal", "JournalError", "Line", "Skipped", "read"]
+__all__ = ["Journal", "JournalError", "Line", "Quarantine", "QuarantineFullError", "Skipped", "read"]

@@ -6,7 +6,6 @@ A live segment is writable and locked (flock) by the process that writes it; a f
 writable and not locked was left behind by a crash. The kernel lets go of the lock however a process dies.
 """
 
-import errno
 import fcntl
 import os
 import re
@@ -18,13 +17,13 @@ from time import monotonic
 from typing import Self
 
 from sidecar.journal.commit import GroupCommit
+from sidecar.journal.disk import make_directory, sync_directory, write_all
 
 NAME = re.compile(r"\d{8}-\d{6}\.\d{6}\.jsonl", re.ASCII)
 """`YYYYMMDD-HHMMSS.ffffff.jsonl`, the instant (UTC) at which the segment began: names sort as time does."""
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
 _FILE_MODE = 0o640
-_DIRECTORY_MODE = 0o750
 _WRITE_BITS = 0o222
 
 
@@ -45,11 +44,11 @@ class Segment:
     @classmethod
     def create(cls, directory: Path, instant: datetime) -> Self:
         """Begin a segment, and its directory where there is none; both names are on disk on return. Raises OSError."""
-        _make_directory(directory)
+        make_directory(directory)
         path, descriptor = _create_file(directory, instant)
         try:
             # An fsync of the file keeps its bytes, not its name (fsync(2)): that takes one of the directory.
-            _sync_directory(directory)
+            sync_directory(directory)
         except OSError:
             # Every later write tries anew; without this each try would leave an empty file behind.
             _remove(path)
@@ -68,7 +67,7 @@ class Segment:
     def append(self, lines: bytes) -> int:
         """Hand all of `lines` to the kernel, or none; give the size after them. Raises OSError."""
         try:
-            _write_all(self._descriptor, lines)
+            write_all(self._descriptor, lines)
         except OSError:
             self._cut()
             raise
@@ -120,16 +119,6 @@ def make_read_only(descriptor: int) -> None:
     os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~_WRITE_BITS)
 
 
-def _write_all(descriptor: int, lines: bytes) -> None:
-    """Write in one call, as a rule: a disk that fills up takes a part, and only the next call says why."""
-    rest = memoryview(lines)
-    while rest:
-        count = os.write(descriptor, rest)
-        if count == 0:
-            raise OSError(errno.EIO, "the file system took nothing and gave no reason")
-        rest = rest[count:]
-
-
 def _create_file(directory: Path, instant: datetime) -> tuple[Path, int]:
     """Create a file no other process has, under the first name that is free from `instant` on."""
     while True:
@@ -158,19 +147,3 @@ def _remove(path: Path) -> None:
     """Remove an empty file; one that stays is removed by the next start."""
     with suppress(OSError):
         path.unlink()
-
-
-def _make_directory(directory: Path) -> None:
-    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        with suppress(FileExistsError):  # another worker was quicker
-            folder.mkdir(mode=_DIRECTORY_MODE)
-        _sync_directory(folder.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

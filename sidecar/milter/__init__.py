@@ -5,6 +5,7 @@ Owns how an MTA is spoken to. Never decides anything about mail.
 
 from sidecar.milter.adapter import Adapter
 from sidecar.milter.listener import Listener, ListenError, listen
+from sidecar.milter.recorder import Recorder
 from sidecar.milter.serve import ServeError, serve
 
-__all__ = ["Adapter", "ListenError", "Listener", "ServeError", "listen", "serve"]
+__all__ = ["Adapter", "ListenError", "Listener", "Recorder", "ServeError", "listen", "serve"]

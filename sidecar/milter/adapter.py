@@ -1,4 +1,4 @@
-"""The callbacks: translate, hand over to the session, journal, translate back, under one guard.
+"""The callbacks: translate, hand over to the session, record, translate back, under one guard.
 
 Owns the guard: whatever goes wrong in here is a 451 for the rest of the connection, with one line in the log, and never an
 accept. Never decides about mail. One connection's callbacks come on different threads, never two at a time, so everything
@@ -6,7 +6,7 @@ that belongs to a connection is kept with libmilter's context.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import milter
 
@@ -16,11 +16,11 @@ from sidecar.milter import translation
 from sidecar.milter.codes import UNANSWERED, CannotTakeOffError, Step, answer, check, set_reply
 from sidecar.milter.context import Context
 from sidecar.milter.negotiation import Terms, agree
-from sidecar.records import encode
+from sidecar.milter.recorder import Recorder
 from sidecar.session import Session
 from sidecar.session.events import Event
 from sidecar.session.replies import TROUBLE
-from sidecar.session.verdicts import Decision, Outcome
+from sidecar.session.verdicts import Decision
 
 # libmilter keeps a pointer into this very string.
 NAME = "sidecar"
@@ -28,13 +28,6 @@ NAME = "sidecar"
 _LOG = log.get("milter")
 # Faults that are no bugs: their sentence tells an operator more than a stack of calls.
 _FORESEEN = (JournalError, CannotTakeOffError, translation.UnknownPeerError)
-
-
-class Writer(Protocol):
-    """What the adapter needs of the journal."""
-
-    def write(self, lines: bytes, *, durable: bool) -> None:
-        """Write whole lines; raises JournalError when that cannot be done."""
 
 
 class Connection:
@@ -51,11 +44,11 @@ class Connection:
 
 
 class Adapter:
-    """libmilter's callbacks over sessions and a journal. Build one in each process, then `install` it."""
+    """libmilter's callbacks over sessions and a recorder. Build one in each process, then `install` it."""
 
-    def __init__(self, *, new_session: Callable[[], Session], journal: Writer) -> None:
+    def __init__(self, *, new_session: Callable[[], Session], recorder: Recorder) -> None:
         self._new_session = new_session
-        self._journal = journal
+        self._recorder = recorder
         self._said: set[str] = set()
         self._on_connect = self._guarded(Step.CONNECT, translation.connect)
 
@@ -102,10 +95,12 @@ class Adapter:
             try:
                 outcome = session.handle(translate(context, *told))
                 check(step, outcome.verdict, terms)
-                self._write(outcome)
+                # Before the MTA hears of the verdict, or it is no verdict.
+                outcome = self._recorder.write(outcome)
                 code = answer(context, step, outcome.verdict, terms)
             except Exception as error:  # noqa: BLE001 - the one guard: nothing unforeseen may let a message pass
                 connection.session = None
+                session.give_up()
                 _report(step, session, error)
                 return _refuse(context, step)
             if outcome.decision is not None:
@@ -113,11 +108,6 @@ class Adapter:
             return code
 
         return callback
-
-    def _write(self, outcome: Outcome) -> None:
-        """Journal the records: before the MTA hears of the verdict, or it is no verdict."""
-        if outcome.records:
-            self._journal.write(b"".join(map(encode, outcome.records)), durable=outcome.durable)
 
 
 def _refuse(context: Context, step: Step) -> int:

@@ -42,9 +42,12 @@ class Listener:
         os.set_blocking(self._descriptor, False)
 
     def withdraw(self) -> None:
-        """Take the socket's path away, if it is still ours: from here on no MTA finds it."""
+        """Take the socket's path away, if it is still ours: from here on no MTA finds it.
+
+        It stays where its folder may not be written to, as after root's rights were given up; then connections are refused.
+        """
         if self._path is not None:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):
                 if self._path.stat().st_ino == self._inode:
                     self._path.unlink()
 

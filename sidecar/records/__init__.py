@@ -1,6 +1,6 @@
 """Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
 
-from sidecar.records.build import Facts, feedback, oob_bounces, reception, rejection
+from sidecar.records.build import Facts, feedback, oob_bounces, quarantined, reception, rejection, rejections
 from sidecar.records.record import EnhancedCode, PeerAddress, Record, RecordType, Response, encode
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "encode",
     "feedback",
     "oob_bounces",
+    "quarantined",
     "reception",
     "rejection",
+    "rejections",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.records.record import EnhancedCode, PeerAddress, Record, Response
 from sidecar.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
@@ -16,7 +17,8 @@ _UNTOLD = 550
 class Facts(Struct, frozen=True, kw_only=True):
     """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists.
 
-    `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them.
+    `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them. Only the
+    first record tells of them: they may be a thousand, and so may be the bounces of one report.
     """
 
     node_id: str
@@ -37,6 +39,14 @@ class Facts(Struct, frozen=True, kw_only=True):
 def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
     """Record a message that was taken. `queue` is the first recipient's domain, `size` the message's in bytes."""
     return _received(facts, recipients=recipients, queue=queue, size=size, why=why)
+
+
+def quarantined(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, file: str
+) -> Record:
+    """Record a message that was taken, and went no further than into `file` of the quarantine."""
+    record = _received(facts, recipients=recipients, queue=queue, size=size, why=why)
+    return replace(record, meta={**record.meta, "quarantine": file})
 
 
 def feedback(  # noqa: PLR0913 - each is a field of the record
@@ -95,6 +105,26 @@ def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, wh
     )
 
 
+def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
+    """Record many refusals of one peer at once; `first` is the record that the first of them would have had.
+
+    It tells what that one has in common with the others: the peer, and what it was answered.
+    """
+    return replace(
+        first,
+        id="",
+        sender="",
+        recipient="",
+        response=replace(first.response, command=None),
+        timestamp=int(now),
+        event_time=rfc3339(now),
+        created=first.timestamp,
+        created_time=first.event_time,
+        meta={"why": why, "count": count},
+        headers={},
+    )
+
+
 def rfc3339(seconds: float) -> str:
     """Write an instant, given in seconds since 1970, in UTC with microseconds."""
     # Not strftime: its %Y writes the year 1 with one digit, and a stranger's report may have that date.
@@ -118,7 +148,7 @@ def _received(  # noqa: PLR0913 - each is a field of the record
         created=int(facts.created),
         created_time=rfc3339(facts.created),
         feedback_report=report,
-        meta=_meta(facts, why),
+        meta={**_meta(facts, why), "dropped": list(facts.dropped)} if facts.dropped else _meta(facts, why),
         headers=facts.headers,
         reception_protocol="ESMTP",
         nodeid=facts.node_id,
@@ -130,13 +160,9 @@ def _one_or_many(recipients: Sequence[str]) -> str | list[str]:
     return list(recipients) if len(recipients) > 1 else "".join(recipients)
 
 
-def _meta(facts: Facts, why: str) -> dict[str, str | list[str]]:
+def _meta(facts: Facts, why: str) -> dict[str, str]:
     known = {"queue_id": facts.queue_id, "listener": facts.listener, "authz_id": facts.authz_id}
-    meta: dict[str, str | list[str]] = {"why": why}
-    meta.update((name, value) for name, value in known.items() if value is not None)
-    if facts.dropped:
-        meta["dropped"] = list(facts.dropped)
-    return meta
+    return {"why": why} | {name: value for name, value in known.items() if value is not None}
 
 
 def _instant(text: str | None, otherwise: float) -> float:

@@ -1,5 +1,6 @@
 """START HERE. One SMTP connection, sans-IO: events in; verdicts and records out; one transition table."""
 
+from sidecar.session.quota import Quota
 from sidecar.session.session import ProtocolError, Session, World
 
-__all__ = ["ProtocolError", "Session", "World"]
+__all__ = ["ProtocolError", "Quota", "Session", "World"]

@@ -7,7 +7,10 @@ from io import BytesIO
 
 from sidecar.policy import RecipientAnswer
 from sidecar.reports import may_be_report
+from sidecar.session.bounds import Bound
 from sidecar.session.events import Header, Mail
+from sidecar.session.quota import Quota
+from sidecar.settings.values import Settings
 
 # In characters, names and values of all recorded headers of a message together; an honest one has some 5,000 in its Received
 # and DKIM headers. Every record of a message repeats them, and a bounce report may make a thousand: without a limit, a report
@@ -20,11 +23,20 @@ class Message:
 
     `settled` means that the verdict is certain before the body, and only has to wait for the end of the message; `whole` that
     all of the message was seen.
-    The content is kept only while it may still be a report, and never more of it than `size_limit` bytes, so that a message
-    of any size from a relay host costs nothing.
+    The content is kept only while it may still be a report, and only within the bounds of the settings and of the `quota`, so
+    that a message of any size from a relay host costs nothing. `exceeded` is the first bound that it went over: from there on
+    nothing is kept. Call `release` when the message is over, however it ended.
     """
 
-    def __init__(self, mail: Mail, *, message_id: str, created: float, size_limit: int, wanted_headers: frozenset[str]) -> None:
+    def __init__(
+        self,
+        mail: Mail,
+        *,
+        message_id: str,
+        created: float,
+        settings: Settings,
+        quota: Quota,
+    ) -> None:
         self.mail = mail
         self.message_id = message_id
         self.created = created
@@ -35,11 +47,13 @@ class Message:
         self.settled = False
         self.whole = False
         self.claims_report = False
-        self.too_big = False
-        self._size_limit = size_limit
-        self._wanted_headers = wanted_headers
+        self.exceeded: Bound | None = None
+        self._settings = settings
+        self._quota = quota
         self._kept = False
+        self._held = 0
         self._seen = 0
+        self._in_headers = True
         self._recordable = RECORDED_HEADERS_LIMIT
         # Not a list: a million pieces of a few bytes each would take fifteen times their size.
         self._content = BytesIO()
@@ -70,26 +84,47 @@ class Message:
         name = header.name.decode("utf-8", "replace").rstrip().lower()
         if name == "content-type" and may_be_report(header.value):
             self.claims_report = True
-        if name in self._wanted_headers:
+        if name in self._settings.headers:
             self._record_header(name, header.value)
 
     def end_headers(self) -> None:
         """Mark where the body begins; what is certain to be no report is let go."""
         self._keep(b"\r\n")
+        self._in_headers = False
         if not self.claims_report:
-            self._content = BytesIO()
+            self.release()
 
     def add_body(self, chunk: bytes) -> None:
         """Take a piece of the body."""
         self._keep(chunk)
 
+    def release(self) -> None:
+        """Let go of the content, and of its part of the quota. May be called again."""
+        self._kept = False
+        self._content = BytesIO()
+        self._quota.release(self._held)
+        self._held = 0
+
     def _keep(self, piece: bytes) -> None:
         self._seen += len(piece)
-        if self._seen > self._size_limit:
-            self.too_big = True
-            self._content = BytesIO()
-        elif self._kept:
+        if not self._kept:
+            return
+        self.exceeded = self._exceeded_by(len(piece))
+        if self.exceeded is None:
             self._content.write(piece)
+        else:
+            self.release()
+
+    def _exceeded_by(self, more: int) -> Bound | None:
+        """Take the quota for some more bytes, or name the bound that they go over."""
+        if self._seen > self._settings.report_size_limit:
+            return Bound.REPORT_SIZE
+        if self._in_headers and self._seen > self._settings.limits.header_size:
+            return Bound.HEADER_SIZE
+        if not self._quota.hold(more):
+            return Bound.MEMORY
+        self._held += more
+        return None
 
     def _record_header(self, name: str, value: bytes) -> None:
         room = self._recordable - len(name)

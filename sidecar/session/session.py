@@ -5,15 +5,17 @@ records are handed out for somebody else to write. A session keeps the policy it
 """
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 from msgspec import Struct
 
 from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message, without_route
-from sidecar.records import EnhancedCode, Facts, Record, Response, feedback, oob_bounces, reception, rejection
+from sidecar.records import EnhancedCode, Facts, Record, Response, feedback, oob_bounces, quarantined, reception, rejection
 from sidecar.reports import read
 from sidecar.reports.values import Reading
 from sidecar.session import replies
+from sidecar.session.bounds import Bound, refusal
 from sidecar.session.events import (
     Body,
     Connect,
@@ -27,12 +29,14 @@ from sidecar.session.events import (
     Rcpt,
 )
 from sidecar.session.message import Message
+from sidecar.session.quota import Quota
 from sidecar.session.transitions import TRANSITIONS, State
 from sidecar.session.verdicts import (
     Accept,
     Continue,
     Decision,
     Discard,
+    NearMiss,
     Outcome,
     Reject,
     Reply,
@@ -63,18 +67,23 @@ class World(Struct, frozen=True, kw_only=True):
 
 
 class Session:
-    """One SMTP connection. Feed it events in order; each gives its outcome, or raises ProtocolError."""
+    """One SMTP connection. Feed it events in order; each gives its outcome, or raises ProtocolError.
 
-    def __init__(self, *, policy: Policy, settings: Settings, world: World) -> None:
+    What it shares with the other sessions of its worker is their `quota`; without one it has one to itself.
+    """
+
+    def __init__(self, *, policy: Policy, settings: Settings, world: World, quota: Quota | None = None) -> None:
         self.session_id = str(world.new_id())
         self.state = State.NEW
         self._policy = policy
         self._settings = settings
-        self._wanted_headers = frozenset(settings.headers)
         self._world = world
+        self._quota = Quota(settings.limits) if quota is None else quota
+        self._has_place = False
         self._began = world.clock()
         self._connect: Connect
         self._listener = ANY_LISTENER
+        self._is_relay_host = False
         self._refusal = _GO_ON
         self._helo = ""
         self._message: Message | None = None
@@ -92,25 +101,45 @@ class Session:
         outcome: Outcome = getattr(self, step.handler)(event)
         self.state = step.then if isinstance(outcome.verdict, Continue | Skip) else step.ended
         if self.state in {State.OPEN, State.CLOSED}:
-            self._message = None
+            self._let_go()
         return outcome
+
+    def give_up(self) -> None:
+        """End the session after an exception, from wherever it stands: no event may come any more."""
+        self.state = State.CLOSED
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give back what is held of the quota: for the message that is over, and when the connection is, for that."""
+        if self._message is not None:
+            self._message.release()
+            self._message = None
+        if self.state is State.CLOSED and self._has_place:
+            self._has_place = False
+            self._quota.leave()
 
     # --- the connection
 
     def _on_connect(self, event: Connect) -> Outcome:
         self._connect = event
+        self._listener = event.listener if event.listener is not None else ANY_LISTENER
+        self._refusal = self._judge_peer(event)
+        return self._refusal
+
+    def _judge_peer(self, event: Connect) -> Outcome:
+        self._has_place = self._quota.enter()
+        if not self._has_place:
+            return self._refuse_peer(*refusal(Bound.SESSIONS, self._settings))
         if event.listener is None and self._policy.depends_on_listener:
-            self._refusal = self._refuse_peer(
+            return self._refuse_peer(
                 Tempfail(reply=replies.UNKNOWN_LISTENER), "the MTA did not tell the listener, and rules depend on it"
             )
-            return self._refusal
-        self._listener = event.listener if event.listener is not None else ANY_LISTENER
         answer = self._policy.at_connect(event.peer, self._listener)
+        self._is_relay_host = answer.accept and not answer.deferred
         if answer.accept or not self._settings.refuse_at_connect:
             return Outcome(verdict=Continue(), answer=answer)
         reply = replies.relaying_not_permitted(event.peer, event.port)
-        self._refusal = self._refuse_peer(Reject(reply=reply), _sentence(answer), answer)
-        return self._refusal
+        return self._refuse_peer(Reject(reply=reply), _sentence(answer), answer)
 
     def _refuse_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
         record = rejection(self._facts(None), recipients=(), response=_response(verdict.reply, "CONNECT"), why=why)
@@ -135,8 +164,8 @@ class Session:
             event,
             message_id=self._world.new_id().hex,
             created=self._world.clock(),
-            size_limit=self._settings.report_size_limit,
-            wanted_headers=self._wanted_headers,
+            settings=self._settings,
+            quota=self._quota,
         )
         return _GO_ON
 
@@ -190,7 +219,7 @@ class Session:
         message = self._current()
         message.end_headers()
         if message.claims_report and message.takes_reports:
-            return self._refuse_too_big() if message.too_big else _GO_ON
+            return self._admit_report()
         relays = {recipient.relay for recipient in message.recipients}
         if len(relays) > 1:
             # Some go on and some do not, and recipients can only be taken off at the end of the message.
@@ -203,7 +232,7 @@ class Session:
         if message.settled:
             return Outcome(verdict=Skip())
         message.add_body(event.chunk)
-        return self._refuse_too_big() if message.too_big else _GO_ON
+        return self._see_bounds()
 
     def _on_end_of_message(self, event: EndOfMessage) -> Outcome:
         message = self._current()
@@ -213,16 +242,23 @@ class Session:
         message.whole = True
         return self._conclude(read(message.content))
 
-    def _refuse_too_big(self) -> Outcome:
-        limit = self._settings.report_size_limit
-        why = f"the message claims to be a report and has more bytes than report_size_limit, {limit}"
-        return self._refuse_message(replies.report_too_big(limit), why)
+    def _admit_report(self) -> Outcome:
+        """Let what claims to be a report send its body, unless its peer brings too many of them."""
+        if not (self._is_relay_host or self._quota.admit_report(self._connect.peer, self._world.clock())):
+            return self._refuse_above(Bound.RATE)
+        return self._see_bounds()
 
-    def _refuse_message(self, reply: Reply, why: str, answer: MessageAnswer | None = None) -> Outcome:
+    def _see_bounds(self) -> Outcome:
+        exceeded = self._current().exceeded
+        return _GO_ON if exceeded is None else self._refuse_above(exceeded)
+
+    def _refuse_above(self, bound: Bound) -> Outcome:
+        return self._refuse_message(*refusal(bound, self._settings))
+
+    def _refuse_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
         message = self._current()
         addresses = tuple(recipient.address for recipient in message.recipients)
-        verdict = Reject(reply=reply)
-        record = rejection(self._facts(message), recipients=addresses, response=_response(reply, "DATA"), why=why)
+        record = rejection(self._facts(message), recipients=addresses, response=_response(verdict.reply, "DATA"), why=why)
         decision = self._decision("message", verdict, why, recipients=addresses)
         return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
@@ -231,7 +267,9 @@ class Session:
         message = self._current()
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
         if answer.action == "reject":
-            return self._refuse_message(replies.NOT_A_REPORT, f"{reading.why}; {_sentence(answer)}", answer)
+            if self._is_near_miss(message, reading):
+                return self._quarantine(message, answer, reading)
+            return self._refuse_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {_sentence(answer)}", answer)
         why = _sentence(answer)
         gone = (given for given, fate in zip(message.given, answer.fates, strict=True) if not fate.relayed)
         verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
@@ -241,6 +279,28 @@ class Session:
             records=self._received(message, answer, reading, why),
             durable=answer.taken_as is not None,
             decision=self._decision("message", verdict, why, recipients=addresses),
+            answer=answer,
+        )
+
+    def _is_near_miss(self, message: Message, reading: Reading) -> bool:
+        """Tell whether a message that nobody gets is worth a look: it claims to be a report, and cannot be read as any."""
+        unread = message.claims_report and reading.arf is None and reading.oob is None
+        return unread and self._settings.unreadable_reports == "quarantine"
+
+    def _quarantine(self, message: Message, answer: MessageAnswer, reading: Reading) -> Outcome:
+        why = f"{reading.why}; it claims to be one, so it is kept in the quarantine, and dropped"
+        facts = self._facts(message)
+        name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}"
+        addresses = tuple(fate.address for fate in answer.fates)
+        record = quarantined(
+            facts, recipients=addresses, queue=answer.fates[0].domain, size=message.size, why=why, file=f"{name}.eml"
+        )
+        return Outcome(
+            verdict=Discard(),
+            records=(record,),
+            durable=True,
+            near_miss=NearMiss(name=name, content=message.content, full=self._refuse_above(Bound.QUARANTINE)),
+            decision=self._decision("message", Discard(), why, recipients=addresses),
             answer=answer,
         )
 

@@ -64,16 +64,28 @@ class Decision(Struct, frozen=True, kw_only=True):
     queue_id: str | None = None
 
 
+class NearMiss(Struct, frozen=True, kw_only=True):
+    """A message that claims to be a report and cannot be read: what goes into the quarantine, and under which name.
+
+    `full` is the outcome instead, where it does not fit in any more.
+    """
+
+    name: str
+    content: bytes
+    full: "Outcome"
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """The answer to one event.
 
     The records must be written before the verdict is given; when they cannot be, the verdict is a Tempfail instead. With
     `durable` they must have reached the disk, not only the kernel. `decision` is what the log tells; `answer` is the
-    policy's, with all its reasons.
+    policy's, with all its reasons. A `near_miss` is put into the quarantine, with the first record, before anything else.
     """
 
     verdict: Verdict
     records: tuple[Record, ...] = ()
     durable: bool = False
+    near_miss: NearMiss | None = None
     decision: Decision | None = None
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None

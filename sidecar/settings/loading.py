@@ -11,7 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from sidecar.settings.domains import Entries, merge, read_domains
-from sidecar.settings.files import Document, UnreadableError, read_document
+from sidecar.settings.files import Document, UnreadableError, read_document, stamp_of
 from sidecar.settings.names import normal_listener
 from sidecar.settings.places import Place
 from sidecar.settings.readers import (
@@ -29,14 +29,18 @@ from sidecar.settings.readers import (
     uuid,
     whole_number,
 )
+from sidecar.settings.remote import is_remote
+from sidecar.settings.state import default_state_directory
 from sidecar.settings.tables import Notes, Table
 from sidecar.settings.values import (
     JournalSettings,
+    LimitSettings,
     LogSettings,
     MilterSettings,
     NetworkList,
     Problem,
     Settings,
+    Source,
     Where,
 )
 from sidecar.settings.warnings import warnings
@@ -50,43 +54,78 @@ _LOG_READERS: Final = {
     "format": choice("auto", "console", "json"),
 }
 
+_LIMIT_READERS: Final = {
+    "header_size": whole_number(1000, 1 << 27, "bytes"),
+    "reports_per_second": whole_number(1, 1_000_000, "reports"),
+    "report_memory": whole_number(1000, 1 << 40, "bytes"),
+    "sessions": whole_number(1, 1_000_000, "sessions"),
+    "rejection_records_per_second": whole_number(1, 1_000_000, "records"),
+    "quarantine_size": whole_number(1 << 20, 1 << 44, "bytes"),
+    "quarantine_age": whole_number(3600, 3650 * 24 * 3600, "seconds"),
+}
+
+_REMOTE: Final = (
+    "The milter protocol knows neither passwords nor encryption: "
+    "whoever reaches the socket can ask what passes and fill the journal."
+)
+_LOCAL: Final = (
+    "Listen on 127.0.0.1, [::1] or a UNIX socket; or, where a firewall lets none but the MTA through, "
+    "write allow_remote = true below [milter]."
+)
+
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """What came of loading: `settings` is None exactly when some problem is an error. Problems are sorted by file and line."""
+    """What came of loading: `settings` is None exactly when some problem is an error. Problems are sorted by file and line.
+
+    `sources` are all files that have a part in it, those that could not be read included: a change of any may change the rest.
+    """
 
     settings: Settings | None
     problems: tuple[Problem, ...]
+    sources: tuple[Source, ...]
 
 
 def load(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Load the settings file at `path`, or the built-in defaults for None. Whatever is wrong is in the answer, all of it."""
     problems: list[Problem] = []
-    settings = _load(path, environ, problems)
+    sources: list[Source] = []
+    settings = _load(path, environ, problems, sources)
     if any(problem.severity == "error" for problem in problems):
         settings = None
     if settings is not None:
         problems += warnings(settings)
-    return Loaded(settings=settings, problems=tuple(sorted(problems, key=_position)))
+    return Loaded(settings=settings, problems=tuple(sorted(problems, key=_position)), sources=tuple(sources))
 
 
 def _position(problem: Problem) -> tuple[str, int]:
     return (problem.where.file, problem.where.line) if problem.where else ("", 0)
 
 
-def _load(path: Path | None, environ: Mapping[str, str], problems: list[Problem]) -> Settings | None:
+def _load(path: Path | None, environ: Mapping[str, str], problems: list[Problem], sources: list[Source]) -> Settings | None:
     if path is None:
-        return _settings(Table(Notes("", problems), {}, Place(1)), Path("/"), environ)
+        return _settings(Table(Notes("", problems), {}, Place(1)), Path("/"), environ, sources)
     try:
-        document = read_document(path, str(path))
+        document = _document(path, str(path), sources)
     except UnreadableError as error:
         problems.append(error.problem(str(path), None))
         return None
     notes = Notes(document.file, problems)
     notes.repeats(document, lambda parts: ".".join(map(written, parts)))
-    return _settings(Table(notes, document.values, document.place), path.parent.absolute(), environ)
+    return _settings(Table(notes, document.values, document.place), path.parent.absolute(), environ, sources)
 
 
-def _settings(table: Table, folder: Path, environ: Mapping[str, str]) -> Settings:
+def _document(path: Path, file: str, sources: list[Source]) -> Document:
+    """Read a file and note it as a source, also where it cannot be read. Raises UnreadableError."""
+    stamp, digest = stamp_of(path), None
+    try:
+        document = read_document(path, file)
+        digest = document.digest
+    finally:
+        sources.append(Source(path=path, stamp=stamp, digest=digest))
+    return document
+
+
+def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: list[Source]) -> Settings:
     directory = path_in(folder, "a directory")
     taken = table.take(
         {
@@ -95,14 +134,20 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str]) -> Setting
             "refuse_at_connect": flag,
             "report_size_limit": whole_number(1000, 1 << 30, "bytes"),
             "recipient_limit": whole_number(1, 100_000, "recipients"),
+            "unreadable_reports": choice("refuse", "quarantine"),
             "headers": header_names,
             "state_directory": directory,
             "node_id": uuid,
+            "user": text("a user name"),
+            "group": text("a group name"),
+            "reload_on_change": flag,
         }
     )
+    if "group" in taken and "user" not in taken:
+        table.fault("group", "There is a group and no user.", "Name the user as well, or take this out.")
     hosts = taken.pop("relay_hosts", None)
-    domains = _domains(taken.pop("listener_domains", ()), table, folder)
-    state_directory = taken.pop("state_directory", None) or _state_directory(environ)
+    domains = _domains(taken.pop("listener_domains", ()), table, folder, sources)
+    state_directory = taken.pop("state_directory", None) or default_state_directory(environ)
     journal: dict[str, Any] = {"directory": state_directory / "journal"} | _section(
         table.table("journal"),
         {
@@ -111,18 +156,34 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str]) -> Setting
             "segment_age": whole_number(1, 31 * 24 * 3600, "seconds"),
         },
     )
+    limits = table.table("limits")
     settings = Settings(
         relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
         listener_relay_hosts=_listener_relay_hosts(table.table("listener", spell=quoted)),
         domains=tuple(entry for entries in domains.values() for entry in entries.values()),
         state_directory=state_directory,
         journal=JournalSettings(**journal),
-        milter=MilterSettings(**_section(table.table("milter"), _milter_readers(folder))),
+        milter=_milter(table.table("milter"), folder),
         log=LogSettings(**_section(table.table("log"), _LOG_READERS)),
+        limits=LimitSettings(**_section(limits, _LIMIT_READERS)),
         **taken,
     )
+    _see_that_a_report_fits(settings, table, limits)
     table.close()
     return settings
+
+
+def _see_that_a_report_fits(settings: Settings, table: Table, limits: Table) -> None:
+    """A report that never finds room would be answered 451 until its sender gives up."""
+    largest = settings.report_size_limit
+    for key in ("report_memory", "quarantine_size"):
+        if (room := getattr(settings.limits, key)) < largest:
+            text = f"limits.{key} is {room}, less than report_size_limit, {largest}: the largest reports would never find room."
+            mend = f"Write {key} = {largest} or more below [limits], or a smaller report_size_limit."
+            if key in limits.values:
+                limits.fault(key, text, mend)
+            else:
+                table.fault("report_size_limit", text, mend)
 
 
 def _section(table: Table, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
@@ -132,14 +193,19 @@ def _section(table: Table, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]
     return taken
 
 
-def _milter_readers(folder: Path) -> dict[str, Reader[Any]]:
-    return {
+def _milter(table: Table, folder: Path) -> MilterSettings:
+    readers = {
         "socket": milter_socket(folder),
         "socket_mode": socket_mode,
         "socket_owner": text("a user name"),
         "socket_group": text("a group name"),
         "workers": whole_number(1, 64, "processes"),
+        "allow_remote": flag,
     }
+    milter = MilterSettings(**_section(table, readers))
+    if not milter.allow_remote and is_remote(milter.socket):
+        table.fault("socket", f"Other machines can reach {milter.socket}. {_REMOTE}", _LOCAL)
+    return milter
 
 
 def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
@@ -161,13 +227,13 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
     return found
 
 
-def _domains(files: Sequence[str], table: Table, folder: Path) -> Entries:
+def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source]) -> Entries:
     entries: Entries = {}
     place = table.place.at("listener_domains")
     for index, file in enumerate(files):
         named = Where(file=table.notes.file, line=place.at(index).line, key="listener_domains")
         try:
-            document = _domains_document(folder / file, file)
+            document = _domains_document(folder / file, file, sources)
         except UnreadableError as error:
             table.notes.problems.append(error.problem(file, named))
         else:
@@ -175,18 +241,7 @@ def _domains(files: Sequence[str], table: Table, folder: Path) -> Entries:
     return entries
 
 
-def _domains_document(path: Path, file: str) -> Document:
+def _domains_document(path: Path, file: str, sources: list[Source]) -> Document:
     if path.suffix.lower() not in {".toml", ".json"}:
         raise UnreadableError(f"{quoted(file)} ends neither in .toml nor in .json.", "Name it after what is in it.")
-    return read_document(path, file)
-
-
-def _state_directory(environ: Mapping[str, str]) -> Path:
-    """The directory systemd made for the program (systemd.exec(5)), else root's or the user's (XDG Base Directory)."""
-    if made := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(made)
-    state_home, home = Path(environ.get("XDG_STATE_HOME", "")), environ.get("HOME")
-    if os.geteuid() == 0 or not (state_home.is_absolute() or home):
-        return Path("/var/lib/sidecar")
-    # The XDG specification wants a relative path there ignored.
-    return (state_home if state_home.is_absolute() else Path(f"{home}/.local/state")) / "sidecar"
+    return _document(path, file, sources)

@@ -22,6 +22,22 @@ class LogMode(Enum):
     LOG_THEN_DROP = "LogThenDrop"
 
 
+Stamp = tuple[int, ...]
+"""What stat(2) says of a file that any change of it changes: comparing two is the only use."""
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """A file that settings were read from, or should have been.
+
+    `stamp` was taken just before reading it, so that a later change differs; None where there was no such file. `digest` is the
+    SHA-256 of what was read, in hexadecimal; None where nothing could be made of it.
+    """
+
+    path: Path
+    stamp: Stamp | None
+    digest: str | None
+
+
 class Where(Struct, frozen=True, kw_only=True):
     """The place in a settings file where something stands.
 
@@ -98,7 +114,7 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
     """The milter's socket and its workers.
 
     `socket` is `unix:/path` or `inet:host:port` (Postfix's spelling). `socket_mode` is a mode in octal digits; owner and group
-    are names or None to leave them. `workers` counts processes.
+    are names or None to leave them. `workers` counts processes. Without `allow_remote` the address is one of the loopback's.
     """
 
     socket: str = "inet:127.0.0.1:8893"
@@ -106,6 +122,7 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
     socket_owner: str | None = None
     socket_group: str | None = None
     workers: int = 2
+    allow_remote: bool = False
 
 
 class JournalSettings(Struct, frozen=True, kw_only=True):
@@ -114,6 +131,24 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
     directory: Path
     segment_size: int = 64 * 1024 * 1024
     segment_age: int = 3600
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True):
+    """How much of anything there may be at once; each worker counts for itself, but for the quarantine, which all share.
+
+    Of a message that claims to be a report, `header_size` bounds the header section. `reports_per_second` and
+    `rejection_records_per_second` hold for one peer, for relay hosts only the latter. `report_memory` bounds the bytes of all
+    messages in hand that may be reports, `sessions` the SMTP connections. What is in the quarantine has `quarantine_size` bytes
+    at most, and stays `quarantine_age` seconds.
+    """
+
+    header_size: int = 256 * 1024
+    reports_per_second: int = 100
+    report_memory: int = 128 * 1024 * 1024
+    sessions: int = 5000
+    rejection_records_per_second: int = 100
+    quarantine_size: int = 1024 * 1024 * 1024
+    quarantine_age: int = 30 * 24 * 3600
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
@@ -128,7 +163,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `listener_relay_hosts` holds the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
     case) of the message headers that go into records. `report_size_limit` is in bytes; `recipient_limit` counts the recipients
-    of one message.
+    of one message. `unreadable_reports` says what becomes of a message that claims to be a report, comes for domains that take
+    reports, and cannot be read. `user` and `group` are names: whom a program that root started becomes; None is nobody else,
+    and for the group the user's own. With `reload_on_change` a changed file is loaded as for SIGHUP.
     """
 
     relay_hosts: NetworkList
@@ -141,5 +178,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     refuse_at_connect: bool = True
     report_size_limit: int = 10 * 1024 * 1024
     recipient_limit: int = 1000
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    unreadable_reports: Literal["refuse", "quarantine"] = "refuse"
     headers: tuple[str, ...] = ()
     node_id: str | None = None
+    user: str | None = None
+    group: str | None = None
+    reload_on_change: bool = True

@@ -5,8 +5,11 @@ Owns the messages. Never acts on them.
 
 import socket
 from contextlib import suppress
+from typing import Final, Literal
 
-_READY = b"ready\n"
+_READY: Final = b"ready"
+_ALIVE: Final = b"alive"
+_ASK: Final = b"alive?"
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -16,24 +19,40 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def say_ready(control: socket.socket) -> None:
     """Tell the supervisor that this worker accepts connections."""
-    with suppress(OSError):
-        control.send(_READY)
+    _send(control, _READY)
+
+
+def say_alive(control: socket.socket) -> None:
+    """Answer the supervisor's question."""
+    _send(control, _ALIVE)
 
 
 def say_retire(control: socket.socket, grace: float) -> None:
     """Tell a worker to accept no more connections, and to end when its own are over, after `grace` seconds at the latest."""
+    _send(control, f"{grace}".encode())
+
+
+def ask_alive(control: socket.socket) -> None:
+    """Ask a worker for a sign of life."""
+    _send(control, _ASK)
+
+
+def hear_worker(control: socket.socket) -> Literal["ready", "alive"] | None:
+    """Read what a worker said; None when it is dead."""
+    said = _receive(control)
+    return "ready" if said == _READY else "alive" if said == _ALIVE else None
+
+
+def hear_supervisor(control: socket.socket) -> float | Literal["alive?"] | None:
+    """Read what the supervisor said: the seconds of grace before the end, a question to answer, or None when it is dead."""
+    said = _receive(control)
+    return "alive?" if said == _ASK else float(said) if said else None
+
+
+def _send(control: socket.socket, message: bytes) -> None:
+    """Send a message; one that the other end cannot take any more is lost, and waiting for it would help nobody."""
     with suppress(OSError):
-        control.send(f"{grace}".encode())
-
-
-def hear_ready(control: socket.socket) -> bool:
-    """Read what a worker said: True for "ready", False when it is dead."""
-    return _receive(control) == _READY
-
-
-def hear_grace(control: socket.socket) -> float | None:
-    """Read what the supervisor said: the seconds of grace, or None when it is dead."""
-    return float(said) if (said := _receive(control)) else None
+        control.send(message, socket.MSG_DONTWAIT)
 
 
 def _receive(control: socket.socket) -> bytes:

@@ -3,15 +3,20 @@
 Owns what must work before anything starts. Never starts anything.
 """
 
+import hashlib
 import os
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from msgspec import Struct
 
 from sidecar.policy import Policy, compile_policy
-from sidecar.settings.values import Settings
+from sidecar.settings.values import Settings, Source
+
+_REVISION_LENGTH = 12
 
 
 class PlanError(Exception):
@@ -19,19 +24,42 @@ class PlanError(Exception):
 
 
 class Plan(Struct, frozen=True, kw_only=True, eq=False):
-    """What a generation of workers serves with. Two plans are the same only if they are one object."""
+    """What a generation of workers serves with. Two plans are the same only if they are one object.
+
+    `revision` is short for the bytes of the files the settings came from; `made` is in seconds since 1970.
+    """
 
     settings: Settings
     policy: Policy
     node_id: str
+    revision: str
+    made: float
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Compile the policy and try the folders. Raises PlanError."""
+class Replanned(Struct, frozen=True, kw_only=True):
+    """What came of making a plan anew: a plan, or else the problems; and the files that were read for it, in either case."""
+
+    plan: Plan | None
+    problems: tuple[str, ...] = ()
+    sources: tuple[Source, ...]
+
+
+def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
+    """Compile the policy of settings that came from these files, and try the folders. Raises PlanError."""
     _try_folder(settings.journal.directory, "records")
+    _try_folder(settings.state_directory, "state")
     return Plan(
-        settings=settings, policy=compile_policy(settings), node_id=settings.node_id or _node_id(settings.state_directory)
+        settings=settings,
+        policy=compile_policy(settings),
+        node_id=settings.node_id or _node_id(settings.state_directory),
+        revision=_revision(sources),
+        made=time.time(),
     )
+
+
+def _revision(sources: Sequence[Source]) -> str:
+    together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
+    return together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in"
 
 
 def _try_folder(folder: Path, what: str) -> None:
@@ -47,12 +75,11 @@ def _try_folder(folder: Path, what: str) -> None:
 
 def _node_id(state: Path) -> str:
     """Read this installation's id, or make one up for ever."""
-    _try_folder(state, "state")
     path = state / "node_id"
     try:
         if not path.exists():
             _create(path, f"{uuid4()}\n")
-        return str(UUID(path.read_text("ascii").strip()))
+        return str(UUID(path.read_bytes().decode("ascii").strip()))
     except OSError as error:
         raise PlanError(f"cannot read {path}: {error.strerror}; mend its rights, or remove it to get a new id") from error
     except ValueError as error:

@@ -6,19 +6,23 @@ Owns the workers' processes. Never accepts a connection and never opens a journa
 import os
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.milter import Listener
-from sidecar.supervisor import worker
+from sidecar.settings.values import Source
+from sidecar.supervisor import watch, watchdog, worker
 from sidecar.supervisor.backoff import Backoff
-from sidecar.supervisor.control import hear_ready, pair, say_retire
+from sidecar.supervisor.control import hear_worker, pair, say_retire
 from sidecar.supervisor.notify import notify
-from sidecar.supervisor.plan import Plan
+from sidecar.supervisor.plan import Plan, Replanned
+from sidecar.supervisor.probe import Probe
+from sidecar.supervisor.process import Worker
 from sidecar.supervisor.signals import SignalReader, held_back
+from sidecar.supervisor.status import Board, WorkerStatus, first_status, in_state, instant, reloaded, serving
 
 # systemd waits 90 s by default; an MTA asks the peer to come again, so nothing is lost when time is up.
 STOP_GRACE = 10.0
@@ -32,23 +36,12 @@ READY_WITHIN = 60.0
 _LOG = log.get("supervisor")
 
 
-@dataclass(kw_only=True, eq=False)
-class Worker:
-    """A worker process as its supervisor sees it. Times are of the monotonic clock."""
-
-    pid: int
-    control: socket.socket
-    plan: Plan
-    born: float = field(default_factory=time.monotonic)
-    ready: bool = False
-    retiring: bool = False
-    kill_at: float | None = None
-
-
 class Supervisor:
-    """`run` serves until it is told to stop. `replan` gives a new plan for SIGHUP, or None when the old one must do."""
+    """`run` serves until it is told to stop. `plan` was made from `sources`; `replan` makes the next one, from the old."""
 
-    def __init__(self, *, listener: Listener, plan: Plan, replan: Callable[[Plan], Plan | None]) -> None:
+    def __init__(
+        self, *, listener: Listener, plan: Plan, sources: Sequence[Source], replan: Callable[[Plan], Replanned]
+    ) -> None:
         self._listener = listener
         self._replan = replan
         self._plan: Plan | None = None
@@ -57,6 +50,11 @@ class Supervisor:
         self._signals = SignalReader()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
+        self._watchdog = watchdog.Watchdog(within=watchdog.interval(), listening=listener.name, selector=self._selector)
+        self._files = watch.FileWatch(sources)
+        self._look_at = time.monotonic() + watch.LOOK_SECONDS
+        self._board = Board(plan.settings.state_directory)
+        self._now = first_status(listener.name, plan)
         self._backoff = Backoff()
         self._start_after = 0.0
         self._reload_wanted = False
@@ -68,11 +66,18 @@ class Supervisor:
         self._spawn_missing(self._coming)
         while self._workers or not self._stopping:
             self._wait()
+            # First of all, while every answer that has come is heard: a step that takes long is no fault of the workers.
+            self._kill_silent()
             self._take_signals()
+            self._look_at_files()
             self._begin_reload()
             self._settle_coming()
             self._refill()
             self._kill_overdue()
+            self._watch_over_serving()
+            self._show_status()
+        self._now = in_state(self._now, "stopped")
+        self._show_status()
         _LOG.info("stopped")
         return self._status
 
@@ -82,38 +87,35 @@ class Supervisor:
         for key, _ in self._selector.select(self._time_to_next()):
             if isinstance(key.data, Worker):
                 self._hear(key.data)
+            elif isinstance(key.data, Probe):
+                key.data.go_on()
 
     def _time_to_next(self) -> float | None:
         """Give the seconds until something is due by the clock; None when nothing is."""
         due = [one.kill_at for one in self._workers if one.kill_at is not None]
+        due += [answer for one in self._workers if (answer := watchdog.answer_due(one)) is not None]
         if self._coming is not None:
             due += [one.born + READY_WITHIN for one in self._of(self._coming)]
-        if self._plan is not None and self._missing(self._plan):
-            due.append(self._start_after)
+        if self._plan is not None:
+            due += [self._look_at, self._watchdog.ask_at]
+            due += [self._start_after] if self._missing(self._plan) else []
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _hear(self, one: Worker) -> None:
-        if hear_ready(one.control):
-            one.ready = True
+        if (word := hear_worker(one.control)) is not None:
+            one.ready |= word == "ready"
+            one.alive()
             return
         self._selector.unregister(one.control)
-        one.control.close()
         self._workers.remove(one)
-        _, status = os.waitpid(one.pid, 0)
-        lived = time.monotonic() - one.born
-        self._report_end(one, status, lived)
+        lived = one.bury()
         if one.retiring:
             return
         if one.plan is self._coming:
             self._give_up_coming("a worker ended before it was ready; the lines above say why")
         elif one.plan is self._plan:
+            self._now = replace(self._now, restarts=self._now.restarts + 1)
             self._start_after = time.monotonic() + self._backoff.after(lived)
-
-    def _report_end(self, one: Worker, status: int, lived: float) -> None:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        tell = _LOG.info if one.retiring and code == 0 else _LOG.error
-        tell(f"a worker {how}", pid=one.pid, seconds=round(lived, 1), retiring=one.retiring)
 
     def _take_signals(self) -> None:
         for number in self._signals.read():
@@ -131,10 +133,21 @@ class Supervisor:
     def _stop(self, grace: float) -> None:
         notify("STOPPING=1")
         self._stopping = True
+        self._now = in_state(self._now, "stopping")
         self._reload_wanted = False
         self._plan = self._coming = None
         self._listener.close()
         self._retire(self._workers, grace)
+
+    def _look_at_files(self) -> None:
+        """Want a reload when the files behind the settings have changed; not in the middle of one."""
+        if self._plan is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + watch.LOOK_SECONDS
+        wanted = self._plan.settings.reload_on_change and self._coming is None
+        if wanted and (changed := self._files.changed()):
+            _LOG.info("files have changed: loading the settings anew", files=list(map(str, changed)))
+            self._reload_wanted = True
 
     def _begin_reload(self) -> None:
         """Make a new plan and start its workers beside the old ones; wait for an earlier reload to be settled first."""
@@ -142,8 +155,11 @@ class Supervisor:
             return
         self._reload_wanted = False
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        self._coming = self._replan(self._plan)
+        made = self._replan(self._plan)
+        self._files.follow(made.sources)
+        self._coming = made.plan
         if self._coming is None:
+            self._now = reloaded(self._now, made.problems)
             _LOG.error("the reload failed: serving goes on with the settings from before")
             notify("READY=1")
         self._spawn_missing(self._coming)
@@ -159,6 +175,7 @@ class Supervisor:
             return
         old, self._plan, self._coming = self._plan, coming, None
         self._start_after = 0.0
+        self._now = serving(self._now, coming) if old is None else reloaded(serving(self._now, coming))
         self._retire([one for one in self._workers if one.plan is old], RELOAD_GRACE)
         settings = coming.settings
         _LOG.info(
@@ -177,6 +194,7 @@ class Supervisor:
             self._status = 1
             self._stop(0.0)
             return
+        self._now = reloaded(self._now, (f"{why}.",))
         _LOG.error(f"the reload failed: {why}; serving goes on with the settings from before")
         self._retire([one for one in self._workers if one.plan is failed], RELOAD_GRACE)
         notify("READY=1")
@@ -189,8 +207,29 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         for one in self._workers:
             if one.kill_at is not None and time.monotonic() >= one.kill_at:
-                os.kill(one.pid, signal.SIGKILL)
-                one.kill_at = None
+                one.kill()
+
+    def _kill_silent(self) -> None:
+        """Kill workers that owe an answer for too long; others are started in their places."""
+        for one in watchdog.silent(self._workers):
+            within = f"{watchdog.ANSWER_WITHIN:.0f} seconds"
+            _LOG.error(
+                f"a worker has given no sign of life for {within}: it is killed, and another one takes its place", pid=one.pid
+            )
+            one.kill()
+
+    def _watch_over_serving(self) -> None:
+        if self._plan is not None:
+            workers = self._of(self._plan)
+            self._watchdog.ask(workers)
+            self._watchdog.feed(workers)
+
+    def _show_status(self) -> None:
+        workers = tuple(
+            WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=instant(one.since)) for one in self._workers
+        )
+        self._now = replace(self._now, workers=workers)
+        self._board.show(self._now)
 
     # --- workers
 
@@ -240,5 +279,6 @@ class Supervisor:
         """Let go, in a forked child, of what is the supervisor's: a worker that held another's control would hide its end."""
         self._selector.close()
         self._signals.forget()
+        self._watchdog.forget()
         for one in self._workers:
             one.control.close()

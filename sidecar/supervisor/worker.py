@@ -14,10 +14,10 @@ import uuid
 from typing import NoReturn
 
 from sidecar import log
-from sidecar.journal import Journal, JournalError
-from sidecar.milter import Adapter, Listener, serve
-from sidecar.session import Session, World
-from sidecar.supervisor.control import hear_grace, say_ready
+from sidecar.journal import Journal, JournalError, Quarantine
+from sidecar.milter import Adapter, Listener, Recorder, serve
+from sidecar.session import Quota, Session, World
+from sidecar.supervisor.control import hear_supervisor, say_alive, say_ready
 from sidecar.supervisor.plan import Plan
 
 # After its supervisor died a worker finishes what it has, but not for long: a new supervisor may be starting by now.
@@ -41,10 +41,10 @@ def work(control: socket.socket, listener: Listener, plan: Plan) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        journal = _begin(plan)
+        recorder = _begin(plan)
         say_ready(control)
         _wait_for_end(control, listener)
-        journal.close()
+        recorder.close()
         status = 0
     except JournalError as error:
         _LOG.error(str(error))
@@ -55,26 +55,30 @@ def work(control: socket.socket, listener: Listener, plan: Plan) -> NoReturn:
         os._exit(status)
 
 
-def _begin(plan: Plan) -> Journal:
-    settings = plan.settings
+def _begin(plan: Plan) -> Recorder:
+    settings, limits = plan.settings, plan.settings.limits
     journal = Journal(
         settings.journal.directory,
         segment_size=settings.journal.segment_size,
         segment_age=settings.journal.segment_age,
     )
+    quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
+    recorder = Recorder(journal=journal, quarantine=quarantine, limits=limits)
+    recorder.start()
+    quota = Quota(limits)
     world = World(clock=time.time, new_id=uuid.uuid4, node_id=plan.node_id)
     adapter = Adapter(
-        new_session=lambda: Session(policy=plan.policy, settings=settings, world=world),
-        journal=journal,
+        new_session=lambda: Session(policy=plan.policy, settings=settings, world=world, quota=quota),
+        recorder=recorder,
     )
     adapter.install()
     serve(ended=lambda: os._exit(LOOP_ENDED))
-    return journal
+    return recorder
 
 
 def _wait_for_end(control: socket.socket, listener: Listener) -> None:
     """Return when there is nothing left to do. A later word can shorten or lengthen the grace given by an earlier one."""
-    grace = hear_grace(control)
+    grace = _until_told(control)
     if grace is None:
         listener.withdraw()
     listener.leave()
@@ -83,6 +87,14 @@ def _wait_for_end(control: socket.socket, listener: Listener) -> None:
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
         heard, _, _ = select.select([control] if grace is not None else [], [], [], _LOOK_SECONDS)
         if heard:
-            grace = hear_grace(control)
+            grace = _until_told(control)
             end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
         quiet = quiet + 1 if listener.open_connections() == 0 else 0
+
+
+def _until_told(control: socket.socket) -> float | None:
+    """Answer the supervisor's questions until it tells the grace before the end; give that, or None when it is dead."""
+    # This runs in the main thread, beside those of libmilter: an interpreter that hangs does not answer.
+    while (heard := hear_supervisor(control)) == "alive?":
+        say_alive(control)
+    return heard

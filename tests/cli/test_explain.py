@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from tests.session.driving import ARF, OOB, PLAIN
+from tests.session.driving import ARF, BROKEN, OOB, PLAIN
 
 DOMAINS = """\
 ["*"]
@@ -46,6 +46,21 @@ def ask(folder: Path, **question: Any) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
+
+
+def test_a_near_miss_that_would_be_kept(folder: Path) -> None:
+    """It is told as dropped, with its record and its file's name, and nothing is written anywhere."""
+    with (folder / "sidecar.toml").open("a") as file:
+        file.write('unreadable_reports = "quarantine"\nstate_directory = "state"\n')
+    (folder / "broken.eml").write_bytes(BROKEN)
+    before = sorted(folder.rglob("*"))
+    answer = ask(folder, peer="203.0.113.9", **{"from": ""}, to=["x@bounce.example.com"], message=str(folder / "broken.eml"))
+    message = answer["message"]
+    assert (message["action"], message["report"], message["dropped"]) == ("discard", None, ["x@bounce.example.com"])
+    (record,) = message["records"]
+    assert record["type"] == "Reception"
+    assert record["meta"]["quarantine"].endswith(f"{record['id']}.eml")
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_the_shape(folder: Path) -> None:

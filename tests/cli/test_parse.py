@@ -43,13 +43,27 @@ def test_no_report_is_no_error() -> None:
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_unreadable_file(options: list[str], tmp_path: Path) -> None:
     """A file that cannot be read is named on standard error, the others are still printed, and the status is 1."""
-    files = [str(tmp_path / "missing\x1b[31m.eml"), str(tmp_path), str(DATA / "arf-full.eml")]
+    files = [str(tmp_path / "missing\x1b[31m.eml"), str(DATA / "arf-full.eml" / "x"), str(DATA / "arf-full.eml")]
     result = CliRunner().invoke(command, [*options, *files])
     assert result.exit_code == 1
     assert result.stderr.count(" cannot be read: ") == 2
     assert r"missing\x1b[31m.eml cannot be read: No such file or directory." in result.stderr
     assert "abuse" in result.stdout
     assert len(result.stdout.splitlines()) > (0 if options else 1)
+
+
+def test_directory(tmp_path: Path) -> None:
+    """A directory stands for its *.eml, in order, as in the quarantine; one that has none is worth a word and no error."""
+    for name in ("b.eml", "a.eml", "a.json", ".bytes"):
+        (tmp_path / name).write_bytes((DATA / "oob-postfix.eml").read_bytes())
+    (tmp_path / "empty").mkdir()
+    result = CliRunner().invoke(command, ["--json", str(tmp_path), str(tmp_path / "empty")])
+    assert result.exit_code == 0
+    assert [json.loads(line)["file"] for line in result.stdout_bytes.splitlines()] == [
+        str(tmp_path / "a.eml"),
+        str(tmp_path / "b.eml"),
+    ]
+    assert result.stderr == f"{tmp_path / 'empty'} holds no file named *.eml that can be seen.\n"
 
 
 def test_wrong_usage() -> None:

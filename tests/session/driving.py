@@ -6,7 +6,7 @@ from itertools import count
 from uuid import UUID
 
 from sidecar.policy import compile_policy
-from sidecar.session import Session, World
+from sidecar.session import Quota, Session, World
 from sidecar.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.session.verdicts import Continue, Outcome, Skip
@@ -81,9 +81,9 @@ def world() -> World:
     return World(clock=lambda: NOON, new_id=lambda: UUID(int=next(numbers)), node_id=NODE)
 
 
-def session(settings: Settings) -> Session:
-    """Make a fresh session under `settings`."""
-    return Session(policy=compile_policy(settings), settings=settings, world=world())
+def session(settings: Settings, *, quota: Quota | None = None) -> Session:
+    """Make a fresh session under `settings`, which shares its quota with others if there is one."""
+    return Session(policy=compile_policy(settings), settings=settings, world=world(), quota=quota)
 
 
 def envelope(recipients: Iterable[str], *, sender: str = "", authz_id: str | None = None) -> Iterator[Event]:

@@ -12,15 +12,17 @@ from sidecar.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event
 from sidecar.session.feed import content_events
 from sidecar.session.message import RECORDED_HEADERS_LIMIT
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip
+from sidecar.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.reports.shapes import HOSTILE, status
-from tests.session.driving import envelope, hello, session
+from tests.session.driving import envelope, hello, play, session
 
 MEGABYTE = 1_000_000
 SETTINGS = settings(
     [entry("both.example", log_oob="LogThenDrop", log_arf="LogThenDrop"), entry("open.example", relay_to=True)],
     headers=("subject", "received"),
     report_size_limit=10 * MEGABYTE,
+    limits=LimitSettings(header_size=10 * MEGABYTE),
 )
 CLAIM = Header(name=b"Content-Type", value=b'multipart/report; boundary="b"')
 TINY = Header(name=b"a", value=b"")
@@ -121,6 +123,18 @@ def test_recorded_headers_are_bounded(headers: list[Header]) -> None:
         ]
         assert 0 < sum(len(name) + len(value) for name, value in told) <= RECORDED_HEADERS_LIMIT
     assert written(outcome) < 40 * MEGABYTE
+
+
+def test_dropped_recipients_are_told_once() -> None:
+    """A thousand long addresses that get nothing are not repeated in a thousand bounces."""
+    under = settings([entry("bounce.example", log_oob="LogThenRelay"), entry("fbl.example", log_arf="LogThenDrop")])
+    recipients = ["b@bounce.example", *(f"{number}{'x' * 900}@fbl.example" for number in range(999))]
+    report = status(b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 1000)
+    outcome = play(session(under), chain(hello(), envelope(recipients), [Data()], content_events(report)))[-1]
+    assert isinstance(outcome.verdict, Accept)
+    assert len(outcome.records) == 1001
+    assert len(outcome.records[0].meta["dropped"]) == 999
+    assert written(outcome) < 4 * MEGABYTE
 
 
 def test_headers_before_the_limit_are_recorded_whole() -> None:

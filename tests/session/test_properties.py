@@ -1,12 +1,13 @@
 """What must stay true of a session whatever comes, in whatever order."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from sidecar.session import ProtocolError
+from sidecar.session import ProtocolError, Quota
 from sidecar.session.events import (
     Abort,
     Body,
@@ -22,7 +23,9 @@ from sidecar.session.events import (
     Rcpt,
 )
 from sidecar.session.feed import content_events
+from sidecar.session.transitions import State
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip, Tempfail
+from sidecar.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
 from tests.session.driving import ARF, BROKEN, LISTENER, OOB, PLAIN, RELAY_HOST, STRANGER, session
 
@@ -31,6 +34,8 @@ DOMAINS = [
     entry("fbl.example.com", log_arf="LogThenDrop"),
     entry("auth.example.com", relay_from_authz=["daniel"]),
 ]
+PLAINLY = settings(DOMAINS)
+QUARANTINING = settings(DOMAINS, unreadable_reports="quarantine")
 RECIPIENTS = st.sampled_from(
     ["b@bounce.example.com", "f@fbl.example.com", "x@gmail.com", "", "x@[192.0.2.1]", "@a:b@gmail.com"]
 )
@@ -55,9 +60,9 @@ SCRIPTS = st.lists(
 )
 
 
-def _play_on(events: list[Event], peer: object) -> list[tuple[Event, Outcome]]:
+def _play_on(events: list[Event], peer: object, *, under: Settings = PLAINLY) -> list[tuple[Event, Outcome]]:
     """Feed every event, whatever was said to the ones before; what cannot come is left out, as the milter's guard would."""
-    it = session(settings(DOMAINS))
+    it = session(under)
     outcomes = []
     for event in [Connect(peer=ip_address(str(peer)), port=4444, listener=LISTENER), *events]:
         try:
@@ -75,25 +80,42 @@ def test_a_strangers_non_report_is_never_accepted(events: list[Event]) -> None:
         assert not isinstance(outcome.verdict, Accept | Discard)
 
 
-WHOLE = st.builds(
-    lambda sender, authz_id, recipients, message: [
-        Mail(sender=sender, authz_id=authz_id),
-        *(Rcpt(address=address, given=f"<{address}>") for address in recipients),
-        Data(),
-        *content_events(message),
-        Abort(),
-    ],
-    SENDERS,
-    st.sampled_from([None, "daniel", "somebody"]),
-    st.lists(RECIPIENTS, max_size=4),
-    st.sampled_from([PLAIN, BROKEN, OOB, ARF]),
-)
+def _whole(*messages: bytes, identities: Sequence[str | None]) -> st.SearchStrategy[list[Event]]:
+    """Give the events of one of these messages in order, from MAIL to an abort."""
+    return st.builds(
+        lambda sender, authz_id, recipients, message: [
+            Mail(sender=sender, authz_id=authz_id),
+            *(Rcpt(address=address, given=f"<{address}>") for address in recipients),
+            Data(),
+            *content_events(message),
+            Abort(),
+        ],
+        SENDERS,
+        st.sampled_from(identities),
+        st.lists(RECIPIENTS, max_size=4),
+        st.sampled_from(messages),
+    )
 
 
-@given(st.lists(WHOLE, max_size=3), st.sampled_from([STRANGER, RELAY_HOST]))
-def test_records_match_verdicts(messages: list[list[Event]], peer: object) -> None:
+WHOLE = _whole(PLAIN, BROKEN, OOB, ARF, identities=[None, "daniel", "somebody"])
+
+
+@given(SCRIPTS | _whole(PLAIN, BROKEN, identities=[None, "somebody"]))
+@tries(max_examples=400)
+def test_a_strangers_near_miss_goes_no_further_than_the_quarantine(events: list[Event]) -> None:
+    """In any order of events, with the quarantine on, what is no report is never accepted, and dropped only if it is kept."""
+    for _, outcome in _play_on(events, STRANGER, under=QUARANTINING):
+        assert not isinstance(outcome.verdict, Accept)
+        assert isinstance(outcome.verdict, Discard) == (outcome.near_miss is not None)
+        if outcome.near_miss is not None:
+            assert outcome.durable
+            assert b"multipart/report" in outcome.near_miss.content.lower()
+
+
+@given(st.lists(WHOLE, max_size=3), st.sampled_from([STRANGER, RELAY_HOST]), st.sampled_from([PLAINLY, QUARANTINING]))
+def test_records_match_verdicts(messages: list[list[Event]], peer: object, under: Settings) -> None:
     """Whatever is refused leaves one Rejection with the reply's code; what is taken has a Reception or Feedback first."""
-    for event, outcome in _play_on([event for message in messages for event in message], peer):
+    for event, outcome in _play_on([event for message in messages for event in message], peer, under=under):
         kinds = [record.type for record in outcome.records]
         match outcome.verdict:
             case Reject(reply=reply) | Tempfail(reply=reply):
@@ -107,6 +129,23 @@ def test_records_match_verdicts(messages: list[list[Event]], peer: object) -> No
                 assert not kinds, event
         if isinstance(outcome.verdict, Discard):
             assert outcome.durable
+
+
+@given(SCRIPTS | st.builds(lambda events, count: events[:count], WHOLE, st.integers(0, 20)), st.booleans())
+def test_nothing_of_the_quota_stays_behind(events: list[Event], closed: bool) -> None:
+    """However a connection goes and ends, in order or not, it gives back all that it took."""
+    quota = Quota(LimitSettings())
+    it = session(PLAINLY, quota=quota)
+    try:
+        for event in [Connect(peer=STRANGER, port=4444, listener=LISTENER), *events]:
+            it.handle(event)
+    except ProtocolError:
+        closed = False  # the milter's guard hands it no event any more
+    if not closed:
+        it.give_up()
+    elif it.state is not State.CLOSED:
+        it.handle(Close())
+    assert (quota._sessions, quota._bytes) == (0, 0)
 
 
 @given(WHOLE, WHOLE)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sidecar.settings import load
-from sidecar.settings.values import JournalSettings, LogSettings, MilterSettings, Problem, Settings, Where
+from sidecar.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Problem, Settings, Where
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 FULL = """\
@@ -19,6 +19,10 @@ recipient_limit = 500
 headers = ["Subject", "X-Job", "subject"]
 state_directory = "/var/lib/elsewhere"
 node_id = "0F1C9B1E-52A4-4D43-9B1F-6A1F5F1A7C11"
+user = "sidecar"
+group = "mail"
+reload_on_change = false
+unreadable_reports = "quarantine"
 [listener."127.0.0.1:25"]
 relay_hosts = ["10.0.0.1"]
 [listener."[::1]:25"]
@@ -28,10 +32,19 @@ socket_mode = "0600"
 socket_owner = "sidecar"
 socket_group = "postfix"
 workers = 4
+allow_remote = true
 [journal]
 directory = "records"
 segment_size = 1000000
 segment_age = 60
+[limits]
+header_size = 100000
+reports_per_second = 10
+report_memory = 2000000
+sessions = 100
+rejection_records_per_second = 20
+quarantine_size = 3000000
+quarantine_age = 86400
 [log]
 level = "debug"
 format = "json"
@@ -72,7 +85,7 @@ def test_every_key(tmp_path: Path) -> None:
     own = settings.listener_relay_hosts["127.0.0.1:25"]
     file = str(tmp_path / MAIN)
     assert settings.relay_hosts.where == Where(file=file, line=1, key="relay_hosts")
-    assert own.where == Where(file=file, line=10, key='listener."127.0.0.1:25".relay_hosts')
+    assert own.where == Where(file=file, line=14, key='listener."127.0.0.1:25".relay_hosts')
     assert [network.text for network in own.networks] == ["10.0.0.1"]
     assert settings == Settings(
         relay_hosts=settings.relay_hosts,
@@ -84,8 +97,26 @@ def test_every_key(tmp_path: Path) -> None:
         headers=("subject", "x-job"),
         state_directory=Path("/var/lib/elsewhere"),
         node_id="0f1c9b1e-52a4-4d43-9b1f-6a1f5f1a7c11",
+        user="sidecar",
+        group="mail",
+        reload_on_change=False,
+        unreadable_reports="quarantine",
+        limits=LimitSettings(
+            header_size=100_000,
+            reports_per_second=10,
+            report_memory=2_000_000,
+            sessions=100,
+            rejection_records_per_second=20,
+            quarantine_size=3_000_000,
+            quarantine_age=86400,
+        ),
         milter=MilterSettings(
-            socket="unix:/run/sidecar.sock", socket_mode=0o600, socket_owner="sidecar", socket_group="postfix", workers=4
+            socket="unix:/run/sidecar.sock",
+            socket_mode=0o600,
+            socket_owner="sidecar",
+            socket_group="postfix",
+            workers=4,
+            allow_remote=True,
         ),
         journal=JournalSettings(directory=tmp_path / "records", segment_size=1000000, segment_age=60),
         log=LogSettings(level="debug", format="json"),
@@ -153,7 +184,8 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '"a" is not a key that is known here.',
         (
             "Take it out; known here: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
-            "recipient_limit, headers, state_directory, node_id, journal, listener, milter, log."
+            "recipient_limit, unreadable_reports, headers, state_directory, node_id, user, group, reload_on_change, journal, "
+            "limits, listener, milter, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),
@@ -196,6 +228,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "1 stands where a table should.",
         "Write [milter] on a line of its own and the keys below it.",
     ),
+    ('\ngroup = "mail"', 2, "group", "There is a group and no user.", "Name the user as well, or take this out."),
     ("[milter]\nworkers = 65", 2, "milter.workers", "65 is out of range.", "Write a whole number of processes from 1 to 64."),
     ("[milter]\nworker = 2", 2, "milter.worker", '"worker" is not a key that is known here.', "Write workers, or take it out."),
     (
@@ -218,6 +251,34 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "journal.segment_age",
         "0 is out of range.",
         "Write a whole number of seconds from 1 to 2678400.",
+    ),
+    (
+        "[limits]\nsessions = 0",
+        2,
+        "limits.sessions",
+        "0 is out of range.",
+        "Write a whole number of sessions from 1 to 1000000.",
+    ),
+    (
+        "report_size_limit = 1000000\n[limits]\nreport_memory = 999999",
+        3,
+        "limits.report_memory",
+        "limits.report_memory is 999999, less than report_size_limit, 1000000: the largest reports would never find room.",
+        "Write report_memory = 1000000 or more below [limits], or a smaller report_size_limit.",
+    ),
+    (
+        "\nreport_size_limit = 200000000",
+        2,
+        "report_size_limit",
+        "limits.report_memory is 134217728, less than report_size_limit, 200000000: the largest reports would never find room.",
+        "Write report_memory = 200000000 or more below [limits], or a smaller report_size_limit.",
+    ),
+    (
+        'unreadable_reports = "quarantined"',
+        1,
+        "unreadable_reports",
+        '"quarantined" is not one of "refuse" or "quarantine".',
+        'Write "quarantine".',
     ),
     (
         '[log]\nlevel = "warn"',
@@ -275,7 +336,7 @@ def test_unreadable_domains_do_not_hide_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", [line.partition(" ")[0] for line in FULL.splitlines() if "=" in line] + ["milter", "listener"])
 def test_no_value_is_too_odd(tmp_path: Path, key: str, value: str) -> None:
     """Whatever type stands under whichever key, it is settings or problems with a place, never an exception."""
-    for table in ("", "[milter]\n", "[journal]\n", "[log]\n", '[listener."127.0.0.1:25"]\n'):
+    for table in ("", "[milter]\n", "[journal]\n", "[limits]\n", "[log]\n", '[listener."127.0.0.1:25"]\n'):
         loaded = load_files(tmp_path, {MAIN: f"{table}{key} = {value}\n"})
         found: list[Any] = [place(problem) for problem in loaded.problems]
         assert (loaded.settings is None) == bool(found)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.supervisor.control import hear_grace, hear_ready, pair, say_ready, say_retire
+from sidecar.supervisor.control import ask_alive, hear_supervisor, hear_worker, pair, say_alive, say_ready, say_retire
 
 
 def test_words_arrive_one_by_one() -> None:
@@ -10,10 +10,21 @@ def test_words_arrive_one_by_one() -> None:
     supervisor, worker = pair()
     with supervisor, worker:
         say_ready(worker)
-        assert hear_ready(supervisor)
+        say_alive(worker)
+        assert (hear_worker(supervisor), hear_worker(supervisor)) == ("ready", "alive")
+        ask_alive(supervisor)
         say_retire(supervisor, 600.0)
         say_retire(supervisor, 0.0)
-        assert (hear_grace(worker), hear_grace(worker)) == (600.0, 0.0)
+        assert [hear_supervisor(worker) for _ in range(3)] == ["alive?", 600.0, 0.0]
+
+
+def test_speaking_to_one_who_does_not_listen_never_waits() -> None:
+    """A worker that is stopped reads nothing; its supervisor has others to look after."""
+    supervisor, worker = pair()
+    with supervisor, worker:
+        for _ in range(10_000):
+            ask_alive(supervisor)
+        assert hear_supervisor(worker) == "alive?"
 
 
 @pytest.mark.parametrize("unread", [False, True])
@@ -24,12 +35,12 @@ def test_the_death_of_either_is_heard_and_speaking_to_the_dead_is_no_error(unrea
         if unread:
             say_retire(supervisor, 1.0)
         worker.close()
-        assert not hear_ready(supervisor)
+        assert hear_worker(supervisor) is None
         say_retire(supervisor, 1.0)
     supervisor, worker = pair()
     with worker:
         if unread:
             say_ready(worker)
         supervisor.close()
-        assert hear_grace(worker) is None
+        assert hear_supervisor(worker) is None
         say_ready(worker)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from sidecar.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings
+from sidecar.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
 from sidecar.supervisor.plan import PlanError, make_plan
 
 
@@ -21,15 +21,15 @@ def settings(folder: Path, node_id: str | None = None) -> Settings:
 
 
 def test_the_id_is_made_once_whole_and_read_ever_after(tmp_path: Path) -> None:
-    first = make_plan(settings(tmp_path)).node_id
+    first = make_plan(settings(tmp_path), ()).node_id
     assert UUID(first).version == 4
-    assert make_plan(settings(tmp_path)).node_id == first
+    assert make_plan(settings(tmp_path), ()).node_id == first
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["journal", "node_id"]
 
 
 def test_an_id_in_the_settings_wins_and_is_written_nowhere(tmp_path: Path) -> None:
     chosen = "0de00000-0000-4000-8000-000000000000"
-    assert make_plan(settings(tmp_path, chosen)).node_id == chosen
+    assert make_plan(settings(tmp_path, chosen), ()).node_id == chosen
     assert not (tmp_path / "state" / "node_id").exists()
 
 
@@ -39,10 +39,21 @@ def test_a_spoilt_id_is_a_sentence_that_names_the_file(tmp_path: Path, text: str
     path.parent.mkdir()
     path.write_text(text, "latin-1")
     with pytest.raises(PlanError, match=f"{path} holds no UUID: mend it, or remove it to get a new id"):
-        make_plan(settings(tmp_path))
+        make_plan(settings(tmp_path), ())
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
     with pytest.raises(PlanError, match=r"cannot write records into .*/state/journal: Not a directory; give"):
-        make_plan(settings(tmp_path))
+        make_plan(settings(tmp_path), ())
+
+
+def test_the_revision_follows_the_bytes_of_the_files(tmp_path: Path) -> None:
+    """The same bytes are the same revision, wherever and whenever they were read; any other bytes are another."""
+
+    def revision(*digests: str, stamp: int = 1) -> str:
+        sources = [Source(path=tmp_path / str(stamp), stamp=(stamp,), digest=digest * 32) for digest in digests]
+        return make_plan(settings(tmp_path), sources).revision
+
+    assert revision("aa", "bb") == revision("aa", "bb", stamp=2)
+    assert len({revision("aa", "bb"), revision("bb", "aa"), revision("aa"), revision("aa", "cc"), revision()}) == 5

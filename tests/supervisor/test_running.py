@@ -59,13 +59,20 @@ def test_it_tells_systemd_when_it_is_ready_and_when_it_stops(tmp_path: Path, mon
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
         news.settimeout(10)
         news.bind(str(tmp_path / "notify"))
+
+        def heard() -> bytes:
+            """Give the next thing it tells of itself, but for sentences for people."""
+            while (said := news.recv(1000)).startswith(b"STATUS="):
+                pass
+            return said
+
         with Program() as program:
-            assert news.recv(100) == b"READY=1"
+            assert heard() == b"READY=1"
             program.signal(signal.SIGHUP)
-            assert news.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-            assert news.recv(100) == b"READY=1"
+            assert heard().startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert heard() == b"READY=1"
             assert program.stop() == 0
-            assert news.recv(100) == b"STOPPING=1"
+            assert heard() == b"STOPPING=1"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +131,7 @@ def test_it_refuses_a_port_that_is_taken() -> None:
         ('socket = "unix:{0}/sidecar.toml"', "{0}/sidecar.toml exists and is no socket"),
         ('socket = "unix:{0}/' + "x" * 90 + '"', "is too long"),
         ('socket = "unix:{0}/t"\nsocket_owner = "nobody-at-all"', "cannot set up unix:{0}/t"),
-        ('socket = "inet:203.0.113.1:8893"', "cannot listen on inet:203.0.113.1:8893"),
+        ('allow_remote = true\nsocket = "inet:203.0.113.1:8893"', "cannot listen on inet:203.0.113.1:8893"),
     ],
 )
 def test_a_socket_that_cannot_be_is_a_sentence_and_status_1(line: str, said: str) -> None:
@@ -366,7 +373,6 @@ def test_a_reload_under_load_loses_no_session(program: Program) -> None:
             with program.mta() as mta:
                 mta.begin(peer="192.0.2.7")
                 assert mta.envelope(b"<s@x.example>", b"<a@gmail.example>") == [CONTINUE], round_
-                assert mta.data() == CONTINUE
-                assert mta.end_of_headers() == ACCEPT
+                assert mta.content(b"Subject: hello\r\n\r\nhello\r\n") == (ACCEPT, [])
                 mta.quit()
             done += 1

@@ -43,7 +43,10 @@ format = "json"
 
 
 class Program:
-    """A running sidecar, as a context manager. `address` is where its socket is, `python` how the interpreter is to run it."""
+    """A running sidecar, as a context manager. `address` is where its socket is.
+
+    `python` is how the interpreter is to run it, `environ` what its environment has besides.
+    """
 
     def __init__(self, *, inet: bool = False, settings: str = "", milter: str = "workers = 2", domains: str = DOMAINS) -> None:
         # Not pytest's own folder: the path of a UNIX socket must be short.
@@ -52,6 +55,7 @@ class Program:
         self.address: str | tuple[str, int] = ("127.0.0.1", _free_port()) if inet else str(self.path)
         self.settings, self.milter = settings, milter
         self.python = ["-m", "sidecar"]
+        self.environ: dict[str, str] = {}
         self.write(domains=domains)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,7 +87,7 @@ class Program:
         """Start the program and do not wait."""
         command = [sys.executable, *self.python, "run", "--config", str(self.directory / "sidecar.toml")]
         with self.log.open("ab") as log:
-            self._process = owned(command, environ={"PYTHONPATH": str(ROOT)}, output=log)
+            self._process = owned(command, environ={"PYTHONPATH": str(ROOT), **self.environ}, output=log)
         return self._process
 
     def start(self) -> None:

@@ -11,13 +11,13 @@ from typing import cast
 
 from sidecar import log
 from sidecar.journal import JournalError
-from sidecar.milter import Adapter, listen, serve
+from sidecar.milter import Adapter, Recorder, listen, serve
 from sidecar.records import Facts, rejection
 from sidecar.records.record import Response
 from sidecar.session import Session
 from sidecar.session.events import Connect, EndOfMessage, Event, Mail, Rcpt
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Skip, Tempfail, Verdict
-from sidecar.settings.values import MilterSettings
+from sidecar.settings.values import LimitSettings, MilterSettings
 
 RAISING_PEER = "203.0.113.66"
 REPLY = Reply(code=550, enhanced="5.7.1", text="100% no\r\nway \N{SNOWMAN}" + "x" * 600)
@@ -45,6 +45,9 @@ class ScriptedSession:
             self.given.append(event.given)
         default = "Accept" if isinstance(event, EndOfMessage) else "Continue"
         return self._outcome(self.script.get(type(event).__name__, default))
+
+    def give_up(self) -> None:
+        """Hold nothing."""
 
     def _outcome(self, word: str) -> Outcome:
         if word == "raise":
@@ -80,17 +83,29 @@ FACTS = Facts(
 
 
 class FullJournal:
-    """A journal on a full disk."""
+    """A journal, and a quarantine, on a full disk."""
 
     def write(self, lines: bytes, *, durable: bool) -> None:
         """Fail."""
         raise JournalError(f"cannot write {len(lines)} bytes, durable={durable}: the disk is full")
 
+    def keep(self, name: str, *, message: bytes, record: bytes) -> None:
+        """Fail."""
+        raise JournalError(f"cannot keep {len(message) + len(record)} bytes as {name}: the disk is full")
+
+    def sweep(self) -> None:
+        """Find nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
 
 def main() -> None:
     """Serve until killed."""
     log.configure(level="info", format="json")
-    adapter = Adapter(new_session=lambda: cast("Session", ScriptedSession()), journal=FullJournal())
+    journal = FullJournal()
+    recorder = Recorder(journal=journal, quarantine=journal, limits=LimitSettings())
+    adapter = Adapter(new_session=lambda: cast("Session", ScriptedSession()), recorder=recorder)
     listen(MilterSettings(socket=sys.argv[1]))
     adapter.install()
     serve(ended=lambda: None)

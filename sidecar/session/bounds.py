@@ -1,0 +1,58 @@
+"""The bounds on what a stranger may ask for, and what is answered above each: verdict and reason.
+
+Owns which bound means which reply. Never counts anything: the message and the quota do.
+"""
+
+from enum import Enum, auto
+from typing import assert_never
+
+from sidecar.session import replies
+from sidecar.session.verdicts import Reject, Tempfail
+from sidecar.settings.values import Settings
+
+
+class Bound(Enum):
+    """A bound that was reached. How many parts and fields a report may have, the reports room bounds for itself."""
+
+    SESSIONS = auto()
+    RATE = auto()
+    MEMORY = auto()
+    HEADER_SIZE = auto()
+    REPORT_SIZE = auto()
+    QUARANTINE = auto()
+
+
+def refusal(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, str]:
+    """Give the verdict and its reason, which names the setting.
+
+    What is too big will not become smaller, so that is refused for good; what is too much at once may come again.
+    """
+    limits = settings.limits
+    match bound:
+        case Bound.SESSIONS:
+            why = f"this worker has {limits.sessions} sessions, as many as limits.sessions allows"
+            return Tempfail(reply=replies.TOO_MANY_SESSIONS), why
+        case Bound.RATE:
+            why = f"the peer brings more reports than limits.reports_per_second allows, {limits.reports_per_second}"
+            return Tempfail(reply=replies.TOO_MANY_REPORTS), why
+        case Bound.MEMORY:
+            why = (
+                f"the messages in hand of this worker have as many bytes as limits.report_memory allows, {limits.report_memory}"
+            )
+            return Tempfail(reply=replies.NO_MEMORY), why
+        case Bound.HEADER_SIZE:
+            limit = limits.header_size
+            why = f"the message claims to be a report, and its header section has more bytes than limits.header_size, {limit}"
+            return Reject(reply=replies.header_too_big(limit)), why
+        case Bound.REPORT_SIZE:
+            limit = settings.report_size_limit
+            why = f"the message claims to be a report and has more bytes than report_size_limit, {limit}"
+            return Reject(reply=replies.report_too_big(limit)), why
+        case Bound.QUARANTINE:
+            limit = limits.quarantine_size
+            why = (
+                f"a report that cannot be read, and the quarantine has as many bytes as limits.quarantine_size allows, {limit}"
+            )
+            return Tempfail(reply=replies.QUARANTINE_FULL), why
+        case _:
+            assert_never(bound)

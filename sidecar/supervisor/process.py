@@ -1,0 +1,64 @@
+"""A worker process as its supervisor sees it.
+
+Owns what is known of it. Never decides when it starts or ends.
+"""
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from sidecar import log
+from sidecar.supervisor.control import ask_alive
+from sidecar.supervisor.plan import Plan
+
+_LOG = log.get("supervisor")
+
+
+@dataclass(kw_only=True, eq=False)
+class Worker:
+    """A worker process. Times are of the monotonic clock, but for `since`, which is in seconds since 1970.
+
+    `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of life.
+    """
+
+    pid: int
+    control: socket.socket
+    plan: Plan
+    born: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.time)
+    ready: bool = False
+    retiring: bool = False
+    asked: float | None = None
+    answered: float = 0.0
+    kill_at: float | None = None
+
+    def ask(self) -> None:
+        """Ask for a sign of life, unless an answer is still due."""
+        if self.ready and self.asked is None:
+            self.asked = time.monotonic()
+            ask_alive(self.control)
+
+    def alive(self) -> None:
+        """Take a sign of life."""
+        self.asked = None
+        self.answered = time.monotonic()
+
+    def kill(self) -> None:
+        """Kill it; its death is heard on `control`."""
+        self.asked = self.kill_at = None
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def bury(self) -> float:
+        """Close what was its own, say how it ended, and give the seconds it lived."""
+        self.control.close()
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        lived = time.monotonic() - self.born
+        tell = _LOG.info if self.retiring and code == 0 else _LOG.error
+        tell(f"a worker {how}", pid=self.pid, seconds=round(lived, 1), retiring=self.retiring)
+        return lived

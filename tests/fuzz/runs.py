@@ -1,0 +1,86 @@
+"""Runs of the fuzzer: a target's process started, watched to its end, and its figures read.
+
+Owns the options of libFuzzer. Never knows what a target checks.
+"""
+
+import hashlib
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from msgspec import Struct
+
+TARGETS = ("reports", "content", "session", "records", "names", "translation", "settings", "stalls")
+
+# A sample report has up to 4 kB; a longer input makes each run slower and finds no other line of code.
+_LENGTH = 6000
+_MEMORY = 1024
+# Seconds for one input, should it hang inside a call that never comes back to Python.
+_HANG = 20
+# Seconds for the start and the seeds, beside those of the run itself.
+_START = 60
+
+_FIGURES = {
+    "inputs": re.compile(r"stat::number_of_executed_units:\s*(\d+)"),
+    "per_second": re.compile(r"stat::average_exec_per_sec:\s*(\d+)"),
+    "coverage": re.compile(r"cov: (\d+)"),
+    "corpus": re.compile(r"corp: (\d+)"),
+}
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """What came of a run: how many inputs, how many a second, how many branches of the program and inputs that reach them.
+
+    `fault` is None when every input was answered as it must be, else the end of what libFuzzer said, with the file that
+    holds the input.
+    """
+
+    inputs: int
+    per_second: int
+    coverage: int
+    corpus: int
+    fault: str | None
+
+
+def run(target: str, folder: Path, *, seconds: int, inputs: int = -1, seed: int = 0) -> Run:
+    """Run a target for so many seconds or inputs, whichever is over first. `seed` 0 is a new one each time.
+
+    `folder` keeps what is found from run to run: the inputs that reach new code, and those that fail.
+    """
+    corpus = folder / target
+    corpus.mkdir(parents=True, exist_ok=True)
+    for content in importlib.import_module(f"tests.fuzz.targets.{target}").seeds():
+        (corpus / hashlib.sha256(content).hexdigest()).write_bytes(content)
+    options = {
+        "seed": seed,
+        "runs": inputs,
+        "max_total_time": seconds,
+        "max_len": _LENGTH,
+        "rss_limit_mb": _MEMORY,
+        "timeout": _HANG,
+        "print_final_stats": 1,
+        "artifact_prefix": f"{folder}/{target}-",
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        ended = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.fuzz.child",
+                target,
+                *(f"-{key}={value}" for key, value in options.items()),
+                str(corpus),
+            ],
+            env={**os.environ, "TMPDIR": temporary, "PYTHONHASHSEED": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds + _START,
+            check=False,
+        )
+    said = ended.stdout.decode("utf-8", "replace")
+    figures = {name: int((pattern.findall(said) or ["0"])[-1]) for name, pattern in _FIGURES.items()}
+    return Run(fault=None if ended.returncode == 0 else said[-4000:], **figures)

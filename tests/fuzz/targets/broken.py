@@ -1,0 +1,19 @@
+"""A target that fails on purpose, so that the tests know that a failure would be seen.
+
+Owns no check of the program; it is none of those that `make fuzz` runs.
+"""
+
+from collections.abc import Iterator
+
+from sidecar.settings.names import normal_domain
+
+
+def seeds() -> Iterator[bytes]:
+    """Give an input that is as it must be."""
+    yield b"example.com"
+
+
+def check(data: bytes) -> None:
+    """Fail on an exclamation mark."""
+    assert normal_domain(data.decode("utf-8", "replace")) != "!"
+    assert b"!" not in data, "a stranger wrote the forbidden word"

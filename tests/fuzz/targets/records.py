@@ -1,0 +1,95 @@
+"""Records made of what a report says: any fields, any dates, and still one line of JSON with an instant that others can read.
+
+Owns what is true of a record whatever a report holds. Never knows which records a message deserves.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from sidecar.records import Facts, Record, encode, feedback, oob_bounces
+from sidecar.reports import mime
+from sidecar.reports.arf import read_feedback
+from sidecar.reports.dates import read_date
+from sidecar.reports.oob import read_status
+from sidecar.reports.values import OobReport
+from tests.fuzz.corpus import mails
+from tests.session.driving import NODE, NOON
+
+_FACTS = Facts(
+    node_id=NODE,
+    session_id=NODE,
+    message_id="0" * 32,
+    now=NOON,
+    created=NOON,
+    peer="203.0.113.9",
+    helo="peer.example.net",
+    sender="",
+    listener=None,
+    authz_id=None,
+    queue_id=None,
+    headers={},
+)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+# The one form of RFC 5322 that the standard library reads for certain.
+_PLAIN_DATE = re.compile(r"[1-9]\d{0,1} (?:Jan|Mar|Jul|Dec) (?:19|20)\d\d [01]\d:[0-5]\d:[0-5]\d [+-]0\d[0-5]\d", re.ASCII)
+_DATES = (
+    b"Thu, 02 Jul 2026 18:55:38 +0000 (UTC)",
+    b"2 Jul 26 18:55 EST",
+    b"2 Jul 2026 18:55:38 +0130",
+    b"13 Dec 1999 08:05:00 -0730",
+    b"2026-07-02T18:55:38.123Z",
+    b"Thu Jul  2 18:55:38 CEST 2026",
+    b"1 Jan 0001 00:00:00 +0000",
+    b"31 Dec 9999 23:59:60 -2359",
+    b"29 Feb 2027 24:60:61 +9999",
+)
+
+
+def seeds() -> Iterator[bytes]:
+    """Give the part of every sample report that programs read, and dates in it of every form."""
+    for mail in mails():
+        yield from (part.body for part in mime.parts(mail, b"cut") if part.media_type.startswith(b"message/"))
+    for date in _DATES:
+        yield b"Final-Recipient: rfc822; a@b.example\nAction: failed\nStatus: 5.0.0\nLast-Attempt-Date: " + date + b"\n"
+        yield b"Feedback-Type: abuse\nArrival-Date: " + date + b"\n"
+
+
+def check(data: bytes) -> None:
+    """Check every record that a part with these fields makes."""
+    report = read_status(data, None)
+    if isinstance(report, OobReport):
+        for record in oob_bounces(_FACTS, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-"):
+            assert record.type == "OOB"
+            _check_record(record)
+    complaint = read_feedback(data, None, None)
+    if not isinstance(complaint, str):
+        _check_record(feedback(_FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=complaint))
+    _check_date(data.decode("utf-8", "replace"))
+
+
+def _check_record(record: Record) -> None:
+    line = encode(record)
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    told = json.loads(line)
+    assert _INSTANT.fullmatch(told["event_time"]), told["event_time"]
+    assert int(datetime.fromisoformat(told["event_time"]).timestamp()) == told["timestamp"]
+    assert 100 <= told["response"]["code"] <= 999 or told["response"]["code"] == 0
+
+
+def _check_date(text: str) -> None:
+    """Check the date against the standard library, where that can be believed."""
+    for line in text.splitlines():
+        date = line.rpartition(": ")[2].strip()
+        if _PLAIN_DATE.fullmatch(date):
+            given = read_date(date)
+            try:
+                expected = parsedate_to_datetime(date)
+            except ValueError:
+                assert given is None
+            else:
+                assert given is not None
+                assert datetime.fromisoformat(given) == expected

@@ -1,0 +1,176 @@
+"""The quarantine's files, its bounds, and its failures."""
+
+import errno
+import os
+import stat
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from sidecar.journal import JournalError, Quarantine, QuarantineFullError
+
+NOON = 1_790_000_000.0
+DAY = 24 * 3600.0
+# A message and its record take a block each.
+PAIR = 8192
+
+
+def name(number: int) -> str:
+    return f"20260921-141320-{number:032x}"
+
+
+def quarantine(directory: Path, *, size: int = 100 * PAIR, now: float | None = None) -> Quarantine:
+    return Quarantine(directory, size=size, age=int(DAY), clock=lambda: directory.stat().st_mtime if now is None else now)
+
+
+def keep(it: Quarantine, number: int, message: bytes = b"message") -> None:
+    it.keep(name(number), message=message, record=b"{}\n")
+
+
+def messages(directory: Path) -> list[str]:
+    """Give the names of what is kept."""
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+
+
+def test_a_message_and_its_record(tmp_path: Path) -> None:
+    """Both are there as they were given, in a folder that is made for them, for the owner and the group only."""
+    folder = tmp_path / "new" / "quarantine"
+    keep(quarantine(folder), 1)
+    assert messages(folder) == [f"{name(1)}.eml", f"{name(1)}.json"]
+    assert (folder / f"{name(1)}.eml").read_bytes() == b"message"
+    assert (folder / f"{name(1)}.json").read_bytes() == b"{}\n"
+    assert all(stat.S_IMODE(path.stat().st_mode) & 0o037 == 0 for path in folder.iterdir())
+
+
+def test_everything_is_on_disk_on_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message, its record, and their names."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+    keep(quarantine(tmp_path), 1)
+    assert synced == [str(tmp_path / f"{name(1)}.json"), str(tmp_path / f"{name(1)}.eml"), str(tmp_path)]
+
+
+def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
+    """What is there already stays as it is."""
+    it = quarantine(tmp_path)
+    keep(it, 1)
+    with pytest.raises(JournalError):
+        keep(it, 1, b"another")
+    assert (tmp_path / f"{name(1)}.eml").read_bytes() == b"message"
+
+
+def test_the_size_is_bounded(tmp_path: Path) -> None:
+    """What does not fit is refused and leaves nothing; small files count as the blocks they take."""
+    it = quarantine(tmp_path, size=3 * PAIR)
+    for number in range(3):
+        keep(it, number)
+    for number in range(3, 6):
+        with pytest.raises(QuarantineFullError):
+            keep(it, number)
+    assert len(messages(tmp_path)) == 6
+
+
+def test_the_workers_share_the_size(tmp_path: Path) -> None:
+    """However many write at once, together they keep to it exactly."""
+    with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
+        counts = list(pool.map(_fill, [(tmp_path, first) for first in range(0, 400, 100)]))
+    assert sum(counts) == 50
+    assert len(messages(tmp_path)) == 100
+
+
+def _fill(told: tuple[Path, int]) -> int:
+    """Keep messages until there is no room; give how many."""
+    folder, first = told
+    it = quarantine(folder, size=50 * PAIR)
+    for number in range(100):
+        try:
+            keep(it, first + number)
+        except QuarantineFullError:
+            return number
+    return 100
+
+
+def test_room_that_an_operator_makes(tmp_path: Path) -> None:
+    """What somebody moved away makes room, at the next sweep."""
+    it = quarantine(tmp_path, size=PAIR)
+    keep(it, 1)
+    for path in tmp_path.glob("*.[ej]*"):
+        path.unlink()
+    with pytest.raises(QuarantineFullError):
+        keep(it, 2)
+    it.sweep()
+    keep(it, 2)
+
+
+@pytest.mark.parametrize("ledger", [None, b"", b"many bytes", b"\xff" * 32])
+def test_a_ledger_that_says_nothing(tmp_path: Path, ledger: bytes | None) -> None:
+    """Lost or damaged, it is made anew from what is there."""
+    it = quarantine(tmp_path, size=2 * PAIR)
+    keep(it, 1)
+    path = tmp_path / ".bytes"
+    path.unlink()
+    if ledger is not None:
+        path.write_bytes(ledger)
+    keep(it, 2)
+    with pytest.raises(QuarantineFullError):
+        keep(it, 3)
+
+
+def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    """What is older than the age is removed, message and record; what is younger never is, nor any file of somebody else."""
+    keep(quarantine(tmp_path), 1)
+    keep(quarantine(tmp_path), 2)
+    (tmp_path / "notes.eml").write_bytes(b"mine")
+    for path in (tmp_path / f"{name(1)}.eml", tmp_path / f"{name(1)}.json", tmp_path / "notes.eml"):
+        os.utime(path, (NOON - DAY - 1, NOON - DAY - 1))
+    for path in tmp_path.glob(f"{name(2)}.*"):
+        os.utime(path, (NOON - DAY + 1, NOON - DAY + 1))
+    it = quarantine(tmp_path, size=2 * PAIR, now=NOON)
+    it.sweep()
+    assert messages(tmp_path) == [f"{name(2)}.eml", f"{name(2)}.json", "notes.eml"]
+    keep(it, 3)
+    with pytest.raises(QuarantineFullError):
+        keep(it, 4)
+
+
+def test_a_full_quarantine_removes_nothing(tmp_path: Path) -> None:
+    """An operator never loses what is younger than the age."""
+    it = quarantine(tmp_path, size=PAIR)
+    keep(it, 1)
+    with pytest.raises(QuarantineFullError):
+        keep(it, 2)
+    it.sweep()
+    assert messages(tmp_path) == [f"{name(1)}.eml", f"{name(1)}.json"]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that could not be written whole is not there at all, and the fault is a plain sentence."""
+    it = quarantine(tmp_path, size=2 * PAIR)
+    real, calls = os.fsync, iter(range(10))
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(JournalError, match=r"^a message could not be put into the quarantine in .*: No space left on device"):
+        keep(it, 1)
+    assert messages(tmp_path) == []
+    it.sweep()
+    keep(it, 2)
+    keep(it, 3)
+
+
+def test_a_sweep_without_a_quarantine(tmp_path: Path) -> None:
+    """It makes no folder that nobody needs."""
+    quarantine(tmp_path / "none", now=NOON).sweep()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_sweep_that_cannot_be_done(tmp_path: Path) -> None:
+    """It is a line in the log, and no exception."""
+    (tmp_path / ".bytes").mkdir()
+    quarantine(tmp_path).sweep()

@@ -1,0 +1,103 @@
+"""A flood of refusals, counted."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.milter import flood
+from sidecar.milter.flood import Flood
+from sidecar.records import Facts, PeerAddress, Record, Response, reception, rejection, rejections
+
+NOON = 1_790_000_000.25
+
+
+def facts(now: float = NOON, peer: str = "203.0.113.9") -> Facts:
+    return Facts(
+        node_id="n",
+        session_id="s",
+        message_id="m",
+        now=now,
+        created=now,
+        peer=peer,
+        helo="peer.example",
+        sender="a@b.example",
+        listener="10.1.1.1:25",
+        authz_id=None,
+        queue_id="Q",
+        headers={"subject": "x"},
+    )
+
+
+def refusal(now: float = NOON, peer: str = "203.0.113.9") -> Record:
+    """Make a Rejection of a recipient."""
+    response = Response(code=550, content="no", command="RCPT TO:<x@y.example>")
+    return rejection(facts(now, peer), recipients=("x@y.example",), response=response, why="it is so")
+
+
+def let_through(it: Flood, count: int, **told: Any) -> int:
+    """Send so many refusals; count those that are to be written one by one."""
+    return sum(len(it.sift([refusal(**told)])) for _ in range(count))
+
+
+def test_below_the_rate_nothing_is_counted() -> None:
+    """So many refusals of one peer in each second have records of their own."""
+    it = Flood(10)
+    assert [let_through(it, 10, now=NOON + second) for second in range(3)] == [10, 10, 10]
+    assert it.take() == []
+
+
+def test_above_the_rate_a_peer_is_counted() -> None:
+    """The rest of a second is counted, for each peer on its own, and given once."""
+    it = Flood(10)
+    assert let_through(it, 25) == 10
+    assert let_through(it, 11, peer="203.0.113.8") == 10
+    assert let_through(it, 15, now=NOON + 1) == 10
+    assert [(one.first.peer_address.addr, one.count) for one in it.take()] == [("203.0.113.9", 20), ("203.0.113.8", 1)]
+    assert it.take() == []
+
+
+def test_nothing_but_refusals_is_counted() -> None:
+    """Whatever else a peer's records are, each is written."""
+    it = Flood(1)
+    let_through(it, 5)
+    taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
+    records = [taken, replace(taken, type="OOB"), refusal(), replace(taken, type="Feedback")]
+    assert [record.type for record in it.sift(records)] == ["Reception", "OOB", "Feedback"]
+
+
+def test_what_could_not_be_written_is_not_forgotten() -> None:
+    """It is counted together with what came since, and its first stays the first."""
+    it = Flood(1)
+    let_through(it, 4)
+    counted = it.take()
+    let_through(it, 3, now=NOON + 1)
+    it.put_back(counted)
+    (one,) = it.take()
+    assert (one.count, one.first.timestamp) == (5, int(NOON))
+
+
+def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When too many peers are counted, one more has records of its own instead."""
+    monkeypatch.setattr(flood, "PEERS_LIMIT", 3)
+    it = Flood(1)
+    assert [let_through(it, 5, peer=f"203.0.113.{number}") for number in range(5)] == [1, 1, 1, 5, 5]
+    assert len(it.take()) == 3
+
+
+def test_after_the_end_nothing_is_counted() -> None:
+    """Nobody would write it any more."""
+    it = Flood(1)
+    it.end()
+    assert let_through(it, 5) == 5
+    assert it.take() == []
+
+
+def test_the_record_of_many() -> None:
+    """It tells the peer, how many, the answer they got, and since when; nothing that only the first of them had."""
+    record = rejections(refusal(), count=7, now=NOON + 1.5, why="seven")
+    assert (record.type, record.id, record.sender, record.recipient, record.headers) == ("Rejection", "", "", "", {})
+    assert record.meta == {"why": "seven", "count": 7}
+    assert record.response == Response(code=550, content="no", command=None)
+    assert record.peer_address == PeerAddress(name="peer.example", addr="203.0.113.9")
+    assert (record.created_time, record.event_time) == ("2026-09-21T14:13:20.250000Z", "2026-09-21T14:13:21.750000Z")
