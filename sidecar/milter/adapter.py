@@ -26,6 +26,10 @@ from sidecar.session.verdicts import Decision
 NAME = "sidecar"
 
 _LOG = log.get("milter")
+_NO_LISTENER = (
+    "the MTA does not tell its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
+    " until then everybody gets 451 where a listener has rules of its own"
+)
 # Faults that are no bugs: their sentence tells an operator more than a stack of calls.
 _FORESEEN = (JournalError, CannotTakeOffError, translation.UnknownPeerError)
 
@@ -72,16 +76,21 @@ class Adapter:
         terms = agree(context, offer)
         context.setpriv(Connection(terms))
         for shortcoming in terms.shortcomings:
-            if shortcoming not in self._said:
-                self._said.add(shortcoming)
-                _LOG.warning(shortcoming)
+            self._say_once(shortcoming)
         return int(milter.CONTINUE)
+
+    def _say_once(self, shortcoming: str) -> None:
+        if shortcoming not in self._said:
+            self._said.add(shortcoming)
+            _LOG.warning(shortcoming)
 
     def _connect(self, context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; translated below
         """Begin a session, then answer as every callback does."""
         connection: Connection = context.getpriv()
         if connection.terms.usable:
             connection.session = self._new_session()
+        if translation.listener(context) is None:
+            self._say_once(_NO_LISTENER)
         return self._on_connect(context, *told)
 
     def _guarded(self, step: Step, translate: Callable[..., Event]) -> Callable[..., int]:
@@ -121,9 +130,10 @@ def _refuse(context: Context, step: Step) -> int:
 def _report(step: Step, session: Session, error: Exception) -> None:
     what = "the connection is answered 451 from here on"
     if isinstance(error, _FORESEEN):
-        _LOG.error(f"{error}; {what}", step=step.name, session_id=session.session_id)
+        _LOG.error(f"{error}; {what}", step=step.name, peer=session.peer, session_id=session.session_id)
     else:
-        _LOG.error(f"an unexpected fault; {what}", step=step.name, session_id=session.session_id, exc_info=error)
+        fault = f"an unexpected fault; {what}"
+        _LOG.error(fault, step=step.name, peer=session.peer, session_id=session.session_id, exc_info=error)
 
 
 def _tell(decision: Decision, session: Session) -> None:

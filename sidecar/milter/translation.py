@@ -34,7 +34,7 @@ def connect(told: Macros, _name: str, family: int, address: tuple[str, int] | st
     """The peer's address and port, and the listener. Raises UnknownPeerError for a peer that has no IP address."""
     if family not in {socket.AF_INET, socket.AF_INET6} or not isinstance(address, tuple):
         raise UnknownPeerError(f"the MTA told of a peer of address family {family}, which has no IP address")
-    return Connect(peer=plain_address(address[0]), port=address[1] or None, listener=_listener(told))
+    return Connect(peer=plain_address(address[0]), port=address[1] or None, listener=listener(told))
 
 
 def helo(_told: Macros, name: str) -> Helo:
@@ -95,7 +95,7 @@ def close(_told: Macros) -> Close:
     return Close()
 
 
-def _listener(told: Macros) -> str | None:
+def listener(told: Macros) -> str | None:
     """Give the MTA's own end as `IP:port`; None where the MTA does not tell it, or not in a form that can be read.
 
     Sendmail's `{daemon_addr}` is what the daemon was configured with, often 0.0.0.0, and its `{if_addr}` the address of the

@@ -82,6 +82,7 @@ class Session:
         self._has_place = False
         self._began = world.clock()
         self._connect: Connect
+        self._peer = ""
         self._listener = ANY_LISTENER
         self._is_relay_host = False
         self._refusal = _GO_ON
@@ -90,8 +91,8 @@ class Session:
 
     @property
     def peer(self) -> str:
-        """The peer's IP address."""
-        return str(self._connect.peer)
+        """The peer's IP address; empty before it is known."""
+        return self._peer
 
     def handle(self, event: Event) -> Outcome:
         """Take the next event of the connection."""
@@ -122,6 +123,7 @@ class Session:
 
     def _on_connect(self, event: Connect) -> Outcome:
         self._connect = event
+        self._peer = str(event.peer)
         self._listener = event.listener if event.listener is not None else ANY_LISTENER
         self._refusal = self._judge_peer(event)
         return self._refusal

@@ -12,7 +12,7 @@ from sidecar.settings.values import Settings
 from tests.building import entry, settings
 
 RELAY, DROP, IGNORE = "LogThenRelay", "LogThenDrop", "Ignore"
-SIZE_LIMIT = 4096
+SIZE_LIMIT = 1500
 RECIPIENT_LIMIT = 5
 RELAY_HOSTS = ("127.0.0.1", "192.0.2.7")
 PARTNER = "198.51.100.4"

@@ -12,7 +12,7 @@ pytest.importorskip("atheris", reason="there is no wheel of atheris for this Pyt
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_finds_nothing(target: str, tmp_path: Path) -> None:
     """The first inputs of a fixed order, from the seeds on, are answered as they must be, and reach code beyond the seeds'."""
-    ended = run(target, tmp_path, seconds=3, inputs=2000, seed=1)
+    ended = run(target, tmp_path, seconds=2, inputs=1000, seed=1)
     assert ended.fault is None, ended.fault
     assert ended.inputs > 0
     assert ended.coverage > 0

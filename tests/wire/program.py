@@ -146,8 +146,9 @@ class Program:
         return self.directory / "log"
 
     def lines(self) -> list[dict[str, Any]]:
-        """Give the lines of its log; what is no JSON is a failure."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+        """Give the lines of its log; what is no JSON is a failure, but for a line that is just being written."""
+        whole, _, _ = (self.log.read_bytes() if self.log.exists() else b"").rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def count(self, event: str) -> int:
         """Count the lines of its log that begin with this event."""

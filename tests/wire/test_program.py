@@ -216,6 +216,16 @@ def test_where_rules_depend_on_the_listener_an_mta_that_does_not_tell_it_is_answ
         assert mta.connect(listener=None) == Reply("y", "451 4.3.5 the policy service was not told which listener this is")
 
 
+def test_a_listener_that_is_never_told_is_said_once_by_each_worker() -> None:
+    """An MTA that leaves a macro out is a fault of the set-up: one line says what to do, however many connections come."""
+    with Program(milter="workers = 1") as program:
+        for _ in range(3):
+            with program.mta() as mta:
+                mta.negotiate()
+                mta.connect(listener=None)
+        assert program.count("the MTA does not tell its own end of a connection") == 1
+
+
 def test_a_stranger_is_refused_at_connect_where_nothing_could_let_it_in() -> None:
     with Program(domains="") as program, program.mta() as mta:
         assert mta.begin() == NOT_PERMITTED

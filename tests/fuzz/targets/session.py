@@ -34,6 +34,8 @@ def seeds() -> Iterator[bytes]:
     yield b"C2\0M<a@from.example>\0R<x@else.example>\0R<b@a.wild.example>\0D\0HSubject: x\0E\0Bhello\0B\0T\0Q"
     yield b"C0\0M<>\0R<B@Bounce.EXAMPLE>\0R<o@open.example>\0W" + PLAIN
     yield b"C0\0M<>\0R<B@Bounce.EXAMPLE>\0R<G@FblKeep.example>\0R<k@keep.example>\0W" + OOB
+    yield b"C0\0M<>\0R<b@bounce.example>\0W" + OOB + b"x" * contract.SIZE_LIMIT
+    yield b"C0\0M<>\0R<o@open.example>\0WSubject: 1\nSubject: 2\n x\nReceived: 3\nReceived: 4\nReceived: 5\n\n"
     yield b"C0\0M<>\0R<@a,@b:o@open.example>\0R<b@bounce.example>\0D\0HContent-Type : multipart/report; boundary=b\0E\0B--b\0T"
     yield b'C0\0M<>\0R<"x@open.example"@else.example>\0R<o@OPEN.example.>\0R<o@[192.0.2.1]>\0R<>\0Lme\0X\0M<>\0D\0T\0'
 

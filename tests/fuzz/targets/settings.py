@@ -53,6 +53,16 @@ relay_to = false
 "*.example.com".log_oob = false # only here
 "a.example" = { log_arf = "LogThenRelay" }
 """
+_WARNED = b"""["*.example.com"]
+log_oob = true
+["omg.wtf.woot.example.com"]
+["a.*.example.net"]
+relay_to = true
+[listener."127.0.0.1:25"."*"]
+log_arf = true
+[listener."127.0.0.1:25"."www.example.com"]
+[listener."*"."a.*.example.net"]
+"""
 _JSON = b"""{"example.com": {"relay_to": true, "relay_to": false},
  "*": {"log_oob": "LogThenDrop", "log_arf": true, "relay_from": ["10.0.0.0/24"], "ttl": 300},
  "listener": {"*": {"b\\u00fccher.example": {"relay_from_authz": ["daniel"]}}, "[::1]:25": {}}}
@@ -60,7 +70,8 @@ _JSON = b"""{"example.com": {"relay_to": true, "relay_to": false},
 
 
 def seeds() -> Iterator[bytes]:
-    """Give a file of each kind with everything in it."""
+    """Give a file of each kind with everything in it, one that draws every warning, and those that no parser likes."""
+    yield b"domains.toml\n" + _WARNED
     for name, content in zip(_FILES, (_SETTINGS, _TOML, _JSON), strict=True):
         yield name + b"\n" + content
         yield name + b"\n" + (b'{"a":' if name.endswith(b"json") else b"a=") + b"9" * 4500
