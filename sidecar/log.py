@@ -6,6 +6,7 @@ printable reaches a terminal or a file as it is. Never raises into the caller: a
 
 import os
 import re
+import select
 import sys
 import traceback
 from collections import deque
@@ -94,7 +95,7 @@ class _Sink:
     stream: TextIO | None = None
 
     def write(self, line: bytes) -> None:
-        """Write the line, or lose it: a full disk or a reader that went away is no reason to stop."""
+        """Write the line, or lose it: a full disk, or a reader that stalls or went away, is no reason to stop or to wait."""
         stream = sys.stderr if self.stream is None else self.stream
         # ValueError is a closed stream, AttributeError a program started without a standard error.
         with suppress(OSError, ValueError, AttributeError):
@@ -104,9 +105,17 @@ class _Sink:
             except UnsupportedOperation:  # a stream in memory
                 stream.write(line.decode())
             else:
-                os.write(descriptor, line)
+                if _takes_more(descriptor):
+                    os.write(descriptor, line)
 
     debug = info = warning = error = critical = write
+
+
+def _takes_more(descriptor: int) -> bool:
+    """Tell whether a write would not wait: a pipe is ready with room for PIPE_BUF bytes (4096), and few lines are longer."""
+    ready = select.poll()
+    ready.register(descriptor, select.POLLOUT)
+    return bool(ready.poll(0))
 
 
 def _json(_logger: object, level: str, event: EventDict) -> bytes:

@@ -279,3 +279,12 @@ def test_before_the_settings_are_known() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert done.stdout == ""
     assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["grave"]
+
+
+def test_a_reader_that_stalls_stops_nobody() -> None:
+    """A pipe that nobody reads loses lines, once it is full; the writer never waits."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as stream:
+        log.configure(level="info", format="json", stream=stream)
+        for _ in range(2000):
+            log.get("test").info("x" * 100)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from sidecar.records import visible
 from sidecar.reports import read
 from sidecar.reports.values import (
     ArfReport,
@@ -69,7 +70,7 @@ def _files(named: str) -> list[str]:
 def _as_json(name: str, reading: Reading) -> bytes:
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
-    return msgspec.json.encode({"file": name, "kind": kind, "why": reading.why, "report": report})
+    return visible(msgspec.json.encode({"file": name, "kind": kind, "why": reading.why, "report": report}))
 
 
 def _as_text(name: str, reading: Reading) -> bytes:

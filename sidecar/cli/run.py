@@ -1,5 +1,6 @@
 """`sidecar run`: the milter itself."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -16,6 +17,8 @@ def command(config: Path | None) -> None:
 
     SIGHUP, and a change of the files, loads the settings anew; SIGTERM stops in order.
     """
+    # A reload that is asked for while the settings are being loaded is done by then; the default would end the program.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings, sources = load_or_exit(config)
     log.configure(level=settings.log.level, format=settings.log.format)
     raise SystemExit(run(config, settings, sources))

@@ -4,6 +4,7 @@ Owns which entry a domain finds. Never looks at what the entry says.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from sidecar.settings.values import DomainEntry
 
@@ -53,10 +54,22 @@ class DomainMap:
         if not pattern.startswith(WILDCARD):
             return self.find(pattern) is not None
         base = pattern.removeprefix(WILDCARD)
-        listed = [name for name in self._nodes if name.endswith(base) and not name.startswith(WILDCARD)]
-        # U+0000 is in no domain name, so no file can list it.
-        probes = [f"\0{base}", *listed, *(f"\0.{name}" for name in listed)]
-        return all(self.find(probe) is not None for probe in probes)
+        return self.find(_nobody(base)) is not None and base.removeprefix(".") not in self._holed
+
+    @cached_property
+    def _holed(self) -> frozenset[str]:
+        """The parents of every listed domain that finds nothing itself, or has no wildcard below; `""` is the root."""
+        return frozenset(
+            parent
+            for name in self._nodes
+            if not name.startswith(WILDCARD) and (self.find(name) is None or self.find(_nobody(f".{name}")) is None)
+            for parent in ("", *_parents(name))
+        )
+
+
+def _nobody(base: str) -> str:
+    """Give a name below `base` that no file can list: U+0000 is in no domain name."""
+    return f"\0{base}"
 
 
 def _parents(domain: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
 
 from sidecar.records.build import Facts, feedback, oob_bounces, quarantined, reception, rejection, rejections
-from sidecar.records.record import EnhancedCode, PeerAddress, Record, RecordType, Response, encode
+from sidecar.records.record import EnhancedCode, PeerAddress, Record, RecordType, Response, encode, visible
 
 __all__ = [
     "EnhancedCode",
@@ -17,4 +17,5 @@ __all__ = [
     "reception",
     "rejection",
     "rejections",
+    "visible",
 ]

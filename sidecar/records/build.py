@@ -1,5 +1,6 @@
 """How each type of record is filled (contract section 4). Never decides whether one is written."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,10 @@ from sidecar.reports.values import ArfReport, DiagnosticCode, OobReport, PerReci
 _TAKEN = Response(code=250)
 # KumoMTA's answer for a bounce that does not tell an SMTP reply.
 _UNTOLD = 550
+# KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
+_REPLY_CODE = re.compile("[2-5][0-9]{2}")
+# Longer than any host name (RFC 1035 section 2.3.4). Each record of a report repeats the name, and there may be a thousand.
+_NAME_LIMIT = 255
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -71,7 +76,7 @@ def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, 
             recipient="" if known is None else known.recipient,
             queue=queue,
             response=_bounce_response(failed),
-            peer_address=PeerAddress(name="" if reporter is None else reporter.name, addr=facts.peer),
+            peer_address=PeerAddress(name="" if reporter is None else reporter.name[:_NAME_LIMIT], addr=facts.peer),
             timestamp=int(when),
             event_time=rfc3339(when),
             created=int(facts.created),
@@ -183,7 +188,6 @@ def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:
     if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
         return _UNTOLD, ""
     code, space, rest = diagnostic.diagnostic.partition(" ")
-    # Three digits: KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
-    if space and len(code) == 3 and code.isascii() and code.isdigit():  # noqa: PLR2004 - the three digits just named
+    if space and _REPLY_CODE.fullmatch(code):
         return int(code), rest
     return _UNTOLD, diagnostic.diagnostic

@@ -3,6 +3,7 @@
 Owns the shape and its encoding. Never decides what is written.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -70,7 +71,16 @@ class Record(Struct, frozen=True, kw_only=True):
 
 _ENCODER = msgspec.json.Encoder()
 
+# In UTF-8: C1 controls (U+009B begins a terminal's orders), line and paragraph separators (some readers end a line there), and
+# the marks that turn text around. JSON lets them stand as they are.
+_UNSEEN = re.compile(rb"\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]|\x7f")
+
 
 def encode(record: Record) -> bytes:
     """Give the record as one line of JSON, line end included. All text must be free of lone surrogates."""
-    return _ENCODER.encode(record) + b"\n"
+    return visible(_ENCODER.encode(record)) + b"\n"
+
+
+def visible(json: bytes) -> bytes:
+    """Escape, in JSON, what strangers could play with terminals and readers of lines; the values stay the same."""
+    return _UNSEEN.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), json)

@@ -53,8 +53,10 @@ _CHARSETS = frozenset(
     )
 )
 
-_STATUS = re.compile(r"([0-9]{1,3})\.([0-9]{1,5})\.([0-9]{1,5})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
-_NUMBER = re.compile(r"[0-9]{1,10}")
+# RFC 3463 section 2: the class is 2, 4 or 5, the others have three digits at most. Others are seen, and kept as text.
+_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
+# What fits the 32 bits in which KumoMTA's readers hold a count.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _BRACKETED = re.compile(r"<([^<>]*+)>")
 _REPLY_CODE = re.compile(r"[245][0-9]{2}(?:[ -]|\Z)")
 # The registered types; `RFC822` and `SMTP` are as common as the lower case of RFC 3464. An X- type stays as it was written.

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sidecar.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer
 from sidecar.policy.answers import ReportKind
-from sidecar.records import Record
+from sidecar.records import Record, visible
 from sidecar.session.events import Connect, Data, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.session.session import Session, World
@@ -80,7 +80,7 @@ _NO_MESSAGE = MessagePart(relayed=[], dropped=[], records=[])
 
 def encode_explanation(explanation: Explanation) -> bytes:
     """Give the explanation as one JSON object, without a line end."""
-    return _ENCODER.encode(explanation)
+    return visible(_ENCODER.encode(explanation))
 
 
 def explain(question: Question, message: bytes | None, *, policy: Policy, settings: Settings, world: World) -> Explanation:

@@ -43,6 +43,9 @@ def _a_labels(domain: str) -> str | None:
     """Give an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
     try:
         mapped = idna.uts46_remap(domain, std3_rules=False).removesuffix(".")
+        # A look-alike (U+FF0A) must not become the wildcard.
+        if mapped.count("*") != domain.count("*"):
+            return None
         labels = (label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split("."))
         return ".".join(labels)
     except idna.IDNAError:

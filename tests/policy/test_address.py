@@ -12,6 +12,7 @@ CASES = {
     "user@bücher.example": "xn--bcher-kva.example",
     "user@XN--BCHER-KVA.example": "xn--bcher-kva.example",
     "user@BÜCHER。example": "xn--bcher-kva.example",
+    "user@＊.example.com": NO_DOMAIN,
     "user@_x.bücher.example": "_x.xn--bcher-kva.example",
     "user@ｅｘａｍｐｌｅ.com": "example.com",
     "user@" + "a" * 64 + ".example": NO_DOMAIN,

@@ -1,8 +1,9 @@
 """Records made of what a report says."""
 
+import msgspec
 import pytest
 
-from sidecar.records import oob_bounces
+from sidecar.records import oob_bounces, visible
 from sidecar.records.build import Facts
 from sidecar.reports.oob import read_status
 from sidecar.reports.values import OobReport
@@ -42,3 +43,11 @@ def test_a_bounce_is_dated_by_its_report(date: str, instant: str, seconds: int) 
     assert isinstance(report, OobReport)
     (record,) = oob_bounces(FACTS, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-")
     assert (record.event_time, record.timestamp) == (instant, seconds)
+
+
+def test_what_plays_with_terminals_is_escaped_in_json() -> None:
+    """Controls, separators of lines and marks that turn text around are escaped; the values stay, as does other text."""
+    text = "a\x9b2J\x85\u2028\u202e\u2066\x7f\u00e9\u20ac"
+    line = visible(msgspec.json.encode(text))
+    assert msgspec.json.decode(line) == text
+    assert line == b'"a\\u009b2J\\u0085\\u2028\\u202e\\u2066\\u007f\xc3\xa9\xe2\x82\xac"'
