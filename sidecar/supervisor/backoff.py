@@ -4,7 +4,8 @@ Owns that one number. Never starts anything.
 """
 
 FIRST_SECONDS = 1.0
-LONGEST_SECONDS = 30.0
+# While all workers wait nobody is served, and a start costs some 10 ms: a long wait would only be felt by the peers.
+LONGEST_SECONDS = 5.0
 # A worker that served this long did not die of how it was started.
 STEADY_SECONDS = 60.0
 

@@ -8,12 +8,12 @@ from sidecar.supervisor.backoff import Backoff
 @pytest.mark.parametrize(
     ("lives", "waits"),
     [
-        ([0] * 7, [1, 2, 4, 8, 16, 30, 30]),
+        ([0] * 7, [1, 2, 4, 5, 5, 5, 5]),
         ([3600] * 3, [1, 1, 1]),
         ([0, 0, 0, 60, 0], [1, 2, 4, 1, 2]),
     ],
 )
-def test_the_wait_doubles_up_to_half_a_minute_and_starts_again_after_a_steady_worker(
+def test_the_wait_doubles_up_to_five_seconds_and_starts_again_after_a_steady_worker(
     lives: list[int], waits: list[int]
 ) -> None:
     backoff = Backoff()
