@@ -12,13 +12,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz build-packages mta-packages tools-packages sendmail clean
+.PHONY: help setup demo test fuzz soak build-packages mta-packages tools-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
 	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
+	@echo "make soak    breaks the sidecar in every way, under load, and counts what is lost (as root, some 10 minutes)"
 	@echo "make clean   removes what the others made"
 
 setup: $(VENV)/.program
@@ -37,6 +38,9 @@ test: $(VENV)/.tools mta-packages sendmail tools-packages
 
 fuzz: $(VENV)/.tools
 	@$(RUN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+soak: $(VENV)/.tools mta-packages
+	@$(RUN)/python -m tests.faults
 
 $(VENV)/bin/python: | build-packages
 	@echo "Making $(VENV) with $$($(PYTHON) --version)."

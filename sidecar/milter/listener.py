@@ -67,7 +67,11 @@ class Listener:
 
     def open_connections(self) -> int:
         """Count this process's connections from MTAs, those that have said nothing yet included; call it after `leave`."""
-        return len(self._ours())
+        try:
+            return len(self._ours())
+        except OSError:
+            # To look takes a descriptor; where there is none to be had, connections have them all.
+            return 1
 
     def _ours(self) -> list[int]:
         """Give the descriptors of all sockets with this local end: the listening one, and those accepted from it."""
