@@ -40,6 +40,16 @@ def beyond(some: netaddr.IPSet, others: netaddr.IPSet) -> list[str]:
     return [_written(found) for found in (some - others - _LOOPBACK).iter_cidrs()]
 
 
+def forgets_this_machine(some: netaddr.IPSet, others: netaddr.IPSet) -> bool:
+    """Tell whether 127.0.0.1 is in `some` and not in `others`. Whether ::1 is used at all cannot be told from settings."""
+    return "127.0.0.1" in some - others
+
+
+def holds_everybody(addresses: netaddr.IPSet) -> bool:
+    """Tell whether a whole address family is among the addresses."""
+    return any(found.prefixlen == 0 for found in addresses.iter_cidrs())
+
+
 def listed(addresses: netaddr.IPSet) -> str | None:
     """Write addresses as a value of Postfix's mynetworks; None where there are too many for a sentence."""
     blocks = [str(found) for found in addresses.iter_cidrs()]

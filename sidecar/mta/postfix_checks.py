@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.mta.export import PARENT_MATCHES, POSTFIX_FILE
-from sidecar.mta.networks import beyond, listed, relay_hosts, relaying
+from sidecar.mta.networks import beyond, forgets_this_machine, holds_everybody, listed, relay_hosts, relaying
 from sidecar.mta.open_domains import OpenDomains
 from sidecar.mta.postfix import Postfix, read_postfix, split
 from sidecar.mta.postfix_lists import DomainList, NetworkList, files_named
@@ -25,6 +25,9 @@ from sidecar.settings.wording import printable
 _OWN_DOMAINS = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")
 _LISTS = ("relay_domains", *_OWN_DOMAINS, "mynetworks")
 _STRANGERS_END = ("reject_unauth_destination", "defer_unauth_destination", "reject", "defer")
+
+# What stands before the end of the list and can answer OK for a stranger (SMTPD_ACCESS_README).
+_MAY_PERMIT = ("check_", "permit_mx_backup", "permit_inet_interfaces", "permit_naked_ip_address")
 
 # The sidecar answers within milliseconds; a disk that is busy or workers that are being replaced cost some seconds.
 _PATIENCE = 10
@@ -41,7 +44,9 @@ class Case(Struct, frozen=True, kw_only=True):
     files: Files
 
     def finding(self, severity: Literal["error", "warning"], key: str, text: str, mend: str) -> Finding:
-        """Make a finding at a setting."""
+        """Make a finding at a setting; where a service has it of its own, main.cf cannot mend it."""
+        if key in self.postfix.service.own:
+            mend = f"In master.cf, take -o {key} out of {printable(self.postfix.service.name)}. {mend}"
         return Finding(severity=severity, key=key, line=self.postfix.line(key), text=text, mend=mend)
 
 
@@ -85,6 +90,19 @@ def _milter(case: Case) -> Iterator[Finding]:
         yield case.finding("error", "smtpd_milters", text, f"Write smtpd_milters = {_spelled(listening, queue)}.")
 
 
+def _bypassed(case: Case) -> Iterator[Finding]:
+    """Nothing else in Postfix takes mail past the sidecar."""
+    if case.postfix.text("smtpd_proxy_filter"):
+        text = "A filter before the queue has the content to itself: the sidecar sees none, and what passed RCPT is accepted."
+        yield case.finding("error", "smtpd_proxy_filter", text, "Take it out, and filter after the queue (content_filter).")
+    if "no_milters" in case.postfix.words(key := "receive_override_options"):
+        yield case.finding("error", key, "no_milters means that the sidecar is never asked.", "Take no_milters out.")
+    if maps := case.postfix.text("smtpd_milter_maps"):
+        text = f"Peers that {printable(maps)} holds have other milters or none: for them the sidecar is not asked."
+        severity: Literal["error", "warning"] = "error" if "DISABLE" in maps else "warning"
+        yield case.finding(severity, "smtpd_milter_maps", text, "Take smtpd_milter_maps out.")
+
+
 def _chroot(case: Case) -> Iterator[Finding]:
     """A UNIX socket is where a chrooted smtpd can see it."""
     listening, queue = case.settings.milter.socket, case.postfix.text("queue_directory")
@@ -115,17 +133,23 @@ def _default_action(case: Case) -> Iterator[Finding]:
             text = "While the sidecar is down, mail is answered 250 and put on hold, without a record."
         else:
             continue
-        yield case.finding("error", key, f"{action} is not safe. {text}", f"Write {key} = tempfail.")
+        own = key == "smtpd_milters"
+        mend = f"In smtpd_milters, write default_action=tempfail for {action}." if own else f"Write {key} = tempfail."
+        yield case.finding("error", key, f"{action} is not safe. {text}", mend)
 
 
 def _default_actions(case: Case) -> Iterator[tuple[str, str]]:
-    """Give the action of all milters, and those that single ones have of their own (postconf(5): smtpd_milters)."""
+    """Give the action of all milters, and those that single ones have of their own."""
     yield case.postfix.text("milter_default_action"), "milter_default_action"
+    yield from ((value, "smtpd_milters") for name, value in _own_options(case) if name == "default_action")
+
+
+def _own_options(case: Case) -> Iterator[tuple[str, str]]:
+    """Give the settings that single milters have of their own (postconf(5): smtpd_milters)."""
     for word in case.postfix.words("smtpd_milters"):
         for option in split(word.strip("{} "))[1:]:
             name, _, value = option.partition("=")
-            if name == "default_action":
-                yield value, "smtpd_milters"
+            yield name.strip(), value.strip()
 
 
 def _protocol(case: Case) -> Iterator[Finding]:
@@ -152,6 +176,10 @@ def _relay_restrictions(case: Case) -> Iterator[Finding]:
         text = "defer_unauth_destination answers 454, so strangers who are refused come again for days."
         mend = f"Write {key} = {' '.join('reject_unauth_destination' if word == stop else word for word in words)}."
         yield case.finding("warning", key, text, mend)
+    before = words[: words.index(stop)] if stop in words else words
+    if unknown := [word for word in before if word.startswith(_MAY_PERMIT)]:
+        text = f"{some(unknown)} comes before {stop} and may let strangers relay; that cannot be told from here."
+        yield case.finding("warning", key, text, f"Put it behind {stop}, unless it only ever refuses.")
 
 
 def _restrictions_key(case: Case) -> str:
@@ -247,11 +275,22 @@ def _networks(case: Case) -> Iterator[Finding]:
         return
     networks = NetworkList(value, case.files)
     if networks.unknown:
-        text = f"What {some(networks.unknown)} holds cannot be told from here."
-        yield case.finding("warning", "mynetworks", text, wanted)
+        everybody = any(word.startswith("static:") for word in networks.unknown)
+        text = (
+            "mynetworks holds everybody: without the sidecar this is an open relay."
+            if everybody
+            else (f"What {some(networks.unknown)} holds cannot be told from here.")
+        )
+        yield case.finding("error" if everybody else "warning", "mynetworks", text, wanted)
         return
-    if wider := beyond(networks.addresses, relaying(case.settings)):
+    if holds_everybody(networks.addresses):
+        text = "mynetworks holds everybody: without the sidecar this is an open relay."
+        yield case.finding("error", "mynetworks", text, wanted)
+    elif wider := beyond(networks.addresses, relaying(case.settings)):
         text = f"Postfix lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar refuses that now."
+        yield case.finding("warning", "mynetworks", text, wanted)
+    if forgets_this_machine(relaying(case.settings), networks.addresses):
+        text = "Postfix refuses what this machine itself, 127.0.0.1, may relay by the sidecar's settings, before it is asked."
         yield case.finding("warning", "mynetworks", text, wanted)
     if narrower := beyond(relaying(case.settings), networks.addresses):
         text = f"Postfix refuses what {some(narrower)} may relay by the sidecar's settings, before it is asked."
@@ -284,6 +323,11 @@ def _timeouts(case: Case) -> Iterator[Finding]:
         if time is not None and time < _PATIENCE:
             text = f"After {time} s without an answer Postfix gives the sidecar up; a busy disk can take that long."
             yield case.finding("warning", key, text, f"Write {key} = 30s or more.")
+    for name, value in _own_options(case):
+        time = seconds(value) if name.endswith("_timeout") else None
+        if time is not None and time < _PATIENCE:
+            text = f"After {time} s without an answer Postfix gives the sidecar up; a busy disk can take that long."
+            yield case.finding("warning", "smtpd_milters", text, f"In smtpd_milters, write {name}=30s or more.")
 
 
 def _non_smtpd(case: Case) -> Iterator[Finding]:
@@ -304,6 +348,7 @@ def _bare_newline(case: Case) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _milter,
+    _bypassed,
     _default_action,
     _relay_restrictions,
     _relay_domains,

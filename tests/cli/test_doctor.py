@@ -11,7 +11,7 @@ from sidecar.cli import main
 
 GOOD = """\
 smtpd_milters = inet:127.0.0.1:8893
-mynetworks = 127.0.0.0/8
+mynetworks = 127.0.0.0/8 [::1]/128
 mydestination =
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 relay_domains = {folder}/map

@@ -74,6 +74,25 @@ SLIPS = [
     ({"smtpd_milters": "inet:127.0.0.1:8891"}, "error", "smtpd_milters", "inet:127.0.0.1:8891"),
     ({"smtpd_milters": "inet:127.0.0.2:8893"}, "error", "smtpd_milters", "inet:127.0.0.2:8893"),
     ({"smtpd_milters": "unix:/run/other.sock"}, "error", "smtpd_milters", "/run/other.sock"),
+    ({"smtpd_proxy_filter": "127.0.0.1:2597"}, "error", "smtpd_proxy_filter", "the sidecar sees none"),
+    ({"receive_override_options": "no_header_body_checks, no_milters"}, "error", "receive_override_options", "never asked"),
+    ({"smtpd_milter_maps": "cidr:{{0.0.0.0/0 DISABLE}}"}, "error", "smtpd_milter_maps", "not asked"),
+    ({"smtpd_milter_maps": "hash:/etc/postfix/maps"}, "warning", "smtpd_milter_maps", "not asked"),
+    ({"mynetworks": "127.0.0.1 [::1] 0.0.0.0/0"}, "error", "mynetworks", "open relay"),
+    ({"mynetworks": "static:all"}, "error", "mynetworks", "open relay"),
+    ({"mynetworks": "192.168.1.0/24"}, "warning", "mynetworks", "127.0.0.1"),
+    (
+        {"smtpd_relay_restrictions": "permit_mynetworks, check_client_access cidr:{{0.0.0.0/0 OK}}, reject_unauth_destination"},
+        "warning",
+        "smtpd_relay_restrictions",
+        "may let strangers relay",
+    ),
+    (
+        {"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=tempfail, command_timeout=1s }"},
+        "warning",
+        "smtpd_milters",
+        "After 1 s",
+    ),
     # what happens while it is down
     ({"milter_default_action": "accept"}, "error", "milter_default_action", "unjudged"),
     ({"milter_default_action": "reject"}, "error", "milter_default_action", "for good"),
@@ -143,7 +162,7 @@ FITTING: list[dict[str, str | None]] = [
     {"smtpd_milters": "{ inet:127.0.0.1:8893, connect_timeout=10s, default_action=tempfail }"},
     {"smtpd_milters": "$own", "own": "inet:127.0.0.1:8893"},
     {"milter_default_action": None},
-    {"mynetworks": "!192.168.1.77, 192.168.1.0/24, [::1]"},
+    {"mynetworks": "!192.168.1.77, 192.168.1.0/24, 127.0.0.1, [::1]"},
     {"relay_domains": "bounce.example.com example.com .wild.example"},
     {"relay_domains": "example.com .wild.example", "virtual_alias_domains": "bounce.example.com"},
     {"relay_domains": "example.com .wild.example", "mydestination": "bounce.example.com"},
@@ -189,7 +208,7 @@ def test_senders() -> None:
     """Peers that relay by the domain of the sender must get past Postfix: by their network, or by their login."""
     by_network = sidecar(*ENTRIES, entry("send.example", relay_from=["10.0.0.0/24"]))
     assert brief(findings(own=by_network)) == [("error", "mynetworks")]
-    assert findings({"mynetworks": "192.168.1.0/24 10.0.0.0/24"}, own=by_network) == []
+    assert findings({"mynetworks": "127.0.0.1 192.168.1.0/24 10.0.0.0/24"}, own=by_network) == []
     by_login = sidecar(*ENTRIES, entry("auth.example", relay_from_authz=["daniel"]))
     assert brief(findings(own=by_login)) == [("warning", "smtpd_relay_restrictions")]
     words = "permit_mynetworks permit_sasl_authenticated reject_unauth_destination"
@@ -272,3 +291,16 @@ def test_line() -> None:
 def test_any_text(text: str) -> None:
     """Whatever the text, there is an answer: the sidecar is not named in it."""
     assert ("error", "smtpd_milters") in brief(check_postfix(text, sidecar(), {}))
+
+
+def test_a_service_of_its_own_mind_is_mended_in_its_own_place() -> None:
+    """What a service of master.cf has of its own is taken out there: main.cf is right already."""
+    (found,) = findings(master="smtp inet n - n - - smtpd -o smtpd_milters=\n")
+    assert found.key == "smtpd_milters"
+    assert found.mend.startswith("In master.cf, take -o smtpd_milters out of smtp.")
+
+
+def test_a_milters_own_action_is_mended_in_its_own_place() -> None:
+    """The line that repairs an action inside smtpd_milters leaves the milter's address alone."""
+    (found,) = findings({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"})
+    assert found.mend == "In smtpd_milters, write default_action=tempfail for accept."
