@@ -19,7 +19,7 @@ help:
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
 	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
-	@echo "make soak    breaks the sidecar in every way, under load, and counts what is lost (as root, some 10 minutes)"
+	@echo "make soak    breaks the sidecar in every way, under load, and counts what is lost (as root, some 5 minutes)"
 	@echo "make clean   removes what the others made"
 
 setup: $(VENV)/.program

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "session": {"settings", "policy", "reports", "records"},
     "mta": {"settings", "policy"},
     "journal": {"log"},
-    "milter": {"settings", "reports", "records", "session", "journal", "log"},
+    "milter": {"settings", "records", "session", "journal", "log"},
     "supervisor": {"settings", "policy", "session", "journal", "milter", "log"},
     "log": set(),
 }
