@@ -101,8 +101,9 @@ def listener(told: Macros) -> str | None:
     Sendmail's `{daemon_addr}` is what the daemon was configured with, often 0.0.0.0, and its `{if_addr}` the address of the
     interface, left out on the loopback. Postfix's `{daemon_addr}` is the connection's own. IPv6 comes as `IPv6:::1` or `::1`.
     """
-    host = told.getsymval("{if_addr}") or told.getsymval("{daemon_addr}") or ""
     try:
+        # A macro that is not UTF-8 is a ValueError, too.
+        host = told.getsymval("{if_addr}") or told.getsymval("{daemon_addr}") or ""
         address = endpoint(plain_address(host.removeprefix("IPv6:").strip("[]")), None)
         return normal_listener(f"{address}:{told.getsymval('{daemon_port}')}")
     except ValueError:

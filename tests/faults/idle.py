@@ -1,0 +1,66 @@
+"""Connections on which nothing happens: what each costs, and whether others are served meanwhile.
+
+Owns the connections. Two halves: those that have said nothing at all, and those that stopped talking after HELO.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from msgspec import Struct
+
+from tests.faults.flood import DOMAINS, Footprint, footprint
+from tests.wire.client import CONTINUE
+from tests.wire.program import Program
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """A worker before and beside so many idle connections, and the seconds that the slowest answer to others took then."""
+
+    connections: int
+    before: Footprint
+    beside: Footprint
+    slowest: float
+
+    @property
+    def each(self) -> float:
+        """Give the bytes that one idle connection takes."""
+        return (self.beside.memory - self.before.memory) / self.connections
+
+
+def idle(number: int, *, sessions: int = 200) -> Report:
+    """Open so many connections to one worker, let them be idle, and have sessions beside them."""
+    with _descriptors(number), Program(domains=DOMAINS, milter="workers = 1") as program, ExitStack() as stack:
+        (pid,) = program.workers()
+        for _ in range(sessions):
+            _session(program)
+        before = footprint(pid)
+        for index in range(number):
+            mta = stack.enter_context(program.mta())
+            if index % 2:
+                assert mta.begin(peer=f"203.0.113.{index % 250}") == CONTINUE
+        slowest = max(_session(program) for _ in range(sessions))
+        return Report(connections=number, before=before, beside=footprint(pid), slowest=slowest)
+
+
+@contextmanager
+def _descriptors(number: int) -> Iterator[None]:
+    """Let this process open so many connections; a shell's limit is often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, number + 1000)), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _session(program: Program) -> float:
+    """Have one session to its end; give the seconds it took."""
+    began = time.monotonic()
+    with program.mta() as mta:
+        mta.begin()
+        assert mta.envelope(b"<>", b"<a@relay.example>") == [CONTINUE]
+        mta.abort()
+        mta.quit()
+    return time.monotonic() - began
