@@ -109,3 +109,13 @@ def test_a_peer_without_an_ip_address_is_an_error(told: tuple[int, str | None]) 
 )
 def test_a_field_loses_the_one_space_after_its_colon(sent: bytes, value: bytes) -> None:
     assert translation.header(NOTHING, "Subject", sent) == Header(name=b"Subject", value=value)
+
+
+def test_a_listener_that_is_no_text_is_not_told() -> None:
+    """A macro that is not UTF-8 tells nothing; it is read where no guard stands."""
+
+    class Garbled(Macros):
+        def getsymval(self, name: str, /) -> str | None:
+            raise UnicodeDecodeError("utf-8", name.encode(), 0, 1, "invalid start byte")
+
+    assert translation.listener(Garbled()) is None
