@@ -80,8 +80,10 @@ def session_members(leader: int) -> list[int]:
 def _sessions() -> Iterator[tuple[int, int]]:
     """Give (process, its session) for every process that is no zombie (proc_pid_stat(5): state, ppid, pgrp, session)."""
     # Not glob: it looks into each folder, and fails on a process that ends meanwhile.
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
         with contextlib.suppress(OSError):
-            state, _, _, session = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             if state != "Z":
-                yield int(pid), int(session)
+                yield int(folder.name), int(session)
