@@ -4,8 +4,9 @@ Owns the socket's name, its rights and its end. Never accepts a connection; libm
 """
 
 import errno
+import grp
 import os
-import shutil
+import pwd
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -123,15 +124,19 @@ def _listen_unix(path: Path, settings: MilterSettings) -> Listener:
         raise ListenError(f"the socket's path {path} is too long; a UNIX socket's path has some 100 bytes at most")
     _refuse_if_taken(path)
     try:
-        _open(f"unix:{private}", shown=settings.socket)
-        private.chmod(settings.socket_mode)
-        if settings.socket_owner is not None or settings.socket_group is not None:
-            shutil.chown(private, settings.socket_owner, settings.socket_group)  # type: ignore[arg-type]  # None leaves it
+        _open(f"unix:{private}", shown=settings.socket, mode=settings.socket_mode)
+        _give(private, settings.socket_owner, settings.socket_group)
         private.rename(path)
     except (OSError, LookupError) as error:
         private.unlink(missing_ok=True)
         raise ListenError(f"cannot set up {settings.socket}: {error}") from error
     return Listener(name=settings.socket, address=str(private), path=path)
+
+
+def _give(private: Path, owner: str | None, group: str | None) -> None:
+    """Give the socket to whom the settings say, never what a link in its place points to: others may write to the folder."""
+    user = -1 if owner is None else pwd.getpwnam(owner).pw_uid
+    os.chown(private, user, -1 if group is None else grp.getgrnam(group).gr_gid, follow_symlinks=False)
 
 
 def _refuse_if_taken(path: Path) -> None:
@@ -169,10 +174,10 @@ def _listen_inet(host: str, port: int, shown: str) -> Listener:
     return Listener(name=shown, address=port, path=None)
 
 
-def _open(connection: str, *, shown: str) -> None:
-    """Have libmilter open the socket."""
-    # Between bind() and chmod() nobody else may connect.
-    umask = os.umask(0o177)
+def _open(connection: str, *, shown: str, mode: int = 0o600) -> None:
+    """Have libmilter open the socket; a UNIX socket gets its mode as it is made."""
+    # Not by chmod(), which would follow a link that somebody put in its place (unix(7): bind() obeys the umask).
+    umask = os.umask(0o777 & ~mode)
     try:
         milter.register(NAME)
         milter.setconn(connection)
