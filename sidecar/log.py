@@ -105,14 +105,16 @@ class _Sink:
             except UnsupportedOperation:  # a stream in memory
                 stream.write(line.decode())
             else:
-                if _takes_more(descriptor):
-                    os.write(descriptor, line)
+                for start in range(0, len(line), select.PIPE_BUF):
+                    if not _takes_more(descriptor):
+                        break
+                    os.write(descriptor, line[start : start + select.PIPE_BUF])
 
     debug = info = warning = error = critical = write
 
 
 def _takes_more(descriptor: int) -> bool:
-    """Tell whether a write would not wait: a pipe is ready with room for PIPE_BUF bytes (4096), and few lines are longer."""
+    """Tell whether a write would not wait: a pipe is ready with room for PIPE_BUF bytes, so no more are given at once."""
     ready = select.poll()
     ready.register(descriptor, select.POLLOUT)
     return bool(ready.poll(0))

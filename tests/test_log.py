@@ -288,3 +288,4 @@ def test_a_reader_that_stalls_stops_nobody() -> None:
         log.configure(level="info", format="json", stream=stream)
         for _ in range(2000):
             log.get("test").info("x" * 100)
+            log.get("test").info("long", **{f"value{number}": "\U000e0041" * 500 for number in range(4)})
