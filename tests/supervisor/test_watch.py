@@ -136,8 +136,8 @@ def test_a_file_that_only_the_bad_settings_name_is_watched_too() -> None:
         config.write_text(config.read_text().replace('"listener_domains.toml"', '"listener_domains.toml", "more.toml"'))
         wait_until(lambda: program.count("the reload failed") == 1, "the reload has failed")
         (program.directory / "more.toml").write_text('["more.example"]\nrelay_to = true\n')
-        wait_until(lambda: program.count("reloaded") == 1, "it has reloaded")
-        assert accepts(program, b"<a@more.example>")
+        # It may be seen while it is still empty, and is then loaded once more.
+        wait_until(lambda: accepts(program, b"<a@more.example>"), "it has reloaded")
 
 
 def test_with_reload_on_change_off_only_sighup_loads() -> None:
