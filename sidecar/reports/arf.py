@@ -27,12 +27,12 @@ TRACE_DEPTH_LIMIT = 32
 
 _REQUIRED = ("feedback-type", "user-agent", "version")
 
-_X_HEADER = re.compile(rb"\n[Xx]-[!-9;-~]*+[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
+_X_HEADER = re.compile(rb"\n[Xx]-[!-9;-~]*+[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))")
 # JSON begins with `{` or white space, and base64 then with one of these.
 _FIRST_DIGITS = frozenset(b"eICD")
 _MARKER = "_@_"
 _MARKER_VALUE = "\\_/"
-_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_BRACKET = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def read_feedback(body: bytes, original_message: str | None, supplemental_trace: object) -> ArfReport | str:

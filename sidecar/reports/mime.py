@@ -19,16 +19,16 @@ CONTENT_TYPE_LIMIT = 64 * 1024
 REPORT = b"multipart/report"
 
 _HEADER_END = re.compile(rb"\n\r?\n")
-_FIELD_VALUE = re.compile(rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
+_FIELD_VALUE = re.compile(rb"[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))")
 
-_QUOTED = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+"?', re.DOTALL)
+_QUOTED = re.compile(rb'"(?>(?:[^"\\]++|\\(?:.|\Z))*)"?', re.DOTALL)
 _COMMENT_MARK = re.compile(rb"\\.|[()]", re.DOTALL)
 _QUOTE_OR_COMMENT = re.compile(rb'["(]')
 
 _MEDIA_TYPE = re.compile(rb"\s*+([^\s/;]++)\s*+/\s*+([^\s;]++)")
 # Each alternative takes at least what a failed one before it has looked at, so the whole value is scanned in linear time.
 # Values may be bare where RFC 2045 wants quotes (`boundary=----=_Part_1`), and an unclosed quote ends with the field.
-_PARAMETER = re.compile(rb'([^\s;="]++)\s*+=\s*+(?:"((?:[^"\\]++|\\(?:.|\Z))*+)"?|([^;\s]*+))|[^;\s]++|[;\s]++', re.DOTALL)
+_PARAMETER = re.compile(rb'([^\s;="]++)\s*+=\s*+(?:"((?>(?:[^"\\]++|\\(?:.|\Z))*))"?|([^;\s]*+))|[^;\s]++|[;\s]++', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
