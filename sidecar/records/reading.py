@@ -1,0 +1,64 @@
+"""A record read back from a log: ours, or KumoMTA's of any type and version.
+
+Owns which fields are read, and how they are named here. Never judges a record, and never reads a file.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.records.record import PeerAddress, Response
+
+_NO_RESPONSE = Response(code=0)
+
+
+class Logged(Struct, frozen=True, kw_only=True, gc=False):
+    """What a log says in one line. Fields that are not read here are passed over; what a line does not tell is left empty.
+
+    `type` is any of KumoMTA's record types, not only ours. `recipient` is a list in KumoMTA's newer versions always, and
+    with several recipients in ours. `timestamp` is in seconds since 1970.
+    """
+
+    type: str
+    id: str = ""
+    sender: str = ""
+    recipient: str | list[str] = ""
+    queue: str = ""
+    size: int = 0
+    response: Response = _NO_RESPONSE
+    peer_address: PeerAddress | None = None
+    timestamp: int = 0
+    event_time: str = ""
+    bounce_classification: str = ""
+    feedback_report: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] = {}
+    headers: Mapping[str, Any] = {}
+    reception_protocol: str | None = None
+    nodeid: str | None = None
+    session_id: str | None = None
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The recipients; none for `""`, as in a Rejection at connect."""
+        if isinstance(self.recipient, str):
+            return (self.recipient,) if self.recipient else ()
+        return tuple(self.recipient)
+
+    @property
+    def count(self) -> int:
+        """How many events the record stands for: refusals of a flood are counted into one."""
+        counted = self.meta.get("count")
+        return counted if isinstance(counted, int) and counted > 0 else 1
+
+
+_DECODER = msgspec.json.Decoder(Logged)
+
+
+def decode(line: bytes) -> Logged:
+    """Read one line of a log. Raises ValueError, which says what is wrong with it."""
+    try:
+        return _DECODER.decode(line)
+    except RecursionError:
+        raise ValueError("it nests too deep to be a record") from None
