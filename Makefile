@@ -54,7 +54,7 @@ $(VENV)/.program: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 
 $(VENV)/.tools: $(VENV)/.program
 	@echo "Installing what the tests need into $(VENV)."
-	@$(RUN)/pip install --quiet --editable '.[test]'
+	@$(RUN)/pip install --quiet --editable '.[plots,test]'
 	@touch $@
 
 build-packages:
