@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 FUZZ_SECONDS ?= 600
+BENCH ?=
 
 # Exact versions of everything that pip installs, what builds the program included.
 export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
@@ -12,12 +13,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz soak build-packages mta-packages tools-packages sendmail clean
+.PHONY: help setup demo test bench fuzz soak build-packages mta-packages tools-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
 	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
+	@echo "make bench   measures the sidecar beside milters that do nothing (as root, some 30 minutes; BENCH=--help tells more)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    breaks the sidecar in every way, under load, and counts what is lost (as root, some 5 minutes)"
 	@echo "make clean   removes what the others made"
@@ -35,6 +37,9 @@ test: $(VENV)/.tools mta-packages sendmail tools-packages
 	@$(RUN)/mypy
 	@echo "Running the tests."
 	@$(RUN)/pytest -q -n 2 --dist loadfile
+
+bench: $(VENV)/.tools mta-packages
+	@$(RUN)/python -m tests.bench $(BENCH)
 
 fuzz: $(VENV)/.tools
 	@$(RUN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
@@ -72,6 +77,6 @@ sendmail: mta-packages
 	@tests/mta/get_sendmail.sh $(VENV)/sendmail
 
 clean:
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .bench
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Removed $(VENV) and all caches."

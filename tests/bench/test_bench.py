@@ -1,0 +1,21 @@
+"""The measuring stand works: it builds, every rival serves every scenario, and the figures come out. Nothing is timed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.mta
+def test_short(tmp_path: Path) -> None:
+    """A short run of all scenarios together, with every rival, at the protocol and behind Postfix, tells a rate for each."""
+    figures = tmp_path / "figures.jsonl"
+    command = [sys.executable, "-m", "tests.bench", "--short", "--only", "mixed", "--keep", str(figures)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    told = [json.loads(line) for line in figures.read_text().splitlines()]
+    assert [(one["place"], len(one["rounds"][0])) for one in told] == [("protocol", 4), ("Postfix", 5)]
+    assert all(rival["rate"] > 0 for one in told for rival in one["rounds"][0].values())
