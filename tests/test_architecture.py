@@ -13,20 +13,26 @@ HOUSE = Path(sidecar.__file__).parent
 # What each room may import of the others; what a room is for stands in its __init__.py.
 MAY_IMPORT = {
     "settings": set(),
-    "policy": {"settings"},
+    "classifier": {"settings"},
+    "policy": {"settings", "classifier"},
     "reports": set(),
     "records": {"reports"},
     "session": {"settings", "policy", "reports", "records"},
-    "hindsight": {"settings", "policy", "records"},
+    "hindsight": {"settings", "policy", "records", "session"},
+    "diff": {"settings", "policy", "records", "hindsight"},
     "mta": {"settings", "policy"},
     "journal": {"log"},
+    "tail": {"settings", "policy", "records", "journal"},
+    "simulate": {"settings", "policy", "records", "session", "journal"},
+    "stats": {"settings", "records"},
     "milter": {"settings", "records", "session", "journal", "log"},
     "supervisor": {"settings", "policy", "session", "journal", "milter", "log"},
+    "replay": {"settings", "policy", "records", "session"},
     "log": set(),
 }
 # Nothing between the doors reads a clock, a file, a socket or a process. The settings room reads the settings' files.
 IMPURE = {"time", "os", "socket", "subprocess", "random", "tempfile", "shutil", "logging", "structlog"}
-PURE = {"policy", "reports", "records", "session", "hindsight", "mta"}
+PURE = {"classifier", "stats", "tail", "policy", "reports", "records", "session", "hindsight", "diff", "mta"}
 
 
 def imported(module: Path) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 # Named here rather than imported, so that `sidecar --help` and each command load only what they need.
-COMMANDS = ("run", "status", "check", "explain", "parse", "export", "doctor")
+COMMANDS = ("run", "status", "tail", "stats", "check", "diff", "explain", "replay", "parse", "export", "doctor", "simulate")
 
 
 class LazyGroup(click.Group):

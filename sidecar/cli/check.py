@@ -24,9 +24,14 @@ Example:
 def command(config: Path | None, *, as_json: bool) -> None:
     """Check the settings and every file they name.
 
-    Prints each finding with its file, line and key, and what to write instead. Exit status 1 if there are errors.
+    Prints each finding with its file, line and key, and what to write instead. An error keeps the program from starting; a
+    warning is about what is allowed and yet hardly meant, and of many alike the first few are shown. Exit status 1 if there
+    are errors.
+
+    With --json each warning has a "code", such as open-relay, that stays the same from version to version; "more" counts
+    those of its kind that are not shown.
     """
-    loaded = load(config)
+    loaded = load(config, ask_machine=True)
     click.echo(_as_json(loaded) if as_json else _as_text(loaded))
     sys.exit(1 if loaded.settings is None else 0)
 
@@ -40,18 +45,20 @@ def _finding(problem: Problem) -> dict[str, Any]:
     where = problem.where
     return {
         "severity": problem.severity,
+        "code": problem.code,
         "file": where.file if where else None,
         "line": where.line if where else None,
         "key": where.key if where else None,
         "text": problem.text,
         "mend": problem.mend,
+        "more": problem.more,
     }
 
 
 def _as_text(loaded: Loaded) -> str:
     lines = [problem_line(problem) for problem in loaded.problems]
     errors = sum(problem.severity == "error" for problem in loaded.problems)
-    warnings = len(lines) - errors
+    warnings = sum(1 + problem.more for problem in loaded.problems) - errors
     if loaded.settings is None:
         lines.append(f"The settings have {_count(errors, 'error')} and {_count(warnings, 'warning')}.")
     else:

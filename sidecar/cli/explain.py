@@ -9,11 +9,13 @@ from uuid import uuid4
 import click
 import msgspec
 
+from sidecar.cli.explain_words import connect_words, recipient_words
 from sidecar.cli.problems import config_option, settings_or_exit
 from sidecar.policy import Policy, compile_policy
 from sidecar.session import World
 from sidecar.session.explain import Explanation, Question, encode_explanation, explain
-from sidecar.settings.values import LogMode, Settings
+from sidecar.settings.values import Settings
+from sidecar.settings.wording import printable
 
 _NO_NODE = "00000000-0000-0000-0000-000000000000"
 _QUESTIONS = msgspec.json.Decoder(Question)
@@ -29,6 +31,8 @@ _EXAMPLES = """
 Examples:
   sidecar explain --config sidecar.toml --peer 203.0.113.9 --from '' --to x@bounce.example.com --message oob.eml
   sidecar explain --config sidecar.toml --batch questions.jsonl
+  sidecar explain --config sidecar.toml --record /var/lib/sidecar/journal
+  grep '"91.92.251.215"' kumomta.log | sidecar explain --config sidecar.toml --record -
 """
 
 
@@ -69,6 +73,12 @@ class Oracle:
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="Many questions, one JSON object a line; '-' is stdin.",
 )
+@click.option(
+    "--record",
+    metavar="PATH",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="Records of what happened: a file, a folder of segments, plain or zstd, or '-' for stdin.",
+)
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     peer: str | None,
@@ -81,19 +91,26 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     *,
     as_json: bool,
     batch: str | None,
+    record: Path | None,
 ) -> None:
     """Say what would happen to a message, and why, without an MTA.
 
     It asks the same code that the milter asks.
+
+    With --record: say of records, the sidecar's or KumoMTA's, why each message was accepted or refused under this
+    configuration, which line decided, and what to change so that it would not be. More than ten are put together into totals;
+    with --json each has a line of its own. The exit status is 1 if some line is no record, or tells too little to be judged,
+    or if there is no record at all; that a record and the configuration disagree is an answer like any other.
     """
-    if batch is None and (peer is None or sender is None or not to):
-        raise click.UsageError("A question needs --peer, --from and --to; or give many of them with --batch.")
     own = (peer, listener, helo, auth, sender, message, *to)
-    if batch is not None and any(value is not None for value in own):
-        raise click.UsageError("--batch brings its own questions; only --config goes with it.")
-    if any(value is not None and not _is_text(value) for value in own):
-        raise click.UsageError("An argument is not UTF-8.")
-    oracle = Oracle(settings_or_exit(config))
+    _check_usage(own, batch=batch, record=record, whole=peer is not None and sender is not None and bool(to))
+    # What is allowed and yet hardly meant is for `check` to say.
+    settings = settings_or_exit(config, quiet=True)
+    if record is not None:
+        from sidecar.cli.explain_record import explain_records  # noqa: PLC0415 - a question need not wait for what reads logs
+
+        sys.exit(explain_records(settings, record, as_json=as_json))
+    oracle = Oracle(settings)
     if batch is not None:
         sys.exit(_answer_batch(oracle, batch))
     assert peer is not None  # noqa: S101 - checked above
@@ -109,6 +126,21 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if oracle.needs_listener and listener is None:
         click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
     click.echo("\n".join(_in_words(explanation, question)))
+
+
+def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path | None, whole: bool) -> None:
+    """See that there is one question, or that only other questions are brought along."""
+    if batch is not None and record is not None:
+        raise click.UsageError("--batch and --record do not go together.")
+    if batch is None and record is None and not whole:
+        raise click.UsageError("A question needs --peer, --from and --to; or give many with --batch, or records with --record.")
+    if (batch is not None or record is not None) and any(value is not None for value in own):
+        brought = "--batch brings its own questions; only --config goes with it."
+        raise click.UsageError(
+            brought if batch is not None else "--record tells what is asked; only --config and --json go with it."
+        )
+    if any(value is not None and not _is_text(value) for value in own):
+        raise click.UsageError("An argument is not UTF-8.")
 
 
 def _answer_batch(oracle: Oracle, batch: str) -> int:
@@ -129,36 +161,21 @@ def _answer_batch(oracle: Oracle, batch: str) -> int:
 
 
 def _in_words(explanation: Explanation, question: Question) -> Iterator[str]:
-    connect, message = explanation.connect, explanation.message
-    deferred = ", the verdict is deferred to RCPT" if connect.deferred else ""
-    yield f"CONNECT from {question.peer}: {connect.reply or connect.action}{deferred}"
-    yield from (f"  because {reason}" for reason in connect.because)
+    message = explanation.message
+    yield from connect_words(explanation.connect, question.peer)
     for recipient in explanation.recipients:
-        yield f"RCPT TO:<{_shown(recipient.address)}>: {recipient.reply or 'accept'}"
-        yield from (f"  because {_shown(str(reason))}" for reason in recipient.because)
-        if recipient.action == "accept" and not recipient.relay:
-            kinds = [
-                name
-                for name, mode in (("bounce reports", recipient.log_oob), ("feedback reports", recipient.log_arf))
-                if mode is not LogMode.IGNORE
-            ]
-            yield f"  so only {' and '.join(kinds)} may pass; the end of the message decides"
+        yield from recipient_words(recipient)
     if message.action is None:
         return
     yield f"END OF MESSAGE: {message.reply or _MEANINGS[message.action]}"
     if message.relayed:
-        yield f"  relayed to {_shown(', '.join(message.relayed))}"
+        yield f"  relayed to {printable(', '.join(message.relayed))}"
     if message.dropped:
-        yield f"  dropped for {_shown(', '.join(message.dropped))}"
+        yield f"  dropped for {printable(', '.join(message.dropped))}"
     for record in message.records:
-        yield f"  record {record.type}: {_shown(record.meta['why'])}"
+        yield f"  record {record.type}: {printable(record.meta['why'])}"
 
 
 def _is_text(argument: str) -> bool:
     """Tell whether the shell handed over text: bytes that are none come as lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in argument)
-
-
-def _shown(text: str) -> str:
-    """Make text that came from a message safe to show on a terminal."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from sidecar.records import visible
+from sidecar.classifier import Classifier
+from sidecar.cli.problems import load_or_exit
+from sidecar.records import UNCATEGORIZED, bounce_response, visible
 from sidecar.reports import read
 from sidecar.reports.values import (
     ArfReport,
@@ -21,26 +23,41 @@ from sidecar.reports.values import (
     ReportedRecipient,
     Status,
 )
+from sidecar.settings.rules import iana_rules
+from sidecar.settings.values import BounceRule
 
 _EXAMPLES = """
 \b
 Examples:
   sidecar parse bounce.eml
   sidecar parse --json Maildir/new/*
+  sidecar parse --config /etc/sidecar/sidecar.toml bounce.eml
 """
+
+# What a report may say of a recipient that its mail has not reached; the others have no class.
+_UNREACHED = {"failed", "delayed"}
 
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Settings (TOML) whose bounce_classifier gives bounces their classes; without it, the rules named iana do.",
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.pass_context
-def command(context: click.Context, files: tuple[str, ...], *, as_json: bool) -> None:
+def command(context: click.Context, config: Path | None, files: tuple[str, ...], *, as_json: bool) -> None:
     """Say of each FILE whether it is a bounce report or a feedback report, and what it reports.
 
     A FILE holds one message as it came over SMTP; - is standard input, and a directory, such as the quarantine, stands for all
     files in it that are named *.eml. A message that is no report is no error: the reason is printed. The exit status is 1 if a
     FILE cannot be read.
+
+    Of each recipient that a bounce report calls failed or delayed, the class of the bounce and the rule behind it are told.
     """
+    classifier = Classifier(iana_rules() if config is None else load_or_exit(config, quiet=True)[0].bounce_rules)
     unreadable = False
     for file in chain.from_iterable(map(_files, files)):
         name = os.fsencode(file).decode("utf-8", "replace")
@@ -53,7 +70,7 @@ def command(context: click.Context, files: tuple[str, ...], *, as_json: bool) ->
             continue
         reading = read(message)
         # As bytes: a terminal of another character set must not stop the program.
-        click.echo(_as_json(name, reading) if as_json else _as_text(name, reading))
+        click.echo((_as_json if as_json else _as_text)(name, reading, classifier))
     context.exit(1 if unreadable else 0)
 
 
@@ -67,19 +84,33 @@ def _files(named: str) -> list[str]:
     return found
 
 
-def _as_json(name: str, reading: Reading) -> bytes:
+def _as_json(name: str, reading: Reading, classifier: Classifier) -> bytes:
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
-    return visible(msgspec.json.encode({"file": name, "kind": kind, "why": reading.why, "report": report}))
+    answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": report}
+    if isinstance(report, OobReport):
+        # Beside the report, whose shape is KumoMTA's.
+        answer["bounce_classification"] = [_class(entry, _rule(entry, classifier)) for entry in report.per_recipient]
+    return visible(msgspec.json.encode(answer))
 
 
-def _as_text(name: str, reading: Reading) -> bytes:
+def _rule(entry: PerRecipient, classifier: Classifier) -> BounceRule | None:
+    return classifier.rule(bounce_response(entry).line)
+
+
+def _class(entry: PerRecipient, rule: BounceRule | None) -> str | None:
+    if entry.action not in _UNREACHED:
+        return None
+    return UNCATEGORIZED if rule is None else rule.bounce_class
+
+
+def _as_text(name: str, reading: Reading, classifier: Classifier) -> bytes:
     """Give the summary for people: one line that says what it is, then a line for each thing it says."""
     lines = [f"{_plain(name)}: {reading.why}"]
     if reading.arf is not None:
         lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _arf_lines(reading.arf))
     if reading.oob is not None:
-        lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _oob_lines(reading.oob))
+        lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _oob_lines(reading.oob, classifier))
     return "\n".join(lines).encode("utf-8")
 
 
@@ -106,7 +137,7 @@ def _arf_lines(report: ArfReport) -> Iterator[tuple[str, str]]:
     yield from _original_lines(report.original_message)
 
 
-def _oob_lines(report: OobReport) -> Iterator[tuple[str, str]]:
+def _oob_lines(report: OobReport, classifier: Classifier) -> Iterator[tuple[str, str]]:
     yield from _told(
         ("reporting MTA", _mta(report.per_message.reporting_mta)),
         ("received from", _mta(report.per_message.received_from_mta)),
@@ -115,16 +146,18 @@ def _oob_lines(report: OobReport) -> Iterator[tuple[str, str]]:
         ("arrived", report.per_message.arrival_date),
     )
     for entry in report.per_recipient:
-        yield from _recipient_lines(entry)
+        yield from _recipient_lines(entry, _rule(entry, classifier))
     yield from _original_lines(report.original_message)
 
 
-def _recipient_lines(entry: PerRecipient) -> Iterator[tuple[str, str]]:
+def _recipient_lines(entry: PerRecipient, rule: BounceRule | None) -> Iterator[tuple[str, str]]:
+    bounce_class = _class(entry, rule)
     final, original = _address(entry.final_recipient), _address(entry.original_recipient)
     yield from _told(
         (entry.action, final or original),
         ("  originally", None if original == final else original),
         ("  status", _status(entry.status)),
+        ("  class", bounce_class if rule is None or bounce_class is None else f"{bounce_class} ({rule.where})"),
         ("  diagnostic", _diagnostic(entry.diagnostic_code)),
         ("  remote MTA", _mta(entry.remote_mta)),
         ("  last attempt", entry.last_attempt_date),

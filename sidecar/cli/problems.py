@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from sidecar.settings import load
-from sidecar.settings.values import Problem, Settings, Source
+from sidecar.settings import Loaded, load
+from sidecar.settings.values import Problem, Settings
 from sidecar.settings.wording import printable
 
 config_option = click.option(
@@ -34,12 +34,12 @@ def settings_or_exit(config: Path | None, *, quiet: bool = False) -> Settings:
     return load_or_exit(config, quiet=quiet)[0]
 
 
-def load_or_exit(config: Path | None, *, quiet: bool = False) -> tuple[Settings, tuple[Source, ...]]:
-    """Load the settings as `settings_or_exit` does, and say from which files."""
+def load_or_exit(config: Path | None, *, quiet: bool = False) -> tuple[Settings, Loaded]:
+    """Load the settings as `settings_or_exit` does, and give also what else came of it."""
     loaded = load(config)
     for problem in loaded.problems:
         if problem.severity == "error" or not quiet:
             click.echo(problem_line(problem), err=True)
     if loaded.settings is None:
         sys.exit(1)
-    return loaded.settings, loaded.sources
+    return loaded.settings, loaded

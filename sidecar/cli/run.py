@@ -7,7 +7,7 @@ import click
 
 from sidecar import log
 from sidecar.cli.problems import config_option, load_or_exit
-from sidecar.supervisor import run
+from sidecar.supervisor import run, tell
 
 
 @click.command()
@@ -19,6 +19,9 @@ def command(config: Path | None) -> None:
     """
     # A reload that is asked for while the settings are being loaded is done by then; the default would end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings, sources = load_or_exit(config)
+    settings, loaded = load_or_exit(config, quiet=True)
     log.configure(level=settings.log.level, format=settings.log.format)
-    raise SystemExit(run(config, settings, sources))
+    # In the log's own form, and not before it has one: whoever collects it reads line by line.
+    for warning in loaded.problems:
+        tell(warning)
+    raise SystemExit(run(config, settings, loaded.sources))

@@ -1,8 +1,9 @@
-"""What a record tells of an SMTP transaction: who wanted to send what to whom.
+"""What a record tells of an SMTP transaction: who wanted to send what to whom, and what was answered.
 
 Owns the way back from a record to the questions that the policy was asked. Never asks it.
 """
 
+import re
 from typing import Literal
 
 from msgspec import Struct
@@ -11,12 +12,30 @@ from sidecar.records import Logged
 from sidecar.settings.names import IPAddress, normal_listener, split_endpoint
 from sidecar.settings.values import ANY_LISTENER
 
-Kind = Literal["arf", "oob", "other", "unknown"]
-"""What the message was, as far as a record tells: a report, something else, or it does not say."""
+Kind = Literal["arf", "oob", "unreadable", "other", "unknown"]
+"""What the message was, as far as a record tells.
+
+`unreadable`: it claims to be a report and cannot be read as one; `other`: nothing that was taken as a report; `unknown`: the
+record does not say.
+"""
+
+Happened = Literal["accepted", "quarantined", "refused", "refused otherwise", "put off", "went out"]
+"""What a record says came of it. `refused`: by the listener policy; `put off`: with a 4xx, which is trouble and no policy."""
+
+Stage = Literal["connect", "rcpt", "end"]
+
+_INCOMING = {"Reception", "Rejection", "OOB", "Feedback"}
+# KumoMTA's words and ours; its older versions leave the enhanced code in the text.
+_BY_POLICY = re.compile(r"(?:5\.7\.1 )?relaying not permitted")
+# KumoMTA keeps the command line as the peer wrote it, with its parameters (RFC 5321 section 4.1.1.3).
+_RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """The questions behind a record. `listener` is `ANY_LISTENER` where the record does not tell it."""
+    """The questions behind a record. `listener` is `ANY_LISTENER` where the record does not tell it.
+
+    `recipients` may be empty: a peer that was refused at connect named none, and some records do not tell them.
+    """
 
     peer: IPAddress
     listener: str
@@ -26,9 +45,27 @@ class Envelope(Struct, frozen=True, kw_only=True):
     kind: Kind
 
 
+class Account(Struct, frozen=True, kw_only=True):
+    """What a record says of the answer. `stage` is None where it does not tell when; `is_ours` where this program wrote it."""
+
+    happened: Happened
+    stage: Stage | None
+    is_ours: bool
+
+
+def account_of(record: Logged) -> Account:
+    """Say what came of it, by the record."""
+    is_ours = _text(record, "why") is not None
+    if record.type not in _INCOMING:
+        return Account(happened="went out", stage=None, is_ours=False)
+    if record.type != "Rejection":
+        return Account(happened="quarantined" if "quarantine" in record.meta else "accepted", stage="end", is_ours=is_ours)
+    return Account(happened=_refusal(record), stage=_stage(record), is_ours=is_ours)
+
+
 def envelope_of(record: Logged) -> Envelope:
     """Give the envelope behind a record. Raises ValueError, which says what the record lacks, where there is none."""
-    if record.type not in {"Reception", "Rejection", "OOB", "Feedback"}:
+    if record.type not in _INCOMING:
         raise ValueError(f"a {record.type} record tells of mail that went out, not of mail that came in")
     if record.peer_address is None:
         raise ValueError("the record does not tell the peer's address")
@@ -40,9 +77,39 @@ def envelope_of(record: Logged) -> Envelope:
         listener=_listener(record),
         authz_id=_text(record, "authz_id"),
         sender="" if is_bounce else record.sender,
-        recipients=(record.sender,) if is_bounce else record.recipients,
-        kind="oob" if is_bounce else "arf" if record.type == "Feedback" else "unknown",
+        recipients=(record.sender,) if is_bounce else _recipients(record),
+        kind=_kind(record),
     )
+
+
+def _refusal(record: Logged) -> Happened:
+    if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
+        return "put off"
+    return "refused" if _BY_POLICY.match(record.response.content) else "refused otherwise"
+
+
+def _stage(record: Logged) -> Stage | None:
+    command = (record.response.command or "").upper()
+    if command == "CONNECT":
+        return "connect"
+    return "rcpt" if command.startswith("RCPT") else "end" if command.startswith("DATA") else None
+
+
+def _kind(record: Logged) -> Kind:
+    if record.type in {"OOB", "Feedback"}:
+        return "oob" if record.type == "OOB" else "arf"
+    account = account_of(record)
+    if account.happened == "quarantined":
+        return "unreadable"
+    return "other" if account.happened == "refused" and account.stage == "end" else "unknown"
+
+
+def _recipients(record: Logged) -> tuple[str, ...]:
+    """Give the recipients. KumoMTA's Rejection names the last one that was accepted; the refused one is in the command."""
+    refused = None if _text(record, "why") else _RCPT.match(record.response.command or "")
+    if record.type == "Rejection" and refused is not None:
+        return (refused[1],)
+    return tuple(filter(None, record.recipients))
 
 
 def _listener(record: Logged) -> str:

@@ -4,8 +4,23 @@ Owns the files in their two directories. Never looks into a record or a message.
 """
 
 from sidecar.journal.error import JournalError
+from sidecar.journal.follow import Followed, Follower
 from sidecar.journal.journal import Journal
+from sidecar.journal.lines import Line, Skipped
 from sidecar.journal.quarantine import Quarantine, QuarantineFullError
-from sidecar.journal.reader import Line, Skipped, read
+from sidecar.journal.reader import STDIN, kind_of, read, stored_size
 
-__all__ = ["Journal", "JournalError", "Line", "Quarantine", "QuarantineFullError", "Skipped", "read"]
+__all__ = [
+    "STDIN",
+    "Followed",
+    "Follower",
+    "Journal",
+    "JournalError",
+    "Line",
+    "Quarantine",
+    "QuarantineFullError",
+    "Skipped",
+    "kind_of",
+    "read",
+    "stored_size",
+]

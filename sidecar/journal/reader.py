@@ -1,89 +1,127 @@
-"""Reading records back: the lines of one file, or of all segments of a journal, live ones included.
+"""Reading records back: the lines of a file, of all segments in a folder, live ones included, or of standard input.
 
-Owns finding and cutting lines. Never decodes a record, and never changes a file.
+Owns the order in which files are read, and which may be left out. Never decodes a record, and never changes a file.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from stat import S_ISDIR, S_ISREG
+from typing import BinaryIO, Literal
 
-import msgspec
-from msgspec import Struct
-
+from sidecar.journal import logs
 from sidecar.journal.error import JournalError
-from sidecar.journal.segment import NAME
+from sidecar.journal.lines import Cutter, Line, Skipped
+from sidecar.journal.unpacking import Unpacker, UnpackingError
 
-# A record carries at most one original message; JSON writes a control character in six bytes, so the default limit of
-# 10 MiB for a report can make 60 MiB of record. Longer lines are no records of ours.
-LINE_LIMIT = 64 * 1024 * 1024
+STDIN = Path("-")
 
+BREAKS_OFF = "the packed data breaks off: it is still being written, or a crash has cut it off"
 
-class Line(Struct, frozen=True, kw_only=True, gc=False):
-    """One whole line, without its end; `number` counts the lines of `file` from 1."""
+_CHUNK = 256 * 1024
 
-    file: Path
-    number: int
-    text: bytes
+# A clock may have been set back by so many seconds between a record's time and its segment's last write.
+_SLACK = 3600.0
 
 
-class Skipped(Struct, frozen=True, kw_only=True, gc=False):
-    """A line that cannot be a record; `why` is one short phrase."""
+def read(
+    path: Path, *, since: float | None = None, progress: Callable[[int], object] | None = None
+) -> Iterator[Line | Skipped]:
+    """Give the lines of a file, of a folder's segments from the oldest to the newest, or of standard input (`-`).
 
-    file: Path
-    number: int
-    why: str
-
-
-def read(path: Path) -> Iterator[Line | Skipped]:
-    """Give the lines of a file, or of a directory's segments from the oldest to the newest.
-
-    Blank lines are passed over. Raises JournalError where something cannot be read.
+    Plain or packed with zstd. Blank lines are passed over. With `since`, in seconds since 1970, files that were last written
+    before it are left out; those that are read may well have older records. `progress` is called with the number of bytes, as
+    they are stored, that were read since the last time. Raises JournalError where something cannot be read.
     """
+    report = progress or _nobody
     try:
-        if not path.is_dir():
-            yield from _read_file(path)
-            return
-        for segment in sorted(entry for entry in path.iterdir() if NAME.fullmatch(entry.name)):
-            try:
-                yield from _read_file(segment)
-            except FileNotFoundError:
-                continue  # an operator's clean-up, or an empty segment that was removed, since the listing
+        if path == STDIN:
+            if sys.stdin is None:
+                raise JournalError("standard input is closed; give it the records, or name a file or a journal directory")
+            yield from _lines(path, sys.stdin.buffer, report)
+        elif path.is_dir():
+            yield from _read_folder(path, since, report)
+        else:
+            yield from _read_file(path, report)
     except OSError as error:
-        raise JournalError.because(
-            error, fact="records could not be read from", path=path, then="name a file or a journal directory that can"
-        ) from error
+        raise unreadable(error, path) from error
 
 
-def _read_file(path: Path) -> Iterator[Line | Skipped]:
-    with path.open("rb") as file:
-        number = 0
-        while text := file.readline(LINE_LIMIT):
-            number += 1
-            if why := _fault(text, file):
-                yield Skipped(file=path, number=number, why=why)
-            elif stripped := text.strip():
-                yield Line(file=path, number=number, text=stripped)
-
-
-def _fault(text: bytes, file: BinaryIO) -> str | None:
-    """Say why `text`, just read, cannot be a record; what is left of a line that is too long is passed over."""
-    if len(text) == LINE_LIMIT and not text.endswith(b"\n"):
-        while (more := file.readline(LINE_LIMIT)) and not more.endswith(b"\n"):
-            pass
-        return "the line is too long for a record"
-    # No JSON has a NUL: a power cut may leave blocks that were never written as zeros.
-    if b"\0" in text:
-        return "the line was damaged, as by a power cut"
-    # Half an object is never a whole one (RFC 8259), so a last line that decodes lacks nothing but its end: a file that
-    # somebody cut and pasted.
-    if not text.endswith(b"\n") and text.strip() and not _is_json(text):
-        return "the last line is not finished"
-    return None
-
-
-def _is_json(text: bytes) -> bool:
+def stored_size(path: Path, *, since: float | None = None) -> int | None:
+    """Give how many bytes `read` is going to report; None where nobody can tell: of a pipe. Raises JournalError."""
     try:
-        msgspec.json.decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        if path == STDIN:
+            return None
+        if not path.is_dir():
+            return path.stat().st_size if path.is_file() else None
+        return sum(_size(segment.path) for segment in logs.find(path) if not _is_older(segment.path, since))
+    except OSError as error:
+        raise unreadable(error, path) from error
+
+
+def kind_of(path: Path) -> Literal["files", "stream", "nothing"]:
+    """Tell what `path` is: what can be read again and again, what gives each line once, or not there. Raises JournalError."""
+    try:
+        if path == STDIN:
+            return "stream"
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    except OSError as error:
+        raise unreadable(error, path) from error
+    return "files" if S_ISREG(mode) or S_ISDIR(mode) else "stream"
+
+
+def _read_folder(folder: Path, since: float | None, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
+    for segment in logs.find(folder):
+        try:
+            if not _is_older(segment.path, since):
+                yield from _read_file(segment.path, report)
+        except FileNotFoundError:
+            continue  # an operator's clean-up, or an empty segment that was removed, since the listing
+
+
+def _read_file(path: Path, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
+    with path.open("rb", buffering=0) as file:
+        yield from _lines(path, file, report)
+
+
+def _lines(path: Path, file: BinaryIO, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
+    unpacker, cutter = Unpacker(), Cutter(path)
+    read_some = getattr(file, "read1", file.read)  # what there is, rather than wait until a pipe has given a whole chunk
+    try:
+        while stored := read_some(_CHUNK):
+            for data in unpacker.feed(stored):
+                yield from cutter.feed(data)
+            report(len(stored))
+        yield from cutter.feed(unpacker.rest())
+    except UnpackingError as error:
+        yield cutter.broken(str(error))
+        return
+    last = cutter.end()
+    if not unpacker.finished:
+        yield cutter.unfinished(BREAKS_OFF)
+    elif last is not None:
+        yield last
+
+
+def _is_older(path: Path, since: float | None) -> bool:
+    return since is not None and path.stat().st_mtime < since - _SLACK
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _nobody(_count: int) -> None:
+    """Take no notice."""
+
+
+def unreadable(error: OSError, path: Path) -> JournalError:
+    """Say that `path` could not be read."""
+    return JournalError.because(
+        error, fact="records could not be read from", path=path, then="name a file or a journal directory that can"
+    )

@@ -4,10 +4,11 @@ Owns the rules. Never reads a file, a clock or a socket, and never remembers an 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from sidecar.classifier import Classifier
 from sidecar.policy.address import domain_of, has_route, is_readable
 from sidecar.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
 from sidecar.policy.domains import WILDCARD, DomainMap
@@ -42,7 +43,10 @@ class RelayHosts:
 
 
 class Policy:
-    """An immutable policy. Build it with `compile_policy`."""
+    """An immutable policy. Build it with `compile_policy`.
+
+    `classify` gives the class of a bounce, or of a refusal, from its SMTP response as one line; it is None without rules.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,9 @@ class Policy:
         relay_hosts: RelayHosts,
         own_relay_hosts: Mapping[str, RelayHosts],
         entries: Iterable[DomainEntry],
+        classify: Callable[[str], str | None] | None = None,
     ) -> None:
+        self.classify = classify
         by_listener: defaultdict[str, list[DomainEntry]] = defaultdict(list)
         self._relay_from: dict[tuple[str, str], Networks] = {}
         for entry in entries:
@@ -206,4 +212,5 @@ def compile_policy(settings: Settings) -> Policy:
         relay_hosts=RelayHosts(settings.relay_hosts),
         own_relay_hosts={listener: RelayHosts(setting) for listener, setting in settings.listener_relay_hosts.items()},
         entries=settings.domains,
+        classify=Classifier(settings.bounce_rules).classify if settings.bounce_rules else None,
     )

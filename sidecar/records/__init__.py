@@ -1,10 +1,11 @@
 """Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
 
-from sidecar.records.build import Facts, feedback, oob_bounces, quarantined, reception, rejection, rejections
+from sidecar.records.build import Facts, bounce_response, feedback, oob_bounces, quarantined, reception, rejection, rejections
 from sidecar.records.reading import Logged, decode
-from sidecar.records.record import EnhancedCode, PeerAddress, Record, RecordType, Response, encode, visible
+from sidecar.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response, encode, visible
 
 __all__ = [
+    "UNCATEGORIZED",
     "EnhancedCode",
     "Facts",
     "Logged",
@@ -12,6 +13,7 @@ __all__ = [
     "Record",
     "RecordType",
     "Response",
+    "bounce_response",
     "decode",
     "encode",
     "feedback",

@@ -1,13 +1,13 @@
 """How each type of record is filled (contract section 4). Never decides whether one is written."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.records.record import EnhancedCode, PeerAddress, Record, Response
+from sidecar.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response
 from sidecar.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
 
 _TAKEN = Response(code=250)
@@ -22,6 +22,7 @@ _NAME_LIMIT = 255
 class Facts(Struct, frozen=True, kw_only=True):
     """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists.
 
+    `classify` gives the class of a response as one line, or None where no rule fits; it is None where there are no rules.
     `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them. Only the
     first record tells of them: they may be a thousand, and so may be the bounces of one report.
     """
@@ -39,6 +40,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     queue_id: str | None
     headers: Mapping[str, str | list[str]]
     dropped: Sequence[str] = ()
+    classify: Callable[[str], str | None] | None = None
 
 
 def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
@@ -68,46 +70,30 @@ def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, 
         if failed.action != "failed":
             continue
         known = failed.original_recipient or failed.final_recipient
-        when = _instant(failed.last_attempt_date, facts.now)
-        yield Record(
-            type="OOB",
-            id=facts.message_id,
+        # Told as by the reporter, who had the message from the address that the report went to.
+        own = replace(
+            facts,
+            now=_instant(failed.last_attempt_date, facts.now),
+            helo="" if reporter is None else reporter.name[:_NAME_LIMIT],
             sender=recipient,
-            recipient="" if known is None else known.recipient,
-            queue=queue,
-            response=_bounce_response(failed),
-            peer_address=PeerAddress(name="" if reporter is None else reporter.name[:_NAME_LIMIT], addr=facts.peer),
-            timestamp=int(when),
-            event_time=rfc3339(when),
-            created=int(facts.created),
-            created_time=rfc3339(facts.created),
-            meta=_meta(facts, why),
-            headers=facts.headers,
-            reception_protocol="ESMTP",
-            nodeid=facts.node_id,
-            session_id=facts.session_id,
         )
+        to = () if known is None else (known.recipient,)
+        yield _record(own, "OOB", recipients=to, queue=queue, response=bounce_response(failed), why=why)
+
+
+def bounce_response(failed: PerRecipient) -> Response:
+    """Give the response that a report tells of for one recipient: from its Diagnostic-Code, else 550, and its Status."""
+    status = failed.status
+    code, content = _smtp_reply(failed.diagnostic_code)
+    if status is None:
+        return Response(code=code, content=content)
+    enhanced = EnhancedCode(class_=status.class_, subject=status.subject, detail=status.detail)
+    return Response(code=code, enhanced_code=enhanced, content=content)
 
 
 def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, why: str) -> Record:
     """Record what was refused: the connection (no recipients), one recipient, or a message for all of them."""
-    return Record(
-        type="Rejection",
-        id=facts.message_id,
-        sender=facts.sender,
-        recipient=_one_or_many(recipients),
-        queue="",
-        response=response,
-        peer_address=PeerAddress(name=facts.helo, addr=facts.peer),
-        timestamp=int(facts.now),
-        event_time=rfc3339(facts.now),
-        created=int(facts.created),
-        created_time=rfc3339(facts.created),
-        meta=_meta(facts, why),
-        headers=facts.headers,
-        nodeid=facts.node_id,
-        session_id=facts.session_id,
-    )
+    return _record(facts, "Rejection", recipients=recipients, queue="", response=response, why=why)
 
 
 def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
@@ -139,30 +125,41 @@ def rfc3339(seconds: float) -> str:
 def _received(  # noqa: PLR0913 - each is a field of the record
     facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport | None = None
 ) -> Record:
+    kind: RecordType = "Reception" if report is None else "Feedback"
+    record = _record(facts, kind, recipients=recipients, queue=queue, response=_TAKEN, why=why)
+    meta = {**record.meta, "dropped": list(facts.dropped)} if facts.dropped else record.meta
+    return replace(record, size=size, feedback_report=report, meta=meta)
+
+
+def _record(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, kind: RecordType, *, recipients: Sequence[str], queue: str, response: Response, why: str
+) -> Record:
+    """Fill what all records have."""
     return Record(
-        type="Reception" if report is None else "Feedback",
+        type=kind,
         id=facts.message_id,
         sender=facts.sender,
-        recipient=_one_or_many(recipients),
+        recipient=list(recipients) if len(recipients) > 1 else "".join(recipients),
         queue=queue,
-        size=size,
-        response=_TAKEN,
+        response=response,
         peer_address=PeerAddress(name=facts.helo, addr=facts.peer),
         timestamp=int(facts.now),
         event_time=rfc3339(facts.now),
         created=int(facts.created),
         created_time=rfc3339(facts.created),
-        feedback_report=report,
-        meta={**_meta(facts, why), "dropped": list(facts.dropped)} if facts.dropped else _meta(facts, why),
+        bounce_classification=_class(facts, kind, response),
+        meta=_meta(facts, why),
         headers=facts.headers,
-        reception_protocol="ESMTP",
+        reception_protocol=None if kind == "Rejection" else "ESMTP",
         nodeid=facts.node_id,
         session_id=facts.session_id,
     )
 
 
-def _one_or_many(recipients: Sequence[str]) -> str | list[str]:
-    return list(recipients) if len(recipients) > 1 else "".join(recipients)
+def _class(facts: Facts, kind: RecordType, response: Response) -> str:
+    if facts.classify is None or kind not in {"OOB", "Rejection"}:
+        return UNCATEGORIZED
+    return facts.classify(response.line) or UNCATEGORIZED
 
 
 def _meta(facts: Facts, why: str) -> dict[str, str]:
@@ -172,15 +169,6 @@ def _meta(facts: Facts, why: str) -> dict[str, str]:
 
 def _instant(text: str | None, otherwise: float) -> float:
     return otherwise if text is None else datetime.fromisoformat(text).timestamp()
-
-
-def _bounce_response(failed: PerRecipient) -> Response:
-    status = failed.status
-    code, content = _smtp_reply(failed.diagnostic_code)
-    if status is None:
-        return Response(code=code, content=content)
-    enhanced = EnhancedCode(class_=status.class_, subject=status.subject, detail=status.detail)
-    return Response(code=code, enhanced_code=enhanced, content=content)
 
 
 def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:

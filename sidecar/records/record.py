@@ -15,6 +15,10 @@ from sidecar.reports.values import ArfReport
 RecordType = Literal["Reception", "OOB", "Feedback", "Rejection"]
 
 
+UNCATEGORIZED = "Uncategorized"
+"""KumoMTA's class of a bounce that no rule fits, and of every record where there are none."""
+
+
 class EnhancedCode(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
     """An enhanced status code (RFC 3463)."""
 
@@ -30,6 +34,13 @@ class Response(Struct, frozen=True, kw_only=True):
     enhanced_code: EnhancedCode | None = None
     content: str = ""
     command: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The response as the one line that rules for classes of bounces are written for (KumoMTA: to_single_line)."""
+        enhanced = self.enhanced_code
+        codes = f"{self.code} " if enhanced is None else f"{self.code} {enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
+        return codes + self.content.replace("\r", "\\r").replace("\n", "\\n")
 
 
 class PeerAddress(Struct, frozen=True, kw_only=True):
@@ -56,7 +67,7 @@ class Record(Struct, frozen=True, kw_only=True):
     created: int
     created_time: str
     num_attempts: int = 0
-    bounce_classification: str = "Uncategorized"
+    bounce_classification: str = UNCATEGORIZED
     egress_pool: str | None = None
     egress_source: str | None = None
     source_address: None = None

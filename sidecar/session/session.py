@@ -275,12 +275,11 @@ class Session:
         why = _sentence(answer)
         gone = (given for given, fate in zip(message.given, answer.fates, strict=True) if not fate.relayed)
         verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
-        addresses = tuple(fate.address for fate in answer.fates)
         return Outcome(
             verdict=verdict,
             records=self._received(message, answer, reading, why),
             durable=answer.taken_as is not None,
-            decision=self._decision("message", verdict, why, recipients=addresses),
+            decision=self._decision("message", verdict, why, recipients=tuple(fate.address for fate in answer.fates)),
             answer=answer,
         )
 
@@ -344,6 +343,7 @@ class Session:
             queue_id=message.queue_id if message is not None else None,
             headers=message.headers if message is not None else {},
             dropped=dropped,
+            classify=self._policy.classify,
         )
 
     def _decision(

@@ -10,11 +10,13 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.settings.files import Document
-from sidecar.settings.names import DOMAIN_LIMIT, normal_domain, normal_listener
+from sidecar.settings.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
 from sidecar.settings.places import Place
 from sidecar.settings.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
 from sidecar.settings.tables import Notes
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, Problem
+from sidecar.settings.values import ANY_LISTENER, DomainEntry, Problem, Where
+from sidecar.settings.warnings.findings import Findings
+from sidecar.settings.warnings.written import overridden, replaced, unused_ttl
 from sidecar.settings.wording import quoted, shown, written
 
 # KumoMTA keeps this name for the tables of single listeners; no domain can have it.
@@ -27,6 +29,7 @@ _READERS: Final = {
     "log_oob": log_mode,
     "log_arf": log_mode,
 }
+_REPORT_KEYS: Final = ("log_oob", "log_arf")
 _UNUSED: Final = "ttl"
 _KEYS: Final = (*_READERS, _UNUSED)
 
@@ -64,23 +67,26 @@ class _Named(Struct, frozen=True, kw_only=True):
     path: str
 
 
-def merge(entries: Entries, later: Entries) -> None:
+def merge(entries: Entries, later: Entries, findings: Findings) -> None:
     """Put the entries of a later file over those before it, key by key."""
     for listener, domains in later.items():
         held = entries.setdefault(listener, {})
         for domain, entry in domains.items():
-            held[domain] = _over(held[domain], entry) if domain in held else entry
+            held[domain] = _over(held[domain], entry, findings) if domain in held else entry
 
 
-def _over(earlier: DomainEntry, later: DomainEntry) -> DomainEntry:
+def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> DomainEntry:
     changes = {key: getattr(later, key) for key in later.lines if key}
+    for key, value in changes.items():
+        if key in earlier.lines and getattr(earlier, key) != value:
+            findings.note(overridden, earlier, later, key)
     lines = {**earlier.lines, **later.lines}
     return msgspec.structs.replace(earlier, path=later.path, lines=lines, **changes)
 
 
-def read_domains(document: Document, problems: list[Problem]) -> Entries:
-    """Read one listener domains file; what is wrong goes to `problems`, and all that is right is given."""
-    return _Reading(document, problems).entries()
+def read_domains(document: Document, problems: list[Problem], findings: Findings) -> Entries:
+    """Read one listener domains file; errors go to `problems`, warnings to `findings`, and all that is right is given."""
+    return _Reading(document, problems, findings).entries()
 
 
 def _name(spelled: str) -> str:
@@ -99,10 +105,10 @@ def _path_of(parts: Sequence[str]) -> str:
 class _Reading:
     """One file in reading."""
 
-    def __init__(self, document: Document, problems: list[Problem]) -> None:
+    def __init__(self, document: Document, problems: list[Problem], findings: Findings) -> None:
         self.document = document
         self.notes = Notes(document.file, problems)
-        self.unused: list[tuple[int, str]] = []
+        self.findings = findings
         self.shapes: dict[tuple[tuple[str, int], ...], dict[str, int]] = {}
 
     def entries(self) -> Entries:
@@ -112,7 +118,6 @@ class _Reading:
             entry = self.entry(named)
             if entry is not None and not self.is_double(found, entry):
                 found.setdefault(entry.listener, {})[entry.domain] = entry
-        self.note_unused()
         return found
 
     def named(self) -> Iterator[_Named]:
@@ -153,12 +158,16 @@ class _Reading:
         fields = self.fields(named)
         domain = normal_domain(named.name)
         if domain is None:
-            mend = 'Write a name such as "example.com", "*.example.com" or "*".'
+            meant = _meant(named.name)
+            mend = f"Write {_name(meant)}." if meant else 'Write a name such as "example.com", "*.example.com" or "*".'
             self.notes.add(named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", mend)
             return None
-        return DomainEntry(
+        entry = DomainEntry(
             listener=named.listener, domain=domain, path=named.path, lines=self.lines(named.place, fields), **fields
         )
+        if true := tuple(key for key in _REPORT_KEYS if named.value.get(key) is True):
+            self.findings.trues[true].append(entry)
+        return entry
 
     def fields(self, named: _Named) -> dict[str, Any]:
         fields = {}
@@ -168,7 +177,7 @@ class _Reading:
                     fields[key] = reader(value)
                 elif key == _UNUSED:
                     unused_duration(value)
-                    self.unused.append((named.place.at(key).line, f"{named.path}.{key}"))
+                    self.findings.note(unused_ttl, self.where(named.place.at(key).line, f"{named.path}.{key}"))
                 else:
                     self.note_unknown(named, key, value)
             except WrongValue as error:
@@ -190,13 +199,7 @@ class _Reading:
             return False
         earlier, here = first.where(""), entry.where("")
         if first.path.startswith(f"{LISTENER}.") and not entry.path.startswith(f"{LISTENER}."):
-            self.notes.add(
-                earlier.line,
-                earlier.key,
-                f"The table {here.key} on line {here.line} replaces this one.",
-                "Keep one of the two.",
-                severity="warning",
-            )
+            self.findings.note(replaced, first, entry)
             return False
         text = f"This is the same domain as {earlier.key} on line {earlier.line}."
         self.notes.add(here.line, here.key, text, "Keep one of the two.")
@@ -220,13 +223,19 @@ class _Reading:
         else:
             self.notes.unknown(line, key, path, _KEYS)
 
-    def note_unused(self) -> None:
-        if not self.unused:
-            return
-        line, path = self.unused[0]
-        others = f" (and {len(self.unused) - 1} more in this file)" if len(self.unused) > 1 else ""
-        text = f"{_UNUSED} has no effect: domains are read anew with the settings{others}."
-        self.notes.add(line, path, text, "Take it out.", severity="warning")
+    def where(self, line: int, key: str) -> Where:
+        return Where(file=self.document.file, line=line, key=key)
+
+
+def _meant(name: str) -> str | None:
+    """Guess the domain in what is none: a mail address, a URL, a bare IPv6 address, or a leading dot for what is below."""
+    try:
+        plain_address(name)
+        meant = f"[IPv6:{name}]"
+    except ValueError:
+        host = name.rpartition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].strip()
+        meant = f"*{host}" if host.startswith(".") else host
+    return meant if normal_domain(meant) is not None else None
 
 
 def _names_inside(table: dict[str, object]) -> Iterator[str]:

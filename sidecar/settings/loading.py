@@ -4,7 +4,7 @@ Owns the keys of the settings file and their defaults. Never decides what a sett
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from msgspec import Struct
 from sidecar.settings.domains import Entries, merge, read_domains
 from sidecar.settings.files import Document, UnreadableError, read_document, stamp_of
 from sidecar.settings.names import normal_listener
+from sidecar.settings.patterns import Patterns, TooLargeError
 from sidecar.settings.places import Place
 from sidecar.settings.readers import (
     Reader,
@@ -30,9 +31,11 @@ from sidecar.settings.readers import (
     whole_number,
 )
 from sidecar.settings.remote import is_remote
+from sidecar.settings.rules import IANA, SHIPPED, note_hidden, read_rules
 from sidecar.settings.state import default_state_directory
 from sidecar.settings.tables import Notes, Table
 from sidecar.settings.values import (
+    BounceRule,
     JournalSettings,
     LimitSettings,
     LogSettings,
@@ -41,9 +44,13 @@ from sidecar.settings.values import (
     Problem,
     Settings,
     Source,
+    Stamp,
     Where,
 )
-from sidecar.settings.warnings import warnings
+from sidecar.settings.warnings import note_warnings
+from sidecar.settings.warnings.findings import Findings, position
+from sidecar.settings.warnings.machine import Account, AccountKind, note_missing
+from sidecar.settings.warnings.written import repeated_file
 from sidecar.settings.wording import quoted, written
 
 DEFAULT_RELAY_HOSTS: Final = NetworkList(networks=(network("127.0.0.1"), network("::1")), where=None)
@@ -62,6 +69,13 @@ _LIMIT_READERS: Final = {
     "rejection_records_per_second": whole_number(1, 1_000_000, "records"),
     "quarantine_size": whole_number(1 << 20, 1 << 44, "bytes"),
     "quarantine_age": whole_number(3600, 3650 * 24 * 3600, "seconds"),
+}
+
+_ACCOUNTS: Final[Mapping[str, AccountKind]] = {
+    "user": "user",
+    "socket_owner": "user",
+    "group": "group",
+    "socket_group": "group",
 }
 
 _REMOTE: Final = (
@@ -85,25 +99,32 @@ class Loaded(Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
 
 
-def load(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """Load the settings file at `path`, or the built-in defaults for None. Whatever is wrong is in the answer, all of it."""
+def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_machine: bool = False) -> Loaded:
+    """Load the settings file at `path`, or the built-in defaults for None. Every error is in the answer.
+
+    Of warnings of one kind the first few are, and how many more there are. With `ask_machine` there are also those that are
+    about this machine: listeners' addresses and accounts that it does not have.
+    """
     problems: list[Problem] = []
+    findings = Findings()
     sources: list[Source] = []
-    settings = _load(path, environ, problems, sources)
+    table = _table(path, problems, sources)
+    folder = Path("/") if path is None else path.parent.absolute()
+    settings = None if table is None else _settings(table, folder, environ, sources, findings)
     if any(problem.severity == "error" for problem in problems):
         settings = None
     if settings is not None:
-        problems += warnings(settings)
-    return Loaded(settings=settings, problems=tuple(sorted(problems, key=_position)), sources=tuple(sources))
+        note_warnings(settings, findings)
+        if ask_machine and table is not None:
+            note_missing(settings, _accounts(table), findings)
+    # A file that is named twice is read twice, and is wrong once.
+    told = dict.fromkeys(problems + findings.warnings())
+    return Loaded(settings=settings, problems=tuple(sorted(told, key=position)), sources=tuple(sources))
 
 
-def _position(problem: Problem) -> tuple[str, int]:
-    return (problem.where.file, problem.where.line) if problem.where else ("", 0)
-
-
-def _load(path: Path | None, environ: Mapping[str, str], problems: list[Problem], sources: list[Source]) -> Settings | None:
+def _table(path: Path | None, problems: list[Problem], sources: list[Source]) -> Table | None:
     if path is None:
-        return _settings(Table(Notes("", problems), {}, Place(1)), Path("/"), environ, sources)
+        return Table(Notes("", problems), {}, Place(1))
     try:
         document = _document(path, str(path), sources)
     except UnreadableError as error:
@@ -111,7 +132,14 @@ def _load(path: Path | None, environ: Mapping[str, str], problems: list[Problem]
         return None
     notes = Notes(document.file, problems)
     notes.repeats(document, lambda parts: ".".join(map(written, parts)))
-    return _settings(Table(notes, document.values, document.place), path.parent.absolute(), environ, sources)
+    return Table(notes, document.values, document.place)
+
+
+def _accounts(table: Table) -> Iterator[Account]:
+    """Give the users and groups that settings without errors name."""
+    for found in (table, table.table("milter")):
+        for key in found.values.keys() & _ACCOUNTS.keys():
+            yield Account(kind=_ACCOUNTS[key], name=found.values[key], where=found.where(key))
 
 
 def _document(path: Path, file: str, sources: list[Source]) -> Document:
@@ -125,7 +153,7 @@ def _document(path: Path, file: str, sources: list[Source]) -> Document:
     return document
 
 
-def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: list[Source]) -> Settings:
+def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: list[Source], findings: Findings) -> Settings:
     directory = path_in(folder, "a directory")
     taken = table.take(
         {
@@ -136,6 +164,7 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
             "recipient_limit": whole_number(1, 100_000, "recipients"),
             "unreadable_reports": choice("refuse", "quarantine"),
             "headers": header_names,
+            "bounce_classifier": one_or_more(text("a rule file"), f'["{IANA}", "bounces.toml"]'),
             "state_directory": directory,
             "node_id": uuid,
             "user": text("a user name"),
@@ -146,7 +175,8 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
     if "group" in taken and "user" not in taken:
         table.fault("group", "There is a group and no user.", "Name the user as well, or take this out.")
     hosts = taken.pop("relay_hosts", None)
-    domains = _domains(taken.pop("listener_domains", ()), table, folder, sources)
+    domains = _domains(taken.pop("listener_domains", ()), table, folder, sources, findings)
+    rules = _bounce_rules(taken.pop("bounce_classifier", ()), table, folder, sources, findings)
     state_directory = taken.pop("state_directory", None) or default_state_directory(environ)
     journal: dict[str, Any] = {"directory": state_directory / "journal"} | _section(
         table.table("journal"),
@@ -161,6 +191,7 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
         relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
         listener_relay_hosts=_listener_relay_hosts(table.table("listener", spell=quoted)),
         domains=tuple(entry for entries in domains.values() for entry in entries.values()),
+        bounce_rules=tuple(rules),
         state_directory=state_directory,
         journal=JournalSettings(**journal),
         milter=_milter(table.table("milter"), folder),
@@ -227,21 +258,48 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
     return found
 
 
-def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source]) -> Entries:
+def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source], findings: Findings) -> Entries:
     entries: Entries = {}
+    named_before: dict[Stamp | None, str] = {}
     place = table.place.at("listener_domains")
     for index, file in enumerate(files):
         named = Where(file=table.notes.file, line=place.at(index).line, key="listener_domains")
         try:
-            document = _domains_document(folder / file, file, sources)
+            document = _named_document(folder / file, file, sources)
         except UnreadableError as error:
             table.notes.problems.append(error.problem(file, named))
         else:
-            merge(entries, read_domains(document, table.notes.problems))
+            stamp = sources[-1].stamp
+            if stamp in named_before:
+                findings.note(repeated_file, named, quoted(file), quoted(named_before[stamp]))
+            named_before.setdefault(stamp, file)
+            merge(entries, read_domains(document, table.notes.problems, findings), findings)
     return entries
 
 
-def _domains_document(path: Path, file: str, sources: list[Source]) -> Document:
+def _bounce_rules(
+    files: Sequence[str], table: Table, folder: Path, sources: list[Source], findings: Findings
+) -> list[BounceRule]:
+    key = "bounce_classifier"
+    rules: list[BounceRule] = []
+    place = table.place.at(key)
+    for index, file in enumerate(files):
+        try:
+            document = _named_document(SHIPPED.get(file, folder / file), file, sources)
+        except UnreadableError as error:
+            table.notes.problems.append(error.problem(file, Where(file=table.notes.file, line=place.at(index).line, key=key)))
+        else:
+            rules += read_rules(document, table.notes.problems)
+    note_hidden(rules, findings)
+    try:
+        Patterns([rule.pattern for rule in rules])
+    except TooLargeError as error:
+        mend = "Write fewer or simpler patterns: counted repetitions such as .{1,200} take most."
+        table.fault(key, f"The {len(rules)} patterns are too many or too large together: {error}.", mend)
+    return rules
+
+
+def _named_document(path: Path, file: str, sources: list[Source]) -> Document:
     if path.suffix.lower() not in {".toml", ".json"}:
         raise UnreadableError(f"{quoted(file)} ends neither in .toml nor in .json.", "Name it after what is in it.")
     return _document(path, file, sources)

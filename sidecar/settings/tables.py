@@ -4,7 +4,7 @@ Owns problems' places and the refusal of unknown keys. Never knows which keys th
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from sidecar.settings.files import Document
 from sidecar.settings.places import Place
@@ -20,10 +20,10 @@ class Notes:
         self.file = file
         self.problems = problems
 
-    def add(self, line: int, key: str, text: str, mend: str, *, severity: Literal["error", "warning"] = "error") -> None:
-        """Note a problem at a line of the file."""
+    def add(self, line: int, key: str, text: str, mend: str) -> None:
+        """Note an error at a line of the file."""
         where = Where(file=self.file, line=line, key=key)
-        self.problems.append(Problem(severity=severity, where=where, text=text, mend=mend))
+        self.problems.append(Problem(severity="error", where=where, text=text, mend=mend))
 
     def unknown(self, line: int, key: str, path: str, known: Iterable[str]) -> None:
         """Note a key that nobody asked for, and the known one that is nearest."""

@@ -53,17 +53,39 @@ class Where(Struct, frozen=True, kw_only=True):
         return f"{self.file}:{self.line}"
 
 
+WarningCode = Literal[
+    "deprecated",
+    "never-matches",
+    "no-effect",
+    "open-relay",
+    "overridden",
+    "repeated-file",
+    "report-loop",
+    "report-relay",
+    "shadowed",
+    "single-label",
+    "unknown-account",
+    "unknown-listener",
+    "wide-network",
+    "wide-reports",
+]
+"""What a warning is about. Scripts tell warnings apart by these words, so none of them changes."""
+
+
 class Problem(Struct, frozen=True, kw_only=True):
     """One thing wrong with the settings: an error keeps the program from starting, a warning does not.
 
     `where` is None when it concerns no line of a file. `text` says what is wrong with the bad value in it, `mend` what to
-    write instead; both are one plain sentence.
+    write instead; both are one plain sentence. `code` is None for errors: none of them can be let pass. `more` counts the
+    findings of the same kind that are left out; the text says so, too.
     """
 
     severity: Literal["error", "warning"]
+    code: WarningCode | None = None
     where: Where | None
     text: str
     mend: str
+    more: int = 0
 
 
 class Network(Struct, frozen=True, kw_only=True):
@@ -108,6 +130,14 @@ class DomainEntry(Struct, frozen=True, kw_only=True):
         """Where `key` was set, or the entry itself where it was left at its default."""
         file, line = self.lines.get(key) or self.lines[""]
         return Where(file=file, line=line, key=f"{self.path}.{key}" if key in self.lines and key else self.path)
+
+
+class BounceRule(Struct, frozen=True, kw_only=True):
+    """A regular expression of a rule file, the class of the responses it fits, and the line it stands on."""
+
+    pattern: str
+    bounce_class: str
+    where: Where
 
 
 class MilterSettings(Struct, frozen=True, kw_only=True):
@@ -164,8 +194,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     `listener_relay_hosts` holds the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
     case) of the message headers that go into records. `report_size_limit` is in bytes; `recipient_limit` counts the recipients
     of one message. `unreadable_reports` says what becomes of a message that claims to be a report, comes for domains that take
-    reports, and cannot be read. `user` and `group` are names: whom a program that root started becomes; None is nobody else,
-    and for the group the user's own. With `reload_on_change` a changed file is loaded as for SIGHUP.
+    reports, and cannot be read. Of `bounce_rules` the first that fits gives a bounce its class. `user` and `group` are names:
+    whom a program that root started becomes; None is nobody else, and for the group the user's own. With `reload_on_change` a
+    changed file is loaded as for SIGHUP.
     """
 
     relay_hosts: NetworkList
@@ -181,6 +212,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: LimitSettings = field(default_factory=LimitSettings)
     unreadable_reports: Literal["refuse", "quarantine"] = "refuse"
     headers: tuple[str, ...] = ()
+    bounce_rules: tuple[BounceRule, ...] = ()
     node_id: str | None = None
     user: str | None = None
     group: str | None = None

@@ -3,6 +3,6 @@
 Owns processes. Never sees a message.
 """
 
-from sidecar.supervisor.run import run
+from sidecar.supervisor.run import run, tell
 
-__all__ = ["run"]
+__all__ = ["run", "tell"]

@@ -72,7 +72,7 @@ def _replan(config: Path | None, old: Plan) -> Replanned:
     """Load the settings anew. Every problem goes to the log, and errors into the answer as well."""
     loaded = load(config)
     for problem in loaded.problems:
-        _tell(problem)
+        tell(problem)
     if loaded.settings is None:
         errors = tuple(map(_in_one_line, (problem for problem in loaded.problems if problem.severity == "error")))
         return Replanned(plan=None, problems=errors, sources=loaded.sources)
@@ -87,7 +87,8 @@ def _replan(config: Path | None, old: Plan) -> Replanned:
     return Replanned(plan=plan, sources=loaded.sources)
 
 
-def _tell(problem: Problem) -> None:
+def tell(problem: Problem) -> None:
+    """Log a problem with the settings."""
     tell = _LOG.error if problem.severity == "error" else _LOG.warning
     tell(problem.text, mend=problem.mend, where=str(problem.where), key=problem.where and problem.where.key)
 

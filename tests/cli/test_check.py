@@ -1,6 +1,8 @@
 """`sidecar check` says whether the settings are in order, and the other commands print problems in the same way."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -19,7 +21,7 @@ def write(folder: Path, domains: str, main: str = 'listener_domains = "d.toml"\n
 
 
 GOOD = '["a.com"]\nrelay_to = true\n[listener."127.0.0.1:25"."a.com"]\n'
-WARNED = '["a.com"]\nttl = 5\n'
+WARNED = '["a.com"]\nttl = 5\nrelay_to = true\n'
 BAD = '["a.com"]\nrelay_to = "\\u001b[31m"\nttl = 5\n'
 
 
@@ -79,8 +81,44 @@ def test_json(tmp_path: Path, domains: str, *, ok: bool) -> None:
         BAD: ["error", "warning"],
     }[domains]
     for finding in answer["findings"]:
-        assert list(finding) == ["severity", "file", "line", "key", "text", "mend"]
+        assert list(finding) == ["severity", "code", "file", "line", "key", "text", "mend", "more"]
         assert finding["file"] == "d.toml"
+        assert finding["code"] == {"error": None, "warning": "deprecated"}[finding["severity"]]
+
+
+def test_json_shows_nothing_raw(tmp_path: Path) -> None:
+    """Not even the name of a file reaches the terminal raw, in JSON as well, and its value stays the same."""
+    path = tmp_path / "s\x7f\x85.toml"
+    path.write_text("x = 1\n", encoding="utf-8")
+    done = CliRunner().invoke(command, ["--json", "--config", str(path)])
+    assert done.output.rstrip("\n").isprintable()
+    assert json.loads(done.output)["findings"][0]["file"] == str(path)
+
+
+def test_this_machine_is_asked(tmp_path: Path) -> None:
+    """Only this command asks which accounts and addresses the machine has; another loads without these warnings."""
+    path = write(tmp_path, '[listener."192.0.2.77:25"."a.com"]\nrelay_to = true\n')
+    done = CliRunner().invoke(command, ["--json", "--config", path])
+    assert ([finding["code"] for finding in json.loads(done.output)["findings"]], done.exit_code) == (["unknown-listener"], 0)
+    assert CliRunner().invoke(other, ["--config", path]).stderr == ""
+
+
+def test_many_alike_are_a_few_lines(tmp_path: Path) -> None:
+    """Thousands of findings of one kind are a few lines, and the last of them says how many more there are."""
+    text = "".join(f'["d{number}.com"]\nlog_oob = true\n' for number in range(1000))
+    done = CliRunner().invoke(command, ["--config", write(tmp_path, text)])
+    *first, last, summary = done.output.splitlines()
+    assert [line.partition(" ")[0] for line in (*first, last)] == [f"d.toml:{line}:" for line in range(2, 12, 2)]
+    assert not any("more like this" in line for line in first)
+    assert "(and 995 more like this)." in last
+    assert summary.startswith("The settings are fine but for 1000 warnings:")
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    """`| head` ends the command quietly."""
+    shell = f"{sys.executable} -m sidecar check --config {write(tmp_path, GOOD)} | true"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli.parse import command
+from sidecar.settings.rules import iana_rules
 
 DATA = Path(__file__).parent.parent / "data" / "reports"
 CORPUS = sorted(DATA.glob("*.eml"))
@@ -21,8 +22,11 @@ def test_json() -> None:
     for line, path in zip(lines, CORPUS, strict=True):
         expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         found = json.loads(line)
+        classes = found.pop("bounce_classification", None)
         assert found == {"file": str(path)} | expected
         assert list(found) == ["file", "kind", "why", "report"]
+        assert (classes is not None) == (found["kind"] == "oob")
+        assert len(classes or ()) == (len(found["report"]["per_recipient"]) if classes is not None else 0)
 
 
 def test_standard_input() -> None:
@@ -90,6 +94,7 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
                 "  reporting MTA:    relay.example.org (dns)",
                 "  failed:           nobody@example.net",
                 "    status:         5.1.1",
+                "    class:          InvalidRecipient (iana:{invalid})",
                 "    diagnostic:     550 5.1.1 <nobody@mailbox.example.net>... User unknown (smtp)",
                 "  delayed:          slow@example.edu",
                 "    retried until:  2024-07-07T13:55:37Z",
@@ -114,11 +119,47 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
 )
 def test_summary(name: str, lines: list[str]) -> None:
     """Without --json people can read what the report says."""
+    first = next(rule.where.line for rule in iana_rules() if rule.bounce_class == "InvalidRecipient")
+    lines = [line.format(invalid=first) for line in lines]
     result = CliRunner().invoke(command, [str(DATA / f"{name}.eml")])
     assert result.exit_code == 0
     printed = result.stdout.splitlines()
     assert printed[0] == f"{DATA / name}.eml: {lines[0]}" or lines[0] in printed
     assert [line for line in lines[1:] if line not in printed] == []
+
+
+def classes(name: str, *options: str) -> list[str | None]:
+    """Give the class of each recipient of a sample report."""
+    result = CliRunner().invoke(command, ["--json", *options, str(DATA / f"{name}.eml")])
+    assert result.exit_code == 0
+    found: list[str | None] = json.loads(result.stdout_bytes)["bounce_classification"]
+    return found
+
+
+def test_classes(tmp_path: Path) -> None:
+    """Each recipient that was not reached has a class: by the rules of the settings, or else by those of the program."""
+    config, rules = tmp_path / "sidecar.toml", tmp_path / "rules.toml"
+    rules.write_text("[rules]\nOwn = ['User unknown']\n", encoding="utf-8")
+    config.write_text("bounce_classifier = ['rules.toml']\n", encoding="utf-8")
+    two = "oob-sendmail-two-recipients"
+    assert classes(two) == ["InvalidRecipient", "NoAnswerFromHost"]
+    assert classes(two, "--config", str(config)) == ["Own", "Uncategorized"]
+    assert classes("oob-all-five-actions") == ["Uncategorized", "Uncategorized", None, None, None]
+    config.write_text("", encoding="utf-8")
+    assert classes(two, "--config", str(config)) == ["Uncategorized", "Uncategorized"]
+    printed = CliRunner().invoke(command, ["--config", str(config), str(DATA / f"{two}.eml")]).stdout
+    assert "    class:          Uncategorized\n" in printed
+
+
+def test_settings_with_errors(tmp_path: Path) -> None:
+    """Settings with errors are told, line by line, and nothing is parsed."""
+    config = tmp_path / "sidecar.toml"
+    config.write_text("bounce_classifier = ['none.toml']\n", encoding="utf-8")
+    result = CliRunner().invoke(command, ["--config", str(config), str(DATA / "oob-postfix.eml")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f'{config}:1: error: bounce_classifier: The file "none.toml" does not exist. Create it or name another.\n'
+    )
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

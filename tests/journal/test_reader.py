@@ -1,12 +1,18 @@
 """Reading back: every whole line, in order, and a word about each that is none."""
 
+import io
+import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.journal import Journal, JournalError, Line, Skipped, read, reader
+from sidecar.journal import STDIN, Journal, JournalError, Line, Skipped, lines, read, stored_size
 
 from .conftest import segments, texts
 
@@ -29,7 +35,8 @@ from .conftest import segments, texts
 )
 def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: list[tuple[int, bytes | str]]) -> None:
     """Whole lines come with their number; what cannot be a record is named and passed over."""
-    monkeypatch.setattr(reader, "LINE_LIMIT", 32 if b"[" not in content else reader.LINE_LIMIT)
+    monkeypatch.setattr(lines, "LINE_LIMIT", 32 if b"[" not in content else lines.LINE_LIMIT)
+    monkeypatch.setattr(lines, "_PIECE", 16)
     path = tmp_path / "records.jsonl"
     path.write_bytes(content)
     found = list(read(path))
@@ -58,6 +65,189 @@ def test_unreadable(tmp_path: Path) -> None:
     """What cannot be read is an error that names it."""
     with pytest.raises(JournalError, match=r"/nothing: No such file or directory \(ENOENT\)"):
         list(read(tmp_path / "nothing"))
+
+
+BREAKS_OFF = "the packed data breaks off: it is still being written, or a crash has cut it off"
+DAMAGED = "the packed data is damaged, or of another kind, from here on"
+
+
+def packed(content: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(content)
+
+
+def unfinished(content: bytes) -> bytes:
+    """Give a frame that was flushed, and that its writer has not finished."""
+    frame = zstandard.ZstdCompressor().compressobj()
+    return frame.compress(content) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+SKIPPABLE = b"\x53\x2a\x4d\x18\x03\0\0\0abc"
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (packed(b"{}\n[]\n"), [b"{}", b"[]"]),
+        (packed(b"{}\n") + packed(b"[]\n"), [b"{}", b"[]"]),
+        (packed(b"{}\n[") + packed(b"]\n"), [b"{}", b"[]"]),
+        (SKIPPABLE + packed(b"{}\n") + SKIPPABLE, [b"{}"]),
+        (packed(b""), []),
+        (packed(b"{}"), [b"{}"]),
+        (packed(b'{"a'), ["the last line is not finished"]),
+        (unfinished(b"{}\n[]\n"), [b"{}", b"[]", BREAKS_OFF]),
+        (unfinished(b'{}\n{"a'), [b"{}", BREAKS_OFF]),
+        (packed(b"{}\n") + unfinished(b"[]\n"), [b"{}", b"[]", BREAKS_OFF]),
+        (packed(b"{}\n")[:6], [BREAKS_OFF]),
+        (packed(b"{}\n") + b"{}\n", [b"{}", DAMAGED]),
+        (packed(b"{}\n" * 99)[:-4] + b"\xff" * 9, [DAMAGED]),
+        (b"\x28\xb5", ["the last line is not finished"]),
+        (b"(\n{}\n", [b"(", b"{}"]),
+        (b"1", [b"1"]),
+        (b"\x1f\x8b\x08\0\0", ["the file is packed with gzip, which is not read here; unpack it first"]),
+        (b"\x28\xb5\x2f\xfd\x00\xff" + b"x" * 99, [DAMAGED]),  # a window of 3.75 TB
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_packed(
+    tmp_path: Path, stored: bytes, expected: list[bytes | str], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is packed with zstd is unpacked, whatever its name; what cannot be is named, after all that could."""
+    monkeypatch.setattr("sidecar.journal.reader._CHUNK", chunk)
+    path = tmp_path / "records"
+    path.write_bytes(stored)
+    assert [line.text if isinstance(line, Line) else line.why for line in read(path)] == expected
+
+
+def test_what_breaks_off_is_told_from_what_is_wrong(tmp_path: Path) -> None:
+    """The end of a live segment may well be unfinished: that is no bad news."""
+    path = tmp_path / "records"
+    for content, ends in (
+        (b"{}\n{", [True]),
+        (unfinished(b"{}\n"), [True]),
+        (b"\0\n{", [False, True]),
+        (packed(b"")[:-1] + b"~", [False]),
+    ):
+        path.write_bytes(content)
+        assert [line.unfinished for line in read(path) if isinstance(line, Skipped)] == ends
+
+
+def test_a_bomb_costs_time_alone(tmp_path: Path) -> None:
+    """A few kilobytes that unpack to gigabytes take no more memory than the longest record may."""
+    block = zstandard.ZstdCompressor().compress(b"x" * (512 << 20)) + zstandard.ZstdCompressor().compress(b"\n" * (8 << 20))
+    (tmp_path / "bomb").write_bytes(block + packed(b"\n{}\n"))
+    script = (
+        "import resource, sys\nfrom pathlib import Path\nfrom sidecar.journal import read\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print([getattr(line, 'why', None) for line in read(Path(sys.argv[1]))])\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "bomb"], capture_output=True, text=True, check=True)
+    found, megabytes = done.stdout.splitlines()
+    assert found == "['the line is too long for a record', None]"
+    assert int(megabytes) < 2 * lines.LINE_LIMIT / 2**20 + 40
+
+
+def test_workers_do_not_load_what_they_never_use() -> None:
+    """Only who reads a packed file pays for the library that unpacks it."""
+    script = "import sys, sidecar.journal; sys.exit('zstandard' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` is standard input, packed or not."""
+    for content in (b"{}\n[]\n", packed(b"{}\n[]\n")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert texts(STDIN) == [b"{}", b"[]"]
+        assert stored_size(STDIN) is None
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(JournalError, match="standard input is closed"):
+        list(read(STDIN))
+
+
+def test_a_pipe_gives_lines_as_they_come(tmp_path: Path) -> None:
+    """No line waits until a whole chunk is there."""
+    os.mkfifo(path := tmp_path / "pipe")
+    ends = os.open(path, os.O_RDWR)  # both, so that nobody waits for the other
+    os.write(ends, b"{}\n[")
+    assert next(read(path)) == Line(file=path, number=1, text=b"{}")
+    assert stored_size(path) is None
+    os.close(ends)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["20260102-000000.000000.jsonl", "20260101-000000.000000.jsonl"],
+            ["20260101-000000.000000.jsonl", "20260102-000000.000000.jsonl"],
+        ),
+        (["20260101-000000.5", "20260101-000000"], ["20260101-000000", "20260101-000000.5"]),
+        (["20260101-000000.026490123_recv"], ["20260101-000000.026490123_recv"]),
+        (
+            ["2026/01/02/20260102-000000.1", "2026/01/01/20260101-000000.1.zst"],
+            ["2026/01/01/20260101-000000.1.zst", "2026/01/02/20260102-000000.1"],
+        ),
+        (["20260101-000000.1.jsonl.zst", "20260101-000000.1.jsonl"], ["20260101-000000.1.jsonl"]),
+        (["20260101-000000.1", "acct-20260101-000000.1", ".20260101-000000.1", "x.jsonl"], ["20260101-000000.1"]),
+        (["20260101-000000.1", "20260101-000000-" + "a" * 32 + ".json"], ["20260101-000000.1"]),
+        (
+            ["20260101-000000.1", "1/2/3/4/20260101-000000.2", "1/2/3/4/5/20260101-000000.3"],
+            ["20260101-000000.1", "1/2/3/4/20260101-000000.2"],
+        ),
+        ([".mark"], []),
+        ([], []),
+    ],
+)
+def test_which_files_are_segments(tmp_path: Path, names: list[str], expected: list[str]) -> None:
+    """Ours and KumoMTA's, with any suffix, in folders of dates as well; the oldest first, and none twice."""
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}\n")
+    found = list(read(tmp_path))
+    assert [str(line.file.relative_to(tmp_path)) for line in found] == expected
+    assert stored_size(tmp_path) == 3 * len(expected)
+
+
+def test_a_folder_without_segments(tmp_path: Path) -> None:
+    """Files that are no segments are no journal, and the error says how those are named."""
+    (tmp_path / "mail.log").touch()
+    with pytest.raises(JournalError, match=r"there are no segments in .*; name a folder with files such as 2026"):
+        list(read(tmp_path))
+
+
+def test_since(tmp_path: Path) -> None:
+    """What was last written long before is left out; a clock that was set back an hour loses nothing."""
+    for hour in range(5):
+        path = tmp_path / f"20260101-{hour:02}0000.000000.jsonl"
+        path.write_bytes(b"%d\n" % hour)
+        os.utime(path, (3600 * hour, 3600 * hour))
+    assert [line.text for line in read(tmp_path, since=3600 * 3) if isinstance(line, Line)] == [b"2", b"3", b"4"]
+    assert stored_size(tmp_path, since=3600 * 3) == 6
+    assert stored_size(tmp_path) == 10
+
+
+def test_progress(tmp_path: Path) -> None:
+    """Every stored byte is reported once."""
+    (tmp_path / "20260101-000000.1").write_bytes(packed(b"{}\n" * 9))
+    (tmp_path / "20260101-000000.2").write_bytes(b"{}\n" * 9)
+    seen: list[int] = []
+    assert len(list(read(tmp_path, progress=seen.append))) == 18
+    assert sum(seen) == stored_size(tmp_path) == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=5), frames=st.booleans())
+def test_any_chunks(tmp_path_factory: pytest.TempPathFactory, content: bytes, cuts: list[int], frames: bool) -> None:
+    """Where a chunk or a frame ends makes no difference to the lines."""
+    folder = tmp_path_factory.mktemp("chunks")
+    places = sorted({0, *cuts, len(content)})
+    pieces = [content[start:end] for start, end in itertools.pairwise(places)]
+    (folder / "plain").write_bytes(b"\n" + content)
+    (folder / "packed").write_bytes(packed(b"\n") + (b"".join(map(packed, pieces)) if frames else packed(content)))
+    plain, unpacked = (
+        [(line.number, getattr(line, "text", None)) for line in read(folder / name)] for name in ("plain", "packed")
+    )
+    assert plain == unpacked
 
 
 Writes = st.lists(

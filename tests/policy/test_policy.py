@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.policy import compile_policy
 from sidecar.settings.names import plain_address
+from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode
 from tests.building import MODES, entry, settings
 
@@ -220,3 +221,11 @@ def test_what_is_no_mailbox_is_granted_nothing(address: str) -> None:
     assert "read another address" in refused.because[0].text
     assert policy.at_rcpt(RELAY_HOST, ANY_LISTENER, None, "", address).relay
     assert policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "postmaster").accept
+
+
+def test_classes() -> None:
+    """A policy brings the classifier of its settings' rules; without rules it has none, so that nobody asks in vain."""
+    assert compile_policy(settings()).classify is None
+    classify = compile_policy(settings(bounce_rules=iana_rules())).classify
+    assert classify is not None
+    assert classify("550 5.1.1 no such user") == "InvalidRecipient"

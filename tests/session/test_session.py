@@ -8,6 +8,7 @@ import pytest
 from sidecar.records import encode
 from sidecar.session.events import Abort, Body, Connect, EndOfHeaders, EndOfMessage, Event, Header, Helo
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip, Tempfail
+from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import Settings
 from tests.building import entry, settings
 from tests.session.driving import (
@@ -244,6 +245,21 @@ def test_refused_message_has_only_a_rejection() -> None:
     assert record["recipient"] == [DROP, FBL]
     assert record["id"]
     assert record["meta"]["why"].startswith("not a report, because")
+
+
+def test_classes() -> None:
+    """With rules, each bounce of a report and each refusal has the class of its response; what was taken has none."""
+    ruled = settings(DOMAINS, bounce_rules=iana_rules())
+    told_of = {record.type: record.bounce_classification for record in deliver(OOB, RELAY, under=ruled).records}
+    assert told_of == {"Reception": "Uncategorized", "OOB": "InvalidRecipient"}
+    refused = [play(session(ruled), [*hello(), *envelope(["a@else.example"])])[-1], deliver(PLAIN, DROP, under=ruled)]
+    assert [told(outcome)["bounce_classification"] for outcome in refused] == ["RelayDenied", "RelayDenied"]
+    closed = settings(bounce_rules=iana_rules())
+    assert told(play(session(closed), hello())[0])["bounce_classification"] == "RelayDenied"
+    assert (
+        told(play(session(settings(DOMAINS)), [*hello(), *envelope(["a@else.example"])])[-1])["bounce_classification"]
+        == "Uncategorized"
+    )
 
 
 def test_refused_at_connect() -> None:

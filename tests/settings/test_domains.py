@@ -265,7 +265,23 @@ ERRORS = [
     ('[""]', 1, '""', '"" is not a domain name.', NAME),
     ('["a..b"]', 1, '"a..b"', '"a..b" is not a domain name.', NAME),
     ('["*.\\u2603.com"]', 1, '"*.\u2603.com"', '"*.\u2603.com" is not a domain name.', NAME),
-    ('["user@a.com"]', 1, '"user@a.com"', '"user@a.com" is not a domain name.', NAME),
+    ('["user@"]', 1, '"user@"', '"user@" is not a domain name.', NAME),
+    ('["fe80::1%eth0"]', 1, '"fe80::1%eth0"', '"fe80::1%eth0" is not a domain name.', NAME),
+    *(
+        (f'["{name}"]', 1, f'"{name}"', f'"{name}" is not a domain name.', f'Write "{meant}".')
+        for name, meant in (
+            ("user@a.com", "a.com"),
+            ("mailto:user@a.com", "a.com"),
+            ("https://user@a.com:443/x@b.com", "a.com"),
+            ("a.com:25", "a.com"),
+            ("a.com/24", "a.com"),
+            (" a.com", "a.com"),
+            (".a.com", "*.a.com"),
+            ("*@a.com", "a.com"),
+            ("2001:db8::1", "[IPv6:2001:db8::1]"),
+            ("::ffff:192.0.2.1", "[IPv6:::ffff:192.0.2.1]"),
+        )
+    ),
     ('["a.com"]\n\n["A.com."]', 3, '"A.com."', 'This is the same domain as "a.com" on line 1.', "Keep one of the two."),
     (
         '["b\u00fccher.de"]\n["xn--bcher-kva.de"]',
@@ -343,9 +359,8 @@ def test_json_errors(tmp_path: Path) -> None:
 
 
 def test_ttl(tmp_path: Path) -> None:
-    """A ttl is taken and has no effect; one warning says so for the whole file."""
-    loaded = load_files(tmp_path, {"d.toml": '["a.com"]\nttl = "5 minutes"\n["b.com"]\nttl = 300\n'})
+    """A ttl is taken and has no effect, and each is warned of."""
+    loaded = load_files(tmp_path, {"d.toml": '["a.com"]\nrelay_to = true\nttl = "5 minutes"\n'})
     assert loaded.settings is not None
     (problem,) = loaded.problems
-    assert (problem.severity, place(problem)) == ("warning", ("d.toml", 2, '"a.com".ttl'))
-    assert "(and 1 more in this file)" in problem.text
+    assert (problem.severity, problem.code, place(problem)) == ("warning", "deprecated", ("d.toml", 3, '"a.com".ttl'))

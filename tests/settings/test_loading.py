@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sidecar.settings import load
+from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Problem, Settings, Where
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
@@ -23,6 +24,7 @@ user = "sidecar"
 group = "mail"
 reload_on_change = false
 unreadable_reports = "quarantine"
+bounce_classifier = ["iana"]
 [listener."127.0.0.1:25"]
 relay_hosts = ["10.0.0.1"]
 [listener."[::1]:25"]
@@ -85,7 +87,7 @@ def test_every_key(tmp_path: Path) -> None:
     own = settings.listener_relay_hosts["127.0.0.1:25"]
     file = str(tmp_path / MAIN)
     assert settings.relay_hosts.where == Where(file=file, line=1, key="relay_hosts")
-    assert own.where == Where(file=file, line=14, key='listener."127.0.0.1:25".relay_hosts')
+    assert own.where == Where(file=file, line=15, key='listener."127.0.0.1:25".relay_hosts')
     assert [network.text for network in own.networks] == ["10.0.0.1"]
     assert settings == Settings(
         relay_hosts=settings.relay_hosts,
@@ -101,6 +103,7 @@ def test_every_key(tmp_path: Path) -> None:
         group="mail",
         reload_on_change=False,
         unreadable_reports="quarantine",
+        bounce_rules=iana_rules(),
         limits=LimitSettings(
             header_size=100_000,
             reports_per_second=10,
@@ -184,8 +187,8 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '"a" is not a key that is known here.',
         (
             "Take it out; known here: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
-            "recipient_limit, unreadable_reports, headers, state_directory, node_id, user, group, reload_on_change, journal, "
-            "limits, listener, milter, log."
+            "recipient_limit, unreadable_reports, headers, bounce_classifier, state_directory, node_id, user, group, "
+            "reload_on_change, journal, limits, listener, milter, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),

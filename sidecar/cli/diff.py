@@ -1,0 +1,150 @@
+"""`sidecar diff`: what changes between two configurations, before it goes live."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from sidecar.cli.diff_words import print_difference
+from sidecar.cli.problems import problem_line
+from sidecar.cli.terminal import console
+from sidecar.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
+from sidecar.journal import STDIN, JournalError, Line, read, stored_size
+from sidecar.policy import compile_policy
+from sidecar.records import decode, visible
+from sidecar.settings import load
+from sidecar.settings.files import UnreadableError, read_document
+from sidecar.settings.places import Place
+from sidecar.settings.wording import printable
+
+# Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
+_SHOWN = 20
+_TROUBLE = 2
+_INTERRUPTED = 130
+# Lines between two signs of life: some 20 ms.
+_PACE = 1000
+
+_EXAMPLES = """
+\b
+Examples:
+  sidecar diff /etc/sidecar/sidecar.toml new/sidecar.toml
+  sidecar diff /etc/sidecar/sidecar.toml new/sidecar.toml --records /var/lib/sidecar/journal
+  zcat old.log.gz | sidecar diff --json old.toml new.toml --records - | jq .verdicts.newly_accepted
+"""
+
+_SETTINGS = click.Path(path_type=Path)
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("old", type=_SETTINGS)
+@click.argument("new", type=_SETTINGS)
+@click.option(
+    "--records",
+    metavar="PATH",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="Records to replay: a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd; '-' is stdin.",
+)
+@click.option("--all", "in_full", is_flag=True, help=f"List everything, not only the first {_SHOWN} of a kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines; it lists everything.")
+def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_json: bool) -> None:
+    """Say what changes between the settings files OLD and NEW, before NEW goes live.
+
+    First as rules: what was added, taken out or changed, what that means, and whether it opens (something gets further than it
+    did: from refused to dropped to relayed), closes, or neither. What opens comes first. Then, with --records, as verdicts: the
+    recorded envelopes that would be decided otherwise, by the rules that decide.
+
+    The exit status is that of diff(1): 0 if nothing differs, 1 if something does, 2 for trouble: wrong usage, settings with
+    errors, or records that cannot be read.
+    """
+    sides = _side(old), _side(new)
+    listing = Listing(None if in_full or as_json else _SHOWN)
+    for change in changes(*sides):
+        listing.add(change)
+    verdicts = None if records is None else _replay(records, *sides)
+    if as_json:
+        sys.stdout.buffer.write(_as_json(old, new, listing, verdicts) + b"\n")
+    else:
+        print_difference(listing, verdicts, limit=None if in_full else _SHOWN)
+    sys.exit(1 if any(listing.counts.values()) else 0)
+
+
+def _side(path: Path) -> Side:
+    """Load one configuration; errors are printed, and end with exit status 2."""
+    loaded = load(path)
+    if loaded.settings is None:
+        for problem in loaded.problems:
+            if problem.severity == "error":
+                click.echo(problem_line(problem), err=True)
+        click.echo(f"{printable(str(path))} has errors, so nothing can be compared. Mend them first.", err=True)
+        sys.exit(_TROUBLE)
+    try:
+        place = read_document(path, str(path)).place
+    except UnreadableError:  # it changed this instant: its lines are not worth a failure
+        place = Place(1)
+    policy = compile_policy(loaded.settings)
+    return Side(file=str(path), folder=path.parent.absolute(), place=place, settings=loaded.settings, policy=policy)
+
+
+def _replay(records: Path, old: Side, new: Side) -> Verdicts:
+    """Put all records to both; trouble with them is one sentence and exit status 2."""
+    replay = Replay(old, new)
+    try:
+        with _progress(records) as (advance, tell):
+            for number, line in enumerate(read(records, progress=advance)):
+                _add(replay, line.text if isinstance(line, Line) else None)
+                if number % _PACE == 0:
+                    tell(number)
+    except JournalError as error:
+        click.echo(f"Error: {printable(str(error))}.", err=True)
+        sys.exit(_TROUBLE)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; nothing was compared to the end.", err=True)
+        sys.exit(_INTERRUPTED)
+    return replay.verdicts()
+
+
+def _add(replay: Replay, line: bytes | None) -> None:
+    try:
+        record = None if line is None else decode(line)
+    except ValueError:
+        record = None
+    if record is None:
+        replay.add_unreadable()
+    else:
+        replay.add(record)
+
+
+@contextmanager
+def _progress(records: Path) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """Show on a terminal how far it is: give functions that take bytes read, and the number of the record."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield (lambda _: None), (lambda _: None)
+        return
+    began = time.monotonic()
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("", total=None if records == STDIN else stored_size(records))
+
+        def tell(number: int) -> None:
+            rate = number / max(time.monotonic() - began, 0.001)
+            bar.update(task, description=f"{number:,} records, {rate:,.0f} a second")
+
+        yield (lambda count: bar.advance(task, count)), tell
+
+
+def _as_json(old: Path, new: Path, listing: Listing, verdicts: Verdicts | None) -> bytes:
+    told = {
+        "old": printable(str(old)),
+        "new": printable(str(new)),
+        "rules": listing.rules,
+        "dangers": listing.dangers,
+        "changes": [change for effect in EFFECTS for change in listing.of(effect)],
+        "verdicts": verdicts,
+    }
+    return visible(msgspec.json.encode(told))

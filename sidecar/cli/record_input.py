@@ -1,0 +1,71 @@
+"""Records for `explain --record`, wherever they are: in a log, in a folder of segments, in a pipe, or pasted from a ticket.
+
+Owns the way from a path to entries. Never judges a record.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from sidecar import journal
+from sidecar.hindsight import Entry, is_pasted, pasted
+from sidecar.records import Logged, decode
+
+# Enough to see whether the first line is a record; a pipe shows no more at once.
+_BEGINNING = 8192
+# What is pasted comes from a ticket or an editor; a log has one record a line, and no limit.
+_PASTED_LIMIT = 16 * 1024 * 1024
+
+
+def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> Iterator[Entry]:
+    """Give every record with its place, and every line that is none with its fault. Raises JournalError and click's errors."""
+    if is_pasted(_beginning(path)):
+        yield from _pasted_entries(path)
+        return
+    for line in journal.read(path, progress=progress):
+        if isinstance(line, journal.Skipped):
+            yield Entry(file=str(line.file), line=line.number, size=0, fault=line.why)
+        else:
+            yield _entry(str(line.file), line.number, line.text)
+
+
+def _entry(file: str, number: int, text: bytes) -> Entry:
+    try:
+        record = decode(text)
+    except ValueError as error:
+        return Entry(file=file, line=number, size=0, fault=str(error))
+    return Entry(file=file, line=number, size=len(text), record=_slim(record))
+
+
+def _slim(record: Logged) -> Logged:
+    """Let go of what may be big and is not asked for: records wait for what belongs to them."""
+    return replace(record, feedback_report=None, headers={})
+
+
+def _beginning(path: Path) -> bytes:
+    """Look at the first bytes; of what cannot be looked at without taking it, there are none."""
+    if path == journal.STDIN:
+        stdin = sys.stdin and sys.stdin.buffer
+        return stdin.peek(_BEGINNING) if isinstance(stdin, BufferedReader) else b""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(_BEGINNING)
+
+
+def _pasted_entries(path: Path) -> Iterator[Entry]:
+    with click.open_file(str(path), "rb") as file:
+        text = file.read(_PASTED_LIMIT + 1)
+    if len(text) > _PASTED_LIMIT:
+        raise click.ClickException(
+            f"{path} has more than {_PASTED_LIMIT} bytes and no record a line: write one a line, as a log has."
+        )
+    try:
+        for line, record in pasted(text):
+            yield _entry(str(path), line, record)
+    except ValueError as error:
+        yield Entry(file=str(path), line=1, size=0, fault=str(error))

@@ -1,0 +1,154 @@
+"""What differs between two configurations, as values: changes of rules, and of the verdicts on recorded envelopes.
+
+Owns their shape; the fields are those of `diff --json`, which scripts read. Never compares anything.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from sidecar.policy import Because, Policy
+from sidecar.settings.places import Place
+from sidecar.settings.values import Settings, Where
+from sidecar.settings.wording import printable
+
+Effect = Literal["opens", "closes", "neither"]
+"""`opens`: something gets further than it did, from refused to dropped to relayed. `closes`: not so far any more."""
+
+EFFECTS: tuple[Effect, ...] = ("opens", "closes", "neither")
+
+Kind = Literal["relay_hosts", "setting", "domain", "lookup", "connect"]
+"""The last two are consequences of other changes: names that find another entry, strangers who are refused earlier or later."""
+
+CONSEQUENCES: frozenset[Kind] = frozenset({"lookup", "connect"})
+
+
+Action = Literal["added", "removed", "changed"]
+
+
+class Spot(Struct, frozen=True, kw_only=True):
+    """A value, and where it was set: `file` and `line` are None for a default, and where the line is not known."""
+
+    value: Any
+    file: str | None = None
+    line: int | None = None
+
+    @property
+    def place(self) -> str | None:
+        """Give `file:line`, if a file says it."""
+        return None if self.file is None else f"{self.file}:{self.line}"
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One difference between two configurations.
+
+    `key` is a key path, or for a `lookup` the names concerned. `action` is about what the key stands in: of a domain, its
+    entry; then `old` is what its names found before, and `new` what they find now. Else `old` None is what was not there.
+    `danger`: it lets in more or less everybody. `text` says what it means, in a sentence without a full stop.
+    """
+
+    kind: Kind
+    action: Action
+    effect: Effect
+    danger: bool = False
+    listener: str | None = None
+    key: str
+    old: Spot | None
+    new: Spot | None
+    text: str
+
+
+class Side(Struct, frozen=True, kw_only=True, eq=False):
+    """One of the two configurations.
+
+    `file` is its settings file as the operator named it, `folder` the absolute path of the folder it stands in, `place` the
+    lines in it.
+    """
+
+    file: str
+    folder: PurePath
+    place: Place
+    settings: Settings
+    policy: Policy
+
+    def spot(self, value: object, where: Where | None) -> Spot:
+        """Give a value with its place."""
+        return Spot(value=value) if where is None else Spot(value=value, file=self.path_of(where.file), line=where.line)
+
+    def because(self, reason: Because) -> Because:
+        """Give the policy's reason with the file's path as `path_of` has it."""
+        if reason.file is None:
+            return reason
+        place = self.path_of(reason.file)
+        return Because(file=place, line=reason.line, key=reason.key, value=reason.value, text=reason.text)
+
+    def path_of(self, file: str) -> str:
+        """Give the path of a settings file. Both sides may name a `listener_domains.toml`, each its own: tell them apart."""
+        return printable(file if file == self.file else str(PurePath(self.file).parent / file))
+
+
+What = Literal["newly_accepted", "newly_refused", "otherwise", "refused_elsewhere"]
+"""What becomes of an envelope that is decided otherwise.
+
+`newly_accepted`: it was refused and is taken, if only as a report, or was taken as a report only; `newly_refused` the other
+way round. `otherwise`: taken as before, but it goes on where it was dropped, or is dropped. `refused_elsewhere`: refused as
+before, at another stage.
+"""
+
+
+class Count(Struct, frozen=True, kw_only=True):
+    """How often something was seen, at least."""
+
+    name: str
+    count: int
+
+
+class Example(Struct, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}):
+    """One of the envelopes that would be decided otherwise; `time` is that of its record, RFC 3339."""
+
+    id: str
+    time: str
+    peer: str
+    sender: str
+    recipient: str
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Envelopes that one rule decides otherwise: `old_rule` decided, `new_rule` decides now; None where no one rule does.
+
+    `peers` and `domains` (of recipients) are those most concerned.
+    """
+
+    effect: Effect
+    what: What
+    old: str
+    new: str
+    count: int
+    old_rule: Because | None
+    new_rule: Because | None
+    peers: tuple[Count, ...]
+    domains: tuple[Count, ...]
+    example: Example
+
+
+class Verdicts(Struct, frozen=True, kw_only=True):
+    """What becomes of recorded envelopes.
+
+    `unreadable` counts lines that are no records, `passed_over` records of mail that went out, or without a peer. Of the
+    `envelopes`, `differ` would be decided otherwise: the sum of the next three. `refused_elsewhere` are refused before and
+    after, but at another stage. `unknown_listener` are those for which the listener may matter and is not recorded.
+    """
+
+    records: int
+    unreadable: int
+    passed_over: Mapping[str, int]
+    envelopes: int
+    unknown_listener: int
+    differ: int
+    newly_accepted: int
+    newly_refused: int
+    otherwise: int
+    refused_elsewhere: int
+    groups: tuple[Group, ...]

@@ -1,0 +1,123 @@
+"""What a log says later of a message that it calls received: that it was a report, was refused after all, or went out.
+
+Owns the window in which records wait for what belongs to them. Never judges a record.
+
+KumoMTA writes a Reception with code 250 before it refuses at the end of the message (contract section 4), one for each
+recipient. The Rejection that follows has no message id, no sender and no recipient, only the command DATA; what the two have
+in common is the session's id, in versions that write it, and the peer. Our log never has such a Reception.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from msgspec import Struct
+
+from sidecar.hindsight.envelope import account_of
+from sidecar.records import Logged
+
+Aftermath = Literal["a bounce report", "refused", "went out"]
+"""What came of a Reception, by later records of the same message or session."""
+
+# KumoMTA writes what is refused or a report within milliseconds, and a delivery within seconds: ten seconds of a busy node.
+_WAITING = 20_000
+# A record has 1 kB or so; but it may name a thousand recipients.
+_WAITING_BYTES = 64 * 1024 * 1024
+# Without the session's id: the Rejection has the second of its Reception, or the next.
+_SECONDS_APART = 2
+
+
+class Entry(Struct, kw_only=True, gc=False):
+    """A line of a log in its place. `record` is None where it cannot be read; `fault` then says why. `size` is in bytes.
+
+    `aftermath` becomes known while the entry waits. `is_aftermath` marks a Rejection that only ends a message told of before.
+    """
+
+    file: str
+    line: int
+    size: int
+    record: Logged | None = None
+    fault: str = ""
+    aftermath: Aftermath | None = None
+    is_aftermath: bool = False
+
+
+def with_aftermath(
+    entries: Iterable[Entry], *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES
+) -> Iterator[Entry]:
+    """Give all entries in their order, each Reception of KumoMTA's once it is known what came of it, or the window is full."""
+    queue: deque[Entry] = deque()
+    open_ones = _Open()
+    size = 0
+    for entry in entries:
+        if entry.record is not None:
+            entry.is_aftermath = open_ones.settle(entry.record)
+            open_ones.add(entry)
+        queue.append(entry)
+        size += entry.size
+        while queue and (not open_ones.has(queue[0]) or len(queue) > waiting or size > waiting_bytes):
+            size -= queue[0].size
+            open_ones.remove(queue[0])
+            yield queue.popleft()
+    yield from queue
+
+
+class _Open:
+    """The Receptions of which nothing more is known yet, by message id, and by session in their order."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Entry] = {}
+        self._by_session: dict[str, dict[str, Logged]] = {}
+
+    def has(self, entry: Entry) -> bool:
+        return entry.record is not None and self._by_id.get(entry.record.id) is entry
+
+    def add(self, entry: Entry) -> None:
+        record = entry.record
+        if record is not None and record.type == "Reception" and record.id and not account_of(record).is_ours:
+            self._close(record.id)
+            self._by_id[record.id] = entry
+            self._by_session.setdefault(_session(record), {})[record.id] = record
+
+    def remove(self, entry: Entry) -> None:
+        if entry.record is not None and self.has(entry):
+            self._close(entry.record.id)
+
+    def settle(self, record: Logged) -> bool:
+        """Let `record` tell what came of those that wait; say whether it is nothing but the end of a message among them."""
+        account = account_of(record)
+        if record.type == "OOB":
+            self._close(record.id, "a bounce report")
+        elif account.happened == "went out":
+            self._close(record.id, "went out")
+        elif account.happened == "refused" and account.stage == "end" and not account.is_ours:
+            refused = self._last_message(record)
+            for message_id in refused:
+                self._close(message_id, "refused")
+            return bool(refused)
+        return False
+
+    def _close(self, message_id: str, aftermath: Aftermath | None = None) -> None:
+        entry = self._by_id.pop(message_id, None)
+        if entry is None or entry.record is None:
+            return
+        entry.aftermath = aftermath
+        session = _session(entry.record)
+        self._by_session[session].pop(message_id)
+        if not self._by_session[session]:
+            del self._by_session[session]
+
+    def _last_message(self, rejection: Logged) -> list[str]:
+        """Give the ids of the session's last message: one for each recipient, and all with one sender."""
+        found: list[Logged] = []
+        for record in reversed(self._by_session.get(_session(rejection), {}).values()):
+            apart = 0 if rejection.session_id else abs(rejection.timestamp - record.timestamp)
+            if apart > _SECONDS_APART or (found and record.sender != found[0].sender):
+                break
+            found.append(record)
+        return [record.id for record in found]
+
+
+def _session(record: Logged) -> str:
+    peer = "" if record.peer_address is None else record.peer_address.addr
+    return record.session_id or peer

@@ -1,0 +1,98 @@
+"""A record put to a configuration: is what it says what this configuration would do?
+
+Owns the comparison. Never puts it into words.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.hindsight.aftermath import Aftermath, Entry
+from sidecar.hindsight.envelope import Account, Envelope, Kind, account_of, envelope_of
+from sidecar.hindsight.judgement import REFUSED, Judgement, judge
+from sidecar.policy import Policy
+from sidecar.records import Logged
+from sidecar.settings.values import LogMode, Settings
+
+_KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A record under a configuration. `agrees` is None where the record does not tell enough to say.
+
+    `is_aftermath` marks the end of a message that another record told of.
+    """
+
+    record: Logged
+    account: Account
+    aftermath: Aftermath | None
+    is_aftermath: bool
+    envelope: Envelope
+    judgement: Judgement
+    agrees: bool | None
+
+
+def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
+    """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
+    record = entry.record
+    if record is None:
+        raise ValueError(entry.fault)
+    account = account_of(record)
+    if account.happened == "went out":
+        return None
+    envelope = envelope_of(record)
+    if entry.aftermath in _KINDS:
+        envelope = replace(envelope, kind=_KINDS[entry.aftermath])
+    judgement = judge(
+        envelope,
+        policy,
+        refuse_at_connect=settings.refuse_at_connect,
+        quarantine=settings.unreadable_reports == "quarantine",
+    )
+    return Found(
+        record=record,
+        account=account,
+        aftermath=entry.aftermath,
+        is_aftermath=entry.is_aftermath,
+        envelope=envelope,
+        judgement=judgement,
+        agrees=_agrees(account, entry.aftermath, judgement),
+    )
+
+
+def _agrees(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
+    match account.happened:
+        case "accepted":
+            return _agrees_accepted(account, aftermath, judgement)
+        case "quarantined":
+            return judgement.outcome == "quarantined"
+        case "refused":
+            return _agrees_refused(account, judgement)
+        case _:
+            return None
+
+
+def _agrees_accepted(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
+    outcome = judgement.outcome
+    if aftermath == "refused":
+        return outcome in REFUSED
+    if outcome == "let in":
+        return None
+    if outcome != "if a report":
+        return outcome not in REFUSED
+    if account.is_ours:
+        return True
+    if aftermath == "went out" and not any(_passes_on(judgement)):
+        return False
+    # KumoMTA's Reception alone does not say that the message was taken.
+    return None
+
+
+def _passes_on(judgement: Judgement) -> list[bool]:
+    return [LogMode.LOG_THEN_RELAY in {recipient.log_oob, recipient.log_arf} for recipient in judgement.recipients]
+
+
+def _agrees_refused(account: Account, judgement: Judgement) -> bool | None:
+    if judgement.outcome == "let in":
+        return False if account.stage == "connect" else None
+    # What was refused at RCPT may have been a report; today it would be seen.
+    return judgement.outcome in REFUSED

@@ -1,0 +1,226 @@
+"""Following a log while it is written: each whole line once, whatever becomes of the files.
+
+Owns which files are followed, and how far each has been read. Never waits, and never decodes a record.
+
+A segment that is read-only is finished, ours and KumoMTA's alike: once read to its end, it is not looked at any more. A file
+that was truncated or replaced is read from its beginning.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sidecar.journal.lines import Cutter, Line, Skipped
+from sidecar.journal.logs import Folder, Found, named
+from sidecar.journal.reader import BREAKS_OFF, unreadable
+from sidecar.journal.unpacking import Unpacker, UnpackingError
+
+_CHUNK = 256 * 1024
+
+_WRITE_BITS = 0o222
+
+# A file that is held open can be read to its end after somebody removed it. Ours and KumoMTA's writers have a few open at a
+# time; of a folder with hundreds of files that nobody made read-only, such as a copy, none is held open.
+_HELD_LIMIT = 64
+
+
+class Followed:
+    """One file. `began` is the instant in its name, or `""`; `written` is in seconds since 1970, `size` in stored bytes."""
+
+    def __init__(self, found: Found, *, growing: bool) -> None:
+        self.path = found.path
+        self.began = found.began
+        self.inode = found.inode
+        self.done = False
+        self._growing = growing
+        self.held = False
+        self._descriptor: int | None = None
+        self._marks: tuple[int, ...] | None = None
+        self._restart()
+        state = self._state()
+        self.written, self.size = state.st_mtime, state.st_size
+        self.finished = self._is_finished(state)
+
+    def skip(self) -> None:
+        """Pass over what is in the file now; a line that has not ended yet is still to come."""
+        try:
+            self._skip = self._look().st_size
+        except FileNotFoundError:
+            self.done = True
+
+    def changed(self) -> bool:
+        """Tell whether there may be something new since the last `lines` or `skip`."""
+        if self.done:
+            return False
+        try:
+            return _marks(self._state()) != self._marks
+        except FileNotFoundError:
+            return False
+
+    def lines(self) -> Iterator[Line | Skipped]:
+        """Give the whole lines that are new; to be gone through to the end. Raises JournalError."""
+        try:
+            descriptor = self._open()
+            size = self._look().st_size
+            if size < self._position:
+                self._restart()
+            self._skip = min(self._skip, size)  # half a line of what was passed over may have been taken back
+            yield from self._new_lines(descriptor)
+        except FileNotFoundError:
+            self.done = True  # an operator's clean-up
+        except UnpackingError as error:
+            self.done = True
+            yield self._cutter.broken(str(error))
+        except OSError as error:
+            raise unreadable(error, self.path) from error
+        if self.done or not self.held:
+            self.close()
+
+    def hold(self, *, held: bool) -> None:
+        """Hold the file open from now on, or do not. Raises OSError."""
+        self.held = held
+        if held:
+            self._open()
+
+    def leave(self) -> None:
+        """Expect nothing more after what is there now."""
+        self._growing = False
+        self._marks = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptor
+
+    def _state(self) -> os.stat_result:
+        return self.path.stat() if self._descriptor is None else os.fstat(self._descriptor)
+
+    def _look(self) -> os.stat_result:
+        # Before reading: what is finished now has nothing more to come.
+        state = self._state()
+        self._marks = _marks(state)
+        self.done = self._is_finished(state)
+        return state
+
+    def _is_finished(self, state: os.stat_result) -> bool:
+        read_only = not state.st_mode & _WRITE_BITS
+        return not self._growing or (read_only and self.began != "")
+
+    def _restart(self) -> None:
+        self._position = 0
+        self._skip = 0
+        self._unpacker, self._cutter = Unpacker(), Cutter(self.path)
+
+    def _new_lines(self, descriptor: int) -> Iterator[Line | Skipped]:
+        while stored := os.pread(descriptor, self._next_size(), self._position):
+            self._position += len(stored)
+            # What is passed over is read all the same: to know which line it is, and how a packed file goes on.
+            passed_over = self._position <= self._skip
+            for data in self._unpacker.feed(stored):
+                for line in self._cutter.feed(data):
+                    if not passed_over:
+                        yield line
+        if self.done:
+            yield from self._last_line()
+        elif self._unpacker.plain:
+            # A writer that fails cuts half a line off, and the next line then stands in its place: read it anew.
+            self._position -= self._cutter.forget()
+
+    def _next_size(self) -> int:
+        return min(_CHUNK, self._skip - self._position) if self._position < self._skip else _CHUNK
+
+    def _last_line(self) -> Iterator[Line | Skipped]:
+        yield from self._cutter.feed(self._unpacker.rest())
+        last = self._cutter.end()
+        if not self._unpacker.finished:
+            yield self._cutter.unfinished(BREAKS_OFF)
+        elif last is not None:
+            yield last
+
+
+class Follower:
+    """Follows a file, or all segments of a folder and of those below it. Neither need be there yet.
+
+    Without `growing`, what is there is all there will be.
+    """
+
+    def __init__(self, path: Path, *, growing: bool = True) -> None:
+        self._path = path
+        self._growing = growing
+        self._folder = Folder(path)
+        self._files: dict[str, Followed] = {}
+        self._leaving: list[Followed] = []
+        self._read: dict[str, Found] = {}
+
+    def look(self) -> list[Followed]:
+        """Give the files that have something new, in the order in which they began. Raises JournalError.
+
+        The first time, these are all there are. Those of the last time must have been read, or passed over.
+        """
+        try:
+            self._drop()
+            if (found := self._listed()) is not None:
+                self._take(found)
+            return [*self._leaving, *(file for file in self._files.values() if file.changed())]
+        except OSError as error:
+            raise unreadable(error, self._path) from error
+
+    def _listed(self) -> Sequence[Found] | None:
+        """Give the files to follow; None, if they are the same as the last time."""
+        try:
+            if self._path.is_dir():
+                return self._folder.look()
+            return (named(self._path),)
+        except FileNotFoundError:
+            return ()
+
+    def _drop(self) -> None:
+        for file in self._leaving:
+            file.close()
+        self._leaving.clear()
+        for key in [key for key, file in self._files.items() if file.done]:
+            del self._files[key]
+
+    def _take(self, found: Sequence[Found]) -> None:
+        there = {segment.key: segment for segment in found}
+        for key in self._files.keys() - there.keys():
+            self._leave(key)
+        self._read = {key: segment for key, segment in self._read.items() if key in there}
+        for key, segment in there.items():
+            known = self._read.get(key)
+            self._read[key] = segment
+            # Under another name it is the same segment, packed or unpacked since.
+            if known is None or (known.path == segment.path and known.inode != segment.inode):
+                self._leave(key)
+                self._begin(key, segment)
+            elif known.path != segment.path:
+                self._leave(key)
+        live = [file for file in self._files.values() if not file.finished]
+        for file in live:
+            with suppress(FileNotFoundError):
+                file.hold(held=len(live) <= _HELD_LIMIT)
+
+    def _begin(self, key: str, segment: Found) -> None:
+        try:
+            self._files[key] = Followed(segment, growing=self._growing)
+        except FileNotFoundError:
+            del self._read[key]  # removed since it was listed
+
+    def _leave(self, key: str) -> None:
+        """Give what is left in a file that was removed, replaced or packed, and then no more."""
+        file = self._files.pop(key, None)
+        if file is not None and file.held:
+            file.leave()
+            self._leaving.append(file)
+
+
+def _marks(state: os.stat_result) -> tuple[int, ...]:
+    """Give what any change worth a look changes."""
+    return (state.st_size, state.st_mtime_ns, state.st_mode)

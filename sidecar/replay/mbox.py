@@ -1,0 +1,71 @@
+"""An mbox as places in a file, found while it is read: however big it is, no more than a block of it is in memory.
+
+Owns where a message begins and how its lines are quoted. Never reads a message whole, and never writes or locks a file.
+The standard library's `mailbox` reads the whole file for a table of contents first, and believes every line that begins so.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+
+BLOCK = 1024 * 1024
+# In bytes, of the line that begins a message: an address has up to 256 (RFC 5321 section 4.5.3.1.3), others are seen longer.
+LINE_LIMIT = 1200
+
+_BEGIN = b"\nFrom "
+# RFC 4155 only says `From `; but writers of mboxes forget to quote, and text has such lines. Those of MTAs have a date as of
+# asctime(3), mail programs put a zone into it.
+_POSTMARK = re.compile(rb"From ([^\n]{0,1024}?)\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b[^\n]{0,40}?\d\d:\d\d[^\n]*+\n?")
+_QUOTED = re.compile(rb"^>(>*+From )", re.MULTILINE)
+_EMPTY_LINE_AT_END = re.compile(rb"(?:\A|(?<=\n))\r?\n\Z")
+
+
+def postmark(message: bytes) -> re.Match[bytes] | None:
+    """Match the line that begins a message in an mbox, if `message` begins with one; group 1 is the sender, and space."""
+    return _POSTMARK.match(message[:LINE_LIMIT])
+
+
+def places(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Give where each message begins and ends whose own line begins in `start` to `end`, in bytes. Raises OSError.
+
+    So the ranges of a file cut anywhere have each message once.
+    """
+    begun: int | None = None
+    for begin in _begins(descriptor, start, end):
+        if begun is not None:
+            yield begun, begin
+        begun = begin
+        if begin >= end:
+            return
+    if begun is not None:
+        yield begun, os.fstat(descriptor).st_size
+
+
+def unquoted(content: bytes) -> bytes:
+    """Give a message as it was before it came into an mbox: without the `>` before `From `, and the empty line at its end.
+
+    Of `>>From ` one `>` is taken (mboxrd). MTAs quote `From ` alone (mboxo), where both ways of reading agree.
+    """
+    plain = _QUOTED.sub(rb"\1", content) if b">From " in content else content
+    end = _EMPTY_LINE_AT_END.search(plain, max(len(plain) - 2, 0))
+    return plain if end is None else plain[: end.start()]
+
+
+def _begins(descriptor: int, start: int, end: int) -> Iterator[int]:
+    """Give where messages begin, from `start` on; where none does before `end`, nothing after it is looked at."""
+    begun = start == 0 and postmark(os.pread(descriptor, LINE_LIMIT, 0)) is not None
+    if begun:
+        yield 0
+    # The line end before a message at `start` stands in the range before.
+    at = max(start - 1, 0)
+    while (begun or at < end) and len(block := os.pread(descriptor, BLOCK, at)) >= len(_BEGIN):
+        found = block.find(_BEGIN)
+        while found >= 0:
+            begin = found + 1
+            whole = begin + LINE_LIMIT <= len(block)
+            line = block[begin : begin + LINE_LIMIT] if whole else os.pread(descriptor, LINE_LIMIT, at + begin)
+            if postmark(line):
+                begun = True
+                yield at + begin
+            found = block.find(_BEGIN, begin)
+        at += len(block) - len(_BEGIN) + 1

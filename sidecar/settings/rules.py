@@ -1,0 +1,71 @@
+"""KumoMTA's rule files for classes of bounces, and the set of rules that comes with the program.
+
+Owns the shape of these files. Never decides which rule fits a response.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from sidecar.settings.files import Document, read_document
+from sidecar.settings.patterns import pattern
+from sidecar.settings.readers import WrongValue, list_of, text
+from sidecar.settings.tables import Notes, Table
+from sidecar.settings.values import BounceRule, Problem, Where
+from sidecar.settings.warnings.findings import Findings, warning
+from sidecar.settings.wording import quoted, written
+
+IANA: Final = "iana"
+"""The name under which the settings ask for the program's own rules: for IANA's enhanced status codes."""
+
+SHIPPED: Final = {IANA: Path(__file__).with_name("iana.toml")}
+
+_EXAMPLE: Final = r"['^550 5\.1\.1 ']"
+_PATTERNS: Final = list_of(pattern, _EXAMPLE)
+_CLASS: Final = text("the name of a class")
+
+
+def iana_rules() -> tuple[BounceRule, ...]:
+    """Read the program's own rules."""
+    return tuple(read_rules(read_document(SHIPPED[IANA], IANA), []))
+
+
+def read_rules(document: Document, problems: list[Problem]) -> list[BounceRule]:
+    """Read one rule file, in its order; what is wrong goes to `problems`, and all that is right is given."""
+    notes = Notes(document.file, problems)
+    notes.repeats(document, lambda parts: ".".join(map(written, parts)))
+    whole = Table(notes, document.values, document.place)
+    rules = whole.table("rules")
+    whole.close()
+    if "rules" not in whole.values:
+        notes.add(
+            1, "rules", "The file has no rules.", f"Write [rules] and below it lines such as InvalidRecipient = {_EXAMPLE}."
+        )
+    return [rule for name in rules.values for rule in _rules(name, rules)]
+
+
+def note_hidden(rules: list[BounceRule], findings: Findings) -> None:
+    """Note each pattern that stands for another class before."""
+    first: dict[str, BounceRule] = {}
+    for rule in rules:
+        earlier = first.setdefault(rule.pattern, rule)
+        if earlier.bounce_class != rule.bounce_class:
+            findings.note(hidden, rule, earlier)
+
+
+def hidden(rule: BounceRule, earlier: BounceRule) -> Problem:
+    """Tell of a pattern that is never asked, since the same one comes first."""
+    text = f"The pattern {quoted(rule.pattern)} stands for {earlier.where.key} ({earlier.where}) already, and the first counts."
+    return warning("never-matches", rule.where, text, "Keep one of the two.")
+
+
+def _rules(name: str, rules: Table) -> list[BounceRule]:
+    try:
+        _CLASS(name)
+    except WrongValue as error:
+        rules.notes.wrong(rules.place.at(name), rules.where(name).key, error)
+    place, key = rules.place.at(name), rules.where(name).key
+    patterns = rules.take({name: _PATTERNS}).get(name, ())
+    return [
+        BounceRule(pattern=one, bounce_class=name, where=Where(file=rules.notes.file, line=place.at(index).line, key=key))
+        for index, one in enumerate(patterns)
+    ]

@@ -1,0 +1,35 @@
+"""What is allowed in settings and yet hardly meant: warnings, which never keep a file from taking effect.
+
+Each module here owns one subject: a function for each finding, and the sentence it becomes. What a later step cannot see any
+more (`written`) is noted while the files are read, the rest over the finished settings. Never makes an error of a finding.
+"""
+
+from collections.abc import Sequence
+
+from sidecar.settings.values import DomainEntry, Settings
+from sidecar.settings.warnings.findings import Findings
+from sidecar.settings.warnings.listeners import note_listeners
+from sidecar.settings.warnings.names import note_idle, note_name
+from sidecar.settings.warnings.openings import note_opening, note_relay_hosts
+from sidecar.settings.warnings.shadows import note_shadows
+from sidecar.settings.warnings.written import note_trues
+
+
+def note_warnings(settings: Settings, findings: Findings) -> None:
+    """Note what the settings, as a whole, hardly mean."""
+    note_relay_hosts(settings, findings)
+    note_listeners(settings, findings)
+    for entry in settings.domains:
+        note_name(entry, findings)
+        note_opening(entry, findings)
+    by_listener = _by_listener(settings.domains)
+    note_shadows(by_listener, findings)
+    note_idle(by_listener, findings)
+    note_trues(by_listener, findings)
+
+
+def _by_listener(entries: Sequence[DomainEntry]) -> dict[str, dict[str, DomainEntry]]:
+    by_listener: dict[str, dict[str, DomainEntry]] = {}
+    for entry in entries:
+        by_listener.setdefault(entry.listener, {})[entry.domain] = entry
+    return by_listener

@@ -1,0 +1,71 @@
+"""Warnings as they are found: of each kind the first few whole, the others counted.
+
+Owns how many an operator gets to read, in the terminal, in JSON and in the log alike. Never decides what is a finding.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final, ParamSpec
+
+import msgspec
+
+from sidecar.settings.values import DomainEntry, Problem, WarningCode, Where
+from sidecar.settings.wording import listed, quoted
+
+# Ten thousand findings of one kind have one mend: a few show what it is about, and a reload's log stays readable.
+_TOLD: Final = 5
+_NAMES_TOLD: Final = 3
+
+P = ParamSpec("P")
+
+
+class Findings:
+    """What has been found so far. A kind is the function that tells of it: that one is only called for what is shown.
+
+    `trues` are the entries that wrote `true`, by the keys for which they did: no entry has room for that, and which of them a
+    later file overrides is seen in the end.
+    """
+
+    def __init__(self) -> None:
+        self.trues: defaultdict[tuple[str, ...], list[DomainEntry]] = defaultdict(list)
+        self._told: dict[Callable[..., Problem], list[Problem]] = {}
+        self._more: dict[Callable[..., Problem], int] = {}
+
+    def note(self, tell: Callable[P, Problem], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Note a finding of the kind `tell`, which makes a warning of the rest."""
+        told = self._told.setdefault(tell, [])
+        if len(told) < _TOLD:
+            told.append(tell(*args, **kwargs))
+        else:
+            self._more[tell] = self._more.get(tell, 0) + 1
+
+    def warnings(self) -> list[Problem]:
+        """Give the warnings; the last of a kind says how many more there are."""
+        given: list[Problem] = []
+        for tell, told in self._told.items():
+            *first, last = sorted(told, key=position)
+            given += [*first, _and_more(last, self._more.get(tell, 0))]
+        return given
+
+
+def _and_more(problem: Problem, more: int) -> Problem:
+    if not more:
+        return problem
+    text = f"{problem.text.removesuffix('.')} (and {more} more like this)."
+    return msgspec.structs.replace(problem, text=text, more=more)
+
+
+def position(problem: Problem) -> tuple[str, int]:
+    """Give what problems are sorted by: file and line."""
+    return (problem.where.file, problem.where.line) if problem.where else ("", 0)
+
+
+def warning(code: WarningCode, where: Where | None, text: str, mend: str) -> Problem:
+    """Make a warning."""
+    return Problem(severity="warning", code=code, where=where, text=text, mend=mend)
+
+
+def some(names: Sequence[str]) -> str:
+    """Write the first of many names, and how many more there are."""
+    more = len(names) - _NAMES_TOLD
+    return listed([*map(quoted, names[:_NAMES_TOLD]), *([f"{more} more"] if more > 0 else [])])

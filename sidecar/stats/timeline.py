@@ -1,0 +1,100 @@
+"""Counts over time, when nobody knows beforehand how long the time is.
+
+Owns the width of the buckets. Never reads a clock.
+"""
+
+from collections import defaultdict
+
+from msgspec import Struct
+
+BUCKETS = 120
+"""As many at most in a timeline: what a wide terminal, and a picture, can show one by one."""
+
+# While counting, times are kept as exactly as there is room for; each width holds the one before a whole number of times.
+_KEPT = (1, 60, 3600, 86400, 7 * 86400)
+_ROOM = 50_000
+_SHOWN = tuple(
+    [1, 2, 5, 10, 15, 30]
+    + [60 * minutes for minutes in (1, 2, 5, 10, 15, 30)]
+    + [3600 * hours for hours in (1, 2, 3, 6, 12)]
+    + [86400 * days for days in (1, 2, 7, 14, 28, 91, 182, 364, 728, 3640)]
+)
+# The first Monday of 1970, so that weeks begin on Mondays; a whole number of days, so that days begin at midnight (UTC).
+_ORIGIN = 4 * 86400
+
+
+class Timeline(Struct, frozen=True, kw_only=True):
+    """Counts in buckets of `seconds`, the first of which begins at `start` (seconds since 1970), for each type of record."""
+
+    start: int
+    seconds: int
+    series: dict[str, list[int]]
+
+    @property
+    def end(self) -> int:
+        """When the last bucket ends."""
+        return self.start + self.seconds * max(map(len, self.series.values()), default=0)
+
+
+class Clockwork:
+    """Counts by type and time, in bounded memory: what it forgets is the seconds, then the minutes, and so on."""
+
+    def __init__(self, room: int = _ROOM) -> None:
+        self._room = room
+        self._width = _KEPT[0]
+        self._series: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        self.first: int | None = None
+        self.last: int | None = None
+
+    def add(self, kind: str, when: int, count: int) -> None:
+        """Count so many records of a type, at `when`, in seconds since 1970."""
+        if self.first is None or self.last is None:
+            self.first = self.last = when
+        elif when > self.last:
+            self.last = when
+        elif when < self.first:
+            self.first = when
+        series = self._series[kind]
+        bucket = (when - _ORIGIN) // self._width
+        if bucket in series:
+            series[bucket] += count
+            return
+        series[bucket] = count
+        if len(series) > self._room:
+            self._coarsen()
+
+    def _coarsen(self) -> None:
+        wider = next((width for width in _KEPT if width > self._width), None)
+        if wider is None:
+            return  # 50,000 weeks: there are not so many in a thousand years
+        for kind, series in self._series.items():
+            self._series[kind] = _merged(series, wider // self._width)
+        self._width = wider
+
+    def timeline(self, since: int | None = None, until: int | None = None) -> Timeline | None:
+        """Give the counts from `since` to `until`, by default from the first to the last; None where there are none."""
+        if self.first is None or self.last is None:
+            return None
+        begin = self.first if since is None else min(since, self.first)
+        end = self.last + 1 if until is None else max(until, self.last + 1)
+        width = next((width for width in _SHOWN if self._fits(width, begin, end)), _SHOWN[-1])
+        first, last = (begin - _ORIGIN) // width, (end - 1 - _ORIGIN) // width
+        step = width // self._width
+        series = {kind: _merged(counts, step) for kind, counts in self._series.items()}
+        buckets = range(first, last + 1)
+        return Timeline(
+            start=first * width + _ORIGIN,
+            seconds=width,
+            series={kind: [counts.get(bucket, 0) for bucket in buckets] for kind, counts in series.items()},
+        )
+
+    def _fits(self, width: int, begin: int, end: int) -> bool:
+        buckets = (end - 1 - _ORIGIN) // width - (begin - _ORIGIN) // width + 1
+        return width % self._width == 0 and buckets <= BUCKETS
+
+
+def _merged(counts: dict[int, int], step: int) -> dict[int, int]:
+    merged: dict[int, int] = {}
+    for bucket, count in counts.items():
+        merged[bucket // step] = merged.get(bucket // step, 0) + count
+    return merged

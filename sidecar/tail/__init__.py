@@ -1,0 +1,10 @@
+"""A log as it is written, for people: which records are wanted, in which order they come, and the line that each becomes.
+
+Owns these three. Never waits, never prints, and never opens a file itself.
+"""
+
+from sidecar.tail.filters import Filters
+from sidecar.tail.order import Entry, entries, latest, merged
+from sidecar.tail.view import Kind, Part, line_of
+
+__all__ = ["Entry", "Filters", "Kind", "Part", "entries", "latest", "line_of", "merged"]

@@ -1,0 +1,133 @@
+"""In which order records come that several workers wrote at a time, each into a segment of its own.
+
+Owns the order, and how far back the last records are looked for. Never changes the order within a segment.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from heapq import heappop, heappush, heapreplace
+from math import inf
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.journal import Followed, Line, Skipped
+from sidecar.records import Logged, decode
+from sidecar.tail.filters import Filters
+
+# The last records are looked for in so many bytes of log, as they are stored, the newest first: some 250,000 records of ours,
+# or millions of KumoMTA's, which are packed. With a filter that lets few through, all of a journal would have to be read
+# before the first line appears.
+LOOK_BACK = 256 * 1024 * 1024
+
+_STAMP = "%Y%m%d-%H%M%S"
+_STAMP_LENGTH = len("20261122-093000")
+
+
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
+    """A line of a log. `record` is None where it is none, and `why` says so; `when`, in seconds since 1970, orders them."""
+
+    line: Line | Skipped
+    record: Logged | None
+    why: str
+    when: float
+
+    def is_wanted(self, filters: Filters) -> bool:
+        """Tell whether the filters let it through. What cannot be read passes none, and is wanted where there is none."""
+        return not filters.any if self.record is None else filters.want(self.record)
+
+
+class _Created(Struct, frozen=True, gc=False):
+    created_time: str = ""
+    created: int = 0
+
+
+_CREATED = msgspec.json.Decoder(_Created)
+
+
+def merged(files: Sequence[Followed]) -> Iterator[Entry]:
+    """Give what is new in the files. Each is opened only when the others have come to the time of its beginning."""
+    heap: list[tuple[float, int, Entry, Iterator[Entry]]] = []
+    for number, file in enumerate(sorted(files, key=_began)):
+        yield from _until(_began(file), heap)
+        stream = entries(file.lines())
+        if (first := next(stream, None)) is not None:
+            heappush(heap, (first.when, number, first, stream))
+    yield from _until(inf, heap)
+
+
+def latest(files: Sequence[Followed], *, number: int, filters: Filters) -> list[Entry]:
+    """Give the last entries that are wanted, `number` at most, in order; the files are passed over up to their ends."""
+    newest: list[Entry] = []
+    left = LOOK_BACK
+    for file in sorted(files, key=lambda file: file.written, reverse=True):
+        enough = len(newest) == number and (number == 0 or file.written < newest[0].when)
+        if enough or left <= 0:
+            file.skip()
+            continue
+        left -= file.size
+        newest += _last(file, number, filters)
+        newest = sorted(newest, key=lambda entry: entry.when)[-number:]
+    return newest
+
+
+def _last(file: Followed, number: int, filters: Filters) -> Iterable[Entry]:
+    if not filters.any:  # most lines need no decoding then
+        return entries(deque(file.lines(), maxlen=number))
+    return deque((entry for entry in entries(file.lines()) if entry.is_wanted(filters)), maxlen=number)
+
+
+def _until(when: float, heap: list[tuple[float, int, Entry, Iterator[Entry]]]) -> Iterator[Entry]:
+    """Give the entries up to a time, and take them off the heap of (next time, number of the stream, next entry, the rest)."""
+    while heap and heap[0][0] <= when:
+        _, number, entry, stream = heap[0]
+        yield entry
+        following = next(stream, None)
+        if following is None:
+            heappop(heap)
+        else:
+            heapreplace(heap, (following.when, number, following, stream))
+
+
+def entries(lines: Iterable[Line | Skipped]) -> Iterator[Entry]:
+    """Read the lines of one file; `when` never goes back."""
+    when = 0.0
+    for line in lines:
+        if isinstance(line, Skipped):
+            yield Entry(line=line, record=None, why=line.why, when=when)
+            continue
+        try:
+            record = _record(line.text)
+        except ValueError as error:
+            yield Entry(line=line, record=None, why=f"it is no record: {error}", when=when)
+        else:
+            when = max(when, _instant(record, line.text))
+            yield Entry(line=line, record=record, why="", when=when)
+
+
+def _record(text: bytes) -> Logged:
+    """Read one line. Raises ValueError, also for what is not UTF-8 in fields that nobody looks into."""
+    if not text.isascii():
+        text.decode()
+    return decode(text)
+
+
+def _instant(record: Logged, text: bytes) -> float:
+    """Give when a record was written; 0 where it does not tell."""
+    told, seconds = record.event_time, record.timestamp
+    if record.type == "OOB":
+        # A stranger's report tells these two; the message was made a moment before.
+        created = _CREATED.decode(text)
+        told, seconds = created.created_time, created.created
+    try:
+        return datetime.fromisoformat(told).timestamp()
+    except ValueError:
+        return seconds
+
+
+def _began(file: Followed) -> float:
+    try:
+        return datetime.strptime(file.began[:_STAMP_LENGTH], _STAMP).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,130 @@
+"""The one line that a record becomes for people: when, what, the answer, who, from whom to whom, and why.
+
+Owns the columns, what stands in them, and what is shortened where there is little room. Never prints.
+"""
+
+from typing import Literal, NamedTuple
+
+from sidecar.records import Logged
+from sidecar.settings.wording import printable
+
+Kind = Literal["aside", "good", "bad", "soft", "report", "text"]
+"""What a part is, for its colour: `good` has been taken, `bad` refused, `soft` may come yet, `report` a bounce or complaint."""
+
+_KINDS: dict[str, Kind] = {
+    "Reception": "good",
+    "Delivery": "good",
+    "Rejection": "bad",
+    "Bounce": "bad",
+    "AdminBounce": "bad",
+    "Expiration": "bad",
+    "TransientFailure": "soft",
+    "Delayed": "soft",
+    "OOB": "report",
+    "Feedback": "report",
+}
+
+_TYPE_WIDTH = len("Rejection")
+_CODE_WIDTH = len("550 5.7.1")
+_PEER_WIDTH = len("255.255.255.255")
+
+# Two addresses that are just readable, and all that is left of 80 columns but for a sign that the reason is cut off.
+_ENVELOPE_WIDTH = 33
+_NULL_SENDER = "<>"
+
+_DATE_LENGTH = len("2026-11-22")
+_SECONDS_LENGTH = len("2026-11-22T09:30:00")
+
+_TEMPORARY = range(400, 500)
+_NO_CLASS = {"", "Uncategorized"}
+
+
+class Part(NamedTuple):
+    """A piece of the line. It holds nothing that a terminal would obey."""
+
+    text: str
+    kind: Kind
+
+
+def line_of(record: Logged, *, today: str | None = None, width: int | None = None) -> list[Part]:
+    """Give the line's parts, which a space each keeps apart.
+
+    With `today` (`YYYY-MM-DD`, UTC) the time is cut short to what tells it apart. With `width`, in characters, so are long
+    addresses, and of several recipients only the first is named; the reason still has to be cut at the line's end.
+    """
+    refused_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
+    parts = [
+        Part(_time(record, today), "aside"),
+        Part(printable(record.type).ljust(_TYPE_WIDTH), "soft" if refused_for_now else _KINDS.get(record.type, "text")),
+        Part(_code(record).ljust(_CODE_WIDTH), "text"),
+        Part(_peer(record).ljust(_PEER_WIDTH), "text"),
+    ]
+    room = None if width is None else _room(width - sum(len(part.text) + 1 for part in parts))
+    parts.append(Part(_envelope(record, room), "text"))
+    if why := _why(record):
+        parts.append(Part(why, "aside"))
+    return parts
+
+
+def _time(record: Logged, today: str | None) -> str:
+    told = printable(record.event_time) or str(record.timestamp)
+    if today is None:
+        return told
+    short = told[:_SECONDS_LENGTH].replace("T", " ")
+    return short[_DATE_LENGTH + 1 :] if short.startswith(today) else short[len("2026-") :]
+
+
+def _code(record: Logged) -> str:
+    code, enhanced = record.response.code, record.response.enhanced_code
+    parts = [str(code) if code else "-"]
+    if enhanced is not None:
+        parts.append(f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail}")
+    if record.bounce_classification not in _NO_CLASS:
+        parts.append(printable(record.bounce_classification))
+    return " ".join(parts)
+
+
+def _peer(record: Logged) -> str:
+    return "-" if record.peer_address is None else printable(record.peer_address.addr)
+
+
+def _room(left: int) -> int:
+    """Give how many characters the envelope may take of what is left of a line: all of a narrow one, most of a wide one."""
+    return max(_ENVELOPE_WIDTH, left * 2 // 3)
+
+
+def _envelope(record: Logged, room: int | None) -> str:
+    if record.count > 1:
+        return f"({record.count} of them)"
+    if not record.recipients:
+        # Refused before there was an envelope, or before its recipients.
+        return printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
+    sender = printable(record.sender) or _NULL_SENDER
+    if room is None:
+        return f"{sender} -> {', '.join(map(printable, record.recipients))}"
+    recipient = printable(record.recipients[0])
+    more = f" +{len(record.recipients) - 1}" if len(record.recipients) > 1 else ""
+    room -= len(" -> ") + len(more)
+    # The shorter one leaves the other what it does not need.
+    sender = _shortened(sender, max(room // 2, room - len(recipient)))
+    return f"{sender} -> {_shortened(recipient, room - len(sender))}{more}"
+
+
+def _shortened(address: str, limit: int) -> str:
+    """Cut an address that is too long; the domain is what matters."""
+    if len(address) <= limit:
+        return address
+    local, at, domain = address.rpartition("@")
+    room = limit - len(domain) - 2
+    return f"{local[:room]}…@{domain}" if at and room > 0 else f"…{address[1 - limit :]}"
+
+
+def _why(record: Logged) -> str:
+    """Give the reason: ours, or what was answered. A bounce's is what the remote MTA said."""
+    told = record.meta.get("why")
+    why = told if isinstance(told, str) else ""
+    said = record.response.content
+    if record.type == "Feedback" and record.feedback_report is not None:
+        kind = record.feedback_report.get("feedback_type")
+        why = f"{kind}: {why}" if isinstance(kind, str) else why
+    return printable(" ".join(((said or why) if record.type == "OOB" else (why or said)).split()))

@@ -1,0 +1,20 @@
+"""Two configurations for tests, built by hand."""
+
+from pathlib import PurePath
+from typing import Any
+
+from sidecar.diff.values import Side
+from sidecar.policy import compile_policy
+from sidecar.settings.places import Place
+from sidecar.settings.values import DomainEntry, Settings
+from tests.building import settings
+
+
+def side(*domains: DomainEntry, **more: Any) -> Side:
+    """Make a side around some listener domains."""
+    return side_of(settings(domains, **more))
+
+
+def side_of(made: Settings, folder: str = "/etc/sidecar") -> Side:
+    policy = compile_policy(made)
+    return Side(file="sidecar.toml", folder=PurePath(folder), place=Place(1), settings=made, policy=policy)

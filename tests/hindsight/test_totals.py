@@ -1,0 +1,89 @@
+"""Counters for logs of any size."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.hindsight import Entry, Explainer, Tally, Totals, with_aftermath
+from sidecar.hindsight.finding import Found
+from sidecar.policy import compile_policy
+from tests.building import entry, settings
+from tests.hindsight.samples import entry_of, ours, record, rejection
+
+UNDER = settings([entry("a.example", relay_to=True), entry("b.example", log_oob="LogThenDrop")])
+
+
+def explainer() -> Explainer:
+    return Explainer(UNDER, compile_policy(UNDER))
+
+
+def totals(*made: dict[str, Any]) -> Totals:
+    asked, counted = explainer(), Totals()
+    for it in with_aftermath([entry_of(one) for one in made]):
+        counted.add(asked.find(it))
+    return counted
+
+
+def found(**more: Any) -> Found:
+    it = explainer().find(entry_of(record(**more)))
+    assert it is not None
+    return it
+
+
+def numbers(counted: Any) -> tuple[int, int, int, int]:
+    return (counted.accepted, counted.refused, counted.put_off, counted.otherwise)
+
+
+def test_what_is_counted() -> None:
+    """Each record by what it says, as often as it counts; a message that two records tell of counts once."""
+    counted = totals(
+        record(),
+        record(recipient="x@nowhere.test", id="2"),
+        rejection("rcpt", code=451, content="later"),
+        ours("Rejection", recipient="", answer=(550, "relaying not permitted", None), meta={"count": 7}),
+        record(recipient="x@b.example", id="3", session_id="s"),
+        rejection("end", session_id="s"),
+        record("Delivery"),
+    )
+    assert numbers(counted.all) == (2, 8, 1, 1)
+    assert counted.outgoing == 1
+    rulings = {(it.outcome, it.rule): numbers(count) for it, count in counted.rulings.top(9)}
+    assert rulings == {
+        ("relayed", 'domains.toml:2 "a.example".relay_to'): (1, 0, 1, 0),
+        ("refused at RCPT", "no listener domain matches"): (1, 0, 0, 1),
+        ("let in", "sidecar.toml:1 relay_hosts"): (0, 7, 0, 0),
+        ("refused at the end", 'domains.toml:2 "b.example".log_oob'): (0, 1, 0, 0),
+    }
+    assert {domain: count.total for domain, count in counted.domains.top(9)} == {
+        "a.example": 2,
+        "nowhere.test": 1,
+        "b.example": 1,
+    }
+
+
+def test_the_first_comes_first() -> None:
+    """The most frequent is told first, and of equals the one that came first."""
+    tally: Tally[str] = Tally()
+    for key in "abcbdd":
+        tally.add(key, found())
+    assert [(key, count.total) for key, count in tally.top(3)] == [("b", 2), ("d", 2), ("a", 1)]
+
+
+@pytest.mark.parametrize("keys", [4, 64])
+def test_memory_is_bounded(keys: int) -> None:
+    """However many keys come, so many are kept at most; what is frequent keeps its right number, and no event is lost."""
+    tally: Tally[str] = Tally(keys)
+    one = found()
+    for number in range(1000):
+        tally.add(f"rare {number}", one)
+        tally.add("frequent", one)
+        assert len(tally) <= keys
+    (top, count), *_ = tally.top(1)
+    assert (top, count.total) == ("frequent", 1000)
+    assert tally.others + sum(count.total for _, count in tally.top(keys)) == 2000
+
+
+def test_a_line_that_is_none() -> None:
+    """What cannot be read raises what is wrong with it, for the caller to count."""
+    with pytest.raises(ValueError, match="half a line"):
+        explainer().find(Entry(file="log", line=1, size=0, fault="half a line"))

@@ -1,0 +1,167 @@
+"""The whole catalogue through real MTAs: all comes as the policy says, and what is set up wrongly is found out."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from sidecar.settings import load
+from sidecar.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, Witness
+from tests.mta.house import House, Pair, house
+from tests.mta.postfix import HOST
+from tests.mta.sendmail import SendmailHouse, sendmail_house
+
+pytestmark = pytest.mark.mta
+
+DOMAINS = """\
+["drop.example"]
+log_oob = "LogThenDrop"
+log_arf = "LogThenDrop"
+["relay.example"]
+log_oob = "LogThenRelay"
+log_arf = "LogThenRelay"
+["bounce.example"]
+log_oob = "LogThenDrop"
+[listener."10.1.1.1:25"."own.example"]
+log_oob = "LogThenDrop"
+"""
+
+BOUNCES, COMPLAINTS, OTHERS = ([shape for shape in SHAPES if shape.kind == kind] for kind in ("oob", "arf", "none"))
+# Two of the bounces are none: delayed, delivered; and one is two.
+FAILED = len(BOUNCES) - 2 + 1
+
+
+@pytest.fixture(scope="module")
+def homes() -> Iterator[dict[str, Pair]]:
+    with ExitStack() as stack:
+        postfix = stack.enter_context(house(domains=DOMAINS))
+        yield {"postfix": postfix, "sendmail": stack.enter_context(sendmail_house(domains=DOMAINS))}
+
+
+@pytest.fixture(params=["postfix", "sendmail"])
+def home(request: pytest.FixtureRequest, homes: dict[str, Pair]) -> Pair:
+    return homes[request.param]
+
+
+@pytest.fixture
+def postfix(homes: dict[str, Pair]) -> House:
+    home = homes["postfix"]
+    assert isinstance(home, House)
+    return home
+
+
+@contextmanager
+def near(home: Pair) -> Iterator[tuple[str, int]]:
+    """Be where the MTA can be reached, and say how: Sendmail has a network of its own."""
+    if isinstance(home, SendmailHouse):
+        with home.sendmail._network():
+            yield "127.0.0.1", 2526
+    else:
+        assert isinstance(home, House)
+        yield HOST, home.postfix.port
+
+
+def play(home: Pair, *to: str, shapes: Sequence[Shape] = SHAPES, **more: Any) -> list[Result]:
+    """Send shapes, as a stranger unless somebody else is named, and see what came of each."""
+    settings = load(home.sidecar.config).settings
+    assert settings is not None
+    whom = more or {"bind": "127.0.0.2"}
+    with near(home) as (host, port):
+        target = Target(host=host, port=port, **whom)
+        simulation = Simulation(
+            target=target,
+            recipients=to,
+            sender="fbl@mailbox.example",
+            token="7d0fe1a9",  # noqa: S106 - a mark, and no secret
+            oracle=Oracle(settings),
+            witness=Witness(settings.journal.directory),
+        )
+        return [simulation.send(shape) for shape in shapes]
+
+
+def records(results: Sequence[Result]) -> Counter[str]:
+    return Counter(record.type for result in results for record in result.records or ())
+
+
+def outcomes(results: Sequence[Result]) -> Counter[str]:
+    return Counter(result.expected.outcome for result in results if result.expected)
+
+
+TAKEN = {"Reception": len(BOUNCES), "OOB": FAILED, "Feedback": len(COMPLAINTS), "Rejection": len(OTHERS)}
+
+
+@pytest.mark.parametrize(("to", "outcome"), [("n@drop.example", "dropped"), ("n@relay.example", "relayed")])
+def test_a_stranger(home: Pair, to: str, outcome: str) -> None:
+    """A stranger's reports are logged, and dropped or relayed as the domain says; everything else is refused."""
+    home.outcome()
+    results = play(home, to)
+    assert [result.shape.name for result in results if not result.is_fine] == []
+    assert [result.judged.note for result in results if result.judged and result.judged.note] == []
+    assert outcomes(results) == {outcome: len(BOUNCES) + len(COMPLAINTS), "refused at the end": len(OTHERS)}
+    assert records(results) == TAKEN
+    came = home.outcome()
+    assert Counter(record["type"] for record in came.records) == TAKEN
+    assert list(came.delivered) == ([] if outcome == "dropped" else [to])
+
+
+def test_each_recipient_on_its_own(home: Pair) -> None:
+    """With several recipients, each is judged by its own domain, and one that nobody named is refused."""
+    results = play(home, "n@elsewhere.example", "n@bounce.example")
+    assert [result.shape.name for result in results if not result.is_fine] == []
+    assert outcomes(results) == {"dropped": len(BOUNCES), "refused at the end": len(COMPLAINTS) + len(OTHERS)}
+    assert {answer.code for result in results for answer in result.dialogue.recipients} == {550, 250}
+
+
+def test_a_relay_host(home: Pair) -> None:
+    """A relay host gets everything through, but the reports that the domain drops."""
+    results = play(home, "n@drop.example", bind="127.0.0.1")
+    assert all(result.is_fine for result in results)
+    assert outcomes(results) == {"dropped": len(BOUNCES) + len(COMPLAINTS), "relayed": len(OTHERS)}
+
+
+def test_xclient(postfix: House) -> None:
+    """By XCLIENT the MTA takes us for the peer that we name."""
+    results = play(postfix, "n@drop.example", shapes=SHAPES[:1], xclient="203.0.113.9:4444")
+    assert [record.peer_address.addr for result in results for record in result.records or () if record.peer_address] == [
+        "203.0.113.9"
+    ] * 2
+    assert results[0].is_fine
+
+
+def test_rules_of_other_listeners_do_not_count(postfix: House) -> None:
+    """What is expected is worked out for the listener that was called."""
+    assert outcomes(play(postfix, "n@own.example", shapes=SHAPES[:1])) == {"refused at RCPT": 1}
+
+
+def test_the_mtas_own_rules() -> None:
+    """What Postfix refuses by itself is rightly refused, or wrongly, and told apart from what the sidecar refused."""
+    with house(domains=DOMAINS, postfix={"relay_domains": "relay.example"}) as home:
+        (rightly,) = play(home, "n@elsewhere.example", shapes=SHAPES[:1])
+        (wrongly,) = play(home, "n@drop.example", shapes=SHAPES[:1])
+        (fine,) = play(home, "n@relay.example", shapes=SHAPES[:1])
+    assert rightly.judged is not None
+    assert wrongly.judged is not None
+    assert (rightly.is_fine, wrongly.is_fine, fine.is_fine) == (True, False, True)
+    assert (rightly.judged.note or "").startswith("the MTA refused it by rules of its own, before the sidecar was asked")
+    assert (wrongly.judged.note or "").startswith("it should have been dropped, and the MTA refused it by rules of its own")
+
+
+def test_an_open_door() -> None:
+    """A Postfix that lacks the milter line, and takes mail for any domain, is found out by the first spam."""
+    with house(domains=DOMAINS, postfix={"smtpd_milters": ""}) as home:
+        spam = [shape for shape in SHAPES if shape.name in {"postfix", "spam"}]
+        results = play(home, "n@drop.example", shapes=spam)
+    assert [result.is_fine for result in results] == [False, False]
+    assert "the journal has none of the records" in str(results[0].judged)
+    assert "was taken without a record" in str(results[1].judged)
+
+
+def test_closed_door() -> None:
+    """Where nobody takes anything from strangers, each is refused at connect, with its record."""
+    with house(domains='["closed.example"]\nrelay_to = false\n') as home:
+        results = play(home, "n@closed.example", shapes=SHAPES[:2])
+    assert all(result.is_fine for result in results)
+    assert outcomes(results) == {"refused at connect": 2}
+    assert records(results) == {"Rejection": 2}

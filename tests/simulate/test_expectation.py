@@ -1,0 +1,169 @@
+"""What must come of a message, and the comparison with what came."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from sidecar.records import Logged
+from sidecar.session.explain import Question
+from sidecar.simulate import SHAPES, Oracle
+from sidecar.simulate.client import Answer, Dialogue
+from sidecar.simulate.expectation import Expected, compare
+from tests.building import entry, settings
+
+STRANGER, LISTENER = "127.0.0.2:4444", "127.0.0.1:25"
+DOMAINS = [
+    entry("drop.example", log_oob="LogThenDrop", log_arf="LogThenDrop"),
+    entry("relay.example", log_oob="LogThenRelay", log_arf="LogThenRelay"),
+    entry("fbl.example", log_arf="LogThenDrop"),
+]
+ORACLE = Oracle(settings(DOMAINS))
+MESSAGES = {shape.name: shape.filled(to="n@drop.example", mark="token", now=0) for shape in SHAPES}
+
+
+def expect(name: str, *to: str, peer: str = STRANGER, oracle: Oracle = ORACLE) -> Expected:
+    question = Question(peer=peer, listener=LISTENER, sender="", to=list(to))
+    return oracle.expect(question, MESSAGES[name])
+
+
+BOUNCED = ("Reception", "OOB")
+EXPECTATIONS = [
+    ("postfix", ["n@drop.example"], "dropped", BOUNCED),
+    ("postfix", ["n@relay.example"], "relayed", BOUNCED),
+    ("many-recipients", ["n@drop.example"], "dropped", (*BOUNCED, "OOB")),
+    ("delayed", ["n@drop.example"], "dropped", ("Reception",)),
+    ("yahoo", ["n@relay.example"], "relayed", ("Feedback",)),
+    ("postfix", ["n@fbl.example"], "refused at the end", ("Rejection",)),
+    ("spam", ["n@relay.example"], "refused at the end", ("Rejection",)),
+    ("spam", ["n@elsewhere.example"], "refused at RCPT", ("Rejection",)),
+    ("postfix", ["n@elsewhere.example", "n@drop.example"], "dropped", ("Rejection", *BOUNCED)),
+]
+
+
+@pytest.mark.parametrize(("name", "to", "outcome", "records"), EXPECTATIONS)
+def test_expectation(name: str, to: list[str], outcome: str, records: tuple[str, ...]) -> None:
+    """What must come of a shape is what the policy's session says, refused recipients included."""
+    expected = expect(name, *to)
+    assert (expected.outcome, expected.records) == (outcome, records)
+    assert (expected.reply is None) == (outcome in {"relayed", "dropped"})
+
+
+def test_closed_door() -> None:
+    """Where nobody takes anything, a stranger is refused at connect, with one record."""
+    expected = expect("spam", "n@drop.example", oracle=Oracle(settings()))
+    assert (expected.outcome, expected.records) == ("refused at connect", ("Rejection",))
+
+
+def test_relay_host() -> None:
+    """A relay host is told apart from a stranger, with the reason, and expected to get everything through."""
+    assert ORACLE.relay_host(STRANGER, LISTENER) is None
+    assert "127.0.0.1 is a relay host" in (ORACLE.relay_host("127.0.0.1:4444", LISTENER) or "")
+    assert expect("spam", "n@elsewhere.example", peer="127.0.0.1:4444").outcome == "relayed"
+
+
+WAYS = [
+    (["127.0.0.1"], "127.0.0.1:4444", "add --bind 127.0.0.2"),
+    (["127.0.0.0/8"], "127.0.0.1:4444", "add --bind with an address that is not in relay_hosts"),
+    (["::1"], "[::1]:4444", "add --bind with an address that is not in relay_hosts"),
+    (["192.0.2.0/24"], "192.0.2.7", "add --bind with an address that is not in relay_hosts"),
+]
+
+
+@pytest.mark.parametrize(("relay_hosts", "peer", "way"), WAYS)
+def test_way_to_be_a_stranger(relay_hosts: list[str], peer: str, way: str) -> None:
+    """A relay host is told how to be a stranger, and 127.0.0.2 only where that is one."""
+    oracle = Oracle(settings(DOMAINS, relay_hosts=relay_hosts))
+    assert oracle.way_to_be_a_stranger(peer, LISTENER).startswith(way)
+
+
+def dialogue(*recipients: str, content: str | None = None, refused: str | None = None) -> Dialogue:
+    read = [Answer(code=int(text[:3]), text=text[4:]) for text in (*recipients, *filter(None, (content, refused)))]
+    return Dialogue(
+        peer=STRANGER,
+        listener=LISTENER,
+        mail=None if refused else Answer(code=250, text="Ok"),
+        recipients=tuple(read[: len(recipients)]),
+        content=read[-1] if content else None,
+        refused=read[-1] if refused else None,
+    )
+
+
+OK, TAKEN = "250 2.1.5 Ok", "250 2.0.0 Ok: queued"
+NO = "550 5.7.1 relaying not permitted for 127.0.0.2:5555"
+OWN = "554 5.7.1 <n@elsewhere.example>: Relay access denied"
+AT_END = "550 5.7.1 relaying not permitted"
+
+COMPARISONS = [
+    pytest.param(("postfix", "n@drop.example"), dialogue(OK, content=TAKEN), BOUNCED, True, None, id="as expected"),
+    pytest.param(("postfix", "n@drop.example"), dialogue(OK, content=TAKEN), None, True, None, id="no journal"),
+    pytest.param(("spam", "n@drop.example"), dialogue(OK, content=AT_END), ["Rejection"], True, None, id="refused"),
+    pytest.param(("spam", "n@elsewhere.example"), dialogue(NO), ["Rejection"], True, None, id="refused at RCPT"),
+    pytest.param(
+        ("spam", "n@elsewhere.example"), dialogue(OWN), [], True, "before the sidecar was asked", id="refused by the MTA itself"
+    ),
+    pytest.param(
+        ("spam", "n@elsewhere.example"), dialogue(NO), [], False, "the journal has none", id="refused in our words, unrecorded"
+    ),
+    pytest.param(
+        ("postfix", "n@elsewhere.example", "n@drop.example"),
+        dialogue(OWN, OK, content=TAKEN),
+        BOUNCED,
+        True,
+        "before the sidecar was asked",
+        id="one recipient refused by the MTA itself",
+    ),
+    pytest.param(
+        ("postfix", "n@elsewhere.example", "n@drop.example"),
+        dialogue(OK, OK, content=TAKEN),
+        BOUNCED,
+        False,
+        "sidecar status",
+        id="one recipient too many",
+    ),
+    pytest.param(("spam", "n@drop.example"), dialogue(OK, content=TAKEN), [], False, "sidecar doctor", id="an open door"),
+    pytest.param(
+        ("spam", "n@drop.example"), dialogue(OK, content=TAKEN), ["Reception"], False, "sidecar status", id="other settings"
+    ),
+    pytest.param(("postfix", "n@drop.example"), dialogue(OWN), [], False, "sidecar doctor", id="not asked"),
+    pytest.param(("postfix", "n@drop.example"), dialogue(OWN), None, False, "refused otherwise", id="no journal, not asked"),
+    pytest.param(
+        ("postfix", "n@drop.example"), dialogue(OK, content="451 4.3.0 later"), [], False, "put off", id="trouble"
+    ),
+    pytest.param(
+        ("postfix", "n@drop.example"), dialogue(OK, content=TAKEN), [], False, "the journal has none", id="unrecorded"
+    ),
+    pytest.param(
+        ("postfix", "n@drop.example"),
+        dialogue(OK, content=TAKEN),
+        ["Reception"],
+        False,
+        "the records are Reception, and should be Reception, OOB",
+        id="a record is missing",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("question", "answers", "records", "agrees", "note"), COMPARISONS)
+def test_comparison(
+    question: tuple[str, ...], answers: Dialogue, records: Sequence[str] | None, agrees: bool, note: str | None
+) -> None:
+    """Answers and records are as they must be or not, and a note says what is behind it."""
+    logged = None if records is None else [Logged(type=name) for name in records]
+    judged = compare(expect(*question), answers, logged)
+    assert judged.agrees == agrees
+    assert (note is None) if judged.note is None else (note is not None and note in judged.note)
+
+
+def test_refused_at_connect_in_the_mtas_words() -> None:
+    """A peer refused at connect hears the MTA's words, early or late."""
+    expected = expect("spam", "n@drop.example", oracle=Oracle(settings()))
+    logged = [Logged(type="Rejection")]
+    assert compare(expected, dialogue(refused="554 5.7.1 not accepting"), logged).agrees
+    assert compare(expected, dialogue(NO), logged).agrees
+
+
+def test_not_sent() -> None:
+    """What could not be sent is no fault of the policy's."""
+    judged = compare(expect("postfix", "n@drop.example"), Dialogue(peer=STRANGER, listener=LISTENER, lacking="8BITMIME"), [])
+    assert judged.agrees
+    assert "8BITMIME" in (judged.note or "")

@@ -1,0 +1,86 @@
+"""Looking for the records of what was just sent."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sidecar.journal import JournalError
+from sidecar.simulate import Witness
+
+SEGMENTS = ("20260702-185538.000000.jsonl", "20260702-185538.000001.jsonl")
+HELO, PEER = "token-postfix.simulate.example", "127.0.0.2"
+
+
+def line(session: str, *, type_: str = "Reception", helo: str = HELO, command: str | None = None) -> bytes:
+    record = {
+        "type": type_,
+        "id": session,
+        "peer_address": {"name": helo, "addr": PEER},
+        "response": {"code": 250, "command": command},
+        "session_id": session,
+    }
+    return json.dumps(record).encode() + b"\n"
+
+
+def append(folder: Path, lines: bytes, segment: int = 0) -> None:
+    with (folder / SEGMENTS[segment]).open("ab") as file:
+        file.write(lines)
+
+
+def looked(witness: Witness) -> list[tuple[str, str]]:
+    return [(record.type, record.id) for record in witness.look(helo=HELO, peer=PEER)]
+
+
+def test_only_what_is_new(tmp_path: Path) -> None:
+    """Records from before are not looked at, and each is given once, whichever worker wrote it."""
+    append(tmp_path, line("before"))
+    witness = Witness(tmp_path)
+    assert looked(witness) == []
+    append(tmp_path, line("mine"))
+    assert looked(witness) == [("Reception", "mine")]
+    assert looked(witness) == []
+    append(tmp_path, line("next"), segment=1)
+    assert looked(witness) == [("Reception", "next")]
+
+
+def test_the_whole_session(tmp_path: Path) -> None:
+    """An OOB record has the reporting MTA's name: it is found by its session."""
+    witness = Witness(tmp_path)
+    others = line("theirs", helo="mx.other.example") + line("theirs", type_="OOB", helo="mx.remote.example")
+    append(tmp_path, others + line("mine") + line("mine", type_="OOB", helo="mx.remote.example") + others)
+    assert looked(witness) == [("Reception", "mine"), ("OOB", "mine")]
+
+
+def test_refused_at_connect(tmp_path: Path) -> None:
+    """A peer that is refused at connect has not said its name: it is found by its address."""
+    witness = Witness(tmp_path)
+    append(tmp_path, line("mine", type_="Rejection", helo="", command="CONNECT"))
+    assert looked(witness) == [("Rejection", "mine")]
+    append(tmp_path, line("mine", type_="Rejection", helo="", command="CONNECT").replace(b"127.0.0.2", b"127.0.0.3"))
+    assert looked(witness) == []
+
+
+def test_damaged_lines(tmp_path: Path) -> None:
+    """What is no record, or tells no peer, is passed over; a line that is not finished is waited for."""
+    witness = Witness(tmp_path)
+    whole = line("mine")
+    append(tmp_path, f"{HELO} is no JSON\n".encode() + f'{{"type": "{HELO}"}}\n'.encode() + whole[:40])
+    assert looked(witness) == []
+    append(tmp_path, whole[40:])
+    assert looked(witness) == [("Reception", "mine")]
+
+
+def test_removed_segment(tmp_path: Path) -> None:
+    """An operator's clean-up takes nothing away but what it removes."""
+    append(tmp_path, line("before"))
+    witness = Witness(tmp_path)
+    (tmp_path / SEGMENTS[0]).unlink()
+    append(tmp_path, line("mine"), segment=1)
+    assert looked(witness) == [("Reception", "mine")]
+
+
+def test_no_journal(tmp_path: Path) -> None:
+    """Without a journal there is one sentence that says so, and what to do."""
+    with pytest.raises(JournalError, match="run this where the sidecar runs"):
+        Witness(tmp_path / "nowhere")

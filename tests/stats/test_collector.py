@@ -1,0 +1,199 @@
+"""Records in, figures out."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.stats import Collector, Ranking, Summary, instant, seen
+
+NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
+STATUS = {"class": 5, "subject": 1, "detail": 1}
+REFUSAL = "no listener domain matches {}; {} is not in relay_hosts (sidecar.toml:1 relay_hosts)"
+
+
+def record(kind: str = "Rejection", **fields: Any) -> bytes:
+    """Write a record as a log has it; `addr` and `name` are its peer's."""
+    peer = {"name": fields.pop("name", "helo.example"), "addr": fields.pop("addr", "203.0.113.9")}
+    whole = {"type": kind, "recipient": "x@a.example", "timestamp": NOON, "peer_address": peer} | fields
+    return json.dumps(whole).encode()
+
+
+def summed(*lines: bytes, since: float | None = None, until: float | None = None) -> Summary:
+    collector = Collector(since, until)
+    for line in lines:
+        collector.add(seen(line))
+    return collector.summary()
+
+
+def names(ranking: Ranking) -> dict[str, int]:
+    return {entry.name: entry.count for entry in ranking.top}
+
+
+def test_one_reason_for_many_peers() -> None:
+    """Refusals that differ in peer and domain alone have one reason, with the rule; another rule is another reason."""
+    lines = [
+        record(addr=addr, recipient=f"x@{domain}", meta={"why": REFUSAL.format(domain, addr)})
+        for addr, domain in (("203.0.113.9", "a.example"), ("198.51.100.1", "b.example"), ("2001:db8::1", "sidecar.toml"))
+    ]
+    lines.append(record(meta={"why": REFUSAL.format("a.example", "203.0.113.9").replace("toml:1", "toml:2")}))
+    assert [(entry.type, entry.name, entry.count) for entry in summed(*lines).reasons.top] == [
+        ("Rejection", REFUSAL.format("<domain>", "<ip>"), 3),
+        ("Rejection", REFUSAL.format("<domain>", "<ip>").replace("toml:1", "toml:2"), 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "reason"),
+    [
+        (
+            "Rejection",
+            {"response": {"code": 550, "content": "not permitted for 203.0.113.9:4444"}},
+            "550 not permitted for <ip>",
+        ),
+        (
+            "OOB",
+            {"meta": {"why": "a bounce"}, "response": {"code": 550, "content": "no user x@b.example"}},
+            "550 no user <address>",
+        ),
+        ("Bounce", {"response": {"code": 550, "enhanced_code": STATUS, "content": "no"}}, "550 5.1.1 no"),
+        ("Bounce", {"response": {"code": 550, "enhanced_code": STATUS, "content": "5.1.1 no"}}, "550 5.1.1 no"),
+        ("Reception", {"meta": {"why": 7}, "response": {"code": 250}}, "250"),
+        ("Reception", {}, "(not told)"),
+    ],
+)
+def test_reason_of_other_records(kind: str, fields: dict[str, Any], reason: str) -> None:
+    """Where no why is told, and where mail could not be delivered, the reason is what the MTA answered."""
+    assert names(summed(record(kind, **fields)).reasons) == {reason: 1}
+
+
+def test_a_record_that_stands_for_many() -> None:
+    """Refusals that were counted into one record count as many, under the reason of the first of them."""
+    why = REFUSAL.format("a.example", "203.0.113.9")
+    many = f"41 more refusals of this peer in about a second, counted instead of recorded one by one; the first: {why}"
+    summary = summed(record(meta={"why": why}), record(recipient="", meta={"why": many, "count": 41}))
+    assert (summary.records, summary.count) == (2, 42)
+    assert names(summary.reasons) == {REFUSAL.format("<domain>", "<ip>"): 42}
+    assert names(summary.peers) == {"203.0.113.9": 42}
+    assert names(summary.recipient_domains) == {"a.example": 1}
+
+
+def test_who_is_counted_where() -> None:
+    """Peers are those who brought mail; a bounced domain is none that mail came in for; reporters tell who they are."""
+    summary = summed(
+        record("Reception", recipient="x@bounce.example", size=1000),
+        record("OOB", sender="x@bounce.example", recipient="gone@B.example.", name="mx.b.example", size=0, created=NOON),
+        record("OOB", recipient="gone@b.example", name="", bounce_classification="InvalidRecipient", created=NOON),
+        record("Feedback", size=500, feedback_report={"feedback_type": "abuse", "reporting_mta": {"name": "fbl.c.example"}}),
+        record("Feedback", feedback_report={"feedback_type": "fraud", "reporting_mta": None, "user_agent": "Looper/1.0"}),
+        record("Feedback", feedback_report={"feedback_type": 7, "reporting_mta": {"name": 7}}),
+        record("Delivery", addr="192.0.2.77", recipient=["a@d.example", "b@d.example", "c@e.example"], size=9999),
+        record("Rejection", recipient="postmaster", bounce_classification="Uncategorized"),
+        record("Rejection", recipient="", bounce_classification="SpamBlock"),
+    )
+    assert names(summary.types) == {"Feedback": 3, "OOB": 2, "Rejection": 2, "Reception": 1, "Delivery": 1}
+    assert names(summary.peers) == {"203.0.113.9": 8}
+    assert names(summary.networks) == {"203.0.113.0/24": 8}
+    assert summary.bytes_received == 1500
+    assert names(summary.bounced_domains) == {"b.example": 2}
+    domains = {"a.example": 3, "bounce.example": 1, "d.example": 1, "e.example": 1, "(no domain)": 1}
+    assert names(summary.recipient_domains) == domains
+    assert names(summary.reporting_mtas) == {"mx.b.example": 1, "(not told)": 2, "fbl.c.example": 1, "Looper/1.0": 1}
+    assert names(summary.bounce_classes) == {"Uncategorized": 1, "InvalidRecipient": 1, "SpamBlock": 1}
+    assert names(summary.feedback_types) == {"abuse": 1, "fraud": 1, "(not told)": 1}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "networks"),
+    [
+        (["192.0.2.1", "192.0.2.254", "192.0.3.1"], {"192.0.2.0/24": 2, "192.0.3.0/24": 1}),
+        (["2001:db8::1", "2001:db8:0:0:ffff::", "2001:db8:0:1::"], {"2001:db8::/64": 2, "2001:db8:0:1::/64": 1}),
+        (["", "unix:/run/x", "1.2.3"], {"(not told)": 1, "unix:/run/x": 1, "1.2.3": 1}),
+    ],
+)
+def test_networks(addresses: list[str], networks: dict[str, int]) -> None:
+    """Peers are put together by the network that usually has one owner."""
+    assert names(summed(*(record(addr=addr) for addr in addresses)).networks) == networks
+
+
+def test_range() -> None:
+    """The beginning of the range is in it, its end is not; what is out of it is counted, and tells how far the log reaches."""
+    lines = [record(timestamp=NOON + minute * 60) for minute in range(-10, 10)] + [record(timestamp=0)]
+    summary = summed(*lines, since=NOON - 60, until=NOON + 120)
+    assert (summary.records, summary.outside, summary.untimed) == (3, 17, 1)
+    assert (summary.since, summary.first) == (instant(NOON - 60), instant(NOON - 60))
+    assert (summary.until, summary.last) == (instant(NOON + 120), instant(NOON + 60))
+    assert (summary.log_first, summary.log_last) == (instant(NOON - 600), instant(NOON + 540))
+    assert summed(*lines).records == 21
+    assert summed(*lines, since=NOON + 9999).timeline is None
+
+
+@pytest.mark.parametrize("timestamp", [-62_135_596_800, 0, 32_503_679_999, 10**30])
+def test_the_time_of_a_bounce_is_when_it_came(timestamp: int) -> None:
+    """What a report says of its last attempt, in whichever year, puts its record nowhere else."""
+    summary = summed(record("OOB", timestamp=timestamp, created=NOON))
+    assert (summary.first, summary.untimed) == (instant(NOON), 0)
+
+
+def test_hostile_variety() -> None:
+    """However many names strangers make up, the figures fit into little, and say how far they can be trusted."""
+    collector = Collector()
+    for number in range(50_000):
+        addr = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        fields = {"type": f"T{number}", "bounce_classification": f"{number}" * 100}
+        collector.add(seen(record(**fields, addr=addr, recipient=f"x@d{number}.example", timestamp=number * 86400 + 1)))
+    summary = collector.summary()
+    assert names(summary.types) == {"(other)": 50_000}
+    assert summary.recipient_domains.total == 50_000
+    assert summary.recipient_domains.shortfall > 0
+    assert summary.recipient_domains.others == 50_000 - sum(entry.count for entry in summary.recipient_domains.top)
+    assert max(len(entry.name) for entry in summary.bounce_classes.top) == 255
+    assert summary.timeline is not None
+    assert len(summary.timeline.series["(other)"]) <= 120
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ("timestamp", "created", "recipient", "size", "response", "feedback_report", "meta", "bounce_classification")
+KINDS = ("OOB", "Feedback", "Rejection", "Bounce")
+
+
+@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), VALUES), VALUES)
+def test_any_record(kind: str, fields: dict[str, Any], value: Any) -> None:
+    """Any JSON is counted or is a ValueError; a record that is counted is in every total that it belongs to."""
+    whole = {
+        "type": kind,
+        "timestamp": NOON,
+        "meta": {"why": value, "count": value},
+        "feedback_report": {"feedback_type": value},
+    }
+    try:
+        one = seen(json.dumps(whole | fields).encode())
+    except ValueError:
+        return
+    collector = Collector()
+    collector.add(one)
+    summary = collector.summary()
+    assert summary.types.total == summary.reasons.total == summary.count > 0
+
+
+@pytest.mark.parametrize("line", [b"", b"7", b'"x"', b"{}", b'{"type":7}', b'{"type":"OOB","meta":' + b'{"a":' * 100_000])
+def test_no_record(line: bytes) -> None:
+    """What is no record is a ValueError."""
+    with pytest.raises(ValueError, match=r".+"):
+        seen(line)
+
+
+def test_first() -> None:
+    """A shorter ranking has the same total, and what it leaves out is with the others."""
+    lines = [record(addr=f"192.0.2.{number % 7}") for number in range(100)]
+    ranking = summed(*lines).peers
+    for number in range(9):
+        shown = ranking.first(number)
+        assert len(shown.top) == min(number, 7)
+        assert sum(entry.count for entry in shown.top) + shown.others == shown.total == 100

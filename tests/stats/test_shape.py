@@ -1,0 +1,54 @@
+"""What many sentences have in common."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.stats.shape import shape
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("relaying not permitted for 203.0.113.9:4444", "relaying not permitted for <ip>"),
+        ("relaying not permitted for [2001:db8::1]:25", "relaying not permitted for <ip>"),
+        (
+            "no listener domain matches a.example; 203.0.113.9 is not in relay_hosts (sidecar.toml:1 relay_hosts)",
+            "no listener domain matches <domain>; <ip> is not in relay_hosts (sidecar.toml:1 relay_hosts)",
+        ),
+        (
+            '"*.example.com" lets strangers send nothing to a.example.com (/etc/domains.toml:3 "*.example.com")',
+            '"*.example.com" lets strangers send nothing to <domain> (/etc/domains.toml:3 "*.example.com")',
+        ),
+        (
+            'a.example takes bounce reports from anyone, logs them and drops them (d.toml:3 "*".log_oob)',
+            '<domain> takes bounce reports from anyone, logs them and drops them (d.toml:3 "*".log_oob)',
+        ),
+        ("5.1.1 <user@x.example>: Recipient address rejected", "5.1.1 <address>: Recipient address rejected"),
+        ("OK ids=8a5475ccbbc611eda12250ebf67f93bd", "OK <id>"),
+        ("queued as 4XyZ12abQ at 08:30:00", "queued as <id> at <number>"),
+        ("and 17 more reasons", "and <number> more reasons"),
+        ("its Content-Type is 'text/plain', not multipart/report", "its Content-Type is 'text/plain', not multipart/report"),
+        ("", ""),
+    ],
+)
+def test_shape(text: str, expected: str) -> None:
+    """What is one record's own is marked; which rule it was, and the words, stand."""
+    assert shape(text) == expected
+
+
+@given(st.text(alphabet='<>()[]":;.@/a1- ٣é\n', max_size=600))
+def test_any_text(text: str) -> None:
+    """Any text has a shape, and that is no longer than a reason may be."""
+    assert len(shape(text)) <= 400
+
+
+@pytest.mark.parametrize("text", ["(" * 400, '"' * 399, "(a:1 " * 80, "a." * 200, ":" * 400, "1:" * 200, "@" * 400, "-1" * 200])
+def test_linear(text: str) -> None:
+    """No text takes long: a stranger can write what he likes a million times."""
+    began = time.perf_counter()
+    for number in range(100):
+        shape(f"{number}{text}")
+    assert time.perf_counter() - began < 1

@@ -1,0 +1,57 @@
+"""Counting by name where strangers choose the names."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.stats.tally import Tally
+
+ADDITIONS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=300)
+
+
+@given(ADDITIONS, st.integers(1, 8))
+def test_honest(additions: list[tuple[int, int]], limit: int) -> None:
+    """No figure is too high, none is lower than the shortfall allows, the total is exact, and whoever is missing was small."""
+    tally: Tally[int] = Tally(limit)
+    truth: Counter[int] = Counter()
+    for name, count in additions:
+        tally.add(name, count)
+        truth[name] += count
+    shown = dict(tally.top())
+    assert tally.total == truth.total()
+    assert len(shown) <= 2 * limit
+    assert all(truth[name] - tally.shortfall <= count <= truth[name] for name, count in shown.items())
+    assert all(count <= tally.shortfall for name, count in truth.items() if name not in shown)
+    assert tally.names <= len(truth)
+    if not tally.shortfall:
+        assert (shown, tally.names) == (dict(truth), len(truth))
+
+
+@given(ADDITIONS)
+def test_heir(additions: list[tuple[int, int]]) -> None:
+    """What is dropped goes to the heir: nothing is lost, nothing is counted twice."""
+    heir: Counter[int] = Counter()
+
+    def inherit(name: int, count: int) -> None:
+        heir[name] += count
+
+    tally: Tally[int] = Tally(3, heir=inherit)
+    truth: Counter[int] = Counter()
+    for name, count in additions:
+        tally.add(name, count)
+        truth[name] += count
+    assert heir + Counter(dict(tally.top())) == truth
+
+
+def test_a_flood_of_names() -> None:
+    """Whoever makes up names by the thousand does not push out the one that matters."""
+    tally: Tally[str] = Tally(10)
+    for number in range(2000):
+        tally.add(f"made up {number}", 1)
+        if not number % 3:
+            tally.add("real", 1)
+    [(name, count), *_] = tally.top(1)
+    assert name == "real"
+    assert 667 - tally.shortfall <= count <= 667
+    assert tally.shortfall < 667

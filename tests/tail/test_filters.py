@@ -1,0 +1,101 @@
+"""Which records are wanted."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.records import Logged, decode
+from sidecar.tail import Filters
+
+
+def filters(**words: Any) -> Filters:
+    return Filters.read(**({"types": (), "peers": (), "domains": (), "reason": ""} | words))
+
+
+def record(**fields: str) -> Logged:
+    """Make a record; `peer`, `why` and `content` stand where a record has them."""
+    deep = {
+        "peer": '"peer_address": {"name": "x", "addr": "%s"}',
+        "why": '"meta": {"why": "%s"}',
+        "content": '"response": {"code": 550, "content": "%s"}',
+    }
+    texts = [deep.get(name, f'"{name}": "%s"') % value for name, value in ({"type": "Rejection"} | fields).items()]
+    return decode(f"{{{', '.join(texts)}}}".encode())
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "wanted"),
+    [
+        ({}, {}, True),
+        ({"types": ("oob", "REJECTION")}, {}, True),
+        ({"types": ("OOB",)}, {}, False),
+        ({"types": ("NewInKumo",)}, {"type": "NewInKumo"}, True),
+        ({"peers": ("203.0.113.0/24", "10.0.0.1")}, {"peer": "203.0.113.9"}, True),
+        ({"peers": ("203.0.113.0/24", "10.0.0.1")}, {"peer": "10.0.0.1"}, True),
+        ({"peers": ("203.0.113.0/24",)}, {"peer": "203.0.114.9"}, False),
+        ({"peers": ("203.0.113.0/24",)}, {"peer": "::ffff:203.0.113.9"}, True),
+        ({"peers": ("2001:db8::/32",)}, {"peer": "2001:db8::9"}, True),
+        ({"peers": ("203.0.113.0/24",)}, {"peer": "nowhere"}, False),
+        ({"peers": ("203.0.113.0/24",)}, {}, False),
+        ({"domains": ("example.com",)}, {"recipient": "x@EXAMPLE.com"}, True),
+        ({"domains": ("example.com",)}, {"recipient": "x@a.example.com"}, False),
+        ({"domains": ("*.example.com",)}, {"recipient": "x@a.b.example.com"}, True),
+        ({"domains": ("*.example.com",)}, {"recipient": "x@example.com"}, False),
+        ({"domains": ("*.example.com",)}, {"recipient": "x@badexample.com"}, False),
+        ({"domains": ("*.example.com", "example.com")}, {"recipient": "x@example.com"}, True),
+        ({"domains": ("bücher.example",)}, {"recipient": "x@xn--bcher-kva.example"}, True),
+        ({"domains": ("example.com",)}, {"queue": "example.com", "recipient": "x@other.example"}, True),
+        ({"domains": ("example.com",)}, {"queue": "campaign:tenant@example.com!route.example"}, True),
+        ({"domains": ("route.example",)}, {"queue": "campaign:tenant@example.com!route.example"}, False),
+        ({"domains": ("example.com",)}, {}, False),
+        ({"domains": ("*", "example.com")}, {}, True),
+        ({"reason": "not A report"}, {"why": "Not a report, because"}, True),
+        ({"reason": "no such"}, {"content": "5.1.1 No Such user"}, True),
+        ({"reason": "no such"}, {"why": "other"}, False),
+        ({"types": ("Rejection",), "reason": "x"}, {"why": "y"}, False),
+        (
+            {"types": ("Rejection",), "peers": ("10.0.0.1",), "domains": ("a.example",)},
+            {"peer": "10.0.0.1", "queue": "a.example"},
+            True,
+        ),
+    ],
+)
+def test_want(words: dict[str, Any], fields: dict[str, str], wanted: bool) -> None:
+    """A record must fit one value of each kind that is named."""
+    assert filters(**words).want(record(**fields)) is wanted
+
+
+def test_any() -> None:
+    """Without filters, or with those that let everything pass, nothing need be read to know."""
+    assert not filters().any
+    assert not filters(domains=("*",)).any
+    assert all(
+        filters(**words).any for words in ({"types": "x"}, {"peers": ["::1"]}, {"domains": ["a.example"]}, {"reason": "x"})
+    )
+
+
+def test_several_recipients() -> None:
+    """One of them is enough."""
+    assert filters(domains=("b.example",)).want(decode(b'{"type":"Reception","recipient":["x@a.example","x@b.example"]}'))
+
+
+def test_meta_of_any_shape() -> None:
+    """KumoMTA's operators put what they like into meta."""
+    assert not filters(reason="x").want(decode(b'{"type":"Reception","meta":{"why":["x"]}}'))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"types": ("Rejections",)}, 'There is no record type "Rejections"; did you mean Rejection\\?'),
+        ({"peers": ("192.168.1.1/24",)}, 'has host bits set: .* Write "192.168.1.0/24"'),
+        ({"peers": ("x",)}, "is neither an IP address nor a network"),
+        ({"domains": ("a..b",)}, '"a..b" is no domain; write one in full, or \\*.example.com'),
+        ({"domains": ("a.*.b",)}, "is no domain"),
+        ({"domains": ("",)}, "is no domain"),
+    ],
+)
+def test_wrong_words(words: dict[str, Any], message: str) -> None:
+    """What cannot be meant is refused, with what to write instead."""
+    with pytest.raises(ValueError, match=message):
+        filters(**words)

@@ -1,0 +1,178 @@
+"""The one line that a record becomes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.records import Logged, PeerAddress, Response
+from sidecar.records.record import EnhancedCode
+from sidecar.tail import line_of
+
+WHY = 'not a report, because its Content-Type is not multipart/report (d.toml:3 "*".log_oob)'
+PEER = PeerAddress(name="WIN", addr="91.92.251.215")
+REFUSED = Response(
+    code=550, enhanced_code=EnhancedCode(class_=5, subject=7, detail=1), content="relaying not permitted", command="DATA"
+)
+TIME = "2026-11-22T10:00:00.123456Z"
+
+
+def line(record: Logged, **how: object) -> str:
+    return " ".join(part.text for part in line_of(record, **how))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (
+            Logged(
+                type="Rejection",
+                sender="a@test.com",
+                recipient="b@gmail.com",
+                event_time=TIME,
+                peer_address=PEER,
+                response=REFUSED,
+                meta={"why": WHY},
+            ),
+            f"{TIME} Rejection 550 5.7.1 91.92.251.215   a@test.com -> b@gmail.com {WHY}",
+        ),
+        (
+            Logged(
+                type="Reception",
+                recipient=["b@x.example", "c@x.example"],
+                event_time=TIME,
+                peer_address=PEER,
+                response=Response(code=250),
+            ),
+            f"{TIME} Reception 250       91.92.251.215   <> -> b@x.example, c@x.example",
+        ),
+        (
+            Logged(
+                type="OOB",
+                sender="s@x.example",
+                recipient="b@y.example",
+                event_time=TIME,
+                bounce_classification="InvalidRecipient",
+                response=Response(code=550, content="no\nsuch  user"),
+                meta={"why": WHY},
+            ),
+            f"{TIME} OOB       550 InvalidRecipient -               s@x.example -> b@y.example no such user",
+        ),
+        (
+            Logged(
+                type="OOB",
+                sender="s@x.example",
+                recipient="b@y.example",
+                event_time=TIME,
+                response=Response(code=550),
+                meta={"why": "a bounce"},
+            ),
+            f"{TIME} OOB       550       -               s@x.example -> b@y.example a bounce",
+        ),
+        (
+            Logged(
+                type="Feedback",
+                sender="f@y.example",
+                recipient="fbl@x.example",
+                event_time=TIME,
+                response=Response(code=250),
+                feedback_report={"feedback_type": "abuse"},
+                meta={"why": "a report"},
+            ),
+            f"{TIME} Feedback  250       -               f@y.example -> fbl@x.example abuse: a report",
+        ),
+        (
+            Logged(type="Rejection", event_time=TIME, response=Response(code=554, command="CONNECT"), meta={"why": "nobody"}),
+            f"{TIME} Rejection 554       -               CONNECT nobody",
+        ),
+        (
+            Logged(type="Rejection", event_time=TIME, response=REFUSED, meta={"why": "a flood", "count": 37}),
+            f"{TIME} Rejection 550 5.7.1 -               (37 of them) a flood",
+        ),
+        (
+            Logged(type="AdminRebind", sender="a@b.example", timestamp=5),
+            "5 AdminRebind -         -               a@b.example ->",
+        ),
+        (
+            Logged(
+                type="Delivery",
+                sender="a",
+                recipient="b",
+                event_time=TIME,
+                response=Response(code=250, content="ok"),
+                meta={"why": 5},
+            ),
+            f"{TIME} Delivery  250       -               a -> b ok",
+        ),
+    ],
+)
+def test_line(record: Logged, expected: str) -> None:
+    """Time, type, answer, peer, envelope and reason; nothing is cut."""
+    assert line(record) == expected
+
+
+@pytest.mark.parametrize(("today", "shown"), [("2026-11-22", "10:00:00"), ("2026-11-23", "11-22 10:00:00")])
+def test_time(today: str, shown: str) -> None:
+    """On a terminal the date is told where it is not today's."""
+    assert line(Logged(type="x", event_time=TIME), today=today).startswith(f"{shown} x ")
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipients", "width", "shown"),
+    [
+        ("a@test.com", ["b@gmail.com"], 80, "a@test.com -> b@gmail.com"),
+        ("a" * 50 + "@test.com", ["b@gmail.com"], 80, "aaaaaaaa…@test.com -> b@gmail.com"),
+        ("a@test.com", ["b" * 50 + "@gmail.com"], 80, "a@test.com -> bbbbbbbb…@gmail.com"),
+        ("a" * 50 + "@test.com", ["b" * 50 + "@gmail.com"], 80, "aaaa…@test.com -> bbbb…@gmail.com"),
+        ("a" * 50 + "@test.com", ["b" * 50 + "@gmail.com"], 20, "aaaa…@test.com -> bbbb…@gmail.com"),
+        ("a" * 20 + "@test.com", ["b" * 20 + "@gmail.com"], 160, "a" * 20 + "@test.com -> " + "b" * 20 + "@gmail.com"),
+        ("a@" + "d" * 50, ["b@gmail.com"], 80, "…" + "d" * 17 + " -> b@gmail.com"),
+        ("", ["b@x.example", "c@x.example", "d@x.example"], 80, "<> -> b@x.example +2"),
+    ],
+)
+def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int, shown: str) -> None:
+    """Long ones are cut, their domains last of all, so that both fit into 80 columns."""
+    record = Logged(
+        type="Rejection",
+        event_time=TIME,
+        sender=sender,
+        recipient=recipients,
+        peer_address=PEER,
+        response=REFUSED,
+        meta={"why": WHY},
+    )
+    parts = line_of(record, today="2026-11-22", width=width)
+    assert parts[4].text == shown
+    assert width < 80 or sum(len(part.text) + 1 for part in parts[:5]) < width
+
+
+def test_kinds() -> None:
+    """What was taken, refused, refused for now, and reported is told apart."""
+    kinds = [
+        line_of(Logged(type=name, response=Response(code=code)))[1].kind
+        for name, code in (("Reception", 250), ("Rejection", 550), ("Rejection", 451), ("OOB", 550), ("New", 0))
+    ]
+    assert kinds == ["good", "bad", "soft", "report", "text"]
+
+
+Texts = st.text(max_size=30)
+
+
+@given(
+    texts=st.lists(Texts, min_size=8, max_size=8),
+    width=st.none() | st.integers(1, 200),
+    today=st.none() | st.just("2026-11-22"),
+)
+def test_hostile_text(texts: list[str], width: int | None, today: str | None) -> None:
+    """Whatever strangers write: no terminal obeys it, and a line stays one line."""
+    record = Logged(
+        type=texts[0],
+        sender=texts[1],
+        recipient=[texts[2], texts[3]],
+        event_time=texts[4],
+        peer_address=PeerAddress(name="", addr=texts[5]),
+        bounce_classification=texts[6],
+        response=Response(code=550, content=texts[7], command=texts[7]),
+        meta={"why": texts[7]},
+        feedback_report={"feedback_type": texts[6]},
+    )
+    assert line(record, width=width, today=today).isprintable()
