@@ -13,14 +13,14 @@ import milter
 from sidecar import log
 from sidecar.journal import JournalError
 from sidecar.milter import translation
-from sidecar.milter.codes import UNANSWERED, CannotTakeOffError, Step, answer, check, set_reply
+from sidecar.milter.codes import CannotTakeOffError, answer, check, set_reply
 from sidecar.milter.context import Context
-from sidecar.milter.negotiation import Terms, agree
+from sidecar.milter.negotiation import Step, Terms, agree, unanswered
 from sidecar.milter.recorder import Recorder
 from sidecar.session import Session
 from sidecar.session.events import Event
 from sidecar.session.replies import TROUBLE
-from sidecar.session.verdicts import Decision
+from sidecar.session.verdicts import Continue, Decision
 
 # libmilter keeps a pointer into this very string.
 NAME = "sidecar"
@@ -48,10 +48,14 @@ class Connection:
 
 
 class Adapter:
-    """libmilter's callbacks over sessions and a recorder. Build one in each process, then `install` it."""
+    """libmilter's callbacks over sessions and a recorder. Build one in each process, then `install` it.
 
-    def __init__(self, *, new_session: Callable[[], Session], recorder: Recorder) -> None:
+    Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT.
+    """
+
+    def __init__(self, *, new_session: Callable[[], Session], recorder: Recorder, answers_connect: bool) -> None:
         self._new_session = new_session
+        self._unanswered = unanswered(answers_connect=answers_connect)
         self._recorder = recorder
         self._said: set[str] = set()
         self._on_connect = self._guarded(Step.CONNECT, translation.connect)
@@ -73,7 +77,7 @@ class Adapter:
         milter.register(NAME, data=data, unknown=None, negotiate=self._negotiate)
 
     def _negotiate(self, context: Context, offer: list[int]) -> int:
-        terms = agree(context, offer)
+        terms = agree(context, offer, self._unanswered)
         context.setpriv(Connection(terms))
         for shortcoming in terms.shortcomings:
             self._say_once(shortcoming)
@@ -89,20 +93,27 @@ class Adapter:
         connection: Connection = context.getpriv()
         if connection.terms.usable:
             connection.session = self._new_session()
+        code = self._on_connect(context, *told)
         if translation.listener(context) is None:
             self._say_once(_NO_LISTENER)
-        return self._on_connect(context, *told)
+        return code
 
     def _guarded(self, step: Step, translate: Callable[..., Event]) -> Callable[..., int]:
         """Make the callback of a step."""
+        unasked = step in self._unanswered
+        going_on = int(milter.NOREPLY if unasked else milter.CONTINUE)
+        # There it would accept the message.
+        may_go_on = step is not Step.END_OF_MESSAGE
 
         def callback(context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; `translate` knows
             connection: Connection | None = context.getpriv()
             if connection is None or connection.session is None:
-                return _refuse(context, step)
+                return _refuse(context, unasked=unasked)
             session, terms = connection.session, connection.terms
             try:
                 outcome = session.handle(translate(context, *told))
+                if may_go_on and type(outcome.verdict) is Continue and not outcome.records:
+                    return going_on  # by far the most: a message has some fifteen of them
                 check(step, outcome.verdict, terms)
                 # Before the MTA hears of the verdict, or it is no verdict.
                 outcome = self._recorder.write(outcome)
@@ -111,7 +122,7 @@ class Adapter:
                 connection.session = None
                 session.give_up()
                 _report(step, session, error)
-                return _refuse(context, step)
+                return _refuse(context, unasked=unasked)
             if outcome.decision is not None:
                 _tell(outcome.decision, session)
             return code
@@ -119,9 +130,9 @@ class Adapter:
         return callback
 
 
-def _refuse(context: Context, step: Step) -> int:
+def _refuse(context: Context, *, unasked: bool) -> int:
     """Answer 451 where an answer can be given; where none can, the next step that has one gives it."""
-    if step in UNANSWERED:
+    if unasked:
         return int(milter.NOREPLY)
     set_reply(context, TROUBLE)
     return int(milter.TEMPFAIL)

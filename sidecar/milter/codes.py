@@ -3,34 +3,17 @@
 Owns which verdict may answer which step, and the code that stands for it. Never chooses a verdict.
 """
 
-from enum import Enum, auto
 from typing import assert_never
 
 import milter
 
 from sidecar.milter.context import Context
-from sidecar.milter.negotiation import Terms
-from sidecar.session.verdicts import Accept, Continue, Discard, Reject, Reply, Skip, Tempfail, Verdict
+from sidecar.milter.negotiation import Step, Terms
+from sidecar.session.verdicts import Accept, Continue, Discard, Reject, Reply, Tempfail, Verdict
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, with its code, enhanced code and CRLF; libmilter itself
 # refuses texts of 980 and more.
 _TEXT_LIMIT = 480
-
-
-class Step(Enum):
-    """A step of the milter protocol."""
-
-    CONNECT = auto()
-    HELO = auto()
-    MAIL = auto()
-    RCPT = auto()
-    DATA = auto()
-    HEADER = auto()
-    END_OF_HEADERS = auto()
-    BODY = auto()
-    END_OF_MESSAGE = auto()
-    ABORT = auto()
-    CLOSE = auto()
 
 
 class WrongVerdictError(Exception):
@@ -41,9 +24,6 @@ class CannotTakeOffError(Exception):
     """The MTA did not offer to have recipients taken off."""
 
 
-UNANSWERED = frozenset({Step.HELO, Step.MAIL, Step.HEADER, Step.ABORT, Step.CLOSE})
-"""Steps whose answer the MTA does not wait for (see `negotiation`)."""
-
 _Verdicts = frozenset[type[Verdict]]
 _GOING_ON: _Verdicts = frozenset({Continue})
 _REFUSALS: _Verdicts = frozenset({Reject, Tempfail})
@@ -53,20 +33,18 @@ _ENDINGS: _Verdicts = _REFUSALS | {Accept, Discard}
 _MAY_ANSWER: dict[Step, _Verdicts] = {
     Step.CONNECT: _REFUSALS | _GOING_ON,
     Step.RCPT: _REFUSALS | _GOING_ON,
-    Step.DATA: _ENDINGS | _GOING_ON,
     Step.END_OF_HEADERS: _ENDINGS | _GOING_ON,
-    Step.BODY: _ENDINGS | _GOING_ON | {Skip},
     Step.END_OF_MESSAGE: _ENDINGS,
-    **dict.fromkeys(UNANSWERED, _GOING_ON),
 }
 
 
 def check(step: Step, verdict: Verdict, terms: Terms) -> None:
     """See that a verdict can be given here, before anything is written about it.
 
-    Raises WrongVerdictError and CannotTakeOffError.
+    A step that has no answer takes only Continue; but for CONNECT, where the session says a refusal again at RCPT. Raises
+    WrongVerdictError and CannotTakeOffError.
     """
-    if type(verdict) not in _MAY_ANSWER[step]:
+    if type(verdict) not in _MAY_ANSWER.get(step, _GOING_ON):
         raise WrongVerdictError(f"{type(verdict).__name__} cannot answer {step.name}")
     if isinstance(verdict, Accept) and verdict.without:
         if step is not Step.END_OF_MESSAGE:
@@ -77,11 +55,11 @@ def check(step: Step, verdict: Verdict, terms: Terms) -> None:
 
 def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
     """Tell libmilter a verdict and give the code to return."""
+    if step in terms.unanswered:
+        return int(milter.NOREPLY)
     match verdict:
         case Continue():
-            code = milter.NOREPLY if step in UNANSWERED else milter.CONTINUE
-        case Skip():
-            code = milter.SKIP if terms.skip else milter.CONTINUE
+            code = milter.CONTINUE
         case Accept(without=without):
             for recipient in without:
                 context.delrcpt(recipient)

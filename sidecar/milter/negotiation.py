@@ -3,17 +3,47 @@
 Owns the negotiation. Never looks at mail.
 """
 
+from enum import Enum, auto
+from functools import reduce
+from operator import or_
+
 import milter
 from msgspec import Struct
 
 from sidecar.milter.context import Context
 
-# Steps that are never answered: each saves a round trip for each message, and no verdict is due there. libmilter answers in
+
+class Step(Enum):
+    """A step of the milter protocol."""
+
+    CONNECT = auto()
+    HELO = auto()
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    HEADER = auto()
+    END_OF_HEADERS = auto()
+    BODY = auto()
+    END_OF_MESSAGE = auto()
+    ABORT = auto()
+    CLOSE = auto()
+
+
+# Steps that need no answer: each saves a round trip for each message, and no verdict is due there. libmilter answers in
 # our place where the MTA wants an answer all the same (protocol versions before 6), so this holds with every MTA.
-_UNANSWERED = milter.P_NR_HELO | milter.P_NR_MAIL | milter.P_NR_HDR
+_NO_REPLY = {
+    Step.HELO: milter.P_NR_HELO,
+    Step.MAIL: milter.P_NR_MAIL,
+    Step.DATA: milter.P_NR_DATA,
+    Step.HEADER: milter.P_NR_HDR,
+    Step.BODY: milter.P_NR_BODY,
+}
+# The protocol has no answer to these.
+_NEVER_ANSWERED = frozenset({Step.ABORT, Step.CLOSE})
 # Unknown SMTP commands are none of our business. P_HDR_LEADSPC keeps the first space of a header field's value, without which
 # Sendmail strips all of them and the bytes could not be put together again.
-_WANTED_IF_OFFERED = milter.P_NOUNKNOWN | milter.P_SKIP | milter.P_HDR_LEADSPC
+_WANTED_IF_OFFERED = milter.P_NOUNKNOWN | milter.P_HDR_LEADSPC
+_ALL_NO_REPLY = reduce(or_, _NO_REPLY.values())
 # Version 4 of the protocol brought both the DATA step and this flag, so an MTA that offers the one has the other.
 _DATA_STEP = milter.P_NODATA
 
@@ -32,25 +62,34 @@ _MACROS = {
 class Terms(Struct, frozen=True, kw_only=True):
     """What was agreed.
 
-    Whether the MTA understands SKIP, whether it takes recipients off, and whether it tells enough for a message to be judged
+    Which steps are not answered, whether the MTA takes recipients off, and whether it tells enough for a message to be judged
     at all. `shortcomings` are sentences for the log: what this MTA does not offer, and what follows from it.
     """
 
-    skip: bool
+    unanswered: frozenset[Step]
     take_off: bool
     usable: bool
     shortcomings: tuple[str, ...]
 
 
-def agree(context: Context, offer: list[int]) -> Terms:
-    """Answer the MTA's offer in place (libmilter's actions, steps, and two reserved numbers) and say what was agreed."""
+def unanswered(*, answers_connect: bool) -> frozenset[Step]:
+    """Give the steps that go without an answer; CONNECT is one unless a peer may be refused there."""
+    return frozenset(_NO_REPLY) | _NEVER_ANSWERED | (frozenset() if answers_connect else {Step.CONNECT})
+
+
+def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
+    """Answer the MTA's offer in place (libmilter's actions, steps, and two reserved numbers) and say what was agreed.
+
+    `silent` are the steps that shall go without an answer.
+    """
     actions, steps = offer[0], offer[1]
-    offer[:] = [actions & _ACTIONS, _UNANSWERED | steps & _WANTED_IF_OFFERED, 0, 0]
+    wanted = steps & _WANTED_IF_OFFERED | (milter.P_NR_CONN if Step.CONNECT in silent else 0)
+    offer[:] = [actions & _ACTIONS, _ALL_NO_REPLY | wanted, 0, 0]
     if actions & milter.SETSYMLIST:
         for stage, names in _MACROS.items():
             context.setsymlist(stage, names)
     return Terms(
-        skip=bool(steps & milter.P_SKIP),
+        unanswered=silent,
         take_off=bool(actions & milter.DELRCPT),
         usable=bool(steps & _DATA_STEP),
         shortcomings=tuple(_shortcomings(actions, steps)),
@@ -63,8 +102,6 @@ def _shortcomings(actions: int, steps: int) -> list[str]:
         found.append("the MTA's milter protocol is older than version 4: everything is answered 451 until it speaks version 6")
     if not actions & milter.DELRCPT:
         found.append("the MTA lets no recipient be taken off: a message that needs it is answered 451")
-    if not steps & milter.P_SKIP:
-        found.append("the MTA cannot skip the rest of a body: it is sent to the end")
     if not actions & milter.SETSYMLIST:
         found.append(
             "the MTA cannot be asked for macros: let it send {daemon_addr} and {daemon_port} at connect by its own settings"

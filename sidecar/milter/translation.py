@@ -5,6 +5,7 @@ Owns the decoding. Never judges: an address that did not decode is refused by th
 
 import re
 import socket
+from functools import lru_cache
 
 from sidecar.milter.context import Macros
 from sidecar.session.events import (
@@ -102,10 +103,18 @@ def listener(told: Macros) -> str | None:
     interface, left out on the loopback. Postfix's `{daemon_addr}` is the connection's own. IPv6 comes as `IPv6:::1` or `::1`.
     """
     try:
-        # A macro that is not UTF-8 is a ValueError, too.
-        host = told.getsymval("{if_addr}") or told.getsymval("{daemon_addr}") or ""
+        host = told.getsymval("{if_addr}") or told.getsymval("{daemon_addr}")
+        return _endpoint(host or "", told.getsymval("{daemon_port}") or "")
+    except UnicodeDecodeError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _endpoint(host: str, port: str) -> str | None:
+    """Give the one spelling of an MTA's own end. It has a few, and reading one takes as long as a tenth of a session."""
+    try:
         address = endpoint(plain_address(host.removeprefix("IPv6:").strip("[]")), None)
-        return normal_listener(f"{address}:{told.getsymval('{daemon_port}')}")
+        return normal_listener(f"{address}:{port}")
     except ValueError:
         return None
 

@@ -75,6 +75,11 @@ class Policy:
         """Tell whether some listener has rules of its own, so that a peer cannot be judged without knowing its listener."""
         return bool(self._own or self._own_relay_hosts)
 
+    @property
+    def refuses_at_connect(self) -> bool:
+        """Tell whether there is a listener on which a stranger is refused before he says anything."""
+        return any(opening is None for opening in (self._shared_opening, *self._openings.values()))
+
     def lookup(self, listener: str, domain: str) -> DomainEntry | None:
         """Give the entry of `domain` (normal form) on `listener`: its own map, the shared map, the shared `*`."""
         own = self._own.get(listener)

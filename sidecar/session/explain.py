@@ -14,7 +14,7 @@ from sidecar.records import Record, visible
 from sidecar.session.events import Connect, Data, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.session.session import Session, World
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip, Tempfail
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.settings.names import normal_listener, split_endpoint
 from sidecar.settings.values import ANY_LISTENER, LogMode, Settings
 
@@ -148,7 +148,7 @@ def _end_of_message(session: Session, message: bytes) -> Outcome:
     """Feed the message until a verdict falls."""
     outcome = session.handle(Data())
     rest = content_events(message)
-    while isinstance(outcome.verdict, Continue | Skip):
+    while isinstance(outcome.verdict, Continue):
         outcome = session.handle(next(rest))
     return outcome
 

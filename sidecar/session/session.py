@@ -40,7 +40,6 @@ from sidecar.session.verdicts import (
     Outcome,
     Reject,
     Reply,
-    Skip,
     Tempfail,
 )
 from sidecar.settings.values import ANY_LISTENER, Settings
@@ -100,8 +99,8 @@ class Session:
         if step is None:
             raise ProtocolError(f"{type(event).__name__} cannot come in state {self.state.name}")
         outcome: Outcome = getattr(self, step.handler)(event)
-        self.state = step.then if isinstance(outcome.verdict, Continue | Skip) else step.ended
-        if self.state in {State.OPEN, State.CLOSED}:
+        self.state = step.then if type(outcome.verdict) is Continue else step.ended
+        if self.state is State.OPEN or self.state is State.CLOSED:
             self._let_go()
         return outcome
 
@@ -230,27 +229,24 @@ class Session:
         return self._conclude(_NO_CLAIM)
 
     def _on_body(self, event: Body) -> Outcome:
-        message = self._current()
-        if message.settled:
-            return Outcome(verdict=Skip())
-        message.add_body(event.chunk)
-        return self._see_bounds()
+        # No step for a verdict (see the milter room's negotiation): what goes over a bound is let go, and refused at the end.
+        self._current().add_body(event.chunk)
+        return _GO_ON
 
     def _on_end_of_message(self, event: EndOfMessage) -> Outcome:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
+        message.whole = True
         if message.settled:
             return self._conclude(_NO_CLAIM)
-        message.whole = True
+        if message.exceeded is not None:
+            return self._refuse_above(message.exceeded)
         return self._conclude(read(message.content))
 
     def _admit_report(self) -> Outcome:
         """Let what claims to be a report send its body, unless its peer brings too many of them."""
         if not (self._is_relay_host or self._quota.admit_report(self._connect.peer, self._world.clock())):
             return self._refuse_above(Bound.RATE)
-        return self._see_bounds()
-
-    def _see_bounds(self) -> Outcome:
         exceeded = self._current().exceeded
         return _GO_ON if exceeded is None else self._refuse_above(exceeded)
 

@@ -33,6 +33,9 @@ class State(Enum):
     REFUSED = auto()
     CLOSED = auto()
 
+    # Enum hashes the name, in Python; a member is itself, and the table is asked for every event.
+    __hash__ = object.__hash__
+
 
 class Step(NamedTuple):
     """What an event does in a state: who handles it, and the state that follows when it goes on, or ends with a verdict."""
@@ -66,10 +69,9 @@ TRANSITIONS: dict[tuple[State, type[Event]], Step] = {
     (State.BODY, Body): Step("_on_body", State.BODY, State.OPEN),
     (State.BODY, EndOfMessage): Step("_on_end_of_message", State.OPEN, State.OPEN),
     (State.REFUSED, Helo): Step("_on_nothing", State.REFUSED, State.REFUSED),
-    # MAIL is never answered (see the milter room's negotiation); the refusal is said again where it can be.
+    # MAIL is never answered, CONNECT not always (see the milter room's negotiation); the refusal is said again where it can be.
     (State.REFUSED, Mail): Step("_on_nothing", State.REFUSED, State.REFUSED),
     (State.REFUSED, Rcpt): Step("_on_refused", State.REFUSED, State.REFUSED),
-    (State.REFUSED, Data): Step("_on_refused", State.REFUSED, State.REFUSED),
     **_on_the_way(State.OPEN),
     **_on_the_way(State.ENVELOPE),
     **_on_the_way(State.HEADERS),

@@ -24,10 +24,6 @@ class Continue(Struct, frozen=True, kw_only=True):
     """Go on; at RCPT: the recipient is accepted."""
 
 
-class Skip(Struct, frozen=True, kw_only=True):
-    """Go on to the end of the message; the rest of the body need not be shown."""
-
-
 class Accept(Struct, frozen=True, kw_only=True):
     """Take the message, but first take these recipients (in the MTA's own spelling) off its envelope."""
 
@@ -50,7 +46,7 @@ class Discard(Struct, frozen=True, kw_only=True):
     """Answer 250 and let the MTA drop the message."""
 
 
-Verdict = Continue | Skip | Accept | Reject | Tempfail | Discard
+Verdict = Continue | Accept | Reject | Tempfail | Discard
 
 
 class Decision(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ Owns normal forms. Never decides what a name may do.
 
 import ipaddress
 import re
+from functools import lru_cache
 
 import idna
 
@@ -52,6 +53,7 @@ def _a_labels(domain: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def plain_address(text: str) -> IPAddress:
     """Read an IP address; an IPv4-mapped IPv6 address is the IPv4 address it stands for. Raises ValueError."""
     address = ipaddress.ip_address(text)

@@ -70,6 +70,7 @@ def _begin(plan: Plan) -> Recorder:
     adapter = Adapter(
         new_session=lambda: Session(policy=plan.policy, settings=settings, world=world, quota=quota),
         recorder=recorder,
+        answers_connect=settings.refuse_at_connect and plan.policy.refuses_at_connect,
     )
     adapter.install()
     serve(ended=lambda: os._exit(LOOP_ENDED))

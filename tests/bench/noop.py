@@ -27,14 +27,14 @@ class Noop(Milter.Base):  # type: ignore[misc]  # pymilter has no annotations
 
     def negotiate(self, offer: list[int]) -> int:
         """Ask for what the sidecar asks for."""
-        negotiation.agree(self._ctx, offer)
+        negotiation.agree(self._ctx, offer, negotiation.unanswered(answers_connect=False))
         self.relay_host = self.report = self.feedback = False
         return int(Milter.CONTINUE)
 
     def connect(self, _name: str, _family: int, address: Any) -> int:
         """Note who comes."""
         self.relay_host = address[0] == "127.0.0.1"
-        return int(Milter.CONTINUE)
+        return int(Milter.NOREPLY)
 
     def hello(self, _name: str) -> int:
         """Nothing."""
@@ -54,7 +54,7 @@ class Noop(Milter.Base):  # type: ignore[misc]  # pymilter has no annotations
 
     def data(self) -> int:
         """Nothing."""
-        return int(Milter.CONTINUE)
+        return int(Milter.NOREPLY)
 
     def header(self, name: str, value: str) -> int:
         """Note whether it is a report."""
@@ -72,7 +72,7 @@ class Noop(Milter.Base):  # type: ignore[misc]  # pymilter has no annotations
 
     def body(self, _chunk: bytes) -> int:
         """Nothing."""
-        return int(Milter.CONTINUE)
+        return int(Milter.NOREPLY)
 
     def eom(self) -> int:
         """Give the outcomes that need the body."""

@@ -9,7 +9,7 @@ from sidecar.policy import compile_policy
 from sidecar.session import Quota, Session, World
 from sidecar.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
-from sidecar.session.verdicts import Continue, Outcome, Skip
+from sidecar.session.verdicts import Continue, Outcome
 from sidecar.settings.values import Settings
 
 NOON = 1_790_000_000.25
@@ -111,7 +111,7 @@ def play(it: Session, events: Iterable[Event]) -> list[Outcome]:
     outcomes = []
     for event in events:
         outcomes.append(it.handle(event))
-        going_on = isinstance(outcomes[-1].verdict, Continue | Skip)
+        going_on = isinstance(outcomes[-1].verdict, Continue)
         if not going_on and not isinstance(event, Rcpt):
             break
     return outcomes

@@ -11,7 +11,7 @@ from sidecar.records import encode
 from sidecar.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
 from sidecar.session.feed import content_events
 from sidecar.session.message import RECORDED_HEADERS_LIMIT
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject
 from sidecar.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.reports.shapes import HOSTILE, status
@@ -32,7 +32,7 @@ def deliver(content: Iterable[Event], recipient: str = "t@both.example") -> Outc
     """Send content that a stranger sends; give the outcome that ended it."""
     it = session(SETTINGS)
     outcomes = map(it.handle, chain(hello(), envelope([recipient]), [Data()], content))
-    return next(outcome for outcome in outcomes if not isinstance(outcome.verdict, Continue | Skip))
+    return next(outcome for outcome in outcomes if not isinstance(outcome.verdict, Continue))
 
 
 def written(outcome: Outcome) -> int:

@@ -24,7 +24,7 @@ from sidecar.session.events import (
 )
 from sidecar.session.feed import content_events
 from sidecar.session.transitions import State
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip, Tempfail
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
 from tests.session.driving import ARF, BROKEN, LISTENER, OOB, PLAIN, RELAY_HOST, STRANGER, session
@@ -125,7 +125,7 @@ def test_records_match_verdicts(messages: list[list[Event]], peer: object, under
                 assert kinds[0] in {"Reception", "Feedback"}
                 assert set(kinds[1:]) <= {"OOB"}
                 assert len({record.id for record in outcome.records}) == 1
-            case Continue() | Skip():
+            case Continue():
                 assert not kinds, event
         if isinstance(outcome.verdict, Discard):
             assert outcome.durable

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.records import encode
 from sidecar.session.events import Abort, Body, Connect, EndOfHeaders, EndOfMessage, Event, Header, Helo
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip, Tempfail
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import Settings
 from tests.building import entry, settings
@@ -309,7 +309,7 @@ def test_verdict_at_end_of_headers_when_certain() -> None:
     refused = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP]), *content(PLAIN)])
     assert len(refused) == len([*hello(), *envelope([DROP])]) + len(["DATA", "From", "Subject", "end of headers"])
     parted = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP, OPEN]), *content(PLAIN)])
-    assert isinstance(parted[-2].verdict, Skip)
+    assert isinstance(parted[-2].verdict, Continue)
     assert parted[-1].verdict == Accept(without=(f"<{DROP}>",))
 
 

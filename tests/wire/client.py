@@ -36,9 +36,10 @@ class Terms(NamedTuple):
     macros: dict[int, str]
 
 
-CONTINUE, ACCEPT, DISCARD, GO_SKIP = Reply("c"), Reply("a"), Reply("d"), Reply("s")
+CONTINUE, ACCEPT, DISCARD = Reply("c"), Reply("a"), Reply("d")
 TROUBLE = Reply("y", "451 4.3.0 the policy service has trouble; try again later")
 NONE = Reply("")
+GOING_ON = {CONTINUE, NONE}
 
 
 class Mta:
@@ -194,18 +195,16 @@ class Mta:
     def content(self, message: bytes) -> tuple[Reply, list[str]]:
         """Send DATA and what follows until the milter decides; give its verdict and the recipients taken off."""
         head, _, body = message.partition(b"\r\n\r\n")
-        if (reply := self.data("4QUEUEID")) != CONTINUE:
+        if (reply := self.data("4QUEUEID")) not in GOING_ON:
             return reply, []
         for line in head.replace(b"\r\n\t", b"\n\t").replace(b"\r\n ", b"\n ").split(b"\r\n"):
             name, _, value = line.partition(b":")
             self.header(name, value)
-        if (reply := self.end_of_headers()) != CONTINUE:
+        if (reply := self.end_of_headers()) not in GOING_ON:
             return reply, []
         for start in range(0, len(body), 65535):
             reply = self.body(body[start : start + 65535])
-            if reply == GO_SKIP:
-                break
-            if reply != CONTINUE:
+            if reply not in GOING_ON:
                 return reply, []
         return self.end_of_message()
 

@@ -16,7 +16,7 @@ from sidecar.records import Facts, rejection
 from sidecar.records.record import Response
 from sidecar.session import Session
 from sidecar.session.events import Connect, EndOfMessage, Event, Mail, Rcpt
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Skip, Tempfail, Verdict
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.settings.values import LimitSettings, MilterSettings
 
 RAISING_PEER = "203.0.113.66"
@@ -56,7 +56,6 @@ class ScriptedSession:
             return Outcome(verdict=Discard(), records=(rejection(FACTS, recipients=(), response=Response(code=550), why=""),))
         verdicts: dict[str, Callable[[], Verdict]] = {
             "Continue": Continue,
-            "Skip": Skip,
             "Accept": Accept,
             "Without": lambda: Accept(without=tuple(self.given)),
             "Reject": lambda: Reject(reply=REPLY),
@@ -105,7 +104,10 @@ def main() -> None:
     log.configure(level="info", format="json")
     journal = FullJournal()
     recorder = Recorder(journal=journal, quarantine=journal, limits=LimitSettings())
-    adapter = Adapter(new_session=lambda: cast("Session", ScriptedSession()), recorder=recorder)
+    answers_connect = "silent" not in sys.argv
+    adapter = Adapter(
+        new_session=lambda: cast("Session", ScriptedSession()), recorder=recorder, answers_connect=answers_connect
+    )
     listen(MilterSettings(socket=sys.argv[1]))
     adapter.install()
     serve(ended=lambda: None)

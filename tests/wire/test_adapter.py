@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,12 @@ from tests.wire.client import (
     CONTINUE,
     DELRCPT,
     DISCARD,
-    GO_SKIP,
     LEADING_SPACE,
     NO_DATA,
     NO_REPLY,
     NO_UNKNOWN,
+    NONE,
     SETSYMLIST,
-    SKIP,
     STEPS,
     TROUBLE,
     Mta,
@@ -29,7 +29,7 @@ from tests.wire.client import (
 )
 from tests.wire.scripted import RAISING_PEER
 
-UNANSWERED = NO_REPLY[b"H"] | NO_REPLY[b"M"] | NO_REPLY[b"L"]
+UNANSWERED = NO_REPLY[b"H"] | NO_REPLY[b"M"] | NO_REPLY[b"T"] | NO_REPLY[b"L"] | NO_REPLY[b"B"]
 MESSAGE = b"Subject: hello\r\n\r\nbody\r\n"
 REJECTED = Reply("y", "550 5.7.1 100%% no??way ?" + "x" * 466)
 LATER = Reply("y", "452 4.5.3 later")
@@ -43,17 +43,23 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / "log").open("wb") as log:
-        process = owned([sys.executable, "-m", "tests.wire.scripted", f"unix:{folder}/s"], output=log)
+    with _scripted(folder, "s") as process:
+        yield process
+
+
+@contextmanager
+def _scripted(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the scripted milter, which listens in `folder` under this name."""
+    log = folder / ("log" if name == "s" else f"{name}.log")
+    with log.open("wb") as output:
+        process = owned([sys.executable, "-m", "tests.wire.scripted", f"unix:{folder}/{name}", *arguments], output=output)
     try:
-        wait_until((folder / "s").exists, "the milter listens", give_up=lambda: _why_dead(process, folder))
+        wait_until(
+            (folder / name).exists, "the milter listens", give_up=lambda: None if process.poll() is None else log.read_text()
+        )
         yield process
     finally:
         stop_group(process, signal.SIGKILL)
-
-
-def _why_dead(process: subprocess.Popen[bytes], folder: Path) -> str | None:
-    return None if process.poll() is None else (folder / "log").read_text()
 
 
 @pytest.fixture
@@ -68,15 +74,14 @@ def test_negotiation_asks_for_the_steps_and_macros_it_needs_and_nothing_more(mta
     terms = mta.negotiate()
     assert terms.version == 6
     assert terms.actions == DELRCPT | SETSYMLIST
-    assert terms.steps == UNANSWERED | NO_UNKNOWN | SKIP | LEADING_SPACE
+    assert terms.steps == UNANSWERED | NO_UNKNOWN | LEADING_SPACE
     assert terms.macros == {0: "{daemon_addr} {daemon_port} {if_addr}", 2: "i {auth_authen}", 3: "i", 4: "i", 5: "i"}
 
 
 @pytest.mark.parametrize(
     ("offer", "agreed"),
     [
-        ({"version": 6, "steps": STEPS & ~SKIP}, UNANSWERED | NO_UNKNOWN | LEADING_SPACE),
-        ({"version": 6, "steps": STEPS & ~LEADING_SPACE}, UNANSWERED | NO_UNKNOWN | SKIP),
+        ({"version": 6, "steps": STEPS & ~LEADING_SPACE}, UNANSWERED | NO_UNKNOWN),
         ({"version": 4, "steps": 0x3FF}, NO_REPLY[b"L"] | NO_UNKNOWN),
         ({"version": 4, "steps": NO_DATA}, 0),
         ({"version": 2, "steps": 0x7F}, 0),
@@ -115,16 +120,10 @@ def test_an_mta_without_the_data_step_is_answered_451_everywhere(mta: Mta, folde
 @pytest.mark.parametrize(
     ("script", "reply"),
     [
-        ("Data=Accept", ACCEPT),
-        ("Data=Discard", DISCARD),
-        ("Data=Reject", REJECTED),
-        ("Data=Tempfail", LATER),
         ("EndOfHeaders=Accept", ACCEPT),
         ("EndOfHeaders=Discard", DISCARD),
         ("EndOfHeaders=Reject", REJECTED),
-        ("Body=Accept", ACCEPT),
-        ("Body=Discard", DISCARD),
-        ("Body=Reject", REJECTED),
+        ("EndOfHeaders=Tempfail", LATER),
         ("EndOfMessage=Accept", ACCEPT),
         ("EndOfMessage=Discard", DISCARD),
         ("EndOfMessage=Reject", REJECTED),
@@ -167,23 +166,15 @@ def test_without_delrcpt_a_message_that_needs_it_is_answered_451(mta: Mta) -> No
     assert mta.content(MESSAGE) == (TROUBLE, [])
 
 
-def test_skip_is_said_to_those_who_understand_it(mta: Mta) -> None:
-    mta.begin()
-    mta.envelope(b"<Body=Skip>", b"<a@b>")
-    mta.data()
-    mta.end_of_headers()
-    assert mta.body(b"x") == GO_SKIP
-    assert mta.end_of_message() == (ACCEPT, [])
-
-
-def test_without_skip_the_whole_body_is_taken(mta: Mta) -> None:
-    mta.negotiate(steps=STEPS & ~SKIP)
-    mta.connect()
-    mta.envelope(b"<Body=Skip>", b"<a@b>")
-    mta.data()
-    mta.end_of_headers()
-    assert [mta.body(b"x"), mta.body(b"y")] == [CONTINUE, CONTINUE]
-    assert mta.end_of_message() == (ACCEPT, [])
+def test_where_no_peer_is_refused_at_connect_nobody_waits_there(folder: Path) -> None:
+    """The answer to the connect is left out; trouble that comes there all the same is told at RCPT, and nothing gets in."""
+    with _scripted(folder, "silent", "silent"), Mta(f"{folder}/silent") as fine, Mta(f"{folder}/silent") as troubled:
+        assert fine.negotiate().steps == UNANSWERED | NO_REPLY[b"C"] | NO_UNKNOWN | LEADING_SPACE
+        assert fine.connect() == NONE
+        assert fine.envelope(b"<fine@b>", b"<a@b>") == [CONTINUE]
+        assert fine.content(MESSAGE) == (ACCEPT, [])
+        assert troubled.begin(peer=RAISING_PEER) == NONE
+        assert troubled.envelope(b"<fine@b>", b"<a@b>") == [TROUBLE]
 
 
 # --- the guard
@@ -198,16 +189,19 @@ def test_without_skip_the_whole_body_is_taken(mta: Mta) -> None:
         ("Rcpt=Accept", [TROUBLE, TROUBLE]),
         ("Rcpt=Discard", [TROUBLE, TROUBLE]),
         ("Data=raise", [CONTINUE, TROUBLE]),
-        ("Data=Skip", [CONTINUE, TROUBLE]),
+        ("Data=Accept", [CONTINUE, TROUBLE]),
+        ("Data=Reject", [CONTINUE, TROUBLE]),
         ("Data=Without", [CONTINUE, TROUBLE]),
         ("Header=raise", [CONTINUE, TROUBLE]),
         ("Header=Accept", [CONTINUE, TROUBLE]),
         ("EndOfHeaders=raise", [CONTINUE, TROUBLE]),
-        ("EndOfHeaders=Skip", [CONTINUE, TROUBLE]),
+        ("EndOfHeaders=Without", [CONTINUE, TROUBLE]),
+        ("Body=Accept", [CONTINUE, TROUBLE]),
+        ("Body=Discard", [CONTINUE, TROUBLE]),
+        ("Body=Reject", [CONTINUE, TROUBLE]),
         ("Body=raise", [CONTINUE, TROUBLE]),
         ("EndOfMessage=raise", [CONTINUE, TROUBLE]),
         ("EndOfMessage=Continue", [CONTINUE, TROUBLE]),
-        ("EndOfMessage=Skip", [CONTINUE, TROUBLE]),
         ("EndOfMessage=unwritten", [CONTINUE, TROUBLE]),
         ("Data=unwritten", [CONTINUE, TROUBLE]),
     ],

@@ -39,7 +39,7 @@ def program() -> Iterator[Program]:
 def deliver(program: Program, message: bytes, *, peer: str) -> Reply:
     """Send one message on a connection of its own."""
     with program.mta() as mta:
-        assert mta.begin(peer=peer) == CONTINUE
+        mta.begin(peer=peer)
         assert mta.envelope(b"<>", TO) == [CONTINUE]
         verdict, _ = mta.content(message)
         return verdict
@@ -64,17 +64,21 @@ def test_connections_that_are_too_many(program: Program) -> None:
     """They are told so, others are not disturbed, and when one hangs up there is room again."""
     with ExitStack() as stack:
         mtas = [stack.enter_context(program.mta()) for _ in range(21)]
-        answers = [mta.begin(peer="203.0.113.4") for mta in mtas]
-        assert answers[:20] == [CONTINUE] * 20
-        assert answers[20] == Reply("y", "451 4.3.2 too many connections at the moment; try again later")
-        assert mtas[0].envelope(b"<>", TO) == [CONTINUE]
-        mtas[1].close()
+        for mta in mtas:
+            mta.begin(peer="203.0.113.4")
+        answers = [mta.envelope(b"<>", TO) for mta in mtas]
+        # Who is the one too many is a matter of threads: nobody waits for an answer at connect.
+        late = Reply("y", "451 4.3.2 too many connections at the moment; try again later")
+        assert sorted(answers) == sorted([[CONTINUE]] * 20 + [[late]])
+        taken = [mta for mta, answer in zip(mtas, answers, strict=True) if answer == [CONTINUE]]
+        taken[1].close()
         wait_until(lambda: _has_room(program), "there is room again")
 
 
 def _has_room(program: Program) -> bool:
     with program.mta() as mta:
-        return mta.begin(peer="203.0.113.4") == CONTINUE
+        mta.begin(peer="203.0.113.4")
+        return mta.envelope(b"<>", TO) == [CONTINUE]
 
 
 def test_a_flood_of_refusals(program: Program) -> None:
@@ -136,9 +140,10 @@ def test_memory_for_reports_that_are_sent_slowly() -> None:
     with Program(settings=settings, milter="workers = 1") as program:
         with program.mta() as slow:
             _begin_report(slow)
-            assert [slow.body(b"x" * 60_000) for _ in range(16)] == [CONTINUE] * 16
-            reply = deliver(program, OOB + b"x" * 60_000, peer="203.0.113.7")
-            assert reply == Reply("y", "451 4.3.1 too many reports at the moment; try again later")
+            for _ in range(16):
+                slow.body(b"x" * 60_000)
+            full = Reply("y", "451 4.3.1 too many reports at the moment; try again later")
+            wait_until(lambda: deliver(program, OOB + b"x" * 60_000, peer="203.0.113.7") == full, "all of it is taken")
             assert "limits.report_memory" in program.records()[-1]["meta"]["why"]
         wait_until(lambda: deliver(program, OOB + b"x" * 60_000, peer="203.0.113.7") == DISCARD, "the memory is free again")
 

@@ -10,7 +10,7 @@ from sidecar.records import encode
 from sidecar.reports import may_be_report, mime, read
 from sidecar.session import ProtocolError
 from sidecar.session.events import Body, Connect, Data, EndOfHeaders, Event, Header, Mail, Rcpt
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Skip, Tempfail
+from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from tests.fuzz import contract
 from tests.fuzz.contract import Right
 from tests.fuzz.script import events
@@ -67,7 +67,7 @@ def check_records(outcome: Outcome) -> None:
             assert outcome.records
             assert len({record.id for record in outcome.records}) == 1
             assert outcome.durable or (isinstance(outcome.verdict, Accept) and len(outcome.records) == 1)
-        case Continue() | Skip():
+        case Continue():
             assert not outcome.records
 
 
