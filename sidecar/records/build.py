@@ -1,8 +1,10 @@
 """How each type of record is filled (contract section 4). Never decides whether one is written."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -118,21 +120,38 @@ def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
 
 def rfc3339(seconds: float) -> str:
     """Write an instant, given in seconds since 1970, in UTC with microseconds."""
+    whole = math.floor(seconds)
+    micros = round((seconds - whole) * 1_000_000)
+    if micros == 1_000_000:  # noqa: PLR2004 - in one second
+        whole, micros = whole + 1, 0
+    return f"{_second(whole)}.{micros:06}Z"
+
+
+# A busy worker writes some thousands of records in each second.
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
     # Not strftime: its %Y writes the year 1 with one digit, and a stranger's report may have that date.
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def _received(  # noqa: PLR0913 - each is a field of the record
     facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport | None = None
 ) -> Record:
     kind: RecordType = "Reception" if report is None else "Feedback"
-    record = _record(facts, kind, recipients=recipients, queue=queue, response=_TAKEN, why=why)
-    meta = {**record.meta, "dropped": list(facts.dropped)} if facts.dropped else record.meta
-    return replace(record, size=size, feedback_report=report, meta=meta)
+    record = _record(facts, kind, recipients=recipients, queue=queue, response=_TAKEN, why=why, size=size, report=report)
+    return replace(record, meta={**record.meta, "dropped": list(facts.dropped)}) if facts.dropped else record
 
 
 def _record(  # noqa: PLR0913 - each is a field of the record
-    facts: Facts, kind: RecordType, *, recipients: Sequence[str], queue: str, response: Response, why: str
+    facts: Facts,
+    kind: RecordType,
+    *,
+    recipients: Sequence[str],
+    queue: str,
+    response: Response,
+    why: str,
+    size: int = 0,
+    report: ArfReport | None = None,
 ) -> Record:
     """Fill what all records have."""
     return Record(
@@ -141,6 +160,7 @@ def _record(  # noqa: PLR0913 - each is a field of the record
         sender=facts.sender,
         recipient=list(recipients) if len(recipients) > 1 else "".join(recipients),
         queue=queue,
+        size=size,
         response=response,
         peer_address=PeerAddress(name=facts.helo, addr=facts.peer),
         timestamp=int(facts.now),
@@ -148,6 +168,7 @@ def _record(  # noqa: PLR0913 - each is a field of the record
         created=int(facts.created),
         created_time=rfc3339(facts.created),
         bounce_classification=_class(facts, kind, response),
+        feedback_report=report,
         meta=_meta(facts, why),
         headers=facts.headers,
         reception_protocol=None if kind == "Rejection" else "ESMTP",
@@ -163,8 +184,8 @@ def _class(facts: Facts, kind: RecordType, response: Response) -> str:
 
 
 def _meta(facts: Facts, why: str) -> dict[str, str]:
-    known = {"queue_id": facts.queue_id, "listener": facts.listener, "authz_id": facts.authz_id}
-    return {"why": why} | {name: value for name, value in known.items() if value is not None}
+    known = (("why", why), ("queue_id", facts.queue_id), ("listener", facts.listener), ("authz_id", facts.authz_id))
+    return {name: value for name, value in known if value is not None}
 
 
 def _instant(text: str | None, otherwise: float) -> float:

@@ -94,4 +94,6 @@ def encode(record: Record) -> bytes:
 
 def visible(json: bytes) -> bytes:
     """Escape, in JSON, what strangers could play with terminals and readers of lines; the values stay the same."""
+    if json.isascii() and b"\x7f" not in json:
+        return json
     return _UNSEEN.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), json)

@@ -20,7 +20,7 @@ from sidecar.supervisor.control import hear_worker, pair, say_retire
 from sidecar.supervisor.notify import notify
 from sidecar.supervisor.plan import Plan, Replanned
 from sidecar.supervisor.probe import Probe
-from sidecar.supervisor.process import Worker
+from sidecar.supervisor.process import Worker, freest_cpu, stay_on
 from sidecar.supervisor.signals import SignalReader, held_back
 from sidecar.supervisor.status import Board, WorkerStatus, first_status, in_state, instant, reloaded, serving
 
@@ -264,14 +264,16 @@ class Supervisor:
 
     def _spawn(self, plan: Plan) -> None:
         ours, theirs = pair()
+        cpu = freest_cpu(self._of(plan))
         with held_back():
             pid = os.fork()
             if pid == 0:
                 ours.close()
                 self._forget()
+                stay_on(cpu)
                 worker.work(theirs, self._listener, plan)
         theirs.close()
-        one = Worker(pid=pid, control=ours, plan=plan)
+        one = Worker(pid=pid, control=ours, plan=plan, cpu=cpu)
         self._workers.append(one)
         self._selector.register(ours, selectors.EVENT_READ, one)
 

@@ -5,12 +5,15 @@ socket, and its death is heard there too, whatever killed it.
 """
 
 import os
+import random
+import secrets
 import select
 import signal
 import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from typing import NoReturn
 
 from sidecar import log
@@ -66,7 +69,7 @@ def _begin(plan: Plan) -> Recorder:
     recorder = Recorder(journal=journal, quarantine=quarantine, limits=limits)
     recorder.start()
     quota = Quota(limits)
-    world = World(clock=time.time, new_id=uuid.uuid4, node_id=plan.node_id)
+    world = World(clock=time.time, new_id=_fresh_ids(), node_id=plan.node_id)
     adapter = Adapter(
         new_session=lambda: Session(policy=plan.policy, settings=settings, world=world, quota=quota),
         recorder=recorder,
@@ -75,6 +78,12 @@ def _begin(plan: Plan) -> Recorder:
     adapter.install()
     serve(ended=lambda: os._exit(LOOP_ENDED))
     return recorder
+
+
+def _fresh_ids() -> Callable[[], uuid.UUID]:
+    """Give random ids without a system call for each: it would let go of the interpreter, and wait for it again."""
+    bits = random.Random(secrets.randbits(256)).getrandbits  # noqa: S311 - an id has to be new, not secret
+    return lambda: uuid.UUID(int=bits(128), version=4)
 
 
 def _wait_for_end(control: socket.socket, listener: Listener) -> None:
