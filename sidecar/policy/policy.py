@@ -150,7 +150,7 @@ class Policy:
         name = domain or "an address without a domain"
         if entry is None:
             return (Because(text=f"no listener domain matches {name}"), absence)
-        if entry.relay_to or {entry.log_oob, entry.log_arf} != {LogMode.IGNORE}:
+        if entry.relay_to or entry.log_oob is not LogMode.IGNORE or entry.log_arf is not LogMode.IGNORE:
             text = "an MTA could read another address out of this one, so strangers may not use it"
             return (because(text, entry.where("")), absence)
         return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)

@@ -79,13 +79,17 @@ class Message:
 
     def add_header(self, header: Header) -> None:
         """Take one header field: keep it, record it if it is wanted, and see whether it claims that this is a report."""
-        self._keep(b"%b: %b\r\n" % (header.name, header.value))
+        name, value = header.name, header.value
+        if self._kept:
+            self._keep(b"%b: %b\r\n" % (name, value))
+        else:
+            self._seen += len(name) + len(value) + len(b": \r\n")
         # RFC 5322 section 4.5 let a blank stand before the colon, and the report reader takes it so too.
-        name = header.name.decode("utf-8", "replace").rstrip().lower()
-        if name == "content-type" and may_be_report(header.value):
+        name = name.rstrip().lower()
+        if name == b"content-type" and may_be_report(value):
             self.claims_report = True
-        if name in self._settings.headers:
-            self._record_header(name, header.value)
+        if self._settings.headers and (text := name.decode("utf-8", "replace")) in self._settings.headers:
+            self._record_header(text, value)
 
     def end_headers(self) -> None:
         """Mark where the body begins; what is certain to be no report is let go."""
@@ -101,9 +105,10 @@ class Message:
     def release(self) -> None:
         """Let go of the content, and of its part of the quota. May be called again."""
         self._kept = False
-        self._content = BytesIO()
-        self._quota.release(self._held)
-        self._held = 0
+        if self._held:
+            self._content = BytesIO()
+            self._quota.release(self._held)
+            self._held = 0
 
     def _keep(self, piece: bytes) -> None:
         self._seen += len(piece)

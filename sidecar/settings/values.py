@@ -21,6 +21,9 @@ class LogMode(Enum):
     LOG_THEN_RELAY = "LogThenRelay"
     LOG_THEN_DROP = "LogThenDrop"
 
+    # Enum hashes the name, in Python; a member is itself, and the policy asks for it with every recipient.
+    __hash__ = object.__hash__
+
 
 Stamp = tuple[int, ...]
 """What stat(2) says of a file that any change of it changes: comparing two is the only use."""
