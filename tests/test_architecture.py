@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "simulate": {"settings", "policy", "records", "session", "journal"},
     "stats": {"settings", "records"},
     "milter": {"settings", "records", "session", "journal", "log"},
-    "supervisor": {"settings", "policy", "session", "journal", "milter", "log"},
+    "metrics": {"policy", "records", "session"},
+    "admin": {"settings", "policy", "records", "session", "metrics", "log"},
+    "supervisor": {"settings", "policy", "records", "session", "journal", "metrics", "milter", "admin", "log"},
     "replay": {"settings", "policy", "records", "session"},
     "log": set(),
 }

@@ -1,18 +1,59 @@
 """The commands, one module each: arguments in, exit status out. No decisions are taken here.
 
-Exit status: 0 fine, 1 the answer is bad news (an unreadable file, settings with errors), 2 wrong usage.
+Exit status: 0 fine, 1 the answer is bad news (an unreadable file, settings with errors), 2 wrong usage, 130 Ctrl-C.
 """
 
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
-# Named here rather than imported, so that `sidecar --help` and each command load only what they need.
-COMMANDS = ("run", "status", "tail", "stats", "check", "diff", "explain", "replay", "parse", "export", "doctor", "simulate")
+from sidecar.cli.help import INTERRUPTED, write_examples, write_statuses
+from sidecar.cli.problems import sentence
+from sidecar.cli.streams import prepare_streams
+
+# What an operator is about, and the commands for it. Named here rather than imported, so that `sidecar --help` and each command
+# load only what they need.
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Running": {
+        "run": "Serve MTAs until stopped.",
+        "status": "Say whether it runs, and how its last reload went.",
+    },
+    "Asking what happened, and why": {
+        "explain": "Say why a message is accepted or refused.",
+        "tail": "Show records as they are written.",
+        "stats": "Count what came, from whom, for whom and why.",
+        "parse": "Say whether a message is a report, and what it says.",
+    },
+    "Before something changes": {
+        "check": "Check the settings and every file they name.",
+        "diff": "Say what changes between two configurations.",
+        "replay": "Put stored mail to the settings.",
+    },
+    "The MTA": {
+        "doctor": "Check the MTA's settings against the sidecar's.",
+        "export": "Write the domains that the MTA may take mail for.",
+        "simulate": "Send reports through a running MTA as a stranger.",
+    },
+}
+COMMANDS: Final[Mapping[str, str]] = {name: summary for group in GROUPS.values() for name, summary in group.items()}
+
+EXAMPLES: Final = (
+    "sidecar check --config /etc/sidecar/sidecar.toml",
+    "sidecar run --config /etc/sidecar/sidecar.toml",
+    "sidecar explain --config /etc/sidecar/sidecar.toml \\\n    --peer 203.0.113.9 --from '' --to x@bounce.example.com",
+)
+STATUSES: Final[Mapping[int, str]] = {
+    0: "fine",
+    1: "bad news: settings with errors, something that cannot be read or written; each command says what",
+    2: "wrong usage",
+    INTERRUPTED: "interrupted by Ctrl-C; `run` then stops in order, and that is fine",
+}
 
 
 class LazyGroup(click.Group):
@@ -30,23 +71,59 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - a module without its command is our own slip
         return command
 
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, those for one purpose together."""
+        width = max(map(len, COMMANDS))
+        for heading, commands in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:{width}}", summary) for name, summary in commands.items()])
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what stands below the commands."""
+        write_examples(formatter, EXAMPLES)
+        write_statuses(formatter, STATUSES)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Give the commands for completion, without importing them."""
+        commands = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Run the command; output that cannot be written is one sentence, not a traceback."""
+        """Run the command. Who presses Ctrl-C knows that he did."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+    def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - as click has it
+        """Run the program; what cannot be read or written is one sentence, not a traceback."""
+        prepare_streams()
+        try:
+            try:
+                # However it was called: shells ask for completion under this name.
+                return super().main(*args, **{"prog_name": "sidecar"} | settings)
+            finally:
+                sys.stdout.flush()
         except OSError as error:
-            # A reader that has seen enough (`| head`) is click's to deal with; for the rest, what is not written yet must
-            # not be tried again when the interpreter ends.
-            if error.errno == errno.EPIPE or error.filename is not None:
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
-            raise click.ClickException(f"The output cannot be written: {error.strerror}.") from error
-        else:
-            return result
+            _give_up(error)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _give_up(error: OSError) -> NoReturn:
+    """End with exit status 1. A reader that has seen enough (`| head`) needs no word."""
+    if error.filename is not None:
+        click.echo(f"Error: {sentence(f'{error.filename} cannot be used: {error.strerror}')}", err=True)
+        sys.exit(1)
+    # What is not written yet must not be tried again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno != errno.EPIPE:
+        click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
+    sys.exit(1)
+
+
+@click.group("sidecar", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sidecar", prog_name="sidecar")
 def main() -> None:
-    """Take bounce and feedback reports from strangers, refuse the rest, and say why."""
+    """Take bounce and feedback reports from strangers, refuse the rest, and say why.
+
+    `sidecar COMMAND --help` tells more about a command.
+    """

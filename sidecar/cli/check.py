@@ -7,26 +7,28 @@ from typing import Any
 
 import click
 
+from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, problem_line
 from sidecar.settings import Loaded, load
 from sidecar.settings.values import ANY_LISTENER, Problem, Settings
 
-_EXAMPLE = """
-\b
-Example:
-  sidecar check --config /etc/sidecar/sidecar.toml
-"""
 
-
-@click.command("check", epilog=_EXAMPLE)
+@click.command(
+    "check",
+    cls=Command,
+    examples=[
+        "sidecar check --config /etc/sidecar/sidecar.toml",
+        "sidecar check --config sidecar.toml --json | jq -r '.findings[].code'",
+    ],
+    statuses={0: "the settings are fine, or have no more than warnings", 1: "there are errors"},
+)
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 def command(config: Path | None, *, as_json: bool) -> None:
     """Check the settings and every file they name.
 
     Prints each finding with its file, line and key, and what to write instead. An error keeps the program from starting; a
-    warning is about what is allowed and yet hardly meant, and of many alike the first few are shown. Exit status 1 if there
-    are errors.
+    warning is about what is allowed and yet hardly meant, and of many alike the first few are shown.
 
     With --json each warning has a "code", such as open-relay, that stays the same from version to version; "more" counts
     those of its kind that are not shown.

@@ -1,18 +1,15 @@
 """`sidecar diff`: what changes between two configurations, before it goes live."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import msgspec
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from sidecar.cli.diff_words import print_difference
-from sidecar.cli.problems import problem_line
-from sidecar.cli.terminal import console
+from sidecar.cli.help import Command
+from sidecar.cli.problems import problem_line, sentence
+from sidecar.cli.progress import progress
 from sidecar.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
 from sidecar.journal import STDIN, JournalError, Line, read, stored_size
 from sidecar.policy import compile_policy
@@ -25,22 +22,24 @@ from sidecar.settings.wording import printable
 # Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
 _SHOWN = 20
 _TROUBLE = 2
-_INTERRUPTED = 130
-# Lines between two signs of life: some 20 ms.
-_PACE = 1000
-
-_EXAMPLES = """
-\b
-Examples:
-  sidecar diff /etc/sidecar/sidecar.toml new/sidecar.toml
-  sidecar diff /etc/sidecar/sidecar.toml new/sidecar.toml --records /var/lib/sidecar/journal
-  zcat old.log.gz | sidecar diff --json old.toml new.toml --records - | jq .verdicts.newly_accepted
-"""
 
 _SETTINGS = click.Path(path_type=Path)
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "diff",
+    cls=Command,
+    examples=[
+        "sidecar diff /etc/sidecar/sidecar.toml new/sidecar.toml",
+        "sidecar diff --records /var/lib/sidecar/journal \\\n    /etc/sidecar/sidecar.toml new/sidecar.toml",
+        "zcat old.log.gz | sidecar diff --json --records - old.toml new.toml |\n    jq .verdicts.newly_accepted",
+    ],
+    statuses={
+        0: "nothing differs",
+        1: "something differs",
+        _TROUBLE: "trouble: wrong usage, settings with errors, records that cannot be read",
+    },
+)
 @click.argument("old", type=_SETTINGS)
 @click.argument("new", type=_SETTINGS)
 @click.option(
@@ -50,16 +49,13 @@ _SETTINGS = click.Path(path_type=Path)
     help="Records to replay: a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd; '-' is stdin.",
 )
 @click.option("--all", "in_full", is_flag=True, help=f"List everything, not only the first {_SHOWN} of a kind.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines; it lists everything.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines; it lists everything.")
 def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_json: bool) -> None:
     """Say what changes between the settings files OLD and NEW, before NEW goes live.
 
     First as rules: what was added, taken out or changed, what that means, and whether it opens (something gets further than it
     did: from refused to dropped to relayed), closes, or neither. What opens comes first. Then, with --records, as verdicts: the
     recorded envelopes that would be decided otherwise, by the rules that decide.
-
-    The exit status is that of diff(1): 0 if nothing differs, 1 if something does, 2 for trouble: wrong usage, settings with
-    errors, or records that cannot be read.
     """
     sides = _side(old), _side(new)
     listing = Listing(None if in_full or as_json else _SHOWN)
@@ -94,17 +90,13 @@ def _replay(records: Path, old: Side, new: Side) -> Verdicts:
     """Put all records to both; trouble with them is one sentence and exit status 2."""
     replay = Replay(old, new)
     try:
-        with _progress(records) as (advance, tell):
-            for number, line in enumerate(read(records, progress=advance)):
+        with progress("records", total=None if records == STDIN else stored_size(records)) as bar:
+            for line in read(records, progress=bar.read):
                 _add(replay, line.text if isinstance(line, Line) else None)
-                if number % _PACE == 0:
-                    tell(number)
+                bar.one_more()
     except JournalError as error:
-        click.echo(f"Error: {printable(str(error))}.", err=True)
+        click.echo(f"Error: {sentence(error)}", err=True)
         sys.exit(_TROUBLE)
-    except KeyboardInterrupt:
-        click.echo("Interrupted; nothing was compared to the end.", err=True)
-        sys.exit(_INTERRUPTED)
     return replay.verdicts()
 
 
@@ -117,25 +109,6 @@ def _add(replay: Replay, line: bytes | None) -> None:
         replay.add_unreadable()
     else:
         replay.add(record)
-
-
-@contextmanager
-def _progress(records: Path) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
-    """Show on a terminal how far it is: give functions that take bytes read, and the number of the record."""
-    screen = console(stderr=True)
-    if not screen.is_terminal:
-        yield (lambda _: None), (lambda _: None)
-        return
-    began = time.monotonic()
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task("", total=None if records == STDIN else stored_size(records))
-
-        def tell(number: int) -> None:
-            rate = number / max(time.monotonic() - began, 0.001)
-            bar.update(task, description=f"{number:,} records, {rate:,.0f} a second")
-
-        yield (lambda count: bar.advance(task, count)), tell
 
 
 def _as_json(old: Path, new: Path, listing: Listing, verdicts: Verdicts | None) -> bytes:

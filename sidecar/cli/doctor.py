@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, settings_or_exit
 from sidecar.mta.postfix_checks import check_postfix, postfix_files
 from sidecar.mta.sendmail_checks import check_sendmail, sendmail_files
@@ -19,32 +20,29 @@ from sidecar.settings.wording import printable
 # A list of 200,000 domains takes some 5 MB.
 _SIZE_LIMIT = 64 * 1024 * 1024
 
-_HOW = """\
-Say which MTA is to be looked at:
-  { postconf -x; postconf -Mx; } | sidecar doctor --config sidecar.toml --postfix -
-  sidecar doctor --config sidecar.toml --sendmail /etc/mail/sendmail.cf"""
-
-_EXAMPLES = f"""
-\b
-{_HOW}
-"""
-
 _TOLD = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "doctor",
+    cls=Command,
+    examples=[
+        "{ postconf -x; postconf -Mx; } |\n    sidecar doctor --config /etc/sidecar/sidecar.toml --postfix -",
+        "sidecar doctor --config sidecar.toml --sendmail /etc/mail/sendmail.cf",
+    ],
+    statuses={0: "they fit, perhaps but for warnings", 1: "there are errors"},
+)
 @config_option
 @click.option("--postfix", metavar="FILE", type=_TOLD, help="What postconf prints, or main.cf; '-' is stdin.")
 @click.option("--sendmail", metavar="FILE", type=_TOLD, help="The sendmail.cf; '-' is stdin.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 def command(config: Path | None, postfix: str | None, sendmail: str | None, *, as_json: bool) -> None:
     """Check the MTA's settings against the sidecar's.
 
     Names what in them will not work or is not safe, and the line that repairs it. Nothing is run and nothing is changed.
-    Exit status 1 if there are errors.
     """
     if (postfix is None) == (sendmail is None):
-        raise click.UsageError(_HOW)
+        raise click.UsageError("Name the MTA's settings, either with --postfix or with --sendmail.")
     settings = settings_or_exit(config, quiet=True)
     if postfix is not None:
         told, mta, findings = postfix, "Postfix", _findings(postfix, settings, check_postfix, postfix_files)

@@ -10,7 +10,9 @@ import click
 import msgspec
 
 from sidecar.cli.explain_words import connect_words, recipient_words
-from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.cli.help import Command
+from sidecar.cli.problems import config_option, must_be_text, settings_or_exit
+from sidecar.journal import STDIN
 from sidecar.policy import Policy, compile_policy
 from sidecar.session import World
 from sidecar.session.explain import Explanation, Question, encode_explanation, explain
@@ -25,15 +27,6 @@ _MEANINGS = {
     "discard": "discard, the peer is answered 250 and the MTA drops the message",
     "reject": "reject",
 }
-
-_EXAMPLES = """
-\b
-Examples:
-  sidecar explain --config sidecar.toml --peer 203.0.113.9 --from '' --to x@bounce.example.com --message oob.eml
-  sidecar explain --config sidecar.toml --batch questions.jsonl
-  sidecar explain --config sidecar.toml --record /var/lib/sidecar/journal
-  grep '"91.92.251.215"' kumomta.log | sidecar explain --config sidecar.toml --record -
-"""
 
 
 class Oracle:
@@ -55,7 +48,21 @@ class Oracle:
         return explain(question, message, policy=self._policy, settings=self._settings, world=self._world)
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "explain",
+    cls=Command,
+    examples=[
+        "sidecar explain --config sidecar.toml --peer 203.0.113.9 --from '' \\\n    --to x@b.example.com --message oob.eml",
+        "sidecar explain --config sidecar.toml --batch questions.jsonl",
+        "sidecar explain --config sidecar.toml --record /var/lib/sidecar/journal",
+        "grep '\"91.92.251.215\"' kumomta.log |\n    sidecar explain --config sidecar.toml --record -",
+        "sidecar explain --config sidecar.toml --disagreements \\\n    --record /var/log/kumomta",
+    ],
+    statuses={
+        0: "every question is answered; that a message is refused is an answer, and that a record disagrees is one",
+        1: "some question or record cannot be judged, or there is no record; with --disagreements, there is one",
+    },
+)
 @config_option
 @click.option("--peer", metavar="IP[:PORT]", help="Who connects.")
 @click.option("--listener", metavar="IP:PORT", help="The MTA's own end of the connection.")
@@ -66,7 +73,7 @@ class Oracle:
 @click.option(
     "--message", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The message; without it, up to RCPT."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines; of records, one each.")
 @click.option(
     "--batch",
     metavar="FILE",
@@ -79,6 +86,8 @@ class Oracle:
     type=click.Path(exists=True, allow_dash=True, path_type=Path),
     help="Records of what happened: a file, a folder of segments, plain or zstd, or '-' for stdin.",
 )
+@click.option("--disagreements", is_flag=True, help="With --record: list only what would be decided otherwise now.")
+@click.option("--follow", is_flag=True, help="With --disagreements: go on as the log is written, until Ctrl-C.")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     peer: str | None,
@@ -92,6 +101,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     as_json: bool,
     batch: str | None,
     record: Path | None,
+    disagreements: bool,
+    follow: bool,
 ) -> None:
     """Say what would happen to a message, and why, without an MTA.
 
@@ -99,13 +110,21 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
     With --record: say of records, the sidecar's or KumoMTA's, why each message was accepted or refused under this
     configuration, which line decided, and what to change so that it would not be. More than ten are put together into totals;
-    with --json each has a line of its own. The exit status is 1 if some line is no record, or tells too little to be judged,
-    or if there is no record at all; that a record and the configuration disagree is an answer like any other.
+    with --json each has a line of its own.
+
+    With --disagreements: list every record of a message that this configuration would have accepted where it was refused, or
+    refused where it was accepted, with the rule; and count what cannot be compared. So a node that runs with other files
+    shows at once.
     """
     own = (peer, listener, helo, auth, sender, message, *to)
+    _check_disagreements(record, disagreements=disagreements, follow=follow)
     _check_usage(own, batch=batch, record=record, whole=peer is not None and sender is not None and bool(to))
     # What is allowed and yet hardly meant is for `check` to say.
     settings = settings_or_exit(config, quiet=True)
+    if record is not None and disagreements:
+        from sidecar.cli.explain_disagreements import explain_disagreements  # noqa: PLC0415 - as below
+
+        sys.exit(explain_disagreements(settings, record, as_json=as_json, follow=follow))
     if record is not None:
         from sidecar.cli.explain_record import explain_records  # noqa: PLC0415 - a question need not wait for what reads logs
 
@@ -128,6 +147,16 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     click.echo("\n".join(_in_words(explanation, question)))
 
 
+def _check_disagreements(record: Path | None, *, disagreements: bool, follow: bool) -> None:
+    """See that there are records to compare, and that what is to be followed can be."""
+    if disagreements and record is None:
+        raise click.UsageError("--disagreements compares records: say with --record where they are.")
+    if follow and not disagreements:
+        raise click.UsageError("--follow goes with --disagreements; `sidecar tail` follows a log without comparing.")
+    if follow and record == STDIN:
+        raise click.UsageError("--follow wants a file or a folder; standard input is read to its end without it.")
+
+
 def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path | None, whole: bool) -> None:
     """See that there is one question, or that only other questions are brought along."""
     if batch is not None and record is not None:
@@ -139,8 +168,7 @@ def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path
         raise click.UsageError(
             brought if batch is not None else "--record tells what is asked; only --config and --json go with it."
         )
-    if any(value is not None and not _is_text(value) for value in own):
-        raise click.UsageError("An argument is not UTF-8.")
+    must_be_text(*own)
 
 
 def _answer_batch(oracle: Oracle, batch: str) -> int:
@@ -174,8 +202,3 @@ def _in_words(explanation: Explanation, question: Question) -> Iterator[str]:
         yield f"  dropped for {printable(', '.join(message.dropped))}"
     for record in message.records:
         yield f"  record {record.type}: {printable(record.meta['why'])}"
-
-
-def _is_text(argument: str) -> bool:
-    """Tell whether the shell handed over text: bytes that are none come as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in argument)

@@ -4,9 +4,7 @@ Owns how the answers look. Never decides anything.
 """
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from textwrap import wrap
@@ -14,12 +12,13 @@ from textwrap import wrap
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from sidecar import journal
 from sidecar.cli.explain_totals import print_totals
 from sidecar.cli.explain_words import connect_words, kinds, recipient_words
+from sidecar.cli.problems import sentence
+from sidecar.cli.progress import Bar, progress
 from sidecar.cli.record_input import entries_of
 from sidecar.cli.terminal import console, plain
 from sidecar.hindsight import (
@@ -34,6 +33,7 @@ from sidecar.hindsight import (
     encode_record_explanation,
     with_aftermath,
 )
+from sidecar.hindsight.judgement import REFUSED
 from sidecar.policy import Because, compile_policy
 from sidecar.records import visible
 from sidecar.settings.values import Settings
@@ -43,7 +43,6 @@ from sidecar.settings.wording import printable
 _ONE_BY_ONE = 10
 _FAULTS_TOLD = 5
 _RECIPIENTS_TOLD = 10
-_SHOW_EVERY = 1000
 _TO_WRITE = " " * 6
 
 _HAPPENED: dict[Happened, str] = {
@@ -54,7 +53,7 @@ _HAPPENED: dict[Happened, str] = {
     "put off": "put off",
     "went out": "went out",
 }
-_OUTCOMES: dict[Outcome, str] = {
+OUTCOMES: dict[Outcome, str] = {
     "refused at connect": "refuses the peer at connect",
     "let in": "lets the peer in; what comes of it, its recipients decide",
     "refused at RCPT": "refuses the recipient",
@@ -77,13 +76,13 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
     try:
         if as_json:
             return _print_json(with_aftermath(entries_of(path)), explainer, path)
-        with _progress(path) as (read, show):
-            entries = with_aftermath(entries_of(path, read))
+        with progress("records", total=journal.stored_size(path)) as bar:
+            entries = with_aftermath(entries_of(path, bar.read))
             first = list(islice(entries, _ONE_BY_ONE + 1))
             many = len(first) > _ONE_BY_ONE
-            totals = _count(show(chain(first, entries)), explainer) if many else Totals()
+            totals = _count(chain(first, entries), explainer, bar) if many else Totals()
     except journal.JournalError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(sentence(error)) from error
     if many:
         print_totals(totals, console())
         return _tell_faults(totals)
@@ -101,7 +100,7 @@ def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> i
             answer = visible(msgspec.json.encode(fault))
             status = 1
         sys.stdout.buffer.write(answer + b"\n")
-    return status if entry is not None else _tell_nothing(path)
+    return status if entry is not None else tell_nothing(path)
 
 
 def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> int:
@@ -113,15 +112,15 @@ def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> 
         try:
             explanation = explainer.explain(entry)
         except ValueError as error:
-            click.echo(_fault(entry, error), err=True)
+            click.echo(fault_line(entry, error), err=True)
             status = 1
             continue
         for place, line in enumerate(_in_words(explanation)):
-            screen.print(_wrapped(line, screen), style="" if place else "bold", soft_wrap=True)
-    return status if entries else _tell_nothing(path)
+            screen.print(wrapped(line, screen), style="" if place else "bold", soft_wrap=True)
+    return status if entries else tell_nothing(path)
 
 
-def _wrapped(line: str, screen: Console) -> Text:
+def wrapped(line: str, screen: Console) -> Text:
     """Wrap words for a reader; what is to be copied, and what goes into a pipe, is left whole."""
     if line.startswith(_TO_WRITE) or not screen.is_terminal:
         return plain(line)
@@ -131,15 +130,16 @@ def _wrapped(line: str, screen: Console) -> Text:
     return Text("\n".join(pieces))
 
 
-def _count(entries: Iterable[Entry], explainer: Explainer) -> Totals:
+def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> Totals:
     totals = Totals()
     for entry in entries:
+        bar.one_more()
         try:
             totals.add(explainer.find(entry))
         except ValueError as error:
             totals.unreadable += 1
             if totals.unreadable <= _FAULTS_TOLD:
-                click.echo(_fault(entry, error), err=True)
+                click.echo(fault_line(entry, error), err=True)
     return totals
 
 
@@ -149,39 +149,15 @@ def _tell_faults(totals: Totals) -> int:
     return int(totals.unreadable > 0)
 
 
-def _tell_nothing(path: Path) -> int:
+def tell_nothing(path: Path) -> int:
+    """Say that there is no record; give the exit status."""
     click.echo(f"{printable(str(path))} holds no record. Name a log, or a folder of its segments.", err=True)
     return 1
 
 
-def _fault(entry: Entry, error: ValueError) -> str:
+def fault_line(entry: Entry, error: ValueError) -> str:
+    """Say that a line cannot be judged, and why."""
     return f"{printable(entry.file)}:{entry.line} cannot be judged: {printable(str(error))}."
-
-
-@contextmanager
-def _progress(path: Path) -> Iterator[tuple[Callable[[int], object], Callable[[Iterable[Entry]], Iterable[Entry]]]]:
-    """Give what to tell the bytes that were read, and what to let the entries run through; on a terminal they draw a bar."""
-    screen = console(stderr=True)
-    if not screen.is_terminal:
-        yield (lambda _: None), (lambda entries: entries)
-        return
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    bar = Progress(*columns, console=screen, transient=True)
-    task = bar.add_task("", total=journal.stored_size(path))
-    began = time.monotonic()
-
-    def show(entries: Iterable[Entry]) -> Iterator[Entry]:
-        bar.start()
-        for number, entry in enumerate(entries, start=1):
-            if number % _SHOW_EVERY == 0:
-                rate = number / (time.monotonic() - began)
-                bar.update(task, description=f"{number:,} records, {rate:,.0f} a second")
-            yield entry
-
-    try:
-        yield (lambda size: bar.advance(task, size)), show
-    finally:
-        bar.stop()
 
 
 # --- one record in words
@@ -189,7 +165,7 @@ def _progress(path: Path) -> Iterator[tuple[Callable[[int], object], Callable[[I
 
 def _in_words(explanation: RecordExplanation) -> Iterator[str]:
     """Say what happened, what this configuration makes of it, step by step, and what to change; the gist in the first line."""
-    yield _headline(explanation)
+    yield headline(explanation)
     if explanation.outcome is not None:
         yield f"This configuration {_outcome(explanation, explanation.outcome)}{_AGREEMENTS[explanation.agrees]}."
         yield f"Decided by: {_rules(explanation.decided)}."
@@ -201,7 +177,8 @@ def _in_words(explanation: RecordExplanation) -> Iterator[str]:
         yield from _advice(explanation.change)
 
 
-def _headline(explanation: RecordExplanation) -> str:
+def headline(explanation: RecordExplanation) -> str:
+    """Say what happened, by the record, and where that stands."""
     record = explanation.record
     names = record.to[:_RECIPIENTS_TOLD]
     more = f" and {len(record.to) - len(names)} more" if len(record.to) > len(names) else ""
@@ -217,8 +194,10 @@ def _headline(explanation: RecordExplanation) -> str:
 
 def _outcome(explanation: RecordExplanation, outcome: Outcome) -> str:
     takers = [part for part in explanation.recipients if kinds(part)]
+    if outcome not in REFUSED and any(part.action == "reject" for part in explanation.recipients):
+        return f"{OUTCOMES[outcome]}, but for some of its recipients only"
     unless = outcome == "relayed" and takers and explanation.message is not None and explanation.message.action is None
-    return f"{_OUTCOMES[outcome]}{', unless it is a report that the domain takes' if unless else ''}"
+    return f"{OUTCOMES[outcome]}{', unless it is a report that the domain takes' if unless else ''}"
 
 
 def _steps(explanation: RecordExplanation) -> Iterator[str]:

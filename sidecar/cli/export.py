@@ -1,15 +1,14 @@
 """`sidecar export`: the domains that strangers may send to, for the MTA's own relay control."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
+from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.cli.streams import write_file
 from sidecar.mta.export import Export, postfix_relay_domains, sendmail_access
 from sidecar.mta.open_domains import OpenDomains
 from sidecar.mta.relaying import NAME_THEM, everything_open
@@ -20,15 +19,16 @@ _WRITERS: Mapping[str, Callable[[OpenDomains], Export]] = {"postfix": postfix_re
 # Postfix opens the file as user postfix; there is no secret in it.
 _MODE = 0o644
 
-_EXAMPLES = """
-\b
-Examples:
-  sidecar export postfix --config sidecar.toml --output /etc/postfix/sidecar-relay-domains
-  sidecar export sendmail --config sidecar.toml --output /etc/mail/sidecar-access
-"""
 
-
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "export",
+    cls=Command,
+    examples=[
+        "sidecar export postfix --config /etc/sidecar/sidecar.toml \\\n    --output /etc/postfix/sidecar-relay-domains",
+        "sidecar export sendmail --config /etc/sidecar/sidecar.toml \\\n    --output /etc/mail/sidecar-access",
+    ],
+    statuses={0: "the domains are written", 1: "they are not: the settings have errors, or would make an open relay"},
+)
 @click.argument("mta", type=click.Choice(sorted(_WRITERS)))
 @config_option
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Replace FILE in one step, instead of stdout.")
@@ -48,24 +48,4 @@ def command(mta: str, config: Path | None, output: Path | None) -> None:
     if output is None:
         sys.stdout.buffer.write(export.text.encode())
         return
-    try:
-        _replace(output, export.text.encode())
-    except OSError as error:
-        reason = f"{printable(str(output))} cannot be written: {error.strerror}."
-        raise click.ClickException(f"{reason} Name a file in a folder that this user may write to.") from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file beside `path`, to the disk, and rename it: nobody ever reads half of it. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, _MODE)
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except OSError:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+    write_file(output, export.text.encode(), mode=_MODE)

@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from sidecar.classifier import Classifier
-from sidecar.cli.problems import load_or_exit
+from sidecar.cli.help import Command
+from sidecar.cli.problems import settings_or_exit
 from sidecar.records import UNCATEGORIZED, bounce_response, visible
 from sidecar.reports import read
 from sidecar.reports.values import (
@@ -26,38 +27,40 @@ from sidecar.reports.values import (
 from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import BounceRule
 
-_EXAMPLES = """
-\b
-Examples:
-  sidecar parse bounce.eml
-  sidecar parse --json Maildir/new/*
-  sidecar parse --config /etc/sidecar/sidecar.toml bounce.eml
-"""
-
 # What a report may say of a recipient that its mail has not reached; the others have no class.
 _UNREACHED = {"failed", "delayed"}
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "parse",
+    cls=Command,
+    examples=[
+        "sidecar parse bounce.eml",
+        "sidecar parse --json Maildir/new/*",
+        "sidecar parse --config /etc/sidecar/sidecar.toml bounce.eml",
+    ],
+    statuses={0: "every FILE was read, be it a report or not", 1: "some FILE cannot be read"},
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
 @click.option(
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Settings (TOML) whose bounce_classifier gives bounces their classes; without it, the rules named iana do.",
+    help="Settings (TOML): bounce_classifier gives bounces their classes (without it: iana), compat says how to read.",
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.pass_context
 def command(context: click.Context, config: Path | None, files: tuple[str, ...], *, as_json: bool) -> None:
     """Say of each FILE whether it is a bounce report or a feedback report, and what it reports.
 
     A FILE holds one message as it came over SMTP; - is standard input, and a directory, such as the quarantine, stands for all
-    files in it that are named *.eml. A message that is no report is no error: the reason is printed. The exit status is 1 if a
-    FILE cannot be read.
+    files in it that are named *.eml. A message that is no report is no error: the reason is printed.
 
     Of each recipient that a bounce report calls failed or delayed, the class of the bounce and the rule behind it are told.
     """
-    classifier = Classifier(iana_rules() if config is None else load_or_exit(config, quiet=True)[0].bounce_rules)
+    settings = None if config is None else settings_or_exit(config, quiet=True)
+    classifier = Classifier(iana_rules() if settings is None else settings.bounce_rules)
+    strict = settings is not None and settings.compat == "kumomta"
     unreadable = False
     for file in chain.from_iterable(map(_files, files)):
         name = os.fsencode(file).decode("utf-8", "replace")
@@ -68,7 +71,7 @@ def command(context: click.Context, config: Path | None, files: tuple[str, ...],
             click.echo(f"{_plain(name)} cannot be read: {reason}. Name a file that holds a message.", err=True)
             unreadable = True
             continue
-        reading = read(message)
+        reading = read(message, strict=strict)
         # As bytes: a terminal of another character set must not stop the program.
         click.echo((_as_json if as_json else _as_text)(name, reading, classifier))
     context.exit(1 if unreadable else 0)

@@ -1,6 +1,6 @@
-"""How the commands find their settings, and how problems with settings are printed.
+"""How the commands find their settings, and how problems are printed.
 
-Owns the one line a problem becomes. Never decides what is a problem.
+Owns the one line a problem becomes, and the sentence an error becomes. Never decides what is a problem.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sidecar.settings import Loaded, load
+from sidecar.settings import Loaded, Reading, load
 from sidecar.settings.values import Problem, Settings
 from sidecar.settings.wording import printable
 
@@ -29,17 +29,31 @@ def problem_line(problem: Problem) -> str:
     return printable(f"{': '.join(parts)}: {problem.text} {problem.mend}")
 
 
+def sentence(text: object) -> str:
+    """Make an error's text one sentence, fit for a terminal: a capital, if it begins with a word, and a full stop."""
+    words = printable(str(text))
+    first = words.partition(" ")[0]
+    return f"{words[:1].upper() if first.isalpha() else words[:1]}{words[1:]}."
+
+
+def must_be_text(*arguments: str | None) -> None:
+    """See that all arguments are text: what is no UTF-8 comes from the shell as lone surrogates. Raises click's error."""
+    try:
+        "".join(filter(None, arguments)).encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("An argument is not UTF-8. Write it in UTF-8.") from None
+
+
 def settings_or_exit(config: Path | None, *, quiet: bool = False) -> Settings:
     """Load the settings; problems go to standard error (warnings not when `quiet`), and errors end with exit status 1."""
-    return load_or_exit(config, quiet=quiet)[0]
+    return taken_or_exit(Reading(config).loaded if quiet else load(config), quiet=quiet)
 
 
-def load_or_exit(config: Path | None, *, quiet: bool = False) -> tuple[Settings, Loaded]:
-    """Load the settings as `settings_or_exit` does, and give also what else came of it."""
-    loaded = load(config)
+def taken_or_exit(loaded: Loaded, *, quiet: bool = False) -> Settings:
+    """Give what was loaded; problems go to standard error as above, and errors end with exit status 1."""
     for problem in loaded.problems:
         if problem.severity == "error" or not quiet:
             click.echo(problem_line(problem), err=True)
     if loaded.settings is None:
         sys.exit(1)
-    return loaded.settings, loaded
+    return loaded.settings

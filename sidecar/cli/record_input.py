@@ -4,7 +4,7 @@ Owns the way from a path to entries. Never judges a record.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from sidecar import journal
 from sidecar.hindsight import Entry, is_pasted, pasted
+from sidecar.journal import Followed
 from sidecar.records import Logged, decode
+from sidecar.tail import merged
 
 # Enough to see whether the first line is a record; a pipe shows no more at once.
 _BEGINNING = 8192
@@ -31,6 +33,16 @@ def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> I
             yield Entry(file=str(line.file), line=line.number, size=0, fault=line.why)
         else:
             yield _entry(str(line.file), line.number, line.text)
+
+
+def new_entries(files: Sequence[Followed]) -> Iterator[Entry]:
+    """Give what is new in the files of a log, by time: a log may have a file for each type of record. Raises JournalError."""
+    for found in merged(files):
+        file, number = str(found.line.file), found.line.number
+        if found.record is None or isinstance(found.line, journal.Skipped):
+            yield Entry(file=file, line=number, size=0, fault=found.why)
+        else:
+            yield Entry(file=file, line=number, size=len(found.line.text), record=_slim(found.record))
 
 
 def _entry(file: str, number: int, text: bytes) -> Entry:

@@ -3,8 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -12,10 +10,11 @@ from threading import Thread
 import click
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.cli.help import INTERRUPTED, Command
+from sidecar.cli.problems import config_option, must_be_text, settings_or_exit
+from sidecar.cli.progress import Bar, progress
 from sidecar.cli.terminal import console, plain, table
 from sidecar.policy import compile_policy
 from sidecar.replay import Group, Judge, Outcome, Piece, Tally, WorkerLost, Workers, replay, tasks, weigh
@@ -24,7 +23,6 @@ from sidecar.settings.wording import printable
 # A stranger's: a network for documentation (RFC 5737), which is in nobody's relay_hosts.
 _STRANGER = "192.0.2.1"
 _ROWS = 20
-_INTERRUPTED = 130
 _REPORTS = {"oob": "bounce report", "arf": "feedback report"}
 _STYLES: dict[Outcome, str] = {
     "relayed": "green",
@@ -39,16 +37,17 @@ _STYLES: dict[Outcome, str] = {
     "unreadable": "red",
 }
 
-_EXAMPLES = """
-\b
-Examples:
-  sidecar replay --config sidecar.toml /var/mail/bounces ~/Maildir
-  sidecar replay --config sidecar.toml --from '' --to x@bounce.example.com samples/*.eml
-  sidecar replay --config sidecar.toml --json /var/mail/bounces | jq -r 'select(.outcome == "refused at the end").reason.text'
-"""
 
-
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "replay",
+    cls=Command,
+    examples=[
+        "sidecar replay --config sidecar.toml /var/mail/bounces ~/Maildir",
+        "sidecar replay --config sidecar.toml \\\n    --from '' --to x@bounce.example.com samples/*.eml",
+        "sidecar replay --config sidecar.toml --json /var/mail/bounces |\n    jq -r 'select(.outcome == \"unreadable\").file'",
+    ],
+    statuses={0: "everything was read, whatever became of it", 1: "something cannot be read"},
+)
 @config_option
 @click.option(
     "--peer", metavar="IP[:PORT]", default=_STRANGER, help=f"Who brings the mail; without it a stranger, {_STRANGER}."
@@ -57,8 +56,8 @@ Examples:
 @click.option("--auth", metavar="ID", help="Who the peer proved to be (SMTP AUTH).")
 @click.option("--from", "sender", metavar="ADDR", help="The envelope sender of all messages; '' is the null sender.")
 @click.option("--to", metavar="ADDR", multiple=True, help="A recipient of all messages; may be given many times.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a message, each on a line of its own, in order.")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message, each on a line of its own.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     peer: str,
@@ -75,11 +74,10 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     A PATH is a message file, an mbox, a Maildir, or a folder of all of these; - is one message from standard input. Links to
     folders are not followed. Each message goes through the code that the milter asks. Without --from and --to its envelope is
     what the MTA that delivered it wrote: Return-Path or the mbox line; X-Original-To, Envelope-To, Delivered-To or Received.
-    Where none of these tells, From and To stand in, and the totals say so; a message that has none of them is skipped. The exit
-    status is 1 if something cannot be read.
+    Where none of these tells, From and To stand in, and the totals say so; a message that has none of them is skipped.
     """
-    _must_be_text(peer, listener, auth, sender, *to)
-    settings = settings_or_exit(config)
+    must_be_text(peer, listener, auth, sender, *to)
+    settings = settings_or_exit(config, quiet=True)
     policy = compile_policy(settings)
     try:
         judge = Judge(policy=policy, settings=settings, peer=peer, listener=listener, auth=auth, sender=sender, recipients=to)
@@ -99,16 +97,17 @@ def _replay(judge: Judge, paths: tuple[str, ...], *, as_json: bool) -> int:
         # The workers first: what shows the progress has threads, which a fork would not copy.
         with (
             Workers(partial(replay, judge, with_lines=as_json), tasks(paths), count=cores) as workers,
-            _progress(paths, wanted=wanted) as progress,
+            progress("messages", wanted=wanted) as bar,
         ):
+            Thread(target=_weigh, args=(paths, bar), daemon=True).start()
             for batch in workers:
                 total.merge(batch.tally)
                 sys.stdout.buffer.write(batch.lines)
                 sys.stdout.buffer.flush()
-                progress(total)
+                bar.stand(total.size, total.messages)
     except KeyboardInterrupt:
         click.echo("Interrupted: this is not the whole.", err=True)
-        status = _INTERRUPTED
+        status = INTERRUPTED
     except WorkerLost as lost:
         click.echo(_sentence(lost), err=True)
         status = 1
@@ -120,24 +119,9 @@ def _replay(judge: Judge, paths: tuple[str, ...], *, as_json: bool) -> int:
     return status or int(failed > 0)
 
 
-@contextmanager
-def _progress(paths: tuple[str, ...], *, wanted: bool) -> Iterator[Callable[[Tally], None]]:
-    """Show how far it is, on a terminal; how much it is in all is found out meanwhile."""
-    screen = console(stderr=True)
-    if not (wanted and screen.is_terminal):
-        yield lambda _: None
-        return
-    began = time.monotonic()
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        Thread(target=lambda: bar.update(task, total=weigh(paths)), daemon=True).start()
-
-        def show(total: Tally) -> None:
-            rate = total.messages / (time.monotonic() - began)
-            bar.update(task, completed=total.size, description=f"{total.messages:,} messages, {rate:,.0f} a second")
-
-        yield show
+def _weigh(paths: tuple[str, ...], bar: Bar) -> None:
+    """Find out, while they are read, how much there is."""
+    bar.total = weigh(paths)
 
 
 def _sentence(lost: WorkerLost) -> str:
@@ -178,14 +162,6 @@ def _words(group: Group) -> str:
     example = group.example
     text = f"{example.text}, and the like" if group.varied else example.text
     return text if example.file is None else f"{text} ({example.file}:{example.line} {example.key})"
-
-
-def _must_be_text(*arguments: str | None) -> None:
-    """Bytes that are no UTF-8 come from the shell as lone surrogates."""
-    try:
-        "".join(filter(None, arguments)).encode()
-    except UnicodeEncodeError:
-        raise click.UsageError("An argument is not UTF-8.") from None
 
 
 def _count(number: int, what: str) -> str:

@@ -1,16 +1,23 @@
 """`sidecar run`: the milter itself."""
 
 import signal
+import sys
 from pathlib import Path
 
 import click
 
 from sidecar import log
-from sidecar.cli.problems import config_option, load_or_exit
-from sidecar.supervisor import run, tell
+from sidecar.cli.help import Command
+from sidecar.cli.problems import config_option, sentence, taken_or_exit
+from sidecar.supervisor import Loader, LoaderError, run
 
 
-@click.command()
+@click.command(
+    "run",
+    cls=Command,
+    examples=["sidecar run --config /etc/sidecar/sidecar.toml"],
+    statuses={0: "it was told to stop, and did so in order", 1: "it could not start; its last line says why"},
+)
 @config_option
 def command(config: Path | None) -> None:
     """Serve MTAs until stopped.
@@ -19,9 +26,12 @@ def command(config: Path | None) -> None:
     """
     # A reload that is asked for while the settings are being loaded is done by then; the default would end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings, loaded = load_or_exit(config, quiet=True)
+    loader = Loader(config)
+    try:
+        loaded = loader.wait()
+    except LoaderError as error:
+        click.echo(sentence(error), err=True)
+        sys.exit(1)
+    settings = taken_or_exit(loaded, quiet=True)
     log.configure(level=settings.log.level, format=settings.log.format)
-    # In the log's own form, and not before it has one: whoever collects it reads line by line.
-    for warning in loaded.problems:
-        tell(warning)
-    raise SystemExit(run(config, settings, loaded.sources))
+    sys.exit(run(settings, loaded.sources, loader))

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.cli.problems import settings_or_exit
+from sidecar.cli.help import Command, completion
+from sidecar.cli.problems import sentence, settings_or_exit
 from sidecar.cli.terminal import console, plain, table
 from sidecar.journal import JournalError
 from sidecar.policy.address import domain_of
@@ -23,14 +24,6 @@ from sidecar.settings.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.settings.values import Settings
 from sidecar.settings.wording import nearest, printable
 from sidecar.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, UnreachableError, Witness, telling
-
-_EXAMPLES = """
-\b
-Examples:
-  sidecar simulate --list
-  sidecar simulate --config /etc/sidecar/sidecar.toml --mta 127.0.0.1:25 --bind 127.0.0.2 --to news-17@bounce.example.com
-  sidecar simulate --mta mx.example.com:25 --to news-17@bounce.example.com --shape postfix --shape spam
-"""
 
 # Nobody's address (RFC 2606): should what was relayed bounce, it bounces to nowhere.
 _SENDER = "fbl@mailbox.example"
@@ -100,7 +93,19 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     return tuple(shape for shape in SHAPES if not value or shape.name in value)
 
 
-@click.command("simulate", epilog=_EXAMPLES)
+@click.command(
+    "simulate",
+    cls=Command,
+    examples=[
+        "sidecar simulate --list",
+        "sidecar simulate --config sidecar.toml --mta 127.0.0.1:25 --bind 127.0.0.2 \\\n    --to news-17@bounce.example.com",
+        "sidecar simulate --mta mx.example.com:25 --to news-17@bounce.example.com \\\n    --shape postfix --shape spam",
+    ],
+    statuses={
+        0: "all came as it must; without --config, every message was answered",
+        1: "something came otherwise, or was not answered",
+    },
+)
 @click.option(
     "--config",
     metavar="FILE",
@@ -121,7 +126,13 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     help="The envelope sender of complaints and spam; bounces have the null sender.",
 )
 @click.option(
-    "--shape", "shapes", metavar="NAME", multiple=True, callback=_shapes, help="Send only this one; may be given many times."
+    "--shape",
+    "shapes",
+    metavar="NAME",
+    multiple=True,
+    callback=_shapes,
+    shell_complete=completion(shape.name for shape in SHAPES),
+    help="Send only this one; may be given many times.",
 )
 @click.option("--list", "list_only", is_flag=True, help="Show the catalogue and send nothing.")
 @click.option("--bind", metavar="ADDRESS", callback=_ip, help="The address of this machine to call from, such as 127.0.0.2.")
@@ -162,8 +173,6 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
     This machine may be a relay host, from whom the MTA takes anything: --bind or --xclient make it a stranger. REAL MAIL GOES
     ON to ADDR for what is relayed: reports where the domain has LogThenRelay, and everything from a relay host.
-
-    Exit status 0 if all came as it must (without --config: if every message was answered), 1 if not.
     """
     if list_only:
         _print_catalogue(shapes, as_json=as_json)
@@ -199,7 +208,7 @@ def _open_journal(settings: Settings | None) -> tuple[Witness | None, str]:
     try:
         return (None if settings is None else Witness(settings.journal.directory)), ""
     except JournalError as error:
-        return None, f"{error}."
+        return None, sentence(error)
 
 
 def _run(simulation: Simulation, shapes: Sequence[Shape]) -> tuple[list[Result], str]:
@@ -213,7 +222,7 @@ def _run(simulation: Simulation, shapes: Sequence[Shape]) -> tuple[list[Result],
     except UnreachableError as error:
         return results, str(error)
     except JournalError as error:
-        return results, f"{error}."
+        return results, sentence(error)
     return results, ""
 
 
@@ -289,11 +298,11 @@ def _print_groups(out: Console, title: str, results: Sequence[Result], told: Cal
     """Print each sentence that is told of a result once, with the shapes that it is about."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for result in results:
-        for sentence in told(result):
-            groups[sentence].append(result.shape.name)
+        for text in told(result):
+            groups[text].append(result.shape.name)
     if groups:
         out.print()
         out.print(Text(title, style="bold"))
-    for sentence, names in groups.items():
+    for text, names in groups.items():
         who = "all" if len(names) == len(results) > 1 else ", ".join(names)
-        out.print(Padding(plain(f"{who}: {sentence}"), (0, 0, 0, 2), expand=False))
+        out.print(Padding(plain(f"{who}: {text}"), (0, 0, 0, 2), expand=False))

@@ -1,12 +1,10 @@
 """`sidecar stats`: what came, from whom, for whom and why, over a range of time."""
 
 import logging
-import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -16,22 +14,23 @@ import click
 import msgspec
 from msgspec.structs import replace
 from rich.console import Console, Group
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.cli.help import INTERRUPTED, Command
+from sidecar.cli.problems import config_option, sentence, settings_or_exit
+from sidecar.cli.progress import progress
+from sidecar.cli.streams import write_file
 from sidecar.cli.terminal import console, plain, table
 from sidecar.journal import STDIN, JournalError, Line, Skipped, read, stored_size
-from sidecar.records import visible
+from sidecar.records import decode, visible
 from sidecar.settings.wording import printable
-from sidecar.stats import Collector, Ranking, Summary, Timeline, instant, parse_when, seen
+from sidecar.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
 from sidecar.stats.page import page
 from sidecar.stats.sparkline import sparkline
 from sidecar.stats.wording import counted, extent, headline, nothing_found, share, span, tick
 
 _ROWS = 10
-_INTERRUPTED = 130
 # From this width on two tables stand side by side.
 _WIDE = 120
 # What stands beside the bars: type, count, most and when.
@@ -39,17 +38,6 @@ _BESIDE_BARS = 46
 _FEWEST_BARS = 10
 _MOST_BARS = 120
 _STYLES = {"Rejection": "red", "Reception": "green", "OOB": "yellow", "Feedback": "magenta", "Delivery": "cyan"}
-# Bytes that are read before anybody wonders.
-_SHORT = 32 * 1024 * 1024
-
-_EXAMPLES = """
-\b
-Examples:
-  sidecar stats --config /etc/sidecar/sidecar.toml --since today
-  sidecar stats --since 2026-11-22T08:00+01:00 --until 2026-11-22T12:00+01:00 /var/log/kumomta
-  sidecar stats --config sidecar.toml --since 7d --html week.html --png week.png
-  zcat old.jsonl.gz | sidecar stats --json - | jq '.peers.top[:3]'
-"""
 
 
 def _when(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
@@ -63,14 +51,24 @@ def _when(_context: click.Context, _parameter: click.Parameter, text: str | None
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(
+    "stats",
+    cls=Command,
+    examples=[
+        "sidecar stats --config /etc/sidecar/sidecar.toml --since today",
+        "sidecar stats --since 2026-11-22T08:00+01:00 --until 2026-11-22T12:00+01:00 \\\n    /var/log/kumomta",
+        "sidecar stats --config sidecar.toml --since 7d --html week.html --png week.png",
+        "zcat old.jsonl.gz | sidecar stats --json - | jq '.peers.top[:3]'",
+    ],
+    statuses={0: "everything was counted, even if that was nothing", 1: "something cannot be read or written"},
+)
 @config_option
 @click.option("--since", metavar="WHEN", callback=_when, help="Only records from then on.")
 @click.option("--until", metavar="WHEN", callback=_when, help="Only records from before then.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 @click.option("--html", metavar="FILE", type=_FILE, help="Also write a page with tables and plots.")
 @click.option("--png", metavar="FILE", type=_FILE, help="Also write the plots as one picture.")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     since: float | None,
@@ -105,15 +103,17 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         if not summary.records and since is not None and not status:
             summary = _with_extent(summary, sources, Collector(since, until))
     except JournalError as error:
-        text = printable(str(error))
-        raise click.ClickException(f"{text[:1].upper()}{text[1:]}.") from error
+        raise click.ClickException(sentence(error)) from error
+    # Before anything is printed: `| head` may end the program in the middle of that.
+    if plots is not None and not status:
+        if html is not None:
+            write_file(html, page(summary, plots.timeline_svg(summary)).encode())
+        if png is not None:
+            write_file(png, plots.picture(summary))
     if as_json:
         click.echo(visible(msgspec.json.encode(summary)))
     else:
         _print(console(), summary)
-    if plots is not None and not status:
-        _write(html, lambda: page(summary, plots.timeline_svg(summary)).encode())
-        _write(png, lambda: plots.picture(summary))
     sys.exit(status)
 
 
@@ -137,7 +137,7 @@ def _count(sources: Sequence[Path], collector: Collector, since: float | None) -
             first = first or f"{line.file}:{line.number}: {why}"
     except KeyboardInterrupt:
         click.echo("Interrupted: this is not the whole, and no file was written.", err=True)
-        return _INTERRUPTED
+        return INTERRUPTED
     if first is not None:
         click.echo(f"Some lines are no records; the first is {printable(first)}.", err=True)
     return 0
@@ -145,15 +145,17 @@ def _count(sources: Sequence[Path], collector: Collector, since: float | None) -
 
 def _read(sources: Sequence[Path], collector: Collector, since: float | None) -> Iterator[tuple[Line | Skipped, str]]:
     """Hand over the records; give the lines that are none, and why."""
-    with _progress(sources, since) as advance:
-        for line in chain.from_iterable(read(source, since=since, progress=advance) for source in sources):
+    sizes = [stored_size(source, since=since) for source in sources]
+    with progress("records", total=None if None in sizes else sum(filter(None, sizes))) as bar:
+        for line in chain.from_iterable(read(source, since=since, progress=bar.read) for source in sources):
+            bar.one_more()
             if isinstance(line, Skipped):
                 # The last line of a log that is being written is not there yet.
                 if not line.unfinished:
                     yield line, line.why
                 continue
             try:
-                record = seen(line.text)
+                record = decode(line.text)
             except ValueError as error:
                 yield line, str(error)
             else:
@@ -167,21 +169,6 @@ def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector
     bounds = [whole.log_first, whole.log_last, summary.log_first, summary.log_last]
     known = [bound for bound in bounds if bound is not None]
     return replace(summary, log_first=min(known, default=None), log_last=max(known, default=None))
-
-
-@contextmanager
-def _progress(sources: Sequence[Path], since: float | None) -> Iterator[Callable[[int], object]]:
-    """Show, on a terminal, how much is read."""
-    screen = console(stderr=True)
-    sizes = [stored_size(source, since=since) for source in sources] if screen.is_terminal else []
-    total = None if None in sizes else sum(size for size in sizes if size is not None)
-    if not screen.is_terminal or (total is not None and total < _SHORT):
-        yield lambda _: None
-        return
-    columns = (BarColumn(), TaskProgressColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda size: bar.advance(task, size)
 
 
 def _print(screen: Console, summary: Summary) -> None:
@@ -246,30 +233,3 @@ def _ranking(title: str, ranking: Ranking) -> Group:
     if all(entry.type is None for entry in shown.top):
         del made.columns[2]
     return Group("", Text.assemble((title, "bold"), f" ({remark})" if remark else ""), made)
-
-
-def _write(path: Path | None, draw: Callable[[], bytes]) -> None:
-    """Write a file whole or not at all; a pipe or a device is simply written to."""
-    if path is None:
-        return
-    content = draw()
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-        else:
-            _replace(path.resolve(), content)
-    except OSError as error:
-        mend = "Name a file in a folder that this user may write to."
-        raise click.ClickException(f"{printable(str(path))} cannot be written: {error.strerror}. {mend}") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("xb") as file:
-            file.write(content)
-        beside.replace(path)
-    except OSError:
-        with suppress(OSError):
-            beside.unlink()
-        raise

@@ -7,20 +7,28 @@ from pathlib import Path
 import click
 import msgspec
 
+from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option
 from sidecar.settings.state import state_directory
 from sidecar.settings.wording import printable
 from sidecar.supervisor.status import FILE_NAME, ReloadStatus, Status, is_fine, is_running, read_status
 
 
-@click.command()
+@click.command(
+    "status",
+    cls=Command,
+    examples=[
+        "sidecar status --config /etc/sidecar/sidecar.toml",
+        "sidecar status --config /etc/sidecar/sidecar.toml --json | jq .fine",
+    ],
+    statuses={0: "it runs, and all is well", 1: "it does not run, or its last reload failed"},
+)
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 def command(config: Path | None, *, as_json: bool) -> None:
     """Say whether the sidecar runs, and how its last reload went.
 
-    It is found by the state directory of its settings. Exit status 0 if it runs and all is well, 1 if it does not run or
-    its last reload failed.
+    It is found by the state directory of its settings.
     """
     directory = state_directory(config)
     try:
@@ -65,6 +73,8 @@ def _in_words(status: Status) -> Iterator[str]:
     yield f"The sidecar runs: process {status.pid}, version {status.version}, {status.state} since {status.since}."
     settings = status.settings
     yield f"{status.serving()} of {status.workers_wanted} workers serve at {status.socket}; died so far: {status.restarts}."
+    if status.admin_socket is not None:
+        yield f"Policy and metrics are served at {status.admin_socket}."
     yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
     if status.last_reload is not None:
         yield from _reload(status.last_reload)

@@ -1,9 +1,6 @@
 """`sidecar tail`: the journal, or any log, as it is written."""
 
-import errno
-import select
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -12,30 +9,19 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.cli.follow import looks
+from sidecar.cli.help import Command, completion
+from sidecar.cli.problems import config_option, sentence, settings_or_exit
 from sidecar.cli.terminal import console, plain
 from sidecar.journal import Follower, JournalError, Line, kind_of, read
-from sidecar.records import visible
+from sidecar.records import TYPES, visible
 from sidecar.settings.wording import printable
 from sidecar.tail import Entry, Filters, Kind, entries, latest, line_of, merged
-
-_EXAMPLES = """
-\b
-Examples:
-  sidecar tail --config /etc/sidecar/sidecar.toml
-  sidecar tail --type Rejection --domain '*.example.com'
-  sidecar tail -n all --no-follow --peer 203.0.113.0/24 --json /var/log/kumomta
-"""
 
 _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}
 
 _ALL = "all"
 _DEFAULT_LINES = "10"
-
-_PAUSE = 0.2  # seconds between two looks; more, where a look takes long: it may use a twentieth of the time
-_PAUSE_FACTOR = 20
-
-_INTERRUPTED = 130  # as for `tail -f`, which dies of Ctrl-C: 128 and the number of SIGINT
 
 Show = Callable[[Iterable[Entry]], None]
 
@@ -46,11 +32,25 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     return value
 
 
-@click.command("tail", epilog=_EXAMPLES)
+@click.command(
+    "tail",
+    cls=Command,
+    examples=[
+        "sidecar tail --config /etc/sidecar/sidecar.toml",
+        "sidecar tail --type Rejection --domain '*.example.com'",
+        "sidecar tail -n all --no-follow --json --peer 203.0.113.0/24 /var/log/kumomta",
+    ],
+    statuses={0: "the log was shown to its end", 1: "the log cannot be read"},
+)
 @config_option
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--type", "types", metavar="TYPE", multiple=True, help="Only such records: Reception, Rejection, OOB, Feedback..."
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    shell_complete=completion(TYPES),
+    help="Only such records: Reception, Rejection, OOB, Feedback...",
 )
 @click.option("--peer", "peers", metavar="CIDR", multiple=True, help="Only what these peers brought.")
 @click.option(
@@ -69,7 +69,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     help="Begin with the last N records, looked for in the newest 256 MB; 'all' reads the whole log.  [default: 10]",
 )
 @click.option("--no-follow", is_flag=True, help="End with what is there now.")
-@click.option("--json", "as_json", is_flag=True, help="The records as they were written, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as they were written, one a line.")
 def command(  # noqa: PLR0913 - one for each option
     config: Path | None,
     path: Path | None,
@@ -105,10 +105,7 @@ def command(  # noqa: PLR0913 - one for each option
         else:
             _tail(log, filters, lines or _DEFAULT_LINES, show, follow=not no_follow)
     except JournalError as error:
-        text = printable(str(error))
-        raise click.ClickException(f"{text[:1].upper()}{text[1:]}.") from error
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        raise click.ClickException(sentence(error)) from error
 
 
 def _expect(log: Path, *, follow: bool) -> None:
@@ -135,20 +132,9 @@ def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) 
         show(entry for entry in merged(files) if entry.is_wanted(filters))
     else:
         show(latest(files, number=int(lines), filters=filters))
-    while follow:
-        began = time.monotonic()
-        files = follower.look()
+    for new in looks(follower) if follow else ():
         # What cannot be read may be what somebody looks for.
-        show(entry for entry in merged(files) if entry.record is None or entry.is_wanted(filters))
-        if _reader_leaves(max(_PAUSE, _PAUSE_FACTOR * (time.monotonic() - began))):
-            raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
-
-
-def _reader_leaves(seconds: float) -> bool:
-    """Wait; tell whether whoever reads the output goes away meanwhile, as in `| head -1`."""
-    poll = select.poll()
-    poll.register(sys.stdout, 0)  # of an error or a hang-up, poll(2) tells unasked
-    return bool(poll.poll(seconds * 1000))
+        show(entry for entry in merged(new) if entry.record is None or entry.is_wanted(filters))
 
 
 def _show_json(shown: Iterable[Entry]) -> None:

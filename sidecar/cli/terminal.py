@@ -1,10 +1,9 @@
 """How the commands speak: to a terminal in colour and in its width, to a pipe in plain whole lines.
 
-Owns the console and the shape of tables. Never decides what is said.
+Owns the console, and the shape of tables and of sentences. Never decides what is said.
 """
 
 import sys
-from io import TextIOWrapper
 
 from rich.console import Console
 from rich.table import Table
@@ -19,8 +18,6 @@ _PIPE_WIDTH = 4096
 def console(*, stderr: bool = False) -> Console:
     """Give a console that honours NO_COLOR (and FORCE_COLOR), and neither wraps nor cuts lines when it is piped."""
     stream = sys.stderr if stderr else sys.stdout
-    if isinstance(stream, TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")  # a terminal of another character set must not stop the program
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 

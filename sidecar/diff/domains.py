@@ -49,6 +49,12 @@ class _Ends(NamedTuple):
         return entry
 
     @property
+    def keys(self) -> "tuple[_Key | None, _Key | None]":
+        """Which entries these are: on each side there is one of a name on a listener."""
+        old, new = (None if entry is None else (entry.listener, entry.domain) for entry in self)
+        return old, new
+
+    @property
     def action(self) -> Action:
         """What became of the entry."""
         return "added" if self.old is None else "removed" if self.new is None else "changed"
@@ -138,28 +144,23 @@ def _lookup_changes(changed: Mapping[_Key, _Ends], pairs: Mapping[_Key, _Ends], 
     A name finds its entry by the longest of its parents that some entry lists, or is a parent of one that is listed. So the
     names that are listed, their parents, and one unlisted name below each of these stand for all names there are.
     """
-    told = {(id(ends.old), id(ends.new)) for ends in changed.values()}
+    told = {ends.keys for ends in changed.values()}
     causes = _causes(changed, pairs, old, new)
     for listener in dict.fromkeys(listener for listener, _ in changed):
         for name in _nodes(domain for where, domain in pairs if where in {listener, ANY_LISTENER}):
             moved = []
             for names in _names_around(name):
                 ends = _found(listener, names, old, new)
-                is_news = not _is_one_entry(ends) and (id(ends.old), id(ends.new)) not in told
-                if is_news and (listener == ANY_LISTENER or not _is_same(ends, _found(ANY_LISTENER, names, old, new))):
+                is_news = not _is_one_entry(ends) and ends.keys not in told
+                if is_news and (listener == ANY_LISTENER or ends.keys != _found(ANY_LISTENER, names, old, new).keys):
                     moved.append((names, ends))
             yield from _moves(listener, moved, causes.get((listener, name), ""), old, new)
 
 
 def _is_one_entry(ends: _Ends) -> bool:
     """Tell whether both sides find an entry of one name, or nothing: what changes then is told where the entry is."""
-    if ends.old is None or ends.new is None:
-        return ends.old is ends.new
-    return (ends.old.listener, ends.old.domain) == (ends.new.listener, ends.new.domain)
-
-
-def _is_same(ends: _Ends, others: _Ends) -> bool:
-    return ends.old is others.old and ends.new is others.new
+    old, new = ends.keys
+    return old == new
 
 
 def _causes(changed: Iterable[_Key], pairs: Mapping[_Key, _Ends], old: Side, new: Side) -> Mapping[_Key, str]:
@@ -183,8 +184,8 @@ def _moves(listener: str, moved: list[tuple[_Names, _Ends]], cause: str, old: Si
         told = list(differences(_on(listener, names), *ends))
         if not told:
             continue
-        alike = [str(other) for other, others in moved if _is_same(ends, others)]
-        moved = [(other, others) for other, others in moved if not _is_same(ends, others)]
+        alike = [str(other) for other, others in moved if ends.keys == others.keys]
+        moved = [(other, others) for other, others in moved if ends.keys != others.keys]
         yield Change(
             kind="lookup",
             action="changed",

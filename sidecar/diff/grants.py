@@ -24,6 +24,7 @@ _REPORTS: Final = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
 _FATES: Final = {LogMode.LOG_THEN_RELAY: "relayed", LogMode.LOG_THEN_DROP: "dropped"}
 # How far a report gets.
 _REACH: Final = {LogMode.IGNORE: 0, LogMode.LOG_THEN_DROP: 1, LogMode.LOG_THEN_RELAY: 2}
+_RELAYED: Final = _REACH[LogMode.LOG_THEN_RELAY]
 _NAMED: Final = 3
 
 
@@ -52,7 +53,7 @@ def differences(names: str, before: DomainEntry | None, after: DomainEntry | Non
             case "relay_from_authz":
                 yield from _relay_from_authz(names, old, new)
             case _:
-                yield _log(names, key, old, new)
+                yield _log(names, key, before, after)
 
 
 def value_of(entry: DomainEntry | None, key: str) -> Any:  # noqa: ANN401 - each key has a type of its own
@@ -65,15 +66,23 @@ def _relay_to(names: str, *, old: bool, new: bool) -> Difference:
     return Difference(key="relay_to", effect="opens" if new else "closes", danger=new, old=old, new=new, text=text)
 
 
-def _log(names: str, key: str, old: LogMode, new: LogMode) -> Difference:
-    reports = _REPORTS[key]
+def _log(names: str, key: str, before: DomainEntry | None, after: DomainEntry | None) -> Difference:
+    old, new = value_of(before, key), value_of(after, key)
+    # Where everyone may relay, before and after, a report that nobody logs is relayed as any other mail.
+    relays = value_of(before, "relay_to") and value_of(after, "relay_to")
+    reached, reach = (_RELAYED if relays and mode is LogMode.IGNORE else _REACH[mode] for mode in (old, new))
+    what = f"{_REPORTS[key]} to {names}"
     if new is LogMode.IGNORE:
-        text = f"{reports} to {names} are not taken from strangers any more"
-    elif old is LogMode.IGNORE:
-        text = f"strangers may name recipients in {names}: {reports} are logged and {_FATES[new]}"
+        mail = "relayed as any other mail, and not logged any more"
+        text = f"{what} are {mail if reach else 'not taken from strangers any more'}"
+    elif reached == 0:
+        text = f"strangers may name recipients in {names}: {_REPORTS[key]} are logged and {_FATES[new]}"
+    elif reach == reached:
+        text = f"{what} are logged, and relayed as before"
     else:
-        text = f"{reports} to {names} are logged and {_FATES[new]}, no more {_FATES[old]}"
-    effect: Effect = "opens" if _REACH[new] > _REACH[old] else "closes"
+        fate = _FATES[LogMode.LOG_THEN_RELAY if reached == _RELAYED else LogMode.LOG_THEN_DROP]
+        text = f"{what} are logged and {_FATES[new]}, no more {fate}"
+    effect: Effect = "neither" if reach == reached else "opens" if reach > reached else "closes"
     return Difference(key=key, effect=effect, old=old.value, new=new.value, text=text)
 
 

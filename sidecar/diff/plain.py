@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.diff.values import Change, Effect, Side, Spot
+from sidecar.settings.values import RECORD_TYPES
 
 # Where other modules of this room look.
 ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules"})
@@ -49,6 +50,7 @@ MEANINGS: Final = {
     "node_id": Meaning(text="the installation's id in records"),
     "user": _at_start("whom the program becomes"),
     "group": _at_start("the group that the program takes on"),
+    "compat": Meaning(text="whether reports are read, and records written, to KumoMTA's letter"),
     "reload_on_change": Meaning(text="whether a changed file is loaded by itself"),
     "state_directory": _at_start("where the state is kept"),
     "limits.header_size": _limit("bytes of the largest header section of a report"),
@@ -62,11 +64,24 @@ MEANINGS: Final = {
     "milter.socket_mode": _at_start("who may reach the UNIX socket"),
     "milter.socket_owner": _at_start("the owner of the UNIX socket"),
     "milter.socket_group": _at_start("the group of the UNIX socket"),
+    "admin": Meaning(text="where policy and metrics are served over HTTP"),
     "milter.allow_remote": _at_start("whether other machines may reach the socket"),
     "milter.workers": Meaning(text="the number of processes; limits are counted in each"),
     "journal.directory": Meaning(text="where records are kept"),
     "journal.segment_size": Meaning(text="bytes at which a segment is finished"),
     "journal.segment_age": Meaning(text="seconds after which a segment is finished"),
+    "journal.format": Meaning(text="how segments are written"),
+    "journal.compression_level": Meaning(text="how hard zstd tries"),
+    "journal.meta": Meaning(text="the entries of meta that records keep"),
+    **{
+        f"journal.{record_type}.{key}": Meaning(text=f"{text} {record_type} records")
+        for record_type in RECORD_TYPES
+        for key, text in {
+            "directory": "where there are",
+            "suffix": "how segments are named that have",
+            "enabled": "whether there are",
+        }.items()
+    },
     "log.level": Meaning(text="what is worth a line in the program's own log"),
     "log.format": Meaning(text="the form of the program's own log"),
 }

@@ -9,9 +9,8 @@ from msgspec import Struct
 
 from sidecar.diff.values import Effect, Side, What
 from sidecar.hindsight import Envelope, Judgement, judge
-from sidecar.hindsight.judgement import is_text
 from sidecar.policy import Because
-from sidecar.policy.address import domain_of, has_route
+from sidecar.policy.address import domain_of, has_route, is_text
 
 _AS_RELAY_HOST: Final = "let in as a relay host"
 

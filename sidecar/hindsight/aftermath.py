@@ -9,6 +9,7 @@ in common is the session's id, in versions that write it, and the peer. Our log 
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Literal
 
 from msgspec import Struct
@@ -42,24 +43,59 @@ class Entry(Struct, kw_only=True, gc=False):
     is_aftermath: bool = False
 
 
+class Window:
+    """Where entries wait, in their order, for what later entries tell of them.
+
+    One is let go when it is known what came of it, when too many wait, or `seconds` of the log's own time after it.
+    """
+
+    def __init__(self, *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES, seconds: float = inf) -> None:
+        self._waiting, self._waiting_bytes, self._seconds = waiting, waiting_bytes, seconds
+        self._queue: deque[Entry] = deque()
+        self._open_ones = _Open()
+        self._size = 0
+        self._newest = 0
+
+    def add(self, entry: Entry) -> Iterator[Entry]:
+        """Take an entry, and give those that need not wait any more."""
+        if entry.record is not None:
+            entry.is_aftermath = self._open_ones.settle(entry.record)
+            self._open_ones.add(entry)
+            self._newest = max(self._newest, entry.record.when)
+        self._queue.append(entry)
+        self._size += entry.size
+        while self._queue and not self._waits(self._queue[0]):
+            yield self._pop()
+
+    def rest(self) -> Iterator[Entry]:
+        """Give all that wait."""
+        while self._queue:
+            yield self._pop()
+
+    def _waits(self, first: Entry) -> bool:
+        return (
+            self._open_ones.has(first)
+            and len(self._queue) <= self._waiting
+            and self._size <= self._waiting_bytes
+            and first.record is not None
+            and self._newest - first.record.when <= self._seconds
+        )
+
+    def _pop(self) -> Entry:
+        entry = self._queue.popleft()
+        self._size -= entry.size
+        self._open_ones.remove(entry)
+        return entry
+
+
 def with_aftermath(
     entries: Iterable[Entry], *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES
 ) -> Iterator[Entry]:
     """Give all entries in their order, each Reception of KumoMTA's once it is known what came of it, or the window is full."""
-    queue: deque[Entry] = deque()
-    open_ones = _Open()
-    size = 0
+    window = Window(waiting=waiting, waiting_bytes=waiting_bytes)
     for entry in entries:
-        if entry.record is not None:
-            entry.is_aftermath = open_ones.settle(entry.record)
-            open_ones.add(entry)
-        queue.append(entry)
-        size += entry.size
-        while queue and (not open_ones.has(queue[0]) or len(queue) > waiting or size > waiting_bytes):
-            size -= queue[0].size
-            open_ones.remove(queue[0])
-            yield queue.popleft()
-    yield from queue
+        yield from window.add(entry)
+    yield from window.rest()
 
 
 class _Open:

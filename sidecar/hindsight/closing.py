@@ -50,21 +50,34 @@ def _peer(setup: Setup, envelope: Envelope) -> Iterator[Change]:
         narrower = ", or list only those of its addresses that may relay" if any(map(is_wide, found)) else ""
         names = " and ".join(network.text for network in found)
         yield relay_hosts(hosts, left, f"Take {names} out of relay_hosts{narrower}.")
-    origin = setup.policy.lookup(envelope.listener, domain_of(envelope.sender))
+    origin = _origin_entry(setup, envelope)
     if origin is not None:
         yield from _origin(origin, envelope)
 
 
+def _origin_entry(setup: Setup, envelope: Envelope) -> DomainEntry | None:
+    return setup.policy.lookup(envelope.listener, domain_of(envelope.sender))
+
+
 def _origin(origin: DomainEntry, envelope: Envelope) -> Iterator[Change]:
-    if found := holding(origin.relay_from, envelope.peer):
-        left = [network.text for network in origin.relay_from if network not in found]
-        names = " and ".join(network.text for network in found)
+    left = _granted(origin, envelope)
+    if "relay_from" in left:
+        names = " and ".join(network.text for network in holding(origin.relay_from, envelope.peer))
         text = f"Take {names} out of relay_from: whoever is in it may relay by naming a sender that {origin.path} stands for."
-        yield rewrite(origin, {"relay_from": left}, text)
-    if envelope.authz_id is not None and envelope.authz_id in origin.relay_from_authz:
-        left = [name for name in origin.relay_from_authz if name != envelope.authz_id]
+        yield rewrite(origin, {"relay_from": left["relay_from"]}, text)
+    if "relay_from_authz" in left:
         text = f"Take {envelope.authz_id} out of relay_from_authz, or change its password, if somebody else has used it."
-        yield rewrite(origin, {"relay_from_authz": left}, text)
+        yield rewrite(origin, {"relay_from_authz": left["relay_from_authz"]}, text)
+
+
+def _granted(origin: DomainEntry, envelope: Envelope) -> dict[str, Value]:
+    """Give the keys by which senders' `origin` lets this peer relay, with what is left of each without it."""
+    left: dict[str, Value] = {}
+    if found := holding(origin.relay_from, envelope.peer):
+        left["relay_from"] = [network.text for network in origin.relay_from if network not in found]
+    if envelope.authz_id is not None and envelope.authz_id in origin.relay_from_authz:
+        left["relay_from_authz"] = [name for name in origin.relay_from_authz if name != envelope.authz_id]
+    return left
 
 
 def _domains(setup: Setup, envelope: Envelope, recipients: list[RecipientAnswer], keys: tuple[str, ...]) -> Iterator[Change]:
@@ -74,10 +87,14 @@ def _domains(setup: Setup, envelope: Envelope, recipients: list[RecipientAnswer]
         shut = [] if entry is None else [key for key in keys if getattr(entry, key) not in {False, LogMode.IGNORE}]
         if entry is None or not shut:
             continue
-        if entry.domain in {WILDCARD, domain}:
+        # A new entry takes the wildcard from the names above it (contract: "Lookup"): the sender's must not fall to a
+        # wider one.
+        if entry.domain in {WILDCARD, domain} or domain.endswith(f".{domain_of(envelope.sender)}"):
             yield from _entry(setup, entry, shut)
             continue
-        values: dict[str, Value] = values_of(entry) | dict.fromkeys(shut, False)
+        # What the entry grants to this sender goes as well, or the new one would keep it.
+        granted = _granted(entry, envelope) if entry == _origin_entry(setup, envelope) else {}
+        values: dict[str, Value] = values_of(entry) | granted | dict.fromkeys(shut, False)
         text = f"Take {domain}, and what is below it, out of {entry.path}: an entry of its own replaces the wildcard's."
         yield new_table(entry.where("").file, entry.listener, domain, values, text)
 

@@ -46,7 +46,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """What a record says of the answer. `stage` is None where it does not tell when; `is_ours` where this program wrote it."""
+    """What a record says of the answer. `stage` is None where it does not tell when.
+
+    `is_ours`: this program wrote it in its own way; with `compat` it is to be read as KumoMTA's.
+    """
 
     happened: Happened
     stage: Stage | None
@@ -55,7 +58,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
 def account_of(record: Logged) -> Account:
     """Say what came of it, by the record."""
-    is_ours = _text(record, "why") is not None
+    is_ours = _is_ours(record)
     if record.type not in _INCOMING:
         return Account(happened="went out", stage=None, is_ours=False)
     if record.type != "Rejection":
@@ -82,6 +85,11 @@ def envelope_of(record: Logged) -> Envelope:
     )
 
 
+def _is_ours(record: Logged) -> bool:
+    """Tell whether the record is written in our own way: neither KumoMTA's, nor ours with `compat`."""
+    return _text(record, "why") is not None and _text(record, "compat") is None
+
+
 def _refusal(record: Logged) -> Happened:
     if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
         return "put off"
@@ -106,7 +114,7 @@ def _kind(record: Logged) -> Kind:
 
 def _recipients(record: Logged) -> tuple[str, ...]:
     """Give the recipients. KumoMTA's Rejection names the last one that was accepted; the refused one is in the command."""
-    refused = None if _text(record, "why") else _RCPT.match(record.response.command or "")
+    refused = None if _is_ours(record) else _RCPT.match(record.response.command or "")
     if record.type == "Rejection" and refused is not None:
         return (refused[1],)
     return tuple(filter(None, record.recipients))

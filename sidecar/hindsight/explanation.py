@@ -9,6 +9,7 @@ from msgspec import Struct
 from sidecar.hindsight.aftermath import Aftermath, Entry
 from sidecar.hindsight.change import Advice, set_up
 from sidecar.hindsight.closing import to_refuse
+from sidecar.hindsight.disagreement import disagreement
 from sidecar.hindsight.envelope import Envelope, Happened
 from sidecar.hindsight.finding import Found, find
 from sidecar.hindsight.judgement import REFUSED, Outcome, deciding
@@ -98,7 +99,7 @@ class Explainer:
             aftermath=entry.aftermath,
             outcome=found.judgement.outcome,
             agrees=found.agrees,
-            decided=deciding(found.judgement),
+            decided=deciding(found.judgement) if (how := disagreement(found)) is None else how.because,
             connect=connect_part(found.envelope, found.judgement),
             recipients=recipient_parts(found.envelope, found.judgement),
             message=message_part(found.judgement),
@@ -108,7 +109,7 @@ class Explainer:
 
     def _advice(self, found: Found) -> Advice | None:
         """Advise against what happened; where this configuration decides otherwise already, there is nothing to change."""
-        if found.agrees is False:
+        if found.agrees is False and ((how := disagreement(found)) is None or how.recipient is None):
             return None
         if found.account.happened in {"accepted", "quarantined"}:
             return to_refuse(self._setup, found.envelope, found.judgement)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sidecar.hindsight.aftermath import Aftermath, Entry
 from sidecar.hindsight.envelope import Account, Envelope, Kind, account_of, envelope_of
 from sidecar.hindsight.judgement import REFUSED, Judgement, judge
-from sidecar.policy import Policy
+from sidecar.policy import Policy, RecipientAnswer
 from sidecar.records import Logged
 from sidecar.settings.values import LogMode, Settings
 
@@ -55,8 +55,13 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
         is_aftermath=entry.is_aftermath,
         envelope=envelope,
         judgement=judgement,
-        agrees=_agrees(account, entry.aftermath, judgement),
+        agrees=_agrees(account, entry.aftermath, judgement) if came_by_smtp(record) else None,
     )
+
+
+def came_by_smtp(record: Logged) -> bool:
+    """Tell whether the listener policy had a say: KumoMTA takes mail over HTTP as well, and writes a Reception for it."""
+    return record.reception_protocol is None or "SMTP" in record.reception_protocol.upper()
 
 
 def _agrees(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
@@ -77,14 +82,17 @@ def _agrees_accepted(account: Account, aftermath: Aftermath | None, judgement: J
         return outcome in REFUSED
     if outcome == "let in":
         return None
-    if outcome != "if a report":
-        return outcome not in REFUSED
-    if account.is_ours:
-        return True
-    if aftermath == "went out" and not any(_passes_on(judgement)):
+    if outcome in REFUSED or refused_among(judgement):
         return False
-    # KumoMTA's Reception alone does not say that the message was taken.
-    return None
+    if outcome != "if a report" or account.is_ours:
+        return True
+    # KumoMTA's Reception alone does not say that the message was taken; but if it went out, it was, as mail or as a report.
+    return False if aftermath == "went out" and not any(_passes_on(judgement)) else None
+
+
+def refused_among(judgement: Judgement) -> list[RecipientAnswer]:
+    """Give the recipients that are refused at RCPT."""
+    return [recipient for recipient in judgement.recipients if not recipient.accept]
 
 
 def _passes_on(judgement: Judgement) -> list[bool]:

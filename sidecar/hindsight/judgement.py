@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from sidecar.hindsight.envelope import Envelope
 from sidecar.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
-from sidecar.session.session import ADDRESS_LIMIT
+from sidecar.policy.address import is_text
 from sidecar.settings.values import LogMode
 
 Outcome = Literal[
@@ -66,11 +66,6 @@ def judge(envelope: Envelope, policy: Policy, *, refuse_at_connect: bool = True,
     if outcome == "refused at the end" and quarantine and envelope.kind == "unreadable":
         outcome = "quarantined"
     return Judgement(outcome=outcome, connect=connect, recipients=recipients, message=message)
-
-
-def is_text(address: str) -> bool:
-    """Tell whether an address is text that an MTA could have decoded whole; a session refuses any other before the policy."""
-    return len(address) <= ADDRESS_LIMIT and address.isprintable() and "\ufffd" not in address
 
 
 def deciding(judgement: Judgement) -> tuple[Because, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sidecar.hindsight.aftermath import Aftermath
-from sidecar.hindsight.finding import Found
+from sidecar.hindsight.finding import Found, refused_among
 from sidecar.hindsight.judgement import REFUSED
 from sidecar.settings.values import ANY_LISTENER
 
@@ -30,9 +30,8 @@ def notes(found: Found, *, depends_on_listener: bool) -> Iterator[str]:
     yield from _about_the_answer(found)
     yield from _about_a_reception(found)
     if found.agrees is False:
-        would = "refuse" if found.judgement.outcome in REFUSED else "accept"
         yield (
-            f"This configuration would {would} it: another one was in force when the record was written, "
+            f"This configuration would {_otherwise(found)}: another one was in force when the record was written, "
             "or the node runs with other files than these."
         )
     if depends_on_listener and found.envelope.listener == ANY_LISTENER:
@@ -40,6 +39,13 @@ def notes(found: Found, *, depends_on_listener: bool) -> Iterator[str]:
             "Some rules hold on one listener only, and the record does not tell the listener: "
             "it is judged as on one without rules of its own."
         )
+
+
+def _otherwise(found: Found) -> str:
+    if found.judgement.outcome in REFUSED:
+        return "refuse it"
+    partly = found.account.happened != "refused" and refused_among(found.judgement)
+    return "refuse some of its recipients" if partly else "accept it"
 
 
 def _about_the_answer(found: Found) -> Iterator[str]:

@@ -19,8 +19,7 @@ from sidecar.hindsight.change import (
     values_of,
 )
 from sidecar.hindsight.envelope import Envelope
-from sidecar.hindsight.judgement import is_text
-from sidecar.policy.address import NO_DOMAIN, domain_of, has_route, is_readable
+from sidecar.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, is_text
 from sidecar.policy.domains import WILDCARD
 from sidecar.settings.values import ANY_LISTENER
 

@@ -6,8 +6,9 @@ Owns the translation. Never judges.
 from typing import Literal
 
 from sidecar.hindsight.envelope import Envelope
-from sidecar.hindsight.judgement import Judgement, is_text
+from sidecar.hindsight.judgement import Judgement
 from sidecar.policy import RecipientAnswer
+from sidecar.policy.address import is_text
 from sidecar.session import replies
 from sidecar.session.explain import ConnectPart, MessagePart, RecipientPart
 from sidecar.session.verdicts import Reply

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from sidecar.hindsight.finding import Found
 from sidecar.hindsight.judgement import Outcome, deciding
+from sidecar.policy import Because
 from sidecar.policy.address import domain_of
 
 # Some 25 MB for each kind of key. A day has fewer peers; a flood of made-up domains is what the bound is for.
@@ -114,15 +115,16 @@ class Totals:
 
 
 def _ruling(found: Found) -> Ruling:
-    """Name the rule without the peer and the domain that are in its sentence: equal rulings are to be counted together."""
     outcome = found.judgement.outcome
-    reason = deciding(found.judgement)[0]
+    return Ruling(outcome=outcome, rule=rule_of(outcome, deciding(found.judgement)[0]))
+
+
+def rule_of(outcome: Outcome, reason: Because) -> str:
+    """Name the rule without the peer and the domain that are in its sentence: equal rulings are to be counted together."""
     if outcome == "refused at connect":
-        rule = "no listener domain takes anything from strangers"
-    elif reason.file is not None:
-        rule = f"{reason.file}:{reason.line} {reason.key}"
-    elif reason.text.startswith(_NO_MATCH):
-        rule = _NO_MATCH
-    else:
-        rule = "the default relay_hosts" if outcome in {"relayed", "let in"} else reason.text
-    return Ruling(outcome=outcome, rule=rule)
+        return "no listener domain takes anything from strangers"
+    if reason.file is not None:
+        return f"{reason.file}:{reason.line} {reason.key}"
+    if reason.text.startswith(_NO_MATCH):
+        return _NO_MATCH
+    return "the default relay_hosts" if outcome in {"relayed", "let in"} else reason.text

@@ -16,6 +16,7 @@ from threading import Lock
 from sidecar import log
 from sidecar.journal.error import JournalError
 from sidecar.journal.leftovers import finish_leftovers
+from sidecar.journal.packing import packer
 from sidecar.journal.segment import Segment
 
 _LOG = log.get("journal")
@@ -24,28 +25,33 @@ _LOG = log.get("journal")
 class Journal:
     """Appends lines to segments in `directory`, from any number of threads; build it after the fork.
 
-    A segment rolls before it would exceed `segment_size` bytes, and at the first write `segment_age` seconds after its
-    beginning. `clock` gives seconds since 1970 and only names segments: age is measured on the monotonic clock, so that a
-    clock set back or forth neither holds a segment open nor rolls it early.
+    A segment rolls before it would exceed `segment_size` bytes of lines, and is finished `segment_age` seconds after its
+    beginning, at the next write or `roll`. `clock` gives seconds since 1970 and only names segments: age is measured on the
+    monotonic clock, so that a clock set back or forth neither holds a segment open nor rolls it early. With a `level` of
+    compression, segments are packed with zstd.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of the journal
         self,
         directory: Path,
         *,
         segment_size: int,
         segment_age: int,
+        suffix: str = ".jsonl",
+        level: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory.absolute()
         self._segment_size = segment_size
         self._segment_age = segment_age
+        self._suffix = suffix
+        self._level = level
         self._clock = clock
         self._lock = Lock()
         self._current: Segment | None = None
         self._retired: list[Segment] = []
         self._closed = False
-        finish_leftovers(self._directory)
+        finish_leftovers(self._directory, suffix)
 
     def write(self, lines: bytes, *, durable: bool) -> None:
         """Append whole lines, all or none, to one segment. Raises JournalError.
@@ -71,6 +77,14 @@ class Journal:
         finally:
             self._finish_retired()
 
+    def roll(self) -> None:
+        """Finish the current segment if it is too old: who follows the log may wait for its end before going on to the next."""
+        with self._lock:
+            if self._current is not None and self._is_old(self._current):
+                self._retired.append(self._current)
+                self._current = None
+        self._finish_retired()
+
     def close(self) -> None:
         """Finish the current segment; every later write raises JournalError. May be called again."""
         with self._lock:
@@ -87,7 +101,8 @@ class Journal:
         if current is not None and current.usable() and not self._is_full(current, length):
             return current
         # The new one first: where it cannot be had, the old one stays and the next write tries again.
-        fresh = Segment.create(self._directory, datetime.fromtimestamp(self._clock(), UTC))
+        instant = datetime.fromtimestamp(self._clock(), UTC)
+        fresh = Segment.create(self._directory, instant, suffix=self._suffix, packer=packer(self._level))
         if current is not None:
             self._retired.append(current)
         self._current = fresh
@@ -95,8 +110,10 @@ class Journal:
 
     def _is_full(self, segment: Segment, length: int) -> bool:
         # Lines that alone exceed the limit get a segment of their own.
-        too_big = segment.size + length > self._segment_size
-        return too_big or time.monotonic() - segment.born >= self._segment_age
+        return segment.size + length > self._segment_size or self._is_old(segment)
+
+    def _is_old(self, segment: Segment) -> bool:
+        return time.monotonic() - segment.born >= self._segment_age
 
     def _finish_retired(self) -> None:
         """Finish the segments that have been replaced: outside the lock, since it waits for the disk."""

@@ -4,10 +4,14 @@ Owns that repair. Never touches a segment that a living process has locked, nor 
 """
 
 import os
+import re
 from pathlib import Path
 
 from sidecar import log
-from sidecar.journal.segment import NAME, claim, make_read_only
+from sidecar.journal.disk import write_all
+from sidecar.journal.frames import Whole, whole_lines
+from sidecar.journal.packing import END_OF_FRAME, MAGIC
+from sidecar.journal.segment import claim, make_read_only
 
 _LOG = log.get("journal")
 
@@ -17,28 +21,35 @@ _BLOCK = 64 * 1024
 
 _WRITABLE = 0o200
 
+# KumoMTA names its segments alike, with nine digits after the point, and locks none. Should somebody let it write to our
+# directory, its own must not be taken for leftovers.
+_INSTANT = r"\d{8}-\d{6}\.\d{6}"
+# Of settings without a suffix of their own, which may have been in force before.
+_DEFAULT_SUFFIXES = (".jsonl", "")
 
-def finish_leftovers(directory: Path) -> None:
-    """Finish every segment of `directory` that is writable and not locked.
+
+def finish_leftovers(directory: Path, suffix: str = "") -> None:
+    """Finish every segment of `directory` that is ours, writable and not locked: those with `suffix` or a default one.
 
     The log tells of each one, and of what could not be finished: that is no reason not to start, since all whole lines
     can be read as they are.
     """
-    for path in _writable(directory):
+    suffixes = "|".join(map(re.escape, {suffix, *_DEFAULT_SUFFIXES}))
+    for path in _writable(directory, re.compile(f"{_INSTANT}(?:{suffixes})", re.ASCII)):
         try:
             _finish(path)
         except OSError as error:
             _LOG.warning("a segment that a crash left open could not be finished", segment=path, error=error)
 
 
-def _writable(directory: Path) -> list[Path]:
+def _writable(directory: Path, name: re.Pattern[str]) -> list[Path]:
     # By the mode bits, not by access(2), which is always yes for root.
     try:
         with os.scandir(directory) as entries:
             found = [
                 Path(entry)
                 for entry in entries
-                if NAME.fullmatch(entry.name)
+                if name.fullmatch(entry.name)
                 and entry.is_file(follow_symlinks=False)
                 and entry.stat(follow_symlinks=False).st_mode & _WRITABLE
             ]
@@ -58,12 +69,16 @@ def _finish(path: Path) -> None:
 
 def _mend(path: Path, descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
-    whole = _end_of_last_line(descriptor, size)
+    packed = os.pread(descriptor, len(MAGIC), 0) == MAGIC
+    whole, ended = whole_lines(descriptor) if packed else Whole(_end_of_last_line(descriptor, size), ended=True)
     if whole == 0:
         path.unlink()
     else:
         if whole < size:
             os.ftruncate(descriptor, whole)
+        if not ended:
+            os.lseek(descriptor, 0, os.SEEK_END)
+            write_all(descriptor, END_OF_FRAME)
         os.fsync(descriptor)
         make_read_only(descriptor)
     # A torn line was never acknowledged: whoever wrote it died before the MTA heard of it, and the peer tries again.

@@ -121,11 +121,19 @@ def _listed(path: Path, changed: int) -> _Directory:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append(Path(entry))
-            elif name := _NAME.fullmatch(entry.name):
+            elif (name := _NAME.fullmatch(entry.name)) and _is_file(entry):
                 segments.append(Found(began=name[1], path=Path(entry), inode=entry.inode()))
             else:
                 others += 1
     return _Directory(changed=changed, settled=settled, segments=segments, below=below, others=others)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Tell a file from a pipe or a device, which would be waited for, or read, for ever."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True  # a link in a circle, or nothing to be seen: whoever opens it will say why
 
 
 def _in_order(directories: Iterable[_Directory]) -> tuple[Found, ...]:

@@ -7,14 +7,12 @@ Never reads a file. One that grows is handed over as it grows.
 from collections.abc import Iterator
 from typing import Any
 
-# The window of level 21, the highest that KumoMTA's `compression_level` takes. A frame that asks for more is not unpacked.
-_WINDOW_LIMIT = 64 * 1024 * 1024
+from sidecar.journal.packing import MAGIC, WINDOW_LIMIT
 
 # Four bytes of a frame can stand for a block of 128 KiB (RFC 8878 section 3.1.1.2): so many bytes unpack to 8 MiB at most, and
 # KumoMTA's own, at 30 to 1, to 8 KiB. Bigger pieces are no faster.
 _SLICE = 256
 
-_ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after a byte from 0x50 to 0x5f (RFC 8878 section 3.1.2)
 _OTHERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zX": "xz"}
 _MAGIC_LENGTH = 4
@@ -91,11 +89,11 @@ class _Frames:
 
     def _begin(self) -> Any:  # noqa: ANN401 - nothing of zstandard's is named outside of this class
         # A decompressor of its own for each frame: it takes the memory of its window with it, and a finished one has none.
-        return self._zstd.ZstdDecompressor(max_window_size=_WINDOW_LIMIT).decompressobj()
+        return self._zstd.ZstdDecompressor(max_window_size=WINDOW_LIMIT).decompressobj()
 
 
 def _may_be_packed(begin: bytes) -> bool:
-    return any(magic.startswith(begin) for magic in (_ZSTD, *_OTHERS)) or _SKIPPABLE.startswith(begin[1:])
+    return any(magic.startswith(begin) for magic in (MAGIC, *_OTHERS)) or _SKIPPABLE.startswith(begin[1:])
 
 
 def _frames(begin: bytes) -> _Frames | None:
@@ -104,4 +102,4 @@ def _frames(begin: bytes) -> _Frames | None:
         if begin.startswith(magic):
             raise UnpackingError(f"the file is packed with {kind}, which is not read here; unpack it first")
     skippable = 0x50 <= begin[0] <= 0x5F and begin[1:4] == _SKIPPABLE  # noqa: PLR2004 - named at _SKIPPABLE
-    return _Frames() if begin.startswith(_ZSTD) or skippable else None
+    return _Frames() if begin.startswith(MAGIC) or skippable else None

@@ -25,6 +25,8 @@ from sidecar.session.verdicts import Continue, Decision
 # libmilter keeps a pointer into this very string.
 NAME = "sidecar"
 
+Callback = Callable[..., int]
+
 _LOG = log.get("milter")
 _NO_LISTENER = (
     "the MTA does not tell its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
@@ -50,13 +52,22 @@ class Connection:
 class Adapter:
     """libmilter's callbacks over sessions and a recorder. Build one in each process, then `install` it.
 
-    Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT.
+    Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT. `watch` may put
+    something around the callback of a step.
     """
 
-    def __init__(self, *, new_session: Callable[[], Session], recorder: Recorder, answers_connect: bool) -> None:
+    def __init__(
+        self,
+        *,
+        new_session: Callable[[], Session],
+        recorder: Recorder,
+        answers_connect: bool,
+        watch: Callable[[Step, Callback], Callback] | None = None,
+    ) -> None:
         self._new_session = new_session
         self._unanswered = unanswered(answers_connect=answers_connect)
         self._recorder = recorder
+        self._watch = watch
         self._said: set[str] = set()
         self._on_connect = self._guarded(Step.CONNECT, translation.connect)
 
@@ -98,7 +109,7 @@ class Adapter:
             self._say_once(_NO_LISTENER)
         return code
 
-    def _guarded(self, step: Step, translate: Callable[..., Event]) -> Callable[..., int]:
+    def _guarded(self, step: Step, translate: Callable[..., Event]) -> Callback:
         """Make the callback of a step."""
         unasked = step in self._unanswered
         going_on = int(milter.NOREPLY if unasked else milter.CONTINUE)
@@ -127,7 +138,7 @@ class Adapter:
                 _tell(outcome.decision, session)
             return code
 
-        return callback
+        return callback if self._watch is None else self._watch(step, callback)
 
 
 def _refuse(context: Context, *, unasked: bool) -> int:

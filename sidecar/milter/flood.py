@@ -34,9 +34,11 @@ class Flood:
         self._over = False
 
     def sift(self, records: Iterable[Record]) -> tuple[Record, ...]:
-        """Give the records that are to be written one by one."""
+        """Give the records of an outcome, or none if they are those of a refusal that is counted."""
+        records = tuple(records)
         with self._lock:
-            return tuple(record for record in records if record.type != "Rejection" or self._lets_through(record))
+            written = all(record.type != "Rejection" or self._lets_through(record) for record in records)
+        return records if written else ()
 
     def _lets_through(self, record: Record) -> bool:
         if record.timestamp != self._second:

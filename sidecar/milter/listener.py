@@ -122,10 +122,10 @@ def _listen_unix(path: Path, settings: MilterSettings) -> Listener:
     private = path.with_name(f"{path.name}.{os.getpid()}")
     if len(os.fsencode(private)) > _PATH_LIMIT:
         raise ListenError(f"the socket's path {path} is too long; a UNIX socket's path has some 100 bytes at most")
-    _refuse_if_taken(path)
+    refuse_if_taken(path, "milter.socket")
     try:
         _open(f"unix:{private}", shown=settings.socket, mode=settings.socket_mode)
-        _give(private, settings.socket_owner, settings.socket_group)
+        give(private, settings.socket_owner, settings.socket_group)
         private.rename(path)
     except (OSError, LookupError) as error:
         private.unlink(missing_ok=True)
@@ -133,19 +133,20 @@ def _listen_unix(path: Path, settings: MilterSettings) -> Listener:
     return Listener(name=settings.socket, address=str(private), path=path)
 
 
-def _give(private: Path, owner: str | None, group: str | None) -> None:
+def give(private: Path, owner: str | None, group: str | None) -> None:
     """Give the socket to whom the settings say, never what a link in its place points to: others may write to the folder."""
     user = -1 if owner is None else pwd.getpwnam(owner).pw_uid
     os.chown(private, user, -1 if group is None else grp.getgrnam(group).gr_gid, follow_symlinks=False)
 
 
-def _refuse_if_taken(path: Path) -> None:
+def refuse_if_taken(path: Path, setting: str) -> None:
+    """See that a UNIX socket can be made there: its folder exists, and nobody listens on it. Raises ListenError."""
     if not path.parent.is_dir():
         raise ListenError(f"the folder of the socket is missing: create {path.parent}, with rights for the MTA to enter it")
     if not os.path.lexists(path):
         return
     if not path.is_socket():
-        raise ListenError(f"{path} exists and is no socket: move it away, or choose another path for milter.socket")
+        raise ListenError(f"{path} exists and is no socket: move it away, or choose another path for {setting}")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_LIVE_CHECK_SECONDS)
         try:

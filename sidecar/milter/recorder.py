@@ -5,7 +5,7 @@ Owns the order (the quarantine, then the journal, then the answer) and what is d
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -27,8 +27,11 @@ _LOG = log.get("milter")
 class Writer(Protocol):
     """What is needed of the journal."""
 
-    def write(self, lines: bytes, *, durable: bool) -> None:
-        """Write whole lines; raises JournalError when that cannot be done."""
+    def write(self, records: Sequence[Record], *, durable: bool) -> None:
+        """Write records, in their order; raises JournalError when that cannot be done."""
+
+    def roll(self) -> None:
+        """Finish what is too old to go on with."""
 
     def close(self) -> None:
         """Finish the journal."""
@@ -73,7 +76,7 @@ class Recorder:
         records = self._flood.sift(outcome.records)
         if not records:
             return replace(outcome, decision=None)
-        self._journal.write(b"".join(map(encode, records)), durable=outcome.durable)
+        self._journal.write(records, durable=outcome.durable)
         return outcome
 
     def flush(self) -> None:
@@ -89,7 +92,7 @@ class Recorder:
         now = self._clock()
         records = [self._together(one, now) for one in counted]
         try:
-            self._journal.write(b"".join(map(encode, records)), durable=False)
+            self._journal.write(records, durable=False)
         except JournalError as error:
             self._flood.put_back(counted)
             _LOG.error(f"{error}; this concerns counted refusals")
@@ -127,6 +130,7 @@ class Recorder:
         while not self._closing.wait(_FLUSH_SECONDS):
             try:
                 self.flush()
+                self._journal.roll()
                 if time.monotonic() - swept >= _SWEEP_SECONDS:
                     swept = time.monotonic()
                     self._quarantine.sweep()

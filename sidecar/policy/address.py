@@ -7,6 +7,9 @@ from sidecar.settings.names import normal_domain
 NO_DOMAIN = ""
 """The domain of `<>`, of `<postmaster>` and of every address that names none we can read. Only the entry `*` matches it."""
 
+# RFC 5321 section 4.5.3.1.3 allows a path of 256 octets; internationalised ones are seen longer (RFC 6531 section 3.4).
+ADDRESS_LIMIT = 1024
+
 # Characters that RFC 5321 wants quoted end an address where we see no end: Postfix reads `user@elsewhere (x@here` as
 # `user@elsewhere`, and Sendmail `<user@elsewhere>@here`. Measured, as is what follows.
 _LOCAL_PART = re.compile(r'(?:[^\s()<>\[\]:;,\\"]|"(?:[^\\"]|\\.)*")+')
@@ -24,6 +27,11 @@ def domain_of(address: str) -> str:
     """
     local_part, domain = _split(address)
     return (normal_domain(domain) or NO_DOMAIN) if _LOCAL_PART.fullmatch(local_part) else NO_DOMAIN
+
+
+def is_text(address: str) -> bool:
+    """Tell whether `address` is text that was decoded whole, without control characters, and no longer than any address."""
+    return len(address) <= ADDRESS_LIMIT and address.isprintable() and "\ufffd" not in address
 
 
 def is_readable(address: str) -> bool:

@@ -3,9 +3,10 @@
 Owns which entry a domain finds. Never looks at what the entry says.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
+from sidecar.settings.domain_table import ListenerDomains
 from sidecar.settings.values import DomainEntry
 
 WILDCARD = "*"
@@ -15,35 +16,26 @@ class DomainMap:
     """An immutable map from domains to entries.
 
     KumoMTA walks a tree of labels from the right: a label that has no node is answered by the `*` beside it, and a walk that
-    ends on a node without an entry finds nothing. Here the nodes are the keys of one dict: every entry's name and each of its
-    parent domains. The walk then stops at the longest parent that is a node, so two or three dict look-ups replace the tree.
+    ends on a node without an entry finds nothing. Here the nodes are found by name: every entry's and those of its parents. The
+    walk then stops at the longest parent that is a node, so two or three look-ups replace the tree.
     """
 
-    def __init__(self, entries: Iterable[DomainEntry]) -> None:
-        self._nodes: dict[str, DomainEntry | None] = {}
-        for entry in entries:
-            self._nodes[entry.domain] = entry
-            for parent in _parents(entry.domain):
-                self._nodes.setdefault(parent, None)
-
-    @property
-    def entries(self) -> Iterator[DomainEntry]:
-        """Every entry of the map."""
-        return (entry for entry in self._nodes.values() if entry is not None)
+    def __init__(self, listed: ListenerDomains) -> None:
+        self.listed = listed
 
     def find(self, domain: str) -> DomainEntry | None:
         """Give the entry that the walk of `domain` (in normal form) ends on, or None."""
-        nodes = self._nodes
-        if domain in nodes:
-            return nodes[domain]
-        for parent in _parents(domain):
-            if parent in nodes:
-                return nodes.get(f"{WILDCARD}.{parent}")
-        return nodes.get(WILDCARD)
-
-    def exact(self, domain: str) -> DomainEntry | None:
-        """Give the entry written for `domain` itself, or None."""
-        return self._nodes.get(domain)
+        listed = self.listed
+        if node := listed.node(domain):
+            return listed.entry(node, domain)
+        # As `_parents` has them, and faster; those that are too long to be a node are left out.
+        dots = domain.count(".") if domain[:1] != "[" else 0
+        parent = domain.split(".", dots - listed.dots)[-1] if dots > listed.dots + 1 else domain
+        while (dot := parent.find(".")) >= 0 and dots:
+            parent = parent[dot + 1 :]
+            if node := listed.node(parent):
+                return listed.entry(listed.star_below(node), f"{WILDCARD}.{parent}")
+        return listed.entry(listed.star, WILDCARD)
 
     def covers(self, pattern: str) -> bool:
         """Tell whether every domain that `pattern`, an entry's name, can stand for finds an entry in this map.
@@ -58,11 +50,12 @@ class DomainMap:
 
     @cached_property
     def _holed(self) -> frozenset[str]:
-        """The parents of every listed domain that finds nothing itself, or has no wildcard below; `""` is the root."""
+        """The parents of every node that finds nothing itself, or has no wildcard below; `""` is the root."""
+        nodes = {node for name in self.listed for node in (name, *_parents(name)) if not node.startswith(WILDCARD)}
         return frozenset(
             parent
-            for name in self._nodes
-            if not name.startswith(WILDCARD) and (self.find(name) is None or self.find(_nobody(f".{name}")) is None)
+            for name in nodes
+            if self.find(name) is None or self.find(_nobody(f".{name}")) is None
             for parent in ("", *_parents(name))
         )
 

@@ -3,8 +3,7 @@
 Owns the rules. Never reads a file, a clock or a socket, and never remembers an answer.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -13,8 +12,13 @@ from sidecar.policy.address import domain_of, has_route, is_readable
 from sidecar.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
 from sidecar.policy.domains import WILDCARD, DomainMap
 from sidecar.policy.networks import Networks
+from sidecar.settings.domain_table import DomainTable
+from sidecar.settings.draft import table_of
 from sidecar.settings.names import IPAddress
 from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
+
+# Domains whose senders are at work. What an entry of a thousand networks takes to look through is some 100 kB.
+_SENDERS_KEPT = 1024
 
 _REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
 _MODE_WORDS = {
@@ -53,22 +57,20 @@ class Policy:
         *,
         relay_hosts: RelayHosts,
         own_relay_hosts: Mapping[str, RelayHosts],
-        entries: Iterable[DomainEntry],
+        domains: DomainTable,
         classify: Callable[[str], str | None] | None = None,
     ) -> None:
         self.classify = classify
-        by_listener: defaultdict[str, list[DomainEntry]] = defaultdict(list)
-        self._relay_from: dict[tuple[str, str], Networks] = {}
-        for entry in entries:
-            by_listener[entry.listener].append(entry)
-            if entry.relay_from:
-                self._relay_from[entry.listener, entry.domain] = Networks(entry.relay_from)
         self._relay_hosts = relay_hosts
         self._own_relay_hosts = dict(own_relay_hosts)
-        self._shared = DomainMap(by_listener.pop(ANY_LISTENER, ()))
-        self._own = {listener: DomainMap(listed) for listener, listed in by_listener.items()}
-        self._openings = {listener: self._opening(listener) for listener in self._own}
-        self._shared_opening = next(filter(_permits, self._shared.entries), None)
+        maps = {listener: DomainMap(listed) for listener, listed in domains.listeners.items()}
+        self._shared = maps.pop(ANY_LISTENER)
+        self._star = self._shared.listed.get(WILDCARD)
+        self._own = maps
+        self._grants_senders = any(entry.relay_from or entry.relay_from_authz for entry in domains.examples())
+        self._relay_from: dict[tuple[str, str], Networks] = {}
+        self._shared_opening = next(filter(_permits, self._shared.listed.examples()), None)
+        self._openings = {listener: self._opening(own) for listener, own in maps.items()}
 
     @property
     def depends_on_listener(self) -> bool:
@@ -85,7 +87,7 @@ class Policy:
         own = self._own.get(listener)
         if own is not None and (entry := own.find(domain)) is not None:
             return entry
-        return self._shared.find(domain) or self._shared.exact(WILDCARD)
+        return self._shared.find(domain) or self._star
 
     def at_connect(self, peer: IPAddress, listener: str) -> ConnectAnswer:
         """Decide on a peer that has said nothing yet."""
@@ -132,18 +134,29 @@ class Policy:
         """Give the reasons for which this peer may relay to any recipient."""
         if (reason := self._relay_hosts_of(listener).reason(peer)) is not None:
             yield reason
+        if not self._grants_senders:
+            return
         from_domain = domain_of(sender)
         origin = self.lookup(listener, from_domain)
         if origin is not None:
             yield from self._origin_reasons(origin, peer, authz_id, from_domain)
 
     def _origin_reasons(self, origin: DomainEntry, peer: IPAddress, authz_id: str | None, domain: str) -> Iterator[Because]:
-        if origin.relay_from and (found := self._relay_from[origin.listener, origin.domain].find(peer)) is not None:
+        if origin.relay_from and (found := self._senders_of(origin).find(peer)) is not None:
             text = f"{peer} may relay for senders in {domain or 'no domain'}: it is in {found.text}"
             yield because(text, origin.where("relay_from"), found.text)
         if authz_id is not None and authz_id in origin.relay_from_authz:
             text = f"{authz_id} may relay for senders in {domain or 'no domain'}"
             yield because(text, origin.where("relay_from_authz"), authz_id)
+
+    def _senders_of(self, origin: DomainEntry) -> Networks:
+        """Give the networks of `relay_from`; those of domains that send are made once."""
+        name = origin.listener, origin.domain
+        if (networks := self._relay_from.get(name)) is None:
+            if len(self._relay_from) >= _SENDERS_KEPT:
+                self._relay_from.clear()
+            networks = self._relay_from[name] = Networks(origin.relay_from)
+        return networks
 
     def _refusal(self, peer: IPAddress, listener: str, entry: DomainEntry | None, domain: str) -> tuple[Because, ...]:
         absence = self._relay_hosts_of(listener).absence(peer)
@@ -155,11 +168,15 @@ class Policy:
             return (because(text, entry.where("")), absence)
         return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
 
-    def _opening(self, listener: str) -> DomainEntry | None:
-        """Find an entry that `listener` can reach and that permits something to a peer outside relay_hosts."""
-        own = self._own[listener]
-        reachable = (entry for entry in self._shared.entries if _permits(entry) and not own.covers(entry.domain))
-        return next(filter(_permits, own.entries), None) or next(reachable, None)
+    def _opening(self, own: DomainMap) -> DomainEntry | None:
+        """Find an entry that a listener with a map of its own can reach and that permits something to strangers."""
+        if (opening := next(filter(_permits, own.listed.examples()), None)) is not None:
+            return opening
+        if own.covers(WILDCARD):
+            return None
+        shared = self._shared.listed
+        permitting = shared.alike(filter(_permits, shared.examples()))
+        return next((shared[name] for name in permitting if not own.covers(name)), None)
 
 
 def _permissions(entry: DomainEntry) -> list[str]:
@@ -216,6 +233,6 @@ def compile_policy(settings: Settings) -> Policy:
     return Policy(
         relay_hosts=RelayHosts(settings.relay_hosts),
         own_relay_hosts={listener: RelayHosts(setting) for listener, setting in settings.listener_relay_hosts.items()},
-        entries=settings.domains,
+        domains=table_of(settings.domains),
         classify=Classifier(settings.bounce_rules).classify if settings.bounce_rules else None,
     )

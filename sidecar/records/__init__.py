@@ -1,10 +1,11 @@
 """Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
 
 from sidecar.records.build import Facts, bounce_response, feedback, oob_bounces, quarantined, reception, rejection, rejections
-from sidecar.records.reading import Logged, decode
+from sidecar.records.reading import TYPES, Logged, decode
 from sidecar.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response, encode, visible
 
 __all__ = [
+    "TYPES",
     "UNCATEGORIZED",
     "EnhancedCode",
     "Facts",

@@ -26,7 +26,8 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     `classify` gives the class of a response as one line, or None where no rule fits; it is None where there are no rules.
     `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them. Only the
-    first record tells of them: they may be a thousand, and so may be the bounces of one report.
+    first record tells of them: they may be a thousand, and so may be the bounces of one report. `compat` names the program
+    that records are written like, where that is not our own way.
     """
 
     node_id: str
@@ -42,6 +43,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     queue_id: str | None
     headers: Mapping[str, str | list[str]]
     dropped: Sequence[str] = ()
+    compat: str | None = None
     classify: Callable[[str], str | None] | None = None
 
 
@@ -184,8 +186,8 @@ def _class(facts: Facts, kind: RecordType, response: Response) -> str:
 
 
 def _meta(facts: Facts, why: str) -> dict[str, str]:
-    known = (("why", why), ("queue_id", facts.queue_id), ("listener", facts.listener), ("authz_id", facts.authz_id))
-    return {name: value for name, value in known if value is not None}
+    known = {"queue_id": facts.queue_id, "listener": facts.listener, "authz_id": facts.authz_id, "compat": facts.compat}
+    return {"why": why, **{name: value for name, value in known.items() if value is not None}}
 
 
 def _instant(text: str | None, otherwise: float) -> float:

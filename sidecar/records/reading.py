@@ -4,12 +4,30 @@ Owns which fields are read, and how they are named here. Never judges a record, 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from sidecar.records.record import PeerAddress, Response
+
+# KumoMTA's record types (August 2026). There will be more.
+TYPES: Final = (
+    "Reception",
+    "Rejection",
+    "OOB",
+    "Feedback",
+    "Delivery",
+    "Bounce",
+    "TransientFailure",
+    "Expiration",
+    "AdminBounce",
+    "AdminRebind",
+    "DeferredInjectionRebind",
+    "Delayed",
+    "XferOut",
+    "XferIn",
+)
 
 _NO_RESPONSE = Response(code=0)
 
@@ -18,7 +36,7 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
     """What a log says in one line. Fields that are not read here are passed over; what a line does not tell is left empty.
 
     `type` is any of KumoMTA's record types, not only ours. `recipient` is a list in KumoMTA's newer versions always, and
-    with several recipients in ours. `timestamp` is in seconds since 1970.
+    with several recipients in ours. `timestamp` and `created`, when the message began, are in seconds since 1970.
     """
 
     type: str
@@ -30,6 +48,7 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
     response: Response = _NO_RESPONSE
     peer_address: PeerAddress | None = None
     timestamp: int = 0
+    created: int = 0
     event_time: str = ""
     bounce_classification: str = ""
     feedback_report: Mapping[str, Any] | None = None
@@ -45,6 +64,14 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
         if isinstance(self.recipient, str):
             return (self.recipient,) if self.recipient else ()
         return tuple(self.recipient)
+
+    @property
+    def when(self) -> int:
+        """When the record was made.
+
+        That is not the `timestamp` of an OOB record, which repeats what the report says: the last attempt, in any year.
+        """
+        return self.created if self.type == "OOB" and self.created else self.timestamp
 
     @property
     def count(self) -> int:

@@ -9,6 +9,7 @@ from collections import Counter
 from sidecar.reports import mime
 from sidecar.reports.arf import read_feedback, supplemental_trace
 from sidecar.reports.oob import read_status
+from sidecar.reports.strict import feedback_fault, status_fault
 from sidecar.reports.values import ArfReport, OobReport, Reading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
@@ -28,10 +29,11 @@ def may_be_report(content_type: bytes | None) -> bool:
     return mime.media_type(content_type) == mime.REPORT
 
 
-def read(message: bytes) -> Reading:
+def read(message: bytes, *, strict: bool = False) -> Reading:
     """Read a message: header section, empty line, body; lines may end with CRLF or LF.
 
-    Never raises, whatever the bytes are. `why` says what the report is in short, or why the message is none.
+    Never raises, whatever the bytes are. `why` says what the report is in short, or why the message is none. With `strict`
+    nothing is a report that KumoMTA would not take for one.
     """
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
@@ -53,9 +55,11 @@ def read(message: bytes) -> Reading:
     arf: ArfReport | str = ""
     oob: OobReport | str = ""
     if feedback is not None:
-        arf = read_feedback(_body(feedback), original, supplemental_trace(returned))
+        fault = strict and feedback_fault(head, feedback)
+        arf = fault or read_feedback(_body(feedback), original, supplemental_trace(returned))
     if status is not None:
-        oob = read_status(_body(status), original)
+        fault = strict and status_fault(head, status)
+        oob = fault or read_status(_body(status), original)
     return _reading(arf, oob)
 
 

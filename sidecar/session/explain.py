@@ -13,6 +13,7 @@ from sidecar.policy.answers import ReportKind
 from sidecar.records import Record, visible
 from sidecar.session.events import Connect, Data, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
+from sidecar.session.kumomta import session_type
 from sidecar.session.session import Session, World
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.settings.names import normal_listener, split_endpoint
@@ -85,7 +86,7 @@ def encode_explanation(explanation: Explanation) -> bytes:
 
 def explain(question: Question, message: bytes | None, *, policy: Policy, settings: Settings, world: World) -> Explanation:
     """Play the question through a fresh session. Raises ValueError when its peer or listener is no address."""
-    session = Session(policy=policy, settings=settings, world=world)
+    session = session_type(settings)(policy=policy, settings=settings, world=world)
     connect = _connect_part(session.handle(_connect(question)))
     recipients: list[RecipientPart] = []
     if connect.action == "reject":

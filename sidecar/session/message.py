@@ -3,6 +3,7 @@
 Owns the envelope and the buffer of a message that may be a report. Never decides anything.
 """
 
+from functools import lru_cache
 from io import BytesIO
 
 from sidecar.policy import RecipientAnswer
@@ -88,7 +89,7 @@ class Message:
         name = name.rstrip().lower()
         if name == b"content-type" and may_be_report(value):
             self.claims_report = True
-        if self._settings.headers and (text := name.decode("utf-8", "replace")) in self._settings.headers:
+        if self._settings.headers and _is_among(text := name.decode("utf-8", "replace"), self._settings.headers):
             self._record_header(text, value)
 
     def end_headers(self) -> None:
@@ -144,3 +145,13 @@ class Message:
             known.append(text)
         else:
             self.headers[name] = [known, text]
+
+
+def _is_among(name: str, wanted: tuple[str, ...]) -> bool:
+    """Tell whether a header is one that records want; those that end with `*` stand for all that begin so."""
+    return name in wanted or name.startswith(_beginnings(wanted))
+
+
+@lru_cache(maxsize=8)  # there is one list in a worker; two, while it is replaced
+def _beginnings(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one[:-1] for one in wanted if one.endswith("*"))

@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message, without_route
+from sidecar.policy.address import ADDRESS_LIMIT, is_text
 from sidecar.records import EnhancedCode, Facts, Record, Response, feedback, oob_bounces, quarantined, reception, rejection
 from sidecar.reports import read
 from sidecar.reports.values import Reading
@@ -44,8 +45,6 @@ from sidecar.session.verdicts import (
 )
 from sidecar.settings.values import ANY_LISTENER, Settings
 
-# RFC 5321 section 4.5.3.1.3 allows a path of 256 octets; internationalised ones are seen longer (RFC 6531 section 3.4).
-ADDRESS_LIMIT = 1024
 # Reasons in one sentence: more than a few different ones are no explanation any more.
 _REASONS_TOLD = 4
 
@@ -70,6 +69,8 @@ class Session:
 
     What it shares with the other sessions of its worker is their `quota`; without one it has one to itself.
     """
+
+    _read: Callable[[bytes], Reading] = staticmethod(read)
 
     def __init__(self, *, policy: Policy, settings: Settings, world: World, quota: Quota | None = None) -> None:
         self.session_id = str(world.new_id())
@@ -173,7 +174,7 @@ class Session:
     def _on_rcpt(self, event: Rcpt) -> Outcome:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
-        if not _readable(event.address):
+        if not is_text(event.address):
             why = "the recipient's address has characters or a length that no address has"
             return self._refuse_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
         if len(message.recipients) >= self._settings.recipient_limit:
@@ -241,7 +242,7 @@ class Session:
             return self._conclude(_NO_CLAIM)
         if message.exceeded is not None:
             return self._refuse_above(message.exceeded)
-        return self._conclude(read(message.content))
+        return self._conclude(self._read(message.content))
 
     def _admit_report(self) -> Outcome:
         """Let what claims to be a report send its body, unless its peer brings too many of them."""
@@ -363,11 +364,6 @@ def _name_to_take_off(event: Rcpt) -> str:
     """
     mailbox = without_route(event.address)
     return event.given if mailbox == event.address else f"<{mailbox}>"
-
-
-def _readable(address: str) -> bool:
-    """Tell whether an address is text that was decoded whole, without control characters."""
-    return len(address) <= ADDRESS_LIMIT and address.isprintable() and "\ufffd" not in address
 
 
 def _response(reply: Reply, command: str) -> Response:

@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from sidecar.settings.domain_table import Lines
+from sidecar.settings.draft import Draft
 from sidecar.settings.files import Document
 from sidecar.settings.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
 from sidecar.settings.places import Place
@@ -22,39 +24,19 @@ from sidecar.settings.wording import quoted, shown, written
 # KumoMTA keeps this name for the tables of single listeners; no domain can have it.
 LISTENER: Final = "listener"
 
-_READERS: Final = {
+READERS: Final = {
     "relay_to": flag,
     "relay_from": list_of(network, '["10.0.0.0/24"]'),
     "relay_from_authz": list_of(text("a user name"), '["daniel"]'),
     "log_oob": log_mode,
     "log_arf": log_mode,
 }
-_REPORT_KEYS: Final = ("log_oob", "log_arf")
-_UNUSED: Final = "ttl"
-_KEYS: Final = (*_READERS, _UNUSED)
+REPORT_KEYS: Final = ("log_oob", "log_arf")
+UNUSED: Final = "ttl"
+_KEYS: Final = (*READERS, UNUSED)
 
-Entries = dict[str, dict[str, DomainEntry]]
+_Entries = dict[str, dict[str, DomainEntry]]
 """By listener, then by domain."""
-
-
-class Lines(Mapping[str, tuple[str, int]]):
-    """The lines of an entry's keys, in little memory: the line of its table, and steps that entries of one shape share."""
-
-    __slots__ = ("_file", "_first", "_steps")
-
-    def __init__(self, file: str, first: int, steps: Mapping[str, int]) -> None:
-        self._file = file
-        self._first = first
-        self._steps = steps
-
-    def __getitem__(self, key: str) -> tuple[str, int]:
-        return self._file, self._first + self._steps[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._steps)
-
-    def __len__(self) -> int:
-        return len(self._steps)
 
 
 class _Named(Struct, frozen=True, kw_only=True):
@@ -67,12 +49,13 @@ class _Named(Struct, frozen=True, kw_only=True):
     path: str
 
 
-def merge(entries: Entries, later: Entries, findings: Findings) -> None:
+def merge(draft: Draft, later: Draft, findings: Findings) -> Draft:
     """Put the entries of a later file over those before it, key by key."""
-    for listener, domains in later.items():
-        held = entries.setdefault(listener, {})
-        for domain, entry in domains.items():
-            held[domain] = _over(held[domain], entry, findings) if domain in held else entry
+    if not draft.places:
+        return later
+    for earlier, entry in draft.absorb(later):
+        draft.put(_over(earlier, entry, findings))
+    return draft
 
 
 def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> DomainEntry:
@@ -80,13 +63,15 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     for key, value in changes.items():
         if key in earlier.lines and getattr(earlier, key) != value:
             findings.note(overridden, earlier, later, key)
+    trues = tuple(key for key in REPORT_KEYS if key in later.trues or (key in earlier.trues and key not in changes))
     lines = {**earlier.lines, **later.lines}
-    return msgspec.structs.replace(earlier, path=later.path, lines=lines, **changes)
+    return msgspec.structs.replace(earlier, path=later.path, lines=lines, trues=trues, **changes)
 
 
-def read_domains(document: Document, problems: list[Problem], findings: Findings) -> Entries:
+def read_domains(document: Document, problems: list[Problem], findings: Findings) -> Draft:
     """Read one listener domains file; errors go to `problems`, warnings to `findings`, and all that is right is given."""
-    return _Reading(document, problems, findings).entries()
+    found = _Reading(document, problems, findings).entries()
+    return Draft(entry for entries in found.values() for entry in entries.values())
 
 
 def _name(spelled: str) -> str:
@@ -111,8 +96,8 @@ class _Reading:
         self.findings = findings
         self.shapes: dict[tuple[tuple[str, int], ...], dict[str, int]] = {}
 
-    def entries(self) -> Entries:
-        found: Entries = {}
+    def entries(self) -> _Entries:
+        found: _Entries = {}
         self.notes.repeats(self.document, _path_of)
         for named in self.named():
             entry = self.entry(named)
@@ -141,7 +126,7 @@ class _Reading:
         return {}
 
     def listener(self, spelled: str, place: Place, path: str) -> str:
-        """Give the listener's normal form; a bad one is noted and stands for itself, so that its domains are read too."""
+        """Give the listener's normal form; a bad one is noted, and stands quoted for itself, so that its domains are read."""
         if spelled == ANY_LISTENER:
             return ANY_LISTENER
         try:
@@ -149,7 +134,7 @@ class _Reading:
         except ValueError:
             mend = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
             self.notes.add(place.line, path, f"{quoted(spelled)} is not a listener.", mend)
-            return spelled
+            return quoted(spelled)
 
     def entry(self, named: _Named) -> DomainEntry | None:
         if not isinstance(named.value, dict):
@@ -162,20 +147,17 @@ class _Reading:
             mend = f"Write {_name(meant)}." if meant else 'Write a name such as "example.com", "*.example.com" or "*".'
             self.notes.add(named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", mend)
             return None
-        entry = DomainEntry(
-            listener=named.listener, domain=domain, path=named.path, lines=self.lines(named.place, fields), **fields
-        )
-        if true := tuple(key for key in _REPORT_KEYS if named.value.get(key) is True):
-            self.findings.trues[true].append(entry)
-        return entry
+        trues = tuple(key for key in REPORT_KEYS if named.value.get(key) is True)
+        lines = self.lines(named.place, fields)
+        return DomainEntry(listener=named.listener, domain=domain, path=named.path, lines=lines, trues=trues, **fields)
 
     def fields(self, named: _Named) -> dict[str, Any]:
         fields = {}
         for key, value in named.value.items():
             try:
-                if (reader := _READERS.get(key)) is not None:
+                if (reader := READERS.get(key)) is not None:
                     fields[key] = reader(value)
-                elif key == _UNUSED:
+                elif key == UNUSED:
                     unused_duration(value)
                     self.findings.note(unused_ttl, self.where(named.place.at(key).line, f"{named.path}.{key}"))
                 else:
@@ -192,7 +174,7 @@ class _Reading:
             shared = self.shapes[steps] = dict(steps)
         return Lines(self.document.file, first, shared)
 
-    def is_double(self, found: Entries, entry: DomainEntry) -> bool:
+    def is_double(self, found: _Entries, entry: DomainEntry) -> bool:
         """Whether the file has this domain already; that is an error, but for `listener."*"`, which KumoMTA replaces."""
         first = found.get(entry.listener, {}).get(entry.domain)
         if first is None:

@@ -26,14 +26,19 @@ SIZE_LIMIT: Final = 1 << 30
 _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
 
 
-class Document(Struct, frozen=True, kw_only=True):
-    """A file that could be parsed.
-
-    `file` is its path as the operator named it, `digest` the SHA-256 of its bytes, `repeats` the JSON keys that stand twice.
-    """
+class Text(Struct, frozen=True, kw_only=True):
+    """A file that could be read. `file` is its path as the operator named it, `digest` the SHA-256 of its bytes."""
 
     file: str
     digest: str
+    text: str
+    is_json: bool
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """A file that could be parsed; `repeats` are the JSON keys that stand twice."""
+
+    file: str
     values: dict[str, Any]
     place: Place
     repeats: list[Repeat]
@@ -54,23 +59,32 @@ class UnreadableError(Exception):
         return Problem(severity="error", where=where, text=self.text, mend=self.mend)
 
 
-def read_document(path: Path, file: str) -> Document:
-    """Read and parse `path`, as JSON if its name ends in .json, else as TOML. Raises UnreadableError."""
+def read_text(path: Path, file: str) -> Text:
+    """Read `path`, which is JSON if its name ends in .json, else TOML. Raises UnreadableError."""
     content = _content(path, shown(file))
-    text = _decoded(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return Text(file=file, digest=digest, text=_decoded(content), is_json=path.suffix.lower() == ".json")
+
+
+def read_document(path: Path, file: str) -> Document:
+    """Read and parse a file. Raises UnreadableError."""
+    return parsed(read_text(path, file))
+
+
+def parsed(read: Text) -> Document:
+    """Parse a file that was read. Raises UnreadableError."""
     try:
-        if path.suffix.lower() == ".json":
-            values = _parsed(json.loads, text)
-            place, repeats = json_places(text)
+        if read.is_json:
+            values = _parsed(json.loads, read.text)
+            place, repeats = json_places(read.text)
         else:
-            values = _parsed(tomli.loads, text)
-            place, repeats = toml_places(text), []
+            values = _parsed(tomli.loads, read.text)
+            place, repeats = toml_places(read.text), []
     except TooDeepError as error:
         raise UnreadableError(f"{error}.", "Keep to the few levels that settings have.", error.lineno) from None
     if not isinstance(values, dict):
         raise UnreadableError(f"{shown(values)} stands where a table should.", "Put everything in { }.", line=1)
-    digest = hashlib.sha256(content).hexdigest()
-    return Document(file=file, digest=digest, values=values, place=place, repeats=repeats)
+    return Document(file=read.file, values=values, place=place, repeats=repeats)
 
 
 def stamp_of(path: Path) -> Stamp | None:

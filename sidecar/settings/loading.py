@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from sidecar.settings.domains import Entries, merge, read_domains
-from sidecar.settings.files import Document, UnreadableError, read_document, stamp_of
+from sidecar.settings.admin import read_admin
+from sidecar.settings.domains import merge, read_domains
+from sidecar.settings.draft import Draft
+from sidecar.settings.files import Text, UnreadableError, parsed, read_text, stamp_of
+from sidecar.settings.journal import read_journal
 from sidecar.settings.names import normal_listener
 from sidecar.settings.patterns import Patterns, TooLargeError
 from sidecar.settings.places import Place
+from sidecar.settings.quick import quick_draft
 from sidecar.settings.readers import (
     Reader,
     choice,
@@ -36,7 +41,6 @@ from sidecar.settings.state import default_state_directory
 from sidecar.settings.tables import Notes, Table
 from sidecar.settings.values import (
     BounceRule,
-    JournalSettings,
     LimitSettings,
     LogSettings,
     MilterSettings,
@@ -99,34 +103,54 @@ class Loaded(Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
 
 
-def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_machine: bool = False) -> Loaded:
-    """Load the settings file at `path`, or the built-in defaults for None. Every error is in the answer.
+class Reading:
+    """The settings file at `path` and what it names, or the built-in defaults for None, read when this is made.
 
-    Of warnings of one kind the first few are, and how many more there are. With `ask_machine` there are also those that are
-    about this machine: listeners' addresses and accounts that it does not have.
+    Without errors `loaded` has no problems yet: warnings take a look at the whole, seconds where domains are a million, and
+    nobody needs to wait for them.
     """
-    problems: list[Problem] = []
-    findings = Findings()
-    sources: list[Source] = []
-    table = _table(path, problems, sources)
-    folder = Path("/") if path is None else path.parent.absolute()
-    settings = None if table is None else _settings(table, folder, environ, sources, findings)
-    if any(problem.severity == "error" for problem in problems):
-        settings = None
-    if settings is not None:
-        note_warnings(settings, findings)
-        if ask_machine and table is not None:
-            note_missing(settings, _accounts(table), findings)
-    # A file that is named twice is read twice, and is wrong once.
-    told = dict.fromkeys(problems + findings.warnings())
-    return Loaded(settings=settings, problems=tuple(sorted(told, key=position)), sources=tuple(sources))
+
+    def __init__(self, path: Path | None, *, environ: Mapping[str, str] = os.environ) -> None:
+        problems: list[Problem] = []
+        sources: list[Source] = []
+        self._findings = Findings()
+        self._table = _table(path, problems, sources)
+        folder = Path("/") if path is None else path.parent.absolute()
+        settings = None if self._table is None else _settings(self._table, folder, environ, sources, self._findings)
+        if any(problem.severity == "error" for problem in problems):
+            # A file that is named twice is read twice, and is wrong once.
+            told = sorted(dict.fromkeys(problems + self._findings.warnings()), key=position)
+            self.loaded = Loaded(settings=None, problems=tuple(told), sources=tuple(sources))
+        else:
+            self.loaded = Loaded(settings=settings, problems=(), sources=tuple(sources))
+
+    def warnings(self, *, ask_machine: bool = False) -> tuple[Problem, ...]:
+        """Look settings without errors over; of warnings of one kind give the first few, and how many more there are.
+
+        With `ask_machine` there are also those that are about this machine: listeners' addresses and accounts that it does not
+        have.
+        """
+        if self.loaded.settings is None or self._table is None:
+            return ()
+        note_warnings(self.loaded.settings, self._findings)
+        if ask_machine:
+            note_missing(self.loaded.settings, _accounts(self._table), self._findings)
+        return tuple(sorted(dict.fromkeys(self._findings.warnings()), key=position))
+
+
+def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_machine: bool = False) -> Loaded:
+    """Load the settings file at `path`, or the built-in defaults for None. Every error is in the answer, or every warning."""
+    reading = Reading(path, environ=environ)
+    if reading.loaded.settings is None:
+        return reading.loaded
+    return replace(reading.loaded, problems=reading.warnings(ask_machine=ask_machine))
 
 
 def _table(path: Path | None, problems: list[Problem], sources: list[Source]) -> Table | None:
     if path is None:
         return Table(Notes("", problems), {}, Place(1))
     try:
-        document = _document(path, str(path), sources)
+        document = parsed(_text(path, str(path), sources))
     except UnreadableError as error:
         problems.append(error.problem(str(path), None))
         return None
@@ -137,20 +161,20 @@ def _table(path: Path | None, problems: list[Problem], sources: list[Source]) ->
 
 def _accounts(table: Table) -> Iterator[Account]:
     """Give the users and groups that settings without errors name."""
-    for found in (table, table.table("milter")):
+    for found in (table, table.table("milter"), table.table("admin")):
         for key in found.values.keys() & _ACCOUNTS.keys():
             yield Account(kind=_ACCOUNTS[key], name=found.values[key], where=found.where(key))
 
 
-def _document(path: Path, file: str, sources: list[Source]) -> Document:
+def _text(path: Path, file: str, sources: list[Source]) -> Text:
     """Read a file and note it as a source, also where it cannot be read. Raises UnreadableError."""
     stamp, digest = stamp_of(path), None
     try:
-        document = read_document(path, file)
-        digest = document.digest
+        read = read_text(path, file)
+        digest = read.digest
     finally:
         sources.append(Source(path=path, stamp=stamp, digest=digest))
-    return document
+    return read
 
 
 def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: list[Source], findings: Findings) -> Settings:
@@ -170,6 +194,7 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
             "user": text("a user name"),
             "group": text("a group name"),
             "reload_on_change": flag,
+            "compat": choice("kumomta"),
         }
     )
     if "group" in taken and "user" not in taken:
@@ -178,23 +203,20 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
     domains = _domains(taken.pop("listener_domains", ()), table, folder, sources, findings)
     rules = _bounce_rules(taken.pop("bounce_classifier", ()), table, folder, sources, findings)
     state_directory = taken.pop("state_directory", None) or default_state_directory(environ)
-    journal: dict[str, Any] = {"directory": state_directory / "journal"} | _section(
-        table.table("journal"),
-        {
-            "directory": directory,
-            "segment_size": whole_number(4096, 1 << 34, "bytes"),
-            "segment_age": whole_number(1, 31 * 24 * 3600, "seconds"),
-        },
-    )
+    if taken.get("compat") == "kumomta":
+        # KumoMTA refuses nobody at connect; who writes that it should is heard.
+        taken.setdefault("refuse_at_connect", False)
+    journal = read_journal(table.table("journal"), folder, state_directory / "journal", findings)
     limits = table.table("limits")
     settings = Settings(
         relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
         listener_relay_hosts=_listener_relay_hosts(table.table("listener", spell=quoted)),
-        domains=tuple(entry for entries in domains.values() for entry in entries.values()),
+        domains=domains.table(),
         bounce_rules=tuple(rules),
         state_directory=state_directory,
-        journal=JournalSettings(**journal),
+        journal=journal,
         milter=_milter(table.table("milter"), folder),
+        admin=read_admin(table, folder),
         log=LogSettings(**_section(table.table("log"), _LOG_READERS)),
         limits=LimitSettings(**_section(limits, _LIMIT_READERS)),
         **taken,
@@ -258,14 +280,15 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
     return found
 
 
-def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source], findings: Findings) -> Entries:
-    entries: Entries = {}
+def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source], findings: Findings) -> Draft:
+    draft = Draft()
     named_before: dict[Stamp | None, str] = {}
     place = table.place.at("listener_domains")
     for index, file in enumerate(files):
         named = Where(file=table.notes.file, line=place.at(index).line, key="listener_domains")
         try:
-            document = _named_document(folder / file, file, sources)
+            read = _named_text(folder / file, file, sources)
+            later = _listed(read, table.notes.problems, findings)
         except UnreadableError as error:
             table.notes.problems.append(error.problem(file, named))
         else:
@@ -273,8 +296,14 @@ def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Sou
             if stamp in named_before:
                 findings.note(repeated_file, named, quoted(file), quoted(named_before[stamp]))
             named_before.setdefault(stamp, file)
-            merge(entries, read_domains(document, table.notes.problems, findings), findings)
-    return entries
+            draft = merge(draft, later, findings)
+    return draft
+
+
+def _listed(read: Text, problems: list[Problem], findings: Findings) -> Draft:
+    """Read a listener domains file: quickly where it is as most are. Raises UnreadableError."""
+    quick = quick_draft(read.text, read.file, findings, is_json=read.is_json)
+    return read_domains(parsed(read), problems, findings) if quick is None else quick
 
 
 def _bounce_rules(
@@ -285,7 +314,7 @@ def _bounce_rules(
     place = table.place.at(key)
     for index, file in enumerate(files):
         try:
-            document = _named_document(SHIPPED.get(file, folder / file), file, sources)
+            document = parsed(_named_text(SHIPPED.get(file, folder / file), file, sources))
         except UnreadableError as error:
             table.notes.problems.append(error.problem(file, Where(file=table.notes.file, line=place.at(index).line, key=key)))
         else:
@@ -299,7 +328,7 @@ def _bounce_rules(
     return rules
 
 
-def _named_document(path: Path, file: str, sources: list[Source]) -> Document:
+def _named_text(path: Path, file: str, sources: list[Source]) -> Text:
     if path.suffix.lower() not in {".toml", ".json"}:
         raise UnreadableError(f"{quoted(file)} ends neither in .toml nor in .json.", "Name it after what is in it.")
-    return _document(path, file, sources)
+    return _text(path, file, sources)

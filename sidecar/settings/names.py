@@ -40,6 +40,11 @@ def normal_domain(text: str) -> str | None:
     return domain if _PLAIN.fullmatch(domain) else None
 
 
+def is_plain(name: str) -> bool:
+    """Tell whether `name` is a domain name in normal form, as most are, and no address literal."""
+    return len(name) <= DOMAIN_LIMIT and _PLAIN.fullmatch(name) is not None
+
+
 def _a_labels(domain: str) -> str | None:
     """Give an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
     try:

@@ -181,8 +181,8 @@ _SOCKET_FORMS = 'Write "unix:/run/sidecar/sidecar.sock" or "inet:127.0.0.1:8893"
 _SOCKET_PATH_LIMIT = 107  # sun_path has 108 bytes on Linux, with its closing NUL (unix(7))
 
 
-def milter_socket(folder: Path) -> Reader[str]:
-    """Read a milter socket in Postfix's or Sendmail's spelling; a relative path starts in `folder`.
+def milter_socket(folder: Path, what: str = "a milter socket") -> Reader[str]:
+    """Read a milter socket, or what else listens, in Postfix's or Sendmail's spelling; a relative path starts in `folder`.
 
     Gives `unix:/path` or `inet:host:port`.
     """
@@ -192,7 +192,7 @@ def milter_socket(folder: Path) -> Reader[str]:
         if match is None:
             bare_path = isinstance(value, str) and value.startswith("/")
             mend = f"Write {quoted(f'unix:{value}')}." if bare_path else _SOCKET_FORMS
-            raise wrong(f"{shown(value)} is not a milter socket.", mend)
+            raise wrong(f"{shown(value)} is not {what}.", mend)
         if match["unix"]:
             return _unix_socket(folder / match["path"])
         host, port = match["host"] or match["sendmail_host"], int(match["port"] or match["sendmail_port"])
@@ -233,10 +233,9 @@ def path_in(folder: Path, what: str) -> Reader[Path]:
 
 
 def header_name(value: object) -> str:
-    """Read the name of a header field (RFC 5322 section 2.2) and give it in lower case."""
-    # RFC 5322 allows "*" in a name; nobody has one, and a pattern that silently matches nothing helps nobody either.
-    if not isinstance(value, str) or not re.fullmatch(r"[!-)+-9;-~]{1,76}", value):
-        raise wrong(f"{shown(value)} is not the name of a header.", 'Write a name such as "Subject".')
+    """Read the name of a header field (RFC 5322 section 2.2), or the beginning of some and a `*`; give it in lower case."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-)+-9;-~]{1,76}\*?|\*", value):
+        raise wrong(f"{shown(value)} is not the name of a header.", 'Write a name such as "Subject", or "X-*" for many.')
     return value.lower()
 
 

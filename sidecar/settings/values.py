@@ -3,12 +3,15 @@
 Owns what crosses from this room to the others. Never reads a file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct, field
+
+RECORD_TYPES = ("Reception", "Rejection", "OOB", "Feedback")
+"""The types of records that are written."""
 
 ANY_LISTENER = "*"
 """The listener whose map serves every listener (KumoMTA: the tables outside `[listener."..."]`)."""
@@ -33,7 +36,7 @@ class Source(Struct, frozen=True, kw_only=True):
     """A file that settings were read from, or should have been.
 
     `stamp` was taken just before reading it, so that a later change differs; None where there was no such file. `digest` is the
-    SHA-256 of what was read, in hexadecimal; None where nothing could be made of it.
+    SHA-256 of what was read, in hexadecimal; None where nothing could be read.
     """
 
     path: Path
@@ -60,6 +63,7 @@ WarningCode = Literal[
     "deprecated",
     "never-matches",
     "no-effect",
+    "no-record",
     "open-relay",
     "overridden",
     "repeated-file",
@@ -116,7 +120,7 @@ class DomainEntry(Struct, frozen=True, kw_only=True):
 
     `listener` is `ANY_LISTENER` or `IP:port`; `domain` the normal form (lower case, A-labels, no trailing dot), with `*` as
     the label that stands for any. `lines` gives (file, line) for each key that was set, and under `""` the entry's own table;
-    `path` the entry's key path as written.
+    `path` the entry's key path as written; `trues` are the report keys that were written `true`, for LogThenRelay.
     """
 
     listener: str
@@ -128,6 +132,7 @@ class DomainEntry(Struct, frozen=True, kw_only=True):
     relay_from_authz: tuple[str, ...] = ()
     log_oob: LogMode = LogMode.IGNORE
     log_arf: LogMode = LogMode.IGNORE
+    trues: tuple[str, ...] = ()
 
     def where(self, key: str) -> Where:
         """Where `key` was set, or the entry itself where it was left at its default."""
@@ -158,12 +163,58 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
     allow_remote: bool = False
 
 
+class AdminSettings(Struct, frozen=True, kw_only=True):
+    """Where policy and metrics are served over HTTP: a socket as the milter's, on the loopback in any case."""
+
+    socket: str = "inet:127.0.0.1:8894"
+    socket_mode: int = 0o660
+    socket_owner: str | None = None
+    socket_group: str | None = None
+
+
+class RecordSettings(Struct, frozen=True, kw_only=True):
+    """What becomes of one type of record: another directory, another end of its segments' names, or nothing at all.
+
+    Types for which both are the same share their segments. None stands for the journal's own.
+    """
+
+    directory: Path | None = None
+    suffix: str | None = None
+    enabled: bool = True
+
+
 class JournalSettings(Struct, frozen=True, kw_only=True):
-    """Where records are kept, and when a segment is finished: at so many bytes, or after so many seconds."""
+    """Where records are kept, and when a segment is finished: at so many bytes, or after so many seconds.
+
+    `format` "zstd" is what KumoMTA's own tools read; `segment_size` then counts the bytes before packing, and
+    `compression_level` 0 is zstd's own choice. Of the entries of a record's `meta`, `meta` names those that are kept, with `*`
+    at the end for any that begin so; None keeps all. The fields at the end are named after the types of records.
+    """
 
     directory: Path
     segment_size: int = 64 * 1024 * 1024
     segment_age: int = 3600
+    format: Literal["plain", "zstd"] = "plain"
+    compression_level: int = 0
+    meta: tuple[str, ...] | None = None
+    Reception: RecordSettings = RecordSettings()
+    Rejection: RecordSettings = RecordSettings()
+    OOB: RecordSettings = RecordSettings()
+    Feedback: RecordSettings = RecordSettings()
+
+    def place(self, record_type: str) -> tuple[Path, str] | None:
+        """Give the directory of a type's segments, and how their names end; None for a type that is not written."""
+        own: RecordSettings = getattr(self, record_type)
+        if not own.enabled:
+            return None
+        by_format = ".jsonl" if self.format == "plain" else ""
+        return own.directory or self.directory, by_format if own.suffix is None else own.suffix
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """All directories that segments are written to; the journal's own is the first, whatever is in it."""
+        places = (self.place(record_type) for record_type in RECORD_TYPES)
+        return tuple(dict.fromkeys((self.directory, *(place[0] for place in places if place is not None))))
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True):
@@ -199,16 +250,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     of one message. `unreadable_reports` says what becomes of a message that claims to be a report, comes for domains that take
     reports, and cannot be read. Of `bounce_rules` the first that fits gives a bounce its class. `user` and `group` are names:
     whom a program that root started becomes; None is nobody else, and for the group the user's own. With `reload_on_change` a
-    changed file is loaded as for SIGHUP.
+    changed file is loaded as for SIGHUP. With `compat` "kumomta" reports are read, and records written, to KumoMTA's letter.
+    Without `admin` nothing is served over HTTP.
     """
 
     relay_hosts: NetworkList
     milter: MilterSettings
+    admin: AdminSettings | None = None
     journal: JournalSettings
     log: LogSettings
     state_directory: Path
     listener_relay_hosts: Mapping[str, NetworkList] = field(default_factory=dict)
-    domains: tuple[DomainEntry, ...] = ()
+    domains: Sequence[DomainEntry] = ()
     refuse_at_connect: bool = True
     report_size_limit: int = 10 * 1024 * 1024
     recipient_limit: int = 1000
@@ -220,3 +273,4 @@ class Settings(Struct, frozen=True, kw_only=True):
     user: str | None = None
     group: str | None = None
     reload_on_change: bool = True
+    compat: Literal["kumomta"] | None = None

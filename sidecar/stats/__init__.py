@@ -4,9 +4,9 @@ Plots are drawn by a library that is not always there: `sidecar.stats.plots` and
 only where somebody asks for a picture.
 """
 
-from sidecar.stats.collector import Collector, seen
+from sidecar.stats.collector import Collector
 from sidecar.stats.summary import Entry, Ranking, Summary, instant
 from sidecar.stats.timeline import Timeline
 from sidecar.stats.when import parse_when
 
-__all__ = ["Collector", "Entry", "Ranking", "Summary", "Timeline", "instant", "parse_when", "seen"]
+__all__ = ["Collector", "Entry", "Ranking", "Summary", "Timeline", "instant", "parse_when"]

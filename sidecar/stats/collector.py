@@ -7,20 +7,15 @@ import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
-import msgspec
-
-from sidecar.records import Logged
+from sidecar.records import TYPES, Logged
 from sidecar.settings.names import normal_domain
 from sidecar.stats.shape import shape
 from sidecar.stats.summary import Entry, Ranking, Summary, instant
 from sidecar.stats.tally import Tally
 from sidecar.stats.timeline import Clockwork
 
-# KumoMTA's record types. A type that is none of them is a stranger to us, and there may be any number of those.
-_TYPES = frozenset({
-    "Reception", "OOB", "Feedback", "Rejection", "Delivery", "Bounce", "TransientFailure", "Expiration", "AdminBounce",
-    "AdminRebind", "Delayed", "XferOut", "XferIn", "DeferredInjectionRebind",
-})  # fmt: skip
+# A type that is none of KumoMTA's is a stranger to us, and there may be any number of those.
+_TYPES = frozenset(TYPES)
 OTHER_TYPE = "(other)"
 NOT_TOLD = "(not told)"
 NO_DOMAIN = "(no domain)"
@@ -40,31 +35,6 @@ _TOP = 100
 _TIME_LIMIT = 32_503_680_000
 _FIRST_REFUSAL = "; the first: "
 _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
-
-
-class Seen(Logged, frozen=True, kw_only=True, gc=False):
-    """A record as it is counted. `created` is when the message began, in seconds since 1970."""
-
-    created: int = 0
-
-    @property
-    def when(self) -> int:
-        """When the record was made.
-
-        That is not the `timestamp` of an OOB record, which repeats what the report says: the last attempt, in any year.
-        """
-        return self.created if self.type == "OOB" and self.created else self.timestamp
-
-
-_DECODER = msgspec.json.Decoder(Seen)
-
-
-def seen(line: bytes) -> Seen:
-    """Read one line of a log. Raises ValueError, which says what is wrong with it."""
-    try:
-        return _DECODER.decode(line)
-    except RecursionError:
-        raise ValueError("it nests too deep to be a record") from None
 
 
 class Collector:
@@ -93,7 +63,7 @@ class Collector:
         """Count a line that is no record."""
         self._unreadable += 1
 
-    def add(self, record: Seen) -> None:
+    def add(self, record: Logged) -> None:
         """Count a record, if it is in the range."""
         when = record.when
         timed = 0 < when < _TIME_LIMIT
@@ -123,7 +93,7 @@ class Collector:
         self._outside += not inside
         return inside
 
-    def _incoming(self, record: Seen, count: int) -> None:
+    def _incoming(self, record: Logged, count: int) -> None:
         self._bytes += min(max(0, record.size), _SIZE_LIMIT)
         if record.peer_address is not None:
             self._peers.add(record.peer_address.addr[:_NAME_LIMIT] or NOT_TOLD, count)
@@ -135,7 +105,7 @@ class Collector:
             self._feedback_types.add(_text(report.get("feedback_type")), count)
             self._reporting_mtas.add(_reporter(report), count)
 
-    def _failures(self, record: Seen, domains: list[str], count: int) -> None:
+    def _failures(self, record: Logged, domains: list[str], count: int) -> None:
         """Count the domains: of those whom mail was for, or of those whom it did not reach; and what kind of failure it was."""
         bounced = record.type in _BOUNCES
         tally = self._bounced_domains if bounced else self._recipient_domains
@@ -198,7 +168,7 @@ def _ranked(tally: Tally[str] | Tally[tuple[str, str]], top: list[Entry]) -> Ran
     return Ranking(total=tally.total, others=others, names=tally.names, shortfall=tally.shortfall, top=top)
 
 
-def _reason(record: Seen, domains: list[str]) -> str:
+def _reason(record: Logged, domains: list[str]) -> str:
     """Give what records that tell the same have in common: why we decided so, or what another MTA answered."""
     why = None if record.type in _OUTGOING else record.meta.get("why")
     if isinstance(why, str) and why:
@@ -213,7 +183,7 @@ def _reason(record: Seen, domains: list[str]) -> str:
     return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
 
 
-def _without_names(why: str, record: Seen, domains: list[str]) -> str:
+def _without_names(why: str, record: Logged, domains: list[str]) -> str:
     """Take out what most whys differ in, so that `shape`, which remembers, hardly ever sees a new one: it is slow."""
     fact, place, rule = why.partition(" (")
     if record.peer_address is not None and record.peer_address.addr:

@@ -3,6 +3,7 @@
 Owns processes. Never sees a message.
 """
 
-from sidecar.supervisor.run import run, tell
+from sidecar.supervisor.loader import Loader, LoaderError
+from sidecar.supervisor.run import run
 
-__all__ = ["run", "tell"]
+__all__ = ["Loader", "LoaderError", "run"]

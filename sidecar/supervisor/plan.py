@@ -37,16 +37,16 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Replanned(Struct, frozen=True, kw_only=True):
-    """What came of making a plan anew: a plan, or else the problems; and the files that were read for it, in either case."""
+    """What came of making a plan anew: a plan, or else the problems."""
 
     plan: Plan | None
     problems: tuple[str, ...] = ()
-    sources: tuple[Source, ...]
 
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
     """Compile the policy of settings that came from these files, and try the folders. Raises PlanError."""
-    _try_folder(settings.journal.directory, "records")
+    for directory in settings.journal.directories:
+        _try_folder(directory, "records")
     _try_folder(settings.state_directory, "state")
     return Plan(
         settings=settings,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sidecar import log
 from sidecar.supervisor.control import ask_alive
@@ -22,14 +23,17 @@ _LOG = log.get("supervisor")
 class Worker:
     """A worker process. Times are of the monotonic clock, but for `since`, which is in seconds since 1970.
 
-    `cpu` is the number of the one CPU that it runs on.
-    `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of life.
+    `cpu` is the number of the one CPU that it runs on, if it is bound to one.
+    `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of life. `block` is
+    where it counts, if anything is counted.
     """
+
+    what: ClassVar[str] = "a worker"
 
     pid: int
     control: socket.socket
     plan: Plan
-    cpu: int
+    cpu: int | None = None
     born: float = field(default_factory=time.monotonic)
     since: float = field(default_factory=time.time)
     ready: bool = False
@@ -37,6 +41,7 @@ class Worker:
     asked: float | None = None
     answered: float = 0.0
     kill_at: float | None = None
+    block: int | None = None
 
     def ask(self) -> None:
         """Ask for a sign of life, unless an answer is still due."""
@@ -63,7 +68,7 @@ class Worker:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         lived = time.monotonic() - self.born
         tell = _LOG.info if self.retiring and code == 0 else _LOG.error
-        tell(f"a worker {how}", pid=self.pid, seconds=round(lived, 1), retiring=self.retiring)
+        tell(f"{self.what} {how}", pid=self.pid, seconds=round(lived, 1), retiring=self.retiring)
         return lived
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.metrics import Memory
 from sidecar.settings.wording import printable
 from sidecar.supervisor.notify import notify
 from sidecar.supervisor.plan import Plan
@@ -68,7 +69,8 @@ class Status(Struct, frozen=True, kw_only=True):
     """The supervisor at one moment, the last one being its orderly end. Times are RFC 3339.
 
     `start_ticks` is when the process began, in the kernel's clock ticks since boot, so that another process that got the same
-    `pid` later is not taken for it. `since` is when `state` began. `restarts` counts workers that died while they served.
+    `pid` later is not taken for it. `since` is when `state` began. `restarts` counts workers that died while they served,
+    `reloads` and `failed_reloads` those that were taken and that were not. `admin_socket` is None where there is none.
     """
 
     state: State
@@ -83,13 +85,16 @@ class Status(Struct, frozen=True, kw_only=True):
     settings: SettingsStatus
     last_reload: ReloadStatus | None = None
     restarts: int = 0
+    reloads: int = 0
+    failed_reloads: int = 0
+    admin_socket: str | None = None
 
     def serving(self) -> int:
         """Count the workers that accept connections."""
         return sum(one.ready and not one.retiring for one in self.workers)
 
 
-def first_status(socket: str, plan: Plan) -> Status:
+def first_status(socket: str, plan: Plan, admin_socket: str | None = None) -> Status:
     """Make the status of this process, which is to serve with that plan."""
     now = instant(time.time())
     return Status(
@@ -103,6 +108,7 @@ def first_status(socket: str, plan: Plan) -> Status:
         workers_wanted=plan.settings.milter.workers,
         workers=(),
         settings=_settings(plan),
+        admin_socket=admin_socket,
     )
 
 
@@ -123,7 +129,26 @@ def _settings(plan: Plan) -> SettingsStatus:
 
 def reloaded(status: Status, problems: tuple[str, ...] = ()) -> Status:
     """Give the status after a reload, which failed if there are problems."""
-    return replace(status, last_reload=ReloadStatus(time=instant(time.time()), problems=problems))
+    return replace(
+        status,
+        last_reload=ReloadStatus(time=instant(time.time()), problems=problems),
+        reloads=status.reloads + (not problems),
+        failed_reloads=status.failed_reloads + bool(problems),
+    )
+
+
+def show_numbers(memory: Memory, status: Status) -> None:
+    """Put what can be counted where other processes read it."""
+    memory.say(
+        workers_wanted=status.workers_wanted,
+        workers_ready=status.serving() if status.state == "serving" else 0,
+        workers_retiring=sum(one.retiring for one in status.workers),
+        restarts=status.restarts,
+        reloads=status.reloads,
+        failed_reloads=status.failed_reloads,
+        listener_domains=status.settings.listener_domains,
+        started=int(datetime.fromisoformat(status.started).timestamp()),
+    )
 
 
 def sentence(status: Status) -> str:

@@ -7,22 +7,28 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.metrics import Memory, Meter
 from sidecar.milter import Listener
+from sidecar.settings import Loaded
 from sidecar.settings.values import Source
 from sidecar.supervisor import watch, watchdog, worker
+from sidecar.supervisor.admin import AdminProcess, Keeper
 from sidecar.supervisor.backoff import Backoff
 from sidecar.supervisor.control import hear_worker, pair, say_retire
+from sidecar.supervisor.door import Door
+from sidecar.supervisor.loader import Loader
 from sidecar.supervisor.notify import notify
-from sidecar.supervisor.plan import Plan, Replanned
+from sidecar.supervisor.plan import Plan
 from sidecar.supervisor.probe import Probe
 from sidecar.supervisor.process import Worker, freest_cpu, stay_on
+from sidecar.supervisor.reload import replan, tell
 from sidecar.supervisor.signals import SignalReader, held_back
-from sidecar.supervisor.status import Board, WorkerStatus, first_status, in_state, instant, reloaded, serving
+from sidecar.supervisor.status import Board, WorkerStatus, first_status, in_state, instant, reloaded, serving, show_numbers
 
 # systemd waits 90 s by default; an MTA asks the peer to come again, so nothing is lost when time is up.
 STOP_GRACE = 10.0
@@ -37,13 +43,23 @@ _LOG = log.get("supervisor")
 
 
 class Supervisor:
-    """`run` serves until it is told to stop. `plan` was made from `sources`; `replan` makes the next one, from the old."""
+    """`run` serves until it is told to stop. `plan` was made from `sources`, which `loader` has read.
+
+    With a `door`, policy and metrics are served there.
+    """
 
     def __init__(
-        self, *, listener: Listener, plan: Plan, sources: Sequence[Source], replan: Callable[[Plan], Replanned]
+        self,
+        *,
+        listener: Listener,
+        plan: Plan,
+        sources: Sequence[Source],
+        loader: Loader,
+        door: Door | None = None,
     ) -> None:
         self._listener = listener
-        self._replan = replan
+        self._config = loader.config
+        self._loader: Loader | None = loader
         self._plan: Plan | None = None
         self._coming: Plan | None = plan
         self._workers: list[Worker] = []
@@ -51,10 +67,13 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
         self._watchdog = watchdog.Watchdog(within=watchdog.interval(), listening=listener.name, selector=self._selector)
+        self._selector.register(loader.control, selectors.EVENT_READ, loader)
         self._files = watch.FileWatch(sources)
         self._look_at = time.monotonic() + watch.LOOK_SECONDS
+        self._memory = None if door is None else Memory()
+        self._admin = Keeper(door, self._memory, selector=self._selector, forget=self._forget_all)
         self._board = Board(plan.settings.state_directory)
-        self._now = first_status(listener.name, plan)
+        self._now = first_status(listener.name, plan, None if door is None else door.name)
         self._backoff = Backoff()
         self._start_after = 0.0
         self._reload_wanted = False
@@ -64,7 +83,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve; give the exit status: 0 after an orderly stop, 1 when the first workers did not become ready."""
         self._spawn_missing(self._coming)
-        while self._workers or not self._stopping:
+        while self._workers or self._admin.alive or not self._stopping:
             self._wait()
             # First of all, while every answer that has come is heard: a step that takes long is no fault of the workers.
             self._kill_silent()
@@ -76,6 +95,7 @@ class Supervisor:
             self._kill_overdue()
             self._watch_over_serving()
             self._show_status()
+            self._admin.keep(self._plan)
         self._now = in_state(self._now, "stopped")
         self._show_status()
         _LOG.info("stopped")
@@ -85,8 +105,12 @@ class Supervisor:
 
     def _wait(self) -> None:
         for key, _ in self._selector.select(self._time_to_next()):
-            if isinstance(key.data, Worker):
+            if isinstance(key.data, AdminProcess):
+                self._admin.hear(key.data)
+            elif isinstance(key.data, Worker):
                 self._hear(key.data)
+            elif isinstance(key.data, Loader):
+                self._hear_loader(key.data)
             elif isinstance(key.data, Probe):
                 key.data.go_on()
 
@@ -94,11 +118,13 @@ class Supervisor:
         """Give the seconds until something is due by the clock; None when nothing is."""
         due = [one.kill_at for one in self._workers if one.kill_at is not None]
         due += [answer for one in self._workers if (answer := watchdog.answer_due(one)) is not None]
+        due += [self._loader.kill_at] if self._loader is not None and self._loader.kill_at is not None else []
         if self._coming is not None:
             due += [one.born + READY_WITHIN for one in self._of(self._coming)]
         if self._plan is not None:
             due += [self._look_at, self._watchdog.ask_at]
             due += [self._start_after] if self._missing(self._plan) else []
+        due += self._admin.due(self._plan)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _hear(self, one: Worker) -> None:
@@ -116,6 +142,23 @@ class Supervisor:
         elif one.plan is self._plan:
             self._now = replace(self._now, restarts=self._now.restarts + 1)
             self._start_after = time.monotonic() + self._backoff.after(lived)
+
+    def _hear_loader(self, loader: Loader) -> None:
+        heard = loader.hear()
+        if isinstance(heard, Loaded):
+            self._take_loaded(heard)
+        elif heard is not None:
+            for problem in heard:
+                tell(problem)
+        else:
+            self._selector.unregister(loader.control)
+            self._loader = None
+            trouble = loader.bury()
+            if trouble is None:
+                return
+            _LOG.error(trouble)
+            if not loader.has_loaded:
+                self._fail_reload(f"{trouble}.")
 
     def _take_signals(self) -> None:
         for number in self._signals.read():
@@ -136,6 +179,7 @@ class Supervisor:
         self._now = in_state(self._now, "stopping")
         self._reload_wanted = False
         self._plan = self._coming = None
+        self._drop_loader()
         self._listener.close()
         self._retire(self._workers, grace)
 
@@ -144,25 +188,52 @@ class Supervisor:
         if self._plan is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + watch.LOOK_SECONDS
-        wanted = self._plan.settings.reload_on_change and self._coming is None
+        wanted = self._plan.settings.reload_on_change and self._coming is None and not self._is_loading()
         if wanted and (changed := self._files.changed()):
             _LOG.info("files have changed: loading the settings anew", files=list(map(str, changed)))
             self._reload_wanted = True
 
     def _begin_reload(self) -> None:
-        """Make a new plan and start its workers beside the old ones; wait for an earlier reload to be settled first."""
-        if not self._reload_wanted or self._plan is None or self._coming is not None:
+        """Load the settings in a process of its own; wait for an earlier reload to be settled first."""
+        if not self._reload_wanted or self._plan is None or self._coming is not None or self._is_loading():
             return
         self._reload_wanted = False
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        made = self._replan(self._plan)
-        self._files.follow(made.sources)
+        # What an earlier one has yet to warn of is out of date.
+        self._drop_loader()
+        try:
+            self._loader = Loader(self._config)
+        except OSError as error:
+            self._fail_reload(f"cannot start a process to load the settings: {error.strerror}")
+            return
+        self._selector.register(self._loader.control, selectors.EVENT_READ, self._loader)
+
+    def _take_loaded(self, loaded: Loaded) -> None:
+        """Make a plan of what was loaded, and start its workers beside the old ones."""
+        if self._plan is None:
+            return
+        self._files.follow(loaded.sources)
+        made = replan(self._plan, loaded)
         self._coming = made.plan
         if self._coming is None:
-            self._now = reloaded(self._now, made.problems)
-            _LOG.error("the reload failed: serving goes on with the settings from before")
-            notify("READY=1")
+            self._drop_loader()
+            self._fail_reload(*made.problems)
         self._spawn_missing(self._coming)
+
+    def _fail_reload(self, *problems: str) -> None:
+        self._now = reloaded(self._now, problems)
+        _LOG.error("the reload failed: serving goes on with the settings from before")
+        notify("READY=1")
+
+    def _is_loading(self) -> bool:
+        return self._loader is not None and not self._loader.has_loaded
+
+    def _drop_loader(self) -> None:
+        if self._loader is not None:
+            self._selector.unregister(self._loader.control)
+            self._loader.kill()
+            self._loader.bury()
+            self._loader = None
 
     def _settle_coming(self) -> None:
         """Make the coming plan the one that serves, once all of its workers are ready."""
@@ -205,6 +276,8 @@ class Supervisor:
             self._spawn_missing(self._plan)
 
     def _kill_overdue(self) -> None:
+        if self._loader is not None and self._loader.kill_at is not None and time.monotonic() >= self._loader.kill_at:
+            self._loader.kill()
         for one in self._workers:
             if one.kill_at is not None and time.monotonic() >= one.kill_at:
                 one.kill()
@@ -221,7 +294,8 @@ class Supervisor:
     def _watch_over_serving(self) -> None:
         if self._plan is not None:
             workers = self._of(self._plan)
-            self._watchdog.ask(workers)
+            if self._watchdog.ask(workers):
+                self._admin.ask()
             self._watchdog.feed(workers)
 
     def _show_status(self) -> None:
@@ -230,6 +304,8 @@ class Supervisor:
         )
         self._now = replace(self._now, workers=workers)
         self._board.show(self._now)
+        if self._memory is not None:
+            show_numbers(self._memory, self._now)
 
     # --- workers
 
@@ -264,16 +340,19 @@ class Supervisor:
 
     def _spawn(self, plan: Plan) -> None:
         ours, theirs = pair()
+        block = None if self._memory is None else self._memory.free(one.block for one in self._workers if one.block is not None)
+        meter = None if self._memory is None or block is None else Meter(self._memory.block(block))
         cpu = freest_cpu(self._of(plan))
         with held_back():
             pid = os.fork()
             if pid == 0:
                 ours.close()
                 self._forget()
+                self._admin.forget()
                 stay_on(cpu)
-                worker.work(theirs, self._listener, plan)
+                worker.work(theirs, self._listener, plan, meter)
         theirs.close()
-        one = Worker(pid=pid, control=ours, plan=plan, cpu=cpu)
+        one = Worker(pid=pid, control=ours, plan=plan, cpu=cpu, block=block)
         self._workers.append(one)
         self._selector.register(ours, selectors.EVENT_READ, one)
 
@@ -282,5 +361,12 @@ class Supervisor:
         self._selector.close()
         self._signals.forget()
         self._watchdog.forget()
+        if self._loader is not None:
+            self._loader.control.close()
         for one in self._workers:
             one.control.close()
+
+    def _forget_all(self) -> None:
+        """Let go of the milter's socket as well, in a child that never accepts from it."""
+        self._forget()
+        self._listener.leave()

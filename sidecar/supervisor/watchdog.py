@@ -43,16 +43,17 @@ class Watchdog:
         self._probe = None if within is None else Probe(listening, selector)
         self._fed = self.ask_at = time.monotonic()
 
-    def ask(self, workers: Iterable[Worker]) -> None:
-        """Ask the workers, and with systemd the socket as well."""
+    def ask(self, workers: Iterable[Worker]) -> bool:
+        """Ask the workers, and with systemd the socket as well; tell whether it was time to."""
         now = time.monotonic()
         if now < self.ask_at:
-            return
+            return False
         self.ask_at = now + self._every
         for one in workers:
             one.ask()
         if self._probe is not None:
             self._probe.begin()
+        return True
 
     def feed(self, workers: Iterable[Worker]) -> None:
         """Tell systemd that all is well, if every worker and the socket have answered since the last time."""

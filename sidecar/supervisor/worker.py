@@ -14,13 +14,17 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from sidecar import log
-from sidecar.journal import Journal, JournalError, Quarantine
-from sidecar.milter import Adapter, Listener, Recorder, serve
-from sidecar.session import Quota, Session, World
+from sidecar.journal import JournalError, Quarantine
+from sidecar.metrics import Meter
+from sidecar.milter import Adapter, Listener, Recorder, open_routes, serve
+from sidecar.milter.recorder import Writer
+from sidecar.session import Quota, Session, World, session_type
 from sidecar.supervisor.control import hear_supervisor, say_alive, say_ready
+from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed
 from sidecar.supervisor.plan import Plan
 
 # After its supervisor died a worker finishes what it has, but not for long: a new supervisor may be starting by now.
@@ -36,15 +40,15 @@ LOOP_ENDED = 2
 _LOG = log.get("worker")
 
 
-def work(control: socket.socket, listener: Listener, plan: Plan) -> NoReturn:
-    """Serve, and end the process. Called in the forked child, whose caller must never run on."""
+def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | None) -> NoReturn:
+    """Serve, and end the process; with a meter, count. Called in the forked child, whose caller must never run on."""
     status = COULD_NOT_START
     try:
         # Ctrl-C and systemd signal every process of the group; here only the supervisor's word counts.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        recorder = _begin(plan)
+        recorder = _begin(plan, meter)
         say_ready(control)
         _wait_for_end(control, listener)
         recorder.close()
@@ -58,23 +62,25 @@ def work(control: socket.socket, listener: Listener, plan: Plan) -> NoReturn:
         os._exit(status)
 
 
-def _begin(plan: Plan) -> Recorder:
+def _begin(plan: Plan, meter: Meter | None) -> Recorder:
     settings, limits = plan.settings, plan.settings.limits
-    journal = Journal(
-        settings.journal.directory,
-        segment_size=settings.journal.segment_size,
-        segment_age=settings.journal.segment_age,
-    )
-    quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
-    recorder = Recorder(journal=journal, quarantine=quarantine, limits=limits)
-    recorder.start()
+    journal: Writer = open_routes(settings.journal)
     quota = Quota(limits)
+    begin: Callable[..., Session] = session_type(settings)
+    keep: Callable[..., Recorder] = Recorder
+    if meter is not None:
+        journal, quota = MeteredJournal(meter, journal), MeteredQuota(meter, limits)
+        begin, keep = metered_session(meter, session_type(settings)), partial(MeteredRecorder, meter)
+    quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
+    recorder = keep(journal=journal, quarantine=quarantine, limits=limits)
     world = World(clock=time.time, new_id=_fresh_ids(), node_id=plan.node_id)
     adapter = Adapter(
-        new_session=lambda: Session(policy=plan.policy, settings=settings, world=world, quota=quota),
+        new_session=lambda: begin(policy=plan.policy, settings=settings, world=world, quota=quota),
         recorder=recorder,
         answers_connect=settings.refuse_at_connect and plan.policy.refuses_at_connect,
+        watch=None if meter is None else timed(meter),
     )
+    recorder.start()
     adapter.install()
     serve(ended=lambda: os._exit(LOOP_ENDED))
     return recorder

@@ -9,29 +9,11 @@ from typing import Self
 
 from sidecar.policy.address import domain_of
 from sidecar.policy.networks import Networks
-from sidecar.records import Logged
+from sidecar.records import TYPES, Logged
 from sidecar.settings.names import normal_domain, plain_address
 from sidecar.settings.readers import WrongValue, network
 from sidecar.settings.values import Network
 from sidecar.settings.wording import quoted
-
-# KumoMTA's record types (August 2026). There will be more, so that only what looks like a slip of one of these is refused.
-_TYPES = (
-    "Reception",
-    "Rejection",
-    "OOB",
-    "Feedback",
-    "Delivery",
-    "Bounce",
-    "TransientFailure",
-    "Expiration",
-    "AdminBounce",
-    "AdminRebind",
-    "DeferredInjectionRebind",
-    "Delayed",
-    "XferOut",
-    "XferIn",
-)
 
 _BELOW = "*."
 
@@ -97,7 +79,8 @@ def _queue_domain(queue: str) -> str:
 
 
 def _type(name: str) -> str:
-    known = {known.lower(): known for known in _TYPES}
+    # There will be more types than we know, so that only what looks like a slip of one of these is refused.
+    known = {known.lower(): known for known in TYPES}
     if name.lower() not in known and (near := get_close_matches(name.lower(), known, n=1)):
         raise ValueError(f"There is no record type {quoted(name)}; did you mean {known[near[0]]}?")
     return name

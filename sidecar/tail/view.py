@@ -126,5 +126,5 @@ def _why(record: Logged) -> str:
     said = record.response.content
     if record.type == "Feedback" and record.feedback_report is not None:
         kind = record.feedback_report.get("feedback_type")
-        why = f"{kind}: {why}" if isinstance(kind, str) else why
+        why = ": ".join(filter(None, (kind, why))) if isinstance(kind, str) else why
     return printable(" ".join(((said or why) if record.type == "OOB" else (why or said)).split()))

@@ -222,10 +222,10 @@ def test_a_pipe_gets_no_codes_and_whole_lines(folder: Path) -> None:
     assert not re.search(rb"\x1b\[[0-9;]*[34][0-9]", on_terminal(folder, {"NO_COLOR": "1"}))
 
 
-def on_terminal(folder: Path, environment: dict[str, str]) -> bytes:
+def on_terminal(folder: Path, environment: dict[str, str], *more: str, status: int = 0) -> bytes:
     """Run it on a terminal of its own; give what stands there."""
     ours_end, its_end = pty.openpty()
-    command = [sys.executable, "-m", "sidecar", "explain", "--config", "sidecar.toml", "--record", "log"]
+    command = [sys.executable, "-m", "sidecar", "explain", "--config", "sidecar.toml", "--record", "log", *more]
     everything = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
     for name in {"NO_COLOR", "FORCE_COLOR"} - environment.keys():
         everything.pop(name, None)
@@ -239,5 +239,5 @@ def on_terminal(folder: Path, environment: dict[str, str]) -> bytes:
             pass  # Linux: the terminal's other end is closed
         finally:
             os.close(ours_end)
-        assert running.wait(timeout=60) == 0
+        assert running.wait(timeout=60) == status
     return shown

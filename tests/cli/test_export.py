@@ -1,6 +1,8 @@
 """`sidecar export`: what it writes, where, and what it refuses to write."""
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,32 @@ def test_output(folder: Path) -> None:
     assert target.read_text() == export(folder, "postfix").stdout
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
     assert set(folder.iterdir()) == before
+
+
+def test_output_through_a_link(folder: Path) -> None:
+    """A link stays one: the file that it names is replaced."""
+    (folder / "link").symlink_to("map")
+    assert export(folder, "postfix", "--output", str(folder / "link")).exit_code == 0
+    assert (folder / "link").is_symlink()
+    assert (folder / "map").read_text() == export(folder, "postfix").stdout
+
+
+def test_output_into_a_pipe(folder: Path) -> None:
+    """What is no file is written to, and stays what it is."""
+    words = [
+        sys.executable,
+        "-m",
+        "sidecar",
+        "export",
+        "postfix",
+        "--config",
+        str(folder / "sidecar.toml"),
+        "--output",
+        "/dev/stdout",
+    ]
+    done = subprocess.run(words, capture_output=True, check=True)
+    assert "example.com" in body(done.stdout.decode())
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_output_fails(folder: Path) -> None:

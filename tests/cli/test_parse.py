@@ -170,3 +170,14 @@ def test_nothing_a_terminal_obeys(path: Path) -> None:
     result = CliRunner().invoke(command, ["-"], input=message)
     assert result.exit_code == 0
     assert all(line.isprintable() for line in result.stdout.split("\n"))
+
+
+@pytest.mark.parametrize(("setting", "kind"), [("", "oob"), ('compat = "kumomta"\n', None)])
+def test_compat(tmp_path: Path, setting: str, kind: str | None) -> None:
+    """With settings that read as KumoMTA does, what KumoMTA cannot read is no report, and the reason is told."""
+    config = tmp_path / "sidecar.toml"
+    config.write_text(setting, encoding="utf-8")
+    printed = CliRunner().invoke(command, ["--json", "--config", str(config), str(DATA / "oob-action-sloppy.eml")]).stdout
+    answer = json.loads(printed)
+    assert answer["kind"] == kind
+    assert ("its action is not what it should be" in answer["why"]) is (kind is None)

@@ -154,7 +154,7 @@ def test_skipped_and_guessed(folder: Path) -> None:
         ([], "Missing argument 'PATH...'."),
         (["--peer", "x\x1b", "-"], "'x\\x1b' does not appear to be an IPv4 or IPv6 address."),
         (["--listener", "10.0.0.1", "-"], "'10.0.0.1' has no port; a listener is IP:port, such as 127.0.0.1:25 or [::1]:25."),
-        (["--from", "\udcff", "-"], "An argument is not UTF-8."),
+        (["--from", "\udcff", "-"], "An argument is not UTF-8. Write it in UTF-8."),
     ],
 )
 def test_wrong_usage(folder: Path, arguments: list[str], error: str) -> None:

@@ -122,7 +122,7 @@ def test_without_a_journal(config: Path) -> None:
         result = send(mta, "--config", config, "--bind", "127.0.0.2", "--shape", "postfix")
     assert result.exit_code == 0
     assert "records" not in result.stdout
-    assert result.stderr.splitlines()[-1].startswith(f"there is no journal in {config.parent / 'journal'}, so no records are")
+    assert result.stderr.splitlines()[-1].startswith(f"There is no journal in {config.parent / 'journal'}, so no records are")
 
 
 KEYS = [
@@ -265,9 +265,9 @@ def test_interrupted() -> None:
         wait_until(lambda: any(line.startswith("MAIL") for line in mta.heard), "the first message is under way")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert out == b""
-    assert err.strip() == b"Aborted!"
+    assert err == b""
 
 
 def test_a_reader_that_goes_away() -> None:

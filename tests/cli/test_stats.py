@@ -275,6 +275,23 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
         assert program.stderr.read() == b""
 
 
+def test_a_reader_that_has_seen_enough_gets_the_files(log: Path, tmp_path: Path) -> None:
+    """The page and the picture are written, whoever reads what is printed: `| head` does not keep them away."""
+    page, picture = tmp_path / "a.html", tmp_path / "a.png"
+    with subprocess.Popen(
+        [*SIDECAR, "--html", str(page), "--png", str(picture), str(log)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": HOUSE},
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == b""
+    assert page.exists()
+    assert picture.exists()
+
+
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C ends the reading: what was counted is shown, said not to be the whole, and not put into files."""
     page = tmp_path / "a.html"

@@ -147,11 +147,6 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list
     assert done.exit_code == status
 
 
-def test_help() -> None:
-    """The help ends with examples."""
-    assert "\n  Examples:\n    sidecar tail --config" in run("--help").output
-
-
 # --- following
 
 

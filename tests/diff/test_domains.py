@@ -46,6 +46,9 @@ def told(*changes: Change) -> list[tuple[str, str, str, Any, Any]]:
         ({}, {"relay_from_authz": ["daniel"]}, [("opens", "relay_from_authz", [], ["daniel"])]),
         ({"relay_from_authz": ["daniel"]}, {}, [("closes", "relay_from_authz", ["daniel"], [])]),
         ({"relay_from_authz": ["a", "b"]}, {"relay_from_authz": ["b", "a", "b"]}, []),
+        ({"relay_to": True, "log_oob": "LogThenDrop"}, {"relay_to": True}, [("opens", "log_oob", "LogThenDrop", "Ignore")]),
+        ({"relay_to": True}, {"relay_to": True, "log_oob": "LogThenDrop"}, [("closes", "log_oob", "Ignore", "LogThenDrop")]),
+        ({"relay_to": True}, {"relay_to": True, "log_arf": "LogThenRelay"}, [("neither", "log_arf", "Ignore", "LogThenRelay")]),
         ({"relay_to": True, "log_oob": "Ignore"}, {"log_oob": "LogThenDrop", "log_arf": "LogThenDrop"}, [
             ("closes", "relay_to", True, False),
             ("opens", "log_oob", "Ignore", "LogThenDrop"),
@@ -89,6 +92,20 @@ def test_words(old: str, new: str, text: str) -> None:
     """The meaning of a log mode is told as what strangers may do."""
     (found,) = differences("x.com", entry("x.com", log_oob=old), entry("x.com", log_oob=new))
     assert found.text == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("LogThenDrop", "Ignore", "relayed as any other mail, and not logged any more"),
+        ("Ignore", "LogThenDrop", "logged and dropped, no more relayed"),
+        ("Ignore", "LogThenRelay", "logged, and relayed as before"),
+    ],
+)
+def test_where_everyone_may_relay(old: str, new: str, text: str) -> None:
+    """Reports that are not logged are mail there, so nobody is told that they are refused."""
+    (found,) = differences("x.com", *(entry("x.com", relay_to=True, log_oob=mode) for mode in (old, new)))
+    assert found.text == f"bounce reports to x.com are {text}"
 
 
 def test_lines_of_both() -> None:
@@ -165,6 +182,24 @@ def test_a_shared_entry_comes_to_light() -> None:
     assert [(change.kind, change.listener, change.effect, change.key) for change in changes] == [
         ("domain", OTHER, "neither", own.path),
         ("lookup", OTHER, "opens", "bounce.example.com"),
+    ]
+
+
+def test_what_all_listeners_have_in_common_is_told_once() -> None:
+    """A listener whose own entries change is not told again what changes for every listener."""
+    own = entry("z.net", OTHER, relay_to=True)
+    changes = list(domain_changes(side(WILD), side(WILD, DEEP, own)))
+    assert [change.key for change in changes if change.listener == OTHER] == [f"{own.path}.relay_to"]
+
+
+def test_a_name_and_those_below_it_that_part() -> None:
+    """A name and those below it are told together only where both find the same."""
+    shared = entry("b.com", log_arf="LogThenDrop"), entry("*.b.com", log_oob="LogThenDrop")
+    own = entry("*.com", OTHER, log_oob="Ignore")
+    changes = list(domain_changes(side(*shared, own), side(*shared)))
+    assert [(change.key, change.new and change.new.value) for change in changes if change.kind == "lookup"] == [
+        ("b.com", '"b.com"'),
+        ("*.b.com", '"*.b.com"'),
     ]
 
 

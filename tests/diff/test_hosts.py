@@ -86,6 +86,14 @@ def test_listeners(old: dict[str, list[str]], new: dict[str, list[str]], told: l
     assert all(change.key == 'listener."10.1.1.1:25".relay_hosts' for change in changes)
 
 
+def test_a_new_list_is_compared_with_what_held_before() -> None:
+    """The global list of before stands for a listener that had none of its own, whatever becomes of it."""
+    before = side(relay_hosts=["10.0.0.0/8"])
+    after = side(relay_hosts=["172.16.0.0/12"], listener_relay_hosts={"10.1.1.1:25": ["10.0.0.0/8", "172.16.0.0/12"]})
+    own = [change for change in host_changes(before, after) if change.listener is not None]
+    assert [(change.action, change.new and change.new.value) for change in own] == [("added", "172.16.0.0/12")]
+
+
 small = st.builds(
     lambda first, prefix: Network(text="x", version=4, first=(first >> (32 - prefix)) << (32 - prefix), prefix=prefix),
     st.integers(0, 40),

@@ -3,7 +3,7 @@
 from functools import reduce
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import settings as tries
 from msgspec.structs import replace
 
@@ -24,6 +24,27 @@ def judged(under: Settings, envelope: Envelope) -> Judgement:
     return judge(envelope, compile_policy(under), refuse_at_connect=under.refuse_at_connect)
 
 
+STRANGER = plain_address("203.0.113.9")
+# The wildcard's own entry lets the sender in as well; and a name of its own would hide the sender's domain from its wildcard.
+SAME_DOMAIN = (
+    settings([entry("*.example.com", relay_from=["203.0.113.0/24"], log_oob="LogThenDrop")], relay_hosts=[]),
+    Envelope(
+        peer=STRANGER,
+        listener=ANY_LISTENER,
+        authz_id=None,
+        sender="a@a.example.com",
+        recipients=("x@a.example.com",),
+        kind="oob",
+    ),
+)
+DOMAIN_ABOVE = (
+    settings([entry("*", relay_from=["203.0.113.0/24"]), entry("*.example.com", relay_to=True)], relay_hosts=[]),
+    replace(SAME_DOMAIN[1], recipients=("x@b.a.example.com",)),
+)
+
+
+@example(*SAME_DOMAIN)
+@example(*DOMAIN_ABOVE)
 @given(configurations(), envelopes())
 @tries(max_examples=300, deadline=None)
 def test_closing_closes(under: Settings, envelope: Envelope) -> None:

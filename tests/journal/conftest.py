@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,10 +23,8 @@ def open_journal() -> Iterator[OpenJournal]:
     """Open journals with limits that no test meets by chance; they are closed after the test."""
     opened: list[Journal] = []
 
-    def open_one(
-        directory: Path, *, segment_size: int = 1 << 20, segment_age: int = 3600, **clock: Callable[[], float]
-    ) -> Journal:
-        opened.append(Journal(directory, segment_size=segment_size, segment_age=segment_age, **clock))
+    def open_one(directory: Path, *, segment_size: int = 1 << 20, segment_age: int = 3600, **others: Any) -> Journal:
+        opened.append(Journal(directory, segment_size=segment_size, segment_age=segment_age, **others))
         return opened[-1]
 
     yield open_one

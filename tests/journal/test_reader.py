@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.journal import STDIN, Journal, JournalError, Line, Skipped, lines, read, stored_size
+from sidecar.journal.logs import find
 
 from .conftest import segments, texts
 
@@ -206,6 +207,15 @@ def test_which_files_are_segments(tmp_path: Path, names: list[str], expected: li
     found = list(read(tmp_path))
     assert [str(line.file.relative_to(tmp_path)) for line in found] == expected
     assert stored_size(tmp_path) == 3 * len(expected)
+
+
+def test_pipes_and_devices_are_no_segments(tmp_path: Path) -> None:
+    """Whatever their names, nobody waits for a pipe or reads a device without end; a link to a file is a segment."""
+    (tmp_path / "log").write_bytes(b"{}\n")
+    (tmp_path / "20260101-000000.1").symlink_to(tmp_path / "log")
+    (tmp_path / "20260101-000000.2").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "20260101-000000.3")
+    assert [segment.path.name for segment in find(tmp_path)] == ["20260101-000000.1"]
 
 
 def test_a_folder_without_segments(tmp_path: Path) -> None:

@@ -63,7 +63,16 @@ def test_nothing_but_refusals_is_counted() -> None:
     let_through(it, 5)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
     records = [taken, replace(taken, type="OOB"), refusal(), replace(taken, type="Feedback")]
-    assert [record.type for record in it.sift(records)] == ["Reception", "OOB", "Feedback"]
+    written = [record.type for record in records for _ in it.sift([record])]
+    assert written == ["Reception", "OOB", "Feedback"]
+
+
+def test_a_refusal_is_counted_with_all_its_records() -> None:
+    """KumoMTA's Reception before a refusal is not left alone when the Rejection is counted."""
+    it = Flood(1)
+    taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
+    assert [len(it.sift((taken, refusal()))) for _ in range(3)] == [2, 0, 0]
+    assert [one.count for one in it.take()] == [2]
 
 
 def test_what_could_not_be_written_is_not_forgotten() -> None:

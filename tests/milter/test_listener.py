@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.milter.listener import _give
+from sidecar.milter.listener import give
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -16,9 +16,9 @@ def test_what_a_link_points_to_is_never_given_away(tmp_path: Path) -> None:
     victim, link, name = tmp_path / "victim", tmp_path / "link", str(tmp_path / "s")
     victim.touch()
     link.symlink_to(victim)
-    _give(link, "nobody", None)
+    give(link, "nobody", None)
     assert victim.stat().st_uid == 0
     with socket.socket(socket.AF_UNIX) as real:
         real.bind(name)
-        _give(Path(name), "nobody", None)
+        give(Path(name), "nobody", None)
     assert Path(name).stat().st_uid == pwd.getpwnam("nobody").pw_uid

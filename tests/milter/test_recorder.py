@@ -1,13 +1,14 @@
 """What is on disk before the MTA hears of a verdict."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from sidecar.journal import JournalError, QuarantineFullError
 from sidecar.milter import Recorder
-from sidecar.records import reception
+from sidecar.records import Record, encode, reception
 from sidecar.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
 from sidecar.settings.values import LimitSettings
 from tests.milter.test_flood import NOON, facts, refusal
@@ -32,12 +33,17 @@ class Disk:
         self.told: list[Any] = []
         self.fault: Exception | None = None
         self.swept = 0
+        self.rolled = 0
 
-    def write(self, lines: bytes, *, durable: bool) -> None:
+    def write(self, records: Sequence[Record], *, durable: bool) -> None:
         """Take records, of the journal."""
         if isinstance(self.fault, JournalError):
             raise self.fault
-        self.told.append((durable, [json.loads(line) for line in lines.splitlines()]))
+        self.told.append((durable, [json.loads(encode(record)) for record in records]))
+
+    def roll(self) -> None:
+        """Take note of it."""
+        self.rolled += 1
 
     def close(self) -> None:
         """Take note of the end."""
@@ -131,11 +137,12 @@ def test_the_end_leaves_nothing_behind(recorder: Recorder, disk: Disk) -> None:
 
 
 def test_each_second_does_what_is_due(recorder: Recorder, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted refusals are written and the quarantine is swept, again and again, even after a fault."""
+    """Counted refusals are written, old segments finished and the quarantine swept, again and again, even after a fault."""
     monkeypatch.setattr("sidecar.milter.recorder._FLUSH_SECONDS", 0.01)
     monkeypatch.setattr("sidecar.milter.recorder._SWEEP_SECONDS", 0.01)
     recorder.start()
     wait_until(lambda: disk.swept > 2, "the quarantine was swept again")
+    wait_until(lambda: disk.rolled > 2, "the journal was asked to roll")
     for _ in range(RATE + 3):
         recorder.write(REFUSED)
     wait_until(lambda: sum(filter(None, disk.counts())) == 3, "the refusals are written")

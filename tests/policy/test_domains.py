@@ -1,13 +1,22 @@
 """The walk through a listener's domains, as KumoMTA's own tests pin it."""
 
 import time
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.policy.domains import DomainMap
+from sidecar.settings.draft import Draft
+from sidecar.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
+
+
+def mapped(entries: Iterable[DomainEntry]) -> DomainMap:
+    """Make the map that serves every listener."""
+    return DomainMap(Draft(entries).table().listeners[ANY_LISTENER])
+
 
 WALKS = [
     (["example.com"], "example.com", "example.com"),
@@ -39,7 +48,7 @@ WALKS = [
 @pytest.mark.parametrize(("listed", "domain", "found"), WALKS)
 def test_walk(listed: list[str], domain: str, found: str | None) -> None:
     """The longest listed parent is where the walk stops, and only the `*` beside that point can answer."""
-    answer = DomainMap(map(entry, listed)).find(domain)
+    answer = mapped(map(entry, listed)).find(domain)
     assert (answer and answer.domain) == found
 
 
@@ -67,21 +76,21 @@ LISTED = st.lists(DOMAINS | DOMAINS.map(lambda domain: f"*.{domain}") | st.just(
 @given(LISTED, DOMAINS | st.just(""))
 def test_the_dict_is_the_tree(listed: list[str], domain: str) -> None:
     """The dict of nodes finds for any domain what a walk through a tree of labels finds."""
-    answer = DomainMap(map(entry, listed)).find(domain)
+    answer = mapped(map(entry, listed)).find(domain)
     assert (answer and answer.domain) == _tree_walk(listed, domain)
 
 
 @given(LISTED, DOMAINS | DOMAINS.map(lambda domain: f"*.{domain}") | st.just("*"), st.lists(LABELS, min_size=1, max_size=3))
 def test_covers(listed: list[str], pattern: str, labels: list[str]) -> None:
     """Where a map covers a pattern, no domain that the pattern stands for slips through."""
-    domains = DomainMap(map(entry, listed))
+    domains = mapped(map(entry, listed))
     if domains.covers(pattern):
         assert domains.find(pattern.replace("*", ".".join(labels))) is not None
 
 
 def test_covers_is_quick() -> None:
     """Thousands of shared wildcards, each answered by a listener's own map, are looked through in no time."""
-    domains = DomainMap(entry(name) for number in range(5000) for name in (f"*.d{number}.example", f"d{number}.example"))
+    domains = mapped(entry(name) for number in range(5000) for name in (f"*.d{number}.example", f"d{number}.example"))
     began = time.process_time()
     assert all(domains.covers(f"*.d{number}.example") for number in range(5000))
     assert time.process_time() - began < 1.0

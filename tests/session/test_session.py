@@ -364,6 +364,21 @@ def test_wanted_headers_are_recorded() -> None:
     assert told(outcome)["headers"] == {"subject": "a folded", "received": ["1", "2", "3"]}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("x-*",), {"x-job": "1", "x-list": "2"}),
+        (("x-l*", "subject"), {"x-list": "2", "subject": "s"}),
+        (("*",), {"x-job": "1", "x-list": "2", "subject": "s", "xy": "3"}),
+        (("z-*",), {}),
+    ],
+)
+def test_headers_are_wanted_by_their_beginning_too(wanted: tuple[str, ...], expected: dict[str, str]) -> None:
+    """A name that ends with `*` stands for all headers that begin so, in any case."""
+    message = b"X-Job: 1\r\nx-list: 2\r\nSubject: s\r\nXY: 3\r\n\r\n"
+    assert told(deliver(message, OPEN, under=settings(DOMAINS, headers=wanted)))["headers"] == expected
+
+
 def test_nothing_leaks_between_messages() -> None:
     """Several messages on one connection are each judged on their own: sender, identity, recipients and content."""
     it = session(settings(DOMAINS))

@@ -188,7 +188,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         (
             "Take it out; known here: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
             "recipient_limit, unreadable_reports, headers, bounce_classifier, state_directory, node_id, user, group, "
-            "reload_on_change, journal, limits, listener, milter, log."
+            "reload_on_change, compat, journal, limits, listener, milter, admin, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),
@@ -221,7 +221,13 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "Write a whole number of bytes from 1000 to 1073741824.",
     ),
     ("recipient_limit = 0", 1, "recipient_limit", "0 is out of range.", "Write a whole number of recipients from 1 to 100000."),
-    ('headers = ["Subject:"]', 1, "headers", '"Subject:" is not the name of a header.', 'Write a name such as "Subject".'),
+    (
+        'headers = ["Subject:"]',
+        1,
+        "headers",
+        '"Subject:" is not the name of a header.',
+        'Write a name such as "Subject", or "X-*" for many.',
+    ),
     ("state_directory = 1", 1, "state_directory", "1 is not a directory.", "Write a directory in quotes."),
     ("refuse_at_connect = 1", 1, "refuse_at_connect", "1 is neither true nor false.", "Write true or false, without quotes."),
     (

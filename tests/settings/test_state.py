@@ -41,13 +41,13 @@ def test_without_a_file_the_default_holds(tmp_path: Path, name: str | None) -> N
 
 
 def test_every_file_is_a_source_the_unreadable_ones_too(tmp_path: Path) -> None:
-    """With the digest of its bytes where there are some that could be parsed, and what it looked like before it was read."""
+    """With the digest of its bytes where there are some, and what it looked like before it was read."""
     files = {"a.toml": '["a.example"]\n', "b.toml": "[", MAIN: 'listener_domains = ["a.toml", "b.toml", "none.toml"]\n'}
     sources = load_files(tmp_path, files).sources
     assert [source.path for source in sources] == [tmp_path / name for name in (MAIN, "a.toml", "b.toml", "none.toml")]
     assert [source.stamp for source in sources] == [stamp_of(source.path) for source in sources]
-    digests = [hashlib.sha256(files[name].encode()).hexdigest() for name in (MAIN, "a.toml")]
-    assert [source.digest for source in sources] == [*digests, None, None]
+    digests = [hashlib.sha256(files[name].encode()).hexdigest() for name in (MAIN, "a.toml", "b.toml")]
+    assert [source.digest for source in sources] == [*digests, None]
     assert sources[3].stamp is None
 
 

@@ -544,9 +544,31 @@ def test_a_listener_is_told_of_once(tmp_path: Path) -> None:
     assert [problem.code for problem in problems] == ["never-matches"]
 
 
+@pytest.mark.parametrize(
+    ("journal", "expected"),
+    [
+        ("[journal.Reception]\nenabled = false\n", [("no-record", 2)]),
+        ("[journal.Reception]\nenabled = true\n", []),
+        ("[journal.Rejection]\nenabled = false\n", [("no-record", 2)]),
+        ("[journal.Any]\nenabled = false\n[journal.OOB]\n[journal.Feedback]\n[journal.Reception]\n", [("no-record", 2)]),
+        ("[journal]\ncompression_level = 3\n", [("no-effect", 2)]),
+        ('[journal]\nformat = "zstd"\ncompression_level = 3\n', []),
+    ],
+)
+def test_what_a_journal_leaves_out(tmp_path: Path, journal: str, expected: list[tuple[str, int]]) -> None:
+    """Records that are not written, and a compression that nothing undergoes, are told with their line."""
+    assert [(problem.code, place(problem)[1]) for problem in found(tmp_path, {MAIN: journal})] == expected
+
+
 def test_every_code_is_drawn() -> None:
     """Each code that scripts may know belongs to a warning that a test here draws."""
-    drawn = {code for _, code, *_ in DOMAINS} | {"shadowed", "repeated-file", "unknown-account", "unknown-listener"}
+    drawn = {code for _, code, *_ in DOMAINS} | {
+        "shadowed",
+        "repeated-file",
+        "unknown-account",
+        "unknown-listener",
+        "no-record",
+    }
     assert drawn == set(get_args(WarningCode))
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.stats import Collector, Ranking, Summary, instant, seen
+from sidecar.records import decode
+from sidecar.stats import Collector, Ranking, Summary, instant
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
 STATUS = {"class": 5, "subject": 1, "detail": 1}
@@ -24,7 +25,7 @@ def record(kind: str = "Rejection", **fields: Any) -> bytes:
 def summed(*lines: bytes, since: float | None = None, until: float | None = None) -> Summary:
     collector = Collector(since, until)
     for line in lines:
-        collector.add(seen(line))
+        collector.add(decode(line))
     return collector.summary()
 
 
@@ -143,7 +144,7 @@ def test_hostile_variety() -> None:
     for number in range(50_000):
         addr = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         fields = {"type": f"T{number}", "bounce_classification": f"{number}" * 100}
-        collector.add(seen(record(**fields, addr=addr, recipient=f"x@d{number}.example", timestamp=number * 86400 + 1)))
+        collector.add(decode(record(**fields, addr=addr, recipient=f"x@d{number}.example", timestamp=number * 86400 + 1)))
     summary = collector.summary()
     assert names(summary.types) == {"(other)": 50_000}
     assert summary.recipient_domains.total == 50_000
@@ -173,7 +174,7 @@ def test_any_record(kind: str, fields: dict[str, Any], value: Any) -> None:
         "feedback_report": {"feedback_type": value},
     }
     try:
-        one = seen(json.dumps(whole | fields).encode())
+        one = decode(json.dumps(whole | fields).encode())
     except ValueError:
         return
     collector = Collector()
@@ -186,7 +187,7 @@ def test_any_record(kind: str, fields: dict[str, Any], value: Any) -> None:
 def test_no_record(line: bytes) -> None:
     """What is no record is a ValueError."""
     with pytest.raises(ValueError, match=r".+"):
-        seen(line)
+        decode(line)
 
 
 def test_first() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.stats import Collector, Summary, seen
+from sidecar.records import decode
+from sidecar.stats import Collector, Summary
 from sidecar.stats.page import page
 from sidecar.stats.plots import picture, timeline_svg
 from tests.stats.test_collector import record
@@ -33,7 +34,7 @@ def summary_of(*texts: str) -> Summary:
         for kind in ("Rejection", "OOB", "Feedback", text):
             fields = {"name": text, "addr": text, "recipient": f"x@{text}", "bounce_classification": text}
             meta = {"why": text} if kind == "Rejection" else {}
-            collector.add(seen(record(kind, response=response, feedback_report=report, meta=meta, created=1, **fields)))
+            collector.add(decode(record(kind, response=response, feedback_report=report, meta=meta, created=1, **fields)))
     return collector.summary()
 
 
@@ -112,7 +113,7 @@ def test_any_range(span: int) -> None:
     """Seconds and millennia can be drawn."""
     collector = Collector()
     for when in (1, span):
-        collector.add(seen(record(timestamp=when, meta={"count": 10**30})))
+        collector.add(decode(record(timestamp=when, meta={"count": 10**30})))
     assert b"<svg" in timeline_svg(collector.summary())
 
 

@@ -162,10 +162,10 @@ from pathlib import Path
 from sidecar.cli import main
 from sidecar.supervisor import worker
 begin = worker._begin
-def begin_or_fail(plan):
+def begin_or_fail(plan, meter):
     if Path({marker!r}).exists():
         raise RuntimeError("no luck today")
-    return begin(plan)
+    return begin(plan, meter)
 worker._begin = begin_or_fail
 main()
 """

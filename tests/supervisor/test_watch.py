@@ -178,9 +178,9 @@ from sidecar.cli import main
 from sidecar.supervisor import watch, watchdog, worker
 watch.LOOK_SECONDS = watchdog.ASK_SECONDS = 0.1
 begin = worker._begin
-def begin_slowly(plan):
+def begin_slowly(plan, meter):
     time.sleep(2.0)
-    return begin(plan)
+    return begin(plan, meter)
 worker._begin = begin_slowly
 main()
 """

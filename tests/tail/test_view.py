@@ -81,6 +81,17 @@ def line(record: Logged, **how: object) -> str:
             f"{TIME} Feedback  250       -               f@y.example -> fbl@x.example abuse: a report",
         ),
         (
+            Logged(
+                type="Feedback",
+                sender="f@y.example",
+                recipient="fbl@x.example",
+                event_time=TIME,
+                response=Response(code=250),
+                feedback_report={"feedback_type": "abuse"},
+            ),
+            f"{TIME} Feedback  250       -               f@y.example -> fbl@x.example abuse",
+        ),
+        (
             Logged(type="Rejection", event_time=TIME, response=Response(code=554, command="CONNECT"), meta={"why": "nobody"}),
             f"{TIME} Rejection 554       -               CONNECT nobody",
         ),

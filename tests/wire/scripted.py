@@ -6,13 +6,13 @@ not. Run as a program: `python -m tests.wire.scripted SOCKET`; it serves until i
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from sidecar import log
 from sidecar.journal import JournalError
 from sidecar.milter import Adapter, Recorder, listen, serve
-from sidecar.records import Facts, rejection
+from sidecar.records import Facts, Record, rejection
 from sidecar.records.record import Response
 from sidecar.session import Session
 from sidecar.session.events import Connect, EndOfMessage, Event, Mail, Rcpt
@@ -84,9 +84,12 @@ FACTS = Facts(
 class FullJournal:
     """A journal, and a quarantine, on a full disk."""
 
-    def write(self, lines: bytes, *, durable: bool) -> None:
+    def write(self, records: Sequence[Record], *, durable: bool) -> None:
         """Fail."""
-        raise JournalError(f"cannot write {len(lines)} bytes, durable={durable}: the disk is full")
+        raise JournalError(f"cannot write {len(records)} records, durable={durable}: the disk is full")
+
+    def roll(self) -> None:
+        """Do nothing."""
 
     def keep(self, name: str, *, message: bytes, record: bytes) -> None:
         """Fail."""

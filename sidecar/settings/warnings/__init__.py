@@ -4,15 +4,14 @@ Each module here owns one subject: a function for each finding, and the sentence
 more (`written`) is noted while the files are read, the rest over the finished settings. Never makes an error of a finding.
 """
 
-from collections.abc import Sequence
-
-from sidecar.settings.values import DomainEntry, Settings
+from sidecar.settings.draft import table_of
+from sidecar.settings.values import Settings
 from sidecar.settings.warnings.findings import Findings
 from sidecar.settings.warnings.listeners import note_listeners
 from sidecar.settings.warnings.names import note_idle, note_name
 from sidecar.settings.warnings.openings import note_opening, note_relay_hosts
 from sidecar.settings.warnings.shadows import note_shadows
-from sidecar.settings.warnings.written import note_trues
+from sidecar.settings.warnings.written import note_true
 
 
 def note_warnings(settings: Settings, findings: Findings) -> None:
@@ -22,14 +21,7 @@ def note_warnings(settings: Settings, findings: Findings) -> None:
     for entry in settings.domains:
         note_name(entry, findings)
         note_opening(entry, findings)
-    by_listener = _by_listener(settings.domains)
+        note_true(entry, findings)
+    by_listener = table_of(settings.domains).listeners
     note_shadows(by_listener, findings)
     note_idle(by_listener, findings)
-    note_trues(by_listener, findings)
-
-
-def _by_listener(entries: Sequence[DomainEntry]) -> dict[str, dict[str, DomainEntry]]:
-    by_listener: dict[str, dict[str, DomainEntry]] = {}
-    for entry in entries:
-        by_listener.setdefault(entry.listener, {})[entry.domain] = entry
-    return by_listener

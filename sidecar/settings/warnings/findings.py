@@ -3,13 +3,12 @@
 Owns how many an operator gets to read, in the terminal, in JSON and in the log alike. Never decides what is a finding.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final, ParamSpec
 
 import msgspec
 
-from sidecar.settings.values import DomainEntry, Problem, WarningCode, Where
+from sidecar.settings.values import Problem, WarningCode, Where
 from sidecar.settings.wording import listed, quoted
 
 # Ten thousand findings of one kind have one mend: a few show what it is about, and a reload's log stays readable.
@@ -20,14 +19,9 @@ P = ParamSpec("P")
 
 
 class Findings:
-    """What has been found so far. A kind is the function that tells of it: that one is only called for what is shown.
-
-    `trues` are the entries that wrote `true`, by the keys for which they did: no entry has room for that, and which of them a
-    later file overrides is seen in the end.
-    """
+    """What has been found so far. A kind is the function that tells of it: that one is only called for what is shown."""
 
     def __init__(self) -> None:
-        self.trues: defaultdict[tuple[str, ...], list[DomainEntry]] = defaultdict(list)
         self._told: dict[Callable[..., Problem], list[Problem]] = {}
         self._more: dict[Callable[..., Problem], int] = {}
 

@@ -3,28 +3,23 @@
 Owns the sentences. Never reads a file.
 """
 
-from collections.abc import Mapping, Sequence
-
 from sidecar.settings.values import DomainEntry, Problem, Where
 from sidecar.settings.warnings.findings import Findings, warning
 from sidecar.settings.warnings.openings import is_wide
 
 
-def note_trues(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Findings) -> None:
+def note_true(entry: DomainEntry, findings: Findings) -> None:
     """Note the `true` of a report that holds when all files are merged.
 
     Where mail for the domain is relayed the MTA has a way for it, and a wide name has a graver warning of its own.
     """
-    for keys, entries in findings.trues.items():
-        for entry in entries:
-            final = by_listener[entry.listener][entry.domain]
-            held = keys if final is entry else [key for key in keys if final.lines.get(key) == entry.lines[key]]
-            if held and not (final.relay_to or is_wide(final.domain)):
-                findings.note(_true_relays, final, held)
+    if entry.trues and not (entry.relay_to or is_wide(entry.domain)):
+        findings.note(_true_relays, entry)
 
 
-def _true_relays(entry: DomainEntry, keys: Sequence[str]) -> Problem:
+def _true_relays(entry: DomainEntry) -> Problem:
     """`true` is LogThenRelay (KumoMTA: LogReportDisposition), which few who write it know."""
+    keys = entry.trues
     means = " and ".join(f"{key} = true" for key in keys) + (" means" if len(keys) == 1 else " mean")
     return warning(
         "report-loop",

@@ -1,0 +1,92 @@
+"""From records to lines in the right segments: which type goes where, and which entries of `meta` go along.
+
+Owns the way from a record to its journal. Never touches a disk: the journals do.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from sidecar.journal import Journal
+from sidecar.records import Record, encode
+from sidecar.settings.values import RECORD_TYPES, JournalSettings
+
+
+class Lines(Protocol):
+    """What is needed of a journal."""
+
+    def write(self, lines: bytes, *, durable: bool) -> None:
+        """Write whole lines; raises JournalError when that cannot be done."""
+
+    def roll(self) -> None:
+        """Finish a segment that is too old."""
+
+    def close(self) -> None:
+        """Finish the journal."""
+
+
+class Routes:
+    """Journals by type of record; a type without one is not written. Of `meta` what `kept` names stays; None is all."""
+
+    def __init__(self, journals: Mapping[str, Lines], kept: Sequence[str] | None = None) -> None:
+        self._by_type = journals
+        self._journals = tuple(dict.fromkeys(journals.values()))
+        self._only = self._journals[0] if len(self._journals) == 1 and journals.keys() >= set(RECORD_TYPES) else None
+        self._kept = None if kept is None else frozenset(kept)
+        self._beginnings = tuple(name[:-1] for name in kept or () if name.endswith("*"))
+
+    def write(self, records: Sequence[Record], *, durable: bool) -> None:
+        """Write records, in their order; with `durable` all are on disk on return. Raises JournalError.
+
+        When one journal fails, another may have taken its part: as after any failure, the peer's next try writes all again.
+        """
+        if self._kept is not None:
+            records = [self._trimmed(record) for record in records]
+        if self._only is not None:
+            self._only.write(b"".join(map(encode, records)), durable=durable)
+            return
+        lines: dict[Lines, list[bytes]] = {}
+        for record in records:
+            if (journal := self._by_type.get(record.type)) is not None:
+                lines.setdefault(journal, []).append(encode(record))
+        for journal, own in lines.items():
+            journal.write(b"".join(own), durable=durable)
+
+    def roll(self) -> None:
+        """Finish the segments that are too old."""
+        for journal in self._journals:
+            journal.roll()
+
+    def close(self) -> None:
+        """Finish all journals."""
+        for journal in self._journals:
+            journal.close()
+
+    def _trimmed(self, record: Record) -> Record:
+        return replace(record, meta={name: value for name, value in record.meta.items() if self._keeps(name)})
+
+    def _keeps(self, name: str) -> bool:
+        return self._kept is None or name in self._kept or name.startswith(self._beginnings)
+
+
+def open_routes(settings: JournalSettings) -> Routes:
+    """Open the journals that the settings ask for: one for each directory and suffix. To be called after the fork."""
+    by_place: dict[tuple[Path, str], Journal] = {}
+    by_type = {}
+    for record_type in RECORD_TYPES:
+        place = settings.place(record_type)
+        if place is None:
+            continue
+        if place not in by_place:
+            directory, suffix = place
+            by_place[place] = Journal(
+                directory,
+                segment_size=settings.segment_size,
+                segment_age=settings.segment_age,
+                suffix=suffix,
+                level=settings.compression_level if settings.format == "zstd" else None,
+            )
+        by_type[record_type] = by_place[place]
+    return Routes(by_type, settings.meta)

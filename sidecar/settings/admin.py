@@ -1,0 +1,33 @@
+"""The section [admin]: where policy and metrics are served over HTTP.
+
+Owns the keys of that section. Never listens.
+"""
+
+from pathlib import Path
+
+from sidecar.settings.readers import milter_socket, socket_mode, text
+from sidecar.settings.remote import is_remote
+from sidecar.settings.tables import Table
+from sidecar.settings.values import AdminSettings
+
+
+def read_admin(whole: Table, folder: Path) -> AdminSettings | None:
+    """Read the section out of the whole settings file; None where it is left out. A relative path starts in `folder`."""
+    table = whole.table("admin")
+    taken = table.take(
+        {
+            "socket": milter_socket(folder, "a socket"),
+            "socket_mode": socket_mode,
+            "socket_owner": text("a user name"),
+            "socket_group": text("a group name"),
+        }
+    )
+    table.close()
+    if "admin" not in whole.values:
+        return None
+    admin = AdminSettings(**taken)
+    if is_remote(admin.socket):
+        fact = f"Other machines can reach {admin.socket}, and whoever reaches it can ask what the policy is."
+        mend = "Listen on 127.0.0.1, [::1] or a UNIX socket; for others, let a web server that knows them stand in front of it."
+        table.fault("socket", fact, mend)
+    return admin

@@ -1,0 +1,122 @@
+"""The application asked in-process, as an HTTP server would ask it; no server, no socket."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from msgspec import Struct
+from starlette.types import ASGIApp, Message
+
+from sidecar.admin import Service, application
+from sidecar.metrics import Memory
+from sidecar.policy import compile_policy
+from sidecar.settings.values import DomainEntry
+from tests.building import entry, settings
+
+LISTENING = "inet:127.0.0.1:8894"
+DOMAINS = (
+    entry("relay.example", relay_to=True),
+    entry("bounce.example", log_oob="LogThenDrop"),
+    entry("send.example", relay_from=["10.0.0.0/24", "2001:db8::/32"], relay_from_authz=["daniel"], log_arf="LogThenRelay"),
+    entry("*.wild.example", log_oob="LogThenRelay"),
+)
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def value(self) -> Any:
+        """The body as JSON."""
+        assert self.headers["content-type"] == "application/json"
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The sentence of a refusal."""
+        (sentence,) = self.value.values()
+        assert isinstance(sentence, str)
+        return sentence
+
+
+def service(domains: Iterable[DomainEntry] = DOMAINS, **more: Any) -> Service:
+    """Make what is served."""
+    made = settings(domains, **more)
+    return Service(policy=compile_policy(made), settings=made, node_id="node", revision="abc123", made=1_700_000_000.5)
+
+
+def app(domains: Iterable[DomainEntry] = DOMAINS, memory: Memory | None = None, **more: Any) -> ASGIApp:
+    """Make the application."""
+    return application(service(domains, **more), memory or Memory(), listening=LISTENING)
+
+
+def ask(
+    to: ASGIApp,
+    path: str,
+    query: Mapping[str, str] | str = "",
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    pieces: Iterable[bytes] = (b"",),
+) -> Answer:
+    return asyncio.run(asked(to, path, query, method=method, headers=headers, pieces=pieces))
+
+
+async def asked(
+    to: ASGIApp,
+    path: str,
+    query: Mapping[str, str] | str = "",
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    pieces: Iterable[bytes] = (b"",),
+) -> Answer:
+    """Ask once. The body comes in `pieces`; after the last of them nothing more ever comes."""
+    sent: list[Message] = []
+    coming = [*pieces]
+    text = query if isinstance(query, str) else urlencode(query)
+    fields = {"host": "127.0.0.1:8894"} if headers is None else headers
+
+    async def receive() -> Message:
+        if not coming:
+            await asyncio.Event().wait()
+        piece = coming.pop(0)
+        # An empty piece in the end is one that never comes.
+        if piece == NEVER:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": piece, "more_body": bool(coming)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": text.encode(),
+        "root_path": "",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields.items()],
+        "server": ("127.0.0.1", 8894),
+        "client": ("127.0.0.1", 1),
+    }
+    await to(scope, receive, send)
+    start, *rest = sent
+    return Answer(
+        status=start["status"],
+        headers={name.decode(): value.decode() for name, value in start["headers"]},
+        body=b"".join(message.get("body", b"") for message in rest),
+    )
+
+
+NEVER = b"\0never\0"
+"""A piece that never comes."""

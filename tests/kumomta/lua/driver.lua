@@ -1,0 +1,87 @@
+--[[
+Lets a test drive sidecar.lua: a line of JSON in, what to do; a line of JSON out, what came of it.
+
+argv: the folder of this file, the folder of sidecar.lua.
+]]
+package.path = arg[1] .. '/?.lua;' .. arg[2] .. '/?.lua;' .. package.path
+local cjson = require 'cjson'
+local kumo = require 'kumo'
+
+local files = {}
+
+-- In place of KumoMTA's own helper: an answer that shows whence it came.
+package.preload['policy-extras.listener_domains'] = function()
+  local helper = {}
+  function helper:setup(names)
+    return function(domain)
+      if names[1] == 'broken.toml' then
+        error 'cannot read broken.toml'
+      end
+      table.insert(files, domain)
+      return kumo.make_listener_domain { relay_to = domain == 'file.example' }
+    end
+  end
+  return helper
+end
+
+local sidecar = require 'sidecar'
+local handler
+local actions = {}
+
+local function conn_meta(values)
+  local meta = {}
+  function meta:get_meta(name)
+    return values[name]
+  end
+  return meta
+end
+
+function actions.setup(request)
+  handler = sidecar:setup(request.options)
+  return 'done'
+end
+
+function actions.ask(request)
+  return handler(request.domain, request.listener, conn_meta(request.meta)) or cjson.null
+end
+
+function actions.clock(request)
+  kumo.now = request.now
+  return 'done'
+end
+
+function actions.too_old()
+  kumo.too_old = true
+  return 'done'
+end
+
+function actions.problems(request)
+  return setmetatable(sidecar.problems(request.options), cjson.array_mt)
+end
+
+function actions.validate()
+  local printed = {}
+  local real_print = print
+  print = function(line) -- luacheck: ignore 121
+    table.insert(printed, line)
+  end
+  kumo.handlers.validate_config()
+  print = real_print -- luacheck: ignore 121
+  return { printed = printed, failed = kumo.failed }
+end
+
+io.stdout:setvbuf 'line'
+for line in io.lines() do
+  local request = cjson.decode(line)
+  kumo.logged = {}
+  local ok, result = pcall(actions[request.action], request)
+  local answer = { logged = kumo.logged, files = files }
+  if ok then
+    answer.result = result
+  elseif type(result) == 'table' then
+    answer.reject = result
+  else
+    answer.error = tostring(result)
+  end
+  print(cjson.encode(answer))
+end

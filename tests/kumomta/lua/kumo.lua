@@ -1,0 +1,161 @@
+--[[
+What sidecar.lua uses of KumoMTA, as its reference pages tell it, under a plain Lua 5.4; HTTP is real.
+
+Owns the likeness, and what a test may look at: `handlers`, `logged`, `failed`, `now`, `too_old`. Never knows the sidecar.
+]]
+local cjson = require 'cjson'
+local http = require 'socket.http'
+local ltn12 = require 'ltn12'
+local socket = require 'socket'
+local url = require 'socket.url'
+
+local kumo = {
+  http = {},
+  serde = {},
+  handlers = {},
+  logged = {},
+  failed = false,
+  now = 0,
+  too_old = false,
+}
+
+local UNITS = { ms = 0.001, s = 1, minutes = 60, hour = 3600 }
+
+local function duration(text)
+  local number, unit = text:match '^(%d+)%s*(%a+)$'
+  return tonumber(number) * UNITS[unit]
+end
+
+function kumo.on(event, handler)
+  kumo.handlers[event] = handler
+end
+
+function kumo.reject(code, text)
+  error { code = code, text = text }
+end
+
+function kumo.log_warn(...)
+  table.insert(kumo.logged, table.concat({ ... }, ' '))
+end
+
+function kumo.validation_failed()
+  kumo.failed = true
+end
+
+-- JSON's null is nil in KumoMTA, and its objects and lists are tables.
+local function without_null(value)
+  if value == cjson.null then
+    return nil
+  end
+  if type(value) == 'table' then
+    local plain = {}
+    for key, inner in pairs(value) do
+      plain[key] = without_null(inner)
+    end
+    return plain
+  end
+  return value
+end
+
+function kumo.serde.json_parse(text)
+  return without_null(cjson.decode(text))
+end
+
+local MODES = { Ignore = true, LogThenRelay = true, LogThenDrop = true }
+local LISTENER_DOMAIN = {
+  relay_to = function(value)
+    return type(value) == 'boolean'
+  end,
+  relay_from = function(value)
+    return type(value) == 'table'
+  end,
+}
+
+local function is_report_mode(value)
+  return type(value) == 'boolean' or (not kumo.too_old and MODES[value])
+end
+
+function kumo.make_listener_domain(params)
+  for key, value in pairs(params) do
+    local is_right = LISTENER_DOMAIN[key] or (key:match '^log_' and is_report_mode)
+    if not is_right or not is_right(value) then
+      error('deserialize error: ' .. key, 0)
+    end
+  end
+  return params
+end
+
+-- As in KumoMTA an error is remembered as well, for a minute, and reaches the caller as text.
+function kumo.memoize(compute, params)
+  local entries, count = {}, 0
+  return function(...)
+    local key = cjson.encode { ... }
+    local entry = entries[key]
+    if not entry or kumo.now >= entry.ends then
+      if count >= params.capacity then
+        entries, count = {}, 0
+      end
+      local ok, value = pcall(compute, ...)
+      entry = { ok = ok, value = value, ends = kumo.now + (ok and duration(params.ttl) or 60) }
+      entries[key], count = entry, count + 1
+    end
+    if not entry.ok then
+      error(tostring(entry.value), 0)
+    end
+    return entry.value
+  end
+end
+
+function kumo.http.build_url(base, params)
+  local pieces = {}
+  for name, value in pairs(params) do
+    table.insert(pieces, url.escape(name) .. '=' .. url.escape(value))
+  end
+  return base .. '?' .. table.concat(pieces, '&')
+end
+
+local function response_of(status, headers, body)
+  local response = {}
+  function response:status_code()
+    return status
+  end
+  function response:headers()
+    return setmetatable({}, {
+      __index = function(_, name)
+        return headers[name:lower()]
+      end,
+    })
+  end
+  function response:text()
+    return body
+  end
+  return response
+end
+
+function kumo.http.build_client(params)
+  local client = {}
+  function client:get(address)
+    local request = {}
+    function request:send()
+      local pieces = {}
+      local ok, status, headers = http.request {
+        url = address,
+        sink = ltn12.sink.table(pieces),
+        -- One limit for the whole of the request, as KumoMTA's client has it.
+        create = function()
+          local connection = socket.tcp()
+          connection:settimeout(duration(params.timeout), 't')
+          return connection
+        end,
+      }
+      if not ok then
+        error('error sending request: ' .. tostring(status), 0)
+      end
+      return response_of(status, headers, table.concat(pieces))
+    end
+    return request
+  end
+  return client
+end
+
+return kumo

@@ -1,0 +1,50 @@
+"""The section [admin]."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.settings import load
+from sidecar.settings.values import AdminSettings
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", None),
+        ("[admin]", AdminSettings()),
+        ('[admin]\nsocket = "inet:localhost:99"', AdminSettings(socket="inet:localhost:99")),
+        ('[admin]\nsocket = "inet:[::1]:99"', AdminSettings(socket="inet:[::1]:99")),
+        (
+            '[admin]\nsocket = "unix:/run/a"\nsocket_mode = "0666"\nsocket_group = "root"',
+            AdminSettings(socket="unix:/run/a", socket_mode=0o666, socket_group="root"),
+        ),
+    ],
+)
+def test_without_the_section_there_is_none(written: str, read: AdminSettings | None, tmp_path: Path) -> None:
+    """An empty one takes the defaults."""
+    (tmp_path / "s.toml").write_text(written)
+    loaded = load(tmp_path / "s.toml")
+    assert loaded.settings is not None
+    assert loaded.settings.admin == read
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('socket = "inet:192.0.2.1:99"', "Other machines can reach inet:192.0.2.1:99"),
+        ('socket = "inet:0.0.0.0:99"', "Other machines can reach"),
+        ('socket = "8894"', "is not a socket"),
+        ("allow_remote = true", '"allow_remote" is not a key that is known here'),
+        ('socket_mode = "rw"', "is not a file mode"),
+    ],
+)
+def test_what_cannot_be_taken_is_named_with_its_line(written: str, said: str, tmp_path: Path) -> None:
+    """There is no way to listen for other machines: whoever wants that puts a server in front that knows them."""
+    (tmp_path / "s.toml").write_text(f"[admin]\n{written}\n")
+    loaded = load(tmp_path / "s.toml")
+    (problem,) = loaded.problems
+    assert problem.severity == "error"
+    assert said in problem.text
+    assert problem.where is not None
+    assert (problem.where.line, problem.where.key) == (2, f"admin.{written.split(maxsplit=1)[0]}")
