@@ -45,7 +45,7 @@ class _Pages:
         # One thread: an explanation may take a second, and whoever asks for a domain does not wait for it.
         self._explainer = ThreadPoolExecutor(1, "explainer")
         self._explaining = 0
-        self._document = json_answer(document())
+        self._document = json_answer(document(service.version))
 
     def routes(self) -> list[Route]:
         """Give what each path is answered by."""

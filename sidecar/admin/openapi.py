@@ -4,7 +4,6 @@ Owns that document. Never serves it.
 """
 
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -26,8 +25,8 @@ _REVISION = {
 }
 
 
-def document() -> dict[str, Any]:
-    """Give the document (OpenAPI 3.1)."""
+def document(version: str) -> dict[str, Any]:
+    """Give the document (OpenAPI 3.1) of this version of the program."""
     schemas, components = msgspec.json.schema_components(_TYPES, ref_template=_SCHEMAS)
     # What no type says: at most one of the two.
     components[ExplainQuestion.__name__]["not"] = {
@@ -63,7 +62,7 @@ def document() -> dict[str, Any]:
     }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "sidecar", "summary": "A listener policy, and why it decides as it does.", "version": _version()},
+        "info": {"title": "sidecar", "summary": "A listener policy, and why it decides as it does.", "version": version},
         "paths": {
             "/v1/listener-domain": {"get": listener_domain},
             "/v1/explain": {"post": explain},
@@ -98,13 +97,6 @@ def document() -> dict[str, Any]:
         },
         "components": {"schemas": components},
     }
-
-
-def _version() -> str:
-    try:
-        return metadata.version("sidecar")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _answer(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:

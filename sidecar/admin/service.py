@@ -28,13 +28,17 @@ class ListenerDomain(Struct, frozen=True, kw_only=True):
 
 
 class Service(Struct, frozen=True, kw_only=True, eq=False):
-    """A policy and the settings it was compiled from; `revision` names them, `made` is in seconds since 1970."""
+    """A policy and the settings it was compiled from; `revision` names them, `made` is in seconds since 1970.
+
+    `version` is the program's.
+    """
 
     policy: Policy
     settings: Settings
     node_id: str
     revision: str
     made: float
+    version: str
 
     def listener_domain(self, question: DomainQuestion) -> ListenerDomain | None:
         """Give the entry of a domain. Raises ValueError, one sentence, for a question that cannot be answered.

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from sidecar.settings.patterns import Patterns
 from sidecar.settings.values import BounceRule
 
-# Characters. A reply line has 512 octets at most (RFC 5321 section 4.5.3.1.5), and replies of a few lines are seen. Fields of
-# reports are cut at the same length.
-LINE_LIMIT = 8 * 1024
+# Characters. A reply line has 512 octets at most (RFC 5321 section 4.5.3.1.5), so this is four full lines; the code and the
+# words that classes go by stand in the first. The milter waits meanwhile, and what a line costs grows with its length.
+LINE_LIMIT = 2 * 1024
 
 
 class Classifier:

@@ -8,7 +8,7 @@ import msgspec
 
 from sidecar.cli.diff_words import print_difference
 from sidecar.cli.help import Command
-from sidecar.cli.problems import problem_line, sentence
+from sidecar.cli.problems import problem_line, sentence, tell_passed_over
 from sidecar.cli.progress import progress
 from sidecar.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
 from sidecar.journal import STDIN, JournalError, Line, read, stored_size
@@ -90,6 +90,7 @@ def _replay(records: Path, old: Side, new: Side) -> Verdicts:
     """Put all records to both; trouble with them is one sentence and exit status 2."""
     replay = Replay(old, new)
     try:
+        tell_passed_over(records)
         with progress("records", total=None if records == STDIN else stored_size(records)) as bar:
             for line in read(records, progress=bar.read):
                 _add(replay, line.text if isinstance(line, Line) else None)

@@ -15,6 +15,11 @@ from sidecar.diff.values import Action, Count, Spot
 from sidecar.policy import Because
 
 _HEADINGS: dict[Effect, str] = {"opens": "Opens", "closes": "Closes", "neither": "Neither opens nor closes"}
+_DO: dict[Effect, tuple[str, str]] = {
+    "opens": ("opens", "open"),
+    "closes": ("closes", "close"),
+    "neither": ("does neither", "do neither"),
+}
 _STYLES: dict[Effect, str] = {"opens": "red", "closes": "yellow", "neither": "dim"}
 _VERBS: dict[Action, str] = {"added": "added", "removed": "taken out", "changed": "changed"}
 _ITEMS = 3
@@ -39,7 +44,7 @@ def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int 
 
 def _gist(listing: Listing, verdicts: Verdicts | None) -> str:
     rules = sum(listing.rules.values())
-    parts = ", ".join(f"{listing.rules[effect]:,} {effect}" for effect in EFFECTS if listing.rules[effect])
+    parts = ", ".join(_count(listing.rules[effect], *_DO[effect]) for effect in EFFECTS if listing.rules[effect])
     told = f"{_count(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
     return f"{told}." if verdicts is None else f"{told}; {_verdict_gist(verdicts)}."
 

@@ -60,7 +60,7 @@ class Oracle:
     ],
     statuses={
         0: "every question is answered; that a message is refused is an answer, and that a record disagrees is one",
-        1: "some question or record cannot be judged, or there is no record; with --disagreements, there is one",
+        1: "some question or record cannot be judged, there is no record, or --disagreements lists one",
     },
 )
 @config_option

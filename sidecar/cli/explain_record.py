@@ -17,7 +17,7 @@ from rich.text import Text
 from sidecar import journal
 from sidecar.cli.explain_totals import print_totals
 from sidecar.cli.explain_words import connect_words, kinds, recipient_words
-from sidecar.cli.problems import sentence
+from sidecar.cli.problems import sentence, tell_passed_over
 from sidecar.cli.progress import Bar, progress
 from sidecar.cli.record_input import entries_of
 from sidecar.cli.terminal import console, plain
@@ -74,6 +74,7 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
     """Explain every record in `path`; give the exit status."""
     explainer = Explainer(settings, compile_policy(settings))
     try:
+        tell_passed_over(path)
         if as_json:
             return _print_json(with_aftermath(entries_of(path)), explainer, path)
         with progress("records", total=journal.stored_size(path)) as bar:
@@ -105,16 +106,17 @@ def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> i
 
 def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> int:
     screen = console()
-    status = 0
-    for number, entry in enumerate(entries):
-        if number:
-            screen.print()
+    status, told = 0, False
+    for entry in entries:
         try:
             explanation = explainer.explain(entry)
         except ValueError as error:
             click.echo(fault_line(entry, error), err=True)
             status = 1
             continue
+        if told:
+            screen.print()
+        told = True
         for place, line in enumerate(_in_words(explanation)):
             screen.print(wrapped(line, screen), style="" if place else "bold", soft_wrap=True)
     return status if entries else tell_nothing(path)

@@ -26,14 +26,24 @@ def print_totals(totals: Totals, screen: Console) -> None:
 def _gist(totals: Totals) -> str:
     counted = totals.all
     fates = f"{counted.accepted:,} accepted, {counted.refused:,} refused, {counted.put_off:,} put off with a 4xx"
-    otherwise = f"{counted.otherwise:,}" if counted.otherwise else "none"
-    parts = [
-        f"{_number(counted.total, 'answer')} recorded: {fates}",
-        f"{otherwise} would be decided otherwise under this configuration",
-    ]
+    parts = [f"{_number(counted.total, 'answer')} recorded: {fates}", _comparison(counted)]
     if totals.outgoing:
         parts.append(f"{_number(totals.outgoing, 'more record')} tell of mail that went out")
     return "; ".join(parts) + "."
+
+
+def _comparison(counted: Count) -> str:
+    otherwise = f"{counted.otherwise:,}" if counted.otherwise else "none"
+    if not counted.unknown:
+        return f"{otherwise} would be decided otherwise under this configuration"
+    why = "(--disagreements says why)"
+    compared = counted.total - counted.unknown
+    if not compared:
+        return f"none can be compared with this configuration {why}"
+    return (
+        f"{otherwise} of the {compared:,} that can be compared would be decided otherwise under this configuration, "
+        f"{counted.unknown:,} cannot be compared {why}"
+    )
 
 
 def _print_table(

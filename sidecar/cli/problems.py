@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.journal import passed_over
 from sidecar.settings import Loaded, Reading, load
 from sidecar.settings.values import Problem, Settings
 from sidecar.settings.wording import printable
@@ -34,6 +35,20 @@ def sentence(text: object) -> str:
     words = printable(str(text))
     first = words.partition(" ")[0]
     return f"{words[:1].upper() if first.isalpha() else words[:1]}{words[1:]}."
+
+
+def tell_passed_over(path: Path) -> None:
+    """Name on standard error what is not read in a folder, since it is not named as a segment. Raises JournalError."""
+    found = passed_over(path)
+    if found is None:
+        return
+    file, count = found
+    if count == 1:
+        told = f"{file} was passed over, since it is not named as a segment is; name it to have it read."
+    else:
+        others = "1 other file" if count == 2 else f"{count - 1:,} other files"  # noqa: PLR2004 - the file that is named, and one
+        told = f"{file} and {others} were passed over, since they are not named as segments are; name them to have them read."
+    click.echo(printable(told), err=True)
 
 
 def must_be_text(*arguments: str | None) -> None:

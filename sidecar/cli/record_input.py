@@ -19,8 +19,9 @@ from sidecar.tail import merged
 
 # Enough to see whether the first line is a record; a pipe shows no more at once.
 _BEGINNING = 8192
-# What is pasted comes from a ticket or an editor; a log has one record a line, and no limit.
-_PASTED_LIMIT = 16 * 1024 * 1024
+# What is pasted comes from an editor, and is a few records; a log has one record a line, and no limit. Made of nothing but
+# tiny objects, this much takes some seconds.
+_PASTED_LIMIT = 4 * 1024 * 1024
 
 
 def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> Iterator[Entry]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar.cli.help import INTERRUPTED, Command
-from sidecar.cli.problems import config_option, sentence, settings_or_exit
+from sidecar.cli.problems import config_option, sentence, settings_or_exit, tell_passed_over
 from sidecar.cli.progress import progress
 from sidecar.cli.streams import write_file
 from sidecar.cli.terminal import console, plain, table
@@ -79,7 +79,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     *,
     as_json: bool,
 ) -> None:
-    """Count what the journal tells: types, reasons, peers, domains, reporting MTAs and bounce classes, and when.
+    """Count what the journal tells: types, reasons, peers, domains, reporters and bounce classes, and when.
 
     A PATH is a log, ours or KumoMTA's, plain or packed with zstd: a file, a folder of segments, or - for standard input.
     Without one it is the journal of the settings.
@@ -98,6 +98,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     sources = [Path(path) for path in paths] or [settings_or_exit(config, quiet=True).journal.directory]
     collector = Collector(since, until)
     try:
+        for source in sources:
+            tell_passed_over(source)
         status = _count(sources, collector, since)
         summary = collector.summary()
         if not summary.records and since is not None and not status:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sidecar.cli.follow import looks
 from sidecar.cli.help import Command, completion
-from sidecar.cli.problems import config_option, sentence, settings_or_exit
+from sidecar.cli.problems import config_option, sentence, settings_or_exit, tell_passed_over
 from sidecar.cli.terminal import console, plain
 from sidecar.journal import Follower, JournalError, Line, kind_of, read
 from sidecar.records import TYPES, visible
@@ -85,8 +85,10 @@ def command(  # noqa: PLR0913 - one for each option
     """Show records as they are written, one a line, with the reason.
 
     PATH is a file, a folder of segments, ours or KumoMTA's, plain or packed with zstd, or '-' for standard input; without
-    it the journal of the settings is meant. --type, --peer and --domain may be given many times; a record must fit one of
-    each. Times are in UTC. Lines that are no records are named on standard error.
+    it the journal of the settings is meant. A PATH that does not exist is waited for, unless --no-follow is given.
+
+    --type, --peer and --domain may be given many times; a record must fit one of each. Times are in UTC. Lines that are no
+    records are named on standard error.
     """
     if path is not None and config is not None:
         raise click.UsageError("--config says which journal to read, and so does PATH; give one of them.")
@@ -103,6 +105,8 @@ def command(  # noqa: PLR0913 - one for each option
         if kind == "stream":
             _pass_on(log, filters, lines or _ALL, show)
         else:
+            if no_follow:
+                tell_passed_over(log)
             _tail(log, filters, lines or _DEFAULT_LINES, show, follow=not no_follow)
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error

@@ -122,7 +122,8 @@ def _idle_change(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Change:
     """An entry came or went, and its names may do what they did."""
     entry = pair.known
     other = ends.old if pair.old is None else ends.new
-    why = "nothing was permitted, and nothing is" if other is None else f"{other.path} permits the same"
+    verb = "permitted" if pair.old is None else "permits"  # what served a new entry's names may have gone with this change
+    why = "nothing was permitted, and nothing is" if other is None else f"{other.path} {verb} the same"
     return Change(
         kind="domain",
         action=pair.action,

@@ -64,9 +64,12 @@ MEANINGS: Final = {
     "milter.socket_mode": _at_start("who may reach the UNIX socket"),
     "milter.socket_owner": _at_start("the owner of the UNIX socket"),
     "milter.socket_group": _at_start("the group of the UNIX socket"),
-    "admin": Meaning(text="where policy and metrics are served over HTTP"),
     "milter.allow_remote": _at_start("whether other machines may reach the socket"),
     "milter.workers": Meaning(text="the number of processes; limits are counted in each"),
+    "admin.socket": _at_start("where policy and metrics are served over HTTP"),
+    "admin.socket_mode": _at_start("who may reach the UNIX socket of the HTTP server"),
+    "admin.socket_owner": _at_start("the owner of the UNIX socket of the HTTP server"),
+    "admin.socket_group": _at_start("the group of the UNIX socket of the HTTP server"),
     "journal.directory": Meaning(text="where records are kept"),
     "journal.segment_size": Meaning(text="bytes at which a segment is finished"),
     "journal.segment_age": Meaning(text="seconds after which a segment is finished"),
@@ -140,7 +143,9 @@ def _effect(opens: Direction, before: Any, after: Any) -> Effect:  # noqa: ANN40
 
 
 def _spot(key: str, value: object, side: Side) -> Spot:
-    shown = f"{value:04o}" if key == "milter.socket_mode" else msgspec.to_builtins(value, enc_hook=str)
+    shown = (
+        f"{value:04o}" if key.endswith("socket_mode") and isinstance(value, int) else msgspec.to_builtins(value, enc_hook=str)
+    )
     line = _line(key, side)
     return Spot(value=shown) if line is None else Spot(value=shown, file=side.path_of(side.file), line=line)
 

@@ -5,6 +5,8 @@ Owns the window in which records wait for what belongs to them. Never judges a r
 KumoMTA writes a Reception with code 250 before it refuses at the end of the message (contract section 4), one for each
 recipient. The Rejection that follows has no message id, no sender and no recipient, only the command DATA; what the two have
 in common is the session's id, in versions that write it, and the peer. Our log never has such a Reception.
+
+A report has a Reception and an OOB record for each of its failures (contract section 4), all with one id: in our log too.
 """
 
 from collections import deque
@@ -31,7 +33,8 @@ _SECONDS_APART = 2
 class Entry(Struct, kw_only=True, gc=False):
     """A line of a log in its place. `record` is None where it cannot be read; `fault` then says why. `size` is in bytes.
 
-    `aftermath` becomes known while the entry waits. `is_aftermath` marks a Rejection that only ends a message told of before.
+    `aftermath` becomes known while the entry waits. `is_aftermath` marks a record that only adds to a message told of before: a
+    Rejection that ends it, or an OOB record of a report.
     """
 
     file: str
@@ -91,7 +94,7 @@ class Window:
 def with_aftermath(
     entries: Iterable[Entry], *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES
 ) -> Iterator[Entry]:
-    """Give all entries in their order, each Reception of KumoMTA's once it is known what came of it, or the window is full."""
+    """Give all entries in their order, each Reception once it is known what came of it, or the window is full."""
     window = Window(waiting=waiting, waiting_bytes=waiting_bytes)
     for entry in entries:
         yield from window.add(entry)
@@ -99,20 +102,26 @@ def with_aftermath(
 
 
 class _Open:
-    """The Receptions of which nothing more is known yet, by message id, and by session in their order."""
+    """The Receptions of which nothing more is known yet, by message id, and KumoMTA's by session in their order.
+
+    `_reports` has the ids of the last OOB records: a report may tell of many failures.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[str, Entry] = {}
         self._by_session: dict[str, dict[str, Logged]] = {}
+        self._reports: dict[str, None] = {}
 
     def has(self, entry: Entry) -> bool:
         return entry.record is not None and self._by_id.get(entry.record.id) is entry
 
     def add(self, entry: Entry) -> None:
         record = entry.record
-        if record is not None and record.type == "Reception" and record.id and not account_of(record).is_ours:
-            self._close(record.id)
-            self._by_id[record.id] = entry
+        if record is None or record.type != "Reception" or not record.id:
+            return
+        self._close(record.id)
+        self._by_id[record.id] = entry
+        if not account_of(record).is_ours:  # no Rejection ends ours
             self._by_session.setdefault(_session(record), {})[record.id] = record
 
     def remove(self, entry: Entry) -> None:
@@ -120,11 +129,11 @@ class _Open:
             self._close(entry.record.id)
 
     def settle(self, record: Logged) -> bool:
-        """Let `record` tell what came of those that wait; say whether it is nothing but the end of a message among them."""
+        """Let `record` tell what came of those that wait; say whether it only adds to a message that is told of already."""
         account = account_of(record)
         if record.type == "OOB":
-            self._close(record.id, "a bounce report")
-        elif account.happened == "went out":
+            return self._settle_report(record.id)
+        if account.happened == "went out":
             self._close(record.id, "went out")
         elif account.happened == "refused" and account.stage == "end" and not account.is_ours:
             refused = self._last_message(record)
@@ -133,15 +142,28 @@ class _Open:
             return bool(refused)
         return False
 
-    def _close(self, message_id: str, aftermath: Aftermath | None = None) -> None:
+    def _settle_report(self, message_id: str) -> bool:
+        """Take note of an OOB record; say whether its message is told of: by a Reception, or by an OOB record before."""
+        if not message_id:
+            return False
+        is_told = self._close(message_id, "a bounce report") or message_id in self._reports
+        self._reports[message_id] = None
+        if len(self._reports) > _WAITING:
+            del self._reports[next(iter(self._reports))]
+        return is_told
+
+    def _close(self, message_id: str, aftermath: Aftermath | None = None) -> bool:
+        """Let a Reception wait no more; say whether one did."""
         entry = self._by_id.pop(message_id, None)
         if entry is None or entry.record is None:
-            return
+            return False
         entry.aftermath = aftermath
         session = _session(entry.record)
-        self._by_session[session].pop(message_id)
-        if not self._by_session[session]:
-            del self._by_session[session]
+        receptions = self._by_session.get(session, {})
+        receptions.pop(message_id, None)
+        if not receptions:
+            self._by_session.pop(session, None)
+        return True
 
     def _last_message(self, rejection: Logged) -> list[str]:
         """Give the ids of the session's last message: one for each recipient, and all with one sender."""

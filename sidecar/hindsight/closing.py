@@ -87,8 +87,7 @@ def _domains(setup: Setup, envelope: Envelope, recipients: list[RecipientAnswer]
         shut = [] if entry is None else [key for key in keys if getattr(entry, key) not in {False, LogMode.IGNORE}]
         if entry is None or not shut:
             continue
-        # A new entry takes the wildcard from the names above it (contract: "Lookup"): the sender's must not fall to a
-        # wider one.
+        # A new entry takes the wildcard from names above it (contract: "Lookup"): the sender's must not fall to a wider one.
         if entry.domain in {WILDCARD, domain} or domain.endswith(f".{domain_of(envelope.sender)}"):
             yield from _entry(setup, entry, shut)
             continue

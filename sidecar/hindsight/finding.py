@@ -19,7 +19,7 @@ _KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
 class Found(Struct, frozen=True, kw_only=True):
     """A record under a configuration. `agrees` is None where the record does not tell enough to say.
 
-    `is_aftermath` marks the end of a message that another record told of.
+    `is_aftermath` marks what only adds to a message that another record told of.
     """
 
     record: Logged

@@ -4,19 +4,26 @@ Owns finding the objects in a text. Never decodes a record, and never reads a fi
 """
 
 import json
+import re
 from collections.abc import Iterator
 
 _DECODER = json.JSONDecoder()
 _BLANK = b"\xef\xbb\xbf\r\n\t "
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 def is_pasted(beginning: bytes) -> bool:
     """Tell from the first bytes of a log whether it is a text for `pasted`, and not one record a line, or packed."""
-    first, newline, _ = beginning.lstrip(_BLANK).partition(b"\n")
-    if first.startswith((b"[", b'"')):
+    text = beginning.lstrip(_BLANK)
+    if text.startswith(b"["):
         return True
+    first, newline, rest = text.partition(b"\n")
+    if text.startswith(b'"'):
+        return not _has_record(rest)
     # A whole first line is a log's; without its end it is a long record.
-    return first.startswith(b"{") and bool(newline) and not _is_json(first)
+    if not text.startswith(b"{") or not newline or _is_json(first):
+        return False
+    return _begins_with_object(text) or not _has_record(rest)
 
 
 def pasted(text: bytes) -> Iterator[tuple[int, bytes]]:
@@ -30,19 +37,36 @@ def pasted(text: bytes) -> Iterator[tuple[int, bytes]]:
         try:
             value, position = _DECODER.raw_decode(whole, start)
         except json.JSONDecodeError as error:
-            raise ValueError(f"line {error.lineno} is no JSON: {error.msg}") from error
+            # Some of its messages are made to be followed by the place.
+            what = error.msg.removesuffix(" at").removesuffix(" starting")
+            raise ValueError(f"line {error.lineno} is no JSON: {what}") from error
         except RecursionError:
             raise ValueError("it nests too deep to be a record") from None
-        for record in value if isinstance(value, list) else [value]:
-            yield line, json.dumps(record).encode()
+        if isinstance(value, list):
+            yield from ((line, json.dumps(record).encode()) for record in value)
+        else:
+            yield line, whole[start:position].encode()
         line += whole.count("\n", start, position)
 
 
 def _next(text: str, position: int) -> int:
     """Pass over what stands between two objects."""
-    while position < len(text) and (text[position].isspace() or text[position] == ","):
-        position += 1
-    return position
+    between = _BETWEEN.match(text, position)
+    return position if between is None else between.end()
+
+
+def _begins_with_object(text: bytes) -> bool:
+    """Tell whether an object over several lines is whole within what is seen."""
+    try:
+        _DECODER.raw_decode(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _has_record(lines: bytes) -> bool:
+    """Tell whether one of the lines is a record, as in a log whose first line is broken; within an object it were indented."""
+    return any(line.startswith(b"{") and b'"type"' in line and _is_json(line) for line in lines.split(b"\n"))
 
 
 def _is_json(line: bytes) -> bool:

@@ -21,12 +21,16 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Count(Struct, kw_only=True, gc=False):
-    """How many, by what the records say, and how many of these this configuration would decide otherwise."""
+    """How many, by what the records say, and how many of these this configuration would decide otherwise.
+
+    `unknown` are those of which nobody can tell: a 4xx decides nothing, and some records tell too little.
+    """
 
     accepted: int = 0
     refused: int = 0
     put_off: int = 0
     otherwise: int = 0
+    unknown: int = 0
 
     @property
     def total(self) -> int:
@@ -43,7 +47,9 @@ class Count(Struct, kw_only=True, gc=False):
                 self.put_off += number
             case _:
                 self.refused += number
-        if found.agrees is False:
+        if found.agrees is None:
+            self.unknown += number
+        elif not found.agrees:
             self.otherwise += number
 
 

@@ -8,7 +8,7 @@ from sidecar.journal.follow import Followed, Follower
 from sidecar.journal.journal import Journal
 from sidecar.journal.lines import Line, Skipped
 from sidecar.journal.quarantine import Quarantine, QuarantineFullError
-from sidecar.journal.reader import STDIN, kind_of, read, stored_size
+from sidecar.journal.reader import STDIN, kind_of, passed_over, read, stored_size
 
 __all__ = [
     "STDIN",
@@ -21,6 +21,7 @@ __all__ = [
     "QuarantineFullError",
     "Skipped",
     "kind_of",
+    "passed_over",
     "read",
     "stored_size",
 ]

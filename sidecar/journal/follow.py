@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sidecar.journal.lines import Cutter, Line, Skipped
 from sidecar.journal.logs import Folder, Found, named
-from sidecar.journal.reader import BREAKS_OFF, unreadable
+from sidecar.journal.reader import BREAKS_OFF, open_file, unreadable
 from sidecar.journal.unpacking import Unpacker, UnpackingError
 
 _CHUNK = 256 * 1024
@@ -96,7 +96,7 @@ class Followed:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = open_file(self.path)
         return self._descriptor
 
     def _state(self) -> os.stat_result:

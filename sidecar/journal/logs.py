@@ -51,6 +51,7 @@ class _Directory(Struct, frozen=True, kw_only=True):
     segments: list[Found]
     below: list[Path]
     others: int
+    other: str | None
 
 
 class Folder:
@@ -75,6 +76,17 @@ class Folder:
                 f"there are no segments in {self._path}; name a folder with files such as 20261122-093000.123456.jsonl"
             )
         return segments
+
+    def passed_over(self) -> tuple[Path, int] | None:
+        """Give one of the files that are no segments, and how many stand beside those that are; None if none does.
+
+        Where there are no segments at all, `look` says so. Raises OSError.
+        """
+        directories = dict(self._walk())
+        found = [path / directory.other for path, directory in directories.items() if directory.other is not None]
+        if not found or not any(directory.segments for directory in directories.values()):
+            return None
+        return min(found), sum(directory.others for directory in directories.values())
 
     def _walk(self) -> Iterator[tuple[Path, _Directory]]:
         paths = [(self._path, 1)]
@@ -113,7 +125,7 @@ def _listed(path: Path, changed: int) -> _Directory:
     settled = changed < time.time_ns() - _STEP_NS
     segments: list[Found] = []
     below: list[Path] = []
-    others = 0
+    others, other = 0, None
     with os.scandir(path) as entries:
         for entry in entries:
             # A dot hides what others keep here, such as the marks of KumoMTA's tailer.
@@ -125,7 +137,8 @@ def _listed(path: Path, changed: int) -> _Directory:
                 segments.append(Found(began=name[1], path=Path(entry), inode=entry.inode()))
             else:
                 others += 1
-    return _Directory(changed=changed, settled=settled, segments=segments, below=below, others=others)
+                other = entry.name if other is None else min(other, entry.name)
+    return _Directory(changed=changed, settled=settled, segments=segments, below=below, others=others, other=other)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -3,6 +3,8 @@
 Owns the order in which files are read, and which may be left out. Never decodes a record, and never changes a file.
 """
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +61,17 @@ def stored_size(path: Path, *, since: float | None = None) -> int | None:
         raise unreadable(error, path) from error
 
 
+def passed_over(path: Path) -> tuple[Path, int] | None:
+    """Give one of the files that `read` does not read in a folder, since they are not named as segments, and their number.
+
+    None if there are none, or `path` is no folder. Raises JournalError.
+    """
+    try:
+        return logs.Folder(path).passed_over() if path != STDIN and path.is_dir() else None
+    except OSError as error:
+        raise unreadable(error, path) from error
+
+
 def kind_of(path: Path) -> Literal["files", "stream", "nothing"]:
     """Tell what `path` is: what can be read again and again, what gives each line once, or not there. Raises JournalError."""
     try:
@@ -76,7 +89,8 @@ def _read_folder(folder: Path, since: float | None, report: Callable[[int], obje
     for segment in logs.find(folder):
         try:
             if not _is_older(segment.path, since):
-                yield from _read_file(segment.path, report)
+                with os.fdopen(open_file(segment.path), "rb", buffering=0) as file:
+                    yield from _lines(segment.path, file, report)
         except FileNotFoundError:
             continue  # an operator's clean-up, or an empty segment that was removed, since the listing
 
@@ -84,6 +98,18 @@ def _read_folder(folder: Path, since: float | None, report: Callable[[int], obje
 def _read_file(path: Path, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
     with path.open("rb", buffering=0) as file:
         yield from _lines(path, file, report)
+
+
+def open_file(path: Path) -> int:
+    """Open what was a file when it was listed, and give its descriptor. Raises OSError, as of what is gone, if it is none now.
+
+    A pipe that somebody put in its place would be waited for until there is a writer.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _lines(path: Path, file: BinaryIO, report: Callable[[int], object]) -> Iterator[Line | Skipped]:

@@ -28,13 +28,15 @@ class DomainMap:
         listed = self.listed
         if node := listed.node(domain):
             return listed.entry(node, domain)
-        # As `_parents` has them, and faster; those that are too long to be a node are left out.
-        dots = domain.count(".") if domain[:1] != "[" else 0
-        parent = domain.split(".", dots - listed.dots)[-1] if dots > listed.dots + 1 else domain
-        while (dot := parent.find(".")) >= 0 and dots:
+        # As `_parents` has them, and faster. What has too many dots for a node is passed over.
+        parent = "" if domain[:1] == "[" else domain
+        beyond = parent.count(".") - listed.dots
+        if beyond > 1:
+            parent = parent.split(".", beyond - 1)[-1]
+        while (dot := parent.find(".")) >= 0:
             parent = parent[dot + 1 :]
             if node := listed.node(parent):
-                return listed.entry(listed.star_below(node), f"{WILDCARD}.{parent}")
+                return listed.star_below(node, parent)
         return listed.entry(listed.star, WILDCARD)
 
     def covers(self, pattern: str) -> bool:

@@ -31,6 +31,9 @@ TYPES: Final = (
 
 _NO_RESPONSE = Response(code=0)
 
+# Bigger numbers are nobody's: a record stands for the refusals of about a second.
+_COUNT_LIMIT = 10**9
+
 
 class Logged(Struct, frozen=True, kw_only=True, gc=False):
     """What a log says in one line. Fields that are not read here are passed over; what a line does not tell is left empty.
@@ -75,9 +78,9 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def count(self) -> int:
-        """How many events the record stands for: refusals of a flood are counted into one."""
+        """How many events the record stands for, 10**9 at most: refusals of a flood are counted into one."""
         counted = self.meta.get("count")
-        return counted if isinstance(counted, int) and counted > 0 else 1
+        return min(counted, _COUNT_LIMIT) if isinstance(counted, int) and counted > 0 else 1
 
 
 _DECODER = msgspec.json.Decoder(Logged)

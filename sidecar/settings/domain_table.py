@@ -46,27 +46,6 @@ class Shape(Struct, frozen=True, kw_only=True, array_like=True):
     log_arf: LogMode = LogMode.IGNORE
     trues: tuple[str, ...] = ()
 
-    def path_of(self, domain: str) -> str:
-        """Give the path of an entry that is not odd."""
-        return f'{self.prefix}"{domain}"'
-
-    def entry(
-        self, domain: str, relay_from: tuple[Network, ...], path: str, lines: Mapping[str, tuple[str, int]]
-    ) -> DomainEntry:
-        """Make an entry of this shape; `relay_from` are its networks, read."""
-        return DomainEntry(
-            listener=self.listener,
-            domain=domain,
-            path=path,
-            lines=lines,
-            relay_to=self.relay_to,
-            relay_from=relay_from,
-            relay_from_authz=self.relay_from_authz,
-            log_oob=self.log_oob,
-            log_arf=self.log_arf,
-            trues=self.trues,
-        )
-
 
 class Odd(Struct, frozen=True, kw_only=True, array_like=True):
     """The path and the lines of an entry, as `DomainEntry` has them."""
@@ -93,6 +72,22 @@ class Lines(Mapping[str, tuple[str, int]]):
 
     def __len__(self) -> int:
         return len(self._steps)
+
+
+def entry_of(shape: Shape, relay_from: tuple[Network, ...], domain: str, line: int, odd: Odd | None) -> DomainEntry:
+    """Make an entry of its parts. `relay_from` are the networks of its shape, read."""
+    return DomainEntry(
+        listener=shape.listener,
+        domain=domain,
+        path=f'{shape.prefix}"{domain}"' if odd is None else odd.path,
+        lines=Lines(shape.file, line, shape.steps) if odd is None else odd.lines,
+        relay_to=shape.relay_to,
+        relay_from=relay_from,
+        relay_from_authz=shape.relay_from_authz,
+        log_oob=shape.log_oob,
+        log_arf=shape.log_arf,
+        trues=shape.trues,
+    )
 
 
 class DomainTable(Sequence[DomainEntry]):
@@ -191,16 +186,17 @@ class ListenerDomains(Mapping[str, DomainEntry]):
             at = at + 1 & mask
         return 0
 
-    def star_below(self, node: int) -> int:
-        """Give the node of the `*` below a node, 0 where there is none."""
-        return self._store.rows[COLUMNS * (node - 1) + STAR]
-
     def entry(self, node: int, name: str) -> DomainEntry | None:
         """Give the entry at a node, of which the name is known; a parent has none."""
         store = self._store
         if not 0 < node <= store.entries:
             return None
         return store.kept.get(node - 1) or store.keep(node - 1, name)
+
+    def star_below(self, node: int, name: str) -> DomainEntry | None:
+        """Give the entry `*` below a node, of which the name is known."""
+        star = self._store.rows[COLUMNS * (node - 1) + STAR]
+        return self.entry(star, f"*.{name}") if star else None
 
     def examples(self) -> Iterator[DomainEntry]:
         """Give, for each thing that entries say, the first entry that says it, in the order of the entries."""
@@ -247,11 +243,10 @@ class _Store:
 
     def _made(self, number: int, name: str) -> DomainEntry:
         row = COLUMNS * number
-        shape, relay_from = self._shapes.get(self.rows[row + SHAPE]) or self._read_shape(self.rows[row + SHAPE])
-        if shape.odd:
-            odd = self._record("odd", bisect_left(self.numbers("odds"), number), Odd)
-            return shape.entry(name, relay_from, odd.path, odd.lines)
-        return shape.entry(name, relay_from, shape.path_of(name), Lines(shape.file, self.rows[row + LINE], shape.steps))
+        shape_number, line = self.rows[row + SHAPE], self.rows[row + LINE]
+        shape, relay_from = self._shapes.get(shape_number) or self._read_shape(shape_number)
+        odd = self._record("odd", bisect_left(self.numbers("odds"), number), Odd) if shape.odd else None
+        return entry_of(shape, relay_from, name, line, odd)
 
     def _read_shape(self, number: int) -> tuple[Shape, tuple[Network, ...]]:
         shape = self._record("shape", number, Shape)

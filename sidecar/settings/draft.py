@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from sidecar.settings.domain_layout import Rows, lay_out
-from sidecar.settings.domain_table import DomainTable, Lines, Odd, Shape
+from sidecar.settings.domain_table import DomainTable, Odd, Shape, entry_of
 from sidecar.settings.readers import network
 from sidecar.settings.values import ANY_LISTENER, DomainEntry
 
@@ -100,11 +100,8 @@ class Draft:
 
     def _entry(self, domain: str, place: int) -> DomainEntry:
         shape = msgspec.msgpack.decode(self.shapes[self.shape_of[place]], type=Shape)
-        relay_from = tuple(map(network, shape.relay_from))
-        if shape.odd:
-            odd = msgspec.msgpack.decode(self.odds[place], type=Odd)
-            return shape.entry(domain, relay_from, odd.path, odd.lines)
-        return shape.entry(domain, relay_from, shape.path_of(domain), Lines(shape.file, self.line_of[place], shape.steps))
+        odd = msgspec.msgpack.decode(self.odds[place], type=Odd) if shape.odd else None
+        return entry_of(shape, tuple(map(network, shape.relay_from)), domain, self.line_of[place], odd)
 
 
 def table_of(entries: Sequence[DomainEntry]) -> DomainTable:

@@ -5,6 +5,7 @@ Owns normal forms. Never decides what a name may do.
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import idna
@@ -40,9 +41,9 @@ def normal_domain(text: str) -> str | None:
     return domain if _PLAIN.fullmatch(domain) else None
 
 
-def is_plain(name: str) -> bool:
-    """Tell whether `name` is a domain name in normal form, as most are, and no address literal."""
-    return len(name) <= DOMAIN_LIMIT and _PLAIN.fullmatch(name) is not None
+def are_plain(names: Sequence[str]) -> bool:
+    """Tell whether all of these are domain names in normal form, as most are, and no address literals."""
+    return all(map(_PLAIN.fullmatch, names)) and max(map(len, names), default=0) <= DOMAIN_LIMIT
 
 
 def _a_labels(domain: str) -> str | None:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from sidecar.settings.domain_table import Odd, Shape
 from sidecar.settings.domains import LISTENER, READERS, REPORT_KEYS, UNUSED
 from sidecar.settings.draft import Draft
-from sidecar.settings.names import DOMAIN_LIMIT, is_plain, normal_domain, normal_listener
+from sidecar.settings.names import DOMAIN_LIMIT, are_plain, normal_domain, normal_listener
 from sidecar.settings.places import json_places, toml_places
 from sidecar.settings.readers import WrongValue, unused_duration
 from sidecar.settings.values import ANY_LISTENER, Where
@@ -204,7 +204,7 @@ def _listener(spelled: str) -> str:
 
 
 def _fill(draft: Draft, listener: str, file: str, group: _Group, tables: Sequence[_Table]) -> None:
-    domains = [name if is_plain(name) else normal_domain(name) for name in group.names]
+    domains = group.names if are_plain(group.names) else list(map(normal_domain, group.names))
     known = [domain for domain in domains if domain is not None]
     if len(set(known)) != len(domains):
         raise _UnusualError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.settings.files import Document, read_document
-from sidecar.settings.patterns import pattern
+from sidecar.settings.patterns import REPETITION_LIMIT, pattern, repetition_size
 from sidecar.settings.readers import WrongValue, list_of, text
 from sidecar.settings.tables import Notes, Table
 from sidecar.settings.values import BounceRule, Problem, Where
@@ -56,6 +56,21 @@ def hidden(rule: BounceRule, earlier: BounceRule) -> Problem:
     """Tell of a pattern that is never asked, since the same one comes first."""
     text = f"The pattern {quoted(rule.pattern)} stands for {earlier.where.key} ({earlier.where}) already, and the first counts."
     return warning("never-matches", rule.where, text, "Keep one of the two.")
+
+
+def costly(rules: list[BounceRule]) -> Problem | None:
+    """Name the rule that counts most, if all together count so much that a hostile response would hold up the mail."""
+    sizes = [repetition_size(rule.pattern) for rule in rules]
+    if sum(sizes) <= REPETITION_LIMIT:
+        return None
+    most, rule = max(zip(sizes, rules, strict=True), key=lambda pair: pair[0])
+    return Problem(
+        severity="error",
+        where=rule.where,
+        text=f"The counted repetitions of all rules take {sum(sizes)} steps, of which {REPETITION_LIMIT} are allowed; "
+        f"{quoted(rule.pattern)} takes {most} of them.",
+        mend="Write .* or .+ instead of repetitions such as .{0,300}, or smaller numbers: a counted dot takes about 9.",
+    )
 
 
 def _rules(name: str, rules: Table) -> list[BounceRule]:

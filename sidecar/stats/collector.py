@@ -26,8 +26,7 @@ _INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
 _BOUNCES = frozenset({"OOB", "Bounce"})
 _OUTGOING = _TYPES - _INCOMING | {"OOB"}
 
-# Bigger numbers are nobody's: a record stands for the refusals of about a second, and a message has some bytes.
-_COUNT_LIMIT = 10**9
+# Bigger numbers are nobody's: a message has some bytes.
 _SIZE_LIMIT = 10**12
 _NAME_LIMIT = 255
 _TOP = 100
@@ -72,7 +71,7 @@ class Collector:
         if self._bounded and not (timed and self._is_inside(when)):
             return
         kind = record.type if record.type in _TYPES else OTHER_TYPE
-        count = min(record.count, _COUNT_LIMIT) if record.meta else 1
+        count = record.count if record.meta else 1
         if timed:
             self._clockwork.add(kind, when, count)
         self._records += 1

@@ -86,7 +86,7 @@ class Summary(Struct, frozen=True, kw_only=True):
             "Networks of peers": self.networks,
             "Recipient domains": self.recipient_domains,
             "Domains that bounced": self.bounced_domains,
-            "Reporting MTAs": self.reporting_mtas,
+            "Reporters": self.reporting_mtas,
             "Bounce classes": self.bounce_classes,
             "Feedback types": self.feedback_types,
         }

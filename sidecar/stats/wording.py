@@ -31,7 +31,12 @@ def range_asked(summary: Summary) -> str:
 def nothing_found(summary: Summary) -> str:
     """Say that there is nothing in the range, and what there is."""
     if summary.log_first is None or summary.log_last is None:
-        return f"There are no records{range_asked(summary)}, nor any others in what was read."
+        asked = range_asked(summary)
+        return (
+            f"There are no records{asked}, nor any others in what was read."
+            if asked
+            else "There are no records in what was read."
+        )
     covers = f"the log has records from {moment(summary.log_first)} to {moment(summary.log_last)} UTC"
     return f"There are no records{range_asked(summary)}; {covers}."
 

@@ -21,6 +21,7 @@ from sidecar.supervisor.door import Door
 from sidecar.supervisor.plan import Plan
 from sidecar.supervisor.process import Worker
 from sidecar.supervisor.signals import held_back
+from sidecar.supervisor.status import VERSION
 from sidecar.supervisor.worker import COULD_NOT_START, ORPHAN_GRACE
 
 # An answer in hand takes some seconds at most. The end of the whole program waits for none of them.
@@ -153,6 +154,8 @@ def _work(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> NoR
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _serve(control, door, memory, plan)
         status = 0
+    except ImportError as error:
+        _LOG.error(f"the HTTP server cannot be loaded: {error}; install the program whole, where its user may read it")
     except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
         _LOG.error("the process for admin.socket failed", exc_info=error)
     finally:
@@ -171,7 +174,12 @@ def _serve(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> No
         return ORPHAN_GRACE if heard is None else heard
 
     service = admin.Service(
-        policy=plan.policy, settings=plan.settings, node_id=plan.node_id, revision=plan.revision, made=plan.made
+        policy=plan.policy,
+        settings=plan.settings,
+        node_id=plan.node_id,
+        revision=plan.revision,
+        made=plan.made,
+        version=VERSION,
     )
     app = admin.application(service, memory, listening=door.name)
     admin.serve(app, door.socket, control=control, hear=hear, ready=lambda: say_ready(control))

@@ -36,7 +36,7 @@ def _version() -> str:
 
 
 # Looked up before root's rights are given up: where the program is installed, its user may have no business.
-_VERSION = _version()
+VERSION = _version()
 
 _LOG = log.get("supervisor")
 
@@ -102,7 +102,7 @@ def first_status(socket: str, plan: Plan, admin_socket: str | None = None) -> St
         since=now,
         pid=os.getpid(),
         start_ticks=_start_ticks(os.getpid()),
-        version=_VERSION,
+        version=VERSION,
         started=now,
         socket=socket,
         workers_wanted=plan.settings.milter.workers,

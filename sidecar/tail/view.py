@@ -28,8 +28,11 @@ _TYPE_WIDTH = len("Rejection")
 _CODE_WIDTH = len("550 5.7.1")
 _PEER_WIDTH = len("255.255.255.255")
 
-# Two addresses that are just readable, and all that is left of 80 columns but for a sign that the reason is cut off.
-_ENVELOPE_WIDTH = 33
+# The reason is what people look for: it has so much, where it needs it, and a third of a wide line's rest.
+_WHY_WIDTH = 24
+# What 80 columns then leave is enough for a domain: of two addresses, the recipient's, since that is what rules go by.
+_ENVELOPE_WIDTH = 10
+_TWO_ADDRESSES_WIDTH = 25
 _NULL_SENDER = "<>"
 
 _DATE_LENGTH = len("2026-11-22")
@@ -59,9 +62,10 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
         Part(_code(record).ljust(_CODE_WIDTH), "text"),
         Part(_peer(record).ljust(_PEER_WIDTH), "text"),
     ]
-    room = None if width is None else _room(width - sum(len(part.text) + 1 for part in parts))
+    why = _why(record)
+    room = None if width is None else _room(width - sum(len(part.text) + 1 for part in parts), len(why))
     parts.append(Part(_envelope(record, room), "text"))
-    if why := _why(record):
+    if why:
         parts.append(Part(why, "aside"))
     return parts
 
@@ -88,9 +92,9 @@ def _peer(record: Logged) -> str:
     return "-" if record.peer_address is None else printable(record.peer_address.addr)
 
 
-def _room(left: int) -> int:
-    """Give how many characters the envelope may take of what is left of a line: all of a narrow one, most of a wide one."""
-    return max(_ENVELOPE_WIDTH, left * 2 // 3)
+def _room(left: int, why: int) -> int:
+    """Give how many characters the envelope may take of what is left of a line, beside a reason of so many."""
+    return max(_ENVELOPE_WIDTH, left - 1 - min(why, max(_WHY_WIDTH, left // 3)))
 
 
 def _envelope(record: Logged, room: int | None) -> str:
@@ -98,12 +102,15 @@ def _envelope(record: Logged, room: int | None) -> str:
         return f"({record.count} of them)"
     if not record.recipients:
         # Refused before there was an envelope, or before its recipients.
-        return printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
+        told = printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
+        return told if room is None or len(told) <= room else f"{told[: room - 1]}…"
     sender = printable(record.sender) or _NULL_SENDER
     if room is None:
         return f"{sender} -> {', '.join(map(printable, record.recipients))}"
     recipient = printable(record.recipients[0])
     more = f" +{len(record.recipients) - 1}" if len(record.recipients) > 1 else ""
+    if room < min(_TWO_ADDRESSES_WIDTH, len(f"{sender} -> {recipient}{more}")):
+        return f"{_shortened(recipient, max(2, room - len(more)))}{more}"
     room -= len(" -> ") + len(more)
     # The shorter one leaves the other what it does not need.
     sender = _shortened(sender, max(room // 2, room - len(recipient)))

@@ -48,7 +48,9 @@ class Answer(Struct, frozen=True, kw_only=True):
 def service(domains: Iterable[DomainEntry] = DOMAINS, **more: Any) -> Service:
     """Make what is served."""
     made = settings(domains, **more)
-    return Service(policy=compile_policy(made), settings=made, node_id="node", revision="abc123", made=1_700_000_000.5)
+    return Service(
+        policy=compile_policy(made), settings=made, node_id="node", revision="abc123", made=1_700_000_000.5, version="1.2"
+    )
 
 
 def app(domains: Iterable[DomainEntry] = DOMAINS, memory: Memory | None = None, **more: Any) -> ASGIApp:

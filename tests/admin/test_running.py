@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -180,6 +181,34 @@ def test_a_client_that_says_nothing_does_not_keep_it_from_ending(program: Progra
         began = time.monotonic()
         assert program.stop() == 0
         assert time.monotonic() - began < 10
+
+
+IMPATIENT = """
+from sidecar.admin import connection
+from sidecar.cli import main
+connection.PATIENCE_SECONDS = 0.5
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 500],
+    ids=["says nothing", "stops in its head", "asks much and reads nothing"],
+)
+def test_patience_has_an_end(said: bytes) -> None:
+    """Whoever keeps a connection and does not go on with it loses it; others are answered meanwhile."""
+    with unstarted(milter=ADMIN) as program:
+        program.python = ["-c", IMPATIENT]
+        program.start()
+        wait_until(lambda: answers(program), "the policy is served")
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(program.directory / "admin"))
+            one.sendall(said)
+            poll = select.poll()
+            poll.register(one, 0)
+            assert answers(program)
+            assert poll.poll(10_000)
 
 
 def test_many_who_say_nothing_lock_nobody_out(program: Program) -> None:

@@ -1,5 +1,6 @@
 """Which rule fits a response, and the classes of the program's own rules."""
 
+import random
 import re
 import threading
 import time
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.classifier import LINE_LIMIT, Classifier
-from sidecar.settings.patterns import pattern
+from sidecar.settings.patterns import REPETITION_LIMIT, pattern, repetition_size
 from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import BounceRule, Where
 
@@ -184,6 +185,17 @@ def test_hostile_text_is_cheap(piece: str) -> None:
         assert hard.classify(line + "!") in {None, "X", "Z"}
         IANA.classify(line)
     assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize("patterns", [["a[ab]{400}b"], ["a.{0,40}b"], [f"a.{{0,6}}b{index}" for index in range(8)]])
+def test_the_most_counting_is_cheap(patterns: list[str]) -> None:
+    """Rules that count as much as they may cost a hostile line some 20 ms at most; here, with room for a slow machine."""
+    assert REPETITION_LIMIT * 0.8 < sum(map(repetition_size, patterns)) <= REPETITION_LIMIT
+    counting = Classifier(rules(*(("X", one) for one in patterns)))
+    line = "".join(random.Random(1).choices("ab\u00e9", k=4 * LINE_LIMIT))  # noqa: S311 - no secret
+    begin = time.process_time()
+    counting.classify(line)
+    assert time.process_time() - begin < 0.2
 
 
 _WORDS = st.sampled_from(["^550 ", "user", ".+", "unknown", "x", "[0-9]", "é", "$", "(?:quota)?", "a|b", r"\."])

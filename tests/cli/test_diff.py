@@ -68,7 +68,7 @@ def test_words(folder: Path) -> None:
     result = run(folder)
     since = 'since "a.b.example.com" was added (/new/domains.toml:6)'
     assert result.stdout.replace(str(folder), "").splitlines() == [
-        "2 rules change: 1 opens, 1 neither.",
+        "2 rules change: 1 opens, 1 does neither.",
         "DANGER: 1 change lets in more or less everybody.",
         "",
         "Opens (1)",
@@ -83,7 +83,7 @@ def test_words(folder: Path) -> None:
         "",
         "Neither opens nor closes (1)",
         '  /new/domains.toml:6: "a.b.example.com" (entry added)',
-        '      nothing changes for a.b.example.com: "*.example.com" permits the same.',
+        '      nothing changes for a.b.example.com: "*.example.com" permitted the same.',
     ]
     assert result.exit_code == 1
 
@@ -93,7 +93,7 @@ def test_verdicts_in_words(folder: Path) -> None:
     result = run(folder, "--records", str(folder / "log.jsonl"))
     lines = result.stdout.replace(str(folder), "").splitlines()
     assert lines[0] == (
-        "2 rules change: 1 opens, 1 neither; "
+        "2 rules change: 1 opens, 1 does neither; "
         "of 4 recorded envelopes 3 would be decided otherwise: 2 newly accepted, 1 newly refused."
     )
     start = lines.index("Decided otherwise")

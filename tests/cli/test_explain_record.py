@@ -114,7 +114,7 @@ def test_ten_are_told_and_eleven_counted(folder: Path) -> None:
     result = run(folder, log)
     assert result.exit_code == 0
     out = result.stdout
-    assert out.startswith("11 answers recorded: 11 accepted, 0 refused, 0 put off with a 4xx; none would be decided otherwise")
+    assert out.startswith("11 answers recorded: 11 accepted, 0 refused, 0 put off with a 4xx; none can be compared")
     assert 'if a report  listener_domains.toml:3 "*".log_oob        11        0    0       0' in out
     assert "203.0.113.9" in out
     assert out.rstrip().endswith("and 1 more")
@@ -137,6 +137,56 @@ def test_lines_that_are_no_records(folder: Path, many: int) -> None:
     told = [json.loads(line) for line in result.stdout.splitlines()]
     assert [it["record"]["line"] for it in told if "error" in it] == [2, 3, 4, 5]
     assert len(told) == 5 + many
+
+
+def test_what_cannot_be_judged_leaves_no_blank_line(folder: Path) -> None:
+    """Standard output has the answers, with one blank line between two, and nothing where there is none."""
+    bad = b'{"type": 7}\n'
+    (folder / "log").write_bytes(bad * 3)
+    assert run(folder, folder / "log").stdout == ""
+    (folder / "log").write_bytes(lines(ours()) + bad * 2 + lines(ours()) + bad)
+    out = run(folder, folder / "log").stdout
+    assert (out.count("\n\n"), out.count("\n\n\n"), out[0] == "\n") == (1, 0, False)
+
+
+@pytest.mark.parametrize("broken", [b'{"type": "Rece\n', b'{"type":\n', b'"id": "1"}\n'])
+def test_a_log_whose_first_line_is_broken(folder: Path, broken: bytes) -> None:
+    """The broken line is named, and the others are judged."""
+    log = folder / "log"
+    log.write_bytes(broken + lines(ours(id="1"), ours(id="2")))
+    result = run(folder, log)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{log}:1 cannot be judged: ")
+    assert [line.partition(" ")[0] for line in result.stdout.splitlines() if line.startswith(str(log))] == [
+        f"{log}:2",
+        f"{log}:3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (
+            [ours(id=str(number)) for number in range(9)] + [record(id="a"), record(id="b")],
+            "; none of the 9 that can be compared would be decided otherwise under this configuration, 2 cannot be compared (",
+        ),
+        ([ours(id=str(number)) for number in range(12)], "; none would be decided otherwise under this configuration."),
+        ([record(id=str(number)) for number in range(12)], "; none can be compared with this configuration ("),
+    ],
+)
+def test_the_first_line_tells_what_cannot_be_compared(folder: Path, made: list[dict[str, Any]], told: str) -> None:
+    """That nothing would be decided otherwise is said of what can be compared only."""
+    (folder / "log").write_bytes(lines(*made))
+    assert told in run(folder, folder / "log").stdout.partition("\n")[0]
+
+
+def test_a_journal_of_reports(folder: Path) -> None:
+    """A report's OOB record is no answer of its own."""
+    reports = [
+        make for number in range(8) for make in (ours(id=str(number)), ours("OOB", id=str(number), sender="x@a.example"))
+    ]
+    (folder / "log").write_bytes(lines(*reports, ours("Rejection", answer=(550, "relaying not permitted", "CONNECT"))))
+    assert run(folder, folder / "log").stdout.startswith("9 answers recorded: 8 accepted, 1 refused, ")
 
 
 def test_many_faults_are_not_all_told(folder: Path) -> None:
@@ -195,6 +245,14 @@ def test_a_long_paste(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not one record a line and too long to be pasted is refused with a word on what to do."""
     monkeypatch.setattr("sidecar.cli.record_input._PASTED_LIMIT", 100)
     (folder / "log").write_text(json.dumps([record()] * 9))
+    result = run(folder, folder / "log")
+    assert result.exit_code == 1
+    assert "one a line" in result.stderr
+
+
+def test_a_paste_of_tiny_objects(folder: Path) -> None:
+    """Five megabytes of objects that are no records are not looked at one by one: that would take long."""
+    (folder / "log").write_bytes(b'{"a":\n1}\n' + b'{"a":1}\n' * 650_000)
     result = run(folder, folder / "log")
     assert result.exit_code == 1
     assert "one a line" in result.stderr

@@ -149,7 +149,7 @@ def test_the_journal_of_the_settings(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", segment_size=10**6, segment_age=10**6)
     (tmp_path / "journal").mkdir()
     status, words, _ = run("--config", settings)
-    assert (status, words) == (0, "There are no records, nor any others in what was read.\n")
+    assert (status, words) == (0, "There are no records in what was read.\n")
     journal.write(record() * 3, durable=False)
     assert run("--config", settings)[1].startswith("3 records, ")
     journal.close()

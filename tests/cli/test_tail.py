@@ -230,7 +230,7 @@ def test_a_terminal(tmp_path: Path, no_color: str, red: bytes) -> None:
     assert b"\x1b[2J" not in text
     assert (b"\x1b[3" in text) is not bool(no_color)
     bare = first.replace(b"\x1b[31m", b"").replace(b"\x1b[2m", b"").replace(b"\x1b[0m", b"").decode()
-    assert bare.startswith("01-01 00:00:01 Rejection 550       203.0.113.9     aaa…@x.example -> ")
+    assert bare.startswith("01-01 00:00:01 Rejection 550       203.0.113.9     …l.example \\u001b[2J")
     assert len(bare) == 80
 
 
@@ -249,3 +249,29 @@ def test_idle_costs_next_to_nothing(tmp_path: Path) -> None:
 def _processor_time(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
+    """A file beside the segments is not read, and the commands that read folders say so in one sentence."""
+    folder = write(tmp_path / "log", record(1))
+    (folder / "plain.jsonl").write_bytes(record(2))
+    settings = tmp_path / "sidecar.toml"
+    settings.touch()
+    commands: list[list[str | Path]] = [
+        ["tail", "--no-follow", folder],
+        ["stats", folder],
+        ["diff", settings, settings, "--records", folder],
+        ["explain", "--config", settings, "--record", folder],
+    ]
+    for arguments in commands:
+        done = subprocess.run([*SIDECAR[:-1], *arguments], capture_output=True, text=True, check=False)
+        told = f"{folder}/plain.jsonl was passed over, since it is not named as a segment is; name it to have it read.\n"
+        assert done.stderr == told, arguments
+    (folder / "zzz").touch()
+    assert "plain.jsonl and 1 other file were passed over" in run(folder).stderr
+
+
+def test_help_tells_of_waiting() -> None:
+    """That a path need not be there yet is told."""
+    help_text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "A PATH that does not exist is waited for, unless --no-follow is given." in help_text

@@ -162,7 +162,13 @@ def test_an_entry_that_changes_nothing(permits: bool) -> None:
     rest = [entry("*", relay_to=True)] if permits else []
     (change,) = domain_changes(side(*rest), side(*rest, entry("[192.0.2.1]", relay_to=permits)))
     assert told(change) == [("added", "neither", '"[192.0.2.1]"', None, '"[192.0.2.1]"')]
-    assert change.text.endswith(': "*" permits the same' if permits else ": nothing was permitted, and nothing is")
+    assert change.text.endswith(': "*" permitted the same' if permits else ": nothing was permitted, and nothing is")
+
+
+def test_what_served_before_may_be_gone() -> None:
+    """An entry that permits what another did until it was taken out is told in the past."""
+    old, new = side(entry("*", relay_to=True)), side(entry("a.example", relay_to=True))
+    assert 'nothing changes for a.example: "*" permitted the same' in {change.text for change in domain_changes(old, new)}
 
 
 def test_a_listener_of_its_own() -> None:

@@ -11,11 +11,11 @@ from sidecar.diff import changes
 from sidecar.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
 from sidecar.diff.values import Spot
 from sidecar.settings.places import toml_places
-from sidecar.settings.values import BounceRule, NetworkList, Settings, Where
+from sidecar.settings.values import AdminSettings, BounceRule, NetworkList, Settings, Where
 from tests.building import entry, network, settings
 from tests.diff.sides import side, side_of
 
-DEFAULTS = settings()
+DEFAULTS = replace(settings(), admin=AdminSettings())
 
 
 def other(value: Any) -> Any:
@@ -98,9 +98,10 @@ def test_lines() -> None:
     assert (change.new.value, change.new.place) == (5, "sidecar.toml:3")
 
 
-def test_a_mode_reads_as_one() -> None:
-    """The mode of the socket is told in octal digits, as it is written."""
-    made = replace(DEFAULTS, milter=replace(DEFAULTS.milter, socket_mode=0o600))
+@pytest.mark.parametrize("table", ["milter", "admin"])
+def test_a_mode_reads_as_one(table: str) -> None:
+    """The mode of a socket is told in octal digits, as it is written."""
+    made = replace(DEFAULTS, **{table: replace(getattr(DEFAULTS, table), socket_mode=0o600)})
     (change,) = plain_changes(side_of(DEFAULTS), side_of(made))
     assert (change.old, change.new) == (Spot(value="0660"), Spot(value="0600"))
 

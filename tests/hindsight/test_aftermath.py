@@ -21,13 +21,21 @@ def run(*made: dict[str, Any], **limits: int) -> list[tuple[str | None, bool]]:
 NONE = (None, False)
 REFUSED = ("refused", False)
 THE_END = (None, True)
+REPORT = ("a bounce report", False)
+ADDS = (None, True)
 
 
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
         ([record()], [NONE]),
-        ([record(), record("OOB")], [("a bounce report", False), NONE]),
+        ([record(), record("OOB")], [REPORT, ADDS]),
+        ([ours(), ours("OOB")], [REPORT, ADDS]),
+        ([ours(id="1"), ours(id="2"), ours("OOB", id="1")], [REPORT, NONE, ADDS]),
+        # A report may tell of several failures, and its Reception may be in another log.
+        ([record(), record("OOB"), record("OOB")], [REPORT, ADDS, ADDS]),
+        ([record("OOB"), record("OOB"), record("OOB", id="2")], [NONE, ADDS, NONE]),
+        ([record("OOB", id=""), record("OOB", id="")], [NONE, NONE]),
         ([record(), record("Delivery", peer="192.0.2.1")], [("went out", False), NONE]),
         ([record(), record("OOB", id="another")], [NONE, NONE]),
         # By the session, where it is told.
@@ -54,14 +62,14 @@ THE_END = (None, True)
                 record(id="2", session_id="s"),
                 rejection("end", session_id="s"),
             ],
-            [("a bounce report", False), NONE, REFUSED, THE_END],
+            [REPORT, ADDS, REFUSED, THE_END],
         ),
         # Other refusals end nothing; nor do ours, which never have such a Reception.
         ([record(), rejection("rcpt")], [NONE, NONE]),
         ([record(), rejection("end", code=451, content="later")], [NONE, NONE]),
         ([ours(), ours("Rejection", answer=(550, "relaying not permitted", "DATA"))], [NONE, NONE]),
         # One id twice, as when a log is read twice.
-        ([record(), record(), record("OOB")], [NONE, ("a bounce report", False), NONE]),
+        ([record(), record(), record("OOB")], [NONE, REPORT, ADDS]),
     ],
 )
 def test_what_belongs_together(made: list[dict[str, Any]], expected: list[tuple[str | None, bool]]) -> None:
@@ -79,7 +87,7 @@ def test_the_window_has_bounds() -> None:
 
 def test_nothing_waits_without_need() -> None:
     """What needs no later record is given at once, unless something before it waits."""
-    entries = [entry_of(it, line) for line, it in enumerate([ours(), rejection("rcpt"), record(), ours(id="7")])]
+    entries = [entry_of(it, line) for line, it in enumerate([ours("Feedback"), rejection("rcpt"), record(), ours(id="7")])]
     taken: list[Entry] = []
     source = iter(entries)
 
@@ -95,6 +103,13 @@ def test_nothing_waits_without_need() -> None:
     assert len(taken) == 2
     assert next(out) is entries[2]
     assert len(taken) == 4
+
+
+def test_ids_of_reports_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many reports a log has, no more ids are kept than records wait."""
+    monkeypatch.setattr("sidecar.hindsight.aftermath._WAITING", 2)
+    reports = [record("OOB", id=str(number)) for number in (1, 2, 3, 2, 1)]
+    assert [adds for _, adds in run(*reports)] == [False, False, False, True, False]
 
 
 MADE = st.builds(

@@ -26,6 +26,8 @@ FRAGMENT = '"type": "Reception",\n "id": "1",\n'
         (f"[{RECORD}, {RECORD}]", [1, 1]),
         (json.dumps([json.loads(RECORD)] * 2, indent=1), [1, 1]),
         (FRAGMENT, [1]),
+        (f"[\n{RECORD},\n{RECORD}\n]", [1, 1]),
+        (f"{PRETTY}\n{RECORD}\n", [1, 5]),
     ],
 )
 def test_shapes(text: str, lines: list[int]) -> None:
@@ -46,6 +48,11 @@ def test_shapes(text: str, lines: list[int]) -> None:
         b"\x28\xb5\x2f\xfdwhatever\n",
         b"no json\n",
         b'{"type": "Rece',
+        # The first line is broken, the others are not.
+        f'{{"type": "Rece\n{RECORD}\n'.encode(),
+        f'{{"type": "Rece\n\nnor this\n{RECORD}\n{{"ty'.encode(),
+        f'{{"type":\n{RECORD}\n'.encode(),
+        f'"id": "1"}}\n{RECORD}\n'.encode(),
     ],
 )
 def test_logs_are_read_by_line(beginning: bytes) -> None:
@@ -58,6 +65,8 @@ def test_logs_are_read_by_line(beginning: bytes) -> None:
     [
         ('{\n"type": oops}', "line 2 is no JSON"),
         ("{\n", "is no JSON"),
+        ('{"type": "Recep\n', r"line 1 is no JSON: Invalid control character$"),
+        ('{"type": "Recep', r"line 1 is no JSON: Unterminated string$"),
         ("[" * 100_000, "too deep"),
     ],
 )

@@ -61,6 +61,24 @@ def test_what_is_counted() -> None:
     }
 
 
+@pytest.mark.parametrize("make", [record, ours])
+def test_a_report_counts_once(make: Any) -> None:
+    """A report with two failures is one answer, in every table, and its Reception is judged as the report that it was."""
+    one = {"recipient": "x@b.example", "sender": ""}
+    counted = totals(make(**one), make("OOB", sender="x@b.example", recipient="y@c.test"), make("OOB", sender="x@b.example"))
+    assert numbers(counted.all) == (1, 0, 0, 0)
+    assert counted.all.unknown == 0
+    for tally in (counted.rulings, counted.peers, counted.domains):
+        assert [count.total for _, count in tally.top(9)] == [1]
+    assert [ruling.outcome for ruling, _ in counted.rulings.top(9)] == ["dropped"]
+
+
+def test_what_cannot_be_compared() -> None:
+    """Where nobody can tell whether this configuration would decide otherwise, it is counted as that."""
+    counted = totals(record(recipient="x@b.example"), rejection("rcpt", code=451, content="later"), record(id="2"))
+    assert (counted.all.total, counted.all.unknown, counted.all.otherwise) == (3, 2, 0)
+
+
 def test_the_first_comes_first() -> None:
     """The most frequent is told first, and of equals the one that came first."""
     tally: Tally[str] = Tally()

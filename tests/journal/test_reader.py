@@ -3,8 +3,10 @@
 import io
 import itertools
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.journal import STDIN, Journal, JournalError, Line, Skipped, lines, read, stored_size
+from sidecar.journal import STDIN, Follower, Journal, JournalError, Line, Skipped, lines, logs, passed_over, read, stored_size
 from sidecar.journal.logs import find
 
 from .conftest import segments, texts
@@ -311,3 +313,49 @@ def _writes_in(path: Path, steps: list[list[int] | str]) -> int:
     """Count the writes of which a segment has lines."""
     owners = [index for index, step in enumerate(steps) if isinstance(step, list) for _ in step]
     return len({owners[int(text.split(b",")[0].removeprefix(b'{"n":'))] for text in texts(path)})
+
+
+def _read(path: Path) -> list[Line | Skipped]:
+    return list(read(path))
+
+
+def _followed(path: Path) -> list[Line | Skipped]:
+    return [line for file in Follower(path).look() for line in file.lines()]
+
+
+@pytest.mark.parametrize("read_all", [_read, _followed])
+def test_a_pipe_in_a_files_place_is_not_waited_for(
+    tmp_path: Path, read_all: Callable[[Path], list[Line | Skipped]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that somebody swaps for a pipe after it was listed is as one that is gone."""
+    segment = tmp_path / "20260101-000000.000000.jsonl"
+    segment.write_bytes(b"{}\n")
+    found = logs.find(tmp_path)
+    segment.unlink()
+    os.mkfifo(segment)
+    monkeypatch.setattr(logs.Folder, "look", lambda _folder: found)
+    # Who opens a pipe in the usual way waits for a writer: an alarm ends that.
+    before = signal.signal(signal.SIGALRM, _too_late)
+    signal.alarm(5)
+    try:
+        assert read_all(tmp_path) == []
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _too_late(_number: int, _frame: object) -> None:
+    raise TimeoutError
+
+
+def test_what_is_passed_over_is_known(tmp_path: Path) -> None:
+    """Files beside segments are counted, and the first is named; what is hidden, and a file itself, is not."""
+    (tmp_path / "20260101-000000.000000.jsonl").write_bytes(b"{}\n")
+    (tmp_path / ".mark").touch()
+    assert passed_over(tmp_path) is None
+    (tmp_path / "below").mkdir()
+    for name in ("plain.jsonl", "below/other.jsonl", "zzz"):
+        (tmp_path / name).touch()
+    assert passed_over(tmp_path) == (tmp_path / "below/other.jsonl", 3)
+    assert passed_over(tmp_path / "zzz") is None
+    assert texts(tmp_path) == [b"{}"]

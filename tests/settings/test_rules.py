@@ -190,6 +190,7 @@ def test_several_faults(tmp_path: Path) -> None:
 def test_too_much_together(count: int, form: str, fine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patterns that are too many, or together need too much memory, are an error of the key that names their files."""
     monkeypatch.setattr("sidecar.settings.patterns.MEMORY_LIMIT", 8 << 20)
+    monkeypatch.setattr("sidecar.settings.rules.REPETITION_LIMIT", 1 << 30)
     found = problems_of(tmp_path, json.dumps({"rules": {"A": [form.format(number) for number in range(count)]}}), "rules.json")
     assert [place(problem) for problem in found] == ([] if fine else [(MAIN, 1, "bounce_classifier")])
     assert all(f"The {count} patterns are too many" in problem.text for problem in found)
@@ -203,3 +204,28 @@ def test_hidden(tmp_path: Path) -> None:
     (problem,) = loaded.problems
     assert (problem.severity, place(problem)) == ("warning", ("2.toml", 4, "rules.Other"))
     assert problem.text == 'The pattern "blocked" stands for rules.SpamBlock (1.toml:4) already, and the first counts.'
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        [r"a.{0,300}b"],
+        [r"x{2}", *(f"a.{{{number}}}b" for number in range(1, 60))],
+        [r"a(?:.{9}){40}b"],
+        [r"a[\pL\pN]{20}b"],
+    ],
+)
+def test_counting_costs(patterns: list[str], tmp_path: Path) -> None:
+    """Rules that count more than a hostile line may cost are an error, at the one that counts most, wherever it counts."""
+    rules = "[rules]\nA = [\n" + "".join(f"'{one}',\n" for one in patterns) + "]\n"
+    (problem,) = problems_of(tmp_path, rules)
+    assert (problem.severity, place(problem)) == ("error", ("rules.toml", len(patterns) + 2, "rules.A"))
+    assert "counted repetitions" in problem.text
+    assert "Write .* or .+ instead" in problem.mend
+
+
+def test_usual_counting_is_fine(tmp_path: Path) -> None:
+    """Digits, short gaps, and braces that count nothing are no trouble; nor are our own rules beside them."""
+    rules = r"[rules]" + "\n" + r"A = ['^\d{3} [45]\.\d{1,3}\.\d{1,3} ', 'user.{0,40}unknown', 'a\{300}', '[{300}]']"
+    files = {"rules.toml": rules, MAIN: 'bounce_classifier = ["rules.toml", "iana"]\n'}
+    assert load_files(tmp_path, files).problems == ()

@@ -338,12 +338,33 @@ def test_domains(tmp_path: Path, content: str, code: str, line: int, key: str, t
         '[listener."127.0.0.1:25"."a.com"]\n["a.com"]\nrelay_to = true\n',
         '[listener."127.0.0.1:25"."x.a.com"]\n["*.a.com"]\nrelay_to = true\n',
         '[listener."127.0.0.1:25"."*.a.com"]\n["x.a.com"]\nrelay_to = true\n',
-        '["a.com"]\nrelay_from = ["10.0.0.0/8", "fd00::/8", "8.8.8.0/24", "8.8.8.8", "2600:1:2::/48", "100.64.1.0/24"]\n',
+        '["a.com"]\nrelay_from = ["10.0.0.0/8", "fd00::/8", "8.8.8.0/28", "8.8.8.8", "2600:1:2::/60", "100.64.1.0/24"]\n',
     ],
 )
 def test_silence(tmp_path: Path, content: str) -> None:
     """What is usual, or a decision in writing, has no warning."""
     assert found(tmp_path, {"d.toml": content}) == ()
+
+
+@pytest.mark.parametrize(
+    ("network", "warned"),
+    [
+        ("203.0.113.0/24", True),
+        ("8.8.8.0/27", True),
+        ("8.8.8.0/28", False),
+        ("2600:1:2::/48", True),
+        ("2600:1:2::/60", False),
+        ("192.168.0.0/16", False),
+        ("100.64.1.0/24", False),
+    ],
+)
+def test_many_public_hosts_may_forge_a_sender(tmp_path: Path, network: str, warned: bool) -> None:
+    """More public hosts than send for one domain may relay by its name alone: that is told, unless authz stands beside it."""
+    content = f'["gmail.com"]\nrelay_from = ["{network}"]\n'
+    problems = found(tmp_path, {"d.toml": content})
+    assert [problem.code for problem in problems] == ["wide-network"] * warned
+    assert all(f"Whoever is in {network}, a public network of more than 16 hosts, and" in problem.text for problem in problems)
+    assert found(tmp_path, {"d.toml": f'{content}relay_from_authz = ["a"]\n'}) == ()
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.
         reload(program, "reloaded")
         program.write(domains=MORE_DOMAINS)
         wait_until(lambda: program.count("reloaded") == 2, "it has reloaded by itself")
-        assert accepts(program, b"<a@more.example>")
+        wait_until(lambda: accepts(program, b"<a@more.example>"), "the new policy serves")
         wait_until(lambda: len(program.workers()) == 2, "the former workers are gone")
         os.kill(min(program.workers()), signal.SIGKILL)
         wait_until(lambda: len(program.workers()) == 2 and program.answers(), "it is replaced")

@@ -24,6 +24,9 @@ _COUNTRY_LETTERS: Final = 2  # ISO 3166-1; no other top-level domain is so short
 
 # What one site has to itself: RFC 6177 gives a site a /48 of IPv6 at most, and the world routes no IPv4 below /24.
 _SITE: Final = {4: 24, 6: 48}
+# What sends for one domain is a few hosts, and a provider gives a customer up to a /28 of IPv4 unasked; whoever has more also
+# has others in it: customers, or machines that nobody looks after. Of IPv6 one host has a /64, and 16 have a /60.
+_FEW_HOSTS: Final = {4: 28, 6: 60}
 _BITS: Final = {4: 32, 6: 128}
 # What no stranger connects from: private, loopback and link-local addresses, those of benchmarks and documentation (RFC 6890).
 _OWN: Final = tuple(
@@ -63,15 +66,20 @@ def note_opening(entry: DomainEntry, findings: Findings) -> None:
         elif dropped:
             findings.note(_wide_reports, entry, dropped)
     for each in entry.relay_from:
-        match _reach(each):
-            case "everybody":
-                findings.note(_open_senders, entry, each)
-            case "public" | "shared" as reach:
-                findings.note(_wide_senders, entry, each, _REACH_WORDS[reach])
-            case "nobody":
-                findings.note(_no_peer, entry.where("relay_from"), each)
-            case "few":
-                pass
+        _note_senders(entry, each, findings)
+
+
+def _note_senders(entry: DomainEntry, each: Network, findings: Findings) -> None:
+    match _reach(each):
+        case "everybody":
+            findings.note(_open_senders, entry, each)
+        case "public" | "shared" as reach:
+            findings.note(_wide_senders, entry, each, _REACH_WORDS[reach])
+        case "nobody":
+            findings.note(_no_peer, entry.where("relay_from"), each)
+        case "few":
+            if not entry.relay_from_authz and _has_many_hosts(each):
+                findings.note(_wide_senders, entry, each, "a public network of more than 16 hosts")
 
 
 def note_relay_hosts(settings: Settings, findings: Findings) -> None:
@@ -110,6 +118,11 @@ def _reach(peers: Network) -> Reach:
     if peers.prefix >= _SITE[peers.version] or any(_within(peers, own) for own in _OWN):
         return "few"
     return "shared" if _within(peers, _SHARED) else "public"
+
+
+def _has_many_hosts(peers: Network) -> bool:
+    """Tell whether a network has more public hosts than send for one domain."""
+    return peers.prefix < _FEW_HOSTS[peers.version] and not any(_within(peers, own) for own in (*_OWN, _SHARED))
 
 
 def _within(inner: Network, outer: Network) -> bool:

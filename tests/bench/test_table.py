@@ -1,0 +1,21 @@
+"""The measuring program of the domain table works, and small tables are as good as large ones. Nothing is timed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_short(tmp_path: Path) -> None:
+    """A short run gives every figure."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.bench.table", "--domains", "7000", "--workers", "1", "--reloads", "1"]
+    subprocess.run([*command, "--keep", str(figures)], cwd=ROOT, check=True, timeout=120)
+    found = json.loads(figures.read_text())
+    assert found["domains"] == 7000
+    assert all(found[ending]["seconds"] > 0 for ending in ("json", "toml"))
+    assert all(time > 0 for time in found["lookups"].values())
+    assert [(one["workers"], len(one["each"])) for one in found["memory"]] == [(1, 1)]
+    assert found["reloads"]["wrong"] == 0
