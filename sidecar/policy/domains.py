@@ -26,18 +26,13 @@ class DomainMap:
     def find(self, domain: str) -> DomainEntry | None:
         """Give the entry that the walk of `domain` (in normal form) ends on, or None."""
         listed = self.listed
-        if node := listed.node(domain):
+        node, name = listed.nearest(domain)
+        if node and len(name) == len(domain):
             return listed.entry(node, domain)
-        # As `_parents` has them, and faster. What has too many dots for a node is passed over.
-        parent = "" if domain[:1] == "[" else domain
-        beyond = parent.count(".") - listed.dots
-        if beyond > 1:
-            parent = parent.split(".", beyond - 1)[-1]
-        while (dot := parent.find(".")) >= 0:
-            parent = parent[dot + 1 :]
-            if node := listed.node(parent):
-                return listed.star_below(node, parent)
-        return listed.entry(listed.star, WILDCARD)
+        # An address literal has no parents: its dots part no labels.
+        if not node or domain[0] == "[":
+            return listed.entry(listed.star, WILDCARD)
+        return listed.star_below(node, name)
 
     def covers(self, pattern: str) -> bool:
         """Tell whether every domain that `pattern`, an entry's name, can stand for finds an entry in this map.

@@ -171,27 +171,41 @@ class ListenerDomains(Mapping[str, DomainEntry]):
 
     def node(self, name: str) -> int:
         """Find the node of a name, 0 where it has none."""
-        if self._few is not None:
-            return self._few.get(name, 0)
+        return self._few.get(name, 0) if self._few is not None else self._search(name, up=False)[0]
+
+    def nearest(self, name: str) -> tuple[int, str]:
+        """Find the node of a name, or of the longest of its parents that has one; 0 where none has. Give it and its name."""
+        few = self._few
+        if few is None:
+            beyond = name.count(".") - self.dots
+            return self._search(name.split(".", beyond)[-1] if beyond > 0 else name, up=True)
+        while not (node := few.get(name, 0)) and (dot := name.find(".")) >= 0:
+            name = name[dot + 1 :]
+        return node, name
+
+    def _search(self, name: str, *, up: bool) -> tuple[int, str]:
         slots, mask, node_bits, tag_mask = self._slots
-        code = hash(name)
-        at, tag = code & mask, code >> TAG_SHIFT & tag_mask
-        while found := slots[at]:
-            # Names in the table are ASCII; one that is asked for may be anything.
-            if found >> node_bits == tag and name.isascii():
-                buffer, names_at, rows, node_mask = self._names
-                row = COLUMNS * (found & node_mask)
-                if buffer[names_at + rows[row - COLUMNS] : names_at + rows[row]] == name.encode():
-                    return found & node_mask
-            at = at + 1 & mask
-        return 0
+        while True:
+            code = hash(name)
+            at, tag = code & mask, code >> TAG_SHIFT & tag_mask
+            while found := slots[at]:
+                # Names in the table are ASCII; one that is asked for may be anything.
+                if found >> node_bits == tag and name.isascii():
+                    buffer, names_at, rows, node_mask = self._names
+                    row = COLUMNS * (found & node_mask)
+                    if buffer[names_at + rows[row - COLUMNS] : names_at + rows[row]] == name.encode():
+                        return found & node_mask, name
+                at = at + 1 & mask
+            if not up or (dot := name.find(".")) < 0:
+                return 0, name
+            name = name[dot + 1 :]
 
     def entry(self, node: int, name: str) -> DomainEntry | None:
         """Give the entry at a node, of which the name is known; a parent has none."""
         store = self._store
         if not 0 < node <= store.entries:
             return None
-        return store.kept.get(node - 1) or store.keep(node - 1, name)
+        return store.kept.get(node - 1) or store.entry(node - 1, name)
 
     def star_below(self, node: int, name: str) -> DomainEntry | None:
         """Give the entry `*` below a node, of which the name is known."""
@@ -232,21 +246,20 @@ class _Store:
     def shape(self, number: int) -> int:
         return self.rows[COLUMNS * number + SHAPE]
 
-    def keep(self, number: int, name: str) -> DomainEntry:
-        entry = self._made(number, name)
+    def entry(self, number: int, name: str) -> DomainEntry:
+        """Give an entry, of which the name is known."""
+        row = COLUMNS * number
+        shape_number, line = self.rows[row + SHAPE], self.rows[row + LINE]
+        shape, relay_from = self._shapes.get(shape_number) or self._read_shape(shape_number)
+        odd = self._record("odd", bisect_left(self.numbers("odds"), number), Odd) if shape.odd else None
+        entry = entry_of(shape, relay_from, name, line, odd)
         if self.entries <= _KEPT:
             self.kept[number] = entry
         return entry
 
     def made(self, number: int) -> DomainEntry:
-        return self._made(number, self.name(number))
-
-    def _made(self, number: int, name: str) -> DomainEntry:
-        row = COLUMNS * number
-        shape_number, line = self.rows[row + SHAPE], self.rows[row + LINE]
-        shape, relay_from = self._shapes.get(shape_number) or self._read_shape(shape_number)
-        odd = self._record("odd", bisect_left(self.numbers("odds"), number), Odd) if shape.odd else None
-        return entry_of(shape, relay_from, name, line, odd)
+        """Give an entry by its position."""
+        return self.entry(number, self.name(number))
 
     def _read_shape(self, number: int) -> tuple[Shape, tuple[Network, ...]]:
         shape = self._record("shape", number, Shape)
