@@ -2,8 +2,13 @@
 
 import os
 import shutil
+import signal
 
 import pytest
+
+# A shell that runs a job in the background has it ignore Ctrl-C, and every program that a test starts would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
