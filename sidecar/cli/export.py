@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
 from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, settings_or_exit
@@ -32,16 +33,22 @@ _MODE = 0o644
 @click.argument("mta", type=click.Choice(sorted(_WRITERS)))
 @config_option
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Replace FILE in one step, instead of stdout.")
-def command(mta: str, config: Path | None, output: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines: the text, and what is left out.")
+def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool) -> None:
     """Write the domains strangers may send to, for the MTA.
 
     The MTA's own relay control reads them. So it and the sidecar agree, and an MTA that lost its milter line relays to
     nowhere else. The file begins with what the MTA must be told to use it.
     """
+    if as_json and output is not None:
+        raise click.UsageError("--json prints and --output writes: give one of the two.")
     domains = OpenDomains(settings_or_exit(config, quiet=True))
     if (refusal := everything_open(domains, mta.capitalize())) is not None:
         raise click.ClickException(printable(f"{refusal} {NAME_THEM}"))
     export = _WRITERS[mta](domains)
+    if as_json:
+        click.echo(msgspec.json.encode({"mta": mta, "text": export.text, "left_out": export.left_out}))
+        return
     for literal in export.left_out:
         why = f"an address is no domain, and {mta.capitalize()} refuses mail to it"
         click.echo(printable(f"{literal} is left out: {why}."), err=True)

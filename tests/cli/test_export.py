@@ -1,5 +1,6 @@
 """`sidecar export`: what it writes, where, and what it refuses to write."""
 
+import json
 import stat
 import subprocess
 import sys
@@ -50,6 +51,14 @@ def test_sendmail(folder: Path) -> None:
     assert body(result.stdout)[:2] == ["To:example.com\tRELAY", "To:.example.com\tSKIP"]
     assert "To:.wild.example\tRELAY" in body(result.stdout)
     assert "Made by: sidecar export sendmail" in result.stdout
+
+
+def test_json(folder: Path) -> None:
+    """For machines it is one object with the same text, and names what is left out; it is not a file for the MTA."""
+    write(folder, '["bounce.example.com"]\nlog_oob = true\n["[192.0.2.1]"]\nlog_oob = true\n')
+    told = json.loads(export(folder, "postfix", "--json").stdout)
+    assert told == {"mta": "postfix", "text": export(folder, "postfix").stdout, "left_out": ["[192.0.2.1]"]}
+    assert export(folder, "postfix", "--json", "--output", "x").exit_code == 2
 
 
 def test_output(folder: Path) -> None:
