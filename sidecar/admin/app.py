@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -113,6 +113,8 @@ async def _body(request: Request) -> bytes:
                     raise Refusal(413, f"The body has more than {BODY_LIMIT} bytes: ask with sidecar explain instead.")
     except TimeoutError as error:
         raise Refusal(408, f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
+    except ClientDisconnect as error:
+        raise Refusal(400, "The body broke off.") from error
     return bytes(body)
 
 

@@ -92,6 +92,8 @@ async def asked(
         # An empty piece in the end is one that never comes.
         if piece == NEVER:
             await asyncio.Event().wait()
+        if piece == GONE:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": piece, "more_body": bool(coming)}
 
     async def send(message: Message) -> None:
@@ -122,3 +124,6 @@ async def asked(
 
 NEVER = b"\0never\0"
 """A piece that never comes."""
+
+GONE = b"\0gone\0"
+"""In place of a piece: the client hangs up."""

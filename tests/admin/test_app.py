@@ -20,7 +20,7 @@ from sidecar.metrics import Memory
 from sidecar.session import World
 from sidecar.session.explain import Question, encode_explanation, explain
 from sidecar.settings.values import ANY_LISTENER
-from tests.admin.asking import DOMAINS, NEVER, app, ask, asked, service
+from tests.admin.asking import DOMAINS, GONE, NEVER, app, ask, asked, service
 from tests.building import entry
 
 NOTHING = {"relay_to": False, "relay_from": [], "relay_from_authz": [], "log_oob": "Ignore", "log_arf": "Ignore"}
@@ -206,6 +206,14 @@ def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     """A slow sender keeps nobody's place for long."""
     monkeypatch.setattr(pages, "BODY_SECONDS", 0.05)
     assert ask(app(), "/v1/explain", method="POST", pieces=[b"{", NEVER]).status == 408
+
+
+def test_a_body_that_breaks_off_is_no_fault_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever hangs up does not fill the log, and keeps nobody's place."""
+    found = app()
+    for _ in range(pages.EXPLAINING_LIMIT + 1):
+        assert ask(found, "/v1/explain", method="POST", pieces=[b"{", GONE]).status == 400
+    assert capsys.readouterr().err == ""
 
 
 def test_only_a_few_questions_are_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
