@@ -11,8 +11,11 @@ from sidecar.settings.tables import Table
 from sidecar.settings.values import AdminSettings
 
 
-def read_admin(whole: Table, folder: Path) -> AdminSettings | None:
-    """Read the section out of the whole settings file; None where it is left out. A relative path starts in `folder`."""
+def read_admin(whole: Table, folder: Path, *, milter: str) -> AdminSettings | None:
+    """Read the section out of the whole settings file; None where it is left out. A relative path starts in `folder`.
+
+    `milter` is the socket that is taken already.
+    """
     table = whole.table("admin")
     taken = table.take(
         {
@@ -30,4 +33,6 @@ def read_admin(whole: Table, folder: Path) -> AdminSettings | None:
         fact = f"Other machines can reach {admin.socket}, and whoever reaches it can ask what the policy is."
         mend = "Listen on 127.0.0.1, [::1] or a UNIX socket; for others, let a web server that knows them stand in front of it."
         table.fault("socket", fact, mend)
+    elif admin.socket == milter:
+        table.fault("socket", f"The milter listens on {milter} already.", "Write another port or path for one of the two.")
     return admin

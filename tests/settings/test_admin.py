@@ -37,6 +37,7 @@ def test_without_the_section_there_is_none(written: str, read: AdminSettings | N
         ('socket = "8894"', "is not a socket"),
         ("allow_remote = true", '"allow_remote" is not a key that is known here'),
         ('socket_mode = "rw"', "is not a file mode"),
+        ('socket = "inet:127.0.0.1:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
     ],
 )
 def test_what_cannot_be_taken_is_named_with_its_line(written: str, said: str, tmp_path: Path) -> None:
