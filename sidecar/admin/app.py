@@ -19,7 +19,7 @@ from sidecar.admin.exposition import exposition
 from sidecar.admin.guard import Guard, own_hosts
 from sidecar.admin.openapi import document
 from sidecar.admin.questions import read_domain_question, read_explain_question
-from sidecar.admin.service import Service
+from sidecar.admin.service import NoListenerError, Service
 from sidecar.metrics import Memory
 from sidecar.session.explain import encode_explanation
 
@@ -127,6 +127,10 @@ async def _on_bad_value(_request: Request, error: Exception) -> Response:
     return error_answer(Refusal(400, f"The question cannot be answered: {error}."))
 
 
+async def _on_no_listener(_request: Request, error: Exception) -> Response:
+    return error_answer(Refusal(409, f"The question cannot be answered: {error}."))
+
+
 async def _on_http(_request: Request, error: Exception) -> Response:
     """Answer for a path or a method that there is not."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered below
@@ -146,6 +150,7 @@ def application(service: Service, memory: Memory, *, listening: str) -> Guard:
         routes=_Pages(service, memory).routes(),
         exception_handlers={
             Refusal: _on_refusal,
+            NoListenerError: _on_no_listener,
             ValueError: _on_bad_value,
             HTTPException: _on_http,
             Exception: _on_fault,

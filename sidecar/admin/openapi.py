@@ -40,6 +40,7 @@ def document(version: str) -> dict[str, Any]:
             "400": "The question cannot be read or answered.",
             "403": "A browser asks for a page, or for another host.",
             "408": "The body took too long.",
+            "409": "The policy has rules of one listener: name it.",
             "413": "The body is too big.",
             "503": "Not now: busy, or not ready.",
         }.items()
@@ -52,7 +53,10 @@ def document(version: str) -> dict[str, Any]:
         "operationId": "listenerDomain",
         "summary": "The parameters of KumoMTA's make_listener_domain for a domain, or null.",
         "parameters": _parameters(),
-        "responses": {"200": _answer("The entry.", {"oneOf": [of[ListenerDomain], {"type": "null"}]}), **some("400", "403")},
+        "responses": {
+            "200": _answer("The entry.", {"oneOf": [of[ListenerDomain], {"type": "null"}]}),
+            **some("400", "403", "409"),
+        },
     }
     explain = {
         "operationId": "explain",

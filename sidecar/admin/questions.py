@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from starlette.datastructures import QueryParams
 
 from sidecar.admin.answers import Refusal
+from sidecar.admin.patterns import BASE64, LISTENER, PEER
 from sidecar.policy.address import ADDRESS_LIMIT
 from sidecar.session.explain import Question
 from sidecar.settings.wording import listed, quoted
@@ -20,10 +21,16 @@ from sidecar.settings.wording import listed, quoted
 _MOST_RECIPIENTS = 1000
 
 _Name = Annotated[str, Meta(max_length=ADDRESS_LIMIT)]
-# The formats are for whoever reads the document: msgspec checks none of them, the service does.
-_Peer = Annotated[_Name, Meta(description="Who connects, IP or IP:port.", extra_json_schema={"format": "ip-peer"})]
-_Listener = Annotated[_Name, Meta(description="The MTA's own end, IP:port.", extra_json_schema={"format": "ip-listener"})]
-_Base64 = Annotated[str, Meta(description="The message, not along with message_text.", extra_json_schema={"format": "byte"})]
+# The patterns are for whoever reads the document: msgspec checks none of them, the service does.
+_Peer = Annotated[_Name, Meta(description="Who connects, IP or IP:port.", extra_json_schema={"pattern": PEER})]
+_Listener = Annotated[_Name, Meta(description="The MTA's own end, IP:port.", extra_json_schema={"pattern": LISTENER})]
+_Base64 = Annotated[
+    str,
+    Meta(
+        description="The message, not along with message_text.",
+        extra_json_schema={"contentEncoding": "base64", "pattern": BASE64},
+    ),
+]
 
 
 class DomainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

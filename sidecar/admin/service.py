@@ -17,6 +17,10 @@ from sidecar.settings.names import normal_domain, normal_listener, split_endpoin
 from sidecar.settings.values import ANY_LISTENER, LogMode, Settings
 
 
+class NoListenerError(ValueError):
+    """The answer depends on the listener, and none was told."""
+
+
 class ListenerDomain(Struct, frozen=True, kw_only=True):
     """The parameters of KumoMTA's make_listener_domain, and relay_from_authz, which its helper takes out before."""
 
@@ -63,7 +67,7 @@ class Service(Struct, frozen=True, kw_only=True, eq=False):
         if told is not None:
             return normal_listener(told)
         if self.policy.depends_on_listener:
-            raise ValueError("Some rules hold on one listener only: name the listener.")
+            raise NoListenerError("some rules hold on one listener only: name the listener")
         return ANY_LISTENER
 
     def explain(self, question: ExplainQuestion) -> Explanation:
