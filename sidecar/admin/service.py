@@ -72,6 +72,6 @@ class Service(Struct, frozen=True, kw_only=True, eq=False):
 
     def explain(self, question: ExplainQuestion) -> Explanation:
         """Say what would happen. Raises ValueError, one sentence, for addresses and messages that are none."""
-        world = World(clock=time.time, new_id=uuid4, node_id=self.node_id)
+        world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=self.node_id)
         envelope, message = question.envelope(), question.message()
         return explain(envelope, message, policy=self.policy, settings=self.settings, world=world)

@@ -35,7 +35,7 @@ class Oracle:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._policy: Policy = compile_policy(settings)
-        self._world = World(clock=time.time, new_id=uuid4, node_id=settings.node_id or _NO_NODE)
+        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
 
     @property
     def needs_listener(self) -> bool:

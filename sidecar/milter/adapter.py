@@ -52,8 +52,8 @@ class Connection:
 class Adapter:
     """libmilter's callbacks over sessions and a recorder. Build one in each process, then `install` it.
 
-    Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT. `watch` may put
-    something around the callback of a step.
+    Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT. Without
+    `answers_data` nobody waits at DATA, where no verdict may come then. `watch` may put something around a step's callback.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class Adapter:
         new_session: Callable[[], Session],
         recorder: Recorder,
         answers_connect: bool,
+        answers_data: bool,
         watch: Callable[[Step, Callback], Callback] | None = None,
     ) -> None:
         self._new_session = new_session
-        self._unanswered = unanswered(answers_connect=answers_connect)
+        self._unanswered = unanswered(answers_connect=answers_connect, answers_data=answers_data)
         self._recorder = recorder
         self._watch = watch
         self._said: set[str] = set()
@@ -105,7 +106,8 @@ class Adapter:
         if connection.terms.usable:
             connection.session = self._new_session()
         code = self._on_connect(context, *told)
-        if translation.listener(context) is None:
+        session = connection.session
+        if session is not None and session.listener is None:
             self._say_once(_NO_LISTENER)
         return code
 

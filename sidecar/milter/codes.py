@@ -33,6 +33,7 @@ _ENDINGS: _Verdicts = _REFUSALS | {Accept, Discard}
 _MAY_ANSWER: dict[Step, _Verdicts] = {
     Step.CONNECT: _REFUSALS | _GOING_ON,
     Step.RCPT: _REFUSALS | _GOING_ON,
+    Step.DATA: frozenset({Accept, Continue}),
     Step.END_OF_HEADERS: _ENDINGS | _GOING_ON,
     Step.END_OF_MESSAGE: _ENDINGS,
 }

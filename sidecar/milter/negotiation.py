@@ -4,7 +4,7 @@ Owns the negotiation. Never looks at mail.
 """
 
 from enum import Enum, auto
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 
 import milter
@@ -28,13 +28,15 @@ class Step(Enum):
     ABORT = auto()
     CLOSE = auto()
 
+    # Enum hashes the name, in Python; a member is itself.
+    __hash__ = object.__hash__
+
 
 # Steps that need no answer: each saves a round trip for each message, and no verdict is due there. libmilter answers in
 # our place where the MTA wants an answer all the same (protocol versions before 6), so this holds with every MTA.
 _NO_REPLY = {
     Step.HELO: milter.P_NR_HELO,
     Step.MAIL: milter.P_NR_MAIL,
-    Step.DATA: milter.P_NR_DATA,
     Step.HEADER: milter.P_NR_HDR,
     Step.BODY: milter.P_NR_BODY,
 }
@@ -44,6 +46,8 @@ _NEVER_ANSWERED = frozenset({Step.ABORT, Step.CLOSE})
 # Sendmail strips all of them and the bytes could not be put together again.
 _WANTED_IF_OFFERED = milter.P_NOUNKNOWN | milter.P_HDR_LEADSPC
 _ALL_NO_REPLY = reduce(or_, _NO_REPLY.values())
+# Likewise, where the settings say that no verdict can fall there.
+_MAYBE_NO_REPLY = {Step.CONNECT: milter.P_NR_CONN, Step.DATA: milter.P_NR_DATA}
 # Version 4 of the protocol brought both the DATA step and this flag, so an MTA that offers the one has the other.
 _DATA_STEP = milter.P_NODATA
 
@@ -72,9 +76,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     shortcomings: tuple[str, ...]
 
 
-def unanswered(*, answers_connect: bool) -> frozenset[Step]:
-    """Give the steps that go without an answer; CONNECT is one unless a peer may be refused there."""
-    return frozenset(_NO_REPLY) | _NEVER_ANSWERED | (frozenset() if answers_connect else {Step.CONNECT})
+def unanswered(*, answers_connect: bool, answers_data: bool) -> frozenset[Step]:
+    """Give the steps that go without an answer: CONNECT where no peer may be refused, DATA where no message may be accepted."""
+    answers = {Step.CONNECT: answers_connect, Step.DATA: answers_data}
+    return frozenset(_NO_REPLY) | _NEVER_ANSWERED | {step for step, answered in answers.items() if not answered}
 
 
 def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
@@ -83,17 +88,25 @@ def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
     `silent` are the steps that shall go without an answer.
     """
     actions, steps = offer[0], offer[1]
-    wanted = steps & _WANTED_IF_OFFERED | (milter.P_NR_CONN if Step.CONNECT in silent else 0)
-    offer[:] = [actions & _ACTIONS, _ALL_NO_REPLY | wanted, 0, 0]
+    terms, wanted = _answer(actions, steps, silent)
+    offer[:] = wanted
     if actions & milter.SETSYMLIST:
         for stage, names in _MACROS.items():
             context.setsymlist(stage, names)
-    return Terms(
+    return terms
+
+
+@lru_cache(maxsize=64)  # an MTA offers the same for each of its connections
+def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, tuple[int, int, int, int]]:
+    terms = Terms(
         unanswered=silent,
         take_off=bool(actions & milter.DELRCPT),
         usable=bool(steps & _DATA_STEP),
         shortcomings=tuple(_shortcomings(actions, steps)),
     )
+    wanted = steps & _WANTED_IF_OFFERED | _ALL_NO_REPLY
+    wanted |= reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), 0)
+    return terms, (actions & _ACTIONS, wanted, 0, 0)
 
 
 def _shortcomings(actions: int, steps: int) -> list[str]:

@@ -35,7 +35,7 @@ def connect(told: Macros, _name: str, family: int, address: tuple[str, int] | st
     """The peer's address and port, and the listener. Raises UnknownPeerError for a peer that has no IP address."""
     if family not in {socket.AF_INET, socket.AF_INET6} or not isinstance(address, tuple):
         raise UnknownPeerError(f"the MTA told of a peer of address family {family}, which has no IP address")
-    return Connect(peer=plain_address(address[0]), port=address[1] or None, listener=listener(told))
+    return Connect(peer=_address(address[0]), port=address[1] or None, listener=listener(told))
 
 
 def helo(_told: Macros, name: str) -> Helo:
@@ -107,6 +107,10 @@ def listener(told: Macros) -> str | None:
         return _endpoint(host or "", told.getsymval("{daemon_port}") or "")
     except UnicodeDecodeError:
         return None
+
+
+# Relay hosts come again and again, and to read an address takes as long as to judge it.
+_address = lru_cache(maxsize=1024)(plain_address)
 
 
 @lru_cache(maxsize=1024)

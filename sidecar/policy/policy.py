@@ -27,6 +27,9 @@ _MODE_WORDS = {
 }
 
 
+_NOTHING_TAKEN = Because(text="no listener domain takes anything from strangers on this listener")
+
+
 class RelayHosts:
     """The relay hosts of one listener, and where its list was set."""
 
@@ -69,8 +72,8 @@ class Policy:
         self._own = maps
         self._grants_senders = any(entry.relay_from or entry.relay_from_authz for entry in domains.examples())
         self._relay_from: dict[tuple[str, str], Networks] = {}
-        self._shared_opening = next(filter(_permits, self._shared.listed.examples()), None)
-        self._openings = {listener: self._opening(own) for listener, own in maps.items()}
+        self._shared_deferral = _deferral(next(filter(_permits, self._shared.listed.examples()), None))
+        self._deferrals = {listener: _deferral(self._opening(own)) for listener, own in maps.items()}
 
     @property
     def depends_on_listener(self) -> bool:
@@ -80,7 +83,7 @@ class Policy:
     @property
     def refuses_at_connect(self) -> bool:
         """Tell whether there is a listener on which a stranger is refused before he says anything."""
-        return any(opening is None for opening in (self._shared_opening, *self._openings.values()))
+        return any(deferral is None for deferral in (self._shared_deferral, *self._deferrals.values()))
 
     def lookup(self, listener: str, domain: str) -> DomainEntry | None:
         """Give the entry of `domain` (normal form) on `listener`: its own map, the shared map, the shared `*`."""
@@ -95,16 +98,9 @@ class Policy:
         if (reason := relay_hosts.reason(peer)) is not None:
             return ConnectAnswer(accept=True, deferred=False, because=(reason,))
         absence = relay_hosts.absence(peer)
-        opening = self._openings.get(listener, self._shared_opening)
-        if opening is None:
-            nothing = Because(text="no listener domain takes anything from strangers on this listener")
-            return ConnectAnswer(accept=False, deferred=False, because=(absence, nothing))
-        key = _permissions(opening)[0]
-        deferral = because(
-            f"the recipient's domain decides at RCPT, because {opening.path} sets {key}",
-            opening.where(key),
-            _plain(opening, key),
-        )
+        deferral = self._deferrals.get(listener, self._shared_deferral)
+        if deferral is None:
+            return ConnectAnswer(accept=False, deferred=False, because=(absence, _NOTHING_TAKEN))
         return ConnectAnswer(accept=True, deferred=True, because=(absence, deferral))
 
     def at_rcpt(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str, recipient: str) -> RecipientAnswer:
@@ -177,6 +173,15 @@ class Policy:
         shared = self._shared.listed
         permitting = shared.alike(filter(_permits, shared.examples()))
         return next((shared[name] for name in permitting if not own.covers(name)), None)
+
+
+def _deferral(opening: DomainEntry | None) -> Because | None:
+    """Say why a stranger is not refused at connect; None where he is, because no entry permits anything."""
+    if opening is None:
+        return None
+    key = _permissions(opening)[0]
+    text = f"the recipient's domain decides at RCPT, because {opening.path} sets {key}"
+    return because(text, opening.where(key), _plain(opening, key))
 
 
 def _permissions(entry: DomainEntry) -> list[str]:

@@ -78,7 +78,7 @@ class Judge:
             normal_listener(listener)
         self._policy = policy
         self._settings = settings
-        self._world = World(clock=time.time, new_id=uuid4, node_id=settings.node_id or _NO_NODE)
+        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
         self._peer, self._listener, self._auth = peer, listener, auth
         self._sender, self._recipients = sender, recipients
 

@@ -18,6 +18,9 @@ from sidecar.settings.values import Settings
 # of 1 MB made 900 MB of records. The rest is left out.
 RECORDED_HEADERS_LIMIT = 16 * 1024
 
+# Bytes of the quota that are taken ahead: a usual report needs it twice then, not once for each header field.
+_AHEAD = 4 * 1024
+
 
 class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
@@ -53,6 +56,7 @@ class Message:
         self._quota = quota
         self._kept = False
         self._held = 0
+        self._room = 0
         self._seen = 0
         self._in_headers = True
         self._recordable = RECORDED_HEADERS_LIMIT
@@ -109,28 +113,38 @@ class Message:
         if self._held:
             self._content = BytesIO()
             self._quota.release(self._held)
-            self._held = 0
+            self._held = self._room = 0
 
     def _keep(self, piece: bytes) -> None:
         self._seen += len(piece)
         if not self._kept:
             return
-        self.exceeded = self._exceeded_by(len(piece))
+        if self._seen > self._room:
+            self.exceeded = self._make_room()
         if self.exceeded is None:
             self._content.write(piece)
         else:
             self.release()
 
-    def _exceeded_by(self, more: int) -> Bound | None:
-        """Take the quota for some more bytes, or name the bound that they go over."""
-        if self._seen > self._settings.report_size_limit:
+    def _make_room(self) -> Bound | None:
+        """Take the quota for what was seen, and for some more at once where there is, or name the bound that was gone over."""
+        limit = self._settings.report_size_limit
+        if self._seen > limit:
             return Bound.REPORT_SIZE
-        if self._in_headers and self._seen > self._settings.limits.header_size:
+        if self._in_headers:
+            limit = min(limit, self._settings.limits.header_size)
+        if self._seen > limit:
             return Bound.HEADER_SIZE
-        if not self._quota.hold(more):
+        lacking = self._seen - self._held
+        if lacking > 0 and not (self._hold(lacking + _AHEAD) or self._hold(lacking)):
             return Bound.MEMORY
-        self._held += more
+        self._room = min(self._held, limit)
         return None
+
+    def _hold(self, size: int) -> bool:
+        free = self._quota.hold(size)
+        self._held += size if free else 0
+        return free
 
     def _record_header(self, name: str, value: bytes) -> None:
         room = self._recordable - len(name)

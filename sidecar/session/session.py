@@ -6,7 +6,6 @@ records are handed out for somebody else to write. A session keeps the policy it
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -49,6 +48,8 @@ from sidecar.settings.values import ANY_LISTENER, Settings
 _REASONS_TOLD = 4
 
 _GO_ON = Outcome(verdict=Continue())
+# Looked at for every event; by its class, an Enum's member is found in Python.
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
 _NO_CLAIM = Reading(why="not a report, because its Content-Type is not multipart/report")
 
 
@@ -57,10 +58,13 @@ class ProtocolError(Exception):
 
 
 class World(Struct, frozen=True, kw_only=True):
-    """What a session may know of the world: the time in seconds since 1970, fresh ids, and the installation's own id."""
+    """What a session may know of the world: the time in seconds since 1970, fresh ids, and the installation's own id.
+
+    Ids are UUIDs in their usual spelling, 36 characters.
+    """
 
     clock: Callable[[], float]
-    new_id: Callable[[], UUID]
+    new_id: Callable[[], str]
     node_id: str
 
 
@@ -73,7 +77,7 @@ class Session:
     _read: Callable[[bytes], Reading] = staticmethod(read)
 
     def __init__(self, *, policy: Policy, settings: Settings, world: World, quota: Quota | None = None) -> None:
-        self.session_id = str(world.new_id())
+        self.session_id = world.new_id()
         self.state = State.NEW
         self._policy = policy
         self._settings = settings
@@ -94,14 +98,19 @@ class Session:
         """The peer's IP address; empty before it is known."""
         return self._peer
 
+    @property
+    def listener(self) -> str | None:
+        """The MTA's own end of the connection; None where it was not told."""
+        return None if self._listener == ANY_LISTENER else self._listener
+
     def handle(self, event: Event) -> Outcome:
         """Take the next event of the connection."""
         step = TRANSITIONS.get((self.state, type(event)))
         if step is None:
             raise ProtocolError(f"{type(event).__name__} cannot come in state {self.state.name}")
         outcome: Outcome = getattr(self, step.handler)(event)
-        self.state = step.then if type(outcome.verdict) is Continue else step.ended
-        if self.state is State.OPEN or self.state is State.CLOSED:
+        self.state = state = step.then if outcome is _GO_ON or type(outcome.verdict) is Continue else step.ended
+        if state is _OPEN or state is _CLOSED:
             self._let_go()
         return outcome
 
@@ -164,7 +173,7 @@ class Session:
     def _on_mail(self, event: Mail) -> Outcome:
         self._message = Message(
             event,
-            message_id=self._world.new_id().hex,
+            message_id=self._world.new_id().replace("-", ""),
             created=self._world.clock(),
             settings=self._settings,
             quota=self._quota,
@@ -207,9 +216,11 @@ class Session:
         message.queue_id = event.queue_id or message.queue_id
         if not message.recipients:
             raise ProtocolError("Data came, but no recipient was accepted")
-        # A verdict that is certain by now still waits for the content: the peer may go away, of which an MTA does not tell
-        # once it has its answer, and the record would claim a message that nobody has. Postfix and Sendmail tell of the
-        # headers when they have the whole message.
+        # Nothing in the content could change the verdict on a relay host's mail, and to hear of it is most of what that costs.
+        # If the relay host goes away in the middle no MTA tells: the record then claims a message that nobody has, and it comes
+        # again. Mail of strangers waits for its headers, of which Postfix and Sendmail tell when they have all of the message.
+        if self._is_relay_host and not message.takes_reports and not self._settings.headers:
+            return self._conclude(_NO_CLAIM)
         message.begin_content()
         return _GO_ON
 
@@ -335,7 +346,7 @@ class Session:
             peer=self.peer,
             helo=self._helo,
             sender=message.mail.sender if message is not None else "",
-            listener=None if self._listener == ANY_LISTENER else self._listener,
+            listener=self.listener,
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
             headers=message.headers if message is not None else {},

@@ -55,7 +55,7 @@ class Oracle:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._policy = compile_policy(settings)
-        self._world = World(clock=time.time, new_id=uuid4, node_id=settings.node_id or _NO_NODE)
+        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
 
     def relay_host(self, peer: str, listener: str) -> str | None:
         """Say why the MTA will take `peer` for a relay host; None where it takes it for a stranger."""

@@ -131,7 +131,7 @@ def put(question: object, **how: Any) -> Any:
 def test_explain_answers_as_the_command_does(message: dict[str, str], content: bytes | None) -> None:
     """The same code, the same object."""
     served = service()
-    world = World(clock=lambda: 0.0, new_id=uuid4, node_id="node")
+    world = World(clock=lambda: 0.0, new_id=lambda: str(uuid4()), node_id="node")
     question = msgspec.convert(QUESTION, Question)
     expected = explain(question, content, policy=served.policy, settings=served.settings, world=world)
     found = put(QUESTION | message).value

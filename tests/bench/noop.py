@@ -2,9 +2,9 @@
 
     python -m tests.bench.noop SOCKET PROCESSES OUTCOME
 
-It agrees on the very steps the sidecar agrees on, and gives the outcome at the step at which the sidecar gives it: accept and
-refuse-headers at the end of the headers, refuse-rcpt at RCPT, discard and relay at the end of the message, mixed by peer,
-recipient and Content-Type. Written as pymilter's users write one, with a `Milter.Base` for each connection.
+It agrees on the very steps the sidecar agrees on, and gives the outcome at the step at which the sidecar gives it: accept at
+DATA, refuse-headers at the end of the headers, refuse-rcpt at RCPT, discard and relay at the end of the message, mixed by
+peer, recipient and Content-Type. Written as pymilter's users write one, with a `Milter.Base` for each connection.
 """
 
 import os
@@ -27,8 +27,8 @@ class Noop(Milter.Base):  # type: ignore[misc]  # pymilter has no annotations
 
     def negotiate(self, offer: list[int]) -> int:
         """Ask for what the sidecar asks for."""
-        negotiation.agree(self._ctx, offer, negotiation.unanswered(answers_connect=False))
-        self.relay_host = self.report = self.feedback = False
+        negotiation.agree(self._ctx, offer, negotiation.unanswered(answers_connect=False, answers_data=True))
+        self.relay_host = self.report = self.feedback = self.takes_reports = False
         return int(Milter.CONTINUE)
 
     def connect(self, _name: str, _family: int, address: Any) -> int:
@@ -47,14 +47,16 @@ class Noop(Milter.Base):  # type: ignore[misc]  # pymilter has no annotations
     def envrcpt(self, recipient: str, *_parameters: str) -> int:
         """Refuse where that is the outcome."""
         self.feedback = "@fbl." in recipient
-        known = self.relay_host or self.feedback or "@bounce." in recipient
+        self.takes_reports = self.feedback or "@bounce." in recipient
+        known = self.relay_host or self.takes_reports
         if self.outcome == "refuse-rcpt" or (self.outcome == "mixed" and not known):
             return self.refuse()
         return int(Milter.CONTINUE)
 
     def data(self) -> int:
-        """Nothing."""
-        return int(Milter.NOREPLY)
+        """Give the outcome that needs no content."""
+        accepted = self.outcome == "accept" or (self.outcome == "mixed" and self.relay_host and not self.takes_reports)
+        return int(Milter.ACCEPT if accepted else Milter.CONTINUE)
 
     def header(self, name: str, value: str) -> int:
         """Note whether it is a report."""
@@ -64,8 +66,6 @@ class Noop(Milter.Base):  # type: ignore[misc]  # pymilter has no annotations
 
     def eoh(self) -> int:
         """Give the outcomes that need no body."""
-        if self.outcome == "accept" or (self.outcome == "mixed" and self.relay_host and not self.report):
-            return int(Milter.ACCEPT)
         if self.outcome == "refuse-headers" or (self.outcome == "mixed" and not self.report):
             return self.refuse()
         return int(Milter.CONTINUE)

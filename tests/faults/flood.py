@@ -75,10 +75,10 @@ _TO_BOUNCE, _TO_FBL, _TO_RELAY = (
 )
 
 SCRIPTS = (
-    Scripted(name="a bounce report, dropped", text=_greeting() + _TO_BOUNCE + _message(OOB) + _QUIT, answers="Occd"),
-    Scripted(name="a feedback report, dropped", text=_greeting() + _TO_FBL + _message(ARF) + _QUIT, answers="Occd"),
-    Scripted(name="no report", text=_greeting() + _TO_BOUNCE + _headers(ORDINARY) + _QUIT, answers="Ocy"),
-    Scripted(name="mail to relay", text=_greeting() + _TO_RELAY + _headers(ORDINARY) + _QUIT, answers="Oca"),
+    Scripted(name="a bounce report, dropped", text=_greeting() + _TO_BOUNCE + _message(OOB) + _QUIT, answers="Occcd"),
+    Scripted(name="a feedback report, dropped", text=_greeting() + _TO_FBL + _message(ARF) + _QUIT, answers="Occcd"),
+    Scripted(name="no report", text=_greeting() + _TO_BOUNCE + _headers(ORDINARY) + _QUIT, answers="Occy"),
+    Scripted(name="mail to relay", text=_greeting() + _TO_RELAY + _headers(ORDINARY) + _QUIT, answers="Occa"),
     Scripted(name="a refused recipient", text=_greeting() + _envelope(b"<a@b.example>") + _packet(b"A") + _QUIT, answers="Oy"),
     Scripted(name="an address that is no text", text=_greeting() + _envelope(b"<\xff@relay.example>") + _QUIT, answers="Oy"),
     Scripted(name="a HELO name that is no text", text=_greeting(b"\xff\xfe") + _TO_RELAY + _QUIT, answers="Oc"),
@@ -86,7 +86,7 @@ SCRIPTS = (
     Scripted(
         name="an MTA that goes on without a recipient",
         text=_greeting() + _envelope(b"<a@b.example>") + _packet(b"T") + _QUIT,
-        answers="Oy",
+        answers="Oyy",
     ),
     Scripted(
         name="three messages",
@@ -98,7 +98,7 @@ SCRIPTS = (
         + _TO_BOUNCE
         + _headers(ORDINARY)
         + _QUIT,
-        answers="Occacy",
+        answers="Occcaccy",
     ),
     Scripted(name="a session that is lost in a body", text=_greeting() + _TO_BOUNCE + _message(OOB)[:-200], answers=None),
     Scripted(name="a session that is lost after HELO", text=_greeting(), answers=None),

@@ -63,7 +63,7 @@ def judge(
     """Put one envelope, and a message, to a metered session, as a worker does; give what was counted."""
     counting = Counting()
     made = settings(**{"domains": DOMAINS} | (more or {}))
-    world = World(clock=lambda: 1.0, new_id=uuid.uuid4, node_id="node")
+    world = World(clock=lambda: 1.0, new_id=lambda: str(uuid.uuid4()), node_id="node")
     session = metered_session(counting.meter, Session)(policy=compile_policy(made), settings=made, world=world)
 
     def hand(event: Event) -> Outcome:

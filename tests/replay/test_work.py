@@ -115,7 +115,7 @@ def test_it_is_the_same_explanation(tmp_path: Path) -> None:
     path = tmp_path / "x.eml"
     path.write_bytes(stored(OOB, "a@bounce.example", "b@x.example"))
     made = settings(DOMAINS)
-    world = World(clock=lambda: 1.0, new_id=lambda: UUID(int=7), node_id="n")
+    world = World(clock=lambda: 1.0, new_id=lambda: str(UUID(int=7)), node_id="n")
     question = Question(peer="192.0.2.1", sender="", to=["a@bounce.example", "b@x.example"])
     asked = explain(question, path.read_bytes(), policy=compile_policy(made), settings=made, world=world)
     one = judge()

@@ -78,7 +78,7 @@ BROKEN = OOB.replace(b"Action:", b"Auction:").replace(b"Final-Recipient:", b"Som
 def world() -> World:
     """Make a world whose clock stands still and whose ids are counted."""
     numbers = count(1)
-    return World(clock=lambda: NOON, new_id=lambda: UUID(int=next(numbers)), node_id=NODE)
+    return World(clock=lambda: NOON, new_id=lambda: str(UUID(int=next(numbers))), node_id=NODE)
 
 
 def session(settings: Settings, *, quota: Quota | None = None) -> Session:

@@ -291,17 +291,29 @@ def test_unknown_listener() -> None:
     assert isinstance(session(settings(DOMAINS)).handle(next(hello(listener=None))).verdict, Continue)
 
 
-def test_verdict_after_the_headers_when_certain() -> None:
-    """Where no recipient takes reports no body is looked at, and the size is the one the peer declared."""
+def test_verdict_at_data_for_relay_hosts() -> None:
+    """Where nothing in the message matters nothing of it is looked at, and the size is the one the peer declared."""
     it = session(settings(DOMAINS))
-    events = [*hello(), *envelope([OPEN])]
+    events = [*hello(RELAY_HOST), *envelope([OPEN])]
     events[2] = msgspec.structs.replace(events[2], declared_size=12345)
     outcomes = play(it, [*events, *content(PLAIN)])
     outcome = outcomes[-1]
-    assert len(outcomes) == len(events) + len(["DATA", "From", "Subject", "end of headers"])
+    assert len(outcomes) == len([*events, "DATA"])
     assert it.state.name == "OPEN"
     assert outcome.verdict == Accept()
     assert told(outcome)["size"] == 12345
+
+
+@pytest.mark.parametrize(("peer", "headers"), [(STRANGER, ()), (RELAY_HOST, ("subject",))])
+def test_verdict_after_the_headers_where_they_matter(peer: str, headers: tuple[str, ...]) -> None:
+    """A stranger's mail is accepted no earlier than its headers are there, and so is all mail whose records have some."""
+    events = [*hello(peer), *envelope([OPEN])]
+    events[2] = msgspec.structs.replace(events[2], declared_size=12345)
+    outcomes = play(session(settings(DOMAINS, headers=headers)), [*events, *content(PLAIN)])
+    assert len(outcomes) == len([*events, "DATA", "From", "Subject", "end of headers"])
+    assert outcomes[-1].verdict == Accept()
+    assert told(outcomes[-1])["size"] == 12345
+    assert list(told(outcomes[-1])["headers"]) == list(headers)
 
 
 def test_verdict_at_end_of_headers_when_certain() -> None:

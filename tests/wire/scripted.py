@@ -31,11 +31,14 @@ class ScriptedSession:
     peer = "203.0.113.9"
 
     def __init__(self) -> None:
+        self.listener: str | None = None
         self.script: dict[str, str] = {}
         self.given: list[str] = []
 
     def handle(self, event: Event) -> Outcome:
         """Do as the script says."""
+        if isinstance(event, Connect):
+            self.listener = event.listener
         if isinstance(event, Connect) and str(event.peer) == RAISING_PEER:
             raise RuntimeError("the script says so")
         if isinstance(event, Mail):
@@ -107,9 +110,12 @@ def main() -> None:
     log.configure(level="info", format="json")
     journal = FullJournal()
     recorder = Recorder(journal=journal, quarantine=journal, limits=LimitSettings())
-    answers_connect = "silent" not in sys.argv
+    answers = "silent" not in sys.argv
     adapter = Adapter(
-        new_session=lambda: cast("Session", ScriptedSession()), recorder=recorder, answers_connect=answers_connect
+        new_session=lambda: cast("Session", ScriptedSession()),
+        recorder=recorder,
+        answers_connect=answers,
+        answers_data=answers,
     )
     listen(MilterSettings(socket=sys.argv[1]))
     adapter.install()

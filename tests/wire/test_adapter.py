@@ -29,7 +29,7 @@ from tests.wire.client import (
 )
 from tests.wire.scripted import RAISING_PEER
 
-UNANSWERED = NO_REPLY[b"H"] | NO_REPLY[b"M"] | NO_REPLY[b"T"] | NO_REPLY[b"L"] | NO_REPLY[b"B"]
+UNANSWERED = NO_REPLY[b"H"] | NO_REPLY[b"M"] | NO_REPLY[b"L"] | NO_REPLY[b"B"]
 MESSAGE = b"Subject: hello\r\n\r\nbody\r\n"
 REJECTED = Reply("y", "550 5.7.1 100%% no??way ?" + "x" * 466)
 LATER = Reply("y", "452 4.5.3 later")
@@ -166,13 +166,16 @@ def test_without_delrcpt_a_message_that_needs_it_is_answered_451(mta: Mta) -> No
     assert mta.content(MESSAGE) == (TROUBLE, [])
 
 
-def test_where_no_peer_is_refused_at_connect_nobody_waits_there(folder: Path) -> None:
-    """The answer to the connect is left out; trouble that comes there all the same is told at RCPT, and nothing gets in."""
+def test_where_no_verdict_falls_at_connect_or_data_nobody_waits_there(folder: Path) -> None:
+    """The answer is left out; trouble that comes there all the same is told at the next step that has one: nothing gets in."""
     with _scripted(folder, "silent", "silent"), Mta(f"{folder}/silent") as fine, Mta(f"{folder}/silent") as troubled:
-        assert fine.negotiate().steps == UNANSWERED | NO_REPLY[b"C"] | NO_UNKNOWN | LEADING_SPACE
+        assert fine.negotiate().steps == UNANSWERED | NO_REPLY[b"C"] | NO_REPLY[b"T"] | NO_UNKNOWN | LEADING_SPACE
         assert fine.connect() == NONE
         assert fine.envelope(b"<fine@b>", b"<a@b>") == [CONTINUE]
         assert fine.content(MESSAGE) == (ACCEPT, [])
+        assert fine.envelope(b"Data=raise", b"<a@b>") == [CONTINUE]
+        assert fine.data() == NONE
+        assert fine.end_of_headers() == TROUBLE
         assert troubled.begin(peer=RAISING_PEER) == NONE
         assert troubled.envelope(b"<fine@b>", b"<a@b>") == [TROUBLE]
 
@@ -189,7 +192,7 @@ def test_where_no_peer_is_refused_at_connect_nobody_waits_there(folder: Path) ->
         ("Rcpt=Accept", [TROUBLE, TROUBLE]),
         ("Rcpt=Discard", [TROUBLE, TROUBLE]),
         ("Data=raise", [CONTINUE, TROUBLE]),
-        ("Data=Accept", [CONTINUE, TROUBLE]),
+        ("Data=Discard", [CONTINUE, TROUBLE]),
         ("Data=Reject", [CONTINUE, TROUBLE]),
         ("Data=Without", [CONTINUE, TROUBLE]),
         ("Header=raise", [CONTINUE, TROUBLE]),
