@@ -14,7 +14,7 @@ from tests.bench.rivals import rival
 from tests.bench.scenarios import RELAY_HOST, Scenario, outcome_of
 from tests.mta.postfix import HOST, Postfix, free_port
 
-_SINK = {
+SINK = {
     "relay_transport": "discard",
     "default_transport": "discard",
     "local_transport": "discard",
@@ -59,7 +59,7 @@ def play(
                 relay_listener=listener,
             )
         )
-        settings = _SINK | ({"smtpd_milters": socket} if socket else {})
+        settings = SINK | ({"smtpd_milters": socket} if socket else {})
         if name == "own control":
             settings |= {"relay_domains": "bounce.example, fbl.example", "mynetworks": "192.0.2.99"}
         services = [f"{listener} inet n - n - - smtpd", _DISCARD]
@@ -69,20 +69,20 @@ def play(
             content = folder / f"{number}.eml"
             content.write_bytes(scenario.message.replace(b"\r\n", b"\n"))
             port = relay_port if scenario.peer == RELAY_HOST else postfix.port
-            loads.append(_source(scenario, content, port, sessions=max(1, connections // len(scenarios))))
+            loads.append(source(scenario, content, port, sessions=max(1, connections // len(scenarios))))
         # A warm-up: Postfix starts its processes when they are first needed.
-        _send(loads, messages=100)
-        seconds = _send(loads, messages=messages)
+        send(loads, messages=100)
+        seconds = send(loads, messages=messages)
     return {"messages": messages, "seconds": seconds, "rate": messages / seconds}
 
 
-def _source(scenario: Scenario, content: Path, port: int, *, sessions: int) -> Sequence[str]:
+def source(scenario: Scenario, content: Path, port: int, *, sessions: int) -> Sequence[str]:
     """Give the smtp-source command for a scenario, but for the number of messages; -A goes on after a refusal."""
     envelope = ("-f", scenario.sender, "-t", scenario.recipient, "-F", str(content))
     return ["smtp-source", "-A", "-s", str(sessions), *envelope, f"inet:{HOST}:{port}"]
 
 
-def _send(loads: Sequence[Sequence[str]], *, messages: int) -> float:
+def send(loads: Sequence[Sequence[str]], *, messages: int) -> float:
     """Let all loads run at once, with so many messages together; give the seconds until the last is through."""
     began = time.monotonic()
     counted = ["-m", str(messages // len(loads))]

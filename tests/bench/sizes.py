@@ -1,0 +1,138 @@
+"""What does a message cost by its size: a report of 3 kB and up to 10 MB, and a relay host's mail of 3 kB and 25 MB?
+
+    python -m tests.bench.sizes
+
+A report is timed from its bytes to the JSON lines of its records, in one process and without a disk. A relay host's mail goes
+through a real Postfix, and the CPU time of the sidecar's workers is what counts.
+"""
+
+import email.parser
+import email.policy
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from sidecar.policy import compile_policy
+from sidecar.records import encode
+from sidecar.session import Quota, Session, World
+from sidecar.session.events import Connect, Data, EndOfMessage, Helo, Mail, Rcpt
+from sidecar.session.feed import content_events
+from sidecar.settings import Reading
+from sidecar.settings.names import plain_address
+from tests.bench.behind import SINK, send, source
+from tests.bench.scenarios import BOUNCES, DSN, ELSEWHERE, RELAY_HOST, SENDER, STRANGER, Scenario, message, text, write_settings
+from tests.mta.places import private_directory
+from tests.mta.postfix import Postfix
+from tests.wire.program import Program
+
+_REPORT = 'multipart/report; report-type=delivery-status; boundary="=_b"'
+_SIZES = (0, 100_000, 1_000_000, 9_000_000)
+_MESSAGES = 300
+_MEGABYTE = 1 << 20
+
+
+class Cost(NamedTuple):
+    """What a report of `size` bytes costs: microseconds at the median, and bytes at the peak beside its own."""
+
+    size: int
+    microseconds: float
+    peak: int
+
+
+def reports(folder: Path, sizes: tuple[int, ...] = _SIZES, rounds: int = 2000) -> list[Cost]:
+    """Measure reports whose returned message is filled up to so many bytes."""
+    settings = Reading(write_settings(folder, domains=10, workers=1)).loaded.settings
+    assert settings is not None
+    policy = compile_policy(settings)
+    world = World(clock=time.time, new_id=lambda: "00000000-0000-4000-8000-000000000000", node_id="")
+
+    def at_its_end(report: bytes) -> Session:
+        session = Session(policy=policy, settings=settings, world=world, quota=Quota(settings.limits))
+        *events, _ = content_events(report)
+        connect = Connect(peer=plain_address(STRANGER), port=4444, listener="10.1.1.1:25")
+        rcpt = Rcpt(address=BOUNCES, given=f"<{BOUNCES}>")
+        for event in (connect, Helo(name="peer.example.net"), Mail(sender=""), rcpt, Data(), *events):
+            session.handle(event)
+        return session
+
+    found = []
+    for size in sizes:
+        report = message("bounce", _REPORT, DSN.replace("--=_b--", text(size) + "--=_b--"))
+        times = []
+        for _ in range(max(5, rounds * 3000 // len(report))):
+            session = at_its_end(report)
+            began = time.perf_counter()
+            lines = [encode(record) for record in session.handle(EndOfMessage()).records]
+            times.append(time.perf_counter() - began)
+            assert len(lines) == 2
+        session = at_its_end(report)
+        tracemalloc.start()
+        session.handle(EndOfMessage())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        found.append(Cost(len(report), median(times) * 1e6, peak))
+    return found
+
+
+def standard_library() -> float:
+    """Give the microseconds in which the standard library's parser reads the smallest of these reports."""
+    report = message("bounce", _REPORT, DSN)
+    parse = email.parser.BytesParser(policy=email.policy.compat32).parsebytes
+    return median(_timed(lambda: parse(report)) for _ in range(1000)) * 1e6
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def relay_host(sizes: tuple[int, ...], messages: int = _MESSAGES) -> list[float]:
+    """Give the microseconds of the workers' CPU time that a relay host's message of each size costs."""
+    found = []
+    with Program() as program, private_directory() as folder:
+        program.path.chmod(0o666)
+        settings = SINK | {"smtpd_milters": f"unix:{program.path}", "message_size_limit": "0", "mailbox_size_limit": "0"}
+        program.directory.chmod(0o755)
+        with Postfix(folder / "postfix", settings=settings, services=["discard unix - - n - - discard"]) as postfix:
+            for size in sizes:
+                content = folder / f"{size}.eml"
+                content.write_bytes(message("long", "text/plain", text(size)).replace(b"\r\n", b"\n"))
+                mail = Scenario("", "accept", RELAY_HOST, SENDER, ELSEWHERE, b"")
+                load = source(mail, content, postfix.port, sessions=2)
+                send([load], messages=20)
+                before = _cpu(program)
+                send([load], messages=messages)
+                found.append((_cpu(program) - before) / messages * 1e6)
+                postfix.delivered()  # waits until the queue is empty
+    return found
+
+
+def _cpu(program: Program) -> float:
+    """Give the seconds of CPU time that the workers have had (clock_getcpuclockid(3): the clock of another process)."""
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in program.workers())
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    table = Table(title="by size")
+    for column in ("", "CPU time", ""):
+        table.add_column(column)
+    with private_directory() as folder:
+        for cost in reports(folder / "settings"):
+            told = f"{cost.microseconds * 1000 / cost.size:.2f} us a kB, {cost.peak / _MEGABYTE:.1f} MB at the peak"
+            table.add_row(f"a bounce report of {cost.size:,} bytes", f"{cost.microseconds:,.0f} us", told)
+    table.add_row("  the standard library's parser, the first", f"{standard_library():.0f} us", "")
+    for size, cpu in zip((3_000, 25_000_000), relay_host((3_000, 25_000_000)), strict=True):
+        table.add_row(f"a relay host's message of {size:,} bytes", f"{cpu:.0f} us", "behind Postfix")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The measuring program for sizes works, and what must not grow with the size does not. Nothing is timed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.sizes import relay_host, reports
+
+
+def test_memory_of_a_report(tmp_path: Path) -> None:
+    """Reading a report takes some copies of it at its peak, however long it is: nothing in it is multiplied."""
+    costs = reports(tmp_path, sizes=(0, 300_000, 1_200_000), rounds=1)
+    assert [cost.size > size for cost, size in zip(costs, (0, 300_000, 1_200_000), strict=True)] == [True] * 3
+    assert all(cost.peak < 6 * cost.size + 100_000 for cost in costs)
+
+
+@pytest.mark.mta
+def test_relay_host() -> None:
+    """Every size has a figure."""
+    assert all(cpu > 0 for cpu in relay_host((3_000, 300_000), messages=20))
