@@ -20,7 +20,7 @@ from sidecar.milter.recorder import Recorder
 from sidecar.session import Session
 from sidecar.session.events import Event
 from sidecar.session.replies import TROUBLE
-from sidecar.session.verdicts import Continue, Decision
+from sidecar.session.verdicts import GO_ON, Continue, Decision
 
 # libmilter keeps a pointer into this very string.
 NAME = "sidecar"
@@ -120,13 +120,13 @@ class Adapter:
 
         def callback(context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; `translate` knows
             connection: Connection | None = context.getpriv()
-            if connection is None or connection.session is None:
+            if connection is None or (session := connection.session) is None:
                 return _refuse(context, unasked=unasked)
-            session, terms = connection.session, connection.terms
             try:
                 outcome = session.handle(translate(context, *told))
-                if may_go_on and type(outcome.verdict) is Continue and not outcome.records:
+                if may_go_on and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
                     return going_on  # by far the most: a message has some fifteen of them
+                terms = connection.terms
                 check(step, outcome.verdict, terms)
                 # Before the MTA hears of the verdict, or it is no verdict.
                 outcome = self._recorder.write(outcome)

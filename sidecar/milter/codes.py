@@ -3,6 +3,7 @@
 Owns which verdict may answer which step, and the code that stands for it. Never chooses a verdict.
 """
 
+import re
 from typing import assert_never
 
 import milter
@@ -23,6 +24,8 @@ class WrongVerdictError(Exception):
 class CannotTakeOffError(Exception):
     """The MTA did not offer to have recipients taken off."""
 
+
+_UNSENDABLE = re.compile("[^ -~]")
 
 _Verdicts = frozenset[type[Verdict]]
 _GOING_ON: _Verdicts = frozenset({Continue})
@@ -80,5 +83,5 @@ def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
 
 def set_reply(context: Context, reply: Reply) -> None:
     """Set the text that goes with a refusal. Sendmail takes it for a format: `%` goes out doubled and comes out single."""
-    text = "".join(character if " " <= character <= "~" else "?" for character in reply.text[:_TEXT_LIMIT])
+    text = _UNSENDABLE.sub("?", reply.text[:_TEXT_LIMIT])
     context.setreply(str(reply.code), reply.enhanced, text.replace("%", "%%"))

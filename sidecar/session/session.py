@@ -32,6 +32,7 @@ from sidecar.session.message import Message
 from sidecar.session.quota import Quota
 from sidecar.session.transitions import TRANSITIONS, State
 from sidecar.session.verdicts import (
+    GO_ON,
     Accept,
     Continue,
     Decision,
@@ -47,7 +48,6 @@ from sidecar.settings.values import ANY_LISTENER, Settings
 # Reasons in one sentence: more than a few different ones are no explanation any more.
 _REASONS_TOLD = 4
 
-_GO_ON = Outcome(verdict=Continue())
 # Looked at for every event; by its class, an Enum's member is found in Python.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
 _NO_CLAIM = Reading(why="not a report, because its Content-Type is not multipart/report")
@@ -89,7 +89,7 @@ class Session:
         self._peer = ""
         self._listener = ANY_LISTENER
         self._is_relay_host = False
-        self._refusal = _GO_ON
+        self._refusal = GO_ON
         self._helo = ""
         self._message: Message | None = None
 
@@ -109,7 +109,7 @@ class Session:
         if step is None:
             raise ProtocolError(f"{type(event).__name__} cannot come in state {self.state.name}")
         outcome: Outcome = getattr(self, step.handler)(event)
-        self.state = state = step.then if outcome is _GO_ON or type(outcome.verdict) is Continue else step.ended
+        self.state = state = step.then if outcome is GO_ON or type(outcome.verdict) is Continue else step.ended
         if state is _OPEN or state is _CLOSED:
             self._let_go()
         return outcome
@@ -159,10 +159,10 @@ class Session:
 
     def _on_helo(self, event: Helo) -> Outcome:
         self._helo = event.name
-        return _GO_ON
+        return GO_ON
 
     def _on_nothing(self, _event: Event) -> Outcome:
-        return _GO_ON
+        return GO_ON
 
     def _on_refused(self, _event: Event) -> Outcome:
         """Say again what was said at connect: some MTAs let a refused peer go on talking (Sendmail's delay_checks)."""
@@ -178,7 +178,7 @@ class Session:
             settings=self._settings,
             quota=self._quota,
         )
-        return _GO_ON
+        return GO_ON
 
     def _on_rcpt(self, event: Rcpt) -> Outcome:
         message = self._current()
@@ -222,11 +222,11 @@ class Session:
         if self._is_relay_host and not message.takes_reports and not self._settings.headers:
             return self._conclude(_NO_CLAIM)
         message.begin_content()
-        return _GO_ON
+        return GO_ON
 
     def _on_header(self, event: Header) -> Outcome:
         self._current().add_header(event)
-        return _GO_ON
+        return GO_ON
 
     def _on_end_of_headers(self, _event: EndOfHeaders) -> Outcome:
         message = self._current()
@@ -237,13 +237,13 @@ class Session:
         if len(relays) > 1:
             # Some go on and some do not, and recipients can only be taken off at the end of the message.
             message.settled = True
-            return _GO_ON
+            return GO_ON
         return self._conclude(_NO_CLAIM)
 
     def _on_body(self, event: Body) -> Outcome:
         # No step for a verdict (see the milter room's negotiation): what goes over a bound is let go, and refused at the end.
         self._current().add_body(event.chunk)
-        return _GO_ON
+        return GO_ON
 
     def _on_end_of_message(self, event: EndOfMessage) -> Outcome:
         message = self._current()
@@ -260,7 +260,7 @@ class Session:
         if not (self._is_relay_host or self._quota.admit_report(self._connect.peer, self._world.clock())):
             return self._refuse_above(Bound.RATE)
         exceeded = self._current().exceeded
-        return _GO_ON if exceeded is None else self._refuse_above(exceeded)
+        return GO_ON if exceeded is None else self._refuse_above(exceeded)
 
     def _refuse_above(self, bound: Bound) -> Outcome:
         return self._refuse_message(*refusal(bound, self._settings))

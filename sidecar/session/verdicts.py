@@ -85,3 +85,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     near_miss: NearMiss | None = None
     decision: Decision | None = None
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
+
+
+GO_ON = Outcome(verdict=Continue())
+"""The outcome of most events: nothing to write, nothing to say."""

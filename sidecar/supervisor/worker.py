@@ -36,6 +36,9 @@ _QUIET_LOOKS = 2
 COULD_NOT_START = 1
 LOOP_ENDED = 2
 
+# Of a UUID: version and variant, and what they are in a random one.
+_VERSION_BITS, _VERSION = 0xF << 76 | 0x3 << 62, 0x4 << 76 | 0x2 << 62
+
 _LOG = log.get("worker")
 
 
@@ -94,8 +97,8 @@ def _fresh_ids() -> Callable[[], str]:
     bits = random.Random(secrets.randbits(256)).getrandbits  # noqa: S311 - an id has to be new, not secret
 
     def fresh() -> str:
-        digits = f"{bits(128):032x}"
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[bits(2)]}{digits[17:20]}-{digits[20:]}"
+        digits = f"{bits(128) & ~_VERSION_BITS | _VERSION:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     return fresh
 
