@@ -3,6 +3,7 @@
 Owns the way from a path to entries. Never judges a record.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
@@ -31,19 +32,24 @@ def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> I
         return
     for line in journal.read(path, progress=progress):
         if isinstance(line, journal.Skipped):
-            yield Entry(file=str(line.file), line=line.number, size=0, fault=line.why)
+            yield Entry(file=_name(line.file), line=line.number, size=0, fault=line.why)
         else:
-            yield _entry(str(line.file), line.number, line.text)
+            yield _entry(_name(line.file), line.number, line.text)
 
 
 def new_entries(files: Sequence[Followed]) -> Iterator[Entry]:
     """Give what is new in the files of a log, by time: a log may have a file for each type of record. Raises JournalError."""
     for found in merged(files):
-        file, number = str(found.line.file), found.line.number
+        file, number = _name(found.line.file), found.line.number
         if found.record is None or isinstance(found.line, journal.Skipped):
             yield Entry(file=file, line=number, size=0, fault=found.why)
         else:
             yield Entry(file=file, line=number, size=len(found.line.text), record=_slim(found.record))
+
+
+def _name(path: Path) -> str:
+    """Write a file's name as text: one whose bytes are none could not stand in JSON."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _entry(file: str, number: int, text: bytes) -> Entry:
@@ -79,6 +85,6 @@ def _pasted_entries(path: Path) -> Iterator[Entry]:
         )
     try:
         for line, record in pasted(text):
-            yield _entry(str(path), line, record)
+            yield _entry(_name(path), line, record)
     except ValueError as error:
-        yield Entry(file=str(path), line=1, size=0, fault=str(error))
+        yield Entry(file=_name(path), line=1, size=0, fault=str(error))

@@ -175,6 +175,14 @@ def test_text_of_strangers(folder: Path) -> None:
     assert json.loads(run(folder, folder / "log", "--json").stdout.splitlines()[0])
 
 
+def test_a_file_whose_name_is_no_text(folder: Path, logs: Path) -> None:
+    """What is found in a file with any bytes in its name is told, in JSON too."""
+    (logs / os.fsdecode(b"20260921-141320\xff")).write_bytes(lines(ACCEPTED))
+    first, _ = map(json.loads, run(folder, logs, "--json").stdout.splitlines())
+    assert first["record"]["file"].endswith("20260921-141320\ufffd")
+    assert "20260921-141320\ufffd:1 Reception" in run(folder, logs).stdout
+
+
 def test_on_a_terminal(folder: Path) -> None:
     """What happened is bold; NO_COLOR is honoured, and a pipe gets no codes."""
     (folder / "log").write_bytes(lines(ACCEPTED))
