@@ -21,6 +21,10 @@ from sidecar.tail.filters import Filters
 # before the first line appears.
 LOOK_BACK = 256 * 1024 * 1024
 
+# Files that are open at a time, of the 1,024 descriptors that a process has as a rule. More than that overlap only where names
+# do not tell when files began, as those of a writer that goes by local time; then the order is less exact.
+_OPEN_LIMIT = 500
+
 _STAMP = "%Y%m%d-%H%M%S"
 _STAMP_LENGTH = len("20261122-093000")
 
@@ -80,7 +84,7 @@ def _last(file: Followed, number: int, filters: Filters) -> Iterable[Entry]:
 
 def _until(when: float, heap: list[tuple[float, int, Entry, Iterator[Entry]]]) -> Iterator[Entry]:
     """Give the entries up to a time, and take them off the heap of (next time, number of the stream, next entry, the rest)."""
-    while heap and heap[0][0] <= when:
+    while heap and (heap[0][0] <= when or len(heap) > _OPEN_LIMIT):
         _, number, entry, stream = heap[0]
         yield entry
         following = next(stream, None)

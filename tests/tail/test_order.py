@@ -45,11 +45,24 @@ def test_few_files_are_open_at_a_time(tmp_path: Path) -> None:
     """A segment is opened when the others have come to its beginning."""
     for begin in range(0, 100, 10):
         segment(tmp_path, begin, record(begin + 1), record(begin + 2))
-    files = Follower(tmp_path, growing=False).look()
-    most = 0
-    for _ in merged(files):
-        most = max(most, sum(str(path.resolve()).startswith(str(tmp_path)) for path in Path("/proc/self/fd").iterdir()))
-    assert most == 1
+    assert most_open(tmp_path) == (20, 1)
+
+
+def test_names_that_do_not_tell_when_files_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments named by local time all seem to wait for each other: some are read out of turn before too many are open."""
+    for begin in range(0, 100, 10):
+        segment(tmp_path, begin, record(begin + 3601), record(begin + 3602))
+    assert most_open(tmp_path) == (20, 10)
+    monkeypatch.setattr(order, "_OPEN_LIMIT", 3)
+    assert most_open(tmp_path) == (20, 4)
+
+
+def most_open(folder: Path) -> tuple[int, int]:
+    """Read a log; give the number of its records, and how many of its files were open at a time."""
+    number = most = 0
+    for number, _ in enumerate(merged(Follower(folder, growing=False).look()), 1):  # noqa: B007 - the last one counts
+        most = max(most, sum(str(path.resolve()).startswith(str(folder)) for path in Path("/proc/self/fd").iterdir()))
+    return number, most
 
 
 def test_a_bounce_record_stands_where_its_report_came_in(tmp_path: Path) -> None:
