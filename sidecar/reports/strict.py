@@ -24,7 +24,8 @@ Rules = Mapping[str, tuple[bool, Fits]]
 _NAME = re.compile(r"(?:[!-9;-~][!-9;-~ \t\r]*+)?")
 _LINE_END = re.compile(r"\r?\n")
 
-_STATUS = re.compile(r"\d{1,3}\.\d{1,5}\.\d{1,5}(?:[. ]|\Z)", re.ASCII)
+_STATUS = re.compile(r"(\d{1,3})\.(\d{1,5})\.(\d{1,5})(?:[. ]|\Z)", re.ASCII)
+_STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
 _COUNT = re.compile(r"\d{1,10}", re.ASCII)
 _ATOM = r"""[^\s<>()\[\]\\,;:@"]+"""
 _ADDRESS = re.compile(
@@ -61,7 +62,8 @@ def _action(value: str) -> bool:
 
 
 def _status(value: str) -> bool:
-    return _STATUS.match(value) is not None
+    found = _STATUS.match(value)
+    return found is not None and all(int(number) <= limit for number, limit in zip(found.groups(), _STATUS_LIMITS, strict=True))
 
 
 def _count(value: str) -> bool:

@@ -31,12 +31,13 @@ class KumoSession(Session):
         return replace(outcome, records=(_bare(outcome.records[0], recipient=accepted[-1].address if accepted else ""),))
 
     def _refuse_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
-        """KumoMTA has let go of the envelope by then; and what the policy refuses, it has recorded as received before."""
+        """KumoMTA forgets the envelope once it has the message; what the policy refuses, it has recorded as received before."""
         outcome = super()._refuse_message(verdict, why, answer)
-        refusal = _bare(replace(outcome.records[0], id="", sender=""), recipient="")
-        if answer is None:
-            return replace(outcome, records=(refusal,))
         message = self._current()
+        refusal = replace(outcome.records[0], id="")
+        if answer is None:
+            return replace(outcome, records=(_bare(refusal, recipient=message.recipients[-1].address),))
+        refusal = _bare(replace(refusal, sender=""), recipient="")
         received = reception(
             self._facts(message),
             recipients=[fate.address for fate in answer.fates],

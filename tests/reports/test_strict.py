@@ -51,6 +51,8 @@ def test_strict_is_narrower(path: Path) -> None:
         (b"Status: 5.1.1\r\n", b"", "its status is missing"),
         (b"5.1.1\r\n", b"5.1.1 (unknown)\r\n", None),
         (b"5.1.1\r\n", b"5.1\r\n", "its status is not what it should be"),
+        (b"5.1.1\r\n", b"256.1.1\r\n", "its status is not what it should be"),
+        (b"5.1.1\r\n", b"5.1.65536\r\n", "its status is not what it should be"),
         (b"smtp; 550", b"550", "its diagnostic-code is not what it should be"),
         (b"Final-Recipient: rfc822; gone@example.net\r\n", b"", "its final-recipient is missing"),
         (b"rfc822; gone@", b"gone@", "its final-recipient is not what it should be"),

@@ -94,10 +94,13 @@ def test_a_sloppy_report_is_none() -> None:
 
 
 def test_what_is_too_big_was_never_received() -> None:
-    """A refusal above a limit has no Reception: KumoMTA answers it before it records anything."""
-    verdict, records = outcome_of(OOB + b"x" * 2000, TO, made=kumo_settings(report_size_limit=1000))
+    """A refusal above a limit has no Reception, and tells the envelope: KumoMTA answers it before it lets go of that."""
+    recipients = (TO, "c@bounce.example.com")
+    verdict, records = outcome_of(OOB + b"x" * 2000, *recipients, made=kumo_settings(report_size_limit=1000))
     assert isinstance(verdict, Reject)
-    assert [(record.type, record.id, record.recipient) for record in records] == [("Rejection", "", "")]
+    (record,) = records
+    assert (record.type, record.id, record.response.command) == ("Rejection", "", "DATA")
+    assert (record.sender, record.recipient) == ("a@b.example", recipients[-1])
 
 
 def test_nobody_is_refused_at_connect() -> None:
