@@ -36,6 +36,9 @@ class Routes:
         self._only = self._journals[0] if len(self._journals) == 1 and journals.keys() >= set(RECORD_TYPES) else None
         self._kept = None if kept is None else frozenset(kept)
         self._beginnings = tuple(name[:-1] for name in kept or () if name.endswith("*"))
+        if self._kept is not None and self._keeps("why"):
+            # A record that says why, and not that it is written as KumoMTA's, is read as one in our own way.
+            self._kept |= {"compat"}
 
     def write(self, records: Sequence[Record], *, durable: bool) -> None:
         """Write records, in their order; with `durable` all are on disk on return. Raises JournalError.

@@ -130,3 +130,14 @@ def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expe
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
     routes.close()
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(("why",), {"why", "compat"}), (("authz_id",), set()), ((), set())])
+def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tuple[str, ...], expected: set[str]) -> None:
+    """With a reason and without the mark, a record would be read as one that is written in our own way."""
+    routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
+    told = replace(facts(), compat="kumomta")
+    routes.write((reception(told, recipients=("x@y",), queue="y", size=1, why="so"),), durable=False)
+    (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
+    assert json.loads(line.text)["meta"].keys() == expected
+    routes.close()
