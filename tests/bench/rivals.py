@@ -31,6 +31,11 @@ def build(folder: Path) -> None:
             subprocess.run(command, check=True)
 
 
+def children(pid: int) -> Sequence[str]:
+    """Give the process ids of a process's children (proc(5))."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 @contextmanager
 def rival(
     name: str,
@@ -59,6 +64,9 @@ def rival(
             return None if process.poll() is None else f"{name} ended: {log.read_text(errors='replace')[-2000:]}"
 
         wait_until(path.is_socket, f"{name} listens", give_up=died, seconds=120)
+        if name == "sidecar":
+            # Of many domains it looks for warnings when it serves already, and nobody reloads a million for each thousand messages.
+            wait_until(lambda: len(children(process.pid)) == workers, "all warnings are told", give_up=died, seconds=120)
         path.chmod(0o666)
         yield f"unix:{path}"
         if reason := died():

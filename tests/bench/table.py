@@ -24,6 +24,7 @@ from rich.table import Table
 from sidecar.policy import compile_policy
 from sidecar.settings import Reading
 from sidecar.settings.values import ANY_LISTENER
+from tests.bench.rivals import children
 from tests.faults.reloads import reload_under_load
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
@@ -170,7 +171,7 @@ def _best(lookup: Callable[[str, str], object], names: list[str]) -> float:
 def _memory(domains: str, count: int, workers: int) -> dict[str, Any]:
     """Have a sidecar look up names from all parts of the table; give the PSS in MB of the supervisor and of each worker."""
     with Program(domains=domains, milter=f"workers = {workers}") as program:
-        wait_until(lambda: len(_children(program.pid)) == workers, "the loader has ended", seconds=120)
+        wait_until(lambda: len(children(program.pid)) == workers, "the loader has ended", seconds=120)
         asked = [name.replace("*", "a") for name in _names(count)]
         random.Random(2).shuffle(asked)  # noqa: S311 - no secret
         for start in range(0, _LOOKUPS, _RECIPIENTS):
@@ -184,10 +185,6 @@ def _memory(domains: str, count: int, workers: int) -> dict[str, Any]:
             "each": sorted(map(_pss, program.workers())),
             "total": sum(map(_pss, {program.pid, *program.workers()})),
         }
-
-
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def _pss(pid: int) -> float:
