@@ -65,7 +65,7 @@ def rival(
 
         wait_until(path.is_socket, f"{name} listens", give_up=died, seconds=120)
         if name == "sidecar":
-            # Of many domains it looks for warnings when it serves already, and nobody reloads a million for each thousand messages.
+            # It looks for warnings when it serves already: of a million domains that takes a CPU some ten seconds.
             wait_until(lambda: len(children(process.pid)) == workers, "all warnings are told", give_up=died, seconds=120)
         path.chmod(0o666)
         yield f"unix:{path}"
