@@ -61,7 +61,8 @@ def _writable(directory: Path, name: re.Pattern[str]) -> list[Path]:
 def _finish(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if claim(descriptor):
+        # Workers start together: another may have finished it since it was listed.
+        if claim(descriptor) and os.fstat(descriptor).st_mode & _WRITABLE:
             _mend(path, descriptor)
     finally:
         os.close(descriptor)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.journal import Follower, Journal, JournalError, Line, Skipped, read
+from sidecar.journal import Follower, Journal, JournalError, Line, Skipped, leftovers, read
 from sidecar.journal.leftovers import finish_leftovers
+from sidecar.journal.segment import claim
 
 from .conftest import OpenJournal, is_finished
 
@@ -173,6 +174,22 @@ def test_a_frame_that_was_ended_already(folder: Path) -> None:
     finish_leftovers(folder)
     assert segment.read_bytes() == before
     assert is_finished(segment)
+
+
+def test_two_that_start_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another worker has finished between the look and the lock is done with, and not mended again."""
+    folder.mkdir(parents=True)
+    (folder / NAME).write_bytes(b"{}\n{")
+
+    def other_was_quicker(descriptor: int) -> bool:
+        monkeypatch.undo()
+        finish_leftovers(folder)
+        monkeypatch.delattr(leftovers, "_mend")
+        return claim(descriptor)
+
+    monkeypatch.setattr(leftovers, "claim", other_was_quicker)
+    finish_leftovers(folder)
+    assert is_finished(folder / NAME)
 
 
 @pytest.mark.parametrize(
