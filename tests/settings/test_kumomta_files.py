@@ -1,11 +1,13 @@
 """Same files in: each shape of file that KumoMTA's documentation shows loads here, and means what it says there."""
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from sidecar.classifier import Classifier
+from sidecar.policy import compile_policy
 from sidecar.settings.values import LogMode, Settings
 from tests.settings.helpers import MAIN, settings_of
 
@@ -114,6 +116,41 @@ def test_files_in_their_order(tmp_path: Path) -> None:
         "b.json": '{"mail.test": {"log_oob": "LogThenDrop"}}',
     }
     assert entries(settings_of(tmp_path, files)) == {"mail.test": {"relay_to": True, "log_oob": DROP}}
+
+
+EXCEPTIONS = """\
+['*']
+relay_to = true
+['branch.test']
+relay_to = false
+relay_from = ['10.0.0.0/24']
+[listener."127.0.0.1:25"."*.mail.test"]
+log_oob = false
+['staff.test']
+relay_to = false
+relay_from_authz = ["john"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("listener", "sender", "authz_id", "recipient", "relay"),
+    [
+        ("127.0.0.1:25", "", None, "x@mail.test", True),
+        ("127.0.0.1:25", "", None, "x@a.mail.test", False),
+        ("10.0.0.1:25", "", None, "x@a.mail.test", True),
+        ("10.0.0.1:25", "", None, "x@branch.test", False),
+        ("10.0.0.1:25", "a@branch.test", None, "x@branch.test", True),
+        ("10.0.0.1:25", "", None, "x@staff.test", False),
+        ("10.0.0.1:25", "a@staff.test", None, "x@staff.test", False),
+        ("10.0.0.1:25", "a@staff.test", "john", "x@staff.test", True),
+    ],
+)
+def test_exceptions_to_a_default(
+    tmp_path: Path, listener: str, sender: str, authz_id: str | None, recipient: str, *, relay: bool
+) -> None:
+    """A domain's own table and a listener's replace the default, in whatever order they stand; senders are looked up alike."""
+    policy = compile_policy(settings_of(tmp_path, {"d.toml": EXCEPTIONS}))
+    assert policy.at_rcpt(ip_address("10.0.0.7"), listener, authz_id, sender, recipient).relay is relay
 
 
 RULES = r"""
