@@ -3,6 +3,9 @@
 Owns the comparison. Never puts it into words.
 """
 
+from collections.abc import Iterator
+from functools import partial
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -10,8 +13,9 @@ from sidecar.hindsight.aftermath import Aftermath, Entry
 from sidecar.hindsight.envelope import Account, Envelope, Kind, account_of, envelope_of
 from sidecar.hindsight.judgement import REFUSED, Judgement, judge
 from sidecar.policy import Policy, RecipientAnswer
+from sidecar.policy.address import domain_of
 from sidecar.records import Logged
-from sidecar.settings.values import LogMode, Settings
+from sidecar.settings.values import ANY_LISTENER, LogMode, Settings
 
 _KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
 
@@ -19,7 +23,8 @@ _KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
 class Found(Struct, frozen=True, kw_only=True):
     """A record under a configuration. `agrees` is None where the record does not tell enough to say.
 
-    `is_aftermath` marks what only adds to a message that another record told of.
+    `is_aftermath` marks what only adds to a message that another record told of; `is_untold` what agrees or not by the listener
+    or the login, which the record does not tell.
     """
 
     record: Logged
@@ -29,6 +34,7 @@ class Found(Struct, frozen=True, kw_only=True):
     envelope: Envelope
     judgement: Judgement
     agrees: bool | None
+    is_untold: bool
 
 
 def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
@@ -42,11 +48,16 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
     envelope = envelope_of(record)
     if entry.aftermath in _KINDS:
         envelope = replace(envelope, kind=_KINDS[entry.aftermath])
-    judgement = judge(
-        envelope,
-        policy,
+    judge_it = partial(
+        judge,
+        policy=policy,
         refuse_at_connect=settings.refuse_at_connect,
         quarantine=settings.unreadable_reports == "quarantine",
+    )
+    judgement = judge_it(envelope)
+    agrees = _agrees(account, entry.aftermath, judgement) if came_by_smtp(record) else None
+    is_untold = agrees is False and any(
+        _agrees(account, entry.aftermath, judge_it(other)) is not False for other in _others(envelope, account, policy)
     )
     return Found(
         record=record,
@@ -55,8 +66,23 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
         is_aftermath=entry.is_aftermath,
         envelope=envelope,
         judgement=judgement,
-        agrees=_agrees(account, entry.aftermath, judgement) if came_by_smtp(record) else None,
+        agrees=None if is_untold else agrees,
+        is_untold=is_untold,
     )
+
+
+def _others(envelope: Envelope, account: Account, policy: Policy) -> Iterator[Envelope]:
+    """Give the envelopes for which the record may stand as well, by what it does not tell.
+
+    KumoMTA's log tells neither listener nor login, unless its `meta` lists them; an MTA may not tell us the listener.
+    """
+    listeners = (ANY_LISTENER, *sorted(policy.listeners)) if envelope.listener == ANY_LISTENER else (envelope.listener,)
+    for listener in listeners:
+        yield replace(envelope, listener=listener)
+        sender = policy.lookup(listener, domain_of(envelope.sender))
+        if sender is not None and envelope.authz_id is None and not account.is_ours:
+            for login in sender.relay_from_authz:
+                yield replace(envelope, listener=listener, authz_id=login)
 
 
 def came_by_smtp(record: Logged) -> bool:

@@ -34,6 +34,11 @@ def notes(found: Found, *, depends_on_listener: bool) -> Iterator[str]:
             f"This configuration would {_otherwise(found)}: another one was in force when the record was written, "
             "or the node runs with other files than these."
         )
+    if found.is_untold:
+        yield (
+            "Whether this configuration agrees depends on the listener or the login, which the record does not tell. "
+            "KumoMTA's log tells both where the meta of configure_local_logs lists received_via and authz_id."
+        )
     if depends_on_listener and found.envelope.listener == ANY_LISTENER:
         yield (
             "Some rules hold on one listener only, and the record does not tell the listener: "

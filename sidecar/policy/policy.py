@@ -81,6 +81,11 @@ class Policy:
         return bool(self._own or self._own_relay_hosts)
 
     @property
+    def listeners(self) -> frozenset[str]:
+        """The listeners that have rules of their own."""
+        return frozenset((*self._own, *self._own_relay_hosts))
+
+    @property
     def refuses_at_connect(self) -> bool:
         """Tell whether there is a listener on which a stranger is refused before he says anything."""
         return any(deferral is None for deferral in (self._shared_deferral, *self._deferrals.values()))

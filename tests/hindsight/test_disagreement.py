@@ -101,6 +101,44 @@ def test_what_cannot_disagree(aside: str) -> None:
     assert (comparison.asides, comparison.compared) == ({aside: 1}, 0)
 
 
+BY_LISTENER_OR_LOGIN = settings(
+    [
+        entry("login.example", relay_from_authz=["daniel", "wez"]),
+        entry("open.example", relay_to=True),
+        entry("open.example", "10.1.1.1:25", relay_to=False),
+        entry("inner.example", "10.1.1.1:25", relay_to=True),
+    ],
+    relay_hosts=["10.0.0.0/24"],
+    listener_relay_hosts={"10.1.1.2:25": ["192.168.1.0/24"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("untold", "disagrees"),
+    [
+        (record(sender="a@login.example", recipient=CLOSED), {"authz_id": "other"}),
+        (record(recipient="x@inner.example"), {"received_via": "10.1.1.2:25"}),
+        (record(recipient=CLOSED, peer="192.168.1.7"), {"received_via": "10.1.1.1:25"}),
+        (rcpt(OPEN), {"received_via": "10.1.1.2:25"}),
+    ],
+)
+def test_what_the_record_does_not_tell(untold: dict[str, Any], disagrees: dict[str, str]) -> None:
+    """KumoMTA's log tells listener and login only if it is told to: what they would decide is no disagreement without them."""
+    comparison, told = compared(untold, under=BY_LISTENER_OR_LOGIN)
+    assert (told, comparison.asides, comparison.compared) == ([None], {"unknown": 1}, 0)
+    comparison, (found,) = compared({**untold, "meta": disagrees}, under=BY_LISTENER_OR_LOGIN)
+    assert found is not None
+    assert comparison.otherwise == 1
+
+
+def test_what_nothing_untold_would_change() -> None:
+    """What no listener and no login would have had decided so is told of; our own record tells the login, if there was one."""
+    _, told = compared(
+        record(recipient=CLOSED, id="1"), ours(sender="a@login.example", recipient=CLOSED, id="2"), under=BY_LISTENER_OR_LOGIN
+    )
+    assert all(told)
+
+
 def test_the_quarantine() -> None:
     """What was kept there was accepted: it disagrees only with a configuration that refuses it."""
     kept = {"quarantine": "20260921-141320"}

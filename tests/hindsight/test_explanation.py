@@ -266,6 +266,14 @@ def test_notes(made: dict[str, Any], note: str) -> None:
     assert any(note in told for told in it.notes)
 
 
+def test_a_login_that_is_not_told() -> None:
+    """Where it would decide, the record neither agrees nor disagrees, and how to have it told is said."""
+    under = settings([entry("login.example", relay_from_authz=["daniel"])])
+    (it,) = explained(record(sender="a@login.example", recipient="x@closed.example"), under=under)
+    assert (it.outcome, it.agrees, it.change) == ("refused at RCPT", None, None)
+    assert any("lists received_via and authz_id" in told for told in it.notes)
+
+
 def test_the_listener() -> None:
     """Where rules hold on one listener only, a record that does not tell it is judged with a word of warning."""
     note = "the record does not tell the listener"
