@@ -24,13 +24,18 @@ _BEGINNING = 8192
 # tiny objects, this much takes some seconds.
 _PASTED_LIMIT = 4 * 1024 * 1024
 
+_WRITE_BITS = 0o222
+
 
 def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> Iterator[Entry]:
     """Give every record with its place, and every line that is none with its fault. Raises JournalError and click's errors."""
     if is_pasted(_beginning(path)):
         yield from _pasted_entries(path)
         return
+    is_folder = path.is_dir()
     for line in journal.read(path, progress=progress):
+        if is_folder and _is_being_written(line):
+            continue
         if isinstance(line, journal.Skipped):
             yield Entry(file=_name(line.file), line=line.number, size=0, fault=line.why)
         else:
@@ -40,11 +45,23 @@ def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> I
 def new_entries(files: Sequence[Followed]) -> Iterator[Entry]:
     """Give what is new in the files of a log, by time: a log may have a file for each type of record. Raises JournalError."""
     for found in merged(files):
+        if _is_being_written(found.line):
+            continue
         file, number = _name(found.line.file), found.line.number
         if found.record is None or isinstance(found.line, journal.Skipped):
             yield Entry(file=file, line=number, size=0, fault=found.why)
         else:
             yield Entry(file=file, line=number, size=len(found.line.text), record=_slim(found.record))
+
+
+def _is_being_written(line: journal.Line | journal.Skipped) -> bool:
+    """Tell whether it is but the end of a segment that somebody writes: ours and KumoMTA's are read-only once finished."""
+    if not (isinstance(line, journal.Skipped) and line.unfinished):
+        return False
+    try:
+        return line.file.stat().st_mode & _WRITE_BITS != 0
+    except FileNotFoundError:
+        return False
 
 
 def _name(path: Path) -> str:

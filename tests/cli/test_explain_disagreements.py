@@ -131,6 +131,21 @@ def test_a_folder_with_a_file_for_each_type(folder: Path) -> None:
     assert (result.exit_code, result.output) == (0, "1 answer compared; none would be decided otherwise.\n")
 
 
+def test_a_log_that_is_being_written(folder: Path, logs: Path) -> None:
+    """The open end of a live segment is nothing to worry about; one that is finished and breaks off is damaged."""
+    frame = zstandard.ZstdCompressor().compressobj()
+    live = logs / "20260921-141320"
+    live.write_bytes(frame.compress(lines(ALIKE)) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    (logs / "20260921-141330").write_bytes(lines(ALIKE) + b'{"type":')
+    result = run(folder, logs)
+    assert (result.exit_code, result.output) == (0, "2 answers compared; none would be decided otherwise.\n")
+    explained = CliRunner().invoke(main, [it for it in arguments(folder, logs) if it != "--disagreements"])
+    assert (explained.exit_code, explained.stderr) == (0, "")
+    live.chmod(0o440)
+    assert run(folder, logs).exit_code == 1
+    assert "breaks off" in run(folder, logs).stderr
+
+
 def test_lines_that_are_no_records(folder: Path) -> None:
     """They are told with their place, are left out, and give exit status 1; only the first few are told."""
     (folder / "log").write_bytes(lines(ALIKE) + b"no record \x1b[2J\n" * 9)
