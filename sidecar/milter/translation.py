@@ -109,7 +109,7 @@ def listener(told: Macros) -> str | None:
         return None
 
 
-# Relay hosts come again and again, and to read an address takes as long as to judge it.
+# Relay hosts come again and again. What is kept is how an address reads, never what it may do.
 _address = lru_cache(maxsize=1024)(plain_address)
 
 

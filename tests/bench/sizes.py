@@ -101,7 +101,7 @@ class Share(NamedTuple):
 
 
 def relay_host(sizes: tuple[int, ...], messages: int = _MESSAGES) -> list[Share]:
-    """Measure messages of each size. CPU time grows where the MTA, busy with a long one, has emptied the processor's caches."""
+    """Measure messages of each size."""
     found = []
     with Program() as program, private_directory() as folder:
         program.path.chmod(0o666)
