@@ -1,11 +1,11 @@
-"""The callbacks: translate, hand over to the session, record, translate back, under one guard.
+"""The callbacks of either engine: translate, hand over to the session, record, translate back, under one guard.
 
 Owns the guard: whatever goes wrong in here is a 451 for the rest of the connection, with one line in the log, and never an
 accept. Never decides about mail. One connection's callbacks come on different threads, never two at a time, so everything
 that belongs to a connection is kept with libmilter's context.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import milter
@@ -21,9 +21,6 @@ from sidecar.session import Session
 from sidecar.session.events import Event
 from sidecar.session.replies import TROUBLE
 from sidecar.session.verdicts import GO_ON, Continue, Decision
-
-# libmilter keeps a pointer into this very string.
-NAME = "sidecar"
 
 Callback = Callable[..., int]
 
@@ -50,15 +47,17 @@ class Connection:
 
 
 class Adapter:
-    """libmilter's callbacks over sessions and a recorder. Build one in each process, then `install` it.
+    """Callbacks as libmilter has them, over sessions and a recorder: `callbacks`, by step, and `negotiate`.
 
+    Build one in each process. `translations` make events of what the engine hands over, besides its context, at each step.
     Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT. Without
     `answers_data` nobody waits at DATA, where no verdict may come then. `watch` may put something around a step's callback.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of it
         self,
         *,
+        translations: Mapping[Step, Callable[..., Event]],
         new_session: Callable[[], Session],
         recorder: Recorder,
         answers_connect: bool,
@@ -70,25 +69,12 @@ class Adapter:
         self._recorder = recorder
         self._watch = watch
         self._said: set[str] = set()
-        self._on_connect = self._guarded(Step.CONNECT, translation.connect)
+        self.callbacks = {step: self._guarded(step, translate) for step, translate in translations.items()}
+        self._on_connect = self.callbacks[Step.CONNECT]
+        self.callbacks[Step.CONNECT] = self._connect
 
-    def install(self) -> None:
-        """Make these the callbacks of this process."""
-        milter.set_flags(milter.DELRCPT)
-        milter.set_connect_callback(self._connect)
-        milter.set_helo_callback(self._guarded(Step.HELO, translation.helo))
-        milter.set_envfrom_callback(self._guarded(Step.MAIL, translation.mail))
-        milter.set_envrcpt_callback(self._guarded(Step.RCPT, translation.rcpt))
-        milter.set_header_callback(self._guarded(Step.HEADER, translation.header))
-        milter.set_eoh_callback(self._guarded(Step.END_OF_HEADERS, translation.end_of_headers))
-        milter.set_body_callback(self._guarded(Step.BODY, translation.body))
-        milter.set_eom_callback(self._guarded(Step.END_OF_MESSAGE, translation.end_of_message))
-        milter.set_abort_callback(self._guarded(Step.ABORT, translation.abort))
-        milter.set_close_callback(self._guarded(Step.CLOSE, translation.close))
-        data = self._guarded(Step.DATA, translation.data)
-        milter.register(NAME, data=data, unknown=None, negotiate=self._negotiate)
-
-    def _negotiate(self, context: Context, offer: list[int]) -> int:
+    def negotiate(self, context: Context, offer: list[int]) -> int:
+        """Begin a connection: change what the MTA offers into what is wanted of it."""
         terms = agree(context, offer, self._unanswered)
         context.setpriv(Connection(terms))
         for shortcoming in terms.shortcomings:

@@ -1,6 +1,6 @@
 """The listening socket: opened once by the supervisor through libmilter, then shared with every worker by fork.
 
-Owns the socket's name, its rights and its end. Never accepts a connection; libmilter does.
+Owns the socket's name, its rights and its end. Never accepts a connection; an engine does.
 """
 
 import errno
@@ -8,15 +8,16 @@ import grp
 import os
 import pwd
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import milter
 
-from sidecar.milter.adapter import NAME
 from sidecar.settings.values import MilterSettings
 
+# libmilter keeps a pointer into this very string.
+NAME = "sidecar"
 # Connections that wait while no worker accepts: a reload or a crash takes some 100 ms, and busy MTAs open 1,000 a second.
 _BACKLOG = 1024
 # sockaddr_un has room for 108 bytes, the last of them a NUL (unix(7)).
@@ -41,6 +42,10 @@ class Listener:
         self._silence = socket.socketpair()
         # Two workers wake for one connection; the one that comes too late must not wait in accept() for the next.
         os.set_blocking(self._descriptor, False)
+
+    def fileno(self) -> int:
+        """Give the descriptor, for an engine that accepts from it."""
+        return self._descriptor
 
     def withdraw(self) -> None:
         """Take the socket's path away, if it is still ours: from here on no MTA finds it.
@@ -73,6 +78,10 @@ class Listener:
         except OSError:
             # To look takes a descriptor; where there is none to be had, connections have them all.
             return 1
+
+    def prove_alive(self, say: Callable[[], None]) -> None:
+        """Call this: each connection has a thread of its own, and where all of them hang, so does the one that asks."""
+        say()
 
     def _ours(self) -> list[int]:
         """Give the descriptors of all sockets with this local end: the listening one, and those accepted from it."""

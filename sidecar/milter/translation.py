@@ -5,9 +5,11 @@ Owns the decoding. Never judges: an address that did not decode is refused by th
 
 import re
 import socket
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from sidecar.milter.context import Macros
+from sidecar.milter.negotiation import Step
 from sidecar.session.events import (
     Abort,
     Body,
@@ -16,6 +18,7 @@ from sidecar.session.events import (
     Data,
     EndOfHeaders,
     EndOfMessage,
+    Event,
     Header,
     Helo,
     Mail,
@@ -134,3 +137,19 @@ def _text(given: bytes) -> str:
 def _bare(path: str) -> str:
     """Take the angle brackets off; both MTAs hand them over as the peer wrote them, and a peer may leave them out."""
     return path[1:-1] if path.startswith("<") and path.endswith(">") else path
+
+
+TRANSLATIONS: Mapping[Step, Callable[..., Event]] = {
+    Step.CONNECT: connect,
+    Step.HELO: helo,
+    Step.MAIL: mail,
+    Step.RCPT: rcpt,
+    Step.DATA: data,
+    Step.HEADER: header,
+    Step.END_OF_HEADERS: end_of_headers,
+    Step.BODY: body,
+    Step.END_OF_MESSAGE: end_of_message,
+    Step.ABORT: abort,
+    Step.CLOSE: close,
+}
+"""What becomes an event at each step of libmilter's."""

@@ -268,6 +268,7 @@ def _milter(table: Table, folder: Path) -> MilterSettings:
         "socket_owner": text("a user name"),
         "socket_group": text("a group name"),
         "workers": whole_number(1, 64, "processes"),
+        "engine": choice("libmilter", "direct"),
         "allow_remote": flag,
     }
     milter = MilterSettings(**_section(table, readers))

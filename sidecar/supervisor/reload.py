@@ -61,7 +61,7 @@ def _kept(old: Settings, new: Settings) -> Settings:
         journal=msgspec.structs.replace(new.journal, directory=directory),
         user=old.user,
         group=old.group,
-        milter=msgspec.structs.replace(old.milter, workers=new.milter.workers),
+        milter=msgspec.structs.replace(old.milter, workers=new.milter.workers, engine=new.milter.engine),
         admin=old.admin,
     )
 

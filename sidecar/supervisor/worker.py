@@ -19,7 +19,7 @@ from typing import NoReturn
 from sidecar import log
 from sidecar.journal import JournalError, Quarantine
 from sidecar.metrics import Meter
-from sidecar.milter import Adapter, Listener, Recorder, open_routes, serve
+from sidecar.milter import ENGINES, Adapter, Listener, Recorder, Serving, open_routes
 from sidecar.milter.recorder import Writer
 from sidecar.session import Quota, Session, World, session_type
 from sidecar.supervisor.control import hear_supervisor, say_alive, say_ready
@@ -32,7 +32,7 @@ ORPHAN_GRACE = 10.0
 _LOOK_SECONDS = 0.05
 # A connection may be between accept() and our eyes; twice in a row it cannot be.
 _QUIET_LOOKS = 2
-# Exit statuses: 0 told to end, 1 could not start, 2 libmilter's loop ended by itself.
+# Exit statuses: 0 told to end, 1 could not start, 2 the engine's loop ended by itself.
 COULD_NOT_START = 1
 LOOP_ENDED = 2
 
@@ -50,9 +50,9 @@ def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        recorder = _begin(plan, meter)
+        recorder, serving = _begin(listener, plan, meter)
         say_ready(control)
-        _wait_for_end(control, listener)
+        _wait_for_end(control, listener, serving)
         recorder.close()
         status = 0
     except JournalError as error:
@@ -64,7 +64,7 @@ def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | 
         os._exit(status)
 
 
-def _begin(plan: Plan, meter: Meter | None) -> Recorder:
+def _begin(listener: Listener, plan: Plan, meter: Meter | None) -> tuple[Recorder, Serving]:
     settings, limits = plan.settings, plan.settings.limits
     journal: Writer = open_routes(settings.journal)
     quota = Quota(limits)
@@ -76,7 +76,9 @@ def _begin(plan: Plan, meter: Meter | None) -> Recorder:
     quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
     recorder = keep(journal=journal, quarantine=quarantine, limits=limits)
     world = World(clock=time.time, new_id=_fresh_ids(), node_id=plan.node_id)
+    engine = ENGINES[settings.milter.engine]
     adapter = Adapter(
+        translations=engine.translations,
         new_session=lambda: begin(policy=plan.policy, settings=settings, world=world, quota=quota),
         recorder=recorder,
         answers_connect=settings.refuse_at_connect and plan.policy.refuses_at_connect,
@@ -84,9 +86,7 @@ def _begin(plan: Plan, meter: Meter | None) -> Recorder:
         watch=None if meter is None else timed(meter),
     )
     recorder.start()
-    adapter.install()
-    serve(ended=lambda: os._exit(LOOP_ENDED))
-    return recorder
+    return recorder, engine.serve(adapter, listener, lambda: os._exit(LOOP_ENDED))
 
 
 def _fresh_ids() -> Callable[[], str]:
@@ -103,25 +103,25 @@ def _fresh_ids() -> Callable[[], str]:
     return fresh
 
 
-def _wait_for_end(control: socket.socket, listener: Listener) -> None:
+def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving) -> None:
     """Return when there is nothing left to do. A later word can shorten or lengthen the grace given by an earlier one."""
-    grace = _until_told(control)
+    grace = _until_told(control, serving)
     if grace is None:
         listener.withdraw()
-    listener.leave()
+    serving.leave()
     end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
         heard, _, _ = select.select([control] if grace is not None else [], [], [], _LOOK_SECONDS)
         if heard:
-            grace = _until_told(control)
+            grace = _until_told(control, serving)
             end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
-        quiet = quiet + 1 if listener.open_connections() == 0 else 0
+        quiet = quiet + 1 if serving.open_connections() == 0 else 0
 
 
-def _until_told(control: socket.socket) -> float | None:
+def _until_told(control: socket.socket, serving: Serving) -> float | None:
     """Answer the supervisor's questions until it tells the grace before the end; give that, or None when it is dead."""
-    # This runs in the main thread, beside those of libmilter: an interpreter that hangs does not answer.
+    # This runs in the main thread, beside those of the engine: an interpreter that hangs does not answer.
     while (heard := hear_supervisor(control)) == "alive?":
-        say_alive(control)
+        serving.prove_alive(partial(say_alive, control))
     return heard

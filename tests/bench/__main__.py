@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import behind, protocol
-from tests.bench.rivals import NAMES, build
+from tests.bench.rivals import RIVALS, SIDECARS, build
 from tests.bench.scenarios import MIXED, SCENARIOS, Scenario
 from tests.mta.places import private_directory
 
@@ -38,7 +38,8 @@ def main() -> None:
     build(PROGRAMS)
     console = Console(width=None if sys.stdout.isatty() else 140)
     kept: list[dict[str, Any]] = []
-    for place, names, run in (("protocol", NAMES[1:], _protocol(wanted)), ("Postfix", NAMES, _behind(wanted))):
+    for place, rivals, run in (("protocol", RIVALS[1:], _protocol(wanted)), ("Postfix", RIVALS, _behind(wanted))):
+        names = (*rivals, *SIDECARS)
         if wanted.place not in {place, "both"}:
             continue
         table = _table(place, names, wanted)
@@ -127,11 +128,15 @@ def _round(run: Run, names: Sequence[str], scenarios: Sequence[Scenario]) -> Rou
 def _table(place: str, names: Sequence[str], wanted: argparse.Namespace) -> Table:
     what = "sessions/s at the milter protocol" if place == "protocol" else "messages/s behind Postfix"
     title = f"{what}; {wanted.connections} connections, {wanted.workers} workers, {wanted.domains:,} listener domains"
-    table = Table(title=f"{title}, {wanted.rounds} rounds; the ratios are sidecar / rival", title_justify="left", box=None)
+    table = Table(
+        title=f"{title}, {wanted.rounds} rounds; the ratios are sidecar / rival on either engine",
+        title_justify="left",
+        box=None,
+    )
     table.add_column("scenario")
     for name in names:
         table.add_column(name, justify="right")
-        if name != "sidecar":
+        if name not in SIDECARS:
             table.add_column("", justify="right", style="bold")
     return table
 
@@ -140,16 +145,16 @@ def _cells(rounds: Sequence[Round], names: Sequence[str]) -> Iterator[str]:
     for name in names:
         rate = f"{median(figures[name]['rate'] for figures in rounds):,.0f}"
         if name == "own control":
-            yield f"Postfix alone {rate}: {_ratio(rounds, name):.2f}"
+            yield f"Postfix alone {rate}: {_ratios(rounds, name)}"
             continue
         yield rate
-        if name != "sidecar":
-            yield f"{_ratio(rounds, name):.2f}"
+        if name not in SIDECARS:
+            yield _ratios(rounds, name)
 
 
-def _ratio(rounds: Sequence[Round], name: str) -> float:
-    ratios: list[float] = [figures["sidecar"]["rate"] / figures[name]["rate"] for figures in rounds]
-    return median(ratios)
+def _ratios(rounds: Sequence[Round], rival: str) -> str:
+    """Give the sidecar's ratio to a rival on each of its engines."""
+    return " ".join(f"{median(one[name]['rate'] / one[rival]['rate'] for one in rounds):.2f}" for name in SIDECARS)
 
 
 def _keep(path: Path, kept: Sequence[dict[str, Any]]) -> None:

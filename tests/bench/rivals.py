@@ -16,7 +16,9 @@ from tests.mta.processes import owned, stop_group, wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-NAMES = ("no milter", "plain C", "best C", "pymilter", "sidecar")
+SIDECARS = {"sidecar": "libmilter", "direct": "direct"}
+"""The sidecar by the name that it has here, and which engine it runs on then."""
+RIVALS = ("no milter", "plain C", "best C", "pymilter")
 
 
 def build(folder: Path) -> None:
@@ -64,7 +66,7 @@ def rival(
             return None if process.poll() is None else f"{name} ended: {log.read_text(errors='replace')[-2000:]}"
 
         wait_until(path.is_socket, f"{name} listens", give_up=died, seconds=120)
-        if name == "sidecar":
+        if name in SIDECARS:
             # It looks for warnings when it serves already: of a million domains that takes a CPU some ten seconds.
             wait_until(lambda: len(children(process.pid)) == workers, "all warnings are told", give_up=died, seconds=120)
         path.chmod(0o666)
@@ -73,7 +75,7 @@ def rival(
             raise RuntimeError(reason)
     finally:
         # libmilter takes up to 5 s to end in order, and nobody needs that of a rival.
-        stop_group(process, signal.SIGTERM if name == "sidecar" else signal.SIGKILL)
+        stop_group(process, signal.SIGTERM if name in SIDECARS else signal.SIGKILL)
 
 
 def _command(
@@ -94,8 +96,10 @@ def _command(
             return [str(programs / "noop"), f"unix:{path}", outcome]
         case "pymilter":
             return [sys.executable, "-m", "tests.bench.noop", f"unix:{path}", str(workers), outcome]
-        case "sidecar":
-            config = write_settings(folder, domains=domains, workers=workers, relay_listener=relay_listener)
+        case "sidecar" | "direct":
+            config = write_settings(
+                folder, domains=domains, workers=workers, relay_listener=relay_listener, engine=SIDECARS[name]
+            )
             return [sys.executable, "-c", "from sidecar.cli import main; main()", "run", "--config", str(config)]
         case _:
             raise ValueError(f"{name} is no rival")

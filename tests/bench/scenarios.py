@@ -102,7 +102,9 @@ def outcome_of(scenarios: Sequence[Scenario]) -> str:
     return scenarios[0].outcome if len(scenarios) == 1 else "mixed"
 
 
-def write_settings(folder: Path, *, domains: int, workers: int, relay_listener: str | None = None) -> Path:
+def write_settings(
+    folder: Path, *, domains: int, workers: int, relay_listener: str | None = None, engine: str = "libmilter"
+) -> Path:
     """Write the sidecar's settings, with so many listener domains, and give their file.
 
     With a `relay_listener` peers are relay hosts by the listener they come to: behind one Postfix, all come from one address.
@@ -119,6 +121,7 @@ def write_settings(folder: Path, *, domains: int, workers: int, relay_listener: 
         # All peers of a bench come from one address; in the field they are many.
         "[limits]\nreports_per_second = 1000000\nrejection_records_per_second = 1000000\n"
         f'[milter]\nsocket = "unix:{folder}/sidecar.sock"\nsocket_mode = "0666"\nworkers = {workers}\n'
+        f'engine = "{engine}"\n'
         '[log]\nlevel = "warning"\n'
     )
     return config

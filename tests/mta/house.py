@@ -98,13 +98,14 @@ def house(
     domains: str,
     relay_hosts: Sequence[str] = ("127.0.0.1",),
     settings: str = "",
+    engine: str = "libmilter",
     postfix: Mapping[str, str] | None = None,
     services: Sequence[str] = (),
 ) -> Iterator[House]:
     """Start a sidecar and a Postfix in front of it; end both, whatever happens. Arguments as those two have them."""
     with (
         private_directory() as directory,
-        Sidecar(directory / "sidecar", domains=domains, relay_hosts=relay_hosts, settings=settings) as sidecar,
+        Sidecar(directory / "sidecar", domains=domains, relay_hosts=relay_hosts, settings=settings, engine=engine) as sidecar,
         Postfix(directory / "postfix", milter=sidecar.socket, settings=postfix, services=services) as mta,
     ):
         yield House(postfix=mta, sidecar=sidecar)

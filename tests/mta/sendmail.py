@@ -279,13 +279,14 @@ def sendmail_house(
     domains: str,
     relay_hosts: Sequence[str] = ("127.0.0.1",),
     settings: str = "",
+    engine: str = "libmilter",
     lines: str = "FEATURE(`promiscuous_relay')",
     accounts: Sequence[str] = (),
 ) -> Iterator[SendmailHouse]:
     """Start a sidecar and a Sendmail in front of it; end both, whatever happens. Arguments as those two have them."""
     with (
         private_directory(below="/run") as directory,
-        Sidecar(directory / "sidecar", domains=domains, relay_hosts=relay_hosts, settings=settings) as sidecar,
+        Sidecar(directory / "sidecar", domains=domains, relay_hosts=relay_hosts, settings=settings, engine=engine) as sidecar,
         Sendmail(directory / "sendmail", milter=sidecar.socket, lines=lines, accounts=accounts) as mta,
     ):
         yield SendmailHouse(sendmail=mta, sidecar=sidecar)

@@ -28,6 +28,7 @@ listener_domains = ["listener_domains.toml"]
 socket = "unix:{directory}/sidecar.sock"
 socket_group = "postfix"
 workers = 2
+engine = "{engine}"
 
 [journal]
 directory = "journal"
@@ -45,12 +46,19 @@ class Sidecar:
     """
 
     def __init__(
-        self, directory: Path, *, domains: str, relay_hosts: Sequence[str] = ("127.0.0.1",), settings: str = ""
+        self,
+        directory: Path,
+        *,
+        domains: str,
+        relay_hosts: Sequence[str] = ("127.0.0.1",),
+        settings: str = "",
+        engine: str = "libmilter",
     ) -> None:
         self.directory = directory
         self._relay_hosts = relay_hosts
         self._domains = domains
         self._settings = settings
+        self._engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         self._news: socket.socket | None = None
         self._seen: dict[Path, int] = {}
@@ -133,7 +141,7 @@ class Sidecar:
 
     def _settings_text(self) -> str:
         relay_hosts = json.dumps(list(self._relay_hosts))
-        return SETTINGS.format(relay_hosts=relay_hosts, settings=self._settings, directory=self.directory)
+        return SETTINGS.format(relay_hosts=relay_hosts, settings=self._settings, directory=self.directory, engine=self._engine)
 
     def _heard(self, news: str) -> bool:
         assert self._news is not None

@@ -37,9 +37,9 @@ RELAY_HOST = Peer(address="192.168.1.7:4444")
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def home() -> Iterator[House]:
-    with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS, settings=SETTINGS) as built:
+@pytest.fixture(scope="module", params=["libmilter", "direct"])
+def home(request: pytest.FixtureRequest) -> Iterator[House]:
+    with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS, settings=SETTINGS, engine=request.param) as built:
         yield built
 
 

@@ -31,13 +31,16 @@ from tests.mta.sendmail import make_certificate, sendmail_house
 pytestmark = pytest.mark.mta
 
 KINDS: tuple[Kind, ...] = ("postfix", "sendmail")
+ENGINES = ("libmilter", "direct")
 TLSMGR = "tlsmgr unix - - n 1000? 1 tlsmgr"
 
 Homes = Mapping[Kind, Pair]
 
 
 @contextmanager
-def both(*, domains: str, settings: str = "", relay_hosts: tuple[str, ...] = RELAY_HOSTS) -> Iterator[Homes]:
+def both(
+    *, domains: str, settings: str = "", relay_hosts: tuple[str, ...] = RELAY_HOSTS, engine: str = "libmilter"
+) -> Iterator[Homes]:
     """Start both MTAs, a sidecar beside each."""
     with ExitStack() as stack:
         certificate = stack.enter_context(private_directory())
@@ -47,14 +50,16 @@ def both(*, domains: str, settings: str = "", relay_hosts: tuple[str, ...] = REL
             "smtpd_tls_cert_file": f"{certificate}/certificate.pem",
             "smtpd_tls_key_file": f"{certificate}/key.pem",
         }
-        postfix = house(domains=domains, settings=settings, relay_hosts=relay_hosts, postfix=tls, services=[TLSMGR])
-        sendmail = sendmail_house(domains=domains, settings=settings, relay_hosts=relay_hosts, accounts=ACCOUNTS)
+        postfix = house(
+            domains=domains, settings=settings, relay_hosts=relay_hosts, engine=engine, postfix=tls, services=[TLSMGR]
+        )
+        sendmail = sendmail_house(domains=domains, settings=settings, relay_hosts=relay_hosts, engine=engine, accounts=ACCOUNTS)
         yield {"postfix": stack.enter_context(postfix), "sendmail": stack.enter_context(sendmail)}
 
 
-@pytest.fixture(scope="module")
-def homes() -> Iterator[Homes]:
-    with both(domains=DOMAINS, settings=SETTINGS) as started:
+@pytest.fixture(scope="module", params=ENGINES)
+def homes(request: pytest.FixtureRequest) -> Iterator[Homes]:
+    with both(domains=DOMAINS, settings=SETTINGS, engine=request.param) as started:
         yield started
 
 
@@ -186,10 +191,10 @@ relay_to = false
 """
 
 
-@pytest.fixture(scope="module")
-def bare_homes() -> Iterator[Homes]:
+@pytest.fixture(scope="module", params=ENGINES)
+def bare_homes(request: pytest.FixtureRequest) -> Iterator[Homes]:
     """Both MTAs, and a sidecar that knows the fate of some messages before their content."""
-    with both(domains=BARE) as started:
+    with both(domains=BARE, engine=request.param) as started:
         yield started
 
 

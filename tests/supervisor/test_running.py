@@ -165,10 +165,10 @@ from pathlib import Path
 from sidecar.cli import main
 from sidecar.supervisor import worker
 begin = worker._begin
-def begin_or_fail(plan, meter):
+def begin_or_fail(*given):
     if Path({marker!r}).exists():
         raise RuntimeError("no luck today")
-    return begin(plan, meter)
+    return begin(*given)
 worker._begin = begin_or_fail
 main()
 """

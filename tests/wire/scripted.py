@@ -1,7 +1,8 @@
-"""The real adapter on the real libmilter over sessions that do as the envelope sender says.
+"""The real adapter, on the real libmilter or our own engine, over sessions that do as the envelope sender says.
 
 `MAIL FROM:<Rcpt=raise>` makes the session raise at RCPT; `<EndOfMessage=Discard>` gives that verdict there, whether it fits or
-not. Run as a program: `python -m tests.wire.scripted SOCKET`; it serves until it is killed.
+not. Run as a program: `python -m tests.wire.scripted SOCKET [direct]
+[silent]`; it serves until it is killed.
 """
 
 import signal
@@ -11,7 +12,7 @@ from typing import cast
 
 from sidecar import log
 from sidecar.journal import JournalError
-from sidecar.milter import Adapter, Recorder, listen, serve
+from sidecar.milter import ENGINES, Adapter, Recorder, listen
 from sidecar.records import Facts, Record, rejection
 from sidecar.records.record import Response
 from sidecar.session import Session
@@ -111,15 +112,16 @@ def main() -> None:
     journal = FullJournal()
     recorder = Recorder(journal=journal, quarantine=journal, limits=LimitSettings())
     answers = "silent" not in sys.argv
+    engine = ENGINES["direct" if "direct" in sys.argv else "libmilter"]
     adapter = Adapter(
+        translations=engine.translations,
         new_session=lambda: cast("Session", ScriptedSession()),
         recorder=recorder,
         answers_connect=answers,
         answers_data=answers,
     )
-    listen(MilterSettings(socket=sys.argv[1]))
-    adapter.install()
-    serve(ended=lambda: None)
+    listener = listen(MilterSettings(socket=sys.argv[1]))
+    engine.serve(adapter, listener, lambda: None)
     signal.pause()
 
 

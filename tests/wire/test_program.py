@@ -37,9 +37,10 @@ ORDINARY = b"Subject: hello\r\n\r\n" + b"a line of text\r\n" * 10_000
 NOT_PERMITTED = Reply("y", "550 5.7.1 relaying not permitted for 203.0.113.9:4444")
 
 
-@pytest.fixture(scope="module", params=["unix", "inet"])
+@pytest.fixture(scope="module", params=["libmilter unix", "libmilter inet", "direct unix", "direct inet"])
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
-    with Program(inet=request.param == "inet") as program:
+    engine, kind = request.param.split()
+    with Program(inet=kind == "inet", milter=f'engine = "{engine}"') as program:
         yield program
 
 

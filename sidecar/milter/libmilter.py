@@ -1,4 +1,4 @@
-"""Running libmilter's loop in a thread of its own.
+"""Serving through libmilter and its binding: the callbacks it calls, and its loop in a thread of its own.
 
 Owns that thread. Never stops it: only the end of the process does, because a stopping libmilter answers nobody any more.
 """
@@ -12,15 +12,31 @@ from types import TracebackType
 import milter
 
 from sidecar import log
+from sidecar.milter.adapter import Adapter
+from sidecar.milter.listener import NAME
+from sidecar.milter.negotiation import Step
 
 _LOG = log.get("milter")
 
 
-class ServeError(Exception):
-    """libmilter's loop ended, which it never should."""
+def install(adapter: Adapter) -> None:
+    """Make an adapter's callbacks those of this process."""
+    callbacks = adapter.callbacks
+    milter.set_flags(milter.DELRCPT)
+    milter.set_connect_callback(callbacks[Step.CONNECT])
+    milter.set_helo_callback(callbacks[Step.HELO])
+    milter.set_envfrom_callback(callbacks[Step.MAIL])
+    milter.set_envrcpt_callback(callbacks[Step.RCPT])
+    milter.set_header_callback(callbacks[Step.HEADER])
+    milter.set_eoh_callback(callbacks[Step.END_OF_HEADERS])
+    milter.set_body_callback(callbacks[Step.BODY])
+    milter.set_eom_callback(callbacks[Step.END_OF_MESSAGE])
+    milter.set_abort_callback(callbacks[Step.ABORT])
+    milter.set_close_callback(callbacks[Step.CLOSE])
+    milter.register(NAME, data=callbacks[Step.DATA], unknown=None, negotiate=adapter.negotiate)
 
 
-def serve(ended: Callable[[], None]) -> None:
+def start(ended: Callable[[], None]) -> None:
     """Begin to accept connections; `ended` is called from another thread if that comes to an end.
 
     libmilter blocks SIGTERM, SIGINT and SIGHUP in the thread that runs it and waits for them there, to stop at once and

@@ -1,0 +1,251 @@
+"""One milter connection without I/O: packets in any pieces, what may come when, and what goes back."""
+
+import struct
+from typing import Any
+
+import milter
+import pytest
+
+from sidecar.milter.conversation import Conversation, Steps
+from sidecar.milter.negotiation import Step
+from sidecar.milter.packets import PAYLOAD_LIMIT, MalformedError, packet
+
+ALL_STEPS = 0x1FFFFF
+OFFER = packet(b"O", struct.pack("!III", 6, 0x1FF, ALL_STEPS))
+CONNECT = packet(b"C", b"peer.example\0" + b"4" + struct.pack("!H", 4444) + b"203.0.113.9\0")
+GO_ON, ACCEPT = packet(b"c"), packet(b"a")
+# What is agreed on here: HELO and header fields are not answered.
+SILENT = milter.P_NR_HELO | milter.P_NR_HDR
+ENVELOPE = packet(b"M", b"<a@b>\0") + packet(b"R", b"<c@d>\0") + packet(b"T")
+CONTENT = packet(b"L", b"Subject\0 hello\0") + packet(b"N") + packet(b"B", b"body\r\n")
+MESSAGE = ENVELOPE + CONTENT + packet(b"E")
+
+
+class Callbacks:
+    """Callbacks that note what they are given, and answer as `codes` say, else CONTINUE or, in the end, ACCEPT."""
+
+    def __init__(self, codes: dict[Step, int] | None = None) -> None:
+        self.codes = {Step.END_OF_MESSAGE: milter.ACCEPT, Step.HELO: milter.NOREPLY, Step.HEADER: milter.NOREPLY} | (
+            codes or {}
+        )
+        self.heard: list[tuple[str, bytes]] = []
+        self.steps = Steps({step: self._callback(step) for step in Step}, self._negotiate)
+
+    def _negotiate(self, context: Conversation, offer: list[int]) -> int:
+        context.setpriv(self)
+        context.setsymlist(0, "i")
+        offer[:] = [milter.DELRCPT, SILENT, 0, 0]
+        return int(milter.CONTINUE)
+
+    def _callback(self, step: Step) -> Any:
+        def callback(context: Conversation, payload: bytes) -> int:
+            assert context.getpriv() is self
+            self.heard.append((step.name, payload))
+            return int(self.codes.get(step, milter.CONTINUE))
+
+        return callback
+
+    def names(self) -> list[str]:
+        """Give the steps that were heard of."""
+        return [name for name, _ in self.heard]
+
+
+def play(callbacks: Callbacks, *pieces: bytes) -> bytes:
+    """Feed a conversation these pieces and give all that goes back."""
+    conversation = Conversation(callbacks.steps)
+    answered = b""
+    for piece in pieces:
+        call = conversation.receive(piece)
+        while call is not None:
+            call = conversation.resume(call())
+        answered += b"".join(conversation.output)
+        conversation.output.clear()
+    conversation.close()
+    return answered
+
+
+AGREED = packet(b"O", struct.pack("!III", 6, milter.DELRCPT, SILENT) + struct.pack("!I", 0) + b"i\0")
+ALL = OFFER + CONNECT + packet(b"H", b"me\0") + MESSAGE + packet(b"Q")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, len(ALL)])
+def test_pieces_of_any_size_make_the_same_conversation(size: int) -> None:
+    callbacks = Callbacks()
+    pieces = [ALL[at : at + size] for at in range(0, len(ALL), size)]
+    answers = GO_ON * 6 + ACCEPT  # CONNECT, MAIL, RCPT, DATA, the end of the headers, the body, and the message
+    assert play(callbacks, *pieces) == AGREED + answers
+    told = ["CONNECT", "HELO", "MAIL", "RCPT", "DATA", "HEADER", "END_OF_HEADERS", "BODY", "END_OF_MESSAGE", "CLOSE"]
+    assert callbacks.names() == told
+    assert ("HEADER", b"Subject\0 hello\0") in callbacks.heard
+
+
+def test_an_mta_that_cannot_do_without_an_answer_gets_one() -> None:
+    """Where it did not offer to go without, a step that has none is answered CONTINUE, or it would wait for ever."""
+    callbacks = Callbacks()
+    offer = packet(b"O", struct.pack("!III", 4, 0x3F, 0x3FF & ~milter.P_NR_HDR))
+    answered = play(callbacks, offer, CONNECT, packet(b"H", b"me\0"), ENVELOPE + packet(b"L", b"Subject\0hello\0"))
+    assert answered[5:17] == struct.pack("!III", 4, milter.DELRCPT, 0)
+    assert answered.endswith(GO_ON * 6)
+
+
+def test_nothing_is_answered_after_the_end_of_a_message_before_its_own_answer() -> None:
+    """What an MTA sends on at once waits, and is heard in its order."""
+    callbacks = Callbacks()
+    conversation = Conversation(callbacks.steps)
+    call = conversation.receive(OFFER + CONNECT + MESSAGE + MESSAGE + packet(b"A"))
+    assert call is not None
+    assert callbacks.names().count("MAIL") == 1
+    conversation.output.clear()
+    second = conversation.resume(call())
+    assert conversation.output[0] == ACCEPT
+    assert callbacks.names().count("MAIL") == 2
+    assert second is not None
+    assert conversation.resume(second()) is None
+    assert callbacks.names()[-1] == "ABORT"
+
+
+def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
+    callbacks = Callbacks()
+    play(callbacks, OFFER + CONNECT + ENVELOPE + packet(b"N") + packet(b"E", b"the rest"))
+    assert callbacks.heard[-3:] == [("BODY", b"the rest"), ("END_OF_MESSAGE", b""), ("CLOSE", b"")]
+
+
+def test_a_message_that_another_one_follows_is_given_up() -> None:
+    """Sendmail does not tell of RSET: the next MAIL does. Its own macros have come by then, and stay."""
+    callbacks = Callbacks()
+    conversation = Conversation(callbacks.steps)
+    conversation.receive(OFFER + CONNECT + ENVELOPE + packet(b"D", b"Mi\0second\0") + packet(b"M", b"<>\0"))
+    assert callbacks.names()[-2:] == ["ABORT", "MAIL"]
+    assert conversation.getsymval("i") == "second"
+    conversation.receive(packet(b"A") + packet(b"M", b"<>\0"))
+    assert callbacks.names()[-2:] == ["ABORT", "MAIL"]
+
+
+@pytest.mark.parametrize("code", [milter.REJECT, milter.TEMPFAIL])
+def test_a_reply_goes_with_its_refusal_and_no_other(code: int) -> None:
+    """Once given it is gone; a refusal without one has the plain letter."""
+    callbacks = Callbacks({Step.MAIL: code, Step.RCPT: milter.CONTINUE, Step.DATA: code})
+    conversation = Conversation(callbacks.steps)
+    conversation.receive(OFFER + CONNECT)
+    conversation.output.clear()
+    conversation.setreply("550", "5.7.1", "no %% way")
+    conversation.receive(packet(b"M", b"<>\0") + packet(b"R", b"<a@b>\0") + packet(b"T"))
+    letter = b"r" if code == milter.REJECT else b"t"
+    assert conversation.output == [packet(b"y", b"550 5.7.1 no %% way\0"), GO_ON, packet(letter)]
+
+
+def test_recipients_are_taken_off_before_the_answer() -> None:
+    conversation = Conversation(Callbacks().steps)
+    call = conversation.receive(OFFER + CONNECT + MESSAGE)
+    conversation.output.clear()
+    assert call is not None
+    conversation.delrcpt("<grün@d>")
+    conversation.resume(call())
+    assert conversation.output == [packet(b"-", "<grün@d>\0".encode()), ACCEPT]
+
+
+# --- macros
+
+
+def test_macros_are_of_the_connection_or_of_the_message() -> None:
+    """A message's own are gone with it, however it ended: one message's identity is not another's."""
+    conversation = Conversation(Callbacks().steps)
+    conversation.receive(OFFER + packet(b"D", b"C{daemon_addr}\x0010.1.1.1\0i\0first\0") + CONNECT)
+    assert conversation.getsymval("{daemon_addr}") == "10.1.1.1"
+    assert conversation.getsymval("i") == "first"
+    conversation.receive(packet(b"D", b"M{auth_authen}\0daniel\0i\0second\0") + packet(b"M", b"<>\0"))
+    conversation.receive(packet(b"D", b"Ri\0third\0") + packet(b"D", b"Li\0nobody reads this\0"))
+    assert (conversation.getsymval("i"), conversation.getsymval("{auth_authen}")) == ("third", "daniel")
+    conversation.receive(packet(b"A"))
+    assert (conversation.getsymval("i"), conversation.getsymval("{auth_authen}")) == ("first", None)
+    conversation.receive(packet(b"D", b"M{auth_authen}\0daniel\0"))
+    call = conversation.receive(MESSAGE)
+    assert call is not None
+    conversation.resume(call())
+    assert conversation.getsymval("{auth_authen}") is None
+    assert conversation.getsymval("{daemon_addr}") == "10.1.1.1"
+
+
+def test_a_new_message_has_none_of_the_last_ones_macros() -> None:
+    conversation = Conversation(Callbacks().steps)
+    conversation.receive(OFFER + CONNECT + packet(b"D", b"M{auth_authen}\0daniel\0") + packet(b"M", b"<>\0"))
+    conversation.receive(packet(b"D", b"Mi\0x\0"))
+    assert conversation.getsymval("{auth_authen}") is None
+
+
+@pytest.mark.parametrize("payload", [b"", b"M", b"L", b"Mi\0", b"Z", b"M\0\0"])
+def test_macros_that_are_none_are_no_fault(payload: bytes) -> None:
+    conversation = Conversation(Callbacks().steps)
+    conversation.receive(OFFER + CONNECT + packet(b"D", payload))
+    assert conversation.getsymval("i") is None
+
+
+def test_a_macro_that_is_no_text_raises() -> None:
+    """As pymilter's does; whoever asks for it knows."""
+    conversation = Conversation(Callbacks().steps)
+    conversation.receive(OFFER + packet(b"D", b"C{daemon_addr}\0\xff\0"))
+    with pytest.raises(UnicodeDecodeError):
+        conversation.getsymval("{daemon_addr}")
+
+
+# --- the order of packets
+
+
+def test_one_connection_after_the_other_on_the_same_terms() -> None:
+    """An MTA may keep the milter connection for its next SMTP connection: nothing of the first is left then."""
+    callbacks = Callbacks()
+    conversation = Conversation(callbacks.steps)
+    conversation.receive(OFFER + packet(b"D", b"C{daemon_addr}\x0010.1.1.1\0") + CONNECT + ENVELOPE + packet(b"K"))
+    assert callbacks.names()[-1] == "CLOSE"
+    assert conversation.getsymval("{daemon_addr}") is None
+    assert conversation.getpriv() is callbacks
+    conversation.receive(CONNECT + ENVELOPE)
+    assert callbacks.names()[-4:] == ["CONNECT", "MAIL", "RCPT", "DATA"]
+    conversation.close()
+    conversation.close()
+    assert callbacks.names().count("CLOSE") == 2
+
+
+def test_quit_is_the_end() -> None:
+    callbacks = Callbacks()
+    conversation = Conversation(callbacks.steps)
+    conversation.receive(OFFER + CONNECT + packet(b"Q") + ENVELOPE)
+    assert conversation.over
+    assert callbacks.names() == ["CONNECT"]
+
+
+def test_an_unknown_smtp_command_is_the_mtas_to_refuse() -> None:
+    assert play(Callbacks(), OFFER + CONNECT + packet(b"U", b"XYZZY\0")) == AGREED + GO_ON * 2
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        MESSAGE,
+        CONNECT,
+        packet(b"A"),
+        packet(b"Z"),
+        OFFER + packet(b"Z"),
+        OFFER + OFFER,
+        OFFER + CONNECT + CONNECT,
+        packet(b"O", b"xy"),
+        packet(b"O", struct.pack("!III", 1, 0, 0)),
+        OFFER + packet(b"D", b"Mi\0x"),
+        b"\0\0\0\0O",
+        OFFER + b"\xff\xff\xff\xffB",
+        OFFER + packet(b"B", b"x" * (PAYLOAD_LIMIT + 1)),
+        b"GET / HTTP/1.1\r\n",
+    ],
+)
+def test_what_no_mta_says_ends_the_connection(packets: bytes) -> None:
+    """And nothing is heard of it: no step before an offer, no second offer, no second peer, no packet out of bounds."""
+    with pytest.raises(MalformedError):
+        Conversation(Callbacks().steps).receive(packets)
+
+
+def test_the_largest_packet_is_taken_in_linear_time() -> None:
+    """Byte by byte it is put together once, not once for each byte."""
+    callbacks = Callbacks()
+    body = packet(b"B", b"x" * PAYLOAD_LIMIT)
+    play(callbacks, OFFER + CONNECT + ENVELOPE + packet(b"N"), *(body[at : at + 1] for at in range(len(body))))
+    assert ("BODY", b"x" * PAYLOAD_LIMIT) in callbacks.heard

@@ -1,0 +1,199 @@
+"""The loop with real sockets: who waits for whom, and what becomes of MTAs that go away at the wrong moment."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import milter
+import pytest
+
+from sidecar.milter import loop
+from sidecar.milter.conversation import Callback, Conversation, Steps
+from sidecar.milter.loop import Loop
+from sidecar.milter.negotiation import Step
+from tests.mta.processes import wait_until
+from tests.wire.client import ACCEPT, CONTINUE, Mta
+
+SLOW = b"<slow@b>"
+
+
+class Served:
+    """A loop on a socket of its own; the end of a message from SLOW waits until `disk` is set."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.disk = threading.Event()
+        self.waiting = threading.Semaphore(0)
+        self.closed: list[object] = []
+        self.ended = threading.Event()
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(self.path)
+        self.listening.listen(64)
+        callbacks: dict[Step, Callback] = dict.fromkeys(Step, self._go_on)
+        callbacks[Step.MAIL] = self._mail
+        callbacks[Step.END_OF_MESSAGE] = self._end_message
+        callbacks[Step.CLOSE] = self._close
+        self.loop = Loop(self.listening.fileno(), Steps(callbacks, self._negotiate), self.ended.set)
+        self.loop.start()
+
+    def mta(self) -> Mta:
+        """Connect to it."""
+        return Mta(self.path)
+
+    @staticmethod
+    def _negotiate(_context: Conversation, offer: list[int]) -> int:
+        offer[:] = [0, 0, 0, 0]
+        return int(milter.CONTINUE)
+
+    @staticmethod
+    def _go_on(_context: Conversation, _payload: bytes) -> int:
+        return int(milter.CONTINUE)
+
+    @staticmethod
+    def _mail(context: Conversation, payload: bytes) -> int:
+        context.setpriv(payload)
+        return int(milter.CONTINUE)
+
+    def _end_message(self, context: Conversation, _payload: bytes) -> int:
+        if context.getpriv() == SLOW + b"\0":
+            self.waiting.release()
+            assert self.disk.wait(10)
+        return int(milter.ACCEPT)
+
+    def _close(self, context: Conversation, _payload: bytes) -> int:
+        self.closed.append(context.getpriv())
+        return int(milter.CONTINUE)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    one = Served(tmp_path / "s")
+    yield one
+    one.disk.set()
+    one.loop.leave()
+    one.listening.close()
+
+
+def begin(mta: Mta, sender: bytes = b"<a@b>") -> None:
+    """Send a message up to its end."""
+    mta.negotiate()
+    mta.connect()
+    mta.envelope(sender, b"<c@d>")
+    mta.data()
+    mta.end_of_headers()
+
+
+def test_who_waits_for_the_disk_holds_up_nobody(served: Served) -> None:
+    """More ends of messages than there are threads wait, and another connection is answered; then all are."""
+    with ExitStack() as stack:
+        slow = [stack.enter_context(served.mta()) for _ in range(20)]
+        for mta in slow:
+            begin(mta, SLOW)
+            mta.send(b"E")
+        for _ in range(16):
+            assert served.waiting.acquire(timeout=10)
+        with served.mta() as other:
+            begin(other)
+            assert other.rcpt(b"<e@f>") == CONTINUE
+        served.disk.set()
+        assert [mta.reply() for mta in slow] == [ACCEPT] * 20
+
+
+@pytest.mark.parametrize("more", [b"", b"\0\0\0\x01A"])
+def test_an_mta_may_go_away_while_its_message_waits_for_the_disk(served: Served, more: bytes) -> None:
+    """The session ends when the wait is over, once, and the loop goes on; meanwhile it does not spin."""
+    with served.mta() as mta:
+        begin(mta, SLOW)
+        mta.send(b"E")
+        assert served.waiting.acquire(timeout=10)
+        mta.socket.sendall(more)
+    spent = os.times().user
+    with served.mta() as other:
+        begin(other)
+        assert other.end_of_message() == (ACCEPT, [])
+    assert served.loop.open_connections() >= 1
+    threading.Event().wait(0.3)
+    assert os.times().user - spent < 0.15
+    served.disk.set()
+    wait_until(lambda: len(served.closed) == 2, "both sessions are ended")
+    wait_until(lambda: served.loop.open_connections() == 0, "no connection is left")
+
+
+def test_what_is_sent_on_during_the_wait_is_heard_after_it(served: Served) -> None:
+    with served.mta() as mta:
+        begin(mta, SLOW)
+        mta.send(b"E")
+        assert served.waiting.acquire(timeout=10)
+        mta.send(b"M", b"<next@b>\0")
+        served.disk.set()
+        assert mta.reply() == ACCEPT
+        assert mta.reply() == CONTINUE
+
+
+def test_answers_that_nobody_reads_hold_up_nobody(served: Served) -> None:
+    """Nothing more is read from such an MTA, so that what is kept for it has a bound; when it reads, all is there."""
+    count = 150_000
+    with served.mta() as mta:
+        mta.negotiate()
+        mta.connect()
+        sender = threading.Thread(target=mta.socket.sendall, args=(b"\0\0\0\x04Rx\0\0" * count,))
+        sender.start()
+        with served.mta() as other:
+            begin(other)
+            assert other.end_of_message() == (ACCEPT, [])
+        assert sender.is_alive()
+        answers = b"\0\0\0\x01c" * count
+        assert mta.socket.makefile("rb").read(len(answers)) == answers
+        sender.join(10)
+
+
+def test_after_leaving_none_is_accepted_and_the_open_ones_go_on(served: Served) -> None:
+    with served.mta() as mta:
+        begin(mta)
+        served.loop.leave()
+        with served.mta() as late:
+            late.socket.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                late.negotiate()
+        assert mta.end_of_message() == (ACCEPT, [])
+        assert served.loop.open_connections() == 1
+
+
+def test_an_mta_that_says_nothing_for_two_hours_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libmilter does; one that waits for us is not."""
+    with served.mta() as silent, served.mta() as waiting:
+        silent.negotiate()
+        silent.connect()
+        begin(waiting, SLOW)
+        waiting.send(b"E")
+        assert served.waiting.acquire(timeout=10)
+        monkeypatch.setattr(loop, "_PATIENCE_SECONDS", -1.0)
+        monkeypatch.setattr(served.loop, "_sweep_at", 0.0)
+        served.loop.prove_alive(lambda: None)
+        assert silent.socket.recv(1) == b""
+        served.disk.set()
+        assert waiting.reply() == ACCEPT
+
+
+def test_where_the_loop_hangs_it_gives_no_sign_of_life(served: Served) -> None:
+    """The supervisor's question is answered by the loop itself, in its turn."""
+    hangs, answered = threading.Event(), threading.Event()
+    served.loop.prove_alive(lambda: None if hangs.wait(10) else pytest.fail("nobody ended the wait"))
+    served.loop.prove_alive(answered.set)
+    assert not answered.wait(0.1)
+    hangs.set()
+    assert answered.wait(10)
+
+
+def test_a_loop_that_fails_says_so(served: Served) -> None:
+    """Its process ends then, and another takes its place."""
+
+    def fail() -> None:
+        raise RuntimeError("the test says so")
+
+    served.loop.prove_alive(fail)
+    assert served.ended.wait(10)
+    served.loop._left.set()  # nobody is there to leave any more

@@ -1,0 +1,92 @@
+"""Both engines side by side: whatever an MTA says, in whatever order, both answer alike."""
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.wire.client import DELRCPT, NO_REPLY, NONE, STEPS, Mta, Reply
+from tests.wire.test_adapter import scripted
+
+SEED, CONVERSATIONS, LENGTH = 20261128, 300, 14
+# What the sessions behind both do is in the sender (see scripted.py).
+SENDERS = [
+    b"<a@b>",
+    *(f"Rcpt={word}".encode() for word in ("Reject", "Tempfail", "raise")),
+    *(f"Data={word}".encode() for word in ("Accept", "raise")),
+    *(f"EndOfHeaders={word}".encode() for word in ("Accept", "Discard", "Reject")),
+    *(f"EndOfMessage={word}".encode() for word in ("Tempfail", "Without", "Discard", "raise")),
+    b"Abort=raise",
+]
+OFFERS = [{}, {"steps": STEPS & ~NO_REPLY[b"H"]}, {"version": 4, "steps": 0x3FF}, {"actions": 0x1FF & ~DELRCPT}]
+
+
+@pytest.fixture(scope="module")
+def sockets() -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="sidecar-") as name, ExitStack() as stack:
+        for engine in ("libmilter", "direct"):
+            stack.enter_context(scripted(Path(name), engine, engine))
+        yield [f"{name}/libmilter", f"{name}/direct"]
+
+
+class Talk:
+    """One MTA's conversation, by dice of its own: what it says does not depend on the engine, only on the answers."""
+
+    def __init__(self, mta: Mta, seed: int) -> None:
+        self.mta = mta
+        self.dice = random.Random(seed)  # noqa: S311 - dice
+        self.told: list[object] = []
+
+    def hold(self) -> list[object]:
+        """Say all of it, and give every answer."""
+        self.told.append(self.mta.negotiate(**self.dice.choice(OFFERS)))
+        self.told.append(self.mta.connect())
+        for _ in range(LENGTH):
+            self.told.append(self.dice.choice([self.helo, self.message, self.message, self.given_up, self.rejected])())
+        return self.told
+
+    def helo(self) -> Reply:
+        """Say HELO."""
+        return self.mta.helo(b"peer.example")
+
+    def envelope(self) -> list[Reply]:
+        """Say MAIL, and some RCPT."""
+        recipients = [b"<%d@c.example>" % number for number in range(self.dice.randint(1, 3))]
+        self.mta.macros(b"M", i="4Q", _auth_authen="daniel")
+        return [self.mta.mail(self.dice.choice(SENDERS), b"SIZE=100"), *(self.mta.rcpt(one) for one in recipients)]
+
+    def message(self) -> object:
+        """Send a whole message, in pieces of some size."""
+        answers = self.envelope()
+        body = b"x" * self.dice.choice([0, 1, 1000, 65535, 70000])
+        return answers, self.mta.content(b"Subject: hello\r\n" * self.dice.randint(1, 5) + b"\r\n" + body)
+
+    def given_up(self) -> list[Reply]:
+        """Begin a message, and tell that it is over."""
+        answers = self.envelope()
+        if self.dice.random() < 0.5:
+            answers.append(self.mta.data())
+        self.mta.abort()
+        return answers
+
+    def rejected(self) -> list[Reply]:
+        """Begin a message, and begin another without a word, as Sendmail does after RSET."""
+        return self.envelope()
+
+
+def test_both_engines_answer_alike(sockets: list[str]) -> None:
+    """300 conversations of 14 stretches each, with verdicts and faults at every step, and offers of four kinds."""
+    answered = set()
+    for number in range(CONVERSATIONS):
+        held = []
+        for path in sockets:
+            with Mta(path) as mta:
+                held.append(Talk(mta, SEED + number).hold())
+        assert held[0] == held[1], f"conversation {number}"
+        answered |= {str(answer) for answer in held[0]}
+    # They do not agree by saying nothing.
+    assert len(answered) > CONVERSATIONS / 4
+    assert str(NONE) in answered
