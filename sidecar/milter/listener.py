@@ -67,7 +67,8 @@ class Listener:
 
         libmilter cannot be told to, so its descriptor is made to mean a socket on which nothing ever happens. (Shutting the
         socket down instead makes libmilter abort all it has open.) The poll() that libmilter sits in meanwhile holds on to the
-        socket for up to 5 seconds: where connections are open, so long may a port go on to be taken.
+        socket for up to 5 seconds: where connections are open, so long may a port go on to be taken. It takes no connection any
+        more, as poll() and accept() look the descriptor up anew; only an accept() that has done so at this very moment may.
         """
         os.dup2(self._silence[0].fileno(), self._descriptor)
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 _READY: Final = b"ready"
 _ALIVE: Final = b"alive"
+_LEFT: Final = b"left"
 _ASK: Final = b"alive?"
 
 
@@ -27,6 +28,11 @@ def say_alive(control: socket.socket) -> None:
     _send(control, _ALIVE)
 
 
+def say_left(control: socket.socket) -> None:
+    """Tell the supervisor that this worker accepts no more connections."""
+    _send(control, _LEFT)
+
+
 def say_retire(control: socket.socket, grace: float) -> None:
     """Tell a worker to accept no more connections, and to end when its own are over, after `grace` seconds at the latest."""
     _send(control, f"{grace}".encode())
@@ -37,10 +43,10 @@ def ask_alive(control: socket.socket) -> None:
     _send(control, _ASK)
 
 
-def hear_worker(control: socket.socket) -> Literal["ready", "alive"] | None:
+def hear_worker(control: socket.socket) -> Literal["ready", "alive", "left"] | None:
     """Read what a worker said; None when it is dead."""
     said = _receive(control)
-    return "ready" if said == _READY else "alive" if said == _ALIVE else None
+    return "ready" if said == _READY else "alive" if said == _ALIVE else "left" if said == _LEFT else None
 
 
 def hear_supervisor(control: socket.socket) -> float | Literal["alive?"] | None:

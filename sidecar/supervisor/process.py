@@ -23,7 +23,7 @@ _LOG = log.get("supervisor")
 class Worker:
     """A worker process. Times are of the monotonic clock, but for `since`, which is in seconds since 1970.
 
-    `cpu` is the number of the one CPU that it runs on, if it is bound to one.
+    `cpu` is the number of the one CPU that it runs on, if it is bound to one. `left` tells that it accepts no more.
     `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of life. `block` is
     where it counts, if anything is counted.
     """
@@ -38,6 +38,7 @@ class Worker:
     since: float = field(default_factory=time.time)
     ready: bool = False
     retiring: bool = False
+    left: bool = False
     asked: float | None = None
     answered: float = 0.0
     kill_at: float | None = None

@@ -36,6 +36,8 @@ STOP_GRACE = 10.0
 RELOAD_GRACE = 600.0
 # A worker ends by itself when its grace is over; this long after, it is killed.
 KILL_AFTER = 2.0
+# A retiring worker has left the listening socket in some ms; for one that hangs the word of a reload waits no longer than this.
+LEAVE_WITHIN = 5.0
 # A worker is ready in some 10 ms; one that looks through a folder of a million segments may need a while.
 READY_WITHIN = 60.0
 
@@ -76,6 +78,7 @@ class Supervisor:
         self._now = first_status(listener.name, plan, None if door is None else door.name)
         self._backoff = Backoff()
         self._start_after = 0.0
+        self._tell_by: float | None = None
         self._reload_wanted = False
         self._stopping = False
         self._status = 0
@@ -89,8 +92,9 @@ class Supervisor:
             self._kill_silent()
             self._take_signals()
             self._look_at_files()
-            self._begin_reload()
             self._settle_coming()
+            self._tell_of_serving()
+            self._begin_reload()
             self._refill()
             self._kill_overdue()
             self._watch_over_serving()
@@ -124,12 +128,14 @@ class Supervisor:
         if self._plan is not None:
             due += [self._look_at, self._watchdog.ask_at]
             due += [self._start_after] if self._missing(self._plan) else []
+            due += [self._tell_by] if self._tell_by is not None else []
         due += self._admin.due(self._plan)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _hear(self, one: Worker) -> None:
         if (word := hear_worker(one.control)) is not None:
             one.ready |= word == "ready"
+            one.left |= word == "left"
             one.alive()
             return
         self._selector.unregister(one.control)
@@ -178,7 +184,7 @@ class Supervisor:
         self._stopping = True
         self._now = in_state(self._now, "stopping")
         self._reload_wanted = False
-        self._plan = self._coming = None
+        self._plan = self._coming = self._tell_by = None
         self._drop_loader()
         self._listener.close()
         self._retire(self._workers, grace)
@@ -195,7 +201,8 @@ class Supervisor:
 
     def _begin_reload(self) -> None:
         """Load the settings in a process of its own; wait for an earlier reload to be settled first."""
-        if not self._reload_wanted or self._plan is None or self._coming is not None or self._is_loading():
+        settled = self._coming is None and self._tell_by is None and not self._is_loading()
+        if not self._reload_wanted or self._plan is None or not settled:
             return
         self._reload_wanted = False
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -248,9 +255,24 @@ class Supervisor:
         self._start_after = 0.0
         self._now = serving(self._now, coming) if old is None else reloaded(serving(self._now, coming))
         self._retire([one for one in self._workers if one.plan is old], RELOAD_GRACE)
-        settings = coming.settings
+        self._tell_by = time.monotonic() + LEAVE_WITHIN
+
+    def _tell_of_serving(self) -> None:
+        """Say that the plan serves, once every new session gets it: when the old workers have left the listening socket."""
+        if self._plan is None or self._tell_by is None:
+            return
+        staying = [one.pid for one in self._workers if one.retiring and not one.left]
+        if staying and time.monotonic() < self._tell_by:
+            return
+        if staying:
+            _LOG.warning(
+                "old workers have not left the socket in time: they may still begin sessions with the settings from before",
+                pids=staying,
+            )
+        self._tell_by = None
+        settings = self._plan.settings
         _LOG.info(
-            "ready" if old is None else "reloaded",
+            "reloaded" if self._now.reloads else "ready",
             socket=self._listener.name,
             workers=settings.milter.workers,
             listener_domains=len(settings.domains),

@@ -22,7 +22,7 @@ from sidecar.metrics import Meter
 from sidecar.milter import ENGINES, Adapter, Listener, Recorder, Serving, open_routes
 from sidecar.milter.recorder import Writer
 from sidecar.session import Quota, Session, World, session_type
-from sidecar.supervisor.control import hear_supervisor, say_alive, say_ready
+from sidecar.supervisor.control import hear_supervisor, say_alive, say_left, say_ready
 from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed
 from sidecar.supervisor.plan import Plan
 
@@ -109,6 +109,7 @@ def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving) 
     if grace is None:
         listener.withdraw()
     serving.leave()
+    say_left(control)
     end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < end:

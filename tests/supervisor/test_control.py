@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.supervisor.control import ask_alive, hear_supervisor, hear_worker, pair, say_alive, say_ready, say_retire
+from sidecar.supervisor.control import ask_alive, hear_supervisor, hear_worker, pair, say_alive, say_left, say_ready, say_retire
 
 
 def test_words_arrive_one_by_one() -> None:
@@ -11,7 +11,8 @@ def test_words_arrive_one_by_one() -> None:
     with supervisor, worker:
         say_ready(worker)
         say_alive(worker)
-        assert (hear_worker(supervisor), hear_worker(supervisor)) == ("ready", "alive")
+        say_left(worker)
+        assert [hear_worker(supervisor) for _ in range(3)] == ["ready", "alive", "left"]
         ask_alive(supervisor)
         say_retire(supervisor, 600.0)
         say_retire(supervisor, 0.0)
