@@ -24,8 +24,6 @@ _BEGINNING = 8192
 # tiny objects, this much takes some seconds.
 _PASTED_LIMIT = 4 * 1024 * 1024
 
-_WRITE_BITS = 0o222
-
 
 def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> Iterator[Entry]:
     """Give every record with its place, and every line that is none with its fault. Raises JournalError and click's errors."""
@@ -55,11 +53,11 @@ def new_entries(files: Sequence[Followed]) -> Iterator[Entry]:
 
 
 def _is_being_written(line: journal.Line | journal.Skipped) -> bool:
-    """Tell whether it is but the end of a segment that somebody writes: ours and KumoMTA's are read-only once finished."""
+    """Tell whether it is but the end of a segment that somebody writes."""
     if not (isinstance(line, journal.Skipped) and line.unfinished):
         return False
     try:
-        return line.file.stat().st_mode & _WRITE_BITS != 0
+        return not journal.is_finished(line.file.stat())
     except FileNotFoundError:
         return False
 

@@ -9,6 +9,7 @@ from sidecar.journal.journal import Journal
 from sidecar.journal.lines import Line, Skipped
 from sidecar.journal.quarantine import Quarantine, QuarantineFullError
 from sidecar.journal.reader import STDIN, kind_of, passed_over, read, stored_size
+from sidecar.journal.segment import is_finished
 
 __all__ = [
     "STDIN",
@@ -20,6 +21,7 @@ __all__ = [
     "Quarantine",
     "QuarantineFullError",
     "Skipped",
+    "is_finished",
     "kind_of",
     "passed_over",
     "read",

@@ -14,11 +14,10 @@ from pathlib import Path
 from sidecar.journal.lines import Cutter, Line, Skipped
 from sidecar.journal.logs import Folder, Found, named
 from sidecar.journal.reader import BREAKS_OFF, open_file, unreadable
+from sidecar.journal.segment import is_finished
 from sidecar.journal.unpacking import Unpacker, UnpackingError
 
 _CHUNK = 256 * 1024
-
-_WRITE_BITS = 0o222
 
 # A file that is held open can be read to its end after somebody removed it. Ours and KumoMTA's writers have a few open at a
 # time; of a folder with hundreds of files that nobody made read-only, such as a copy, none is held open.
@@ -110,8 +109,7 @@ class Followed:
         return state
 
     def _is_finished(self, state: os.stat_result) -> bool:
-        read_only = not state.st_mode & _WRITE_BITS
-        return not self._growing or (read_only and self.began != "")
+        return not self._growing or (is_finished(state) and self.began != "")
 
     def _restart(self) -> None:
         self._position = 0

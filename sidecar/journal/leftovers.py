@@ -11,15 +11,13 @@ from sidecar import log
 from sidecar.journal.disk import write_all
 from sidecar.journal.frames import Whole, whole_lines
 from sidecar.journal.packing import END_OF_FRAME, MAGIC
-from sidecar.journal.segment import claim, make_read_only
+from sidecar.journal.segment import claim, is_finished, make_read_only
 
 _LOG = log.get("journal")
 
 # A block of the search for the last line end. A record of a report with its original message may take megabytes, an
 # ordinary one about 1 kB: 64 kB finds the end in one read nearly always.
 _BLOCK = 64 * 1024
-
-_WRITABLE = 0o200
 
 # KumoMTA names its segments alike, with nine digits after the point, and locks none. Should somebody let it write to our
 # directory, its own must not be taken for leftovers.
@@ -43,7 +41,6 @@ def finish_leftovers(directory: Path, suffix: str = "") -> None:
 
 
 def _writable(directory: Path, name: re.Pattern[str]) -> list[Path]:
-    # By the mode bits, not by access(2), which is always yes for root.
     try:
         with os.scandir(directory) as entries:
             found = [
@@ -51,7 +48,7 @@ def _writable(directory: Path, name: re.Pattern[str]) -> list[Path]:
                 for entry in entries
                 if name.fullmatch(entry.name)
                 and entry.is_file(follow_symlinks=False)
-                and entry.stat(follow_symlinks=False).st_mode & _WRITABLE
+                and not is_finished(entry.stat(follow_symlinks=False))
             ]
     except OSError:
         return []  # no directory, nothing left over; the first write says what is wrong with it
@@ -62,7 +59,7 @@ def _finish(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         # Workers start together: another may have finished it since it was listed.
-        if claim(descriptor) and os.fstat(descriptor).st_mode & _WRITABLE:
+        if claim(descriptor) and not is_finished(os.fstat(descriptor)):
             _mend(path, descriptor)
     finally:
         os.close(descriptor)

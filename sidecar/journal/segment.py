@@ -136,6 +136,12 @@ def claim(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink > 0
 
 
+def is_finished(state: os.stat_result) -> bool:
+    """Tell by its mode whether a segment is finished: ours and KumoMTA's are read-only then."""
+    # Not by access(2), which is always yes for root.
+    return not state.st_mode & _WRITE_BITS
+
+
 def make_read_only(descriptor: int) -> None:
     """Mark a segment as finished. Raises OSError."""
     # No fsync follows: should a power cut undo the mode, the next start finishes the segment again.
