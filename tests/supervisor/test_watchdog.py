@@ -243,12 +243,12 @@ from sidecar.supervisor import watchdog, worker
 watchdog.ANSWER_WITHIN = 1.0
 watchdog.ASK_SECONDS = 0.2
 begin = worker._begin
-def begin_and_be_busy(plan, meter):
+def begin_and_be_busy(*parts):
     def work():
         while True:
             pass
     threading.Thread(target=work, daemon=True).start()
-    return begin(plan, meter)
+    return begin(*parts)
 worker._begin = begin_and_be_busy
 main()
 """
