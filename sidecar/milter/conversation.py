@@ -17,14 +17,14 @@ Callback = Callable[..., int]
 Call = Callable[[], int]
 """A callback with all that it needs; it gives libmilter's code."""
 
-_CONTINUE, _NOREPLY = int(milter.CONTINUE), int(milter.NOREPLY)
-_REFUSALS = {int(milter.REJECT), int(milter.TEMPFAIL)}
+_CONTINUE, _NOREPLY, _TEMPFAIL = int(milter.CONTINUE), int(milter.NOREPLY), int(milter.TEMPFAIL)
+_REFUSALS = {int(milter.REJECT), _TEMPFAIL}
 _ANSWERS = {
     _CONTINUE: packet(b"c"),
     int(milter.ACCEPT): packet(b"a"),
     int(milter.DISCARD): packet(b"d"),
     int(milter.REJECT): packet(b"r"),
-    int(milter.TEMPFAIL): packet(b"t"),
+    _TEMPFAIL: packet(b"t"),
 }
 _CONNECT, _MAIL, _BODY = LETTERS[Step.CONNECT], LETTERS[Step.MAIL], LETTERS[Step.BODY]
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
@@ -123,6 +123,11 @@ class Conversation:
         self._answer(code)
         self._forget_message()
         return None if self._rest is None else self._take(bytes(self._rest))
+
+    def fail(self) -> None:
+        """After an exception: answer whatever the MTA waits for, or asks next, with a temporary failure, and be over."""
+        self.output.append(_ANSWERS[_TEMPFAIL])
+        self.over = True
 
     def close(self) -> None:
         """End the session, if there is one. May be called again."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from sidecar import log
 from sidecar.milter.conversation import Call, Conversation, Steps
@@ -76,6 +76,7 @@ class Loop:
         self._leaving = False
         self._left = threading.Event()
         self._accept_again: float | None = None
+        self._short = False
         self._sweep_at = self._now + _SWEEP_SECONDS
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -110,7 +111,7 @@ class Loop:
     def _make_calls(self) -> None:
         while True:
             connection, call = self._calls.get()
-            self._do_in_loop(partial(self._resume, connection, call()))
+            self._do_in_loop(partial(self._resume, connection, _made(call)))
 
     # --- the loop
 
@@ -175,28 +176,38 @@ class Loop:
             one, _ = self._listening.accept()
         except OSError as error:
             if error.errno in _SHORTAGES:
-                _LOG.error(f"cannot accept a connection: {error.strerror}; trying again")
-                self._accept_no_more()
-                self._accept_again = self._now + _RETRY_SECONDS
+                self._wait_to_accept(error)
             return  # or somebody else was faster, or the MTA has given up by now
+        self._short = False
         one.settimeout(0.0)
+        if one.family != socket.AF_UNIX:
+            with suppress(OSError):  # an MTA that has gone by now is found out below
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = _Connection(one, self._steps, self._now)
         self._connections[connection.descriptor] = connection
-        try:
-            if one.family != socket.AF_UNIX:
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._watch(connection)
-        except OSError:
-            self._end(connection)
-            return
-        # An MTA speaks first, so most likely there is something by now.
-        self._attend(connection)
+        if self._watch(connection):
+            # An MTA speaks first, so most likely there is something by now.
+            self._attend(connection)
+
+    def _wait_to_accept(self, error: OSError) -> None:
+        if not self._short:  # a shortage may last, and is told of once
+            _LOG.error(f"cannot accept a connection: {error.strerror}; trying again until that is over")
+        self._short = True
+        self._accept_no_more()
+        self._accept_again = self._now + _RETRY_SECONDS
 
     # --- one connection
 
-    def _watch(self, connection: _Connection) -> None:
-        self._epoll.register(connection.descriptor, select.EPOLLOUT if connection.unsent else select.EPOLLIN)
+    def _watch(self, connection: _Connection) -> bool:
+        """Hear of what comes. False: the system has no room for that (epoll_ctl(2)), and the connection is ended."""
+        try:
+            self._epoll.register(connection.descriptor, select.EPOLLOUT if connection.unsent else select.EPOLLIN)
+        except OSError as error:
+            _LOG.error(f"a connection is ended that cannot be watched: {error.strerror}")
+            self._end(connection)
+            return False
         connection.watched = True
+        return True
 
     def _attend(self, connection: _Connection) -> None:
         """Do what can be done now: send what could not be sent before, or take what came."""
@@ -206,7 +217,8 @@ class Loop:
             connection.watched = False
             return
         if connection.unsent:
-            self._send(connection, b"")
+            if self._send(connection, b""):
+                self._end_if_over(connection)
             return
         try:
             size = connection.socket.recv_into(self._buffer)
@@ -220,12 +232,11 @@ class Loop:
         else:
             self._end(connection)
 
-    def _resume(self, connection: _Connection, code: int) -> None:
+    def _resume(self, connection: _Connection, made: Call) -> None:
         """Go on with a connection that another thread has been busy with."""
         connection.busy = False
-        if not connection.watched:
-            self._watch(connection)
-        self._talk(connection, connection.conversation.resume, code)
+        if connection.watched or self._watch(connection):
+            self._talk(connection, lambda made: connection.conversation.resume(made()), made)
 
     def _talk(self, connection: _Connection, hear: Callable[[_Said], Call | None], said: _Said) -> None:
         """Let the conversation go on, and send its answers."""
@@ -236,10 +247,10 @@ class Loop:
             _LOG.warning(f"a connection is ended that does not speak the milter protocol as MTAs do: {error}")
             self._end(connection)
             return
-        except Exception as error:  # noqa: BLE001 - one connection's trouble is not the others'; its MTA answers 4xx
-            _LOG.error("an unexpected fault; a connection is ended", exc_info=error)
-            self._end(connection)
-            return
+        except Exception as error:  # noqa: BLE001 - one connection's trouble is not the others'
+            _LOG.error("an unexpected fault; a connection is answered with a temporary failure, and ended", exc_info=error)
+            conversation.fail()
+            call = None
         if conversation.output:
             output = b"".join(conversation.output)
             conversation.output.clear()
@@ -248,8 +259,8 @@ class Loop:
         if call is not None:
             connection.busy = True
             self._calls.put((connection, call))
-        elif conversation.over:
-            self._end(connection)
+        else:
+            self._end_if_over(connection)
 
     def _send(self, connection: _Connection, output: bytes) -> bool:
         """Send what can be sent, and see that the rest will be. False: the MTA is gone, and the connection ended."""
@@ -268,7 +279,27 @@ class Loop:
             self._epoll.modify(connection.descriptor, select.EPOLLOUT if connection.unsent else select.EPOLLIN)
         return True
 
+    def _end_if_over(self, connection: _Connection) -> None:
+        if connection.conversation.over and not connection.unsent:
+            self._end(connection)
+
     def _end(self, connection: _Connection) -> None:
         del self._connections[connection.descriptor]
-        connection.conversation.close()
+        try:
+            connection.conversation.close()
+        except Exception as error:  # noqa: BLE001 - it is over; the others are not
+            _LOG.error("an unexpected fault at the end of a connection", exc_info=error)
         connection.socket.close()
+
+
+def _made(call: Call) -> Call:
+    """Make a call; what this gives has its code, or raises what it raised, in the thread that asks."""
+    try:
+        code = call()
+    except Exception as error:  # noqa: BLE001 - raised again, where it ends the connection; here it would end the thread
+        return partial(_raise, error)
+    return lambda: code
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

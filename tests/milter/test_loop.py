@@ -1,6 +1,9 @@
 """The loop with real sockets: who waits for whom, and what becomes of MTAs that go away at the wrong moment."""
 
+import errno
 import os
+import resource
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,13 +18,19 @@ from sidecar.milter.conversation import Callback, Conversation, Steps
 from sidecar.milter.loop import Loop
 from sidecar.milter.negotiation import Step
 from tests.mta.processes import wait_until
-from tests.wire.client import ACCEPT, CONTINUE, Mta
+from tests.wire.client import ACCEPT, CONTINUE, Mta, Reply
 
 SLOW = b"<slow@b>"
+FAULTY = b"<faulty@b>"
+TEMPFAIL = Reply("t")
 
 
 class Served:
-    """A loop on a socket of its own; the end of a message from SLOW waits until `disk` is set."""
+    """A loop on a socket of its own.
+
+    The end of a message from SLOW waits until `disk` is set. To hear of FAULTY as a recipient raises, and so do the end of a
+    message from it and the end of a connection after one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -34,6 +43,7 @@ class Served:
         self.listening.listen(64)
         callbacks: dict[Step, Callback] = dict.fromkeys(Step, self._go_on)
         callbacks[Step.MAIL] = self._mail
+        callbacks[Step.RCPT] = self._rcpt
         callbacks[Step.END_OF_MESSAGE] = self._end_message
         callbacks[Step.CLOSE] = self._close
         self.loop = Loop(self.listening.fileno(), Steps(callbacks, self._negotiate), self.ended.set)
@@ -57,7 +67,15 @@ class Served:
         context.setpriv(payload)
         return int(milter.CONTINUE)
 
+    @staticmethod
+    def _rcpt(_context: Conversation, payload: bytes) -> int:
+        if payload == FAULTY + b"\0":
+            raise RuntimeError("the test says so")
+        return int(milter.CONTINUE)
+
     def _end_message(self, context: Conversation, _payload: bytes) -> int:
+        if context.getpriv() == FAULTY + b"\0":
+            raise RuntimeError("the test says so")
         if context.getpriv() == SLOW + b"\0":
             self.waiting.release()
             assert self.disk.wait(10)
@@ -65,6 +83,8 @@ class Served:
 
     def _close(self, context: Conversation, _payload: bytes) -> int:
         self.closed.append(context.getpriv())
+        if context.getpriv() == FAULTY + b"\0":
+            raise RuntimeError("the test says so")
         return int(milter.CONTINUE)
 
 
@@ -148,6 +168,94 @@ def test_answers_that_nobody_reads_hold_up_nobody(served: Served) -> None:
         answers = b"\0\0\0\x01c" * count
         assert mta.socket.makefile("rb").read(len(answers)) == answers
         sender.join(10)
+
+
+def test_what_was_answered_is_sent_although_the_mta_has_said_its_last_word(served: Served) -> None:
+    """More than the system takes at once; the connection ends when all is sent."""
+    count = 2000
+    with served.mta() as mta:
+        mta.negotiate()
+        mta.connect()
+        (connection,) = served.loop._connections.values()
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        mta.socket.sendall(b"\0\0\0\x04Rx\0\0" * count + b"\0\0\0\x01Q")
+        wait_until(lambda: connection.conversation.over, "its last word is heard")
+        assert mta.socket.makefile("rb").read() == b"\0\0\0\x01c" * count
+
+
+def test_a_fault_that_nobody_foresaw_is_a_temporary_failure_of_one_connection(served: Served) -> None:
+    """At the end of messages, more of them than there are threads, at another step, and at the end of a connection."""
+    for _ in range(20):
+        with served.mta() as mta:
+            begin(mta, FAULTY)
+            mta.send(b"E")
+            assert mta.reply() == TEMPFAIL
+            assert mta.socket.recv(1) == b""
+    with served.mta() as mta:
+        mta.negotiate()
+        mta.connect()
+        mta.mail()
+        assert mta.rcpt(FAULTY) == TEMPFAIL
+        assert mta.socket.recv(1) == b""
+    with served.mta() as mta:
+        begin(mta)
+        assert mta.end_of_message() == (ACCEPT, [])
+    wait_until(lambda: served.loop.open_connections() == 0, "all connections are ended")
+    assert not served.ended.is_set()
+
+
+class Narrow:
+    """An epoll object that has no room for one more."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._epoll, name)
+
+    @staticmethod
+    def register(*_: object) -> None:
+        """Fail as epoll_ctl(2) does."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_connection_that_cannot_be_watched_is_ended_and_no_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a new one nor one that has to be watched again after a wait."""
+    with served.mta() as mta, served.mta() as other:
+        begin(other)
+        begin(mta, SLOW)
+        mta.send(b"E")
+        assert served.waiting.acquire(timeout=10)
+        mta.socket.shutdown(socket.SHUT_WR)
+        wait_until(lambda: not all(one.watched for one in served.loop._connections.values()), "it is not watched any more")
+        with monkeypatch.context() as patch:
+            patch.setattr(served.loop, "_epoll", Narrow(served.loop._epoll))
+            served.disk.set()
+            assert mta.socket.recv(1) == b""
+            with served.mta() as late:
+                assert late.socket.recv(1) == b""
+        assert other.end_of_message() == (ACCEPT, [])
+    assert not served.ended.is_set()
+
+
+def test_without_descriptors_it_waits_for_some_and_says_so_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it accepts who has come meanwhile."""
+    said: list[str] = []
+    monkeypatch.setattr(loop, "_RETRY_SECONDS", 0.005)
+    monkeypatch.setattr(loop._LOG, "error", said.append)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as late:
+        os.close(free := os.dup(late.fileno()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            late.connect(served.path)
+            for _ in range(5):
+                before = served.loop._accept_again
+                wait_until(lambda before=before: served.loop._accept_again not in {before, None}, "it has tried again")  # type: ignore[misc]  # a default has no type
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        wait_until(lambda: served.loop.open_connections() == 1, "it is accepted")
+    assert said == ["cannot accept a connection: Too many open files; trying again until that is over"]
 
 
 def test_after_leaving_none_is_accepted_and_the_open_ones_go_on(served: Served) -> None:
