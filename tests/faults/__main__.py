@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sidecar.milter import ENGINES
 from tests.faults import campaign, flood, idle, reloads
 
 MEGABYTE = 1024 * 1024
@@ -26,15 +27,18 @@ Wrong = Mapping[str, Sequence[str]]
 @click.option("--reloads", "reload_count", default=100, show_default=True, help="How many reloads.")
 @click.option("--sessions", default=200_000, show_default=True, help="How many sessions through one worker.")
 @click.option("--idle", "connections", default=2000, show_default=True, help="How many idle connections.")
-def main(faults: int, reload_count: int, sessions: int, connections: int) -> None:
+@click.option(
+    "--engine", default="libmilter", show_default=True, type=click.Choice(list(ENGINES)), help="What speaks to the MTA."
+)
+def main(faults: int, reload_count: int, sessions: int, connections: int, engine: str) -> None:
     """Break the sidecar in every way, count what is lost, and exit with 1 if anything is."""
     console = Console(highlight=False)
     began = time.monotonic()
     wrong = {
-        **_faults(console, faults),
-        **_reloads(console, reload_count),
-        **_flood(console, sessions),
-        **_idle(console, connections),
+        **_faults(console, faults, engine),
+        **_reloads(console, reload_count, engine),
+        **_flood(console, sessions, engine),
+        **_idle(console, connections, engine),
     }
     table = Table("What must not be", "cases", box=box.SIMPLE)
     for what, cases in wrong.items():
@@ -47,9 +51,9 @@ def main(faults: int, reload_count: int, sessions: int, connections: int) -> Non
     sys.exit(1 if any(wrong.values()) else 0)
 
 
-def _faults(console: Console, number: int) -> Wrong:
+def _faults(console: Console, number: int, engine: str) -> Wrong:
     with console.status(f"{number} faults under load..."):
-        report = campaign.campaign(number, megabytes=1024)
+        report = campaign.campaign(number, megabytes=1024, engine=engine)
     table = Table("Fault", "times", "messages put off", "longest until well again", box=box.SIMPLE)
     for name, struck in report.by_name().items():
         longest = max(one.healed_after for one in struck)
@@ -62,10 +66,10 @@ def _faults(console: Console, number: int) -> Wrong:
     return report.wrong
 
 
-def _reloads(console: Console, number: int) -> Wrong:
+def _reloads(console: Console, number: int, engine: str) -> Wrong:
     with console.status(f"{number} reloads..."):
-        small = reloads.reload_under_load(number)
-        big = reloads.reload_under_load(10, more_domains=100_000, quiet_sessions=1000)
+        small = reloads.reload_under_load(number, engine=engine)
+        big = reloads.reload_under_load(10, engine=engine, more_domains=100_000, quiet_sessions=1000)
     for name, report in (("2 listener domains", small), ("100,000 listener domains", big)):
         console.print(
             f"{report.reloads} reloads with {name}, {report.sessions} sessions meanwhile: the longest answer took "
@@ -77,10 +81,10 @@ def _reloads(console: Console, number: int) -> Wrong:
     return {**both, f"answers that took over {bound * 1000:.0f} ms during reloads with 100,000 listener domains": slow}
 
 
-def _flood(console: Console, number: int) -> Wrong:
+def _flood(console: Console, number: int, engine: str) -> Wrong:
     with console.status(f"{number} sessions..."):
         began = time.monotonic()
-        early, late = flood.footprints(number // 10, number - number // 10)
+        early, late = flood.footprints(number // 10, number - number // 10, engine=engine)
         rate = number / (time.monotonic() - began)
     for done, found in ((number // 10, early), (number, late)):
         megabytes = found.memory / MEGABYTE
@@ -90,9 +94,9 @@ def _flood(console: Console, number: int) -> Wrong:
     return {"growth of a worker's memory, threads or descriptors": [f"{early}, then {late}"] if grown else []}
 
 
-def _idle(console: Console, number: int) -> Wrong:
+def _idle(console: Console, number: int, engine: str) -> Wrong:
     with console.status(f"{number} idle connections..."):
-        report = idle.idle(number)
+        report = idle.idle(number, engine=engine)
     console.print(
         f"{number} idle connections: {report.each / 1024:.1f} kB each, {report.beside.threads} threads; "
         f"others were served within {report.slowest * 1000:.1f} ms a session."

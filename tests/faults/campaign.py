@@ -41,9 +41,9 @@ class Report(Struct, frozen=True, kw_only=True):
         return found
 
 
-def campaign(number: int, *, megabytes: int) -> Report:
+def campaign(number: int, *, megabytes: int, engine: str) -> Report:
     """Strike so often, on a disk of that size, and count."""
-    with scene(megabytes=megabytes) as where:
+    with scene(megabytes=megabytes, engine=engine) as where:
         with where.load:
             where.healed()
             struck = [_strike(where, name, strike) for name, strike in in_some_order(number)]

@@ -29,9 +29,10 @@ class Report(Struct, frozen=True, kw_only=True):
         return (self.beside.memory - self.before.memory) / self.connections
 
 
-def idle(number: int, *, sessions: int = 200) -> Report:
+def idle(number: int, *, engine: str, sessions: int = 200) -> Report:
     """Open so many connections to one worker, let them be idle, and have sessions beside them."""
-    with _descriptors(number), Program(domains=DOMAINS, milter="workers = 1") as program, ExitStack() as stack:
+    program = Program(domains=DOMAINS, engine=engine, milter="workers = 1")
+    with _descriptors(number), program, ExitStack() as stack:
         (pid,) = program.workers()
         for _ in range(sessions):
             _session(program)

@@ -113,13 +113,13 @@ def lowest_free_descriptor(pid: int) -> int:
 
 
 @contextmanager
-def scene(*, megabytes: int) -> Iterator[Scene]:
+def scene(*, megabytes: int, engine: str) -> Iterator[Scene]:
     """Start it all, with a disk of that size; the load is still at rest. In the end everything is gone, whatever happened."""
     with private_directory() as directory:
         (directory / "state").mkdir()
         shim = Shim(directory)
         with small_disk(directory / "state", megabytes=megabytes) as disk:
-            program = Program(settings=SETTINGS, milter=MILTER, domains=DOMAINS)
+            program = Program(settings=SETTINGS, milter=MILTER, engine=engine, domains=DOMAINS)
             program.directory.chmod(0o755)
             (program.directory / "state").symlink_to(disk.path)
             program.environ = shim.environ

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sidecar.milter import ENGINES
 from tests.faults.campaign import campaign
 from tests.faults.disk import mounts_permitted
 from tests.faults.flood import footprints
@@ -10,22 +11,25 @@ from tests.faults.reloads import reload_under_load
 from tests.faults.strikes import STRIKES
 
 MEGABYTE = 1024 * 1024
+BOTH = pytest.mark.parametrize("engine", list(ENGINES))
 
 
 @pytest.mark.mta
-def test_what_was_answered_250_is_in_the_journal_and_nothing_passed_that_may_not() -> None:
+@BOTH
+def test_what_was_answered_250_is_in_the_journal_and_nothing_passed_that_may_not(engine: str) -> None:
     """Each kind of fault strikes once, under load, through a real Postfix, and after each all kinds of mail are taken again."""
     if not mounts_permitted():
         pytest.skip("this test mounts a file system, which is not permitted here")
-    report = campaign(len(STRIKES), megabytes=64)
+    report = campaign(len(STRIKES), megabytes=64, engine=engine)
     assert not {what: cases for what, cases in report.wrong.items() if cases}
     assert len(report.by_name()) == len(STRIKES)
     assert min(report.taken, report.refused, report.deferred) > 50
 
 
-def test_a_reload_under_load_costs_no_session_anything() -> None:
+@BOTH
+def test_a_reload_under_load_costs_no_session_anything(engine: str) -> None:
     """No session is answered 451, or by half of a policy; a bad file changes nothing."""
-    report = reload_under_load(10)
+    report = reload_under_load(10, engine=engine)
     assert not {what: cases for what, cases in report.wrong.items() if cases}
     assert report.sessions >= 100
 
@@ -37,21 +41,23 @@ def test_loading_many_listener_domains_makes_no_session_wait() -> None:
     assert report.longest < 0.25
 
 
-def test_sessions_leave_nothing_behind_in_a_worker() -> None:
+@BOTH
+def test_sessions_leave_nothing_behind_in_a_worker(engine: str) -> None:
     """Memory, threads and descriptors are the same after 3,000 sessions and after 6,000.
 
     Measured: within 60 kB. A session object that stayed would alone make 1 MB: the bound is 170 bytes a session.
     """
-    before, after = footprints(3000, 3000)
+    before, after = footprints(3000, 3000, engine=engine)
     assert after.memory - before.memory < MEGABYTE // 2
     # libmilter's pool has a thread or two more when many sessions come at once.
     assert after.threads <= before.threads + 2
     assert after.descriptors == before.descriptors
 
 
-def test_connections_that_say_nothing_cost_little_and_keep_nobody_waiting() -> None:
-    """2,000 of them on one worker. Measured: 3.3 kB each, and an answer to others within a millisecond."""
-    report = idle(2000)
+@BOTH
+def test_connections_that_say_nothing_cost_little_and_keep_nobody_waiting(engine: str) -> None:
+    """2,000 of them on one worker. Measured: 3.3 kB each at most, and an answer to others within a millisecond."""
+    report = idle(2000, engine=engine)
     assert report.each < 8 * 1024
     assert report.beside.threads <= report.before.threads + 2
     assert report.slowest < 0.25

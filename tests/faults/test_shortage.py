@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.milter import ENGINES
 from tests.faults.scene import lowest_free_descriptor
 from tests.mta.processes import wait_until
 from tests.wire.client import DISCARD, Mta
@@ -26,10 +27,13 @@ def awakenings(pid: int) -> int:
     return int(found[1])
 
 
+@pytest.mark.parametrize("engine", list(ENGINES))
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGTERM, "SIGTERM: stopping"), (signal.SIGHUP, "reloaded")])
-def test_a_worker_that_retires_without_descriptors_finishes_what_is_open(number: signal.Signals, said: str) -> None:
-    """It cannot count its connections then, which takes a descriptor, and must not take that for none, or die of it."""
-    with Program(milter="workers = 1") as program, program.mta() as mta:
+def test_a_worker_that_retires_without_descriptors_finishes_what_is_open(
+    number: signal.Signals, said: str, engine: str
+) -> None:
+    """Beside libmilter it cannot count its connections then: that takes a descriptor, and it must neither see none nor die."""
+    with Program(milter="workers = 1", engine=engine) as program, program.mta() as mta:
         mta.begin()
         take_a_report(mta)
         (pid,) = program.workers()

@@ -36,6 +36,7 @@ state_directory = "state"
 {settings}
 [milter]
 socket = "{socket}"
+engine = "{engine}"
 {milter}
 [log]
 format = "json"
@@ -48,12 +49,20 @@ class Program:
     `python` is how the interpreter is to run it, `environ` what its environment has besides.
     """
 
-    def __init__(self, *, inet: bool = False, settings: str = "", milter: str = "workers = 2", domains: str = DOMAINS) -> None:
+    def __init__(
+        self,
+        *,
+        inet: bool = False,
+        settings: str = "",
+        milter: str = "workers = 2",
+        engine: str = "libmilter",
+        domains: str = DOMAINS,
+    ) -> None:
         # Not pytest's own folder: the path of a UNIX socket must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="sidecar-", dir="/tmp"))
         self.path = self.directory / "s"
         self.address: str | tuple[str, int] = ("127.0.0.1", _free_port()) if inet else str(self.path)
-        self.settings, self.milter = settings, milter
+        self.settings, self.milter, self.engine = settings, milter, engine
         self.python = ["-m", "sidecar"]
         self.environ: dict[str, str] = {}
         self.write(domains=domains)
@@ -62,7 +71,7 @@ class Program:
     def write(self, *, domains: str | None = None) -> None:
         """Write the settings, and the listener domains if told to."""
         spelled = f"inet:127.0.0.1:{self.address[1]}" if isinstance(self.address, tuple) else f"unix:{self.address}"
-        text = SETTINGS.format(settings=self.settings, socket=spelled, milter=self.milter)
+        text = SETTINGS.format(settings=self.settings, socket=spelled, engine=self.engine, milter=self.milter)
         (self.directory / "sidecar.toml").write_text(text)
         if domains is not None:
             (self.directory / "listener_domains.toml").write_text(domains)

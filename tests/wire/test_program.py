@@ -40,7 +40,7 @@ NOT_PERMITTED = Reply("y", "550 5.7.1 relaying not permitted for 203.0.113.9:444
 @pytest.fixture(scope="module", params=["libmilter unix", "libmilter inet", "direct unix", "direct inet"])
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
     engine, kind = request.param.split()
-    with Program(inet=kind == "inet", milter=f'engine = "{engine}"') as program:
+    with Program(inet=kind == "inet", engine=engine) as program:
         yield program
 
 
