@@ -25,10 +25,10 @@ _LOG = log.get("journal")
 class Journal:
     """Appends lines to segments in `directory`, from any number of threads; build it after the fork.
 
-    A segment rolls before it would exceed `segment_size` bytes of lines, and is finished `segment_age` seconds after its
-    beginning, at the next write or `roll`. `clock` gives seconds since 1970 and only names segments: age is measured on the
-    monotonic clock, so that a clock set back or forth neither holds a segment open nor rolls it early. With a `level` of
-    compression, segments are packed with zstd.
+    A segment rolls before it would exceed `segment_size` bytes of lines, and `segment_age` seconds after its beginning, at the
+    next write or `roll`; it is finished by the next durable write or `roll`. `clock` gives seconds since 1970 and only names
+    segments: age is measured on the monotonic clock, so that one set back or forth neither holds a segment open nor rolls it
+    early. With a `level` of compression, segments are packed with zstd.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of the journal
@@ -75,7 +75,10 @@ class Journal:
                 then="each new message tries again",
             ) from error
         finally:
-            self._finish_retired()
+            # That waits for the disk too. A writer who does not want to may serve many connections, and all would wait for as
+            # much of a segment as is not on disk yet: the next who wants to does it, or `roll`.
+            if durable:
+                self._finish_retired()
 
     def roll(self) -> None:
         """Finish the current segment if it is too old: who follows the log may wait for its end before going on to the next."""

@@ -87,10 +87,25 @@ def test_rolling_by_size(folder: Path, open_journal: OpenJournal, sizes: list[in
     """A segment is finished before it would exceed its size; lines that alone exceed it get one of their own."""
     journal = open_journal(folder, segment_size=30)
     for size in sizes:
-        journal.write(b"x" * (size - 1) + b"\n", durable=False)
+        journal.write(b"x" * (size - 1) + b"\n", durable=True)
     found = segments(folder)
     assert [path.stat().st_size for path in found] == expected
     assert [is_finished(path) for path in found] == [True] * (len(expected) - 1) + [False]
+
+
+def test_who_does_not_wait_for_the_disk_leaves_a_full_segment_to_others(
+    folder: Path, open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that serves many connections writes so, and all of them would wait: for whatever is not on disk of 64 MB."""
+    journal = open_journal(folder, segment_size=30)
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(stat.S_ISREG(os.fstat(descriptor).st_mode)))
+    for _ in range(3):
+        journal.write(b"x" * 29 + b"\n", durable=False)
+    assert not any(synced)
+    assert [is_finished(path) for path in segments(folder)] == [False, False, False]
+    journal.roll()
+    assert [is_finished(path) for path in segments(folder)] == [True, True, False]
 
 
 def test_rolling_by_age(folder: Path, open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +215,7 @@ def test_short_write_that_cannot_be_cut_off(folder: Path, open_journal: OpenJour
     assert [path.read_bytes() for path in segments(folder)] == [b'{"n":1}\n{"n"', b'{"n":3}\n']
     assert texts(folder) == [b'{"n":1}', b'{"n":3}']
     # The next start mends the abandoned one, and leaves the live one alone.
+    journal.roll()
     open_journal(folder)
     assert [path.read_bytes() for path in segments(folder)] == [b'{"n":1}\n', b'{"n":3}\n']
     assert [is_finished(path) for path in segments(folder)] == [True, False]

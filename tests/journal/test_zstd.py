@@ -99,7 +99,7 @@ def test_size_counts_what_is_packed(folder: Path, open_journal: OpenJournal) -> 
     """As in KumoMTA, a segment rolls by the bytes of its lines, not by those that they are packed into."""
     journal = open_journal(folder, suffix="", level=3, segment_size=10_000)
     for _ in range(25):
-        journal.write(b"x" * 999 + b"\n", durable=False)
+        journal.write(b"x" * 999 + b"\n", durable=True)
     assert [len(texts(path)) for path in segments(folder)] == [10, 10, 5]
     assert [is_finished(path) for path in segments(folder)] == [True, True, False]
     assert all(path.stat().st_size < 1000 for path in segments(folder))
