@@ -48,6 +48,9 @@ def _serve_through_libmilter(adapter: Adapter, listener: Listener, ended: Callab
 
 def _serve_directly(adapter: Adapter, listener: Listener, ended: Callable[[], None]) -> Serving:
     loop = Loop(listener.fileno(), Steps(adapter.callbacks, adapter.negotiate), ended)
+    # The loop has a descriptor of its own. It must be this process's only one, or a port that the loop has left would go on
+    # taking connections, which nobody accepts, and keep a new supervisor from it.
+    listener.leave()
     loop.start()
     return loop
 

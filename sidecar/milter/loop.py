@@ -62,7 +62,7 @@ class Loop:
     """Serves the socket that listens as `descriptor`; `ended` is called if that comes to an end, which it never should."""
 
     def __init__(self, descriptor: int, steps: Steps, ended: Callable[[], None]) -> None:
-        # A descriptor of its own, which it can close: what is asked of the system about the other one stays true.
+        # A descriptor of its own, which it can close.
         self._listening = socket.socket(fileno=os.dup(descriptor))
         self._listening.settimeout(0.0)
         self._steps = steps

@@ -21,7 +21,9 @@ from tests.wire.test_program import OOB
 
 NOT_PERMITTED = Reply("y", "550 5.7.1 relaying not permitted for 203.0.113.9:4444")
 MORE_DOMAINS = f'{DOMAINS}["more.example"]\nrelay_to = true\n'
-BOTH = pytest.mark.parametrize("inet", [False, True], ids=["unix", "inet"])
+EVERYWHERE = pytest.mark.parametrize(
+    ("engine", "inet"), [("libmilter", False), ("libmilter", True), ("direct", False), ("direct", True)]
+)
 
 
 @pytest.fixture
@@ -214,10 +216,10 @@ def test_workers_do_not_listen_to_signals(program: Program) -> None:
     assert program.workers() == before
 
 
-@BOTH
-def test_when_the_supervisor_is_killed_no_worker_stays_and_a_new_one_takes_over(inet: bool) -> None:
+@EVERYWHERE
+def test_when_the_supervisor_is_killed_no_worker_stays_and_a_new_one_takes_over(engine: str, inet: bool) -> None:
     """An open session is finished, nothing new is taken, and the same address serves again at once."""
-    with Program(inet=inet) as program, program.mta() as mta:
+    with Program(engine=engine, inet=inet) as program, program.mta() as mta:
         mta.begin()
         first = program.kill_supervisor()
         wait_until(lambda: not program.answers(), "nobody takes new connections")
@@ -232,9 +234,9 @@ def test_when_the_supervisor_is_killed_no_worker_stays_and_a_new_one_takes_over(
 # --- stop
 
 
-@BOTH
-def test_sigterm_finishes_what_is_open(inet: bool) -> None:
-    with Program(inet=inet) as program, program.mta() as first, program.mta() as second:
+@EVERYWHERE
+def test_sigterm_finishes_what_is_open(engine: str, inet: bool) -> None:
+    with Program(engine=engine, inet=inet) as program, program.mta() as first, program.mta() as second:
         first.begin()
         second.begin()
         program.signal(signal.SIGTERM)
@@ -295,10 +297,10 @@ def reload(program: Program, event: str) -> None:
     wait_until(lambda: program.count(event) > before, f"the log says {event!r}")
 
 
-@BOTH
-def test_a_reload_serves_new_sessions_with_new_settings_and_open_ones_with_the_old(inet: bool) -> None:
+@EVERYWHERE
+def test_a_reload_serves_new_sessions_with_new_settings_and_open_ones_with_the_old(engine: str, inet: bool) -> None:
     """No session sees a mixture, and none is cut off."""
-    with Program(inet=inet) as program, program.mta() as mta:
+    with Program(engine=engine, inet=inet) as program, program.mta() as mta:
         mta.begin()
         before = program.workers()
         program.write(domains=MORE_DOMAINS)
@@ -389,6 +391,29 @@ def test_a_reload_changes_the_number_of_workers_and_says_what_it_cannot_change(p
     reload(program, "reloaded")
     wait_until(lambda: len(program.workers()) == 3, "three workers serve")
     assert program.says("milter.socket_mode has changed: that takes effect at the next start")
+
+
+def engine_of(program: Program) -> str:
+    """Tell which engine its workers have; only our own has a bell (see loop.py)."""
+    (pid,) = program.workers()
+    opened = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - no path, but a name
+    return "direct" if "anon_inode:[eventfd]" in opened else "libmilter"
+
+
+@pytest.mark.parametrize(("before", "after"), [("libmilter", "direct"), ("direct", "libmilter")])
+def test_a_reload_changes_the_engine(before: str, after: str) -> None:
+    """On the same socket, and open sessions are finished by the one that they began with."""
+    with Program(engine=before, milter="workers = 1") as program, program.mta() as mta:
+        assert engine_of(program) == before
+        mta.begin()
+        program.engine = after
+        program.write()
+        reload(program, "reloaded")
+        wait_until(lambda: accepts(program, b"<a@relay.example>"), "new sessions are served")
+        finish(mta)
+        wait_until(lambda: len(program.workers()) == 1 and engine_of(program) == after, "the old worker is gone")
+        assert accepts(program, b"<a@relay.example>")
+        assert program.stop() == 0
 
 
 def test_a_reload_under_load_loses_no_session(program: Program) -> None:
