@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.milter import ENGINES
 from tests.mta.processes import session_members, wait_until
 from tests.supervisor.starting import quick
 from tests.supervisor.test_running import MORE_DOMAINS, reload, unstarted
@@ -77,8 +78,8 @@ def admin_pid(program: Program) -> int:
 
 
 @pytest.fixture
-def program() -> Iterator[Program]:
-    with Program(milter=ADMIN) as program:
+def program(request: pytest.FixtureRequest) -> Iterator[Program]:
+    with Program(milter=ADMIN, engine=getattr(request, "param", "libmilter")) as program:
         wait_until(lambda: answers(program), "the policy is served")
         yield program
 
@@ -255,6 +256,7 @@ def test_a_socket_that_is_taken_stops_the_start(program: Program) -> None:
     assert answers(program)
 
 
+@pytest.mark.parametrize("program", list(ENGINES), indirect=True)
 def test_everything_is_counted(program: Program) -> None:
     """By all workers together, and it goes on over the death of one."""
     with program.mta() as mta:

@@ -265,6 +265,39 @@ def test_a_worker_that_is_busy_is_not_taken_for_one_that_hangs() -> None:
         assert not program.says("no sign of life")
 
 
+HANGING = """\
+import threading
+from sidecar.cli import main
+from sidecar.milter import translation
+from sidecar.supervisor import watchdog
+watchdog.ANSWER_WITHIN = 0.5
+watchdog.ASK_SECONDS = 0.2
+helo = translation.helo
+def hang_or_go_on(told, name):
+    if name == "hang":
+        threading.Event().wait()
+    return helo(told, name)
+translation.helo = hang_or_go_on
+main()
+"""
+
+
+def test_a_direct_engine_that_hangs_is_killed_and_another_one_takes_its_place() -> None:
+    """Its other threads are alive, and serve nobody. The MTA hears that the connection is over; the next one is answered."""
+    with quick({}, milter="workers = 1", engine="direct") as program:
+        program.python = ["-c", HANGING]
+        program.start()
+        before = program.workers()
+        with program.mta() as mta:
+            mta.begin()
+            mta.helo(b"hang")
+            wait_until(lambda: program.says("no sign of life for 0 seconds"), "it is found out")
+            assert mta.socket.recv(1) == b""
+        wait_until(lambda: len(program.workers()) == 1 and program.workers() != before, "it is replaced")
+        assert program.answers()
+        assert program.stop() == 0
+
+
 SLOW = """\
 import time
 from sidecar.cli import main
