@@ -178,9 +178,9 @@ from sidecar.cli import main
 from sidecar.supervisor import watch, watchdog, worker
 watch.LOOK_SECONDS = watchdog.ASK_SECONDS = 0.1
 begin = worker._begin
-def begin_slowly(plan, meter):
+def begin_slowly(*given):
     time.sleep(2.0)
-    return begin(plan, meter)
+    return begin(*given)
 worker._begin = begin_slowly
 main()
 """

@@ -243,12 +243,12 @@ from sidecar.supervisor import watchdog, worker
 watchdog.ANSWER_WITHIN = 1.0
 watchdog.ASK_SECONDS = 0.2
 begin = worker._begin
-def begin_and_be_busy(*parts):
+def begin_and_be_busy(*given):
     def work():
         while True:
             pass
     threading.Thread(target=work, daemon=True).start()
-    return begin(*parts)
+    return begin(*given)
 worker._begin = begin_and_be_busy
 main()
 """
