@@ -29,6 +29,8 @@ _ANSWERS = {
 _CONNECT, _MAIL, _BODY = LETTERS[Step.CONNECT], LETTERS[Step.MAIL], LETTERS[Step.BODY]
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
 _OF_MESSAGE = frozenset({_MAIL, LETTERS[Step.RCPT], LETTERS[Step.DATA], packets.END_OF_MESSAGE})
+# An MTA tells of some ten at a stage, by its settings. A value fits a packet, so they are a few megabytes at the very most.
+_MACROS_LIMIT = 100
 # Stages whose macros nobody reads; Postfix sends some before every header field.
 _UNREAD = frozenset(LETTERS[step][0] for step in (Step.HEADER, Step.END_OF_HEADERS, Step.BODY))
 # Never answered, or not at once; the rest is, but for what was agreed on.
@@ -183,12 +185,15 @@ class Conversation:
 
     def _take_macros(self, payload: bytes) -> int:
         stage = payload[:1]
-        if stage == _MAIL:
+        if stage == _MAIL:  # they come before the message that they belong to, and nothing else is of the last one
+            self._give_up()
             self._of_message = packets.macros(payload)
         elif stage in _OF_MESSAGE:
             self._of_message.update(packets.macros(payload))
         elif stage in _OF_CONNECTION:
             self._of_connection.update(packets.macros(payload))
+        if len(self._of_message) + len(self._of_connection) > _MACROS_LIMIT:
+            raise MalformedError(f"more than {_MACROS_LIMIT} macros")
         return _NOREPLY
 
     def _end_message(self, payload: bytes) -> int:
@@ -198,11 +203,15 @@ class Conversation:
         return _NOREPLY
 
     def _begin_message(self, payload: bytes) -> int:
-        # Sendmail tells of no end where a peer gives a message up with RSET; libmilter hears of it from the next one's MAIL.
-        if self._has_message:
-            self._steps.abort(self, b"")
+        self._give_up()
         self._has_message = True
         return self._steps.mail(self, payload)
+
+    def _give_up(self) -> None:
+        """End a message that another one follows: Sendmail tells of no end where a peer gives one up with RSET."""
+        if self._has_message:
+            self._forget_message()
+            self._steps.abort(self, b"")
 
     def _abort(self, payload: bytes) -> int:
         self._forget_message()

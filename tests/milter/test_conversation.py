@@ -111,7 +111,7 @@ def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
 
 
 def test_a_message_that_another_one_follows_is_given_up() -> None:
-    """Sendmail does not tell of RSET: the next MAIL does. Its own macros have come by then, and stay."""
+    """Sendmail does not tell of RSET: the next MAIL does, or its macros. These stay."""
     callbacks = Callbacks()
     conversation = Conversation(callbacks.steps)
     conversation.receive(OFFER + CONNECT + ENVELOPE + packet(b"D", b"Mi\0second\0") + packet(b"M", b"<>\0"))
@@ -171,6 +171,24 @@ def test_a_new_message_has_none_of_the_last_ones_macros() -> None:
     conversation.receive(OFFER + CONNECT + packet(b"D", b"M{auth_authen}\0daniel\0") + packet(b"M", b"<>\0"))
     conversation.receive(packet(b"D", b"Mi\0x\0"))
     assert conversation.getsymval("{auth_authen}") is None
+
+
+def test_a_message_without_macros_has_none_of_the_last_ones() -> None:
+    """However that ended, here by an answer before its content: nobody is let in by another message's identity."""
+    conversation = Conversation(Callbacks({Step.DATA: milter.ACCEPT}).steps)
+    conversation.receive(OFFER + CONNECT + packet(b"D", b"M{auth_authen}\0daniel\0") + ENVELOPE)
+    assert conversation.getsymval("{auth_authen}") == "daniel"
+    conversation.receive(packet(b"M", b"<>\0"))
+    assert conversation.getsymval("{auth_authen}") is None
+
+
+def test_macros_have_a_limit() -> None:
+    conversation = Conversation(Callbacks().steps)
+    conversation.receive(OFFER + CONNECT)
+    for number in range(100):
+        conversation.receive(packet(b"D", b"R%d\0x\0" % (number % 50)) + packet(b"D", b"C%d\0x\0" % (number % 50)))
+    with pytest.raises(MalformedError, match="more than 100 macros"):
+        conversation.receive(packet(b"D", b"Rone more\0x\0"))
 
 
 @pytest.mark.parametrize("payload", [b"", b"M", b"L", b"Mi\0", b"Z", b"M\0\0"])
