@@ -208,14 +208,19 @@ class Conversation:
         return self._steps.mail(self, payload)
 
     def _give_up(self) -> None:
-        """End a message that another one follows: Sendmail tells of no end where a peer gives one up with RSET."""
+        """End a message that is in hand, if one is: Sendmail tells of no end where a peer gives one up with RSET."""
         if self._has_message:
             self._forget_message()
             self._steps.abort(self, b"")
 
-    def _abort(self, payload: bytes) -> int:
+    def _hear_helo(self, payload: bytes) -> int:
+        self._give_up()
+        return self._steps.helo(self, payload)
+
+    def _abort(self, _payload: bytes) -> int:
+        self._give_up()
         self._forget_message()
-        return self._steps.abort(self, payload)
+        return _NOREPLY
 
     def _forget_message(self) -> None:
         self._has_message = False
@@ -244,6 +249,7 @@ class Conversation:
     }
     AFTER_OFFER: ClassVar[dict[bytes, Callback]] = {
         _CONNECT: _tell_peer,
+        LETTERS[Step.HELO]: _hear_helo,
         _MAIL: _begin_message,
         packets.MACROS: _take_macros,
         packets.END_OF_MESSAGE: _end_message,
@@ -267,6 +273,7 @@ class Steps:
     def __init__(self, callbacks: Mapping[Step, Callback], negotiate: Callback) -> None:
         self.negotiate = negotiate
         self.connect = callbacks[Step.CONNECT]
+        self.helo = callbacks[Step.HELO]
         self.mail = callbacks[Step.MAIL]
         self.end_of_message = callbacks[Step.END_OF_MESSAGE]
         self.abort = callbacks[Step.ABORT]

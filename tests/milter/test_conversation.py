@@ -92,7 +92,7 @@ def test_nothing_is_answered_after_the_end_of_a_message_before_its_own_answer() 
     """What an MTA sends on at once waits, and is heard in its order."""
     callbacks = Callbacks()
     conversation = Conversation(callbacks.steps)
-    call = conversation.receive(OFFER + CONNECT + MESSAGE + MESSAGE + packet(b"A"))
+    call = conversation.receive(OFFER + CONNECT + MESSAGE + MESSAGE + packet(b"H", b"me\0"))
     assert call is not None
     assert callbacks.names().count("MAIL") == 1
     conversation.output.clear()
@@ -101,7 +101,7 @@ def test_nothing_is_answered_after_the_end_of_a_message_before_its_own_answer() 
     assert callbacks.names().count("MAIL") == 2
     assert second is not None
     assert conversation.resume(second()) is None
-    assert callbacks.names()[-1] == "ABORT"
+    assert callbacks.names()[-1] == "HELO"
 
 
 def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
@@ -111,14 +111,16 @@ def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
 
 
 def test_a_message_that_another_one_follows_is_given_up() -> None:
-    """Sendmail does not tell of RSET: the next MAIL does, or its macros. These stay."""
+    """Sendmail does not tell of RSET: the next MAIL does, or its macros, which stay, or EHLO. Abort is heard of once."""
     callbacks = Callbacks()
     conversation = Conversation(callbacks.steps)
     conversation.receive(OFFER + CONNECT + ENVELOPE + packet(b"D", b"Mi\0second\0") + packet(b"M", b"<>\0"))
     assert callbacks.names()[-2:] == ["ABORT", "MAIL"]
     assert conversation.getsymval("i") == "second"
-    conversation.receive(packet(b"A") + packet(b"M", b"<>\0"))
-    assert callbacks.names()[-2:] == ["ABORT", "MAIL"]
+    conversation.receive(packet(b"A") + packet(b"A") + packet(b"M", b"<>\0"))
+    assert callbacks.names()[-3:] == ["MAIL", "ABORT", "MAIL"]
+    conversation.receive(packet(b"R", b"<c@d>\0") + packet(b"T") + packet(b"H", b"me\0"))
+    assert callbacks.names()[-3:] == ["DATA", "ABORT", "HELO"]
 
 
 @pytest.mark.parametrize("code", [milter.REJECT, milter.TEMPFAIL])

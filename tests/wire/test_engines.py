@@ -5,10 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.wire.client import DELRCPT, NO_REPLY, NONE, STEPS, Mta, Reply
+from tests.wire.client import DELRCPT, GOING_ON, NO_REPLY, NONE, STEPS, Mta, Reply
+from tests.wire.scripted import RAISING_PEER
 from tests.wire.test_adapter import scripted
 
 SEED, CONVERSATIONS, LENGTH = 20261128, 300, 14
@@ -21,7 +23,15 @@ SENDERS = [
     *(f"EndOfMessage={word}".encode() for word in ("Tempfail", "Without", "Discard", "raise")),
     b"Abort=raise",
 ]
-OFFERS = [{}, {"steps": STEPS & ~NO_REPLY[b"H"]}, {"version": 4, "steps": 0x3FF}, {"actions": 0x1FF & ~DELRCPT}]
+OFFERS = [
+    {},
+    {"steps": STEPS & ~NO_REPLY[b"H"]},
+    {"version": 4, "steps": 0x3FF},
+    {"version": 2, "steps": 0x7F},
+    {"actions": 0x1FF & ~DELRCPT},
+]
+# Most peers have an address; Sendmail tells of none where mail comes from its own standard input.
+PEERS: list[dict[str, Any]] = [{}, {}, {}, {"peer": "2001:db8::9"}, {"peer": RAISING_PEER}, {"family": b"U"}]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +53,10 @@ class Talk:
     def hold(self) -> list[object]:
         """Say all of it, and give every answer."""
         self.told.append(self.mta.negotiate(**self.dice.choice(OFFERS)))
-        self.told.append(self.mta.connect())
+        self.told.append(self.mta.connect(**self.dice.choice(PEERS)))
+        stretches = [self.helo, self.message, self.message, self.given_up, self.rejected, self.cut, self.nothing]
         for _ in range(LENGTH):
-            self.told.append(self.dice.choice([self.helo, self.message, self.message, self.given_up, self.rejected])())
+            self.told.append(self.dice.choice(stretches)())
         return self.told
 
     def helo(self) -> Reply:
@@ -55,14 +66,21 @@ class Talk:
     def envelope(self) -> list[Reply]:
         """Say MAIL, and some RCPT."""
         recipients = [b"<%d@c.example>" % number for number in range(self.dice.randint(1, 3))]
-        self.mta.macros(b"M", i="4Q", _auth_authen="daniel")
+        # An MTA that has nothing to tell says so, or says nothing.
+        if (told := self.dice.randrange(3)) == 0:
+            self.mta.macros(b"M", i="4Q", _auth_authen="daniel")
+        elif told == 1:
+            self.mta.macros(b"M")
         return [self.mta.mail(self.dice.choice(SENDERS), b"SIZE=100"), *(self.mta.rcpt(one) for one in recipients)]
 
     def message(self) -> object:
         """Send a whole message, in pieces of some size."""
         answers = self.envelope()
         body = b"x" * self.dice.choice([0, 1, 1000, 65535, 70000])
-        return answers, self.mta.content(b"Subject: hello\r\n" * self.dice.randint(1, 5) + b"\r\n" + body)
+        answer = self.mta.content(b"Subject: hello\r\n" * self.dice.randint(1, 5) + b"\r\n" + body)
+        if self.dice.random() < 0.2:
+            self.mta.abort()  # whatever became of it, as Postfix does at times
+        return answers, answer
 
     def given_up(self) -> list[Reply]:
         """Begin a message, and tell that it is over."""
@@ -76,9 +94,20 @@ class Talk:
         """Begin a message, and begin another without a word, as Sendmail does after RSET."""
         return self.envelope()
 
+    def cut(self) -> list[Reply]:
+        """Stop within a message, without a word."""
+        answers = [*self.envelope(), self.mta.data()]
+        if answers[-1] in GOING_ON:
+            answers.append(self.mta.header(b"Subject", b" hello"))
+        return answers
+
+    def nothing(self) -> None:
+        """Give up what was not begun."""
+        self.mta.abort()
+
 
 def test_both_engines_answer_alike(sockets: list[str]) -> None:
-    """300 conversations of 14 stretches each, with verdicts and faults at every step, and offers of four kinds."""
+    """300 conversations of 14 stretches each, with verdicts and faults at every step, and offers and peers of many kinds."""
     answered = set()
     for number in range(CONVERSATIONS):
         held = []
