@@ -16,6 +16,7 @@ from sidecar.milter import translation
 from sidecar.milter.codes import CannotTakeOffError, answer, check, set_reply
 from sidecar.milter.context import Context
 from sidecar.milter.negotiation import Step, Terms, agree, unanswered
+from sidecar.milter.packets import MalformedError
 from sidecar.milter.recorder import Recorder
 from sidecar.session import Session
 from sidecar.session.events import Event
@@ -30,7 +31,7 @@ _NO_LISTENER = (
     " until then everybody gets 451 where a listener has rules of its own"
 )
 # Faults that are no bugs: their sentence tells an operator more than a stack of calls.
-_FORESEEN = (JournalError, CannotTakeOffError, translation.UnknownPeerError)
+_FORESEEN = (JournalError, CannotTakeOffError, MalformedError, translation.UnknownPeerError)
 
 
 class Connection:

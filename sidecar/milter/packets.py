@@ -102,9 +102,12 @@ def _connect(told: Macros, payload: bytes) -> Connect:
     if len(rest) <= _PORT.size + 1:
         raise MalformedError("an address is missing")
     (port,) = _PORT.unpack_from(rest, 1)
-    (address,) = words(rest[3:])
-    # Sendmail puts it before addresses of version 6.
-    return translation.connect(told, _text(name), family, (_text(address).removeprefix("IPv6:"), port))
+    # Sendmail puts this before addresses of version 6.
+    address = _text(b"\0".join(words(rest[3:]))).removeprefix("IPv6:")
+    try:
+        return translation.connect(told, _text(name), family, (address, port))
+    except ValueError as error:
+        raise MalformedError(str(error)) from error
 
 
 def _helo(told: Macros, payload: bytes) -> Helo:

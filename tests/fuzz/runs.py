@@ -14,7 +14,18 @@ from pathlib import Path
 
 from msgspec import Struct
 
-TARGETS = ("reports", "content", "session", "records", "names", "translation", "settings", "classifier", "stalls")
+TARGETS = (
+    "reports",
+    "content",
+    "session",
+    "records",
+    "names",
+    "translation",
+    "conversation",
+    "settings",
+    "classifier",
+    "stalls",
+)
 
 # A sample report has up to 4 kB; a longer input makes each run slower and finds no other line of code.
 _LENGTH = 6000
