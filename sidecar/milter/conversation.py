@@ -54,12 +54,13 @@ class Conversation:
 
     The end of a message is not answered within `receive`, since that may wait for the disk: it gives the call to make, in any
     thread, and until `resume` has its code nothing else may be called. When `over`, nothing more is to come. In the end call
-    `close`. Raises MalformedError, after which only `close` may be called.
+    `close`. Raises MalformedError, after which only `close` may be called. `wanted` is the size of the packet to come, as far
+    as that is known.
     """
 
     __slots__ = (
         "_asked", "_call", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest", "_silent",
-        "_steps", "_table", "_wanted", "output", "over",
+        "_steps", "_table", "output", "over", "wanted",
     )  # fmt: skip
 
     def __init__(self, steps: "Steps") -> None:
@@ -77,7 +78,7 @@ class Conversation:
         self._kept: object = None
         self._call: Call | None = None
         self._rest: bytearray | None = None
-        self._wanted = 0
+        self.wanted = 0
 
     # --- what callbacks see of it (see context.py)
 
@@ -114,7 +115,7 @@ class Conversation:
         """Take what the MTA sent, in pieces of any size."""
         if self._rest is not None:
             self._rest += data
-            if len(self._rest) < self._wanted:
+            if len(self._rest) < self.wanted:
                 return None
             data = bytes(self._rest)
         return self._take(data)
@@ -139,14 +140,14 @@ class Conversation:
 
     def _take(self, data: bytes) -> Call | None:
         """Take all whole packets, up to the end of a message."""
-        at, size, self._wanted = 0, len(data), HEAD.size
+        at, size, self.wanted = 0, len(data), HEAD.size
         while size - at >= HEAD.size and self._call is None and not self.over:
             length, letter = HEAD.unpack_from(data, at)
             if not 0 < length <= PAYLOAD_LIMIT + 1:
                 raise MalformedError(f"a packet of {length} bytes")
             payload_at, end = at + HEAD.size, at + HEAD.size - 1 + length
             if end > size:
-                self._wanted = end - at
+                self.wanted = end - at
                 break
             if letter == packets.MACROS and length > 1 and data[payload_at] in _UNREAD:
                 at = end

@@ -37,6 +37,7 @@ class Served:
         self.disk = threading.Event()
         self.waiting = threading.Semaphore(0)
         self.closed: list[object] = []
+        self.recipients: list[bytes] = []
         self.ended = threading.Event()
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(self.path)
@@ -67,8 +68,8 @@ class Served:
         context.setpriv(payload)
         return int(milter.CONTINUE)
 
-    @staticmethod
-    def _rcpt(_context: Conversation, payload: bytes) -> int:
+    def _rcpt(self, _context: Conversation, payload: bytes) -> int:
+        self.recipients.append(payload)
         if payload == FAULTY + b"\0":
             raise RuntimeError("the test says so")
         return int(milter.CONTINUE)
@@ -256,6 +257,21 @@ def test_without_descriptors_it_waits_for_some_and_says_so_once(served: Served, 
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         wait_until(lambda: served.loop.open_connections() == 1, "it is accepted")
     assert said == ["cannot accept a connection: Too many open files; trying again until that is over"]
+
+
+def test_an_mta_that_sends_as_fast_as_it_can_has_to_take_turns(served: Served) -> None:
+    """Another one is heard of before all that is there of the first is done."""
+    count, all_sent = 12_000, threading.Event()
+    with served.mta() as first, served.mta() as other:
+        for mta in (first, other):
+            mta.negotiate()
+            mta.connect()
+        served.loop.prove_alive(lambda: None if all_sent.wait(10) else pytest.fail("nobody ended the wait"))
+        first.socket.sendall(b"\0\0\0\x04Rx\0\0" * count)
+        other.send(b"R", b"other\0")
+        all_sent.set()
+        assert other.reply() == CONTINUE
+        assert served.recipients.index(b"other\0") < count / 2
 
 
 def test_after_leaving_none_is_accepted_and_the_open_ones_go_on(served: Served) -> None:
