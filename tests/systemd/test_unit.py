@@ -135,4 +135,6 @@ def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.
             pass
         assert program.stop() == 0
         troubles = [line["event"] for line in program.lines() if line["level"] in {"error", "warning"}]
-        assert [text for text in troubles if "SIGKILL" not in text and "as root" not in text] == []
+        # The worker that is killed may have had the supervisor's own question to the socket.
+        expected = ("SIGKILL", "as root", "does not answer: Connection reset by peer")
+        assert [text for text in troubles if not any(words in text for words in expected)] == []
