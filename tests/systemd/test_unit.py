@@ -103,15 +103,15 @@ def test_the_filter_leaves_out_what_no_milter_needs() -> None:
 @pytest.mark.skipif(
     shutil.which("gcc") is None and not os.environ.get("CI"), reason="there is no gcc to ask for the kernel's numbers"
 )
-@pytest.mark.parametrize("inet", [False, True])
-def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inet: bool) -> None:
+@pytest.mark.parametrize(("engine", "inet"), [("libmilter", False), ("libmilter", True), ("direct", False)])
+def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, inet: bool) -> None:
     """It serves, writes, reloads, replaces a worker, feeds the watchdog and stops; and finds nothing forbidden."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "500000")
     fence = str(Path(__file__).with_name("fence.py"))
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news,
-        quick({"watch.LOOK_SECONDS": 0.1}, inet=inet, milter='socket_group = "root"') as program,
+        quick({"watch.LOOK_SECONDS": 0.1}, engine=engine, inet=inet, milter='socket_group = "root"') as program,
     ):
         news.settimeout(10)
         news.bind(str(tmp_path / "notify"))
