@@ -59,6 +59,11 @@ class _Connection:
         self.watched = True
         self.unsent = b""
 
+    @property
+    def awaited(self) -> int:
+        """What is to be heard of: until all is sent nothing more is read, so that there is never much of it."""
+        return select.EPOLLOUT if self.unsent else select.EPOLLIN
+
 
 class Loop:
     """Serves the socket that listens as `descriptor`; `ended` is called if that comes to an end, which it never should."""
@@ -75,7 +80,6 @@ class Loop:
         self._to_do: deque[Callable[[], None]] = deque()
         self._buffer = bytearray(_LARGE_READ_SIZE)
         self._view = memoryview(self._buffer)
-        self._leaving = False
         self._left = threading.Event()
         self._accept_again: float | None = None
         self._short = False
@@ -135,7 +139,7 @@ class Loop:
                 self._attend(connection)
             elif descriptor == self._bell:
                 self._hear_bell()
-            elif not self._leaving:
+            elif not self._left.is_set():
                 self._accept()
         if self._accept_again is not None and self._now >= self._accept_again:
             self._accept_from_now()
@@ -148,11 +152,10 @@ class Loop:
             self._to_do.popleft()()
 
     def _leave(self) -> None:
-        if not self._leaving:
-            self._leaving = True
+        if not self._left.is_set():
             self._accept_no_more()
             self._listening.close()
-        self._left.set()
+            self._left.set()
 
     def _sweep(self) -> None:
         """End what has been silent for too long."""
@@ -165,7 +168,7 @@ class Loop:
 
     def _accept_from_now(self) -> None:
         self._accept_again = None
-        if not self._leaving:
+        if not self._left.is_set():
             # One worker wakes for a connection, not all of them (epoll_ctl(2)).
             self._epoll.register(self._listening, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
@@ -203,7 +206,7 @@ class Loop:
     def _watch(self, connection: _Connection) -> bool:
         """Hear of what comes. False: the system has no room for that (epoll_ctl(2)), and the connection is ended."""
         try:
-            self._epoll.register(connection.descriptor, select.EPOLLOUT if connection.unsent else select.EPOLLIN)
+            self._epoll.register(connection.descriptor, connection.awaited)
         except OSError as error:
             _LOG.error(f"a connection is ended that cannot be watched: {error.strerror}")
             self._end(connection)
@@ -278,8 +281,7 @@ class Loop:
             return False
         connection.unsent = output[sent:]
         if bool(before) != bool(connection.unsent):
-            # Until it is sent nothing more is read, so that there is never much of it.
-            self._epoll.modify(connection.descriptor, select.EPOLLOUT if connection.unsent else select.EPOLLIN)
+            self._epoll.modify(connection.descriptor, connection.awaited)
         return True
 
     def _end_if_over(self, connection: _Connection) -> None:
