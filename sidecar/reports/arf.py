@@ -32,6 +32,10 @@ _X_HEADER = re.compile(rb"\n[Xx]-[!-9;-~]*+[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)
 _FIRST_DIGITS = frozenset(b"eICD")
 _MARKER = "_@_"
 _MARKER_VALUE = "\\_/"
+# An integer outside strings; shorter ones fit 64 bits. No fraction and no exponent.
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
+_INTEGER_DIGITS = len(str(-(1 << 63)))
+_STRING = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?', re.DOTALL)
 _BRACKET = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -90,7 +94,7 @@ def supplemental_trace(returned: list[bytes]) -> Any:  # noqa: ANN401 - whatever
 def _trace(encoded: bytes) -> dict[str, Any] | None:
     try:
         text = binascii.a2b_base64(encoded, strict_mode=True)
-        if _MARKER.encode() not in text or _too_deep(text):
+        if _MARKER.encode() not in text or _too_deep(text) or _has_huge_integer(text):
             return None
         trace = msgspec.json.decode(text)
     except (ValueError, msgspec.DecodeError):
@@ -98,6 +102,17 @@ def _trace(encoded: bytes) -> dict[str, Any] | None:
     if not isinstance(trace, dict) or trace.pop(_MARKER, None) != _MARKER_VALUE:
         return None
     return trace
+
+
+def _has_huge_integer(text: bytes) -> bool:
+    """Return True if JSON holds an integer outside i64 and u64, which other readers of records reject.
+
+    The decoder rejects NaN, infinities and what overflows a double.
+    """
+    if _LONG_INTEGER.search(text) is None:
+        return False
+    integers = _LONG_INTEGER.findall(_STRING.sub(b'""', text))
+    return any(len(digits) > _INTEGER_DIGITS or not -(1 << 63) <= int(digits) < 1 << 64 for digits in integers)
 
 
 def _too_deep(text: bytes) -> bool:
