@@ -10,7 +10,7 @@ from msgspec import Struct
 from sidecar.diff.values import Effect, Side, What
 from sidecar.hindsight import Envelope, Judgement, judge
 from sidecar.policy import Because
-from sidecar.policy.address import domain_of, has_route, is_text
+from sidecar.policy.address import domain_of, has_route, is_ambiguous, is_text
 
 _AS_RELAY_HOST: Final = "let in as a relay host"
 
@@ -97,6 +97,6 @@ def _key(envelope: Envelope) -> tuple[object, ...] | None:
     """Give all that the answer depends on: of addresses the domains alone, unless one is out of the ordinary (then None)."""
     recipient = "".join(envelope.recipients)
     domain = domain_of(recipient)
-    if not domain or not is_text(recipient) or has_route(recipient):
+    if not domain or not is_text(recipient) or has_route(recipient) or is_ambiguous(recipient):
         return None
     return envelope.peer, envelope.listener, envelope.authz_id, envelope.kind, domain_of(envelope.sender), domain

@@ -19,7 +19,7 @@ from sidecar.hindsight.change import (
     values_of,
 )
 from sidecar.hindsight.envelope import Envelope
-from sidecar.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, is_text
+from sidecar.policy.address import NO_DOMAIN, domain_of, has_route, is_ambiguous, is_readable, is_text
 from sidecar.policy.domains import WILDCARD
 from sidecar.settings.values import ANY_LISTENER
 
@@ -98,7 +98,7 @@ def _widen(  # noqa: PLR0913, PLR0917 - what is written, for whom, and the two s
 
 def _domains(envelope: Envelope) -> list[str]:
     """Give the recipients' domains that an entry could be written for, each once."""
-    plain = (address for address in envelope.recipients if is_readable(address) and not has_route(address))
+    plain = (one for one in envelope.recipients if is_readable(one) and not (has_route(one) or is_ambiguous(one)))
     return [domain for domain in dict.fromkeys(map(domain_of, plain)) if _may_be_written(domain)]
 
 

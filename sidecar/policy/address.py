@@ -2,7 +2,7 @@
 
 import re
 
-from sidecar.settings.names import normal_domain
+from sidecar.settings.names import is_ambiguous_domain, normal_domain
 
 NO_DOMAIN = ""
 """The domain of `<>`, of `<postmaster>` and of every address that names none we can read. Only the entry `*` matches it."""
@@ -43,6 +43,11 @@ def is_readable(address: str) -> bool:
 def has_route(address: str) -> bool:
     """Tell whether an MTA could find another domain in the local part of `address` than the one that `domain_of` gives."""
     return _ROUTE.search(_split(address)[0]) is not None
+
+
+def is_ambiguous(address: str) -> bool:
+    """Return True if an MTA may map the domain of `address` to other A-labels than `domain_of` does."""
+    return not address.isascii() and is_ambiguous_domain(_split(address)[1])
 
 
 def without_route(address: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from sidecar.classifier import Classifier
-from sidecar.policy.address import domain_of, has_route, is_readable
+from sidecar.policy.address import domain_of, has_route, is_ambiguous, is_readable
 from sidecar.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
 from sidecar.policy.domains import WILDCARD, DomainMap
 from sidecar.policy.networks import Networks
@@ -125,7 +125,7 @@ class Policy:
             relay=relaying is not None,
             log_oob=LogMode.IGNORE if granted is None else granted.log_oob,
             log_arf=LogMode.IGNORE if granted is None else granted.log_arf,
-            because=tuple(reasons or self._refusal(peer, listener, entry, domain)),
+            because=tuple(reasons or self._refusal(peer, listener, entry, recipient, domain)),
         )
 
     def _relay_hosts_of(self, listener: str) -> RelayHosts:
@@ -159,13 +159,18 @@ class Policy:
             networks = self._relay_from[name] = Networks(origin.relay_from)
         return networks
 
-    def _refusal(self, peer: IPAddress, listener: str, entry: DomainEntry | None, domain: str) -> tuple[Because, ...]:
+    def _refusal(
+        self, peer: IPAddress, listener: str, entry: DomainEntry | None, recipient: str, domain: str
+    ) -> tuple[Because, ...]:
         absence = self._relay_hosts_of(listener).absence(peer)
         name = domain or "an address without a domain"
         if entry is None:
             return (Because(text=f"no listener domain matches {name}"), absence)
         if entry.relay_to or entry.log_oob is not LogMode.IGNORE or entry.log_arf is not LogMode.IGNORE:
-            text = "an MTA could read another address out of this one, so strangers may not use it"
+            if is_ambiguous(recipient):
+                text = f"programs disagree about the domain of this address; external hosts must write it as {domain}"
+            else:
+                text = "an MTA could read another address out of this one, so strangers may not use it"
             return (because(text, entry.where("")), absence)
         return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
 
@@ -221,9 +226,10 @@ def _granted_to_strangers(entry: DomainEntry | None, recipient: str) -> DomainEn
 
     What an MTA could read as another address would go on by permission of the wrong entry, or could not be taken off the
     envelope again by this name (Postfix looks for `<user@domain>` where it was given `<<user@domain>>`): nothing is granted.
-    Where another domain could be found in the local part, nothing may go on, but reports may still be dropped.
+    Where another domain could be found in the local part, nothing may go on, but reports may still be dropped. A domain that
+    programs map to different A-labels gets nothing either: Postfix would deliver to a domain without permission.
     """
-    if entry is None or not is_readable(recipient):
+    if entry is None or not is_readable(recipient) or is_ambiguous(recipient):
         return None
     if not has_route(recipient):
         return entry

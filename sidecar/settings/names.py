@@ -21,6 +21,13 @@ _PLAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 # RFC 5321 section 4.1.3 would let any printable character into a literal; addresses and their tags have only these.
 _LITERAL = re.compile(r"\[[a-z0-9.:-]+\]", re.ASCII)
 
+# Characters that IDNA 2008 keeps and IDNA 2003 or UTS 46 transitional processing maps to others: sharp s, final sigma, joiners,
+# and the capital sharp s, which UTS 46 maps to "ss" before Unicode 15.1. Also those that only one of them ignores (fillers,
+# Khmer vowels), and those that Unicode corrected after IDNA 2003 (Corrigendum 4).
+_DEVIATING = re.compile(
+    "[\u00df\u03c2\u1e9e\u200c\u200d\u115f\u1160\u17b4\u17b5\u3164\uffa0\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf]"
+)
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -39,6 +46,23 @@ def normal_domain(text: str) -> str | None:
     if not domain.isascii():
         domain = _a_labels(domain) or ""
     return domain if _PLAIN.fullmatch(domain) else None
+
+
+def is_ambiguous_domain(domain: str) -> bool:
+    """Return True if programs map this name to different A-labels: `gro\u00df.example` to `xn--gro-7ka` or `gross`."""
+    return not domain.isascii() and _DEVIATING.search(domain) is not None
+
+
+def unicode_domain(domain: str) -> str:
+    """Return a domain in A-labels with U-labels instead; a label that is no A-label stays as it is."""
+    return ".".join(map(_u_label, domain.split(".")))
+
+
+def _u_label(label: str) -> str:
+    try:
+        return label[4:].encode().decode("punycode") if label.startswith("xn--") else label
+    except UnicodeError:
+        return label
 
 
 def are_plain(names: Sequence[str]) -> bool:

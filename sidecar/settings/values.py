@@ -60,6 +60,7 @@ class Where(Struct, frozen=True, kw_only=True):
 
 
 WarningCode = Literal[
+    "ambiguous-name",
     "deprecated",
     "never-matches",
     "no-effect",

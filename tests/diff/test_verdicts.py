@@ -251,6 +251,7 @@ SENDER: dict[str, Any] = {"sender": "s@from.com", "kind": "other"}
         (asked(), asked("u%b.com@a.com")),
         (asked(), asked('"u@b.com"@a.com')),
         (asked(), asked("u\ufffd@a.com")),
+        (asked(), asked("u@a\u3164.com")),
         (asked(), asked("u@b.com")),
         (asked(), asked(kind="arf")),
         (asked(), asked(listener="10.2.2.2:25")),

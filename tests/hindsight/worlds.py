@@ -26,6 +26,8 @@ ADDRESSES = [
     "x@*.example.com",
     "x@y@example.com",
     "x%other.test@example.com",
+    "x@a\u3164.example.com",
+    "x@gro\u00df.example.com",
     "(x@example.com",
     "postmaster",
     "x\x00@example.com",

@@ -234,6 +234,17 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         'Write "*" if every other domain is meant.',
     ),
     (
+        '["gro\u00df.example"]\nrelay_to = true\n',
+        "ambiguous-name",
+        1,
+        '"gro\u00df.example"',
+        (
+            'Programs disagree about this name: IDNA 2008 reads "xn--gro-7ka.example", IDNA 2003 reads another domain. '
+            "The sidecar rejects it in addresses from external hosts; they must use the A-label."
+        ),
+        'Write "xn--gro-7ka.example", and give external hosts addresses in that spelling.',
+    ),
+    (
         '["COM"]\nrelay_to = true\n',
         "single-label",
         1,
@@ -332,6 +343,7 @@ def test_domains(tmp_path: Path, content: str, code: str, line: int, key: str, t
         '["a.com"]\nlog_oob = "LogThenRelay"\nlog_arf = "LogThenDrop"\n',
         '["a.com"]\nrelay_to = true\nlog_oob = true\nlog_arf = true\n',
         '["localhost"]\nrelay_to = true\n',
+        '["xn--gro-7ka.example"]\nrelay_to = true\n["b\u00fccher.example"]\nrelay_to = true\n',
         '["[192.0.2.1]"]\nrelay_to = true\n["[IPv6:2001:db8::1]"]\nrelay_to = true\n["[x400:c]"]\nrelay_to = true\n',
         '["*.a.com"]\nrelay_to = true\n["www.a.com"]\n',
         '["*"]\nlog_oob = false\n["www.a.com"]\n',

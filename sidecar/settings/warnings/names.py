@@ -6,7 +6,7 @@ Owns what a name must look like for an address to have it. Never looks at what a
 from collections.abc import Mapping
 from typing import Final
 
-from sidecar.settings.names import plain_address
+from sidecar.settings.names import is_ambiguous_domain, plain_address, unicode_domain
 from sidecar.settings.values import ANY_LISTENER, DomainEntry, Problem
 from sidecar.settings.warnings.findings import Findings, warning
 from sidecar.settings.wording import quoted
@@ -18,6 +18,8 @@ _ADDRESS_ENDS: Final = tuple("0123456789]")
 def note_name(entry: DomainEntry, findings: Findings) -> None:
     """Note a name that no address has, or hardly any."""
     domain = entry.domain
+    if "xn--" in domain and domain not in entry.path.lower() and is_ambiguous_domain(entry.path + unicode_domain(domain)):
+        findings.note(_ambiguous, entry)
     if "*" in domain:
         if domain != "*" and "*" in domain.removeprefix("*."):
             findings.note(_dead_star, entry)
@@ -56,6 +58,17 @@ def _single_label(entry: DomainEntry) -> Problem:
         entry.where(""),
         f"This entry serves only addresses such as user@{entry.domain}, and a domain in public DNS has more than one label.",
         f'Write the domain in full, such as "{entry.domain}.example.com", or leave it if addresses here are that short.',
+    )
+
+
+def _ambiguous(entry: DomainEntry) -> Problem:
+    """External hosts need the A-label: IDNA 2003 and IDNA 2008 map this U-label to different domains."""
+    return warning(
+        "ambiguous-name",
+        entry.where(""),
+        f"Programs disagree about this name: IDNA 2008 reads {quoted(entry.domain)}, IDNA 2003 reads another domain. "
+        "The sidecar rejects it in addresses from external hosts; they must use the A-label.",
+        f"Write {quoted(entry.domain)}, and give external hosts addresses in that spelling.",
     )
 
 
