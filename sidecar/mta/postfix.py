@@ -24,24 +24,34 @@ _EXPANDED_LIMIT = 1 << 20
 _RELAY_RESTRICTIONS = "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"
 
 DEFAULTS: Final[Mapping[str, str]] = {
+    "body_checks": "",
+    "header_checks": "",
     "in_flow_delay": "1s",
     "milter_command_timeout": "30s",
     "milter_connect_timeout": "30s",
     "milter_content_timeout": "300s",
     "milter_default_action": "tempfail",
     "milter_protocol": "6",
+    "mime_header_checks": "$header_checks",
     "mydestination": "$myhostname, localhost.$mydomain, localhost",
+    "nested_header_checks": "$header_checks",
     "non_smtpd_milters": "",
     "parent_domain_matches_subdomains": f"{PARENT_MATCHES}, relay_domains",
     "queue_directory": "/var/spool/postfix",
     "receive_override_options": "",
+    "recipient_bcc_maps": "",
     "relay_domains": "",
+    "smtpd_client_restrictions": "",
+    "smtpd_data_restrictions": "",
+    "smtpd_end_of_data_restrictions": "",
     "smtpd_forbid_bare_newline": "no",
+    "smtpd_helo_restrictions": "",
     "smtpd_milter_maps": "",
     "smtpd_milters": "",
     "smtpd_proxy_filter": "",
     "smtpd_recipient_restrictions": "",
     "smtpd_relay_restrictions": _RELAY_RESTRICTIONS,
+    "smtpd_sender_restrictions": "",
     "virtual_alias_domains": "$virtual_alias_maps",
     "virtual_alias_maps": "",
     "virtual_mailbox_domains": "$virtual_mailbox_maps",
@@ -110,7 +120,7 @@ def read_postfix(text: str) -> tuple[Postfix, ...]:
     """Give what each smtpd was told that peers on other machines reach; a single nameless one where master.cf is not told."""
     settings: dict[str, Setting] = {}
     services: list[Service] = []
-    for line, logical in _logical_lines(text):
+    for line, logical in logical_lines(text):
         if (match := _SETTING.fullmatch(logical)) is not None:
             settings[match[1]] = Setting(value=match[2].strip(), line=line)
         elif (service := _service(line, logical)) is not None:
@@ -132,7 +142,7 @@ def split(value: str) -> list[str]:
     return [*words, word] if word else words
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Join lines that begin with white space to the one before them; comments and empty lines part nothing (postconf(5))."""
     start, parts = 0, [""]
     for number, line in enumerate(text.splitlines(), start=1):

@@ -4,7 +4,6 @@ Owns the findings and their order, the gravest first. Never reads Postfix's synt
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -14,9 +13,11 @@ from sidecar.mta.export import PARENT_MATCHES, POSTFIX_FILE
 from sidecar.mta.networks import beyond, forgets_this_machine, holds_everybody, listed, relay_hosts, relaying
 from sidecar.mta.open_domains import OpenDomains
 from sidecar.mta.postfix import Postfix, read_postfix, split
+from sidecar.mta.postfix_actions import before_the_verdict, table_files
 from sidecar.mta.postfix_lists import DomainList, NetworkList, files_named
+from sidecar.mta.postfix_sockets import below_queue, milter_address, out_of_reach, seen, spelled
 from sidecar.mta.relaying import NAME_THEM, Relaying, compare, everything_open
-from sidecar.mta.sockets import same_socket, socket_of
+from sidecar.mta.sockets import same_socket
 from sidecar.mta.values import Files, Finding, seconds, some
 from sidecar.settings.values import LogMode, Settings
 from sidecar.settings.wording import printable
@@ -52,7 +53,9 @@ class Case(Struct, frozen=True, kw_only=True):
 
 def postfix_files(text: str) -> set[str]:
     """Give the paths of the files that Postfix's settings name and that the findings depend on."""
-    return {path for postfix in read_postfix(text) for key in _LISTS for path in files_named(postfix.text(key))}
+    services = read_postfix(text)
+    lists = {path for postfix in services for key in _LISTS for path in files_named(postfix.text(key))}
+    return lists.union(*map(table_files, services))
 
 
 def check_postfix(text: str, settings: Settings, files: Files) -> list[Finding]:
@@ -79,15 +82,15 @@ def _milter(case: Case) -> Iterator[Finding]:
     """The sidecar is asked at all."""
     listening = case.settings.milter.socket
     chroot, queue = case.postfix.service.chroot, case.postfix.text("queue_directory")
-    named = [_address(word) for word in case.postfix.words("smtpd_milters")]
-    if any(same_socket(socket, listening) for word in named for socket in _seen(word, queue, chroot=chroot)):
+    named = [milter_address(word) for word in case.postfix.words("smtpd_milters")]
+    if any(same_socket(socket, listening) for word in named for socket in seen(word, queue, chroot=chroot)):
         return
-    if chroot and any(same_socket(socket, listening) for word in named for socket in _seen(word, queue, chroot=False)):
-        yield case.finding("error", "smtpd_milters", *_out_of_reach(listening, queue))
+    if chroot and any(same_socket(socket, listening) for word in named for socket in seen(word, queue, chroot=False)):
+        yield case.finding("error", "smtpd_milters", *out_of_reach(listening, queue))
     else:
         what = f"names {printable(', '.join(named))}" if named else "names no milter"
         text = f"smtpd_milters {what}, and the sidecar listens on {listening}: it is never asked."
-        yield case.finding("error", "smtpd_milters", text, f"Write smtpd_milters = {_spelled(listening, queue)}.")
+        yield case.finding("error", "smtpd_milters", text, f"Write smtpd_milters = {spelled(listening, queue)}.")
 
 
 def _bypassed(case: Case) -> Iterator[Finding]:
@@ -103,11 +106,16 @@ def _bypassed(case: Case) -> Iterator[Finding]:
         yield case.finding(severity, "smtpd_milter_maps", text, "Take smtpd_milter_maps out.")
 
 
+def _before_the_verdict(case: Case) -> Iterator[Finding]:
+    """No table acts on mail before the sidecar's verdict."""
+    yield from (case.finding(*found) for found in before_the_verdict(case.postfix, case.files))
+
+
 def _chroot(case: Case) -> Iterator[Finding]:
     """A UNIX socket is where a chrooted smtpd can see it."""
     listening, queue = case.settings.milter.socket, case.postfix.text("queue_directory")
-    if case.postfix.service.chroot is None and listening.startswith("unix:") and _below(listening, queue) is None:
-        text, mend = _out_of_reach(listening, queue)
+    if case.postfix.service.chroot is None and listening.startswith("unix:") and below_queue(listening, queue) is None:
+        text, mend = out_of_reach(listening, queue)
         yield case.finding("warning", "smtpd_milters", f"If smtpd is chrooted, as Debian's is: {text}", mend)
 
 
@@ -333,8 +341,8 @@ def _timeouts(case: Case) -> Iterator[Finding]:
 def _non_smtpd(case: Case) -> Iterator[Finding]:
     """Mail made on this machine does not pass the sidecar."""
     listening, queue = case.settings.milter.socket, case.postfix.text("queue_directory")
-    named = [_address(word) for word in case.postfix.words("non_smtpd_milters")]
-    if any(same_socket(socket, listening) for word in named for socket in _seen(word, queue, chroot=None)):
+    named = [milter_address(word) for word in case.postfix.words("non_smtpd_milters")]
+    if any(same_socket(socket, listening) for word in named for socket in seen(word, queue, chroot=None)):
         text = "Mail made on this machine passes the sidecar too, which has nothing to say about it."
         yield case.finding("warning", "non_smtpd_milters", text, "Take the sidecar out of non_smtpd_milters.")
 
@@ -349,6 +357,7 @@ def _bare_newline(case: Case) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _milter,
     _bypassed,
+    _before_the_verdict,
     _default_action,
     _relay_restrictions,
     _relay_domains,
@@ -363,37 +372,3 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _non_smtpd,
     _bare_newline,
 )
-
-
-def _address(word: str) -> str:
-    """Take a milter's address out of `{ address, name=value }`."""
-    return next(iter(split(word.strip("{} "))), "") if word.startswith("{") else word
-
-
-def _seen(address: str, queue: str, *, chroot: bool | None) -> list[str]:
-    """Give the sockets that smtpd may mean by an address: in a chroot, every path begins in the queue directory."""
-    outside = socket_of(address, Path(queue))
-    found = [outside]
-    if outside is not None and outside.startswith("unix:") and chroot is not False:
-        inside = socket_of(f"unix:{address.partition(':')[2].lstrip('/')}", Path(queue))
-        found = [inside] if chroot else [inside, outside]
-    return [socket for socket in found if socket is not None]
-
-
-def _below(listening: str, queue: str) -> str | None:
-    """Give the path of a UNIX socket as a chrooted smtpd has it, None when it cannot reach that."""
-    path = Path(listening.removeprefix("unix:"))
-    return str(path.relative_to(queue)) if path.is_relative_to(queue) else None
-
-
-def _spelled(listening: str, queue: str) -> str:
-    """Write the sidecar's socket as main.cf wants it."""
-    if listening.startswith("unix:") and (below := _below(listening, queue)) is not None:
-        return f"unix:{below}"
-    return listening.replace("inet:0.0.0.0:", "inet:127.0.0.1:").replace("inet:[::]:", "inet:[::1]:")
-
-
-def _out_of_reach(listening: str, queue: str) -> tuple[str, str]:
-    text = f"smtpd sees nothing outside {queue}, and the sidecar's socket is {listening.removeprefix('unix:')}."
-    own = f'In sidecar.toml, write socket = "unix:{queue}/sidecar/sidecar.sock" below [milter]'
-    return text, f"{own}, and in main.cf smtpd_milters = unix:sidecar/sidecar.sock."

@@ -13,7 +13,7 @@ from sidecar.mta.postfix import split
 from sidecar.mta.values import Files
 
 # Tables made from a text file of the same name, or read from it (DATABASE_README): each line has a key and a value.
-_TEXT_TABLES = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash")
+TEXT_TABLES = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash")
 
 
 def files_named(value: str) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _file(pattern: str) -> str | None:
     kind, _, path = pattern.removeprefix("proxy:").partition(":")
     if pattern.startswith("/"):
         return pattern
-    return path if kind in _TEXT_TABLES and path.startswith("/") else None
+    return path if kind in TEXT_TABLES and path.startswith("/") else None
 
 
 def _is_name(pattern: str) -> bool:

@@ -135,6 +135,31 @@ SLIPS = [
     ({"milter_connect_timeout": "5s"}, "warning", "milter_connect_timeout", "After 5 s"),
     ({"milter_command_timeout": "9"}, "warning", "milter_command_timeout", "After 9 s"),
     ({"milter_content_timeout": "1s"}, "warning", "milter_content_timeout", "After 1 s"),
+    # tables that act before the verdict
+    ({"recipient_bcc_maps": "hash:/etc/postfix/bcc"}, "warning", "recipient_bcc_maps", "recipients that the sidecar removes"),
+    ({"header_checks": "regexp:{ { /^X-A:/ PASS } }"}, "error", "header_checks", "to every recipient"),
+    ({"mime_header_checks": "pcre:{ { /^X-A: {1}/i REDIRECT a@b } }"}, "error", "mime_header_checks", "another address"),
+    ({"nested_header_checks": "pcre:{ { /a/ WARN }, { /b/ discard } }"}, "warning", "nested_header_checks", "answers 250"),
+    ({"body_checks": "proxy:regexp:/etc/postfix/body"}, "error", "body_checks", "in proxy:regexp:/etc/postfix/body."),
+    ({"smtpd_client_restrictions": "check_client_access static:DISCARD"}, "warning", "smtpd_client_restrictions", "DISCARD"),
+    (
+        {"smtpd_sender_restrictions": "check_sender_access inline:{ { a = OK }, { b@c = BCC d@e } }"},
+        "warning",
+        "smtpd_sender_restrictions",
+        "BCC copies",
+    ),
+    (
+        {"smtpd_data_restrictions": "check_client_access cidr:/etc/postfix/clients, reject_unauth_pipelining"},
+        "warning",
+        "smtpd_data_restrictions",
+        "DISCARD",
+    ),
+    (
+        {"smtpd_recipient_restrictions": "permit_mynetworks check_recipient_access hash:/etc/postfix/rcpt"},
+        "warning",
+        "smtpd_recipient_restrictions",
+        "hash:/etc/postfix/rcpt",
+    ),
     # the rest
     ({"in_flow_delay": None}, "warning", "in_flow_delay", '"bounce.example.com" (domains.toml:1)'),
     ({"in_flow_delay": "1s"}, "warning", "in_flow_delay", "drops reports"),
@@ -146,10 +171,17 @@ SLIPS = [
 ]
 
 
+TABLES = {
+    "/etc/postfix/body": "# PASS\nif /x/\n!/a\\/ PASS b/x\n  PASS\nendif\n",
+    "/etc/postfix/clients": "203.0.113.0/24\tREJECT\n192.0.2.0/24\tDiscard no thanks\n",
+    "/etc/postfix/rcpt": "redirect@example.com OK\nb@example.com\n    BCC copy@example.com\n",
+}
+
+
 @pytest.mark.parametrize(("changes", "severity", "key", "words"), SLIPS)
 def test_slip(changes: Mapping[str, str | None], severity: str, key: str, words: str) -> None:
     """Each slip is one finding, at its own setting, that says what is wrong; and the line that repairs it names a setting."""
-    (found,) = findings(changes)
+    (found,) = findings(changes, files=TABLES)
     assert (found.severity, found.key) == (severity, key)
     assert words in found.text
     assert found.mend.endswith(".")
@@ -169,6 +201,14 @@ FITTING: list[dict[str, str | None]] = [
     {"relay_domains": "!x.example.com, bounce.example.com example.com, .wild.example"},
     {"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": "permit_mynetworks reject_unauth_destination"},
     {"in_flow_delay": "0"},
+    {"recipient_bcc_maps": "hash:/etc/postfix/bcc", "receive_override_options": "no_address_mappings"},
+    {"always_bcc": "copy@example.com", "sender_bcc_maps": "static:copy@example.com"},
+    {"virtual_alias_maps": "inline:{ { a@example.com = b@example.net } }"},
+    {"header_checks": "regexp:{ { /a/ PASS } }", "receive_override_options": "no_header_body_checks"},
+    {"header_checks": "regexp:{ { /PASS/ REJECT REDIRECT a@b }, { /a/ WARN PASS } } mysql:/etc/postfix/mysql.cf"},
+    {"body_checks": "regexp:/etc/postfix/unreadable", "milter_header_checks": "static:PASS"},
+    {"smtpd_client_restrictions": "check_client_access static:{PREPEND X-A: DISCARD}, reject_unknown_client_hostname"},
+    {"smtpd_sender_restrictions": "check_sender_access", "smtpd_helo_restrictions": "check_helo_access inline:{}"},
     {"non_smtpd_milters": "inet:127.0.0.1:8891"},
 ]
 
