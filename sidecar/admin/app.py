@@ -9,12 +9,13 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from sidecar import log
 from sidecar.admin.answers import JSON, Health, Readiness, Refusal, error_answer, json_answer
+from sidecar.admin.bodies import Bodies
 from sidecar.admin.exposition import exposition
 from sidecar.admin.guard import Guard, own_hosts
 from sidecar.admin.openapi import document
@@ -25,10 +26,7 @@ from sidecar.session.explain import encode_explanation
 
 # So long may who asks keep an answer; it bounds how long a node serves a domain that was taken out.
 FRESH_SECONDS = 5
-# A message of report_size_limit's default, in base64; what is bigger can be asked with `sidecar explain`.
-BODY_LIMIT = 16 * 1024 * 1024
-BODY_SECONDS = 10.0
-# Explanations in hand: one is worked on, the others' bodies wait in memory.
+# Questions that arrived completely: one is being answered, the others wait in memory.
 EXPLAINING_LIMIT = 4
 
 _LOG = log.get("admin")
@@ -45,6 +43,7 @@ class _Pages:
         # One thread: an explanation may take a second, and whoever asks for a domain does not wait for it.
         self._explainer = ThreadPoolExecutor(1, "explainer")
         self._explaining = 0
+        self._bodies = Bodies()
         self._document = json_answer(document(service.version))
 
     def routes(self) -> list[Route]:
@@ -69,11 +68,12 @@ class _Pages:
 
     async def explain(self, request: Request) -> Response:
         """Say what would happen to a message."""
+        # A client takes a place only with a complete question: one that sends none or sends slowly keeps nobody out.
+        body = await self._bodies.read(request)
         if self._explaining >= EXPLAINING_LIMIT:
             raise Refusal(503, f"{EXPLAINING_LIMIT} questions are being answered: ask again in a second.", retry_after=1)
         self._explaining += 1
         try:
-            body = await _body(request)
             answer = await asyncio.get_running_loop().run_in_executor(self._explainer, self._explained, body)
         finally:
             self._explaining -= 1
@@ -100,22 +100,6 @@ class _Pages:
     async def openapi(self, _request: Request) -> Response:
         """Give the description of all this."""
         return self._document
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body within its bounds. Raises Refusal."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > BODY_LIMIT:
-                    raise Refusal(413, f"The body has more than {BODY_LIMIT} bytes: ask with sidecar explain instead.")
-    except TimeoutError as error:
-        raise Refusal(408, f"The body did not come within {BODY_SECONDS:.0f} seconds.") from error
-    except ClientDisconnect as error:
-        raise Refusal(400, "The body broke off.") from error
-    return bytes(body)
 
 
 async def _on_refusal(_request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import threading
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from sidecar.admin import app as pages
+from sidecar.admin import bodies
 from sidecar.metrics import Memory
 from sidecar.session import World
 from sidecar.session.explain import Question, encode_explanation, explain
@@ -198,14 +200,14 @@ def test_any_envelope_and_message_get_an_answer(question: dict[str, Any]) -> Non
 
 def test_a_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not even read to its end."""
-    monkeypatch.setattr(pages, "BODY_LIMIT", 1000)
+    monkeypatch.setattr(bodies, "BODY_LIMIT", 1000)
     found = ask(app(), "/v1/explain", method="POST", pieces=[b"x" * 600, b"x" * 600, NEVER])
     assert (found.status, "1000 bytes" in found.error) == (413, True)
 
 
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow sender keeps nobody's place for long."""
-    monkeypatch.setattr(pages, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     assert ask(app(), "/v1/explain", method="POST", pieces=[b"{", NEVER]).status == 408
 
 
@@ -218,23 +220,73 @@ def test_a_body_that_breaks_off_is_no_fault_of_ours(capsys: pytest.CaptureFixtur
 
 
 def test_only_a_few_questions_are_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more comes again in a second; when they are over, there is room again. A domain is answered meanwhile."""
-    monkeypatch.setattr(pages, "BODY_SECONDS", 0.3)
-    found = app()
+    """One more is rejected for a second; when they are answered there are places again. A domain is answered meanwhile."""
+    going_on = threading.Event()
+    read = pages.read_explain_question
+
+    def slowly(body: bytes) -> Any:
+        assert going_on.wait(60)
+        return read(body)
+
+    monkeypatch.setattr(pages, "read_explain_question", slowly)
+    found, question = app(), [json.dumps(QUESTION).encode()]
 
     async def many() -> tuple[Any, Any]:
-        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"{", NEVER]) for _ in range(pages.EXPLAINING_LIMIT)]
-        waiting = [asyncio.create_task(one) for one in slow]
-        # Each runs until it waits for its body.
-        await asyncio.sleep(0)
-        one_more = await asked(found, "/v1/explain", method="POST", pieces=[b"{}"])
-        domain = await asked(found, DOMAIN, {"domain": "relay.example"})
-        assert [(await one).status for one in waiting] == [408] * len(waiting)
+        try:
+            slow = [asked(found, "/v1/explain", method="POST", pieces=question) for _ in range(pages.EXPLAINING_LIMIT)]
+            waiting = [asyncio.create_task(one) for one in slow]
+            # Each runs until it waits for its answer.
+            await asyncio.sleep(0)
+            one_more = await asked(found, "/v1/explain", method="POST", pieces=question)
+            domain = await asked(found, DOMAIN, {"domain": "relay.example"})
+        finally:
+            going_on.set()
+        assert [(await one).status for one in waiting] == [200] * len(waiting)
         return one_more, domain
 
     one_more, domain = asyncio.run(many())
     assert (one_more.status, one_more.headers["retry-after"], domain.status) == (503, "1", 200)
-    assert ask(found, "/v1/explain", method="POST", pieces=[json.dumps(QUESTION).encode()]).status == 200
+    assert ask(found, "/v1/explain", method="POST", pieces=question).status == 200
+
+
+def test_who_sends_no_body_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many such requests wait: a complete question is answered."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
+    found = app()
+
+    async def many() -> Any:
+        silent = [asked(found, "/v1/explain", method="POST", pieces=[NEVER]) for _ in range(5 * pages.EXPLAINING_LIMIT)]
+        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"{", NEVER]) for _ in range(5 * pages.EXPLAINING_LIMIT)]
+        waiting = [asyncio.create_task(one) for one in (*silent, *slow)]
+        await asyncio.sleep(0)
+        answer = await asked(found, "/v1/explain", method="POST", pieces=[json.dumps(QUESTION).encode()])
+        assert [(await one).status for one in waiting] == [408] * len(waiting)
+        return answer
+
+    assert asyncio.run(many()).status == 200
+
+
+def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bodies that were silent longest make room; one that goes on arriving is read."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 60)
+    monkeypatch.setattr(bodies, "BODIES_LIMIT", 1000)
+    found = app()
+    question = json.dumps(QUESTION).encode()
+    assert len(question) < 400
+
+    async def many() -> Any:
+        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"x" * 400, NEVER]) for _ in range(3)]
+        waiting = [asyncio.create_task(one) for one in slow]
+        first, second, third = waiting
+        # The third was one too many.
+        assert (await first).status == 503
+        answer = await asked(found, "/v1/explain", method="POST", pieces=[bytes([byte]) for byte in question + b" " * 300])
+        assert (await second).headers["retry-after"] == "1"
+        assert not third.done()
+        third.cancel()
+        return answer
+
+    assert asyncio.run(many()).status == 200
 
 
 # --- who may ask

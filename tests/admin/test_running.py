@@ -212,6 +212,25 @@ def test_patience_has_an_end(said: bytes) -> None:
             assert poll.poll(10_000)
 
 
+def test_posts_without_a_body_lock_nobody_out(program: Program) -> None:
+    """However many connections announce a body and send none, a question is answered."""
+    head = b"POST /v1/explain HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    try:
+        for number, one in enumerate(silent):
+            one.connect(str(program.directory / "admin"))
+            one.sendall(head + b"{" * (number % 2))
+        # Requests are read in the order of their arrival.
+        assert answers(program)
+        with closing(Unix(program.directory / "admin")) as connection:
+            question = {"peer": "203.0.113.9", "from": "", "to": ["x@bounce.example"]}
+            connection.request("POST", "/v1/explain", json.dumps(question))
+            assert connection.getresponse().status == 200
+    finally:
+        for one in silent:
+            one.close()
+
+
 def test_many_who_say_nothing_lock_nobody_out(program: Program) -> None:
     """The one that was silent longest makes room."""
     silent = [socket.socket(socket.AF_UNIX) for _ in range(450)]
