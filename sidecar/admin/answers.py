@@ -6,8 +6,7 @@ Owns that form. Never decides which answer is given.
 from msgspec import Struct, json
 from starlette.responses import Response
 
-from sidecar.records import visible
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 
 JSON = "application/json"
 # Sentences may quote what was asked.
@@ -46,7 +45,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, and most of the time 
 
 def json_answer(value: object, status: int = 200) -> Response:
     """Give a value as JSON in which nothing plays with terminals."""
-    return Response(visible(json.encode(value)) + b"\n", status, media_type=JSON)
+    return Response(printable_json(json.encode(value)) + b"\n", status, media_type=JSON)
 
 
 def error_answer(refusal: Refusal) -> Response:

@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 from sidecar.cli.help import INTERRUPTED, write_examples, write_statuses
 from sidecar.cli.problems import sentence
 from sidecar.cli.streams import prepare_streams
+from sidecar.settings.wording import printable
 
 # What an operator is about, and the commands for it. Named here rather than imported, so that `sidecar --help` and each command
 # load only what they need.
@@ -89,9 +90,12 @@ class LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Run the command. Who presses Ctrl-C knows that he did."""
+        """Run the command. Errors quote arguments and files: their text is escaped here. Ctrl-C needs no message."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = "\n".join(map(printable, error.message.split("\n")))  # type: ignore[misc] # Final to subclasses
+            raise
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 

@@ -13,11 +13,11 @@ from sidecar.cli.progress import progress
 from sidecar.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
 from sidecar.journal import STDIN, JournalError, Line, read, stored_size
 from sidecar.policy import compile_policy
-from sidecar.records import decode, visible
+from sidecar.records import decode
 from sidecar.settings import load
 from sidecar.settings.files import UnreadableError, read_document
 from sidecar.settings.places import Place
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 
 # Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
 _SHOWN = 20
@@ -121,4 +121,4 @@ def _as_json(old: Path, new: Path, listing: Listing, verdicts: Verdicts | None) 
         "changes": [change for effect in EFFECTS for change in listing.of(effect)],
         "verdicts": verdicts,
     }
-    return visible(msgspec.json.encode(told))
+    return printable_json(msgspec.json.encode(told))

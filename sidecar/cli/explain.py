@@ -17,7 +17,7 @@ from sidecar.policy import Policy, compile_policy
 from sidecar.session import World
 from sidecar.session.explain import Explanation, Question, encode_explanation, explain
 from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 
 _NO_NODE = "00000000-0000-0000-0000-000000000000"
 _QUESTIONS = msgspec.json.Decoder(Question)
@@ -182,7 +182,7 @@ def _answer_batch(oracle: Oracle, batch: str) -> int:
             try:
                 answer = encode_explanation(oracle.ask(_QUESTIONS.decode(line), folder))
             except (ValueError, OSError) as error:
-                answer = msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"})
+                answer = printable_json(msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"}))
                 status = 1
             sys.stdout.buffer.write(answer + b"\n")
     return status

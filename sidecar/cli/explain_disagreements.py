@@ -30,9 +30,8 @@ from sidecar.hindsight import (
     with_aftermath,
 )
 from sidecar.policy import compile_policy
-from sidecar.records import visible
 from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 
 # KumoMTA writes a refusal within milliseconds of the Reception that it belies; that it packs what it writes takes seconds.
 _SETTLED = 10.0
@@ -88,7 +87,7 @@ class Report:
     def end(self) -> None:
         """Tell the totals."""
         if self._as_json:
-            sys.stdout.buffer.write(visible(msgspec.json.encode({"totals": _totals(self.comparison)})) + b"\n")
+            sys.stdout.buffer.write(printable_json(msgspec.json.encode({"totals": _totals(self.comparison)})) + b"\n")
             return
         sys.stdout.flush()
         if self.comparison.otherwise:

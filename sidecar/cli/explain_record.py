@@ -35,9 +35,8 @@ from sidecar.hindsight import (
 )
 from sidecar.hindsight.judgement import REFUSED
 from sidecar.policy import Because, compile_policy
-from sidecar.records import visible
 from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 
 # Ten answers of a dozen lines are still read; more are counted.
 _ONE_BY_ONE = 10
@@ -98,7 +97,7 @@ def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> i
             answer = encode_record_explanation(explainer.explain(entry))
         except ValueError as error:
             fault = {"record": {"file": entry.file, "line": entry.line}, "error": str(error)}
-            answer = visible(msgspec.json.encode(fault))
+            answer = printable_json(msgspec.json.encode(fault))
             status = 1
         sys.stdout.buffer.write(answer + b"\n")
     return status if entry is not None else tell_nothing(path)

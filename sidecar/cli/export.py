@@ -13,7 +13,7 @@ from sidecar.cli.streams import write_file
 from sidecar.mta.export import Export, postfix_relay_domains, sendmail_access
 from sidecar.mta.open_domains import OpenDomains
 from sidecar.mta.relaying import NAME_THEM, everything_open
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 
 _WRITERS: Mapping[str, Callable[[OpenDomains], Export]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
 
@@ -47,7 +47,7 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
         raise click.ClickException(printable(f"{refusal} {NAME_THEM}"))
     export = _WRITERS[mta](domains)
     if as_json:
-        click.echo(msgspec.json.encode({"mta": mta, "text": export.text, "left_out": export.left_out}))
+        click.echo(printable_json(msgspec.json.encode({"mta": mta, "text": export.text, "left_out": export.left_out})))
         return
     for literal in export.left_out:
         why = f"an address is no domain, and {mta.capitalize()} refuses mail to it"

@@ -12,7 +12,7 @@ import msgspec
 from sidecar.classifier import Classifier
 from sidecar.cli.help import Command
 from sidecar.cli.problems import settings_or_exit
-from sidecar.records import UNCATEGORIZED, bounce_response, visible
+from sidecar.records import UNCATEGORIZED, bounce_response
 from sidecar.reports import read
 from sidecar.reports.values import (
     ArfReport,
@@ -26,6 +26,7 @@ from sidecar.reports.values import (
 )
 from sidecar.settings.rules import iana_rules
 from sidecar.settings.values import BounceRule
+from sidecar.settings.wording import printable, printable_json
 
 # What a report may say of a recipient that its mail has not reached; the others have no class.
 _UNREACHED = {"failed", "delayed"}
@@ -68,7 +69,7 @@ def command(context: click.Context, config: Path | None, files: tuple[str, ...],
             message = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            click.echo(f"{_plain(name)} cannot be read: {reason}. Name a file that holds a message.", err=True)
+            click.echo(f"{printable(name)} cannot be read: {reason}. Name a file that holds a message.", err=True)
             unreadable = True
             continue
         reading = read(message, strict=strict)
@@ -83,7 +84,7 @@ def _files(named: str) -> list[str]:
         return [named]
     found = sorted(str(path) for path in Path(named).glob("*.eml"))
     if not found:
-        click.echo(f"{_plain(named)} holds no file named *.eml that can be seen.", err=True)
+        click.echo(f"{printable(named)} holds no file named *.eml that can be seen.", err=True)
     return found
 
 
@@ -94,7 +95,7 @@ def _as_json(name: str, reading: Reading, classifier: Classifier) -> bytes:
     if isinstance(report, OobReport):
         # Beside the report, whose shape is KumoMTA's.
         answer["bounce_classification"] = [_class(entry, _rule(entry, classifier)) for entry in report.per_recipient]
-    return visible(msgspec.json.encode(answer))
+    return printable_json(msgspec.json.encode(answer))
 
 
 def _rule(entry: PerRecipient, classifier: Classifier) -> BounceRule | None:
@@ -109,11 +110,11 @@ def _class(entry: PerRecipient, rule: BounceRule | None) -> str | None:
 
 def _as_text(name: str, reading: Reading, classifier: Classifier) -> bytes:
     """Give the summary for people: one line that says what it is, then a line for each thing it says."""
-    lines = [f"{_plain(name)}: {reading.why}"]
+    lines = [f"{printable(name)}: {printable(reading.why)}"]
     if reading.arf is not None:
-        lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _arf_lines(reading.arf))
+        lines.extend(f"  {label + ':':<17} {printable(text)}" for label, text in _arf_lines(reading.arf))
     if reading.oob is not None:
-        lines.extend(f"  {label + ':':<17} {_plain(text)}" for label, text in _oob_lines(reading.oob, classifier))
+        lines.extend(f"  {label + ':':<17} {printable(text)}" for label, text in _oob_lines(reading.oob, classifier))
     return "\n".join(lines).encode("utf-8")
 
 
@@ -196,10 +197,3 @@ def _status(status: Status | None) -> str | None:
 
 def _diagnostic(code: DiagnosticCode | None) -> str | None:
     return None if code is None else f"{code.diagnostic} ({code.diagnostic_type or 'no type'})"
-
-
-def _plain(text: str) -> str:
-    """Escape what a stranger wrote so that the terminal shows it instead of obeying it."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -19,10 +19,9 @@ from sidecar.cli.problems import sentence, settings_or_exit
 from sidecar.cli.terminal import console, plain, table
 from sidecar.journal import JournalError
 from sidecar.policy.address import domain_of
-from sidecar.records import visible
 from sidecar.settings.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.settings.values import Settings
-from sidecar.settings.wording import nearest, printable
+from sidecar.settings.wording import nearest, printable, printable_json
 from sidecar.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, UnreachableError, Witness, telling
 
 # Nobody's address (RFC 2606): should what was relayed bounce, it bounces to nowhere.
@@ -194,7 +193,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     results, failure = _run(simulation, shapes)
     if as_json:
         for result in results:
-            click.echo(visible(msgspec.json.encode(telling.as_object(simulation, result))))
+            click.echo(printable_json(msgspec.json.encode(telling.as_object(simulation, result))))
     elif results:
         _print_results(simulation, results)
     for text in filter(None, (trouble, failure)):

@@ -23,8 +23,8 @@ from sidecar.cli.progress import progress
 from sidecar.cli.streams import write_file
 from sidecar.cli.terminal import console, plain, table
 from sidecar.journal import STDIN, JournalError, Line, Skipped, read, stored_size
-from sidecar.records import decode, visible
-from sidecar.settings.wording import printable
+from sidecar.records import decode
+from sidecar.settings.wording import printable, printable_json
 from sidecar.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
 from sidecar.stats.page import page
 from sidecar.stats.sparkline import sparkline
@@ -113,7 +113,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         if png is not None:
             write_file(png, plots.picture(summary))
     if as_json:
-        click.echo(visible(msgspec.json.encode(summary)))
+        click.echo(printable_json(msgspec.json.encode(summary)))
     else:
         _print(console(), summary)
     sys.exit(status)

@@ -10,7 +10,7 @@ import msgspec
 from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option
 from sidecar.settings.state import state_directory
-from sidecar.settings.wording import printable
+from sidecar.settings.wording import printable, printable_json
 from sidecar.supervisor.status import FILE_NAME, ReloadStatus, Status, is_fine, is_running, read_status
 
 
@@ -43,9 +43,9 @@ def _answer(words: str, status: Status | None, *, as_json: bool) -> None:
     running = status is not None and is_running(status)
     fine = status is not None and running and is_fine(status)
     if as_json:
-        click.echo(msgspec.json.encode({"running": running, "fine": fine, "words": words, "status": status}))
+        click.echo(printable_json(msgspec.json.encode({"running": running, "fine": fine, "words": words, "status": status})))
     else:
-        click.echo(words)
+        click.echo("\n".join(map(printable, words.split("\n"))))
     sys.exit(0 if fine else 1)
 
 

@@ -14,8 +14,8 @@ from sidecar.cli.help import Command, completion
 from sidecar.cli.problems import config_option, sentence, settings_or_exit, tell_passed_over
 from sidecar.cli.terminal import console, plain
 from sidecar.journal import Follower, JournalError, Line, kind_of, read
-from sidecar.records import TYPES, visible
-from sidecar.settings.wording import printable
+from sidecar.records import TYPES
+from sidecar.settings.wording import printable, printable_json
 from sidecar.tail import Entry, Filters, Kind, entries, latest, line_of, merged
 
 _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}
@@ -144,7 +144,7 @@ def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) 
 def _show_json(shown: Iterable[Entry]) -> None:
     for entry in shown:
         if isinstance(entry.line, Line) and entry.record is not None:
-            sys.stdout.buffer.write(visible(entry.line.text) + b"\n")
+            sys.stdout.buffer.write(printable_json(entry.line.text) + b"\n")
         else:
             _name(entry)
     sys.stdout.flush()

@@ -17,10 +17,11 @@ from sidecar.hindsight.notes import notes, outgoing
 from sidecar.hindsight.opening import to_accept
 from sidecar.hindsight.parts import connect_part, message_part, recipient_parts
 from sidecar.policy import Because, Policy
-from sidecar.records import Logged, Response, visible
+from sidecar.records import Logged, Response
 from sidecar.records.build import rfc3339
 from sidecar.session.explain import ConnectPart, MessagePart, RecipientPart
 from sidecar.settings.values import Settings
+from sidecar.settings.wording import printable_json
 
 _YEAR_10000 = 253_402_300_800
 _ENCODER = msgspec.json.Encoder()
@@ -71,7 +72,7 @@ class RecordExplanation(Struct, frozen=True, kw_only=True):
 
 def encode_record_explanation(explanation: RecordExplanation) -> bytes:
     """Give the explanation as one JSON object, without a line end."""
-    return visible(_ENCODER.encode(explanation))
+    return printable_json(_ENCODER.encode(explanation))
 
 
 class Explainer:

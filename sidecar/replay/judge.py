@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.policy import Because, Policy
-from sidecar.records import visible
 from sidecar.replay.envelope import StoredEnvelope, read_envelope
 from sidecar.replay.files import Stored
 from sidecar.session import World
 from sidecar.session.explain import ConnectPart, Explanation, MessagePart, Question, RecipientPart, explain
 from sidecar.settings.names import normal_listener, split_endpoint
 from sidecar.settings.values import Settings
+from sidecar.settings.wording import printable_json
 
 Outcome = Literal[
     "relayed",
@@ -131,7 +131,7 @@ def unreadable(file: str, why: str, offset: int | None = None) -> Judged:
 
 def encode(judged: Judged) -> bytes:
     """Give the line of `replay --json`, line end included."""
-    return visible(_ENCODER.encode(judged)) + b"\n"
+    return printable_json(_ENCODER.encode(judged)) + b"\n"
 
 
 def _outcome(explanation: Explanation) -> Outcome:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sidecar.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer
 from sidecar.policy.answers import ReportKind
-from sidecar.records import Record, visible
+from sidecar.records import Record
 from sidecar.session.events import Connect, Data, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.session.kumomta import session_type
@@ -18,6 +18,7 @@ from sidecar.session.session import Session, World
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.settings.names import normal_listener, split_endpoint
 from sidecar.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.settings.wording import printable_json
 
 
 class Question(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"sender": "from"}):
@@ -81,7 +82,7 @@ _NO_MESSAGE = MessagePart(relayed=[], dropped=[], records=[])
 
 def encode_explanation(explanation: Explanation) -> bytes:
     """Give the explanation as one JSON object, without a line end."""
-    return visible(_ENCODER.encode(explanation))
+    return printable_json(_ENCODER.encode(explanation))
 
 
 def explain(question: Question, message: bytes | None, *, policy: Policy, settings: Settings, world: World) -> Explanation:

@@ -11,19 +11,48 @@ from functools import lru_cache
 from typing import Final
 
 SHOWN_LIMIT: Final = 60
+# Letters and marks that Python calls printable, and that no font draws (Unicode: Default_Ignorable_Code_Point).
+_UNSEEN: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+# From here on TOML's escapes have eight digits.
+_LONG: Final = 0x10000
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def printable(text: str) -> str:
-    r"""Give `text` fit for a terminal or a log: what is not printable is written `\uXXXX`."""
-    return text if text.isprintable() else "".join(map(_printable, text))
+    r"""Return `text` for a terminal or a log: what nobody would see, or what steers a terminal, is written `\uXXXX`."""
+    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
+        return text
+    return text.translate({ord(one): one if _is_seen(one) else _escaped(one) for one in set(text)})
 
 
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
+def printable_json(json: bytes) -> bytes:
+    """Return one line of JSON with such characters escaped; the values stay the same. Bytes that are not UTF-8 are replaced."""
+    if json.isascii() and json.decode("ascii").isprintable():
+        return json
+    text = json.decode("utf-8", "replace")
+    table = {ord(one): one if _is_seen(one) else _json_escaped(one) for one in set(text)}
+    # White space between values.
+    return text.translate(table | {ord("\t"): "\t", ord("\r"): " ", ord("\n"): "\n"}).encode()
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and character not in _UNSEEN
+
+
+def _escaped(character: str) -> str:
     code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - where TOML's escapes become longer
+    return f"\\u{code:04x}" if code < _LONG else f"\\U{code:08x}"
+
+
+def _json_escaped(character: str) -> str:
+    code = ord(character)
+    if code < _LONG:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - _LONG, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def quoted(text: str, limit: int = SHOWN_LIMIT) -> str:

@@ -18,6 +18,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from sidecar.admin import app as pages
 from sidecar.admin import bodies
+from sidecar.admin.questions import read_explain_question
 from sidecar.metrics import Memory
 from sidecar.session import World
 from sidecar.session.explain import Question, encode_explanation, explain
@@ -222,11 +223,10 @@ def test_a_body_that_breaks_off_is_no_fault_of_ours(capsys: pytest.CaptureFixtur
 def test_only_a_few_questions_are_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is rejected for a second; when they are answered there are places again. A domain is answered meanwhile."""
     going_on = threading.Event()
-    read = pages.read_explain_question
 
     def slowly(body: bytes) -> Any:
         assert going_on.wait(60)
-        return read(body)
+        return read_explain_question(body)
 
     monkeypatch.setattr(pages, "read_explain_question", slowly)
     found, question = app(), [json.dumps(QUESTION).encode()]

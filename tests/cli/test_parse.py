@@ -51,7 +51,7 @@ def test_unreadable_file(options: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [*options, *files])
     assert result.exit_code == 1
     assert result.stderr.count(" cannot be read: ") == 2
-    assert r"missing\x1b[31m.eml cannot be read: No such file or directory." in result.stderr
+    assert r"missing\u001b[31m.eml cannot be read: No such file or directory." in result.stderr
     assert "abuse" in result.stdout
     assert len(result.stdout.splitlines()) > (0 if options else 1)
 

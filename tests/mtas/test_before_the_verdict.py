@@ -95,7 +95,8 @@ def test_before_the_verdict(sidecar: Sidecar, case: Case) -> None:
     """Postfix does with the three messages what is said here, and the doctor says so where the sidecar cannot undo it."""
     settings = {case.key: case.value, **case.more}
     with private_directory() as directory, Postfix(directory / "postfix", milter=sidecar.socket, settings=settings) as postfix:
-        severities = dict(reversed(line.split(": ")) for line in doctor(sidecar, told(postfix)))
+        found = (line.split(": ") for line in doctor(sidecar, told(postfix)))
+        severities = {key: severity for severity, key in found}
         assert severities.get(case.key) == case.finding
         sidecar.records()
         reached = [
