@@ -12,10 +12,7 @@ from typing import Final
 
 SHOWN_LIMIT: Final = 60
 # Letters and marks that Python calls printable, and that no font draws (Unicode: Default_Ignorable_Code_Point).
-_UNSEEN: Final = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
-    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
-)
+_UNSEEN: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 # From here on TOML's escapes have eight digits.
 _LONG: Final = 0x10000
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -23,23 +20,23 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 def printable(text: str) -> str:
     r"""Return `text` for a terminal or a log: what nobody would see, or what steers a terminal, is written `\uXXXX`."""
-    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
+    if _is_seen(text):
         return text
     return text.translate({ord(one): one if _is_seen(one) else _escaped(one) for one in set(text)})
 
 
 def printable_json(json: bytes) -> bytes:
     """Return one line of JSON with such characters escaped; the values stay the same. Bytes that are not UTF-8 are replaced."""
-    if json.isascii() and json.decode("ascii").isprintable():
-        return json
     text = json.decode("utf-8", "replace")
+    if _is_seen(text):
+        return text.encode()
     table = {ord(one): one if _is_seen(one) else _json_escaped(one) for one in set(text)}
     # White space between values.
     return text.translate(table | {ord("\t"): "\t", ord("\r"): " ", ord("\n"): "\n"}).encode()
 
 
-def _is_seen(character: str) -> bool:
-    return character.isprintable() and character not in _UNSEEN
+def _is_seen(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or _UNSEEN.search(text) is None)
 
 
 def _escaped(character: str) -> str:
