@@ -53,9 +53,13 @@ $(VENV)/bin/python: | build-packages
 	@$(PYTHON) -m venv $(VENV)
 
 # Editable: the program in .venv is the one in this folder.
-$(VENV)/.program: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
+# What runs in production is installed by hash, and so is what builds it: pip rejects a file that is not the one that was tested. In a
+# constraints file pip takes no hashes beside an editable install.
+$(VENV)/.program: $(VENV)/bin/python pyproject.toml .ci/constraints.txt .ci/build.txt .ci/program.txt
 	@echo "Installing the program into $(VENV)."
-	@$(RUN)/pip install --quiet --editable .
+	@$(RUN)/pip install --quiet --require-hashes --no-deps --requirement .ci/build.txt
+	@$(RUN)/pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement .ci/program.txt
+	@$(RUN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.program
