@@ -40,6 +40,8 @@ log_oob = true
 log_oob = false
 ["bücher.example"]
 log_oob = "LogThenDrop"
+["xn--gro-7ka.example"]
+relay_to = true
 [listener."10.1.1.1:2525"."bounce.example"]
 log_oob = false
 [listener."10.1.1.1:2525"."only.example"]
@@ -316,6 +318,16 @@ SCENARIOS = [
         needs="SMTPUTF8",
         records=BOUNCED,
     ),
+    # Postfix with ICU 72 delivers this one to gross.example.
+    one(
+        "a domain that MTAs map to different A-labels is rejected",
+        "you@GROẞ.example",
+        NOT_FOR_ME,
+        parameters="SMTPUTF8",
+        needs="SMTPUTF8",
+        records="Rejection",
+    ),
+    one("its A-label is accepted", "you@xn--gro-7ka.example", records="Reception", delivered=True),
     one(
         "an address beyond ASCII goes on as it came",
         "yöu@relay.example",
