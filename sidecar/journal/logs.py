@@ -15,7 +15,7 @@ from sidecar.journal.error import JournalError
 
 # KumoMTA names a segment by the instant at which it began: `YYYYMMDD-HHMMSS`, a fraction of up to nine digits where there is
 # one, and the suffix, if any, that the operator chose; ours are such names too. A message in the quarantine is named alike.
-_NAME = re.compile(r"(\d{8}-\d{6}(?:\.\d{1,9})?)(?!-[0-9a-f]{32}\.).*", re.ASCII)
+_NAME = re.compile(r"(\d{8}-\d{6}(?:\.\d{1,9})?)(?!-[0-9a-f]{32}(?:-[0-9a-f]{8,16})?\.).*", re.ASCII)
 
 # KumoMTA's log directory may be a pattern of dates (`%Y/%m/%d/%H`), and each type of record may have a directory of its own.
 DEPTH_LIMIT = 5

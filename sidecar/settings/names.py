@@ -30,6 +30,9 @@ _DEVIATING = re.compile(
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+# One customer has 2^64 IPv6 addresses or more (RFC 6177).
+_IPV6_HOST_BITS = 64
+
 
 def normal_domain(text: str) -> str | None:
     """Give the form in which domains are compared: lower case, A-labels, no trailing dot (RFC 5890, UTS 46).
@@ -90,6 +93,18 @@ def plain_address(text: str) -> IPAddress:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """Return the key under which every limit counts a peer: its IPv4 address in 8 hex digits, its IPv6 /64 in 16.
+
+    Raises ValueError when `address` is no IP address.
+    """
+    peer = plain_address(address)
+    if isinstance(peer, ipaddress.IPv4Address):
+        return f"{int(peer):08x}"
+    return f"{int(peer) >> _IPV6_HOST_BITS:016x}"
 
 
 def split_endpoint(text: str) -> tuple[IPAddress, int | None]:

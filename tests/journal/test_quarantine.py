@@ -17,16 +17,16 @@ DAY = 24 * 3600.0
 PAIR = 8192
 
 
-def name(number: int) -> str:
-    return f"20260921-141320-{number:032x}"
+def name(number: int, network: str = "") -> str:
+    return f"20260921-141320-{number:032x}{network and f'-{network}'}"
 
 
 def quarantine(directory: Path, *, size: int = 100 * PAIR, now: float | None = None) -> Quarantine:
     return Quarantine(directory, size=size, age=int(DAY), clock=lambda: directory.stat().st_mtime if now is None else now)
 
 
-def keep(it: Quarantine, number: int, message: bytes = b"message") -> None:
-    it.keep(name(number), message=message, record=b"{}\n")
+def keep(it: Quarantine, number: int, message: bytes = b"message", network: str = "") -> None:
+    it.keep(name(number, network), message=message, record=b"{}\n")
 
 
 def messages(directory: Path) -> list[str]:
@@ -90,6 +90,104 @@ def _fill(told: tuple[Path, int]) -> int:
         except QuarantineFullError:
             return number
     return 100
+
+
+# --- the share of one network
+
+NETWORKS = ("cb007109", "20010db800010002")
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: some tests write thousands of files."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def own(directory: Path, network: str) -> list[str]:
+    """Return the names of the messages of a network."""
+    return sorted(path.name for path in directory.glob(f"*-{network}.eml"))
+
+
+@pytest.mark.usefixtures("quick_disk")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_has_a_quarter(tmp_path: Path, network: str) -> None:
+    """Above it the network's own oldest messages go, with their records; the messages of others stay, and find room."""
+    it = quarantine(tmp_path, size=64 * PAIR)
+    for number in range(8):
+        keep(it, 1000 + number, network="cb007108")
+    for number in range(200):
+        keep(it, number, network=network)
+    kept = own(tmp_path, network)
+    assert 14 <= len(kept) <= 16
+    assert kept == [f"{name(number, network)}.eml" for number in range(200 - len(kept), 200)]
+    assert len(own(tmp_path, "cb007108")) == 8
+    assert len(messages(tmp_path)) == 2 * (len(kept) + 8)
+    for number in range(2000, 2016):
+        keep(it, number, network="cb007107")
+    assert len(own(tmp_path, "cb007107")) == 16
+
+
+def test_the_oldest_goes_first_also_after_a_sweep(tmp_path: Path) -> None:
+    """What the ledger knows of each network is counted again from the names."""
+    it = quarantine(tmp_path, size=40 * PAIR)
+    for number in range(10):
+        keep(it, number, network=NETWORKS[0])
+    it.sweep()
+    (tmp_path / ".bytes").unlink()
+    keep(it, 10, network=NETWORKS[0])
+    assert own(tmp_path, NETWORKS[0])[-1] == f"{name(10, NETWORKS[0])}.eml"
+    assert f"{name(0, NETWORKS[0])}.eml" not in own(tmp_path, NETWORKS[0])
+    assert len(own(tmp_path, NETWORKS[0])) <= 10
+
+
+def test_a_message_bigger_than_the_share(tmp_path: Path) -> None:
+    """It is kept in place of all others of its network, where the quarantine has room."""
+    it = quarantine(tmp_path, size=40 * PAIR)
+    for number in range(10):
+        keep(it, number, network=NETWORKS[0])
+    keep(it, 10, b"x" * 20 * PAIR, network=NETWORKS[0])
+    assert own(tmp_path, NETWORKS[0]) == [f"{name(10, NETWORKS[0])}.eml"]
+    keep(it, 11, network=NETWORKS[1])
+
+
+def test_old_names_have_no_network(tmp_path: Path) -> None:
+    """Messages of a former version count as before, and no network loses them."""
+    it = quarantine(tmp_path, size=40 * PAIR)
+    for number in range(30):
+        keep(it, number)
+    for number in range(100, 130):
+        keep(it, number, network=NETWORKS[0])
+    assert len(messages(tmp_path)) == 2 * (30 + len(own(tmp_path, NETWORKS[0])))
+    assert 9 <= len(own(tmp_path, NETWORKS[0])) <= 10
+    with pytest.raises(QuarantineFullError):
+        keep(it, 200, b"x" * 10 * PAIR)
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_the_workers_share_the_share(tmp_path: Path) -> None:
+    """However many write at once, a network has no more than its quarter."""
+    with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
+        list(pool.map(_flood, [(tmp_path, first) for first in range(0, 400, 100)]))
+    quarantine(tmp_path, size=64 * PAIR).sweep()
+    # A worker may find what another is still writing; it is one message for each.
+    assert 10 <= len(own(tmp_path, NETWORKS[0])) <= 16 + 4
+
+
+def _flood(told: tuple[Path, int]) -> None:
+    folder, first = told
+    it = quarantine(folder, size=64 * PAIR)
+    for number in range(100):
+        keep(it, first + number, network=NETWORKS[0])
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_tiny_messages_of_one_network_close_it_to_nobody(tmp_path: Path) -> None:
+    """171 kB of them took 10 MiB, and every other network was answered 451."""
+    it = quarantine(tmp_path, size=10 << 20)
+    for number in range(1400):
+        keep(it, number, b"x" * 122, network=NETWORKS[0])
+    keep(it, 2000, b"x" * 500_000, network=NETWORKS[1])
+    assert sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()) < 10 << 20
 
 
 def test_room_that_an_operator_makes(tmp_path: Path) -> None:
