@@ -58,6 +58,8 @@ MEANINGS: Final = {
     "limits.report_memory": _limit("bytes of all reports in hand"),
     "limits.sessions": _limit("SMTP connections at once in each worker"),
     "limits.rejection_records_per_second": Meaning(text="refusals of one peer that get a record of their own each second"),
+    "limits.record_bytes_per_byte": Meaning(text="bytes of records for each byte from one external network; 0 is no limit"),
+    "limits.record_bytes_burst": _limit("bytes of records that one external network may cause beyond that"),
     "limits.quarantine_size": _limit("bytes of all that is in the quarantine"),
     "limits.quarantine_age": Meaning(text="seconds for which the quarantine keeps a message"),
     "milter.socket": _at_start("where the MTA reaches the sidecar"),
@@ -76,6 +78,7 @@ MEANINGS: Final = {
     "journal.segment_age": Meaning(text="seconds after which a segment is finished"),
     "journal.format": Meaning(text="how segments are written"),
     "journal.compression_level": Meaning(text="how hard zstd tries"),
+    "journal.minimum_free": Meaning(text="free bytes below which the program is degraded"),
     "journal.meta": Meaning(text="the entries of meta that records keep"),
     **{
         f"journal.{record_type}.{key}": Meaning(text=f"{text} {record_type} records")

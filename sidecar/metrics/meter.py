@@ -17,6 +17,7 @@ from sidecar.session.replies import (
     NO_MEMORY,
     NOT_A_REPORT,
     TOO_MANY_RECIPIENTS,
+    TOO_MANY_RECORDS,
     TOO_MANY_REPORTS,
     TOO_MANY_SESSIONS,
     UNKNOWN_LISTENER,
@@ -37,6 +38,7 @@ _REFUSALS = {
         (TOO_MANY_SESSIONS, "too_many_sessions"),
         (TOO_MANY_RECIPIENTS, "too_many_recipients"),
         (TOO_MANY_REPORTS, "too_many_reports"),
+        (TOO_MANY_RECORDS, "too_many_records"),
         (NO_MEMORY, "no_room"),
     )
 } | {_TOO_BIG: "too_big"}

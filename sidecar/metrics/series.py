@@ -19,7 +19,7 @@ _REASONS: Final = {
     ("message", "accept"): (*_RELAYING, "oob", "arf"),
     ("message", "discard"): ("oob", "arf", "quarantine"),
     ("message", "reject"): ("relaying_not_permitted", "too_big"),
-    ("message", "tempfail"): ("too_many_reports", "no_room"),
+    ("message", "tempfail"): ("too_many_reports", "too_many_records", "no_room"),
 }
 VERDICTS: Final = tuple(
     (stage, action, reason) for (stage, action), reasons in _REASONS.items() for reason in (*reasons, OTHER)

@@ -1,78 +1,100 @@
-"""A flood of refusals: from some rate on a peer's Rejections are counted, and stand in the journal as one.
+"""A flood of rejections: above a rate or a limit, the Rejections of a network are counted, and stand in the journal as one.
 
 Owns the counts. Never touches any other record, and never writes: the recorder does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Lock
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.records import Record
 
-# Peers whose refusals are counted at a time. A worker refuses some thousands a second, so there are hardly ever as many; the
-# refusals of one more peer are recorded one by one.
-PEERS_LIMIT = 10_000
+# Networks whose rejections are counted at a time, some 2 kB each. A worker rejects some thousands a second, so there are rarely
+# as many. The rejections of one more network are recorded one by one.
+NETWORKS_LIMIT = 10_000
 
 
 class Counted(Struct, frozen=True, kw_only=True):
-    """Refusals of one peer that have no record of their own yet; `first` is what the first of them would have had."""
+    """Rejections of one network that have no record of their own yet; `first` is what the first of them would have had.
 
+    `limited` says that the limit on bytes holds for their record, `size` how many bytes it had when it was above the limit.
+    """
+
+    network: str
     first: Record
     count: int
+    limited: bool
+    size: int = 0
 
 
 class Flood:
-    """Sorts records, in any threads: of one peer's Rejections `rate` a second are let through, and the rest is counted."""
+    """Sorts records, in any threads: of one network's Rejections `rate` a second pass, and the rest is counted.
+
+    The networks are keys such as `network_of` returns.
+    """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._lock = Lock()
         self._second = 0
-        self._let_through: dict[str, int] = {}
+        self._passed: dict[str, int] = {}
         self._counted: dict[str, Counted] = {}
         self._over = False
 
-    def sift(self, records: Iterable[Record]) -> tuple[Record, ...]:
-        """Give the records of an outcome, or none if they are those of a refusal that is counted."""
-        records = tuple(records)
-        with self._lock:
-            written = all(record.type != "Rejection" or self._lets_through(record) for record in records)
-        return records if written else ()
+    def sift(self, records: Sequence[Record], network: str, *, limited: bool) -> Sequence[Record]:
+        """Return the records of an outcome, or none if they are those of a rejection that is counted."""
+        for record in records:
+            if record.type == "Rejection":
+                with self._lock:
+                    if not self._passes(record, network, limited=limited):
+                        return ()
+        return records
 
-    def _lets_through(self, record: Record) -> bool:
+    def _passes(self, record: Record, network: str, *, limited: bool) -> bool:
         if record.timestamp != self._second:
             self._second = record.timestamp
-            self._let_through.clear()
-        peer = record.peer_address.addr
-        told = self._let_through.get(peer, 0)
-        if self._over or told < self._rate or (peer not in self._counted and len(self._counted) >= PEERS_LIMIT):
-            self._let_through[peer] = told + 1
+            self._passed.clear()
+        passed = self._passed.get(network, 0)
+        if passed < self._rate or not self._count(record, network, limited=limited):
+            self._passed[network] = passed + 1
             return True
-        known = self._counted.get(peer)
-        self._counted[peer] = Counted(first=record, count=1) if known is None else _more(known, 1)
         return False
 
+    def count(self, records: Iterable[Record], network: str) -> bool:
+        """Count a rejection that is above the limit on bytes. Return False if it must be written."""
+        with self._lock:
+            return all(self._count(record, network, limited=True) for record in records if record.type == "Rejection")
+
+    def _count(self, record: Record, network: str, *, limited: bool) -> bool:
+        known = self._counted.get(network)
+        if self._over or (known is None and len(self._counted) >= NETWORKS_LIMIT):
+            return False
+        one = Counted(network=network, first=record, count=1, limited=limited) if known is None else _more(known, 1)
+        self._counted[network] = one
+        return True
+
     def take(self) -> list[Counted]:
-        """Give what was counted since the last time."""
+        """Return what was counted since the last time."""
         with self._lock:
             counted = list(self._counted.values())
             self._counted.clear()
             return counted
 
     def put_back(self, counted: Iterable[Counted]) -> None:
-        """Count again what could not be written."""
+        """Count again what could not be written; these keep their place before what was counted since."""
         with self._lock:
-            for one in counted:
-                peer = one.first.peer_address.addr
-                since = self._counted.get(peer)
-                self._counted[peer] = one if since is None else _more(one, since.count)
+            since, self._counted = self._counted, {one.network: one for one in counted}
+            for network, one in since.items():
+                known = self._counted.get(network)
+                self._counted[network] = one if known is None else _more(known, one.count)
 
     def end(self) -> None:
-        """Count nothing more: whatever is refused from here on has its own record, or none can be written."""
+        """Count nothing more: whatever is rejected from here on has its own record, or none can be written."""
         with self._lock:
             self._over = True
 
 
 def _more(counted: Counted, count: int) -> Counted:
-    return Counted(first=counted.first, count=counted.count + count)
+    return replace(counted, count=counted.count + count)

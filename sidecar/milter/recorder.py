@@ -1,6 +1,7 @@
 """From an outcome to the disk: what must be kept is kept before the MTA hears of the verdict.
 
-Owns the order (the quarantine, then the journal, then the answer) and what is due each second. Never decides about mail.
+Owns the order (the limit on records, the quarantine, the journal, the answer) and what is due each second. Never decides about
+mail.
 """
 
 import threading
@@ -12,7 +13,9 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.journal import JournalError, QuarantineFullError
-from sidecar.milter.flood import Counted, Flood
+from sidecar.milter.budget import RecordBudget
+from sidecar.milter.flood import NETWORKS_LIMIT, Counted, Flood
+from sidecar.milter.routes import Batch
 from sidecar.records import Record, encode, rejections
 from sidecar.session.verdicts import Outcome
 from sidecar.settings.values import LimitSettings
@@ -27,8 +30,11 @@ _LOG = log.get("milter")
 class Writer(Protocol):
     """What is needed of the journal."""
 
-    def write(self, records: Sequence[Record], *, durable: bool) -> None:
-        """Write records, in their order; raises JournalError when that cannot be done."""
+    def encode(self, records: Sequence[Record]) -> Batch:
+        """Encode records, in their order."""
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
+        """Write encoded records; raises JournalError when that cannot be done."""
 
     def roll(self) -> None:
         """Finish what is too old to go on with."""
@@ -55,8 +61,9 @@ class Recorder:
     ) -> None:
         self._journal = journal
         self._quarantine = quarantine
-        self._rate = limits.rejection_records_per_second
+        self._rate, self._burst = limits.rejection_records_per_second, limits.record_bytes_burst
         self._flood = Flood(self._rate)
+        self._budget = RecordBudget(limits)
         self._clock = clock
         self._closing = threading.Event()
         self._flushing = threading.Lock()
@@ -66,21 +73,43 @@ class Recorder:
         threading.Thread(target=self._keep_up, name="recorder", daemon=True).start()
 
     def write(self, outcome: Outcome) -> Outcome:
-        """Put on disk what belongs to an outcome, and give the one that holds: the same, or the one for a full quarantine.
+        """Put on disk what belongs to an outcome, and return the one that holds.
 
-        A refusal that is only counted comes back without a decision for the log. Raises JournalError.
+        That is the same, or the one for records above their limit or a full quarantine. A rejection that is only counted comes
+        back without a decision for the log. Raises JournalError.
         """
         if not outcome.records:
             return outcome
-        outcome = self._keep_near_miss(outcome)
-        records = self._flood.sift(outcome.records)
-        if not records:
-            return replace(outcome, decision=None)
-        self._journal.write(records, durable=outcome.durable)
-        return outcome
+        outcome, recorded = self._keep(outcome)
+        self.kept(outcome)
+        return outcome if recorded else replace(outcome, decision=None)
+
+    def kept(self, outcome: Outcome) -> None:
+        """Do what a subclass adds for an outcome that holds, counted or recorded."""
+
+    def _keep(self, outcome: Outcome) -> tuple[Outcome, bool]:
+        """Return the outcome that holds, and False if its records are only counted."""
+        records = self._flood.sift(outcome.records, outcome.network, limited=outcome.received is not None)
+        batch = self._journal.encode(records) if records else None
+        if outcome.received is not None and not self._budget.spend(
+            outcome.network, received=outcome.received, size=0 if batch is None else batch.size, now=self._clock()
+        ):
+            if outcome.above is not None:
+                return self._keep(outcome.above())
+            if self._flood.count(records, outcome.network):
+                return outcome, False
+        if batch is None:
+            return outcome, False
+        if (near_miss := outcome.near_miss) is not None:
+            try:
+                self._quarantine.keep(near_miss.name, message=near_miss.content, record=encode(records[0]))
+            except QuarantineFullError:
+                return self._keep(near_miss.full)
+        self._journal.write(batch, durable=outcome.durable)
+        return outcome, True
 
     def flush(self) -> None:
-        """Write the refusals that were only counted. What cannot be written is kept for the next time."""
+        """Write the rejections that were only counted. What cannot be written now is kept for the next time."""
         # One at a time: the last flush must not finish while another still holds what it took.
         with self._flushing:
             self._flush()
@@ -90,15 +119,38 @@ class Recorder:
         if not counted:
             return
         now = self._clock()
-        records = [self._together(one, now) for one in counted]
+        # At the end, and where many networks wait, a count is worth more than its bytes.
+        anyway = self._closing.is_set() or len(counted) > NETWORKS_LIMIT // 2
+        waiting: list[Counted] = []
         try:
-            self._journal.write(records, durable=False)
+            while counted:
+                if (waits := self._write_counted(counted[-1], now, anyway=anyway)) is not None:
+                    waiting.append(waits)
+                counted.pop()
         except JournalError as error:
-            self._flood.put_back(counted)
-            _LOG.error(f"{error}; this concerns counted refusals")
-            return
-        for record, one in zip(records, counted, strict=True):
-            _LOG.warning("a flood of refusals", peer=record.peer_address.addr, count=one.count, why=record.meta["why"])
+            _LOG.error(f"{error}; this concerns counted rejections")
+        self._flood.put_back([*waiting, *counted])
+
+    def _write_counted(self, counted: Counted, now: float, *, anyway: bool) -> Counted | None:
+        """Write the record of counted rejections. Return them if it exceeds the limit. Raises JournalError."""
+        # Encoded only where the size of the last time is within the limit: thousands of networks may be above it.
+        if not self._charge(counted, counted.size, now, anyway=anyway):
+            return counted
+        record = self._together(counted, now)
+        batch = self._journal.encode([record])
+        if not self._charge(counted, batch.size - counted.size, now, anyway=anyway):
+            self._charge(counted, -counted.size, now, anyway=True)
+            return replace(counted, size=batch.size)
+        try:
+            self._journal.write(batch, durable=False)
+        except JournalError:
+            self._charge(counted, -batch.size, now, anyway=True)
+            raise
+        _LOG.warning("a flood of rejections", peer=record.peer_address.addr, count=counted.count, why=record.meta["why"])
+        return None
+
+    def _charge(self, counted: Counted, size: int, now: float, *, anyway: bool) -> bool:
+        return not counted.limited or self._budget.spend(counted.network, received=0, size=size, now=now, anyway=anyway)
 
     def close(self) -> None:
         """Write what is left, and finish the journal."""
@@ -107,21 +159,13 @@ class Recorder:
         self.flush()
         self._journal.close()
 
-    def _keep_near_miss(self, outcome: Outcome) -> Outcome:
-        near_miss = outcome.near_miss
-        if near_miss is None:
-            return outcome
-        try:
-            self._quarantine.keep(near_miss.name, message=near_miss.content, record=encode(outcome.records[0]))
-        except QuarantineFullError:
-            return near_miss.full
-        return outcome
-
     def _together(self, counted: Counted, now: float) -> Record:
-        # Each flush writes one such record for a peer, so that it speaks of about a second.
+        # Each flush writes one such record for a network, so that it is about a second, or longer above the limit on bytes.
+        count = f"{counted.count} more rejection{'s' if counted.count > 1 else ''}"
+        whose = "this peer's network" if ":" in counted.first.peer_address.addr else "this peer"
         why = (
-            f"{counted.count} more refusals of this peer in about a second, counted instead of recorded one by one, because "
-            f"limits.rejection_records_per_second is {self._rate}; the first: {counted.first.meta['why']}"
+            f"{count} of {whose}, counted instead of recorded one by one (limits.rejection_records_per_second is {self._rate}, "
+            f"limits.record_bytes_burst {self._burst}); the first: {counted.first.meta['why']}"
         )
         return rejections(counted.first, count=counted.count, now=now, why=why)
 

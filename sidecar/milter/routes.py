@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.journal import Journal
@@ -27,6 +28,13 @@ class Lines(Protocol):
         """Finish the journal."""
 
 
+class Batch(Struct, frozen=True, kw_only=True):
+    """Encoded records: the lines for each journal, and the bytes of all lines together."""
+
+    lines: tuple[tuple[Lines, bytes], ...]
+    size: int
+
+
 class Routes:
     """Journals by type of record; a type without one is not written. Of `meta` what `kept` names stays; None is all."""
 
@@ -40,22 +48,27 @@ class Routes:
             # A record that says why, and not that it is written as KumoMTA's, is read as one in our own way.
             self._kept |= {"compat"}
 
-    def write(self, records: Sequence[Record], *, durable: bool) -> None:
-        """Write records, in their order; with `durable` all are on disk on return. Raises JournalError.
-
-        When one journal fails, another may have taken its part: as after any failure, the peer's next try writes all again.
-        """
+    def encode(self, records: Sequence[Record]) -> Batch:
+        """Return the lines of the records that are written, in their order."""
         if self._kept is not None:
             records = [self._trimmed(record) for record in records]
         if self._only is not None:
-            self._only.write(b"".join(map(encode, records)), durable=durable)
-            return
-        lines: dict[Lines, list[bytes]] = {}
+            lines = b"".join(map(encode, records))
+            return Batch(lines=((self._only, lines),), size=len(lines))
+        by_journal: dict[Lines, list[bytes]] = {}
         for record in records:
             if (journal := self._by_type.get(record.type)) is not None:
-                lines.setdefault(journal, []).append(encode(record))
-        for journal, own in lines.items():
-            journal.write(b"".join(own), durable=durable)
+                by_journal.setdefault(journal, []).append(encode(record))
+        parts = tuple((journal, b"".join(own)) for journal, own in by_journal.items())
+        return Batch(lines=parts, size=sum(len(own) for _, own in parts))
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
+        """Write encoded records; with `durable` all are on disk on return. Raises JournalError.
+
+        When one journal fails, another may have taken its part: as after any failure, the peer's next try writes all again.
+        """
+        for journal, lines in batch.lines:
+            journal.write(lines, durable=durable)
 
     def roll(self) -> None:
         """Finish the segments that are too old."""

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response
+from sidecar.records.record import UNCATEGORIZED, EnhancedCode, Headers, PeerAddress, Record, RecordType, Response
 from sidecar.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
 
 _TAKEN = Response(code=250)
@@ -17,8 +17,16 @@ _TAKEN = Response(code=250)
 _UNTOLD = 550
 # KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
 _REPLY_CODE = re.compile("[2-5][0-9]{2}")
-# Longer than any host name (RFC 1035 section 2.3.4). Each record of a report repeats the name, and there may be a thousand.
-_NAME_LIMIT = 255
+
+# In characters. Each record of a report repeats most of these texts, and a report may have a thousand records.
+NAME_LIMIT = 255
+"""No host name, domain or queue id is longer (RFC 1035 section 2.3.4)."""
+MAILBOX_LIMIT = 320
+"""A local part of 64 octets, the @ and a domain of 255 (RFC 5321 section 4.5.3.1): addresses that differ stay different."""
+REPLY_LIMIT = 1024
+"""Two SMTP reply lines (RFC 5321 section 4.5.3.1.5); the longest diagnostic of the sample reports has 150 characters."""
+WHY_LIMIT = 1024
+"""A reason names four rules at most, each with a domain and a place in a file."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -41,7 +49,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     listener: str | None
     authz_id: str | None
     queue_id: str | None
-    headers: Mapping[str, str | list[str]]
+    headers: Headers
     dropped: Sequence[str] = ()
     compat: str | None = None
     classify: Callable[[str], str | None] | None = None
@@ -78,7 +86,7 @@ def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, 
         own = replace(
             facts,
             now=_instant(failed.last_attempt_date, facts.now),
-            helo="" if reporter is None else reporter.name[:_NAME_LIMIT],
+            helo="" if reporter is None else reporter.name,
             sender=recipient,
         )
         to = () if known is None else (known.recipient,)
@@ -89,6 +97,7 @@ def bounce_response(failed: PerRecipient) -> Response:
     """Give the response that a report tells of for one recipient: from its Diagnostic-Code, else 550, and its Status."""
     status = failed.status
     code, content = _smtp_reply(failed.diagnostic_code)
+    content = content[:REPLY_LIMIT]
     if status is None:
         return Response(code=code, content=content)
     enhanced = EnhancedCode(class_=status.class_, subject=status.subject, detail=status.detail)
@@ -115,7 +124,7 @@ def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
         event_time=rfc3339(now),
         created=first.timestamp,
         created_time=first.event_time,
-        meta={"why": why, "count": count},
+        meta={"why": why[:WHY_LIMIT], "count": count},
         headers={},
     )
 
@@ -141,7 +150,7 @@ def _received(  # noqa: PLR0913 - each is a field of the record
 ) -> Record:
     kind: RecordType = "Reception" if report is None else "Feedback"
     record = _record(facts, kind, recipients=recipients, queue=queue, response=_TAKEN, why=why, size=size, report=report)
-    return replace(record, meta={**record.meta, "dropped": list(facts.dropped)}) if facts.dropped else record
+    return replace(record, meta={**record.meta, "dropped": _mailboxes(facts.dropped)}) if facts.dropped else record
 
 
 def _record(  # noqa: PLR0913 - each is a field of the record
@@ -159,12 +168,12 @@ def _record(  # noqa: PLR0913 - each is a field of the record
     return Record(
         type=kind,
         id=facts.message_id,
-        sender=facts.sender,
-        recipient=list(recipients) if len(recipients) > 1 else "".join(recipients),
-        queue=queue,
+        sender=facts.sender[:MAILBOX_LIMIT],
+        recipient=_mailboxes(recipients) if len(recipients) > 1 else "".join(recipients)[:MAILBOX_LIMIT],
+        queue=queue[:NAME_LIMIT],
         size=size,
         response=response,
-        peer_address=PeerAddress(name=facts.helo, addr=facts.peer),
+        peer_address=PeerAddress(name=facts.helo[:NAME_LIMIT], addr=facts.peer),
         timestamp=int(facts.now),
         event_time=rfc3339(facts.now),
         created=int(facts.created),
@@ -185,9 +194,21 @@ def _class(facts: Facts, kind: RecordType, response: Response) -> str:
     return facts.classify(response.line) or UNCATEGORIZED
 
 
+def _mailboxes(addresses: Sequence[str]) -> list[str]:
+    return [address[:MAILBOX_LIMIT] for address in addresses]
+
+
 def _meta(facts: Facts, why: str) -> dict[str, str]:
-    known = {"queue_id": facts.queue_id, "listener": facts.listener, "authz_id": facts.authz_id, "compat": facts.compat}
-    return {"why": why, **{name: value for name, value in known.items() if value is not None}}
+    meta = {"why": why[:WHY_LIMIT]}
+    if facts.queue_id is not None:
+        meta["queue_id"] = facts.queue_id[:NAME_LIMIT]
+    if facts.listener is not None:
+        meta["listener"] = facts.listener
+    if facts.authz_id is not None:
+        meta["authz_id"] = facts.authz_id[:MAILBOX_LIMIT]
+    if facts.compat is not None:
+        meta["compat"] = facts.compat
+    return meta
 
 
 def _instant(text: str | None, otherwise: float) -> float:

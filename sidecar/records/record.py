@@ -13,6 +13,8 @@ from msgspec import Struct
 from sidecar.reports.values import ArfReport
 
 RecordType = Literal["Reception", "OOB", "Feedback", "Rejection"]
+Headers = Mapping[str, str | list[str]] | msgspec.Raw
+"""Names and values of the recorded headers. Raw is the same as JSON: all records of a message share it."""
 
 
 UNCATEGORIZED = "Uncategorized"
@@ -73,7 +75,7 @@ class Record(Struct, frozen=True, kw_only=True):
     source_address: None = None
     feedback_report: ArfReport | None = None
     meta: Mapping[str, Any]
-    headers: Mapping[str, str | list[str]]
+    headers: Headers
     delivery_protocol: str | None = None
     reception_protocol: str | None = None
     nodeid: str

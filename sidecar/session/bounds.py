@@ -20,6 +20,7 @@ class Bound(Enum):
     HEADER_SIZE = auto()
     REPORT_SIZE = auto()
     QUARANTINE = auto()
+    RECORDS = auto()
 
 
 def refusal(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, str]:
@@ -28,31 +29,39 @@ def refusal(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, str]:
     What is too big will not become smaller, so that is refused for good; what is too much at once may come again.
     """
     limits = settings.limits
+    verdict: Reject | Tempfail
     match bound:
         case Bound.SESSIONS:
             why = f"this worker has {limits.sessions} sessions, as many as limits.sessions allows"
-            return Tempfail(reply=replies.TOO_MANY_SESSIONS), why
+            verdict = Tempfail(reply=replies.TOO_MANY_SESSIONS)
         case Bound.RATE:
             why = f"the peer brings more reports than limits.reports_per_second allows, {limits.reports_per_second}"
-            return Tempfail(reply=replies.TOO_MANY_REPORTS), why
+            verdict = Tempfail(reply=replies.TOO_MANY_REPORTS)
         case Bound.MEMORY:
             why = (
                 f"the messages in hand of this worker have as many bytes as limits.report_memory allows, {limits.report_memory}"
             )
-            return Tempfail(reply=replies.NO_MEMORY), why
+            verdict = Tempfail(reply=replies.NO_MEMORY)
         case Bound.HEADER_SIZE:
             limit = limits.header_size
             why = f"the message claims to be a report, and its header section has more bytes than limits.header_size, {limit}"
-            return Reject(reply=replies.header_too_big(limit)), why
+            verdict = Reject(reply=replies.header_too_big(limit))
         case Bound.REPORT_SIZE:
             limit = settings.report_size_limit
             why = f"the message claims to be a report and has more bytes than report_size_limit, {limit}"
-            return Reject(reply=replies.report_too_big(limit)), why
+            verdict = Reject(reply=replies.report_too_big(limit))
         case Bound.QUARANTINE:
             limit = limits.quarantine_size
             why = (
                 f"a report that cannot be read, and the quarantine has as many bytes as limits.quarantine_size allows, {limit}"
             )
-            return Tempfail(reply=replies.QUARANTINE_FULL), why
+            verdict = Tempfail(reply=replies.QUARANTINE_FULL)
+        case Bound.RECORDS:
+            why = (
+                f"the peer's network has as many bytes of records as limits.record_bytes_per_byte allows for what it sent, "
+                f"{limits.record_bytes_per_byte} for each byte, and limits.record_bytes_burst, {limits.record_bytes_burst}"
+            )
+            verdict = Tempfail(reply=replies.TOO_MANY_RECORDS)
         case _:
             assert_never(bound)
+    return verdict, why

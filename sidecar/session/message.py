@@ -3,19 +3,24 @@
 Owns the envelope and the buffer of a message that may be a report. Never decides anything.
 """
 
+from bisect import bisect_right
+from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
 
+from msgspec import Raw, json
+
 from sidecar.policy import RecipientAnswer
+from sidecar.records import visible
+from sidecar.records.record import Headers
 from sidecar.reports import may_be_report
 from sidecar.session.bounds import Bound
 from sidecar.session.events import Header, Mail
 from sidecar.session.quota import Quota
 from sidecar.settings.values import Settings
 
-# In characters, names and values of all recorded headers of a message together; an honest one has some 5,000 in its Received
-# and DKIM headers. Every record of a message repeats them, and a bounce report may make a thousand: without a limit, a report
-# of 1 MB made 900 MB of records. The rest is left out.
+# In bytes of JSON, escapes included, of all recorded headers of a message; an honest one has some 5,000 in its Received and
+# DKIM headers. All records of a message repeat them, and a bounce report may make a thousand. The rest is left out.
 RECORDED_HEADERS_LIMIT = 16 * 1024
 
 # Bytes of the quota that are taken ahead: a usual report needs it twice then, not once for each header field.
@@ -60,6 +65,7 @@ class Message:
         self._seen = 0
         self._in_headers = True
         self._recordable = RECORDED_HEADERS_LIMIT
+        self._recorded: Raw | None = None
         # Not a list: a million pieces of a few bytes each would take fifteen times their size.
         self._content = BytesIO()
 
@@ -72,6 +78,11 @@ class Message:
     def size(self) -> int:
         """Give the size in bytes: of what was seen, or what the peer declared where the verdict came before the body."""
         return self._seen if self.whole else max(self._seen, self.mail.declared_size or 0)
+
+    @property
+    def seen(self) -> int:
+        """Return the bytes of the header section and the body that were seen."""
+        return self._seen
 
     @property
     def content(self) -> bytes:
@@ -146,12 +157,24 @@ class Message:
         self._held += size if free else 0
         return free
 
+    @property
+    def recorded_headers(self) -> Headers:
+        """Return the recorded headers in the form that all records share, encoded once."""
+        if self._recorded is None and self.headers:
+            encoded = visible(json.encode(self.headers))
+            if len(encoded) > RECORDED_HEADERS_LIMIT:
+                encoded = visible(json.encode(_within_limit(self.headers)))
+            self._recorded = Raw(encoded)
+        return self._recorded or {}
+
     def _record_header(self, name: str, value: bytes) -> None:
+        # In characters, which are fewer than the encoded bytes: those are counted once, when all headers are there.
         room = self._recordable - len(name)
         if room <= 0:
             return
         text = " ".join(value.decode("utf-8", "replace").split())[:room]
         self._recordable = room - len(text)
+        self._recorded = None
         known = self.headers.get(name)
         if known is None:
             self.headers[name] = text
@@ -159,6 +182,27 @@ class Message:
             known.append(text)
         else:
             self.headers[name] = [known, text]
+
+
+def _within_limit(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
+    """Return the first headers, the last of them cut, whose encoded bytes are within the limit."""
+    kept: dict[str, str | list[str]] = {}
+    room = RECORDED_HEADERS_LIMIT - len("{}")
+    for name, value in headers.items():
+        room -= _encoded_size(name) + len("[]")
+        texts: list[str] = []
+        for text in [value] if isinstance(value, str) else value:
+            if room < _encoded_size(""):
+                return {**kept, name: texts} if texts else kept
+            texts.append(text[: bisect_right(range(len(text) + 1), room, key=lambda end: _encoded_size(text[:end])) - 1])
+            room -= _encoded_size(texts[-1])
+        kept[name] = texts[0] if isinstance(value, str) else texts
+    return kept
+
+
+def _encoded_size(text: str) -> int:
+    """Return the bytes of a text in JSON, with its quotes and the sign that follows it."""
+    return len(visible(json.encode(text))) + 1
 
 
 def _is_among(name: str, wanted: tuple[str, ...]) -> bool:

@@ -5,10 +5,8 @@ in, so that no peer profits from what another was allowed.
 """
 
 from collections import OrderedDict
-from ipaddress import IPv6Address
 from threading import Lock
 
-from sidecar.settings.names import IPAddress
 from sidecar.settings.values import LimitSettings
 
 # A peer may save up so many seconds of its rate: after an outage, on either side, a queue of reports comes at once.
@@ -16,8 +14,6 @@ BURST_SECONDS = 10
 # Peers remembered, some 300 bytes each. The one that was silent longest is forgotten, and begins anew with a full burst: what
 # comes from more addresses than that is bounded by the memory and the sessions instead.
 PEERS_LIMIT = 10_000
-# Of an IPv6 address the network counts: a single customer has 2^64 addresses (RFC 6177).
-_IPV6_HOST_BITS = 64
 
 
 class Quota:
@@ -29,7 +25,7 @@ class Quota:
         self._sessions = 0
         self._bytes = 0
         self._rate = float(limits.reports_per_second)
-        self._peers: OrderedDict[tuple[int, int], tuple[float, float]] = OrderedDict()
+        self._peers: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def enter(self) -> bool:
         """Take the place of one session, if there is one left."""
@@ -55,16 +51,15 @@ class Quota:
         with self._lock:
             self._bytes -= size
 
-    def admit_report(self, peer: IPAddress, now: float) -> bool:
-        """Count one more report of a peer, if it comes no faster than it may (a token bucket); `now` in seconds since 1970."""
-        key = (peer.version, int(peer) >> _IPV6_HOST_BITS if isinstance(peer, IPv6Address) else int(peer))
+    def admit_report(self, network: str, now: float) -> bool:
+        """Count one more report of a network, if it is within its rate (a token bucket); `now` in seconds since 1970."""
         most = self._rate * BURST_SECONDS
         with self._lock:
-            saved, since = self._peers.pop(key, (most, now))
+            saved, since = self._peers.pop(network, (most, now))
             # A clock that was set back brings nothing.
             saved = min(most, saved + max(0.0, now - since) * self._rate)
             admitted = saved >= 1
-            self._peers[key] = (saved - admitted, now)
+            self._peers[network] = (saved - admitted, now)
             if len(self._peers) > PEERS_LIMIT:
                 self._peers.popitem(last=False)
             return admitted

@@ -9,6 +9,7 @@ NOT_A_REPORT = Reply(code=550, enhanced="5.7.1", text="relaying not permitted")
 TOO_MANY_RECIPIENTS = Reply(code=452, enhanced="4.5.3", text="too many recipients in one message")
 TOO_MANY_SESSIONS = Reply(code=451, enhanced="4.3.2", text="too many connections at the moment; try again later")
 TOO_MANY_REPORTS = Reply(code=451, enhanced="4.7.1", text="too many reports from you at once; try again later")
+TOO_MANY_RECORDS = Reply(code=451, enhanced="4.7.0", text="your mail makes too many log records here; try again later")
 NO_MEMORY = Reply(code=451, enhanced="4.3.1", text="too many reports at the moment; try again later")
 QUARANTINE_FULL = Reply(
     code=451, enhanced="4.3.1", text="no room at the moment for a report that cannot be read; try again later"

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message, without_route
-from sidecar.policy.address import ADDRESS_LIMIT, is_text
+from sidecar.policy.address import is_text
 from sidecar.records import EnhancedCode, Facts, Record, Response, feedback, oob_bounces, quarantined, reception, rejection
+from sidecar.records.build import MAILBOX_LIMIT
 from sidecar.reports import read
 from sidecar.reports.values import Reading
 from sidecar.session import replies
@@ -43,6 +45,7 @@ from sidecar.session.verdicts import (
     Reply,
     Tempfail,
 )
+from sidecar.settings.names import network_of
 from sidecar.settings.values import ANY_LISTENER, Settings
 
 # Reasons in one sentence: more than a few different ones are no explanation any more.
@@ -87,6 +90,8 @@ class Session:
         self._began = world.clock()
         self._connect: Connect
         self._peer = ""
+        self._network = ""
+        self._bytes_received = 0
         self._listener = ANY_LISTENER
         self._is_relay_host = False
         self._refusal = GO_ON
@@ -109,6 +114,8 @@ class Session:
         if step is None:
             raise ProtocolError(f"{type(event).__name__} cannot come in state {self.state.name}")
         outcome: Outcome = getattr(self, step.handler)(event)
+        if outcome is not GO_ON and outcome.records:
+            outcome = self._accounted(outcome)
         self.state = state = step.then if outcome is GO_ON or type(outcome.verdict) is Continue else step.ended
         if state is _OPEN or state is _CLOSED:
             self._let_go()
@@ -128,11 +135,33 @@ class Session:
             self._has_place = False
             self._quota.leave()
 
+    def _accounted(self, outcome: Outcome) -> Outcome:
+        """Add what the limit on records needs: the peer's network, the bytes it sent, and the outcome above the limit."""
+        message = self._message
+        if self._is_relay_host:
+            return replace(outcome, network=self._network)
+        received, self._bytes_received, above = self._bytes_received, 0, None
+        received += message.seen if message is not None else 0
+        if message is not None and type(outcome.verdict) in {Accept, Discard}:
+            above = lambda: self._above_limit(message)  # noqa: E731 - a partial takes four times as long
+        return replace(outcome, network=self._network, received=received, above=above)
+
+    def _above_limit(self, message: Message) -> Outcome:
+        self._message = message
+        outcome = self._instead(Bound.RECORDS)
+        self._message = None
+        return outcome
+
+    def _instead(self, bound: Bound) -> Outcome:
+        """Return the outcome that replaces another one, which has accounted for the bytes received."""
+        return replace(self._refuse_above(bound), network=self._network, received=0)
+
     # --- the connection
 
     def _on_connect(self, event: Connect) -> Outcome:
         self._connect = event
         self._peer = str(event.peer)
+        self._network = network_of(self._peer)
         self._listener = event.listener if event.listener is not None else ANY_LISTENER
         self._refusal = self._judge_peer(event)
         return self._refusal
@@ -159,6 +188,7 @@ class Session:
 
     def _on_helo(self, event: Helo) -> Outcome:
         self._helo = event.name
+        self._bytes_received += len(event.name)
         return GO_ON
 
     def _on_nothing(self, _event: Event) -> Outcome:
@@ -171,6 +201,7 @@ class Session:
     # --- the envelope
 
     def _on_mail(self, event: Mail) -> Outcome:
+        self._bytes_received += len(event.sender)
         self._message = Message(
             event,
             message_id=self._world.new_id().replace("-", ""),
@@ -183,6 +214,7 @@ class Session:
     def _on_rcpt(self, event: Rcpt) -> Outcome:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
+        self._bytes_received += len(event.address)
         if not is_text(event.address):
             why = "the recipient's address has characters or a length that no address has"
             return self._refuse_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
@@ -204,8 +236,8 @@ class Session:
     ) -> Outcome:
         # No message exists yet for the journal's readers (contract section 4): the record has no message id.
         facts = self._facts(self._current(), message_id="")
-        response = _response(verdict.reply, f"RCPT TO:<{event.address[:ADDRESS_LIMIT]}>")
-        record = rejection(facts, recipients=(event.address[:ADDRESS_LIMIT],), response=response, why=why)
+        address = event.address[:MAILBOX_LIMIT]
+        record = rejection(facts, recipients=(address,), response=_response(verdict.reply, f"RCPT TO:<{address}>"), why=why)
         decision = self._decision("rcpt", verdict, why, recipients=(event.address,))
         return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
@@ -257,7 +289,7 @@ class Session:
 
     def _admit_report(self) -> Outcome:
         """Let what claims to be a report send its body, unless its peer brings too many of them."""
-        if not (self._is_relay_host or self._quota.admit_report(self._connect.peer, self._world.clock())):
+        if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
             return self._refuse_above(Bound.RATE)
         exceeded = self._current().exceeded
         return GO_ON if exceeded is None else self._refuse_above(exceeded)
@@ -299,7 +331,7 @@ class Session:
     def _quarantine(self, message: Message, answer: MessageAnswer, reading: Reading) -> Outcome:
         why = f"{reading.why}; it claims to be one, so it is kept in the quarantine, and dropped"
         facts = self._facts(message)
-        name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}"
+        name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{self._network}"
         addresses = tuple(fate.address for fate in answer.fates)
         record = quarantined(
             facts, recipients=addresses, queue=answer.fates[0].domain, size=message.size, why=why, file=f"{name}.eml"
@@ -308,7 +340,7 @@ class Session:
             verdict=Discard(),
             records=(record,),
             durable=True,
-            near_miss=NearMiss(name=name, content=message.content, full=self._refuse_above(Bound.QUARANTINE)),
+            near_miss=NearMiss(name=name, content=message.content, full=self._instead(Bound.QUARANTINE)),
             decision=self._decision("message", Discard(), why, recipients=addresses),
             answer=answer,
         )
@@ -349,7 +381,7 @@ class Session:
             listener=self.listener,
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
-            headers=message.headers if message is not None else {},
+            headers=message.recorded_headers if message is not None else {},
             dropped=dropped,
             classify=self._policy.classify,
         )

@@ -3,6 +3,8 @@
 Match verdicts exhaustively (`typing.assert_never`). Only the milter room knows libmilter's codes for them.
 """
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from sidecar.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
@@ -77,6 +79,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
     The records must be written before the verdict is given; when they cannot be, the verdict is a Tempfail instead. With
     `durable` they must have reached the disk, not only the kernel. `decision` is what the log tells; `answer` is the
     policy's, with all its reasons. A `near_miss` is put into the quarantine, with the first record, before anything else.
+
+    `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records. It
+    is None for a relay host, whose records have no limit. `above` returns the outcome that replaces this one where its records
+    exceed their limit; it is None where the verdict rejects anyway.
     """
 
     verdict: Verdict
@@ -85,6 +91,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
     near_miss: NearMiss | None = None
     decision: Decision | None = None
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
+    network: str = ""
+    received: int | None = None
+    above: "Callable[[], Outcome] | None" = None
 
 
 GO_ON = Outcome(verdict=Continue())

@@ -37,6 +37,7 @@ def read_journal(table: Table, folder: Path, directory: Path, findings: Findings
             "format": choice("plain", "zstd"),
             "compression_level": whole_number(0, 21, "levels"),
             "meta": list_of(text("the name of an entry"), '["why", "queue_id"]'),
+            "minimum_free": whole_number(0, 1 << 44, "bytes"),
         }
     )
     tables = {name: table.table(name) for name in (*RECORD_TYPES, _ANY)}

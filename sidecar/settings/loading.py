@@ -73,6 +73,8 @@ _LIMIT_READERS: Final = {
     "report_memory": whole_number(1000, 1 << 40, "bytes"),
     "sessions": whole_number(1, 1_000_000, "sessions"),
     "rejection_records_per_second": whole_number(1, 1_000_000, "records"),
+    "record_bytes_per_byte": whole_number(0, 1_000_000, "bytes"),
+    "record_bytes_burst": whole_number(1000, 1 << 40, "bytes"),
     "quarantine_size": whole_number(1 << 20, 1 << 44, "bytes"),
     "quarantine_age": whole_number(3600, 3650 * 24 * 3600, "seconds"),
 }

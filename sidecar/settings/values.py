@@ -191,7 +191,8 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
 
     `format` "zstd" is what KumoMTA's own tools read; `segment_size` then counts the bytes before packing, and
     `compression_level` 0 is zstd's own choice. Of the entries of a record's `meta`, `meta` names those that are kept, with `*`
-    at the end for any that begin so; None keeps all. The fields at the end are named after the types of records.
+    at the end for any that begin so; None keeps all. With less than `minimum_free` bytes free on a file system of the journal
+    the program is degraded (0: never). The fields at the end are named after the types of records.
     """
 
     directory: Path
@@ -200,6 +201,7 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
     format: Literal["plain", "zstd"] = "plain"
     compression_level: int = 0
     meta: tuple[str, ...] | None = None
+    minimum_free: int = 1024 * 1024 * 1024
     Reception: RecordSettings = RecordSettings()
     Rejection: RecordSettings = RecordSettings()
     OOB: RecordSettings = RecordSettings()
@@ -225,8 +227,10 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
 
     Of a message that claims to be a report, `header_size` bounds the header section. `reports_per_second` and
     `rejection_records_per_second` hold for one peer, for relay hosts only the latter. `report_memory` bounds the bytes of all
-    messages in hand that may be reports, `sessions` the SMTP connections. What is in the quarantine has `quarantine_size` bytes
-    at most, and stays `quarantine_age` seconds.
+    messages in hand that may be reports, `sessions` the SMTP connections. The records of one external network (an IPv4 address,
+    an IPv6 /64) have at most `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and
+    `record_bytes_burst` bytes more, which are restored within a day. What is in the quarantine has `quarantine_size` bytes at
+    most, a quarter of it from one network, and stays `quarantine_age` seconds.
     """
 
     header_size: int = 256 * 1024
@@ -234,6 +238,8 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     report_memory: int = 128 * 1024 * 1024
     sessions: int = 5000
     rejection_records_per_second: int = 100
+    record_bytes_per_byte: int = 5
+    record_bytes_burst: int = 1024 * 1024
     quarantine_size: int = 1024 * 1024 * 1024
     quarantine_age: int = 30 * 24 * 3600
 

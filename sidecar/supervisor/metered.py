@@ -11,6 +11,7 @@ from sidecar.journal import JournalError
 from sidecar.metrics import CELL, STEPS, Meter
 from sidecar.milter import Recorder, Step
 from sidecar.milter.recorder import Writer
+from sidecar.milter.routes import Batch
 from sidecar.policy import MessageAnswer
 from sidecar.records import Record
 from sidecar.session import Quota, Session
@@ -72,28 +73,29 @@ class MeteredRecorder(Recorder):
         super().__init__(**parts)
         self._meter = meter
 
-    def write(self, outcome: Outcome) -> Outcome:
-        """Keep an outcome's records."""
-        kept = super().write(outcome)
-        # A refusal that is only counted comes back without its decision, and is one all the same.
-        self._meter.given(outcome if kept.decision is None else kept)
-        return kept
+    def kept(self, outcome: Outcome) -> None:
+        """Count the verdict that holds."""
+        self._meter.given(outcome)
 
 
 class MeteredJournal:
-    """Takes the time of every write, which with `durable` is that of the disk."""
+    """Measures the time of every write, which with `durable` is that of the disk."""
 
     def __init__(self, meter: Meter, journal: Writer) -> None:
         self._meter = meter
         self._journal = journal
 
-    def write(self, records: Sequence[Record], *, durable: bool) -> None:
-        """Write records. Raises JournalError."""
+    def encode(self, records: Sequence[Record]) -> Batch:
+        """Encode records."""
+        return self._journal.encode(records)
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
+        """Write encoded records. Raises JournalError."""
         meter = self._meter
         began = time.perf_counter_ns()
         meter.add(_WRITING)
         try:
-            self._journal.write(records, durable=durable)
+            self._journal.write(batch, durable=durable)
         except JournalError:
             meter.add(_ERRORS)
             raise

@@ -59,7 +59,7 @@ def test_a_near_miss_that_would_be_kept(folder: Path) -> None:
     assert (message["action"], message["report"], message["dropped"]) == ("discard", None, ["x@bounce.example.com"])
     (record,) = message["records"]
     assert record["type"] == "Reception"
-    assert record["meta"]["quarantine"].endswith(f"{record['id']}.eml")
+    assert record["meta"]["quarantine"].endswith(f"{record['id']}-cb007109.eml")
     assert sorted(folder.rglob("*")) == before
 
 

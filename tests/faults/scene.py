@@ -24,6 +24,7 @@ workers = 2
 socket_mode = "0666"
 [journal]
 segment_size = 65536
+minimum_free = 0
 """
 # What a fault that shows in no answer is given, and what one that must show gets at most.
 HOLD_ANSWERS = 40

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.metrics import CELL, VERDICTS, Memory, Meter
 from sidecar.metrics.series import OTHER
@@ -12,11 +13,13 @@ from sidecar.policy import compile_policy
 from sidecar.session import Quota, Session, World
 from sidecar.session.events import Connect, Data, Event, Mail, Rcpt
 from sidecar.session.feed import content_events
-from sidecar.session.replies import header_too_big, report_too_big
-from sidecar.session.verdicts import Continue, Decision, Outcome, Reject, Reply
+from sidecar.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
+from sidecar.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
 from sidecar.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
-from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, metered_session
+from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session
 from tests.building import entry, settings
+from tests.milter.test_flood import refusal
+from tests.milter.test_recorder import TAKEN, Disk
 
 OOB = (
     b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
@@ -179,6 +182,33 @@ def test_refusals_of_messages(reply: Reply, reason: str) -> None:
     assert counting.counted() == {("verdict", "message", "reject", reason): 1}
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [(TOO_MANY_REPORTS, "too_many_reports"), (TOO_MANY_RECORDS, "too_many_records"), (NO_MEMORY, "no_room")],
+)
+def test_tempfails_of_messages(reply: Reply, reason: str) -> None:
+    """By the reply: each limit that an operator may raise has its own reason."""
+    counting = Counting()
+    decision = Decision(stage="message", action="tempfail", why="")
+    counting.meter.given(Outcome(verdict=Tempfail(reply=reply), decision=decision))
+    assert counting.counted() == {("verdict", "message", "tempfail", reason): 1}
+
+
+def test_a_report_above_the_limit_on_records_is_counted_as_tempfailed() -> None:
+    """And not as the report that it would have been, though its Rejection is only counted in the journal as well."""
+    counting, disk = Counting(), Disk()
+    limits = LimitSettings(record_bytes_burst=1000, rejection_records_per_second=1)
+    recorder = MeteredRecorder(counting.meter, journal=disk, quarantine=disk, limits=limits)
+    decision = Decision(stage="message", action="tempfail", why="")
+    above = Outcome(
+        verdict=Tempfail(reply=TOO_MANY_RECORDS), records=(refusal(),) * 2, decision=decision, network="cb007109", received=0
+    )
+    report = replace(above, verdict=Discard(), records=TAKEN.records * 2, above=lambda: above)
+    assert [recorder.write(report).decision for _ in range(3)] == [None] * 3
+    assert disk.told == []
+    assert counting.counted() == {("verdict", "message", "tempfail", "too_many_records"): 3}
+
+
 def test_each_stage_and_action_has_another() -> None:
     """So that nothing is ever left uncounted."""
     assert all((stage, action, OTHER) in VERDICTS for stage, action, _ in VERDICTS)
@@ -196,9 +226,13 @@ def test_sessions_in_hand_are_those_with_a_place() -> None:
 def test_a_failed_write_is_counted_and_told() -> None:
     """The writer learns of it as without a meter."""
     from sidecar.journal import JournalError  # noqa: PLC0415 - for this one
+    from sidecar.milter.routes import Batch  # noqa: PLC0415 - as well
 
     class Full:
-        def write(self, _records: object, *, durable: bool) -> None:
+        def encode(self, _records: object) -> Batch:
+            return Batch(lines=(), size=0)
+
+        def write(self, _batch: Batch, *, durable: bool) -> None:
             raise JournalError(f"full, durable={durable}")
 
         def roll(self) -> None: ...
@@ -207,5 +241,5 @@ def test_a_failed_write_is_counted_and_told() -> None:
 
     counting = Counting()
     with pytest.raises(JournalError, match="durable=True"):
-        MeteredJournal(counting.meter, Full()).write([], durable=True)
+        MeteredJournal(counting.meter, Full()).write(Batch(lines=(), size=0), durable=True)
     assert counting.counted() == {("plain", "journal_errors"): 1}

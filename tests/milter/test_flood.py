@@ -1,5 +1,6 @@
-"""A flood of refusals, counted."""
+"""A flood of rejections, counted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from sidecar.milter import flood
 from sidecar.milter.flood import Flood
 from sidecar.records import Facts, PeerAddress, Record, Response, reception, rejection, rejections
+from sidecar.settings.names import network_of
 
 NOON = 1_790_000_000.25
 
@@ -37,7 +39,12 @@ def refusal(now: float = NOON, peer: str = "203.0.113.9") -> Record:
 
 def let_through(it: Flood, count: int, **told: Any) -> int:
     """Send so many refusals; count those that are to be written one by one."""
-    return sum(len(it.sift([refusal(**told)])) for _ in range(count))
+    record = refusal(**told)
+    return sum(len(sift(it, [record])) for _ in range(count))
+
+
+def sift(it: Flood, records: Sequence[Record]) -> Sequence[Record]:
+    return it.sift(records, network_of(records[0].peer_address.addr), limited=True)
 
 
 def test_below_the_rate_nothing_is_counted() -> None:
@@ -57,13 +64,29 @@ def test_above_the_rate_a_peer_is_counted() -> None:
     assert it.take() == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("203.0.113.9", "203.0.113.8", False),
+        ("::1", "0.0.0.0", False),  # noqa: S104 - an address with the number of the other's network
+    ],
+)
+def test_an_ipv6_network_is_one_peer(first: str, second: str, together: bool) -> None:
+    """A host that has an IPv6 address has 2^64 of them, and one rate, as in the quota."""
+    it = Flood(10)
+    let_through(it, 10, peer=first)
+    assert let_through(it, 1, peer=second) == (not together)
+
+
 def test_nothing_but_refusals_is_counted() -> None:
     """Whatever else a peer's records are, each is written."""
     it = Flood(1)
     let_through(it, 5)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
     records = [taken, replace(taken, type="OOB"), refusal(), replace(taken, type="Feedback")]
-    written = [record.type for record in records for _ in it.sift([record])]
+    written = [record.type for record in records for _ in sift(it, [record])]
     assert written == ["Reception", "OOB", "Feedback"]
 
 
@@ -71,7 +94,7 @@ def test_a_refusal_is_counted_with_all_its_records() -> None:
     """KumoMTA's Reception before a refusal is not left alone when the Rejection is counted."""
     it = Flood(1)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
-    assert [len(it.sift((taken, refusal()))) for _ in range(3)] == [2, 0, 0]
+    assert [len(sift(it, (taken, refusal()))) for _ in range(3)] == [2, 0, 0]
     assert [one.count for one in it.take()] == [2]
 
 
@@ -88,7 +111,7 @@ def test_what_could_not_be_written_is_not_forgotten() -> None:
 
 def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When too many peers are counted, one more has records of its own instead."""
-    monkeypatch.setattr(flood, "PEERS_LIMIT", 3)
+    monkeypatch.setattr(flood, "NETWORKS_LIMIT", 3)
     it = Flood(1)
     assert [let_through(it, 5, peer=f"203.0.113.{number}") for number in range(5)] == [1, 1, 1, 5, 5]
     assert len(it.take()) == 3

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.journal import JournalError, QuarantineFullError
 from sidecar.milter import Recorder
+from sidecar.milter.routes import Batch
 from sidecar.records import Record, encode, reception
 from sidecar.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
 from sidecar.settings.values import LimitSettings
@@ -31,15 +33,21 @@ class Disk:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.segment: Any = None
         self.fault: Exception | None = None
         self.swept = 0
         self.rolled = 0
 
-    def write(self, records: Sequence[Record], *, durable: bool) -> None:
+    def encode(self, records: Sequence[Record]) -> Batch:
+        """Encode records, for the journal."""
+        lines = b"".join(map(encode, records))
+        return Batch(lines=((self.segment, lines),), size=len(lines))
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
         """Take records, of the journal."""
         if isinstance(self.fault, JournalError):
             raise self.fault
-        self.told.append((durable, [json.loads(encode(record)) for record in records]))
+        self.told += [(durable, [json.loads(line) for line in lines.splitlines()]) for _, lines in batch.lines]
 
     def roll(self) -> None:
         """Take note of it."""
@@ -110,8 +118,9 @@ def test_a_flood_is_one_record(recorder: Recorder, disk: Disk) -> None:
     recorder.flush()
     assert disk.counts() == [None] * RATE + [8]
     record = disk.told[-1][1][0]
-    assert record["meta"]["why"].startswith("8 more refusals of this peer in about a second")
-    assert f"limits.rejection_records_per_second is {RATE}; the first: it is so" in record["meta"]["why"]
+    assert record["meta"]["why"].startswith("8 more rejections of this peer, counted")
+    assert f"limits.rejection_records_per_second is {RATE}, " in record["meta"]["why"]
+    assert record["meta"]["why"].endswith("; the first: it is so")
 
 
 def test_a_flush_that_fails_is_made_up_for(recorder: Recorder, disk: Disk) -> None:
@@ -124,6 +133,61 @@ def test_a_flush_that_fails_is_made_up_for(recorder: Recorder, disk: Disk) -> No
     disk.fault = None
     recorder.flush()
     assert disk.counts()[RATE:] == [3]
+
+
+# --- the limit on bytes
+
+
+def limited(disk: Disk, burst: int = 3000) -> Recorder:
+    limits = LimitSettings(rejection_records_per_second=1000, record_bytes_burst=burst)
+    return Recorder(journal=disk, quarantine=disk, limits=limits, clock=lambda: NOON + 1)
+
+
+def received(outcome: Outcome, count: int = 0) -> Outcome:
+    """Give an outcome of an external host that sent so many bytes."""
+    return replace(outcome, network="cb007109", received=count, above=lambda: replace(REFUSED, network="cb007109", received=0))
+
+
+def test_above_the_limit_the_other_outcome_holds(disk: Disk) -> None:
+    """Nothing of the first one is kept, in the quarantine or the journal."""
+    it = limited(disk, burst=1000)
+    assert it.write(received(TAKEN)).verdict == TAKEN.verdict
+    kept = len(disk.told)
+    assert it.write(received(TAKEN)).verdict == REFUSED.verdict
+    assert len(disk.told) == kept
+    it.close()
+    assert disk.told[-2][1][0]["meta"]["count"] == 1
+    assert it.write(received(TAKEN, 1000)).verdict == TAKEN.verdict
+
+
+def test_counts_above_the_limit_wait(disk: Disk) -> None:
+    """The record of a count is written when the network has sent enough for it, and at the end."""
+    it = limited(disk)
+    refused = replace(received(REFUSED), above=None)
+    outcomes = [it.write(refused) for _ in range(20)]
+    assert {outcome.verdict for outcome in outcomes} == {REFUSED.verdict}
+    single = disk.counts().count(None)
+    assert 0 < single < 10
+    it.flush()
+    it.flush()
+    assert disk.counts() == [None] * single
+    it.write(replace(refused, received=300))
+    it.flush()
+    assert disk.counts()[single:] in ([20 - single], [None, 20 - single], [21 - single])
+    for _ in range(5):
+        it.write(refused)
+    it.close()
+    assert sum(count or 1 for count in disk.counts()) == 26
+
+
+def test_a_relay_host_has_no_limit(disk: Disk) -> None:
+    """Neither its records nor the counts of its rejections wait."""
+    limits = LimitSettings(rejection_records_per_second=5, record_bytes_burst=1000)
+    it = Recorder(journal=disk, quarantine=disk, limits=limits, clock=lambda: NOON + 1)
+    for _ in range(20):
+        it.write(replace(REFUSED, network="7f000001"))
+        it.flush()
+    assert sum(count or 1 for count in disk.counts()) == 20
 
 
 def test_the_end_leaves_nothing_behind(recorder: Recorder, disk: Disk) -> None:

@@ -49,7 +49,7 @@ def in_each(folder: Path) -> dict[str, list[str]]:
 def test_places(tmp_path: Path, own: dict[str, Any], expected: dict[str, list[str]]) -> None:
     """Types of one place share its segments in their order; a type that is turned off is nowhere."""
     routes = open_routes(JournalSettings(directory=tmp_path, **own))
-    routes.write(RECORDS, durable=True)
+    routes.write(routes.encode(RECORDS), durable=True)
     assert in_each(tmp_path) == expected
     routes.close()
     assert in_each(tmp_path) == expected
@@ -59,9 +59,9 @@ def test_places(tmp_path: Path, own: dict[str, Any], expected: dict[str, list[st
 def test_another_directory(tmp_path: Path) -> None:
     """A type's own directory is made when the first record of it comes."""
     routes = open_routes(JournalSettings(directory=tmp_path / "j", OOB=RecordSettings(directory=tmp_path / "o" / "p")))
-    routes.write(RECORDS[:1], durable=True)
+    routes.write(routes.encode(RECORDS[:1]), durable=True)
     assert not (tmp_path / "o").exists()
-    routes.write(RECORDS, durable=True)
+    routes.write(routes.encode(RECORDS), durable=True)
     routes.close()
     assert in_each(tmp_path) == {"j/.jsonl": ["Reception", "Reception", "Feedback", "Rejection"], "o/p/.jsonl": ["OOB"]}
 
@@ -69,7 +69,7 @@ def test_another_directory(tmp_path: Path) -> None:
 def test_all_segments_are_on_disk_before_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A durable write of records for several segments returns after an fsync of each."""
     routes = open_routes(JournalSettings(directory=tmp_path, OOB=RecordSettings(suffix="_oob")))
-    routes.write(RECORDS[:2], durable=False)
+    routes.write(routes.encode(RECORDS[:2]), durable=False)
     synced: list[str] = []
     whole_fsync = os.fsync
 
@@ -78,7 +78,7 @@ def test_all_segments_are_on_disk_before_the_answer(tmp_path: Path, monkeypatch:
         whole_fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    routes.write(RECORDS[:2], durable=True)
+    routes.write(routes.encode(RECORDS[:2]), durable=True)
     assert synced == [".jsonl", synced[1]]
     assert synced[1].endswith("_oob")
     monkeypatch.undo()
@@ -105,7 +105,7 @@ def test_one_that_fails_fails_all(tmp_path: Path) -> None:
     assert working is not None
     routes = Routes({"Reception": working, "OOB": Broken()})
     with pytest.raises(JournalError):
-        routes.write(RECORDS[:2], durable=True)
+        routes.write(routes.encode(RECORDS[:2]), durable=True)
     routes.close()
 
 
@@ -126,7 +126,7 @@ def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expe
         replace(told, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), recipients=("x@y",), queue="y", size=1, why="so"
     )
     routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
-    routes.write((record,), durable=False)
+    routes.write(routes.encode((record,)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
     routes.close()
@@ -137,7 +137,7 @@ def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tup
     """With a reason and without the mark, a record would be read as one that is written in our own way."""
     routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
     told = replace(facts(), compat="kumomta")
-    routes.write((reception(told, recipients=("x@y",), queue="y", size=1, why="so"),), durable=False)
+    routes.write(routes.encode((reception(told, recipients=("x@y",), queue="y", size=1, why="so"),)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
     routes.close()

@@ -5,7 +5,10 @@ from ipaddress import ip_address
 from itertools import count
 from uuid import UUID
 
+import msgspec
+
 from sidecar.policy import compile_policy
+from sidecar.records import Record
 from sidecar.session import Quota, Session, World
 from sidecar.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
@@ -104,6 +107,11 @@ def content(message: bytes) -> Iterator[Event]:
     yield Data(queue_id=None)
     for event in content_events(message):
         yield EndOfMessage(queue_id="4ABC") if isinstance(event, EndOfMessage) else event
+
+
+def headers_of(record: Record) -> dict[str, str | list[str]]:
+    """Return the recorded headers, which the records of a message share as JSON."""
+    return msgspec.json.decode(msgspec.json.encode(record.headers), type=dict[str, str | list[str]])
 
 
 def play(it: Session, events: Iterable[Event]) -> list[Outcome]:

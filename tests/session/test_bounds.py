@@ -223,7 +223,7 @@ def test_a_near_miss_is_kept() -> None:
     assert read(near_miss.content) == read(BROKEN)
     (record,) = outcome.records
     assert (record.type, record.recipient, record.size) == ("Reception", DROP, len(BROKEN))
-    assert record.meta["quarantine"] == f"{near_miss.name}.eml" == f"20260921-141320-{record.id}.eml"
+    assert record.meta["quarantine"] == f"{near_miss.name}.eml" == f"20260921-141320-{record.id}-cb007109.eml"
     assert record.meta["why"] == (f"{read(BROKEN).why}; it claims to be one, so it is kept in the quarantine, and dropped")
 
 

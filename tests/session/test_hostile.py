@@ -1,10 +1,12 @@
 """What strangers may send, through a whole session: judged in linear time, in bounded memory, with records of bounded size."""
 
+import json
 import time
 import tracemalloc
 from collections.abc import Iterable
 from itertools import chain, repeat
 
+import msgspec
 import pytest
 
 from sidecar.records import encode
@@ -15,7 +17,7 @@ from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject
 from sidecar.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.reports.shapes import HOSTILE, status
-from tests.session.driving import envelope, hello, play, session
+from tests.session.driving import envelope, headers_of, hello, play, session
 
 MEGABYTE = 1_000_000
 SETTINGS = settings(
@@ -116,12 +118,8 @@ def test_recorded_headers_are_bounded(headers: list[Header]) -> None:
     assert isinstance(outcome.verdict, Discard)
     assert len(outcome.records) == 1001
     for record in outcome.records[:2]:
-        told = [
-            (name, value)
-            for name, values in record.headers.items()
-            for value in ([values] if isinstance(values, str) else values)
-        ]
-        assert 0 < sum(len(name) + len(value) for name, value in told) <= RECORDED_HEADERS_LIMIT
+        assert isinstance(record.headers, msgspec.Raw)
+        assert 0 < len(bytes(record.headers)) <= RECORDED_HEADERS_LIMIT
     assert written(outcome) < 40 * MEGABYTE
 
 
@@ -141,6 +139,16 @@ def test_headers_before_the_limit_are_recorded_whole() -> None:
     """The recorded headers are the first ones, whole, and the one at the limit is cut."""
     headers = [Header(name=b"Subject", value=b"x" * 100), Header(name=b"Received", value=b"y" * 90_000), *repeat(CLAIM, 1)]
     outcome = deliver([*headers, EndOfHeaders(), Body(chunk=b"\r\n"), EndOfMessage()])
-    recorded = outcome.records[0].headers
+    recorded = headers_of(outcome.records[0])
     assert recorded["subject"] == "x" * 100
-    assert len(recorded["received"]) == RECORDED_HEADERS_LIMIT - len("subject") - 100 - len("received")
+    assert RECORDED_HEADERS_LIMIT - 8 < len(msgspec.json.encode(recorded)) <= RECORDED_HEADERS_LIMIT
+
+
+@pytest.mark.parametrize("value", [b"\x01" * 30_000, b"\x7f" * 30_000, b"\xc2\x9b" * 30_000, "é".encode() * 30_000])
+def test_recorded_headers_are_bounded_in_encoded_bytes(value: bytes) -> None:
+    """A character that JSON escapes counts as the six bytes of its escape."""
+    outcome = deliver([Header(name=b"Received", value=value), CLAIM, EndOfHeaders(), Body(chunk=b"\r\n"), EndOfMessage()])
+    (record,) = outcome.records
+    assert isinstance(record.headers, msgspec.Raw)
+    assert RECORDED_HEADERS_LIMIT - 10 < len(bytes(record.headers)) <= RECORDED_HEADERS_LIMIT
+    assert json.loads(encode(record))["headers"]["received"] == value.decode()[: len(headers_of(record)["received"])]

@@ -14,7 +14,7 @@ from sidecar.session.kumomta import KumoSession
 from sidecar.session.verdicts import Accept, Discard, Reject, Verdict
 from sidecar.settings.values import Settings
 from tests.building import entry, settings
-from tests.session.driving import ARF, NOON, OOB, PLAIN, content, envelope, hello, play, world
+from tests.session.driving import ARF, NOON, OOB, PLAIN, content, envelope, headers_of, hello, play, world
 
 DOMAINS = (entry("bounce.example.com", log_oob="LogThenDrop"), entry("fbl.example.com", log_arf="LogThenDrop"))
 SLOPPY = OOB.replace(b"Action: failed", b"Action: Failed")
@@ -53,7 +53,7 @@ def test_a_reception_before_a_refusal() -> None:
     assert (received.type, received.response.code, received.recipient) == ("Reception", 250, [TO, "c@bounce.example.com"])
     assert (received.sender, received.queue) == ("a@b.example", "bounce.example.com")
     assert received.size == len(PLAIN.partition(b"Just")[0])  # as far as it was seen: the verdict came before the body
-    assert received.headers == {"subject": "hello"}
+    assert headers_of(received) == {"subject": "hello"}
     assert len(received.id) == 32
     assert (refused.type, refused.response.code, refused.response.command) == ("Rejection", 550, "DATA")
     assert (refused.id, refused.sender, refused.recipient, refused.queue) == ("", "", "", "")

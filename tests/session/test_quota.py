@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.session import Quota
 from sidecar.session.quota import BURST_SECONDS, PEERS_LIMIT
-from sidecar.settings.names import IPAddress
+from sidecar.settings.names import IPAddress, network_of
 from sidecar.settings.values import LimitSettings
 
 PEER = ip_address("203.0.113.9")
@@ -18,7 +18,7 @@ NOON = 1_790_000_000.0
 
 def admitted(quota: Quota, peer: IPAddress, now: float, *, tries: int = 100_000) -> int:
     """Count the reports that a peer gets in at one instant."""
-    return next((count for count in range(tries) if not quota.admit_report(peer, now)), tries)
+    return next((count for count in range(tries) if not quota.admit_report(network_of(str(peer)), now)), tries)
 
 
 def test_sessions() -> None:
@@ -64,7 +64,7 @@ def test_an_ipv6_network_is_one_peer(first: str, second: str, together: bool) ->
     """Whoever has an IPv6 address has 2^64 of them, and one rate."""
     quota = Quota(LimitSettings(reports_per_second=1))
     admitted(quota, ip_address(first), NOON)
-    assert quota.admit_report(ip_address(second), NOON) != together
+    assert quota.admit_report(network_of(second), NOON) != together
 
 
 @pytest.mark.parametrize("back", [1.0, 3600.0, NOON])
@@ -72,8 +72,8 @@ def test_a_clock_that_is_set_back(back: float) -> None:
     """It gives nobody anything, and takes nothing from anybody for longer than a second."""
     quota = Quota(LimitSettings(reports_per_second=1))
     admitted(quota, PEER, NOON)
-    assert not quota.admit_report(PEER, NOON - back)
-    assert quota.admit_report(PEER, NOON - back + 1)
+    assert not quota.admit_report(network_of(str(PEER)), NOON - back)
+    assert quota.admit_report(network_of(str(PEER)), NOON - back + 1)
 
 
 def test_the_peers_are_bounded() -> None:
@@ -81,12 +81,12 @@ def test_the_peers_are_bounded() -> None:
     quota = Quota(LimitSettings(reports_per_second=1))
     admitted(quota, PEER, NOON)
     for number in range(PEERS_LIMIT - 1):
-        quota.admit_report(ip_address(number), NOON)
-    assert not quota.admit_report(PEER, NOON)
+        quota.admit_report(network_of(str(ip_address(number))), NOON)
+    assert not quota.admit_report(network_of(str(PEER)), NOON)
     for number in range(PEERS_LIMIT):
-        quota.admit_report(ip_address(number), NOON)
+        quota.admit_report(network_of(str(ip_address(number))), NOON)
     assert len(quota._peers) == PEERS_LIMIT
-    assert quota.admit_report(PEER, NOON)
+    assert quota.admit_report(network_of(str(PEER)), NOON)
 
 
 @given(st.integers(1, 20), st.lists(st.floats(0, 3), max_size=200))
@@ -95,7 +95,7 @@ def test_never_above_the_rate(rate: int, pauses: list[float]) -> None:
     quota, now, count = Quota(LimitSettings(reports_per_second=rate)), NOON, 0
     for pause in pauses:
         now += pause
-        count += quota.admit_report(PEER, now)
+        count += quota.admit_report(network_of(str(PEER)), now)
     assert count <= rate * (BURST_SECONDS + now - NOON) + 0.01
 
 

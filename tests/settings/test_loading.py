@@ -39,12 +39,15 @@ allow_remote = true
 directory = "records"
 segment_size = 1000000
 segment_age = 60
+minimum_free = 0
 [limits]
 header_size = 100000
 reports_per_second = 10
 report_memory = 2000000
 sessions = 100
 rejection_records_per_second = 20
+record_bytes_per_byte = 0
+record_bytes_burst = 2000000
 quarantine_size = 3000000
 quarantine_age = 86400
 [log]
@@ -110,6 +113,8 @@ def test_every_key(tmp_path: Path) -> None:
             report_memory=2_000_000,
             sessions=100,
             rejection_records_per_second=20,
+            record_bytes_per_byte=0,
+            record_bytes_burst=2_000_000,
             quarantine_size=3_000_000,
             quarantine_age=86400,
         ),
@@ -121,7 +126,7 @@ def test_every_key(tmp_path: Path) -> None:
             workers=4,
             allow_remote=True,
         ),
-        journal=JournalSettings(directory=tmp_path / "records", segment_size=1000000, segment_age=60),
+        journal=JournalSettings(directory=tmp_path / "records", segment_size=1000000, segment_age=60, minimum_free=0),
         log=LogSettings(level="debug", format="json"),
     )
     assert [entry.where("").file for entry in settings.domains] == ["d.toml"]
@@ -260,6 +265,27 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "journal.segment_age",
         "0 is out of range.",
         "Write a whole number of seconds from 1 to 2678400.",
+    ),
+    (
+        "[journal]\nminimum_free = -1",
+        2,
+        "journal.minimum_free",
+        "-1 is out of range.",
+        "Write a whole number of bytes from 0 to 17592186044416.",
+    ),
+    (
+        "[limits]\nrecord_bytes_per_byte = -1",
+        2,
+        "limits.record_bytes_per_byte",
+        "-1 is out of range.",
+        "Write a whole number of bytes from 0 to 1000000.",
+    ),
+    (
+        "[limits]\nrecord_bytes_burst = 999",
+        2,
+        "limits.record_bytes_burst",
+        "999 is out of range.",
+        "Write a whole number of bytes from 1000 to 1099511627776.",
     ),
     (
         "[limits]\nsessions = 0",

@@ -13,6 +13,7 @@ from typing import cast
 from sidecar import log
 from sidecar.journal import JournalError
 from sidecar.milter import ENGINES, Adapter, Recorder, listen
+from sidecar.milter.routes import Batch
 from sidecar.records import Facts, Record, rejection
 from sidecar.records.record import Response
 from sidecar.session import Session
@@ -88,9 +89,13 @@ FACTS = Facts(
 class FullJournal:
     """A journal, and a quarantine, on a full disk."""
 
-    def write(self, records: Sequence[Record], *, durable: bool) -> None:
+    def encode(self, records: Sequence[Record]) -> Batch:
+        """Encode nothing."""
+        return Batch(lines=(), size=len(records))
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
         """Fail."""
-        raise JournalError(f"cannot write {len(records)} records, durable={durable}: the disk is full")
+        raise JournalError(f"cannot write {batch.size} records, durable={durable}: the disk is full")
 
     def roll(self) -> None:
         """Do nothing."""

@@ -113,21 +113,30 @@ def test_a_near_miss(program: Program) -> None:
 
 
 def test_a_quarantine_that_is_full() -> None:
-    """It is answered 451, on record, and connections go on; nothing that is in it is lost."""
+    """Another network is answered 451, on record, and connections go on; nothing that is in it is lost."""
     settings = 'report_size_limit = 1048576\nunreadable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
-    with Program(settings=settings, milter="workers = 1") as program, program.mta() as mta:
-        mta.begin()
-        verdicts = []
-        for _ in range(3):
-            mta.envelope(b"<>", TO)
-            verdicts.append(mta.content(BROKEN + b"x" * 500_000)[0])
+    with Program(settings=settings, milter="workers = 1") as program:
+        peers = [f"203.0.113.{number}" for number in range(3)]
+        verdicts = [deliver(program, BROKEN + b"x" * 500_000, peer=peer) for peer in peers]
         full = Reply("y", "451 4.3.1 no room at the moment for a report that cannot be read; try again later")
         assert verdicts == [DISCARD, DISCARD, full]
         assert len(_messages(program)) == 2
         assert [record["type"] for record in program.records()] == ["Reception", "Reception", "Rejection"]
         assert program.says("the quarantine is full")
-        mta.envelope(b"<>", TO)
-        assert mta.content(OOB)[0] == DISCARD
+        assert deliver(program, OOB, peer=peers[2]) == DISCARD
+
+
+def test_a_network_makes_room_in_its_own_share() -> None:
+    """A flood of unparsable reports removes its own oldest ones, and the first of another network is still kept."""
+    settings = 'report_size_limit = 1048576\nunreadable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
+    with Program(settings=settings, milter="workers = 1") as program:
+        verdicts = [deliver(program, BROKEN + b"x" * 100_000, peer="2001:db8::9") for _ in range(6)]
+        verdicts.append(deliver(program, BROKEN + b"x" * 500_000, peer="203.0.113.2"))
+        assert set(verdicts) == {DISCARD}
+        kept = {path.name for path in _messages(program)}
+        assert kept == {record["meta"]["quarantine"] for record in program.records()[-3:]}
+        (line,) = (line for line in program.lines() if line["event"].startswith("a network has its whole share"))
+        assert line["network"] == "2001:db8::/64"
 
 
 def _messages(program: Program) -> list[Path]:

@@ -10,6 +10,7 @@ from sidecar import log
 from sidecar.milter import Adapter, Recorder
 from sidecar.milter.conversation import Conversation, Steps
 from sidecar.milter.packets import TRANSLATIONS, MalformedError
+from sidecar.milter.routes import Batch
 from sidecar.records import Record
 from sidecar.settings.values import LimitSettings
 from tests.faults.flood import SCRIPTS
@@ -28,10 +29,15 @@ class Kept:
     def __init__(self) -> None:
         self.taken = 0
 
-    def write(self, records: Sequence[Record], *, durable: bool) -> None:
+    def encode(self, records: Sequence[Record]) -> Batch:
+        """Count the records of messages that were accepted."""
+        self.taken += sum(record.type != "Rejection" for record in records)
+        return Batch(lines=(), size=0)
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
         """Keep records; all of them are as durable as they will ever be."""
         assert durable in {True, False}
-        self.taken += sum(record.type != "Rejection" for record in records)
+        assert batch.size == 0
 
     def keep(self, name: str, *, message: bytes, record: bytes) -> None:
         """Keep a message."""
