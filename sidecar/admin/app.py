@@ -87,9 +87,12 @@ class _Pages:
         return json_answer(Health(alive=True))
 
     async def readiness(self, _request: Request) -> Response:
-        """Say whether mail is judged."""
+        """Say whether mail is judged, and the journal has room."""
         if (workers := self._memory.own("workers_ready")) == 0:
             raise Refusal(503, "No worker accepts connections: the log of the sidecar says why.")
+        if self._memory.own("degraded"):
+            free, least = self._memory.own("journal_free"), self._memory.own("journal_minimum_free")
+            raise Refusal(503, f"Degraded: the journal's disk has {free} bytes free, less than journal.minimum_free, {least}.")
         return json_answer(Readiness(ready=True, workers=workers, revision=self._service.revision))
 
     async def metrics(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 Owns the names and the help of the metrics: they are for ever. Never counts.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -17,7 +18,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from sidecar.admin.service import Service
-from sidecar.metrics import BOUNCE_CLASSES, BOUNDS, COMPLAINTS, STEPS, VERDICTS, WRITES, Histogram, Memory, Totals
+from sidecar.metrics import BOUNCE_CLASSES, BOUNDS, COMPLAINTS, NEVER, STEPS, VERDICTS, WRITES, Histogram, Memory, Totals
 
 
 def exposition(memory: Memory, service: Service) -> Callable[[str], tuple[bytes, str]]:
@@ -42,6 +43,7 @@ class _Collector(Collector):
         totals = self._memory.totals()
         yield from _mail(totals)
         yield from _times(totals)
+        yield from _disk(totals)
         yield from _processes(totals)
         yield from self._policy(totals)
 
@@ -92,6 +94,19 @@ def _times(totals: Totals) -> Iterator[Metric]:
     yield _gauge("sidecar_journal_waiting", "Writes to the journal in hand.", totals.of("gauge", "writing"))
     yield _gauge("sidecar_journal_last_write_timestamp_seconds", "The last write that succeeded, or 0.", totals.last_write)
     yield _gauge("sidecar_sessions", "SMTP connections in hand.", totals.of("gauge", "sessions"))
+
+
+def _disk(totals: Totals) -> Iterator[Metric]:
+    own = totals.own
+    yield _gauge("sidecar_degraded", "1 while the journal's disk has less than journal.minimum_free, else 0.", own["degraded"])
+    yield _gauge("sidecar_journal_free_bytes", "Free bytes on the journal's fullest file system.", own["journal_free"])
+    yield _gauge("sidecar_journal_minimum_free_bytes", "The setting journal.minimum_free.", own["journal_minimum_free"])
+    left = own["journal_seconds_left"]
+    yield _gauge(
+        "sidecar_journal_time_left_seconds",
+        "Time until that is full at the rate of the last minute; +Inf while it does not shrink.",
+        math.inf if left == NEVER else left,
+    )
 
 
 def _processes(totals: Totals) -> Iterator[Metric]:

@@ -80,8 +80,8 @@ def document(version: str) -> dict[str, Any]:
             "/readyz": {
                 "get": {
                     "operationId": "readyz",
-                    "summary": "Whether workers judge mail.",
-                    "responses": {"200": _answer("Some do.", of[Readiness]), **some("403", "503")},
+                    "summary": "Whether workers judge mail, and the journal has room.",
+                    "responses": {"200": _answer("They do.", of[Readiness]), **some("403", "503")},
                 }
             },
             "/metrics": {

@@ -11,7 +11,7 @@ from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option
 from sidecar.settings.state import state_directory
 from sidecar.settings.wording import printable, printable_json
-from sidecar.supervisor.status import FILE_NAME, ReloadStatus, Status, is_fine, is_running, read_status
+from sidecar.supervisor.status import FILE_NAME, ReloadStatus, Status, in_words, is_fine, is_running, read_status
 
 
 @click.command(
@@ -21,7 +21,7 @@ from sidecar.supervisor.status import FILE_NAME, ReloadStatus, Status, is_fine, 
         "sidecar status --config /etc/sidecar/sidecar.toml",
         "sidecar status --config /etc/sidecar/sidecar.toml --json | jq .fine",
     ],
-    statuses={0: "it runs, and all is well", 1: "it does not run, or its last reload failed"},
+    statuses={0: "it runs, and all is well", 1: "it does not run, its last reload failed, or its disk is too full"},
 )
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
@@ -42,8 +42,10 @@ def command(config: Path | None, *, as_json: bool) -> None:
 def _answer(words: str, status: Status | None, *, as_json: bool) -> None:
     running = status is not None and is_running(status)
     fine = status is not None and running and is_fine(status)
+    degraded = status is not None and running and status.degraded
     if as_json:
-        click.echo(printable_json(msgspec.json.encode({"running": running, "fine": fine, "words": words, "status": status})))
+        answer = {"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status}
+        click.echo(printable_json(msgspec.json.encode(answer)))
     else:
         click.echo("\n".join(map(printable, words.split("\n"))))
     sys.exit(0 if fine else 1)
@@ -76,6 +78,8 @@ def _in_words(status: Status) -> Iterator[str]:
     if status.admin_socket is not None:
         yield f"Policy and metrics are served at {status.admin_socket}."
     yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
+    if status.disk is not None:
+        yield printable(f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}")
     if status.last_reload is not None:
         yield from _reload(status.last_reload)
 

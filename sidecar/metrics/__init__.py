@@ -4,7 +4,7 @@ Owns the closed set of what is counted, and the memory. A worker adds to plain n
 process reads them whenever it likes. No stranger's text is ever kept: what is not in the set counts as "other".
 """
 
-from sidecar.metrics.memory import Histogram, Memory, Totals
+from sidecar.metrics.memory import NEVER, Histogram, Memory, Totals
 from sidecar.metrics.meter import Meter
 from sidecar.metrics.series import BOUNCE_CLASSES, BOUNDS, CELL, COMPLAINTS, STEPS, VERDICTS, WRITES
 
@@ -13,6 +13,7 @@ __all__ = [
     "BOUNDS",
     "CELL",
     "COMPLAINTS",
+    "NEVER",
     "STEPS",
     "VERDICTS",
     "WRITES",

@@ -17,6 +17,9 @@ from sidecar.metrics.series import BOUNDS, CELL, CELLS, GAUGES
 # As many as workers at most (64), four times over: those of former generations may be finishing what they have.
 BLOCKS: Final = 256
 
+NEVER: Final = 2**64 - 1
+"""In `journal_seconds_left`: the free space does not shrink."""
+
 _CELL_BYTES: Final = 8
 _OWN: Final = (
     "blocks",
@@ -28,6 +31,10 @@ _OWN: Final = (
     "reloads",
     "failed_reloads",
     "listener_domains",
+    "degraded",
+    "journal_free",
+    "journal_minimum_free",
+    "journal_seconds_left",
 )
 """The supervisor's cells."""
 

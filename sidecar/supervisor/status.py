@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
-from sidecar.metrics import Memory
+from sidecar.metrics import NEVER, Memory
 from sidecar.settings.wording import printable
 from sidecar.supervisor.notify import notify
 from sidecar.supervisor.plan import Plan
@@ -65,12 +65,30 @@ class ReloadStatus(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
+class DiskStatus(Struct, frozen=True, kw_only=True):
+    """The file system of the journal with the least free space, in bytes.
+
+    `seconds_left` is the time until it is full at the rate of the last minute; None where the free space does not shrink.
+    """
+
+    directory: str
+    free: int
+    minimum_free: int
+    seconds_left: int | None
+
+    @property
+    def low(self) -> bool:
+        """Whether it has less free space than `journal.minimum_free`."""
+        return self.free < self.minimum_free
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """The supervisor at one moment, the last one being its orderly end. Times are RFC 3339.
 
     `start_ticks` is when the process began, in the kernel's clock ticks since boot, so that another process that got the same
     `pid` later is not taken for it. `since` is when `state` began. `restarts` counts workers that died while they served,
-    `reloads` and `failed_reloads` those that were taken and that were not. `admin_socket` is None where there is none.
+    `reloads` and `failed_reloads` those that were taken and that were not. `admin_socket` is None where there is none, `disk`
+    before the first look at it.
     """
 
     state: State
@@ -88,6 +106,12 @@ class Status(Struct, frozen=True, kw_only=True):
     reloads: int = 0
     failed_reloads: int = 0
     admin_socket: str | None = None
+    disk: DiskStatus | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the journal's disk is too full (see the policy reference, Keeping the journal)."""
+        return self.disk is not None and self.disk.low
 
     def serving(self) -> int:
         """Count the workers that accept connections."""
@@ -137,8 +161,15 @@ def reloaded(status: Status, problems: tuple[str, ...] = ()) -> Status:
     )
 
 
-def show_numbers(memory: Memory, status: Status) -> None:
-    """Put what can be counted where other processes read it."""
+def show_numbers(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
+    """Put what can be counted where other processes read it; `disk` is from the last look, which the status need not show."""
+    if disk is not None:
+        memory.say(
+            degraded=disk.low,
+            journal_free=disk.free,
+            journal_minimum_free=disk.minimum_free,
+            journal_seconds_left=NEVER if disk.seconds_left is None else disk.seconds_left,
+        )
     memory.say(
         workers_wanted=status.workers_wanted,
         workers_ready=status.serving() if status.state == "serving" else 0,
@@ -162,7 +193,18 @@ def sentence(status: Status) -> str:
     )
     if reload is not None and reload.problems:
         text = f"The reload of {reload.time} failed: {reload.problems[0]} {text}"
+    if status.disk is not None and status.disk.low:
+        text = f"Degraded: {in_words(status.disk)} {text}"
     return printable(text)[:_SENTENCE_LIMIT]
+
+
+def in_words(disk: DiskStatus) -> str:
+    """Return one sentence about the free space."""
+    text = f"{disk.free} bytes are free for records in {disk.directory}"
+    if disk.low:
+        text += f", less than journal.minimum_free, {disk.minimum_free}"
+    left = "" if disk.seconds_left is None else f"; at the current rate it is full in {disk.seconds_left} seconds"
+    return f"{text}{left}."
 
 
 def _count(number: int, what: str) -> str:
@@ -213,9 +255,9 @@ def read_status(directory: Path) -> Status:
 
 
 def is_fine(status: Status) -> bool:
-    """Tell whether a running sidecar does all that it should: it serves, with the settings that were loaded last."""
+    """Return True if a running sidecar does all that it should: it serves with the newest settings, and its disk has room."""
     failed = status.last_reload is not None and status.last_reload.problems
-    return status.state == "serving" and status.serving() > 0 and not failed
+    return status.state == "serving" and status.serving() > 0 and not failed and not status.degraded
 
 
 def is_running(status: Status) -> bool:

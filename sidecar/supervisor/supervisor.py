@@ -28,6 +28,7 @@ from sidecar.supervisor.probe import Probe
 from sidecar.supervisor.process import Worker, freest_cpu, stay_on
 from sidecar.supervisor.reload import replan, tell
 from sidecar.supervisor.signals import SignalReader, held_back
+from sidecar.supervisor.space import Space
 from sidecar.supervisor.status import Board, WorkerStatus, first_status, in_state, instant, reloaded, serving, show_numbers
 
 # systemd waits 90 s by default; an MTA asks the peer to come again, so nothing is lost when time is up.
@@ -74,6 +75,7 @@ class Supervisor:
         self._look_at = time.monotonic() + watch.LOOK_SECONDS
         self._memory = None if door is None else Memory()
         self._admin = Keeper(door, self._memory, selector=self._selector, forget=self._forget_all)
+        self._space = Space()
         self._board = Board(plan.settings.state_directory)
         self._now = first_status(listener.name, plan, None if door is None else door.name)
         self._backoff = Backoff()
@@ -126,7 +128,7 @@ class Supervisor:
         if self._coming is not None:
             due += [one.born + READY_WITHIN for one in self._of(self._coming)]
         if self._plan is not None:
-            due += [self._look_at, self._watchdog.ask_at]
+            due += [self._look_at, self._watchdog.ask_at, self._space.look_at]
             due += [self._start_after] if self._missing(self._plan) else []
             due += [self._tell_by] if self._tell_by is not None else []
         due += self._admin.due(self._plan)
@@ -324,10 +326,11 @@ class Supervisor:
         workers = tuple(
             WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=instant(one.since)) for one in self._workers
         )
-        self._now = replace(self._now, workers=workers)
+        disk = self._now.disk if self._plan is None else self._space.look(self._plan.settings.journal)
+        self._now = replace(self._now, workers=workers, disk=disk)
         self._board.show(self._now)
         if self._memory is not None:
-            show_numbers(self._memory, self._now)
+            show_numbers(self._memory, self._now, self._space.latest)
 
     # --- workers
 
