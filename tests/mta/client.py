@@ -108,11 +108,22 @@ class Connection:
 
     def encrypt(self) -> None:
         """STARTTLS, whatever the certificate, and EHLO again."""
+        self.say("STARTTLS")
+        self.wrap()
+        self.say(f"EHLO {self._peer.helo}")
+
+    def wrap(self) -> None:
+        """Begin TLS, whatever the certificate; the reply to STARTTLS was read."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        self._smtp.starttls(context=context)
-        self.say(f"EHLO {self._peer.helo}")
+        assert self._smtp.sock is not None
+        self._smtp.sock = context.wrap_socket(self._smtp.sock)
+        self._smtp.file = None
+
+    def close(self) -> None:
+        """Hang up."""
+        self._smtp.close()
 
     def send(self, sender: str, recipients: Sequence[str], content: bytes, *, parameters: str = "") -> Answers:
         """Offer one message; its content is sent only if a recipient was accepted. `parameters` go with MAIL."""

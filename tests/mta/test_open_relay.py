@@ -3,7 +3,6 @@
 What counts is where a message would go on to: never to a domain that the policy did not open for it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -12,8 +11,8 @@ from msgspec import Struct
 from tests.mta.client import STRANGER, Answer, Peer
 from tests.mta.house import House, Pair, house
 from tests.mta.mails import OOB, ORDINARY
-from tests.mta.processes import wait_until
 from tests.mta.sendmail import SendmailHouse, sendmail_house
+from tests.mta.tricks import EVIL, SENDERS, TRICKS, filled, hosts_of_postfix
 
 pytestmark = pytest.mark.mta
 
@@ -28,8 +27,6 @@ log_oob = "LogThenDrop"
 relay_from = ["198.51.100.0/24"]
 """
 
-EVIL = "evil.example"
-LONG = "a." * 300
 FRIEND = "friend@open.example"
 
 INSIDER = Peer(address="192.168.1.7:4444")
@@ -38,176 +35,6 @@ RELAY_HOSTS = ("127.0.0.1", "192.168.1.0/24")
 
 # Where mail may go on to: anyone's to open.example, and reports to bounce.example as well.
 CONTENTS = {ORDINARY: {"open.example"}, OOB: {"open.example", "bounce.example"}}
-
-# What stands between the brackets of RCPT TO; `o` is a domain of ours, `e` one that nobody opened.
-FORMS = """\
-user@{e}
-@{o}:user@{e}
-@{o},@{o}:user@{e}
-@{e}:user@{o}
-@{e},@{o}:user@{o}
-@{o}:@{e}:user@{o}
-@{o}@{e}:user@{o}
-user%{e}@{o}
-user%{e}%{o}@{o}
-user%{o}@{e}
-user%{e}
-{e}!user@{o}
-{e}!user
-{o}!{e}!user
-{o}!user@{e}
-{e}!user%{o}@{o}
-user@{e}@{o}
-user@{o}@{e}
-user@{e}@
-user@{e}@@{o}
-user@@{e}
-@{e}@{o}
-@{e}
-@
-@{o}:
-"user@{e}"@{o}
-"user@{o}"@{e}
-"user%{e}"@{o}
-"{e}!user"@{o}
-"user@{e}
-"user@{e}"
-"user"@{e}@{o}
-"@{o}:user@{e}"@{o}
-us"er@{e}"@{o}
-"user\\"@{e}"@{o}
-"user"%{e}@{o}
-user\\@{e}@{o}
-user\\%{e}@{o}
-user@{o}\\@{e}
-user@{e}\\@{o}
-user@[192.0.2.1]
-user@[IPv6:2001:db8::1]
-user%[192.0.2.1]@{o}
-user@[{o}]
-user@[{e}]
-user@192.0.2.1
-user@3221225985
-user@#3221225985
-user@{e}.
-user%{e}.@{o}
-user%{e}@{o}.
-user@{o}..{e}
-user@.{e}
-user@{o}.{e}
-user@{e}.{o}
-user@EvIl.ExAmPlE
-USER%EVIL.EXAMPLE@{o}
-=?utf-8?q?user=40{e}?=@{o}
-=?utf-8?q?user?=@{e}
-user%40{e}@{o}
-user%25{e}@{o}
-user=40{e}@{o}
-user&#64;{e}@{o}
-user\\x40{e}@{o}
-user@{o}%2e{e}
-user@{o}%00.{e}
-user@{o}%{e}
-user@evil。example
-user@evil．example
-user@ｅｖｉｌ.example
-user＠{e}@{o}
-user％{e}@{o}
-{e}！user@{o}
-user@{o}＠{e}
-user@{e}\u200b
-user@{e}\u00ad@{o}
-user@~{e}
-user%~{e}@{o}
-user@{o}.~{e}
-~@{e}
-user
-postmaster
-root
-user@mx.example
-user@localhost
-user%{e}@mx.example
-{e}!user@localhost
-user%{e}@[127.0.0.1]
-user%{e}@[10.1.1.1]
-user@{o}\x00.{e}
-user%{e}\x00@{o}
-user\x00@{e}@{o}
-user@{o}\x01.{e}
-user@{o}\t.{e}
-user@{o} {e}
-user@{e} @{o}
-user@ {e}
-user @{e}
-user@{e},user@{o}
-user@{o},user@{e}
-user@{e};user@{o}
-group:user@{e};@{o}
-user@{e}><user@{o}
-user@{o}><user@{e}
-user@{e}(x@{o})
-user@{e} (x@{o}
-user(@{o})@{e}
-(@{e})user@{o}
-user@{o}({e})
-user@({o}){e}
-user@{o}:user@{e}
-{e}:user@{o}
-{e}::user@{o}
-{e}^user@{o}
-user@{o}:25
-user@{o}/{e}
-|relay {e}@{o}
-/var/tmp/x@{o}
-:include:/var/tmp/x@{o}
-\\user%{e}@{o}
-user@{o}\udcff.{e}
-user%{e}\udcff@{o}
-""".splitlines()
-
-# The whole argument of RCPT TO, with what a lenient parser might make of it.
-ARGUMENTS = """\
-user@{e}
-user@{o},user@{e}
-<user@{o}>user@{e}
-<user@{o}> <user@{e}>
-<user@{e}> <user@{o}>
-<user@{o}><user@{e}>
-<<user@{e}>@{o}>
-user@{e} <user@{o}>
-"user@{e}" <user@{o}>
-<user@{o}> ORCPT=rfc822;user@{e}
-<user@{o}
-user%{e}@{o}
-<@{o}:<user@{e}>>
- <user%{e}@{o}>
-""".splitlines()
-TRICKS = [*(f"<{form}>" for form in FORMS), *ARGUMENTS]
-
-# Envelope senders that look as if they were in send.example, and are not.
-SENDERS = """\
-@send.example:user@{e}
-@send.example,@x.example:user@{e}
-"user@send.example"@{e}
-user%send.example@{e}
-send.example!user@{e}
-user@send.example@{e}
-user@send.example@
-user@send.example.{e}
-user@x.send.example
-user@xsend.example
-user@{e} (@send.example
-user@{e}(@send.example)
-(user@send.example)user@{e}
-<user@{e}>@send.example
-<user@send.example>@{e}
-user@[send.example]
-user@send.example\\.{e}
-send.example
-@send.example
-"@send.example"
-user@send.example\u200b.{e}
-""".splitlines()
 
 
 class Setup(Struct, frozen=True, kw_only=True):
@@ -271,25 +98,6 @@ def hosts_of_sendmail(home: SendmailHouse) -> set[str]:
     """Give the hosts that Sendmail's rules name for what is in its queue; `""` is its own machine."""
     recipients = [recipient for message in home.sendmail.queued() for recipient in message.recipients]
     return {host.lower().rstrip(".") for host in home.sendmail.next_hosts(recipients)} if recipients else set()
-
-
-def hosts_of_postfix(home: House, taken: Sequence[Answer]) -> set[str]:
-    """Give the domains of the addresses to which Postfix's log says it delivered: after all rewriting."""
-    ids = {answer.text.rpartition(" ")[2] for answer in taken}
-
-    def log() -> str:
-        # postlogd makes the file when the first line comes.
-        return home.postfix.log.read_text(errors="replace") if home.postfix.log.exists() else ""
-
-    wait_until(lambda: all(f"{one}: " in log() for one in ids), "Postfix's log tells of the messages")
-    home.delivered()
-    found = re.findall(r"(?m)^.*?: (\w+): to=<(.*?)>, (?:orig_to|relay)=", log())
-    return {address.rpartition("@")[2].lower().rstrip(".") for one, address in found if one in ids}
-
-
-def filled(form: str, ours: str = "") -> str:
-    """Put the domains into a form."""
-    return form.replace("{o}", ours).replace("{e}", EVIL).replace("~", LONG)
 
 
 MTAS = ("postfix", "sendmail")
