@@ -22,7 +22,7 @@ help:
 	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
 	@echo "make bench   measures the sidecar beside milters that do nothing (as root, some 30 minutes; BENCH=--help tells more)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
-	@echo "make soak    breaks the sidecar in every way, under load, and counts what is lost (as root, some 5 minutes; SOAK=--help tells more)"
+	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; SOAK=--help tells more)"
 	@echo "make clean   removes what the others made"
 
 setup: $(VENV)/.program
@@ -46,7 +46,7 @@ fuzz: $(VENV)/.tools
 	@$(RUN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 soak: $(VENV)/.tools mta-packages
-	@$(RUN)/python -m tests.faults $(SOAK)
+	@$(RUN)/python -m tests.soak $(SOAK)
 
 $(VENV)/bin/python: | build-packages
 	@echo "Making $(VENV) with $$($(PYTHON) --version)."

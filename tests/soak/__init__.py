@@ -1,0 +1,1 @@
+"""Random attacks and hostile loads on a sidecar behind a real Postfix: bounded and repeatable, with a short form as tests."""
