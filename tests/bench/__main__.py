@@ -1,5 +1,6 @@
 """`make bench`: how fast is the sidecar, beside milters that do nothing?
 
+    python -m tests.bench --against CHECKOUT [--rounds N] [--only WORD]
     python -m tests.bench [--short] [--rounds N] [--only WORD] [--domains N] [--keep FILE]
 
 All rivals run in the same session, round by round one after the other, so that whatever slows the machine down slows all of
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import behind, protocol
+from tests.bench.against import compare, ratios
 from tests.bench.rivals import RIVALS, SIDECARS, build
 from tests.bench.scenarios import MIXED, SCENARIOS, Scenario
 from tests.mta.places import private_directory
@@ -37,6 +39,9 @@ def main() -> None:
     wanted = _arguments()
     build(PROGRAMS)
     console = Console(width=None if sys.stdout.isatty() else 140)
+    if wanted.against:
+        _against(wanted, console)
+        return
     kept: list[dict[str, Any]] = []
     for place, rivals, run in (("protocol", RIVALS[1:], _protocol(wanted)), ("Postfix", RIVALS, _behind(wanted))):
         names = (*rivals, *SIDECARS)
@@ -55,9 +60,17 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--short", action="store_true", help="one short round of everything: does the stand itself work?")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="compare this checkout with another one instead, in turn,\nbehind Postfix on the direct engine",
+    )
+    parser.add_argument("--rounds", type=int, help="5 by default; with --against 20")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each rival in each round, at the protocol")
-    parser.add_argument("--messages", type=int, default=4000, help="for each rival in each round, behind Postfix")
+    parser.add_argument(
+        "--messages", type=int, help="for each rival in each round, behind Postfix; 4000 by default, with --against 300"
+    )
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--domains", type=int, default=10, help="listener domains of the sidecar")
@@ -65,6 +78,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--place", choices=("protocol", "Postfix", "both"), default="both")
     parser.add_argument("--keep", type=Path, default=PROGRAMS / "figures.jsonl", help="the file that the raw figures go to")
     wanted = parser.parse_args()
+    wanted.rounds = wanted.rounds or (20 if wanted.against else 5)
+    wanted.messages = wanted.messages or (300 if wanted.against else 4000)
     if wanted.short:
         wanted.rounds, wanted.seconds, wanted.messages = 1, 0.2, 60
     return wanted
@@ -75,6 +90,29 @@ def _chosen(word: str) -> Iterator[tuple[str, Sequence[Scenario]]]:
     # A megabyte among the small ones would be all there is to measure.
     titles.append((MIXED, [scenario for scenario in SCENARIOS if "MB" not in scenario.name]))
     yield from ((title, scenarios) for title, scenarios in titles if word in title)
+
+
+def _against(wanted: argparse.Namespace, console: Console) -> None:
+    title = f"{ROOT} / {wanted.against}: median (quartiles) of {wanted.rounds} rounds in turn, {wanted.messages} messages each"
+    table = Table(
+        "scenario", "old /s", "new /s", "rate new / old", "worker CPU new / old", "load average", title=title, box=None
+    )
+    for name, scenarios in _chosen(wanted.only):
+        pairs = compare(
+            wanted.against.resolve(),
+            scenarios,
+            PROGRAMS,
+            rounds=wanted.rounds,
+            messages=wanted.messages,
+            connections=wanted.connections,
+            workers=wanted.workers,
+            domains=wanted.domains,
+        )
+        rates, cpu = [(one.old.rate, one.new.rate) for one in pairs], [(one.old.cpu, one.new.cpu) for one in pairs]
+        old, new = (f"{median(both[which] for both in rates):,.0f}" for which in (0, 1))
+        table.add_row(name, old, new, ratios(rates), ratios(cpu), f"{os.getloadavg()[0]:.1f}")
+        print(f"against: {name}", file=sys.stderr)  # noqa: T201 - this is a program
+    console.print(table)
 
 
 def _rivals(place: str, names: Sequence[str], scenarios: Sequence[Scenario]) -> Sequence[str]:

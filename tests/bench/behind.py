@@ -5,12 +5,12 @@ Owns how a round is run. Never prints.
 
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.bench.rivals import rival
+from tests.bench.rivals import ROOT, rival
 from tests.bench.scenarios import RELAY_HOST, Scenario, outcome_of
 from tests.mta.postfix import HOST, Postfix, free_port
 
@@ -28,6 +28,13 @@ SINK = {
 _DISCARD = "discard   unix  -       -       n       -       -       discard"
 
 
+class Stand(NamedTuple):
+    """A Postfix with a rival: the loads for `send`, and the rival's process id."""
+
+    loads: list[Sequence[str]]
+    pid: int
+
+
 def play(
     name: str,
     scenarios: Sequence[Scenario],
@@ -43,37 +50,52 @@ def play(
 
     `own control` as a name is Postfix refusing by itself what the sidecar would refuse at RCPT.
     """
+    with stand(name, scenarios, folder, programs, connections=connections, workers=workers, domains=domains) as where:
+        seconds = send(where.loads, messages=messages)
+    return {"messages": messages, "seconds": seconds, "rate": messages / seconds}
+
+
+@contextmanager
+def stand(
+    name: str,
+    scenarios: Sequence[Scenario],
+    folder: Path,
+    programs: Path,
+    *,
+    connections: int,
+    workers: int = 2,
+    domains: int = 10,
+    checkout: Path = ROOT,
+) -> Iterator[Stand]:
+    """Run a Postfix that this rival serves, warmed up; arguments as `play` and `rival` have them."""
     folder.mkdir(parents=True)
     relay_port = free_port()
-    with ExitStack() as stack:
-        milter = "no milter" if name == "own control" else name
-        listener = f"{HOST}:{relay_port}"
-        socket = stack.enter_context(
-            rival(
-                milter,
-                outcome_of(scenarios),
-                folder / "rival",
-                programs,
-                workers=workers,
-                domains=domains,
-                relay_listener=listener,
-            )
-        )
-        settings = SINK | ({"smtpd_milters": socket} if socket else {})
+    listener = f"{HOST}:{relay_port}"
+    milter = rival(
+        "no milter" if name == "own control" else name,
+        outcome_of(scenarios),
+        folder / "rival",
+        programs,
+        workers=workers,
+        domains=domains,
+        relay_listener=listener,
+        checkout=checkout,
+    )
+    with milter as running:
+        settings = SINK | ({"smtpd_milters": running.socket} if running.socket else {})
         if name == "own control":
             settings |= {"relay_domains": "bounce.example, fbl.example", "mynetworks": "192.0.2.99"}
         services = [f"{listener} inet n - n - - smtpd", _DISCARD]
-        postfix = stack.enter_context(Postfix(folder / "postfix", settings=settings, services=services))
-        loads = []
-        for number, scenario in enumerate(scenarios):
-            content = folder / f"{number}.eml"
-            content.write_bytes(scenario.message.replace(b"\r\n", b"\n"))
-            port = relay_port if scenario.peer == RELAY_HOST else postfix.port
-            loads.append(source(scenario, content, port, sessions=max(1, connections // len(scenarios))))
-        # A warm-up: Postfix starts its processes when they are first needed.
-        send(loads, messages=100)
-        seconds = send(loads, messages=messages)
-    return {"messages": messages, "seconds": seconds, "rate": messages / seconds}
+        with Postfix(folder / "postfix", settings=settings, services=services) as postfix:
+            loads = []
+            for number, scenario in enumerate(scenarios):
+                content = folder / f"{number}.eml"
+                content.write_bytes(scenario.message.replace(b"\r\n", b"\n"))
+                port = relay_port if scenario.peer == RELAY_HOST else postfix.port
+                loads.append(source(scenario, content, port, sessions=max(1, connections // len(scenarios))))
+            # A warm-up: Postfix starts its processes when they are first needed.
+            send(loads, messages=100)
+            yield Stand(loads, running.pid)
 
 
 def source(scenario: Scenario, content: Path, port: int, *, sessions: int) -> Sequence[str]:

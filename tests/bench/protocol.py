@@ -42,11 +42,11 @@ def play(
         script = folder / f"{number}.txt"
         script.write_text(scenario.script(content))
         scripts.append(str(script))
-    with rival(name, outcome_of(scenarios), folder / "rival", programs, workers=workers, domains=domains) as socket:
-        assert socket is not None, "without a milter there is nobody to speak to"
+    with rival(name, outcome_of(scenarios), folder / "rival", programs, workers=workers, domains=domains) as running:
+        assert running.socket is not None, "without a milter there is nobody to speak to"
         # A warm-up: first connections make threads, and first answers load modules.
         for duration in (0.3, seconds):
-            command = [str(programs / "load"), socket, str(connections), str(duration), *scripts]
+            command = [str(programs / "load"), running.socket, str(connections), str(duration), *scripts]
             result: dict[str, Any] = json.loads(subprocess.check_output(command))
     _check(name, scenarios, set(result["answers"]))
     return {**result, "rate": result["sessions"] / result["seconds"]}

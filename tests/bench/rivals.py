@@ -3,6 +3,7 @@
 Owns building, starting and stopping them. Never measures.
 """
 
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,14 +11,23 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.bench.scenarios import write_settings
 from tests.mta.processes import owned, stop_group, wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SIDECARS = {"sidecar": "libmilter", "direct": "direct"}
 """The sidecar by the name that it has here, and which engine it runs on then."""
+
+
+class Running(NamedTuple):
+    """A rival that runs: its socket, None for no milter, and the id of the process that was started."""
+
+    socket: str | None
+    pid: int
+
+
 RIVALS = ("no milter", "plain C", "best C", "pymilter")
 
 
@@ -48,18 +58,22 @@ def rival(
     workers: int = 2,
     domains: int = 10,
     relay_listener: str | None = None,
-) -> Iterator[str | None]:
-    """Run a rival within the context, and give its socket; None for no milter."""
+    checkout: Path = ROOT,
+) -> Iterator[Running]:
+    """Run a rival within the context. The sidecar is that of `checkout`, with that one's `.venv` where it has one."""
     if name == "no milter":
-        yield None
+        yield Running(socket=None, pid=0)
         return
     # A new folder each time: what an earlier one left in its journal must not be read again at the start.
     folder.mkdir(parents=True)
     path = folder / "sidecar.sock"
-    command = _command(name, outcome, folder, programs, path, workers=workers, domains=domains, relay_listener=relay_listener)
+    if name in SIDECARS:
+        command = _sidecar(name, folder, checkout, workers=workers, domains=domains, relay_listener=relay_listener)
+    else:
+        command = _milter(name, outcome, programs, path, workers=workers)
     log = folder / "log"
     with log.open("wb") as output:
-        process = owned(command, folder=ROOT, output=output)
+        process = owned(command, folder=checkout, output=output)
     try:
 
         def died() -> str | None:
@@ -70,7 +84,7 @@ def rival(
             # It looks for warnings when it serves already: of a million domains that takes a CPU some ten seconds.
             wait_until(lambda: len(children(process.pid)) == workers, "all warnings are told", give_up=died, seconds=120)
         path.chmod(0o666)
-        yield f"unix:{path}"
+        yield Running(socket=f"unix:{path}", pid=process.pid)
         if reason := died():
             raise RuntimeError(reason)
     finally:
@@ -78,17 +92,7 @@ def rival(
         stop_group(process, signal.SIGTERM if name in SIDECARS else signal.SIGKILL)
 
 
-def _command(
-    name: str,
-    outcome: str,
-    folder: Path,
-    programs: Path,
-    path: Path,
-    *,
-    workers: int,
-    domains: int,
-    relay_listener: str | None,
-) -> Sequence[str]:
+def _milter(name: str, outcome: str, programs: Path, path: Path, *, workers: int) -> Sequence[str]:
     match name:
         case "plain C":
             return [str(programs / "noop"), f"unix:{path}", "plain"]
@@ -96,10 +100,18 @@ def _command(
             return [str(programs / "noop"), f"unix:{path}", outcome]
         case "pymilter":
             return [sys.executable, "-m", "tests.bench.noop", f"unix:{path}", str(workers), outcome]
-        case "sidecar" | "direct":
-            config = write_settings(
-                folder, domains=domains, workers=workers, relay_listener=relay_listener, engine=SIDECARS[name]
-            )
-            return [sys.executable, "-c", "from sidecar.cli import main; main()", "run", "--config", str(config)]
         case _:
             raise ValueError(f"{name} is no rival")
+
+
+def _sidecar(
+    name: str, folder: Path, checkout: Path, *, workers: int, domains: int, relay_listener: str | None
+) -> Sequence[str]:
+    # Each checkout writes its own settings: another one may lack a key of ours.
+    own = runpy.run_path(str(checkout / "tests" / "bench" / "scenarios.py"))
+    config = own["write_settings"](
+        folder, domains=domains, workers=workers, relay_listener=relay_listener, engine=SIDECARS[name]
+    )
+    python = checkout / ".venv" / "bin" / "python"
+    program = "from sidecar.cli import main; main()"
+    return [str(python) if python.exists() else sys.executable, "-c", program, "run", "--config", str(config)]
