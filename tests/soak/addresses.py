@@ -34,6 +34,7 @@ recipient_limit = 2000
 reports_per_second = 1000000
 rejection_records_per_second = 1000000
 """
+RELAY_HOSTS = ("127.0.0.1", "192.168.1.0/24")
 INSIDER = Peer(address="192.168.1.7:4444")
 
 # Where mail may go on to, by content.
@@ -136,17 +137,17 @@ def attack(name: str, number: int, *, seed: int, engine: str = "direct", peer: P
     return Fired(addresses=fired, accepted=accepted, went_on=went, wrong=wrong)
 
 
-RELAY_HOSTS = ("127.0.0.1", "192.168.1.0/24")
-
-
 def address(source: random.Random) -> str:
     """Return the argument of a RCPT command. Bytes that are not UTF-8 are surrogate escapes."""
-    if source.random() < 0.2:
+    if source.random() < 0.1:
         text = f"<{''.join(source.choices(_TOKENS, k=source.randint(1, 9)))}>"
     else:
         text = source.choice(TRICKS)
         if source.random() < 0.3:
             text = text.replace("user", source.choice(TRICKS).strip("<>"), 1)
+    if source.random() < 0.4:
+        # Most of the others are rejected at RCPT.
+        text = f"{text.rpartition('@')[0]}@{{o}}>"
     for _ in range(min(int(source.expovariate(1)), 5)):
         text = _mutated(text, source)
     for mark, names in (("{o}", _OURS), ("{e}", _EVIL)):

@@ -33,6 +33,9 @@ SENDERS = 16
 # The bystander is a light load itself, and a session that is slow must not leave it without samples.
 _PAUSE = 0.01
 
+# A p99 of fewer says little; where each takes long, four times the seconds must do.
+_SAMPLES = 100
+
 # A peer that is made for errors waits for none of them, so that the sidecar has all the load. Without a milter the MTA
 # rejects the same recipients by itself.
 _POSTFIX = {
@@ -72,13 +75,16 @@ def stand(*, milter: bool = True, engine: str = "direct") -> Iterator[tuple[int,
 
 
 def measure(what: Input | None, where: tuple[int, str], *, senders: int, seconds: float) -> Waits:
-    """Let the bystander send RCPT for some seconds, beside hostile senders of `what`, or alone. `where` is a stand."""
+    """Let the bystander send RCPT beside hostile senders of `what`, or alone, for some seconds. `where` is a stand.
+
+    It goes on for up to four times the seconds while there are few samples.
+    """
     name = "no hostile senders" if what is None else what.name
     with _load(what, senders, *where) as sent:
         before, began = sent(), time.monotonic()
         waits: list[float] = []
         unanswered = 0
-        while time.monotonic() < began + seconds or not waits:
+        while _goes_on(time.monotonic() - began, seconds, len(waits)):
             code, wait = _one_session(where[0])
             waits.append(wait)
             unanswered += code != 250
@@ -105,6 +111,10 @@ def _one_session(port: int) -> tuple[int, float]:
         began = time.perf_counter()
         code = connection.say(f"RCPT TO:<{BOUNCES}>").code
         return code, time.perf_counter() - began
+
+
+def _goes_on(elapsed: float, seconds: float, samples: int) -> bool:
+    return elapsed < seconds or not samples or (samples < _SAMPLES and elapsed < seconds * 4)
 
 
 def table(title: str) -> Table:
