@@ -5,11 +5,12 @@ Owns the inputs. Never measures.
 
 import contextlib
 import smtplib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Event, Semaphore
 
 from msgspec import Struct
 
@@ -31,6 +32,9 @@ BOUNCES, COMPLAINTS, ELSEWHERE = "x7@bounce.example", "x7@fbl.example", "x7@else
 
 # Recipients in one write: their replies must fit into the socket's buffers, or both ends wait for each other.
 _WINDOW = 100
+
+# Seconds for the senders' last messages; none of them needs an orderly end.
+_GRACE = 5
 
 
 class Input(Struct, frozen=True, kw_only=True):
@@ -118,24 +122,29 @@ def inputs(share: float = 1) -> tuple[Input, ...]:
 def hostile_senders(what: Input, number: int, *, port: int, milter: str) -> Iterator[Callable[[], Sent]]:
     """Run so many processes within the context, each of which sends `what` from an address of its own, over and over.
 
-    All have sent something when the context begins. Yields a function that returns what they sent so far.
+    All have begun to send when the context begins. Yields a function that returns what they sent so far.
     """
     # Not fork: a test run has threads.
     context = get_context("spawn")
     messages, size, stop = context.Value("q", 0), context.Value("q", 0), context.Event()
+    begun = context.Semaphore(0)
     running = [
-        context.Process(target=_send_on, args=(what, port, milter, 1 + index, messages, size, stop), daemon=True)
+        context.Process(target=_send_on, args=(what, port, milter, 1 + index, begun, messages, size, stop), daemon=True)
         for index in range(number)
     ]
     try:
         for process in running:
             process.start()
-        wait_until(lambda: messages.value >= 1, "the hostile senders send", seconds=120, give_up=lambda: _dead(running))
+        for _ in running:
+            wait_until(
+                lambda: begun.acquire(block=False), "the hostile senders send", seconds=120, give_up=lambda: _dead(running)
+            )
         yield lambda: Sent(messages=messages.value, size=size.value)
     finally:
         stop.set()
+        deadline = time.monotonic() + _GRACE
         for process in running:
-            process.join(timeout=30)
+            process.join(timeout=max(0, deadline - time.monotonic()))
             process.kill()
             process.join()
 
@@ -146,11 +155,19 @@ def _dead(running: Sequence[object]) -> str | None:
 
 
 def _send_on(
-    what: Input, port: int, milter: str, number: int, messages: "Synchronized[int]", size: "Synchronized[int]", stop: Event
+    what: Input,
+    port: int,
+    milter: str,
+    number: int,
+    begun: Semaphore,
+    messages: "Synchronized[int]",
+    size: "Synchronized[int]",
+    stop: Event,
 ) -> None:
     """Be one hostile sender until `stop`."""
     peer = f"203.0.113.{number}"
     cost = len(what.content) + sum(map(len, map(str.encode, what.recipients)))
+    begun.release()
 
     def sent() -> None:
         for counter, more in ((messages, 1), (size, cost)):

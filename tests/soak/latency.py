@@ -60,7 +60,7 @@ class Waits(Struct, frozen=True, kw_only=True):
 
     def at(self, percent: int) -> float:
         """Return a percentile of the waits."""
-        return quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
+        return self.seconds[0] if len(self.seconds) == 1 else quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
 
 
 @contextmanager
@@ -151,7 +151,9 @@ def main(seconds: float, senders: int, only: str, engine: str) -> None:
         shown = table(f"{title}, {senders} hostile senders, {os.cpu_count()} cores; reply to RCPT in ms")
         for what in (None, *(one for one in chosen(only) if milter or not one.wire)):
             with stand(milter=milter, engine=engine) as where:
-                shown.add_row(*row(measure(what, where, senders=senders, seconds=seconds)))
+                cells = row(measure(what, where, senders=senders, seconds=seconds))
+            shown.add_row(*cells)
+            click.echo("  ".join(cells), err=True)
         console.print(shown)
 
 
