@@ -65,13 +65,13 @@ def _removals(wanted: Wanted, rounds: int) -> Wrong:
 
 
 def _escapes(wanted: Wanted, number: int) -> Wrong:
-    found = escapes.attack(number, seed=wanted.seed, engine=wanted.engine)
+    found = escapes.attack(number, seed=wanted.seed, engine=wanted.engine, seconds=_SECONDS)
     wanted.console.print(f"{found.messages} messages with hostile text: the commands showed {found.characters} characters.")
     return {"characters and markup that should be escaped": found.wrong}
 
 
 def _origins(wanted: Wanted, number: int) -> Wrong:
-    found = origins.attack(number, seed=wanted.seed)
+    found = origins.attack(number, seed=wanted.seed, seconds=_SECONDS)
     wanted.console.print(
         f"{found.requests} requests with random Host and Origin, {found.permitted} permitted: {found.statuses}."
     )

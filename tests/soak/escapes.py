@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -111,20 +112,23 @@ class Shown(Struct, frozen=True, kw_only=True):
     wrong: list[str]
 
 
-def attack(number: int, *, seed: int, engine: str = "direct") -> Shown:
-    """Send so many hostile messages, and look for their text in what every command shows."""
+def attack(number: int, *, seed: int, engine: str = "direct", seconds: float = 600) -> Shown:
+    """Send so many hostile messages, or for `seconds`, and look for their text in what every command shows."""
     source = random.Random(f"{seed} escapes")  # noqa: S311 - repeatable
     with Program(settings=SETTINGS, milter="workers = 1", engine=engine, domains=DOMAINS) as program:
-        files = [_send(program, _hostile, source) for _ in range(number)]
-        paths = [program.directory / f"{position}.eml" for position in range(min(20, number))]
+        deadline = time.monotonic() + seconds
+        files: list[bytes] = []
+        while len(files) < number and time.monotonic() < deadline:
+            files.append(_send(program, _hostile, source))
+        paths = [program.directory / f"{position}.eml" for position in range(min(20, len(files)))]
         for path, content in zip(paths, files, strict=False):
             path.write_bytes(content)
         outputs = dict(_outputs(program, paths, source))
         wrong = [f"{name}: {found}" for name, text in outputs.items() for found in unfit(name, text)]
         wrong += [
-            f"stats --html: {found}" for found in unexpected_markup(outputs["stats --html"], _benign_page(engine, number))
+            f"stats --html: {found}" for found in unexpected_markup(outputs["stats --html"], _benign_page(engine, len(files)))
         ]
-    return Shown(messages=number, characters=sum(map(len, outputs.values())), wrong=wrong)
+    return Shown(messages=len(files), characters=sum(map(len, outputs.values())), wrong=wrong)
 
 
 # --- what is sent

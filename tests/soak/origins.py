@@ -5,6 +5,7 @@ Owns the requests, and knows of each whether it may be answered. Never asks what
 
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -56,22 +57,23 @@ class Asked(Struct, frozen=True, kw_only=True):
     wrong: list[str]
 
 
-def attack(number: int, *, seed: int) -> Asked:
-    """Send so many requests to the admin API on a TCP port, and compare the status of each."""
+def attack(number: int, *, seed: int, seconds: float = 600) -> Asked:
+    """Send so many requests to the admin API on a TCP port, or for `seconds`, and compare the status of each."""
     source = random.Random(f"{seed} origins")  # noqa: S311 - repeatable
     port = free_port()
-    with Program(milter=f'workers = 1\n[admin]\nsocket = "inet:{HOST}:{port}"') as program:
-        wait_until(lambda: _listens(port), "the admin API listens", give_up=lambda: None if program.pid else "no sidecar")
+    with Program(milter=f'workers = 1\n[admin]\nsocket = "inet:{HOST}:{port}"'):
+        wait_until(lambda: _listens(port), "the admin API listens")
         statuses: Counter[int] = Counter()
         permitted, wrong = 0, list[str]()
-        for _ in range(number):
+        deadline = time.monotonic() + seconds
+        while statuses.total() < number and time.monotonic() < deadline:
             request = _request(source)
             status = _ask(port, request.text)
             statuses[status] += 1
             permitted += request.permitted
             if (status in _FORBIDDEN) == request.permitted:
                 wrong.append(f"{status}: {request.text!r}")
-    return Asked(requests=number, permitted=permitted, statuses=dict(statuses), wrong=wrong)
+    return Asked(requests=statuses.total(), permitted=permitted, statuses=dict(statuses), wrong=wrong)
 
 
 def _request(source: random.Random) -> Request:
