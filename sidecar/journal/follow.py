@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sidecar.journal.lines import Cutter, Line, Skipped
 from sidecar.journal.logs import Folder, Found, named
-from sidecar.journal.reader import BREAKS_OFF, open_file, unreadable
+from sidecar.journal.reader import last_lines, open_file, unreadable
 from sidecar.journal.segment import is_finished
 from sidecar.journal.unpacking import Unpacker, UnpackingError
 
@@ -126,21 +126,13 @@ class Followed:
                     if not passed_over:
                         yield line
         if self.done:
-            yield from self._last_line()
+            yield from last_lines(self._unpacker, self._cutter)
         elif self._unpacker.plain:
             # A writer that fails cuts half a line off, and the next line then stands in its place: read it anew.
             self._position -= self._cutter.forget()
 
     def _next_size(self) -> int:
         return min(_CHUNK, self._skip - self._position) if self._position < self._skip else _CHUNK
-
-    def _last_line(self) -> Iterator[Line | Skipped]:
-        yield from self._cutter.feed(self._unpacker.rest())
-        last = self._cutter.end()
-        if not self._unpacker.finished:
-            yield self._cutter.unfinished(BREAKS_OFF)
-        elif last is not None:
-            yield last
 
 
 class Follower:
@@ -166,9 +158,15 @@ class Follower:
             self._drop()
             if (found := self._listed()) is not None:
                 self._take(found)
-            return [*self._leaving, *(file for file in self._files.values() if file.changed())]
+            new = (*self._leaving, *(file for file in self._files.values() if file.changed()))
+            return sorted(new, key=lambda file: (file.began, file.path))
         except OSError as error:
             raise unreadable(error, self._path) from error
+
+    def close(self) -> None:
+        """Close all files; nothing may be read after it."""
+        for file in (*self._leaving, *self._files.values()):
+            file.close()
 
     def _listed(self) -> Sequence[Found] | None:
         """Give the files to follow; None, if they are the same as the last time."""

@@ -18,7 +18,7 @@ from sidecar.journal.unpacking import Unpacker, UnpackingError
 
 STDIN = Path("-")
 
-BREAKS_OFF = "the packed data breaks off: it is still being written, or a crash has cut it off"
+_BREAKS_OFF = "the packed data breaks off: it is still being written, or a crash has cut it off"
 
 _CHUNK = 256 * 1024
 
@@ -120,15 +120,23 @@ def _lines(path: Path, file: BinaryIO, report: Callable[[int], object]) -> Itera
             for data in unpacker.feed(stored):
                 yield from cutter.feed(data)
             report(len(stored))
-        yield from cutter.feed(unpacker.rest())
     except UnpackingError as error:
         yield cutter.broken(str(error))
         return
+    yield from last_lines(unpacker, cutter)
+
+
+def last_lines(unpacker: Unpacker, cutter: Cutter) -> Iterator[Line | Skipped]:
+    """Yield what is left at the end of a file: a line without its line feed, and a note where packed data breaks off.
+
+    A whole object without a line feed is a record, in a packed file as in a plain one: the packer may have lost only its end.
+    """
+    yield from cutter.feed(unpacker.rest())
     last = cutter.end()
-    if not unpacker.finished:
-        yield cutter.unfinished(BREAKS_OFF)
-    elif last is not None:
+    if last is not None and (unpacker.finished or isinstance(last, Line)):
         yield last
+    if not unpacker.finished:
+        yield cutter.unfinished(_BREAKS_OFF)
 
 
 def _is_older(path: Path, since: float | None) -> bool:

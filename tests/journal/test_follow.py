@@ -201,6 +201,20 @@ def test_damaged_packed_data(tmp_path: Path, damage: bytes) -> None:
     assert new(follower) == ["2"]
 
 
+def test_a_packed_segment_that_is_removed_while_it_grows(tmp_path: Path) -> None:
+    """A record whose line feed never arrived is one, as in a plain segment; half a record is not."""
+    paths = [tmp_path / f"20260101-00000{number}" for number in range(2)]
+    frames = [zstandard.ZstdCompressor().compressobj() for _ in paths]
+    follower = Follower(tmp_path)
+    for path, frame, content in zip(paths, frames, (b'{"a":1}', b'{}\n{"a"'), strict=True):
+        append(path, frame.compress(content) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    assert new(follower) == ["{}"]
+    for path in paths:
+        path.unlink()
+    broken = "the packed data breaks off: it is still being written, or a crash has cut it off"
+    assert new(follower) == ['{"a":1}', broken, broken]
+
+
 def test_without_growing(tmp_path: Path) -> None:
     """What is there is all there is, so a last line may lack its end, or be unfinished."""
     append(tmp_path / FIRST, b'{}\n{"a"')
@@ -363,7 +377,8 @@ class Model:
         writer.seen = writer.seen and self._held
 
     def check(self) -> None:
-        """See that nothing is missing, and that nothing came twice."""
+        """Check that nothing is missing, and that each line arrived once."""
+        self._follower.close()
         for writer in (*self._live, *self._gone):
             lines = self._found.get(writer.path, [])
             assert lines == writer.lines[: None if writer.seen else len(lines)]
