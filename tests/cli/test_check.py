@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from sidecar.cli.check import command
 from sidecar.cli.problems import config_option, settings_or_exit
@@ -150,3 +152,24 @@ def test_other_commands(tmp_path: Path, domains: str, arguments: list[str], stdo
     """Other commands get their settings, or print to standard error what is wrong and end with exit status 1."""
     done = CliRunner().invoke(other, ["--config", write(tmp_path, domains), *arguments])
     assert (done.stdout, len(done.stderr.splitlines()), done.exit_code) == (stdout, problems, status)
+
+
+FILES = st.sampled_from(["s.toml", "d.toml", "d.json"])
+WORDS = ['"{"', '"a.com"', '"listener"', '"[::1]:25"', "log_oob", "true", "null", "0", *"{}[]:,=.#\"'\\\n"]
+TEXTS = st.text(max_size=40) | st.lists(st.sampled_from(WORDS), max_size=12).map("".join)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(FILES, TEXTS)
+@example("d.json", '{"{": "{", "a": {}}')
+def test_any_text_gives_findings(tmp_path_factory: pytest.TempPathFactory, name: str, text: str) -> None:
+    """No text in a settings file ends the command with a traceback."""
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    main = f'listener_domains = "{name}"\n' if name != "s.toml" else text
+    (folder / "s.toml").write_text(main, encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(command, ["--config", str(folder / "s.toml"), "--json"])
+    assert done.exit_code in {0, 1}
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert json.loads(done.output) is not None
