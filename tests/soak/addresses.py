@@ -22,6 +22,8 @@ DOMAINS = """\
 relay_to = true
 ["bücher.example"]
 relay_to = true
+["groß.example"]
+relay_to = true
 ["bounce.example"]
 log_oob = "LogThenRelay"
 ["drop.example"]
@@ -39,8 +41,8 @@ INSIDER = Peer(address="192.168.1.7:4444")
 
 # Where mail may go on to, by content.
 CONTENTS = {
-    ORDINARY: {"open.example", "xn--bcher-kva.example"},
-    OOB: {"open.example", "xn--bcher-kva.example", "bounce.example"},
+    ORDINARY: {"open.example", "xn--bcher-kva.example", "xn--gro-7ka.example"},
+    OOB: {"open.example", "xn--bcher-kva.example", "xn--gro-7ka.example", "bounce.example"},
 }
 
 # error(8) logs its next hop as the reason, and that is the recipient's domain as Postfix resolved it.
@@ -63,8 +65,18 @@ CONFIGURATIONS = {
     "no SMTPUTF8, append_dot_mydomain": {"smtputf8_enable": "no", "append_dot_mydomain": "yes", "recipient_delimiter": "%"},
 }
 
-_OURS = ("open.example", "open.example", "bounce.example", "drop.example", "bücher.example", "xn--bcher-kva.example")
-_EVIL = ("evil.example", "bucher.example", "[192.0.2.1]", "mx.example", "localhost", "example", "ëvil.example")
+_OURS = (
+    "open.example",
+    "open.example",
+    "bounce.example",
+    "drop.example",
+    "bücher.example",
+    "xn--bcher-kva.example",
+    "groß.example",
+    "GROẞ.example",
+    "xn--gro-7ka.example",
+)
+_EVIL = ("evil.example", "gross.example", "bucher.example", "[192.0.2.1]", "mx.example", "localhost", "example", "ëvil.example")
 _TOKENS = (
     *(
         "@",

@@ -87,8 +87,10 @@ for words in json.loads(sys.argv[1]):
 """
 
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
-# What terminals obey or turn around, and what readers of lines take for a line end; JSON may hold the rest as it is.
-_UNFIT_FOR_JSON = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# What terminals obey or nobody sees, and what readers of lines take for a line end.
+_UNFIT_FOR_JSON = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+)
 _BOUNCE = "\n".join(
     (
         *("Reporting-MTA: {}", "Original-Envelope-Id: {}", "X-Note: {}", "Arrival-Date: {}", ""),
