@@ -119,7 +119,7 @@ def write_settings(
     config.write_text(
         f'relay_hosts = ["{hosts}"]\nlistener_domains = ["listener_domains.json"]\nstate_directory = "state"\n{own}'
         # All peers of a bench come from one address; in the field they are many.
-        "[limits]\nreports_per_second = 1000000\nrejection_records_per_second = 1000000\n"
+        "[limits]\nreports_per_second = 1000000\nrejection_records_per_second = 1000000\nrecord_bytes_per_byte = 0\n"
         f'[milter]\nsocket = "unix:{folder}/sidecar.sock"\nsocket_mode = "0666"\nworkers = {workers}\n'
         f'engine = "{engine}"\n'
         '[log]\nlevel = "warning"\n'

@@ -33,6 +33,7 @@ log_arf = "LogThenDrop"
 SETTINGS = """\
 recipient_limit = 2000
 [limits]
+record_bytes_per_byte = 0
 reports_per_second = 1000000
 rejection_records_per_second = 1000000
 """

@@ -35,6 +35,7 @@ SETTINGS = """\
 headers = ["Subject", "X-*"]
 unreadable_reports = "quarantine"
 [limits]
+record_bytes_per_byte = 0
 reports_per_second = 1000000
 rejection_records_per_second = 1000000
 """

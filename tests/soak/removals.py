@@ -22,7 +22,7 @@ log_arf = "LogThenDrop"
 log_oob = "LogThenDrop"
 log_arf = "LogThenDrop"
 """
-SETTINGS = "[limits]\nreports_per_second = 1000000\nrejection_records_per_second = 1000000\n"
+SETTINGS = "[limits]\nreports_per_second = 1000000\nrejection_records_per_second = 1000000\nrecord_bytes_per_byte = 0\n"
 
 # The argument of RCPT for a recipient that takes reports to be dropped. `{n}` makes each one new.
 SPELLINGS = """\

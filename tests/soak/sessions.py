@@ -45,6 +45,7 @@ relay_to = true
 RELAY_HOSTS = ("127.0.0.1", "192.168.1.0/24")
 SETTINGS = """\
 [limits]
+record_bytes_per_byte = 0
 reports_per_second = 1000000
 rejection_records_per_second = 1000000
 [listener."10.1.1.1:587"]
