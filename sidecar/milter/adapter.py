@@ -18,7 +18,7 @@ from sidecar.milter.context import Context
 from sidecar.milter.negotiation import Step, Terms, agree, unanswered
 from sidecar.milter.packets import MalformedError
 from sidecar.milter.recorder import Recorder
-from sidecar.session import Session
+from sidecar.session import NoRulesError, Session
 from sidecar.session.events import Event
 from sidecar.session.replies import TROUBLE
 from sidecar.session.verdicts import GO_ON, Continue, Decision
@@ -31,7 +31,7 @@ _NO_LISTENER = (
     " until then everybody gets 451 where a listener has rules of its own"
 )
 # Faults that are no bugs: their sentence tells an operator more than a stack of calls.
-_FORESEEN = (JournalError, CannotTakeOffError, MalformedError, translation.UnknownPeerError)
+_FORESEEN = (JournalError, CannotTakeOffError, MalformedError, NoRulesError, translation.UnknownPeerError)
 
 
 class Connection:

@@ -13,7 +13,7 @@ from sidecar.policy.answers import ReportKind
 from sidecar.records import Record
 from sidecar.session.events import Connect, Data, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
-from sidecar.session.kumomta import session_type
+from sidecar.session.rules import Rules
 from sidecar.session.session import Session, World
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.settings.names import normal_listener, split_endpoint
@@ -87,7 +87,8 @@ def encode_explanation(explanation: Explanation) -> bytes:
 
 def explain(question: Question, message: bytes | None, *, policy: Policy, settings: Settings, world: World) -> Explanation:
     """Play the question through a fresh session. Raises ValueError when its peer or listener is no address."""
-    session = session_type(settings)(policy=policy, settings=settings, world=world)
+    rules = Rules(policy=policy, settings=settings)
+    session = Session(rules=lambda: rules, world=world)
     connect = _connect_part(session.handle(_connect(question)))
     recipients: list[RecipientPart] = []
     if connect.action == "reject":

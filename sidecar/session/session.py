@@ -1,7 +1,7 @@
 """One SMTP connection as a state machine without I/O: events in, verdicts and records out.
 
 Owns the order of events, and what is decided when. Never reads a clock, a file or a socket: time and ids are handed in, and
-records are handed out for somebody else to write. A session keeps the policy it was made with to its end.
+records are handed out for somebody else to write. Each message is judged by the rules that were newest at its MAIL.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message, without_route
+from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
 from sidecar.policy.address import is_text
-from sidecar.records import EnhancedCode, Facts, Record, Response, feedback, oob_bounces, quarantined, reception, rejection
+from sidecar.records import Facts, Record, feedback, oob_bounces, quarantined, reception, rejection
 from sidecar.records.build import MAILBOX_LIMIT
 from sidecar.reports import read
 from sidecar.reports.values import Reading
-from sidecar.session import replies
+from sidecar.session import kumomta, replies
 from sidecar.session.bounds import Bound, refusal
 from sidecar.session.events import (
     Body,
@@ -32,6 +32,7 @@ from sidecar.session.events import (
 )
 from sidecar.session.message import Message
 from sidecar.session.quota import Quota
+from sidecar.session.rules import Rules
 from sidecar.session.transitions import TRANSITIONS, State
 from sidecar.session.verdicts import (
     GO_ON,
@@ -42,14 +43,11 @@ from sidecar.session.verdicts import (
     NearMiss,
     Outcome,
     Reject,
-    Reply,
     Tempfail,
 )
+from sidecar.session.words import action, removable_name, response, sentence
 from sidecar.settings.names import network_of
 from sidecar.settings.values import ANY_LISTENER, Settings
-
-# Reasons in one sentence: more than a few different ones are no explanation any more.
-_REASONS_TOLD = 4
 
 # Looked at for every event; by its class, an Enum's member is found in Python.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
@@ -74,18 +72,23 @@ class World(Struct, frozen=True, kw_only=True):
 class Session:
     """One SMTP connection. Feed it events in order; each gives its outcome, or raises ProtocolError.
 
-    What it shares with the other sessions of its worker is their `quota`; without one it has one to itself.
+    `rules` returns the newest rules. They are taken at connect and at each MAIL, where the peer is judged again; a message
+    keeps the rules it began with. `quota` is shared with the other sessions of the worker and keeps its own limits; without
+    one the session has one to itself. Without `answers_data` the MTA gets no answer at DATA, so no message is decided there.
     """
 
-    _read: Callable[[bytes], Reading] = staticmethod(read)
-
-    def __init__(self, *, policy: Policy, settings: Settings, world: World, quota: Quota | None = None) -> None:
+    def __init__(
+        self, *, rules: Callable[[], Rules], world: World, quota: Quota | None = None, answers_data: bool = True
+    ) -> None:
         self.session_id = world.new_id()
         self.state = State.NEW
-        self._policy = policy
-        self._settings = settings
+        self._newest = rules
+        self._rules: Rules | None = None
+        self._policy: Policy
+        self._settings: Settings
         self._world = world
-        self._quota = Quota(settings.limits) if quota is None else quota
+        self._quota = Quota(rules().settings.limits) if quota is None else quota
+        self._answers_data = answers_data
         self._has_place = False
         self._began = world.clock()
         self._connect: Connect
@@ -95,6 +98,7 @@ class Session:
         self._listener = ANY_LISTENER
         self._is_relay_host = False
         self._refusal = GO_ON
+        self._barred: tuple[Reject | Tempfail, str] | None = None
         self._helo = ""
         self._message: Message | None = None
 
@@ -158,32 +162,45 @@ class Session:
 
     # --- the connection
 
+    def _follow_rules(self) -> bool:
+        """Take the newest rules. Return True if they are not those from before."""
+        newest = self._newest()
+        if newest is self._rules:
+            return False
+        self._rules, self._policy, self._settings = newest, newest.policy, newest.settings
+        return True
+
     def _on_connect(self, event: Connect) -> Outcome:
         self._connect = event
         self._peer = str(event.peer)
         self._network = network_of(self._peer)
         self._listener = event.listener if event.listener is not None else ANY_LISTENER
-        self._refusal = self._judge_peer(event)
+        self._follow_rules()
+        self._has_place = self._quota.enter()
+        self._refusal = self._admit_peer()
         return self._refusal
 
-    def _judge_peer(self, event: Connect) -> Outcome:
-        self._has_place = self._quota.enter()
+    def _admit_peer(self) -> Outcome:
         if not self._has_place:
             return self._refuse_peer(*refusal(Bound.SESSIONS, self._settings))
-        if event.listener is None and self._policy.depends_on_listener:
-            return self._refuse_peer(
-                Tempfail(reply=replies.UNKNOWN_LISTENER), "the MTA did not tell the listener, and rules depend on it"
-            )
-        answer = self._policy.at_connect(event.peer, self._listener)
+        answer, refused = self._judge_peer()
+        return Outcome(verdict=Continue(), answer=answer) if refused is None else self._refuse_peer(*refused, answer)
+
+    def _judge_peer(self) -> tuple[ConnectAnswer | None, tuple[Reject | Tempfail, str] | None]:
+        """Return the policy's answer to the peer, and the verdict with its reason where the peer is rejected."""
+        peer, self._is_relay_host = self._connect.peer, False
+        if self._connect.listener is None and self._policy.depends_on_listener:
+            why = "the MTA did not tell the listener, and rules depend on it"
+            return None, (Tempfail(reply=replies.UNKNOWN_LISTENER), why)
+        answer = self._policy.at_connect(peer, self._listener)
         self._is_relay_host = answer.accept and not answer.deferred
         if answer.accept or not self._settings.refuse_at_connect:
-            return Outcome(verdict=Continue(), answer=answer)
-        reply = replies.relaying_not_permitted(event.peer, event.port)
-        return self._refuse_peer(Reject(reply=reply), _sentence(answer), answer)
+            return answer, None
+        return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
 
     def _refuse_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
-        record = rejection(self._facts(None), recipients=(), response=_response(verdict.reply, "CONNECT"), why=why)
-        decision = Decision(stage="connect", action=_action(verdict), why=why)
+        record = rejection(self._facts(None), recipients=(), response=response(verdict.reply, "CONNECT"), why=why)
+        decision = Decision(stage="connect", action=action(verdict), why=why)
         return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
     def _on_helo(self, event: Helo) -> Outcome:
@@ -202,6 +219,8 @@ class Session:
 
     def _on_mail(self, event: Mail) -> Outcome:
         self._bytes_received += len(event.sender)
+        if self._follow_rules():
+            _, self._barred = self._judge_peer()
         self._message = Message(
             event,
             message_id=self._world.new_id().replace("-", ""),
@@ -215,6 +234,8 @@ class Session:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
         self._bytes_received += len(event.address)
+        if self._barred is not None:  # by rules that are newer than the connection, which is past being rejected itself
+            return self._refuse_recipient(event, *self._barred)
         if not is_text(event.address):
             why = "the recipient's address has characters or a length that no address has"
             return self._refuse_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
@@ -226,10 +247,10 @@ class Session:
         )
         if answer.accept:
             message.recipients.append(answer)
-            message.given.append(_name_to_take_off(event))
+            message.given.append(removable_name(event))
             return Outcome(verdict=Continue(), answer=answer)
         reply = replies.relaying_not_permitted(self._connect.peer, self._connect.port)
-        return self._refuse_recipient(event, Reject(reply=reply), _sentence(answer), answer)
+        return self._refuse_recipient(event, Reject(reply=reply), sentence(answer), answer)
 
     def _refuse_recipient(
         self, event: Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
@@ -237,7 +258,9 @@ class Session:
         # No message exists yet for the journal's readers (contract section 4): the record has no message id.
         facts = self._facts(self._current(), message_id="")
         address = event.address[:MAILBOX_LIMIT]
-        record = rejection(facts, recipients=(address,), response=_response(verdict.reply, f"RCPT TO:<{address}>"), why=why)
+        record = rejection(facts, recipients=(address,), response=response(verdict.reply, f"RCPT TO:<{address}>"), why=why)
+        if self._settings.compat is not None:
+            record = kumomta.recipient_rejection(record, self._current())
         decision = self._decision("rcpt", verdict, why, recipients=(event.address,))
         return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
@@ -251,7 +274,8 @@ class Session:
         # Nothing in the content could change the verdict on a relay host's mail, and to hear of it is most of what that costs.
         # If the relay host goes away in the middle no MTA tells: the record then claims a message that nobody has, and it comes
         # again. Mail of strangers waits for its headers, of which Postfix and Sendmail tell when they have all of the message.
-        if self._is_relay_host and not message.takes_reports and not self._settings.headers:
+        at_data = self._answers_data and not self._settings.headers
+        if at_data and self._is_relay_host and not message.takes_reports:
             return self._conclude(_NO_CLAIM)
         message.begin_content()
         return GO_ON
@@ -285,7 +309,7 @@ class Session:
             return self._conclude(_NO_CLAIM)
         if message.exceeded is not None:
             return self._refuse_above(message.exceeded)
-        return self._conclude(self._read(message.content))
+        return self._conclude(read(message.content, strict=self._settings.compat is not None))
 
     def _admit_report(self) -> Outcome:
         """Let what claims to be a report send its body, unless its peer brings too many of them."""
@@ -300,9 +324,14 @@ class Session:
     def _refuse_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
         message = self._current()
         addresses = tuple(recipient.address for recipient in message.recipients)
-        record = rejection(self._facts(message), recipients=addresses, response=_response(verdict.reply, "DATA"), why=why)
+        facts = self._facts(message)
+        records: tuple[Record, ...] = (
+            rejection(facts, recipients=addresses, response=response(verdict.reply, "DATA"), why=why),
+        )
+        if self._settings.compat is not None:
+            records = kumomta.message_rejection(records[0], message, facts, answer)
         decision = self._decision("message", verdict, why, recipients=addresses)
-        return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
+        return Outcome(verdict=verdict, records=records, decision=decision, answer=answer)
 
     def _conclude(self, reading: Reading) -> Outcome:
         """Give the verdict on the message, with its records."""
@@ -311,8 +340,8 @@ class Session:
         if answer.action == "reject":
             if self._is_near_miss(message, reading):
                 return self._quarantine(message, answer, reading)
-            return self._refuse_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {_sentence(answer)}", answer)
-        why = _sentence(answer)
+            return self._refuse_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
+        why = sentence(answer)
         gone = (given for given, fate in zip(message.given, answer.fates, strict=True) if not fate.relayed)
         verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
         return Outcome(
@@ -383,6 +412,7 @@ class Session:
             queue_id=message.queue_id if message is not None else None,
             headers=message.recorded_headers if message is not None else {},
             dropped=dropped,
+            compat=self._settings.compat,
             classify=self._policy.classify,
         )
 
@@ -392,39 +422,9 @@ class Session:
         message = self._current()
         return Decision(
             stage=stage,
-            action=_action(verdict),
+            action=action(verdict),
             why=why,
             sender=message.mail.sender,
             recipients=recipients,
             queue_id=message.queue_id,
         )
-
-
-def _name_to_take_off(event: Rcpt) -> str:
-    """Give the name by which the MTA finds this recipient again.
-
-    It is the name as it was given; but Postfix forgets a source route at once, and takes nobody off for one that it is told.
-    """
-    mailbox = without_route(event.address)
-    return event.given if mailbox == event.address else f"<{mailbox}>"
-
-
-def _response(reply: Reply, command: str) -> Response:
-    class_, subject, detail = (int(number) for number in reply.enhanced.split("."))
-    enhanced = EnhancedCode(class_=class_, subject=subject, detail=detail)
-    return Response(code=reply.code, enhanced_code=enhanced, content=reply.text, command=command)
-
-
-def _action(verdict: Accept | Reject | Tempfail | Discard) -> str:
-    return type(verdict).__name__.lower()
-
-
-def _sentence(answer: ConnectAnswer | RecipientAnswer | MessageAnswer) -> str:
-    """Put the reasons of an answer into one sentence, each said once."""
-    if isinstance(answer, MessageAnswer):
-        reasons = dict.fromkeys(str(fate.because) for fate in answer.fates)
-    else:
-        reasons = dict.fromkeys(map(str, answer.because))
-    told = list(reasons)[:_REASONS_TOLD]
-    more = [f"and {len(reasons) - len(told)} more reasons"] if len(reasons) > len(told) else []
-    return "; ".join(told + more)

@@ -171,7 +171,8 @@ def _serve(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> No
         if heard == "alive?":
             say_alive(control)
             return None
-        return ORPHAN_GRACE if heard is None else heard
+        # A newer plan is passed to workers only.
+        return heard if isinstance(heard, float) else ORPHAN_GRACE
 
     service = admin.Service(
         policy=plan.policy,

@@ -5,7 +5,6 @@ what becomes of settings or problems.
 """
 
 import gc
-import mmap
 import os
 import pickle
 import select
@@ -15,16 +14,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.settings import Loaded, Reading
-from sidecar.settings.domain_table import DomainTable
 from sidecar.settings.draft import table_of
 from sidecar.settings.values import Problem
 from sidecar.supervisor.control import pair
+from sidecar.supervisor.handover import Handover, in_memory
 from sidecar.supervisor.signals import held_back
 
 # A million domains with something unusual among them take a busy machine a minute or two. What takes longer waits for a disk
@@ -63,6 +62,7 @@ class Loader:
         self.kill_at: float | None = time.monotonic() + LOAD_WITHIN
         self.has_loaded = False
         self._is_late = False
+        self._handover: Handover | None = None
 
     def wait(self) -> Loaded:
         """Wait for what it loads. Raises LoaderError."""
@@ -83,8 +83,20 @@ class Loader:
         if word == _LOADED:
             self.has_loaded = True
             self.kill_at = time.monotonic() + WARN_WITHIN
-            return _loaded(*descriptors)
-        return _value(*descriptors) if word == _WARNINGS else None
+            self._handover = Handover(descriptors)
+            return self._handover.read()
+        if word != _WARNINGS:
+            return None
+        (memory,) = descriptors
+        with os.fdopen(memory, "rb") as file:
+            file.seek(0)
+            problems: tuple[Problem, ...] = pickle.load(file)  # noqa: S301 - written by our own child, and by nobody else
+            return problems
+
+    def take_handover(self) -> Handover | None:
+        """Return the memory that the settings came in, for the caller to close."""
+        handover, self._handover = self._handover, None
+        return handover
 
     def kill(self) -> None:
         """Kill it; its end is heard."""
@@ -96,6 +108,8 @@ class Loader:
     def bury(self) -> str | None:
         """Close what was its own, once it has ended or was killed; say what went wrong, if it did."""
         self.control.close()
+        if (handover := self.take_handover()) is not None:
+            handover.close()
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
@@ -106,22 +120,6 @@ class Loader:
             return f"{what} the settings took longer than {within:.0f} seconds; look whether their files can be read"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         return f"{what} the settings {how}; look whether memory has run out, or what the lines above say"
-
-
-def _loaded(values: int, table: int) -> Loaded:
-    loaded: Loaded = _value(values)
-    if loaded.settings is None:
-        os.close(table)
-        return loaded
-    with os.fdopen(table, "rb") as file:
-        domains = DomainTable(mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
-    return replace(loaded, settings=replace(loaded.settings, domains=domains))
-
-
-def _value(descriptor: int) -> Any:  # noqa: ANN401 - what the loader put there
-    with os.fdopen(descriptor, "rb") as file:
-        file.seek(0)
-        return pickle.load(file)  # noqa: S301 - written by our own child, and by nobody else
 
 
 # --- in the loader itself
@@ -135,7 +133,7 @@ def _work(control: socket.socket, config: Path | None) -> NoReturn:
         reading = Reading(config)
         _hand_over(control, reading)
         if reading.loaded.settings is not None:
-            socket.send_fds(control, [_WARNINGS], [_memory("warnings", pickle.dumps(reading.warnings()))])
+            socket.send_fds(control, [_WARNINGS], [in_memory("warnings", pickle.dumps(reading.warnings()))])
         status = 0
     except BrokenPipeError:
         pass  # whoever asked has gone
@@ -166,12 +164,4 @@ def _hand_over(control: socket.socket, reading: Reading) -> None:
     table = table_of(() if loaded.settings is None else loaded.settings.domains)
     if loaded.settings is not None:
         loaded = replace(loaded, settings=replace(loaded.settings, domains=()))
-    socket.send_fds(control, [_LOADED], [_memory("settings", pickle.dumps(loaded)), _memory("domains", table.buffer)])
-
-
-def _memory(name: str, content: bytes | mmap.mmap) -> int:
-    """Put content into a file of its own that is in memory only; give its descriptor."""
-    descriptor = os.memfd_create(f"sidecar-{name}")
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(content)
-    return descriptor
+    socket.send_fds(control, [_LOADED], [in_memory("settings", pickle.dumps(loaded)), in_memory("domains", table.buffer)])

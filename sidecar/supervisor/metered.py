@@ -27,13 +27,13 @@ _ERRORS, _FAULTS = CELL["plain", "journal_errors"], CELL["plain", "faults"]
 _SESSIONS, _WRITING = CELL["gauge", "sessions"], CELL["gauge", "writing"]
 
 
-def metered_session(meter: Meter, kind: type[Session]) -> type[Session]:
-    """Give a class of sessions that count what goes on. What ends with a verdict the recorder counts, once it is kept."""
+def metered_session(meter: Meter) -> type[Session]:
+    """Return a class of sessions that count what goes on. What ends with a verdict the recorder counts, once it is kept."""
 
-    class MeteredSession(kind):  # type: ignore[misc,valid-type] # whichever class the settings ask for
+    class MeteredSession(Session):
         def handle(self, event: Event) -> Outcome:
             """Take the next event."""
-            outcome: Outcome = super().handle(event)
+            outcome = super().handle(event)
             answer = outcome.answer
             if answer is not None and type(outcome.verdict) is Continue and not isinstance(answer, MessageAnswer):
                 meter.admitted(answer)

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from sidecar.policy import Policy, compile_policy
 from sidecar.settings.values import Settings, Source
+from sidecar.supervisor.handover import Handover
 
 _REVISION_LENGTH = 12
 
@@ -26,7 +27,8 @@ class PlanError(Exception):
 class Plan(Struct, frozen=True, kw_only=True, eq=False):
     """What a generation of workers serves with. Two plans are the same only if they are one object.
 
-    `revision` is short for the bytes of the files the settings came from; `made` is in seconds since 1970.
+    `revision` is short for the bytes of the files the settings came from; `made` is in seconds since 1970. `handover` is the
+    memory that the settings came in, for workers that have an earlier plan; call `drop` when it is not needed any more.
     """
 
     settings: Settings
@@ -34,6 +36,12 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
     node_id: str
     revision: str
     made: float
+    handover: Handover | None = None
+
+    def drop(self) -> None:
+        """Close the handover."""
+        if self.handover is not None:
+            self.handover.close()
 
 
 class Replanned(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sidecar import log
-from sidecar.supervisor.control import ask_alive
+from sidecar.supervisor.control import ask_alive, say_plan
+from sidecar.supervisor.handover import Handover
 from sidecar.supervisor.plan import Plan
 
 _LOG = log.get("supervisor")
@@ -23,7 +24,8 @@ _LOG = log.get("supervisor")
 class Worker:
     """A worker process. Times are of the monotonic clock, but for `since`, which is in seconds since 1970.
 
-    `cpu` is the number of the one CPU that it runs on, if it is bound to one. `left` tells that it accepts no more.
+    `cpu` is the number of the one CPU that it runs on, if it is bound to one. `left` tells that it accepts no more. `handed`
+    counts the newer plans that were passed to it, `taken` those that it judges by, or at least no more by an earlier one.
     `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of life. `block` is
     where it counts, if anything is counted.
     """
@@ -39,6 +41,8 @@ class Worker:
     ready: bool = False
     retiring: bool = False
     left: bool = False
+    handed: int = 0
+    taken: int = 0
     asked: float | None = None
     answered: float = 0.0
     kill_at: float | None = None
@@ -49,6 +53,11 @@ class Worker:
         if self.ready and self.asked is None:
             self.asked = time.monotonic()
             ask_alive(self.control)
+
+    def hand(self, handover: Handover) -> None:
+        """Pass a newer plan to it."""
+        self.handed += 1
+        say_plan(self.control, handover)
 
     def alive(self) -> None:
         """Take a sign of life."""

@@ -19,7 +19,7 @@ from sidecar.settings.values import Source
 from sidecar.supervisor import watch, watchdog, worker
 from sidecar.supervisor.admin import AdminProcess, Keeper
 from sidecar.supervisor.backoff import Backoff
-from sidecar.supervisor.control import hear_worker, pair, say_retire
+from sidecar.supervisor.control import hear_worker, pair
 from sidecar.supervisor.door import Door
 from sidecar.supervisor.loader import Loader
 from sidecar.supervisor.notify import notify
@@ -27,17 +27,12 @@ from sidecar.supervisor.plan import Plan
 from sidecar.supervisor.probe import Probe
 from sidecar.supervisor.process import Worker, freest_cpu, stay_on
 from sidecar.supervisor.reload import replan, tell
+from sidecar.supervisor.retiring import STOP_GRACE, behind, replace_generation, retire
 from sidecar.supervisor.signals import SignalReader, held_back
 from sidecar.supervisor.space import Space
 from sidecar.supervisor.status import Board, WorkerStatus, first_status, in_state, instant, reloaded, serving, show_numbers
 
-# systemd waits 90 s by default; an MTA asks the peer to come again, so nothing is lost when time is up.
-STOP_GRACE = 10.0
-# A session may take as long as a slow peer with a big message: RFC 5321 section 4.5.3.2 gives 10 minutes for the final reply.
-RELOAD_GRACE = 600.0
-# A worker ends by itself when its grace is over; this long after, it is killed.
-KILL_AFTER = 2.0
-# A retiring worker has left the listening socket in some ms; for one that hangs the word of a reload waits no longer than this.
+# A retiring worker leaves the listening socket, and takes the new settings, in some ms. One that has not by then is ended.
 LEAVE_WITHIN = 5.0
 # A worker is ready in some 10 ms; one that looks through a folder of a million segments may need a while.
 READY_WITHIN = 60.0
@@ -64,7 +59,7 @@ class Supervisor:
         self._config = loader.config
         self._loader: Loader | None = loader
         self._plan: Plan | None = None
-        self._coming: Plan | None = plan
+        self._coming: Plan | None = replace(plan, handover=loader.take_handover())
         self._workers: list[Worker] = []
         self._signals = SignalReader()
         self._selector = selectors.DefaultSelector()
@@ -138,6 +133,7 @@ class Supervisor:
         if (word := hear_worker(one.control)) is not None:
             one.ready |= word == "ready"
             one.left |= word == "left"
+            one.taken += word == "taken"
             one.alive()
             return
         self._selector.unregister(one.control)
@@ -154,7 +150,7 @@ class Supervisor:
     def _hear_loader(self, loader: Loader) -> None:
         heard = loader.hear()
         if isinstance(heard, Loaded):
-            self._take_loaded(heard)
+            self._take_loaded(loader, heard)
         elif heard is not None:
             for problem in heard:
                 tell(problem)
@@ -174,7 +170,7 @@ class Supervisor:
                 self._reload_wanted = not self._stopping
             elif self._stopping:
                 _LOG.warning(f"{number.name} again: not waiting for open sessions")
-                self._retire(self._workers, 0.0)
+                retire(self._workers, 0.0)
             else:
                 _LOG.info(f"{number.name}: stopping", grace=STOP_GRACE)
                 self._stop(STOP_GRACE)
@@ -186,10 +182,11 @@ class Supervisor:
         self._stopping = True
         self._now = in_state(self._now, "stopping")
         self._reload_wanted = False
+        self._drop(self._plan, self._coming)
         self._plan = self._coming = self._tell_by = None
         self._drop_loader()
         self._listener.close()
-        self._retire(self._workers, grace)
+        retire(self._workers, grace)
 
     def _look_at_files(self) -> None:
         """Want a reload when the files behind the settings have changed; not in the middle of one."""
@@ -217,16 +214,17 @@ class Supervisor:
             return
         self._selector.register(self._loader.control, selectors.EVENT_READ, self._loader)
 
-    def _take_loaded(self, loaded: Loaded) -> None:
+    def _take_loaded(self, loader: Loader, loaded: Loaded) -> None:
         """Make a plan of what was loaded, and start its workers beside the old ones."""
         if self._plan is None:
             return
         self._files.follow(loaded.sources)
         made = replan(self._plan, loaded)
-        self._coming = made.plan
-        if self._coming is None:
+        if made.plan is None:
             self._drop_loader()
             self._fail_reload(*made.problems)
+            return
+        self._coming = replace(made.plan, handover=loader.take_handover())
         self._spawn_missing(self._coming)
 
     def _fail_reload(self, *problems: str) -> None:
@@ -256,21 +254,25 @@ class Supervisor:
         old, self._plan, self._coming = self._plan, coming, None
         self._start_after = 0.0
         self._now = serving(self._now, coming) if old is None else reloaded(serving(self._now, coming))
-        self._retire([one for one in self._workers if one.plan is old], RELOAD_GRACE)
+        if old is not None:
+            replace_generation(self._workers, old, coming)
+            old.drop()
         self._tell_by = time.monotonic() + LEAVE_WITHIN
 
     def _tell_of_serving(self) -> None:
-        """Say that the plan serves, once every new session gets it: when the old workers have left the listening socket."""
+        """Log that the plan serves, once every new message is judged by it.
+
+        The old workers have left the listening socket then, and judge what their open connections begin by the new plan.
+        """
         if self._plan is None or self._tell_by is None:
             return
-        staying = [one.pid for one in self._workers if one.retiring and not one.left]
+        staying = behind(self._workers)
         if staying and time.monotonic() < self._tell_by:
             return
         if staying:
-            _LOG.warning(
-                "old workers have not left the socket in time: they may still begin sessions with the settings from before",
-                pids=staying,
-            )
+            what = "old workers have not left the socket in time, or not taken the new settings"
+            _LOG.warning(f"{what}: they end in {STOP_GRACE:.0f} seconds", pids=[one.pid for one in staying])
+            retire(staying, STOP_GRACE)
         self._tell_by = None
         settings = self._plan.settings
         _LOG.info(
@@ -291,7 +293,9 @@ class Supervisor:
             return
         self._now = reloaded(self._now, (f"{why}.",))
         _LOG.error(f"the reload failed: {why}; serving goes on with the settings from before")
-        self._retire([one for one in self._workers if one.plan is failed], RELOAD_GRACE)
+        if failed is not None:
+            replace_generation(self._workers, failed, self._plan)
+            failed.drop()
         notify("READY=1")
 
     def _refill(self) -> None:
@@ -340,15 +344,11 @@ class Supervisor:
     def _missing(self, plan: Plan) -> int:
         return max(0, plan.settings.milter.workers - len(self._of(plan)))
 
-    def _retire(self, workers: list[Worker], grace: float) -> None:
-        """Tell workers to end; one that is retiring already gets the shorter time of the two."""
-        for one in workers:
-            kill_at = time.monotonic() + grace + KILL_AFTER
-            if one.retiring and one.kill_at is not None and one.kill_at <= kill_at:
-                continue
-            one.retiring = True
-            one.kill_at = kill_at
-            say_retire(one.control, grace)
+    @staticmethod
+    def _drop(*plans: Plan | None) -> None:
+        for plan in plans:
+            if plan is not None:
+                plan.drop()
 
     def _spawn_missing(self, plan: Plan | None) -> None:
         if plan is None:
@@ -388,6 +388,7 @@ class Supervisor:
         self._watchdog.forget()
         if self._loader is not None:
             self._loader.control.close()
+        self._drop(self._plan, self._coming)
         for one in self._workers:
             one.control.close()
 

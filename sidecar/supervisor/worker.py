@@ -1,4 +1,7 @@
-"""A worker: one process that serves connections with one plan until it is told to retire, or its supervisor is gone.
+"""A worker: one process that serves connections until it is told to retire, or its supervisor is gone.
+
+It begins with one plan. When it is retiring, each newer plan is passed to it: the messages that its open connections still
+begin are judged by the newest rules. Its journal, quarantine, node id and limits stay those of its own plan.
 
 Owns the life of that process. Never starts another, and never listens to signals: the supervisor speaks over the control
 socket, and its death is heard there too, whatever killed it.
@@ -14,15 +17,20 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NoReturn
+from typing import Literal, NoReturn
+
+from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.journal import JournalError, Quarantine
 from sidecar.metrics import Meter
 from sidecar.milter import ENGINES, Adapter, Listener, Recorder, Serving, open_routes
 from sidecar.milter.recorder import Writer
-from sidecar.session import Quota, Session, World, session_type
-from sidecar.supervisor.control import hear_supervisor, say_alive, say_left, say_ready
+from sidecar.policy import compile_policy
+from sidecar.session import NewestRules, Quota, Rules, Session, World
+from sidecar.settings.values import LimitSettings
+from sidecar.supervisor.control import hear_supervisor, say_alive, say_left, say_ready, say_taken
+from sidecar.supervisor.handover import Handover
 from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed
 from sidecar.supervisor.plan import Plan
 
@@ -50,9 +58,10 @@ def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        recorder, serving = _begin(listener, plan, meter)
+        rules = NewestRules(Rules(policy=plan.policy, settings=plan.settings))
+        recorder, serving = _begin(listener, plan, rules, meter)
         say_ready(control)
-        _wait_for_end(control, listener, serving)
+        _wait_for_end(control, listener, serving, partial(_take, rules, plan.settings.limits))
         recorder.close()
         status = 0
     except JournalError as error:
@@ -64,25 +73,27 @@ def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | 
         os._exit(status)
 
 
-def _begin(listener: Listener, plan: Plan, meter: Meter | None) -> tuple[Recorder, Serving]:
+def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | None) -> tuple[Recorder, Serving]:
     settings, limits = plan.settings, plan.settings.limits
     journal: Writer = open_routes(settings.journal)
     quota = Quota(limits)
-    begin: Callable[..., Session] = session_type(settings)
+    begin: type[Session] = Session
     keep: Callable[..., Recorder] = Recorder
     if meter is not None:
         journal, quota = MeteredJournal(meter, journal), MeteredQuota(meter, limits)
-        begin, keep = metered_session(meter, session_type(settings)), partial(MeteredRecorder, meter)
+        begin, keep = metered_session(meter), partial(MeteredRecorder, meter)
     quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
     recorder = keep(journal=journal, quarantine=quarantine, limits=limits)
     world = World(clock=time.time, new_id=_fresh_ids(), node_id=plan.node_id)
     engine = ENGINES[settings.milter.engine]
+    # Agreed on with the MTA for each connection, and kept whatever is reloaded.
+    answers_data = not settings.headers
     adapter = Adapter(
         translations=engine.translations,
-        new_session=lambda: begin(policy=plan.policy, settings=settings, world=world, quota=quota),
+        new_session=partial(begin, rules=rules, world=world, quota=quota, answers_data=answers_data),
         recorder=recorder,
         answers_connect=settings.refuse_at_connect and plan.policy.refuses_at_connect,
-        answers_data=not settings.headers,
+        answers_data=answers_data,
         watch=None if meter is None else timed(meter),
     )
     recorder.start()
@@ -103,9 +114,27 @@ def _fresh_ids() -> Callable[[], str]:
     return fresh
 
 
-def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving) -> None:
+def _take(rules: NewestRules, limits: LimitSettings, handover: Handover) -> None:
+    """Judge new messages by the settings of a reload; where that fails, by none, so that they are tempfailed."""
+    try:
+        settings = handover.read().settings
+        if settings is None:
+            raise ValueError("no settings were passed on")  # noqa: TRY301 - to be logged like every other reason
+        # The counts that these bound are this worker's own.
+        settings = replace(settings, limits=limits)
+        rules.replace(Rules(policy=compile_policy(settings), settings=settings))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rules from before must not be used any more
+        rules.withdraw()
+        what = "this old worker could not take the reloaded settings: new messages of its open connections are answered 451"
+        _LOG.error(what, exc_info=error)
+    finally:
+        handover.close()
+
+
+def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving, take: Callable[[Handover], None]) -> None:
     """Return when there is nothing left to do. A later word can shorten or lengthen the grace given by an earlier one."""
-    grace = _until_told(control, serving)
+    while (grace := _attend(control, serving, take)) == "wait":
+        pass
     if grace is None:
         listener.withdraw()
     serving.leave()
@@ -114,15 +143,21 @@ def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving) 
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
         heard, _, _ = select.select([control] if grace is not None else [], [], [], _LOOK_SECONDS)
-        if heard:
-            grace = _until_told(control, serving)
+        if heard and (word := _attend(control, serving, take)) != "wait":
+            grace = word
             end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
         quiet = quiet + 1 if serving.open_connections() == 0 else 0
 
 
-def _until_told(control: socket.socket, serving: Serving) -> float | None:
-    """Answer the supervisor's questions until it tells the grace before the end; give that, or None when it is dead."""
+def _attend(control: socket.socket, serving: Serving, take: Callable[[Handover], None]) -> float | Literal["wait"] | None:
+    """Do what the supervisor says next. Return the grace before the end where it gives one, None when it is dead."""
     # This runs in the main thread, beside those of the engine: an interpreter that hangs does not answer.
-    while (heard := hear_supervisor(control)) == "alive?":
+    heard = hear_supervisor(control)
+    if heard == "alive?":
         serving.prove_alive(partial(say_alive, control))
+        return "wait"
+    if isinstance(heard, Handover):
+        take(heard)
+        say_taken(control)
+        return "wait"
     return heard

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from sidecar.policy import compile_policy
 from sidecar.records import encode
-from sidecar.session import Quota, Session, World
+from sidecar.session import Quota, Rules, Session, World
 from sidecar.session.events import Connect, Data, EndOfMessage, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.settings import Reading
@@ -52,11 +52,11 @@ def reports(folder: Path, sizes: tuple[int, ...] = _SIZES, rounds: int = 2000) -
     """Measure reports whose returned message is filled up to so many bytes."""
     settings = Reading(write_settings(folder, domains=10, workers=1)).loaded.settings
     assert settings is not None
-    policy = compile_policy(settings)
+    rules = Rules(policy=compile_policy(settings), settings=settings)
     world = World(clock=time.time, new_id=lambda: "00000000-0000-4000-8000-000000000000", node_id="")
 
     def at_its_end(report: bytes) -> Session:
-        session = Session(policy=policy, settings=settings, world=world, quota=Quota(settings.limits))
+        session = Session(rules=lambda: rules, world=world, quota=Quota(settings.limits))
         *events, _ = content_events(report)
         connect = Connect(peer=plain_address(STRANGER), port=4444, listener="10.1.1.1:25")
         rcpt = Rcpt(address=BOUNCES, given=f"<{BOUNCES}>")

@@ -9,8 +9,7 @@ from msgspec.structs import replace
 
 from sidecar.metrics import CELL, VERDICTS, Memory, Meter
 from sidecar.metrics.series import OTHER
-from sidecar.policy import compile_policy
-from sidecar.session import Quota, Session, World
+from sidecar.session import Quota, World
 from sidecar.session.events import Connect, Data, Event, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
@@ -20,6 +19,7 @@ from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredReco
 from tests.building import entry, settings
 from tests.milter.test_flood import refusal
 from tests.milter.test_recorder import TAKEN, Disk
+from tests.session.driving import rules
 
 OOB = (
     b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
@@ -65,9 +65,9 @@ def judge(
 ) -> dict[tuple[str, ...], int]:
     """Put one envelope, and a message, to a metered session, as a worker does; give what was counted."""
     counting = Counting()
-    made = settings(**{"domains": DOMAINS} | (more or {}))
+    made = rules(settings(**{"domains": DOMAINS} | (more or {})))
     world = World(clock=lambda: 1.0, new_id=lambda: str(uuid.uuid4()), node_id="node")
-    session = metered_session(counting.meter, Session)(policy=compile_policy(made), settings=made, world=world)
+    session = metered_session(counting.meter)(rules=lambda: made, world=world)
 
     def hand(event: Event) -> Outcome:
         outcome = session.handle(event)

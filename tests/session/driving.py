@@ -9,7 +9,7 @@ import msgspec
 
 from sidecar.policy import compile_policy
 from sidecar.records import Record
-from sidecar.session import Quota, Session, World
+from sidecar.session import Quota, Rules, Session, World
 from sidecar.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
 from sidecar.session.feed import content_events
 from sidecar.session.verdicts import Continue, Outcome
@@ -86,7 +86,13 @@ def world() -> World:
 
 def session(settings: Settings, *, quota: Quota | None = None) -> Session:
     """Make a fresh session under `settings`, which shares its quota with others if there is one."""
-    return Session(policy=compile_policy(settings), settings=settings, world=world(), quota=quota)
+    made = rules(settings)
+    return Session(rules=lambda: made, world=world(), quota=quota)
+
+
+def rules(settings: Settings) -> Rules:
+    """Compile the rules of `settings`."""
+    return Rules(policy=compile_policy(settings), settings=settings)
 
 
 def envelope(recipients: Iterable[str], *, sender: str = "", authz_id: str | None = None) -> Iterator[Event]:

@@ -8,13 +8,12 @@ import pytest
 from sidecar.hindsight.envelope import account_of, envelope_of
 from sidecar.policy import compile_policy
 from sidecar.records import Logged, Record, decode, encode
-from sidecar.session import Session, World, session_type
+from sidecar.session import World
 from sidecar.session.explain import Question, explain
-from sidecar.session.kumomta import KumoSession
 from sidecar.session.verdicts import Accept, Discard, Reject, Verdict
 from sidecar.settings.values import Settings
 from tests.building import entry, settings
-from tests.session.driving import ARF, NOON, OOB, PLAIN, content, envelope, headers_of, hello, play, world
+from tests.session.driving import ARF, NOON, OOB, PLAIN, content, envelope, headers_of, hello, play, session, world
 
 DOMAINS = (entry("bounce.example.com", log_oob="LogThenDrop"), entry("fbl.example.com", log_arf="LogThenDrop"))
 SLOPPY = OOB.replace(b"Action: failed", b"Action: Failed")
@@ -25,25 +24,15 @@ def kumo_settings(**more: Any) -> Settings:
     return settings(DOMAINS, refuse_at_connect=False, compat="kumomta", **more)
 
 
-def session_of(made: Settings) -> Session:
-    return session_type(made)(policy=compile_policy(made), settings=made, world=world())
-
-
 def outcome_of(message: bytes, *recipients: str, made: Settings | None = None) -> tuple[Verdict, tuple[Record, ...]]:
     """Let a stranger bring a message, and give the last verdict with its records."""
-    it = session_of(kumo_settings() if made is None else made)
+    it = session(kumo_settings() if made is None else made)
     outcomes = play(it, [*hello(), *envelope(recipients, sender="a@b.example"), *content(message)])
     return outcomes[-1].verdict, outcomes[-1].records
 
 
 def logged(record: Record) -> Logged:
     return decode(encode(record))
-
-
-def test_only_who_asks_for_it_has_it() -> None:
-    """Without the setting a session is of the plain class, and asks nobody what it should be like."""
-    assert session_type(settings()) is Session
-    assert session_type(kumo_settings()) is KumoSession
 
 
 def test_a_reception_before_a_refusal() -> None:
@@ -65,7 +54,7 @@ def test_a_reception_before_a_refusal() -> None:
 @pytest.mark.parametrize(("accepted", "expected"), [([], ""), ([TO], TO), ([TO, "c@fbl.example.com"], "c@fbl.example.com")])
 def test_the_recipient_of_a_refusal_at_rcpt(accepted: list[str], expected: str) -> None:
     """It is the last one that was accepted; the refused one stands in the command."""
-    it = session_of(kumo_settings())
+    it = session(kumo_settings())
     outcomes = play(it, [*hello(), *envelope([*accepted, "x@closed.example"], sender="a@b.example")])
     (record,) = outcomes[-1].records
     assert (record.type, record.id, record.sender, record.recipient) == ("Rejection", "", "a@b.example", expected)
@@ -106,7 +95,7 @@ def test_what_is_too_big_was_never_received() -> None:
 def test_nobody_is_refused_at_connect() -> None:
     """Where nothing is permitted a stranger hears so at RCPT."""
     made = settings((), refuse_at_connect=False, compat="kumomta")
-    outcomes = play(session_of(made), [*hello(), *envelope([TO])])
+    outcomes = play(session(made), [*hello(), *envelope([TO])])
     assert [len(outcome.records) for outcome in outcomes] == [0, 0, 0, 1]
     assert isinstance(outcomes[-1].verdict, Reject)
 
@@ -114,14 +103,14 @@ def test_nobody_is_refused_at_connect() -> None:
 def test_relayed_mail_is_accepted() -> None:
     """A relay host's mail has a Reception and nothing else."""
     made = kumo_settings()
-    outcomes = play(session_of(made), [*hello("127.0.0.1"), *envelope(["x@any.example"]), *content(PLAIN)])
+    outcomes = play(session(made), [*hello("127.0.0.1"), *envelope(["x@any.example"]), *content(PLAIN)])
     assert outcomes[-1].verdict == Accept()
     assert [record.type for record in outcomes[-1].records] == ["Reception"]
 
 
 def test_hindsight_reads_them_as_kumomtas() -> None:
     """Why a record was written is told from it as from one of KumoMTA's: its recipient stands in the command."""
-    it = session_of(kumo_settings())
+    it = session(kumo_settings())
     refused = logged(play(it, [*hello(), *envelope([TO, "x@closed.example"])])[-1].records[0])
     assert not account_of(refused).is_ours
     assert envelope_of(refused).recipients == ("x@closed.example",)

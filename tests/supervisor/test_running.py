@@ -298,15 +298,18 @@ def reload(program: Program, event: str) -> None:
 
 
 @EVERYWHERE
-def test_a_reload_serves_new_sessions_with_new_settings_and_open_ones_with_the_old(engine: str, inet: bool) -> None:
-    """No session sees a mixture, and none is cut off."""
+def test_a_reload_serves_new_messages_with_new_settings_and_those_in_hand_with_the_old(engine: str, inet: bool) -> None:
+    """On connections that are open already too. No message sees a mixture, and none is cut off."""
     with Program(engine=engine, inet=inet) as program, program.mta() as mta:
         mta.begin()
         before = program.workers()
+        assert mta.envelope(b"<>", b"<sender@bounce.example>") == [CONTINUE]
         program.write(domains=MORE_DOMAINS)
         reload(program, "reloaded")
         assert all(accepts(program, b"<a@more.example>") for _ in range(10))
-        assert mta.envelope(b"<x@x.example>", b"<a@more.example>") == [NOT_PERMITTED]
+        assert mta.rcpt(b"<a@more.example>") == NOT_PERMITTED
+        assert mta.content(OOB) == (DISCARD, [])
+        assert mta.envelope(b"<x@x.example>", b"<a@more.example>") == [CONTINUE]
         mta.abort()
         finish(mta)
         wait_until(lambda: len(program.workers()) == 2 and not before & program.workers(), "the old workers are gone")

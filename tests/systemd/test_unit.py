@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.supervisor.supervisor import KILL_AFTER, READY_WITHIN, STOP_GRACE
+from sidecar.supervisor.retiring import KILL_AFTER, STOP_GRACE
+from sidecar.supervisor.supervisor import READY_WITHIN
 from sidecar.supervisor.watchdog import ANSWER_WITHIN
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick
