@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import milter
 
 from sidecar.milter import packets
-from sidecar.milter.negotiation import Step
+from sidecar.milter.negotiation import MACRO_KEYS, Step
 from sidecar.milter.packets import HEAD, LETTERS, PAYLOAD_LIMIT, MalformedError, packet
 
 Callback = Callable[..., int]
@@ -29,10 +29,10 @@ _ANSWERS = {
 _CONNECT, _MAIL, _BODY = LETTERS[Step.CONNECT], LETTERS[Step.MAIL], LETTERS[Step.BODY]
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
 _OF_MESSAGE = frozenset({_MAIL, LETTERS[Step.RCPT], LETTERS[Step.DATA], packets.END_OF_MESSAGE})
-# An MTA tells of some ten at a stage, by its settings. A value fits a packet, so they are a few megabytes at the very most.
-_MACROS_LIMIT = 100
 # Stages whose macros nobody reads; Postfix sends some before every header field.
 _UNREAD = frozenset(LETTERS[step][0] for step in (Step.HEADER, Step.END_OF_HEADERS, Step.BODY))
+# Packets taken before the caller may look at the clock. A message has some thirty; one of a recipient may take 0.2 ms.
+_AT_ONCE = range(16)
 # Never answered, or not at once; the rest is, but for what was agreed on.
 _ENDS = frozenset({packets.END_OF_MESSAGE, LETTERS[Step.ABORT], packets.QUIT, packets.QUIT_BUT_STAY})
 _NEVER = _ENDS | {packets.OFFER, packets.MACROS}
@@ -56,11 +56,13 @@ class Conversation:
     thread, and until `resume` has its code nothing else may be called. When `over`, nothing more is to come. In the end call
     `close`. Raises MalformedError, after which only `close` may be called. `wanted` is the size of the packet to come, as far
     as that is known.
+
+    One call takes a few packets only. While there is `more`, and no call to make, give `receive` an empty piece to go on.
     """
 
     __slots__ = (
-        "_asked", "_call", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest", "_silent",
-        "_steps", "_table", "output", "over", "wanted",
+        "_asked", "_at", "_call", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest",
+        "_silent", "_steps", "_table", "more", "output", "over", "wanted",
     )  # fmt: skip
 
     def __init__(self, steps: "Steps") -> None:
@@ -77,7 +79,9 @@ class Conversation:
         self._reply: bytes | None = None
         self._kept: object = None
         self._call: Call | None = None
-        self._rest: bytearray | None = None
+        self._rest: bytes | bytearray | None = None
+        self._at = 0
+        self.more = False
         self.wanted = 0
 
     # --- what callbacks see of it (see context.py)
@@ -97,7 +101,7 @@ class Conversation:
 
     def getsymval(self, name: str, /) -> str | None:
         """Give a macro, by the value that was told last. Raises UnicodeDecodeError when it is not UTF-8."""
-        wanted = name.encode()
+        wanted = MACRO_KEYS.get(name.encode(), b"")
         value = self._of_message.get(wanted, self._of_connection.get(wanted))
         return None if value is None else value.decode()
 
@@ -113,19 +117,21 @@ class Conversation:
 
     def receive(self, data: bytes) -> Call | None:
         """Take what the MTA sent, in pieces of any size."""
+        self.more = False
         if self._rest is not None:
             self._rest += data
-            if len(self._rest) < self.wanted:
+            if len(self._rest) - self._at < self.wanted:
                 return None
             data = bytes(self._rest)
-        return self._take(data)
+        at, self._at = self._at, 0
+        return self._take(data, at)
 
     def resume(self, code: int) -> Call | None:
         """Answer the end of the message with the code of its callback, and go on with what came meanwhile."""
         self._call = None
         self._answer(code)
         self._forget_message()
-        return None if self._rest is None else self._take(bytes(self._rest))
+        return self.receive(b"")
 
     def fail(self) -> None:
         """After an exception: answer whatever the MTA waits for, or asks next, with a temporary failure, and be over."""
@@ -138,10 +144,12 @@ class Conversation:
             self._has_peer = False
             self._steps.close(self, b"")
 
-    def _take(self, data: bytes) -> Call | None:
-        """Take all whole packets, up to the end of a message."""
-        at, size, self.wanted = 0, len(data), HEAD.size
-        while size - at >= HEAD.size and self._call is None and not self.over:
+    def _take(self, data: bytes, at: int) -> Call | None:
+        """Take some whole packets from a place on, up to the end of a message."""
+        size, self.wanted = len(data), HEAD.size
+        for _ in _AT_ONCE:
+            if size - at < HEAD.size or self._call is not None or self.over:
+                break
             length, letter = HEAD.unpack_from(data, at)
             if not 0 < length <= PAYLOAD_LIMIT + 1:
                 raise MalformedError(f"a packet of {length} bytes")
@@ -159,7 +167,12 @@ class Conversation:
             if letter not in self._silent:
                 self._answer(_CONTINUE if code == _NOREPLY else code)
             at = end
-        self._rest = bytearray(data[at:]) if at < size else None
+        else:
+            self.more = at < size
+        if self.more:
+            self._rest, self._at = data, at
+        else:
+            self._rest = bytearray(data[at:]) if at < size else None
         return self._call
 
     def _answer(self, code: int) -> None:
@@ -193,8 +206,10 @@ class Conversation:
             self._of_message.update(packets.macros(payload))
         elif stage in _OF_CONNECTION:
             self._of_connection.update(packets.macros(payload))
-        if len(self._of_message) + len(self._of_connection) > _MACROS_LIMIT:
-            raise MalformedError(f"more than {_MACROS_LIMIT} macros")
+        return _NOREPLY
+
+    def _ignore_macros(self, _payload: bytes) -> int:
+        """Keep none of what is told before the offer: nothing was asked for yet."""
         return _NOREPLY
 
     def _end_message(self, payload: bytes) -> int:
@@ -245,7 +260,7 @@ class Conversation:
     # What each letter means before and after the offer; a missing one is the error.
     BEFORE_OFFER: ClassVar[dict[bytes, Callback]] = {
         packets.OFFER: _negotiate,
-        packets.MACROS: _take_macros,
+        packets.MACROS: _ignore_macros,
         packets.QUIT: _quit,
     }
     AFTER_OFFER: ClassVar[dict[bytes, Callback]] = {

@@ -27,8 +27,10 @@ from sidecar.milter.packets import MalformedError
 # Ends of messages that wait for the disk at once; one more waits for its turn. The journal syncs in one go what was written
 # while it was busy, so that even a disk that takes 10 ms lets a worker answer a thousand reports a second.
 _THREADS = 16
-# Most messages as a whole; yet of the smallest packets no more than the others can wait for, some 100 ms at 50 us each.
+# Most messages as a whole.
 _READ_SIZE = 16 * 1024
+# A connection that has more to say after this time waits until all others had their turn: one read may bring 3,000 packets.
+_TURN_SECONDS = 0.001
 # Within a packet that is larger, which is a piece of a body: two of them.
 _LARGE_READ_SIZE = 128 * 1024
 _EVENTS = 64
@@ -46,9 +48,12 @@ _LOG = log.get("milter")
 
 
 class _Connection:
-    """A socket with its conversation. It is `busy` while the end of a message is with another thread."""
+    """A socket with its conversation.
 
-    __slots__ = ("busy", "conversation", "descriptor", "heard", "socket", "unsent", "watched")
+    It is `busy` while the end of a message is with another thread, and `waiting` while it has packets left for the next turn.
+    """
+
+    __slots__ = ("busy", "conversation", "descriptor", "heard", "socket", "unsent", "waiting", "watched")
 
     def __init__(self, one: socket.socket, steps: Steps, now: float) -> None:
         self.socket = one
@@ -56,6 +61,7 @@ class _Connection:
         self.conversation = Conversation(steps)
         self.heard = now
         self.busy = False
+        self.waiting = False
         self.watched = True
         self.unsent = b""
 
@@ -78,6 +84,7 @@ class Loop:
         self._connections: dict[int, _Connection] = {}
         self._calls: SimpleQueue[tuple[_Connection, Call]] = SimpleQueue()
         self._to_do: deque[Callable[[], None]] = deque()
+        self._waiting: list[_Connection] = []
         self._buffer = bytearray(_LARGE_READ_SIZE)
         self._view = memoryview(self._buffer)
         self._left = threading.Event()
@@ -131,7 +138,8 @@ class Loop:
 
     def _turn(self) -> None:
         until = self._sweep_at if self._accept_again is None else self._accept_again
-        events = self._epoll.poll(max(0.0, until - self._now), _EVENTS)
+        waiting, self._waiting = self._waiting, []
+        events = self._epoll.poll(0.0 if waiting else max(0.0, until - self._now), _EVENTS)
         self._now = time.monotonic()
         for descriptor, _ in events:
             connection = self._connections.get(descriptor)
@@ -141,6 +149,9 @@ class Loop:
                 self._hear_bell()
             elif not self._left.is_set():
                 self._accept()
+        for connection in waiting:
+            connection.waiting = False
+            self._talk(connection, connection.conversation.receive, b"")
         if self._accept_again is not None and self._now >= self._accept_again:
             self._accept_from_now()
         if self._now >= self._sweep_at:
@@ -161,7 +172,7 @@ class Loop:
         """End what has been silent for too long."""
         self._sweep_at = self._now + _SWEEP_SECONDS
         for connection in list(self._connections.values()):
-            if not connection.busy and self._now - connection.heard > _PATIENCE_SECONDS:
+            if not connection.busy and not connection.waiting and self._now - connection.heard > _PATIENCE_SECONDS:
                 self._end(connection)
 
     # --- accepting
@@ -216,6 +227,8 @@ class Loop:
 
     def _attend(self, connection: _Connection) -> None:
         """Do what can be done now: send what could not be sent before, or take what came."""
+        if connection.waiting:
+            return
         if connection.busy:
             # All has to wait, even the end of the connection, of which the system would tell again and again.
             self._epoll.unregister(connection.descriptor)
@@ -223,7 +236,7 @@ class Loop:
             return
         if connection.unsent:
             if self._send(connection, b""):
-                self._end_if_over(connection)
+                self._wait_or_end(connection)
             return
         try:
             is_large = connection.conversation.wanted > _READ_SIZE
@@ -249,6 +262,8 @@ class Loop:
         conversation = connection.conversation
         try:
             call = hear(said)
+            if conversation.more and call is None:
+                call = _go_on(conversation)
         except MalformedError as error:
             _LOG.warning(f"a connection is ended that does not speak the milter protocol as MTAs do: {error}")
             self._end(connection)
@@ -266,7 +281,7 @@ class Loop:
             connection.busy = True
             self._calls.put((connection, call))
         else:
-            self._end_if_over(connection)
+            self._wait_or_end(connection)
 
     def _send(self, connection: _Connection, output: bytes) -> bool:
         """Send what can be sent, and see that the rest will be. False: the MTA is gone, and the connection ended."""
@@ -284,9 +299,15 @@ class Loop:
             self._epoll.modify(connection.descriptor, connection.awaited)
         return True
 
-    def _end_if_over(self, connection: _Connection) -> None:
-        if connection.conversation.over and not connection.unsent:
+    def _wait_or_end(self, connection: _Connection) -> None:
+        """Once all is sent, end the connection if it is over, or let it wait for its next turn if it has more to say."""
+        if connection.unsent:
+            return
+        if connection.conversation.over:
             self._end(connection)
+        elif connection.conversation.more:
+            connection.waiting = True
+            self._waiting.append(connection)
 
     def _end(self, connection: _Connection) -> None:
         del self._connections[connection.descriptor]
@@ -295,6 +316,15 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - it is over; the others are not
             _LOG.error("an unexpected fault at the end of a connection", exc_info=error)
         connection.socket.close()
+
+
+def _go_on(conversation: Conversation) -> Call | None:
+    """Let a conversation go on for the time of its turn."""
+    until = time.monotonic() + _TURN_SECONDS
+    call = None
+    while conversation.more and call is None and not conversation.over and time.monotonic() < until:
+        call = conversation.receive(b"")
+    return call
 
 
 def _made(call: Call) -> Call:

@@ -61,6 +61,9 @@ _MACROS = {
     milter.M_DATA: "i",
     milter.M_EOM: "i",
 }
+_BARE_NAMES = {name.strip("{}") for names in _MACROS.values() for name in names.split()}
+MACRO_KEYS = {spelling.encode(): name.encode() for name in _BARE_NAMES for spelling in (name, f"{{{name}}}")}
+"""The macros that are asked for, by each spelling of their names: some MTAs leave the braces out."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):

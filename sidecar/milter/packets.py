@@ -12,11 +12,14 @@ from msgspec import Struct
 
 from sidecar.milter import translation
 from sidecar.milter.context import Macros
-from sidecar.milter.negotiation import Step
+from sidecar.milter.negotiation import MACRO_KEYS, Step
 from sidecar.session.events import Body, Connect, Event, Header, Helo, Mail, Rcpt
 
 # libmilter takes no longer ones, and MTAs cut bodies so that they fit (MILTER_CHUNK_SIZE is 65,535).
 PAYLOAD_LIMIT = 65_535
+# Of a macro's value. The longest is an identity of SMTP AUTH, at most 255 bytes with PLAIN (RFC 4616). A part of one would be
+# another identity, so a longer one counts as not told.
+MACRO_LIMIT = 1024
 
 HEAD = struct.Struct("!Ic")
 """What a packet begins with: the length of all that follows the length itself, and the letter."""
@@ -86,11 +89,18 @@ def words(payload: bytes) -> list[bytes]:
 
 
 def macros(payload: bytes) -> dict[bytes, bytes]:
-    """Read the macros of a stage, behind its letter: names and values in turn. Raises MalformedError."""
+    """Read the macros of a stage, behind its letter: names and values in turn. Raises MalformedError.
+
+    Only those that were asked for are returned, without braces, and none whose value is too long.
+    """
     if len(payload) <= 1:
         return {}
     pairs = words(payload[1:])
-    return dict(zip(pairs[::2], pairs[1::2], strict=False))
+    return {
+        MACRO_KEYS[name]: value
+        for name, value in zip(pairs[::2], pairs[1::2], strict=False)
+        if name in MACRO_KEYS and len(value) <= MACRO_LIMIT
+    }
 
 
 def _connect(told: Macros, payload: bytes) -> Connect:

@@ -1,6 +1,7 @@
 """One milter connection without I/O: packets in any pieces, what may come when, and what goes back."""
 
 import struct
+import tracemalloc
 from typing import Any
 
 import milter
@@ -55,13 +56,18 @@ def play(callbacks: Callbacks, *pieces: bytes) -> bytes:
     conversation = Conversation(callbacks.steps)
     answered = b""
     for piece in pieces:
-        call = conversation.receive(piece)
-        while call is not None:
-            call = conversation.resume(call())
+        take(conversation, piece)
         answered += b"".join(conversation.output)
         conversation.output.clear()
     conversation.close()
     return answered
+
+
+def take(conversation: Conversation, piece: bytes) -> None:
+    """Feed a conversation one piece, and let it go on to the end of that."""
+    call = conversation.receive(piece)
+    while call is not None or conversation.more:
+        call = conversation.receive(b"") if call is None else conversation.resume(call())
 
 
 AGREED = packet(b"O", struct.pack("!III", 6, milter.DELRCPT, SILENT) + struct.pack("!I", 0) + b"i\0")
@@ -184,13 +190,59 @@ def test_a_message_without_macros_has_none_of_the_last_ones() -> None:
     assert conversation.getsymval("{auth_authen}") is None
 
 
-def test_macros_have_a_limit() -> None:
+def test_macros_that_were_not_asked_for_are_not_kept() -> None:
+    """Nor those before the offer, nor a value that is too long: a connection's macros have a few kilobytes at most."""
+    conversation = Conversation(Callbacks().steps)
+    tracemalloc.start()
+    try:
+        conversation.receive(packet(b"D", b"Ci\0early\0"))
+        conversation.receive(OFFER + CONNECT)
+        assert conversation.getsymval("i") is None
+        before, _ = tracemalloc.get_traced_memory()
+        for stage in b"CHMRT":
+            for number in range(99):
+                conversation.receive(packet(b"D", b"%cname%d\0%s\0" % (stage, number, b"x" * 65_000)))
+            for name in (b"i", b"{i}", b"{auth_authen}", b"auth_authen", b"{daemon_addr}", b"{daemon_port}", b"{if_addr}"):
+                conversation.receive(packet(b"D", b"%c%s\0%s\0" % (stage, name, b"x" * 1024)))
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000
+    finally:
+        tracemalloc.stop()
+    assert conversation.getsymval("i") == "x" * 1024
+
+
+def test_a_macro_that_is_too_long_is_not_told() -> None:
+    """A part of an identity would be another identity."""
     conversation = Conversation(Callbacks().steps)
     conversation.receive(OFFER + CONNECT)
-    for number in range(100):
-        conversation.receive(packet(b"D", b"R%d\0x\0" % (number % 50)) + packet(b"D", b"C%d\0x\0" % (number % 50)))
-    with pytest.raises(MalformedError, match="more than 100 macros"):
-        conversation.receive(packet(b"D", b"Rone more\0x\0"))
+    conversation.receive(packet(b"D", b"M{auth_authen}\0%s\0i\0x\0" % (b"daniel" * 171)) + packet(b"M", b"<>\0"))
+    assert (conversation.getsymval("{auth_authen}"), conversation.getsymval("i")) == (None, "x")
+
+
+def test_braces_around_the_name_of_a_macro_say_nothing() -> None:
+    """Some MTAs leave them out, and `i` is `{i}` to libmilter too."""
+    conversation = Conversation(Callbacks().steps)
+    conversation.receive(OFFER + packet(b"D", b"Cdaemon_addr\x0010.1.1.1\0{i}\0first\0") + CONNECT)
+    assert conversation.getsymval("{daemon_addr}") == "10.1.1.1"
+    assert conversation.getsymval("i") == "first"
+
+
+def test_a_few_packets_are_taken_at_once() -> None:
+    """The caller may do something else between them; the rest waits, in order, and is no more than what came."""
+    callbacks = Callbacks()
+    conversation = Conversation(callbacks.steps)
+    conversation.receive(OFFER + CONNECT + packet(b"M", b"<>\0") + b"".join(packet(b"R", b"<%d@b>\0" % n) for n in range(40)))
+    heard = [len(callbacks.heard)]
+    while conversation.more:
+        assert conversation.receive(b"") is None
+        heard.append(len(callbacks.heard))
+    assert heard == [15, 31, 42]
+    assert [payload for name, payload in callbacks.heard if name == "RCPT"] == [b"<%d@b>\0" % n for n in range(40)]
+    # Behind the last of them stands the head of one that is not whole, and whose rest comes later.
+    pieces = packet(b"R", b"<x@b>\0") * 16 + packet(b"R", b"<y@b>\0")
+    take(conversation, pieces[:-9])
+    assert callbacks.heard[-1] == ("RCPT", b"<x@b>\0")
+    take(conversation, pieces[-9:])
+    assert callbacks.heard[-1] == ("RCPT", b"<y@b>\0")
 
 
 @pytest.mark.parametrize("payload", [b"", b"M", b"L", b"Mi\0", b"Z", b"M\0\0"])

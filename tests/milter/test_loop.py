@@ -180,8 +180,28 @@ def test_what_was_answered_is_sent_although_the_mta_has_said_its_last_word(serve
         (connection,) = served.loop._connections.values()
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         mta.socket.sendall(b"\0\0\0\x04Rx\0\0" * count + b"\0\0\0\x01Q")
-        wait_until(lambda: connection.conversation.over, "its last word is heard")
+        wait_until(lambda: connection.unsent, "some of it cannot be sent yet")
         assert mta.socket.makefile("rb").read() == b"\0\0\0\x01c" * count
+
+
+def test_a_flood_of_small_packets_lets_the_others_have_their_turns(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one read brings is taken a few packets at a time. Between them the loop attends to whoever else has something."""
+    monkeypatch.setattr(loop, "_TURN_SECONDS", 0.0)
+    flood, others = b"\0\0\0\x04Rx\0\0" * 2000, b"<other@b>\0"
+    with served.mta() as mta, served.mta() as other:
+        for one in (mta, other):
+            one.negotiate()
+            one.connect()
+        held, entered = threading.Event(), threading.Event()
+        served.loop._do_in_loop(lambda: (entered.set(), held.wait(10)))  # type: ignore[arg-type, func-returns-value]
+        assert entered.wait(10)
+        mta.socket.sendall(flood)
+        other.send(b"R", others)
+        held.set()
+        assert other.reply() == CONTINUE
+        assert mta.socket.makefile("rb").read(5 * 2000) == b"\0\0\0\x01c" * 2000
+    assert served.recipients.index(others) < 100
+    assert len(served.recipients) == 2001
 
 
 def test_a_fault_that_nobody_foresaw_is_a_temporary_failure_of_one_connection(served: Served) -> None:

@@ -84,8 +84,8 @@ def _hold(pieces: Iterable[bytes]) -> tuple[bytes, int]:
     try:
         for piece in pieces:
             call = conversation.receive(piece)
-            while call is not None:
-                call = conversation.resume(call())
+            while call is not None or (conversation.more and not conversation.over):
+                call = conversation.receive(b"") if call is None else conversation.resume(call())
             if conversation.over:
                 break
     except MalformedError:
