@@ -15,9 +15,12 @@ from msgspec import Struct
 
 from sidecar.policy import Policy, compile_policy
 from sidecar.settings.values import Settings, Source
+from sidecar.supervisor.folders import UntrustedError, see_that_it_is_roots
 from sidecar.supervisor.handover import Handover
 
 _REVISION_LENGTH = 12
+# Bytes of a file with a UUID, with room for what an editor leaves around it.
+_ID_SIZE = 256
 
 
 class PlanError(Exception):
@@ -53,6 +56,9 @@ class Replanned(Struct, frozen=True, kw_only=True):
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
     """Compile the policy of settings that came from these files, and try the folders. Raises PlanError."""
+    if os.geteuid() == 0:
+        for folder in (*settings.journal.directories, settings.state_directory, settings.state_directory / "quarantine"):
+            _see_that_it_is_roots(folder)
     for directory in settings.journal.directories:
         _try_folder(directory, "records")
     _try_folder(settings.state_directory, "state")
@@ -68,6 +74,19 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
 def _revision(sources: Sequence[Source]) -> str:
     together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
     return together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in"
+
+
+def _see_that_it_is_roots(folder: Path) -> None:
+    """As root write nothing where another user could make it land in any file of the system."""
+    mend = 'name that user with user = "..." in the settings, or choose a folder that only root may change'
+    try:
+        see_that_it_is_roots(folder)
+    except NotADirectoryError:
+        return  # nothing can be written there, which the next step reports
+    except UntrustedError as error:
+        raise PlanError(f"root does not write into {folder}: {error}; {mend}") from error
+    except OSError as error:
+        raise PlanError(f"cannot look into {folder}: {error.strerror}; {mend}") from error
 
 
 def _try_folder(folder: Path, what: str) -> None:
@@ -87,11 +106,17 @@ def _node_id(state: Path) -> str:
     try:
         if not path.exists():
             _create(path, f"{uuid4()}\n")
-        return str(UUID(path.read_bytes().decode("ascii").strip()))
+        return str(UUID(_read(path).decode("ascii").strip()))
     except OSError as error:
         raise PlanError(f"cannot read {path}: {error.strerror}; mend its rights, or remove it to get a new id") from error
     except ValueError as error:
         raise PlanError(f"{path} holds no UUID: mend it, or remove it to get a new id") from error
+
+
+def _read(path: Path) -> bytes:
+    """Read the beginning of a regular file that is no link. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read(_ID_SIZE)
 
 
 def _create(path: Path, text: str) -> None:

@@ -8,12 +8,14 @@ import grp
 import os
 import pwd
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from sidecar import log
 from sidecar.settings.values import Settings, Source
+from sidecar.supervisor.folders import UntrustedError, entered
 
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 _FOLDER_MODE = 0o750
@@ -60,22 +62,37 @@ def _own_name() -> str:
 
 
 def give_folder(folder: Path, identity: Identity) -> None:
-    """Create a folder that belongs to the user; one that exists is left as it is, whoever owns it. Raises PrivilegeError."""
+    """Create a folder that belongs to the user, and root's folders above it.
+
+    One that exists is left as it is, whoever owns it. Raise PrivilegeError, also where a link on the way is not root's own.
+    """
+    folder = folder.absolute()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.mkdir(mode=_FOLDER_MODE)
-        except FileExistsError:
-            return
-        # By descriptor, and only what is root's: a user who owns the folder above could have put something else here by now.
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            if os.fstat(descriptor).st_uid == 0:
-                os.fchown(descriptor, identity.uid, identity.gid)
-        finally:
-            os.close(descriptor)
+        with entered(folder.parent, missing=_create) as parent:
+            try:
+                os.mkdir(folder.name, _FOLDER_MODE, dir_fd=parent)
+            except FileExistsError:
+                with entered(folder):
+                    return
+            # Only what is root's: a user who owns the folder above could have put something else here by now.
+            descriptor = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+            try:
+                if os.fstat(descriptor).st_uid == 0:
+                    os.fchown(descriptor, identity.uid, identity.gid)
+            finally:
+                os.close(descriptor)
+    except UntrustedError as error:
+        what = f"cannot create {folder} for {identity.user}: {error}"
+        raise PrivilegeError(
+            f"{what}; name the folder without it, or let root make the link in a folder of root's own"
+        ) from error
     except OSError as error:
         raise PrivilegeError(f"cannot create {folder} for {identity.user}: {error.strerror}; choose another folder") from error
+
+
+def _create(folder: int, name: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
 
 
 def become(identity: Identity) -> None:

@@ -5,6 +5,7 @@ Owns the form of both. Never decides what is fine. The file's field names are fo
 
 import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -242,11 +243,18 @@ class Board:
 
 def _replace(path: Path, content: bytes) -> None:
     """Put a whole new file in the place of the old: whoever reads sees one or the other."""
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(_FILE_MODE, exist_ok=False)
-    draft.write_bytes(content)
-    draft.rename(path)
+    name, draft = path.name, path.with_suffix(".new").name
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=folder)
+        # What somebody else puts there meanwhile is neither followed nor written to (open(2), O_EXCL).
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(draft, flags, _FILE_MODE, dir_fd=folder), "wb") as file:
+            file.write(content)
+        os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def read_status(directory: Path) -> Status:

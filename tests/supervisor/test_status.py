@@ -87,6 +87,35 @@ def test_the_file_is_whole_at_any_moment(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
+@pytest.mark.parametrize("name", ["status.new", "status.json"])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_points_to_is_left_alone(tmp_path: Path, name: str) -> None:
+    """Whoever planted it."""
+    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / name).symlink_to(tmp_path / "other")
+    Board(tmp_path).show(SERVING)
+    assert (tmp_path / "other").read_text() == "somebody else's"
+    assert read_status(tmp_path) == SERVING
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "status.json"]
+
+
+def test_a_link_that_is_planted_again_and_again_is_never_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here between the removal of what was there and the creation: the status is not written then."""
+    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / "status.new").touch()
+    unlink = os.unlink
+
+    def plant(path: Any, **more: Any) -> None:
+        unlink(path, **more)
+        (tmp_path / "status.new").symlink_to(tmp_path / "other")
+
+    monkeypatch.setattr("os.unlink", plant)
+    Board(tmp_path).show(SERVING)
+    assert (tmp_path / "other").read_text() == "somebody else's"
+    assert not (tmp_path / "status.json").exists()
+
+
 def test_a_file_is_written_only_when_something_changed(tmp_path: Path) -> None:
     board = Board(tmp_path)
     board.show(SERVING)
