@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NoReturn
 
@@ -40,6 +40,8 @@ ORPHAN_GRACE = 10.0
 _LOOK_SECONDS = 0.05
 # A connection may be between accept() and our eyes; twice in a row it cannot be.
 _QUIET_LOOKS = 2
+# To take a plan: two to receive it, one to map each of its memories, and one that the plan before still has mapped.
+_SPARE_DESCRIPTORS = 4
 # Exit statuses: 0 told to end, 1 could not start, 2 the engine's loop ended by itself.
 COULD_NOT_START = 1
 LOOP_ENDED = 2
@@ -59,9 +61,11 @@ def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | 
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         rules = NewestRules(Rules(policy=plan.policy, settings=plan.settings))
+        # Connections may take all others, and a plan must be taken even then.
+        spare = [os.dup(control.fileno()) for _ in range(_SPARE_DESCRIPTORS)]
         recorder, serving = _begin(listener, plan, rules, meter)
         say_ready(control)
-        _wait_for_end(control, listener, serving, partial(_take, rules, plan.settings.limits))
+        _wait_for_end(control, listener, serving, spare, partial(_take, rules, plan.settings.limits))
         recorder.close()
         status = 0
     except JournalError as error:
@@ -131,7 +135,9 @@ def _take(rules: NewestRules, limits: LimitSettings, handover: Handover) -> None
         handover.close()
 
 
-def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving, take: Callable[[Handover], None]) -> None:
+def _wait_for_end(
+    control: socket.socket, listener: Listener, serving: Serving, spare: Sequence[int], take: Callable[[Handover], None]
+) -> None:
     """Return when there is nothing left to do. A later word can shorten or lengthen the grace given by an earlier one."""
     while (grace := _attend(control, serving, take)) == "wait":
         pass
@@ -139,6 +145,9 @@ def _wait_for_end(control: socket.socket, listener: Listener, serving: Serving, 
         listener.withdraw()
     serving.leave()
     say_left(control)
+    # From here on no new connection takes them.
+    for descriptor in spare:
+        os.close(descriptor)
     end = time.monotonic() + (ORPHAN_GRACE if grace is None else grace)
     quiet = 0
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
