@@ -29,6 +29,7 @@ _ANSWERS = {
 _CONNECT, _MAIL, _BODY = LETTERS[Step.CONNECT], LETTERS[Step.MAIL], LETTERS[Step.BODY]
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
 _OF_MESSAGE = frozenset({_MAIL, LETTERS[Step.RCPT], LETTERS[Step.DATA], packets.END_OF_MESSAGE})
+_KEYS = {spelling.decode(): key for spelling, key in MACRO_KEYS.items()}
 # Stages whose macros nobody reads; Postfix sends some before every header field.
 _UNREAD = frozenset(LETTERS[step][0] for step in (Step.HEADER, Step.END_OF_HEADERS, Step.BODY))
 # Packets taken before the caller may look at the clock. A message has some thirty; one of a recipient may take 0.2 ms.
@@ -101,7 +102,7 @@ class Conversation:
 
     def getsymval(self, name: str, /) -> str | None:
         """Give a macro, by the value that was told last. Raises UnicodeDecodeError when it is not UTF-8."""
-        wanted = MACRO_KEYS.get(name.encode(), b"")
+        wanted = _KEYS.get(name, b"")
         value = self._of_message.get(wanted, self._of_connection.get(wanted))
         return None if value is None else value.decode()
 

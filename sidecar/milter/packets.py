@@ -96,11 +96,11 @@ def macros(payload: bytes) -> dict[bytes, bytes]:
     if len(payload) <= 1:
         return {}
     pairs = words(payload[1:])
-    return {
-        MACRO_KEYS[name]: value
-        for name, value in zip(pairs[::2], pairs[1::2], strict=False)
-        if name in MACRO_KEYS and len(value) <= MACRO_LIMIT
-    }
+    kept = {}
+    for name, value in zip(pairs[::2], pairs[1::2], strict=False):
+        if (key := MACRO_KEYS.get(name)) is not None and len(value) <= MACRO_LIMIT:
+            kept[key] = value
+    return kept
 
 
 def _connect(told: Macros, payload: bytes) -> Connect:
