@@ -10,7 +10,20 @@ from sidecar.session.replies import UNKNOWN_LISTENER, relaying_not_permitted
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
-from tests.session.driving import LISTENER, OOB, PLAIN, RELAY_HOST, STRANGER, content, envelope, hello, play, rules, world
+from tests.session.driving import (
+    LISTENER,
+    OOB,
+    PLAIN,
+    RELAY_HOST,
+    STRANGER,
+    content,
+    envelope,
+    headers_of,
+    hello,
+    play,
+    rules,
+    world,
+)
 
 OPEN = entry("a.example", relay_to=True)
 REPORTS = entry("a.example", log_oob="LogThenDrop")
@@ -117,7 +130,7 @@ def test_nothing_is_decided_at_data_where_the_mta_gets_no_answer_there(headers: 
     outcomes = play(it.session, [*envelope([TO]), *content(PLAIN)])
     assert outcomes[2].verdict == Continue()
     assert outcomes[-1].verdict == Accept()
-    assert outcomes[-1].records[0].headers == ({"subject": "hello"} if headers else {})
+    assert headers_of(outcomes[-1].records[0]) == ({"subject": "hello"} if headers else {})
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "kumomta"), ("kumomta", None)])
