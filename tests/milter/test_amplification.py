@@ -94,7 +94,7 @@ def under(**more: Any) -> Settings:
 GROUPS = status(b"Final-Recipient: rfc822;a@b\nAction: failed\n\n" * 1000)
 LONG_REPORTER = GROUPS.replace(b"Final-Recipient", b"Reporting-MTA: dns; " + b"r" * 5000 + b"\nFinal-Recipient", 1)
 WITH_HEADERS = b"".join(b"X-%d: %s\r\n" % (number, b"\x01" * 1000) for number in range(17)) + GROUPS
-DELETES = ARF.replace(b"News.", b"\x7f" * 400_000)
+DELETES = ARF.replace(b"News.", b"\x7f" * 40_000)
 DIAGNOSTICS = status(
     b"Final-Recipient: rfc822;a@b\nAction: failed\nDiagnostic-Code: smtp; 550 " + b"\x01" * 5000 + b"\n\n" * 40
 )
