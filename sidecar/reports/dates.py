@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 # The longest date RFC 5322 knows has 31 characters; comments such as `(Coordinated Universal Time)` follow.
 DATE_LIMIT = 128
 
+# Of comments in comments: RFC 5322 allows them, no date of a mail program has them. Each level is one more pass.
+_NESTING_LIMIT = 2
+
 _MONTHS = {
     name: number
     for number, name in enumerate(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), start=1)
@@ -36,7 +39,7 @@ _CTIME = re.compile(
     rf"[A-Za-z]+,?\s+(?P<month>[A-Za-z]{{3}})[a-z]*\s+(?P<day>\d{{1,2}}),?\s+{_CLOCK}\s+{_ZONE}\s*(?P<year>\d{{4}})",
     re.ASCII,
 )
-_COMMENT = re.compile(r"\([^()]*\)")
+_COMMENT = re.compile(r"\([^()]*+\)")
 
 
 def read_date(text: str) -> str | None:
@@ -45,9 +48,10 @@ def read_date(text: str) -> str | None:
     Without a zone, or with one that is unknown or means several, the clock is taken for UTC: what RFC 5322 section 4.3 makes
     of unknown zones, and KumoMTA as well. A leap second is given as :59, because few readers of RFC 3339 know of :60.
     """
-    text, comments = text[:DATE_LIMIT], text.count("(")
-    while comments:  # from the innermost outwards; as short as a date is, this is no work
-        text, comments = _COMMENT.subn(" ", text)
+    text = text[:DATE_LIMIT]
+    if "(" in text:
+        for _ in range(_NESTING_LIMIT):  # from the innermost outwards
+            text = _COMMENT.sub(" ", text)
     text = text.strip()
     found = _MAIL.fullmatch(text) or _ISO.fullmatch(text) or _CTIME.fullmatch(text)
     if found is None:

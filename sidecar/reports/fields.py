@@ -14,8 +14,12 @@ from sidecar.reports.values import DiagnosticCode, MtaName, ReportedRecipient, S
 # A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
 FIELDS_SIZE_LIMIT = 1024 * 1024
 
-# 20 fields and empty lines for each of those recipients; real groups have 5 to 10.
-FIELD_LIMIT = 20_000
+# Fields and empty lines that a part may have beside one for so many of its bytes; the shortest group that real MTAs write has
+# 16 for each. Each line has a cost beyond that of its bytes. What follows is not read.
+_FIELDS_ALLOWED = 500
+_FIELD_SIZE = 12
+# In any case: 20 fields and empty lines for each of a thousand recipients.
+_FIELD_LIMIT = 20_000
 
 # A whole multi-line SMTP reply fits several times (RFC 5321 section 4.5.3.1.5: 512 octets a line). The rest of a longer value
 # is cut off.
@@ -64,18 +68,23 @@ _REPLY_CODE = re.compile(r"[245][0-9]{2}(?:[ -]|\Z)")
 _KNOWN_TYPES = frozenset(("rfc822", "utf-8", "x400", "unknown", "dns", "smtp", "x-unix"))
 
 
+def field_limit(size: int) -> int:
+    """Return how many fields and empty lines are read of a part with `size` bytes."""
+    return min(_FIELD_LIMIT, _FIELDS_ALLOWED + size // _FIELD_SIZE)
+
+
 def blocks(body: bytes) -> list[Block]:
-    """Give the fields of a part, block by block as empty lines part them.
+    """Return the fields of a part, block by block as empty lines part them.
 
     Values are unfolded, runs of white space are one space, encoded words are decoded, and bytes that are not UTF-8 are U+FFFD.
     """
     text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace")
     block: Block = []
     found = [block]
-    for line in islice(_LINE.finditer(text), FIELD_LIMIT):
+    for line in islice(_LINE.finditer(text), field_limit(len(body))):
         name, value = line.groups()
         if name is not None:
-            block.append((name.lower(), _plain(value)))
+            block.append((name.lower(), _plain(value) if value else ""))
         elif block:
             block = []
             found.append(block)
@@ -166,7 +175,7 @@ def _typed(text: str, default: str) -> tuple[str, str]:
 def _plain(value: str) -> str:
     """Unfold a field's value, make each run of white space one space, and decode its encoded words (RFC 2047)."""
     value = value[:VALUE_LIMIT].strip(_BLANKS)
-    if "\n" in value or "  " in value or "\t" in value or "\r" in value:
+    if "  " in value or not value.isprintable():
         value = _SPACES.sub(" ", value)
     return _ENCODED_WORD.sub(_decoded_word, value) if "=?" in value else value
 

@@ -6,6 +6,7 @@ one level deep, and what a returned message contains is not our business.
 
 import binascii
 import re
+from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -13,10 +14,19 @@ from urllib.parse import unquote_to_bytes
 # each part far below what is done for each byte.
 PART_LIMIT = 100
 
-# Sendmail and Postfix take header fields of 32 to 100 kB; the Content-Type of a report has some 150 bytes.
+# Sendmail and Postfix accept header fields of 32 to 100 kB; the Content-Type of a report has some 150 bytes.
 CONTENT_TYPE_LIMIT = 64 * 1024
 
+# A report's Content-Type has two or three parameters and hardly ever a comment. A field with more is read up to there: each
+# one has a cost beyond that of its bytes.
+_PARAMETER_LIMIT = 128
+_MARK_LIMIT = 64
+
+# The fields of a part's header section: Content-Type and two or three others. What follows is not read.
+_PART_HEAD_LIMIT = 16 * 1024
+
 REPORT = b"multipart/report"
+_PLAIN_TEXT = b"text/plain"
 
 _HEADER_END = re.compile(rb"\n\r?\n")
 _FIELD_VALUE = re.compile(rb"[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))")
@@ -41,22 +51,29 @@ class ContentType(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One part of a multipart: its media type in lower case, its header section, its body as it was sent.
-
-    The line end before the next boundary is part of the body, as in KumoMTA (RFC 2046 gives it to the boundary).
-    """
+    """One part of a multipart: its media type in lower case, its header section, and where its body is in `message`."""
 
     media_type: bytes
     head: bytes
-    body: bytes
+    message: bytes
+    start: int
+    end: int
+
+    @property
+    def body(self) -> bytes:
+        """The body as it was sent: a copy, of what may be ten megabytes.
+
+        The line end before the next boundary is part of it, as in KumoMTA (RFC 2046 gives it to the boundary).
+        """
+        return self.message[self.start : self.end]
 
 
-def split_message(message: bytes) -> tuple[bytes, bytes]:
-    """Give the header section, and the rest from the line end of the empty line on."""
+def split_message(message: bytes) -> tuple[bytes, int]:
+    """Return the header section, and where the rest begins: at the line end of the empty line."""
     if message.startswith((b"\n", b"\r\n")):
-        return b"", message
+        return b"", 0
     end = _HEADER_END.search(message)
-    return (message, b"") if end is None else (message[: end.start()], message[end.end() - 1 :])
+    return (message, len(message)) if end is None else (message[: end.start()], end.end() - 1)
 
 
 def header(head: bytes, name: bytes) -> bytes | None:
@@ -73,9 +90,13 @@ def header(head: bytes, name: bytes) -> bytes | None:
 
 
 def media_type(value: bytes | None) -> bytes:
-    """Give the media type of a Content-Type value, in lower case; `text/plain` where there is none (RFC 2045 section 5.2)."""
-    found = None if value is None else _MEDIA_TYPE.match(_uncommented(value))
-    return b"text/plain" if found is None else (found[1] + b"/" + found[2]).lower()
+    """Return the media type of a Content-Type value, in lower case; `text/plain` where there is none (RFC 2045 section 5.2)."""
+    if value is None:
+        return _PLAIN_TEXT
+    # Comments behind the media type are the more common ones, and none of its business.
+    kind = value[:CONTENT_TYPE_LIMIT].partition(b";")[0]
+    found = _MEDIA_TYPE.match(_uncommented(value) if b"(" in kind else kind)
+    return _PLAIN_TEXT if found is None else (found[1] + b"/" + found[2]).lower()
 
 
 def content_type(value: bytes | None) -> ContentType:
@@ -87,7 +108,7 @@ def content_type(value: bytes | None) -> ContentType:
     if kind is None:
         return ContentType(media_type(None), None, None)
     parameters: dict[bytes, bytes] = {}
-    for found in _PARAMETER.finditer(plain, kind.end()):
+    for found in islice(_PARAMETER.finditer(plain, kind.end()), _PARAMETER_LIMIT):
         name, quoted, bare = found.groups()
         if name is not None:
             text = bare if quoted is None else _ESCAPED.sub(rb"\1", quoted)
@@ -99,22 +120,22 @@ def content_type(value: bytes | None) -> ContentType:
     )
 
 
-def parts(rest: bytes, boundary: bytes) -> list[Part]:
-    """Cut a multipart body, from the line end before it on, into its first `PART_LIMIT` parts.
+def parts(message: bytes, boundary: bytes, start: int = 0) -> list[Part]:
+    """Find the first `PART_LIMIT` parts of a multipart body, which begins with the line end at `start`.
 
     A missing closing boundary is the end of the message. What follows the boundary on its line is passed over: RFC 2046
     section 5.1.1 wants only the beginning of a line compared, and lines come with trailing white space.
     """
     found: list[Part] = []
     delimiter = b"\n--" + boundary.rstrip()
-    at = rest.find(delimiter)
+    at = message.find(delimiter, start)
     while at >= 0 and len(found) < PART_LIMIT:
         after = at + len(delimiter)
-        line_end = rest.find(b"\n", after)
-        if line_end < 0 or (found and rest.startswith(b"--", after)):
+        line_end = message.find(b"\n", after)
+        if line_end < 0 or (found and message.startswith(b"--", after)):
             break
-        at = rest.find(delimiter, line_end)
-        found.append(_part(rest, line_end, len(rest) if at < 0 else at + 1))
+        at = message.find(delimiter, line_end)
+        found.append(_part(message, line_end, len(message) if at < 0 else at + 1))
     return found
 
 
@@ -123,7 +144,7 @@ def transfer_decoded(part: Part) -> bytes | None:
     value = header(part.head, b"content-transfer-encoding")
     encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip().lower()
     if encoding == b"quoted-printable":
-        return binascii.a2b_qp(part.body)
+        return binascii.a2b_qp(memoryview(part.message)[part.start : part.end])
     if encoding == b"base64":
         return unbase64(part.body)
     return part.body
@@ -140,13 +161,13 @@ def unbase64(text: bytes) -> bytes | None:
         return None
 
 
-def _part(rest: bytes, start: int, end: int) -> Part:
+def _part(message: bytes, start: int, end: int) -> Part:
     """Read the part between the line end of its boundary line and `end`."""
     # From that line end on, an empty header section (`--b`, empty line) is found like any other.
-    gap = _HEADER_END.search(rest, start, end)
+    gap = _HEADER_END.search(message, start, end)
     head_end, body_start = (end, end) if gap is None else gap.span()
-    head = rest[start + 1 : head_end]
-    return Part(media_type(header(head, b"content-type")), head, rest[body_start:end])
+    head = message[start + 1 : min(head_end, start + _PART_HEAD_LIMIT)]
+    return Part(media_type(header(head, b"content-type")), head, message, body_start, end)
 
 
 def _parameter(parameters: dict[bytes, bytes], name: bytes) -> bytes | None:
@@ -166,25 +187,31 @@ def _parameter(parameters: dict[bytes, bytes], name: bytes) -> bytes | None:
 
 
 def _uncommented(value: bytes) -> bytes:
-    """Cut a structured field value to its limit and put a space for each comment (RFC 5322 section 3.2.2), nested or not."""
+    """Cut a structured field value to its limit and put a space for each comment (RFC 5322 section 3.2.2), nested or not.
+
+    What follows the first `_MARK_LIMIT` quotes and parentheses is cut off.
+    """
     value = value[:CONTENT_TYPE_LIMIT]
     if b"(" not in value:
         return value
     kept: list[bytes] = []
-    start = 0
+    start, marks = 0, 0
     while mark := _QUOTE_OR_COMMENT.search(value, start):
+        if marks >= _MARK_LIMIT:
+            return b"".join(kept)
         quoted = _QUOTED.match(value, mark.start())
-        end = quoted.end() if quoted else _comment_end(value, mark.end())
+        end, inner = (quoted.end(), 0) if quoted else _comment_end(value, mark.end(), _MARK_LIMIT - marks)
+        marks += 1 + inner
         kept.append(value[start:end] if quoted else value[start : mark.start()] + b" ")
         start = end
     return b"".join((*kept, value[start:]))
 
 
-def _comment_end(value: bytes, start: int) -> int:
-    """Find where the comment ends whose text begins at `start`; an unclosed one ends with the field."""
-    depth = 1
-    for mark in _COMMENT_MARK.finditer(value, start):
+def _comment_end(value: bytes, start: int, limit: int) -> tuple[int, int]:
+    """Return the end of the comment whose text begins at `start`, and its marks; beyond `limit` it is the field's end."""
+    depth, marks = 1, 0
+    for marks, mark in enumerate(islice(_COMMENT_MARK.finditer(value, start), limit), start=1):
         depth += {b"(": 1, b")": -1}.get(mark[0], 0)
         if depth == 0:
-            return mark.end()
-    return len(value)
+            return mark.end(), marks
+    return len(value), marks

@@ -60,7 +60,7 @@ def _groups(body: bytes) -> tuple[Group, list[Group]]:
         else:
             begins = not (names.isdisjoint(_NAMES_A_RECIPIENT) and names.isdisjoint(group))
         for name, value in block:
-            if begins or _begins_unparted(name, group, first=group is message):
+            if begins or (name in _BEGINS_RECIPIENTS and _begins_unparted(name, group, first=group is message)):
                 group = {}
                 recipients.append(group)
                 begins = False

@@ -44,7 +44,7 @@ def read(message: bytes, *, strict: bool = False) -> Reading:
         return _none(f"its Content-Type is {_quoted(top.media_type)}, not multipart/report")
     if top.boundary is None:
         return _none("its Content-Type has no boundary")
-    parts = mime.parts(rest, top.boundary)
+    parts = mime.parts(message, top.boundary, rest)
     is_feedback = top.report_type is not None and top.report_type.strip().lower() == b"feedback-report"
     feedback = _first(parts, _FEEDBACK_TYPES) if is_feedback else None
     status = _first(parts, _STATUS_TYPES)

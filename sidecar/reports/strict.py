@@ -6,7 +6,7 @@ From KumoMTA's readers for RFC 3464 and RFC 5965 (August 2026).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from email.utils import parsedate
 from itertools import chain, repeat
@@ -14,16 +14,18 @@ from typing import get_args
 
 from sidecar.reports import mime
 from sidecar.reports.dates import DATE_LIMIT, read_date
-from sidecar.reports.fields import FIELDS_SIZE_LIMIT
+from sidecar.reports.fields import FIELDS_SIZE_LIMIT, field_limit
+from sidecar.reports.oob import RECIPIENT_LIMIT
 from sidecar.reports.values import Action
 
 Fits = Callable[[str], bool]
 Rules = Mapping[str, tuple[bool, Fits]]
 """By field: whether it must be there, and what its value must be. None of them may stand there twice."""
 
-_NAME = re.compile(r"(?:[!-9;-~][!-9;-~ \t\r]*+)?")
-_LINE_END = re.compile(r"\r?\n")
+Fields = dict[str, list[list[str]]]
+"""Lower-case names, each with its values in order, each value as the lines it is folded into."""
 
+_NAME = re.compile(r"(?:[!-9;-~][!-9;-~ \t\r]*+)?")
 _STATUS = re.compile(r"(\d{1,3})\.(\d{1,5})\.(\d{1,5})(?:[. ]|\Z)", re.ASCII)
 _STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
 _COUNT = re.compile(r"\d{1,10}", re.ASCII)
@@ -115,19 +117,26 @@ def status_fault(head: bytes, part: mime.Part) -> str | None:
     fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type)
     if body is None or fault is not None:
         return fault or "its delivery-status part is not encoded as it says"
-    blocks = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").replace("\r\n", "\n").strip().split("\n\n")
+    text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").replace("\r\n", "\n").strip()
+    blocks = text.split("\n\n", RECIPIENT_LIMIT + 1)[: RECIPIENT_LIMIT + 1]
     rules = chain((_MESSAGE,), repeat(_RECIPIENT))
-    return next(filter(None, map(_fault, blocks, rules)), None)
+    return next(filter(None, (_fault(_fields(block), rule) for block, rule in zip(blocks, rules, strict=False))), None)
 
 
 def feedback_fault(head: bytes, part: mime.Part) -> str | None:
     """Say what is wrong with a feedback report, by the header section of the message and its feedback-report part."""
     # KumoMTA reads this part as it was sent, whatever its transfer encoding.
-    text = part.body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").removeprefix("\r").removeprefix("\n")
-    fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type) or _fault(text, _FEEDBACK)
+    text = (
+        part.message[part.start : min(part.end, part.start + FIELDS_SIZE_LIMIT)]
+        .decode("utf-8", "replace")
+        .removeprefix("\r")
+        .removeprefix("\n")
+    )
+    fields = _fields(text)
+    fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type) or _fault(fields, _FEEDBACK)
     if fault is None and mime.content_type(mime.header(head, b"content-type")).report_type != b"feedback-report":
         fault = "its report-type is not spelled feedback-report"
-    if fault is None and not all(map(_address, (_fields(text) or {}).get("original-rcpt-to", []))):
+    if fault is None and not all(_address(_unfolded(pieces)) for pieces in (fields or {}).get("original-rcpt-to", [])):
         fault = "its original-rcpt-to is not what it should be"
     return fault
 
@@ -140,9 +149,8 @@ def _type_fault(head: bytes, wanted: bytes) -> str | None:
     return f"its Content-Type is not spelled {wanted.decode()}"
 
 
-def _fault(text: str, rules: Rules) -> str | None:
-    """Say what is wrong with a block of fields."""
-    fields = _fields(text)
+def _fault(fields: Fields | None, rules: Rules) -> str | None:
+    """Describe what is wrong with a block of fields."""
     if fields is None:
         return "its fields have lines that are none"
     for name, (required, fits) in rules.items():
@@ -151,25 +159,44 @@ def _fault(text: str, rules: Rules) -> str | None:
             return f"its {name} stands there more than once"
         if required and not values:
             return f"its {name} is missing"
-        if values and not fits(values[0]):
+        if values and not fits(_unfolded(values[0])):
             return f"its {name} is not what it should be"
     return None
 
 
-def _fields(text: str) -> dict[str, list[str]] | None:
-    """Give the fields up to the first empty line, unfolded; None where a line is no field at all."""
-    found: list[tuple[str, list[str]]] = []
-    for line in _LINE_END.split(text):
+def _fields(text: str) -> Fields | None:
+    """Return the fields up to the first empty line; None where a line is no field at all, or there are too many."""
+    fields: Fields = {}
+    known: dict[str, list[list[str]]] = {}
+    pieces: list[str] | None = None
+    limit = field_limit(len(text))
+    for count, line in enumerate(_lines(text)):
         if not line:
             break
-        if line[0] in " \t" and found:
-            found[-1][1].append(line)
+        if count >= limit:
+            return None
+        if line[0] in " \t" and pieces is not None:
+            pieces.append(line)
             continue
         name, _, value = line.partition(":")
-        if not _NAME.fullmatch(name):
-            return None
-        found.append((name.partition(" ")[0].rstrip().lower(), [value]))
-    fields: dict[str, list[str]] = {}
-    for name, pieces in found:
-        fields.setdefault(name, []).append(" ".join("".join(pieces).split()))
+        values = known.get(name)
+        if values is None:
+            if not _NAME.fullmatch(name):
+                return None
+            values = known[name] = fields.setdefault(name.partition(" ")[0].rstrip().lower(), [])
+        pieces = [value]
+        values.append(pieces)
     return fields
+
+
+def _unfolded(pieces: list[str]) -> str:
+    return " ".join("".join(pieces).split())
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text one by one, without their ends."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end].removesuffix("\r")
+        start = end + 1
+    yield text[start:]

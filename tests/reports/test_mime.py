@@ -113,4 +113,15 @@ def test_part_limit() -> None:
 )
 def test_transfer_decoded(encoding: bytes, body: bytes, decoded: bytes | None) -> None:
     """A transfer encoding is undone, also where it is cut short; what is not base64 is None."""
-    assert mime.transfer_decoded(mime.Part(b"text/plain", encoding, body)) == decoded
+    assert mime.transfer_decoded(mime.Part(b"text/plain", encoding, body, 0, len(body))) == decoded
+
+
+def test_a_content_type_with_too_much_in_it() -> None:
+    """Comments behind the media type are not looked at for it; what follows too many of them, or of parameters, is not read."""
+    assert mime.media_type(b"multipart/report;" + b"()" * 30_000) == b"multipart/report"
+    assert mime.media_type(b"()" * 30_000 + b"multipart/report") == b"text/plain"
+    assert mime.media_type(b"(a;(b)) multipart/(c)report;") == b"multipart/report"
+    assert mime.content_type(b"multipart/report; boundary=b" + b"(())" * 30_000).boundary == b"b"
+    assert mime.content_type(b"multipart/report;" + b"()" * 30_000 + b"boundary=b").boundary is None
+    assert mime.content_type(b"multipart/report;" + b"a=b;" * 30_000 + b"boundary=b").boundary is None
+    assert mime.content_type(b"multipart/report;" + b"a=b;" * 30 + b"boundary=b").boundary == b"b"
