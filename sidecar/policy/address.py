@@ -1,6 +1,7 @@
 """The domain of an envelope address (RFC 5321 section 4.1.2). Never judges whether the address exists or may be used."""
 
 import re
+from functools import lru_cache
 
 from sidecar.settings.names import is_ambiguous_domain, normal_domain
 
@@ -12,13 +13,17 @@ ADDRESS_LIMIT = 1024
 
 # Characters that RFC 5321 wants quoted end an address where we see no end: Postfix reads `user@elsewhere (x@here` as
 # `user@elsewhere`, and Sendmail `<user@elsewhere>@here`. Measured, as is what follows.
-_LOCAL_PART = re.compile(r'(?:[^\s()<>\[\]:;,\\"]|"(?:[^\\"]|\\.)*")+')
+_LOCAL_PART = re.compile(r'(?>(?:[^\s()<>\[\]:;,\\"]++|"(?>(?:[^\\"]++|\\.)*)")+)')
+
+# A sender is asked for with each recipient, and a recipient some times over. Each takes 3 kB at most.
+_KEPT = 256
 
 # MTAs take a domain that is their own off, and look for a route in what is left, in quotes as well: `user%elsewhere`,
 # `elsewhere!user` and `user@elsewhere` then go elsewhere.
 _ROUTE = re.compile("[%!@]")
 
 
+@lru_cache(maxsize=_KEPT)
 def domain_of(address: str) -> str:
     """Give the normal form of what follows the last `@` outside quotes; a source route is skipped.
 
@@ -63,6 +68,7 @@ def without_route(address: str) -> str:
     return address
 
 
+@lru_cache(maxsize=_KEPT)
 def _split(address: str) -> tuple[str, str]:
     """Give local part and domain as they were written; without an `@` the domain is empty."""
     mailbox = without_route(address)

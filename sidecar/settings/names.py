@@ -13,6 +13,16 @@ import idna
 # RFC 1035 section 2.3.4 allows 255 octets on the wire, 253 in text; an MTA may hand over more, and idna need not see it.
 DOMAIN_LIMIT = 255
 
+# RFC 1035 section 2.3.4; a label in Unicode is shorter than the same one in ASCII.
+_LABEL_LIMIT = 63
+
+# Reading an internationalised label takes as long as reading a hundred others; names have a few, most of them one.
+_IDN_LABELS_LIMIT = 4
+
+# Names and addresses that are read again and again. Each takes half a kilobyte at most: what is kept is how it reads, never
+# what it may do.
+_KEPT = 1024
+
 HIGHEST_PORT = 65535
 
 # RFC 1035 section 2.3.1, and what is seen besides: an underscore, and `*` for the entries of listener domains files.
@@ -35,13 +45,16 @@ _IPV6_HOST_BITS = 64
 
 
 def normal_domain(text: str) -> str | None:
-    """Give the form in which domains are compared: lower case, A-labels, no trailing dot (RFC 5890, UTS 46).
+    """Return the form in which domains are compared: lower case, A-labels, no trailing dot (RFC 5890, UTS 46).
 
-    None when `text` is no domain name: empty, an empty label, too long, or a character that IDNA does not allow.
-    An address literal (`[192.0.2.1]`) keeps its brackets.
+    None when `text` is no domain name: empty, an empty label, too long, a character that IDNA does not allow, or more than
+    four internationalised labels. An address literal (`[192.0.2.1]`) keeps its brackets.
     """
-    if len(text) > DOMAIN_LIMIT:
-        return None
+    return None if len(text) > DOMAIN_LIMIT else _normal(text)
+
+
+@lru_cache(maxsize=_KEPT)
+def _normal(text: str) -> str | None:
     domain = text.lower() if text.isascii() else text
     if domain.startswith("["):
         return domain if _LITERAL.fullmatch(domain) else None
@@ -74,16 +87,30 @@ def are_plain(names: Sequence[str]) -> bool:
 
 
 def _a_labels(domain: str) -> str | None:
-    """Give an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
+    """Return an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
+    # Before the mapping, which may make more labels of one (U+3002 is a dot), and afterwards.
+    if _idn_labels(domain) > _IDN_LABELS_LIMIT:
+        return None
     try:
         mapped = idna.uts46_remap(domain, std3_rules=False).removesuffix(".")
         # A look-alike (U+FF0A) must not become the wildcard.
         if mapped.count("*") != domain.count("*"):
             return None
-        labels = (label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split("."))
-        return ".".join(labels)
+        labels = mapped.split(".")
+        if _idn_labels(mapped) > _IDN_LABELS_LIMIT or max(map(len, labels)) > _LABEL_LIMIT:
+            return None
+        return ".".join(label if label.isascii() else _a_label(label) for label in labels)
     except idna.IDNAError:
         return None
+
+
+def _idn_labels(domain: str) -> int:
+    return sum(not label.isascii() for label in domain.split("."))
+
+
+@lru_cache(maxsize=_KEPT)
+def _a_label(label: str) -> str:
+    return idna.alabel(label).decode("ascii")
 
 
 @lru_cache(maxsize=4096)
