@@ -21,11 +21,12 @@ from sidecar.milter.recorder import Recorder
 from sidecar.session import NoRulesError, Session
 from sidecar.session.events import Event
 from sidecar.session.replies import TROUBLE
-from sidecar.session.verdicts import GO_ON, Continue, Decision
+from sidecar.session.verdicts import ENOUGH, GO_ON, Continue, Decision
 
 Callback = Callable[..., int]
 
 _LOG = log.get("milter")
+_SKIP = int(milter.SKIP)
 _NO_LISTENER = (
     "the MTA does not tell its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
     " until then everybody gets 451 where a listener has rules of its own"
@@ -112,11 +113,12 @@ class Adapter:
             try:
                 outcome = session.handle(translate(context, *told))
                 if may_go_on and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
-                    return going_on  # by far the most: a message has some fifteen of them
+                    return going_on if outcome is not ENOUGH else _SKIP  # by far the most
                 terms = connection.terms
                 check(step, outcome.verdict, terms)
                 # Before the MTA hears of the verdict, or it is no verdict.
                 outcome = self._recorder.write(outcome)
+                session.written()
                 code = answer(context, step, outcome.verdict, terms)
             except Exception as error:  # noqa: BLE001 - the one guard: nothing unforeseen may let a message pass
                 connection.session = None

@@ -17,7 +17,8 @@ Callback = Callable[..., int]
 Call = Callable[[], int]
 """A callback with all that it needs; it gives libmilter's code."""
 
-_CONTINUE, _NOREPLY, _TEMPFAIL = int(milter.CONTINUE), int(milter.NOREPLY), int(milter.TEMPFAIL)
+_CONTINUE, _NOREPLY, _TEMPFAIL, _SKIP = map(int, (milter.CONTINUE, milter.NOREPLY, milter.TEMPFAIL, milter.SKIP))
+_GOING_ON = {_CONTINUE, _NOREPLY, _SKIP}
 _REFUSALS = {int(milter.REJECT), _TEMPFAIL}
 _ANSWERS = {
     _CONTINUE: packet(b"c"),
@@ -26,7 +27,7 @@ _ANSWERS = {
     int(milter.REJECT): packet(b"r"),
     _TEMPFAIL: packet(b"t"),
 }
-_CONNECT, _MAIL, _BODY = LETTERS[Step.CONNECT], LETTERS[Step.MAIL], LETTERS[Step.BODY]
+_CONNECT, _MAIL, _HEADER, _BODY = (LETTERS[step] for step in (Step.CONNECT, Step.MAIL, Step.HEADER, Step.BODY))
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
 _OF_MESSAGE = frozenset({_MAIL, LETTERS[Step.RCPT], LETTERS[Step.DATA], packets.END_OF_MESSAGE})
 _KEYS = {spelling.decode(): key for spelling, key in MACRO_KEYS.items()}
@@ -34,6 +35,10 @@ _KEYS = {spelling.decode(): key for spelling, key in MACRO_KEYS.items()}
 _UNREAD = frozenset(LETTERS[step][0] for step in (Step.HEADER, Step.END_OF_HEADERS, Step.BODY))
 # Packets taken before the caller may look at the clock. A message has some thirty; one of a recipient may take 0.2 ms.
 _AT_ONCE = range(16)
+# The letter, and the payload.
+_LENGTH_LIMIT = PAYLOAD_LIMIT + 1
+# What a packet with a Content-Type has at least.
+_SHORT = len(b"LContent-Type\0\0")
 # Never answered, or not at once; the rest is, but for what was agreed on.
 _ENDS = frozenset({packets.END_OF_MESSAGE, LETTERS[Step.ABORT], packets.QUIT, packets.QUIT_BUT_STAY})
 _NEVER = _ENDS | {packets.OFFER, packets.MACROS}
@@ -63,7 +68,7 @@ class Conversation:
 
     __slots__ = (
         "_asked", "_at", "_call", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest",
-        "_silent", "_steps", "_table", "more", "output", "over", "wanted",
+        "_short", "_silent", "_steps", "_table", "_unread", "more", "output", "over", "wanted",
     )  # fmt: skip
 
     def __init__(self, steps: "Steps") -> None:
@@ -83,6 +88,10 @@ class Conversation:
         self._rest: bytes | bytearray | None = None
         self._at = 0
         self.more = False
+        # Header fields of packets shorter than this are left out.
+        self._short = 0
+        # The last macros that nobody reads. Postfix sends the same ones before each field.
+        self._unread = b""
         self.wanted = 0
 
     # --- what callbacks see of it (see context.py)
@@ -152,18 +161,22 @@ class Conversation:
             if size - at < HEAD.size or self._call is not None or self.over:
                 break
             length, letter = HEAD.unpack_from(data, at)
-            if not 0 < length <= PAYLOAD_LIMIT + 1:
+            if not 0 < length <= _LENGTH_LIMIT:
                 raise MalformedError(f"a packet of {length} bytes")
             payload_at, end = at + HEAD.size, at + HEAD.size - 1 + length
             if end > size:
                 self.wanted = end - at
                 break
             if letter == packets.MACROS and length > 1 and data[payload_at] in _UNREAD:
+                self._unread = data[at:end]
                 at = end
                 continue
             callback = self._table.get(letter)
             if callback is None:
                 raise MalformedError(f"packet {letter!r} cannot come here")
+            if letter == _HEADER:
+                at = self._take_fields(data, at)
+                continue
             code = callback(self, data[payload_at:end])
             if letter not in self._silent:
                 self._answer(_CONTINUE if code == _NOREPLY else code)
@@ -175,6 +188,46 @@ class Conversation:
         else:
             self._rest = bytearray(data[at:]) if at < size else None
         return self._call
+
+    def _take_fields(self, data: bytes, at: int) -> int:
+        """Handle the header fields from `at` on, all that are there together; return where they end. The first is whole.
+
+        A message may have a quarter of a million fields, so for each of them as little as possible is done.
+        """
+        payloads: list[bytes] = []
+        total = length = 0
+        size, short, macros, unpack, start = len(data), self._short, self._unread, HEAD.unpack_from, HEAD.size
+        while size - at >= start:
+            length, letter = unpack(data, at)
+            if letter == _HEADER and 0 < length < short:
+                at += 4 + length
+                total += length
+                if data.startswith(macros, at):
+                    at += len(macros)
+                continue
+            end = at + 4 + length
+            if end > size or not 0 < length <= _LENGTH_LIMIT:
+                break
+            if letter == _HEADER:
+                total += length
+                payloads.append(data[at + start : end])
+            elif letter != packets.MACROS or length == 1 or data[at + start] not in _UNREAD:
+                break
+            at = end
+        if at > size:  # the last one is not whole yet
+            at -= 4 + length
+            total -= length
+        # The letter and two NULs have as many bytes as the colon and the line end in the message.
+        self._pass_fields(payloads, total)
+        return at
+
+    def _pass_fields(self, payloads: list[bytes], size: int) -> None:
+        code = self._table[_HEADER](self, payloads, size)
+        if _HEADER not in self._silent:
+            for _ in payloads:
+                self._answer(_CONTINUE if code in _GOING_ON else code)
+        elif code == _SKIP:
+            self._short = _SHORT
 
     def _answer(self, code: int) -> None:
         reply, self._reply = self._reply, None
@@ -222,6 +275,7 @@ class Conversation:
     def _begin_message(self, payload: bytes) -> int:
         self._give_up()
         self._has_message = True
+        self._short = 0
         return self._steps.mail(self, payload)
 
     def _give_up(self) -> None:
@@ -241,6 +295,7 @@ class Conversation:
 
     def _forget_message(self) -> None:
         self._has_message = False
+        self._short = 0
         self._of_message = {}
 
     def _part(self, _payload: bytes) -> int:

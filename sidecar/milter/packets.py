@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar.milter import translation
 from sidecar.milter.context import Macros
 from sidecar.milter.negotiation import MACRO_KEYS, Step
-from sidecar.session.events import Body, Connect, Event, Header, Helo, Mail, Rcpt
+from sidecar.session.events import Body, Connect, Event, Fields, Helo, Mail, Rcpt
 
 # libmilter takes no longer ones, and MTAs cut bodies so that they fit (MILTER_CHUNK_SIZE is 65,535).
 PAYLOAD_LIMIT = 65_535
@@ -43,6 +43,7 @@ LETTERS = {
 _NUMBERS = struct.Struct("!III")
 _STAGE = struct.Struct("!I")
 _PORT = struct.Struct("!H")
+_BLANK = ord(" ")
 _FAMILIES = {b"4": socket.AF_INET, b"6": socket.AF_INET6, b"L": socket.AF_UNIX}
 # Of the protocol; this program agrees on no newer one, and on none before 2, as libmilter does.
 _OLDEST, _NEWEST = 2, 6
@@ -132,12 +133,15 @@ def _rcpt(told: Macros, payload: bytes) -> Rcpt:
     return translation.rcpt(told, *words(payload))
 
 
-def _header(_told: Macros, payload: bytes) -> Header:
-    """One header field; a name of any bytes is one."""
-    name, nul, value = payload.partition(b"\0")
-    if not nul or value[-1:] != b"\0":
-        raise MalformedError("a header field has a name and a value")
-    return Header(name=name, value=value[:-1].removeprefix(b" "))
+def _fields(_told: Macros, payloads: list[bytes], size: int) -> Fields:
+    """Read header fields; a name of any bytes is one."""
+    fields = []
+    for payload in payloads:
+        name, nul, value = payload.partition(b"\0")
+        if not nul or value[-1:] != b"\0":
+            raise MalformedError("a header field has a name and a value")
+        fields.append((name, value[1:-1] if value[0] == _BLANK else value[:-1]))
+    return Fields(fields=fields, size=size)
 
 
 def _body(_told: Macros, payload: bytes) -> Body:
@@ -163,11 +167,11 @@ TRANSLATIONS: Mapping[Step, Callable[..., Event]] = {
     Step.MAIL: _mail,
     Step.RCPT: _rcpt,
     Step.DATA: _without(translation.data),
-    Step.HEADER: _header,
+    Step.HEADER: _fields,
     Step.END_OF_HEADERS: _without(translation.end_of_headers),
     Step.BODY: _body,
     Step.END_OF_MESSAGE: _without(translation.end_of_message),
     Step.ABORT: _without(translation.abort),
     Step.CLOSE: _without(translation.close),
 }
-"""How the payload of each step becomes its event. Each raises MalformedError."""
+"""How the payload of each step becomes its event; for header fields it is a list of payloads. Each raises MalformedError."""

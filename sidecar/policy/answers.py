@@ -8,6 +8,9 @@ from sidecar.settings.values import LogMode, Where
 
 ReportKind = Literal["oob", "arf"]
 
+# Reasons in one sentence: more than a few different ones are no explanation any more.
+_REASONS_TOLD = 4
+
 
 class Because(Struct, frozen=True, kw_only=True):
     """One reason. `file`, `line` and `key` are None for what no file says: a default, or a rule that is missing."""
@@ -85,3 +88,14 @@ class MessageAnswer(Struct, frozen=True, kw_only=True):
         """Give the report the message was logged as, for some recipient at least."""
         kinds = {fate.taken_as for fate in self.fates}
         return "arf" if "arf" in kinds else "oob" if "oob" in kinds else None
+
+
+def sentence(answer: ConnectAnswer | RecipientAnswer | MessageAnswer) -> str:
+    """Put the reasons of an answer into one sentence, each said once."""
+    if isinstance(answer, MessageAnswer):
+        reasons = dict.fromkeys(str(fate.because) for fate in answer.fates)
+    else:
+        reasons = dict.fromkeys(map(str, answer.because))
+    told = list(reasons)[:_REASONS_TOLD]
+    more = [f"and {len(reasons) - len(told)} more reasons"] if len(reasons) > len(told) else []
+    return "; ".join(told + more)

@@ -10,6 +10,9 @@ from sidecar.session import replies
 from sidecar.session.verdicts import Reject, Tempfail
 from sidecar.settings.values import Settings
 
+# Mail that went through many filters has a hundred. Each field has a cost beyond that of its bytes; later ones are counted.
+HEADER_FIELD_LIMIT = 1000
+
 
 class Bound(Enum):
     """A bound that was reached. How many parts and fields a report may have, the reports room bounds for itself."""
@@ -18,6 +21,7 @@ class Bound(Enum):
     RATE = auto()
     MEMORY = auto()
     HEADER_SIZE = auto()
+    HEADER_FIELDS = auto()
     REPORT_SIZE = auto()
     QUARANTINE = auto()
     RECORDS = auto()
@@ -46,6 +50,9 @@ def refusal(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, str]:
             limit = limits.header_size
             why = f"the message claims to be a report, and its header section has more bytes than limits.header_size, {limit}"
             verdict = Reject(reply=replies.header_too_big(limit))
+        case Bound.HEADER_FIELDS:
+            why = f"the message claims to be a report, and its header section has more than {HEADER_FIELD_LIMIT} fields"
+            verdict = Reject(reply=replies.too_many_fields(HEADER_FIELD_LIMIT))
         case Bound.REPORT_SIZE:
             limit = settings.report_size_limit
             why = f"the message claims to be a report and has more bytes than report_size_limit, {limit}"

@@ -57,6 +57,16 @@ class Header(Struct, frozen=True, kw_only=True):
     value: bytes
 
 
+class Fields(Struct, frozen=True, kw_only=True):
+    """Header fields that arrived together: names and values, as in `Header`.
+
+    `size` is what they have in the message, in bytes, together with those that were left out: after `ENOUGH` short ones are.
+    """
+
+    fields: list[tuple[bytes, bytes]]
+    size: int
+
+
 class EndOfHeaders(Struct, frozen=True, kw_only=True):
     """The header section is over."""
 
@@ -81,4 +91,4 @@ class Close(Struct, frozen=True, kw_only=True):
     """The connection is over."""
 
 
-Event = Connect | Helo | Mail | Rcpt | Data | Header | EndOfHeaders | Body | EndOfMessage | Abort | Close
+Event = Connect | Helo | Mail | Rcpt | Data | Header | Fields | EndOfHeaders | Body | EndOfMessage | Abort | Close

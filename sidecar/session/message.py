@@ -14,14 +14,21 @@ from sidecar.policy import RecipientAnswer
 from sidecar.records import visible
 from sidecar.records.record import Headers
 from sidecar.reports import may_be_report
-from sidecar.session.bounds import Bound
-from sidecar.session.events import Header, Mail
+from sidecar.session.bounds import HEADER_FIELD_LIMIT, Bound
+from sidecar.session.events import Mail
 from sidecar.session.quota import Quota
 from sidecar.settings.values import Settings
 
 # In bytes of JSON, escapes included, of all recorded headers of a message; an honest one has some 5,000 in its Received and
 # DKIM headers. All records of a message repeat them, and a bounce report may make a thousand. The rest is left out.
 RECORDED_HEADERS_LIMIT = 16 * 1024
+
+_TYPE = b"content-type"
+
+# Reading a large report, and writing its record, needs up to so many times its size (measured: text that a character of four
+# bytes has made wide, and what must be escaped). Smaller ones are many before they are much.
+_LARGE = 256 * 1024
+_NEED = 4
 
 # Bytes of the quota that are taken ahead: a usual report needs it twice then, not once for each header field.
 _AHEAD = 4 * 1024
@@ -57,6 +64,7 @@ class Message:
         self.whole = False
         self.claims_report = False
         self.exceeded: Bound | None = None
+        self.needed = 0
         self._settings = settings
         self._quota = quota
         self._kept = False
@@ -64,6 +72,8 @@ class Message:
         self._room = 0
         self._seen = 0
         self._in_headers = True
+        self._is_typed = False
+        self._fields = 0
         self._recordable = RECORDED_HEADERS_LIMIT
         self._recorded: Raw | None = None
         # Not a list: a million pieces of a few bytes each would take fifteen times their size.
@@ -93,30 +103,62 @@ class Message:
         """Mark where the envelope is complete."""
         self._kept = self.takes_reports
 
-    def add_header(self, header: Header) -> None:
-        """Take one header field: keep it, record it if it is wanted, and see whether it claims that this is a report."""
-        name, value = header.name, header.value
+    def add_fields(self, fields: list[tuple[bytes, bytes]], size: int) -> bool:
+        """Keep header fields, record those that are wanted, and see whether they claim that this is a report.
+
+        `size` is what they have in the message, in bytes, together with those that were left out. Return True when none but a
+        Content-Type matters any more.
+        """
+        self._fields += len(fields)
         if self._kept:
-            self._keep(b"%b: %b\r\n" % (name, value))
+            if self._fields > HEADER_FIELD_LIMIT:
+                self.exceeded = Bound.HEADER_FIELDS
+                self.release()
+            self._keep(b"".join([b"%b: %b\r\n" % field for field in fields]), size)
         else:
-            self._seen += len(name) + len(value) + len(b": \r\n")
-        # RFC 5322 section 4.5 let a blank stand before the colon, and the report reader takes it so too.
-        name = name.rstrip().lower()
-        if name == b"content-type" and may_be_report(value):
-            self.claims_report = True
-        if self._settings.headers and _is_among(text := name.decode("utf-8", "replace"), self._settings.headers):
-            self._record_header(text, value)
+            self._seen += size
+        # Only the first counts, for the report reader too.
+        if not self._is_typed:
+            self._find_type(fields)
+        if self._settings.headers and self._fields <= HEADER_FIELD_LIMIT:
+            for name, value in fields:
+                if _is_among(text := name.rstrip().lower().decode("utf-8", "replace"), self._settings.headers):
+                    self._record_header(text, value)
+        return self._fields > HEADER_FIELD_LIMIT or not (self._kept or self._settings.headers)
+
+    def _find_type(self, fields: list[tuple[bytes, bytes]]) -> None:
+        for name, value in fields:
+            # RFC 5322 section 4.5 let a blank stand before the colon, and the report reader takes it so too.
+            if len(name) >= len(_TYPE) and name.rstrip().lower() == _TYPE:
+                self._is_typed = True
+                self.claims_report = may_be_report(value)
+                return
 
     def end_headers(self) -> None:
         """Mark where the body begins; what is certain to be no report is let go."""
-        self._keep(b"\r\n")
+        self._keep(b"\r\n", len(b"\r\n"))
         self._in_headers = False
         if not self.claims_report:
             self.release()
 
     def add_body(self, chunk: bytes) -> None:
         """Take a piece of the body."""
-        self._keep(chunk)
+        self._keep(chunk, len(chunk))
+
+    def hold_for_reading(self) -> None:
+        """Take the quota that reading a large report needs; `written` gives it back."""
+        need = self._seen * _NEED if self._kept and self._seen > _LARGE else 0
+        if need and not self._quota.begin_reading(need):
+            self.exceeded = Bound.MEMORY
+            self.release()
+        elif need:
+            self.needed = need
+
+    def written(self) -> None:
+        """Give back what reading and writing needed. May be called again."""
+        if self.needed:
+            self._quota.end_reading(self.needed)
+            self.needed = 0
 
     def release(self) -> None:
         """Let go of the content, and of its part of the quota. May be called again."""
@@ -126,8 +168,8 @@ class Message:
             self._quota.release(self._held)
             self._held = self._room = 0
 
-    def _keep(self, piece: bytes) -> None:
-        self._seen += len(piece)
+    def _keep(self, piece: bytes, size: int) -> None:
+        self._seen += size
         if not self._kept:
             return
         if self._seen > self._room:

@@ -24,6 +24,7 @@ class Quota:
         self._lock = Lock()
         self._sessions = 0
         self._bytes = 0
+        self._readers = 0
         self._rate = float(limits.reports_per_second)
         self._peers: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -49,6 +50,21 @@ class Quota:
     def release(self, size: int) -> None:
         """Give `size` bytes back."""
         with self._lock:
+            self._bytes -= size
+
+    def begin_reading(self, size: int) -> bool:
+        """Take the `size` bytes that reading a large report needs, if they are left or nobody else is reading one."""
+        with self._lock:
+            free = self._readers == 0 or self._bytes + size <= self._limits.report_memory
+            if free:
+                self._readers += 1
+                self._bytes += size
+            return free
+
+    def end_reading(self, size: int) -> None:
+        """Give back what reading needed."""
+        with self._lock:
+            self._readers -= 1
             self._bytes -= size
 
     def admit_report(self, network: str, now: float) -> bool:

@@ -27,6 +27,11 @@ def header_too_big(limit: int) -> Reply:
     return Reply(code=552, enhanced="5.3.4", text=f"the header section of a report may have {limit} bytes at most")
 
 
+def too_many_fields(limit: int) -> Reply:
+    """Reject a report whose header section has more than `limit` fields."""
+    return Reply(code=552, enhanced="5.3.4", text=f"the header section of a report may have {limit} fields at most")
+
+
 def report_too_big(limit: int) -> Reply:
     """Refuse a report of more than `limit` bytes (RFC 1870 section 6.3)."""
     return Reply(code=552, enhanced="5.3.4", text=f"a report may have {limit} bytes at most")

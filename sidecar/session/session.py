@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from sidecar.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
 from sidecar.policy.address import is_text
+from sidecar.policy.answers import sentence
 from sidecar.records import Facts, Record, feedback, oob_bounces, quarantined, reception, rejection
 from sidecar.records.build import MAILBOX_LIMIT
 from sidecar.reports import read
@@ -25,6 +26,7 @@ from sidecar.session.events import (
     EndOfHeaders,
     EndOfMessage,
     Event,
+    Fields,
     Header,
     Helo,
     Mail,
@@ -35,6 +37,7 @@ from sidecar.session.quota import Quota
 from sidecar.session.rules import Rules
 from sidecar.session.transitions import TRANSITIONS, State
 from sidecar.session.verdicts import (
+    ENOUGH,
     GO_ON,
     Accept,
     Continue,
@@ -44,8 +47,9 @@ from sidecar.session.verdicts import (
     Outcome,
     Reject,
     Tempfail,
+    action_of,
 )
-from sidecar.session.words import action, removable_name, response, sentence
+from sidecar.session.words import removable_name, response
 from sidecar.settings.names import network_of
 from sidecar.settings.values import ANY_LISTENER, Settings
 
@@ -101,6 +105,7 @@ class Session:
         self._barred: tuple[Reject | Tempfail, str] | None = None
         self._helo = ""
         self._message: Message | None = None
+        self._unwritten: Message | None = None
 
     @property
     def peer(self) -> str:
@@ -134,10 +139,19 @@ class Session:
         """Give back what is held of the quota: for the message that is over, and when the connection is, for that."""
         if self._message is not None:
             self._message.release()
+            self._unwritten = self._message if self._message.needed else None
             self._message = None
-        if self.state is State.CLOSED and self._has_place:
-            self._has_place = False
-            self._quota.leave()
+        if self.state is State.CLOSED:
+            self.written()
+            if self._has_place:
+                self._has_place = False
+                self._quota.leave()
+
+    def written(self) -> None:
+        """Give back what a large report needs until its records are written. May be called again, and when there was none."""
+        if self._unwritten is not None:
+            self._unwritten.written()
+            self._unwritten = None
 
     def _accounted(self, outcome: Outcome) -> Outcome:
         """Add what the limit on records needs: the peer's network, the bytes it sent, and the outcome above the limit."""
@@ -200,7 +214,7 @@ class Session:
 
     def _refuse_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
         record = rejection(self._facts(None), recipients=(), response=response(verdict.reply, "CONNECT"), why=why)
-        decision = Decision(stage="connect", action=action(verdict), why=why)
+        decision = Decision(stage="connect", action=action_of(verdict), why=why)
         return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
     def _on_helo(self, event: Helo) -> Outcome:
@@ -218,6 +232,7 @@ class Session:
     # --- the envelope
 
     def _on_mail(self, event: Mail) -> Outcome:
+        self.written()
         self._bytes_received += len(event.sender)
         if self._follow_rules():
             _, self._barred = self._judge_peer()
@@ -281,8 +296,11 @@ class Session:
         return GO_ON
 
     def _on_header(self, event: Header) -> Outcome:
-        self._current().add_header(event)
+        self._current().add_fields([(event.name, event.value)], len(event.name) + len(event.value) + len(b": \r\n"))
         return GO_ON
+
+    def _on_fields(self, event: Fields) -> Outcome:
+        return ENOUGH if self._current().add_fields(event.fields, event.size) else GO_ON
 
     def _on_end_of_headers(self, _event: EndOfHeaders) -> Outcome:
         message = self._current()
@@ -307,6 +325,7 @@ class Session:
         message.whole = True
         if message.settled:
             return self._conclude(_NO_CLAIM)
+        message.hold_for_reading()
         if message.exceeded is not None:
             return self._refuse_above(message.exceeded)
         return self._conclude(read(message.content, strict=self._settings.compat is not None))
@@ -422,7 +441,7 @@ class Session:
         message = self._current()
         return Decision(
             stage=stage,
-            action=action(verdict),
+            action=action_of(verdict),
             why=why,
             sender=message.mail.sender,
             recipients=recipients,

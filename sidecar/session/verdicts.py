@@ -98,3 +98,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 GO_ON = Outcome(verdict=Continue())
 """The outcome of most events: nothing to write, nothing to say."""
+
+ENOUGH = Outcome(verdict=Continue())
+"""Go on; of the header fields to come, those too short for a Content-Type may be left out."""
+
+
+def action_of(verdict: Accept | Reject | Tempfail | Discard) -> str:
+    """Return the word for a verdict in the log."""
+    return type(verdict).__name__.lower()

@@ -227,10 +227,11 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
 
     Of a message that claims to be a report, `header_size` bounds the header section. `reports_per_second` and
     `rejection_records_per_second` hold for one peer, for relay hosts only the latter. `report_memory` bounds the bytes of all
-    messages in hand that may be reports, `sessions` the SMTP connections. The records of one external network (an IPv4 address,
-    an IPv6 /64) have at most `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and
-    `record_bytes_burst` bytes more, which are restored within a day. What is in the quarantine has `quarantine_size` bytes at
-    most, a quarter of it from one network, and stays `quarantine_age` seconds.
+    messages in hand that may be reports, and of reading those above 256 kB, which takes four times their size; `sessions` the
+    SMTP connections. The records of one external network (an IPv4 address, an IPv6 /64) have at most
+    `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and `record_bytes_burst` bytes more, which are
+    restored within a day. What is in the quarantine has `quarantine_size` bytes at most, a quarter of it from one network, and
+    stays `quarantine_age` seconds.
     """
 
     header_size: int = 256 * 1024

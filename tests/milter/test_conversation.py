@@ -30,6 +30,7 @@ class Callbacks:
             codes or {}
         )
         self.heard: list[tuple[str, bytes]] = []
+        self.sizes: list[int] = []
         self.steps = Steps({step: self._callback(step) for step in Step}, self._negotiate)
 
     def _negotiate(self, context: Conversation, offer: list[int]) -> int:
@@ -43,6 +44,15 @@ class Callbacks:
             assert context.getpriv() is self
             self.heard.append((step.name, payload))
             return int(self.codes.get(step, milter.CONTINUE))
+
+        def fields(context: Conversation, payloads: list[bytes], size: int) -> int:
+            self.sizes.append(size)
+            for payload in payloads:
+                callback(context, payload)
+            return int(self.codes.get(step, milter.CONTINUE))
+
+        if step is Step.HEADER:
+            return fields
 
         return callback
 
@@ -92,6 +102,40 @@ def test_an_mta_that_cannot_do_without_an_answer_gets_one() -> None:
     answered = play(callbacks, offer, CONNECT, packet(b"H", b"me\0"), ENVELOPE + packet(b"L", b"Subject\0hello\0"))
     assert answered[5:17] == struct.pack("!III", 4, milter.DELRCPT, 0)
     assert answered.endswith(GO_ON * 6)
+
+
+NOISE = packet(b"D", b"Li\x004ABC\0")
+FIELD, SHORT = packet(b"L", b"Content-Type\0 x\0"), packet(b"L", b"a\0 b\0")
+
+
+@pytest.mark.parametrize("noise", [b"", NOISE])
+def test_fields_that_arrive_together_are_passed_on_together(noise: bytes) -> None:
+    """With what they have in the message: each a colon and a line end beside its name and its value."""
+    callbacks = Callbacks()
+    play(callbacks, OFFER + CONNECT + ENVELOPE + (noise + SHORT) * 3, noise + FIELD + noise + packet(b"N"))
+    assert callbacks.sizes == [3 * len(b"a: b\r\n"), len(b"Content-Type: x\r\n")]
+    assert callbacks.names()[-6:] == ["HEADER"] * 4 + ["END_OF_HEADERS", "CLOSE"]
+
+
+@pytest.mark.parametrize("noise", [b"", NOISE])
+@pytest.mark.parametrize("cut", range(1, len(NOISE + SHORT)))
+def test_short_fields_are_left_out_when_enough_were_heard(noise: bytes, cut: int) -> None:
+    """Wherever the packets are cut; a field that may be a Content-Type is passed on, and the next message begins anew."""
+    callbacks = Callbacks({Step.HEADER: milter.SKIP})
+    begin, fields = OFFER + CONNECT + ENVELOPE + noise + SHORT, (noise + SHORT) * 2 + noise + FIELD + (noise + SHORT) * 2
+    rest = noise + packet(b"N") + packet(b"E") + MESSAGE
+    pieces = [begin, *(fields[at : at + cut] for at in range(0, len(fields), cut)), rest]
+    assert play(callbacks, *pieces) == AGREED + GO_ON * 5 + ACCEPT + GO_ON * 5 + ACCEPT
+    assert [payload for name, payload in callbacks.heard if name == "HEADER"] == [
+        b"a\0 b\0", b"Content-Type\0 x\0", b"Subject\0 hello\0"
+    ]  # fmt: skip
+    assert sum(callbacks.sizes[:-1]) == 5 * len(b"a: b\r\n") + len(b"Content-Type: x\r\n")
+
+
+def test_a_packet_that_is_too_long_among_fields() -> None:
+    """It is none, wherever it is."""
+    with pytest.raises(MalformedError):
+        play(Callbacks(), OFFER + CONNECT + ENVELOPE + SHORT + packet(b"L", b"a\0" + b"b" * PAYLOAD_LIMIT + b"\0"))
 
 
 def test_nothing_is_answered_after_the_end_of_a_message_before_its_own_answer() -> None:

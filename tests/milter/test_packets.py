@@ -9,7 +9,7 @@ import pytest
 from sidecar.milter import packets, translation
 from sidecar.milter.negotiation import Step
 from sidecar.milter.packets import TRANSLATIONS, MalformedError
-from sidecar.session.events import Body, Connect, Data, EndOfHeaders, EndOfMessage, Header, Helo
+from sidecar.session.events import Body, Connect, Data, EndOfHeaders, EndOfMessage, Fields, Helo
 
 
 class Macros:
@@ -68,23 +68,23 @@ def test_the_other_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "header"),
+    ("payload", "field"),
     [
-        (b"Subject\0 hello\0", Header(name=b"Subject", value=b"hello")),
-        (b"Subject\0hello\0", Header(name=b"Subject", value=b"hello")),
-        (b"X-\xff\0  a\n\tb\0", Header(name=b"X-\xff", value=b" a\n\tb")),
-        (b"Empty\0\0", Header(name=b"Empty", value=b"")),
+        (b"Subject\0 hello\0", (b"Subject", b"hello")),
+        (b"Subject\0hello\0", (b"Subject", b"hello")),
+        (b"X-\xff\0  a\n\tb\0", (b"X-\xff", b" a\n\tb")),
+        (b"Empty\0\0", (b"Empty", b"")),
     ],
 )
-def test_a_header_field(payload: bytes, header: Header) -> None:
+def test_a_header_field(payload: bytes, field: tuple[bytes, bytes]) -> None:
     """A space after the colon is not part of the value; a name of any bytes is a name."""
-    assert TRANSLATIONS[Step.HEADER](TOLD, payload) == header
+    assert TRANSLATIONS[Step.HEADER](TOLD, [payload, payload], 99) == Fields(fields=[field, field], size=99)
 
 
 @pytest.mark.parametrize("payload", [b"", b"Subject", b"Subject\0", b"Subject\0value"])
 def test_a_header_field_that_is_none(payload: bytes) -> None:
     with pytest.raises(MalformedError):
-        TRANSLATIONS[Step.HEADER](TOLD, payload)
+        TRANSLATIONS[Step.HEADER](TOLD, [b"a\0b\0", payload], 99)
 
 
 @pytest.mark.parametrize("step", [Step.MAIL, Step.RCPT])

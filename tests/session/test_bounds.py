@@ -7,6 +7,7 @@ import pytest
 from sidecar.policy import compile_policy
 from sidecar.reports import read
 from sidecar.session import Quota
+from sidecar.session.bounds import HEADER_FIELD_LIMIT
 from sidecar.session.events import Abort, Body, Close, Data, EndOfHeaders, Event, Header
 from sidecar.session.explain import Question, explain
 from sidecar.session.quota import BURST_SECONDS
@@ -91,6 +92,33 @@ def test_the_header_section_of_a_report(message: bytes) -> None:
 def test_only_the_header_section_of_a_report_is_bounded(message: bytes, recipient: str, peer: object, verdict: type) -> None:
     """Neither what claims nothing, nor what is for nobody who takes reports, nor the body."""
     assert isinstance(deliver(message, recipient, peer=peer, its=under(header_size=2000)).verdict, verdict)
+
+
+@pytest.mark.parametrize("claim_first", [True, False])
+def test_the_fields_of_a_report(*, claim_first: bool) -> None:
+    """One that claims to be a report may have so many header fields, wherever among them the claim is."""
+    many = b"a: b\r\n" * HEADER_FIELD_LIMIT
+    head, gap, rest = OOB.partition(b"\r\n\r\n")
+    message = head + b"\r\n" + many + gap[2:] + rest if claim_first else many + OOB
+    reply, why = refused(deliver(message, DROP, its=under()))
+    assert reply == f"552 5.3.4 the header section of a report may have {HEADER_FIELD_LIMIT} fields at most"
+    assert f"more than {HEADER_FIELD_LIMIT} fields" in why
+    assert isinstance(deliver(b"a: b\r\n" * (HEADER_FIELD_LIMIT - 10) + OOB, DROP, its=under()).verdict, Discard)
+
+
+def test_the_fields_of_other_mail() -> None:
+    """What is no report may have any number of them, and its size counts them all."""
+    message = b"a: b\r\n" * 3 * HEADER_FIELD_LIMIT + PLAIN
+    assert isinstance(deliver(message, OPEN, its=under()).verdict, Accept)
+    outcome = deliver(message, DROP, peer=RELAY_HOST, its=under())
+    assert isinstance(outcome.verdict, Accept)
+
+
+@pytest.mark.parametrize(("first", "verdict"), [(b"text/plain", Reject), (b"multipart/report; boundary=cut", Discard)])
+def test_only_the_first_content_type_counts(first: bytes, verdict: type) -> None:
+    """For the claim as for the reader: a second one makes no report of a message, nor takes it back."""
+    second = OOB.replace(b"multipart/report", b"text/plain", 1) if verdict is Discard else OOB
+    assert isinstance(deliver(b"Content-Type: " + first + b"\r\n" + second, DROP, its=under()).verdict, verdict)
 
 
 # --- how fast
@@ -262,3 +290,29 @@ def test_explain_tells_of_the_quarantine() -> None:
     answer = explain(question, BROKEN, policy=compile_policy(QUARANTINING), settings=QUARANTINING, world=world())
     assert (answer.message.action, answer.message.report, answer.message.dropped) == ("discard", None, [DROP])
     assert answer.message.records[0].meta["quarantine"].endswith(".eml")
+
+
+def test_reading_a_large_report_needs_memory() -> None:
+    """Reading and recording it takes more of report_memory, and gives that back once the records are written."""
+    large = OOB + b"x" * 1_000_000
+    its = under(report_memory=10_000_000)
+    quota = Quota(its.limits)
+    it = session(its, quota=quota)
+    outcome = play(it, [*hello(), *envelope([DROP]), *content(large)])[-1]
+    assert isinstance(outcome.verdict, Discard)
+    second = session(its, quota=quota)
+    assert isinstance(play(second, [*hello(), *envelope([DROP]), *content(large)])[-1].verdict, Discard)
+    reply, why = refused(deliver(large, DROP, its=its, quota=quota))
+    assert reply.startswith("451 4.3.1")
+    assert "limits.report_memory" in why
+    it.written()
+    assert isinstance(deliver(large, DROP, its=its, quota=quota).verdict, Discard)
+    second.handle(Close())
+    assert quota.hold(10_000_000), "all of it was given back"
+
+
+def test_the_only_large_report_is_read_whatever_is_left() -> None:
+    """One that fits into report_memory by its size alone must not be tempfailed until its sender gives up."""
+    large = OOB + b"x" * 1_000_000
+    its = under(report_memory=len(large) + 1000)
+    assert isinstance(deliver(large, DROP, its=its).verdict, Discard)

@@ -103,12 +103,12 @@ def test_a_million_headers() -> None:
     outcome = deliver(chain([CLAIM], repeat(TINY, MEGABYTE), [EndOfHeaders(), EndOfMessage()]))
     assert time.process_time() - start < 10  # measured: 1.2 s
     assert isinstance(outcome.verdict, Reject)
-    assert outcome.verdict.reply.code == 550
+    assert outcome.verdict.reply.code == 552
 
 
 @pytest.mark.parametrize(
     "headers",
-    [[Header(name=b"Subject", value=b"x" * 90_000)] * 10, [Header(name=b"Received", value=b"")] * 100_000],
+    [[Header(name=b"Subject", value=b"x" * 90_000)] * 10, [Header(name=b"Received", value=b"x" * 20)] * 900],
     ids=["long", "many"],
 )
 def test_recorded_headers_are_bounded(headers: list[Header]) -> None:

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from sidecar.session import ProtocolError, Session
-from sidecar.session.events import Body, Connect, Data, EndOfMessage, Event, Header, Helo, Mail, Rcpt
+from sidecar.session.events import Body, Connect, Data, EndOfMessage, Event, Fields, Header, Helo, Mail, Rcpt
 from sidecar.session.transitions import TRANSITIONS, State
 from tests.building import entry, settings
 from tests.session.driving import OOB, RELAY_HOST, content, envelope, hello, play, session
@@ -19,6 +19,7 @@ SAMPLES: dict[type, Event] = {
     Rcpt: Rcpt(address="b@bounce.example.com", given="<b@bounce.example.com>"),
     Data: Data(),
     Header: Header(name=b"X", value=b"y"),
+    Fields: Fields(fields=[(b"X", b"y")], size=6),
     Body: Body(chunk=b"z"),
     EndOfMessage: EndOfMessage(),
 }

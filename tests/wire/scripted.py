@@ -17,7 +17,7 @@ from sidecar.milter.routes import Batch
 from sidecar.records import Facts, Record, rejection
 from sidecar.records.record import Response
 from sidecar.session import Session
-from sidecar.session.events import Connect, EndOfMessage, Event, Mail, Rcpt
+from sidecar.session.events import Connect, EndOfMessage, Event, Fields, Mail, Rcpt
 from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.settings.values import LimitSettings, MilterSettings
 
@@ -49,10 +49,14 @@ class ScriptedSession:
         if isinstance(event, Rcpt):
             self.given.append(event.given)
         default = "Accept" if isinstance(event, EndOfMessage) else "Continue"
-        return self._outcome(self.script.get(type(event).__name__, default))
+        name = "Header" if isinstance(event, Fields) else type(event).__name__
+        return self._outcome(self.script.get(name, default))
 
     def give_up(self) -> None:
         """Hold nothing."""
+
+    def written(self) -> None:
+        """Need nothing."""
 
     def _outcome(self, word: str) -> Outcome:
         if word == "raise":
