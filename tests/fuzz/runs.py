@@ -12,7 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
+
+from tests.fuzz.climbing import Climb
 
 TARGETS = (
     "reports",
@@ -26,6 +29,8 @@ TARGETS = (
     "classifier",
     "stalls",
 )
+COST = "cost"
+"""The search by cost, which climbs without libFuzzer: branches say nothing of what a byte costs."""
 
 # A sample report has up to 4 kB; a longer input makes each run slower and finds no other line of code.
 _LENGTH = 6000
@@ -95,3 +100,14 @@ def run(target: str, folder: Path, *, seconds: int, inputs: int = -1, seed: int 
     said = ended.stdout.decode("utf-8", "replace")
     figures = {name: int((pattern.findall(said) or ["0"])[-1]) for name, pattern in _FIGURES.items()}
     return Run(fault=None if ended.returncode == 0 else said[-4000:], **figures)
+
+
+def climb(folder: Path, *, seconds: int, inputs: int = sys.maxsize, seed: int = 0) -> Climb:
+    """Search for expensive input for so many seconds or inputs, whichever is over first. `seed` 0 is a new one each time."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz.climbing", str(folder), *map(str, (seconds, inputs, seed))],
+        stdout=subprocess.PIPE,
+        timeout=seconds + _START,
+        check=True,
+    )
+    return msgspec.json.decode(ended.stdout, type=Climb)

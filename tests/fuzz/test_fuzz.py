@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.runs import TARGETS, run
+from tests.fuzz import climbing
+from tests.fuzz.runs import TARGETS, climb, run
 
 pytest.importorskip("atheris", reason="there is no wheel of atheris for this Python or this machine")
 
@@ -25,3 +26,22 @@ def test_a_fault_is_found(tmp_path: Path) -> None:
     assert "a stranger wrote the forbidden word" in ended.fault
     (kept,) = tmp_path.glob("broken-crash-*")
     assert b"!" in kept.read_bytes()
+
+
+def test_the_search_by_cost_climbs(tmp_path: Path) -> None:
+    """A few steps of it find shapes that cost more than those they were made of, and none that costs too much."""
+    found = climb(tmp_path, seconds=60, inputs=60, seed=1)
+    assert found.fault is None, found.fault
+    assert found.inputs > 15
+    assert found.worst > 0
+
+
+def test_the_search_finds_what_costs_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a limit that everything exceeds the first shape is a fault, with its message in a file."""
+    monkeypatch.setattr("tests.cost.judging._CPU", 1e-6)
+    monkeypatch.setattr("tests.cost.judging._MESSAGE", 1e-6)
+    monkeypatch.setattr("tests.cost.judging._RECIPIENT", 1e-6)
+    found = climbing.search(tmp_path, seconds=60, inputs=100, seed=1)
+    assert found.fault is not None
+    (kept,) = tmp_path.glob("cost-*.eml")
+    assert kept.stat().st_size > 0
