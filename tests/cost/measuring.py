@@ -18,8 +18,7 @@ from sidecar.milter import Adapter, Recorder, open_routes
 from sidecar.milter.conversation import Conversation, Steps
 from sidecar.milter.packets import TRANSLATIONS
 from sidecar.policy import compile_policy
-from sidecar.session import Quota, World
-from sidecar.session.kumomta import session_type
+from sidecar.session import Quota, Rules, Session, World
 from sidecar.settings.values import JournalSettings, Settings
 from tests.session.driving import NODE
 
@@ -87,10 +86,10 @@ class _Connection:
         )
         policy, quota, ids = compile_policy(settings), Quota(settings.limits), itertools.count()
         world = World(clock=time.time, new_id=lambda: f"00000000-0000-4000-8000-{next(ids):012x}", node_id=NODE)
-        kind = session_type(settings)
+        rules = Rules(policy=policy, settings=settings)
         adapter = Adapter(
             translations=TRANSLATIONS,
-            new_session=lambda: kind(policy=policy, settings=settings, world=world, quota=quota),
+            new_session=lambda: Session(rules=lambda: rules, world=world, quota=quota),
             recorder=self._recorder,
             answers_connect=policy.refuses_at_connect,
             answers_data=not settings.headers,
@@ -102,8 +101,8 @@ class _Connection:
         while at < len(packets):
             size = _LARGE_READ if conversation.wanted > _READ else _READ
             call = conversation.receive(packets[at : at + size])
-            while call is not None:
-                call = conversation.resume(call())
+            while call is not None or conversation.more:
+                call = conversation.receive(b"") if call is None else conversation.resume(call())
             conversation.output.clear()
             at += size
 
