@@ -1,4 +1,4 @@
 """KumoMTA's listener policy for any MTA that speaks the milter protocol.
 
-Start reading in `sidecar.session`: one SMTP connection, from its events to its verdicts and records.
+Start reading in `sidecar.core.session`: one SMTP connection, from its events to its verdicts and records.
 """

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from sidecar.settings.values import (
+from sidecar.core.settings.values import (
     ANY_LISTENER,
     DomainEntry,
     JournalSettings,

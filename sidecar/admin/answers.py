@@ -6,7 +6,7 @@ Owns that form. Never decides which answer is given.
 from msgspec import Struct, json
 from starlette.responses import Response
 
-from sidecar.settings.wording import printable, printable_json
+from sidecar.core.text import printable, printable_json
 
 JSON = "application/json"
 # Sentences may quote what was asked.

@@ -21,8 +21,8 @@ from sidecar.admin.guard import Guard, own_hosts
 from sidecar.admin.openapi import document
 from sidecar.admin.questions import read_domain_question, read_explain_question
 from sidecar.admin.service import NoListenerError, Service
+from sidecar.core.session.explain import encode_explanation
 from sidecar.metrics import Memory
-from sidecar.session.explain import encode_explanation
 
 # So long may who asks keep an answer; it bounds how long a node serves a domain that was taken out.
 FRESH_SECONDS = 5

@@ -12,7 +12,7 @@ from msgspec import NODEFAULT
 from sidecar.admin.answers import JSON, Error, Health, Readiness
 from sidecar.admin.questions import DomainQuestion, ExplainQuestion
 from sidecar.admin.service import ListenerDomain
-from sidecar.session.explain import Explanation
+from sidecar.core.session.explain import Explanation
 
 _TYPES = (ListenerDomain, ExplainQuestion, Explanation, Error, Health, Readiness)
 _EITHER = ("message_text", "message_base64")

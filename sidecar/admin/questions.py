@@ -13,9 +13,9 @@ from starlette.datastructures import QueryParams
 
 from sidecar.admin.answers import Refusal
 from sidecar.admin.patterns import BASE64, LISTENER, PEER
-from sidecar.policy.address import ADDRESS_LIMIT
-from sidecar.session.explain import Question
-from sidecar.settings.wording import listed, quoted
+from sidecar.core.policy.address import ADDRESS_LIMIT
+from sidecar.core.session.explain import Question
+from sidecar.core.text import listed, quoted
 
 # As many recipients as `recipient_limit` lets a message have, as a rule.
 _MOST_RECIPIENTS = 1000

@@ -9,12 +9,12 @@ from uuid import uuid4
 from msgspec import Struct
 
 from sidecar.admin.questions import DomainQuestion, ExplainQuestion
-from sidecar.policy import Policy
-from sidecar.policy.address import NO_DOMAIN
-from sidecar.session import World
-from sidecar.session.explain import Explanation, explain
-from sidecar.settings.names import normal_domain, normal_listener, split_endpoint
-from sidecar.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.names import normal_domain, normal_listener, split_endpoint
+from sidecar.core.policy import Policy
+from sidecar.core.policy.address import NO_DOMAIN
+from sidecar.core.session import World
+from sidecar.core.session.explain import Explanation, explain
+from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 
 
 class NoListenerError(ValueError):

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from sidecar.cli.help import INTERRUPTED, write_examples, write_statuses
 from sidecar.cli.problems import sentence
 from sidecar.cli.streams import prepare_streams
-from sidecar.settings.wording import printable
+from sidecar.core.text import printable
 
 # What an operator is about, and the commands for it. Named here rather than imported, so that `sidecar --help` and each command
 # load only what they need.

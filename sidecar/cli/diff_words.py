@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from sidecar.cli.terminal import console, plain
+from sidecar.core.policy import Because
 from sidecar.diff import EFFECTS, Change, Effect, Group, Listing, Verdicts
 from sidecar.diff.values import Action, Count, Spot
-from sidecar.policy import Because
 
 _HEADINGS: dict[Effect, str] = {"opens": "Opens", "closes": "Closes", "neither": "Neither opens nor closes"}
 _DO: dict[Effect, tuple[str, str]] = {

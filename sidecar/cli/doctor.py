@@ -11,11 +11,11 @@ import click
 
 from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable
 from sidecar.mta.postfix_checks import check_postfix, postfix_files
 from sidecar.mta.sendmail_checks import check_sendmail, sendmail_files
 from sidecar.mta.values import Files, Finding
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable
 
 # A list of 200,000 domains takes some 5 MB.
 _SIZE_LIMIT = 64 * 1024 * 1024

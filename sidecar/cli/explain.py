@@ -12,12 +12,12 @@ import msgspec
 from sidecar.cli.explain_words import connect_words, recipient_words
 from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, must_be_text, settings_or_exit
+from sidecar.core.policy import Policy, compile_policy
+from sidecar.core.session import World
+from sidecar.core.session.explain import Explanation, Question, encode_explanation, explain
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable, printable_json
 from sidecar.journal import STDIN
-from sidecar.policy import Policy, compile_policy
-from sidecar.session import World
-from sidecar.session.explain import Explanation, Question, encode_explanation, explain
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable, printable_json
 
 _NO_NODE = "00000000-0000-0000-0000-000000000000"
 _QUESTIONS = msgspec.json.Decoder(Question)

@@ -18,6 +18,9 @@ from sidecar.cli.follow import looks
 from sidecar.cli.problems import sentence
 from sidecar.cli.record_input import entries_of, new_entries
 from sidecar.cli.terminal import console, plain, table
+from sidecar.core.policy import compile_policy
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable, printable_json
 from sidecar.hindsight import (
     Aside,
     Comparison,
@@ -29,9 +32,6 @@ from sidecar.hindsight import (
     encode_record_explanation,
     with_aftermath,
 )
-from sidecar.policy import compile_policy
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable, printable_json
 
 # KumoMTA writes a refusal within milliseconds of the Reception that it belies; that it packs what it writes takes seconds.
 _SETTLED = 10.0

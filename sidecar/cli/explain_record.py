@@ -21,6 +21,9 @@ from sidecar.cli.problems import sentence, tell_passed_over
 from sidecar.cli.progress import Bar, progress
 from sidecar.cli.record_input import entries_of
 from sidecar.cli.terminal import console, plain
+from sidecar.core.policy import Because, compile_policy
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable, printable_json
 from sidecar.hindsight import (
     Advice,
     Change,
@@ -34,9 +37,6 @@ from sidecar.hindsight import (
     with_aftermath,
 )
 from sidecar.hindsight.judgement import REFUSED
-from sidecar.policy import Because, compile_policy
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable, printable_json
 
 # Ten answers of a dozen lines are still read; more are counted.
 _ONE_BY_ONE = 10

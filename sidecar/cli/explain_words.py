@@ -5,9 +5,9 @@ Owns the sentences for the parts that questions and records have in common. Neve
 
 from collections.abc import Iterator
 
-from sidecar.session.explain import ConnectPart, RecipientPart
-from sidecar.settings.values import LogMode
-from sidecar.settings.wording import printable
+from sidecar.core.session.explain import ConnectPart, RecipientPart
+from sidecar.core.settings.values import LogMode
+from sidecar.core.text import printable
 
 
 def connect_words(part: ConnectPart, peer: str) -> Iterator[str]:

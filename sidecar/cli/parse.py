@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from sidecar.classifier import Classifier
 from sidecar.cli.help import Command
 from sidecar.cli.problems import settings_or_exit
-from sidecar.records import UNCATEGORIZED, bounce_response
-from sidecar.reports import read
-from sidecar.reports.values import (
+from sidecar.core.classifier import Classifier
+from sidecar.core.records import UNCATEGORIZED, bounce_response
+from sidecar.core.reports import read
+from sidecar.core.reports.values import (
     ArfReport,
     DiagnosticCode,
     MtaName,
@@ -24,9 +24,9 @@ from sidecar.reports.values import (
     ReportedRecipient,
     Status,
 )
+from sidecar.core.settings.values import BounceRule
+from sidecar.core.text import printable, printable_json
 from sidecar.settings.rules import iana_rules
-from sidecar.settings.values import BounceRule
-from sidecar.settings.wording import printable, printable_json
 
 # What a report may say of a recipient that its mail has not reached; the others have no class.
 _UNREACHED = {"failed", "delayed"}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from sidecar.core.settings.values import Problem, Settings
+from sidecar.core.text import printable
 from sidecar.journal import passed_over
 from sidecar.settings import Loaded, Reading, load
-from sidecar.settings.values import Problem, Settings
-from sidecar.settings.wording import printable
 
 config_option = click.option(
     "--config",

@@ -13,9 +13,9 @@ import click
 from msgspec.structs import replace
 
 from sidecar import journal
+from sidecar.core.records import Logged, decode
 from sidecar.hindsight import Entry, is_pasted, pasted
 from sidecar.journal import Followed
-from sidecar.records import Logged, decode
 from sidecar.tail import merged
 
 # Enough to see whether the first line is a record; a pipe shows no more at once.

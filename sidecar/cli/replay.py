@@ -16,9 +16,9 @@ from sidecar.cli.help import INTERRUPTED, Command
 from sidecar.cli.problems import config_option, must_be_text, settings_or_exit
 from sidecar.cli.progress import Bar, progress
 from sidecar.cli.terminal import console, plain, table
-from sidecar.policy import compile_policy
+from sidecar.core.policy import compile_policy
+from sidecar.core.text import printable
 from sidecar.replay import Group, Judge, Outcome, Piece, Tally, WorkerLost, Workers, replay, tasks, weigh
-from sidecar.settings.wording import printable
 
 # A stranger's: a network for documentation (RFC 5737), which is in nobody's relay_hosts.
 _STRANGER = "192.0.2.1"

@@ -17,11 +17,11 @@ from rich.text import Text
 from sidecar.cli.help import Command, completion
 from sidecar.cli.problems import sentence, settings_or_exit
 from sidecar.cli.terminal import console, plain, table
+from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
+from sidecar.core.policy.address import domain_of
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import nearest, printable, printable_json
 from sidecar.journal import JournalError
-from sidecar.policy.address import domain_of
-from sidecar.settings.names import HIGHEST_PORT, plain_address, split_endpoint
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import nearest, printable, printable_json
 from sidecar.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, UnreachableError, Witness, telling
 
 # Nobody's address (RFC 2606): should what was relayed bounce, it bounces to nowhere.

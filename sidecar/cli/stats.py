@@ -22,9 +22,9 @@ from sidecar.cli.problems import config_option, sentence, settings_or_exit, tell
 from sidecar.cli.progress import progress
 from sidecar.cli.streams import write_file
 from sidecar.cli.terminal import console, plain, table
+from sidecar.core.records import decode
+from sidecar.core.text import printable, printable_json
 from sidecar.journal import STDIN, JournalError, Line, Skipped, read, stored_size
-from sidecar.records import decode
-from sidecar.settings.wording import printable, printable_json
 from sidecar.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
 from sidecar.stats.page import page
 from sidecar.stats.sparkline import sparkline

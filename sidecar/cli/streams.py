@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from sidecar.settings.wording import printable
+from sidecar.core.text import printable
 
 _STANDARD = 2  # the descriptors up to this one
 

@@ -13,9 +13,9 @@ from sidecar.cli.follow import looks
 from sidecar.cli.help import Command, completion
 from sidecar.cli.problems import config_option, sentence, settings_or_exit, tell_passed_over
 from sidecar.cli.terminal import console, plain
+from sidecar.core.records import TYPES
+from sidecar.core.text import printable, printable_json
 from sidecar.journal import Follower, JournalError, Line, kind_of, read
-from sidecar.records import TYPES
-from sidecar.settings.wording import printable, printable_json
 from sidecar.tail import Entry, Filters, Kind, entries, latest, line_of, merged
 
 _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.settings.wording import printable
+from sidecar.core.text import printable
 
 # A pipe has no width: what is cut off there is lost, so no line of ours is. Tables take only what they need.
 _PIPE_WIDTH = 4096

@@ -5,8 +5,8 @@ Owns the comparison of these lists. Never classifies anything.
 
 from collections.abc import Iterator
 
+from sidecar.core.settings.values import BounceRule
 from sidecar.diff.values import Action, Change, Side, Spot
-from sidecar.settings.values import BounceRule
 
 
 def bounce_rule_changes(old: Side, new: Side) -> Iterator[Change]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
+from sidecar.core.names import IPAddress
+from sidecar.core.policy import ConnectAnswer
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.diff.values import Change, Side, Spot
-from sidecar.policy import ConnectAnswer
-from sidecar.settings.names import IPAddress
-from sidecar.settings.values import ANY_LISTENER
 
 # Addresses that nobody has (RFC 5737, RFC 3849): whoever lists none of them as a relay host has strangers among these.
 _STRANGERS: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")))

@@ -6,9 +6,9 @@ Owns which names are compared. What an entry permits is for `grants`, which entr
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.diff.grants import differences
 from sidecar.diff.values import EFFECTS, Action, Change, Side, Spot
-from sidecar.settings.values import ANY_LISTENER, DomainEntry
 
 _STAR = "*"
 _ROOT = ""

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from sidecar.core.settings.values import DomainEntry, LogMode, Network
 from sidecar.diff.space import Space, is_wide, key_of
 from sidecar.diff.values import Effect
-from sidecar.settings.values import DomainEntry, LogMode, Network
 
 _KEYS: Final = ("relay_to", "relay_from", "relay_from_authz", "log_oob", "log_arf")
 _DEFAULTS: Final[dict[str, Any]] = {

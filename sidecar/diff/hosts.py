@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from sidecar.core.settings.values import Network, NetworkList
+from sidecar.core.text import quoted
 from sidecar.diff.space import Space, is_wide, key_of
 from sidecar.diff.values import Change, Side
-from sidecar.settings.values import Network, NetworkList
-from sidecar.settings.wording import quoted
 
 
 class _Lists(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.settings.values import RECORD_TYPES
 from sidecar.diff.values import Change, Effect, Side, Spot
-from sidecar.settings.values import RECORD_TYPES
 
 # Where other modules of this room look.
 ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules"})

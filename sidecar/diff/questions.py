@@ -7,10 +7,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 from sidecar.diff.values import Effect, Side, What
 from sidecar.hindsight import Envelope, Judgement, judge
-from sidecar.policy import Because
-from sidecar.policy.address import domain_of, has_route, is_ambiguous, is_text
 
 _AS_RELAY_HOST: Final = "let in as a relay host"
 

@@ -6,7 +6,7 @@ Owns the arithmetic of addresses. Never says what a network may do.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from sidecar.settings.values import Network
+from sidecar.core.settings.values import Network
 
 _BITS = {4: 32, 6: 128}
 

@@ -10,14 +10,14 @@ from typing import Final, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of
+from sidecar.core.records import Logged
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.diff.most import Most
 from sidecar.diff.questions import Difference, Questions
 from sidecar.diff.values import EFFECTS, Example, Group, Side, Verdicts, What
 from sidecar.hindsight import Envelope, envelope_of
-from sidecar.policy import Because
-from sidecar.policy.address import domain_of
-from sidecar.records import Logged
-from sidecar.settings.values import ANY_LISTENER
 
 # A message's records stand close together: ours are written at once, KumoMTA's within what a node takes in some seconds.
 _WAITING = 4096

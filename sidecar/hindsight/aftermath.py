@@ -16,8 +16,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sidecar.core.records import Logged
 from sidecar.hindsight.envelope import account_of
-from sidecar.records import Logged
 
 Aftermath = Literal["a bounce report", "refused", "went out"]
 """What came of a Reception, by later records of the same message or session."""

@@ -9,10 +9,10 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from sidecar.policy import Policy
-from sidecar.settings.names import IPAddress
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList, Settings
-from sidecar.settings.wording import quoted
+from sidecar.core.names import IPAddress
+from sidecar.core.policy import Policy
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList, Settings
+from sidecar.core.text import quoted
 
 Value = bool | str | Sequence[str]
 

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterator
 
+from sidecar.core.policy import RecipientAnswer
+from sidecar.core.policy.address import domain_of
+from sidecar.core.policy.domains import WILDCARD
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 from sidecar.hindsight.change import (
     EXAMPLES,
     REPORTS,
@@ -19,10 +23,6 @@ from sidecar.hindsight.change import (
 )
 from sidecar.hindsight.envelope import Envelope
 from sidecar.hindsight.judgement import Judgement
-from sidecar.policy import RecipientAnswer
-from sidecar.policy.address import domain_of
-from sidecar.policy.domains import WILDCARD
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
 _THEN = "Then it is refused at RCPT at the latest."
 _THEN_REPORTS = "Then only reports pass from this peer, and only to the domains that take them."

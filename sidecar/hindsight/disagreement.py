@@ -7,10 +7,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sidecar.core.policy import Because
 from sidecar.hindsight.finding import Found, came_by_smtp, refused_among
 from sidecar.hindsight.judgement import REFUSED, deciding
 from sidecar.hindsight.totals import Tally, rule_of
-from sidecar.policy import Because
 
 Aside = Literal["put off", "refused otherwise", "by another way", "unknown"]
 """Why a record cannot disagree.

@@ -8,9 +8,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.records import Logged
-from sidecar.settings.names import IPAddress, normal_listener, split_endpoint
-from sidecar.settings.values import ANY_LISTENER
+from sidecar.core.names import IPAddress, normal_listener, split_endpoint
+from sidecar.core.records import Logged
+from sidecar.core.settings.values import ANY_LISTENER
 
 Kind = Literal["arf", "oob", "unreadable", "other", "unknown"]
 """What the message was, as far as a record tells.

@@ -6,6 +6,12 @@ Owns the shape of `explain --record --json`, which scripts read: it is for ever.
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.policy import Because, Policy
+from sidecar.core.records import Logged, Response
+from sidecar.core.records.build import rfc3339
+from sidecar.core.session.explain import ConnectPart, MessagePart, RecipientPart
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable_json
 from sidecar.hindsight.aftermath import Aftermath, Entry
 from sidecar.hindsight.change import Advice, set_up
 from sidecar.hindsight.closing import to_refuse
@@ -16,12 +22,6 @@ from sidecar.hindsight.judgement import REFUSED, Outcome, deciding
 from sidecar.hindsight.notes import notes, outgoing
 from sidecar.hindsight.opening import to_accept
 from sidecar.hindsight.parts import connect_part, message_part, recipient_parts
-from sidecar.policy import Because, Policy
-from sidecar.records import Logged, Response
-from sidecar.records.build import rfc3339
-from sidecar.session.explain import ConnectPart, MessagePart, RecipientPart
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable_json
 
 _YEAR_10000 = 253_402_300_800
 _ENCODER = msgspec.json.Encoder()

@@ -9,13 +9,13 @@ from functools import partial
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.policy import Policy, RecipientAnswer
+from sidecar.core.policy.address import domain_of
+from sidecar.core.records import Logged
+from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 from sidecar.hindsight.aftermath import Aftermath, Entry
 from sidecar.hindsight.envelope import Account, Envelope, Kind, account_of, envelope_of
 from sidecar.hindsight.judgement import REFUSED, Judgement, judge
-from sidecar.policy import Policy, RecipientAnswer
-from sidecar.policy.address import domain_of
-from sidecar.records import Logged
-from sidecar.settings.values import ANY_LISTENER, LogMode, Settings
 
 _KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
+from sidecar.core.policy.address import is_text
+from sidecar.core.settings.values import LogMode
 from sidecar.hindsight.envelope import Envelope
-from sidecar.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
-from sidecar.policy.address import is_text
-from sidecar.settings.values import LogMode
 
 Outcome = Literal[
     "refused at connect",

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.hindsight.aftermath import Aftermath
 from sidecar.hindsight.finding import Found, refused_among
 from sidecar.hindsight.judgement import REFUSED
-from sidecar.settings.values import ANY_LISTENER
 
 _AFTERMATHS: dict[Aftermath, str] = {
     "a bounce report": "The log goes on to say that it was a bounce report: an OOB record has the same id.",

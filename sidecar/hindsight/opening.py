@@ -5,6 +5,9 @@ Owns the ways that could be opened. Never says that one should be.
 
 from collections.abc import Iterator
 
+from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_ambiguous, is_readable, is_text
+from sidecar.core.policy.domains import WILDCARD
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.hindsight.change import (
     EXAMPLES,
     REPORTS,
@@ -19,9 +22,6 @@ from sidecar.hindsight.change import (
     values_of,
 )
 from sidecar.hindsight.envelope import Envelope
-from sidecar.policy.address import NO_DOMAIN, domain_of, has_route, is_ambiguous, is_readable, is_text
-from sidecar.policy.domains import WILDCARD
-from sidecar.settings.values import ANY_LISTENER
 
 _REPORT_KEYS = {"oob": ("log_oob",), "arf": ("log_arf",), "unknown": tuple(REPORTS)}
 

@@ -5,13 +5,13 @@ Owns the translation. Never judges.
 
 from typing import Literal
 
+from sidecar.core.policy import RecipientAnswer
+from sidecar.core.policy.address import is_text
+from sidecar.core.session import replies
+from sidecar.core.session.explain import ConnectPart, MessagePart, RecipientPart
+from sidecar.core.session.verdicts import Reply
 from sidecar.hindsight.envelope import Envelope
 from sidecar.hindsight.judgement import Judgement
-from sidecar.policy import RecipientAnswer
-from sidecar.policy.address import is_text
-from sidecar.session import replies
-from sidecar.session.explain import ConnectPart, MessagePart, RecipientPart
-from sidecar.session.verdicts import Reply
 
 _ACTIONS: dict[str, Literal["accept", "discard", "reject"]] = {
     "relayed": "accept",

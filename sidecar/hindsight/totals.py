@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of
 from sidecar.hindsight.finding import Found
 from sidecar.hindsight.judgement import Outcome, deciding
-from sidecar.policy import Because
-from sidecar.policy.address import domain_of
 
 # Some 25 MB for each kind of key. A day has fewer peers; a flood of made-up domains is what the bound is for.
 _KEYS = 100_000

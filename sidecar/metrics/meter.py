@@ -10,10 +10,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from sidecar.metrics.series import BOUNCE_CLASSES, BOUNDS, CELL, COMPLAINTS, OTHER, VERDICTS
-from sidecar.policy import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
-from sidecar.records import Record
-from sidecar.session.replies import (
+from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
+from sidecar.core.records import Record
+from sidecar.core.session.replies import (
     NO_MEMORY,
     NOT_A_REPORT,
     TOO_MANY_RECIPIENTS,
@@ -23,7 +22,8 @@ from sidecar.session.replies import (
     UNKNOWN_LISTENER,
     UNREADABLE_ADDRESS,
 )
-from sidecar.session.verdicts import Outcome, Reject, Reply, Tempfail
+from sidecar.core.session.verdicts import Outcome, Reject, Reply, Tempfail
+from sidecar.metrics.series import BOUNCE_CLASSES, BOUNDS, CELL, COMPLAINTS, OTHER, VERDICTS
 
 _BOUNDS = tuple(round(bound * 1e9) for bound in BOUNDS)
 _SUM = len(BOUNDS) + 1

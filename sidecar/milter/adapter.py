@@ -11,6 +11,10 @@ from typing import Any
 import milter
 
 from sidecar import log
+from sidecar.core.session import NoRulesError, Session
+from sidecar.core.session.events import Event
+from sidecar.core.session.replies import TROUBLE
+from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision
 from sidecar.journal import JournalError
 from sidecar.milter import translation
 from sidecar.milter.codes import CannotTakeOffError, answer, check, set_reply
@@ -18,10 +22,6 @@ from sidecar.milter.context import Context
 from sidecar.milter.negotiation import Step, Terms, agree, unanswered
 from sidecar.milter.packets import MalformedError
 from sidecar.milter.recorder import Recorder
-from sidecar.session import NoRulesError, Session
-from sidecar.session.events import Event
-from sidecar.session.replies import TROUBLE
-from sidecar.session.verdicts import ENOUGH, GO_ON, Continue, Decision
 
 Callback = Callable[..., int]
 

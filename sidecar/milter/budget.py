@@ -6,7 +6,7 @@ Owns the debt of each network. Never writes, and never decides about mail.
 from collections import OrderedDict
 from threading import Lock
 
-from sidecar.settings.values import LimitSettings
+from sidecar.core.settings.values import LimitSettings
 
 # A network whose records are above the limit gets its whole burst back within this time.
 RESTORE_SECONDS = 24 * 3600.0

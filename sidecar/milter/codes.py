@@ -8,9 +8,9 @@ from typing import assert_never
 
 import milter
 
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Reject, Reply, Tempfail, Verdict
 from sidecar.milter.context import Context
 from sidecar.milter.negotiation import Step, Terms
-from sidecar.session.verdicts import Accept, Continue, Discard, Reject, Reply, Tempfail, Verdict
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, with its code, enhanced code and CRLF; libmilter itself
 # refuses texts of 980 and more.

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sidecar.core.session.events import Event
 from sidecar.milter import libmilter, packets, translation
 from sidecar.milter.adapter import Adapter
 from sidecar.milter.conversation import Steps
 from sidecar.milter.listener import Listener
 from sidecar.milter.loop import Loop
 from sidecar.milter.negotiation import Step
-from sidecar.session.events import Event
 
 
 class Serving(Protocol):

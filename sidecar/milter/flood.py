@@ -9,7 +9,7 @@ from threading import Lock
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.records import Record
+from sidecar.core.records import Record
 
 # Networks whose rejections are counted at a time, some 2 kB each. A worker rejects some thousands a second, so there are rarely
 # as many. The rejections of one more network are recorded one by one.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import milter
 
-from sidecar.settings.values import MilterSettings
+from sidecar.core.settings.values import MilterSettings
 
 # libmilter keeps a pointer into this very string.
 NAME = "sidecar"

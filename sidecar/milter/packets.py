@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
+from sidecar.core.session.events import Body, Connect, Event, Fields, Helo, Mail, Rcpt
 from sidecar.milter import translation
 from sidecar.milter.context import Macros
 from sidecar.milter.negotiation import MACRO_KEYS, Step
-from sidecar.session.events import Body, Connect, Event, Fields, Helo, Mail, Rcpt
 
 # libmilter takes no longer ones, and MTAs cut bodies so that they fit (MILTER_CHUNK_SIZE is 65,535).
 PAYLOAD_LIMIT = 65_535

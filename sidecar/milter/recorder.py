@@ -12,13 +12,13 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.core.records import Record, encode, rejections
+from sidecar.core.session.verdicts import Outcome
+from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError, QuarantineFullError
 from sidecar.milter.budget import RecordBudget
 from sidecar.milter.flood import NETWORKS_LIMIT, Counted, Flood
 from sidecar.milter.routes import Batch
-from sidecar.records import Record, encode, rejections
-from sidecar.session.verdicts import Outcome
-from sidecar.settings.values import LimitSettings
 
 _FLUSH_SECONDS = 1.0
 # An operator who has made room in the quarantine waits so long; going through its files takes up to a second.

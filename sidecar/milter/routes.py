@@ -10,9 +10,9 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.records import Record, encode
+from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.journal import Journal
-from sidecar.records import Record, encode
-from sidecar.settings.values import RECORD_TYPES, JournalSettings
 
 
 class Lines(Protocol):

@@ -8,9 +8,8 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from sidecar.milter.context import Macros
-from sidecar.milter.negotiation import Step
-from sidecar.session.events import (
+from sidecar.core.names import endpoint, normal_listener, plain_address
+from sidecar.core.session.events import (
     Abort,
     Body,
     Close,
@@ -24,7 +23,8 @@ from sidecar.session.events import (
     Mail,
     Rcpt,
 )
-from sidecar.settings.names import endpoint, normal_listener, plain_address
+from sidecar.milter.context import Macros
+from sidecar.milter.negotiation import Step
 
 # RFC 1870 section 3: at most 20 digits. With 18 the number fits the 64 bits in which readers of records hold a size.
 _SIZE = re.compile(rb"SIZE=0{0,2}([0-9]{1,18})", re.IGNORECASE)

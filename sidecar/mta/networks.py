@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 
-from sidecar.settings.values import Network, Settings
+from sidecar.core.settings.values import Network, Settings
 
 # This machine's own connections: no stranger has such an address, and Debian lists more of them than anybody needs.
 _LOOPBACK = netaddr.IPSet(["127.0.0.0/8", "::1"])

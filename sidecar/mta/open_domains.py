@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from sidecar.policy import Policy, compile_policy
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
+from sidecar.core.policy import Policy, compile_policy
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
 
 # No domain name has U+0000, so this label stands for all that no file lists.
 _UNLISTED = "\0"

@@ -9,6 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.settings.values import LogMode, Settings
+from sidecar.core.text import printable
 from sidecar.mta.export import PARENT_MATCHES, POSTFIX_FILE
 from sidecar.mta.networks import beyond, forgets_this_machine, holds_everybody, listed, relay_hosts, relaying
 from sidecar.mta.open_domains import OpenDomains
@@ -19,8 +21,6 @@ from sidecar.mta.postfix_sockets import below_queue, milter_address, out_of_reac
 from sidecar.mta.relaying import NAME_THEM, Relaying, compare, everything_open
 from sidecar.mta.sockets import same_socket
 from sidecar.mta.values import Files, Finding, seconds, some
-from sidecar.settings.values import LogMode, Settings
-from sidecar.settings.wording import printable
 
 # The lists of domains whose mail Postfix takes from strangers (ADDRESS_CLASS_README); only the first is relayed on.
 _OWN_DOMAINS = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")

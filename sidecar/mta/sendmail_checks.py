@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sidecar.core.settings.values import Settings
 from sidecar.mta.export import SENDMAIL_FILE
 from sidecar.mta.networks import beyond, relaying
 from sidecar.mta.open_domains import OpenDomains, lineage
@@ -15,7 +16,6 @@ from sidecar.mta.relaying import NAME_THEM, Relaying, compare, everything_open
 from sidecar.mta.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
 from sidecar.mta.sockets import same_socket
 from sidecar.mta.values import Files, Finding, some
-from sidecar.settings.values import Settings
 
 # The sidecar answers within milliseconds; a disk that is busy or workers that are being replaced cost some seconds.
 _PATIENCE = 10

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.settings.wording import printable
+from sidecar.core.text import printable
 
 _SHOWN = 3
 

@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 import msgspec
 from msgspec import Struct
 
-from sidecar.policy import Because, Policy
+from sidecar.core.names import normal_listener, split_endpoint
+from sidecar.core.policy import Because, Policy
+from sidecar.core.session import World
+from sidecar.core.session.explain import ConnectPart, Explanation, MessagePart, Question, RecipientPart, explain
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable_json
 from sidecar.replay.envelope import StoredEnvelope, read_envelope
 from sidecar.replay.files import Stored
-from sidecar.session import World
-from sidecar.session.explain import ConnectPart, Explanation, MessagePart, Question, RecipientPart, explain
-from sidecar.settings.names import normal_listener, split_endpoint
-from sidecar.settings.values import Settings
-from sidecar.settings.wording import printable_json
 
 Outcome = Literal[
     "relayed",

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sidecar.policy import Because
-from sidecar.policy.address import domain_of
+from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of
 from sidecar.replay.judge import Judged, Outcome
 
 # An operator can have 200,000 rules, and strangers write into reasons; what comes after so many is counted together.

@@ -13,13 +13,26 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.classifier import Patterns, TooLargeError
+from sidecar.core.names import normal_listener
+from sidecar.core.settings.draft import Draft
+from sidecar.core.settings.values import (
+    BounceRule,
+    LimitSettings,
+    LogSettings,
+    MilterSettings,
+    NetworkList,
+    Problem,
+    Settings,
+    Source,
+    Stamp,
+    Where,
+)
+from sidecar.core.text import quoted, written
 from sidecar.settings.admin import read_admin
 from sidecar.settings.domains import merge, read_domains
-from sidecar.settings.draft import Draft
 from sidecar.settings.files import Text, UnreadableError, parsed, read_text, stamp_of
 from sidecar.settings.journal import read_journal
-from sidecar.settings.names import normal_listener
-from sidecar.settings.patterns import Patterns, TooLargeError
 from sidecar.settings.places import Place
 from sidecar.settings.quick import quick_draft
 from sidecar.settings.readers import (
@@ -41,23 +54,10 @@ from sidecar.settings.remote import is_remote
 from sidecar.settings.rules import IANA, SHIPPED, costly, note_hidden, read_rules
 from sidecar.settings.state import default_state_directory
 from sidecar.settings.tables import Notes, Table
-from sidecar.settings.values import (
-    BounceRule,
-    LimitSettings,
-    LogSettings,
-    MilterSettings,
-    NetworkList,
-    Problem,
-    Settings,
-    Source,
-    Stamp,
-    Where,
-)
 from sidecar.settings.warnings import note_warnings
 from sidecar.settings.warnings.findings import Findings, position
 from sidecar.settings.warnings.machine import Account, AccountKind, note_missing
 from sidecar.settings.warnings.written import repeated_file
-from sidecar.settings.wording import quoted, written
 
 DEFAULT_RELAY_HOSTS: Final = NetworkList(networks=(network("127.0.0.1"), network("::1")), where=None)
 

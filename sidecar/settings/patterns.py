@@ -1,28 +1,20 @@
 r"""Patterns of rule files: regular expressions as KumoMTA has them (Rust's regex crate), compiled by RE2.
 
-Owns what a pattern may say, and which of many fits a text first. Never knows what it means when one does.
+Owns what a pattern may say. Never searches a text: the classifier does.
 
 Why RE2: what is searched comes from strangers, and RE2 reads each byte of it once, whatever the pattern; it is written in the
 same syntax, but for what `pattern` finds and refuses. One difference stays: `\d`, `\w`, `\s` and `\b` mean ASCII here.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 import re2  # type: ignore[import-untyped]  # the package ships no annotations
 
+from sidecar.core.classifier import re2_options
+from sidecar.core.text import printable, quoted, shown
 from sidecar.settings.readers import WrongValue, wrong
-from sidecar.settings.wording import printable, quoted, shown
 
-# KumoMTA's own two files have 136. The states that a hostile text runs through grow faster than the patterns: 8 kB of it take
-# 2 ms with 1,000 such as `^550.+no such user`, 15 ms with 2,000, and half a second with 5,000.
-COUNT_LIMIT: Final = 2000
-# Bytes, in each worker, for all patterns together: the program they make, and those of its states that are kept. With 1,000
-# patterns a line takes 3 us; in 8 MiB, RE2's default, the states find no room, each line makes them anew, and takes 900 us.
-# KumoMTA's own files take 2 MB with usual responses, and 35 MB after all that an attacker can think of.
-MEMORY_LIMIT: Final = 64 << 20
-_MEBIBYTE: Final = 1 << 20
 # RE2's instructions, over all patterns, that come of counting alone: `.{0,40}` has 350, `[ab]{40}` 40, `(?:.{9}){9}` as many
 # as `.{81}`. A hostile line runs through as many states at once, and meets new ones with each byte: 2,048 characters take
 # 10 ms with `[ab]*a[ab]{400}`, 21 ms with `{1000}`, and 26 ms with four such as `a.{0,100}b`. A report may bring a thousand
@@ -66,47 +58,12 @@ _ADVICE: Final = tuple(
 )
 
 
-class TooLargeError(ValueError):
-    """There are more patterns than `COUNT_LIMIT`, or together they need more memory than `MEMORY_LIMIT`."""
-
-    def __init__(self) -> None:
-        super().__init__(f"there is room for {COUNT_LIMIT}, and for {MEMORY_LIMIT // _MEBIBYTE} MiB of what they compile to")
-
-
-class Patterns:
-    """Many patterns, searched for at once. Any threads may ask; the time is linear in the text. Raises TooLargeError."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        if len(patterns) > COUNT_LIMIT:
-            raise TooLargeError
-        options = _options()
-        options.max_mem = MEMORY_LIMIT
-        # Which of them fits is the only question, and groups that capture nothing are cheaper.
-        options.never_capture = True
-        self._set = re2.Set.SearchSet(options)
-        for one in patterns:
-            self._set.Add(one)
-        # The last one fits always: so "none" can be told from RE2's own "no room even for a single state".
-        self._none = self._set.Add("")
-        try:
-            self._set.Compile()
-        except re2.error:
-            raise TooLargeError from None
-        if not self._set.Match(b""):
-            raise TooLargeError
-
-    def first(self, text: str) -> int | None:
-        """Give the index of the first pattern that fits somewhere in `text`; None if none does."""
-        found = min(self._set.Match(text.encode("utf-8", "replace")) or (self._none,))
-        return None if found == self._none else found
-
-
 def pattern(value: object) -> str:
     """Read a regular expression. What it cannot be here is told with what RE2 says of it."""
     if not isinstance(value, str):
         raise wrong(f"{shown(value)} is not a regular expression.", "Write one in single quotes, such as '^550 5\\.1\\.1 '.")
     try:
-        re2.compile(value, _options())
+        re2.compile(value, re2_options())
     except UnicodeEncodeError:
         raise wrong(f"{quoted(value)} has half a character.", "Write the character itself.") from None
     except re2.error as error:
@@ -123,13 +80,7 @@ def repetition_size(value: str) -> int:
 
 
 def _size(value: str) -> int:
-    return int(re2.compile(value, _options()).programsize)
-
-
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False  # RE2's own log goes to standard error, past ours
-    return options
+    return int(re2.compile(value, re2_options()).programsize)
 
 
 def _refused(value: str, complaint: str) -> WrongValue:

@@ -5,17 +5,16 @@ Owns types and ranges. Never knows which key it reads, nor where that stands.
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 from uuid import UUID
 
-import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 from msgspec import Struct
 
-from sidecar.settings.names import HIGHEST_PORT, endpoint, normal_domain, plain_address
-from sidecar.settings.values import LogMode, Network
-from sidecar.settings.wording import listed, nearest, quoted, shown
+from sidecar.core.names import HIGHEST_PORT, endpoint, normal_domain, plain_address
+from sidecar.core.networks import HostBitsError, parse_network
+from sidecar.core.settings.values import LogMode, Network
+from sidecar.core.text import listed, nearest, quoted, shown
 
 T = TypeVar("T")
 Reader = Callable[[object], T]
@@ -135,41 +134,22 @@ def log_mode(value: object) -> LogMode:
     )
 
 
-_CIDR = re.compile(r"([0-9.]{7,15}|[0-9A-Fa-f:.]{2,45})(?:/(0|[1-9][0-9]{0,2}))?")
-_MAPPED: Final = netaddr.IPNetwork("::ffff:0:0/96")  # the IPv4-mapped addresses (RFC 4291 section 2.5.5.2)
-
-
 def network(value: object) -> Network:
-    """Read an IP literal or a strict CIDR block: no host bits, no short forms, no netmasks, no zone."""
+    """Return an IP literal or a strict CIDR block: no host bits, no short forms, no netmasks, no zone."""
     if not isinstance(value, str):
         raise wrong(f"{shown(value)} is not a network.", 'Write it in quotes, such as "192.168.1.0/24".')
-    found = _network(value)
-    if isinstance(found, Fault):
-        raise WrongValue(found)
-    return found
-
-
-# Thousands of domains tend to name the same few networks: they share one value.
-@lru_cache(maxsize=65536)
-def _network(written: str) -> Network | Fault:
     try:
-        block = netaddr.IPNetwork(written) if _CIDR.fullmatch(written) else None
-    except (netaddr.AddrFormatError, ValueError):
-        block = None
-    if block is None:
-        return Fault(
-            text=f"{shown(written)} is neither an IP address nor a network.",
-            mend='Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".',
-        )
-    if block.ip != block.network:
-        host = str(block.ip)
-        return Fault(
-            text=f"{shown(written)} has host bits set: {host} is one address inside {block.cidr}.",
-            mend=f'Write "{block.cidr}" for the network or "{host}" for the one host.',
-        )
-    if block in _MAPPED:
-        return Network(text=written, version=4, first=block.first - _MAPPED.first, prefix=block.prefixlen - _MAPPED.prefixlen)
-    return Network(text=written, version=block.version, first=block.first, prefix=block.prefixlen)
+        return parse_network(value)
+    except HostBitsError as error:
+        raise wrong(
+            f"{shown(value)} has host bits set: {error.host} is one address inside {error.network}.",
+            f'Write "{error.network}" for the network or "{error.host}" for the one host.',
+        ) from None
+    except ValueError:
+        raise wrong(
+            f"{shown(value)} is neither an IP address nor a network.",
+            'Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".',
+        ) from None
 
 
 _SOCKET = re.compile(

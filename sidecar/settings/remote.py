@@ -6,7 +6,7 @@ Owns that one question. Never listens, and never decides whether it is allowed.
 import ipaddress
 import socket
 
-from sidecar.settings.names import plain_address
+from sidecar.core.names import plain_address
 
 
 def is_remote(listening: str) -> bool:

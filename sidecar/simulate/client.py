@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.settings.names import endpoint, plain_address, split_endpoint
+from sidecar.core.names import endpoint, plain_address, split_endpoint
 
 # RFC 5321 section 4.5.3.1.5 allows 512 octets a line; replies to EHLO have some 20 lines.
 _REPLY_LIMIT = 64 * 1024

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from sidecar.policy import compile_policy
-from sidecar.records import Logged
-from sidecar.session import World
-from sidecar.session.explain import Explanation, Question, explain
-from sidecar.settings.names import normal_listener, split_endpoint
-from sidecar.settings.values import Settings
+from sidecar.core.names import normal_listener, split_endpoint
+from sidecar.core.policy import compile_policy
+from sidecar.core.records import Logged
+from sidecar.core.session import World
+from sidecar.core.session.explain import Explanation, Question, explain
+from sidecar.core.settings.values import Settings
 from sidecar.simulate.client import Answer, Dialogue
 
 Outcome = Literal["refused at connect", "refused at RCPT", "refused at the end", "relayed", "dropped"]

@@ -10,9 +10,9 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.records import Logged
-from sidecar.session.explain import Question
-from sidecar.settings.names import endpoint, normal_listener, plain_address, split_endpoint
+from sidecar.core.names import endpoint, normal_listener, plain_address, split_endpoint
+from sidecar.core.records import Logged
+from sidecar.core.session.explain import Question
 from sidecar.simulate.client import Dialogue, Target, deliver
 from sidecar.simulate.expectation import Expected, Judged, Oracle, compare
 from sidecar.simulate.shapes import Shape

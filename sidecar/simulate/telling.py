@@ -6,8 +6,8 @@ Owns the sentences, and the shape of `simulate --json`, which scripts read: it i
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sidecar.records import Logged
-from sidecar.settings.names import split_endpoint
+from sidecar.core.names import split_endpoint
+from sidecar.core.records import Logged
 from sidecar.simulate.shapes import Shape
 from sidecar.simulate.simulation import Result, Simulation
 

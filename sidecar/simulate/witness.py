@@ -6,9 +6,9 @@ Owns finding their records among all that is new. Never reads what was there bef
 from collections.abc import Iterator
 from pathlib import Path
 
+from sidecar.core.records import Logged, decode
 from sidecar.journal import JournalError, Line
 from sidecar.journal.follow import Follower
-from sidecar.records import Logged, decode
 
 
 class Witness:

@@ -7,8 +7,8 @@ import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
-from sidecar.records import TYPES, Logged
-from sidecar.settings.names import normal_domain
+from sidecar.core.names import normal_domain
+from sidecar.core.records import TYPES, Logged
 from sidecar.stats.shape import shape
 from sidecar.stats.summary import Entry, Ranking, Summary, instant
 from sidecar.stats.tally import Tally

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
 
-from sidecar.settings.wording import printable
+from sidecar.core.text import printable
 from sidecar.stats.summary import Ranking, Summary
 from sidecar.stats.wording import extent, headline, nothing_found, range_asked, share
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sidecar.core.settings.values import AdminSettings
 from sidecar.milter.listener import ListenError, give, refuse_if_taken
-from sidecar.settings.values import AdminSettings
 
 
 class Door:

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sidecar.core.policy import MessageAnswer
+from sidecar.core.records import Record
+from sidecar.core.session import Quota, Session
+from sidecar.core.session.events import Event
+from sidecar.core.session.verdicts import Continue, Outcome
+from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
 from sidecar.metrics import CELL, STEPS, Meter
 from sidecar.milter import Recorder, Step
 from sidecar.milter.recorder import Writer
 from sidecar.milter.routes import Batch
-from sidecar.policy import MessageAnswer
-from sidecar.records import Record
-from sidecar.session import Quota, Session
-from sidecar.session.events import Event
-from sidecar.session.verdicts import Continue, Outcome
-from sidecar.settings.values import LimitSettings
 
 _Callback = Callable[..., int]
 

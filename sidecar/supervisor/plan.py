@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
-from sidecar.policy import Policy, compile_policy
-from sidecar.settings.values import Settings, Source
+from sidecar.core.policy import Policy, compile_policy
+from sidecar.core.settings.values import Settings, Source
 from sidecar.supervisor.folders import UntrustedError, see_that_it_is_roots
 from sidecar.supervisor.handover import Handover
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.settings.values import Settings, Source
+from sidecar.core.settings.values import Settings, Source
 from sidecar.supervisor.folders import UntrustedError, entered
 
 _PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import msgspec
 
 from sidecar import log
+from sidecar.core.settings.values import Settings, Source
 from sidecar.milter import Listener, ListenError, listen
-from sidecar.settings.values import Settings, Source
 from sidecar.supervisor.door import open_door
 from sidecar.supervisor.loader import Loader
 from sidecar.supervisor.plan import Plan, PlanError, make_plan

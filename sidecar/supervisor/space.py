@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sidecar import log
-from sidecar.settings.values import RECORD_TYPES, JournalSettings
+from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.supervisor.status import DiskStatus
 
 LOOK_SECONDS = 5.0

@@ -16,8 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.core.text import printable
 from sidecar.metrics import NEVER, Memory
-from sidecar.settings.wording import printable
 from sidecar.supervisor.notify import notify
 from sidecar.supervisor.plan import Plan
 

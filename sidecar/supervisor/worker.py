@@ -22,13 +22,13 @@ from typing import Literal, NoReturn
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.core.policy import compile_policy
+from sidecar.core.session import NewestRules, Quota, Rules, Session, World
+from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError, Quarantine
 from sidecar.metrics import Meter
 from sidecar.milter import ENGINES, Adapter, Listener, Recorder, Serving, open_routes
 from sidecar.milter.recorder import Writer
-from sidecar.policy import compile_policy
-from sidecar.session import NewestRules, Quota, Rules, Session, World
-from sidecar.settings.values import LimitSettings
 from sidecar.supervisor.control import hear_supervisor, say_alive, say_left, say_ready, say_taken
 from sidecar.supervisor.handover import Handover
 from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed

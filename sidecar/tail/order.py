@@ -12,8 +12,8 @@ from math import inf
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.records import Logged, decode
 from sidecar.journal import Followed, Line, Skipped
-from sidecar.records import Logged, decode
 from sidecar.tail.filters import Filters
 
 # The last records are looked for in so many bytes of log, as they are stored, the newest first: some 250,000 records of ours,

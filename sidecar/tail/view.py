@@ -5,8 +5,8 @@ Owns the columns, what stands in them, and what is shortened where there is litt
 
 from typing import Literal, NamedTuple
 
-from sidecar.records import Logged
-from sidecar.settings.wording import printable
+from sidecar.core.records import Logged
+from sidecar.core.text import printable
 
 Kind = Literal["aside", "good", "bad", "soft", "report", "text"]
 """What a part is, for its colour: `good` has been taken, `bad` refused, `soft` may come yet, `report` a bounce or complaint."""

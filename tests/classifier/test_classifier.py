@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.classifier import LINE_LIMIT, Classifier
+from sidecar.core.classifier import LINE_LIMIT, Classifier
+from sidecar.core.settings.values import BounceRule, Where
 from sidecar.settings.patterns import REPETITION_LIMIT, pattern, repetition_size
 from sidecar.settings.rules import iana_rules
-from sidecar.settings.values import BounceRule, Where
 
 
 def rules(*pairs: tuple[str, str]) -> list[BounceRule]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sidecar.settings.values import LimitSettings, Settings
+from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
 from tests.cost.wire import Wire
 

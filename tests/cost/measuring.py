@@ -13,13 +13,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from sidecar import log
+from sidecar.core.policy import compile_policy
+from sidecar.core.session import Quota, Rules, Session, World
+from sidecar.core.settings.values import JournalSettings, Settings
 from sidecar.journal import Quarantine
 from sidecar.milter import Adapter, Recorder, open_routes
 from sidecar.milter.conversation import Conversation, Steps
 from sidecar.milter.packets import TRANSLATIONS
-from sidecar.policy import compile_policy
-from sidecar.session import Quota, Rules, Session, World
-from sidecar.settings.values import JournalSettings, Settings
 from tests.session.driving import NODE
 
 # What the loop reads at once, and within a packet that is larger.

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.settings.values import Settings
+from sidecar.core.settings.values import Settings
 from tests.cost.inputs import BOTH, HEADERS, MEGABYTE, PLAIN, STRICT
 from tests.cost.judging import cpu_share, exceeded, memory_share
 from tests.cost.measuring import measure

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sidecar.settings.values import Settings
+from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
 
 RELAY, DROP, IGNORE = "LogThenRelay", "LogThenDrop", "Ignore"

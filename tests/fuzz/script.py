@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
+from sidecar.core.session.events import Abort, Close, Connect, Data, EndOfHeaders, EndOfMessage, Event
+from sidecar.core.session.feed import content_events
 from sidecar.milter import translation
-from sidecar.session.events import Abort, Close, Connect, Data, EndOfHeaders, EndOfMessage, Event
-from sidecar.session.feed import content_events
 from tests.fuzz.contract import PARTNER, RELAY_HOSTS
 from tests.fuzz.macros import Macros
 

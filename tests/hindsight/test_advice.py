@@ -7,14 +7,14 @@ from hypothesis import assume, example, given
 from hypothesis import settings as tries
 from msgspec.structs import replace
 
+from sidecar.core.names import plain_address
+from sidecar.core.policy import compile_policy
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
 from sidecar.hindsight.change import Change, set_up
 from sidecar.hindsight.closing import to_refuse
 from sidecar.hindsight.envelope import Envelope
 from sidecar.hindsight.judgement import REFUSED, Judgement, judge
 from sidecar.hindsight.opening import to_accept
-from sidecar.policy import compile_policy
-from sidecar.settings.names import plain_address
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, Settings
 from tests.building import entry, settings
 from tests.hindsight.test_judgement import envelopes
 from tests.hindsight.worlds import applied, configurations

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.policy import compile_policy
+from sidecar.core.settings.values import Settings
 from sidecar.hindsight import Comparison, Disagreement, Explainer, with_aftermath
-from sidecar.policy import compile_policy
-from sidecar.settings.values import Settings
 from tests.building import entry, settings
 from tests.hindsight.samples import entry_of, ours, record, rejection
 

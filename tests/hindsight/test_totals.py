@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.policy import compile_policy
 from sidecar.hindsight import Entry, Explainer, Tally, Totals, with_aftermath
 from sidecar.hindsight.finding import Found
-from sidecar.policy import compile_policy
 from tests.building import entry, settings
 from tests.hindsight.samples import entry_of, ours, record, rejection
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.session import Quota, World
+from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
+from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
+from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
 from sidecar.metrics import CELL, VERDICTS, Memory, Meter
 from sidecar.metrics.series import OTHER
-from sidecar.session import Quota, World
-from sidecar.session.events import Connect, Data, Event, Mail, Rcpt
-from sidecar.session.feed import content_events
-from sidecar.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
-from sidecar.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
-from sidecar.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
 from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session
 from tests.building import entry, settings
 from tests.milter.test_flood import refusal

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.names import plain_address
+from sidecar.core.session import Quota
+from sidecar.core.session.events import Close, Connect, Data, Event, Helo, Mail, Rcpt
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
+from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
 from sidecar.journal import Line, Quarantine, read
 from sidecar.milter import Recorder, open_routes
-from sidecar.session import Quota
-from sidecar.session.events import Close, Connect, Data, Event, Helo, Mail, Rcpt
-from sidecar.session.feed import content_events
-from sidecar.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
-from sidecar.settings.names import plain_address
-from sidecar.settings.values import JournalSettings, LimitSettings, Settings
 from tests.building import entry, settings
 from tests.reports.shapes import status
 from tests.session.driving import ARF, LISTENER, NOON, OOB, session

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.settings.values import LimitSettings
 from sidecar.milter import budget
 from sidecar.milter.budget import RESTORE_SECONDS, RecordBudget
-from sidecar.settings.values import LimitSettings
 
 NOON = 1_790_000_000.0
 NET = "cb007109"

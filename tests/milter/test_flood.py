@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.names import network_of
+from sidecar.core.records import Facts, PeerAddress, Record, Response, reception, rejection, rejections
 from sidecar.milter import flood
 from sidecar.milter.flood import Flood
-from sidecar.records import Facts, PeerAddress, Record, Response, reception, rejection, rejections
-from sidecar.settings.names import network_of
 
 NOON = 1_790_000_000.25
 

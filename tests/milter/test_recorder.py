@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.records import Record, encode, reception
+from sidecar.core.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
+from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError, QuarantineFullError
 from sidecar.milter import Recorder
 from sidecar.milter.routes import Batch
-from sidecar.records import Record, encode, reception
-from sidecar.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
-from sidecar.settings.values import LimitSettings
 from tests.milter.test_flood import NOON, facts, refusal
 from tests.mta.processes import wait_until
 

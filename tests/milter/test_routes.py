@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.records import Record, reception
+from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.journal import JournalError, Line, read
 from sidecar.milter import open_routes
 from sidecar.milter.routes import Routes
-from sidecar.records import Record, reception
-from sidecar.settings.values import JournalSettings, RecordSettings
 from tests.milter.test_flood import facts, refusal
 
 TAKEN = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")

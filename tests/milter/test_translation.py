@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.session.events import Connect, Header, Mail, Rcpt
 from sidecar.milter import translation
-from sidecar.session.events import Connect, Header, Mail, Rcpt
 
 
 class Macros:

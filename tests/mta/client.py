@@ -12,7 +12,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from sidecar.settings.names import split_endpoint
+from sidecar.core.names import split_endpoint
 from tests.mta.postfix import HOST
 
 

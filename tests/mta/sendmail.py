@@ -22,7 +22,7 @@ from typing import Self
 import pytest
 from msgspec import Struct
 
-from sidecar.settings.names import split_endpoint
+from sidecar.core.names import split_endpoint
 from tests.mta.client import Answer, Connection, Peer, Refused
 from tests.mta.house import Pair
 from tests.mta.places import private_directory

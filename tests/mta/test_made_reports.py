@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Struct, to_builtins
 
-from sidecar.reports import read
+from sidecar.core.reports import read
 from tests.mta.client import STRANGER, Connection
 from tests.mta.house import house
 from tests.mta.mails import ORIGINAL

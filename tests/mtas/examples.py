@@ -1,6 +1,6 @@
 """Listener domains with every turn that the walk can take, and names to ask for."""
 
-from sidecar.settings.values import DomainEntry
+from sidecar.core.settings.values import DomainEntry
 from tests.building import entry
 
 ENTRIES: tuple[DomainEntry, ...] = (

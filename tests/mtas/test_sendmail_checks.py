@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
+from sidecar.core.settings.values import MilterSettings, Settings
 from sidecar.mta.export import sendmail_access
 from sidecar.mta.open_domains import OpenDomains
 from sidecar.mta.sendmail import address_set, read_sendmail
 from sidecar.mta.sendmail_checks import check_sendmail, sendmail_files
 from sidecar.mta.values import Finding
-from sidecar.settings.values import MilterSettings, Settings
 from tests.building import entry, settings
 
 ENTRIES = (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, without_route
+from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, without_route
 
 CASES = {
     "user@example.com": "example.com",

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.policy import compile_policy
-from sidecar.policy.address import is_ambiguous
-from sidecar.settings.names import is_ambiguous_domain, normal_domain, unicode_domain
-from sidecar.settings.values import ANY_LISTENER, LogMode
+from sidecar.core.names import is_ambiguous_domain, normal_domain, unicode_domain
+from sidecar.core.policy import compile_policy
+from sidecar.core.policy.address import is_ambiguous
+from sidecar.core.settings.values import ANY_LISTENER, LogMode
 from tests.building import entry, settings
 from tests.policy.test_policy import RELAY_HOST, RELAY_HOSTS, STRANGER
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.policy.domains import DomainMap
-from sidecar.settings.draft import Draft
-from sidecar.settings.values import ANY_LISTENER, DomainEntry
+from sidecar.core.policy.domains import DomainMap
+from sidecar.core.settings.draft import Draft
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
 
 

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from sidecar.policy import Because, RecipientAnswer, judge_message
-from sidecar.settings.values import LogMode
+from sidecar.core.policy import Because, RecipientAnswer, judge_message
+from sidecar.core.settings.values import LogMode
 
 BOOLS = [False, True]
 

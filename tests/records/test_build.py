@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from sidecar.records import (
+from sidecar.core.records import (
     UNCATEGORIZED,
     EnhancedCode,
     Response,
@@ -16,10 +16,10 @@ from sidecar.records import (
     rejections,
     visible,
 )
-from sidecar.records.build import Facts
-from sidecar.reports.arf import read_feedback
-from sidecar.reports.oob import read_status
-from sidecar.reports.values import ArfReport, OobReport
+from sidecar.core.records.build import Facts
+from sidecar.core.reports.arf import read_feedback
+from sidecar.core.reports.oob import read_status
+from sidecar.core.reports.values import ArfReport, OobReport
 from tests.session.driving import NODE, NOON
 
 FACTS = Facts(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.records import decode
+from sidecar.core.records import decode
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.records import Facts, Record, encode, feedback, visible
-from sidecar.reports.values import ArfReport
+from sidecar.core.records import Facts, Record, encode, feedback, visible
+from sidecar.core.reports.values import ArfReport
 from tests.session.driving import NODE, NOON
 
 MEGABYTE = 1 << 20

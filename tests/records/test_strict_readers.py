@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.records import encode, feedback
-from sidecar.reports import read
+from sidecar.core.records import encode, feedback
+from sidecar.core.reports import read
 from tests.records.test_build import FACTS
 
 HEAD = b'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r\n\r\n'

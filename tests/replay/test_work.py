@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sidecar.policy import compile_policy
+from sidecar.core.policy import compile_policy
+from sidecar.core.session import World
+from sidecar.core.session.explain import Question, encode_explanation, explain
+from sidecar.core.settings.values import LimitSettings
 from sidecar.replay import Judge, Piece, Tally, replay, tasks
 from sidecar.replay.files import Stored, messages
 from sidecar.replay.judge import unreadable
 from sidecar.replay.tally import NAMED_LIMIT, REASONS_LIMIT
-from sidecar.session import World
-from sidecar.session.explain import Question, encode_explanation, explain
-from sidecar.settings.values import LimitSettings
 from tests.building import entry, settings
 
 REPORTS = Path(__file__).parent.parent / "data" / "reports"

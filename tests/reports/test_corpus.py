@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidecar.reports import may_be_report, read
-from sidecar.reports.values import Reading
+from sidecar.core.reports import may_be_report, read
+from sidecar.core.reports.values import Reading
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "reports").glob("*.eml"))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.reports.dates import read_date
+from sidecar.core.reports.dates import read_date
 
 
 @pytest.mark.parametrize(

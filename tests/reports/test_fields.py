@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.reports import fields
+from sidecar.core.reports import fields
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.reports import arf, fields, may_be_report, mime, oob, read
+from sidecar.core.reports import arf, fields, may_be_report, mime, oob, read
 from tests.reports.shapes import FEEDBACK, HOSTILE, RETURNED, status, trace
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "reports").glob("*.eml"))

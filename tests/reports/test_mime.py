@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from sidecar.reports import may_be_report, mime
+from sidecar.core.reports import may_be_report, mime
 
 REPORT = b"multipart/report"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.reports import read
+from sidecar.core.reports import read
 from tests.session.driving import ARF, OOB
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "reports").glob("*.eml"))

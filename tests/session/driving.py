@@ -7,13 +7,13 @@ from uuid import UUID
 
 import msgspec
 
-from sidecar.policy import compile_policy
-from sidecar.records import Record
-from sidecar.session import Quota, Rules, Session, World
-from sidecar.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
-from sidecar.session.feed import content_events
-from sidecar.session.verdicts import Continue, Outcome
-from sidecar.settings.values import Settings
+from sidecar.core.policy import compile_policy
+from sidecar.core.records import Record
+from sidecar.core.session import Quota, Rules, Session, World
+from sidecar.core.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.verdicts import Continue, Outcome
+from sidecar.core.settings.values import Settings
 
 NOON = 1_790_000_000.25
 STRANGER = ip_address("203.0.113.9")

@@ -9,12 +9,12 @@ from itertools import chain, repeat
 import msgspec
 import pytest
 
-from sidecar.records import encode
-from sidecar.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
-from sidecar.session.feed import content_events
-from sidecar.session.message import RECORDED_HEADERS_LIMIT
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject
-from sidecar.settings.values import LimitSettings
+from sidecar.core.records import encode
+from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.message import RECORDED_HEADERS_LIMIT
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.reports.shapes import HOSTILE, status
 from tests.session.driving import envelope, headers_of, hello, play, session

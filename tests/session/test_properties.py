@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from sidecar.session import ProtocolError, Quota
-from sidecar.session.events import (
+from sidecar.core.session import ProtocolError, Quota
+from sidecar.core.session.events import (
     Abort,
     Body,
     Close,
@@ -22,10 +22,10 @@ from sidecar.session.events import (
     Mail,
     Rcpt,
 )
-from sidecar.session.feed import content_events
-from sidecar.session.transitions import State
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
-from sidecar.settings.values import LimitSettings, Settings
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.transitions import State
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
+from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
 from tests.session.driving import ARF, BROKEN, LISTENER, OOB, PLAIN, RELAY_HOST, STRANGER, session
 

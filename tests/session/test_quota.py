@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.session import Quota
-from sidecar.session.quota import BURST_SECONDS, PEERS_LIMIT
-from sidecar.settings.names import IPAddress, network_of
-from sidecar.settings.values import LimitSettings
+from sidecar.core.names import IPAddress, network_of
+from sidecar.core.session import Quota
+from sidecar.core.session.quota import BURST_SECONDS, PEERS_LIMIT
+from sidecar.core.settings.values import LimitSettings
 
 PEER = ip_address("203.0.113.9")
 NOON = 1_790_000_000.0

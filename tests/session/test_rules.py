@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from sidecar.session import NewestRules, NoRulesError, Session
-from sidecar.session.events import Abort, Data, Event, Mail, Rcpt
-from sidecar.session.replies import UNKNOWN_LISTENER, relaying_not_permitted
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail, Verdict
-from sidecar.settings.values import LimitSettings, Settings
+from sidecar.core.session import NewestRules, NoRulesError, Session
+from sidecar.core.session.events import Abort, Data, Event, Mail, Rcpt
+from sidecar.core.session.replies import UNKNOWN_LISTENER, relaying_not_permitted
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail, Verdict
+from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
 from tests.session.driving import (
     LISTENER,

@@ -5,9 +5,9 @@ from typing import get_args
 
 import pytest
 
-from sidecar.session import ProtocolError, Session
-from sidecar.session.events import Body, Connect, Data, EndOfMessage, Event, Fields, Header, Helo, Mail, Rcpt
-from sidecar.session.transitions import TRANSITIONS, State
+from sidecar.core.session import ProtocolError, Session
+from sidecar.core.session.events import Body, Connect, Data, EndOfMessage, Event, Fields, Header, Helo, Mail, Rcpt
+from sidecar.core.session.transitions import TRANSITIONS, State
 from tests.building import entry, settings
 from tests.session.driving import OOB, RELAY_HOST, content, envelope, hello, play, session
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.core.settings.values import AdminSettings
 from sidecar.settings import load
-from sidecar.settings.values import AdminSettings
 
 
 @pytest.mark.parametrize(

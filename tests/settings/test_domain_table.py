@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.settings.domain_table import DomainTable
-from sidecar.settings.draft import Draft, table_of
-from sidecar.settings.values import ANY_LISTENER, DomainEntry
+from sidecar.core.settings.domain_table import DomainTable
+from sidecar.core.settings.draft import Draft, table_of
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
 
 LABELS = st.sampled_from(["a", "b", "com", "*", "xn--bcher-kva", "_d"])
@@ -143,7 +143,7 @@ def test_a_copy_of_the_buffer_is_the_table() -> None:
 
 FOREIGN = """\
 import mmap, sys
-from sidecar.settings.domain_table import DomainTable
+from sidecar.core.settings.domain_table import DomainTable
 content = sys.stdin.buffer.read()
 buffer = mmap.mmap(-1, len(content))
 buffer[:] = content
@@ -154,7 +154,7 @@ DomainTable(buffer)
 @pytest.mark.parametrize(("seed", "status"), [("1", 0), ("2", 1)])
 def test_a_process_that_hashes_otherwise_is_refused(seed: str, status: int) -> None:
     """It would find nothing, and say so of every domain."""
-    write = "import sys\nfrom sidecar.settings.draft import table_of\nsys.stdout.buffer.write(table_of(()).buffer[:])"
+    write = "import sys\nfrom sidecar.core.settings.draft import table_of\nsys.stdout.buffer.write(table_of(()).buffer[:])"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     content = subprocess.run(
         [sys.executable, "-c", write], env={**environ, "PYTHONHASHSEED": "1"}, capture_output=True, check=True

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tomli
 
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings, Where
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings, Where
 from tests.settings.helpers import load_files, place, settings_of
 
 SAMPLE = """\

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.settings.values import RECORD_TYPES, JournalSettings, RecordSettings
+from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSettings
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 FULL = """\

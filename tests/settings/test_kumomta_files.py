@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.classifier import Classifier
-from sidecar.policy import compile_policy
-from sidecar.settings.values import LogMode, Settings
+from sidecar.core.classifier import Classifier
+from sidecar.core.policy import compile_policy
+from sidecar.core.settings.values import LogMode, Settings
 from tests.settings.helpers import MAIN, settings_of
 
 IGNORE, RELAY, DROP = LogMode.IGNORE, LogMode.LOG_THEN_RELAY, LogMode.LOG_THEN_DROP

@@ -1,6 +1,6 @@
 """Domain names: what reading one may cost."""
 
-from sidecar.settings.names import normal_domain
+from sidecar.core.names import normal_domain
 
 
 def test_labels() -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sidecar.core.settings.values import Problem
 from sidecar.settings import Loaded, Reading
 from sidecar.settings.domains import read_domains
 from sidecar.settings.files import Text, parsed
 from sidecar.settings.quick import quick_draft
-from sidecar.settings.values import Problem
 from sidecar.settings.warnings.findings import Findings
 from tests.settings.test_domains import ERRORS, SAMPLE
 

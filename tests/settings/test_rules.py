@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.core.settings.values import BounceRule, Problem
 from sidecar.settings.files import read_document
 from sidecar.settings.rules import SHIPPED, iana_rules, read_rules
-from sidecar.settings.values import BounceRule, Problem
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 ONE = """\

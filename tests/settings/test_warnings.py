@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.policy import compile_policy
+from sidecar.core.names import plain_address
+from sidecar.core.policy import compile_policy
+from sidecar.core.settings.values import Problem, WarningCode
 from sidecar.settings import load
-from sidecar.settings.names import plain_address
-from sidecar.settings.values import Problem, WarningCode
 from sidecar.settings.warnings import note_warnings
 from sidecar.settings.warnings.findings import Findings
 from sidecar.settings.warnings.openings import is_wide

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sidecar.records import Logged
-from sidecar.session.explain import Question
+from sidecar.core.records import Logged
+from sidecar.core.session.explain import Question
 from sidecar.simulate import SHAPES, Oracle
 from sidecar.simulate.client import Answer, Dialogue
 from sidecar.simulate.expectation import Expected, compare

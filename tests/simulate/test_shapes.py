@@ -7,8 +7,8 @@ from importlib.resources import files
 import pytest
 
 import sidecar.simulate
-from sidecar.reports import read
-from sidecar.reports.values import PerRecipient
+from sidecar.core.reports import read
+from sidecar.core.reports.values import PerRecipient
 from sidecar.simulate import SHAPES, Shape
 
 NOW = datetime(2026, 7, 2, 18, 55, 38, tzinfo=UTC).timestamp()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.records import decode
+from sidecar.core.records import decode
 from sidecar.stats import Collector, Summary
 from sidecar.stats.page import page
 from sidecar.stats.plots import picture, timeline_svg

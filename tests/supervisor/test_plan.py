@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from sidecar.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
+from sidecar.core.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
 from sidecar.supervisor.plan import PlanError, make_plan
 
 

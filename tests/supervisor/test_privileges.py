@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.settings.values import Settings
+from sidecar.core.settings.values import Settings
 from sidecar.supervisor.privileges import Identity, PrivilegeError, give_folder, whom_to_become
 from tests.building import settings
 from tests.mta.processes import wait_until

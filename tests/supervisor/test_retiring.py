@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.policy import compile_policy
+from sidecar.core.policy import compile_policy
 from sidecar.supervisor.control import pair
 from sidecar.supervisor.plan import Plan
 from sidecar.supervisor.process import Worker

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.settings.values import JournalSettings, RecordSettings
+from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.supervisor import space
 from sidecar.supervisor.space import Space
 from sidecar.supervisor.status import DiskStatus, Status, in_words, is_fine, sentence

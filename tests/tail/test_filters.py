@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.records import Logged, decode
+from sidecar.core.records import Logged, decode
 from sidecar.tail import Filters
 
 

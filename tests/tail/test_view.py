@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.records import Logged, PeerAddress, Response
-from sidecar.records.record import EnhancedCode
+from sidecar.core.records import Logged, PeerAddress, Response
+from sidecar.core.records.record import EnhancedCode
 from sidecar.tail import line_of
 
 WHY = 'not a report, because its Content-Type is not multipart/report (d.toml:3 "*".log_oob)'

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from sidecar import log
+from sidecar.core.records import Facts, Record, rejection
+from sidecar.core.records.record import Response
+from sidecar.core.session import Session
+from sidecar.core.session.events import Connect, EndOfMessage, Event, Fields, Mail, Rcpt
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
+from sidecar.core.settings.values import LimitSettings, MilterSettings
 from sidecar.journal import JournalError
 from sidecar.milter import ENGINES, Adapter, Recorder, listen
 from sidecar.milter.routes import Batch
-from sidecar.records import Facts, Record, rejection
-from sidecar.records.record import Response
-from sidecar.session import Session
-from sidecar.session.events import Connect, EndOfMessage, Event, Fields, Mail, Rcpt
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
-from sidecar.settings.values import LimitSettings, MilterSettings
 
 RAISING_PEER = "203.0.113.66"
 REPLY = Reply(code=550, enhanced="5.7.1", text="100% no\r\nway \N{SNOWMAN}" + "x" * 600)

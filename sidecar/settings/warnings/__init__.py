@@ -4,8 +4,8 @@ Each module here owns one subject: a function for each finding, and the sentence
 more (`written`) is noted while the files are read, the rest over the finished settings. Never makes an error of a finding.
 """
 
-from sidecar.settings.draft import table_of
-from sidecar.settings.values import Settings
+from sidecar.core.settings.draft import table_of
+from sidecar.core.settings.values import Settings
 from sidecar.settings.warnings.findings import Findings
 from sidecar.settings.warnings.listeners import note_listeners
 from sidecar.settings.warnings.names import note_idle, note_name

@@ -8,8 +8,8 @@ from typing import Final, ParamSpec
 
 import msgspec
 
-from sidecar.settings.values import Problem, WarningCode, Where
-from sidecar.settings.wording import listed, quoted
+from sidecar.core.settings.values import Problem, WarningCode, Where
+from sidecar.core.text import listed, quoted
 
 # Ten thousand findings of one kind have one mend: a few show what it is about, and a reload's log stays readable.
 _TOLD: Final = 5

@@ -3,8 +3,8 @@
 Owns what an MTA can tell as its own end of a connection. Never asks whether this machine has such an address.
 """
 
-from sidecar.settings.names import HIGHEST_PORT, split_endpoint
-from sidecar.settings.values import ANY_LISTENER, Problem, Settings, Where
+from sidecar.core.names import HIGHEST_PORT, split_endpoint
+from sidecar.core.settings.values import ANY_LISTENER, Problem, Settings, Where
 from sidecar.settings.warnings.findings import Findings, warning
 
 

@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from sidecar.settings.names import IPAddress, split_endpoint
-from sidecar.settings.values import Problem, Settings, Where
+from sidecar.core.names import IPAddress, split_endpoint
+from sidecar.core.settings.values import Problem, Settings, Where
+from sidecar.core.text import quoted
 from sidecar.settings.warnings.findings import Findings, warning
 from sidecar.settings.warnings.listeners import is_an_end, listeners_of
-from sidecar.settings.wording import quoted
 
 # No interface has it (bind(2)); or the kernel has no IPv6 at all. Anything else says nothing about the address.
 _NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}

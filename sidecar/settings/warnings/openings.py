@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
+from sidecar.core.settings.values import DomainEntry, LogMode, Network, Problem, Settings, Where
 from sidecar.settings.readers import network
-from sidecar.settings.values import DomainEntry, LogMode, Network, Problem, Settings, Where
 from sidecar.settings.warnings.findings import Findings, warning
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}

@@ -6,7 +6,7 @@ Owns that consequence of the walk. Never decides which entry serves a domain: th
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from sidecar.settings.values import ANY_LISTENER, DomainEntry, Problem
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem
 from sidecar.settings.warnings.findings import Findings, some, warning
 
 

@@ -3,7 +3,7 @@
 Owns the sentences. Never reads a file.
 """
 
-from sidecar.settings.values import DomainEntry, Problem, Where
+from sidecar.core.settings.values import DomainEntry, Problem, Where
 from sidecar.settings.warnings.findings import Findings, warning
 from sidecar.settings.warnings.openings import is_wide
 

@@ -5,7 +5,7 @@ Owns no check of the program; it is none of those that `make fuzz` runs.
 
 from collections.abc import Iterator
 
-from sidecar.settings.names import normal_domain
+from sidecar.core.names import normal_domain
 
 
 def seeds() -> Iterator[bytes]:

@@ -6,10 +6,10 @@ Owns the comparison of the ways a message can take. Never knows what the message
 import re
 from collections.abc import Iterator, Sequence
 
-from sidecar.reports import read
-from sidecar.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
-from sidecar.session.feed import content_events
-from sidecar.session.verdicts import Outcome
+from sidecar.core.reports import read
+from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.verdicts import Outcome
 from tests.building import entry, settings
 from tests.fuzz.corpus import mails
 from tests.fuzz.targets.session import check_records

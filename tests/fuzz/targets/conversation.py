@@ -7,12 +7,12 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from sidecar import log
+from sidecar.core.records import Record
+from sidecar.core.settings.values import LimitSettings
 from sidecar.milter import Adapter, Recorder
 from sidecar.milter.conversation import Conversation, Steps
 from sidecar.milter.packets import TRANSLATIONS, MalformedError
 from sidecar.milter.routes import Batch
-from sidecar.records import Record
-from sidecar.settings.values import LimitSettings
 from tests.faults.flood import SCRIPTS
 from tests.fuzz.contract import fuzzed_settings
 from tests.session.driving import session

@@ -7,8 +7,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from sidecar.policy.address import NO_DOMAIN, domain_of
-from sidecar.settings.names import normal_domain, normal_listener, split_endpoint
+from sidecar.core.names import normal_domain, normal_listener, split_endpoint
+from sidecar.core.policy.address import NO_DOMAIN, domain_of
 
 _ADDRESSES = (
     "user@example.com",

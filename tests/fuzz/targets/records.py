@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from sidecar.records import Facts, Record, encode, feedback, oob_bounces
-from sidecar.reports import mime
-from sidecar.reports.arf import read_feedback
-from sidecar.reports.dates import read_date
-from sidecar.reports.oob import read_status
-from sidecar.reports.values import OobReport
+from sidecar.core.records import Facts, Record, encode, feedback, oob_bounces
+from sidecar.core.reports import mime
+from sidecar.core.reports.arf import read_feedback
+from sidecar.core.reports.dates import read_date
+from sidecar.core.reports.oob import read_status
+from sidecar.core.reports.values import OobReport
 from tests.fuzz.corpus import mails
 from tests.session.driving import NODE, NOON
 

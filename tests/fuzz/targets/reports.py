@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sidecar.reports import may_be_report, mime, read
-from sidecar.reports.values import Reading
+from sidecar.core.reports import may_be_report, mime, read
+from sidecar.core.reports.values import Reading
 from tests.fuzz.corpus import mails
 
 

@@ -6,11 +6,11 @@ Owns the watcher beside the session: it sees the same events, and knows what mus
 import json
 from collections.abc import Iterator
 
-from sidecar.records import encode
-from sidecar.reports import may_be_report, mime, read
-from sidecar.session import ProtocolError
-from sidecar.session.events import Body, Connect, Data, EndOfHeaders, Event, Header, Mail, Rcpt
-from sidecar.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
+from sidecar.core.records import encode
+from sidecar.core.reports import may_be_report, mime, read
+from sidecar.core.session import ProtocolError
+from sidecar.core.session.events import Body, Connect, Data, EndOfHeaders, Event, Header, Mail, Rcpt
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from tests.fuzz import contract
 from tests.fuzz.contract import Right
 from tests.fuzz.script import events

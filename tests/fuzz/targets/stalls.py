@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sidecar.reports import read
-from sidecar.session.events import Data
-from sidecar.session.feed import content_events
+from sidecar.core.reports import read
+from sidecar.core.session.events import Data
+from sidecar.core.session.feed import content_events
 from tests.building import entry, settings
 from tests.fuzz.corpus import mails
 from tests.session.driving import envelope, hello, play, session

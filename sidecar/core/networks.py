@@ -1,0 +1,72 @@
+"""IP networks: read from text, and asked which of them holds an address.
+
+Owns the strict CIDR form. Never decides what an address may do.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
+
+from sidecar.core.names import IPAddress
+from sidecar.core.settings.values import Network
+
+_BITS = {4: 32, 6: 128}
+_CIDR = re.compile(r"([0-9.]{7,15}|[0-9A-Fa-f:.]{2,45})(?:/(0|[1-9][0-9]{0,2}))?")
+_MAPPED: Final = netaddr.IPNetwork("::ffff:0:0/96")  # the IPv4-mapped addresses (RFC 4291 section 2.5.5.2)
+
+
+class HostBitsError(ValueError):
+    """An address inside a network: `host` is the address, `network` the network in full."""
+
+    def __init__(self, host: str, network: str) -> None:
+        super().__init__(f"{host} is one address inside {network}")
+        self.host = host
+        self.network = network
+
+
+# Thousands of domains tend to name the same few networks: they share one value.
+@lru_cache(maxsize=65536)
+def parse_network(text: str) -> Network:
+    """Return an IP literal or a strict CIDR block: no short forms, no netmasks, no zone; an IPv4-mapped one as IPv4.
+
+    Raise HostBitsError for one with host bits, ValueError for any other text.
+    """
+    try:
+        block = netaddr.IPNetwork(text) if _CIDR.fullmatch(text) else None
+    except netaddr.AddrFormatError:
+        block = None
+    if block is None:
+        raise ValueError(text)
+    if block.ip != block.network:
+        raise HostBitsError(str(block.ip), str(block.cidr))
+    if block in _MAPPED:
+        return Network(text=text, version=4, first=block.first - _MAPPED.first, prefix=block.prefixlen - _MAPPED.prefixlen)
+    return Network(text=text, version=block.version, first=block.first, prefix=block.prefixlen)
+
+
+class Networks:
+    """An immutable set of networks that can tell which of them holds an address, the narrowest first."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        tables: dict[tuple[int, int], dict[int, Network]] = {}
+        for network in networks:
+            shift = _BITS[network.version] - network.prefix
+            tables.setdefault((network.version, shift), {}).setdefault(network.first >> shift, network)
+        self._tables = {
+            version: sorted(
+                ((shift, table) for (family, shift), table in tables.items() if family == version),
+                key=lambda pair: pair[0],
+            )
+            for version in _BITS
+        }
+
+    def find(self, address: IPAddress) -> Network | None:
+        """Give the narrowest network that holds `address`, or None."""
+        number = int(address)
+        for shift, table in self._tables[address.version]:
+            if (network := table.get(number >> shift)) is not None:
+                return network
+        return None

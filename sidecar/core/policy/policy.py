@@ -1,0 +1,254 @@
+"""The listener policy: what a peer may do at connect and with each recipient (contract section 3, KumoMTA's rules).
+
+Owns the rules. Never reads a file, a clock or a socket, and never remembers an answer.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from sidecar.core.classifier import Classifier
+from sidecar.core.names import IPAddress
+from sidecar.core.networks import Networks
+from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable
+from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
+from sidecar.core.policy.domains import WILDCARD, DomainMap
+from sidecar.core.settings.domain_table import DomainTable
+from sidecar.core.settings.draft import table_of
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
+
+# Domains whose senders are at work. What an entry of a thousand networks takes to look through is some 100 kB.
+_SENDERS_KEPT = 1024
+
+_REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
+_MODE_WORDS = {
+    LogMode.LOG_THEN_RELAY: "logs them and relays them",
+    LogMode.LOG_THEN_DROP: "logs them and drops them",
+}
+
+
+_NOTHING_TAKEN = Because(text="no listener domain takes anything from strangers on this listener")
+
+
+class RelayHosts:
+    """The relay hosts of one listener, and where its list was set."""
+
+    def __init__(self, setting: NetworkList) -> None:
+        self._networks = Networks(setting.networks)
+        self._setting = setting
+
+    def reason(self, peer: IPAddress) -> Because | None:
+        """Say why `peer` is a relay host, or None when it is not."""
+        if (network := self._networks.find(peer)) is None:
+            return None
+        place = "in the default relay_hosts" if self._setting.where is None else "in relay_hosts"
+        return because(f"{peer} is a relay host: {network.text} is {place}", self._setting.where, network.text)
+
+    def absence(self, peer: IPAddress) -> Because:
+        """Say that `peer` is no relay host, and which list does not hold it."""
+        return because(f"{peer} is not in relay_hosts", self._setting.where)
+
+
+class Policy:
+    """An immutable policy. Build it with `compile_policy`.
+
+    `classify` gives the class of a bounce, or of a refusal, from its SMTP response as one line; it is None without rules.
+    """
+
+    def __init__(
+        self,
+        *,
+        relay_hosts: RelayHosts,
+        own_relay_hosts: Mapping[str, RelayHosts],
+        domains: DomainTable,
+        classify: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self.classify = classify
+        self._relay_hosts = relay_hosts
+        self._own_relay_hosts = dict(own_relay_hosts)
+        maps = {listener: DomainMap(listed) for listener, listed in domains.listeners.items()}
+        self._shared = maps.pop(ANY_LISTENER)
+        self._star = self._shared.listed.get(WILDCARD)
+        self._own = maps
+        self._grants_senders = any(entry.relay_from or entry.relay_from_authz for entry in domains.examples())
+        self._relay_from: dict[tuple[str, str], Networks] = {}
+        self._shared_deferral = _deferral(next(filter(_permits, self._shared.listed.examples()), None))
+        self._deferrals = {listener: _deferral(self._opening(own)) for listener, own in maps.items()}
+
+    @property
+    def depends_on_listener(self) -> bool:
+        """Tell whether some listener has rules of its own, so that a peer cannot be judged without knowing its listener."""
+        return bool(self._own or self._own_relay_hosts)
+
+    @property
+    def listeners(self) -> frozenset[str]:
+        """The listeners that have rules of their own."""
+        return frozenset((*self._own, *self._own_relay_hosts))
+
+    @property
+    def refuses_at_connect(self) -> bool:
+        """Tell whether there is a listener on which a stranger is refused before he says anything."""
+        return any(deferral is None for deferral in (self._shared_deferral, *self._deferrals.values()))
+
+    def lookup(self, listener: str, domain: str) -> DomainEntry | None:
+        """Give the entry of `domain` (normal form) on `listener`: its own map, the shared map, the shared `*`."""
+        own = self._own.get(listener)
+        if own is not None and (entry := own.find(domain)) is not None:
+            return entry
+        return self._shared.find(domain) or self._star
+
+    def at_connect(self, peer: IPAddress, listener: str) -> ConnectAnswer:
+        """Decide on a peer that has said nothing yet."""
+        relay_hosts = self._relay_hosts_of(listener)
+        if (reason := relay_hosts.reason(peer)) is not None:
+            return ConnectAnswer(accept=True, deferred=False, because=(reason,))
+        absence = relay_hosts.absence(peer)
+        deferral = self._deferrals.get(listener, self._shared_deferral)
+        if deferral is None:
+            return ConnectAnswer(accept=False, deferred=False, because=(absence, _NOTHING_TAKEN))
+        return ConnectAnswer(accept=True, deferred=True, because=(absence, deferral))
+
+    def at_rcpt(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str, recipient: str) -> RecipientAnswer:
+        """Decide on one recipient. `sender` and `recipient` are addresses without angle brackets."""
+        domain = domain_of(recipient)
+        entry = self.lookup(listener, domain)
+        relaying = next(self._peer_reasons(peer, listener, authz_id, sender), None)
+        granted = entry if relaying is not None else _granted_to_strangers(entry, recipient)
+        if relaying is None and granted is not None and granted.relay_to:
+            relaying = because(f"anyone may send to {domain or 'no domain'}", granted.where("relay_to"), value=True)
+        reasons = [] if relaying is None else [relaying]
+        if granted is not None:
+            reasons += _report_reasons(granted, domain)
+        return RecipientAnswer(
+            address=recipient,
+            domain=domain,
+            relay=relaying is not None,
+            log_oob=LogMode.IGNORE if granted is None else granted.log_oob,
+            log_arf=LogMode.IGNORE if granted is None else granted.log_arf,
+            because=tuple(reasons or self._refusal(peer, listener, entry, recipient, domain)),
+        )
+
+    def _relay_hosts_of(self, listener: str) -> RelayHosts:
+        return self._own_relay_hosts.get(listener, self._relay_hosts)
+
+    def _peer_reasons(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str) -> Iterator[Because]:
+        """Give the reasons for which this peer may relay to any recipient."""
+        if (reason := self._relay_hosts_of(listener).reason(peer)) is not None:
+            yield reason
+        if not self._grants_senders:
+            return
+        from_domain = domain_of(sender)
+        origin = self.lookup(listener, from_domain)
+        if origin is not None:
+            yield from self._origin_reasons(origin, peer, authz_id, from_domain)
+
+    def _origin_reasons(self, origin: DomainEntry, peer: IPAddress, authz_id: str | None, domain: str) -> Iterator[Because]:
+        if origin.relay_from and (found := self._senders_of(origin).find(peer)) is not None:
+            text = f"{peer} may relay for senders in {domain or 'no domain'}: it is in {found.text}"
+            yield because(text, origin.where("relay_from"), found.text)
+        if authz_id is not None and authz_id in origin.relay_from_authz:
+            text = f"{authz_id} may relay for senders in {domain or 'no domain'}"
+            yield because(text, origin.where("relay_from_authz"), authz_id)
+
+    def _senders_of(self, origin: DomainEntry) -> Networks:
+        """Give the networks of `relay_from`; those of domains that send are made once."""
+        name = origin.listener, origin.domain
+        if (networks := self._relay_from.get(name)) is None:
+            if len(self._relay_from) >= _SENDERS_KEPT:
+                self._relay_from.clear()
+            networks = self._relay_from[name] = Networks(origin.relay_from)
+        return networks
+
+    def _refusal(
+        self, peer: IPAddress, listener: str, entry: DomainEntry | None, recipient: str, domain: str
+    ) -> tuple[Because, ...]:
+        absence = self._relay_hosts_of(listener).absence(peer)
+        name = domain or "an address without a domain"
+        if entry is None:
+            return (Because(text=f"no listener domain matches {name}"), absence)
+        if entry.relay_to or entry.log_oob is not LogMode.IGNORE or entry.log_arf is not LogMode.IGNORE:
+            if is_ambiguous(recipient):
+                text = f"programs disagree about the domain of this address; external hosts must write it as {domain}"
+            else:
+                text = "an MTA could read another address out of this one, so strangers may not use it"
+            return (because(text, entry.where("")), absence)
+        return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
+
+    def _opening(self, own: DomainMap) -> DomainEntry | None:
+        """Find an entry that a listener with a map of its own can reach and that permits something to strangers."""
+        if (opening := next(filter(_permits, own.listed.examples()), None)) is not None:
+            return opening
+        if own.covers(WILDCARD):
+            return None
+        shared = self._shared.listed
+        permitting = shared.alike(filter(_permits, shared.examples()))
+        return next((shared[name] for name in permitting if not own.covers(name)), None)
+
+
+def _deferral(opening: DomainEntry | None) -> Because | None:
+    """Say why a stranger is not refused at connect; None where he is, because no entry permits anything."""
+    if opening is None:
+        return None
+    key = _permissions(opening)[0]
+    text = f"the recipient's domain decides at RCPT, because {opening.path} sets {key}"
+    return because(text, opening.where(key), _plain(opening, key))
+
+
+def _permissions(entry: DomainEntry) -> list[str]:
+    """Name the keys by which `entry` lets a stranger in, in the contract's order."""
+    return [
+        key
+        for key, permits in (
+            ("relay_to", entry.relay_to),
+            ("relay_from", bool(entry.relay_from)),
+            ("relay_from_authz", bool(entry.relay_from_authz)),
+            ("log_oob", entry.log_oob is not LogMode.IGNORE),
+            ("log_arf", entry.log_arf is not LogMode.IGNORE),
+        )
+        if permits
+    ]
+
+
+def _permits(entry: DomainEntry) -> bool:
+    return bool(_permissions(entry))
+
+
+def _plain(entry: DomainEntry, key: str) -> object:
+    """Give a setting of `entry` as JSON would hold it."""
+    value = getattr(entry, key)
+    if isinstance(value, LogMode):
+        return value.value
+    return [network.text for network in entry.relay_from] if key == "relay_from" else value
+
+
+def _granted_to_strangers(entry: DomainEntry | None, recipient: str) -> DomainEntry | None:
+    """Give what `entry` grants for this address to a peer that may not relay.
+
+    What an MTA could read as another address would go on by permission of the wrong entry, or could not be taken off the
+    envelope again by this name (Postfix looks for `<user@domain>` where it was given `<<user@domain>>`): nothing is granted.
+    Where another domain could be found in the local part, nothing may go on, but reports may still be dropped. A domain that
+    programs map to different A-labels gets nothing either: Postfix would deliver to a domain without permission.
+    """
+    if entry is None or not is_readable(recipient) or is_ambiguous(recipient):
+        return None
+    if not has_route(recipient):
+        return entry
+    log_oob, log_arf = (LogMode.IGNORE if mode is LogMode.LOG_THEN_RELAY else mode for mode in (entry.log_oob, entry.log_arf))
+    return msgspec.structs.replace(entry, relay_to=False, log_oob=log_oob, log_arf=log_arf)
+
+
+def _report_reasons(entry: DomainEntry, domain: str) -> Iterator[Because]:
+    for key, mode in (("log_oob", entry.log_oob), ("log_arf", entry.log_arf)):
+        if mode is not LogMode.IGNORE:
+            text = f"{domain or 'no domain'} takes {_REPORT_WORDS[key]} from anyone, {_MODE_WORDS[mode]}"
+            yield because(text, entry.where(key), mode.value)
+
+
+def compile_policy(settings: Settings) -> Policy:
+    """Make the policy that `settings` describe. Settings are whole and right by their type, so this cannot fail."""
+    return Policy(
+        relay_hosts=RelayHosts(settings.relay_hosts),
+        own_relay_hosts={listener: RelayHosts(setting) for listener, setting in settings.listener_relay_hosts.items()},
+        domains=table_of(settings.domains),
+        classify=Classifier(settings.bounce_rules).classify if settings.bounce_rules else None,
+    )

@@ -1,0 +1,36 @@
+"""Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
+
+from sidecar.core.records.build import (
+    Facts,
+    bounce_response,
+    feedback,
+    oob_bounces,
+    quarantined,
+    reception,
+    rejection,
+    rejections,
+)
+from sidecar.core.records.reading import TYPES, Logged, decode
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response, encode, visible
+
+__all__ = [
+    "TYPES",
+    "UNCATEGORIZED",
+    "EnhancedCode",
+    "Facts",
+    "Logged",
+    "PeerAddress",
+    "Record",
+    "RecordType",
+    "Response",
+    "bounce_response",
+    "decode",
+    "encode",
+    "feedback",
+    "oob_bounces",
+    "quarantined",
+    "reception",
+    "rejection",
+    "rejections",
+    "visible",
+]

@@ -1,0 +1,225 @@
+"""How each type of record is filled (contract section 4). Never decides whether one is written."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, Headers, PeerAddress, Record, RecordType, Response
+from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
+
+_TAKEN = Response(code=250)
+# KumoMTA's answer for a bounce that does not tell an SMTP reply.
+_UNTOLD = 550
+# KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
+_REPLY_CODE = re.compile("[2-5][0-9]{2}")
+
+# In characters. Each record of a report repeats most of these texts, and a report may have a thousand records.
+NAME_LIMIT = 255
+"""No host name, domain or queue id is longer (RFC 1035 section 2.3.4)."""
+MAILBOX_LIMIT = 320
+"""A local part of 64 octets, the @ and a domain of 255 (RFC 5321 section 4.5.3.1): addresses that differ stay different."""
+REPLY_LIMIT = 1024
+"""Two SMTP reply lines (RFC 5321 section 4.5.3.1.5); the longest diagnostic of the sample reports has 150 characters."""
+WHY_LIMIT = 1024
+"""A reason names four rules at most, each with a domain and a place in a file."""
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists.
+
+    `classify` gives the class of a response as one line, or None where no rule fits; it is None where there are no rules.
+    `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them. Only the
+    first record tells of them: they may be a thousand, and so may be the bounces of one report. `compat` names the program
+    that records are written like, where that is not our own way.
+    """
+
+    node_id: str
+    session_id: str
+    message_id: str
+    now: float
+    created: float
+    peer: str
+    helo: str
+    sender: str
+    listener: str | None
+    authz_id: str | None
+    queue_id: str | None
+    headers: Headers
+    dropped: Sequence[str] = ()
+    compat: str | None = None
+    classify: Callable[[str], str | None] | None = None
+
+
+def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
+    """Record a message that was taken. `queue` is the first recipient's domain, `size` the message's in bytes."""
+    return _received(facts, recipients=recipients, queue=queue, size=size, why=why)
+
+
+def quarantined(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, file: str
+) -> Record:
+    """Record a message that was taken, and went no further than into `file` of the quarantine."""
+    record = _received(facts, recipients=recipients, queue=queue, size=size, why=why)
+    return replace(record, meta={**record.meta, "quarantine": file})
+
+
+def feedback(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport
+) -> Record:
+    """Record a feedback report; it stands in the Reception's place."""
+    return _received(facts, recipients=recipients, queue=queue, size=size, why=why, report=report)
+
+
+def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, why: str) -> Iterator[Record]:
+    """Record each recipient that the report says has failed. `recipient` is the report's own: the original's sender."""
+    reporter = report.per_message.reporting_mta
+    for failed in report.per_recipient:
+        if failed.action != "failed":
+            continue
+        known = failed.original_recipient or failed.final_recipient
+        # Told as by the reporter, who had the message from the address that the report went to.
+        own = replace(
+            facts,
+            now=_instant(failed.last_attempt_date, facts.now),
+            helo="" if reporter is None else reporter.name,
+            sender=recipient,
+        )
+        to = () if known is None else (known.recipient,)
+        yield _record(own, "OOB", recipients=to, queue=queue, response=bounce_response(failed), why=why)
+
+
+def bounce_response(failed: PerRecipient) -> Response:
+    """Give the response that a report tells of for one recipient: from its Diagnostic-Code, else 550, and its Status."""
+    status = failed.status
+    code, content = _smtp_reply(failed.diagnostic_code)
+    content = content[:REPLY_LIMIT]
+    if status is None:
+        return Response(code=code, content=content)
+    enhanced = EnhancedCode(class_=status.class_, subject=status.subject, detail=status.detail)
+    return Response(code=code, enhanced_code=enhanced, content=content)
+
+
+def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, why: str) -> Record:
+    """Record what was refused: the connection (no recipients), one recipient, or a message for all of them."""
+    return _record(facts, "Rejection", recipients=recipients, queue="", response=response, why=why)
+
+
+def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
+    """Record many refusals of one peer at once; `first` is the record that the first of them would have had.
+
+    It tells what that one has in common with the others: the peer, and what it was answered.
+    """
+    return replace(
+        first,
+        id="",
+        sender="",
+        recipient="",
+        response=replace(first.response, command=None),
+        timestamp=int(now),
+        event_time=rfc3339(now),
+        created=first.timestamp,
+        created_time=first.event_time,
+        meta={"why": why[:WHY_LIMIT], "count": count},
+        headers={},
+    )
+
+
+def rfc3339(seconds: float) -> str:
+    """Write an instant, given in seconds since 1970, in UTC with microseconds."""
+    whole = math.floor(seconds)
+    micros = round((seconds - whole) * 1_000_000)
+    if micros == 1_000_000:  # noqa: PLR2004 - in one second
+        whole, micros = whole + 1, 0
+    return f"{_second(whole)}.{micros:06}Z"
+
+
+# A busy worker writes some thousands of records in each second.
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    # Not strftime: its %Y writes the year 1 with one digit, and a stranger's report may have that date.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def _received(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport | None = None
+) -> Record:
+    kind: RecordType = "Reception" if report is None else "Feedback"
+    record = _record(facts, kind, recipients=recipients, queue=queue, response=_TAKEN, why=why, size=size, report=report)
+    return replace(record, meta={**record.meta, "dropped": _mailboxes(facts.dropped)}) if facts.dropped else record
+
+
+def _record(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts,
+    kind: RecordType,
+    *,
+    recipients: Sequence[str],
+    queue: str,
+    response: Response,
+    why: str,
+    size: int = 0,
+    report: ArfReport | None = None,
+) -> Record:
+    """Fill what all records have."""
+    return Record(
+        type=kind,
+        id=facts.message_id,
+        sender=facts.sender[:MAILBOX_LIMIT],
+        recipient=_mailboxes(recipients) if len(recipients) > 1 else "".join(recipients)[:MAILBOX_LIMIT],
+        queue=queue[:NAME_LIMIT],
+        size=size,
+        response=response,
+        peer_address=PeerAddress(name=facts.helo[:NAME_LIMIT], addr=facts.peer),
+        timestamp=int(facts.now),
+        event_time=rfc3339(facts.now),
+        created=int(facts.created),
+        created_time=rfc3339(facts.created),
+        bounce_classification=_class(facts, kind, response),
+        feedback_report=report,
+        meta=_meta(facts, why),
+        headers=facts.headers,
+        reception_protocol=None if kind == "Rejection" else "ESMTP",
+        nodeid=facts.node_id,
+        session_id=facts.session_id,
+    )
+
+
+def _class(facts: Facts, kind: RecordType, response: Response) -> str:
+    if facts.classify is None or kind not in {"OOB", "Rejection"}:
+        return UNCATEGORIZED
+    return facts.classify(response.line) or UNCATEGORIZED
+
+
+def _mailboxes(addresses: Sequence[str]) -> list[str]:
+    return [address[:MAILBOX_LIMIT] for address in addresses]
+
+
+def _meta(facts: Facts, why: str) -> dict[str, str]:
+    meta = {"why": why[:WHY_LIMIT]}
+    if facts.queue_id is not None:
+        meta["queue_id"] = facts.queue_id[:NAME_LIMIT]
+    if facts.listener is not None:
+        meta["listener"] = facts.listener
+    if facts.authz_id is not None:
+        meta["authz_id"] = facts.authz_id[:MAILBOX_LIMIT]
+    if facts.compat is not None:
+        meta["compat"] = facts.compat
+    return meta
+
+
+def _instant(text: str | None, otherwise: float) -> float:
+    return otherwise if text is None else datetime.fromisoformat(text).timestamp()
+
+
+def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:
+    """Give code and text of an SMTP diagnostic, as KumoMTA reads one: `CODE rest`, or 550 and all of it."""
+    if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
+        return _UNTOLD, ""
+    code, space, rest = diagnostic.diagnostic.partition(" ")
+    if space and _REPLY_CODE.fullmatch(code):
+        return int(code), rest
+    return _UNTOLD, diagnostic.diagnostic

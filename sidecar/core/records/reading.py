@@ -1,0 +1,94 @@
+"""A record read back from a log: ours, or KumoMTA's of any type and version.
+
+Owns which fields are read, and how they are named here. Never judges a record, and never reads a file.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.core.records.record import PeerAddress, Response
+
+# KumoMTA's record types (August 2026). There will be more.
+TYPES: Final = (
+    "Reception",
+    "Rejection",
+    "OOB",
+    "Feedback",
+    "Delivery",
+    "Bounce",
+    "TransientFailure",
+    "Expiration",
+    "AdminBounce",
+    "AdminRebind",
+    "DeferredInjectionRebind",
+    "Delayed",
+    "XferOut",
+    "XferIn",
+)
+
+_NO_RESPONSE = Response(code=0)
+
+# Bigger numbers are nobody's: a record stands for the refusals of about a second.
+_COUNT_LIMIT = 10**9
+
+
+class Logged(Struct, frozen=True, kw_only=True, gc=False):
+    """What a log says in one line. Fields that are not read here are passed over; what a line does not tell is left empty.
+
+    `type` is any of KumoMTA's record types, not only ours. `recipient` is a list in KumoMTA's newer versions always, and
+    with several recipients in ours. `timestamp` and `created`, when the message began, are in seconds since 1970.
+    """
+
+    type: str
+    id: str = ""
+    sender: str = ""
+    recipient: str | list[str] = ""
+    queue: str = ""
+    size: int = 0
+    response: Response = _NO_RESPONSE
+    peer_address: PeerAddress | None = None
+    timestamp: int = 0
+    created: int = 0
+    event_time: str = ""
+    bounce_classification: str = ""
+    feedback_report: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] = {}
+    headers: Mapping[str, Any] = {}
+    reception_protocol: str | None = None
+    nodeid: str | None = None
+    session_id: str | None = None
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The recipients; none for `""`, as in a Rejection at connect."""
+        if isinstance(self.recipient, str):
+            return (self.recipient,) if self.recipient else ()
+        return tuple(self.recipient)
+
+    @property
+    def when(self) -> int:
+        """When the record was made.
+
+        That is not the `timestamp` of an OOB record, which repeats what the report says: the last attempt, in any year.
+        """
+        return self.created if self.type == "OOB" and self.created else self.timestamp
+
+    @property
+    def count(self) -> int:
+        """How many events the record stands for, 10**9 at most: refusals of a flood are counted into one."""
+        counted = self.meta.get("count")
+        return min(counted, _COUNT_LIMIT) if isinstance(counted, int) and counted > 0 else 1
+
+
+_DECODER = msgspec.json.Decoder(Logged)
+
+
+def decode(line: bytes) -> Logged:
+    """Read one line of a log. Raises ValueError, which says what is wrong with it."""
+    try:
+        return _DECODER.decode(line)
+    except RecursionError:
+        raise ValueError("it nests too deep to be a record") from None

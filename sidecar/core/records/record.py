@@ -1,0 +1,171 @@
+"""The log record: KumoMTA's shape, field by field. Field names and order are for ever; docs call this "a record".
+
+Owns the shape and its encoding. Never decides what is written.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from json.encoder import encode_basestring_ascii
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.core.reports.values import ArfReport
+
+RecordType = Literal["Reception", "OOB", "Feedback", "Rejection"]
+Headers = Mapping[str, str | list[str]] | msgspec.Raw
+"""Names and values of the recorded headers. Raw is the same as JSON: all records of a message share it."""
+
+
+UNCATEGORIZED = "Uncategorized"
+"""KumoMTA's class of a bounce that no rule fits, and of every record where there are none."""
+
+
+class EnhancedCode(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """An enhanced status code (RFC 3463)."""
+
+    class_: int
+    subject: int
+    detail: int
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """An SMTP response; `command` is the one that was answered, where the record tells it."""
+
+    code: int
+    enhanced_code: EnhancedCode | None = None
+    content: str = ""
+    command: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The response as the one line that rules for classes of bounces are written for (KumoMTA: to_single_line)."""
+        enhanced = self.enhanced_code
+        codes = f"{self.code} " if enhanced is None else f"{self.code} {enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
+        return codes + self.content.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class PeerAddress(Struct, frozen=True, kw_only=True):
+    """`name` is the HELO name (for OOB records the Reporting-MTA), `addr` the IP address."""
+
+    name: str
+    addr: str
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One line of the journal. Times are seconds since 1970 and the same instant as RFC 3339; `size` is in bytes."""
+
+    type: RecordType
+    id: str
+    sender: str
+    recipient: str | list[str]
+    queue: str
+    site: str = ""
+    size: int = 0
+    response: Response
+    peer_address: PeerAddress
+    timestamp: int
+    event_time: str
+    created: int
+    created_time: str
+    num_attempts: int = 0
+    bounce_classification: str = UNCATEGORIZED
+    egress_pool: str | None = None
+    egress_source: str | None = None
+    source_address: None = None
+    feedback_report: ArfReport | None = None
+    meta: Mapping[str, Any]
+    headers: Headers
+    delivery_protocol: str | None = None
+    reception_protocol: str | None = None
+    nodeid: str
+    session_id: str
+
+
+_ENCODER = msgspec.json.Encoder()
+
+# In UTF-8: C1 controls (U+009B begins a terminal's orders), line and paragraph separators (some readers end a line there), and
+# the marks that turn text around. JSON lets them stand as they are.
+_UNSEEN = re.compile(rb"\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+# Text is escaped in pieces of this size: what is needed besides the result stays small.
+_PIECE = 16 * 1024
+# Escaped one by one in each piece. Text in a script that is written from the right has some; a piece with more is escaped as
+# a whole, in C.
+_SINGLY = 128
+# JSON has no raw control characters but white space: these stand for what must stay as it is while all else is escaped.
+_KEPT = b'"\\\n\r\t'
+_STAND_INS = bytes(range(1, len(_KEPT) + 1))
+_HIDDEN = bytes.maketrans(_KEPT, _STAND_INS)
+_SHOWN = tuple((b"\\u%04x" % mark, _KEPT[at : at + 1]) for at, mark in enumerate(_STAND_INS))
+
+# The returned message is the only large text of a record. As JSON it may have half as many bytes again as the whole report,
+# and this many in any case: control characters have six bytes each, in mail that people write they are rare.
+_TEXT_ALLOWANCE = 256 * 1024
+# Where the large text goes: no JSON has this byte.
+_GAP = b"\0"
+
+
+def encode(record: Record) -> bytes:
+    """Return the record as one line of JSON, line end included. All text must be free of lone surrogates.
+
+    `original_message` is cut where its JSON would have more bytes than 1.5 times `size` and 256 kB.
+    """
+    report = record.feedback_report
+    if report is None or report.original_message is None or len(report.original_message) <= _PIECE:
+        return visible(_ENCODER.encode_lines((record,)))
+    text = _bounded(report.original_message, _TEXT_ALLOWANCE + record.size * 3 // 2)
+    record = replace(record, feedback_report=replace(report, original_message=msgspec.Raw(_GAP)))
+    before, _, after = visible(_ENCODER.encode_lines((record,))).partition(_GAP)
+    return b"".join((before, text, after))
+
+
+def visible(json: bytes) -> bytes:
+    """Escape, in JSON, what external hosts could use against terminals and readers of lines; the values stay the same."""
+    if not json.isascii() and _UNSEEN.search(json) is not None:
+        json = b"".join(map(_escaped, _pieces(json)))
+    return json.replace(b"\x7f", b"\\u007f")
+
+
+def _bounded(text: str, limit: int) -> bytearray:
+    """Return a long text as JSON of at most `limit` bytes, made piece by piece."""
+    json = bytearray(b'"')
+    for start in range(0, len(text), _PIECE):
+        piece = visible(_ENCODER.encode(text[start : start + _PIECE]))
+        if len(json) + len(piece) > limit:
+            break
+        json += memoryview(piece)[1:-1]
+    json += b'"'
+    return json
+
+
+def _pieces(json: bytes) -> Iterator[bytes]:
+    """Cut UTF-8 between characters."""
+    start = 0
+    while start < len(json):
+        end = start + _PIECE
+        while end < len(json) and json[end] & 0xC0 == 0x80:  # noqa: PLR2004 - RFC 3629: a byte within a character
+            end += 1
+        yield json[start:end]
+        start = end
+
+
+def _escaped(json: bytes) -> bytes:
+    done: list[bytes] = []
+    start = 0
+    for found in islice(_UNSEEN.finditer(json), _SINGLY):
+        done += (json[start : found.start()], b"\\u%04x" % ord(found[0].decode()))
+        start = found.end()
+    rest = json[start:]
+    return b"".join((*done, _ascii(rest) if len(done) == 2 * _SINGLY else rest))
+
+
+def _ascii(json: bytes) -> bytes:
+    """Escape all that is not ASCII."""
+    escaped = encode_basestring_ascii(json.translate(_HIDDEN).decode("utf-8", "replace"))[1:-1].encode()
+    for mark, kept in _SHOWN:
+        if kept in json:
+            escaped = escaped.replace(mark, kept)
+    return escaped

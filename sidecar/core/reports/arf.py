@@ -1,0 +1,125 @@
+"""The fields of a feedback report -> ArfReport (RFC 5965, RFC 6591).
+
+Owns what a feedback report must say to be one, and the trace that KumoMTA leaves in outgoing mail to find it again in a
+complaint. Never looks at the rest of the message.
+"""
+
+import binascii
+import re
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from sidecar.core.reports.dates import read_date
+from sidecar.core.reports.fields import Group, blocks, mta_name, number, take, take_as, unbracketed
+from sidecar.core.reports.mime import split_message
+from sidecar.core.reports.values import ArfReport
+
+# KumoMTA's trace holds the recipient and some metadata; its own example has 60 bytes, and Postfix cuts headers at 100 kB.
+TRACE_LIMIT = 64 * 1024
+# The marker alone, in base64.
+TRACE_MINIMUM = 20
+# Mail that went through several filters has some 50 X- headers.
+TRACE_HEADER_LIMIT = 1000
+# A trace is a flat object, its metadata perhaps lists. Encoders recurse: a deep one must not come as far as them.
+TRACE_DEPTH_LIMIT = 32
+
+_REQUIRED = ("feedback-type", "user-agent", "version")
+
+_X_HEADER = re.compile(rb"\n[Xx]-[!-9;-~]*+[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))")
+# JSON begins with `{` or white space, and base64 then with one of these.
+_FIRST_DIGITS = frozenset(b"eICD")
+_MARKER = "_@_"
+_MARKER_VALUE = "\\_/"
+# An integer outside strings; shorter ones fit 64 bits. No fraction and no exponent.
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}+(?![.eE])")
+_INTEGER_DIGITS = len(str(-(1 << 63)))
+_STRING = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?', re.DOTALL)
+_BRACKET = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def read_feedback(body: bytes, original_message: str | None, supplemental_trace: object) -> ArfReport | str:
+    """Read the body of a feedback-report part, decoded. Gives the report, or in words what is missing."""
+    group = _group(body)
+    feedback_type = take(group, "feedback-type")
+    if feedback_type is None:
+        return "its feedback-report part has no Feedback-Type"
+    # KumoMTA takes Received-Date only where there is no Arrival-Date, readable or not.
+    date = "arrival-date" if "arrival-date" in group else "received-date"
+    return ArfReport(
+        feedback_type=feedback_type,
+        user_agent=take(group, "user-agent"),
+        version=take(group, "version"),
+        arrival_date=take_as(group, date, read_date),
+        incidents=take_as(group, "incidents", number),
+        original_envelope_id=take(group, "original-envelope-id"),
+        original_mail_from=take_as(group, "original-mail-from", unbracketed),
+        reporting_mta=take_as(group, "reporting-mta", mta_name),
+        source_ip=take(group, "source-ip"),
+        authentication_results=group.pop("authentication-results", []),
+        original_rcpto_to=[unbracketed(address) for address in group.pop("original-rcpt-to", [])],
+        reported_domain=group.pop("reported-domain", []),
+        reported_uri=group.pop("reported-uri", []),
+        extensions=group,
+        original_message=original_message,
+        supplemental_trace=supplemental_trace,
+    )
+
+
+def _group(body: bytes) -> Group:
+    """Collect the fields up to the first empty line, as KumoMTA; past it only where required ones are still missing there."""
+    found = blocks(body)
+    if {name for name, _ in found[0]}.issuperset(_REQUIRED):
+        found = found[:1]
+    group: Group = {}
+    for name, value in chain.from_iterable(found):
+        group.setdefault(name, []).append(value)
+    return group
+
+
+def supplemental_trace(returned: list[bytes]) -> Any:  # noqa: ANN401 - whatever JSON object the sender put there
+    """Find KumoMTA's trace in the returned messages, the last one first: the object without its marker, or None."""
+    for message in reversed(returned):
+        head, _ = split_message(message)
+        for field in islice(_X_HEADER.finditer(b"\n" + head), TRACE_HEADER_LIMIT):
+            encoded = field[1].translate(None, b" \t\r\n\f\v")
+            if TRACE_MINIMUM <= len(encoded) <= TRACE_LIMIT and encoded[0] in _FIRST_DIGITS:
+                trace = _trace(encoded)
+                if trace is not None:
+                    return trace
+    return None
+
+
+def _trace(encoded: bytes) -> dict[str, Any] | None:
+    try:
+        text = binascii.a2b_base64(encoded, strict_mode=True)
+        if _MARKER.encode() not in text or _too_deep(text) or _has_huge_integer(text):
+            return None
+        trace = msgspec.json.decode(text)
+    except (ValueError, msgspec.DecodeError):
+        return None
+    if not isinstance(trace, dict) or trace.pop(_MARKER, None) != _MARKER_VALUE:
+        return None
+    return trace
+
+
+def _has_huge_integer(text: bytes) -> bool:
+    """Return True if JSON holds an integer outside i64 and u64, which other readers of records reject.
+
+    The decoder rejects NaN, infinities and what overflows a double.
+    """
+    if _LONG_INTEGER.search(text) is None:
+        return False
+    integers = _LONG_INTEGER.findall(_STRING.sub(b'""', text))
+    return any(len(digits) > _INTEGER_DIGITS or not -(1 << 63) <= int(digits) < 1 << 64 for digits in integers)
+
+
+def _too_deep(text: bytes) -> bool:
+    """Tell whether JSON nests deeper than the limit, in one pass over its brackets."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(bracket[0], 0)
+        if depth > TRACE_DEPTH_LIMIT:
+            return True
+    return False

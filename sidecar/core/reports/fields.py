@@ -1,0 +1,196 @@
+"""The fields of a report's machine-readable part, and the kinds of value they hold.
+
+Owns field syntax (RFC 5322, RFC 2047) and value syntax (RFC 3464); never says which fields a report must have.
+"""
+
+import binascii
+import re
+from collections.abc import Callable
+from itertools import islice
+from typing import TypeVar
+
+from sidecar.core.reports.values import DiagnosticCode, MtaName, ReportedRecipient, Status
+
+# A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
+FIELDS_SIZE_LIMIT = 1024 * 1024
+
+# Fields and empty lines that a part may have beside one for so many of its bytes; the shortest group that real MTAs write has
+# 16 for each. Each line has a cost beyond that of its bytes. What follows is not read.
+_FIELDS_ALLOWED = 500
+_FIELD_SIZE = 12
+# In any case: 20 fields and empty lines for each of a thousand recipients.
+_FIELD_LIMIT = 20_000
+
+# A whole multi-line SMTP reply fits several times (RFC 5321 section 4.5.3.1.5: 512 octets a line). The rest of a longer value
+# is cut off.
+VALUE_LIMIT = 8 * 1024
+
+Block = list[tuple[str, str]]
+"""Fields in order, name in lower case and value, with no empty line between them."""
+
+Group = dict[str, list[str]]
+"""Fields that belong together: lower-case names, each with its values in order."""
+
+T = TypeVar("T")
+
+# An empty line (white space only is empty too), or a field. A line that is neither is passed over. A value goes on over folds,
+# and over a line of white space only if a folded line follows it. All is possessive or atomic: nothing is looked at twice.
+# (A group is never repeated possessively: Python 3.11.2 keeps half a repetition then.)
+_LINE = re.compile(
+    r"""^(?:
+          [ \t\r]*+(?:\n|\Z)
+        | ([!-9;-~]{1,100}+)[ \t]*+:([^\n]*+(?>(?:(?>(?:\n[ \t][ \t\r]*+)+)[^\n]++)*))
+    )""",
+    re.MULTILINE | re.VERBOSE,
+)
+_SPACES = re.compile(r"[ \t\r\n]+")
+_BLANKS = " \t\r\n"
+
+_ENCODED_WORD = re.compile(r"=\?([^?\s]{1,40}+)\?([BbQq])\?([^?\s]*+)\?=(?: (?==\?[^?\s]{1,40}+\?[BbQq]\?[^?\s]*+\?=))?")
+# Named here because Python's codecs go further than text: some are quadratic (punycode), some make lone surrogates
+# (unicode_escape), and a stranger should not choose which module is imported.
+_CHARSETS = frozenset(
+    (
+        *("utf-8", "us-ascii", "koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5"),
+        *("euc-kr", "euc-jp", "shift_jis", "iso-2022-jp"),
+        *(f"iso-8859-{part}" for part in (*range(1, 12), *range(13, 17))),
+        *(f"windows-125{page}" for page in range(9)),
+    )
+)
+
+# RFC 3463 section 2: the class is 2, 4 or 5, the others have three digits at most. Others are seen, and kept as text.
+_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
+# What fits the 32 bits in which KumoMTA's readers hold a count.
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_BRACKETED = re.compile(r"<([^<>]*+)>")
+_REPLY_CODE = re.compile(r"[245][0-9]{2}(?:[ -]|\Z)")
+# The registered types; `RFC822` and `SMTP` are as common as the lower case of RFC 3464. An X- type stays as it was written.
+_KNOWN_TYPES = frozenset(("rfc822", "utf-8", "x400", "unknown", "dns", "smtp", "x-unix"))
+
+
+def field_limit(size: int) -> int:
+    """Return how many fields and empty lines are read of a part with `size` bytes."""
+    return min(_FIELD_LIMIT, _FIELDS_ALLOWED + size // _FIELD_SIZE)
+
+
+def blocks(body: bytes) -> list[Block]:
+    """Return the fields of a part, block by block as empty lines part them.
+
+    Values are unfolded, runs of white space are one space, encoded words are decoded, and bytes that are not UTF-8 are U+FFFD.
+    """
+    text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace")
+    block: Block = []
+    found = [block]
+    for line in islice(_LINE.finditer(text), field_limit(len(body))):
+        name, value = line.groups()
+        if name is not None:
+            block.append((name.lower(), _plain(value) if value else ""))
+        elif block:
+            block = []
+            found.append(block)
+    return found
+
+
+def take(group: Group, name: str) -> str | None:
+    """Take a single-valued field out of the group: the first of its name; others stay."""
+    values = group.pop(name, None)
+    if values is None:
+        return None
+    if len(values) > 1:
+        group[name] = values[1:]
+    return values[0]
+
+
+def take_as(group: Group, name: str, convert: Callable[[str], T | None]) -> T | None:
+    """Take a single-valued field and convert it; where that cannot be done it stays in the group, so that nothing is lost."""
+    values = group.get(name)
+    converted = None if values is None else convert(values[0])
+    if converted is not None:
+        take(group, name)
+    return converted
+
+
+def mta_name(text: str) -> MtaName | None:
+    """Read `dns; mx.example.com`. A bare name is a `dns` one: no other type is registered (RFC 3464 section 2.1.2)."""
+    mta_type, name = _typed(text, "dns")
+    return MtaName(mta_type=mta_type, name=name) if name else None
+
+
+def recipient(text: str) -> ReportedRecipient | None:
+    """Read `rfc822; user@example.com`, with angle brackets or without; a bare address is an `rfc822` one."""
+    recipient_type, address = _typed(text, "rfc822")
+    address = unbracketed(address)
+    return ReportedRecipient(recipient_type=recipient_type, recipient=address) if address else None
+
+
+def diagnostic_code(text: str) -> DiagnosticCode | None:
+    """Read `smtp; 550 5.1.1 no such user`.
+
+    Text that begins with a reply code has no type, even where a `;` follows further on (`550 5.7.1 Service unavailable; Client
+    host blocked`), and is SMTP's. Other text without a type has the type `""`.
+    """
+    if _REPLY_CODE.match(text):
+        return DiagnosticCode(diagnostic_type="smtp", diagnostic=text)
+    diagnostic_type, diagnostic = _typed(text, "")
+    return DiagnosticCode(diagnostic_type=diagnostic_type, diagnostic=diagnostic)
+
+
+def status(text: str) -> Status | None:
+    """Read `5.1.1`, and the comment that may follow it."""
+    found = _STATUS.match(text)
+    if found is None:
+        return None
+    class_, subject, detail, comment = found.groups()
+    return Status(class_=int(class_), subject=int(subject), detail=int(detail), comment=comment or None)
+
+
+def number(text: str) -> int | None:
+    """Read a count."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def unbracketed(address: str) -> str:
+    """Give an address without its angle brackets, and what stands beside them; `<>` is `""`."""
+    if not (address.startswith("<") or address.endswith(">")):
+        return address
+    found = _BRACKETED.search(address)
+    return address if found is None else found[1].strip()
+
+
+def _typed(text: str, default: str) -> tuple[str, str]:
+    """Split `type; text`, or `type text` where the type is a known one; without a type it is the default.
+
+    What stands before a `;` is the type, even if that is nothing (as in KumoMTA).
+    """
+    kind, semicolon, rest = text.partition(";")
+    if not semicolon:
+        kind, _, rest = text.partition(" ")
+        if kind.lower() not in _KNOWN_TYPES:
+            return default, text
+    kind = kind.strip()
+    lowered = kind.lower()
+    return lowered if lowered in _KNOWN_TYPES else kind, rest.strip()
+
+
+def _plain(value: str) -> str:
+    """Unfold a field's value, make each run of white space one space, and decode its encoded words (RFC 2047)."""
+    value = value[:VALUE_LIMIT].strip(_BLANKS)
+    if "  " in value or not value.isprintable():
+        value = _SPACES.sub(" ", value)
+    return _ENCODED_WORD.sub(_decoded_word, value) if "=?" in value else value
+
+
+def _decoded_word(word: re.Match[str]) -> str:
+    """Decode one encoded word; one that cannot be decoded stays as it is."""
+    charset = word[1].partition("*")[0].lower()  # RFC 2231 section 5: `utf-8*en`
+    if charset not in _CHARSETS:
+        return word[0]
+    digits = word[3].encode("utf-8", "replace")
+    try:
+        if word[2] in "Bb":
+            octets = binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
+        else:
+            octets = binascii.a2b_qp(digits, header=True)
+    except binascii.Error:
+        return word[0]
+    return octets.decode(charset, "replace")

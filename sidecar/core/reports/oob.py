@@ -1,0 +1,115 @@
+"""The fields of a delivery status notification -> OobReport (RFC 3464, RFC 6533).
+
+Owns what a bounce report must say to be one, and which field belongs to which recipient. Never looks at the rest of the
+message.
+"""
+
+import re
+from typing import get_args
+
+from sidecar.core.reports.dates import read_date
+from sidecar.core.reports.fields import (
+    Group,
+    blocks,
+    diagnostic_code,
+    mta_name,
+    recipient,
+    status,
+    take,
+    take_as,
+)
+from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipient
+
+# A report tells of one message, and MTAs take about a thousand recipients a message at most (Postfix and Exim: 1000 or less).
+# Each makes a record, so this also bounds what one message can put into the journal.
+RECIPIENT_LIMIT = 1000
+
+_ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
+_WORD = re.compile(r"[a-z]+")
+
+_NAMES_A_RECIPIENT = frozenset(("final-recipient", "original-recipient"))
+_BEGINS_RECIPIENTS = _NAMES_A_RECIPIENT | {"action"}
+
+
+def read_status(body: bytes, original_message: str | None) -> OobReport | str:
+    """Read the body of a delivery-status part, decoded. Gives the report, or in words what is missing."""
+    message, recipients = _groups(body)
+    read = [_per_recipient(group) for group in recipients[:RECIPIENT_LIMIT]]
+    per_recipient = [entry for entry in read if isinstance(entry, PerRecipient)]
+    per_message = _per_message(message)
+    # KumoMTA takes a report that names its reporter and no recipient at all; it makes no OOB record, but it is a report.
+    if not per_recipient and (read or per_message.reporting_mta is None):
+        return f"its delivery-status part has no recipient{f' that can be read: {read[0]}' if read else ''}"
+    return OobReport(per_message=per_message, per_recipient=per_recipient, original_message=original_message)
+
+
+def _groups(body: bytes) -> tuple[Group, list[Group]]:
+    """Sort the fields into those of the message and those of each recipient.
+
+    An empty line should stand between groups (RFC 3464 section 2.1). Some MTAs leave it out, and gateways put empty lines
+    everywhere. So a block that names no recipient and repeats no field goes on with what came before it, and within a block
+    the fields themselves tell where a recipient begins.
+    """
+    message: Group = {}
+    group = message
+    recipients: list[Group] = []
+    for position, block in enumerate(blocks(body)):
+        names = {name for name, _ in block}
+        if group is message:
+            begins = position > 0 and not names.isdisjoint(_BEGINS_RECIPIENTS)
+        else:
+            begins = not (names.isdisjoint(_NAMES_A_RECIPIENT) and names.isdisjoint(group))
+        for name, value in block:
+            if begins or (name in _BEGINS_RECIPIENTS and _begins_unparted(name, group, first=group is message)):
+                group = {}
+                recipients.append(group)
+                begins = False
+            group.setdefault(name, []).append(value)
+    return message, recipients
+
+
+def _begins_unparted(name: str, group: Group, *, first: bool) -> bool:
+    """Tell whether a field begins a recipient's group although no empty line parts it from those in `group`."""
+    if first:
+        return name in _BEGINS_RECIPIENTS
+    return name in _NAMES_A_RECIPIENT and name in group and "action" in group
+
+
+def _per_message(group: Group) -> PerMessage:
+    return PerMessage(
+        original_envelope_id=take(group, "original-envelope-id"),
+        reporting_mta=take_as(group, "reporting-mta", mta_name),
+        dsn_gateway=take_as(group, "dsn-gateway", mta_name),
+        received_from_mta=take_as(group, "received-from-mta", mta_name),
+        arrival_date=take_as(group, "arrival-date", read_date),
+        extensions=group,
+    )
+
+
+def _per_recipient(group: Group) -> PerRecipient | str:
+    """Read one recipient's fields. Gives them, or in words why they are no recipient's."""
+    action: Action | None = take_as(group, "action", _action)
+    if action is None:
+        return "the first has no Action that RFC 3464 knows"
+    final = take_as(group, "final-recipient", recipient)
+    original = take_as(group, "original-recipient", recipient)
+    if final is None and original is None:
+        return "the first has neither Final-Recipient nor Original-Recipient"
+    return PerRecipient(
+        final_recipient=final,
+        action=action,
+        status=take_as(group, "status", status),
+        original_recipient=original,
+        remote_mta=take_as(group, "remote-mta", mta_name),
+        diagnostic_code=take_as(group, "diagnostic-code", diagnostic_code),
+        last_attempt_date=take_as(group, "last-attempt-date", read_date),
+        final_log_id=take(group, "final-log-id"),
+        will_retry_until=take_as(group, "will-retry-until", read_date),
+        extensions=group,
+    )
+
+
+def _action(text: str) -> Action | None:
+    """Read an action in any case, with whatever follows it: `Failed (permanently)`."""
+    word = _WORD.match(text.lower())
+    return None if word is None else _ACTIONS.get(word[0])

@@ -1,0 +1,139 @@
+"""A message, whole -> what report it is, if any.
+
+Owns the order of things: the top Content-Type, the parts directly below it, then the rooms for each kind of report. Never looks
+below those parts.
+"""
+
+from collections import Counter
+
+from sidecar.core.reports import mime
+from sidecar.core.reports.arf import read_feedback, supplemental_trace
+from sidecar.core.reports.oob import read_status
+from sidecar.core.reports.strict import feedback_fault, status_fault
+from sidecar.core.reports.values import ArfReport, OobReport, Reading
+
+_STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
+_FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
+_MESSAGE = b"message/rfc822"
+_RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
+
+# What a stranger wrote is cut to this many characters in a sentence.
+_QUOTED_LIMIT = 60
+
+
+def may_be_report(content_type: bytes | None) -> bool:
+    """Tell from the value of a message's first Content-Type field whether the message could still be a report.
+
+    `read` never finds a report where this is False. The value may be folded, and None means that there is no such field.
+    """
+    return mime.media_type(content_type) == mime.REPORT
+
+
+def read(message: bytes, *, strict: bool = False) -> Reading:
+    """Read a message: header section, empty line, body; lines may end with CRLF or LF.
+
+    Never raises, whatever the bytes are. `why` says what the report is in short, or why the message is none. With `strict`
+    nothing is a report that KumoMTA would not take for one.
+    """
+    head, rest = mime.split_message(message)
+    value = mime.header(head, b"content-type")
+    top = mime.content_type(value)
+    if top.media_type != mime.REPORT:
+        if value is None:
+            return _none("it has no Content-Type")
+        return _none(f"its Content-Type is {_quoted(top.media_type)}, not multipart/report")
+    if top.boundary is None:
+        return _none("its Content-Type has no boundary")
+    parts = mime.parts(message, top.boundary, rest)
+    is_feedback = top.report_type is not None and top.report_type.strip().lower() == b"feedback-report"
+    feedback = _first(parts, _FEEDBACK_TYPES) if is_feedback else None
+    status = _first(parts, _STATUS_TYPES)
+    if feedback is None and status is None:
+        return _none(_lacking(parts, is_feedback=is_feedback))
+    returned = _returned(parts)
+    original = _text(returned[-1]) if returned else None
+    arf: ArfReport | str = ""
+    oob: OobReport | str = ""
+    if feedback is not None:
+        fault = strict and feedback_fault(head, feedback)
+        arf = fault or read_feedback(_body(feedback), original, supplemental_trace(returned))
+    if status is not None:
+        fault = strict and status_fault(head, status)
+        oob = fault or read_status(_body(status), original)
+    return _reading(arf, oob)
+
+
+def _reading(arf: ArfReport | str, oob: OobReport | str) -> Reading:
+    """Put the two readings together; each is a report, or what it lacks to be one."""
+    found = []
+    if isinstance(arf, ArfReport):
+        found.append(f"a feedback report: {_quoted(arf.feedback_type.encode())}")
+    if isinstance(oob, OobReport):
+        found.append(_bounce(oob))
+    if not found:
+        return _none(str(arf or oob))
+    return Reading(
+        arf=arf if isinstance(arf, ArfReport) else None,
+        oob=oob if isinstance(oob, OobReport) else None,
+        why=", and ".join(found),
+    )
+
+
+def _none(reason: str) -> Reading:
+    return Reading(why=f"not a report, because {reason}")
+
+
+def _first(parts: list[mime.Part], media_types: frozenset[bytes]) -> mime.Part | None:
+    return next((part for part in parts if part.media_type in media_types), None)
+
+
+def _body(part: mime.Part) -> bytes:
+    """Give a part's body without its transfer encoding; one that is said to be base64 and is not, as it stands."""
+    decoded = mime.transfer_decoded(part)
+    return part.body if decoded is None else decoded
+
+
+def _returned(parts: list[mime.Part]) -> list[bytes]:
+    """Give the returned messages, or header sections of such, without transfer encoding.
+
+    RFC 2046 forbids an encoding on message/rfc822: said to be base64 and not so, it is taken as it stands. The other types are
+    then left out, as in KumoMTA: encoded bytes are no original message.
+    """
+    found = []
+    for part in parts:
+        if part.media_type == _MESSAGE:
+            found.append(_body(part))
+        elif part.media_type in _RETURNED_TYPES and (decoded := mime.transfer_decoded(part)) is not None:
+            found.append(decoded)
+    return found
+
+
+def _text(original: bytes) -> str:
+    """Give a returned message as text with LF line ends; bytes that are not UTF-8 are U+FFFD."""
+    return original.replace(b"\r\n", b"\n").decode("utf-8", "replace")
+
+
+def _lacking(parts: list[mime.Part], *, is_feedback: bool) -> str:
+    """Say in words which part is not there."""
+    if not parts:
+        return "its boundary is nowhere in its body"
+    if _first(parts, _FEEDBACK_TYPES) is not None:
+        return "it has a message/feedback-report part, but its report-type is not feedback-report"
+    wanted = "message/feedback-report" if is_feedback else "message/delivery-status"
+    return f"no part directly below its multipart/report is {wanted}"
+
+
+def _bounce(report: OobReport) -> str:
+    """Say in words what became of how many recipients."""
+    if not report.per_recipient:
+        return "a bounce report that names no recipient"
+    counts = Counter(entry.action for entry in report.per_recipient)
+    (action, count), *others = counts.items()
+    first = f"{count} recipient{'s' if count > 1 else ''} {action}"
+    return ", ".join((f"a bounce report: {first}", *(f"{count} {action}" for action, count in others)))
+
+
+def _quoted(text: bytes) -> str:
+    """Quote what a stranger wrote: cut, and without anything that a terminal could take for an order."""
+    decoded = text.decode("utf-8", "replace")
+    return repr(decoded if len(decoded) <= _QUOTED_LIMIT else decoded[: _QUOTED_LIMIT - 3] + "...")

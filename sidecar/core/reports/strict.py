@@ -1,0 +1,202 @@
+"""What KumoMTA demands of a report, and other readers of mail do not: where one of it is missing, it reads no report at all.
+
+Owns those demands. Never reads a value: what passes here is read as every other report is, with the same values.
+
+From KumoMTA's readers for RFC 3464 and RFC 5965 (August 2026).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from email.utils import parsedate
+from itertools import chain, repeat
+from typing import get_args
+
+from sidecar.core.reports import mime
+from sidecar.core.reports.dates import DATE_LIMIT, read_date
+from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, field_limit
+from sidecar.core.reports.oob import RECIPIENT_LIMIT
+from sidecar.core.reports.values import Action
+
+Fits = Callable[[str], bool]
+Rules = Mapping[str, tuple[bool, Fits]]
+"""By field: whether it must be there, and what its value must be. None of them may stand there twice."""
+
+Fields = dict[str, list[list[str]]]
+"""Lower-case names, each with its values in order, each value as the lines it is folded into."""
+
+_NAME = re.compile(r"(?:[!-9;-~][!-9;-~ \t\r]*+)?")
+_STATUS = re.compile(r"(\d{1,3})\.(\d{1,5})\.(\d{1,5})(?:[. ]|\Z)", re.ASCII)
+_STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
+_COUNT = re.compile(r"\d{1,10}", re.ASCII)
+_ATOM = r"""[^\s<>()\[\]\\,;:@"]+"""
+_ADDRESS = re.compile(
+    rf"""<>|<?postmaster>?|(<)?(?:@[^\s<>:]+:)?(?:"(?>(?:[^"\\]|\\.)*)"|{_ATOM})@(?:\[[^\s\[\]]+\]|{_ATOM})(?(1)>)""",
+    re.IGNORECASE,
+)
+# RFC 5322 section 3.3, with the obsolete years and zones; the names of months and days in any case.
+_DATE = re.compile(
+    r"(?:([a-z]{3})\s*,\s*)?\d{1,2}\s+[a-z]{3}\s+\d{2,4}\s+\d{1,2}:\d{2}(?::\d{2})?\s*(?:[+-]\d{4}|[a-z]+)(?:\s*\([^()]*\))?",
+    re.IGNORECASE | re.ASCII,
+)
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def _any(_value: str) -> bool:
+    return True
+
+
+def _typed(value: str) -> bool:
+    return ";" in value
+
+
+def _recipient(value: str) -> bool:
+    kind, semicolon, address = value.partition(";")
+    return bool(semicolon) and (kind != "rfc822" or _address(address.strip()))
+
+
+def _address(value: str) -> bool:
+    return _ADDRESS.fullmatch(value) is not None
+
+
+def _action(value: str) -> bool:
+    return value in get_args(Action)
+
+
+def _status(value: str) -> bool:
+    found = _STATUS.match(value)
+    return found is not None and all(int(number) <= limit for number, limit in zip(found.groups(), _STATUS_LIMITS, strict=True))
+
+
+def _count(value: str) -> bool:
+    return _COUNT.fullmatch(value) is not None and int(value) < 1 << 32
+
+
+def _date(value: str) -> bool:
+    """Tell whether it is a date, and its day of the week the right one."""
+    found = _DATE.fullmatch(value[:DATE_LIMIT])
+    written = parsedate(value[:DATE_LIMIT])
+    if found is None or written is None or read_date(value) is None:
+        return False
+    return found[1] is None or _DAYS[date(*written[:3]).weekday()] == found[1].lower()
+
+
+_MESSAGE: Rules = {
+    "reporting-mta": (True, _typed),
+    "original-envelope-id": (False, _any),
+    "dsn-gateway": (False, _typed),
+    "received-from-mta": (False, _typed),
+    "arrival-date": (False, _date),
+}
+_RECIPIENT: Rules = {
+    "original-recipient": (False, _recipient),
+    "final-recipient": (True, _recipient),
+    "remote-mta": (False, _typed),
+    "last-attempt-date": (False, _date),
+    "will-retry-until": (False, _date),
+    "final-log-id": (False, _any),
+    "action": (True, _action),
+    "status": (True, _status),
+    "diagnostic-code": (False, _typed),
+}
+_FEEDBACK: Rules = {
+    "feedback-type": (True, _any),
+    "user-agent": (True, _any),
+    "version": (True, _any),
+    "incidents": (False, _count),
+    "original-envelope-id": (False, _any),
+    "original-mail-from": (False, _address),
+    "reporting-mta": (False, _typed),
+    "source-ip": (False, _any),
+}
+
+
+def status_fault(head: bytes, part: mime.Part) -> str | None:
+    """Say what is wrong with a bounce report, by the header section of the message and its delivery-status part."""
+    body = mime.transfer_decoded(part)
+    fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type)
+    if body is None or fault is not None:
+        return fault or "its delivery-status part is not encoded as it says"
+    text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").replace("\r\n", "\n").strip()
+    blocks = text.split("\n\n", RECIPIENT_LIMIT + 1)[: RECIPIENT_LIMIT + 1]
+    rules = chain((_MESSAGE,), repeat(_RECIPIENT))
+    return next(filter(None, (_fault(_fields(block), rule) for block, rule in zip(blocks, rules, strict=False))), None)
+
+
+def feedback_fault(head: bytes, part: mime.Part) -> str | None:
+    """Say what is wrong with a feedback report, by the header section of the message and its feedback-report part."""
+    # KumoMTA reads this part as it was sent, whatever its transfer encoding.
+    text = (
+        part.message[part.start : min(part.end, part.start + FIELDS_SIZE_LIMIT)]
+        .decode("utf-8", "replace")
+        .removeprefix("\r")
+        .removeprefix("\n")
+    )
+    fields = _fields(text)
+    fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type) or _fault(fields, _FEEDBACK)
+    if fault is None and mime.content_type(mime.header(head, b"content-type")).report_type != b"feedback-report":
+        fault = "its report-type is not spelled feedback-report"
+    if fault is None and not all(_address(_unfolded(pieces)) for pieces in (fields or {}).get("original-rcpt-to", [])):
+        fault = "its original-rcpt-to is not what it should be"
+    return fault
+
+
+def _type_fault(head: bytes, wanted: bytes) -> str | None:
+    """Say what is wrong with a Content-Type that a lenient reader takes for `wanted`: KumoMTA compares it as it is written."""
+    value = mime.header(head, b"content-type") or b""
+    if value.partition(b";")[0].strip() == wanted:
+        return None
+    return f"its Content-Type is not spelled {wanted.decode()}"
+
+
+def _fault(fields: Fields | None, rules: Rules) -> str | None:
+    """Describe what is wrong with a block of fields."""
+    if fields is None:
+        return "its fields have lines that are none"
+    for name, (required, fits) in rules.items():
+        values = fields.get(name, [])
+        if len(values) > 1:
+            return f"its {name} stands there more than once"
+        if required and not values:
+            return f"its {name} is missing"
+        if values and not fits(_unfolded(values[0])):
+            return f"its {name} is not what it should be"
+    return None
+
+
+def _fields(text: str) -> Fields | None:
+    """Return the fields up to the first empty line; None where a line is no field at all, or there are too many."""
+    fields: Fields = {}
+    known: dict[str, list[list[str]]] = {}
+    pieces: list[str] | None = None
+    limit = field_limit(len(text))
+    for count, line in enumerate(_lines(text)):
+        if not line:
+            break
+        if count >= limit:
+            return None
+        if line[0] in " \t" and pieces is not None:
+            pieces.append(line)
+            continue
+        name, _, value = line.partition(":")
+        values = known.get(name)
+        if values is None:
+            if not _NAME.fullmatch(name):
+                return None
+            values = known[name] = fields.setdefault(name.partition(" ")[0].rstrip().lower(), [])
+        pieces = [value]
+        values.append(pieces)
+    return fields
+
+
+def _unfolded(pieces: list[str]) -> str:
+    return " ".join("".join(pieces).split())
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text one by one, without their ends."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end].removesuffix("\r")
+        start = end + 1
+    yield text[start:]

@@ -1,0 +1,1 @@
+"""The frozen values that `config` builds, and the table of listener domains."""
