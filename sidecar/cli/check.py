@@ -9,8 +9,8 @@ import click
 
 from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, problem_line
+from sidecar.config import Loaded, load
 from sidecar.core.settings.values import ANY_LISTENER, Problem, Settings
-from sidecar.settings import Loaded, load
 
 
 @click.command(

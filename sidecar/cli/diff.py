@@ -10,14 +10,14 @@ from sidecar.cli.diff_words import print_difference
 from sidecar.cli.help import Command
 from sidecar.cli.problems import problem_line, sentence, tell_passed_over
 from sidecar.cli.progress import progress
+from sidecar.config import load
+from sidecar.config.files import UnreadableError, read_document
+from sidecar.config.places import Place
 from sidecar.core.policy import compile_policy
 from sidecar.core.records import decode
 from sidecar.core.text import printable, printable_json
 from sidecar.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
 from sidecar.journal import STDIN, JournalError, Line, read, stored_size
-from sidecar.settings import load
-from sidecar.settings.files import UnreadableError, read_document
-from sidecar.settings.places import Place
 
 # Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
 _SHOWN = 20

@@ -11,6 +11,7 @@ import msgspec
 
 from sidecar.cli.help import Command
 from sidecar.cli.problems import settings_or_exit
+from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import Classifier
 from sidecar.core.records import UNCATEGORIZED, bounce_response
 from sidecar.core.reports import read
@@ -26,7 +27,6 @@ from sidecar.core.reports.values import (
 )
 from sidecar.core.settings.values import BounceRule
 from sidecar.core.text import printable, printable_json
-from sidecar.settings.rules import iana_rules
 
 # What a report may say of a recipient that its mail has not reached; the others have no class.
 _UNREACHED = {"failed", "delayed"}

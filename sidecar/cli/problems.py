@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from sidecar.config import Loaded, Reading, load
 from sidecar.core.settings.values import Problem, Settings
 from sidecar.core.text import printable
 from sidecar.journal import passed_over
-from sidecar.settings import Loaded, Reading, load
 
 config_option = click.option(
     "--config",

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from sidecar.config.places import Place
 from sidecar.core.policy import Because, Policy
 from sidecar.core.settings.values import Settings, Where
 from sidecar.core.text import printable
-from sidecar.settings.places import Place
 
 Effect = Literal["opens", "closes", "neither"]
 """`opens`: something gets further than it did, from refused to dropped to relayed. `closes`: not so far any more."""

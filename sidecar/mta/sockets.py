@@ -6,7 +6,7 @@ Owns that comparison, for both MTAs. Never opens a socket.
 import ipaddress
 from pathlib import Path
 
-from sidecar.settings.readers import WrongValue, milter_socket
+from sidecar.config.readers import WrongValue, milter_socket
 
 
 def socket_of(address: str, folder: Path) -> str | None:

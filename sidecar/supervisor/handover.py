@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from sidecar.config import Loaded
 from sidecar.core.settings.domain_table import DomainTable
-from sidecar.settings import Loaded
 
 
 class Handover:

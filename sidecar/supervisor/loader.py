@@ -19,9 +19,9 @@ from typing import Final, NoReturn
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.config import Loaded, Reading
 from sidecar.core.settings.draft import table_of
 from sidecar.core.settings.values import Problem
-from sidecar.settings import Loaded, Reading
 from sidecar.supervisor.control import pair
 from sidecar.supervisor.handover import Handover, in_memory
 from sidecar.supervisor.signals import held_back

@@ -8,8 +8,8 @@ import gc
 import msgspec
 
 from sidecar import log
+from sidecar.config import Loaded
 from sidecar.core.settings.values import Problem, Settings
-from sidecar.settings import Loaded
 from sidecar.supervisor.plan import Plan, PlanError, Replanned, make_plan
 
 _LOG = log.get("supervisor")

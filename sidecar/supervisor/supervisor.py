@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.config import Loaded
 from sidecar.core.settings.values import Source
 from sidecar.metrics import Memory, Meter
 from sidecar.milter import Listener
-from sidecar.settings import Loaded
 from sidecar.supervisor import watch, watchdog, worker
 from sidecar.supervisor.admin import AdminProcess, Keeper
 from sidecar.supervisor.backoff import Backoff

@@ -6,8 +6,8 @@ Owns the comparison. Never reads a file.
 from collections.abc import Iterable
 from pathlib import Path
 
+from sidecar.config.files import stamp_of
 from sidecar.core.settings.values import Source
-from sidecar.settings.files import stamp_of
 
 # Looking costs a stat(2) a file. inotify would tell sooner, but not of files behind symbolic links and on network file systems.
 LOOK_SECONDS = 2.0

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Self
 
+from sidecar.config.readers import WrongValue, network
 from sidecar.core.names import normal_domain, plain_address
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import TYPES, Logged
 from sidecar.core.settings.values import Network
 from sidecar.core.text import quoted
-from sidecar.settings.readers import WrongValue, network
 
 _BELOW = "*."
 

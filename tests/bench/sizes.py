@@ -18,13 +18,13 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from sidecar.config import Reading
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.records import encode
 from sidecar.core.session import Quota, Rules, Session, World
 from sidecar.core.session.events import Connect, Data, EndOfMessage, Helo, Mail, Rcpt
 from sidecar.core.session.feed import content_events
-from sidecar.settings import Reading
 from tests.bench.behind import SINK, send, source
 from tests.bench.scenarios import BOUNCES, DSN, ELSEWHERE, RELAY_HOST, SENDER, STRANGER, Scenario, message, text, write_settings
 from tests.mta.places import private_directory

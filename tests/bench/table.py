@@ -21,9 +21,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sidecar.config import Reading
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.settings import Reading
 from tests.bench.rivals import children
 from tests.faults.reloads import reload_under_load
 from tests.mta.processes import wait_until

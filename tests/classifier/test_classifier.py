@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.config.patterns import REPETITION_LIMIT, pattern, repetition_size
+from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import LINE_LIMIT, Classifier
 from sidecar.core.settings.values import BounceRule, Where
-from sidecar.settings.patterns import REPETITION_LIMIT, pattern, repetition_size
-from sidecar.settings.rules import iana_rules
 
 
 def rules(*pairs: tuple[str, str]) -> list[BounceRule]:

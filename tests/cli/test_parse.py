@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli.parse import command
-from sidecar.settings.rules import iana_rules
+from sidecar.config.rules import iana_rules
 
 DATA = Path(__file__).parent.parent / "data" / "reports"
 CORPUS = sorted(DATA.glob("*.eml"))

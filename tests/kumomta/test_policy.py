@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config import load
 from sidecar.core.names import normal_domain, normal_listener
 from sidecar.core.policy import Policy, compile_policy
-from sidecar.settings import load
 from tests.kumomta.node import TRY_AGAIN, Node
 from tests.mta.postfix import free_port
 from tests.mta.processes import wait_until

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.settings import load
+from sidecar.config import load
 from sidecar.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, Witness
 from tests.mta.house import House, Pair, house
 from tests.mta.postfix import HOST

@@ -5,10 +5,10 @@ from itertools import product
 
 import pytest
 
+from sidecar.config.rules import iana_rules
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
-from sidecar.settings.rules import iana_rules
 from tests.building import MODES, entry, settings
 
 STRANGER = ip_address("203.0.113.9")

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.config.rules import iana_rules
 from sidecar.core.records import encode
 from sidecar.core.session.events import Abort, Body, Connect, EndOfHeaders, EndOfMessage, Event, Header, Helo
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import Settings
-from sidecar.settings.rules import iana_rules
 from tests.building import entry, settings
 from tests.session.driving import (
     ARF,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from sidecar.config import Loaded, load
 from sidecar.core.settings.values import Problem, Settings
-from sidecar.settings import Loaded, load
 
 MAIN = "sidecar.toml"
 

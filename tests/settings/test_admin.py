@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config import load
 from sidecar.core.settings.values import AdminSettings
-from sidecar.settings import load
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.settings import files
-from sidecar.settings.files import UnreadableError, read_document
+from sidecar.config import files
+from sidecar.config.files import UnreadableError, read_document
 
 DEEP = 100_000
 

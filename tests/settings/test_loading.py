@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.config import load
+from sidecar.config.rules import iana_rules
 from sidecar.core.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Problem, Settings, Where
-from sidecar.settings import load
-from sidecar.settings.rules import iana_rules
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 FULL = """\

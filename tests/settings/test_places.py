@@ -8,7 +8,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.settings.places import DEPTH_LIMIT, Place, TooDeepError, json_places, toml_places
+from sidecar.config.places import DEPTH_LIMIT, Place, TooDeepError, json_places, toml_places
 
 Path = tuple[str | int, ...]
 

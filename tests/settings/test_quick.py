@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sidecar.config import Loaded, Reading
+from sidecar.config.domains import read_domains
+from sidecar.config.files import Text, parsed
+from sidecar.config.quick import quick_draft
+from sidecar.config.warnings.findings import Findings
 from sidecar.core.settings.values import Problem
-from sidecar.settings import Loaded, Reading
-from sidecar.settings.domains import read_domains
-from sidecar.settings.files import Text, parsed
-from sidecar.settings.quick import quick_draft
-from sidecar.settings.warnings.findings import Findings
 from tests.settings.test_domains import ERRORS, SAMPLE
 
 TOML_LINES = [
@@ -189,7 +189,7 @@ def test_loading_is_the_same(tmp_path_factory: pytest.TempPathFactory, texts: li
         (folder / name).write_text(text, encoding="utf-8", newline="")
     (folder / "sidecar.toml").write_text(f"listener_domains = {json.dumps(names)}\n", encoding="utf-8")
     with_it = loaded(folder)
-    with patch("sidecar.settings.loading.quick_draft", lambda *_, **__: None):
+    with patch("sidecar.config.loading.quick_draft", lambda *_, **__: None):
         assert loaded(folder) == with_it
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.settings import readers
-from sidecar.settings.readers import Fault, WrongValue, milter_socket, network
+from sidecar.config import readers
+from sidecar.config.readers import Fault, WrongValue, milter_socket, network
 
 SOCKET = milter_socket(Path("/etc/sidecar"))
 

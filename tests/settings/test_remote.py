@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.settings.remote import is_remote
+from sidecar.config.remote import is_remote
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 LOCAL = ["127.0.0.1", "127.1.2.3", "[::1]", "[::ffff:127.0.0.1]"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config.files import read_document
+from sidecar.config.rules import SHIPPED, iana_rules, read_rules
 from sidecar.core.settings.values import BounceRule, Problem
-from sidecar.settings.files import read_document
-from sidecar.settings.rules import SHIPPED, iana_rules, read_rules
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 ONE = """\
@@ -189,8 +189,8 @@ def test_several_faults(tmp_path: Path) -> None:
 )
 def test_too_much_together(count: int, form: str, fine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patterns that are too many, or together need too much memory, are an error of the key that names their files."""
-    monkeypatch.setattr("sidecar.settings.patterns.MEMORY_LIMIT", 8 << 20)
-    monkeypatch.setattr("sidecar.settings.rules.REPETITION_LIMIT", 1 << 30)
+    monkeypatch.setattr("sidecar.config.patterns.MEMORY_LIMIT", 8 << 20)
+    monkeypatch.setattr("sidecar.config.rules.REPETITION_LIMIT", 1 << 30)
     found = problems_of(tmp_path, json.dumps({"rules": {"A": [form.format(number) for number in range(count)]}}), "rules.json")
     assert [place(problem) for problem in found] == ([] if fine else [(MAIN, 1, "bounce_classifier")])
     assert all(f"The {count} patterns are too many" in problem.text for problem in found)

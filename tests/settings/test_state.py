@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.settings import load
-from sidecar.settings.files import stamp_of
-from sidecar.settings.state import state_directory
+from sidecar.config import load
+from sidecar.config.files import stamp_of
+from sidecar.config.state import state_directory
 from tests.settings.helpers import MAIN, load_files
 
 

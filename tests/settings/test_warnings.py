@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.config import load
+from sidecar.config.warnings import note_warnings
+from sidecar.config.warnings.findings import Findings
+from sidecar.config.warnings.openings import is_wide
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Problem, WarningCode
-from sidecar.settings import load
-from sidecar.settings.warnings import note_warnings
-from sidecar.settings.warnings.findings import Findings
-from sidecar.settings.warnings.openings import is_wide
 from tests.building import entry, settings
 from tests.settings.helpers import MAIN, load_files, place
 

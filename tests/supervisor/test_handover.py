@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.settings import load
+from sidecar.config import load
 from sidecar.supervisor.control import ask_alive, hear_supervisor, hear_worker, pair, say_plan, say_taken
 from sidecar.supervisor.handover import Handover
 from sidecar.supervisor.loader import Loader

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config import load
 from sidecar.core.settings.domain_table import DomainTable
-from sidecar.settings import load
 from sidecar.supervisor.loader import Loader, LoaderError
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick

@@ -173,7 +173,7 @@ DEFAULT_BY_USER = """\
 import os
 from pathlib import Path
 from sidecar.cli import main
-from sidecar.settings import loading
+from sidecar.config import loading
 def default(environ):
     named = environ.get("STATE_DIRECTORY")
     return Path(named) if named else Path({folder!r}) / ("of_root" if os.geteuid() == 0 else "of_others")

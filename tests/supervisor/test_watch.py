@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config.files import stamp_of
 from sidecar.core.settings.values import Source
-from sidecar.settings.files import stamp_of
 from sidecar.supervisor.watch import FileWatch
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import re2  # type: ignore[import-untyped]  # the package ships no annotations
 
+from sidecar.config import load
+from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import LINE_LIMIT, Classifier
 from sidecar.core.settings.values import Problem
-from sidecar.settings import load
-from sidecar.settings.rules import iana_rules
 
 _FOLDER = Path(tempfile.gettempdir(), "sidecar-fuzz-classifier")
 _PART = b"\xff"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+from sidecar.config import Loaded, load
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
-from sidecar.settings import Loaded, load
 
 _FOLDER = Path(tempfile.gettempdir(), "sidecar-fuzz-settings")
 _LISTENER = "10.1.1.1:25"

@@ -13,6 +13,35 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.config.admin import read_admin
+from sidecar.config.domains import merge, read_domains
+from sidecar.config.files import Text, UnreadableError, parsed, read_text, stamp_of
+from sidecar.config.journal import read_journal
+from sidecar.config.places import Place
+from sidecar.config.quick import quick_draft
+from sidecar.config.readers import (
+    Reader,
+    choice,
+    flag,
+    header_names,
+    list_of,
+    milter_socket,
+    network,
+    one_or_more,
+    path_in,
+    socket_mode,
+    text,
+    uuid,
+    whole_number,
+)
+from sidecar.config.remote import is_remote
+from sidecar.config.rules import IANA, SHIPPED, costly, note_hidden, read_rules
+from sidecar.config.state import default_state_directory
+from sidecar.config.tables import Notes, Table
+from sidecar.config.warnings import note_warnings
+from sidecar.config.warnings.findings import Findings, position
+from sidecar.config.warnings.machine import Account, note_missing
+from sidecar.config.warnings.written import repeated_file
 from sidecar.core.classifier import Patterns, TooLargeError
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.draft import Draft
@@ -29,35 +58,7 @@ from sidecar.core.settings.values import (
     Where,
 )
 from sidecar.core.text import quoted, written
-from sidecar.settings.admin import read_admin
-from sidecar.settings.domains import merge, read_domains
-from sidecar.settings.files import Text, UnreadableError, parsed, read_text, stamp_of
-from sidecar.settings.journal import read_journal
-from sidecar.settings.places import Place
-from sidecar.settings.quick import quick_draft
-from sidecar.settings.readers import (
-    Reader,
-    choice,
-    flag,
-    header_names,
-    list_of,
-    milter_socket,
-    network,
-    one_or_more,
-    path_in,
-    socket_mode,
-    text,
-    uuid,
-    whole_number,
-)
-from sidecar.settings.remote import is_remote
-from sidecar.settings.rules import IANA, SHIPPED, costly, note_hidden, read_rules
-from sidecar.settings.state import default_state_directory
-from sidecar.settings.tables import Notes, Table
-from sidecar.settings.warnings import note_warnings
-from sidecar.settings.warnings.findings import Findings, position
-from sidecar.settings.warnings.machine import Account, AccountKind, note_missing
-from sidecar.settings.warnings.written import repeated_file
+from sidecar.machine import AccountKind
 
 DEFAULT_RELAY_HOSTS: Final = NetworkList(networks=(network("127.0.0.1"), network("::1")), where=None)
 

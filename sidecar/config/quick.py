@@ -18,16 +18,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 import tomli
 from msgspec.structs import replace
 
+from sidecar.config.domains import LISTENER, READERS, REPORT_KEYS, UNUSED
+from sidecar.config.places import json_places, toml_places
+from sidecar.config.readers import WrongValue, unused_duration
+from sidecar.config.warnings.findings import Findings
+from sidecar.config.warnings.written import unused_ttl
 from sidecar.core.names import DOMAIN_LIMIT, are_plain, normal_domain, normal_listener
 from sidecar.core.settings.domain_table import Odd, Shape
 from sidecar.core.settings.draft import Draft
 from sidecar.core.settings.values import ANY_LISTENER, Where
 from sidecar.core.text import quoted
-from sidecar.settings.domains import LISTENER, READERS, REPORT_KEYS, UNUSED
-from sidecar.settings.places import json_places, toml_places
-from sidecar.settings.readers import WrongValue, unused_duration
-from sidecar.settings.warnings.findings import Findings
-from sidecar.settings.warnings.written import unused_ttl
 
 # Both are linear: nothing that is read is gone back over. Names with escapes are left to the exact reader. What stands behind a
 # header stays with the table's text, where the parser sees whether it is a comment.

@@ -6,11 +6,11 @@ Owns problems' places and the refusal of unknown keys. Never knows which keys th
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sidecar.config.files import Document
+from sidecar.config.places import Place
+from sidecar.config.readers import Reader, WrongValue
 from sidecar.core.settings.values import Problem, Where
 from sidecar.core.text import nearest, quoted, shown, written
-from sidecar.settings.files import Document
-from sidecar.settings.places import Place
-from sidecar.settings.readers import Reader, WrongValue
 
 
 class Notes:

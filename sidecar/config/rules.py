@@ -6,13 +6,13 @@ Owns the shape of these files. Never decides which rule fits a response.
 from pathlib import Path
 from typing import Final
 
+from sidecar.config.files import Document, read_document
+from sidecar.config.patterns import REPETITION_LIMIT, pattern, repetition_size
+from sidecar.config.readers import WrongValue, list_of, text
+from sidecar.config.tables import Notes, Table
+from sidecar.config.warnings.findings import Findings, warning
 from sidecar.core.settings.values import BounceRule, Problem, Where
 from sidecar.core.text import quoted, written
-from sidecar.settings.files import Document, read_document
-from sidecar.settings.patterns import REPETITION_LIMIT, pattern, repetition_size
-from sidecar.settings.readers import WrongValue, list_of, text
-from sidecar.settings.tables import Notes, Table
-from sidecar.settings.warnings.findings import Findings, warning
 
 IANA: Final = "iana"
 """The name under which the settings ask for the program's own rules: for IANA's enhanced status codes."""

@@ -4,14 +4,14 @@ Each module here owns one subject: a function for each finding, and the sentence
 more (`written`) is noted while the files are read, the rest over the finished settings. Never makes an error of a finding.
 """
 
+from sidecar.config.warnings.findings import Findings
+from sidecar.config.warnings.listeners import note_listeners
+from sidecar.config.warnings.names import note_idle, note_name
+from sidecar.config.warnings.openings import note_opening, note_relay_hosts
+from sidecar.config.warnings.shadows import note_shadows
+from sidecar.config.warnings.written import note_true
 from sidecar.core.settings.draft import table_of
 from sidecar.core.settings.values import Settings
-from sidecar.settings.warnings.findings import Findings
-from sidecar.settings.warnings.listeners import note_listeners
-from sidecar.settings.warnings.names import note_idle, note_name
-from sidecar.settings.warnings.openings import note_opening, note_relay_hosts
-from sidecar.settings.warnings.shadows import note_shadows
-from sidecar.settings.warnings.written import note_true
 
 
 def note_warnings(settings: Settings, findings: Findings) -> None:

@@ -3,9 +3,9 @@
 Owns the sentences. Never reads a file.
 """
 
+from sidecar.config.warnings.findings import Findings, warning
+from sidecar.config.warnings.openings import is_wide
 from sidecar.core.settings.values import DomainEntry, Problem, Where
-from sidecar.settings.warnings.findings import Findings, warning
-from sidecar.settings.warnings.openings import is_wide
 
 
 def note_true(entry: DomainEntry, findings: Findings) -> None:

@@ -9,17 +9,17 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from sidecar.config.files import Document
+from sidecar.config.places import Place
+from sidecar.config.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
+from sidecar.config.tables import Notes
+from sidecar.config.warnings.findings import Findings
+from sidecar.config.warnings.written import overridden, replaced, unused_ttl
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
 from sidecar.core.settings.domain_table import Lines
 from sidecar.core.settings.draft import Draft
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem, Where
 from sidecar.core.text import quoted, shown, written
-from sidecar.settings.files import Document
-from sidecar.settings.places import Place
-from sidecar.settings.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
-from sidecar.settings.tables import Notes
-from sidecar.settings.warnings.findings import Findings
-from sidecar.settings.warnings.written import overridden, replaced, unused_ttl
 
 # KumoMTA keeps this name for the tables of single listeners; no domain can have it.
 LISTENER: Final = "listener"

@@ -4,9 +4,9 @@ Owns that one question. Never listens, and never decides whether it is allowed.
 """
 
 import ipaddress
-import socket
 
 from sidecar.core.names import plain_address
+from sidecar.machine import addresses_of
 
 
 def is_remote(listening: str) -> bool:
@@ -21,12 +21,4 @@ def is_remote(listening: str) -> bool:
     try:
         return not plain_address(host).is_loopback
     except ValueError:
-        return any(not ipaddress.ip_address(address).is_loopback for address in _addresses(host))
-
-
-def _addresses(host: str) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    return [str(address[0]) for *_, address in found]
+        return any(not ipaddress.ip_address(address).is_loopback for address in addresses_of(host))

@@ -6,8 +6,8 @@ Owns that consequence of the walk. Never decides which entry serves a domain: th
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from sidecar.config.warnings.findings import Findings, some, warning
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem
-from sidecar.settings.warnings.findings import Findings, some, warning
 
 
 def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Findings) -> None:

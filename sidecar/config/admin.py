@@ -5,10 +5,10 @@ Owns the keys of that section. Never listens.
 
 from pathlib import Path
 
+from sidecar.config.readers import milter_socket, socket_mode, text
+from sidecar.config.remote import is_remote
+from sidecar.config.tables import Table
 from sidecar.core.settings.values import AdminSettings
-from sidecar.settings.readers import milter_socket, socket_mode, text
-from sidecar.settings.remote import is_remote
-from sidecar.settings.tables import Table
 
 
 def read_admin(whole: Table, folder: Path, *, milter: str) -> AdminSettings | None:

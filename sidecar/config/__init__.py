@@ -4,6 +4,6 @@ Every problem says the file, the line, the key path, what is wrong and what to w
 reads a settings file; nothing in it decides about mail.
 """
 
-from sidecar.settings.loading import Loaded, Reading, load
+from sidecar.config.loading import Loaded, Reading, load
 
 __all__ = ["Loaded", "Reading", "load"]

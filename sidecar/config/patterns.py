@@ -11,9 +11,9 @@ from typing import Final
 
 import re2  # type: ignore[import-untyped]  # the package ships no annotations
 
+from sidecar.config.readers import WrongValue, wrong
 from sidecar.core.classifier import re2_options
 from sidecar.core.text import printable, quoted, shown
-from sidecar.settings.readers import WrongValue, wrong
 
 # RE2's instructions, over all patterns, that come of counting alone: `.{0,40}` has 350, `[ab]{40}` 40, `(?:.{9}){9}` as many
 # as `.{81}`. A hostile line runs through as many states at once, and meets new ones with each byte: 2,048 characters take

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
+from sidecar.config.readers import network
+from sidecar.config.warnings.findings import Findings, warning
 from sidecar.core.settings.values import DomainEntry, LogMode, Network, Problem, Settings, Where
-from sidecar.settings.readers import network
-from sidecar.settings.warnings.findings import Findings, warning
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}
 

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.config.readers import Reader, choice, flag, list_of, path_in, text, whole_number, wrong
+from sidecar.config.tables import Table
+from sidecar.config.warnings.findings import Findings, warning
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, Problem, RecordSettings, Where
 from sidecar.core.text import shown
-from sidecar.settings.readers import Reader, choice, flag, list_of, path_in, text, whole_number, wrong
-from sidecar.settings.tables import Table
-from sidecar.settings.warnings.findings import Findings, warning
 
 _ANY: Final = "Any"
 """KumoMTA's name for the types that have no table of their own."""

@@ -6,10 +6,10 @@ Owns what a name must look like for an address to have it. Never looks at what a
 from collections.abc import Mapping
 from typing import Final
 
+from sidecar.config.warnings.findings import Findings, warning
 from sidecar.core.names import is_ambiguous_domain, plain_address, unicode_domain
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem
 from sidecar.core.text import quoted
-from sidecar.settings.warnings.findings import Findings, warning
 
 _IPV6_TAG: Final = "IPv6:"  # RFC 5321 section 4.1.3
 _ADDRESS_ENDS: Final = tuple("0123456789]")

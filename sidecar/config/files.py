@@ -15,9 +15,9 @@ from typing import Any, Final
 import tomli
 from msgspec import Struct
 
+from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
 from sidecar.core.settings.values import Problem, Stamp, Where
 from sidecar.core.text import printable, shown
-from sidecar.settings.places import Place, Repeat, TooDeepError, json_places, toml_places
 
 # Far beyond any list of domains (a million take some 100 MB), and still within the memory of a mail server.
 SIZE_LIMIT: Final = 1 << 30

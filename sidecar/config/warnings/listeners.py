@@ -3,9 +3,9 @@
 Owns what an MTA can tell as its own end of a connection. Never asks whether this machine has such an address.
 """
 
+from sidecar.config.warnings.findings import Findings, warning
 from sidecar.core.names import HIGHEST_PORT, split_endpoint
 from sidecar.core.settings.values import ANY_LISTENER, Problem, Settings, Where
-from sidecar.settings.warnings.findings import Findings, warning
 
 
 def note_listeners(settings: Settings, findings: Findings) -> None:

@@ -1,0 +1,48 @@
+"""Questions to this machine: which addresses and accounts it has, and where a host name leads.
+
+Owns the system calls. Never decides what an answer means: the settings do.
+"""
+
+import errno
+import grp
+import pwd
+import socket
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from sidecar.core.names import IPAddress
+
+AccountKind = Literal["user", "group"]
+
+# No interface has it (bind(2)); or the kernel has no IPv6 at all. Anything else says nothing about the address.
+_NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+
+def addresses_of(host: str) -> list[str]:
+    """Return the addresses of a host name; none if no name server knows it."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(address[0]) for *_, address in found]
+
+
+def has_address(address: IPAddress) -> bool:
+    """Return True if an interface of this machine has the address: a UDP socket can be bound to it, and disturbs no one."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError as error:
+        return error.errno not in _NOT_HERE
+    return True
+
+
+def has_account(kind: AccountKind, name: str) -> bool:
+    """Return True if this machine has the user or the group."""
+    ask: Callable[[str], Any] = pwd.getpwnam if kind == "user" else grp.getgrnam
+    try:
+        ask(name)
+    except KeyError:
+        return False
+    return True
