@@ -17,7 +17,8 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.records import decode
 from sidecar.core.text import printable, printable_json
 from sidecar.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
-from sidecar.journal import STDIN, JournalError, Line, read, stored_size
+from sidecar.journal import JournalError
+from sidecar.journal.read import STDIN, Line, read, stored_size
 
 # Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
 _SHOWN = 20

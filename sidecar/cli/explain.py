@@ -17,7 +17,7 @@ from sidecar.core.session import World
 from sidecar.core.session.explain import Explanation, Question, encode_explanation, explain
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable, printable_json
-from sidecar.journal import STDIN
+from sidecar.journal.read import STDIN
 
 _NO_NODE = "00000000-0000-0000-0000-000000000000"
 _QUESTIONS = msgspec.json.Decoder(Question)

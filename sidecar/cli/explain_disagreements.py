@@ -12,7 +12,6 @@ import click
 import msgspec
 from rich.console import Console
 
-from sidecar import journal
 from sidecar.cli.explain_record import OUTCOMES, fault_line, headline, tell_nothing, wrapped
 from sidecar.cli.follow import looks
 from sidecar.cli.problems import sentence
@@ -32,6 +31,8 @@ from sidecar.hindsight import (
     encode_record_explanation,
     with_aftermath,
 )
+from sidecar.journal import JournalError
+from sidecar.journal import read as journal
 
 # KumoMTA writes a refusal within milliseconds of the Reception that it belies; that it packs what it writes takes seconds.
 _SETTLED = 10.0
@@ -105,7 +106,7 @@ def explain_disagreements(settings: Settings, path: Path, *, as_json: bool, foll
             _follow(path, report)
         else:
             report.tell(with_aftermath(_all_entries(path)))
-    except journal.JournalError as error:
+    except JournalError as error:
         raise click.ClickException(sentence(error)) from error
     if report.comparison.is_empty:
         return tell_nothing(path)

@@ -14,7 +14,6 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from sidecar import journal
 from sidecar.cli.explain_totals import print_totals
 from sidecar.cli.explain_words import connect_words, kinds, recipient_words
 from sidecar.cli.problems import sentence, tell_passed_over
@@ -37,6 +36,8 @@ from sidecar.hindsight import (
     with_aftermath,
 )
 from sidecar.hindsight.judgement import REFUSED
+from sidecar.journal import JournalError
+from sidecar.journal import read as journal
 
 # Ten answers of a dozen lines are still read; more are counted.
 _ONE_BY_ONE = 10
@@ -81,7 +82,7 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
             first = list(islice(entries, _ONE_BY_ONE + 1))
             many = len(first) > _ONE_BY_ONE
             totals = _count(chain(first, entries), explainer, bar) if many else Totals()
-    except journal.JournalError as error:
+    except JournalError as error:
         raise click.ClickException(sentence(error)) from error
     if many:
         print_totals(totals, console())

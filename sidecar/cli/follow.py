@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sidecar.journal import Followed, Follower
+from sidecar.journal.read import Followed, Follower
 
 _PAUSE = 0.2  # seconds between two looks; more, where a look takes long: it may use a twentieth of the time
 _PAUSE_FACTOR = 20

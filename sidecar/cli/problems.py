@@ -11,7 +11,7 @@ import click
 from sidecar.config import Loaded, Reading, load
 from sidecar.core.settings.values import Problem, Settings
 from sidecar.core.text import printable
-from sidecar.journal import passed_over
+from sidecar.journal.read import passed_over
 
 config_option = click.option(
     "--config",

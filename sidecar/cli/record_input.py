@@ -12,10 +12,11 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from sidecar import journal
 from sidecar.core.records import Logged, decode
 from sidecar.hindsight import Entry, is_pasted, pasted
-from sidecar.journal import Followed
+from sidecar.journal import read as journal
+from sidecar.journal.layout import is_finished
+from sidecar.journal.read import Followed
 from sidecar.tail import merged
 
 # Enough to see whether the first line is a record; a pipe shows no more at once.
@@ -57,7 +58,7 @@ def _is_being_written(line: journal.Line | journal.Skipped) -> bool:
     if not (isinstance(line, journal.Skipped) and line.unfinished):
         return False
     try:
-        return not journal.is_finished(line.file.stat())
+        return not is_finished(line.file.stat())
     except FileNotFoundError:
         return False
 

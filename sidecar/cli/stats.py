@@ -24,7 +24,8 @@ from sidecar.cli.streams import write_file
 from sidecar.cli.terminal import console, plain, table
 from sidecar.core.records import decode
 from sidecar.core.text import printable, printable_json
-from sidecar.journal import STDIN, JournalError, Line, Skipped, read, stored_size
+from sidecar.journal import JournalError
+from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
 from sidecar.stats.page import page
 from sidecar.stats.sparkline import sparkline

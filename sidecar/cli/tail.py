@@ -15,7 +15,8 @@ from sidecar.cli.problems import config_option, sentence, settings_or_exit, tell
 from sidecar.cli.terminal import console, plain
 from sidecar.core.records import TYPES
 from sidecar.core.text import printable, printable_json
-from sidecar.journal import Follower, JournalError, Line, kind_of, read
+from sidecar.journal import JournalError
+from sidecar.journal.read import Follower, Line, kind_of, read
 from sidecar.tail import Entry, Filters, Kind, entries, latest, line_of, merged
 
 _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}

@@ -7,7 +7,5 @@ from sidecar.milter.adapter import Adapter
 from sidecar.milter.engine import ENGINES, Serving
 from sidecar.milter.listener import Listener, ListenError, listen
 from sidecar.milter.negotiation import Step
-from sidecar.milter.recorder import Recorder
-from sidecar.milter.routes import open_routes
 
-__all__ = ["ENGINES", "Adapter", "ListenError", "Listener", "Recorder", "Serving", "Step", "listen", "open_routes"]
+__all__ = ["ENGINES", "Adapter", "ListenError", "Listener", "Serving", "Step", "listen"]

@@ -16,12 +16,12 @@ from sidecar.core.session.events import Event
 from sidecar.core.session.replies import TROUBLE
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision
 from sidecar.journal import JournalError
+from sidecar.journal.write.recorder import Recorder
 from sidecar.milter import translation
 from sidecar.milter.codes import CannotTakeOffError, answer, check, set_reply
 from sidecar.milter.context import Context
 from sidecar.milter.negotiation import Step, Terms, agree, unanswered
 from sidecar.milter.packets import MalformedError
-from sidecar.milter.recorder import Recorder
 
 Callback = Callable[..., int]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sidecar.core.records import Logged, decode
-from sidecar.journal import JournalError, Line
-from sidecar.journal.follow import Follower
+from sidecar.journal import JournalError
+from sidecar.journal.read import Line
+from sidecar.journal.read.follow import Follower
 
 
 class Witness:

@@ -14,10 +14,11 @@ from sidecar.core.session.events import Event
 from sidecar.core.session.verdicts import Continue, Outcome
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
+from sidecar.journal.write import Recorder
+from sidecar.journal.write.recorder import Writer
+from sidecar.journal.write.routes import Batch
 from sidecar.metrics import CELL, STEPS, Meter
-from sidecar.milter import Recorder, Step
-from sidecar.milter.recorder import Writer
-from sidecar.milter.routes import Batch
+from sidecar.milter import Step
 
 _Callback = Callable[..., int]
 

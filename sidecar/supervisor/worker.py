@@ -25,10 +25,11 @@ from sidecar import log
 from sidecar.core.policy import compile_policy
 from sidecar.core.session import NewestRules, Quota, Rules, Session, World
 from sidecar.core.settings.values import LimitSettings
-from sidecar.journal import JournalError, Quarantine
+from sidecar.journal import JournalError
+from sidecar.journal.write import Quarantine, Recorder, open_routes
+from sidecar.journal.write.recorder import Writer
 from sidecar.metrics import Meter
-from sidecar.milter import ENGINES, Adapter, Listener, Recorder, Serving, open_routes
-from sidecar.milter.recorder import Writer
+from sidecar.milter import ENGINES, Adapter, Listener, Serving
 from sidecar.supervisor.control import hear_supervisor, say_alive, say_left, say_ready, say_taken
 from sidecar.supervisor.handover import Handover
 from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.core.records import Logged, decode
-from sidecar.journal import Followed, Line, Skipped
+from sidecar.journal.read import Followed, Line, Skipped
 from sidecar.tail.filters import Filters
 
 # The last records are looked for in so many bytes of log, as they are stored, the newest first: some 250,000 records of ours,

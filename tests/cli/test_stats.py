@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli.stats import command
-from sidecar.journal import Journal
+from sidecar.journal.write import Journal
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
 SIDECAR = [sys.executable, "-m", "sidecar", "stats"]

@@ -17,7 +17,7 @@ import zstandard
 from click.testing import CliRunner, Result
 
 from sidecar.cli.tail import command
-from sidecar.journal import Journal
+from sidecar.journal.write import Journal
 
 SIDECAR = [sys.executable, "-m", "sidecar", "tail"]
 FIRST = "20260101-000000.000000.jsonl"

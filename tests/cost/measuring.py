@@ -16,8 +16,8 @@ from sidecar import log
 from sidecar.core.policy import compile_policy
 from sidecar.core.session import Quota, Rules, Session, World
 from sidecar.core.settings.values import JournalSettings, Settings
-from sidecar.journal import Quarantine
-from sidecar.milter import Adapter, Recorder, open_routes
+from sidecar.journal.write import Quarantine, Recorder, open_routes
+from sidecar.milter import Adapter
 from sidecar.milter.conversation import Conversation, Steps
 from sidecar.milter.packets import TRANSLATIONS
 from tests.session.driving import NODE

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sidecar.journal import Line, Skipped, read
+from sidecar.journal.read import Line, Skipped, read
 from tests.faults.load import Entry, is_taken
 from tests.mta.sidecar import Record
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.journal import Journal, Line, read
+from sidecar.journal.read import Line, read
+from sidecar.journal.write import Journal
 
 OpenJournal = Callable[..., Journal]
 

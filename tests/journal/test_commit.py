@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from sidecar.journal import JournalError
-from sidecar.journal.commit import GroupCommit
+from sidecar.journal.write.commit import GroupCommit
 
 from .conftest import OpenJournal, is_finished, segments, texts
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sidecar import log
-from sidecar.journal import Skipped, read
-from sidecar.journal.leftovers import finish_leftovers
+from sidecar.journal.read import Skipped, read
+from sidecar.journal.write.leftovers import finish_leftovers
 
 from .conftest import OpenJournal, is_finished, segments, texts
 
@@ -21,7 +21,7 @@ NAME = "20260101-000000.000000.jsonl"
 WRITER = """
 import sys, threading
 from pathlib import Path
-from sidecar.journal import Journal
+from sidecar.journal.write import Journal
 
 journal = Journal(Path(sys.argv[1]), segment_size=4000, segment_age=3600)
 

@@ -9,7 +9,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.journal import Follower, JournalError, Line, follow, logs
+from sidecar.journal import JournalError
+from sidecar.journal.read import Follower, Line, follow, logs
 
 from .conftest import OpenJournal
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.journal import Journal, JournalError
+from sidecar.journal import JournalError
+from sidecar.journal.write import Journal
 
 from .conftest import OpenJournal, is_finished, segments, texts
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.journal import JournalError, Quarantine, QuarantineFullError
+from sidecar.journal import JournalError
+from sidecar.journal.write import Quarantine, QuarantineFullError
 
 NOON = 1_790_000_000.0
 DAY = 24 * 3600.0

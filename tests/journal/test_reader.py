@@ -14,8 +14,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.journal import STDIN, Follower, Journal, JournalError, Line, Skipped, lines, logs, passed_over, read, stored_size
-from sidecar.journal.logs import find
+from sidecar.journal import JournalError
+from sidecar.journal.read import STDIN, Follower, Line, Skipped, lines, logs, passed_over, read, stored_size
+from sidecar.journal.read.logs import find
+from sidecar.journal.write import Journal
 
 from .conftest import segments, texts
 
@@ -115,7 +117,7 @@ def test_packed(
     tmp_path: Path, stored: bytes, expected: list[bytes | str], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is packed with zstd is unpacked, whatever its name; what cannot be is named, after all that could."""
-    monkeypatch.setattr("sidecar.journal.reader._CHUNK", chunk)
+    monkeypatch.setattr("sidecar.journal.read.reader._CHUNK", chunk)
     path = tmp_path / "records"
     path.write_bytes(stored)
     assert [line.text if isinstance(line, Line) else line.why for line in read(path)] == expected
@@ -139,7 +141,7 @@ def test_a_bomb_costs_time_alone(tmp_path: Path) -> None:
     block = zstandard.ZstdCompressor().compress(b"x" * (512 << 20)) + zstandard.ZstdCompressor().compress(b"\n" * (8 << 20))
     (tmp_path / "bomb").write_bytes(block + packed(b"\n{}\n"))
     script = (
-        "import resource, sys\nfrom pathlib import Path\nfrom sidecar.journal import read\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom sidecar.journal.read import read\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print([getattr(line, 'why', None) for line in read(Path(sys.argv[1]))])\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"

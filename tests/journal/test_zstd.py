@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.journal import Follower, Journal, JournalError, Line, Skipped, leftovers, read
-from sidecar.journal.leftovers import finish_leftovers
-from sidecar.journal.segment import claim
+from sidecar.journal import JournalError
+from sidecar.journal.read import Follower, Line, Skipped, read
+from sidecar.journal.write import Journal, leftovers
+from sidecar.journal.write.leftovers import finish_leftovers
+from sidecar.journal.write.segment import claim
 
 from .conftest import OpenJournal, is_finished
 
@@ -24,7 +26,7 @@ NAME = "20260101-000000.000000"
 WRITER = """
 import sys, threading
 from pathlib import Path
-from sidecar.journal import Journal
+from sidecar.journal.write import Journal
 
 journal = Journal(Path(sys.argv[1]), segment_size=20000, segment_age=3600, suffix="", level=3)
 

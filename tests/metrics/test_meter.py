@@ -226,7 +226,7 @@ def test_sessions_in_hand_are_those_with_a_place() -> None:
 def test_a_failed_write_is_counted_and_told() -> None:
     """The writer learns of it as without a meter."""
     from sidecar.journal import JournalError  # noqa: PLC0415 - for this one
-    from sidecar.milter.routes import Batch  # noqa: PLC0415 - as well
+    from sidecar.journal.write.routes import Batch  # noqa: PLC0415 - as well
 
     class Full:
         def encode(self, _records: object) -> Batch:

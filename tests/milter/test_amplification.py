@@ -13,8 +13,8 @@ from sidecar.core.session.events import Close, Connect, Data, Event, Helo, Mail,
 from sidecar.core.session.feed import content_events
 from sidecar.core.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
-from sidecar.journal import Line, Quarantine, read
-from sidecar.milter import Recorder, open_routes
+from sidecar.journal.read import Line, read
+from sidecar.journal.write import Quarantine, Recorder, open_routes
 from tests.building import entry, settings
 from tests.reports.shapes import status
 from tests.session.driving import ARF, LISTENER, NOON, OOB, session

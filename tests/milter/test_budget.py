@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.settings.values import LimitSettings
-from sidecar.milter import budget
-from sidecar.milter.budget import RESTORE_SECONDS, RecordBudget
+from sidecar.journal.write import budget
+from sidecar.journal.write.budget import RESTORE_SECONDS, RecordBudget
 
 NOON = 1_790_000_000.0
 NET = "cb007109"

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from sidecar.core.names import network_of
 from sidecar.core.records import Facts, PeerAddress, Record, Response, reception, rejection, rejections
-from sidecar.milter import flood
-from sidecar.milter.flood import Flood
+from sidecar.journal.write import flood
+from sidecar.journal.write.flood import Flood
 
 NOON = 1_790_000_000.25
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from sidecar.core.records import Record, encode, reception
 from sidecar.core.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
 from sidecar.core.settings.values import LimitSettings
-from sidecar.journal import JournalError, QuarantineFullError
-from sidecar.milter import Recorder
-from sidecar.milter.routes import Batch
+from sidecar.journal import JournalError
+from sidecar.journal.write import QuarantineFullError, Recorder
+from sidecar.journal.write.routes import Batch
 from tests.milter.test_flood import NOON, facts, refusal
 from tests.mta.processes import wait_until
 
@@ -202,8 +202,8 @@ def test_the_end_leaves_nothing_behind(recorder: Recorder, disk: Disk) -> None:
 
 def test_each_second_does_what_is_due(recorder: Recorder, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted refusals are written, old segments finished and the quarantine swept, again and again, even after a fault."""
-    monkeypatch.setattr("sidecar.milter.recorder._FLUSH_SECONDS", 0.01)
-    monkeypatch.setattr("sidecar.milter.recorder._SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("sidecar.journal.write.recorder._FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr("sidecar.journal.write.recorder._SWEEP_SECONDS", 0.01)
     recorder.start()
     wait_until(lambda: disk.swept > 2, "the quarantine was swept again")
     wait_until(lambda: disk.rolled > 2, "the journal was asked to roll")

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from sidecar.core.records import Record, reception
 from sidecar.core.settings.values import JournalSettings, RecordSettings
-from sidecar.journal import JournalError, Line, read
-from sidecar.milter import open_routes
-from sidecar.milter.routes import Routes
+from sidecar.journal import JournalError
+from sidecar.journal.read import Line, read
+from sidecar.journal.write import open_routes
+from sidecar.journal.write.routes import Routes
 from tests.milter.test_flood import facts, refusal
 
 TAKEN = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.journal import Follower, Line
+from sidecar.journal.read import Follower, Line
 from sidecar.tail import Entry, Filters, entries, latest, merged, order
 
 BEGIN = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())

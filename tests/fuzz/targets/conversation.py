@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from sidecar import log
 from sidecar.core.records import Record
 from sidecar.core.settings.values import LimitSettings
-from sidecar.milter import Adapter, Recorder
+from sidecar.journal.write import Recorder
+from sidecar.journal.write.routes import Batch
+from sidecar.milter import Adapter
 from sidecar.milter.conversation import Conversation, Steps
 from sidecar.milter.packets import TRANSLATIONS, MalformedError
-from sidecar.milter.routes import Batch
 from tests.faults.flood import SCRIPTS
 from tests.fuzz.contract import fuzzed_settings
 from tests.session.driving import session

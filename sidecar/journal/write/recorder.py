@@ -15,10 +15,11 @@ from sidecar import log
 from sidecar.core.records import Record, encode, rejections
 from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LimitSettings
-from sidecar.journal import JournalError, QuarantineFullError
-from sidecar.milter.budget import RecordBudget
-from sidecar.milter.flood import NETWORKS_LIMIT, Counted, Flood
-from sidecar.milter.routes import Batch
+from sidecar.journal import JournalError
+from sidecar.journal.write.budget import RecordBudget
+from sidecar.journal.write.flood import NETWORKS_LIMIT, Counted, Flood
+from sidecar.journal.write.quarantine import QuarantineFullError
+from sidecar.journal.write.routes import Batch
 
 _FLUSH_SECONDS = 1.0
 # An operator who has made room in the quarantine waits so long; going through its files takes up to a second.

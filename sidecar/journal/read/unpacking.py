@@ -7,7 +7,7 @@ Never reads a file. One that grows is handed over as it grows.
 from collections.abc import Iterator
 from typing import Any
 
-from sidecar.journal.packing import MAGIC, WINDOW_LIMIT
+from sidecar.journal.layout import MAGIC, WINDOW_LIMIT
 
 # Four bytes of a frame can stand for a block of 128 KiB (RFC 8878 section 3.1.1.2): so many bytes unpack to 8 MiB at most, and
 # KumoMTA's own, at 30 to 1, to 8 KiB. Bigger pieces are no faster.

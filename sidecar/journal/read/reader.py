@@ -11,10 +11,10 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO, Literal
 
-from sidecar.journal import logs
 from sidecar.journal.error import JournalError
-from sidecar.journal.lines import Cutter, Line, Skipped
-from sidecar.journal.unpacking import Unpacker, UnpackingError
+from sidecar.journal.read import logs
+from sidecar.journal.read.lines import Cutter, Line, Skipped
+from sidecar.journal.read.unpacking import Unpacker, UnpackingError
 
 STDIN = Path("-")
 

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import NamedTuple
 
-from sidecar.journal.packing import WINDOW_LIMIT
+from sidecar.journal.layout import WINDOW_LIMIT
 
 _HEADER_LIMIT = 18  # of a frame, in bytes
 _HAS_CHECKSUM = 0b100

@@ -5,14 +5,7 @@ Owns the bytes. Never writes a file.
 
 from typing import Any, Protocol
 
-MAGIC = b"\x28\xb5\x2f\xfd"
-"""What a zstd frame begins with (RFC 8878 section 3.1.1)."""
-
-WINDOW_LIMIT = 64 * 1024 * 1024
-"""The window of level 21, the highest that KumoMTA's `compression_level` takes: what unpacking may take of memory, in bytes."""
-
-END_OF_FRAME = b"\x01\x00\x00"
-"""A last block without content (RFC 8878 section 3.1.1.2). Our frames have no checksum, so anybody can end one with it."""
+from sidecar.journal.layout import END_OF_FRAME
 
 
 class Packer(Protocol):

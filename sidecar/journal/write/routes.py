@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sidecar.core.records import Record, encode
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
-from sidecar.journal import Journal
+from sidecar.journal.write.journal import Journal
 
 
 class Lines(Protocol):

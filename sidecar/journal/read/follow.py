@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sidecar.journal.lines import Cutter, Line, Skipped
-from sidecar.journal.logs import Folder, Found, named
-from sidecar.journal.reader import last_lines, open_file, unreadable
-from sidecar.journal.segment import is_finished
-from sidecar.journal.unpacking import Unpacker, UnpackingError
+from sidecar.journal.layout import is_finished
+from sidecar.journal.read.lines import Cutter, Line, Skipped
+from sidecar.journal.read.logs import Folder, Found, named
+from sidecar.journal.read.reader import last_lines, open_file, unreadable
+from sidecar.journal.read.unpacking import Unpacker, UnpackingError
 
 _CHUNK = 256 * 1024
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Self
 
-from sidecar.journal.commit import GroupCommit
-from sidecar.journal.disk import make_directory, sync_directory, write_all
-from sidecar.journal.packing import Packer
+from sidecar.journal.layout import WRITE_BITS
+from sidecar.journal.write.commit import GroupCommit
+from sidecar.journal.write.disk import make_directory, sync_directory, write_all
+from sidecar.journal.write.packing import Packer
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
 _FILE_MODE = 0o640
-_WRITE_BITS = 0o222
 
 
 class Segment:
@@ -136,16 +136,10 @@ def claim(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink > 0
 
 
-def is_finished(state: os.stat_result) -> bool:
-    """Tell by its mode whether a segment is finished: ours and KumoMTA's are read-only then."""
-    # Not by access(2), which is always yes for root.
-    return not state.st_mode & _WRITE_BITS
-
-
 def make_read_only(descriptor: int) -> None:
     """Mark a segment as finished. Raises OSError."""
     # No fsync follows: should a power cut undo the mode, the next start finishes the segment again.
-    os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~_WRITE_BITS)
+    os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~WRITE_BITS)
 
 
 def _create_file(directory: Path, instant: datetime, suffix: str) -> tuple[Path, int]:

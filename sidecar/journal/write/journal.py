@@ -15,9 +15,9 @@ from threading import Lock
 
 from sidecar import log
 from sidecar.journal.error import JournalError
-from sidecar.journal.leftovers import finish_leftovers
-from sidecar.journal.packing import packer
-from sidecar.journal.segment import Segment
+from sidecar.journal.write.leftovers import finish_leftovers
+from sidecar.journal.write.packing import packer
+from sidecar.journal.write.segment import Segment
 
 _LOG = log.get("journal")
 

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 from sidecar import log
-from sidecar.journal.disk import write_all
-from sidecar.journal.frames import Whole, whole_lines
-from sidecar.journal.packing import END_OF_FRAME, MAGIC
-from sidecar.journal.segment import claim, is_finished, make_read_only
+from sidecar.journal.layout import END_OF_FRAME, MAGIC, is_finished
+from sidecar.journal.write.disk import write_all
+from sidecar.journal.write.frames import Whole, whole_lines
+from sidecar.journal.write.segment import claim, make_read_only
 
 _LOG = log.get("journal")
 

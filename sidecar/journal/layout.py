@@ -1,0 +1,24 @@
+"""What writers and readers of segments both know: how a packed segment begins and ends, and the mode of a finished one.
+
+Owns these facts. Never opens a file.
+"""
+
+import os
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+"""What a zstd frame begins with (RFC 8878 section 3.1.1)."""
+
+WINDOW_LIMIT = 64 * 1024 * 1024
+"""Bytes of memory that unpacking may take: the window of level 21, the highest of KumoMTA's `compression_level`."""
+
+END_OF_FRAME = b"\x01\x00\x00"
+"""A last block without content (RFC 8878 section 3.1.1.2). Our frames have no checksum, so any program can end one with it."""
+
+WRITE_BITS = 0o222
+"""The mode bits that a finished segment does not have."""
+
+
+def is_finished(state: os.stat_result) -> bool:
+    """Return True if a segment is finished, by its mode: the sidecar's and KumoMTA's are read-only then."""
+    # Not by access(2), which is always yes for root.
+    return not state.st_mode & WRITE_BITS
