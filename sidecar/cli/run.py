@@ -9,7 +9,7 @@ import click
 from sidecar import log
 from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option, sentence, taken_or_exit
-from sidecar.supervisor import Loader, LoaderError, run
+from sidecar.daemon.process import Loader, LoaderError, run
 
 
 @click.command(

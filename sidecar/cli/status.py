@@ -11,7 +11,7 @@ from sidecar.cli.help import Command
 from sidecar.cli.problems import config_option
 from sidecar.config.state import state_directory
 from sidecar.core.text import printable, printable_json
-from sidecar.supervisor.status import FILE_NAME, ReloadStatus, Status, in_words, is_fine, is_running, read_status
+from sidecar.daemon.process.status import FILE_NAME, ReloadStatus, Status, in_words, is_fine, is_running, read_status
 
 
 @click.command(

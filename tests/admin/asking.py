@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 from msgspec import Struct
 from starlette.types import ASGIApp, Message
 
-from sidecar.admin import Service, application
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import DomainEntry
-from sidecar.metrics import Memory
+from sidecar.daemon.http import Service, application
+from sidecar.daemon.metrics import Memory
 from tests.building import entry, settings
 
 LISTENING = "inet:127.0.0.1:8894"

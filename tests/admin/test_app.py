@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from sidecar.admin import app as pages
-from sidecar.admin import bodies
-from sidecar.admin.questions import read_explain_question
 from sidecar.core.session import World
 from sidecar.core.session.explain import Question, encode_explanation, explain
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.metrics import Memory
+from sidecar.daemon.http import app as pages
+from sidecar.daemon.http import bodies
+from sidecar.daemon.http.questions import read_explain_question
+from sidecar.daemon.metrics import Memory
 from tests.admin.asking import DOMAINS, GONE, NEVER, app, ask, asked, service
 from tests.building import entry
 

@@ -5,8 +5,8 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, settings
 
-from sidecar.admin import application
-from sidecar.metrics import Memory
+from sidecar.daemon.http import application
+from sidecar.daemon.metrics import Memory
 from tests.admin.asking import DOMAINS, service
 from tests.building import entry
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.milter import ENGINES
+from sidecar.daemon.milter import ENGINES
 from tests.mta.processes import session_members, wait_until
 from tests.supervisor.starting import quick
 from tests.supervisor.test_running import MORE_DOMAINS, reload, unstarted
@@ -100,12 +100,12 @@ def test_without_the_section_nothing_is_served() -> None:
 
 def test_neither_workers_nor_the_supervisor_pay_for_the_http_server() -> None:
     """It is imported in its own process only."""
-    program = "import sys, sidecar.supervisor, sidecar.supervisor.worker; print(*sys.modules)"
+    program = "import sys, sidecar.daemon.process, sidecar.daemon.process.worker; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
-    assert not {"uvicorn", "starlette", "h11", "prometheus_client", "sidecar.admin"} & set(loaded)
-    assert "sidecar.metrics" in loaded
+    assert not {"uvicorn", "starlette", "h11", "prometheus_client", "sidecar.daemon.http"} & set(loaded)
+    assert "sidecar.daemon.metrics" in loaded
 
 
 def test_a_reload_is_served_and_nobody_who_asks_notices(program: Program) -> None:
@@ -185,7 +185,7 @@ def test_a_client_that_says_nothing_does_not_keep_it_from_ending(program: Progra
 
 
 IMPATIENT = """
-from sidecar.admin import connection
+from sidecar.daemon.http import connection
 from sidecar.cli import main
 connection.PATIENCE_SECONDS = 0.5
 main()

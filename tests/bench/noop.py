@@ -15,7 +15,7 @@ from typing import Any
 import Milter
 import milter
 
-from sidecar.milter import negotiation
+from sidecar.daemon.milter import negotiation
 
 OUTCOMES = ("accept", "refuse-rcpt", "discard", "relay", "refuse-headers", "mixed")
 

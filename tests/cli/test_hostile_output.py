@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sidecar.cli import COMMANDS, main, status
 from sidecar.core.text import printable, printable_json
-from sidecar.supervisor.status import ReloadStatus
+from sidecar.daemon.process.status import ReloadStatus
 from tests.simulate.fake_mta import FakeMta
 from tests.supervisor.test_status import SERVING
 

@@ -16,10 +16,10 @@ from sidecar import log
 from sidecar.core.policy import compile_policy
 from sidecar.core.session import Quota, Rules, Session, World
 from sidecar.core.settings.values import JournalSettings, Settings
+from sidecar.daemon.milter import Adapter
+from sidecar.daemon.milter.conversation import Conversation, Steps
+from sidecar.daemon.milter.packets import TRANSLATIONS
 from sidecar.journal.write import Quarantine, Recorder, open_routes
-from sidecar.milter import Adapter
-from sidecar.milter.conversation import Conversation, Steps
-from sidecar.milter.packets import TRANSLATIONS
 from tests.session.driving import NODE
 
 # What the loop reads at once, and within a packet that is larger.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.milter import ENGINES
+from sidecar.daemon.milter import ENGINES
 from tests.faults.campaign import campaign
 from tests.faults.disk import mounts_permitted
 from tests.faults.flood import footprints

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.milter import ENGINES
+from sidecar.daemon.milter import ENGINES
 from tests.faults.scene import lowest_free_descriptor
 from tests.mta.processes import wait_until
 from tests.wire.client import DISCARD, Mta

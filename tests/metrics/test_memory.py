@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.metrics import BOUNDS, CELL, VERDICTS, Memory, Meter
-from sidecar.metrics.memory import BLOCKS
-from sidecar.metrics.series import CELLS
+from sidecar.daemon.metrics import BOUNDS, CELL, VERDICTS, Memory, Meter
+from sidecar.daemon.metrics.memory import BLOCKS
+from sidecar.daemon.metrics.series import CELLS
 
 STEP = CELL["step", "rcpt"]
 

@@ -13,9 +13,9 @@ from sidecar.core.session.feed import content_events
 from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
 from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
-from sidecar.metrics import CELL, VERDICTS, Memory, Meter
-from sidecar.metrics.series import OTHER
-from sidecar.supervisor.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session
+from sidecar.daemon.metrics import CELL, VERDICTS, Memory, Meter
+from sidecar.daemon.metrics.series import OTHER
+from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session
 from tests.building import entry, settings
 from tests.milter.test_flood import refusal
 from tests.milter.test_recorder import TAKEN, Disk

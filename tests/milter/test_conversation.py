@@ -7,9 +7,9 @@ from typing import Any
 import milter
 import pytest
 
-from sidecar.milter.conversation import Conversation, Steps
-from sidecar.milter.negotiation import Step
-from sidecar.milter.packets import PAYLOAD_LIMIT, MalformedError, packet
+from sidecar.daemon.milter.conversation import Conversation, Steps
+from sidecar.daemon.milter.negotiation import Step
+from sidecar.daemon.milter.packets import PAYLOAD_LIMIT, MalformedError, packet
 
 ALL_STEPS = 0x1FFFFF
 OFFER = packet(b"O", struct.pack("!III", 6, 0x1FF, ALL_STEPS))

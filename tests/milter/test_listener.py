@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.milter.listener import give
+from sidecar.daemon.milter.listener import give
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -13,10 +13,10 @@ from pathlib import Path
 import milter
 import pytest
 
-from sidecar.milter import loop
-from sidecar.milter.conversation import Callback, Conversation, Steps
-from sidecar.milter.loop import Loop
-from sidecar.milter.negotiation import Step
+from sidecar.daemon.milter import loop
+from sidecar.daemon.milter.conversation import Callback, Conversation, Steps
+from sidecar.daemon.milter.loop import Loop
+from sidecar.daemon.milter.negotiation import Step
 from tests.mta.processes import wait_until
 from tests.wire.client import ACCEPT, CONTINUE, Mta, Reply
 

@@ -7,9 +7,9 @@ from ipaddress import ip_address
 import pytest
 
 from sidecar.core.session.events import Body, Connect, Data, EndOfHeaders, EndOfMessage, Fields, Helo
-from sidecar.milter import packets, translation
-from sidecar.milter.negotiation import Step
-from sidecar.milter.packets import TRANSLATIONS, MalformedError
+from sidecar.daemon.milter import packets, translation
+from sidecar.daemon.milter.negotiation import Step
+from sidecar.daemon.milter.packets import TRANSLATIONS, MalformedError
 
 
 class Macros:

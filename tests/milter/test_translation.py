@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.session.events import Connect, Header, Mail, Rcpt
-from sidecar.milter import translation
+from sidecar.daemon.milter import translation
 
 
 class Macros:

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sidecar.milter import ENGINES
+from sidecar.daemon.milter import ENGINES
 from tests.faults import long
 from tests.faults.long import Wrong
 from tests.soak import addresses, escapes, latency, origins, removals, sessions

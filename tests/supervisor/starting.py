@@ -8,7 +8,7 @@ from tests.wire.program import Program
 
 _MAIN = """\
 from sidecar.cli import main
-from sidecar.supervisor import retiring, space, supervisor, watch, watchdog
+from sidecar.daemon.process import retiring, space, supervisor, watch, watchdog
 {changes}
 main()
 """

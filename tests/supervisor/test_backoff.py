@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.supervisor.backoff import Backoff
+from sidecar.daemon.process.backoff import Backoff
 
 
 @pytest.mark.parametrize(

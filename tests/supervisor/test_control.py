@@ -2,7 +2,16 @@
 
 import pytest
 
-from sidecar.supervisor.control import ask_alive, hear_supervisor, hear_worker, pair, say_alive, say_left, say_ready, say_retire
+from sidecar.daemon.process.control import (
+    ask_alive,
+    hear_supervisor,
+    hear_worker,
+    pair,
+    say_alive,
+    say_left,
+    say_ready,
+    say_retire,
+)
 
 
 def test_words_arrive_one_by_one() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.supervisor.folders import UntrustedError, entered, see_that_it_is_roots
-from sidecar.supervisor.privileges import Identity, PrivilegeError, give_folder
+from sidecar.daemon.process.folders import UntrustedError, entered, see_that_it_is_roots
+from sidecar.daemon.process.privileges import Identity, PrivilegeError, give_folder
 from tests.supervisor.test_privileges import enterable
 from tests.supervisor.test_running import refused_start
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.config import load
-from sidecar.supervisor.control import ask_alive, hear_supervisor, hear_worker, pair, say_plan, say_taken
-from sidecar.supervisor.handover import Handover
-from sidecar.supervisor.loader import Loader
+from sidecar.daemon.process.control import ask_alive, hear_supervisor, hear_worker, pair, say_plan, say_taken
+from sidecar.daemon.process.handover import Handover
+from sidecar.daemon.process.loader import Loader
 from tests.mta.processes import wait_until
 from tests.supervisor.test_loader import config
 from tests.supervisor.test_retiring import descriptors

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.config import load
 from sidecar.core.settings.domain_table import DomainTable
-from sidecar.supervisor.loader import Loader, LoaderError
+from sidecar.daemon.process.loader import Loader, LoaderError
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick
 from tests.wire.client import CONTINUE
@@ -74,8 +74,8 @@ def test_one_that_is_killed_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_one_that_takes_too_long_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.supervisor.loader.LOAD_WITHIN", 0.2)
-    monkeypatch.setattr("sidecar.supervisor.loader.Reading", lambda _: time.sleep(60))
+    monkeypatch.setattr("sidecar.daemon.process.loader.LOAD_WITHIN", 0.2)
+    monkeypatch.setattr("sidecar.daemon.process.loader.Reading", lambda _: time.sleep(60))
     with pytest.raises(LoaderError, match=r"took longer than 0 seconds; look whether their files can be read"):
         Loader(config(tmp_path)).wait()
 
@@ -97,7 +97,7 @@ TROUBLED = """
 import os, time
 from pathlib import Path
 from sidecar.cli import main
-from sidecar.supervisor import loader
+from sidecar.daemon.process import loader
 loader.LOAD_WITHIN = 0.5
 reading, marker = loader.Reading, Path({marker!r})
 def read(config):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.supervisor.notify import notify
+from sidecar.daemon.process.notify import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])

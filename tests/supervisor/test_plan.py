@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from sidecar.core.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
-from sidecar.supervisor.plan import PlanError, make_plan
+from sidecar.daemon.process.plan import PlanError, make_plan
 
 
 def settings(folder: Path, node_id: str | None = None) -> Settings:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sidecar.core.settings.values import Settings
-from sidecar.supervisor.privileges import Identity, PrivilegeError, give_folder, whom_to_become
+from sidecar.daemon.process.privileges import Identity, PrivilegeError, give_folder, whom_to_become
 from tests.building import settings
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick

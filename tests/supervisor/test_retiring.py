@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.policy import compile_policy
-from sidecar.supervisor.control import pair
-from sidecar.supervisor.plan import Plan
-from sidecar.supervisor.process import Worker
-from sidecar.supervisor.retiring import (
+from sidecar.daemon.process.control import pair
+from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.process import Worker
+from sidecar.daemon.process.retiring import (
     KILL_AFTER,
     RELOAD_GRACE,
     RETIRING_GENERATIONS,
@@ -84,7 +84,7 @@ def test_headers_that_are_recorded_no_more_change_no_step_of_an_open_connection(
 UNABLE = """
 from pathlib import Path
 from sidecar.cli import main
-from sidecar.supervisor import worker
+from sidecar.daemon.process import worker
 take = worker.compile_policy
 def fail(settings):
     raise MemoryError("no room")
@@ -211,7 +211,7 @@ GIVEN_UP = """
 import time
 from pathlib import Path
 from sidecar.cli import main
-from sidecar.supervisor import worker
+from sidecar.daemon.process import worker
 marker, begin = Path({marker!r}), worker._begin
 def begin_or_fail(*given):
     if marker.exists():

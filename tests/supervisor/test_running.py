@@ -162,7 +162,7 @@ def test_settings_with_errors_are_status_1() -> None:
 UNLUCKY = """
 from pathlib import Path
 from sidecar.cli import main
-from sidecar.supervisor import worker
+from sidecar.daemon.process import worker
 begin = worker._begin
 def begin_or_fail(*given):
     if Path({marker!r}).exists():
@@ -320,8 +320,8 @@ def test_a_reload_serves_new_messages_with_new_settings_and_those_in_hand_with_t
 LATE = """
 import time
 from sidecar.cli import main
-from sidecar.milter import Listener
-from sidecar.supervisor import supervisor
+from sidecar.daemon.milter import Listener
+from sidecar.daemon.process import supervisor
 leave = Listener.leave
 def leave_late(self):
     time.sleep(0.5)

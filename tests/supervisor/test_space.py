@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.settings.values import JournalSettings, RecordSettings
-from sidecar.supervisor import space
-from sidecar.supervisor.space import Space
-from sidecar.supervisor.status import DiskStatus, Status, in_words, is_fine, sentence
+from sidecar.daemon.process import space
+from sidecar.daemon.process.space import Space
+from sidecar.daemon.process.status import DiskStatus, Status, in_words, is_fine, sentence
 from tests.admin.test_running import ask as ask_admin
 from tests.admin.test_running import samples
 from tests.mta.processes import wait_until

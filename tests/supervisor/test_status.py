@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from sidecar.cli import main
-from sidecar.supervisor.status import (
+from sidecar.daemon.process.status import (
     Board,
     ReloadStatus,
     SettingsStatus,

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.config.files import stamp_of
 from sidecar.core.settings.values import Source
-from sidecar.supervisor.watch import FileWatch
+from sidecar.daemon.process.watch import FileWatch
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick
 from tests.supervisor.test_running import MORE_DOMAINS, accepts, reload, unstarted
@@ -86,7 +86,7 @@ def test_a_changed_file_is_loaded_without_being_told() -> None:
 
 
 COUNTING = """
-from sidecar.supervisor.supervisor import Supervisor
+from sidecar.daemon.process.supervisor import Supervisor
 look_at_files = Supervisor._look_at_files
 def look_and_tell(self):
     with open({path!r}, "a") as file:
@@ -175,7 +175,7 @@ def test_what_cannot_change_is_said_and_stays(tmp_path: Path) -> None:
 SLOW_WORKERS = """\
 import time
 from sidecar.cli import main
-from sidecar.supervisor import watch, watchdog, worker
+from sidecar.daemon.process import watch, watchdog, worker
 watch.LOOK_SECONDS = watchdog.ASK_SECONDS = 0.1
 begin = worker._begin
 def begin_slowly(*given):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.supervisor import watchdog
-from sidecar.supervisor.probe import Probe
+from sidecar.daemon.process import watchdog
+from sidecar.daemon.process.probe import Probe
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick
 from tests.supervisor.test_running import reload
@@ -112,7 +112,7 @@ def test_one_that_does_not_answer_is_waited_for_and_then_given_up(tmp_path: Path
             probe.begin()
         drive(selector, lambda: probe._offered)
         first, _ = server.accept()
-        monkeypatch.setattr("sidecar.supervisor.probe.ANSWER_WITHIN", 0.0)
+        monkeypatch.setattr("sidecar.daemon.process.probe.ANSWER_WITHIN", 0.0)
         probe.begin()
         with first:
             assert first.recv(100)
@@ -239,7 +239,7 @@ def test_without_systemd_a_worker_that_hangs_is_replaced_too() -> None:
 BUSY = """\
 import threading
 from sidecar.cli import main
-from sidecar.supervisor import watchdog, worker
+from sidecar.daemon.process import watchdog, worker
 watchdog.ANSWER_WITHIN = 1.0
 watchdog.ASK_SECONDS = 0.2
 begin = worker._begin
@@ -268,8 +268,8 @@ def test_a_worker_that_is_busy_is_not_taken_for_one_that_hangs() -> None:
 HANGING = """\
 import threading
 from sidecar.cli import main
-from sidecar.milter import translation
-from sidecar.supervisor import watchdog
+from sidecar.daemon.milter import translation
+from sidecar.daemon.process import watchdog
 watchdog.ANSWER_WITHIN = 0.5
 watchdog.ASK_SECONDS = 0.2
 helo = translation.helo
@@ -301,8 +301,8 @@ def test_a_direct_engine_that_hangs_is_killed_and_another_one_takes_its_place() 
 SLOW = """\
 import time
 from sidecar.cli import main
-from sidecar.supervisor import watchdog
-from sidecar.supervisor.supervisor import Supervisor
+from sidecar.daemon.process import watchdog
+from sidecar.daemon.process.supervisor import Supervisor
 watchdog.ANSWER_WITHIN = 0.5
 begin_reload = Supervisor._begin_reload
 def begin_slowly(self):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.supervisor.retiring import KILL_AFTER, STOP_GRACE
-from sidecar.supervisor.supervisor import READY_WITHIN
-from sidecar.supervisor.watchdog import ANSWER_WITHIN
+from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
+from sidecar.daemon.process.supervisor import READY_WITHIN
+from sidecar.daemon.process.watchdog import ANSWER_WITHIN
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick
 from tests.supervisor.test_running import MORE_DOMAINS, accepts, finish, reload

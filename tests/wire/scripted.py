@@ -17,10 +17,10 @@ from sidecar.core.session import Session
 from sidecar.core.session.events import Connect, EndOfMessage, Event, Fields, Mail, Rcpt
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.core.settings.values import LimitSettings, MilterSettings
+from sidecar.daemon.milter import ENGINES, Adapter, listen
 from sidecar.journal import JournalError
 from sidecar.journal.write import Recorder
 from sidecar.journal.write.routes import Batch
-from sidecar.milter import ENGINES, Adapter, listen
 
 RAISING_PEER = "203.0.113.66"
 REPLY = Reply(code=550, enhanced="5.7.1", text="100% no\r\nway \N{SNOWMAN}" + "x" * 600)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from sidecar import log
 from sidecar.core.records import Record
 from sidecar.core.settings.values import LimitSettings
+from sidecar.daemon.milter import Adapter
+from sidecar.daemon.milter.conversation import Conversation, Steps
+from sidecar.daemon.milter.packets import TRANSLATIONS, MalformedError
 from sidecar.journal.write import Recorder
 from sidecar.journal.write.routes import Batch
-from sidecar.milter import Adapter
-from sidecar.milter.conversation import Conversation, Steps
-from sidecar.milter.packets import TRANSLATIONS, MalformedError
 from tests.faults.flood import SCRIPTS
 from tests.fuzz.contract import fuzzed_settings
 from tests.session.driving import session

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from sidecar.core.names import normal_listener
-from sidecar.milter import translation
+from sidecar.daemon.milter import translation
 from tests.fuzz.macros import Macros
 
 _MACROS = ("i", "{auth_authen}", "{daemon_addr}", "{if_addr}", "{daemon_port}")

@@ -1,0 +1,1 @@
+"""What `sidecar run` starts: the milter, its processes, and HTTP."""

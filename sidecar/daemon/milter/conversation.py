@@ -1,0 +1,355 @@
+"""One milter connection without I/O: an MTA's bytes in, answers out, and in between the callbacks that libmilter would call.
+
+Owns the order of packets, and what is kept of a connection. Never reads a socket, and never decides about mail.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any, ClassVar
+
+import milter
+
+from sidecar.daemon.milter import packets
+from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
+from sidecar.daemon.milter.packets import HEAD, LETTERS, PAYLOAD_LIMIT, MalformedError, packet
+
+Callback = Callable[..., int]
+Call = Callable[[], int]
+"""A callback with all that it needs; it gives libmilter's code."""
+
+_CONTINUE, _NOREPLY, _TEMPFAIL, _SKIP = map(int, (milter.CONTINUE, milter.NOREPLY, milter.TEMPFAIL, milter.SKIP))
+_GOING_ON = {_CONTINUE, _NOREPLY, _SKIP}
+_REFUSALS = {int(milter.REJECT), _TEMPFAIL}
+_ANSWERS = {
+    _CONTINUE: packet(b"c"),
+    int(milter.ACCEPT): packet(b"a"),
+    int(milter.DISCARD): packet(b"d"),
+    int(milter.REJECT): packet(b"r"),
+    _TEMPFAIL: packet(b"t"),
+}
+_CONNECT, _MAIL, _HEADER, _BODY = (LETTERS[step] for step in (Step.CONNECT, Step.MAIL, Step.HEADER, Step.BODY))
+_OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
+_OF_MESSAGE = frozenset({_MAIL, LETTERS[Step.RCPT], LETTERS[Step.DATA], packets.END_OF_MESSAGE})
+_KEYS = {spelling.decode(): key for spelling, key in MACRO_KEYS.items()}
+# Stages whose macros nobody reads; Postfix sends some before every header field.
+_UNREAD = frozenset(LETTERS[step][0] for step in (Step.HEADER, Step.END_OF_HEADERS, Step.BODY))
+# Packets taken before the caller may look at the clock. A message has some thirty; one of a recipient may take 0.2 ms.
+_AT_ONCE = range(16)
+# The letter, and the payload.
+_LENGTH_LIMIT = PAYLOAD_LIMIT + 1
+# What a packet with a Content-Type has at least.
+_SHORT = len(b"LContent-Type\0\0")
+# Never answered, or not at once; the rest is, but for what was agreed on.
+_ENDS = frozenset({packets.END_OF_MESSAGE, LETTERS[Step.ABORT], packets.QUIT, packets.QUIT_BUT_STAY})
+_NEVER = _ENDS | {packets.OFFER, packets.MACROS}
+# The steps that an MTA can do without an answer to, and its bit for that.
+_UNANSWERED_BITS = {
+    _CONNECT: milter.P_NR_CONN,
+    LETTERS[Step.HELO]: milter.P_NR_HELO,
+    _MAIL: milter.P_NR_MAIL,
+    LETTERS[Step.RCPT]: milter.P_NR_RCPT,
+    LETTERS[Step.DATA]: milter.P_NR_DATA,
+    LETTERS[Step.HEADER]: milter.P_NR_HDR,
+    LETTERS[Step.END_OF_HEADERS]: milter.P_NR_EOH,
+    _BODY: milter.P_NR_BODY,
+}
+
+
+class Conversation:
+    """What libmilter calls a context. Give `receive` what comes; take `output`, packets for the MTA, and clear it.
+
+    The end of a message is not answered within `receive`, since that may wait for the disk: it gives the call to make, in any
+    thread, and until `resume` has its code nothing else may be called. When `over`, nothing more is to come. In the end call
+    `close`. Raises MalformedError, after which only `close` may be called. `wanted` is the size of the packet to come, as far
+    as that is known.
+
+    One call takes a few packets only. While there is `more`, and no call to make, give `receive` an empty piece to go on.
+    """
+
+    __slots__ = (
+        "_asked", "_at", "_call", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest",
+        "_short", "_silent", "_steps", "_table", "_unread", "more", "output", "over", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, steps: "Steps") -> None:
+        self.output: list[bytes] = []
+        self.over = False
+        self._steps = steps
+        self._table = steps.before_offer
+        self._silent = _NEVER
+        self._asked: list[tuple[int, str]] = []
+        self._has_peer = False
+        self._has_message = False
+        self._of_connection: dict[bytes, bytes] = {}
+        self._of_message: dict[bytes, bytes] = {}
+        self._reply: bytes | None = None
+        self._kept: object = None
+        self._call: Call | None = None
+        self._rest: bytes | bytearray | None = None
+        self._at = 0
+        self.more = False
+        # Header fields of packets shorter than this are left out.
+        self._short = 0
+        # The last macros that nobody reads. Postfix sends the same ones before each field.
+        self._unread = b""
+        self.wanted = 0
+
+    # --- what callbacks see of it (see context.py)
+
+    def getpriv(self) -> Any:  # noqa: ANN401 - whatever was kept there; the adapter knows what
+        """Give what `setpriv` kept, or None."""
+        return self._kept
+
+    def setpriv(self, kept: object, /) -> object:
+        """Keep one object for this connection, and give the one kept before."""
+        before, self._kept = self._kept, kept
+        return before
+
+    def setsymlist(self, stage: int, names: str, /) -> None:
+        """Ask for these macros at a stage; only while negotiating."""
+        self._asked.append((stage, names))
+
+    def getsymval(self, name: str, /) -> str | None:
+        """Give a macro, by the value that was told last. Raises UnicodeDecodeError when it is not UTF-8."""
+        wanted = _KEYS.get(name, b"")
+        value = self._of_message.get(wanted, self._of_connection.get(wanted))
+        return None if value is None else value.decode()
+
+    def setreply(self, code: str, enhanced: str, text: str, /) -> None:
+        """Set the SMTP reply that goes with the REJECT or TEMPFAIL to come; `%` is written `%%`."""
+        self._reply = packet(b"y", f"{code} {enhanced} {text}".encode("ascii") + b"\0")
+
+    def delrcpt(self, recipient: str, /) -> None:
+        """Take a recipient off the envelope."""
+        self.output.append(packet(b"-", recipient.encode() + b"\0"))
+
+    # --- the MTA's side
+
+    def receive(self, data: bytes) -> Call | None:
+        """Take what the MTA sent, in pieces of any size."""
+        self.more = False
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) - self._at < self.wanted:
+                return None
+            data = bytes(self._rest)
+        at, self._at = self._at, 0
+        return self._take(data, at)
+
+    def resume(self, code: int) -> Call | None:
+        """Answer the end of the message with the code of its callback, and go on with what came meanwhile."""
+        self._call = None
+        self._answer(code)
+        self._forget_message()
+        return self.receive(b"")
+
+    def fail(self) -> None:
+        """After an exception: answer whatever the MTA waits for, or asks next, with a temporary failure, and be over."""
+        self.output.append(_ANSWERS[_TEMPFAIL])
+        self.over = True
+
+    def close(self) -> None:
+        """End the session, if there is one. May be called again."""
+        if self._has_peer:
+            self._has_peer = False
+            self._steps.close(self, b"")
+
+    def _take(self, data: bytes, at: int) -> Call | None:
+        """Take some whole packets from a place on, up to the end of a message."""
+        size, self.wanted = len(data), HEAD.size
+        for _ in _AT_ONCE:
+            if size - at < HEAD.size or self._call is not None or self.over:
+                break
+            length, letter = HEAD.unpack_from(data, at)
+            if not 0 < length <= _LENGTH_LIMIT:
+                raise MalformedError(f"a packet of {length} bytes")
+            payload_at, end = at + HEAD.size, at + HEAD.size - 1 + length
+            if end > size:
+                self.wanted = end - at
+                break
+            if letter == packets.MACROS and length > 1 and data[payload_at] in _UNREAD:
+                self._unread = data[at:end]
+                at = end
+                continue
+            callback = self._table.get(letter)
+            if callback is None:
+                raise MalformedError(f"packet {letter!r} cannot come here")
+            if letter == _HEADER:
+                at = self._take_fields(data, at)
+                continue
+            code = callback(self, data[payload_at:end])
+            if letter not in self._silent:
+                self._answer(_CONTINUE if code == _NOREPLY else code)
+            at = end
+        else:
+            self.more = at < size
+        if self.more:
+            self._rest, self._at = data, at
+        else:
+            self._rest = bytearray(data[at:]) if at < size else None
+        return self._call
+
+    def _take_fields(self, data: bytes, at: int) -> int:
+        """Handle the header fields from `at` on, all that are there together; return where they end. The first is whole.
+
+        A message may have a quarter of a million fields, so for each of them as little as possible is done.
+        """
+        payloads: list[bytes] = []
+        total = length = 0
+        size, short, macros, unpack, start = len(data), self._short, self._unread, HEAD.unpack_from, HEAD.size
+        while size - at >= start:
+            length, letter = unpack(data, at)
+            if letter == _HEADER and 0 < length < short:
+                at += 4 + length
+                total += length
+                if data.startswith(macros, at):
+                    at += len(macros)
+                continue
+            end = at + 4 + length
+            if end > size or not 0 < length <= _LENGTH_LIMIT:
+                break
+            if letter == _HEADER:
+                total += length
+                payloads.append(data[at + start : end])
+            elif letter != packets.MACROS or length == 1 or data[at + start] not in _UNREAD:
+                break
+            at = end
+        if at > size:  # the last one is not whole yet
+            at -= 4 + length
+            total -= length
+        # The letter and two NULs have as many bytes as the colon and the line end in the message.
+        self._pass_fields(payloads, total)
+        return at
+
+    def _pass_fields(self, payloads: list[bytes], size: int) -> None:
+        code = self._table[_HEADER](self, payloads, size)
+        if _HEADER not in self._silent:
+            for _ in payloads:
+                self._answer(_CONTINUE if code in _GOING_ON else code)
+        elif code == _SKIP:
+            self._short = _SHORT
+
+    def _answer(self, code: int) -> None:
+        reply, self._reply = self._reply, None
+        self.output.append(reply if reply is not None and code in _REFUSALS else _ANSWERS[code])
+
+    # --- packets that are no plain step; each gives a code as callbacks do
+
+    def _negotiate(self, payload: bytes) -> int:
+        offer = packets.offer(payload)
+        # Both engines give the callback the same: what the MTA offers, to be changed in place into what is wanted of it.
+        numbers = [offer.actions, offer.steps, 0, 0]
+        self._steps.negotiate(self, numbers)
+        answer, self._silent = _agreed(offer.version, numbers[0] & offer.actions, numbers[1] & offer.steps, tuple(self._asked))
+        self.output.append(answer)
+        self._table = self._steps.after_offer
+        return _NOREPLY
+
+    def _tell_peer(self, payload: bytes) -> int:
+        if self._has_peer:
+            raise MalformedError("a second peer")
+        self._has_peer = True
+        return self._steps.connect(self, payload)
+
+    def _take_macros(self, payload: bytes) -> int:
+        stage = payload[:1]
+        if stage == _MAIL:  # they come before the message that they belong to, and nothing else is of the last one
+            self._give_up()
+            self._of_message = packets.macros(payload)
+        elif stage in _OF_MESSAGE:
+            self._of_message.update(packets.macros(payload))
+        elif stage in _OF_CONNECTION:
+            self._of_connection.update(packets.macros(payload))
+        return _NOREPLY
+
+    def _ignore_macros(self, _payload: bytes) -> int:
+        """Keep none of what is told before the offer: nothing was asked for yet."""
+        return _NOREPLY
+
+    def _end_message(self, payload: bytes) -> int:
+        if payload:  # the last piece of the body may come with it
+            self._table[_BODY](self, payload)
+        self._call = partial(self._steps.end_of_message, self, b"")
+        return _NOREPLY
+
+    def _begin_message(self, payload: bytes) -> int:
+        self._give_up()
+        self._has_message = True
+        self._short = 0
+        return self._steps.mail(self, payload)
+
+    def _give_up(self) -> None:
+        """End a message that is in hand, if one is: Sendmail tells of no end where a peer gives one up with RSET."""
+        if self._has_message:
+            self._forget_message()
+            self._steps.abort(self, b"")
+
+    def _hear_helo(self, payload: bytes) -> int:
+        self._give_up()
+        return self._steps.helo(self, payload)
+
+    def _abort(self, _payload: bytes) -> int:
+        self._give_up()
+        self._forget_message()
+        return _NOREPLY
+
+    def _forget_message(self) -> None:
+        self._has_message = False
+        self._short = 0
+        self._of_message = {}
+
+    def _part(self, _payload: bytes) -> int:
+        """Take the end of the SMTP connection: another one follows, on the terms agreed on."""
+        self.close()
+        self._forget_message()
+        self._of_connection = {}
+        return _NOREPLY
+
+    def _quit(self, _payload: bytes) -> int:
+        self.over = True
+        return _NOREPLY
+
+    def _hear_unknown(self, _payload: bytes) -> int:
+        """Hear of an SMTP command that nobody knows: it is the MTA's to refuse."""
+        return _CONTINUE
+
+    # What each letter means before and after the offer; a missing one is the error.
+    BEFORE_OFFER: ClassVar[dict[bytes, Callback]] = {
+        packets.OFFER: _negotiate,
+        packets.MACROS: _ignore_macros,
+        packets.QUIT: _quit,
+    }
+    AFTER_OFFER: ClassVar[dict[bytes, Callback]] = {
+        _CONNECT: _tell_peer,
+        LETTERS[Step.HELO]: _hear_helo,
+        _MAIL: _begin_message,
+        packets.MACROS: _take_macros,
+        packets.END_OF_MESSAGE: _end_message,
+        LETTERS[Step.ABORT]: _abort,
+        packets.QUIT_BUT_STAY: _part,
+        packets.QUIT: _quit,
+        packets.UNKNOWN: _hear_unknown,
+    }
+
+
+@lru_cache(maxsize=64)  # an MTA offers the same for each of its connections
+def _agreed(version: int, actions: int, steps: int, asked: tuple[tuple[int, str], ...]) -> tuple[bytes, frozenset[bytes]]:
+    """Give the answer to an offer, and the letters that are not answered after it."""
+    silent = _NEVER | {letter for letter, bit in _UNANSWERED_BITS.items() if steps & bit}
+    return packets.agreement(version, actions, steps, asked), silent
+
+
+class Steps:
+    """The callbacks of a process, as its conversations call them."""
+
+    def __init__(self, callbacks: Mapping[Step, Callback], negotiate: Callback) -> None:
+        self.negotiate = negotiate
+        self.connect = callbacks[Step.CONNECT]
+        self.helo = callbacks[Step.HELO]
+        self.mail = callbacks[Step.MAIL]
+        self.end_of_message = callbacks[Step.END_OF_MESSAGE]
+        self.abort = callbacks[Step.ABORT]
+        self.close = callbacks[Step.CLOSE]
+        plain = {LETTERS[step]: callback for step, callback in callbacks.items() if step in LETTERS}
+        self.before_offer = Conversation.BEFORE_OFFER
+        self.after_offer = plain | Conversation.AFTER_OFFER

@@ -1,0 +1,62 @@
+"""What speaks to the MTA: libmilter through its binding, or this program itself.
+
+Owns the choice. Both call the same callbacks, with what they hear in words of their own.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from sidecar.core.session.events import Event
+from sidecar.daemon.milter import libmilter, packets, translation
+from sidecar.daemon.milter.adapter import Adapter
+from sidecar.daemon.milter.conversation import Steps
+from sidecar.daemon.milter.listener import Listener
+from sidecar.daemon.milter.loop import Loop
+from sidecar.daemon.milter.negotiation import Step
+
+
+class Serving(Protocol):
+    """What accepts connections in this process."""
+
+    def leave(self) -> None:
+        """Stop accepting in this process only; connections that are open stay open."""
+
+    def open_connections(self) -> int:
+        """Count this process's connections from MTAs; call it after `leave`."""
+
+    def prove_alive(self, say: Callable[[], None]) -> None:
+        """Call this soon, unless what serves the connections hangs."""
+
+
+class Engine(Struct, frozen=True, kw_only=True):
+    """One way to serve. `serve` begins to accept; what it is given last is called if that comes to an end.
+
+    `translations` are the adapter's, which has to be built with them.
+    """
+
+    translations: Mapping[Step, Callable[..., Event]]
+    serve: Callable[[Adapter, Listener, Callable[[], None]], Serving]
+
+
+def _serve_through_libmilter(adapter: Adapter, listener: Listener, ended: Callable[[], None]) -> Serving:
+    libmilter.install(adapter)
+    libmilter.start(ended)
+    return listener
+
+
+def _serve_directly(adapter: Adapter, listener: Listener, ended: Callable[[], None]) -> Serving:
+    loop = Loop(listener.fileno(), Steps(adapter.callbacks, adapter.negotiate), ended)
+    # The loop has a descriptor of its own. It must be this process's only one, or a port that the loop has left would go on
+    # taking connections, which nobody accepts, and keep a new supervisor from it.
+    listener.leave()
+    loop.start()
+    return loop
+
+
+ENGINES = {
+    "libmilter": Engine(translations=translation.TRANSLATIONS, serve=_serve_through_libmilter),
+    "direct": Engine(translations=packets.TRANSLATIONS, serve=_serve_directly),
+}
+"""The engines by their names in the settings."""

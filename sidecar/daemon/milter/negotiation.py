@@ -1,0 +1,125 @@
+"""What is asked of an MTA at the start of a milter connection: steps, replies, actions and macros.
+
+Owns the negotiation. Never looks at mail.
+"""
+
+from enum import Enum, auto
+from functools import lru_cache, reduce
+from operator import or_
+
+import milter
+from msgspec import Struct
+
+from sidecar.daemon.milter.context import Context
+
+
+class Step(Enum):
+    """A step of the milter protocol."""
+
+    CONNECT = auto()
+    HELO = auto()
+    MAIL = auto()
+    RCPT = auto()
+    DATA = auto()
+    HEADER = auto()
+    END_OF_HEADERS = auto()
+    BODY = auto()
+    END_OF_MESSAGE = auto()
+    ABORT = auto()
+    CLOSE = auto()
+
+    # Enum hashes the name, in Python; a member is itself.
+    __hash__ = object.__hash__
+
+
+# Steps that need no answer: each saves a round trip for each message, and no verdict is due there. libmilter answers in
+# our place where the MTA wants an answer all the same (protocol versions before 6), so this holds with every MTA.
+_NO_REPLY = {
+    Step.HELO: milter.P_NR_HELO,
+    Step.MAIL: milter.P_NR_MAIL,
+    Step.HEADER: milter.P_NR_HDR,
+    Step.BODY: milter.P_NR_BODY,
+}
+# The protocol has no answer to these.
+_NEVER_ANSWERED = frozenset({Step.ABORT, Step.CLOSE})
+# Unknown SMTP commands are none of our business. P_HDR_LEADSPC keeps the first space of a header field's value, without which
+# Sendmail strips all of them and the bytes could not be put together again.
+_WANTED_IF_OFFERED = milter.P_NOUNKNOWN | milter.P_HDR_LEADSPC
+_ALL_NO_REPLY = reduce(or_, _NO_REPLY.values())
+# Likewise, where the settings say that no verdict can fall there.
+_MAYBE_NO_REPLY = {Step.CONNECT: milter.P_NR_CONN, Step.DATA: milter.P_NR_DATA}
+# Version 4 of the protocol brought both the DATA step and this flag, so an MTA that offers the one has the other.
+_DATA_STEP = milter.P_NODATA
+
+_ACTIONS = milter.DELRCPT | milter.SETSYMLIST
+
+# Where each macro is needed; Postfix sends `{daemon_port}` only when asked, and its queue id from the second RCPT on.
+_MACROS = {
+    milter.M_CONNECT: "{daemon_addr} {daemon_port} {if_addr}",
+    milter.M_ENVFROM: "i {auth_authen}",
+    milter.M_ENVRCPT: "i",
+    milter.M_DATA: "i",
+    milter.M_EOM: "i",
+}
+_BARE_NAMES = {name.strip("{}") for names in _MACROS.values() for name in names.split()}
+MACRO_KEYS = {spelling.encode(): name.encode() for name in _BARE_NAMES for spelling in (name, f"{{{name}}}")}
+"""The macros that are asked for, by each spelling of their names: some MTAs leave the braces out."""
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What was agreed.
+
+    Which steps are not answered, whether the MTA takes recipients off, and whether it tells enough for a message to be judged
+    at all. `shortcomings` are sentences for the log: what this MTA does not offer, and what follows from it.
+    """
+
+    unanswered: frozenset[Step]
+    take_off: bool
+    usable: bool
+    shortcomings: tuple[str, ...]
+
+
+def unanswered(*, answers_connect: bool, answers_data: bool) -> frozenset[Step]:
+    """Give the steps that go without an answer: CONNECT where no peer may be refused, DATA where no message may be accepted."""
+    answers = {Step.CONNECT: answers_connect, Step.DATA: answers_data}
+    return frozenset(_NO_REPLY) | _NEVER_ANSWERED | {step for step, answered in answers.items() if not answered}
+
+
+def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
+    """Answer the MTA's offer in place (libmilter's actions, steps, and two reserved numbers) and say what was agreed.
+
+    `silent` are the steps that shall go without an answer.
+    """
+    actions, steps = offer[0], offer[1]
+    terms, wanted = _answer(actions, steps, silent)
+    offer[:] = wanted
+    if actions & milter.SETSYMLIST:
+        for stage, names in _MACROS.items():
+            context.setsymlist(stage, names)
+    return terms
+
+
+@lru_cache(maxsize=64)  # an MTA offers the same for each of its connections
+def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, tuple[int, int, int, int]]:
+    terms = Terms(
+        unanswered=silent,
+        take_off=bool(actions & milter.DELRCPT),
+        usable=bool(steps & _DATA_STEP),
+        shortcomings=tuple(_shortcomings(actions, steps)),
+    )
+    wanted = steps & _WANTED_IF_OFFERED | _ALL_NO_REPLY
+    wanted |= reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), 0)
+    return terms, (actions & _ACTIONS, wanted, 0, 0)
+
+
+def _shortcomings(actions: int, steps: int) -> list[str]:
+    found = []
+    if not steps & _DATA_STEP:
+        found.append("the MTA's milter protocol is older than version 4: everything is answered 451 until it speaks version 6")
+    if not actions & milter.DELRCPT:
+        found.append("the MTA lets no recipient be taken off: a message that needs it is answered 451")
+    if not actions & milter.SETSYMLIST:
+        found.append(
+            "the MTA cannot be asked for macros: let it send {daemon_addr} and {daemon_port} at connect by its own settings"
+        )
+    return found

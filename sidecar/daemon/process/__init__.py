@@ -1,0 +1,9 @@
+"""The supervisor: prefork, readiness, reload, restart with backoff, orderly stop. nginx's model.
+
+Owns processes. Never sees a message.
+"""
+
+from sidecar.daemon.process.loader import Loader, LoaderError
+from sidecar.daemon.process.run import run
+
+__all__ = ["Loader", "LoaderError", "run"]

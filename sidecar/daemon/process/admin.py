@@ -1,0 +1,186 @@
+"""The process that serves policy and metrics over HTTP: started, restarted, renewed with each plan, ended.
+
+Owns its life. Never waits for it, and never lets a fault of it touch a worker: without it mail is judged as ever.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from sidecar import log
+from sidecar.daemon.metrics import Memory
+from sidecar.daemon.process import watchdog
+from sidecar.daemon.process.backoff import Backoff
+from sidecar.daemon.process.control import hear_supervisor, hear_worker, pair, say_alive, say_ready, say_retire
+from sidecar.daemon.process.door import Door
+from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.process import Worker
+from sidecar.daemon.process.signals import held_back
+from sidecar.daemon.process.status import VERSION
+from sidecar.daemon.process.worker import COULD_NOT_START, ORPHAN_GRACE
+
+# An answer in hand takes some seconds at most. The end of the whole program waits for none of them.
+RELOAD_GRACE = 10.0
+STOP_GRACE = 1.0
+# It ends by itself when its grace is over; this long after, it is killed.
+KILL_AFTER = 1.0
+# It imports its HTTP server anew each time, in some 0.3 s.
+READY_WITHIN = 30.0
+
+_LOG = log.get("supervisor")
+
+
+class AdminProcess(Worker):
+    """The process, as the supervisor sees it."""
+
+    what = "the process for admin.socket"
+
+
+class Keeper:
+    """Keeps one such process, with the plan that serves; without a `door`, none. Call `keep` whenever something happened.
+
+    `forget` is called in the forked child, to let go of what is the supervisor's.
+    """
+
+    def __init__(
+        self, door: Door | None, memory: Memory | None, *, selector: selectors.BaseSelector, forget: Callable[[], None]
+    ) -> None:
+        self._door = door
+        self._memory = memory
+        self._selector = selector
+        self._forget = forget
+        self._processes: list[AdminProcess] = []
+        self._backoff = Backoff()
+        self._start_after = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether a process is left."""
+        return bool(self._processes)
+
+    def keep(self, plan: Plan | None) -> None:
+        """Take all steps that are due: begin a generation for a new plan, end the one before, and see that they live."""
+        now = time.monotonic()
+        current = [one for one in self._processes if one.plan is plan and not one.retiring]
+        if plan is not None and not current and now >= self._start_after:
+            self._spawn(plan)
+        if plan is None or any(one.ready for one in current):
+            self._retire([one for one in self._processes if one not in current], STOP_GRACE if plan is None else RELOAD_GRACE)
+        for one in (*watchdog.silent(self._processes), *self._overdue(now)):
+            _LOG.error(f"{one.what} gives no sign of life: it is killed", pid=one.pid)
+            one.kill()
+
+    def _overdue(self, now: float) -> list[AdminProcess]:
+        late = [one for one in self._processes if not one.ready and not one.retiring and now >= one.born + READY_WITHIN]
+        return late + [one for one in self._processes if one.kill_at is not None and now >= one.kill_at]
+
+    def ask(self) -> None:
+        """Ask for a sign of life."""
+        for one in self._processes:
+            one.ask()
+
+    def due(self, plan: Plan | None) -> list[float]:
+        """Give the times (monotonic) at which `keep` has something to do."""
+        times = [one.kill_at for one in self._processes if one.kill_at is not None]
+        times += [answer for one in self._processes if (answer := watchdog.answer_due(one)) is not None]
+        times += [one.born + READY_WITHIN for one in self._processes if not one.ready and not one.retiring]
+        waits = self._door is not None and plan is not None and all(one.plan is not plan for one in self._processes)
+        return [*times, self._start_after] if waits else times
+
+    def hear(self, one: AdminProcess) -> None:
+        """Take what a process said, or its death."""
+        if (word := hear_worker(one.control)) is not None:
+            one.ready |= word == "ready"
+            one.alive()
+            return
+        self._selector.unregister(one.control)
+        self._processes.remove(one)
+        lived = one.bury()
+        if not one.retiring:
+            self._start_after = time.monotonic() + self._backoff.after(lived)
+
+    def forget(self) -> None:
+        """Let go of everything, in a forked child that has nothing to do with it."""
+        for one in self._processes:
+            one.control.close()
+        if self._door is not None:
+            self._door.close()
+
+    def _retire(self, processes: list[AdminProcess], grace: float) -> None:
+        for one in processes:
+            kill_at = time.monotonic() + grace + KILL_AFTER
+            if one.retiring and (one.kill_at is None or one.kill_at <= kill_at):
+                continue
+            one.retiring = True
+            one.kill_at = kill_at
+            say_retire(one.control, grace)
+
+    def _spawn(self, plan: Plan) -> None:
+        if self._door is None or self._memory is None:
+            return
+        ours, theirs = pair()
+        try:
+            with held_back():
+                pid = os.fork()
+                if pid == 0:
+                    ours.close()
+                    for one in self._processes:
+                        one.control.close()
+                    self._forget()
+                    _work(theirs, self._door, self._memory, plan)
+        except OSError as error:
+            _LOG.error(f"cannot start {AdminProcess.what}: {error.strerror}")
+            self._start_after = time.monotonic() + self._backoff.after(0.0)
+            ours.close()
+            return
+        finally:
+            theirs.close()
+        process = AdminProcess(pid=pid, control=ours, plan=plan)
+        self._processes.append(process)
+        self._selector.register(ours, selectors.EVENT_READ, process)
+
+
+def _work(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> NoReturn:
+    """Serve, and end the process. Called in the forked child, whose caller must never run on."""
+    status = COULD_NOT_START
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _serve(control, door, memory, plan)
+        status = 0
+    except ImportError as error:
+        _LOG.error(f"the HTTP server cannot be loaded: {error}; install the program whole, where its user may read it")
+    except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
+        _LOG.error("the process for admin.socket failed", exc_info=error)
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _serve(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> None:
+    from sidecar.daemon import http as admin  # noqa: PLC0415 - the HTTP server is for this process alone: no worker pays for it
+
+    def hear() -> float | None:
+        heard = hear_supervisor(control)
+        if heard == "alive?":
+            say_alive(control)
+            return None
+        # A newer plan is passed to workers only.
+        return heard if isinstance(heard, float) else ORPHAN_GRACE
+
+    service = admin.Service(
+        policy=plan.policy,
+        settings=plan.settings,
+        node_id=plan.node_id,
+        revision=plan.revision,
+        made=plan.made,
+        version=VERSION,
+    )
+    app = admin.application(service, memory, listening=door.name)
+    admin.serve(app, door.socket, control=control, hear=hear, ready=lambda: say_ready(control))

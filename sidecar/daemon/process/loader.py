@@ -1,0 +1,167 @@
+"""A short-lived process that loads the settings, so that the supervisor neither grows by what that takes nor stands still.
+
+Owns that process, and what it hands over: the listener domains as a mapping that is shared, the rest as values. Never decides
+what becomes of settings or problems.
+"""
+
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
+
+from msgspec.structs import replace
+
+from sidecar import log
+from sidecar.config import Loaded, Reading
+from sidecar.core.settings.draft import table_of
+from sidecar.core.settings.values import Problem
+from sidecar.daemon.process.control import pair
+from sidecar.daemon.process.handover import Handover, in_memory
+from sidecar.daemon.process.signals import held_back
+
+# A million domains with something unusual among them take a busy machine a minute or two. What takes longer waits for a disk
+# that does not answer, and nobody would see what is wrong.
+LOAD_WITHIN: Final = 300.0
+# Warnings get their time besides: nothing depends on them.
+WARN_WITHIN: Final = 300.0
+
+_LOG = log.get("supervisor")
+
+_LOADED: Final = b"loaded"
+_WARNINGS: Final = b"warnings"
+_WORD_SIZE: Final = 16
+_DESCRIPTORS: Final = 2
+_FIRST_OWN: Final = 3
+
+
+class LoaderError(Exception):
+    """The settings could not be loaded, whatever is in them: one plain sentence, and what to do."""
+
+
+class Loader:
+    """A process that loads the settings at `config`, from the moment this is made. `control` can be waited for.
+
+    It says two things: first what it loaded, then, if there are settings, the warnings. Then it ends.
+    """
+
+    def __init__(self, config: Path | None) -> None:
+        self.config = config
+        self.control, theirs = pair()
+        with held_back():
+            self.pid = os.fork()
+            if self.pid == 0:
+                _work(theirs, config)
+        theirs.close()
+        self.kill_at: float | None = time.monotonic() + LOAD_WITHIN
+        self.has_loaded = False
+        self._is_late = False
+        self._handover: Handover | None = None
+
+    def wait(self) -> Loaded:
+        """Wait for what it loads. Raises LoaderError."""
+        try:
+            if not select.select([self.control], [], [], LOAD_WITHIN)[0]:
+                self.kill()
+            heard = self.hear()
+        except BaseException:
+            self.kill()
+            raise
+        if isinstance(heard, Loaded):
+            return heard
+        raise LoaderError(self.bury() or "nothing was loaded")
+
+    def hear(self) -> Loaded | tuple[Problem, ...] | None:
+        """Give what it says next: what was loaded, then the warnings; None when it has ended."""
+        word, descriptors, _, _ = socket.recv_fds(self.control, _WORD_SIZE, _DESCRIPTORS)
+        if word == _LOADED:
+            self.has_loaded = True
+            self.kill_at = time.monotonic() + WARN_WITHIN
+            self._handover = Handover(descriptors)
+            return self._handover.read()
+        if word != _WARNINGS:
+            return None
+        (memory,) = descriptors
+        with os.fdopen(memory, "rb") as file:
+            file.seek(0)
+            problems: tuple[Problem, ...] = pickle.load(file)  # noqa: S301 - written by our own child, and by nobody else
+            return problems
+
+    def take_handover(self) -> Handover | None:
+        """Return the memory that the settings came in, for the caller to close."""
+        handover, self._handover = self._handover, None
+        return handover
+
+    def kill(self) -> None:
+        """Kill it; its end is heard."""
+        self._is_late = self.kill_at is not None and time.monotonic() >= self.kill_at
+        self.kill_at = None
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def bury(self) -> str | None:
+        """Close what was its own, once it has ended or was killed; say what went wrong, if it did."""
+        self.control.close()
+        if (handover := self.take_handover()) is not None:
+            handover.close()
+        _, status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
+            return None
+        what = "the process that looks for warnings in" if self.has_loaded else "the process that loads"
+        if self._is_late:
+            within = WARN_WITHIN if self.has_loaded else LOAD_WITHIN
+            return f"{what} the settings took longer than {within:.0f} seconds; look whether their files can be read"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        return f"{what} the settings {how}; look whether memory has run out, or what the lines above say"
+
+
+# --- in the loader itself
+
+
+def _work(control: socket.socket, config: Path | None) -> NoReturn:
+    """Load, hand over, and end the process. Called in the forked child, whose caller must never run on."""
+    status = 1
+    try:
+        _leave_parent(control)
+        reading = Reading(config)
+        _hand_over(control, reading)
+        if reading.loaded.settings is not None:
+            socket.send_fds(control, [_WARNINGS], [in_memory("warnings", pickle.dumps(reading.warnings()))])
+        status = 0
+    except BrokenPipeError:
+        pass  # whoever asked has gone
+    except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
+        _LOG.error("loading the settings failed", exc_info=error)
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _leave_parent(control: socket.socket) -> None:
+    """Let go of what is the supervisor's: to hold a worker's control hides its end, and the socket would go on listening."""
+    # What a terminal or a supervisor's supervisor signals is not for this process: the supervisor ends it.
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.closerange(_FIRST_OWN, control.fileno())
+    os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    # What it makes it needs to the end.
+    gc.disable()
+
+
+def _hand_over(control: socket.socket, reading: Reading) -> None:
+    loaded = reading.loaded
+    table = table_of(() if loaded.settings is None else loaded.settings.domains)
+    if loaded.settings is not None:
+        loaded = replace(loaded, settings=replace(loaded.settings, domains=()))
+    socket.send_fds(control, [_LOADED], [in_memory("settings", pickle.dumps(loaded)), in_memory("domains", table.buffer)])

@@ -1,9 +1,0 @@
-"""The supervisor: prefork, readiness, reload, restart with backoff, orderly stop. nginx's model.
-
-Owns processes. Never sees a message.
-"""
-
-from sidecar.supervisor.loader import Loader, LoaderError
-from sidecar.supervisor.run import run
-
-__all__ = ["Loader", "LoaderError", "run"]
