@@ -12,8 +12,7 @@ from sidecar.cli.problems import config_option, settings_or_exit
 from sidecar.cli.streams import write_file
 from sidecar.core.text import printable, printable_json
 from sidecar.mta.export import Export, postfix_relay_domains, sendmail_access
-from sidecar.mta.open_domains import OpenDomains
-from sidecar.mta.relaying import NAME_THEM, everything_open
+from sidecar.mta.open_domains import NAME_THEM, OpenDomains, everything_open
 
 _WRITERS: Mapping[str, Callable[[OpenDomains], Export]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
 

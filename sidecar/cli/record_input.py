@@ -17,7 +17,7 @@ from sidecar.hindsight import Entry, is_pasted, pasted
 from sidecar.journal import read as journal
 from sidecar.journal.layout import is_finished
 from sidecar.journal.read import Followed
-from sidecar.tail import merged
+from sidecar.journal.read.order import merged
 
 # Enough to see whether the first line is a record; a pipe shows no more at once.
 _BEGINNING = 8192

@@ -17,14 +17,15 @@ from sidecar.core.records import TYPES
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import Follower, Line, kind_of, read
-from sidecar.tail import Entry, Filters, Kind, entries, latest, line_of, merged
+from sidecar.journal.read.order import OrderedLine, entries, latest, merged
+from sidecar.tail import Filters, Kind, line_of
 
 _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}
 
 _ALL = "all"
 _DEFAULT_LINES = "10"
 
-Show = Callable[[Iterable[Entry]], None]
+Show = Callable[[Iterable[OrderedLine]], None]
 
 
 def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -122,7 +123,7 @@ def _expect(log: Path, *, follow: bool) -> None:
 
 def _pass_on(log: Path, filters: Filters, lines: str, show: Show) -> None:
     """Show what a pipe gives: all of it as it comes, or its last records."""
-    wanted = (entry for entry in entries(read(log)) if entry.record is None or entry.is_wanted(filters))
+    wanted = (entry for entry in entries(read(log)) if entry.record is None or filters.want(entry.record))
     if lines != _ALL:
         show(deque(wanted, maxlen=int(lines)))
         return
@@ -134,15 +135,20 @@ def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) 
     follower = Follower(log, growing=follow)
     files = follower.look()
     if lines == _ALL:
-        show(entry for entry in merged(files) if entry.is_wanted(filters))
+        show(entry for entry in merged(files) if _passes(entry, filters))
     else:
-        show(latest(files, number=int(lines), filters=filters))
+        show(latest(files, number=int(lines), wanted=filters.wanted))
     for new in looks(follower) if follow else ():
         # What cannot be read may be what somebody looks for.
-        show(entry for entry in merged(new) if entry.record is None or entry.is_wanted(filters))
+        show(entry for entry in merged(new) if entry.record is None or filters.want(entry.record))
 
 
-def _show_json(shown: Iterable[Entry]) -> None:
+def _passes(entry: OrderedLine, filters: Filters) -> bool:
+    """Return True if a line is wanted. A line that is no record is wanted only where every record is."""
+    return filters.wanted is None if entry.record is None else filters.want(entry.record)
+
+
+def _show_json(shown: Iterable[OrderedLine]) -> None:
     for entry in shown:
         if isinstance(entry.line, Line) and entry.record is not None:
             sys.stdout.buffer.write(printable_json(entry.line.text) + b"\n")
@@ -151,7 +157,7 @@ def _show_json(shown: Iterable[Entry]) -> None:
     sys.stdout.flush()
 
 
-def _show_lines(shown: Iterable[Entry]) -> None:
+def _show_lines(shown: Iterable[OrderedLine]) -> None:
     for entry in shown:
         if entry.record is None:
             _name(entry)
@@ -165,7 +171,7 @@ def _terminal() -> Show:
     """Make what shows records on a terminal: in colour, and each cut to one line."""
     terminal = console()
 
-    def show(shown: Iterable[Entry]) -> None:
+    def show(shown: Iterable[OrderedLine]) -> None:
         for entry in shown:
             if entry.record is None:
                 _name(entry)
@@ -178,7 +184,7 @@ def _terminal() -> Show:
     return show
 
 
-def _name(entry: Entry) -> None:
+def _name(entry: OrderedLine) -> None:
     """Say that a line is no record, in its place among the others."""
     sys.stdout.flush()
     where = f"{entry.line.file}:{entry.line.number}"

@@ -8,15 +8,7 @@ from collections.abc import Iterable, Iterator
 import idna
 from msgspec import Struct
 
-from sidecar.mta.open_domains import OpenDomains, Pattern, boundary, is_literal
-
-POSTFIX_FILE = "/etc/postfix/sidecar-relay-domains"
-SENDMAIL_FILE = "/etc/mail/sidecar-access"
-
-# Postfix's default without relay_domains: with it, a name in relay_domains would mean all names below it as well.
-PARENT_MATCHES = (
-    "debug_peer_list, fast_flush_domains, mynetworks, permit_mx_backup_networks, qmqpd_authorized_clients, smtpd_access_maps"
-)
+from sidecar.mta.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains, Pattern, boundary, is_literal
 
 _POSTFIX_HEAD = f"""\
 # The domains that strangers may send to. Made by: sidecar export postfix

@@ -10,6 +10,15 @@ from msgspec import Struct
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
 
+POSTFIX_FILE = "/etc/postfix/sidecar-relay-domains"
+SENDMAIL_FILE = "/etc/mail/sidecar-access"
+
+# Postfix's default without relay_domains: with it, a name in relay_domains would mean all names below it as well.
+PARENT_MATCHES = (
+    "debug_peer_list, fast_flush_domains, mynetworks, permit_mx_backup_networks, qmqpd_authorized_clients, smtpd_access_maps"
+)
+NAME_THEM = "Give the domains that your bounces and complaints come back to entries of their own, and close that one."
+
 # No domain name has U+0000, so this label stands for all that no file lists.
 _UNLISTED = "\0"
 
@@ -98,3 +107,14 @@ def _listed(entries: Iterable[DomainEntry]) -> Iterator[str]:
 
 def _is_open(entry: DomainEntry) -> bool:
     return entry.relay_to or entry.log_oob is not LogMode.IGNORE or entry.log_arf is not LogMode.IGNORE
+
+
+def everything_open(domains: OpenDomains, mta: str) -> str | None:
+    """Say why there is no relay control to write for an MTA, where a listener domain is open to every name."""
+    entry = domains.rest
+    if entry is None:
+        return None
+    return (
+        f"{entry.path} ({entry.where('')}) opens every domain to strangers, and {mta} told so is an open relay "
+        "as soon as the sidecar is left out."
+    )

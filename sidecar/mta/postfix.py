@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from sidecar.mta.export import PARENT_MATCHES
+from sidecar.mta.open_domains import PARENT_MATCHES
 from sidecar.mta.values import Setting
 
 _SETTING = re.compile(r"([A-Za-z0-9_]+)\s*=\s*(.*)", re.DOTALL)

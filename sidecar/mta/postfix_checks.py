@@ -11,14 +11,13 @@ from msgspec import Struct
 
 from sidecar.core.settings.values import LogMode, Settings
 from sidecar.core.text import printable
-from sidecar.mta.export import PARENT_MATCHES, POSTFIX_FILE
 from sidecar.mta.networks import beyond, forgets_this_machine, holds_everybody, listed, relay_hosts, relaying
-from sidecar.mta.open_domains import OpenDomains
+from sidecar.mta.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, OpenDomains, everything_open
 from sidecar.mta.postfix import Postfix, read_postfix, split
 from sidecar.mta.postfix_actions import before_the_verdict, table_files
 from sidecar.mta.postfix_lists import DomainList, NetworkList, files_named
 from sidecar.mta.postfix_sockets import below_queue, milter_address, out_of_reach, seen, spelled
-from sidecar.mta.relaying import NAME_THEM, Relaying, compare, everything_open
+from sidecar.mta.relaying import Relaying, compare
 from sidecar.mta.sockets import same_socket
 from sidecar.mta.values import Files, Finding, seconds, some
 

@@ -42,20 +42,6 @@ def compare(mta: Relaying, domains: OpenDomains) -> list[Finding]:
     return found
 
 
-def everything_open(domains: OpenDomains, mta: str) -> str | None:
-    """Say why there is no relay control to write for an MTA, where a listener domain is open to every name."""
-    entry = domains.rest
-    if entry is None:
-        return None
-    return (
-        f"{entry.path} ({entry.where('')}) opens every domain to strangers, and {mta} told so is an open relay "
-        "as soon as the sidecar is left out."
-    )
-
-
-NAME_THEM = "Give the domains that your bounces and complaints come back to entries of their own, and close that one."
-
-
 def _patterns(names: Iterable[str], holds: Callable[[str], bool]) -> list[str]:
     """Write the set `holds` in few patterns: a name is left out where all that is below its parent is in the set."""
     rest = Pattern(name="", below=True)

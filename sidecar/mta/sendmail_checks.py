@@ -9,10 +9,9 @@ from typing import Literal
 from msgspec import Struct
 
 from sidecar.core.settings.values import Settings
-from sidecar.mta.export import SENDMAIL_FILE
 from sidecar.mta.networks import beyond, relaying
-from sidecar.mta.open_domains import OpenDomains, lineage
-from sidecar.mta.relaying import NAME_THEM, Relaying, compare, everything_open
+from sidecar.mta.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open, lineage
+from sidecar.mta.relaying import Relaying, compare
 from sidecar.mta.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
 from sidecar.mta.sockets import same_socket
 from sidecar.mta.values import Files, Finding, some

@@ -4,7 +4,6 @@ Owns these three. Never waits, never prints, and never opens a file itself.
 """
 
 from sidecar.tail.filters import Filters
-from sidecar.tail.order import Entry, entries, latest, merged
 from sidecar.tail.view import Kind, Part, line_of
 
-__all__ = ["Entry", "Filters", "Kind", "Part", "entries", "latest", "line_of", "merged"]
+__all__ = ["Filters", "Kind", "Part", "line_of"]

@@ -3,7 +3,7 @@
 Owns what each of them compares. Never reads a log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Self
 
@@ -42,9 +42,10 @@ class Filters:
         )
 
     @property
-    def any(self) -> bool:
-        """Whether any record could be unwanted."""
-        return bool(self._types or self._peers is not None or self._domains or self._reason)
+    def wanted(self) -> Callable[[Logged], bool] | None:
+        """The filter as a function; None if every record is wanted."""
+        selects = self._types or self._peers is not None or self._domains or self._reason
+        return self.want if selects else None
 
     def want(self, record: Logged) -> bool:
         """Tell whether a record is wanted."""

@@ -4,7 +4,7 @@ Owns the order, and how far back the last records are looked for. Never changes 
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from heapq import heappop, heappush, heapreplace
 from math import inf
@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from sidecar.core.records import Logged, decode
 from sidecar.journal.read import Followed, Line, Skipped
-from sidecar.tail.filters import Filters
 
 # The last records are looked for in so many bytes of log, as they are stored, the newest first: some 250,000 records of ours,
 # or millions of KumoMTA's, which are packed. With a filter that lets few through, all of a journal would have to be read
@@ -29,17 +28,13 @@ _STAMP = "%Y%m%d-%H%M%S"
 _STAMP_LENGTH = len("20261122-093000")
 
 
-class Entry(Struct, frozen=True, kw_only=True, gc=False):
+class OrderedLine(Struct, frozen=True, kw_only=True, gc=False):
     """A line of a log. `record` is None where it is none, and `why` says so; `when`, in seconds since 1970, orders them."""
 
     line: Line | Skipped
     record: Logged | None
     why: str
     when: float
-
-    def is_wanted(self, filters: Filters) -> bool:
-        """Tell whether the filters let it through. What cannot be read passes none, and is wanted where there is none."""
-        return not filters.any if self.record is None else filters.want(self.record)
 
 
 class _Created(Struct, frozen=True, gc=False):
@@ -50,9 +45,9 @@ class _Created(Struct, frozen=True, gc=False):
 _CREATED = msgspec.json.Decoder(_Created)
 
 
-def merged(files: Sequence[Followed]) -> Iterator[Entry]:
+def merged(files: Sequence[Followed]) -> Iterator[OrderedLine]:
     """Give what is new in the files. Each is opened only when the others have come to the time of its beginning."""
-    heap: list[tuple[float, int, Entry, Iterator[Entry]]] = []
+    heap: list[tuple[float, int, OrderedLine, Iterator[OrderedLine]]] = []
     for number, file in enumerate(sorted(files, key=_began)):
         yield from _until(_began(file), heap)
         stream = entries(file.lines())
@@ -61,9 +56,12 @@ def merged(files: Sequence[Followed]) -> Iterator[Entry]:
     yield from _until(inf, heap)
 
 
-def latest(files: Sequence[Followed], *, number: int, filters: Filters) -> list[Entry]:
-    """Give the last entries that are wanted, `number` at most, in order; the files are passed over up to their ends."""
-    newest: list[Entry] = []
+def latest(files: Sequence[Followed], *, number: int, wanted: Callable[[Logged], bool] | None = None) -> list[OrderedLine]:
+    """Return the last entries, `number` at most, in order; the files are passed over up to their ends.
+
+    With `wanted`, only records for which it returns True.
+    """
+    newest: list[OrderedLine] = []
     left = LOOK_BACK
     for file in sorted(files, key=lambda file: file.written, reverse=True):
         enough = len(newest) == number and (number == 0 or file.written < newest[0].when)
@@ -71,18 +69,18 @@ def latest(files: Sequence[Followed], *, number: int, filters: Filters) -> list[
             file.skip()
             continue
         left -= file.size
-        newest += _last(file, number, filters)
+        newest += _last(file, number, wanted)
         newest = sorted(newest, key=lambda entry: entry.when)[-number:]
     return newest
 
 
-def _last(file: Followed, number: int, filters: Filters) -> Iterable[Entry]:
-    if not filters.any:  # most lines need no decoding then
+def _last(file: Followed, number: int, wanted: Callable[[Logged], bool] | None) -> Iterable[OrderedLine]:
+    if wanted is None:  # most lines need no decoding then
         return entries(deque(file.lines(), maxlen=number))
-    return deque((entry for entry in entries(file.lines()) if entry.is_wanted(filters)), maxlen=number)
+    return deque((entry for entry in entries(file.lines()) if entry.record is not None and wanted(entry.record)), maxlen=number)
 
 
-def _until(when: float, heap: list[tuple[float, int, Entry, Iterator[Entry]]]) -> Iterator[Entry]:
+def _until(when: float, heap: list[tuple[float, int, OrderedLine, Iterator[OrderedLine]]]) -> Iterator[OrderedLine]:
     """Give the entries up to a time, and take them off the heap of (next time, number of the stream, next entry, the rest)."""
     while heap and (heap[0][0] <= when or len(heap) > _OPEN_LIMIT):
         _, number, entry, stream = heap[0]
@@ -94,20 +92,20 @@ def _until(when: float, heap: list[tuple[float, int, Entry, Iterator[Entry]]]) -
             heapreplace(heap, (following.when, number, following, stream))
 
 
-def entries(lines: Iterable[Line | Skipped]) -> Iterator[Entry]:
+def entries(lines: Iterable[Line | Skipped]) -> Iterator[OrderedLine]:
     """Read the lines of one file; `when` never goes back."""
     when = 0.0
     for line in lines:
         if isinstance(line, Skipped):
-            yield Entry(line=line, record=None, why=line.why, when=when)
+            yield OrderedLine(line=line, record=None, why=line.why, when=when)
             continue
         try:
             record = _record(line.text)
         except ValueError as error:
-            yield Entry(line=line, record=None, why=f"it is no record: {error}", when=when)
+            yield OrderedLine(line=line, record=None, why=f"it is no record: {error}", when=when)
         else:
             when = max(when, _instant(record, line.text))
-            yield Entry(line=line, record=record, why="", when=when)
+            yield OrderedLine(line=line, record=record, why="", when=when)
 
 
 def _record(text: bytes) -> Logged:

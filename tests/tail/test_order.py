@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 
-from sidecar.journal.read import Follower, Line
-from sidecar.tail import Entry, Filters, entries, latest, merged, order
+from sidecar.journal.read import Follower, Line, order
+from sidecar.tail import Filters
 
 BEGIN = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 
@@ -29,7 +30,7 @@ def segment(folder: Path, begin: int, *lines: bytes, written: float | None = Non
         os.utime(path, (BEGIN + written,) * 2)
 
 
-def seconds(found: list[Entry]) -> list[float | str]:
+def seconds(found: list[OrderedLine]) -> list[float | str]:
     return [entry.why or entry.when - BEGIN for entry in found]
 
 
@@ -103,7 +104,7 @@ def test_latest(tmp_path: Path, number: int, filters: Filters, expected: list[fl
     segment(tmp_path, 0, *lines[::2], written=9)
     segment(tmp_path, 1, *lines[1::2], written=8)
     follower = Follower(tmp_path)
-    assert seconds(latest(follower.look(), number=number, filters=filters)) == expected
+    assert seconds(latest(follower.look(), number=number, wanted=filters.wanted)) == expected
     assert list(merged(follower.look())) == []
     segment(tmp_path, 1, *lines[1::2], record(10))
     assert seconds(list(merged(follower.look()))) == [10]
@@ -114,10 +115,10 @@ def test_latest_reads_no_more_than_it_must(tmp_path: Path, monkeypatch: pytest.M
     for begin in range(10, 50, 10):
         segment(tmp_path, begin, record(begin + 1), record(begin + 2), written=begin + 2)
     segment(tmp_path, 0, record(99), written=2)  # it would show
-    assert seconds(latest(Follower(tmp_path).look(), number=3, filters=Filters())) == [32, 41, 42]
+    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=Filters().wanted)) == [32, 41, 42]
     monkeypatch.setattr(order, "LOOK_BACK", 1)
-    assert seconds(latest(Follower(tmp_path).look(), number=3, filters=Filters(reason="x"))) == []
-    assert seconds(latest(Follower(tmp_path).look(), number=3, filters=Filters())) == [41, 42]
+    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=Filters(reason="x").wanted)) == []
+    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=Filters().wanted)) == [41, 42]
 
 
 @settings(max_examples=50, deadline=None)
@@ -144,6 +145,6 @@ def test_latest_is_the_end_of_everything(
     everything = sorted(time for times in segments.values() for time in times)
     assert sorted(map(float, everything)) == sorted(seconds(list(merged(Follower(folder).look()))))
     assert (
-        seconds(latest(Follower(folder).look(), number=number, filters=Filters()))
+        seconds(latest(Follower(folder).look(), number=number, wanted=Filters().wanted))
         == everything[len(everything) - min(number, len(everything)) :]
     )
