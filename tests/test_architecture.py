@@ -1,4 +1,4 @@
-"""The plan of the house: data flows one way, and each room imports only what it may."""
+"""The layers: which package imports which, and where clocks, sockets and processes are known (deploy/docs/architecture.md)."""
 
 import ast
 import re
@@ -10,35 +10,27 @@ import sidecar
 
 HOUSE = Path(sidecar.__file__).parent
 
-# What each room may import of the others; what a room is for stands in its __init__.py.
+# What each package may import of the others.
 MAY_IMPORT = {
-    "settings": set(),
-    "classifier": {"settings"},
-    "policy": {"settings", "classifier"},
-    "reports": set(),
-    "records": {"reports"},
-    "session": {"settings", "policy", "reports", "records"},
-    "hindsight": {"settings", "policy", "records", "session"},
-    "diff": {"settings", "policy", "records", "hindsight"},
-    "mta": {"settings", "policy"},
-    "journal": {"log"},
-    "tail": {"settings", "policy", "records", "journal"},
-    "simulate": {"settings", "policy", "records", "session", "journal"},
-    "stats": {"settings", "records"},
-    "milter": {"settings", "records", "session", "journal", "log"},
-    "metrics": {"policy", "records", "session"},
-    "admin": {"settings", "policy", "records", "session", "metrics", "log"},
-    "supervisor": {"settings", "policy", "records", "session", "journal", "metrics", "milter", "admin", "log"},
-    "replay": {"settings", "policy", "records", "session"},
+    "core": set(),
+    "machine": {"core"},
+    "config": {"core", "machine"},
     "log": set(),
+    "journal": {"core", "log"},
+    "daemon": {"core", "config", "journal", "log"},
+    "output": {"core", "config", "journal"},
+    "commands": {"core", "config", "journal", "daemon", "output", "log"},
+    "cli": {"core", "output"},
 }
-# Nothing between the doors reads a clock, a file, a socket or a process. The settings room reads the settings' files.
-IMPURE = {"time", "os", "socket", "subprocess", "random", "tempfile", "shutil", "logging", "structlog"}
-PURE = {"classifier", "stats", "tail", "policy", "reports", "records", "session", "hindsight", "diff", "mta"}
+# These packages, and the readers of the journal, know no clock, no socket and no process.
+PURE = ("core", "config", "journal/read")
+# But for one: whether a folder has changed since its listing depends on the clock, which goes in steps.
+READS_CLOCK = HOUSE / "journal" / "read" / "logs.py"
+IMPURE = {"time", "socket", "subprocess", "multiprocessing", "random", "logging", "structlog"}
 
 
 def imported(module: Path) -> set[str]:
-    """Give the full names that a module imports from, wherever in it."""
+    """Return the full names that a module imports from, wherever in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
@@ -50,23 +42,30 @@ def imported(module: Path) -> set[str]:
     return names
 
 
-def room_of(module: Path) -> str:
+def package_of(module: Path) -> str:
     return module.relative_to(HOUSE).parts[0].removesuffix(".py")
 
 
-MODULES = [path for path in sorted(HOUSE.rglob("*.py")) if path.parent != HOUSE or path.name == "log.py"]
+MODULES = [path for path in sorted(HOUSE.rglob("*.py")) if path not in {HOUSE / "__main__.py", HOUSE / "__init__.py"}]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(HOUSE)))
 def test_imports(module: Path) -> None:
-    """A room imports only the rooms that come before it on a message's way; only the milter room knows libmilter."""
-    room, names = room_of(module), imported(module)
-    rooms = {parts[1] for name in names if (parts := name.split("."))[0] == "sidecar" and len(parts) > 1} - {room}
-    if room in MAY_IMPORT:
-        assert rooms <= MAY_IMPORT[room]
-    assert room == "milter" or not names & {"milter", "Milter"}
-    if room in PURE:
-        assert not {name.split(".")[0] for name in names} & IMPURE
+    """A package imports only the layers below it; no command imports another; only the milter imports libmilter's binding."""
+    package, names = package_of(module), imported(module)
+    parts = [parts for name in names if (parts := name.split("."))[0] == "sidecar" and len(parts) > 1]
+    assert {part[1] for part in parts} - {package} <= MAY_IMPORT[package]
+    assert module.is_relative_to(HOUSE / "daemon" / "milter") or not names & {"milter", "Milter"}
+    if package == "commands":
+        own = module.relative_to(HOUSE / "commands").parts[0].removesuffix(".py")
+        assert {part[2] for part in parts if part[1] == "commands" and len(part) > 2} <= {own}
+
+
+@pytest.mark.parametrize("package", PURE)
+def test_pure(package: str) -> None:
+    """What decides and what reads gets the time and the world as arguments."""
+    for module in {*(HOUSE / package).rglob("*.py")} - {READS_CLOCK}:
+        assert not {name.split(".")[0] for name in imported(module)} & IMPURE, module
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(HOUSE)))
@@ -77,7 +76,7 @@ def test_no_group_repeats_possessively(module: Path) -> None:
     assert not [pattern for pattern in patterns if re.search(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+", pattern)]
 
 
-def test_every_room_is_in_the_plan() -> None:
-    """A new room is a change of the plan, and is made here."""
-    rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
-    assert rooms == (MAY_IMPORT.keys() | {"cli"}) - {"log"}
+def test_every_package_has_its_layer() -> None:
+    """A new package is a change of the architecture, and is made here."""
+    packages = {package_of(path) for path in MODULES}
+    assert packages == MAY_IMPORT.keys()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
+from sidecar.core.evaluate.explain import Question, encode_explanation, explain
 from sidecar.core.session import World
-from sidecar.core.session.explain import Question, encode_explanation, explain
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies

@@ -12,7 +12,7 @@ from textwrap import wrap
 import click
 
 from sidecar.cli import COMMANDS, EXAMPLES, GROUPS, STATUSES, main
-from sidecar.cli.help import Command
+from sidecar.output.help import Command
 
 FOLDER = Path(__file__).parents[2] / "deploy/man"
 

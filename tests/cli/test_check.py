@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.cli.check import command
-from sidecar.cli.problems import config_option, settings_or_exit
+from sidecar.commands.check import command
+from sidecar.output.problems import config_option, settings_or_exit
 
 
 def write(folder: Path, domains: str, main: str = 'listener_domains = "d.toml"\n') -> str:

@@ -243,7 +243,7 @@ def test_a_folder_that_is_no_journal(folder: Path) -> None:
 
 def test_a_long_paste(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not one record a line and too long to be pasted is refused with a word on what to do."""
-    monkeypatch.setattr("sidecar.cli.record_input._PASTED_LIMIT", 100)
+    monkeypatch.setattr("sidecar.commands.explain.record_input._PASTED_LIMIT", 100)
     (folder / "log").write_text(json.dumps([record()] * 9))
     result = run(folder, folder / "log")
     assert result.exit_code == 1

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.cli import COMMANDS, main, status
+from sidecar.cli import COMMANDS, main
+from sidecar.commands import status
 from sidecar.core.text import printable, printable_json
 from sidecar.daemon.process.status import ReloadStatus
 from tests.simulate.fake_mta import FakeMta

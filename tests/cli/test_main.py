@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from msgspec import Struct
 
 from sidecar.cli import COMMANDS, EXAMPLES, STATUSES, main
-from sidecar.cli.help import Command
+from sidecar.output.help import Command
 
 SIDECAR = [sys.executable, "-m", "sidecar"]
 HOSTILE = "na\u00efve\u202e\x1b[31m"
@@ -150,7 +150,7 @@ def test_help_loads_no_command() -> None:
     """The list of commands, and their completion, take none of what the commands take."""
     loaded = (
         "import sys; from sidecar.cli import COMMANDS, main; main(['--help'], standalone_mode=False);"
-        "sys.exit(any(f'sidecar.cli.{name}' in sys.modules for name in COMMANDS))"
+        "sys.exit(any(f'sidecar.commands.{name}' in sys.modules for name in COMMANDS))"
     )
     subprocess.run([sys.executable, "-c", loaded], stdout=subprocess.DEVNULL, check=True)
 

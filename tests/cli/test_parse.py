@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sidecar.cli.parse import command
+from sidecar.commands.parse import command
 from sidecar.config.rules import iana_rules
 
 DATA = Path(__file__).parent.parent / "data" / "reports"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.cli.simulate import command
-from sidecar.simulate import SHAPES
+from sidecar.commands.simulate import SHAPES
+from sidecar.commands.simulate.command import command
 from tests.mta.processes import wait_until
 from tests.simulate.fake_mta import FakeMta
 
@@ -228,7 +228,7 @@ def test_names_of_mtas(named: str, target: str, monkeypatch: pytest.MonkeyPatch)
         found.append(str(target))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sidecar.simulate.simulation.deliver", deliver)
+    monkeypatch.setattr("sidecar.commands.simulate.simulation.deliver", deliver)
     run("--mta", named, "--to", TO, "--shape", "spam")
     assert found == [target]
 

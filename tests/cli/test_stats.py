@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sidecar.cli.stats import command
+from sidecar.commands.stats.command import command
 from sidecar.journal.write import Journal
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
@@ -223,7 +223,7 @@ def test_page_of_nothing(log: Path, tmp_path: Path) -> None:
 def test_without_matplotlib(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where matplotlib is not installed, that is said before anything is read, with what to install; tables need none."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "sidecar.stats.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "sidecar.commands.stats.plots", raising=False)
     status, words, errors = run("--html", "a.html", log)
     assert (status, words) == (1, "")
     assert "Install sidecar with its extra, sidecar[plots], or leave --html and --png out." in errors
@@ -232,7 +232,7 @@ def test_without_matplotlib(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_plots_unless_asked(log: Path) -> None:
     """Who wants no picture does not wait for the library that draws it."""
-    code = f"import sys; from sidecar.cli.stats import command; command([{str(log)!r}], standalone_mode=False)"
+    code = f"import sys; from sidecar.commands.stats.command import command; command([{str(log)!r}], standalone_mode=False)"
     code = f"try:\n {code.replace('; ', chr(10) + ' ')}\nexcept SystemExit:\n assert 'matplotlib' not in sys.modules\n"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env={"PYTHONPATH": HOUSE})
 

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from click.testing import CliRunner, Result
 
-from sidecar.cli.tail import command
+from sidecar.commands.tail.command import command
 from sidecar.journal.write import Journal
 
 SIDECAR = [sys.executable, "-m", "sidecar", "tail"]

@@ -3,10 +3,10 @@
 from pathlib import PurePath
 from typing import Any
 
+from sidecar.commands.diff.values import Side
 from sidecar.config.places import Place
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import DomainEntry, Settings
-from sidecar.diff.values import Side
 from tests.building import settings
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from sidecar.commands.diff.bounces import bounce_rule_changes
 from sidecar.core.settings.values import BounceRule, Where
-from sidecar.diff.bounces import bounce_rule_changes
 from tests.diff.sides import side
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.commands.diff.connect import connect_changes
+from sidecar.commands.diff.domains import domain_changes
+from sidecar.commands.diff.grants import differences
+from sidecar.commands.diff.values import Change, Side
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
-from sidecar.diff.connect import connect_changes
-from sidecar.diff.domains import domain_changes
-from sidecar.diff.grants import differences
-from sidecar.diff.values import Change, Side
 from tests.building import MODES, entry
 from tests.diff.sides import side
 

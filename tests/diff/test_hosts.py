@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.commands.diff.hosts import host_changes
+from sidecar.commands.diff.space import Space, is_wide
 from sidecar.core.networks import Networks
 from sidecar.core.settings.values import Network
-from sidecar.diff.hosts import host_changes
-from sidecar.diff.space import Space, is_wide
 from tests.building import network
 from tests.diff.sides import side
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.commands.diff import Replay, Side, Verdicts, changes
+from sidecar.commands.diff.most import Most
+from sidecar.commands.diff.questions import Questions
+from sidecar.commands.diff.values import Count
+from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because
 from sidecar.core.records import Logged, PeerAddress
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.diff import Replay, Side, Verdicts, changes
-from sidecar.diff.most import Most
-from sidecar.diff.questions import Questions
-from sidecar.diff.values import Count
-from sidecar.hindsight import Envelope
 from tests.building import MODES, entry
 from tests.diff.sides import side
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
+from sidecar.commands.explain.follow_up import Entry
 from sidecar.core.records import Logged
-from sidecar.hindsight import Entry
 
 STRANGER = "203.0.113.9"
 NOT_PERMITTED = "relaying not permitted"

@@ -7,14 +7,14 @@ from hypothesis import assume, example, given
 from hypothesis import settings as tries
 from msgspec.structs import replace
 
+from sidecar.commands.explain.change import Change, set_up
+from sidecar.commands.explain.closing import to_refuse
+from sidecar.commands.explain.opening import to_accept
+from sidecar.core.evaluate.envelope import Envelope
+from sidecar.core.evaluate.judgement import REFUSED, Judgement, judge
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
-from sidecar.hindsight.change import Change, set_up
-from sidecar.hindsight.closing import to_refuse
-from sidecar.hindsight.envelope import Envelope
-from sidecar.hindsight.judgement import REFUSED, Judgement, judge
-from sidecar.hindsight.opening import to_accept
 from tests.building import entry, settings
 from tests.hindsight.test_judgement import envelopes
 from tests.hindsight.worlds import applied, configurations

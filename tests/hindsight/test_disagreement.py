@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from sidecar.commands.explain.disagreement import Comparison, Disagreement
+from sidecar.commands.explain.explanation import Explainer
+from sidecar.commands.explain.follow_up import with_aftermath
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
-from sidecar.hindsight import Comparison, Disagreement, Explainer, with_aftermath
 from tests.building import entry, settings
 from tests.hindsight.samples import entry_of, ours, record, rejection
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.evaluate.envelope import account_of, envelope_of
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.hindsight.envelope import account_of, envelope_of
 from tests.hindsight.samples import NOT_PERMITTED, logged, ours, record, rejection
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
+from sidecar.commands.explain.follow_up import Entry, with_aftermath
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
-from sidecar.hindsight import Entry, Explainer, RecordExplanation, encode_record_explanation, with_aftermath
 from tests.building import entry, settings
 from tests.hindsight.samples import NOT_PERMITTED, entry_of, ours, record, rejection
 

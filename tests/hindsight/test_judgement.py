@@ -4,13 +4,13 @@ from hypothesis import event, given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
+from sidecar.commands.explain.parts import connect_part, message_part, recipient_parts
+from sidecar.core.evaluate.envelope import Envelope, Kind
+from sidecar.core.evaluate.explain import Question, explain
+from sidecar.core.evaluate.judgement import deciding, judge
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
-from sidecar.core.session.explain import Question, explain
 from sidecar.core.settings.values import ANY_LISTENER, Settings
-from sidecar.hindsight.envelope import Envelope, Kind
-from sidecar.hindsight.judgement import deciding, judge
-from sidecar.hindsight.parts import connect_part, message_part, recipient_parts
 from tests.hindsight.worlds import ADDRESSES, LISTENER, LOGINS, PEERS, SENDERS, configurations
 from tests.session.driving import ARF, BROKEN, OOB, PLAIN, world
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from sidecar.hindsight import is_pasted, pasted
+from sidecar.commands.explain.pasted import is_pasted, pasted
 
 RECORD = '{"type": "Reception", "id": "1"}'
 PRETTY = json.dumps(json.loads(RECORD), indent=2)

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from sidecar.commands.explain.explanation import Explainer
+from sidecar.commands.explain.finding import Found
+from sidecar.commands.explain.follow_up import Entry, with_aftermath
+from sidecar.commands.explain.totals import Tally, Totals
 from sidecar.core.policy import compile_policy
-from sidecar.hindsight import Entry, Explainer, Tally, Totals, with_aftermath
-from sidecar.hindsight.finding import Found
 from tests.building import entry, settings
 from tests.hindsight.samples import entry_of, ours, record, rejection
 

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from sidecar.commands.explain.change import Change
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList, Settings
-from sidecar.hindsight import Change
 from tests.building import MODES, entry, network, settings
 
 LISTENER = "10.1.1.1:25"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.commands.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, Witness
 from sidecar.config import load
-from sidecar.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, Witness
 from tests.mta.house import House, Pair, house
 from tests.mta.postfix import HOST
 from tests.mta.sendmail import SendmailHouse, sendmail_house

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.commands.doctor.postfix_checks import check_postfix
+from sidecar.commands.export.lists import postfix_relay_domains
 from sidecar.config import load
+from sidecar.core.open_domains import POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import Settings
-from sidecar.mta.export import POSTFIX_FILE, postfix_relay_domains
-from sidecar.mta.open_domains import OpenDomains
-from sidecar.mta.postfix_checks import check_postfix
 
 HERE = Path(__file__).parents[2]
 DEPLOY = HERE / "deploy"

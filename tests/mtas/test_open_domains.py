@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.commands.doctor.postfix_lists import DomainList
+from sidecar.commands.doctor.relaying import Relaying, compare
+from sidecar.commands.doctor.sendmail import Access, read_sendmail
+from sidecar.commands.export.lists import postfix_relay_domains, sendmail_access
+from sidecar.core.open_domains import OpenDomains, boundary, lineage
 from sidecar.core.settings.values import DomainEntry
-from sidecar.mta.export import postfix_relay_domains, sendmail_access
-from sidecar.mta.open_domains import OpenDomains, boundary, lineage
-from sidecar.mta.postfix_lists import DomainList
-from sidecar.mta.relaying import Relaying, compare
-from sidecar.mta.sendmail import Access, read_sendmail
 from tests.building import entry, settings
 from tests.mtas.examples import CLOSED, ENTRIES, OPEN
 

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.commands.doctor.postfix_checks import check_postfix, postfix_files
+from sidecar.commands.doctor.values import Finding
+from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings
-from sidecar.mta.export import PARENT_MATCHES, POSTFIX_FILE, postfix_relay_domains
-from sidecar.mta.open_domains import OpenDomains
-from sidecar.mta.postfix_checks import check_postfix, postfix_files
-from sidecar.mta.values import Finding
 from tests.building import entry, settings
 
 ENTRIES = (

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli import main
-from sidecar.mta.export import PARENT_MATCHES, postfix_relay_domains
-from sidecar.mta.open_domains import OpenDomains
-from sidecar.mta.postfix import DEFAULTS, read_postfix
+from sidecar.commands.doctor.postfix import DEFAULTS, read_postfix
+from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.core.open_domains import PARENT_MATCHES, OpenDomains
 from tests.building import settings
 from tests.mta.client import STRANGER, Connection
 from tests.mta.mails import ORIGINAL

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from sidecar.mta.export import sendmail_access
-from sidecar.mta.open_domains import OpenDomains
+from sidecar.commands.export.lists import sendmail_access
+from sidecar.core.open_domains import OpenDomains
 from tests.building import settings
 from tests.mta.client import STRANGER, Connection, Peer
 from tests.mta.places import private_directory

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
+from sidecar.commands.doctor.sendmail import address_set, read_sendmail
+from sidecar.commands.doctor.sendmail_checks import check_sendmail, sendmail_files
+from sidecar.commands.doctor.values import Finding
+from sidecar.commands.export.lists import sendmail_access
+from sidecar.core.open_domains import OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings
-from sidecar.mta.export import sendmail_access
-from sidecar.mta.open_domains import OpenDomains
-from sidecar.mta.sendmail import address_set, read_sendmail
-from sidecar.mta.sendmail_checks import check_sendmail, sendmail_files
-from sidecar.mta.values import Finding
 from tests.building import entry, settings
 
 ENTRIES = (

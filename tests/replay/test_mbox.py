@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.replay import mbox
+from sidecar.commands.replay import mbox
 
 MARK = b"From s@x.example  Sun Nov 22 19:34:47 2026\n"
 LINES = st.lists(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.replay import mbox, stores
-from sidecar.replay.stores import RANGE_SIZE, Piece, tasks, weigh
+from sidecar.commands.replay import mbox, stores
+from sidecar.commands.replay.stores import RANGE_SIZE, Piece, tasks, weigh
 
 MARK = b"From s@x.example  Sun Nov 22 19:34:47 2026\n"
 

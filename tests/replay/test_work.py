@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from sidecar.commands.replay import Judge, Piece, Tally, replay, tasks
+from sidecar.commands.replay.files import Stored, messages
+from sidecar.commands.replay.judge import unreadable
+from sidecar.commands.replay.tally import NAMED_LIMIT, REASONS_LIMIT
+from sidecar.core.evaluate.explain import Question, encode_explanation, explain
 from sidecar.core.policy import compile_policy
 from sidecar.core.session import World
-from sidecar.core.session.explain import Question, encode_explanation, explain
 from sidecar.core.settings.values import LimitSettings
-from sidecar.replay import Judge, Piece, Tally, replay, tasks
-from sidecar.replay.files import Stored, messages
-from sidecar.replay.judge import unreadable
-from sidecar.replay.tally import NAMED_LIMIT, REASONS_LIMIT
 from tests.building import entry, settings
 
 REPORTS = Path(__file__).parent.parent / "data" / "reports"
@@ -199,7 +199,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("\x1b[31m")
 
-    monkeypatch.setattr("sidecar.replay.judge.explain", fail)
+    monkeypatch.setattr("sidecar.commands.replay.judge.explain", fail)
     (line,) = lines(judge(), tmp_path / "a\udcff")
     assert line["outcome"] == "unreadable"
     assert "which is an error of the program: RuntimeError('\\x1b[31m')" in line["reason"]["text"]
@@ -208,7 +208,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_lines_come_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that are many are handed over bit by bit, and together they and the counts are whole."""
     (tmp_path / "x.eml").write_bytes(stored(OOB, "a@bounce.example"))
-    monkeypatch.setattr("sidecar.replay.work._LINES_LIMIT", 10_000)
+    monkeypatch.setattr("sidecar.commands.replay.work._LINES_LIMIT", 10_000)
     task = (Piece(path=str(tmp_path / "x.eml")),) * 12
     batches = list(replay(judge(), task, with_lines=True))
     assert len(batches) > 1

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import os, sys
-from sidecar.replay import Workers
+from sidecar.commands.replay import Workers
 
 def work(task):
     if task == 5 and sys.argv[1] == "fail":

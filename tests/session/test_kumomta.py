@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.core.evaluate.envelope import account_of, envelope_of
+from sidecar.core.evaluate.explain import Question, explain
 from sidecar.core.policy import compile_policy
 from sidecar.core.records import Logged, Record, decode, encode
 from sidecar.core.session import World
-from sidecar.core.session.explain import Question, explain
 from sidecar.core.session.verdicts import Accept, Discard, Reject, Verdict
 from sidecar.core.settings.values import Settings
-from sidecar.hindsight.envelope import account_of, envelope_of
 from tests.building import entry, settings
 from tests.session.driving import ARF, NOON, OOB, PLAIN, content, envelope, headers_of, hello, play, session, world
 

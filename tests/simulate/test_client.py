@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.simulate.client import Answer, Dialogue, Target, UnreachableError, deliver
+from sidecar.commands.simulate.client import Answer, Dialogue, Target, UnreachableError, deliver
 from tests.simulate.fake_mta import FakeMta
 
 CONTENT = b"Subject: x\r\n\r\nfirst\r\n.second\r\n..third\r\n"

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from sidecar.commands.simulate import SHAPES, Oracle
+from sidecar.commands.simulate.client import Answer, Dialogue
+from sidecar.commands.simulate.expectation import Expected, compare
+from sidecar.core.evaluate.explain import Question
 from sidecar.core.records import Logged
-from sidecar.core.session.explain import Question
-from sidecar.simulate import SHAPES, Oracle
-from sidecar.simulate.client import Answer, Dialogue
-from sidecar.simulate.expectation import Expected, compare
 from tests.building import entry, settings
 
 STRANGER, LISTENER = "127.0.0.2:4444", "127.0.0.1:25"

@@ -6,10 +6,10 @@ from importlib.resources import files
 
 import pytest
 
-import sidecar.simulate
+import sidecar.commands.simulate
+from sidecar.commands.simulate import SHAPES, Shape
 from sidecar.core.reports import read
 from sidecar.core.reports.values import PerRecipient
-from sidecar.simulate import SHAPES, Shape
 
 NOW = datetime(2026, 7, 2, 18, 55, 38, tzinfo=UTC).timestamp()
 TO = "news-17@bounce.example"
@@ -23,7 +23,7 @@ def message(shape: Shape) -> bytes:
 
 def test_the_list_and_the_files_are_the_same() -> None:
     """Each shape has its file, each file its shape, and no name comes twice."""
-    names = {path.name.removesuffix(".eml") for path in (files(sidecar.simulate) / "catalogue").iterdir()}
+    names = {path.name.removesuffix(".eml") for path in (files(sidecar.commands.simulate) / "catalogue").iterdir()}
     assert names == set(BY_NAME)
     assert len(BY_NAME) == len(SHAPES)
 

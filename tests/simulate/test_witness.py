@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.commands.simulate import Witness
 from sidecar.journal import JournalError
-from sidecar.simulate import Witness
 
 SEGMENTS = ("20260702-185538.000000.jsonl", "20260702-185538.000001.jsonl")
 HELO, PEER = "token-postfix.simulate.example", "127.0.0.2"

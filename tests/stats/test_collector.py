@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.commands.stats import Collector, Ranking, Summary, instant
 from sidecar.core.records import decode
-from sidecar.stats import Collector, Ranking, Summary, instant
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
 STATUS = {"class": 5, "subject": 1, "detail": 1}

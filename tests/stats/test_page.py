@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.commands.stats import Collector, Summary
+from sidecar.commands.stats.page import page
+from sidecar.commands.stats.plots import picture, timeline_svg
 from sidecar.core.records import decode
-from sidecar.stats import Collector, Summary
-from sidecar.stats.page import page
-from sidecar.stats.plots import picture, timeline_svg
 from tests.stats.test_collector import record
 
 HOUSE = str(Path(__file__).parents[2])
@@ -120,7 +120,7 @@ def test_any_range(span: int) -> None:
 def test_settings_of_matplotlib_elsewhere(tmp_path: Path) -> None:
     """A settings file of matplotlib's where the program starts changes nothing: it could have other programs run."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsvg.fonttype: none\nfont.size: 40\n")
-    code = "import sys; from sidecar.stats import Collector; from sidecar.stats.plots import *; "
+    code = "import sys; from sidecar.commands.stats import Collector; from sidecar.commands.stats.plots import *; "
     code += "sys.stdout.buffer.write(timeline_svg(Collector().summary()))"
     drawn = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True, env={"PYTHONPATH": HOUSE}

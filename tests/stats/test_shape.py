@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.stats.shape import shape
+from sidecar.commands.stats.shape import shape
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.stats.timeline import BUCKETS, Clockwork
+from sidecar.commands.stats.timeline import BUCKETS, Clockwork
 
 DAY = 86400
 NOON = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.stats import instant, parse_when
+from sidecar.commands.stats import instant, parse_when
 
 NOW = datetime(2026, 11, 22, 15, 4, 5, tzinfo=UTC).timestamp()
 

@@ -151,7 +151,7 @@ def test_without_a_user_root_stays_root_and_is_warned_once() -> None:
 UNPRIVILEGED = """\
 import os
 from sidecar.cli import main
-import sidecar.cli.run  # now, since another user may not be let in where it is
+import sidecar.commands.run  # now, since another user may not be let in where it is
 os.setgid(2)
 os.setuid(2)
 main()

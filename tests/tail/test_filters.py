@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.commands.tail import Filters
 from sidecar.core.records import Logged, decode
-from sidecar.tail import Filters
 
 
 def filters(**words: Any) -> Filters:

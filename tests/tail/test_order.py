@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 
+from sidecar.commands.tail import Filters
 from sidecar.journal.read import Follower, Line, order
-from sidecar.tail import Filters
+from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 
 BEGIN = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.commands.tail import line_of
 from sidecar.core.records import Logged, PeerAddress, Response
 from sidecar.core.records.record import EnhancedCode
-from sidecar.tail import line_of
 
 WHY = 'not a report, because its Content-Type is not multipart/report (d.toml:3 "*".log_oob)'
 PEER = PeerAddress(name="WIN", addr="91.92.251.215")

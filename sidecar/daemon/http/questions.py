@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.datastructures import QueryParams
 
+from sidecar.core.evaluate.explain import Question
 from sidecar.core.policy.address import ADDRESS_LIMIT
-from sidecar.core.session.explain import Question
 from sidecar.core.text import listed, quoted
 from sidecar.daemon.http.answers import Refusal
 from sidecar.daemon.http.patterns import BASE64, LISTENER, PEER

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 from msgspec import Struct
 
+from sidecar.core.evaluate.explain import Explanation, explain
 from sidecar.core.names import normal_domain, normal_listener, split_endpoint
 from sidecar.core.policy import Policy
 from sidecar.core.policy.address import NO_DOMAIN
 from sidecar.core.session import World
-from sidecar.core.session.explain import Explanation, explain
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion
 

@@ -1,0 +1,1 @@
+"""The commands: one module or folder for each, with its own words. No command imports another."""

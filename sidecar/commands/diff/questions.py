@@ -1,0 +1,103 @@
+"""One recorded question put to both configurations: is it decided otherwise, by which rule?
+
+Owns the comparison, for one recipient. Never decides: `hindsight.judge` asks the policies.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from sidecar.commands.diff.values import Effect, Side, What
+from sidecar.core.evaluate.envelope import Envelope
+from sidecar.core.evaluate.judgement import Judgement, judge
+from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
+
+_AS_RELAY_HOST: Final = "let in as a relay host"
+
+# How far a message gets; what is not here is refused, or may still be. Who takes reports alone takes less than everything.
+_ONLY_REPORTS: Final = 1
+_REACH: Final = {"if a report": _ONLY_REPORTS, "dropped": 2, "quarantined": 2, "relayed": 3, _AS_RELAY_HOST: 3}
+
+# A question takes some 25 us to answer twice, and some 500 bytes to remember.
+_REMEMBERED = 50_000
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A question that is decided otherwise. The outcomes are those of `hindsight.Outcome`, and one for relay hosts."""
+
+    old: str
+    new: str
+    old_rule: Because
+    new_rule: Because
+
+    @property
+    def effect(self) -> Effect:
+        """Whether it gets further than it did."""
+        before, after = _REACH.get(self.old, 0), _REACH.get(self.new, 0)
+        return "opens" if after > before else "closes" if after < before else "neither"
+
+    @property
+    def what(self) -> What:
+        """Whether more is accepted than before, or less."""
+        before, after = (min(_REACH.get(outcome, 0), _ONLY_REPORTS + 1) for outcome in (self.old, self.new))
+        if before == after:
+            return "otherwise" if before else "refused_elsewhere"
+        return "newly_accepted" if after > before else "newly_refused"
+
+
+class Questions:
+    """Both policies, and a bounded memory of what they said: neither changes while this runs, as a session's cannot either."""
+
+    def __init__(self, old: Side, new: Side) -> None:
+        self._old, self._new = old, new
+        self._remembered: dict[tuple[object, ...], Difference | None] = {}
+
+    def ask(self, envelope: Envelope) -> Difference | None:
+        """Say what differs for an envelope with one recipient or none; None where nothing does."""
+        key = _key(envelope)
+        if key is None:
+            return self._difference(envelope)
+        if key not in self._remembered:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = self._difference(envelope)
+        return self._remembered[key]
+
+    def _difference(self, envelope: Envelope) -> Difference | None:
+        before, after = _judge(envelope, self._old), _judge(envelope, self._new)
+        old, new = _outcome(before), _outcome(after)
+        if old == new:
+            return None
+        old_rule, new_rule = self._old.because(_rule(before)), self._new.because(_rule(after))
+        return Difference(old=old, new=new, old_rule=old_rule, new_rule=new_rule)
+
+
+def _judge(envelope: Envelope, side: Side) -> Judgement:
+    settings = side.settings
+    keeps = settings.unreadable_reports == "quarantine"
+    return judge(envelope, side.policy, refuse_at_connect=settings.refuse_at_connect, quarantine=keeps)
+
+
+def _outcome(judgement: Judgement) -> str:
+    connect = judgement.connect
+    return _AS_RELAY_HOST if judgement.outcome == "let in" and connect.accept and not connect.deferred else judgement.outcome
+
+
+def _rule(judgement: Judgement) -> Because:
+    """Give the reason that decided for the one recipient."""
+    if judgement.message is not None:
+        return judgement.message.fates[0].because
+    if judgement.recipients:
+        return judgement.recipients[0].because[0]
+    # The first is that the peer is in relay_hosts, or is not: of a stranger the listener domains decide.
+    return judgement.connect.because[-1]
+
+
+def _key(envelope: Envelope) -> tuple[object, ...] | None:
+    """Give all that the answer depends on: of addresses the domains alone, unless one is out of the ordinary (then None)."""
+    recipient = "".join(envelope.recipients)
+    domain = domain_of(recipient)
+    if not domain or not is_text(recipient) or has_route(recipient) or is_ambiguous(recipient):
+        return None
+    return envelope.peer, envelope.listener, envelope.authz_id, envelope.kind, domain_of(envelope.sender), domain

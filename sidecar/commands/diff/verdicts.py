@@ -1,0 +1,190 @@
+"""Recorded envelopes put to both configurations: how many would be decided otherwise, and by which rules.
+
+Owns what counts as one envelope, and the groups that differences fall into. Never reads a log.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.commands.diff.most import Most
+from sidecar.commands.diff.questions import Difference, Questions
+from sidecar.commands.diff.values import EFFECTS, Example, Group, Side, Verdicts, What
+from sidecar.core.evaluate.envelope import Envelope, envelope_of
+from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of
+from sidecar.core.records import Logged
+from sidecar.core.settings.values import ANY_LISTENER
+
+# A message's records stand close together: ours are written at once, KumoMTA's within what a node takes in some seconds.
+_WAITING = 4096
+
+# Each rule that decides otherwise makes a group, and a policy may have 200,000 rules.
+_GROUPS = 1000
+
+# KumoMTA has some fifteen types of records; a file that has more is none of its logs.
+_TYPES = 50
+
+# Of the differences between an envelope's recipients the first of these counts for the envelope.
+_WHATS: Final[tuple[What, ...]] = get_args(What)
+
+_Place = tuple[str | None, int | None, str | None]
+
+
+class _Seen(Struct, kw_only=True):
+    """An envelope that waits for more records of its message, and the record that told of it."""
+
+    envelope: Envelope
+    record_id: str
+    time: str
+    count: int
+
+
+class _Heap:
+    """A group in the making. Without `rules` it is for all rules that found no room."""
+
+    def __init__(self, difference: Difference, example: Example, *, rules: bool) -> None:
+        self.difference = difference
+        self.example = example
+        self.rules = rules
+        self.count = 0
+        self.peers, self.domains = Most(), Most()
+
+    def add(self, seen: _Seen, recipient: str) -> None:
+        self.count += seen.count
+        self.peers.add(str(seen.envelope.peer), seen.count)
+        if recipient:
+            self.domains.add(domain_of(recipient), seen.count)
+
+    def group(self) -> Group:
+        found = self.difference
+        return Group(
+            effect=found.effect,
+            what=found.what,
+            old=found.old,
+            new=found.new,
+            count=self.count,
+            old_rule=found.old_rule if self.rules else None,
+            new_rule=found.new_rule if self.rules else None,
+            peers=self.peers.given(),
+            domains=self.domains.given(),
+            example=self.example,
+        )
+
+
+class Replay:
+    """Add the records of a log in their order; then take the verdicts."""
+
+    def __init__(self, old: Side, new: Side) -> None:
+        self._questions = Questions(old, new)
+        self._needs_listener = old.policy.depends_on_listener or new.policy.depends_on_listener
+        self._waiting: dict[str, _Seen] = {}
+        self._heaps: dict[tuple[object, ...], _Heap] = {}
+        self._passed_over: Counter[str] = Counter()
+        self._totals: Counter[str] = Counter()
+
+    def add(self, record: Logged) -> None:
+        """Take a record. An OOB record says what the Reception of its id was, and is no envelope of its own then."""
+        self._totals["records"] += 1
+        try:
+            envelope = envelope_of(record)
+        except ValueError:
+            known = record.type in self._passed_over or len(self._passed_over) < _TYPES
+            self._passed_over[record.type if known else "others"] += 1
+            return
+        seen = _Seen(envelope=envelope, record_id=record.id, time=record.event_time, count=record.count)
+        if not record.id:
+            self._decide(seen)
+        elif (first := self._waiting.get(record.id)) is None:
+            self._waiting[record.id] = seen
+            if len(self._waiting) > _WAITING:
+                self._decide(self._waiting.pop(next(iter(self._waiting))))
+        elif set(envelope.recipients) <= set(first.envelope.recipients):
+            first.envelope = _with_kind(first.envelope, envelope)
+        else:
+            self._decide(seen)
+
+    def add_unreadable(self) -> None:
+        """Take note of a line that is no record."""
+        self._totals["unreadable"] += 1
+
+    def verdicts(self) -> Verdicts:
+        """Give the sums. No record may be added any more."""
+        for seen in self._waiting.values():
+            self._decide(seen)
+        self._waiting.clear()
+        groups = (heap.group() for heap in self._heaps.values())
+        totals = self._totals
+        return Verdicts(
+            records=totals["records"],
+            unreadable=totals["unreadable"],
+            passed_over=dict(self._passed_over),
+            envelopes=totals["envelopes"],
+            unknown_listener=totals["unknown_listener"],
+            differ=totals["newly_accepted"] + totals["newly_refused"] + totals["otherwise"],
+            newly_accepted=totals["newly_accepted"],
+            newly_refused=totals["newly_refused"],
+            otherwise=totals["otherwise"],
+            refused_elsewhere=totals["refused_elsewhere"],
+            groups=tuple(sorted(groups, key=_rank)),
+        )
+
+    def _decide(self, seen: _Seen) -> None:
+        envelope = seen.envelope
+        self._totals["envelopes"] += seen.count
+        if self._needs_listener and envelope.listener == ANY_LISTENER:
+            self._totals["unknown_listener"] += seen.count
+        touched: dict[_Heap, None] = {}
+        whats: set[What] = set()
+        for one in _one_by_one(envelope):
+            difference = self._questions.ask(one)
+            if difference is None:
+                continue
+            whats.add(difference.what)
+            heap = self._heap(difference, one, seen)
+            if heap not in touched:
+                touched[heap] = None
+                heap.add(seen, "".join(one.recipients))
+        if whats:
+            self._totals[min(whats, key=_WHATS.index)] += seen.count
+
+    def _heap(self, difference: Difference, envelope: Envelope, seen: _Seen) -> _Heap:
+        rules = _place(difference.old_rule), _place(difference.new_rule)
+        key: tuple[object, ...] = (difference.old, difference.new, *rules)
+        has_room = key in self._heaps or len(self._heaps) < _GROUPS
+        key = key if has_room else key[:2]
+        if key not in self._heaps:
+            self._heaps[key] = _Heap(difference, _example(envelope, seen), rules=has_room)
+        return self._heaps[key]
+
+
+def _with_kind(first: Envelope, later: Envelope) -> Envelope:
+    return replace(first, kind=later.kind) if first.kind == "unknown" else first
+
+
+def _one_by_one(envelope: Envelope) -> Iterable[Envelope]:
+    """Each recipient is judged on its own (contract section 3): give an envelope for each."""
+    if len(envelope.recipients) < 2:  # noqa: PLR2004 - one, or none
+        return (envelope,)
+    return (replace(envelope, recipients=(recipient,)) for recipient in envelope.recipients)
+
+
+def _place(rule: Because) -> _Place:
+    return rule.file, rule.line, rule.key
+
+
+def _example(envelope: Envelope, seen: _Seen) -> Example:
+    return Example(
+        id=seen.record_id,
+        time=seen.time,
+        peer=str(envelope.peer),
+        sender=envelope.sender,
+        recipient="".join(envelope.recipients),
+    )
+
+
+def _rank(group: Group) -> tuple[int, int, int]:
+    return EFFECTS.index(group.effect), _WHATS.index(group.what), -group.count

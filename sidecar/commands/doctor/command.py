@@ -1,0 +1,115 @@
+"""`sidecar doctor`: whether the MTA beside the sidecar was told what it must be told."""
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from sidecar.commands.doctor.postfix_checks import check_postfix, postfix_files
+from sidecar.commands.doctor.sendmail_checks import check_sendmail, sendmail_files
+from sidecar.commands.doctor.values import Files, Finding
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable
+from sidecar.output.help import Command
+from sidecar.output.problems import config_option, settings_or_exit
+
+# A list of 200,000 domains takes some 5 MB.
+_SIZE_LIMIT = 64 * 1024 * 1024
+
+_TOLD = click.Path(exists=True, dir_okay=False, allow_dash=True)
+
+
+@click.command(
+    "doctor",
+    cls=Command,
+    examples=[
+        "{ postconf -x; postconf -Mx; } |\n    sidecar doctor --config /etc/sidecar/sidecar.toml --postfix -",
+        "sidecar doctor --config sidecar.toml --sendmail /etc/mail/sendmail.cf",
+    ],
+    statuses={0: "they fit, perhaps but for warnings", 1: "there are errors"},
+)
+@config_option
+@click.option("--postfix", metavar="FILE", type=_TOLD, help="What postconf prints, or main.cf; '-' is stdin.")
+@click.option("--sendmail", metavar="FILE", type=_TOLD, help="The sendmail.cf; '-' is stdin.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+def command(config: Path | None, postfix: str | None, sendmail: str | None, *, as_json: bool) -> None:
+    """Check the MTA's settings against the sidecar's.
+
+    Names what in them will not work or is not safe, and the line that repairs it. Nothing is run and nothing is changed.
+    """
+    if (postfix is None) == (sendmail is None):
+        raise click.UsageError("Name the MTA's settings, either with --postfix or with --sendmail.")
+    settings = settings_or_exit(config, quiet=True)
+    if postfix is not None:
+        told, mta, findings = postfix, "Postfix", _findings(postfix, settings, check_postfix, postfix_files)
+    else:
+        assert sendmail is not None  # noqa: S101 - one of the two is given
+        told, mta, findings = sendmail, "Sendmail", _findings(sendmail, settings, check_sendmail, sendmail_files)
+    file = None if told == "-" else told
+    click.echo(_as_json(findings, file) if as_json else _as_text(findings, file, mta))
+    sys.exit(1 if _errors(findings) else 0)
+
+
+def _findings(
+    told: str, settings: Settings, check: Callable[[str, Settings, Files], list[Finding]], files: Callable[[str], set[str]]
+) -> list[Finding]:
+    """Ask for the findings on the text in the file `told`, and for the files that it names."""
+    with click.open_file(told, "rb") as stream:
+        content = stream.read(_SIZE_LIMIT + 1)
+    if len(content) > _SIZE_LIMIT:
+        raise click.ClickException(f"{printable(told)} has more than {_SIZE_LIMIT} bytes. Name an MTA's settings.")
+    text = content.decode("utf-8", "replace")
+    return check(text, settings, {path: _text_of(path) for path in files(text)})
+
+
+def _text_of(path: str) -> str | None:
+    """Give the text of a file; None for what is no regular file, is too big, or may not be read."""
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for its other end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
+            status = os.fstat(file.fileno())
+            readable = stat.S_ISREG(status.st_mode) and status.st_size <= _SIZE_LIMIT
+            return file.read(_SIZE_LIMIT).decode("utf-8", "replace") if readable else None
+    except (OSError, ValueError):
+        return None
+
+
+def _errors(findings: Sequence[Finding]) -> int:
+    return sum(finding.severity == "error" for finding in findings)
+
+
+def _as_json(findings: Sequence[Finding], file: str | None) -> str:
+    shown = [
+        {
+            "severity": finding.severity,
+            "file": file if finding.line is not None else None,
+            "line": finding.line if file is not None else None,
+            "key": finding.key,
+            "text": finding.text,
+            "mend": finding.mend,
+        }
+        for finding in findings
+    ]
+    return json.dumps({"ok": not _errors(findings), "findings": shown})
+
+
+def _as_text(findings: Sequence[Finding], file: str | None, mta: str) -> str:
+    lines = []
+    for finding in findings:
+        place = f"{file}:{finding.line}: " if file is not None and finding.line is not None else ""
+        lines.append(printable(f"{place}{finding.severity}: {finding.key}: {finding.text} {finding.mend}"))
+    errors, warnings = _errors(findings), len(findings) - _errors(findings)
+    if errors:
+        lines.append(f"{mta} does not fit the sidecar: {_count(errors, 'error')} and {_count(warnings, 'warning')}.")
+    else:
+        but = f" but for {_count(warnings, 'warning')}" if warnings else ""
+        lines.append(f"{mta} fits the sidecar{but}.")
+    return "\n".join(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,168 @@
+"""What Postfix was told, read from its own text: `postconf` in any form, main.cf, master.cf, or one after the other.
+
+Owns the syntax and the defaults (Postfix 3.7). Never judges a setting.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from msgspec import Struct, field
+
+from sidecar.commands.doctor.values import Setting
+from sidecar.core.open_domains import PARENT_MATCHES
+
+_SETTING = re.compile(r"([A-Za-z0-9_]+)\s*=\s*(.*)", re.DOTALL)
+_REFERENCE = re.compile(r"\$(?:([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\))")
+_OPTION = re.compile(r"-o\s+(?:\{\s*([A-Za-z0-9_]+)\s*=\s*([^{}]*?)\s*\}|([A-Za-z0-9_]+)=(\S*))")
+_SERVICE_FIELDS = 8
+
+# Values name values that name values; nobody nests them deeper, and a circle must end.
+_DEPTH = 8
+_EXPANDED_LIMIT = 1 << 20
+
+_RELAY_RESTRICTIONS = "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"
+
+DEFAULTS: Final[Mapping[str, str]] = {
+    "body_checks": "",
+    "header_checks": "",
+    "in_flow_delay": "1s",
+    "milter_command_timeout": "30s",
+    "milter_connect_timeout": "30s",
+    "milter_content_timeout": "300s",
+    "milter_default_action": "tempfail",
+    "milter_protocol": "6",
+    "mime_header_checks": "$header_checks",
+    "mydestination": "$myhostname, localhost.$mydomain, localhost",
+    "nested_header_checks": "$header_checks",
+    "non_smtpd_milters": "",
+    "parent_domain_matches_subdomains": f"{PARENT_MATCHES}, relay_domains",
+    "queue_directory": "/var/spool/postfix",
+    "receive_override_options": "",
+    "recipient_bcc_maps": "",
+    "relay_domains": "",
+    "smtpd_client_restrictions": "",
+    "smtpd_data_restrictions": "",
+    "smtpd_end_of_data_restrictions": "",
+    "smtpd_forbid_bare_newline": "no",
+    "smtpd_helo_restrictions": "",
+    "smtpd_milter_maps": "",
+    "smtpd_milters": "",
+    "smtpd_proxy_filter": "",
+    "smtpd_recipient_restrictions": "",
+    "smtpd_relay_restrictions": _RELAY_RESTRICTIONS,
+    "smtpd_sender_restrictions": "",
+    "virtual_alias_domains": "$virtual_alias_maps",
+    "virtual_alias_maps": "",
+    "virtual_mailbox_domains": "$virtual_mailbox_maps",
+    "virtual_mailbox_maps": "",
+}
+"""The settings that are looked at, as Postfix has them where nobody set them. `mynetworks` has no such value of its own."""
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """One smtpd of master.cf: its name, whether it is chrooted (None: not told), and the settings of its own."""
+
+    name: str
+    chroot: bool | None
+    own: Mapping[str, Setting] = field(default_factory=dict)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether peers on other machines can reach it, as far as its name says."""
+        return not self.name.startswith(("127.", "localhost:", "[::1]", "::1:"))
+
+
+class Postfix(Struct, frozen=True, kw_only=True):
+    """What one smtpd was told: the settings of all, and those of its own."""
+
+    settings: Mapping[str, Setting]
+    service: Service
+
+    def line(self, key: str) -> int | None:
+        """Give the line of a setting, None where it has its default."""
+        found = self._set(key)
+        return None if found is None else found.line
+
+    def get(self, key: str) -> str | None:
+        """Give a value with what it refers to put in; what is not known stays as it is. None for a default nobody knows."""
+        value = self._plain(key)
+        if value is None:
+            return None
+        for _ in range(_DEPTH):
+            expanded = _REFERENCE.sub(self._referred, value)
+            if expanded == value or len(expanded) > _EXPANDED_LIMIT:
+                break
+            value = expanded
+        return value.strip()
+
+    def text(self, key: str) -> str:
+        """Give a value that has a default."""
+        return self.get(key) or ""
+
+    def words(self, key: str) -> list[str]:
+        """Give a value's words."""
+        return split(self.text(key))
+
+    def _set(self, key: str) -> Setting | None:
+        return self.service.own.get(key) or self.settings.get(key)
+
+    def _plain(self, key: str) -> str | None:
+        found = self._set(key)
+        return DEFAULTS.get(key) if found is None else found.value
+
+    def _referred(self, match: re.Match[str]) -> str:
+        value = self._plain(match[1] or match[2] or match[3])
+        return match[0] if value is None else value
+
+
+def read_postfix(text: str) -> tuple[Postfix, ...]:
+    """Give what each smtpd was told that peers on other machines reach; a single nameless one where master.cf is not told."""
+    settings: dict[str, Setting] = {}
+    services: list[Service] = []
+    for line, logical in logical_lines(text):
+        if (match := _SETTING.fullmatch(logical)) is not None:
+            settings[match[1]] = Setting(value=match[2].strip(), line=line)
+        elif (service := _service(line, logical)) is not None:
+            services.append(service)
+    seen = [service for service in services if service.is_public] or services or [Service(name="", chroot=None)]
+    return tuple(Postfix(settings=settings, service=service) for service in seen)
+
+
+def split(value: str) -> list[str]:
+    """Split a list at commas and white space; what is in braces stays together, braces and all."""
+    words, word, depth = [], "", 0
+    for character in value:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth > 0 or not (character == "," or character.isspace()):
+            word += character
+        elif word:
+            words.append(word)
+            word = ""
+    return [*words, word] if word else words
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Join lines that begin with white space to the one before them; comments and empty lines part nothing (postconf(5))."""
+    start, parts = 0, [""]
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not line[0].isspace():
+            yield start, " ".join(parts)
+            start, parts = number, []
+        parts.append(line.strip())
+    yield start, " ".join(parts)
+
+
+def _service(line: int, logical: str) -> Service | None:
+    """Read a line of master.cf(5), if it is one and runs an smtpd."""
+    fields = logical.split(None, _SERVICE_FIELDS)
+    if len(fields) < _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
+        return None
+    arguments = fields[_SERVICE_FIELDS] if len(fields) > _SERVICE_FIELDS else ""
+    own = {
+        match[1] or match[3]: Setting(value=match[2] if match[1] else match[4], line=line)
+        for match in _OPTION.finditer(arguments)
+    }
+    return Service(name=fields[0], chroot=fields[4] == "y", own=own)

@@ -1,0 +1,204 @@
+"""`sidecar explain`: what would happen to a message, and why."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import msgspec
+
+from sidecar.commands.explain.words import connect_words, recipient_words
+from sidecar.core.evaluate.explain import Explanation, Question, encode_explanation, explain
+from sidecar.core.policy import Policy, compile_policy
+from sidecar.core.session import World
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable, printable_json
+from sidecar.journal.read import STDIN
+from sidecar.output.help import Command
+from sidecar.output.problems import config_option, must_be_text, settings_or_exit
+
+_NO_NODE = "00000000-0000-0000-0000-000000000000"
+_QUESTIONS = msgspec.json.Decoder(Question)
+
+_MEANINGS = {
+    "accept": "accept",
+    "discard": "discard, the peer is answered 250 and the MTA drops the message",
+    "reject": "reject",
+}
+
+
+class Oracle:
+    """The policy of one configuration, ready to be asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._policy: Policy = compile_policy(settings)
+        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
+
+    @property
+    def needs_listener(self) -> bool:
+        """Tell whether the answer may depend on the listener."""
+        return self._policy.depends_on_listener
+
+    def ask(self, question: Question, folder: Path) -> Explanation:
+        """Answer one question; its message's path is relative to `folder`. Raises ValueError and OSError."""
+        message = None if question.message is None else (folder / question.message).read_bytes()
+        return explain(question, message, policy=self._policy, settings=self._settings, world=self._world)
+
+
+@click.command(
+    "explain",
+    cls=Command,
+    examples=[
+        "sidecar explain --config sidecar.toml --peer 203.0.113.9 --from '' \\\n    --to x@b.example.com --message oob.eml",
+        "sidecar explain --config sidecar.toml --batch questions.jsonl",
+        "sidecar explain --config sidecar.toml --record /var/lib/sidecar/journal",
+        "grep '\"91.92.251.215\"' kumomta.log |\n    sidecar explain --config sidecar.toml --record -",
+        "sidecar explain --config sidecar.toml --disagreements \\\n    --record /var/log/kumomta",
+    ],
+    statuses={
+        0: "every question is answered; that a message is refused is an answer, and that a record disagrees is one",
+        1: "some question or record cannot be judged, there is no record, or --disagreements lists one",
+    },
+)
+@config_option
+@click.option("--peer", metavar="IP[:PORT]", help="Who connects.")
+@click.option("--listener", metavar="IP:PORT", help="The MTA's own end of the connection.")
+@click.option("--helo", metavar="NAME", help="The name the peer gives.")
+@click.option("--auth", metavar="ID", help="Who the peer proved to be (SMTP AUTH).")
+@click.option("--from", "sender", metavar="ADDR", help="The envelope sender; '' is the null sender.")
+@click.option("--to", metavar="ADDR", multiple=True, help="A recipient; may be given many times.")
+@click.option(
+    "--message", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The message; without it, up to RCPT."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines; of records, one each.")
+@click.option(
+    "--batch",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Many questions, one JSON object a line; '-' is stdin.",
+)
+@click.option(
+    "--record",
+    metavar="PATH",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="Records of what happened: a file, a folder of segments, plain or zstd, or '-' for stdin.",
+)
+@click.option("--disagreements", is_flag=True, help="With --record: list only what would be decided otherwise now.")
+@click.option("--follow", is_flag=True, help="With --disagreements: go on as the log is written, until Ctrl-C.")
+def command(  # noqa: PLR0913, PLR0917 - one for each option
+    config: Path | None,
+    peer: str | None,
+    listener: str | None,
+    helo: str | None,
+    auth: str | None,
+    sender: str | None,
+    to: tuple[str, ...],
+    message: str | None,
+    *,
+    as_json: bool,
+    batch: str | None,
+    record: Path | None,
+    disagreements: bool,
+    follow: bool,
+) -> None:
+    """Say what would happen to a message, and why, without an MTA.
+
+    It asks the same code that the milter asks.
+
+    With --record: say of records, the sidecar's or KumoMTA's, why each message was accepted or refused under this
+    configuration, which line decided, and what to change so that it would not be. More than ten are put together into totals;
+    with --json each has a line of its own.
+
+    With --disagreements: list every record of a message that this configuration would have accepted where it was refused, or
+    refused where it was accepted, with the rule; and count what cannot be compared. So a node that runs with other files
+    shows at once.
+    """
+    own = (peer, listener, helo, auth, sender, message, *to)
+    _check_disagreements(record, disagreements=disagreements, follow=follow)
+    _check_usage(own, batch=batch, record=record, whole=peer is not None and sender is not None and bool(to))
+    # What is allowed and yet hardly meant is for `check` to say.
+    settings = settings_or_exit(config, quiet=True)
+    if record is not None and disagreements:
+        from sidecar.commands.explain.disagreements import explain_disagreements  # noqa: PLC0415 - as below
+
+        sys.exit(explain_disagreements(settings, record, as_json=as_json, follow=follow))
+    if record is not None:
+        from sidecar.commands.explain.records import explain_records  # noqa: PLC0415 - a question need not wait for what reads logs
+
+        sys.exit(explain_records(settings, record, as_json=as_json))
+    oracle = Oracle(settings)
+    if batch is not None:
+        sys.exit(_answer_batch(oracle, batch))
+    assert peer is not None  # noqa: S101 - checked above
+    assert sender is not None  # noqa: S101 - checked above
+    question = Question(peer=peer, listener=listener, helo=helo, auth=auth, sender=sender, to=list(to), message=message)
+    try:
+        explanation = oracle.ask(question, Path())
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"The question cannot be asked: {error}.") from error
+    if as_json:
+        click.echo(encode_explanation(explanation))
+        return
+    if oracle.needs_listener and listener is None:
+        click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
+    click.echo("\n".join(_in_words(explanation, question)))
+
+
+def _check_disagreements(record: Path | None, *, disagreements: bool, follow: bool) -> None:
+    """See that there are records to compare, and that what is to be followed can be."""
+    if disagreements and record is None:
+        raise click.UsageError("--disagreements compares records: say with --record where they are.")
+    if follow and not disagreements:
+        raise click.UsageError("--follow goes with --disagreements; `sidecar tail` follows a log without comparing.")
+    if follow and record == STDIN:
+        raise click.UsageError("--follow wants a file or a folder; standard input is read to its end without it.")
+
+
+def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path | None, whole: bool) -> None:
+    """See that there is one question, or that only other questions are brought along."""
+    if batch is not None and record is not None:
+        raise click.UsageError("--batch and --record do not go together.")
+    if batch is None and record is None and not whole:
+        raise click.UsageError("A question needs --peer, --from and --to; or give many with --batch, or records with --record.")
+    if (batch is not None or record is not None) and any(value is not None for value in own):
+        brought = "--batch brings its own questions; only --config goes with it."
+        raise click.UsageError(
+            brought if batch is not None else "--record tells what is asked; only --config and --json go with it."
+        )
+    must_be_text(*own)
+
+
+def _answer_batch(oracle: Oracle, batch: str) -> int:
+    """Answer line by line; a line that is no question gets an answer that says so, and exit status 1."""
+    folder = Path(batch).parent
+    status = 0
+    with click.open_file(batch, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                answer = encode_explanation(oracle.ask(_QUESTIONS.decode(line), folder))
+            except (ValueError, OSError) as error:
+                answer = printable_json(msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"}))
+                status = 1
+            sys.stdout.buffer.write(answer + b"\n")
+    return status
+
+
+def _in_words(explanation: Explanation, question: Question) -> Iterator[str]:
+    message = explanation.message
+    yield from connect_words(explanation.connect, question.peer)
+    for recipient in explanation.recipients:
+        yield from recipient_words(recipient)
+    if message.action is None:
+        return
+    yield f"END OF MESSAGE: {message.reply or _MEANINGS[message.action]}"
+    if message.relayed:
+        yield f"  relayed to {printable(', '.join(message.relayed))}"
+    if message.dropped:
+        yield f"  dropped for {printable(', '.join(message.dropped))}"
+    for record in message.records:
+        yield f"  record {record.type}: {printable(record.meta['why'])}"

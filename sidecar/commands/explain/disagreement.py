@@ -1,0 +1,120 @@
+"""Where a log and a configuration part: what was accepted and would be refused now, or the other way round.
+
+Owns which records are compared at all, and the counts. Never reads a log, and never puts anything into words.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from sidecar.commands.explain.finding import Found, came_by_smtp, refused_among
+from sidecar.commands.explain.totals import Tally, rule_of
+from sidecar.core.evaluate.judgement import REFUSED, deciding
+from sidecar.core.policy import Because
+
+Aside = Literal["put off", "refused otherwise", "by another way", "unknown"]
+"""Why a record cannot disagree.
+
+`put off`: a 4xx decides nothing; `refused otherwise`: for a cause that is none of the policy's, as an unknown user; `by another
+way`: by KumoMTA's HTTP listener, which the policy does not guard; `unknown`: the record does not tell enough.
+"""
+
+
+class Disagreement(Struct, frozen=True, kw_only=True):
+    """A record that this configuration would have decided otherwise, and why; the rule first.
+
+    `recipient` is the one that would be refused, where the others of the message would not be; None where all have one fate.
+    """
+
+    accepts: bool
+    recipient: str | None
+    because: tuple[Because, ...]
+
+
+def disagreement(found: Found) -> Disagreement | None:
+    """Say how this configuration would have decided otherwise; None where it would not, or nobody can tell.
+
+    What was kept in the quarantine was accepted as well.
+    """
+    if found.agrees is not False or _is_told_elsewhere(found):
+        return None
+    judgement = found.judgement
+    if found.account.happened == "refused" or found.aftermath == "refused":
+        return Disagreement(accepts=True, recipient=None, because=deciding(judgement))
+    if judgement.outcome not in REFUSED and (refused := refused_among(judgement)):
+        return Disagreement(accepts=False, recipient=refused[0].address, because=refused[0].because)
+    if judgement.outcome in REFUSED or found.account.happened != "quarantined":
+        return Disagreement(accepts=False, recipient=None, because=deciding(judgement))
+    return None
+
+
+class Comparison:
+    """What came of comparing a log. Counts are of answers: a record may stand for many refusals of a flood.
+
+    `rules` has the disagreements by the rule that decides now. `outgoing` are records of mail that went out, `unreadable` lines
+    and records that tell too little to be judged at all.
+    """
+
+    def __init__(self) -> None:
+        self.alike = 0
+        self.would_refuse = 0
+        self.would_accept = 0
+        self.asides: dict[Aside, int] = {}
+        self.rules: Tally[str] = Tally()
+        self.outgoing = 0
+        self.unreadable = 0
+
+    @property
+    def otherwise(self) -> int:
+        """How many answers would be others."""
+        return self.would_refuse + self.would_accept
+
+    @property
+    def compared(self) -> int:
+        """How many answers could be compared."""
+        return self.alike + self.otherwise
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there was nothing at all."""
+        return not (self.compared or self.asides or self.outgoing or self.unreadable)
+
+    def add(self, found: Found | None) -> Disagreement | None:
+        """Count a record, and give the disagreement, if it is one."""
+        if found is None:
+            self.outgoing += 1
+            return None
+        if _is_told_elsewhere(found):
+            return None
+        if (aside := _aside(found)) is not None:
+            self.asides[aside] = self.asides.get(aside, 0) + found.record.count
+            return None
+        how = disagreement(found)
+        self._count(found, how)
+        return how
+
+    def _count(self, found: Found, how: Disagreement | None) -> None:
+        if how is None:
+            self.alike += found.record.count
+            return
+        outcome = found.judgement.outcome if how.recipient is None else "refused at RCPT"
+        self.rules.add(rule_of(outcome, how.because[0]), found)
+        if how.accepts:
+            self.would_accept += found.record.count
+        else:
+            self.would_refuse += found.record.count
+
+
+def _is_told_elsewhere(found: Found) -> bool:
+    """Tell whether another record tells of the same message: the Reception of a bounce report, or of what was refused later."""
+    return found.is_aftermath or found.record.type == "OOB"
+
+
+def _aside(found: Found) -> Aside | None:
+    if found.agrees is not None:
+        return None
+    if found.account.happened == "put off":
+        return "put off"
+    if found.account.happened == "refused otherwise":
+        return "refused otherwise"
+    return "unknown" if came_by_smtp(found.record) else "by another way"

@@ -1,0 +1,156 @@
+"""One record explained: what it says, what this configuration makes of it, whether the two agree, and what to change.
+
+Owns the shape of `explain --record --json`, which scripts read: it is for ever. Never reads a log.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.commands.explain.change import Advice, set_up
+from sidecar.commands.explain.closing import to_refuse
+from sidecar.commands.explain.disagreement import disagreement
+from sidecar.commands.explain.finding import Found, find
+from sidecar.commands.explain.follow_up import Aftermath, Entry
+from sidecar.commands.explain.notes import notes, outgoing
+from sidecar.commands.explain.opening import to_accept
+from sidecar.commands.explain.parts import connect_part, message_part, recipient_parts
+from sidecar.core.evaluate.envelope import Envelope, Happened
+from sidecar.core.evaluate.explain import ConnectPart, MessagePart, RecipientPart
+from sidecar.core.evaluate.judgement import REFUSED, Outcome, deciding
+from sidecar.core.policy import Because, Policy
+from sidecar.core.records import Logged, Response
+from sidecar.core.records.build import rfc3339
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable_json
+
+_YEAR_10000 = 253_402_300_800
+_ENCODER = msgspec.json.Encoder()
+
+
+class RecordPart(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
+    """What the record itself says; what it does not tell is null or empty.
+
+    `from` and `to` are the envelope's, also where the record puts others in their fields: in an OOB record the bounce's, in
+    KumoMTA's Rejections a recipient that was accepted. `response` is what the peer was answered, code and text.
+    """
+
+    file: str
+    line: int
+    type: str
+    id: str
+    time: str
+    peer: str | None
+    listener: str | None
+    auth: str | None
+    sender: str
+    to: list[str]
+    command: str | None
+    response: str
+    why: str | None
+    count: int
+
+
+class RecordExplanation(Struct, frozen=True, kw_only=True):
+    """The answer for one record.
+
+    `happened` is what the record says came of it, `aftermath` what later records of the log add; `outcome` what this
+    configuration makes of it, null for mail that went out; `decided` the reasons that decided, the rule first.
+    """
+
+    record: RecordPart
+    happened: Happened
+    aftermath: Aftermath | None = None
+    outcome: Outcome | None = None
+    agrees: bool | None = None
+    decided: tuple[Because, ...] = ()
+    connect: ConnectPart | None = None
+    recipients: list[RecipientPart] = []
+    message: MessagePart | None = None
+    change: Advice | None = None
+    notes: list[str] = []
+
+
+def encode_record_explanation(explanation: RecordExplanation) -> bytes:
+    """Give the explanation as one JSON object, without a line end."""
+    return printable_json(_ENCODER.encode(explanation))
+
+
+class Explainer:
+    """One configuration, ready to be asked about records."""
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._setup = set_up(settings, policy)
+
+    def find(self, entry: Entry) -> Found | None:
+        """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
+        return find(entry, policy=self._policy, settings=self._settings)
+
+    def explain(self, entry: Entry) -> RecordExplanation:
+        """Say all there is to say of a record. Raises ValueError where it does not tell enough."""
+        found = self.find(entry)
+        if found is None:
+            assert entry.record is not None  # noqa: S101 - or `find` had raised
+            part = _record_part(entry, entry.record)
+            return RecordExplanation(record=part, happened="went out", notes=[outgoing(part.type)])
+        return RecordExplanation(
+            record=_record_part(entry, found.record, found.envelope),
+            happened=found.account.happened,
+            aftermath=entry.aftermath,
+            outcome=found.judgement.outcome,
+            agrees=found.agrees,
+            decided=deciding(found.judgement) if (how := disagreement(found)) is None else how.because,
+            connect=connect_part(found.envelope, found.judgement),
+            recipients=recipient_parts(found.envelope, found.judgement),
+            message=message_part(found.judgement),
+            change=self._advice(found),
+            notes=list(notes(found, depends_on_listener=self._policy.depends_on_listener)),
+        )
+
+    def _advice(self, found: Found) -> Advice | None:
+        """Advise against what happened; where this configuration decides otherwise already, there is nothing to change."""
+        if found.agrees is False and ((how := disagreement(found)) is None or how.recipient is None):
+            return None
+        if found.account.happened in {"accepted", "quarantined"}:
+            return to_refuse(self._setup, found.envelope, found.judgement)
+        if found.account.happened == "refused" and found.judgement.outcome in REFUSED:
+            return to_accept(self._setup, found.envelope)
+        return None
+
+
+def _time(record: Logged) -> str:
+    """Give the record's time; KumoMTA's older versions write seconds alone."""
+    if record.event_time or not 0 < record.timestamp < _YEAR_10000:
+        return record.event_time
+    return rfc3339(record.timestamp)
+
+
+def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None) -> RecordPart:
+    return RecordPart(
+        file=entry.file,
+        line=entry.line,
+        type=record.type,
+        id=record.id,
+        time=_time(record),
+        peer=None if record.peer_address is None else record.peer_address.addr,
+        listener=_told(record, "listener") or _told(record, "received_via"),
+        auth=_told(record, "authz_id"),
+        sender=record.sender if envelope is None else envelope.sender,
+        to=list(record.recipients if envelope is None else envelope.recipients),
+        command=record.response.command,
+        response="" if record.type == "OOB" else _answer(record.response),
+        why=_told(record, "why"),
+        count=record.count,
+    )
+
+
+def _answer(response: Response) -> str:
+    enhanced = response.enhanced_code
+    status = "" if enhanced is None else f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail}"
+    return " ".join(filter(None, (str(response.code or ""), status, response.content)))
+
+
+def _told(record: Logged, name: str) -> str | None:
+    value = record.meta.get(name)
+    return value if isinstance(value, str) else None

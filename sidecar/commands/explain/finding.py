@@ -1,0 +1,132 @@
+"""A record put to a configuration: is what it says what this configuration would do?
+
+Owns the comparison. Never puts it into words.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.commands.explain.follow_up import Aftermath, Entry
+from sidecar.core.evaluate.envelope import Account, Envelope, Kind, account_of, envelope_of
+from sidecar.core.evaluate.judgement import REFUSED, Judgement, judge
+from sidecar.core.policy import Policy, RecipientAnswer
+from sidecar.core.policy.address import domain_of
+from sidecar.core.records import Logged
+from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+
+_KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A record under a configuration. `agrees` is None where the record does not tell enough to say.
+
+    `is_aftermath` marks what only adds to a message that another record told of; `is_untold` what agrees or not by the listener
+    or the login, which the record does not tell.
+    """
+
+    record: Logged
+    account: Account
+    aftermath: Aftermath | None
+    is_aftermath: bool
+    envelope: Envelope
+    judgement: Judgement
+    agrees: bool | None
+    is_untold: bool
+
+
+def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
+    """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
+    record = entry.record
+    if record is None:
+        raise ValueError(entry.fault)
+    account = account_of(record)
+    if account.happened == "went out":
+        return None
+    envelope = envelope_of(record)
+    if entry.aftermath in _KINDS:
+        envelope = replace(envelope, kind=_KINDS[entry.aftermath])
+    judge_it = partial(
+        judge,
+        policy=policy,
+        refuse_at_connect=settings.refuse_at_connect,
+        quarantine=settings.unreadable_reports == "quarantine",
+    )
+    judgement = judge_it(envelope)
+    agrees = _agrees(account, entry.aftermath, judgement) if came_by_smtp(record) else None
+    is_untold = agrees is False and any(
+        _agrees(account, entry.aftermath, judge_it(other)) is not False for other in _others(envelope, account, policy)
+    )
+    return Found(
+        record=record,
+        account=account,
+        aftermath=entry.aftermath,
+        is_aftermath=entry.is_aftermath,
+        envelope=envelope,
+        judgement=judgement,
+        agrees=None if is_untold else agrees,
+        is_untold=is_untold,
+    )
+
+
+def _others(envelope: Envelope, account: Account, policy: Policy) -> Iterator[Envelope]:
+    """Give the envelopes for which the record may stand as well, by what it does not tell.
+
+    KumoMTA's log tells neither listener nor login, unless its `meta` lists them; an MTA may not tell us the listener.
+    """
+    listeners = (ANY_LISTENER, *sorted(policy.listeners)) if envelope.listener == ANY_LISTENER else (envelope.listener,)
+    for listener in listeners:
+        yield replace(envelope, listener=listener)
+        sender = policy.lookup(listener, domain_of(envelope.sender))
+        if sender is not None and envelope.authz_id is None and not account.is_ours:
+            for login in sender.relay_from_authz:
+                yield replace(envelope, listener=listener, authz_id=login)
+
+
+def came_by_smtp(record: Logged) -> bool:
+    """Tell whether the listener policy had a say: KumoMTA takes mail over HTTP as well, and writes a Reception for it."""
+    return record.reception_protocol is None or "SMTP" in record.reception_protocol.upper()
+
+
+def _agrees(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
+    match account.happened:
+        case "accepted":
+            return _agrees_accepted(account, aftermath, judgement)
+        case "quarantined":
+            return judgement.outcome == "quarantined"
+        case "refused":
+            return _agrees_refused(account, judgement)
+        case _:
+            return None
+
+
+def _agrees_accepted(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
+    outcome = judgement.outcome
+    if aftermath == "refused":
+        return outcome in REFUSED
+    if outcome == "let in":
+        return None
+    if outcome in REFUSED or refused_among(judgement):
+        return False
+    if outcome != "if a report" or account.is_ours:
+        return True
+    # KumoMTA's Reception alone does not say that the message was taken; but if it went out, it was, as mail or as a report.
+    return False if aftermath == "went out" and not any(_passes_on(judgement)) else None
+
+
+def refused_among(judgement: Judgement) -> list[RecipientAnswer]:
+    """Give the recipients that are refused at RCPT."""
+    return [recipient for recipient in judgement.recipients if not recipient.accept]
+
+
+def _passes_on(judgement: Judgement) -> list[bool]:
+    return [LogMode.LOG_THEN_RELAY in {recipient.log_oob, recipient.log_arf} for recipient in judgement.recipients]
+
+
+def _agrees_refused(account: Account, judgement: Judgement) -> bool | None:
+    if judgement.outcome == "let in":
+        return False if account.stage == "connect" else None
+    # What was refused at RCPT may have been a report; today it would be seen.
+    return judgement.outcome in REFUSED

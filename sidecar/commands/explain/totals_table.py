@@ -1,0 +1,71 @@
+"""Many records on one page: what became of them by rule, by peer and by recipient domain.
+
+Owns the tables. Never counts anything.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from rich.console import Console
+
+from sidecar.commands.explain.totals import Count, Tally, Totals
+from sidecar.output.terminal import plain, table
+
+_ROWS = 10
+K = TypeVar("K")
+
+
+def print_totals(totals: Totals, screen: Console) -> None:
+    """Print the gist in a sentence, and the three tables."""
+    screen.print(plain(_gist(totals), style="bold"))
+    _print_table(screen, "By rule", ("outcome", "decided by"), totals.rulings, lambda it: (it.outcome, it.rule))
+    _print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
+    _print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
+
+
+def _gist(totals: Totals) -> str:
+    counted = totals.all
+    fates = f"{counted.accepted:,} accepted, {counted.refused:,} refused, {counted.put_off:,} put off with a 4xx"
+    parts = [f"{_number(counted.total, 'answer')} recorded: {fates}", _comparison(counted)]
+    if totals.outgoing:
+        parts.append(f"{_number(totals.outgoing, 'more record')} tell of mail that went out")
+    return "; ".join(parts) + "."
+
+
+def _comparison(counted: Count) -> str:
+    otherwise = f"{counted.otherwise:,}" if counted.otherwise else "none"
+    if not counted.unknown:
+        return f"{otherwise} would be decided otherwise under this configuration"
+    why = "(--disagreements says why)"
+    compared = counted.total - counted.unknown
+    if not compared:
+        return f"none can be compared with this configuration {why}"
+    return (
+        f"{otherwise} of the {compared:,} that can be compared would be decided otherwise under this configuration, "
+        f"{counted.unknown:,} cannot be compared {why}"
+    )
+
+
+def _print_table(
+    screen: Console, title: str, headings: tuple[str, ...], tally: Tally[K], cells: Callable[[K], tuple[str, ...]]
+) -> None:
+    if not len(tally):
+        return
+    made = table(*headings, "accepted#", "refused#", "4xx#", "differ#")
+    for key, count in tally.top(_ROWS):
+        made.add_row(*(plain(cell) for cell in cells(key)), *_numbers(count))
+    screen.print()
+    screen.print(plain(title, style="bold"))
+    screen.print(made)
+    more = len(tally) - _ROWS
+    if more > 0 or tally.others:
+        rest = f", and rarer ones with {tally.others:,} answers in all" if tally.others else ""
+        screen.print(f"and {max(more, 0):,} more{rest}")
+
+
+def _numbers(count: Count) -> tuple[str, ...]:
+    return tuple(f"{number:,}" for number in (count.accepted, count.refused, count.put_off, count.otherwise))
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

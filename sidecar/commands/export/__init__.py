@@ -1,0 +1,1 @@
+"""`sidecar export`: the listener domains as the relay control of an MTA."""

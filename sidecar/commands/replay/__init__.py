@@ -1,0 +1,25 @@
+"""Stored mail put through the policy: what would have become of it, message by message, and in total.
+
+Files, Maildirs and mboxes in; outcomes and counts out. The verdicts are the session's own: nothing here decides one.
+"""
+
+from sidecar.commands.replay.judge import Judge, Judged, Outcome
+from sidecar.commands.replay.stores import Piece, tasks, weigh
+from sidecar.commands.replay.tally import Group, Tally
+from sidecar.commands.replay.work import Batch, replay
+from sidecar.commands.replay.workers import WorkerLost, Workers
+
+__all__ = [
+    "Batch",
+    "Group",
+    "Judge",
+    "Judged",
+    "Outcome",
+    "Piece",
+    "Tally",
+    "WorkerLost",
+    "Workers",
+    "replay",
+    "tasks",
+    "weigh",
+]

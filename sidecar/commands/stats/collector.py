@@ -1,0 +1,228 @@
+"""Records in, figures out.
+
+Owns what is counted under which name. Never reads a file, and never remembers a record.
+"""
+
+import re
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+from sidecar.commands.stats.shape import shape
+from sidecar.commands.stats.summary import Entry, Ranking, Summary, instant
+from sidecar.commands.stats.tally import Tally
+from sidecar.commands.stats.timeline import Clockwork
+from sidecar.core.names import normal_domain
+from sidecar.core.records import TYPES, Logged
+
+# A type that is none of KumoMTA's is a stranger to us, and there may be any number of those.
+_TYPES = frozenset(TYPES)
+OTHER_TYPE = "(other)"
+NOT_TOLD = "(not told)"
+NO_DOMAIN = "(no domain)"
+
+# Records of mail that came in: their peer is who brought it. In the others it is the MTA that mail was sent to.
+_INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
+# Their recipient is somebody to whom mail could not be delivered, and their response says why.
+_BOUNCES = frozenset({"OOB", "Bounce"})
+_OUTGOING = _TYPES - _INCOMING | {"OOB"}
+
+# Bigger numbers are nobody's: a message has some bytes.
+_SIZE_LIMIT = 10**12
+_NAME_LIMIT = 255
+_TOP = 100
+# The year 3000. What claims to be later tells no time: it would make a line of dots of everything else.
+_TIME_LIMIT = 32_503_680_000
+_FIRST_REFUSAL = "; the first: "
+_IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
+
+
+class Collector:
+    """Counts the records from `since` on and before `until`, both in seconds since 1970; None is no bound."""
+
+    def __init__(self, since: float | None = None, until: float | None = None) -> None:
+        self._since = since
+        self._until = until
+        self._bounded = since is not None or until is not None
+        self._records = self._outside = self._untimed = self._unreadable = self._bytes = 0
+        self._log_first: int | None = None
+        self._log_last: int | None = None
+        self._clockwork = Clockwork()
+        self._types: Tally[str] = Tally()
+        self._reasons: Tally[tuple[str, str]] = Tally()
+        # A peer goes to its network when it is dropped, or at the end: that is cheaper than to look for it each time.
+        self._networks: Tally[str] = Tally()
+        self._peers: Tally[str] = Tally(heir=self._to_network)
+        self._recipient_domains: Tally[str] = Tally()
+        self._bounced_domains: Tally[str] = Tally()
+        self._reporting_mtas: Tally[str] = Tally()
+        self._bounce_classes: Tally[str] = Tally()
+        self._feedback_types: Tally[str] = Tally()
+
+    def skip(self) -> None:
+        """Count a line that is no record."""
+        self._unreadable += 1
+
+    def add(self, record: Logged) -> None:
+        """Count a record, if it is in the range."""
+        when = record.when
+        timed = 0 < when < _TIME_LIMIT
+        if not timed:
+            self._untimed += 1
+        if self._bounded and not (timed and self._is_inside(when)):
+            return
+        kind = record.type if record.type in _TYPES else OTHER_TYPE
+        count = record.count if record.meta else 1
+        if timed:
+            self._clockwork.add(kind, when, count)
+        self._records += 1
+        self._types.add(kind, count)
+        domains = [_domain_of(recipient) for recipient in record.recipients]
+        self._reasons.add((kind, _reason(record, domains)), count)
+        if record.type in _INCOMING:
+            self._incoming(record, count)
+        self._failures(record, domains, count)
+
+    def _is_inside(self, when: int) -> bool:
+        """Tell whether the range has this instant, and remember from when to when the log reaches."""
+        if self._log_first is None or when < self._log_first:
+            self._log_first = when
+        if self._log_last is None or when > self._log_last:
+            self._log_last = when
+        inside = (self._since is None or self._since <= when) and (self._until is None or when < self._until)
+        self._outside += not inside
+        return inside
+
+    def _incoming(self, record: Logged, count: int) -> None:
+        self._bytes += min(max(0, record.size), _SIZE_LIMIT)
+        if record.peer_address is not None:
+            self._peers.add(record.peer_address.addr[:_NAME_LIMIT] or NOT_TOLD, count)
+        if record.type == "OOB":
+            name = "" if record.peer_address is None else record.peer_address.name
+            self._reporting_mtas.add(name[:_NAME_LIMIT] or NOT_TOLD, count)
+        elif record.type == "Feedback":
+            report = record.feedback_report or {}
+            self._feedback_types.add(_text(report.get("feedback_type")), count)
+            self._reporting_mtas.add(_reporter(report), count)
+
+    def _failures(self, record: Logged, domains: list[str], count: int) -> None:
+        """Count the domains: of those whom mail was for, or of those whom it did not reach; and what kind of failure it was."""
+        bounced = record.type in _BOUNCES
+        tally = self._bounced_domains if bounced else self._recipient_domains
+        for domain in domains if len(domains) == 1 else set(domains):
+            tally.add(domain, count)
+        bounce_class = record.bounce_classification
+        # Every record has the field, and most of them are no bounces.
+        if bounced or bounce_class not in {"", "Uncategorized"}:
+            self._bounce_classes.add(bounce_class[:_NAME_LIMIT] or "Uncategorized", count)
+
+    def _to_network(self, peer: str, count: int) -> None:
+        self._networks.add(_network(peer), count)
+
+    def summary(self) -> Summary:
+        """Give the figures; nothing may be added any more."""
+        clockwork = self._clockwork
+        for peer, count in self._peers.top():
+            self._to_network(peer, count)
+        since, until = (None if bound is None else int(bound) for bound in (self._since, self._until))
+        return Summary(
+            since=_instant(self._since),
+            until=_instant(self._until),
+            first=_instant(clockwork.first),
+            last=_instant(clockwork.last),
+            log_first=_instant(self._log_first if self._bounded else clockwork.first),
+            log_last=_instant(self._log_last if self._bounded else clockwork.last),
+            records=self._records,
+            count=self._types.total,
+            outside=self._outside,
+            untimed=self._untimed,
+            unreadable=self._unreadable,
+            bytes_received=self._bytes,
+            types=_ranking(self._types),
+            reasons=_typed_ranking(self._reasons),
+            peers=_ranking(self._peers),
+            networks=_ranking(self._networks),
+            recipient_domains=_ranking(self._recipient_domains),
+            bounced_domains=_ranking(self._bounced_domains),
+            reporting_mtas=_ranking(self._reporting_mtas),
+            bounce_classes=_ranking(self._bounce_classes),
+            feedback_types=_ranking(self._feedback_types),
+            timeline=clockwork.timeline(since, until),
+        )
+
+
+def _instant(seconds: float | None) -> str | None:
+    return None if seconds is None else instant(seconds)
+
+
+def _ranking(tally: Tally[str]) -> Ranking:
+    return _ranked(tally, [Entry(name=name, count=count) for name, count in tally.top(_TOP)])
+
+
+def _typed_ranking(tally: Tally[tuple[str, str]]) -> Ranking:
+    return _ranked(tally, [Entry(name=name, type=kind, count=count) for (kind, name), count in tally.top(_TOP)])
+
+
+def _ranked(tally: Tally[str] | Tally[tuple[str, str]], top: list[Entry]) -> Ranking:
+    others = tally.total - sum(entry.count for entry in top)
+    return Ranking(total=tally.total, others=others, names=tally.names, shortfall=tally.shortfall, top=top)
+
+
+def _reason(record: Logged, domains: list[str]) -> str:
+    """Give what records that tell the same have in common: why we decided so, or what another MTA answered."""
+    why = None if record.type in _OUTGOING else record.meta.get("why")
+    if isinstance(why, str) and why:
+        # The record of many refusals quotes the first of them.
+        _, _, first = why.partition(_FIRST_REFUSAL) if "count" in record.meta else ("", "", "")
+        return shape(_without_names(first or why, record, domains))
+    response = record.response
+    if not response.code:
+        return NOT_TOLD
+    enhanced = response.enhanced_code
+    status = "" if enhanced is None else f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
+    return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
+
+
+def _without_names(why: str, record: Logged, domains: list[str]) -> str:
+    """Take out what most whys differ in, so that `shape`, which remembers, hardly ever sees a new one: it is slow."""
+    fact, place, rule = why.partition(" (")
+    if record.peer_address is not None and record.peer_address.addr:
+        fact = fact.replace(record.peer_address.addr, "<ip>")
+    if domains and "." in domains[0]:
+        fact = fact.replace(domains[0], "<domain>")
+    return f"{fact}{place}{rule}"
+
+
+def _reporter(report: object) -> str:
+    """Give the name of whoever sent a feedback report; many tell only the program that made it."""
+    match report:
+        case {"reporting_mta": {"name": str(name)}} if name:
+            return name[:_NAME_LIMIT]
+        case {"user_agent": str(name)}:
+            return _text(name)
+        case _:
+            return NOT_TOLD
+
+
+def _text(value: object) -> str:
+    return value[:_NAME_LIMIT] if isinstance(value, str) and value else NOT_TOLD
+
+
+def _domain_of(recipient: str) -> str:
+    _, at, domain = recipient.rpartition("@")
+    return _domain(domain[: _NAME_LIMIT + 1]) if at else NO_DOMAIN
+
+
+@lru_cache(maxsize=8192)
+def _domain(text: str) -> str:
+    return normal_domain(text) or NO_DOMAIN
+
+
+def _network(peer: str) -> str:
+    """Give the network that usually has one owner: a /24, or a /64 (RFC 6177)."""
+    if found := _IPV4.fullmatch(peer):
+        return f"{found[1]}.0/24"
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return peer
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"

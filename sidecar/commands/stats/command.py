@@ -1,0 +1,238 @@
+"""`sidecar stats`: what came, from whom, for whom and why, over a range of time."""
+
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from itertools import chain, zip_longest
+from pathlib import Path
+from types import ModuleType
+
+import click
+import msgspec
+from msgspec.structs import replace
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from sidecar.commands.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
+from sidecar.commands.stats.page import page
+from sidecar.commands.stats.sparkline import sparkline
+from sidecar.commands.stats.wording import counted, extent, headline, nothing_found, share, span, tick
+from sidecar.core.records import decode
+from sidecar.core.text import printable, printable_json
+from sidecar.journal import JournalError
+from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
+from sidecar.output.help import INTERRUPTED, Command
+from sidecar.output.problems import config_option, sentence, settings_or_exit, tell_passed_over
+from sidecar.output.progress import progress
+from sidecar.output.streams import write_file
+from sidecar.output.terminal import console, plain, table
+
+_ROWS = 10
+# From this width on two tables stand side by side.
+_WIDE = 120
+# What stands beside the bars: type, count, most and when.
+_BESIDE_BARS = 46
+_FEWEST_BARS = 10
+_MOST_BARS = 120
+_STYLES = {"Rejection": "red", "Reception": "green", "OOB": "yellow", "Feedback": "magenta", "Delivery": "cyan"}
+
+
+def _when(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    """Read an instant; what is none is wrong usage."""
+    try:
+        return None if text is None else parse_when(text, time.time())
+    except ValueError as error:
+        raise click.BadParameter(f"{printable(str(error))}.") from error
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(
+    "stats",
+    cls=Command,
+    examples=[
+        "sidecar stats --config /etc/sidecar/sidecar.toml --since today",
+        "sidecar stats --since 2026-11-22T08:00+01:00 --until 2026-11-22T12:00+01:00 \\\n    /var/log/kumomta",
+        "sidecar stats --config sidecar.toml --since 7d --html week.html --png week.png",
+        "zcat old.jsonl.gz | sidecar stats --json - | jq '.peers.top[:3]'",
+    ],
+    statuses={0: "everything was counted, even if that was nothing", 1: "something cannot be read or written"},
+)
+@config_option
+@click.option("--since", metavar="WHEN", callback=_when, help="Only records from then on.")
+@click.option("--until", metavar="WHEN", callback=_when, help="Only records from before then.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+@click.option("--html", metavar="FILE", type=_FILE, help="Also write a page with tables and plots.")
+@click.option("--png", metavar="FILE", type=_FILE, help="Also write the plots as one picture.")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
+def command(  # noqa: PLR0913, PLR0917 - one for each option
+    config: Path | None,
+    since: float | None,
+    until: float | None,
+    html: Path | None,
+    png: Path | None,
+    paths: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Count what the journal tells: types, reasons, peers, domains, reporters and bounce classes, and when.
+
+    A PATH is a log, ours or KumoMTA's, plain or packed with zstd: a file, a folder of segments, or - for standard input.
+    Without one it is the journal of the settings.
+
+    WHEN is a date (its midnight), a time such as 2026-11-22T08:30 or any of RFC 3339, today, yesterday, now, or how long ago:
+    90s, 15m, 1h, 7d, 2w. Times are UTC, unless they tell another offset (2026-11-22T08:30+01:00).
+
+    Figures count records; a record that stands for many refusals counts as that many. Of names that strangers made up by the
+    ten thousand not all are remembered: where that makes a figure a lower bound, it says so.
+    """
+    if config is not None and paths:
+        raise click.UsageError("--config and PATH are two ways to say what to read; give one of them.")
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--since, {instant(since)}, is not before --until, {instant(until)}.")
+    plots = _plots() if html or png else None
+    sources = [Path(path) for path in paths] or [settings_or_exit(config, quiet=True).journal.directory]
+    collector = Collector(since, until)
+    try:
+        for source in sources:
+            tell_passed_over(source)
+        status = _count(sources, collector, since)
+        summary = collector.summary()
+        if not summary.records and since is not None and not status:
+            summary = _with_extent(summary, sources, Collector(since, until))
+    except JournalError as error:
+        raise click.ClickException(sentence(error)) from error
+    # Before anything is printed: `| head` may end the program in the middle of that.
+    if plots is not None and not status:
+        if html is not None:
+            write_file(html, page(summary, plots.timeline_svg(summary)).encode())
+        if png is not None:
+            write_file(png, plots.picture(summary))
+    if as_json:
+        click.echo(printable_json(msgspec.json.encode(summary)))
+    else:
+        _print(console(), summary)
+    sys.exit(status)
+
+
+def _plots() -> ModuleType:
+    """Import what draws: before anything is counted, since it may not be there. What it says of its caches concerns nobody."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        return import_module("sidecar.commands.stats.plots")
+    except ImportError as error:
+        reason = printable(str(error))
+        mend = "Install sidecar with its extra, sidecar[plots], or leave --html and --png out."
+        raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {mend}") from error
+
+
+def _count(sources: Sequence[Path], collector: Collector, since: float | None) -> int:
+    """Count everything, and give the exit status. What was counted until somebody pressed Ctrl-C stands."""
+    first: str | None = None
+    try:
+        for line, why in _read(sources, collector, since):
+            collector.skip()
+            first = first or f"{line.file}:{line.number}: {why}"
+    except KeyboardInterrupt:
+        click.echo("Interrupted: this is not the whole, and no file was written.", err=True)
+        return INTERRUPTED
+    if first is not None:
+        click.echo(f"Some lines are no records; the first is {printable(first)}.", err=True)
+    return 0
+
+
+def _read(sources: Sequence[Path], collector: Collector, since: float | None) -> Iterator[tuple[Line | Skipped, str]]:
+    """Hand over the records; give the lines that are none, and why."""
+    sizes = [stored_size(source, since=since) for source in sources]
+    with progress("records", total=None if None in sizes else sum(filter(None, sizes))) as bar:
+        for line in chain.from_iterable(read(source, since=since, progress=bar.read) for source in sources):
+            bar.one_more()
+            if isinstance(line, Skipped):
+                # The last line of a log that is being written is not there yet.
+                if not line.unfinished:
+                    yield line, line.why
+                continue
+            try:
+                record = decode(line.text)
+            except ValueError as error:
+                yield line, str(error)
+            else:
+                collector.add(record)
+
+
+def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector) -> Summary:
+    """Say from when to when the logs reach. Files may have been left out as too old, so all are read, with `collector`."""
+    deque(_read([source for source in sources if source != STDIN], collector, None), maxlen=0)
+    whole = collector.summary()
+    bounds = [whole.log_first, whole.log_last, summary.log_first, summary.log_last]
+    known = [bound for bound in bounds if bound is not None]
+    return replace(summary, log_first=min(known, default=None), log_last=max(known, default=None))
+
+
+def _print(screen: Console, summary: Summary) -> None:
+    if not summary.records:
+        screen.print(nothing_found(summary))
+        return
+    screen.print(headline(summary), style="bold")
+    if summary.untimed:
+        screen.print(f"{counted(summary.untimed, 'record')} tell no time.")
+    screen.print()
+    screen.print(_over_time(screen, summary))
+    screen.print(_ranking("Reasons", summary.reasons))
+    tables = [_ranking(title, ranking) for title, ranking in summary.names()]
+    if not screen.is_terminal or screen.width < _WIDE:
+        screen.print(*tables, sep="")
+        return
+    grid = Table.grid(padding=(0, 4, 0, 0), expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    for left, right in zip_longest(tables[::2], tables[1::2], fillvalue=""):
+        grid.add_row(left, right)
+    screen.print(grid)
+
+
+def _over_time(screen: Console, summary: Summary) -> Table:
+    """Give one line for each type, its bars in a scale of its own, and below them from when to when they reach."""
+    timeline = summary.timeline
+    shown = table("type", "count#", "" if timeline is None else f"in {span(timeline.seconds)}, over time", "most#", "at")
+    columns = max(_FEWEST_BARS, screen.width - _BESIDE_BARS) if screen.is_terminal else _MOST_BARS
+    bars = ""
+    for entry in summary.types.top:
+        style = _STYLES.get(entry.name, "")
+        counts = [] if timeline is None else timeline.series.get(entry.name, [])
+        bars = sparkline(counts, columns, ascii_only=screen.options.ascii_only)
+        shown.add_row(plain(entry.name, style), f"{entry.count:,}", Text(bars, style), *_most(timeline, counts))
+    if timeline is not None:
+        begin, end = (tick(seconds, timeline.seconds) for seconds in (timeline.start, timeline.end))
+        shown.add_row("", "", f"{begin} {end.rjust(len(bars) - len(begin) - 1)}", "", "", style="dim")
+    return shown
+
+
+def _most(timeline: Timeline | None, counts: Sequence[int]) -> tuple[str, str]:
+    """Say how many there were in the fullest bucket, and when that began."""
+    if timeline is None or not counts:
+        return "", ""
+    most = max(counts)
+    return f"{most:,}", tick(timeline.start + timeline.seconds * counts.index(most), timeline.seconds)
+
+
+def _ranking(title: str, ranking: Ranking) -> Group:
+    shown = ranking.first(_ROWS)
+    remark = extent(ranking, len(shown.top))
+    made = table("count#", "share#", "type", "name")
+    made.show_header = False
+    for entry in shown.top:
+        kind = entry.type or ""
+        made.add_row(
+            f"{entry.count:,}", share(entry.count, ranking.total), plain(kind, _STYLES.get(kind, "")), plain(entry.name)
+        )
+    if shown.others:
+        made.add_row(f"{shown.others:,}", share(shown.others, ranking.total), "", "others", style="dim")
+    if all(entry.type is None for entry in shown.top):
+        del made.columns[2]
+    return Group("", Text.assemble((title, "bold"), f" ({remark})" if remark else ""), made)

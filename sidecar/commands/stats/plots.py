@@ -1,0 +1,136 @@
+"""The figures as pictures. Owns how they look; never counts, and writes no file.
+
+This module imports matplotlib, which is an extra and slow to load: import it only where somebody wants a picture.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC
+from typing import Any
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sidecar.commands.stats.summary import Entry, Ranking, Summary
+from sidecar.commands.stats.timeline import Timeline
+from sidecar.commands.stats.wording import headline, span
+
+# Colours that people who see few of them tell apart, too (after Okabe and Ito, 2008).
+COLOURS: Mapping[str, str] = {
+    "Rejection": "#d55e00",
+    "Reception": "#0072b2",
+    "OOB": "#e69f00",
+    "Feedback": "#cc79a7",
+    "Delivery": "#009e73",
+    "Bounce": "#882255",
+    "TransientFailure": "#f0e442",
+}
+_OTHER_COLOUR = "#999999"
+_BAR_COLOUR = "#56b4e9"
+_BARS = 10
+_LABEL_LIMIT = 40
+_DAY = 86400
+_WIDTH = 12.0
+_DPI = 110
+
+# Strangers' names are shown as they are: a dollar sign begins no formula. Whatever settings file of matplotlib's lies in the
+# folder where the program was started is of no consequence; one could have TeX run.
+_RULES: Any = {"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "sidecar", "font.size": 9}
+
+
+def timeline_svg(summary: Summary) -> bytes:
+    """Draw the records over time as SVG."""
+    with _house_style():
+        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+        _draw_timeline(figure.add_subplot(), summary.timeline)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+        return drawn.getvalue()
+
+
+def picture(summary: Summary) -> bytes:
+    """Draw everything that can be drawn as one PNG."""
+    panels = list(summary.names())
+    rows = -(-len(panels) // 2)
+    with _house_style():
+        figure = Figure(figsize=(_WIDTH, 3.6 + 2.6 * rows), dpi=_DPI, layout="constrained")
+        figure.suptitle(headline(summary))
+        grid = figure.add_gridspec(1 + rows, 2, height_ratios=[1.2] + [1] * rows)
+        _draw_timeline(figure.add_subplot(grid[0, :]), summary.timeline)
+        for place, (title, ranking) in enumerate(panels):
+            _draw_ranking(figure.add_subplot(grid[1 + place // 2, place % 2]), title, ranking)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", metadata={"Software": None})
+        return drawn.getvalue()
+
+
+def _house_style() -> AbstractContextManager[None]:
+    return style.context(["default", _RULES])
+
+
+def colour(kind: str) -> str:
+    """Give the colour of a record type."""
+    return COLOURS.get(kind, _OTHER_COLOUR)
+
+
+def _draw_timeline(axes: Axes, timeline: Timeline | None) -> None:
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if timeline is None:
+        axes.text(0.5, 0.5, "no records", ha="center", va="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
+    axes.grid(axis="y", alpha=0.3)
+    width = timeline.seconds / _DAY
+    buckets = range(timeline.start, timeline.end, timeline.seconds)
+    days = [second / _DAY for second in buckets]
+    below = [0] * len(days)
+    for kind, counts in timeline.series.items():
+        axes.bar(
+            days,
+            counts,
+            width=width,
+            bottom=below,
+            align="edge",
+            color=colour(kind),
+            label=kind,
+            linewidth=0,
+            antialiased=False,
+        )
+        below = [under + count for under, count in zip(below, counts, strict=True)]
+    locator = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]  # dates are not annotated there
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]  # likewise
+    axes.set_xlim(days[0], days[-1] + width)
+    axes.set_ylabel(f"records in {span(timeline.seconds)}")
+    _plain_numbers(axes)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(timeline.series), frameon=False, borderaxespad=0)
+
+
+def _draw_ranking(axes: Axes, title: str, ranking: Ranking) -> None:
+    shown: Sequence[Entry] = ranking.top[:_BARS]
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.barh(range(len(shown)), [entry.count for entry in shown], color=_BAR_COLOUR)
+    axes.set_yticks(range(len(shown)), [_label(entry.name) for entry in shown])
+    axes.invert_yaxis()
+    # Few bars stay as thin as many.
+    axes.set_ylim(max(len(shown), 5) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _plain_numbers(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _label(name: str) -> str:
+    """Make a stranger's name fit beside a bar: short, and in letters that every font has."""
+    plain = name.encode("ascii", "backslashreplace").decode()
+    plain = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in plain)
+    return plain if len(plain) <= _LABEL_LIMIT else plain[: _LABEL_LIMIT - 3] + "..."

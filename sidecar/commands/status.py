@@ -1,0 +1,92 @@
+"""`sidecar status`: does it run, since when, with which settings, and what became of the last reload."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from sidecar.config.state import state_directory
+from sidecar.core.text import printable, printable_json
+from sidecar.daemon.process.status import FILE_NAME, ReloadStatus, Status, in_words, is_fine, is_running, read_status
+from sidecar.output.help import Command
+from sidecar.output.problems import config_option
+
+
+@click.command(
+    "status",
+    cls=Command,
+    examples=[
+        "sidecar status --config /etc/sidecar/sidecar.toml",
+        "sidecar status --config /etc/sidecar/sidecar.toml --json | jq .fine",
+    ],
+    statuses={0: "it runs, and all is well", 1: "it does not run, its last reload failed, or its disk is too full"},
+)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+def command(config: Path | None, *, as_json: bool) -> None:
+    """Say whether the sidecar runs, and how its last reload went.
+
+    It is found by the state directory of its settings.
+    """
+    directory = state_directory(config)
+    try:
+        status = read_status(directory)
+    except (OSError, ValueError) as error:
+        _answer(_unknown(directory, error), None, as_json=as_json)
+    else:
+        _answer("\n".join(_in_words(status)), status, as_json=as_json)
+
+
+def _answer(words: str, status: Status | None, *, as_json: bool) -> None:
+    running = status is not None and is_running(status)
+    fine = status is not None and running and is_fine(status)
+    degraded = status is not None and running and status.degraded
+    if as_json:
+        answer = {"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status}
+        click.echo(printable_json(msgspec.json.encode(answer)))
+    else:
+        click.echo("\n".join(map(printable, words.split("\n"))))
+    sys.exit(0 if fine else 1)
+
+
+def _unknown(directory: Path, error: OSError | ValueError) -> str:
+    match error:
+        case FileNotFoundError():
+            text = f"No sidecar has run with its state in {directory}: start it, or name its settings with --config."
+        case OSError():
+            text = f"{directory / FILE_NAME} cannot be read: {error.strerror}; ask as root or as the sidecar's user."
+        case ValueError():
+            text = f"{directory / FILE_NAME} holds no status: {error}; start the sidecar anew."
+    return printable(text)
+
+
+def _in_words(status: Status) -> Iterator[str]:
+    if status.state == "stopped":
+        yield f"The sidecar does not run: it was stopped at {status.since}."
+        return
+    if not is_running(status):
+        yield (
+            f"The sidecar does not run: process {status.pid}, {status.state} since {status.since}, is gone without an orderly "
+            f"stop. Its log may say why."
+        )
+        return
+    yield f"The sidecar runs: process {status.pid}, version {status.version}, {status.state} since {status.since}."
+    settings = status.settings
+    yield f"{status.serving()} of {status.workers_wanted} workers serve at {status.socket}; died so far: {status.restarts}."
+    if status.admin_socket is not None:
+        yield f"Policy and metrics are served at {status.admin_socket}."
+    yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
+    if status.disk is not None:
+        yield printable(f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}")
+    if status.last_reload is not None:
+        yield from _reload(status.last_reload)
+
+
+def _reload(reload: ReloadStatus) -> Iterator[str]:
+    if not reload.problems:
+        yield f"The last reload, at {reload.time}, was taken."
+        return
+    yield f"The last reload, at {reload.time}, failed, and the settings from before serve on:"
+    yield from (f"  {printable(problem)}" for problem in reload.problems)

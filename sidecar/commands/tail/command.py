@@ -1,0 +1,191 @@
+"""`sidecar tail`: the journal, or any log, as it is written."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from sidecar.commands.tail import Filters, Kind, line_of
+from sidecar.core.records import TYPES
+from sidecar.core.text import printable, printable_json
+from sidecar.journal import JournalError
+from sidecar.journal.read import Follower, Line, kind_of, read
+from sidecar.journal.read.order import OrderedLine, entries, latest, merged
+from sidecar.output.follow import looks
+from sidecar.output.help import Command, completion
+from sidecar.output.problems import config_option, sentence, settings_or_exit, tell_passed_over
+from sidecar.output.terminal import console, plain
+
+_STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}
+
+_ALL = "all"
+_DEFAULT_LINES = "10"
+
+Show = Callable[[Iterable[OrderedLine]], None]
+
+
+def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value != _ALL and not (value.isascii() and value.isdecimal()):
+        raise click.BadParameter(f"write a number, or {_ALL}.")
+    return value
+
+
+@click.command(
+    "tail",
+    cls=Command,
+    examples=[
+        "sidecar tail --config /etc/sidecar/sidecar.toml",
+        "sidecar tail --type Rejection --domain '*.example.com'",
+        "sidecar tail -n all --no-follow --json --peer 203.0.113.0/24 /var/log/kumomta",
+    ],
+    statuses={0: "the log was shown to its end", 1: "the log cannot be read"},
+)
+@config_option
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    shell_complete=completion(TYPES),
+    help="Only such records: Reception, Rejection, OOB, Feedback...",
+)
+@click.option("--peer", "peers", metavar="CIDR", multiple=True, help="Only what these peers brought.")
+@click.option(
+    "--domain",
+    "domains",
+    metavar="NAME",
+    multiple=True,
+    help="Only what is for this domain, or below it with *.NAME: the recipient's, or the queue's.",
+)
+@click.option("--reason", metavar="TEXT", default="", help="Only with this in the reason or in the response; case aside.")
+@click.option(
+    "-n",
+    "--lines",
+    metavar="N",
+    callback=_number,
+    help="Begin with the last N records, looked for in the newest 256 MB; 'all' reads the whole log.  [default: 10]",
+)
+@click.option("--no-follow", is_flag=True, help="End with what is there now.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as they were written, one a line.")
+def command(  # noqa: PLR0913 - one for each option
+    config: Path | None,
+    path: Path | None,
+    *,
+    types: tuple[str, ...],
+    peers: tuple[str, ...],
+    domains: tuple[str, ...],
+    reason: str,
+    lines: str | None,
+    no_follow: bool,
+    as_json: bool,
+) -> None:
+    """Show records as they are written, one a line, with the reason.
+
+    PATH is a file, a folder of segments, ours or KumoMTA's, plain or packed with zstd, or '-' for standard input; without
+    it the journal of the settings is meant. A PATH that does not exist is waited for, unless --no-follow is given.
+
+    --type, --peer and --domain may be given many times; a record must fit one of each. Times are in UTC. Lines that are no
+    records are named on standard error.
+    """
+    if path is not None and config is not None:
+        raise click.UsageError("--config says which journal to read, and so does PATH; give one of them.")
+    try:
+        filters = Filters.read(types=types, peers=peers, domains=domains, reason=reason)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    log = settings_or_exit(config, quiet=True).journal.directory if path is None else path
+    show = _show_json if as_json else _terminal() if console().is_terminal else _show_lines
+    try:
+        kind = kind_of(log)
+        if kind == "nothing":
+            _expect(log, follow=not no_follow)
+        if kind == "stream":
+            _pass_on(log, filters, lines or _ALL, show)
+        else:
+            if no_follow:
+                tell_passed_over(log)
+            _tail(log, filters, lines or _DEFAULT_LINES, show, follow=not no_follow)
+    except JournalError as error:
+        raise click.ClickException(sentence(error)) from error
+
+
+def _expect(log: Path, *, follow: bool) -> None:
+    """Say that there is no such log."""
+    if not follow:
+        raise JournalError(f"there is no {log}; name a log that is there, or leave out --no-follow to wait for it")
+    click.echo(printable(f"There is no {log} yet; waiting for it."), err=True)
+
+
+def _pass_on(log: Path, filters: Filters, lines: str, show: Show) -> None:
+    """Show what a pipe gives: all of it as it comes, or its last records."""
+    wanted = (entry for entry in entries(read(log)) if entry.record is None or filters.want(entry.record))
+    if lines != _ALL:
+        show(deque(wanted, maxlen=int(lines)))
+        return
+    for entry in wanted:
+        show((entry,))
+
+
+def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) -> None:
+    follower = Follower(log, growing=follow)
+    files = follower.look()
+    if lines == _ALL:
+        show(entry for entry in merged(files) if _passes(entry, filters))
+    else:
+        show(latest(files, number=int(lines), wanted=filters.wanted))
+    for new in looks(follower) if follow else ():
+        # What cannot be read may be what somebody looks for.
+        show(entry for entry in merged(new) if entry.record is None or filters.want(entry.record))
+
+
+def _passes(entry: OrderedLine, filters: Filters) -> bool:
+    """Return True if a line is wanted. A line that is no record is wanted only where every record is."""
+    return filters.wanted is None if entry.record is None else filters.want(entry.record)
+
+
+def _show_json(shown: Iterable[OrderedLine]) -> None:
+    for entry in shown:
+        if isinstance(entry.line, Line) and entry.record is not None:
+            sys.stdout.buffer.write(printable_json(entry.line.text) + b"\n")
+        else:
+            _name(entry)
+    sys.stdout.flush()
+
+
+def _show_lines(shown: Iterable[OrderedLine]) -> None:
+    for entry in shown:
+        if entry.record is None:
+            _name(entry)
+        else:
+            line = " ".join(part.text for part in line_of(entry.record))
+            sys.stdout.buffer.write(line.encode() + b"\n")
+    sys.stdout.flush()
+
+
+def _terminal() -> Show:
+    """Make what shows records on a terminal: in colour, and each cut to one line."""
+    terminal = console()
+
+    def show(shown: Iterable[OrderedLine]) -> None:
+        for entry in shown:
+            if entry.record is None:
+                _name(entry)
+                continue
+            today = datetime.now(UTC).date().isoformat()
+            parts = line_of(entry.record, today=today, width=terminal.width)
+            text = Text(" ").join(Text(part.text, style=_STYLES[part.kind]) for part in parts)
+            terminal.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+
+    return show
+
+
+def _name(entry: OrderedLine) -> None:
+    """Say that a line is no record, in its place among the others."""
+    sys.stdout.flush()
+    where = f"{entry.line.file}:{entry.line.number}"
+    console(stderr=True).print(plain(f"{where}: {entry.why}", "dim"), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""One question put to the policy, without an MTA: what would happen, and why."""
