@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from sidecar import log
+
 # A red run must be a fault of the change: the same examples each time, and no limit on wall time, which a busy machine exceeds.
 # HYPOTHESIS_PROFILE=search looks for new examples, ten times as many where a test does not name a number.
 hypothesis_settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +21,12 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 # A shell that runs a job in the background has it ignore Ctrl-C, and every program that a test starts would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _default_log() -> None:
+    """Configure the log as an import does: a test that changes it must not silence the next one."""
+    log.configure(level="warning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sidecar.commands.stats.command import command
+from sidecar.commands.stats import Collector
+from sidecar.commands.stats.command import _Whole, command
+from sidecar.core.records import Logged, decode
 from sidecar.journal.write import Journal
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
@@ -290,6 +292,21 @@ def test_a_reader_that_has_seen_enough_gets_the_files(log: Path, tmp_path: Path)
         assert program.stderr.read() == b""
     assert page.exists()
     assert picture.exists()
+
+
+def test_an_interrupt_in_the_middle_of_a_record() -> None:
+    """The record is counted whole, then the interrupt is raised."""
+
+    class Slow(Collector):
+        def add(self, record: Logged) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().add(record)
+
+    collector = Slow(None, None)
+    with pytest.raises(KeyboardInterrupt), _Whole(collector) as whole:
+        whole.add(decode(record()))
+    assert collector.summary().records == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_interrupted(tmp_path: Path) -> None:

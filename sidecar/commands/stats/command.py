@@ -1,14 +1,16 @@
 """`sidecar stats`: what came, from whom, for whom and why, over a range of time."""
 
 import logging
+import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from itertools import chain, zip_longest
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
 import click
 import msgspec
@@ -21,7 +23,7 @@ from sidecar.commands.stats import Collector, Ranking, Summary, Timeline, instan
 from sidecar.commands.stats.page import page
 from sidecar.commands.stats.sparkline import sparkline
 from sidecar.commands.stats.wording import counted, extent, headline, nothing_found, share, span, tick
-from sidecar.core.records import decode
+from sidecar.core.records import Logged, decode
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
@@ -131,13 +133,42 @@ def _plots() -> ModuleType:
         raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {mend}") from error
 
 
+class _Whole:
+    """Adds whole records to a collector: a Ctrl-C that arrives in the middle of one is raised after it."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._adding = self._interrupted = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def add(self, record: Logged) -> None:
+        """Add one record."""
+        self._adding = True
+        self._collector.add(record)
+        self._adding = False
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_: object) -> None:
+        self._interrupted = True
+        if not self._adding:
+            raise KeyboardInterrupt
+
+
 def _count(sources: Sequence[Path], collector: Collector, since: float | None) -> int:
-    """Count everything, and give the exit status. What was counted until somebody pressed Ctrl-C stands."""
+    """Count everything. Return the exit status. After Ctrl-C what was counted stands."""
     first: str | None = None
     try:
-        for line, why in _read(sources, collector, since):
-            collector.skip()
-            first = first or f"{line.file}:{line.number}: {why}"
+        with _Whole(collector) as whole:
+            for line, why in _read(sources, whole.add, since):
+                collector.skip()
+                first = first or f"{line.file}:{line.number}: {why}"
     except KeyboardInterrupt:
         click.echo("Interrupted: this is not the whole, and no file was written.", err=True)
         return INTERRUPTED
@@ -146,8 +177,8 @@ def _count(sources: Sequence[Path], collector: Collector, since: float | None) -
     return 0
 
 
-def _read(sources: Sequence[Path], collector: Collector, since: float | None) -> Iterator[tuple[Line | Skipped, str]]:
-    """Hand over the records; give the lines that are none, and why."""
+def _read(sources: Sequence[Path], add: Callable[[Logged], None], since: float | None) -> Iterator[tuple[Line | Skipped, str]]:
+    """Pass each record to `add`. Yield the lines that are no records, and why."""
     sizes = [stored_size(source, since=since) for source in sources]
     with progress("records", total=None if None in sizes else sum(filter(None, sizes))) as bar:
         for line in chain.from_iterable(read(source, since=since, progress=bar.read) for source in sources):
@@ -162,12 +193,12 @@ def _read(sources: Sequence[Path], collector: Collector, since: float | None) ->
             except ValueError as error:
                 yield line, str(error)
             else:
-                collector.add(record)
+                add(record)
 
 
 def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector) -> Summary:
     """Say from when to when the logs reach. Files may have been left out as too old, so all are read, with `collector`."""
-    deque(_read([source for source in sources if source != STDIN], collector, None), maxlen=0)
+    deque(_read([source for source in sources if source != STDIN], collector.add, None), maxlen=0)
     whole = collector.summary()
     bounds = [whole.log_first, whole.log_last, summary.log_first, summary.log_last]
     known = [bound for bound in bounds if bound is not None]
