@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.names import network_of
-from sidecar.core.records import Facts, PeerAddress, Record, Response, reception, rejection, rejections
+from sidecar.core.records import Facts, PeerAddress, Record, Response, encode, reception, rejection, rejections
 from sidecar.journal.write import flood
 from sidecar.journal.write.flood import Flood
 
@@ -115,6 +115,17 @@ def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     it = Flood(1)
     assert [let_through(it, 5, peer=f"203.0.113.{number}") for number in range(5)] == [1, 1, 1, 5, 5]
     assert len(it.take()) == 3
+
+
+def test_a_counted_rejection_is_small() -> None:
+    """A rejection of a thousand long addresses keeps none of them: a network above its limit may wait for hours."""
+    it = Flood(0)
+    addresses = tuple(f"{'x' * 300}{number}@y.example" for number in range(1000))
+    record = rejection(facts(), recipients=addresses, response=Response(code=550, content="no", command="DATA"), why="so")
+    assert len(encode(record)) > 300_000
+    assert it.sift([record], "cb007109", limited=True) == ()
+    (one,) = it.take()
+    assert len(encode(one.first)) < 2048
 
 
 def test_after_the_end_nothing_is_counted() -> None:

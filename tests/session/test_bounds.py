@@ -9,7 +9,7 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.reports import read
 from sidecar.core.session import Quota
 from sidecar.core.session.bounds import HEADER_FIELD_LIMIT
-from sidecar.core.session.events import Abort, Body, Close, Data, EndOfHeaders, Event, Header
+from sidecar.core.session.events import Abort, Body, Close, Data, EndOfHeaders, Event, Fields, Header
 from sidecar.core.session.quota import BURST_SECONDS
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
@@ -23,6 +23,7 @@ from tests.session.driving import (
     STRANGER,
     content,
     envelope,
+    headers_of,
     hello,
     play,
     session,
@@ -112,6 +113,18 @@ def test_the_fields_of_other_mail() -> None:
     assert isinstance(deliver(message, OPEN, its=under()).verdict, Accept)
     outcome = deliver(message, DROP, peer=RELAY_HOST, its=under())
     assert isinstance(outcome.verdict, Accept)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 2 * HEADER_FIELD_LIMIT])
+def test_recorded_headers_do_not_depend_on_packets(at_once: int) -> None:
+    """Those among the first fields are recorded, however many fields arrive together."""
+    it = session(settings(DOMAINS, headers=("subject",)))
+    play(it, [*hello(), *envelope([OPEN]), Data(queue_id=None)])
+    fields = [(b"Subject", b"hello"), *[(b"a", b"")] * (HEADER_FIELD_LIMIT - 1), (b"Subject", b"later")]
+    for start in range(0, len(fields), at_once):
+        it.handle(Fields(fields=fields[start : start + at_once], size=0))
+    (record,) = it.handle(EndOfHeaders()).records
+    assert headers_of(record) == {"subject": "hello"}
 
 
 @pytest.mark.parametrize(("first", "verdict"), [(b"text/plain", Reject), (b"multipart/report; boundary=cut", Discard)])

@@ -109,6 +109,7 @@ class Message:
         `size` is what they have in the message, in bytes, together with those that were left out. Return True when none but a
         Content-Type matters any more.
         """
+        recorded = fields[: max(0, HEADER_FIELD_LIMIT - self._fields)] if self._settings.headers else ()
         self._fields += len(fields)
         if self._kept:
             if self._fields > HEADER_FIELD_LIMIT:
@@ -120,10 +121,9 @@ class Message:
         # Only the first counts, for the report reader too.
         if not self._is_typed:
             self._find_type(fields)
-        if self._settings.headers and self._fields <= HEADER_FIELD_LIMIT:
-            for name, value in fields:
-                if _is_among(text := name.rstrip().lower().decode("utf-8", "replace"), self._settings.headers):
-                    self._record_header(text, value)
+        for name, value in recorded:
+            if _is_among(text := name.rstrip().lower().decode("utf-8", "replace"), self._settings.headers):
+                self._record_header(text, value)
         return self._fields > HEADER_FIELD_LIMIT or not (self._kept or self._settings.headers)
 
     def _find_type(self, fields: list[tuple[bytes, bytes]]) -> None:

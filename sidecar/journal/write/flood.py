@@ -19,6 +19,8 @@ NETWORKS_LIMIT = 10_000
 class Counted(Struct, frozen=True, kw_only=True):
     """Rejections of one network that have no record of their own yet; `first` is what the first of them would have had.
 
+    `first` has no sender, recipients or headers: these may have a megabyte, and the record of all has none of them.
+
     `limited` says that the limit on bytes holds for their record, `size` how many bytes it had when it was above the limit.
     """
 
@@ -71,8 +73,11 @@ class Flood:
         known = self._counted.get(network)
         if self._over or (known is None and len(self._counted) >= NETWORKS_LIMIT):
             return False
-        one = Counted(network=network, first=record, count=1, limited=limited) if known is None else _more(known, 1)
-        self._counted[network] = one
+        if known is None:
+            first = replace(record, sender="", recipient="", headers={})
+            self._counted[network] = Counted(network=network, first=first, count=1, limited=limited)
+        else:
+            self._counted[network] = _more(known, 1)
         return True
 
     def take(self) -> list[Counted]:
