@@ -4,6 +4,7 @@ Owns the inputs. Never knows what they cost. Those of commands and of many messa
 cost grows with their number.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -121,6 +122,11 @@ def _recipients(address: Callable[[int], bytes], *, sender: bytes = b"") -> Call
     return wire
 
 
+def _trace(value: bytes, count: int, marker: bytes = b"\\\\_/") -> bytes:
+    """Return a header field with a trace, of so many values."""
+    return b"X-a: " + b64encode(b'{"_@_":"' + marker + b'","a":[' + b",".join([value] * count) + b"]}") + b"\n"
+
+
 def _of_fields() -> Iterator[Input]:
     comments = b" text/plain;" + _times(b"()", _FIELD)
     yield Input(name="content-type of comments", wire=_fields(b"Content-Type", comments, claim=False))
@@ -163,6 +169,8 @@ def _of_reports() -> Iterator[Input]:
     yield Input(name="encoded words", wire=_message(STATUS + b"\n\n" + GROUP, b"a: " + b"=?utf-8?q??= " * 600 + b"\n"))
     yield Input(name="recipients", wire=_message(STATUS + b"\n\n", GROUP + b"\n", to=BOUNCE), records=1000)
     yield Input(name="traces", wire=_message(RETURNED, b"X-KumoRef: eyJfQF8iOiJcXF8vIn0=\n"))
+    yield Input(name="traces of large numbers", wire=_messages(RETURNED + _trace(b"1e300", 7000)))
+    yield Input(name="traces of empty objects", wire=_message(RETURNED, _trace(b"{}", 15_000, b"no marker")))
     yield Input(name="messages of 1000 traces", wire=_messages(RETURNED + b"X-a:eyJfQF8iOiJcXF8vIn0\n" * 1000))
     yield Input(name="messages of 1000 fields", wire=_messages(b"a:\n" * 1000 + FEEDBACK))
     yield Input(name="messages of 1000 report fields", wire=_messages(FEEDBACK + b"a:\n" * 1000))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import msgspec
@@ -66,6 +67,25 @@ def test_trace_depth(spare: int, *, found: bool) -> None:
     reading = read(trace(b'{"_@_":"\\\\_/","a":' + b"[" * depth + b"]" * depth + b"}")).arf
     assert reading is not None
     assert (reading.supplemental_trace is not None) == found
+
+
+@pytest.mark.parametrize(("spare", "values", "found"), [(4, 400, True), (1, 1, True), (0, 1, False)])
+def test_claimed_traces(spare: int, values: int, *, found: bool) -> None:
+    """A few fields that claim to be a trace and are none may stand before it."""
+    claims = [b'{"_@_":"no marker"}'] * (arf.TRACE_FAILURES_LIMIT - spare)
+    claims.append(b'{"_@_":"\\\\_/","a":[' + b",".join([b"1.5e300"] * values) + b"]}")
+    fields = b"".join(b"X-KumoRef: " + b64encode(claim) + b"\n" for claim in claims)
+    reading = read(RETURNED + fields).arf
+    assert reading is not None
+    assert reading.supplemental_trace == ({"a": [1.5e300] * values} if found else None)
+
+
+def test_values_of_a_trace() -> None:
+    """A trace with more values than any program writes is dropped."""
+    values = b",".join([b"1"] * arf.TRACE_MARKS_LIMIT)
+    reading = read(trace(b'{"_@_":"\\\\_/","a":[' + values + b"]}")).arf
+    assert reading is not None
+    assert reading.supplemental_trace is None
 
 
 @settings(deadline=None)  # time is tested above, by processor time
