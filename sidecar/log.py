@@ -21,6 +21,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from sidecar.core.text import printable, printable_json
+
 VALUE_LIMIT: Final = 512
 """Characters of one value. The longest that are not a stranger's whim, an address (RFC 5321: 320) and a domain, fit."""
 
@@ -123,7 +125,7 @@ def _takes_more(descriptor: int) -> bool:
 def _json(_logger: object, level: str, event: EventDict) -> bytes:
     """Render a line of JSON: timestamp, level, event, what was bound, exception."""
     line = _line(level, event)
-    return (_visible(_encoded(line)) + "\n").encode()
+    return _encoded(line) + b"\n"
 
 
 def _console(*, colours: bool) -> Processor:
@@ -139,10 +141,10 @@ def _console(*, colours: bool) -> Processor:
         head = (
             paint(line.pop("timestamp"), "dim"),
             paint(f"{line.pop('level'):<8}", level),
-            paint(_visible(line.pop("event")), "event"),
+            paint(printable(line.pop("event")), "event"),
         )
-        values = (f"{paint(_visible(f'{key}='), 'dim')}{_visible(_bare(value))}" for key, value in line.items())
-        return ("\n".join([" ".join((*head, *values)), *map(_visible, _told(exceptions))]) + "\n").encode()
+        values = (f"{paint(printable(f'{key}='), 'dim')}{_bare(value)}" for key, value in line.items())
+        return ("\n".join([" ".join((*head, *values)), *map(printable, _told(exceptions))]) + "\n").encode()
 
     return render
 
@@ -208,11 +210,12 @@ def _items(values: Iterable[object]) -> list[_Plain]:
 _ENCODER = msgspec.json.Encoder()
 
 
-def _encoded(value: object) -> str:
+def _encoded(value: object) -> bytes:
+    """Return a value as JSON in which every character is seen."""
     try:
-        return _ENCODER.encode(value).decode()
+        return printable_json(_ENCODER.encode(value))
     except UnicodeEncodeError:
-        return _ENCODER.encode(_without_surrogates(value)).decode()
+        return printable_json(_ENCODER.encode(_without_surrogates(value)))
 
 
 def _without_surrogates(value: object) -> object:
@@ -228,26 +231,12 @@ def _without_surrogates(value: object) -> object:
             return value
 
 
-def _visible(text: str) -> str:
-    r"""Escape every character that is not printable, as JSON does: `\u001b`.
-
-    Those are controls (C0, DEL, C1), bidirectional overrides, separators and surrogates. In a line of JSON they stand only
-    inside strings, so that the line says the same after this as before.
-    """
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
-
-
 _WORD = re.compile(r'[^\s"=\[{]+')
 
 
 def _bare(value: object) -> str:
-    """Give a value for the console: as it is where that is one word, as JSON otherwise, so that none passes for two."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else _encoded(value)
+    """Return a value for the console: as it is where that is one word, as JSON otherwise, so that none passes for two."""
+    return printable(value) if isinstance(value, str) and _WORD.fullmatch(value) else _encoded(value).decode()
 
 
 def _exception_of(exc_info: object) -> BaseException | None:

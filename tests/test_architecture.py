@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "core": set(),
     "machine": {"core"},
     "config": {"core", "machine"},
-    "log": set(),
+    "log": {"core"},
     "journal": {"core", "log"},
     "daemon": {"core", "config", "journal", "log"},
     "output": {"core", "config", "journal"},

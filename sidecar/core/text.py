@@ -5,9 +5,10 @@ Owns spelling. Never decides what is wrong.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Final
 
 SHOWN_LIMIT: Final = 60
@@ -15,28 +16,45 @@ SHOWN_LIMIT: Final = 60
 _UNSEEN: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 # From here on TOML's escapes have eight digits.
 _LONG: Final = 0x10000
+# The bytes of JSON that stay as they are: ASCII that is seen, and white space between values.
+_PLAIN: Final = bytes(range(0x20, 0x7F)) + b"\t\n"
+_WHITE_SPACE: Final = {"\t": "\t", "\n": "\n", "\r": " "}
+# In longer JSON whole pieces are escaped in C, with all in them that is not ASCII: Python's time for each character adds up.
+_EXACT: Final = 4096
+_PIECE: Final = 128
+# No ASCII text has this character.
+_STAND_IN: Final = "\x80"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def printable(text: str) -> str:
     r"""Return `text` for a terminal or a log: what nobody would see, or what steers a terminal, is written `\uXXXX`."""
-    if _is_seen(text):
-        return text
-    return text.translate({ord(one): one if _is_seen(one) else _escaped(one) for one in set(text)})
+    return text if _is_seen(text) else _replaced(text, _escaped)
 
 
 def printable_json(json: bytes) -> bytes:
-    """Return one line of JSON with such characters escaped; the values stay the same. Bytes that are not UTF-8 are replaced."""
+    r"""Return JSON with the characters that `printable` escapes written `\uXXXX`; the values stay the same.
+
+    White space between values stays, but a carriage return becomes a blank. Bytes that are not UTF-8 are replaced by U+FFFD.
+    """
+    if json.isascii() and not json.translate(None, _PLAIN):
+        return json
     text = json.decode("utf-8", "replace")
-    if _is_seen(text):
-        return text.encode()
-    table = {ord(one): one if _is_seen(one) else _json_escaped(one) for one in set(text)}
-    # White space between values.
-    return text.translate(table | {ord("\t"): "\t", ord("\r"): " ", ord("\n"): "\n"}).encode()
+    if len(text) > _EXACT:
+        pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
+        text = "".join([piece if _is_seen(piece) else _ascii_json(piece) for piece in pieces])
+    elif not _is_seen(text.rstrip("\n")):
+        text = _replaced(text, _json_escaped)
+    return text.encode()
 
 
 def _is_seen(text: str) -> bool:
     return text.isprintable() and (text.isascii() or _UNSEEN.search(text) is None)
+
+
+def _replaced(text: str, escape: Callable[[str], str]) -> str:
+    """Return `text` with the characters escaped that nobody would see."""
+    return text.translate({ord(one): one if _is_seen(one) else escape(one) for one in set(text)})
 
 
 def _escaped(character: str) -> str:
@@ -45,11 +63,15 @@ def _escaped(character: str) -> str:
 
 
 def _json_escaped(character: str) -> str:
-    code = ord(character)
-    if code < _LONG:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - _LONG, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+    return _WHITE_SPACE.get(character) or encode_basestring_ascii(character)[1:-1]
+
+
+def _ascii_json(piece: str) -> str:
+    """Return a piece of JSON with all escaped that is not ASCII. What the encoder does to ASCII besides is undone."""
+    text = encode_basestring_ascii(piece)[1:-1].replace("\\\\", _STAND_IN)
+    for escape, one in (('\\"', '"'), ("\\n", "\n"), ("\\t", "\t"), ("\\r", " "), (_STAND_IN, "\\")):
+        text = text.replace(escape, one)
+    return text
 
 
 def quoted(text: str, limit: int = SHOWN_LIMIT) -> str:

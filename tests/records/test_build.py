@@ -14,12 +14,12 @@ from sidecar.core.records import (
     reception,
     rejection,
     rejections,
-    visible,
 )
 from sidecar.core.records.build import Facts
 from sidecar.core.reports.arf import read_feedback
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.values import ArfReport, OobReport
+from sidecar.core.text import printable_json
 from tests.session.driving import NODE, NOON
 
 FACTS = Facts(
@@ -61,7 +61,7 @@ def test_a_bounce_is_dated_by_its_report(date: str, instant: str, seconds: int) 
 def test_what_plays_with_terminals_is_escaped_in_json() -> None:
     """Controls, separators of lines and marks that turn text around are escaped; the values stay, as does other text."""
     text = "a\x9b2J\x85\u2028\u202e\u2066\x7f\u00e9\u20ac"
-    line = visible(msgspec.json.encode(text))
+    line = printable_json(msgspec.json.encode(text))
     assert msgspec.json.decode(line) == text
     assert line == b'"a\\u009b2J\\u0085\\u2028\\u202e\\u2066\\u007f\xc3\xa9\xe2\x82\xac"'
 

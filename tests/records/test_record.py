@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.records import Facts, Record, encode, feedback, visible
+from sidecar.core.records import Facts, Record, encode, feedback
 from sidecar.core.reports.values import ArfReport
+from sidecar.core.text import printable_json
 from tests.session.driving import NODE, NOON
 
 MEGABYTE = 1 << 20
@@ -54,10 +55,10 @@ def test_values_stay_the_same(text: str, times: int) -> None:
     st.text(st.sampled_from(HIDDEN[:3] + HIDDEN[-3:] + '"\\\n\t\x01ab\xe9\u05d0\u20ac\U0001f600'), max_size=400),
     st.integers(1, 200),
 )
-def test_visible(text: str, times: int) -> None:
+def test_printable_json(text: str, times: int) -> None:
     """JSON of any text, long or short, means the same when it is escaped; what is hidden is gone, and what is not stays."""
     before = json.dumps({"a": [text] * times}, ensure_ascii=False).encode()
-    after = visible(before)
+    after = printable_json(before)
     assert json.loads(after) == json.loads(before)
     assert not set(after.decode()) & set(HIDDEN)
     if not set(text) & set(HIDDEN):

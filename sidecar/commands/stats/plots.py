@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sidecar.commands.stats.summary import Entry, Ranking, Summary
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import headline, span
+from sidecar.core.text import printable
 
 # Colours that people who see few of them tell apart, too (after Okabe and Ito, 2008).
 COLOURS: Mapping[str, str] = {
@@ -130,7 +131,6 @@ def _plain_numbers(axes: Axes) -> None:
 
 
 def _label(name: str) -> str:
-    """Make a stranger's name fit beside a bar: short, and in letters that every font has."""
-    plain = name.encode("ascii", "backslashreplace").decode()
-    plain = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in plain)
+    """Return a name that fits beside a bar: short, and in letters that every font has."""
+    plain = printable(name).encode("ascii", "backslashreplace").decode()
     return plain if len(plain) <= _LABEL_LIMIT else plain[: _LABEL_LIMIT - 3] + "..."

@@ -11,7 +11,7 @@ from sidecar.core.records.build import (
     rejections,
 )
 from sidecar.core.records.reading import TYPES, Logged, decode
-from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response, encode, visible
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response, encode
 
 __all__ = [
     "TYPES",
@@ -32,5 +32,4 @@ __all__ = [
     "reception",
     "rejection",
     "rejections",
-    "visible",
 ]

@@ -3,10 +3,7 @@
 Owns the shape and its encoding. Never decides what is written.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from json.encoder import encode_basestring_ascii
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.reports.values import ArfReport
+from sidecar.core.text import printable_json
 
 RecordType = Literal["Reception", "OOB", "Feedback", "Rejection"]
 Headers = Mapping[str, str | list[str]] | msgspec.Raw
@@ -87,20 +85,8 @@ class Record(Struct, frozen=True, kw_only=True):
 
 _ENCODER = msgspec.json.Encoder()
 
-# In UTF-8: C1 controls (U+009B begins a terminal's orders), line and paragraph separators (some readers end a line there), and
-# the marks that turn text around. JSON lets them stand as they are.
-_UNSEEN = re.compile(rb"\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
-# Text is escaped in pieces of this size: what is needed besides the result stays small.
+# The returned message is encoded in pieces of this many characters: what is needed besides the result stays small.
 _PIECE = 16 * 1024
-# Escaped one by one in each piece. Text in a script that is written from the right has some; a piece with more is escaped as
-# a whole, in C.
-_SINGLY = 128
-# JSON has no raw control characters but white space: these stand for what must stay as it is while all else is escaped.
-_KEPT = b'"\\\n\r\t'
-_STAND_INS = bytes(range(1, len(_KEPT) + 1))
-_HIDDEN = bytes.maketrans(_KEPT, _STAND_INS)
-_SHOWN = tuple((b"\\u%04x" % mark, _KEPT[at : at + 1]) for at, mark in enumerate(_STAND_INS))
-
 # The returned message is the only large text of a record. As JSON it may have half as many bytes again as the whole report,
 # and this many in any case: control characters have six bytes each, in mail that people write they are rare.
 _TEXT_ALLOWANCE = 256 * 1024
@@ -115,57 +101,20 @@ def encode(record: Record) -> bytes:
     """
     report = record.feedback_report
     if report is None or report.original_message is None or len(report.original_message) <= _PIECE:
-        return visible(_ENCODER.encode_lines((record,)))
+        return printable_json(_ENCODER.encode_lines((record,)))
     text = _bounded(report.original_message, _TEXT_ALLOWANCE + record.size * 3 // 2)
     record = replace(record, feedback_report=replace(report, original_message=msgspec.Raw(_GAP)))
-    before, _, after = visible(_ENCODER.encode_lines((record,))).partition(_GAP)
-    return b"".join((before, text, after))
-
-
-def visible(json: bytes) -> bytes:
-    """Escape, in JSON, what external hosts could use against terminals and readers of lines; the values stay the same."""
-    if not json.isascii() and _UNSEEN.search(json) is not None:
-        json = b"".join(map(_escaped, _pieces(json)))
-    return json.replace(b"\x7f", b"\\u007f")
+    before, _, after = _ENCODER.encode_lines((record,)).partition(_GAP)
+    return b"".join((printable_json(before), text, printable_json(after)))
 
 
 def _bounded(text: str, limit: int) -> bytearray:
     """Return a long text as JSON of at most `limit` bytes, made piece by piece."""
     json = bytearray(b'"')
     for start in range(0, len(text), _PIECE):
-        piece = visible(_ENCODER.encode(text[start : start + _PIECE]))
+        piece = printable_json(_ENCODER.encode(text[start : start + _PIECE]))
         if len(json) + len(piece) > limit:
             break
         json += memoryview(piece)[1:-1]
     json += b'"'
     return json
-
-
-def _pieces(json: bytes) -> Iterator[bytes]:
-    """Cut UTF-8 between characters."""
-    start = 0
-    while start < len(json):
-        end = start + _PIECE
-        while end < len(json) and json[end] & 0xC0 == 0x80:  # noqa: PLR2004 - RFC 3629: a byte within a character
-            end += 1
-        yield json[start:end]
-        start = end
-
-
-def _escaped(json: bytes) -> bytes:
-    done: list[bytes] = []
-    start = 0
-    for found in islice(_UNSEEN.finditer(json), _SINGLY):
-        done += (json[start : found.start()], b"\\u%04x" % ord(found[0].decode()))
-        start = found.end()
-    rest = json[start:]
-    return b"".join((*done, _ascii(rest) if len(done) == 2 * _SINGLY else rest))
-
-
-def _ascii(json: bytes) -> bytes:
-    """Escape all that is not ASCII."""
-    escaped = encode_basestring_ascii(json.translate(_HIDDEN).decode("utf-8", "replace"))[1:-1].encode()
-    for mark, kept in _SHOWN:
-        if kept in json:
-            escaped = escaped.replace(mark, kept)
-    return escaped

@@ -3,21 +3,23 @@
 Owns the envelope and the buffer of a message that may be a report. Never decides anything.
 """
 
+import json
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
 
-from msgspec import Raw, json
+import msgspec
+from msgspec import Raw
 
 from sidecar.core.policy import RecipientAnswer
-from sidecar.core.records import visible
 from sidecar.core.records.record import Headers
 from sidecar.core.reports import may_be_report
 from sidecar.core.session.bounds import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable_json
 
 # In bytes of JSON, escapes included, of all recorded headers of a message; an honest one has some 5,000 in its Received and
 # DKIM headers. All records of a message repeat them, and a bounce report may make a thousand. The rest is left out.
@@ -203,9 +205,10 @@ class Message:
     def recorded_headers(self) -> Headers:
         """Return the recorded headers in the form that all records share, encoded once."""
         if self._recorded is None and self.headers:
-            encoded = visible(json.encode(self.headers))
+            encoded = printable_json(msgspec.json.encode(self.headers))
             if len(encoded) > RECORDED_HEADERS_LIMIT:
-                encoded = visible(json.encode(_within_limit(self.headers)))
+                # In ASCII, where the bytes of a text do not depend on the text around it.
+                encoded = json.dumps(_within_limit(self.headers), separators=(",", ":")).encode()
             self._recorded = Raw(encoded)
         return self._recorded or {}
 
@@ -243,8 +246,8 @@ def _within_limit(headers: Mapping[str, str | list[str]]) -> dict[str, str | lis
 
 
 def _encoded_size(text: str) -> int:
-    """Return the bytes of a text in JSON, with its quotes and the sign that follows it."""
-    return len(visible(json.encode(text))) + 1
+    """Return the bytes of a text in JSON of ASCII, with its quotes and the sign that follows it."""
+    return len(json.dumps(text)) + 1
 
 
 def _is_among(name: str, wanted: tuple[str, ...]) -> bool:
