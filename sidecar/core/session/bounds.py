@@ -1,4 +1,4 @@
-"""The bounds on what a stranger may ask for, and what is answered above each: verdict and reason.
+"""The bounds on what an external host may use, and the answer above each: verdict and reason.
 
 Owns which bound means which reply. Never counts anything: the message and the quota do.
 """
@@ -27,10 +27,10 @@ class Bound(Enum):
     RECORDS = auto()
 
 
-def refusal(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, str]:
-    """Give the verdict and its reason, which names the setting.
+def verdict_above(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, str]:
+    """Return the verdict above a bound and its reason, which names the setting.
 
-    What is too big will not become smaller, so that is refused for good; what is too much at once may come again.
+    A message that is too large is rejected: it will not become smaller. Too much at once is tempfailed: the sender retries.
     """
     limits = settings.limits
     verdict: Reject | Tempfail

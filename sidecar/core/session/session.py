@@ -4,8 +4,7 @@ Owns the order of events, and what is decided when. Never reads a clock, a file 
 records are handed out for somebody else to write. Each message is judged by the rules that were newest at its MAIL.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,12 +13,11 @@ from sidecar.core.names import network_of
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
-from sidecar.core.records import Facts, Record, feedback, oob_bounces, quarantined, reception, rejection
-from sidecar.core.records.build import MAILBOX_LIMIT
+from sidecar.core.records import Facts
 from sidecar.core.reports import read
 from sidecar.core.reports.values import Reading
-from sidecar.core.session import kumomta, replies
-from sidecar.core.session.bounds import Bound, refusal
+from sidecar.core.session import outcomes, replies
+from sidecar.core.session.bounds import Bound, verdict_above
 from sidecar.core.session.events import (
     Body,
     Connect,
@@ -42,15 +40,12 @@ from sidecar.core.session.verdicts import (
     GO_ON,
     Accept,
     Continue,
-    Decision,
     Discard,
-    NearMiss,
     Outcome,
     Reject,
     Tempfail,
-    action_of,
 )
-from sidecar.core.session.words import removable_name, response
+from sidecar.core.session.words import removable_name
 from sidecar.core.settings.values import ANY_LISTENER, Settings
 
 # Looked at for every event; by its class, an Enum's member is found in Python.
@@ -76,9 +71,10 @@ class World(Struct, frozen=True, kw_only=True):
 class Session:
     """One SMTP connection. Feed it events in order; each gives its outcome, or raises ProtocolError.
 
-    `rules` returns the newest rules. They are taken at connect and at each MAIL, where the peer is judged again; a message
-    keeps the rules it began with. `quota` is shared with the other sessions of the worker and keeps its own limits; without
-    one the session has one to itself. Without `answers_data` the MTA gets no answer at DATA, so no message is decided there.
+    `rules` returns the newest rules. The session asks for them at connect and at each MAIL, where it judges the peer again;
+    a message keeps the rules it began with. `quota` is shared with the other sessions of the worker and keeps its own limits;
+    without one the session has one to itself. Without `answers_data` the MTA gets no answer at DATA, so no message is decided
+    there.
     """
 
     def __init__(
@@ -101,7 +97,7 @@ class Session:
         self._bytes_received = 0
         self._listener = ANY_LISTENER
         self._is_relay_host = False
-        self._refusal = GO_ON
+        self._at_connect = GO_ON
         self._barred: tuple[Reject | Tempfail, str] | None = None
         self._helo = ""
         self._message: Message | None = None
@@ -172,12 +168,12 @@ class Session:
 
     def _instead(self, bound: Bound) -> Outcome:
         """Return the outcome that replaces another one, which has accounted for the bytes received."""
-        return replace(self._refuse_above(bound), network=self._network, received=0)
+        return replace(self._reject_above(bound), network=self._network, received=0)
 
     # --- the connection
 
     def _follow_rules(self) -> bool:
-        """Take the newest rules. Return True if they are not those from before."""
+        """Use the newest rules. Return True if they are not the previous ones."""
         newest = self._newest()
         if newest is self._rules:
             return False
@@ -191,14 +187,14 @@ class Session:
         self._listener = event.listener if event.listener is not None else ANY_LISTENER
         self._follow_rules()
         self._has_place = self._quota.enter()
-        self._refusal = self._admit_peer()
-        return self._refusal
+        self._at_connect = self._admit_peer()
+        return self._at_connect
 
     def _admit_peer(self) -> Outcome:
         if not self._has_place:
-            return self._refuse_peer(*refusal(Bound.SESSIONS, self._settings))
-        answer, refused = self._judge_peer()
-        return Outcome(verdict=Continue(), answer=answer) if refused is None else self._refuse_peer(*refused, answer)
+            return self._reject_peer(*verdict_above(Bound.SESSIONS, self._settings))
+        answer, rejected = self._judge_peer()
+        return Outcome(verdict=Continue(), answer=answer) if rejected is None else self._reject_peer(*rejected, answer)
 
     def _judge_peer(self) -> tuple[ConnectAnswer | None, tuple[Reject | Tempfail, str] | None]:
         """Return the policy's answer to the peer, and the verdict with its reason where the peer is rejected."""
@@ -212,10 +208,8 @@ class Session:
             return answer, None
         return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
 
-    def _refuse_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
-        record = rejection(self._facts(None), recipients=(), response=response(verdict.reply, "CONNECT"), why=why)
-        decision = Decision(stage="connect", action=action_of(verdict), why=why)
-        return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
+    def _reject_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
+        return outcomes.rejected_peer(self._facts(None), verdict, why, answer)
 
     def _on_helo(self, event: Helo) -> Outcome:
         self._helo = event.name
@@ -225,9 +219,9 @@ class Session:
     def _on_nothing(self, _event: Event) -> Outcome:
         return GO_ON
 
-    def _on_refused(self, _event: Event) -> Outcome:
-        """Say again what was said at connect: some MTAs let a refused peer go on talking (Sendmail's delay_checks)."""
-        return Outcome(verdict=self._refusal.verdict)
+    def _on_rejected(self, _event: Event) -> Outcome:
+        """Repeat the verdict of connect: some MTAs let a rejected peer continue (Sendmail's delay_checks)."""
+        return Outcome(verdict=self._at_connect.verdict)
 
     # --- the envelope
 
@@ -249,14 +243,14 @@ class Session:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
         self._bytes_received += len(event.address)
-        if self._barred is not None:  # by rules that are newer than the connection, which is past being rejected itself
-            return self._refuse_recipient(event, *self._barred)
+        if self._barred is not None:  # by rules newer than the connection, which itself can no longer be rejected
+            return self._reject_recipient(event, *self._barred)
         if not is_text(event.address):
             why = "the recipient's address has characters or a length that no address has"
-            return self._refuse_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
+            return self._reject_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
         if len(message.recipients) >= self._settings.recipient_limit:
             why = f"the message has {self._settings.recipient_limit} recipients, as many as recipient_limit allows"
-            return self._refuse_recipient(event, Tempfail(reply=replies.TOO_MANY_RECIPIENTS), why)
+            return self._reject_recipient(event, Tempfail(reply=replies.TOO_MANY_RECIPIENTS), why)
         answer = self._policy.at_rcpt(
             self._connect.peer, self._listener, message.mail.authz_id, message.mail.sender, event.address
         )
@@ -265,19 +259,14 @@ class Session:
             message.given.append(removable_name(event))
             return Outcome(verdict=Continue(), answer=answer)
         reply = replies.relaying_not_permitted(self._connect.peer, self._connect.port)
-        return self._refuse_recipient(event, Reject(reply=reply), sentence(answer), answer)
+        return self._reject_recipient(event, Reject(reply=reply), sentence(answer), answer)
 
-    def _refuse_recipient(
+    def _reject_recipient(
         self, event: Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
     ) -> Outcome:
         # No message exists yet for the journal's readers (contract section 4): the record has no message id.
-        facts = self._facts(self._current(), message_id="")
-        address = event.address[:MAILBOX_LIMIT]
-        record = rejection(facts, recipients=(address,), response=response(verdict.reply, f"RCPT TO:<{address}>"), why=why)
-        if self._settings.compat is not None:
-            record = kumomta.recipient_rejection(record, self._current())
-        decision = self._decision("rcpt", verdict, why, recipients=(event.address,))
-        return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
+        message = self._current()
+        return outcomes.rejected_recipient(self._facts(message, message_id=""), message, event.address, verdict, why, answer)
 
     # --- the message
 
@@ -315,7 +304,7 @@ class Session:
         return self._conclude(_NO_CLAIM)
 
     def _on_body(self, event: Body) -> Outcome:
-        # No step for a verdict (see the milter room's negotiation): what goes over a bound is let go, and refused at the end.
+        # No step for a verdict (see the milter room's negotiation): what exceeds a bound is not kept, and rejected at the end.
         self._current().add_body(event.chunk)
         return GO_ON
 
@@ -327,96 +316,48 @@ class Session:
             return self._conclude(_NO_CLAIM)
         message.hold_for_reading()
         if message.exceeded is not None:
-            return self._refuse_above(message.exceeded)
+            return self._reject_above(message.exceeded)
         return self._conclude(read(message.content, strict=self._settings.compat is not None))
 
     def _admit_report(self) -> Outcome:
         """Let what claims to be a report send its body, unless its peer brings too many of them."""
         if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
-            return self._refuse_above(Bound.RATE)
+            return self._reject_above(Bound.RATE)
         exceeded = self._current().exceeded
-        return GO_ON if exceeded is None else self._refuse_above(exceeded)
+        return GO_ON if exceeded is None else self._reject_above(exceeded)
 
-    def _refuse_above(self, bound: Bound) -> Outcome:
-        return self._refuse_message(*refusal(bound, self._settings))
+    def _reject_above(self, bound: Bound) -> Outcome:
+        return self._reject_message(*verdict_above(bound, self._settings))
 
-    def _refuse_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
+    def _reject_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
         message = self._current()
-        addresses = tuple(recipient.address for recipient in message.recipients)
-        facts = self._facts(message)
-        records: tuple[Record, ...] = (
-            rejection(facts, recipients=addresses, response=response(verdict.reply, "DATA"), why=why),
-        )
-        if self._settings.compat is not None:
-            records = kumomta.message_rejection(records[0], message, facts, answer)
-        decision = self._decision("message", verdict, why, recipients=addresses)
-        return Outcome(verdict=verdict, records=records, decision=decision, answer=answer)
+        return outcomes.rejected_message(self._facts(message), message, verdict, why, answer)
 
     def _conclude(self, reading: Reading) -> Outcome:
-        """Give the verdict on the message, with its records."""
+        """Return the verdict on the message, with its records."""
         message = self._current()
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
         if answer.action == "reject":
             if self._is_near_miss(message, reading):
-                return self._quarantine(message, answer, reading)
-            return self._refuse_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
-        why = sentence(answer)
-        gone = (given for given, fate in zip(message.given, answer.fates, strict=True) if not fate.relayed)
-        verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
-        return Outcome(
-            verdict=verdict,
-            records=self._received(message, answer, reading, why),
-            durable=answer.taken_as is not None,
-            decision=self._decision("message", verdict, why, recipients=tuple(fate.address for fate in answer.fates)),
-            answer=answer,
-        )
+                facts = self._facts(message)
+                full = self._instead(Bound.QUARANTINE)
+                return outcomes.quarantined_message(facts, message, answer, reading, self._network, full)
+            return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
+        return outcomes.accepted_message(self._facts(message), message, answer, reading)
 
     def _is_near_miss(self, message: Message, reading: Reading) -> bool:
-        """Tell whether a message that nobody gets is worth a look: it claims to be a report, and cannot be read as any."""
+        """Return True if a message that nobody gets goes into the quarantine: it claims to be a report, and is unparsable."""
         unread = message.claims_report and reading.arf is None and reading.oob is None
         return unread and self._settings.unreadable_reports == "quarantine"
 
-    def _quarantine(self, message: Message, answer: MessageAnswer, reading: Reading) -> Outcome:
-        why = f"{reading.why}; it claims to be one, so it is kept in the quarantine, and dropped"
-        facts = self._facts(message)
-        name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{self._network}"
-        addresses = tuple(fate.address for fate in answer.fates)
-        record = quarantined(
-            facts, recipients=addresses, queue=answer.fates[0].domain, size=message.size, why=why, file=f"{name}.eml"
-        )
-        return Outcome(
-            verdict=Discard(),
-            records=(record,),
-            durable=True,
-            near_miss=NearMiss(name=name, content=message.content, full=self._instead(Bound.QUARANTINE)),
-            decision=self._decision("message", Discard(), why, recipients=addresses),
-            answer=answer,
-        )
-
-    def _received(self, message: Message, answer: MessageAnswer, reading: Reading, why: str) -> tuple[Record, ...]:
-        received = [fate for fate in answer.fates if fate.relayed or fate.taken_as is not None]
-        dropped = [fate.address for fate in answer.fates if not fate.relayed and fate.taken_as is None]
-        facts = self._facts(message, dropped=dropped)
-        recipients = [fate.address for fate in received]
-        queue = received[0].domain
-        if answer.taken_as == "arf" and reading.arf is not None:
-            first = feedback(facts, recipients=recipients, queue=queue, size=message.size, why=why, report=reading.arf)
-        else:
-            first = reception(facts, recipients=recipients, queue=queue, size=message.size, why=why)
-        taker = next((fate for fate in answer.fates if fate.taken_as == "oob"), None)
-        if taker is None or reading.oob is None:
-            return (first,)
-        bounces = oob_bounces(facts, report=reading.oob, recipient=taker.address, queue=taker.domain, why=str(taker.because))
-        return (first, *bounces)
-
-    # --- what records and log lines have in common
+    # --- what outcomes have in common
 
     def _current(self) -> Message:
         if self._message is None:
             raise ProtocolError("there is no message in hand")
         return self._message
 
-    def _facts(self, message: Message | None, *, message_id: str | None = None, dropped: Sequence[str] = ()) -> Facts:
+    def _facts(self, message: Message | None, *, message_id: str | None = None) -> Facts:
         return Facts(
             node_id=self._world.node_id,
             session_id=self.session_id,
@@ -430,20 +371,6 @@ class Session:
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
             headers=message.recorded_headers if message is not None else {},
-            dropped=dropped,
             compat=self._settings.compat,
             classify=self._policy.classify,
-        )
-
-    def _decision(
-        self, stage: str, verdict: Accept | Reject | Tempfail | Discard, why: str, *, recipients: tuple[str, ...]
-    ) -> Decision:
-        message = self._current()
-        return Decision(
-            stage=stage,
-            action=action_of(verdict),
-            why=why,
-            sender=message.mail.sender,
-            recipients=recipients,
-            queue_id=message.queue_id,
         )

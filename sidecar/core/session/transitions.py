@@ -71,9 +71,9 @@ TRANSITIONS: dict[tuple[State, type[Event]], Step] = {
     (State.BODY, Body): Step("_on_body", State.BODY, State.OPEN),
     (State.BODY, EndOfMessage): Step("_on_end_of_message", State.OPEN, State.OPEN),
     (State.REFUSED, Helo): Step("_on_nothing", State.REFUSED, State.REFUSED),
-    # MAIL is never answered, CONNECT not always (see the milter room's negotiation); the refusal is said again where it can be.
+    # MAIL is never answered, CONNECT not always (see the milter room's negotiation); the reply is repeated where it can be.
     (State.REFUSED, Mail): Step("_on_nothing", State.REFUSED, State.REFUSED),
-    (State.REFUSED, Rcpt): Step("_on_refused", State.REFUSED, State.REFUSED),
+    (State.REFUSED, Rcpt): Step("_on_rejected", State.REFUSED, State.REFUSED),
     **_on_the_way(State.OPEN),
     **_on_the_way(State.ENVELOPE),
     **_on_the_way(State.HEADERS),
