@@ -87,11 +87,11 @@ class _Pages:
         return json_answer(Health(alive=True))
 
     async def readiness(self, _request: Request) -> Response:
-        """Say whether mail is judged, and the journal has room."""
+        """Answer 200 if workers judge mail and the journal has room. Raises Refusal."""
         if (workers := self._memory.own("workers_ready")) == 0:
             raise Refusal(503, "No worker accepts connections: the log of the sidecar says why.")
-        if self._memory.own("degraded"):
-            free, least = self._memory.own("journal_free"), self._memory.own("journal_minimum_free")
+        free, least = self._memory.own("journal_free"), self._memory.own("journal_minimum_free")
+        if free < least:
             raise Refusal(503, f"Degraded: the journal's disk has {free} bytes free, less than journal.minimum_free, {least}.")
         return json_answer(Readiness(ready=True, workers=workers, revision=self._service.revision))
 

@@ -98,7 +98,8 @@ def _times(totals: Totals) -> Iterator[Metric]:
 
 def _disk(totals: Totals) -> Iterator[Metric]:
     own = totals.own
-    yield _gauge("sidecar_degraded", "1 while the journal's disk has less than journal.minimum_free, else 0.", own["degraded"])
+    is_degraded = own["journal_free"] < own["journal_minimum_free"]
+    yield _gauge("sidecar_degraded", "1 while the journal's disk has less than journal.minimum_free, else 0.", int(is_degraded))
     yield _gauge("sidecar_journal_free_bytes", "Free bytes on the journal's fullest file system.", own["journal_free"])
     yield _gauge("sidecar_journal_minimum_free_bytes", "The setting journal.minimum_free.", own["journal_minimum_free"])
     left = own["journal_seconds_left"]

@@ -31,7 +31,6 @@ _OWN: Final = (
     "reloads",
     "failed_reloads",
     "listener_domains",
-    "degraded",
     "journal_free",
     "journal_minimum_free",
     "journal_seconds_left",

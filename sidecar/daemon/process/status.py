@@ -166,7 +166,6 @@ def show_numbers(memory: Memory, status: Status, disk: DiskStatus | None) -> Non
     """Put what can be counted where other processes read it; `disk` is from the last look, which the status need not show."""
     if disk is not None:
         memory.say(
-            degraded=disk.low,
             journal_free=disk.free,
             journal_minimum_free=disk.minimum_free,
             journal_seconds_left=NEVER if disk.seconds_left is None else disk.seconds_left,
