@@ -13,7 +13,8 @@ from sidecar.commands.doctor.postfix import Postfix, logical_lines, split
 from sidecar.commands.doctor.postfix_lists import TEXT_TABLES
 from sidecar.commands.doctor.values import Files, some
 
-Told = tuple[Literal["error", "warning"], str, str, str]
+Severity = Literal["error", "warning"]
+Found = tuple[Severity, str, str, str]
 """Severity, setting, what is wrong, and what to write instead."""
 
 _CONTENT_CHECKS = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
@@ -24,12 +25,12 @@ _PATTERN_TABLES = ("regexp", "pcre")
 _PATTERN = re.compile(r"!?([^\sA-Za-z0-9{])(?>(?:[^\\]|\\.)*?\1)[A-Za-z]*\s+(.*)", re.DOTALL)
 
 _PAST = "the sidecar's verdict has no effect, and it writes no record"
-_CONTENT_ACTIONS: dict[str, tuple[Literal["error", "warning"], str]] = {
+_CONTENT_ACTIONS: dict[str, tuple[Severity, str]] = {
     "PASS": ("error", f"Postfix delivers a message that matches PASS to every recipient: {_PAST}."),
     "REDIRECT": ("error", f"Postfix sends a message that matches REDIRECT to another address: {_PAST}."),
     "DISCARD": ("warning", f"Postfix answers 250 and drops a message that matches DISCARD: {_PAST}."),
 }
-_ACCESS_ACTIONS: dict[str, tuple[Literal["error", "warning"], str]] = {
+_ACCESS_ACTIONS: dict[str, tuple[Severity, str]] = {
     "DISCARD": _CONTENT_ACTIONS["DISCARD"],
     "BCC": ("warning", "BCC copies a message for recipients that the sidecar removes, if it accepts another recipient."),
 }
@@ -42,7 +43,7 @@ def table_files(postfix: Postfix) -> Iterator[str]:
         yield from (path for table in _tables(postfix, key) if (path := _path(table)) is not None)
 
 
-def before_the_verdict(postfix: Postfix, files: Files) -> Iterator[Told]:
+def before_the_verdict(postfix: Postfix, files: Files) -> Iterator[Found]:
     """Find what acts on a message before the sidecar's verdict, and is not undone by it."""
     if "no_address_mappings" not in postfix.words("receive_override_options") and postfix.text("recipient_bcc_maps"):
         text = "recipient_bcc_maps copies a message for recipients that the sidecar removes, if it accepts another recipient."
@@ -56,9 +57,7 @@ def before_the_verdict(postfix: Postfix, files: Files) -> Iterator[Told]:
         yield from _acting(postfix, key, files, _ACCESS_ACTIONS)
 
 
-def _acting(
-    postfix: Postfix, key: str, files: Files, effects: dict[str, tuple[Literal["error", "warning"], str]]
-) -> Iterator[Told]:
+def _acting(postfix: Postfix, key: str, files: Files, effects: dict[str, tuple[Severity, str]]) -> Iterator[Found]:
     found: dict[str, list[str]] = {}
     for table in _tables(postfix, key):
         for action in sorted(_actions(table, files) & effects.keys()):
