@@ -31,9 +31,8 @@ _PLAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 # RFC 5321 section 4.1.3 would let any printable character into a literal; addresses and their tags have only these.
 _LITERAL = re.compile(r"\[[a-z0-9.:-]+\]", re.ASCII)
 
-# Characters that IDNA 2008 keeps and IDNA 2003 or UTS 46 transitional processing maps to others: sharp s, final sigma, joiners,
-# and the capital sharp s, which UTS 46 maps to "ss" before Unicode 15.1. Also those that only one of them ignores (fillers,
-# Khmer vowels), and those that Unicode corrected after IDNA 2003 (Corrigendum 4).
+# IDNA 2008 and IDNA 2003 or UTS 46 treat these differently: sharp s (also the capital, before Unicode 15.1), final sigma,
+# joiners, fillers, Khmer vowels, and what Unicode corrected after IDNA 2003 (Corrigendum 4).
 _DEVIATING = re.compile(
     "[\u00df\u03c2\u1e9e\u200c\u200d\u115f\u1160\u17b4\u17b5\u3164\uffa0\U0002f868\U0002f874\U0002f91f\U0002f95f\U0002f9bf]"
 )

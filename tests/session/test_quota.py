@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.names import IPAddress, network_of
 from sidecar.core.session import Quota
-from sidecar.core.session.quota import BURST_SECONDS, PEERS_LIMIT
+from sidecar.core.session.quota import BURST_SECONDS, NETWORKS_LIMIT
 from sidecar.core.settings.values import LimitSettings
 
 PEER = ip_address("203.0.113.9")
@@ -80,12 +80,12 @@ def test_the_peers_are_bounded() -> None:
     """However many peers come, so many are remembered: those that came last."""
     quota = Quota(LimitSettings(reports_per_second=1))
     admitted(quota, PEER, NOON)
-    for number in range(PEERS_LIMIT - 1):
+    for number in range(NETWORKS_LIMIT - 1):
         quota.admit_report(network_of(str(ip_address(number))), NOON)
     assert not quota.admit_report(network_of(str(PEER)), NOON)
-    for number in range(PEERS_LIMIT):
+    for number in range(NETWORKS_LIMIT):
         quota.admit_report(network_of(str(ip_address(number))), NOON)
-    assert len(quota._peers) == PEERS_LIMIT
+    assert len(quota._networks) == NETWORKS_LIMIT
     assert quota.admit_report(network_of(str(PEER)), NOON)
 
 

@@ -62,7 +62,7 @@ def _single_label(entry: DomainEntry) -> Problem:
 
 
 def _ambiguous(entry: DomainEntry) -> Problem:
-    """External hosts need the A-label: IDNA 2003 and IDNA 2008 map this U-label to different domains."""
+    """Return the warning about a name that IDNA 2003 and IDNA 2008 map to different A-labels."""
     return warning(
         "ambiguous-name",
         entry.where(""),

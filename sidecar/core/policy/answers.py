@@ -8,8 +8,8 @@ from sidecar.core.settings.values import LogMode, Where
 
 ReportKind = Literal["oob", "arf"]
 
-# Reasons in one sentence: more than a few different ones are no explanation any more.
-_REASONS_TOLD = 4
+# In one sentence: more reasons explain nothing.
+_REASONS_LIMIT = 4
 
 
 class Because(Struct, frozen=True, kw_only=True):
@@ -91,11 +91,11 @@ class MessageAnswer(Struct, frozen=True, kw_only=True):
 
 
 def sentence(answer: ConnectAnswer | RecipientAnswer | MessageAnswer) -> str:
-    """Put the reasons of an answer into one sentence, each said once."""
+    """Return the reasons of an answer as one sentence, each reason once."""
     if isinstance(answer, MessageAnswer):
         reasons = dict.fromkeys(str(fate.because) for fate in answer.fates)
     else:
         reasons = dict.fromkeys(map(str, answer.because))
-    told = list(reasons)[:_REASONS_TOLD]
-    more = [f"and {len(reasons) - len(told)} more reasons"] if len(reasons) > len(told) else []
-    return "; ".join(told + more)
+    shown = list(reasons)[:_REASONS_LIMIT]
+    more = [f"and {len(reasons) - len(shown)} more reasons"] if len(reasons) > len(shown) else []
+    return "; ".join(shown + more)

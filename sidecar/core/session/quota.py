@@ -1,7 +1,6 @@
-"""What the sessions of one worker share: the room there is for all of them, and how fast a peer may bring reports.
+"""What the sessions of one worker share: the memory and the places for all of them, and the rate of reports of each network.
 
-Owns the counts. Never remembers a verdict: whatever stands here can only make a peer come again later, it never lets anybody
-in, so that no peer profits from what another was allowed.
+Owns the counts. Never remembers a verdict: a count can only make a sender retry later, it never accepts anything.
 """
 
 from collections import OrderedDict
@@ -9,11 +8,11 @@ from threading import Lock
 
 from sidecar.core.settings.values import LimitSettings
 
-# A peer may save up so many seconds of its rate: after an outage, on either side, a queue of reports comes at once.
+# A network may save up so many seconds of its rate: after an outage, on either side, a queue of reports arrives at once.
 BURST_SECONDS = 10
-# Peers remembered, some 300 bytes each. The one that was silent longest is forgotten, and begins anew with a full burst: what
-# comes from more addresses than that is bounded by the memory and the sessions instead.
-PEERS_LIMIT = 10_000
+# Networks remembered, some 300 bytes each. The one that was silent longest is forgotten, and starts again with a full burst.
+# Reports from more networks than that are bounded by the memory and the sessions instead.
+NETWORKS_LIMIT = 10_000
 
 
 class Quota:
@@ -26,7 +25,7 @@ class Quota:
         self._bytes = 0
         self._readers = 0
         self._rate = float(limits.reports_per_second)
-        self._peers: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._networks: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def enter(self) -> bool:
         """Take the place of one session, if there is one left."""
@@ -71,11 +70,11 @@ class Quota:
         """Count one more report of a network, if it is within its rate (a token bucket); `now` in seconds since 1970."""
         most = self._rate * BURST_SECONDS
         with self._lock:
-            saved, since = self._peers.pop(network, (most, now))
+            saved, since = self._networks.pop(network, (most, now))
             # A clock that was set back brings nothing.
             saved = min(most, saved + max(0.0, now - since) * self._rate)
             admitted = saved >= 1
-            self._peers[network] = (saved - admitted, now)
-            if len(self._peers) > PEERS_LIMIT:
-                self._peers.popitem(last=False)
+            self._networks[network] = (saved - admitted, now)
+            if len(self._networks) > NETWORKS_LIMIT:
+                self._networks.popitem(last=False)
             return admitted

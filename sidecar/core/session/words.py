@@ -12,7 +12,7 @@ from sidecar.core.session.verdicts import Reply
 def removable_name(event: Rcpt) -> str:
     """Return the name by which the MTA finds this recipient again.
 
-    It is the name as it was given; but Postfix forgets a source route at once, and takes nobody off for one that it is told.
+    It is the MTA's spelling, but without a source route: Postfix drops it at once, and removes no recipient by a name with one.
     """
     mailbox = without_route(event.address)
     return event.given if mailbox == event.address else f"<{mailbox}>"

@@ -226,9 +226,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     """How much of anything there may be at once; each worker counts for itself, but for the quarantine, which all share.
 
     Of a message that claims to be a report, `header_size` bounds the header section. `reports_per_second` and
-    `rejection_records_per_second` hold for one peer, for relay hosts only the latter. `report_memory` bounds the bytes of all
-    messages in hand that may be reports, and of reading those above 256 kB, which takes four times their size; `sessions` the
-    SMTP connections. The records of one external network (an IPv4 address, an IPv6 /64) have at most
+    `rejection_records_per_second` hold for one network (an IPv4 address, an IPv6 /64), for relay hosts only the latter.
+    `report_memory` bounds the bytes of all messages in hand that may be reports, and of reading those above 256 kB, which takes
+    four times their size; `sessions` the SMTP connections. The records of one external network have at most
     `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and `record_bytes_burst` bytes more, which are
     restored within a day. What is in the quarantine has `quarantine_size` bytes at most, a quarter of it from one network, and
     stays `quarantine_age` seconds.

@@ -263,7 +263,7 @@ class Conversation:
         return _NOREPLY
 
     def _ignore_macros(self, _payload: bytes) -> int:
-        """Keep none of what is told before the offer: nothing was asked for yet."""
+        """Keep no macro sent before the offer: none was asked for yet."""
         return _NOREPLY
 
     def _end_message(self, payload: bytes) -> int:

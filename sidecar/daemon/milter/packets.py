@@ -18,7 +18,7 @@ from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
 # libmilter takes no longer ones, and MTAs cut bodies so that they fit (MILTER_CHUNK_SIZE is 65,535).
 PAYLOAD_LIMIT = 65_535
 # Of a macro's value. The longest is an identity of SMTP AUTH, at most 255 bytes with PLAIN (RFC 4616). A part of one would be
-# another identity, so a longer one counts as not told.
+# another identity, so a longer one is ignored.
 MACRO_LIMIT = 1024
 
 HEAD = struct.Struct("!Ic")

@@ -1,4 +1,4 @@
-"""The room for records: the free bytes of the journal's file systems, and how fast they shrink.
+"""The space for records: the free bytes of the journal's file systems, and how fast they shrink.
 
 Owns the look at them every few seconds, and the line in the log. Never decides about mail.
 """
@@ -15,7 +15,7 @@ from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.daemon.process.status import DiskStatus
 
 LOOK_SECONDS = 5.0
-# The rate is that of the last minute, and as often the log tells of a disk that is too full.
+# The rate is that of the last minute. A disk that is too full is logged as often.
 SAY_SECONDS = 60.0
 
 _LOG = log.get("supervisor")
