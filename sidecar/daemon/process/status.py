@@ -111,7 +111,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     @property
     def degraded(self) -> bool:
-        """Whether the journal's disk is too full (see the policy reference, Keeping the journal)."""
+        """Whether the journal's disk has less free space than `journal.minimum_free`."""
         return self.disk is not None and self.disk.low
 
     def serving(self) -> int:
