@@ -110,8 +110,8 @@ def test_it_does_not_start_with_files_that_it_could_not_load_anew(name: str) -> 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ('user = "nobody-at-all"', "nobody-at-all"),
-        ('user = "daemon"\ngroup = "nobody-at-all"', "nobody-at-all"),
+        ('user = "nobody-at-all"', "there is no user 'nobody-at-all' on this machine: "),
+        ('user = "daemon"\ngroup = "nobody-at-all"', "there is no group 'nobody-at-all' on this machine: "),
     ],
 )
 def test_a_user_that_does_not_exist_is_a_sentence(lines: str, said: str) -> None:
@@ -126,8 +126,30 @@ def test_a_folder_that_the_user_may_not_write_to_is_a_sentence() -> None:
     """One that exists is never given away: it may be somebody else's."""
     with enterable(settings=AS_USER) as program:
         (program.directory / "state" / "journal").mkdir(parents=True)
-        assert "cannot write records into" in refused_start(program)
+        text = refused_start(program)
+        assert "cannot write records into" in text
+        assert "The output cannot be written" not in text
         assert (program.directory / "state" / "journal").stat().st_uid == 0
+
+
+SLOW_WARNINGS = """
+import time
+from sidecar.cli import main
+from sidecar.supervisor import loader
+class Slow(loader.Reading):
+    def warnings(self, **how): time.sleep(60)
+loader.Reading = Slow
+main()
+"""
+
+
+def test_a_stop_ends_the_process_that_still_looks_for_warnings() -> None:
+    """Root has started that process: the supervisor must be able to kill it without root's rights."""
+    with enterable(settings=AS_USER) as program:
+        program.python = ["-c", SLOW_WARNINGS]
+        program.start()
+        assert program.stop() == 0
+        assert program.count("stopped") == 1
 
 
 def test_the_group_can_be_another_one() -> None:

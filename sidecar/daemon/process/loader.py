@@ -21,9 +21,10 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.config import Loaded, Reading
 from sidecar.core.settings.draft import table_of
-from sidecar.core.settings.values import Problem
+from sidecar.core.settings.values import Problem, Settings
 from sidecar.daemon.process.control import pair
 from sidecar.daemon.process.handover import Handover, in_memory
+from sidecar.daemon.process.privileges import PrivilegeError, become, identity_of
 from sidecar.daemon.process.signals import held_back
 
 # A million domains with something unusual among them take a busy machine a minute or two. What takes longer waits for a disk
@@ -131,6 +132,8 @@ def _work(control: socket.socket, config: Path | None) -> NoReturn:
     try:
         _leave_parent(control)
         reading = Reading(config)
+        if reading.loaded.settings is not None:
+            _give_up_root(reading.loaded.settings)
         _hand_over(control, reading)
         if reading.loaded.settings is not None:
             socket.send_fds(control, [_WARNINGS], [in_memory("warnings", pickle.dumps(reading.warnings()))])
@@ -157,6 +160,13 @@ def _leave_parent(control: socket.socket) -> None:
     os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     # What it makes it needs to the end.
     gc.disable()
+
+
+def _give_up_root(settings: Settings) -> None:
+    """Become the user that the supervisor becomes with these settings: later it could not kill a process of root."""
+    with suppress(PrivilegeError):  # the supervisor reports it
+        if (identity := identity_of(settings)) is not None:
+            become(identity)
 
 
 def _hand_over(control: socket.socket, reading: Reading) -> None:

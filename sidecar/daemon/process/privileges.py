@@ -36,22 +36,34 @@ class Identity(Struct, frozen=True, kw_only=True):
 
 
 def whom_to_become(settings: Settings) -> Identity | None:
-    """Give the user of the settings, or None where the program stays who it is. Raises PrivilegeError."""
+    """Return the user of the settings, or None where the program keeps its user. Log why it does. Raise PrivilegeError."""
     if os.geteuid() != 0:
         if settings.user is not None and settings.user != (own := _own_name()):
             _LOG.warning(f'user = "{settings.user}" has no effect: only root could become that user, and this is {own}')
-        return None
-    if settings.user is None:
+    elif settings.user is None:
         _LOG.warning(
             'everything here runs as root: write user = "sidecar" in the settings, or the name of another user without rights'
         )
+    return identity_of(settings)
+
+
+def identity_of(settings: Settings) -> Identity | None:
+    """Return the user of the settings, or None where the program keeps its user. Raise PrivilegeError."""
+    if os.geteuid() != 0 or settings.user is None:
         return None
     try:
         user = pwd.getpwnam(settings.user)
+    except KeyError as error:
+        raise _missing("user", settings.user) from error
+    try:
         gid = user.pw_gid if settings.group is None else grp.getgrnam(settings.group).gr_gid
     except KeyError as error:
-        raise PrivilegeError(f"{error.args[0]}: create it, or name another one in the settings") from error
+        raise _missing("group", settings.group or "") from error
     return Identity(user=settings.user, uid=user.pw_uid, gid=gid)
+
+
+def _missing(kind: str, name: str) -> PrivilegeError:
+    return PrivilegeError(f"there is no {kind} '{name}' on this machine: create it, or name another one in the settings")
 
 
 def _own_name() -> str:
