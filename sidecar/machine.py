@@ -1,13 +1,15 @@
-"""Questions to this machine: which addresses and accounts it has, and where a host name leads.
+"""Questions to this machine: which addresses, accounts and free disk space it has, and where a host name leads.
 
 Owns the system calls. Never decides what an answer means: the settings do.
 """
 
 import errno
 import grp
+import os
 import pwd
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from sidecar.core.names import IPAddress
@@ -36,6 +38,13 @@ def has_address(address: IPAddress) -> bool:
     except OSError as error:
         return error.errno not in _NOT_HERE
     return True
+
+
+def free_bytes(directory: Path) -> int:
+    """Return the bytes that a user other than root can write there; the directory may not exist yet. Raise OSError."""
+    there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
+    found = os.statvfs(there)
+    return found.f_bavail * found.f_frsize
 
 
 def has_account(kind: AccountKind, name: str) -> bool:

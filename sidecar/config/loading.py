@@ -40,7 +40,7 @@ from sidecar.config.state import default_state_directory
 from sidecar.config.tables import Notes, Table
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.findings import Findings, position
-from sidecar.config.warnings.machine import Account, note_missing
+from sidecar.config.warnings.machine import Account, note_missing, note_space
 from sidecar.config.warnings.written import repeated_file
 from sidecar.core.classifier import Patterns, TooLargeError
 from sidecar.core.names import normal_listener
@@ -133,14 +133,16 @@ class Reading:
     def warnings(self, *, ask_machine: bool = False) -> tuple[Problem, ...]:
         """Look settings without errors over; of warnings of one kind give the first few, and how many more there are.
 
-        With `ask_machine` there are also those that are about this machine: listeners' addresses and accounts that it does not
-        have.
+        With `ask_machine` there are also those that are about this machine: listeners' addresses, accounts and disk space that
+        it does not have.
         """
         if self.loaded.settings is None or self._table is None:
             return ()
         note_warnings(self.loaded.settings, self._findings)
         if ask_machine:
             note_missing(self.loaded.settings, _accounts(self._table), self._findings)
+            journal, key = self._table.table("journal"), "minimum_free"
+            note_space(self.loaded.settings.journal, journal.where(key) if key in journal.values else None, self._findings)
         return tuple(sorted(dict.fromkeys(self._findings.warnings()), key=position))
 
 

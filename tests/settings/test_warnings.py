@@ -570,6 +570,26 @@ def test_what_this_machine_does_not_have(tmp_path: Path, listener: str, address:
     ]
 
 
+@pytest.mark.parametrize(("line", "number"), [("minimum_free = 1000001", 2), ("segment_age = 60", None)])
+def test_a_disk_with_less_than_minimum_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, number: int | None
+) -> None:
+    """Each folder for records is named, set or not, and only when this machine is asked."""
+    monkeypatch.setattr("sidecar.config.warnings.machine.free_bytes", lambda _: 1_000_000)
+    (tmp_path / MAIN).write_text(f'[journal]\n{line}\ndirectory = "j"\n[journal.OOB]\ndirectory = "o"\n', encoding="utf-8")
+    problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
+    assert [(problem.code, problem.where and problem.where.line) for problem in problems] == [("low-disk", number)] * 2
+    assert problems[0].text.startswith(f"{tmp_path / 'j'} has 1000000 bytes free, less than journal.minimum_free, 10")
+    assert load(tmp_path / MAIN, environ={}).problems == ()
+
+
+@pytest.mark.parametrize(("free", "minimum"), [(1000, 1000), (0, 0)])
+def test_a_disk_with_as_much_as_minimum_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, minimum: int) -> None:
+    monkeypatch.setattr("sidecar.config.warnings.machine.free_bytes", lambda _: free)
+    (tmp_path / MAIN).write_text(f"[journal]\nminimum_free = {minimum}\n", encoding="utf-8")
+    assert load(tmp_path / MAIN, environ={}, ask_machine=True).problems == ()
+
+
 def test_a_listener_is_told_of_once(tmp_path: Path) -> None:
     """Where no connection can end anywhere, this machine is not asked."""
     (tmp_path / MAIN).write_text('[listener."192.0.2.77:0"]\nrelay_hosts = ["10.0.0.1"]\n', encoding="utf-8")
@@ -601,6 +621,7 @@ def test_every_code_is_drawn() -> None:
         "unknown-account",
         "unknown-listener",
         "no-record",
+        "low-disk",
     }
     assert drawn == set(get_args(WarningCode))
 

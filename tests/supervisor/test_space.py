@@ -34,7 +34,7 @@ class Machine:
         self.free: dict[str, int] = {}
         self.lines: list[str] = []
         monkeypatch.setattr(space, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(space, "_free", self._free)
+        monkeypatch.setattr(space, "free_bytes", self._free)
         for level in ("error", "info"):
             monkeypatch.setattr(space._LOG, level, lambda line, **_: self.lines.append(line.partition(":")[0]))
 
@@ -137,8 +137,9 @@ def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_the_sentences() -> None:
     """They name the folder, the setting and the time left."""
     assert in_words(LOW) == (
-        "1073741823 bytes are free for records in /j, less than journal.minimum_free, 1073741824; "
-        "at the current rate it is full in 30 seconds."
+        "/j has 1073741823 bytes free for records, less than journal.minimum_free, 1073741824; "
+        "at the current rate it is full in 30 seconds. "
+        "Free some space there, or set a smaller journal.minimum_free. Mail is still handled."
     )
     assert sentence(with_disk(LOW)) == f"Degraded: {in_words(LOW)} {WELL}"
 
@@ -162,7 +163,9 @@ def test_a_disk_that_is_too_full_shows_everywhere() -> None:
         assert (answer["running"], answer["fine"]) == (True, False)
         assert answer["status"]["disk"]["directory"] == str(program.directory / "state" / "journal")
         wait_until(lambda: (program.directory / "admin").exists() and _ready(program) == 503, "it is not ready")
-        assert "journal.minimum_free" in ask_admin(program, "/readyz")[2]["error"]
+        error = ask_admin(program, "/readyz")[2]["error"]
+        assert "less than journal.minimum_free" in error
+        assert error.endswith("Free some space there. Mail is still handled.")
         found = samples(program)
         assert found["sidecar_degraded"] == 1
         assert 0 < found["sidecar_journal_free_bytes"] < found["sidecar_journal_minimum_free_bytes"] == TOO_MUCH

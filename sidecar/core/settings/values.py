@@ -62,6 +62,7 @@ class Where(Struct, frozen=True, kw_only=True):
 WarningCode = Literal[
     "ambiguous-name",
     "deprecated",
+    "low-disk",
     "never-matches",
     "no-effect",
     "no-record",

@@ -92,7 +92,8 @@ class _Pages:
             raise Refusal(503, "No worker accepts connections: the log of the sidecar says why.")
         free, least = self._memory.own("journal_free"), self._memory.own("journal_minimum_free")
         if free < least:
-            raise Refusal(503, f"Degraded: the journal's disk has {free} bytes free, less than journal.minimum_free, {least}.")
+            text = f"the journal's file system has {free} bytes free, less than journal.minimum_free, {least}"
+            raise Refusal(503, f"Degraded: {text}. Free some space there. Mail is still handled.")
         return json_answer(Readiness(ready=True, workers=workers, revision=self._service.revision))
 
     async def metrics(self, request: Request) -> Response:

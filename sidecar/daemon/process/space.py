@@ -3,7 +3,6 @@
 Owns the look at them every few seconds, and the line in the log. Never decides about mail.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.daemon.process.status import DiskStatus
+from sidecar.machine import free_bytes
 
 LOOK_SECONDS = 5.0
 # The rate is that of the last minute. A disk that is too full is logged as often.
@@ -52,7 +52,7 @@ class Space:
         self._samples = {directory: self._samples.get(directory, deque()) for directory in directories}
         for directory, samples in self._samples.items():
             with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
-                free = _free(directory)
+                free = free_bytes(directory)
                 samples.append((now, free))
                 while samples[0][0] < now - SAY_SECONDS:
                     samples.popleft()
@@ -67,7 +67,8 @@ class Space:
         disk = self.latest
         if disk is not None and disk.low:
             _LOG.error(
-                "degraded: the journal's file system has less free space than journal.minimum_free; make room there",
+                "degraded: the journal's file system has less free space than journal.minimum_free; free some space there: "
+                "mail is still handled, but all that needs a record gets 451 when nothing can be written",
                 directory=disk.directory,
                 free=disk.free,
                 minimum_free=disk.minimum_free,
@@ -75,13 +76,6 @@ class Space:
             )
         elif was_low and disk is not None:
             _LOG.info("recovered: the journal's file system has room again", directory=disk.directory, free=disk.free)
-
-
-def _free(directory: Path) -> int:
-    """Return the bytes that a user other than root can write there; the directory may not exist yet. Raises OSError."""
-    there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
-    found = os.statvfs(there)
-    return found.f_bavail * found.f_frsize
 
 
 def _seconds_left(samples: deque[tuple[float, int]]) -> int | None:

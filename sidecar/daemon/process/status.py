@@ -24,6 +24,7 @@ from sidecar.daemon.process.plan import Plan
 FILE_NAME = "status.json"
 State = Literal["starting", "serving", "stopping", "stopped"]
 _FILE_MODE = 0o640
+WHAT_TO_DO = "Free some space there, or set a smaller journal.minimum_free. Mail is still handled."
 # systemctl shows the sentence on one line.
 _SENTENCE_LIMIT = 500
 
@@ -199,12 +200,13 @@ def sentence(status: Status) -> str:
 
 
 def in_words(disk: DiskStatus) -> str:
-    """Return one sentence about the free space."""
-    text = f"{disk.free} bytes are free for records in {disk.directory}"
+    """Return the free space as a sentence, and what to do where it is low."""
+    text = f"{disk.directory} has {disk.free} bytes free for records"
     if disk.low:
         text += f", less than journal.minimum_free, {disk.minimum_free}"
-    left = "" if disk.seconds_left is None else f"; at the current rate it is full in {disk.seconds_left} seconds"
-    return f"{text}{left}."
+    if disk.seconds_left is not None:
+        text += f"; at the current rate it is full in {disk.seconds_left} seconds"
+    return f"{text}. {WHAT_TO_DO}" if disk.low else f"{text}."
 
 
 def _count(number: int, what: str) -> str:
