@@ -91,6 +91,16 @@ def test_how_to_call(folder: Path) -> None:
         assert result.stderr.endswith("Error: Name the MTA's settings, either with --postfix or with --sendmail.\n")
 
 
+@pytest.mark.parametrize("option", ["--postfix", "--sendmail"])
+def test_nothing_to_check(folder: Path, option: str) -> None:
+    """A postconf that failed prints nothing: that is an error of its own, and no finding about defaults."""
+    (folder / "empty").write_text(" \n")
+    for given, named in (("-", "Standard input"), (str(folder / "empty"), str(folder / "empty"))):
+        result = doctor(folder, option, given, stdin="")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"Error: {named} is empty. ")
+
+
 def test_strange_files(folder: Path) -> None:
     """A map that is a FIFO, a folder or missing is no map that can be told, and nobody waits for it."""
     (folder / "map").unlink()

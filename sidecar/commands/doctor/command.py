@@ -61,9 +61,18 @@ def _findings(
     with click.open_file(told, "rb") as stream:
         content = stream.read(_SIZE_LIMIT + 1)
     if len(content) > _SIZE_LIMIT:
-        raise click.ClickException(f"{printable(told)} has more than {_SIZE_LIMIT} bytes. Name an MTA's settings.")
+        raise click.ClickException(f"{_named(told)} has more than {_SIZE_LIMIT} bytes. Name an MTA's settings.")
     text = content.decode("utf-8", "replace")
+    if not text.strip():
+        # What a postconf that failed leaves: the defaults would be judged in place of the settings.
+        raise click.ClickException(
+            f"{_named(told)} is empty. Name an MTA's settings, and see whether postconf reported an error."
+        )
     return check(text, settings, {path: _text_of(path) for path in files(text)})
+
+
+def _named(told: str) -> str:
+    return "Standard input" if told == "-" else printable(told)
 
 
 def _text_of(path: str) -> str | None:

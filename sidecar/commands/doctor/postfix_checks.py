@@ -206,7 +206,10 @@ def _relay_domains(case: Case) -> Iterator[Finding]:
     if not _takes_strangers(case):
         return
     relayed, *others = (_domain_list(case, key) for key in ("relay_domains", *_OWN_DOMAINS))
-    mend = f"Write relay_domains = {POSTFIX_FILE}, and make that file: sidecar export postfix --output {POSTFIX_FILE}."
+    mend = (
+        f"Write relay_domains = {POSTFIX_FILE}, and make that file with the settings checked here: "
+        f"sidecar export postfix --config FILE --output {POSTFIX_FILE}."
+    )
     to_all = everything_open(case.domains, "Postfix")
     if relayed.is_everything:
         text = to_all or "relay_domains holds every domain: without the sidecar this is an open relay."
