@@ -31,6 +31,10 @@ from sidecar.commands.stats.shape import shape
         ("queued as 4XyZ12abQ at 08:30:00", "queued as <id> at <number>"),
         ("and 17 more reasons", "and <number> more reasons"),
         ("its Content-Type is 'text/plain', not multipart/report", "its Content-Type is 'text/plain', not multipart/report"),
+        (
+            "as many as limits.sessions allows, or limits.record_bytes_burst, 4000; limits.example is none",
+            "as many as limits.sessions allows, or limits.record_bytes_burst, <number>; <domain> is none",
+        ),
         ("", ""),
     ],
 )

@@ -6,12 +6,16 @@ Owns the marks that stand for what differs. Never looks at anything but the text
 import re
 from functools import lru_cache
 
+from sidecar.core.settings.values import LimitSettings
+
 # A longer reason is told apart from others by its beginning.
 _LIMIT = 400
 
 # `(listener_domains.toml:3 "*".log_oob)`: which rule it was is what a reason is about, so it stands.
 _RULE = re.compile(r'(\([^()]{1,200}:\d{1,9} [^()]{1,200}\)|"[^"]{1,100}")', re.ASCII)
 _EDGES = "<>(){},;:.'!?"
+# Which limit was reached is what a reason is about; it must not be read as a domain.
+_LIMITS = frozenset(f"limits.{name}" for name in LimitSettings.__struct_fields__)
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 _MARKS = (
     (re.compile(r"\[?(?:\d{1,3}\.){3}\d{1,3}\]?(?::\d{1,5}|/\d{1,2})?", re.ASCII), "<ip>"),
@@ -40,7 +44,7 @@ def _shape(text: str) -> str:
 
 def _word(word: str) -> str:
     core = word.strip(_EDGES)
-    if not core or (core.isalpha() and core.isascii()) or _STATUS.fullmatch(core):
+    if not core or (core.isalpha() and core.isascii()) or core in _LIMITS or _STATUS.fullmatch(core):
         return word
     mark = next((mark for pattern, mark in _MARKS if pattern.fullmatch(core)), None)
     return word if mark is None else word.replace(core, mark, 1).replace("<<", "<").replace(">>", ">")

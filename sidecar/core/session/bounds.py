@@ -65,8 +65,9 @@ def verdict_above(bound: Bound, settings: Settings) -> tuple[Reject | Tempfail, 
             verdict = Tempfail(reply=replies.QUARANTINE_FULL)
         case Bound.RECORDS:
             why = (
-                f"the peer's network has as many bytes of records as limits.record_bytes_per_byte allows for what it sent, "
-                f"{limits.record_bytes_per_byte} for each byte, and limits.record_bytes_burst, {limits.record_bytes_burst}"
+                f"the records of this peer's network have more bytes than limits.record_bytes_per_byte, "
+                f"{limits.record_bytes_per_byte}, allows for each byte received, and limits.record_bytes_burst, "
+                f"{limits.record_bytes_burst}, beyond that"
             )
             verdict = Tempfail(reply=replies.TOO_MANY_RECORDS)
         case _:
