@@ -116,7 +116,7 @@ SLIPS = [
     # relay_domains
     ({"relay_domains": "static:ALL"}, "error", "relay_domains", "open relay"),
     ({"relay_domains": None}, "error", "relay_domains", "bounce.example.com, example.com, *.wild.example"),
-    ({"relay_domains": "example.com, .wild.example"}, "error", "relay_domains", "refuses mail for bounce.example.com before"),
+    ({"relay_domains": "example.com, .wild.example"}, "error", "relay_domains", "rejects mail for bounce.example.com before"),
     ({"relay_domains": "hash:/etc/postfix/relay"}, "warning", "relay_domains", "hash:/etc/postfix/relay"),
     ({"relay_domains": "/etc/postfix/missing"}, "warning", "relay_domains", "/etc/postfix/missing"),
     ({"relay_domains": None, "mydestination": None}, "error", "relay_domains", "bounce.example.com"),
@@ -126,7 +126,7 @@ SLIPS = [
     # networks
     ({"mynetworks": "127.0.0.0/8 192.168.0.0/16"}, "warning", "mynetworks", "192.168.0.0/24"),
     ({"mynetworks": "127.0.0.0/8 192.168.1.0/25"}, "error", "mynetworks", "192.168.1.128/25"),
-    ({"mynetworks": None}, "warning", "mynetworks", "left to Postfix"),
+    ({"mynetworks": None}, "warning", "mynetworks", "mynetworks is not set"),
     ({"mynetworks": "hash:/etc/postfix/networks"}, "warning", "mynetworks", "hash:/etc/postfix/networks"),
     ({"smtpd_relay_restrictions": "reject_unauth_destination"}, "error", "smtpd_relay_restrictions", "192.168.1.0/24"),
     # the protocol

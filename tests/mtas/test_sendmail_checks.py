@@ -61,9 +61,9 @@ def test_nothing_to_say() -> None:
 
 
 SLIPS = [
-    ("InputMailFilters=other, sidecar", "InputMailFilters=other", "error", "InputMailFilters", "never asked"),
-    ("S=inet:8893@127.0.0.1", "S=inet:8891@127.0.0.1", "error", "InputMailFilters", "never asked"),
-    ("S=inet:8893@127.0.0.1", "S=nonsense", "error", "InputMailFilters", "never asked"),
+    ("InputMailFilters=other, sidecar", "InputMailFilters=other", "error", "InputMailFilters", "never asks it"),
+    ("S=inet:8893@127.0.0.1", "S=inet:8891@127.0.0.1", "error", "InputMailFilters", "never asks it"),
+    ("S=inet:8893@127.0.0.1", "S=nonsense", "error", "InputMailFilters", "never asks it"),
     ("127.0.0.1, F=T", "127.0.0.1", "error", "Xsidecar", "unjudged"),
     ("127.0.0.1, F=T", "127.0.0.1, F=R", "error", "Xsidecar", "for good"),
     ("S:30s;R:30s", "S:5s;R:30s", "warning", "Xsidecar", "T=S:5s"),

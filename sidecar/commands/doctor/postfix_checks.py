@@ -88,7 +88,7 @@ def _milter(case: Case) -> Iterator[Finding]:
         yield case.finding("error", "smtpd_milters", *out_of_reach(listening, queue))
     else:
         what = f"names {printable(', '.join(named))}" if named else "names no milter"
-        text = f"smtpd_milters {what}, and the sidecar listens on {listening}: it is never asked."
+        text = f"smtpd_milters {what}, and the sidecar listens on {listening}: Postfix never asks it."
         yield case.finding("error", "smtpd_milters", text, f"Write smtpd_milters = {spelled(listening, queue)}.")
 
 
@@ -180,7 +180,7 @@ def _relay_restrictions(case: Case) -> Iterator[Finding]:
         text = f"{key} never refuses a stranger: without the sidecar this is an open relay."
         yield case.finding("error", key, text, f"Write {key} = permit_mynetworks, reject_unauth_destination.")
     elif stop == "defer_unauth_destination":
-        text = "defer_unauth_destination answers 454, so strangers who are refused come again for days."
+        text = "defer_unauth_destination answers 454: rejected external hosts retry for days."
         mend = f"Write {key} = {' '.join('reject_unauth_destination' if word == stop else word for word in words)}."
         yield case.finding("warning", key, text, mend)
     before = words[: words.index(stop)] if stop in words else words
@@ -280,7 +280,7 @@ def _networks(case: Case) -> Iterator[Finding]:
     wanted = f"Write mynetworks = {listed(relaying(case.settings)) or 'the networks of relay_hosts and relay_from'}."
     value = case.postfix.get("mynetworks")
     if value is None:
-        text = "mynetworks is left to Postfix, which makes it of this machine's addresses."
+        text = "mynetworks is not set: Postfix makes it from the addresses of this machine."
         yield case.finding("warning", "mynetworks", text, wanted)
         return
     networks = NetworkList(value, case.files)
@@ -297,13 +297,15 @@ def _networks(case: Case) -> Iterator[Finding]:
         text = "mynetworks holds everybody: without the sidecar this is an open relay."
         yield case.finding("error", "mynetworks", text, wanted)
     elif wider := beyond(networks.addresses, relaying(case.settings)):
-        text = f"Postfix lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar refuses that now."
+        text = f"Postfix lets {some(wider)} relay, which the sidecar does not: only the sidecar rejects that mail now."
         yield case.finding("warning", "mynetworks", text, wanted)
     if forgets_this_machine(relaying(case.settings), networks.addresses):
-        text = "Postfix refuses what this machine itself, 127.0.0.1, may relay by the sidecar's settings, before it is asked."
+        text = "127.0.0.1 may relay by the sidecar's settings, but Postfix rejects that mail before the sidecar is asked."
         yield case.finding("warning", "mynetworks", text, wanted)
     if narrower := beyond(relaying(case.settings), networks.addresses):
-        text = f"Postfix refuses what {some(narrower)} may relay by the sidecar's settings, before it is asked."
+        text = (
+            f"{some(narrower)} may relay by the sidecar's settings, but Postfix rejects that mail before the sidecar is asked."
+        )
         yield case.finding("error", "mynetworks", text, wanted)
 
 
@@ -312,7 +314,7 @@ def _authenticated(case: Case) -> Iterator[Finding]:
     if not any(entry.relay_from_authz for entry in case.settings.domains) or not _takes_strangers(case):
         return
     if "permit_sasl_authenticated" not in case.postfix.words(key := _restrictions_key(case)):
-        text = "Postfix refuses those whom relay_from_authz lets relay, before the sidecar is asked."
+        text = "Postfix rejects the users in relay_from_authz before the sidecar is asked."
         yield case.finding("warning", key, text, f"Put permit_sasl_authenticated before the end of {key}.")
 
 
@@ -322,7 +324,7 @@ def _in_flow_delay(case: Case) -> Iterator[Finding]:
     dropping = next((entry for entry in entries if LogMode.LOG_THEN_DROP in {entry.log_oob, entry.log_arf}), None)
     if dropping is not None and seconds(case.postfix.text("in_flow_delay")) != 0:
         where = f"{dropping.path} ({dropping.where('')})"
-        text = f"{where} drops reports, and after some dozens of them every message waits in_flow_delay."
+        text = f"{where} drops reports. After some dozens of dropped reports every message waits for in_flow_delay."
         yield case.finding("warning", "in_flow_delay", text, "Write in_flow_delay = 0s.")
 
 
@@ -352,7 +354,7 @@ def _non_smtpd(case: Case) -> Iterator[Finding]:
 def _bare_newline(case: Case) -> Iterator[Finding]:
     """No peer can hide one message inside another (SMTP smuggling)."""
     if case.postfix.text("smtpd_forbid_bare_newline") == "no":
-        text = "A relay host can be made to bring a stranger's message hidden inside another (SMTP smuggling)."
+        text = "A relay host can relay an external host's message that is hidden inside another (SMTP smuggling)."
         yield case.finding("warning", "smtpd_forbid_bare_newline", text, "Write smtpd_forbid_bare_newline = normalize.")
 
 

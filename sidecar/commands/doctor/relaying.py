@@ -34,7 +34,7 @@ def compare(mta: Relaying, domains: OpenDomains) -> list[Finding]:
     beyond = _patterns(names, lambda name: mta.relays(name) and name not in domains)
     found = []
     if refused:
-        text = f"{mta.mta} refuses mail for {some(refused)} before the sidecar is asked, which would take it from strangers."
+        text = f"{mta.mta} rejects mail for {some(refused)} before the sidecar, which accepts it from external hosts, is asked."
         found.append(Finding(severity="error", key=mta.key, line=mta.line, text=text, mend=mta.mend))
     if beyond:
         text = f"{mta.mta} itself relays to {some(beyond)} for anyone: only the sidecar refuses that now."

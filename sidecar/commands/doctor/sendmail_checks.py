@@ -76,7 +76,7 @@ def _milter(case: Case) -> Iterator[Finding]:
     """The sidecar is asked at all."""
     if case.filter is None:
         listening = case.settings.milter.socket
-        text = f"No milter in use has the socket {listening}, on which the sidecar listens: it is never asked."
+        text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks it."
         mend = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_spelled(listening)}, F=T, T=S:30s;R:30s;E:5m')."
         yield case.finding("error", "InputMailFilters", text, mend)
 
@@ -139,7 +139,7 @@ def _authenticated(case: Case) -> Iterator[Finding]:
     """Those who may relay because they logged in get past Sendmail."""
     needed = any(entry.relay_from_authz for entry in case.settings.domains)
     if needed and not case.told.promiscuous and not case.told.members("TrustAuthMech", case.files):
-        text = "Sendmail refuses those whom relay_from_authz lets relay, before the sidecar is asked."
+        text = "Sendmail rejects the users in relay_from_authz before the sidecar is asked."
         mend = "In sendmail.mc, write TRUST_AUTH_MECH(`PLAIN LOGIN') with the mechanisms that you offer."
         yield case.finding("warning", "TRUST_AUTH_MECH", text, mend)
 
@@ -167,7 +167,9 @@ def _peers(case: Case) -> Iterator[Finding]:
         text = f"Sendmail lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar refuses that now."
         yield case.finding("warning", "access_db", text, wanted)
     if narrower := beyond(relaying(case.settings), allowed):
-        text = f"Sendmail refuses what {some(narrower)} may relay by the sidecar's settings, before it is asked."
+        text = (
+            f"{some(narrower)} may relay by the sidecar's settings, but Sendmail rejects that mail before the sidecar is asked."
+        )
         yield case.finding("error", "access_db", text, wanted)
 
 

@@ -11,15 +11,15 @@ from msgspec import Struct
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains, Pattern, boundary, is_literal
 
 _POSTFIX_HEAD = f"""\
-# The domains that strangers may send to. Made by: sidecar export postfix
-# Make it anew when the listener domains change, and then: postfix reload
+# The domains that external hosts may send to. Made by: sidecar export postfix
+# Make it again when the listener domains change, and then: postfix reload
 # Postfix's main.cf must say:
 #   relay_domains = {POSTFIX_FILE}
 #   parent_domain_matches_subdomains = {PARENT_MATCHES}
 """
 _SENDMAIL_HEAD = """\
-# The domains that strangers may send to. Made by: sidecar export sendmail
-# Make it anew when the listener domains change, and then build the access map from it and from what else you have there.
+# The domains that external hosts may send to. Made by: sidecar export sendmail
+# Make it again when the listener domains change, and then build the access map from it and from what else you have there.
 # sendmail.mc must give FEATURE(`access_db') the arguments `skip' and `lookupdotdomain'.
 """
 
