@@ -1,4 +1,4 @@
-"""`sidecar status`: does it run, since when, with which settings, and what became of the last reload."""
+"""`sidecar status`: whether the sidecar runs, since when, with which settings, and how the last reload ended."""
 
 import sys
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def _unknown(directory: Path, error: OSError | ValueError) -> str:
         case OSError():
             text = f"{directory / FILE_NAME} cannot be read: {error.strerror}; ask as root or as the sidecar's user."
         case ValueError():
-            text = f"{directory / FILE_NAME} holds no status: {error}; start the sidecar anew."
+            text = f"{directory / FILE_NAME} holds no status: {error}; restart the sidecar."
     return printable(text)
 
 
@@ -68,13 +68,14 @@ def _in_words(status: Status) -> Iterator[str]:
         return
     if not is_running(status):
         yield (
-            f"The sidecar does not run: process {status.pid}, {status.state} since {status.since}, is gone without an orderly "
-            f"stop. Its log may say why."
+            f"The sidecar does not run: process {status.pid}, {status.state} since {status.since}, has ended without "
+            f"an orderly stop. Its log may have the reason."
         )
         return
     yield f"The sidecar runs: process {status.pid}, version {status.version}, {status.state} since {status.since}."
     settings = status.settings
-    yield f"{status.serving()} of {status.workers_wanted} workers serve at {status.socket}; died so far: {status.restarts}."
+    workers = f"{status.serving()} of {status.workers_wanted} workers serve at {status.socket}"
+    yield f"{workers}; workers that died since the start: {status.restarts}."
     if status.admin_socket is not None:
         yield f"Policy and metrics are served at {status.admin_socket}."
     yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
@@ -86,7 +87,7 @@ def _in_words(status: Status) -> Iterator[str]:
 
 def _reload(reload: ReloadStatus) -> Iterator[str]:
     if not reload.problems:
-        yield f"The last reload, at {reload.time}, was taken."
+        yield f"The last reload, at {reload.time}, succeeded."
         return
-    yield f"The last reload, at {reload.time}, failed, and the settings from before serve on:"
+    yield f"The last reload, at {reload.time}, failed; the previous settings remain in use:"
     yield from (f"  {printable(problem)}" for problem in reload.problems)

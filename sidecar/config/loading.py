@@ -251,7 +251,7 @@ def _see_that_a_report_fits(settings: Settings, table: Table, limits: Table) -> 
     largest = settings.report_size_limit
     for key in ("report_memory", "quarantine_size"):
         if (room := getattr(settings.limits, key)) < largest:
-            text = f"limits.{key} is {room}, less than report_size_limit, {largest}: the largest reports would never find room."
+            text = f"limits.{key} is {room}, less than report_size_limit, {largest}: the largest reports would always get 451."
             mend = f"Write {key} = {largest} or more below [limits], or a smaller report_size_limit."
             if key in limits.values:
                 limits.fault(key, text, mend)

@@ -29,8 +29,8 @@ class Notes:
         """Note a key that nobody asked for, and the known one that is nearest."""
         words = tuple(known)
         guess = nearest(key, words)
-        mend = f"Write {guess}, or take it out." if guess else f"Take it out; known here: {', '.join(words)}."
-        self.add(line, path, f"{quoted(key)} is not a key that is known here.", mend)
+        mend = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(words)}."
+        self.add(line, path, f"{quoted(key)} is not a known key.", mend)
 
     def repeats(self, document: Document, path_of: Callable[[Sequence[str]], str]) -> None:
         """Note every key that its JSON object has already (TOML's parser refuses those itself)."""

@@ -265,7 +265,9 @@ def test_a_near_miss_is_kept() -> None:
     (record,) = outcome.records
     assert (record.type, record.recipient, record.size) == ("Reception", DROP, len(BROKEN))
     assert record.meta["quarantine"] == f"{near_miss.name}.eml" == f"20260921-141320-{record.id}-cb007109.eml"
-    assert record.meta["why"] == (f"{read(BROKEN).why}; it claims to be one, so it is kept in the quarantine, and dropped")
+    assert record.meta["why"] == (
+        f"{read(BROKEN).why}; it claims to be one, so it is put into the quarantine and not delivered"
+    )
 
 
 def test_a_near_miss_that_finds_no_room() -> None:

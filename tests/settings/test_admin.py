@@ -35,7 +35,7 @@ def test_without_the_section_there_is_none(written: str, read: AdminSettings | N
         ('socket = "inet:192.0.2.1:99"', "Other machines can reach inet:192.0.2.1:99"),
         ('socket = "inet:0.0.0.0:99"', "Other machines can reach"),
         ('socket = "8894"', "is not a socket"),
-        ("allow_remote = true", '"allow_remote" is not a key that is known here'),
+        ("allow_remote = true", '"allow_remote" is not a known key'),
         ('socket_mode = "rw"', "is not a file mode"),
         ('socket = "inet:127.0.0.1:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
     ],

@@ -71,8 +71,8 @@ def test_places(tmp_path: Path, text: str, places: list[str | None]) -> None:
         ('[journal.OOB]\nsuffix = "/x"', "journal.OOB.suffix", '"/x" is not the end of a file\'s name.'),
         ('[journal.OOB]\nsuffix = "7z"', "journal.OOB.suffix", '"7z" is not the end of a file\'s name.'),
         ("[journal.OOB]\nsuffix = 1", "journal.OOB.suffix", "1 is not the end of a file's name."),
-        ("[journal.OOB]\nenable = true", "journal.OOB.enable", '"enable" is not a key that is known here.'),
-        ("[journal.Delivery]\nenabled = true", "journal.Delivery", '"Delivery" is not a key that is known here.'),
+        ("[journal.OOB]\nenable = true", "journal.OOB.enable", '"enable" is not a known key.'),
+        ("[journal.Delivery]\nenabled = true", "journal.Delivery", '"Delivery" is not a known key.'),
     ],
 )
 def test_errors(tmp_path: Path, text: str, key: str, wrong: str) -> None:

@@ -184,14 +184,14 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '"192.168.1.1/24" has host bits set: 192.168.1.1 is one address inside 192.168.1.0/24.',
         'Write "192.168.1.0/24" for the network or "192.168.1.1" for the one host.',
     ),
-    ("relay_host = []", 1, "relay_host", '"relay_host" is not a key that is known here.', "Write relay_hosts, or take it out."),
+    ("relay_host = []", 1, "relay_host", '"relay_host" is not a known key.', "Write relay_hosts, or remove it."),
     (
         "a = 1\n",
         1,
         "a",
-        '"a" is not a key that is known here.',
+        '"a" is not a known key.',
         (
-            "Take it out; known here: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
+            "Remove it. The known keys here are: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
             "recipient_limit, unreadable_reports, headers, bounce_classifier, state_directory, node_id, user, group, "
             "reload_on_change, compat, journal, limits, listener, milter, admin, log."
         ),
@@ -244,7 +244,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
     ),
     ('\ngroup = "mail"', 2, "group", "There is a group and no user.", "Name the user as well, or take this out."),
     ("[milter]\nworkers = 65", 2, "milter.workers", "65 is out of range.", "Write a whole number of processes from 1 to 64."),
-    ("[milter]\nworker = 2", 2, "milter.worker", '"worker" is not a key that is known here.', "Write workers, or take it out."),
+    ("[milter]\nworker = 2", 2, "milter.worker", '"worker" is not a known key.', "Write workers, or remove it."),
     (
         '[journal]\ndirectory = ""',
         2,
@@ -298,14 +298,14 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "report_size_limit = 1000000\n[limits]\nreport_memory = 999999",
         3,
         "limits.report_memory",
-        "limits.report_memory is 999999, less than report_size_limit, 1000000: the largest reports would never find room.",
+        "limits.report_memory is 999999, less than report_size_limit, 1000000: the largest reports would always get 451.",
         "Write report_memory = 1000000 or more below [limits], or a smaller report_size_limit.",
     ),
     (
         "\nreport_size_limit = 200000000",
         2,
         "report_size_limit",
-        "limits.report_memory is 134217728, less than report_size_limit, 200000000: the largest reports would never find room.",
+        "limits.report_memory is 134217728, less than report_size_limit, 200000000: the largest reports would always get 451.",
         "Write report_memory = 200000000 or more below [limits], or a smaller report_size_limit.",
     ),
     (
@@ -328,8 +328,8 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '[listener."127.0.0.1:25"]\nx = true',
         2,
         'listener."127.0.0.1:25".x',
-        '"x" is not a key that is known here.',
-        "Take it out; known here: relay_hosts.",
+        '"x" is not a known key.',
+        "Remove it. The known keys here are: relay_hosts.",
     ),
     (
         '[listener."127.0.0.1:25"]\n[listener."127.0.0.1:025"]',

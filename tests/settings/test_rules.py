@@ -100,7 +100,7 @@ def test_sources(tmp_path: Path) -> None:
         ("[rules.A]\nx = ['x']", 1, "rules.A", "a table is not a list."),
         ("[rules]\n'' = ['x']", 2, 'rules.""', '"" is not the name of a class.'),
         ('[rules]\n"\\u001b" = ["x"]', 2, 'rules."\\u001b"', '"\\u001b" is not the name of a class.'),
-        ("[rules]\n[rule]", 2, "rule", '"rule" is not a key that is known here.'),
+        ("[rules]\n[rule]", 2, "rule", '"rule" is not a known key.'),
     ],
 )
 def test_errors(rules: str, line: int, key: str, words: str, tmp_path: Path) -> None:

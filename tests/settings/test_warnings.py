@@ -295,8 +295,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             "no-effect",
             1,
             path,
-            "This table sets nothing, and changes nothing, since no wider entry would serve the name.",
-            'Write what is to pass, such as log_oob = "LogThenDrop", or take it out.',
+            "This table sets nothing and has no effect: no wider entry matches the name.",
+            'Write what the domain accepts, such as log_oob = "LogThenDrop", or remove the table.',
         )
         for text, path in (
             ('["a.com"]\n["*.b.com"]\nrelay_to = true\n', '"a.com"'),

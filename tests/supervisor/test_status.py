@@ -168,7 +168,7 @@ def test_it_says_that_it_runs_since_when_and_with_what() -> None:
         wait_until(lambda: ask(*config(program))[0] == 0, "all is well")
         status, said = ask(*config(program))
         assert (status, said.splitlines()[0].partition(", version")[0]) == (0, f"The sidecar runs: process {program.pid}")
-        assert f"2 of 2 workers serve at unix:{program.path}; died so far: 0." in said
+        assert f"2 of 2 workers serve at unix:{program.path}; workers that died since the start: 0." in said
         assert "listener domains: 3." in said
         assert program.stop() == 0
         status, said = ask(*config(program))
@@ -206,13 +206,13 @@ def test_a_reload_that_failed_is_told_with_its_problems_until_one_is_taken() -> 
         reload(program, "the reload failed")
         wait_until(lambda: ask(*config(program))[0] == 1, "the failure is told")
         said = ask(*config(program))[1]
-        assert "failed, and the settings from before serve on:\n" in said
+        assert "failed; the previous settings remain in use:\n" in said
         assert f"  {path}:{whole.count(chr(10)) + 2}: : This is not TOML" in said
         path.write_text(whole)
         program.write(domains=MORE_DOMAINS)
         reload(program, "reloaded")
         wait_until(lambda: ask(*config(program))[0] == 0, "all is well again")
-        assert "was taken." in ask(*config(program))[1]
+        assert "succeeded." in ask(*config(program))[1]
         now = told(program)["status"]["settings"]
         assert (now["revision"] != first, now["listener_domains"]) == (True, 4)
 
@@ -222,7 +222,7 @@ def test_a_sidecar_that_was_killed_does_not_run() -> None:
         wait_until(lambda: told(program)["fine"], "all is well")
         program.kill_supervisor()
         status, said = ask(*config(program))
-        assert (status, "is gone without an orderly stop" in said) == (1, True)
+        assert (status, "has ended without an orderly stop" in said) == (1, True)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", msgspec.json.encode({"pid": "x"})])
@@ -247,7 +247,7 @@ def test_systemd_gets_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             until(news, "STATUS=Serving at unix:")
             program.write(domains='["a.example"]\nrelay_too = true\n')
             program.signal(signal.SIGHUP)
-            until(news, '"relay_too" is not a key that is known here. Serving at')
+            until(news, '"relay_too" is not a known key. Serving at')
 
 
 def until(news: socket.socket, text: str) -> None:

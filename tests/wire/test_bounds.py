@@ -135,7 +135,7 @@ def test_a_network_makes_room_in_its_own_share() -> None:
         assert set(verdicts) == {DISCARD}
         kept = {path.name for path in _messages(program)}
         assert kept == {record["meta"]["quarantine"] for record in program.records()[-3:]}
-        (line,) = (line for line in program.lines() if line["event"].startswith("a network has its whole share"))
+        (line,) = (line for line in program.lines() if line["event"].startswith("one network fills its share"))
         assert line["network"] == "2001:db8::/64"
 
 

@@ -126,6 +126,6 @@ def _idle(entry: DomainEntry) -> Problem:
     return warning(
         "no-effect",
         entry.where(""),
-        "This table sets nothing, and changes nothing, since no wider entry would serve the name.",
-        'Write what is to pass, such as log_oob = "LogThenDrop", or take it out.',
+        "This table sets nothing and has no effect: no wider entry matches the name.",
+        'Write what the domain accepts, such as log_oob = "LogThenDrop", or remove the table.',
     )

@@ -54,7 +54,7 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
     facts: Facts, message: Message, answer: MessageAnswer, reading: Reading, network: str, full: Outcome
 ) -> Outcome:
     """Return the outcome for an unparsable report; `full` replaces it where the quarantine has no room."""
-    why = f"{reading.why}; it claims to be one, so it is kept in the quarantine, and dropped"
+    why = f"{reading.why}; it claims to be one, so it is put into the quarantine and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
     addresses = tuple(fate.address for fate in answer.fates)
     queue = answer.fates[0].domain

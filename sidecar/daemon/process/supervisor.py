@@ -195,7 +195,7 @@ class Supervisor:
         self._look_at = time.monotonic() + watch.LOOK_SECONDS
         wanted = self._plan.settings.reload_on_change and self._coming is None and not self._is_loading()
         if wanted and (changed := self._files.changed()):
-            _LOG.info("files have changed: loading the settings anew", files=list(map(str, changed)))
+            _LOG.info("files have changed: loading the settings again", files=list(map(str, changed)))
             self._reload_wanted = True
 
     def _begin_reload(self) -> None:
@@ -229,7 +229,7 @@ class Supervisor:
 
     def _fail_reload(self, *problems: str) -> None:
         self._now = reloaded(self._now, problems)
-        _LOG.error("the reload failed: serving goes on with the settings from before")
+        _LOG.error("the reload failed; the previous settings remain in use")
         notify("READY=1")
 
     def _is_loading(self) -> bool:
@@ -292,7 +292,7 @@ class Supervisor:
             self._stop(0.0)
             return
         self._now = reloaded(self._now, (f"{why}.",))
-        _LOG.error(f"the reload failed: {why}; serving goes on with the settings from before")
+        _LOG.error(f"the reload failed: {why}; the previous settings remain in use")
         if failed is not None:
             replace_generation(self._workers, failed, self._plan)
             failed.drop()

@@ -132,8 +132,8 @@ class Quarantine:
         if not self._said_over:
             self._said_over = True
             _LOG.warning(
-                "a network has its whole share of the quarantine: its oldest messages are removed for new ones; "
-                "raise limits.quarantine_size if they are wanted",
+                "one network fills its share of the quarantine, a quarter: its oldest messages are removed for new ones; "
+                "raise limits.quarantine_size to keep them",
                 directory=self._directory,
                 network=_shown(network),
             )
@@ -143,8 +143,8 @@ class Quarantine:
         if not self._said_full:
             self._said_full = True
             _LOG.error(
-                "the quarantine is full: unreadable reports are answered 451 until there is room; "
-                "look at its messages and move them away, or raise limits.quarantine_size",
+                "the quarantine is full: unreadable reports get 451 until there is room; "
+                "read its messages and move them away, or raise limits.quarantine_size",
                 directory=self._directory,
             )
 
