@@ -145,7 +145,7 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:  # noqa: ANN401 - wh
         raise TooDeepError(1) from None
     except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:
         raise UnreadableError(
-            f"This is not {form}: {printable(error.msg)}.", "Mend the line or the one before it.", error.lineno
+            f"This is not {form}: {printable(error.msg)}.", "Correct the line or the one before it.", error.lineno
         ) from None
     except ValueError:
         found = _HUGE_NUMBER.search(text)
