@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "config": {"core", "machine"},
     "log": {"core"},
     "journal": {"core", "log"},
-    "daemon": {"core", "config", "journal", "log"},
+    "daemon": {"core", "machine", "config", "journal", "log"},
     "output": {"core", "config", "journal"},
     "commands": {"core", "config", "journal", "daemon", "output", "log"},
     "cli": {"core", "output"},

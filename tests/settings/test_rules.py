@@ -189,7 +189,7 @@ def test_several_faults(tmp_path: Path) -> None:
 )
 def test_too_much_together(count: int, form: str, fine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patterns that are too many, or together need too much memory, are an error of the key that names their files."""
-    monkeypatch.setattr("sidecar.config.patterns.MEMORY_LIMIT", 8 << 20)
+    monkeypatch.setattr("sidecar.core.classifier.MEMORY_LIMIT", 8 << 20)
     monkeypatch.setattr("sidecar.config.rules.REPETITION_LIMIT", 1 << 30)
     found = problems_of(tmp_path, json.dumps({"rules": {"A": [form.format(number) for number in range(count)]}}), "rules.json")
     assert [place(problem) for problem in found] == ([] if fine else [(MAIN, 1, "bounce_classifier")])

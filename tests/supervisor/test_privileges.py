@@ -135,7 +135,7 @@ def test_a_folder_that_the_user_may_not_write_to_is_a_sentence() -> None:
 SLOW_WARNINGS = """
 import time
 from sidecar.cli import main
-from sidecar.supervisor import loader
+from sidecar.daemon.process import loader
 class Slow(loader.Reading):
     def warnings(self, **how): time.sleep(60)
 loader.Reading = Slow

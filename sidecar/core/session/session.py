@@ -153,7 +153,8 @@ class Session:
         """Add what the limit on records needs: the peer's network, the bytes it sent, and the outcome above the limit."""
         message = self._message
         if self._is_relay_host:
-            return replace(outcome, network=self._network)
+            # It has no limit, and only rejections are counted by network.
+            return outcome if type(outcome.verdict) in {Accept, Discard} else replace(outcome, network=self._network)
         received, self._bytes_received, above = self._bytes_received, 0, None
         received += message.seen if message is not None else 0
         if message is not None and type(outcome.verdict) in {Accept, Discard}:
