@@ -7,12 +7,20 @@ from tests.cost.judging import exceeded
 from tests.cost.measuring import measure
 from tests.cost.wire import Wire
 
+_TRIES = 5
+
 
 @pytest.mark.parametrize("one", INPUTS, ids=lambda one: one.name)
 def test_cost(one: Input) -> None:
     """The most expensive inputs that are known stay within the limits."""
     wire = one.wire()
-    assert exceeded(wire, measure(bytes(wire.packets), one.settings), records=one.records) is None
+    packets = bytes(wire.packets)
+    # Other programs on the machine only make it slower, so one measurement within the limits shows that they hold.
+    for _ in range(_TRIES):
+        fault = exceeded(wire, measure(packets, one.settings), records=one.records)
+        if fault is None:
+            return
+    pytest.fail(str(fault))
 
 
 def test_an_ordinary_megabyte() -> None:
