@@ -12,7 +12,7 @@ from typing import TypeVar
 from sidecar.core.reports.values import DiagnosticCode, MtaName, ReportedRecipient, Status
 
 # A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
-FIELDS_SIZE_LIMIT = 1024 * 1024
+FIELDS_SIZE_LIMIT = 512 * 1024
 
 # Fields and empty lines that a part may have beside one for so many of its bytes; the shortest group that real MTAs write has
 # 16 for each. Each line has a cost beyond that of its bytes. What follows is not read.
