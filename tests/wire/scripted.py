@@ -1,14 +1,14 @@
 """The real adapter, on the real libmilter or our own engine, over sessions that do as the envelope sender says.
 
 `MAIL FROM:<Rcpt=raise>` makes the session raise at RCPT; `<EndOfMessage=Discard>` gives that verdict there, whether it fits or
-not. Run as a program: `python -m tests.wire.scripted SOCKET [direct]
-[silent]`; it serves until it is killed.
+not. Run as a program: `python -m tests.wire.scripted SOCKET [direct] [silent] [negotiation] [beginning]`. It serves until it is
+killed. With `negotiation` each negotiation raises, with `beginning` each session raises when it begins.
 """
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 from sidecar import log
 from sidecar.core.records import Facts, Record, rejection
@@ -18,6 +18,7 @@ from sidecar.core.session.events import Connect, EndOfMessage, Event, Fields, Ma
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.core.settings.values import LimitSettings, MilterSettings
 from sidecar.daemon.milter import ENGINES, Adapter, listen
+from sidecar.daemon.milter import adapter as adapter_module
 from sidecar.journal import JournalError
 from sidecar.journal.write import Recorder
 from sidecar.journal.write.routes import Batch
@@ -91,6 +92,18 @@ FACTS = Facts(
 )
 
 
+def begin() -> Session:
+    """Begin a session, or raise if the arguments say so."""
+    if "beginning" in sys.argv:
+        raise RuntimeError("the script says so")
+    return cast("Session", ScriptedSession())
+
+
+def no_agreement(*_: object) -> NoReturn:
+    """Raise in the middle of a negotiation."""
+    raise RuntimeError("the script says so")
+
+
 class FullJournal:
     """A journal, and a quarantine, on a full disk."""
 
@@ -122,10 +135,12 @@ def main() -> None:
     journal = FullJournal()
     recorder = Recorder(journal=journal, quarantine=journal, limits=LimitSettings())
     answers = "silent" not in sys.argv
+    if "negotiation" in sys.argv:
+        vars(adapter_module)["agree"] = no_agreement
     engine = ENGINES["direct" if "direct" in sys.argv else "libmilter"]
     adapter = Adapter(
         translations=engine.translations,
-        new_session=lambda: cast("Session", ScriptedSession()),
+        new_session=begin,
         recorder=recorder,
         answers_connect=answers,
         answers_data=answers,

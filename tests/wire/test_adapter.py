@@ -229,6 +229,21 @@ def test_a_fault_at_connect_is_a_451(mta: Mta) -> None:
     assert mta.envelope(b"<fine@b>", b"<a@b>") == [TROUBLE]
 
 
+@pytest.mark.parametrize("fault", ["negotiation", "beginning"])
+def test_a_fault_before_the_session_is_a_451_at_every_step(folder: Path, engine: str, fault: str) -> None:
+    """No step is left out, since an MTA takes a step that it need not send as accepted."""
+    with scripted(folder, fault, fault, engine), Mta(f"{folder}/{fault}") as mta:
+        terms = mta.negotiate()
+        assert fault == "beginning" or (terms.actions, terms.steps) == (0, UNANSWERED)
+        assert mta.connect() == TROUBLE
+        mta.helo()
+        assert mta.envelope(b"<a@b.example>", b"<c@d.example>", b"<e@f.example>") == [TROUBLE, TROUBLE]
+        assert mta.data() == TROUBLE
+    text = (folder / f"{fault}.log").read_text()
+    assert text.count("the script says so") == 1
+    assert "the connection is answered 451 from here on" in text
+
+
 @pytest.mark.parametrize("step", ["Abort", "Close"])
 def test_a_fault_where_nobody_asks_is_logged_and_no_more(mta: Mta, folder: Path, step: str) -> None:
     mta.begin()

@@ -18,7 +18,7 @@ from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision
 from sidecar.daemon.milter import translation
 from sidecar.daemon.milter.codes import CannotTakeOffError, answer, check, set_reply
 from sidecar.daemon.milter.context import Context
-from sidecar.daemon.milter.negotiation import Step, Terms, agree, unanswered
+from sidecar.daemon.milter.negotiation import Step, Terms, agree, no_reply, unanswered
 from sidecar.daemon.milter.packets import MalformedError
 from sidecar.journal import JournalError
 from sidecar.journal.write.recorder import Recorder
@@ -31,6 +31,7 @@ _NO_LISTENER = (
     "the MTA does not tell its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
     " until then everybody gets 451 where a listener has rules of its own"
 )
+_FROM_HERE_ON = "the connection is answered 451 from here on"
 # Faults that are no bugs: their sentence tells an operator more than a stack of calls.
 _FORESEEN = (JournalError, CannotTakeOffError, MalformedError, NoRulesError, translation.UnknownPeerError)
 
@@ -38,12 +39,13 @@ _FORESEEN = (JournalError, CannotTakeOffError, MalformedError, NoRulesError, tra
 class Connection:
     """What is kept of one milter connection between its callbacks.
 
-    `session` is None before the peer is known and after trouble: then every question is answered 451.
+    `session` is None before the peer is known and after a fault: then each step that has an answer is answered 451.
+    `terms` are None if the negotiation failed: then no session begins.
     """
 
     __slots__ = ("session", "terms")
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms | None) -> None:
         self.terms = terms
         self.session: Session | None = None
 
@@ -68,6 +70,7 @@ class Adapter:
     ) -> None:
         self._new_session = new_session
         self._unanswered = unanswered(answers_connect=answers_connect, answers_data=answers_data)
+        self._no_reply = no_reply(self._unanswered)
         self._recorder = recorder
         self._watch = watch
         self._said: set[str] = set()
@@ -76,11 +79,17 @@ class Adapter:
         self.callbacks[Step.CONNECT] = self._connect
 
     def negotiate(self, context: Context, offer: list[int]) -> int:
-        """Begin a connection: change what the MTA offers into what is wanted of it."""
-        terms = agree(context, offer, self._unanswered)
-        context.setpriv(Connection(terms))
-        for shortcoming in terms.shortcomings:
-            self._say_once(shortcoming)
+        """Begin a connection: replace the MTA's offer in place with the answer to it."""
+        try:
+            terms = agree(context, offer, self._unanswered)
+            context.setpriv(Connection(terms))
+            for shortcoming in terms.shortcomings:
+                self._say_once(shortcoming)
+        except Exception as error:  # noqa: BLE001 - see _guarded
+            # The offer as it came would let the MTA leave steps out, and a step that it leaves out is accepted.
+            offer[:] = (0, self._no_reply, 0, 0)
+            context.setpriv(Connection(None))
+            _LOG.error(f"an unexpected fault in the negotiation; {_FROM_HERE_ON}", exc_info=error)
         return int(milter.CONTINUE)
 
     def _say_once(self, shortcoming: str) -> None:
@@ -90,11 +99,14 @@ class Adapter:
 
     def _connect(self, context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; translated below
         """Begin a session, then answer as every callback does."""
-        connection: Connection = context.getpriv()
-        if connection.terms.usable:
-            connection.session = self._new_session()
+        connection: Connection | None = context.getpriv()
+        if connection is not None and connection.terms is not None and connection.terms.usable:
+            try:
+                connection.session = self._new_session()
+            except Exception as error:  # noqa: BLE001 - see _guarded, which answers 451 where there is no session
+                _LOG.error(f"cannot begin a session; {_FROM_HERE_ON}", exc_info=error)
         code = self._on_connect(context, *told)
-        session = connection.session
+        session = None if connection is None else connection.session
         if session is not None and session.listener is None:
             self._say_once(_NO_LISTENER)
         return code
@@ -108,13 +120,12 @@ class Adapter:
 
         def callback(context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; `translate` knows
             connection: Connection | None = context.getpriv()
-            if connection is None or (session := connection.session) is None:
+            if connection is None or (session := connection.session) is None or (terms := connection.terms) is None:
                 return _refuse(context, unasked=unasked)
             try:
                 outcome = session.handle(translate(context, *told))
                 if may_go_on and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
                     return going_on if outcome is not ENOUGH else _SKIP  # by far the most
-                terms = connection.terms
                 check(step, outcome.verdict, terms)
                 # Before the MTA hears of the verdict, or it is no verdict.
                 outcome = self._recorder.write(outcome)
@@ -141,11 +152,10 @@ def _refuse(context: Context, *, unasked: bool) -> int:
 
 
 def _report(step: Step, session: Session, error: Exception) -> None:
-    what = "the connection is answered 451 from here on"
     if isinstance(error, _FORESEEN):
-        _LOG.error(f"{error}; {what}", step=step.name, peer=session.peer, session_id=session.session_id)
+        _LOG.error(f"{error}; {_FROM_HERE_ON}", step=step.name, peer=session.peer, session_id=session.session_id)
     else:
-        fault = f"an unexpected fault; {what}"
+        fault = f"an unexpected fault; {_FROM_HERE_ON}"
         _LOG.error(fault, step=step.name, peer=session.peer, session_id=session.session_id, exc_info=error)
 
 

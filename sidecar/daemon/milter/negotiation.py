@@ -107,9 +107,12 @@ def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, t
         usable=bool(steps & _DATA_STEP),
         shortcomings=tuple(_shortcomings(actions, steps)),
     )
-    wanted = steps & _WANTED_IF_OFFERED | _ALL_NO_REPLY
-    wanted |= reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), 0)
-    return terms, (actions & _ACTIONS, wanted, 0, 0)
+    return terms, (actions & _ACTIONS, steps & _WANTED_IF_OFFERED | no_reply(silent), 0, 0)
+
+
+def no_reply(silent: frozenset[Step]) -> int:
+    """Return the protocol's flags for the steps that go without an answer."""
+    return _ALL_NO_REPLY | reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), 0)
 
 
 def _shortcomings(actions: int, steps: int) -> list[str]:
