@@ -3,6 +3,7 @@
 Owns the keys of that section. Never listens.
 """
 
+import os
 from pathlib import Path
 
 from sidecar.config.readers import milter_socket, socket_mode, text
@@ -14,7 +15,7 @@ from sidecar.core.settings.values import AdminSettings
 def read_admin(whole: Table, folder: Path, *, milter: str) -> AdminSettings | None:
     """Read the section out of the whole settings file; None where it is left out. A relative path starts in `folder`.
 
-    `milter` is the socket that is taken already.
+    `milter` is the milter's socket.
     """
     table = whole.table("admin")
     taken = table.take(
@@ -33,6 +34,15 @@ def read_admin(whole: Table, folder: Path, *, milter: str) -> AdminSettings | No
         fact = f"Other machines can reach {admin.socket}, and whoever reaches it can ask what the policy is."
         mend = "Listen on 127.0.0.1, [::1] or a UNIX socket; for others, let a web server that knows them stand in front of it."
         table.fault("socket", fact, mend)
-    elif admin.socket == milter:
+    elif _place(admin.socket) == _place(milter):
         table.fault("socket", f"The milter listens on {milter} already.", "Write another port or path for one of the two.")
     return admin
+
+
+def _place(listening: str) -> str:
+    """Return the path that a socket has without symbolic links, or its port.
+
+    libmilter knows its own socket by the port alone, and whether two addresses overlap depends on the machine.
+    """
+    kind, _, where = listening.partition(":")
+    return os.path.realpath(where) if kind == "unix" else where.rpartition(":")[2]

@@ -274,6 +274,7 @@ def _milter(table: Table, folder: Path) -> MilterSettings:
         "socket_group": text("a group name"),
         "workers": whole_number(1, 64, "processes"),
         "engine": choice("libmilter", "direct"),
+        "cpu_affinity": flag,
         "allow_remote": flag,
     }
     milter = MilterSettings(**_section(table, readers))

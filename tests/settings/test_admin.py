@@ -38,6 +38,8 @@ def test_without_the_section_there_is_none(written: str, read: AdminSettings | N
         ("allow_remote = true", '"allow_remote" is not a known key'),
         ('socket_mode = "rw"', "is not a file mode"),
         ('socket = "inet:127.0.0.1:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
+        ('socket = "inet:127.0.0.2:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
+        ('socket = "inet:localhost:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
     ],
 )
 def test_what_cannot_be_taken_is_named_with_its_line(written: str, said: str, tmp_path: Path) -> None:
@@ -49,3 +51,14 @@ def test_what_cannot_be_taken_is_named_with_its_line(written: str, said: str, tm
     assert said in problem.text
     assert problem.where is not None
     assert (problem.where.line, problem.where.key) == (2, f"admin.{written.split(maxsplit=1)[0]}")
+
+
+def test_two_names_of_one_path_are_one_socket(tmp_path: Path) -> None:
+    """As /var/run and /run are on many systems."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to("run")
+    (tmp_path / "s.toml").write_text('[milter]\nsocket = "unix:run/s"\n[admin]\nsocket = "unix:var/../var/s"\n')
+    (problem,) = load(tmp_path / "s.toml").problems
+    assert problem.where is not None
+    assert (problem.where.line, problem.where.key) == (4, "admin.socket")
+    assert f"The milter listens on unix:{tmp_path}/run/s already" in problem.text

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.daemon.process.loader import LOAD_WITHIN
 from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
 from sidecar.daemon.process.supervisor import READY_WITHIN
 from sidecar.daemon.process.watchdog import ANSWER_WITHIN
@@ -80,7 +81,7 @@ def test_systemd_is_more_patient_than_the_program() -> None:
     # Half of it may have passed when a worker begins to hang, and the one in its place must have answered.
     assert seconds["WatchdogSec"] / 2 > ANSWER_WITHIN
     assert seconds["TimeoutStopSec"] > STOP_GRACE + KILL_AFTER
-    assert seconds["TimeoutStartSec"] > READY_WITHIN
+    assert seconds["TimeoutStartSec"] > LOAD_WITHIN + READY_WITHIN
 
 
 @needs_systemd

@@ -68,6 +68,7 @@ MEANINGS: Final = {
     "milter.socket_group": _at_start("the group of the UNIX socket"),
     "milter.allow_remote": _at_start("whether other machines may reach the socket"),
     "milter.engine": Meaning(text="what speaks the milter protocol"),
+    "milter.cpu_affinity": Meaning(text="whether each worker stays on one CPU"),
     "milter.workers": Meaning(text="the number of processes; limits are counted in each"),
     "admin.socket": _at_start("where policy and metrics are served over HTTP"),
     "admin.socket_mode": _at_start("who may reach the UNIX socket of the HTTP server"),

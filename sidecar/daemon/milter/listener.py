@@ -32,11 +32,10 @@ class ListenError(Exception):
 class Listener:
     """A listening socket. `name` is as the settings spell it, `address` its local end; `path` is None for an inet socket."""
 
-    def __init__(self, *, name: str, address: str | int, path: Path | None) -> None:
+    def __init__(self, *, name: str, descriptor: int, address: str | int, path: Path | None) -> None:
         self.name = name
         self._address = address
-        # libmilter does not tell which descriptor it opened.
-        (self._descriptor,) = self._ours()
+        self._descriptor = descriptor
         self._path = path
         self._inode = path.stat().st_ino if path is not None else None
         self._silence = socket.socketpair()
@@ -61,6 +60,8 @@ class Listener:
         """Let go of the socket in a process that never accepted from it; it ends when the workers have left it too."""
         self.withdraw()
         os.close(self._descriptor)
+        for one in self._silence:
+            one.close()
 
     def leave(self) -> None:
         """Stop accepting in this process only; connections that are open stay open.
@@ -86,7 +87,25 @@ class Listener:
 
     def _ours(self) -> list[int]:
         """Give the descriptors of all sockets with this local end: the listening one, and those accepted from it."""
-        return [number for number in map(int, os.listdir("/proc/self/fd")) if _local_end(number) == self._address]  # noqa: PTH208 - names, not paths
+        return [number for number in _descriptors() if _local_end(number) == self._address]
+
+
+def _descriptors() -> list[int]:
+    """Return the descriptors of this process. Raise OSError where there is none left to look with."""
+    return list(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - names, not paths
+
+
+def _listening() -> set[int]:
+    """Return the descriptors of this process that listen."""
+    return {number for number in _descriptors() if _listens(number)}
+
+
+def _listens(descriptor: int) -> bool:
+    try:
+        with _seen_as_socket(descriptor) as one:
+            return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
 
 
 def _local_end(descriptor: int) -> str | int | None:
@@ -134,13 +153,13 @@ def _listen_unix(path: Path, settings: MilterSettings) -> Listener:
         raise ListenError(f"the socket's path {path} is too long; a UNIX socket's path has some 100 bytes at most")
     refuse_if_taken(path, "milter.socket")
     try:
-        _open(f"unix:{private}", shown=settings.socket, mode=settings.socket_mode)
+        descriptor = _open(f"unix:{private}", shown=settings.socket, mode=settings.socket_mode)
         give(private, settings.socket_owner, settings.socket_group)
         private.rename(path)
     except (OSError, LookupError) as error:
         private.unlink(missing_ok=True)
         raise ListenError(f"cannot set up {settings.socket}: {error}") from error
-    return Listener(name=settings.socket, address=str(private), path=path)
+    return Listener(name=settings.socket, descriptor=descriptor, address=str(private), path=path)
 
 
 def give(private: Path, owner: str | None, group: str | None) -> None:
@@ -181,12 +200,13 @@ def _listen_inet(host: str, port: int, shown: str) -> Listener:
         mend = "stop what is listening there, or choose another port" if taken else "choose an address of this machine"
         raise ListenError(f"cannot listen on {shown}: {error.strerror}; {mend}") from error
     kind = "inet6" if family == socket.AF_INET6 else "inet"
-    _open(f"{kind}:{port}@[{address[0]}]", shown=shown)
-    return Listener(name=shown, address=port, path=None)
+    descriptor = _open(f"{kind}:{port}@[{address[0]}]", shown=shown)
+    return Listener(name=shown, descriptor=descriptor, address=port, path=None)
 
 
-def _open(connection: str, *, shown: str, mode: int = 0o600) -> None:
-    """Have libmilter open the socket; a UNIX socket gets its mode as it is made."""
+def _open(connection: str, *, shown: str, mode: int = 0o600) -> int:
+    """Have libmilter open the socket, a UNIX socket with this mode. Return its descriptor. Raise ListenError."""
+    before = _listening()
     # Not by chmod(), which would follow a link that somebody put in its place (unix(7): bind() obeys the umask).
     umask = os.umask(0o777 & ~mode)
     try:
@@ -198,3 +218,8 @@ def _open(connection: str, *, shown: str, mode: int = 0o600) -> None:
         raise ListenError(f"libmilter cannot listen on {shown}: {error}; the system log has libmilter's reason") from error
     finally:
         os.umask(umask)
+    # libmilter does not say which descriptor it opened.
+    opened = _listening() - before
+    if len(opened) != 1:
+        raise ListenError(f"libmilter opened {len(opened)} sockets for {shown} instead of one")
+    return opened.pop()

@@ -112,7 +112,7 @@ def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, t
 
 def no_reply(silent: frozenset[Step]) -> int:
     """Return the protocol's flags for the steps that go without an answer."""
-    return _ALL_NO_REPLY | reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), 0)
+    return int(reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), _ALL_NO_REPLY))
 
 
 def _shortcomings(actions: int, steps: int) -> list[str]:

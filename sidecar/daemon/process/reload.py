@@ -61,7 +61,9 @@ def _kept(old: Settings, new: Settings) -> Settings:
         journal=msgspec.structs.replace(new.journal, directory=directory),
         user=old.user,
         group=old.group,
-        milter=msgspec.structs.replace(old.milter, workers=new.milter.workers, engine=new.milter.engine),
+        milter=msgspec.structs.replace(
+            old.milter, workers=new.milter.workers, engine=new.milter.engine, cpu_affinity=new.milter.cpu_affinity
+        ),
         admin=old.admin,
     )
 

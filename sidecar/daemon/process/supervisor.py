@@ -367,7 +367,7 @@ class Supervisor:
         ours, theirs = pair()
         block = None if self._memory is None else self._memory.free(one.block for one in self._workers if one.block is not None)
         meter = None if self._memory is None or block is None else Meter(self._memory.block(block))
-        cpu = freest_cpu(self._of(plan))
+        cpu = freest_cpu(self._of(plan), plan)
         with held_back():
             pid = os.fork()
             if pid == 0:
