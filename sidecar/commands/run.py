@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidecar import log
-from sidecar.daemon.process import Loader, LoaderError, run
+from sidecar.daemon.process import Loader, LoaderError, Terminal, run
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, sentence, taken_or_exit
 
@@ -22,8 +22,9 @@ from sidecar.output.problems import config_option, sentence, taken_or_exit
 def command(config: Path | None) -> None:
     """Serve MTAs until stopped.
 
-    SIGHUP, and a change of the files, loads the settings anew; SIGTERM stops in order.
+    SIGHUP, and a change of the files, loads the settings again. SIGTERM stops in order, and so does the end of the terminal.
     """
+    terminal = Terminal()
     # A reload that is asked for while the settings are being loaded is done by then; the default would end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loader = Loader(config)
@@ -34,4 +35,4 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = taken_or_exit(loaded, quiet=True)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader))
+    sys.exit(run(settings, loaded.sources, loader, terminal))

@@ -79,6 +79,8 @@ def _in_words(status: Status) -> Iterator[str]:
     if status.admin_socket is not None:
         yield f"Policy and metrics are served at {status.admin_socket}."
     yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
+    if status.needs_restart:
+        yield f"It needs a restart for settings that have changed in the files: {', '.join(status.needs_restart)}."
     if status.disk is not None:
         yield printable(f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}")
     if status.last_reload is not None:

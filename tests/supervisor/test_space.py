@@ -86,7 +86,7 @@ def with_disk(disk: DiskStatus) -> Status:
 
 def test_the_time_left(machine: Machine) -> None:
     """It is worked out from the rate of the last minute, and unknown while the free space does not shrink."""
-    it = Space()
+    it = Space(lambda: machine.now)
     seen = []
     for free in (10_000, 10_000, 9_500, 9_000, 9_500, 9_500):
         machine.free = {"/j": free}
@@ -99,7 +99,7 @@ def test_the_time_left(machine: Machine) -> None:
 
 def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> None:
     """Nothing while there is room, and the status is shown as often."""
-    it = Space()
+    it = Space(lambda: machine.now)
     for _ in range(20):
         machine.free = {"/j": 2 * GIB}
         it.look(journal())
@@ -119,7 +119,7 @@ def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> N
 
 def test_between_two_looks_the_disk_is_left_alone(machine: Machine) -> None:
     """The supervisor's loop turns with every word of a worker."""
-    it = Space()
+    it = Space(lambda: machine.now)
     machine.free = {"/j": 2 * GIB}
     first = it.look(journal())
     machine.free = {}

@@ -120,7 +120,7 @@ def test_a_bad_file_changes_nothing_and_is_told_once_and_its_mending_is_seen() -
         wait_until(lambda: program.count("the reload failed") == 1, "the reload has failed")
         looks(program)
         assert (program.count("the reload failed"), program.workers()) == (1, before)
-        assert program.count('"relay_too" is not a key') == 1
+        assert program.count('"relay_too" is not a known key') == 1
         program.write(domains=MORE_DOMAINS)
         wait_until(lambda: program.count("reloaded") == 1, "it has reloaded")
         looks(program)

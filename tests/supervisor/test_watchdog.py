@@ -306,8 +306,8 @@ from sidecar.daemon.process.supervisor import Supervisor
 watchdog.ANSWER_WITHIN = 0.5
 begin_reload = Supervisor._begin_reload
 def begin_slowly(self):
-    if self._reload_wanted:
-        for one in self._workers:
+    if self._loading.wanted:
+        for one in self._workers.everyone:
             one.ask()
         until = time.monotonic() + 1.5
         while time.monotonic() < until:

@@ -13,8 +13,8 @@ import pytest
 
 from sidecar.daemon.process.loader import LOAD_WITHIN
 from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
-from sidecar.daemon.process.supervisor import READY_WITHIN
 from sidecar.daemon.process.watchdog import ANSWER_WITHIN
+from sidecar.daemon.process.workers import READY_WITHIN
 from tests.mta.processes import wait_until
 from tests.supervisor.starting import quick
 from tests.supervisor.test_running import MORE_DOMAINS, accepts, finish, reload

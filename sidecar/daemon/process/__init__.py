@@ -5,5 +5,6 @@ Owns processes. Never sees a message.
 
 from sidecar.daemon.process.loader import Loader, LoaderError
 from sidecar.daemon.process.run import run
+from sidecar.daemon.process.signals import Terminal
 
-__all__ = ["Loader", "LoaderError", "run"]
+__all__ = ["Loader", "LoaderError", "Terminal", "run"]

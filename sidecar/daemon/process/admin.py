@@ -3,26 +3,23 @@
 Owns its life. Never waits for it, and never lets a fault of it touch a worker: without it mail is judged as ever.
 """
 
-import os
 import selectors
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from functools import partial
 
 from sidecar import log
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process import watchdog
 from sidecar.daemon.process.backoff import Backoff
+from sidecar.daemon.process.child import FAILED, Start, leave_signals_to_supervisor, start
 from sidecar.daemon.process.control import hear_supervisor, hear_worker, pair, say_alive, say_ready, say_retire
 from sidecar.daemon.process.door import Door
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.process import Worker
-from sidecar.daemon.process.signals import held_back
 from sidecar.daemon.process.status import VERSION
-from sidecar.daemon.process.worker import COULD_NOT_START, ORPHAN_GRACE
+from sidecar.daemon.process.worker import ORPHAN_GRACE
 
 # An answer in hand takes some seconds at most. The end of the whole program waits for none of them.
 RELOAD_GRACE = 10.0
@@ -47,9 +44,18 @@ class Keeper:
     `forget` is called in the forked child, to let go of what is the supervisor's.
     """
 
-    def __init__(
-        self, door: Door | None, memory: Memory | None, *, selector: selectors.BaseSelector, forget: Callable[[], None]
+    def __init__(  # noqa: PLR0913 - each is a part of it
+        self,
+        door: Door | None,
+        memory: Memory | None,
+        *,
+        selector: selectors.BaseSelector,
+        forget: Callable[[], None],
+        start: Start = start,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._start = start
+        self._clock = clock
         self._door = door
         self._memory = memory
         self._selector = selector
@@ -65,7 +71,7 @@ class Keeper:
 
     def keep(self, plan: Plan | None) -> None:
         """Take all steps that are due: begin a generation for a new plan, end the one before, and see that they live."""
-        now = time.monotonic()
+        now = self._clock()
         current = [one for one in self._processes if one.plan is plan and not one.retiring]
         if plan is not None and not current and now >= self._start_after:
             self._spawn(plan)
@@ -102,7 +108,7 @@ class Keeper:
         self._processes.remove(one)
         lived = one.bury()
         if not one.retiring:
-            self._start_after = time.monotonic() + self._backoff.after(lived)
+            self._start_after = self._clock() + self._backoff.after(lived)
 
     def forget(self) -> None:
         """Let go of everything, in a forked child that has nothing to do with it."""
@@ -113,7 +119,7 @@ class Keeper:
 
     def _retire(self, processes: list[AdminProcess], grace: float) -> None:
         for one in processes:
-            kill_at = time.monotonic() + grace + KILL_AFTER
+            kill_at = self._clock() + grace + KILL_AFTER
             if one.retiring and (one.kill_at is None or one.kill_at <= kill_at):
                 continue
             one.retiring = True
@@ -125,42 +131,40 @@ class Keeper:
             return
         ours, theirs = pair()
         try:
-            with held_back():
-                pid = os.fork()
-                if pid == 0:
-                    ours.close()
-                    for one in self._processes:
-                        one.control.close()
-                    self._forget()
-                    _work(theirs, self._door, self._memory, plan)
-        except OSError as error:
-            _LOG.error(f"cannot start {AdminProcess.what}: {error.strerror}")
-            self._start_after = time.monotonic() + self._backoff.after(0.0)
+            pid = self._start(theirs, partial(self._in_child, ours, self._door, self._memory, plan))
+        except BaseException as error:
+            self._start_after = self._clock() + self._backoff.after(0.0)
             ours.close()
+            if not isinstance(error, OSError):
+                raise
+            _LOG.error(f"cannot start {AdminProcess.what}: {error.strerror}")
             return
         finally:
             theirs.close()
-        process = AdminProcess(pid=pid, control=ours, plan=plan)
+        process = AdminProcess(pid=pid, control=ours, plan=plan, clock=self._clock)
         self._processes.append(process)
         self._selector.register(ours, selectors.EVENT_READ, process)
 
+    def _in_child(self, ours: socket.socket, door: Door, memory: Memory, plan: Plan, control: socket.socket) -> int:
+        ours.close()
+        for one in self._processes:
+            one.control.close()
+        self._forget()
+        return work(control, door, memory, plan)
 
-def _work(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> NoReturn:
-    """Serve, and end the process. Called in the forked child, whose caller must never run on."""
-    status = COULD_NOT_START
+
+def work(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> int:
+    """Serve until told to end. Return the exit status."""
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        leave_signals_to_supervisor()
         _serve(control, door, memory, plan)
-        status = 0
     except ImportError as error:
         _LOG.error(f"the HTTP server cannot be loaded: {error}; install the program whole, where its user may read it")
-    except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - whatever it is, another process takes its place
         _LOG.error("the process for admin.socket failed", exc_info=error)
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+        return FAILED
+    return 0
 
 
 def _serve(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> None:

@@ -10,11 +10,11 @@ import pickle
 import select
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -22,10 +22,10 @@ from sidecar import log
 from sidecar.config import Loaded, Reading
 from sidecar.core.settings.draft import table_of
 from sidecar.core.settings.values import Problem, Settings
+from sidecar.daemon.process.child import FAILED, start
 from sidecar.daemon.process.control import pair
 from sidecar.daemon.process.handover import Handover, in_memory
 from sidecar.daemon.process.privileges import PrivilegeError, become, identity_of
-from sidecar.daemon.process.signals import held_back
 
 # A million domains with something unusual among them take a busy machine a minute or two. What takes longer waits for a disk
 # that does not answer, and nobody would see what is wrong.
@@ -40,6 +40,7 @@ _WARNINGS: Final = b"warnings"
 _WORD_SIZE: Final = 16
 _DESCRIPTORS: Final = 2
 _FIRST_OWN: Final = 3
+_ALARM_AFTER: Final = 2.0
 
 
 class LoaderError(Exception):
@@ -55,27 +56,33 @@ class Loader:
     def __init__(self, config: Path | None) -> None:
         self.config = config
         self.control, theirs = pair()
-        with held_back():
-            self.pid = os.fork()
-            if self.pid == 0:
-                _work(theirs, config)
-        theirs.close()
+        try:
+            self.pid = start(theirs, partial(_work, config))
+        except BaseException:
+            self.control.close()
+            raise
+        finally:
+            theirs.close()
         self.kill_at: float | None = time.monotonic() + LOAD_WITHIN
         self.has_loaded = False
         self._is_late = False
+        self._is_reaped = False
         self._handover: Handover | None = None
 
     def wait(self) -> Loaded:
         """Wait for what it loads. Raises LoaderError."""
         try:
-            if not select.select([self.control], [], [], LOAD_WITHIN)[0]:
-                self.kill()
-            heard = self.hear()
+            in_time = bool(select.select([self.control], [], [], LOAD_WITHIN)[0])
+            heard = self.hear() if in_time else None
         except BaseException:
-            self.kill()
+            self.abandon()
             raise
         if isinstance(heard, Loaded):
             return heard
+        if not in_time:
+            # Its end is not waited for: what it waits for may last.
+            self.abandon()
+            raise LoaderError(self._trouble(None))
         raise LoaderError(self.bury() or "nothing was loaded")
 
     def hear(self) -> Loaded | tuple[Problem, ...] | None:
@@ -100,23 +107,35 @@ class Loader:
         return handover
 
     def kill(self) -> None:
-        """Kill it; its end is heard."""
+        """Kill it; its end is heard. After root's rights were given up, the loader of the start lives on (see _work)."""
         self._is_late = self.kill_at is not None and time.monotonic() >= self.kill_at
         self.kill_at = None
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if not self._is_reaped:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def abandon(self) -> int:
+        """Kill it, and close what belongs to it. Return its process id, for the caller to reap without waiting."""
+        self.kill()
+        self._close()
+        return self.pid
 
     def bury(self) -> str | None:
-        """Close what was its own, once it has ended or was killed; say what went wrong, if it did."""
+        """Close what belongs to it, once its end was heard. Return what went wrong, None if nothing did."""
+        self._close()
+        _, status = os.waitpid(self.pid, 0)
+        self._is_reaped = True
+        code = os.waitstatus_to_exitcode(status)
+        return None if code == 0 else self._trouble(code)
+
+    def _close(self) -> None:
         self.control.close()
         if (handover := self.take_handover()) is not None:
             handover.close()
-        _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code == 0:
-            return None
+
+    def _trouble(self, code: int | None) -> str:
         what = "the process that looks for warnings in" if self.has_loaded else "the process that loads"
-        if self._is_late:
+        if self._is_late or code is None or code == -signal.SIGALRM:
             within = WARN_WITHIN if self.has_loaded else LOAD_WITHIN
             return f"{what} the settings took longer than {within:.0f} seconds; look whether their files can be read"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
@@ -126,25 +145,25 @@ class Loader:
 # --- in the loader itself
 
 
-def _work(control: socket.socket, config: Path | None) -> NoReturn:
-    """Load, hand over, and end the process. Called in the forked child, whose caller must never run on."""
-    status = 1
+def _work(config: Path | None, control: socket.socket) -> int:
+    """Load, and hand over. Return the exit status."""
     try:
         _leave_parent(control)
+        # A supervisor that has given up root's rights since it started this process cannot kill it: the kernel does.
+        signal.setitimer(signal.ITIMER_REAL, LOAD_WITHIN + _ALARM_AFTER)
         reading = Reading(config)
         if reading.loaded.settings is not None:
             _give_up_root(reading.loaded.settings)
         _hand_over(control, reading)
+        signal.setitimer(signal.ITIMER_REAL, WARN_WITHIN + _ALARM_AFTER)
         if reading.loaded.settings is not None:
             socket.send_fds(control, [_WARNINGS], [in_memory("warnings", pickle.dumps(reading.warnings()))])
-        status = 0
     except BrokenPipeError:
-        pass  # whoever asked has gone
-    except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
+        return FAILED  # the supervisor is gone, or has no use for this any more
+    except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor keeps its settings
         _LOG.error("loading the settings failed", exc_info=error)
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+        return FAILED
+    return 0
 
 
 def _leave_parent(control: socket.socket) -> None:
@@ -152,7 +171,7 @@ def _leave_parent(control: socket.socket) -> None:
     # What a terminal or a supervisor's supervisor signals is not for this process: the supervisor ends it.
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -30,8 +30,9 @@ class PlanError(Exception):
 class Plan(Struct, frozen=True, kw_only=True, eq=False):
     """What a generation of workers serves with. Two plans are the same only if they are one object.
 
-    `revision` is short for the bytes of the files the settings came from; `made` is in seconds since 1970. `handover` is the
-    memory that the settings came in, for workers that have an earlier plan; call `drop` when it is not needed any more.
+    `revision` is short for the bytes of the files of the settings; `made` is in seconds since 1970. `needs_restart` names
+    the settings in the files that take effect only at the next start. `handover` is the memory that the settings came in, for
+    workers that have an earlier plan; call `drop` when it is not needed any more.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
     node_id: str
     revision: str
     made: float
+    needs_restart: tuple[str, ...] = ()
     handover: Handover | None = None
 
     def drop(self) -> None:
@@ -48,10 +50,11 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Replanned(Struct, frozen=True, kw_only=True):
-    """What came of making a plan anew: a plan, or else the problems."""
+    """A plan, or else the problems. `folders` are those that a plan needs, if one of them cannot be used."""
 
     plan: Plan | None
     problems: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
 
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:

@@ -7,6 +7,7 @@ import selectors
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 from sidecar import log
 
@@ -25,7 +26,8 @@ _LOG = log.get("supervisor")
 class Probe:
     """Asks the socket at `listening`, in the settings' spelling. `answered` is on the monotonic clock."""
 
-    def __init__(self, listening: str, selector: selectors.BaseSelector) -> None:
+    def __init__(self, listening: str, selector: selectors.BaseSelector, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.answered = 0.0
         self._family, self._address = _address(listening)
         self._selector = selector
@@ -37,7 +39,7 @@ class Probe:
 
     def begin(self) -> None:
         """Ask, unless an earlier question may still be answered."""
-        now = time.monotonic()
+        now = self._clock()
         if self._socket is not None:
             if now < self._began + ANSWER_WITHIN:
                 return
@@ -87,7 +89,7 @@ class Probe:
             self._fail("no answer to the offer")
 
     def _succeed(self) -> None:
-        self.answered = time.monotonic()
+        self.answered = self._clock()
         self._complained = False
         self._hang_up()
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -23,12 +23,12 @@ _LOG = log.get("supervisor")
 
 @dataclass(kw_only=True, eq=False)
 class Worker:
-    """A worker process. Times are of the monotonic clock, but for `since`, which is in seconds since 1970.
+    """A worker process. Times are of the monotonic `clock`, but for `since`, which is in seconds since 1970.
 
-    `cpu` is the number of the one CPU that it runs on, if it is bound to one. `left` tells that it accepts no more. `handed`
-    counts the newer plans that were passed to it, `taken` those that it judges by, or at least no more by an earlier one.
-    `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of life. `block` is
-    where it counts, if anything is counted.
+    `cpu` is the number of the one CPU that it runs on, if it is bound to one. `left` is True when it accepts no more
+    connections. `handed` counts the newer plans that were passed to it, `taken` those that it judges by, or at least no more by
+    an earlier one. `asked` is when the question was put that it has not answered yet, `answered` when it last gave a sign of
+    life. `block` is where it counts, if anything is counted.
     """
 
     what: ClassVar[str] = "a worker"
@@ -37,7 +37,8 @@ class Worker:
     control: socket.socket
     plan: Plan
     cpu: int | None = None
-    born: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    born: float = field(init=False)
     since: float = field(default_factory=time.time)
     ready: bool = False
     retiring: bool = False
@@ -49,10 +50,13 @@ class Worker:
     kill_at: float | None = None
     block: int | None = None
 
+    def __post_init__(self) -> None:
+        self.born = self.clock()
+
     def ask(self) -> None:
         """Ask for a sign of life, unless an answer is still due."""
         if self.ready and self.asked is None:
-            self.asked = time.monotonic()
+            self.asked = self.clock()
             ask_alive(self.control)
 
     def hand(self, handover: Handover) -> None:
@@ -63,7 +67,7 @@ class Worker:
     def alive(self) -> None:
         """Take a sign of life."""
         self.asked = None
-        self.answered = time.monotonic()
+        self.answered = self.clock()
 
     def kill(self) -> None:
         """Kill it; its death is heard on `control`."""
@@ -72,12 +76,12 @@ class Worker:
             os.kill(self.pid, signal.SIGKILL)
 
     def bury(self) -> float:
-        """Close what was its own, say how it ended, and give the seconds it lived."""
+        """Reap the process: close its control socket, log how it ended, return its lifetime in seconds."""
         self.control.close()
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        lived = time.monotonic() - self.born
+        lived = self.clock() - self.born
         tell = _LOG.info if self.retiring and code == 0 else _LOG.error
         tell(f"{self.what} {how}", pid=self.pid, seconds=round(lived, 1), retiring=self.retiring)
         return lived

@@ -26,11 +26,14 @@ def replan(old: Plan, loaded: Loaded) -> Replanned:
         plan = make_plan(_kept(old.settings, loaded.settings), loaded.sources)
     except PlanError as error:
         _LOG.error(str(error))
-        return Replanned(plan=None, problems=(f"{error}.",))
+        folders = (loaded.settings.state_directory, *loaded.settings.journal.directories)
+        return Replanned(plan=None, problems=(f"{error}.",), folders=folders)
     log.configure(level=plan.settings.log.level, format=plan.settings.log.format)
-    _warn_of_unchanged(old.settings, loaded.settings)
+    waiting = _at_next_start(old.settings, loaded.settings)
+    for name in waiting:
+        _LOG.warning(f"{name} has changed: that takes effect at the next start, not at a reload")
     settle_memory()
-    return Replanned(plan=plan)
+    return Replanned(plan=msgspec.structs.replace(plan, needs_restart=waiting))
 
 
 def tell(problem: Problem) -> None:
@@ -68,12 +71,11 @@ def _kept(old: Settings, new: Settings) -> Settings:
     )
 
 
-def _warn_of_unchanged(old: Settings, new: Settings) -> None:
+def _at_next_start(old: Settings, new: Settings) -> tuple[str, ...]:
+    """Return the names of the settings that a reload does not change, and that differ."""
     own = {name: (getattr(old, name), getattr(new, name)) for name in ("state_directory", "user", "group", "admin")}
     milter = {
         f"milter.{name}": (getattr(old.milter, name), getattr(new.milter, name))
         for name in ("socket", "socket_mode", "socket_owner", "socket_group")
     }
-    for name, (before, now) in {**own, **milter}.items():
-        if before != now:
-            _LOG.warning(f"{name} has changed: that takes effect at the next start, not at a reload")
+    return tuple(name for name, (before, now) in {**own, **milter}.items() if before != now)

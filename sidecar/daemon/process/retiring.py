@@ -3,7 +3,6 @@
 Owns those times, and how many old generations there are. Never starts a worker.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -25,7 +24,7 @@ RETIRING_GENERATIONS: Final = 2
 def retire(workers: Iterable[Worker], grace: float) -> None:
     """Tell workers to end; one that is retiring already gets the shorter time of the two."""
     for one in workers:
-        kill_at = time.monotonic() + grace + KILL_AFTER
+        kill_at = one.clock() + grace + KILL_AFTER
         if one.retiring and one.kill_at is not None and one.kill_at <= kill_at:
             continue
         one.retiring = True

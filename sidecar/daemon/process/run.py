@@ -15,6 +15,7 @@ from sidecar.core.settings.values import Settings, Source
 from sidecar.daemon.milter import Listener, ListenError, listen
 from sidecar.daemon.process.door import open_door
 from sidecar.daemon.process.loader import Loader
+from sidecar.daemon.process.lock import StateLock
 from sidecar.daemon.process.plan import Plan, PlanError, make_plan
 from sidecar.daemon.process.privileges import (
     Identity,
@@ -25,36 +26,42 @@ from sidecar.daemon.process.privileges import (
     whom_to_become,
 )
 from sidecar.daemon.process.reload import settle_memory
+from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.supervisor import Supervisor
 
 _LOG = log.get("supervisor")
 
 
-def run(settings: Settings, sources: Sequence[Source], loader: Loader) -> int:
-    """Serve with these settings until told to stop; give the exit status.
+def run(settings: Settings, sources: Sequence[Source], loader: Loader, terminal: Terminal) -> int:
+    """Serve with these settings until told to stop. Return the exit status.
 
-    `loader` has loaded them from these files, and has yet to say what it warns of.
+    `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
     """
-    with ExitStack() as stack:
-        try:
+    try:
+        with ExitStack() as stack:
             door = None if settings.admin is None else stack.enter_context(open_door(settings.admin))
-            listener, plan = _prepare(settings, sources)
-        except (PlanError, ListenError, PrivilegeError) as error:
-            _LOG.error(str(error))
-            loader.kill()
-            loader.bury()
-            return 1
-        settle_memory()
-        _allow_many_files()
-        return Supervisor(listener=listener, plan=plan, sources=sources, loader=loader, door=door).run()
+            listener, plan, lock = _prepare(settings, sources, stack)
+            settle_memory()
+            _allow_many_files()
+            supervisor = Supervisor(
+                listener=listener, plan=plan, sources=sources, loader=loader, door=door, lock=lock, terminal=terminal
+            )
+            return supervisor.run()
+    except (PlanError, ListenError, PrivilegeError) as error:
+        _LOG.error(str(error))
+    except Exception as error:  # noqa: BLE001 - the log is the place for it: the terminal may be gone
+        _LOG.error("cannot start: an unexpected fault", exc_info=error)
+    loader.abandon()
+    return 1
 
 
-def _prepare(settings: Settings, sources: Sequence[Source]) -> tuple[Listener, Plan]:
-    """Get everything that serving takes; as root, that which only root can get, and then root's rights are given up."""
+def _prepare(settings: Settings, sources: Sequence[Source], stack: ExitStack) -> tuple[Listener, Plan, StateLock]:
+    """Get everything that serving needs. As root, get what only root can get, and then give up root's rights."""
     identity = whom_to_become(settings)
     if identity is None:
         plan = make_plan(settings, sources)
-        return listen(settings.milter), plan
+        lock = stack.enter_context(StateLock(settings.state_directory))
+        return listen(settings.milter), plan, lock
     for folder in (settings.state_directory, *settings.journal.directories):
         give_folder(folder, identity)
     # Its owner may connect whatever the mode says, and the supervisor has to: it looks whether the socket answers.
@@ -62,7 +69,8 @@ def _prepare(settings: Settings, sources: Sequence[Source]) -> tuple[Listener, P
     listener = listen(msgspec.structs.replace(settings.milter, socket_owner=owner))
     try:
         _give_up_root(identity, settings, sources)
-        return listener, make_plan(settings, sources)
+        plan = make_plan(settings, sources)
+        return listener, plan, stack.enter_context(StateLock(settings.state_directory))
     except BaseException:
         listener.close()
         raise

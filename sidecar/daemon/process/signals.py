@@ -1,9 +1,10 @@
 """Signals as something to read: the handlers do nothing but wake the supervisor's loop.
 
-Owns the handlers and the pipe behind them. Never acts on a signal.
+Owns the handlers and the pipe behind them, and what a SIGHUP means. Never acts on a signal.
 """
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,10 @@ class SignalReader:
         except BlockingIOError:
             return []
 
+    def wait(self, seconds: float) -> None:
+        """Wait until a signal comes, so many seconds at most."""
+        select.select([self._reader], [], [], seconds)
+
     def forget(self) -> None:
         """Let go of the pipe, in a forked child."""
         signal.set_wakeup_fd(-1)
@@ -48,3 +53,34 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Terminal:
+    """The terminal that the program was started from, if there is one. Make it before SIGHUP gets another handler.
+
+    SIGHUP loads the settings again; but it also comes when the terminal is closed, and then the program has to stop.
+    """
+
+    def __init__(self) -> None:
+        # nohup(1) has the signal ignored: the program is to outlive its terminal.
+        self._is_ours = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
+        self._was_gone = False
+
+    def is_gone(self) -> bool:
+        """Return True if a SIGHUP that comes now tells of the terminal's end."""
+        return self._is_ours and not _has_terminal()
+
+    def look(self) -> None:
+        """Forget a terminal that is gone at two looks: its end came without SIGHUP, and a later one is an operator's."""
+        gone = self.is_gone()
+        self._is_ours = self._is_ours and not (gone and self._was_gone)
+        self._was_gone = gone
+
+
+def _has_terminal() -> bool:
+    """Return True if this process has a controlling terminal (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -5,7 +5,7 @@ Owns the look at them every few seconds, and the line in the log. Never decides 
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,8 @@ _LOG = log.get("supervisor")
 class Space:
     """The free space for records. `latest` is what the last look found, None before the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.look_at = 0.0
         self.latest: DiskStatus | None = None
         self._shown: DiskStatus | None = None
@@ -33,7 +34,7 @@ class Space:
 
     def look(self, journal: JournalSettings) -> DiskStatus | None:
         """Look at the disks if it is time. Return what `sidecar status` shows: a look each minute, and every change."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self.look_at:
             return self._shown
         self.look_at = now + LOOK_SECONDS

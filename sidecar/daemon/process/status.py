@@ -90,7 +90,8 @@ class Status(Struct, frozen=True, kw_only=True):
     `start_ticks` is when the process began, in the kernel's clock ticks since boot, so that another process that got the same
     `pid` later is not taken for it. `since` is when `state` began. `restarts` counts workers that died while they served,
     `reloads` and `failed_reloads` those that were taken and that were not. `admin_socket` is None where there is none, `disk`
-    before the first look at it.
+    before the first look at it. `needs_restart` names the settings that have changed in the files and take effect only at the
+    next start.
     """
 
     state: State
@@ -109,6 +110,7 @@ class Status(Struct, frozen=True, kw_only=True):
     failed_reloads: int = 0
     admin_socket: str | None = None
     disk: DiskStatus | None = None
+    needs_restart: tuple[str, ...] = ()
 
     @property
     def degraded(self) -> bool:
@@ -146,7 +148,9 @@ def in_state(status: Status, state: State) -> Status:
 def serving(status: Status, plan: Plan) -> Status:
     """Give the status with a plan that serves."""
     status = status if status.state == "serving" else in_state(status, "serving")
-    return replace(status, settings=_settings(plan), workers_wanted=plan.settings.milter.workers)
+    return replace(
+        status, settings=_settings(plan), workers_wanted=plan.settings.milter.workers, needs_restart=plan.needs_restart
+    )
 
 
 def _settings(plan: Plan) -> SettingsStatus:

@@ -6,7 +6,7 @@ Owns the questions and their times. Never kills anybody; it only says who has no
 import os
 import selectors
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sidecar.daemon.process.notify import notify
 from sidecar.daemon.process.probe import Probe
@@ -36,16 +36,24 @@ class Watchdog:
     systemd wants a sign of life `within` so many seconds; where it wants none (None), only the workers are asked.
     """
 
-    def __init__(self, *, within: float | None, listening: str, selector: selectors.BaseSelector) -> None:
+    def __init__(
+        self,
+        *,
+        within: float | None,
+        listening: str,
+        selector: selectors.BaseSelector,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         # sd_watchdog_enabled(3) recommends half the time.
         self._half = None if within is None else within / 2
         self._every = ASK_SECONDS if self._half is None else min(ASK_SECONDS, self._half / 4)
-        self._probe = None if within is None else Probe(listening, selector)
-        self._fed = self.ask_at = time.monotonic()
+        self._probe = None if within is None else Probe(listening, selector, clock)
+        self._fed = self.ask_at = clock()
 
     def ask(self, workers: Iterable[Worker]) -> bool:
         """Ask the workers, and with systemd the socket as well; tell whether it was time to."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self.ask_at:
             return False
         self.ask_at = now + self._every
@@ -57,11 +65,11 @@ class Watchdog:
 
     def feed(self, workers: Iterable[Worker]) -> None:
         """Tell systemd that all is well, if every worker and the socket have answered since the last time."""
-        if self._half is None or self._probe is None or time.monotonic() < self._fed + self._half:
+        if self._half is None or self._probe is None or self._clock() < self._fed + self._half:
             return
         if min([self._probe.answered, *(one.answered for one in workers)]) > self._fed:
             notify("WATCHDOG=1")
-            self._fed = time.monotonic()
+            self._fed = self._clock()
 
     def forget(self) -> None:
         """Let go of the connection, in a forked child."""
@@ -71,7 +79,7 @@ class Watchdog:
 
 def silent(workers: Sequence[Worker]) -> list[Worker]:
     """Give those whose answer is overdue."""
-    return [one for one in workers if (due := answer_due(one)) is not None and time.monotonic() >= due]
+    return [one for one in workers if (due := answer_due(one)) is not None and one.clock() >= due]
 
 
 def answer_due(one: Worker) -> float | None:

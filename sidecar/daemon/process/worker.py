@@ -11,13 +11,11 @@ import os
 import random
 import secrets
 import select
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NoReturn
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -27,6 +25,7 @@ from sidecar.core.session import NewestRules, Quota, Rules, Session, World
 from sidecar.core.settings.values import LimitSettings
 from sidecar.daemon.metrics import Meter
 from sidecar.daemon.milter import ENGINES, Adapter, Listener, Serving
+from sidecar.daemon.process.child import FAILED, leave_signals_to_supervisor
 from sidecar.daemon.process.control import hear_supervisor, say_alive, say_left, say_ready, say_taken
 from sidecar.daemon.process.handover import Handover
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed
@@ -43,8 +42,7 @@ _LOOK_SECONDS = 0.05
 _QUIET_LOOKS = 2
 # To take a plan: two to receive it, one to map each of its memories, and one that the plan before still has mapped.
 _SPARE_DESCRIPTORS = 4
-# Exit statuses: 0 told to end, 1 could not start, 2 the engine's loop ended by itself.
-COULD_NOT_START = 1
+# The exit status when the engine's loop ended by itself.
 LOOP_ENDED = 2
 
 # Of a UUID: version and variant, and what they are in a random one.
@@ -53,14 +51,10 @@ _VERSION_BITS, _VERSION = 0xF << 76 | 0x3 << 62, 0x4 << 76 | 0x2 << 62
 _LOG = log.get("worker")
 
 
-def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | None) -> NoReturn:
-    """Serve, and end the process; with a meter, count. Called in the forked child, whose caller must never run on."""
-    status = COULD_NOT_START
+def work(listener: Listener, control: socket.socket, plan: Plan, meter: Meter | None) -> int:
+    """Serve until told to end, and count with a meter. Return the exit status."""
     try:
-        # Ctrl-C and systemd signal every process of the group; here only the supervisor's word counts.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        leave_signals_to_supervisor()
         rules = NewestRules(Rules(policy=plan.policy, settings=plan.settings))
         # Connections may take all others, and a plan must be taken even then.
         spare = [os.dup(control.fileno()) for _ in range(_SPARE_DESCRIPTORS)]
@@ -68,14 +62,13 @@ def work(control: socket.socket, listener: Listener, plan: Plan, meter: Meter | 
         say_ready(control)
         _wait_for_end(control, listener, serving, spare, partial(_take, rules, plan.settings.limits))
         recorder.close()
-        status = 0
     except JournalError as error:
         _LOG.error(str(error))
-    except BaseException as error:  # noqa: BLE001 - the supervisor's stack lies below: nothing may unwind into it
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - whatever it is, another worker takes its place
         _LOG.error("the worker failed", exc_info=error)
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+        return FAILED
+    return 0
 
 
 def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | None) -> tuple[Recorder, Serving]:
