@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.config.files import stamp_of
 from sidecar.core.settings.values import Source
@@ -49,6 +50,37 @@ def test_a_change_is_seen_when_two_looks_find_the_same(tmp_path: Path, change: C
     assert [watch.changed() for _ in range(2)] == [[], [changing]]
     watch.follow([source(changing), source(other)])
     assert [watch.changed() for _ in range(2)] == [[], []]
+
+
+def test_rights_that_stat_does_not_tell_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an access list, or a rule of a security module. Only a file that could not be read is asked about them."""
+    path, other = tmp_path / "a.toml", tmp_path / "b.toml"
+    for file in (path, other):
+        file.write_text("x", encoding="ascii")
+    readable = {path: False, other: False}
+    monkeypatch.setattr("os.access", lambda file, _: readable[file])
+    watch = FileWatch([source(path), replace(source(other), digest="00")])
+    assert [watch.changed() for _ in range(2)] == [[], []]
+    readable.update({path: True, other: True})
+    assert [watch.changed() for _ in range(2)] == [[], [path]]
+
+
+@pytest.mark.parametrize("repair", [lambda path: path.chmod(0o755), lambda path: path.parent.chmod(0o755)])
+def test_the_rights_of_a_folder_are_seen_and_nothing_else_of_it(tmp_path: Path, repair: Callable[[Path], None]) -> None:
+    """Also those of a folder above it. Files come and go there all the time."""
+    above = tmp_path / "above"
+    folder = above / "records"
+    folder.mkdir(parents=True)
+    watch = FileWatch([])
+    for path in (folder, above):
+        path.chmod(0o700)
+    watch.follow([], [folder])
+    (folder / "segment").touch()
+    (above / "other").mkdir()
+    assert [watch.changed() for _ in range(2)] == [[], []]
+    repair(folder)
+    watch.changed()
+    assert len(watch.changed()) == 1
 
 
 def test_while_a_file_is_being_written_nothing_is_seen(tmp_path: Path) -> None:
