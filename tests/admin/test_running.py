@@ -79,7 +79,7 @@ def admin_pid(program: Program) -> int:
 
 @pytest.fixture
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
-    with Program(milter=ADMIN, engine=getattr(request, "param", "libmilter")) as program:
+    with Program(milter=ADMIN, engine=getattr(request, "param", "direct")) as program:
         wait_until(lambda: answers(program), "the policy is served")
         yield program
 

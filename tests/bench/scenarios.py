@@ -103,7 +103,7 @@ def outcome_of(scenarios: Sequence[Scenario]) -> str:
 
 
 def write_settings(
-    folder: Path, *, domains: int, workers: int, relay_listener: str | None = None, engine: str = "libmilter"
+    folder: Path, *, domains: int, workers: int, relay_listener: str | None = None, engine: str = "direct"
 ) -> Path:
     """Write the sidecar's settings, with so many listener domains, and give their file.
 

@@ -52,7 +52,7 @@ class Report(Struct, frozen=True, kw_only=True):
     wrong: dict[str, list[str]]
 
 
-def reload_under_load(number: int, *, engine: str = "libmilter", more_domains: int = 0, quiet_sessions: int = 300) -> Report:
+def reload_under_load(number: int, *, engine: str = "direct", more_domains: int = 0, quiet_sessions: int = 300) -> Report:
     """Reload so often, with good and bad files in turn, each with so many domains besides."""
     more = "".join(f'["more-{name}.example"]\nlog_oob = true\n' for name in range(more_domains))
     wrong: list[str] = []

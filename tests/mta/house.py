@@ -98,7 +98,7 @@ def house(
     domains: str,
     relay_hosts: Sequence[str] = ("127.0.0.1",),
     settings: str = "",
-    engine: str = "libmilter",
+    engine: str = "direct",
     postfix: Mapping[str, str] | None = None,
     services: Sequence[str] = (),
 ) -> Iterator[House]:

@@ -279,7 +279,7 @@ def sendmail_house(
     domains: str,
     relay_hosts: Sequence[str] = ("127.0.0.1",),
     settings: str = "",
-    engine: str = "libmilter",
+    engine: str = "direct",
     lines: str = "FEATURE(`promiscuous_relay')",
     accounts: Sequence[str] = (),
 ) -> Iterator[SendmailHouse]:

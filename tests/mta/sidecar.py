@@ -52,7 +52,7 @@ class Sidecar:
         domains: str,
         relay_hosts: Sequence[str] = ("127.0.0.1",),
         settings: str = "",
-        engine: str = "libmilter",
+        engine: str = "direct",
     ) -> None:
         self.directory = directory
         self._relay_hosts = relay_hosts

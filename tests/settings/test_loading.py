@@ -69,6 +69,7 @@ def test_defaults() -> None:
     assert settings is not None
     assert [network.text for network in settings.relay_hosts.networks] == ["127.0.0.1", "::1"]
     assert settings.relay_hosts.where is None
+    assert settings.milter.engine == "direct"
     assert settings == Settings(
         relay_hosts=settings.relay_hosts,
         milter=MilterSettings(),

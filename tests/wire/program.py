@@ -55,7 +55,7 @@ class Program:
         inet: bool = False,
         settings: str = "",
         milter: str = "workers = 2",
-        engine: str = "libmilter",
+        engine: str = "direct",
         domains: str = DOMAINS,
     ) -> None:
         # Not pytest's own folder: the path of a UNIX socket must be short.

@@ -155,8 +155,8 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
 
     `socket` is `unix:/path` or `inet:host:port` (Postfix's spelling). `socket_mode` is a mode in octal digits; owner and group
     are names or None to leave them. `workers` counts processes. Without `allow_remote` the address is one of the loopback's.
-    `engine` says what speaks the protocol: "libmilter", or "direct", the program itself. With `cpu_affinity` each worker runs
-    on one CPU.
+    `engine` names the implementation of the protocol: "direct" (the program itself), or "libmilter". With
+    `cpu_affinity` each worker runs on one CPU.
     """
 
     socket: str = "inet:127.0.0.1:8893"
@@ -164,7 +164,7 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
     socket_owner: str | None = None
     socket_group: str | None = None
     workers: int = 2
-    engine: str = "libmilter"
+    engine: str = "direct"
     cpu_affinity: bool = True
     allow_remote: bool = False
 
