@@ -40,6 +40,7 @@ engine = "{engine}"
 {milter}
 [log]
 format = "json"
+level = "{level}"
 """
 
 
@@ -57,12 +58,13 @@ class Program:
         milter: str = "workers = 2",
         engine: str = "direct",
         domains: str = DOMAINS,
+        level: str = "info",
     ) -> None:
         # Not pytest's own folder: the path of a UNIX socket must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="sidecar-", dir="/tmp"))
         self.path = self.directory / "s"
         self.address: str | tuple[str, int] = ("127.0.0.1", _free_port()) if inet else str(self.path)
-        self.settings, self.milter, self.engine = settings, milter, engine
+        self.settings, self.milter, self.engine, self.level = settings, milter, engine, level
         self.python = ["-m", "sidecar"]
         self.environ: dict[str, str] = {}
         self.write(domains=domains)
@@ -71,7 +73,7 @@ class Program:
     def write(self, *, domains: str | None = None) -> None:
         """Write the settings, and the listener domains if told to."""
         spelled = f"inet:127.0.0.1:{self.address[1]}" if isinstance(self.address, tuple) else f"unix:{self.address}"
-        text = SETTINGS.format(settings=self.settings, socket=spelled, engine=self.engine, milter=self.milter)
+        text = SETTINGS.format(settings=self.settings, socket=spelled, engine=self.engine, milter=self.milter, level=self.level)
         (self.directory / "sidecar.toml").write_text(text)
         if domains is not None:
             (self.directory / "listener_domains.toml").write_text(domains)

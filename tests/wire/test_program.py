@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sidecar.daemon.milter import ENGINES
 from tests.wire.client import ACCEPT, CONTINUE, DELRCPT, DISCARD, NONE, STEPS, TROUBLE, Mta, Reply
 from tests.wire.program import Program
 
@@ -157,15 +158,25 @@ def test_an_address_that_is_no_text_is_refused_and_the_connection_goes_on(mta: M
     assert accepted == CONTINUE
 
 
-def test_every_decision_is_a_line_in_the_log_with_ids_and_peer(program: Program, mta: Mta) -> None:
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_at_level_debug_each_decision_is_a_log_line_with_ids_and_peer(engine: str) -> None:
+    with Program(engine=engine, level="debug") as program, program.mta() as mta:
+        mta.begin(peer="203.0.113.77")
+        mta.envelope(b"<>", b"<sender@bounce.example>")
+        mta.content(OOB)
+        (line,) = (line for line in program.lines() if line.get("peer") == "203.0.113.77")
+        assert (line["level"], line["event"]) == ("debug", "message: discard")
+        assert line["queue_id"] == "4QUEUEID"
+        assert line["session_id"] == program.records()[-1]["session_id"]
+        assert "bounce.example" in line["why"]
+
+
+def test_at_level_info_a_decision_is_only_in_the_journal(program: Program, mta: Mta) -> None:
     mta.begin(peer="203.0.113.77")
     mta.envelope(b"<>", b"<sender@bounce.example>")
     mta.content(OOB)
-    line = next(line for line in program.lines() if line.get("peer") == "203.0.113.77")
-    assert line["event"] == "message: discard"
-    assert line["queue_id"] == "4QUEUEID"
-    assert line["session_id"] == program.records()[-1]["session_id"]
-    assert "bounce.example" in line["why"]
+    session = program.records()[-1]["session_id"]
+    assert not any(session in line.values() or line.get("peer") == "203.0.113.77" for line in program.lines())
 
 
 LISTENER_RULES = """\

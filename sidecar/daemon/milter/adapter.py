@@ -160,7 +160,8 @@ def _report(step: Step, session: Session, error: Exception) -> None:
 
 
 def _tell(decision: Decision, session: Session) -> None:
-    _LOG.info(
+    # The journal has a record of each decision.
+    _LOG.debug(
         f"{decision.stage}: {decision.action}",
         why=decision.why,
         peer=session.peer,
