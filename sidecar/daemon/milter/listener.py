@@ -41,6 +41,10 @@ class Listener:
         self._silence = socket.socketpair()
         # Two workers wake for one connection; the one that comes too late must not wait in accept() for the next.
         os.set_blocking(self._descriptor, False)
+        if path is None:
+            # Accepted sockets inherit this. Without it, a small answer may wait for the MTA to acknowledge the last one.
+            with _seen_as_socket(self._descriptor) as listening:
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fileno(self) -> int:
         """Give the descriptor, for an engine that accepts from it."""

@@ -196,9 +196,6 @@ class Loop:
             return  # or somebody else was faster, or the MTA has given up by now
         self._short = False
         one.settimeout(0.0)
-        if one.family != socket.AF_UNIX:
-            with suppress(OSError):  # an MTA that has gone by now is found out below
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = _Connection(one, self._steps, self._now)
         self._connections[connection.descriptor] = connection
         if self._watch(connection):
