@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.daemon.milter.packets import PAYLOAD_LIMIT
 from tests.mta.client import STRANGER, Answer, Peer
 from tests.mta.house import House, house
 from tests.mta.mails import ARF, OOB, ORDINARY, padded
@@ -203,6 +204,20 @@ def test_an_smtputf8_recipient(home: House) -> None:
     assert outcome.written()[0] == ("Reception", 250, "nöws-17@bücher.example")
     outcome = home.offer("", ["nöws-17@bücher.example", "yöu@relay.example"], OOB, parameters="SMTPUTF8")
     assert list(outcome.delivered) == ["yöu@relay.example"]
+
+
+@pytest.mark.parametrize("name", ["To", "X-Long"])
+def test_a_header_field_larger_than_a_milter_packet_is_accepted(home: House, name: str) -> None:
+    """Postfix cuts a field to some 60,000 bytes if it has a milter, although header_size_limit is 102,400."""
+    address = "a" * 200 + "@remote.example"
+    field = (f"{name}: " + ",\n ".join([address] * (70_000 // len(address))) + "\n").encode()
+    assert len(field) > PAYLOAD_LIMIT
+    for content, records in ((OOB, ["Reception", "OOB"]), (ORDINARY, ["Reception"])):
+        outcome = home.offer("", ["you@relay.example", "news-17@bounce.example"], field + content)
+        assert outcome.last.code == 250
+        assert [kind for kind, _, _ in outcome.written()] == records
+        (delivered,) = outcome.delivered.values()
+        assert 59_000 < delivered.count(b"a" * 200) * len(address) < PAYLOAD_LIMIT
 
 
 def test_a_report_above_the_limit_is_refused_in_plain_words(home: House) -> None:

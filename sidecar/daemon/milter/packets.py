@@ -15,7 +15,8 @@ from sidecar.daemon.milter import translation
 from sidecar.daemon.milter.context import Macros
 from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
 
-# libmilter takes no longer ones, and MTAs cut bodies so that they fit (MILTER_CHUNK_SIZE is 65,535).
+# libmilter accepts no larger ones either. MTAs send bodies in pieces (MILTER_CHUNK_SIZE is 65,535), and Postfix cuts a header
+# field to 60,000 bytes for milters, whatever its header_size_limit is.
 PAYLOAD_LIMIT = 65_535
 # Of a macro's value. The longest is an identity of SMTP AUTH, at most 255 bytes with PLAIN (RFC 4616). A part of one would be
 # another identity, so a longer one is ignored.
