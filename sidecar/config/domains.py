@@ -16,8 +16,7 @@ from sidecar.config.tables import Notes
 from sidecar.config.warnings.findings import Findings
 from sidecar.config.warnings.written import overridden, replaced, unused_ttl
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
-from sidecar.core.settings.domain_table import Lines
-from sidecar.core.settings.draft import Draft
+from sidecar.core.settings.domain_layout import Lines
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem, Where
 from sidecar.core.text import quoted, shown, written
 
@@ -35,7 +34,7 @@ REPORT_KEYS: Final = ("log_oob", "log_arf")
 UNUSED: Final = "ttl"
 _KEYS: Final = (*READERS, UNUSED)
 
-_Entries = dict[str, dict[str, DomainEntry]]
+Entries = dict[str, dict[str, DomainEntry]]
 """By listener, then by domain."""
 
 
@@ -49,13 +48,13 @@ class _Named(Struct, frozen=True, kw_only=True):
     path: str
 
 
-def merge(draft: Draft, later: Draft, findings: Findings) -> Draft:
-    """Put the entries of a later file over those before it, key by key."""
-    if not draft.places:
-        return later
-    for earlier, entry in draft.absorb(later):
-        draft.put(_over(earlier, entry, findings))
-    return draft
+def merge(entries: Entries, later: Entries, findings: Findings) -> None:
+    """Put the entries of a later file over those before it, key by key. An entry keeps its position."""
+    for listener, domains in later.items():
+        known = entries.setdefault(listener, {})
+        for domain, entry in domains.items():
+            earlier = known.get(domain)
+            known[domain] = entry if earlier is None else _over(earlier, entry, findings)
 
 
 def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> DomainEntry:
@@ -68,10 +67,9 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     return msgspec.structs.replace(earlier, path=later.path, lines=lines, trues=trues, **changes)
 
 
-def read_domains(document: Document, problems: list[Problem], findings: Findings) -> Draft:
-    """Read one listener domains file; errors go to `problems`, warnings to `findings`, and all that is right is given."""
-    found = _Reading(document, problems, findings).entries()
-    return Draft(entry for entries in found.values() for entry in entries.values())
+def read_domains(document: Document, problems: list[Problem], findings: Findings) -> Entries:
+    """Read one listener domains file. Errors go to `problems`, warnings to `findings`; the result has all that is right."""
+    return _Reading(document, problems, findings).entries()
 
 
 def _name(spelled: str) -> str:
@@ -96,8 +94,8 @@ class _Reading:
         self.findings = findings
         self.shapes: dict[tuple[tuple[str, int], ...], dict[str, int]] = {}
 
-    def entries(self) -> _Entries:
-        found: _Entries = {}
+    def entries(self) -> Entries:
+        found: Entries = {}
         self.notes.repeats(self.document, _path_of)
         for named in self.named():
             entry = self.entry(named)
@@ -168,13 +166,13 @@ class _Reading:
 
     def lines(self, place: Place, fields: Mapping[str, Any]) -> Lines:
         first = place.line
-        steps = (("", 0), *((key, place.at(key).line - first) for key in fields))
+        steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
         shared = self.shapes.get(steps)
         if shared is None:
             shared = self.shapes[steps] = dict(steps)
         return Lines(self.document.file, first, shared)
 
-    def is_double(self, found: _Entries, entry: DomainEntry) -> bool:
+    def is_double(self, found: Entries, entry: DomainEntry) -> bool:
         """Whether the file has this domain already; that is an error, but for `listener."*"`, which KumoMTA replaces."""
         first = found.get(entry.listener, {}).get(entry.domain)
         if first is None:

@@ -14,11 +14,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.config.admin import read_admin
-from sidecar.config.domains import merge, read_domains
+from sidecar.config.domains import Entries, merge, read_domains
 from sidecar.config.files import Text, UnreadableError, parsed, read_text, stamp_of
 from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
-from sidecar.config.quick import quick_draft
 from sidecar.config.readers import (
     Reader,
     choice,
@@ -44,7 +43,7 @@ from sidecar.config.warnings.machine import Account, note_missing, note_space
 from sidecar.config.warnings.written import repeated_file
 from sidecar.core.classifier import Patterns, TooLargeError
 from sidecar.core.names import normal_listener
-from sidecar.core.settings.draft import Draft
+from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.values import (
     BounceRule,
     LimitSettings,
@@ -231,7 +230,7 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
     settings = Settings(
         relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
         listener_relay_hosts=_listener_relay_hosts(table.table("listener", spell=quoted)),
-        domains=domains.table(),
+        domains=domains,
         bounce_rules=tuple(rules),
         state_directory=state_directory,
         journal=journal,
@@ -302,15 +301,14 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
     return found
 
 
-def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source], findings: Findings) -> Draft:
-    draft = Draft()
+def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Source], findings: Findings) -> DomainTable:
+    entries: Entries = {}
     named_before: dict[Stamp | None, str] = {}
     place = table.place.at("listener_domains")
     for index, file in enumerate(files):
         named = Where(file=table.notes.file, line=place.at(index).line, key="listener_domains")
         try:
-            read = _named_text(folder / file, file, sources)
-            later = _listed(read, table.notes.problems, findings)
+            later = read_domains(parsed(_named_text(folder / file, file, sources)), table.notes.problems, findings)
         except UnreadableError as error:
             table.notes.problems.append(error.problem(file, named))
         else:
@@ -318,14 +316,8 @@ def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Sou
             if stamp in named_before:
                 findings.note(repeated_file, named, quoted(file), quoted(named_before[stamp]))
             named_before.setdefault(stamp, file)
-            draft = merge(draft, later, findings)
-    return draft
-
-
-def _listed(read: Text, problems: list[Problem], findings: Findings) -> Draft:
-    """Read a listener domains file: quickly where it is as most are. Raises UnreadableError."""
-    quick = quick_draft(read.text, read.file, findings, is_json=read.is_json)
-    return read_domains(parsed(read), problems, findings) if quick is None else quick
+            merge(entries, later, findings)
+    return table_of([entry for domains in entries.values() for entry in domains.values()])
 
 
 def _bounce_rules(

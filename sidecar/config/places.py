@@ -9,7 +9,8 @@ here. So compiled parsers read the values, and the patterns below, linear and wi
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import tomli
@@ -17,6 +18,8 @@ from msgspec import Struct
 
 # A listener domains file needs 4 levels; Python's own readers give up between 400 and 1,000.
 DEPTH_LIMIT: Final = 64
+
+_QUOTES: Final = 2
 
 # Possessive quantifiers and atomic groups throughout: no pattern goes back over what it has read, so each is linear. Groups
 # repeat inside an atomic group, never possessively: Python 3.11.2, which is Debian 12's, then keeps half a repetition.
@@ -41,8 +44,15 @@ _STATEMENT = re.compile(
 # Both give: blank, opening bracket, closing bracket, comma, key, scalar.
 _TOML_TOKEN = re.compile(rf"({_BLANK})(?:([\[{{])|([\]}}])|(,)|({_KEY})[ \t]*+=|({_LONG}|{_BASIC}|{_LITERAL}|{_BARE}))")
 _JSON_STRING = r'"(?>(?:[^"\\]++|\\.)*)"'
+_JSON_SCALAR = rf"""(?:{_JSON_STRING}|[^\s"\[\]{{}},]++)"""
+# A key takes a scalar behind it with it: one step instead of two for most of a large file.
 _JSON_TOKEN = re.compile(
-    rf"""([ \t\r\n]*+)(?:([\[{{])|([\]}}])|(,)|({_JSON_STRING})[ \t\r\n]*+:|({_JSON_STRING}|[^\s"\[\]{{}},]++))"""
+    rf"""([ \t\r\n]*+)(?:
+        ([\[{{]) | ([\]}}]) | (,)
+      | ({_JSON_STRING})[ \t\r\n]*+:(?>(?:[ \t\r\n]*+{_JSON_SCALAR})?)
+      | ({_JSON_SCALAR})
+    )""",
+    re.VERBOSE,
 )
 
 
@@ -52,6 +62,9 @@ class TooDeepError(ValueError):
     def __init__(self, lineno: int) -> None:
         super().__init__(f"tables or lists stand more than {DEPTH_LIMIT} deep inside each other")
         self.lineno = lineno
+
+
+_NOTHING: Final[Mapping[str | int, "Place"]] = MappingProxyType({})
 
 
 class Place:
@@ -64,7 +77,8 @@ class Place:
 
     def __init__(self, line: int) -> None:
         self.line = line
-        self.inner: dict[str | int, Place] = {}
+        # Most places have nothing inside, and a large file has millions of them.
+        self.inner: Mapping[str | int, Place] = _NOTHING
 
     def at(self, key: str | int) -> "Place":
         """Give the place of `key`, or that of the whole where the part's own is not known."""
@@ -76,11 +90,17 @@ class Place:
             raise TooDeepError(line)
         place = self
         for part in parts:
-            found = place.inner.get(part)
-            if found is None:
-                found = place.inner[part] = Place(line)
-            place = found
+            place = place.inner.get(part) or place.put(part, line)
         return place
+
+    def put(self, key: str | int, line: int) -> "Place":
+        """Make the place of `key`."""
+        made = Place(line)
+        if isinstance(self.inner, dict):
+            self.inner[key] = made
+        else:
+            self.inner = {key: made}
+        return made
 
 
 class Repeat(Struct, frozen=True, kw_only=True):
@@ -122,8 +142,11 @@ def json_places(text: str) -> tuple[Place, list[Repeat]]:
 
 
 def _toml_parts(key: str) -> list[str]:
-    if key.isidentifier():  # most keys by far, and three times as fast
+    # Most keys by far are one bare or quoted part, and these tests are three times as fast.
+    if key.isidentifier():
         return [key]
+    if key[0] == key[-1] == '"' and key.count('"') == _QUOTES and "\\" not in key:
+        return [key[1:-1]]
     return [_toml_part(part) for part in _PARTS.findall(key)]
 
 
@@ -156,7 +179,7 @@ class _Walk:
             position = match.end()
             if key is not None:
                 self.key(self.parts(key), line)
-                line += text.count("\n", match.end(5), position)  # JSON's colon may stand on a later line
+                line += text.count("\n", match.end(5), position)  # the colon and the scalar may be on later lines
             elif opening is not None:
                 self.open(opening, line)
             elif closing is not None:
@@ -183,10 +206,10 @@ class _Walk:
         if len(self.stack) == DEPTH_LIMIT:
             raise TooDeepError(line)
         if self.trail and isinstance(index := self.trail[-1], int):
-            self.place = self.stack[-1].inner[index] = Place(line)
+            self.place = self.stack[-1].put(index, line)
         self.stack.append(self.place)
         self.trail.append(0 if bracket == "[" else "")
 
     def scalar(self, line: int) -> None:
         if self.trail and isinstance(index := self.trail[-1], int) and line != self.stack[-1].line:
-            self.stack[-1].inner[index] = Place(line)
+            self.stack[-1].put(index, line)

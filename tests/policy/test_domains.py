@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.policy.domains import DomainMap
-from sidecar.core.settings.draft import Draft
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
 
 
 def mapped(entries: Iterable[DomainEntry]) -> DomainMap:
     """Make the map that serves every listener."""
-    return DomainMap(Draft(entries).table().listeners[ANY_LISTENER])
+    return DomainMap(table_of([*entries]).listeners[ANY_LISTENER])
 
 
 WALKS = [

@@ -1,18 +1,17 @@
 """The domain table: whatever entries go in come out, are found by their names, and by no other."""
 
-import mmap
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.settings.domain_table import DomainTable
-from sidecar.core.settings.draft import Draft, table_of
+from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
 
@@ -118,53 +117,98 @@ def test_many_shapes() -> None:
     assert all(domains[one.domain] == one for one in (*listed, *listed))
 
 
-def test_an_entry_that_is_replaced_keeps_its_place() -> None:
-    draft = Draft([entry("a.com", relay_to=True), entry("b.com")])
-    draft.put(entry("a.com", log_oob="LogThenDrop"))
-    assert list(draft.table()) == [entry("a.com", log_oob="LogThenDrop"), entry("b.com")]
-
-
 def test_few_entries_are_made_once() -> None:
     """Where domains are few, their entries are not made anew for each recipient."""
     domains = table_of([entry("a.com")]).listeners[ANY_LISTENER]
     assert domains["a.com"] is domains["a.com"]
 
 
-def _copy(table: DomainTable) -> mmap.mmap:
-    buffer = mmap.mmap(-1, len(table.buffer))
-    buffer[:] = table.buffer[:]
-    return buffer
+def test_names_of_any_length_are_looked_up() -> None:
+    """LMDB has a limit for keys; a name beyond it is not listed, but a parent can be."""
+    listed = [entry("a.com"), entry("*.a.com"), *(entry(f"d{number}.example") for number in range(2000))]
+    domains = table_of(listed).listeners[ANY_LISTENER]
+    for name in ("x" * 300, "x" * 5000 + ".net", "x." * 5000 + "net"):
+        assert name not in domains
+        assert domains.nearest(name)[0] == b""
+    for name in ("x" * 5000 + ".a.com", "x." * 5000 + "a.com"):
+        assert domains.nearest(name) == (domains.node("a.com"), "a.com")
 
 
-def test_a_copy_of_the_buffer_is_the_table() -> None:
+@settings(deadline=None)  # a table is memory that the system gives
+@given(entries(), NAMES | st.text("ab.*\u00e9\0", max_size=9))
+def test_a_large_table_answers_as_a_small_one(listed: list[DomainEntry], asked: str) -> None:
+    """Few names are kept as objects, many are only in the database; both give the same nodes and entries."""
+    filler = [entry(f"d{number}.filler", ANY_LISTENER) for number in range(1100)]
+    small, large = table_of(listed), table_of([*listed, *filler])
+    few, many = small.listeners[ANY_LISTENER], large.listeners[ANY_LISTENER]
+    for name in (asked, f"c.{asked}", f"c.c.c.c.{asked}", *few):
+        node, found = few.nearest(name)
+        assert bool(many.nearest(name)[0]) == bool(node)
+        if node:
+            assert many.nearest(name)[1] == found
+            assert many.entry(many.node(found), found) == few.entry(node, found)
+            assert many.star_below(many.node(found), found) == few.star_below(node, found)
+
+
+def test_a_process_opens_the_same_memory_once() -> None:
+    """LMDB does not open a database twice; a worker has inherited what it then receives."""
     listed = [entry("a.com", relay_to=True), entry("*.b.com", "10.0.0.1:25", log_oob="LogThenDrop")]
-    assert list(DomainTable(_copy(table_of(listed)))) == by_listener(listed)
+    table = table_of(listed)
+    again = DomainTable(table.descriptor)
+    assert list(again) == list(table) == by_listener(listed)
+    del table
+    assert list(again) == by_listener(listed)
 
 
-FOREIGN = """\
-import mmap, sys
+def test_a_table_closes_its_descriptors() -> None:
+    def held() -> int:
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    before = held()
+    table = table_of([entry("a.com")])
+    assert held() > before
+    del table
+    assert held() == before
+
+
+READ = """\
+import sys
 from sidecar.core.settings.domain_table import DomainTable
-content = sys.stdin.buffer.read()
-buffer = mmap.mmap(-1, len(content))
-buffer[:] = content
-DomainTable(buffer)
+print([one.domain for one in DomainTable(int(sys.argv[1]))])
 """
 
 
-@pytest.mark.parametrize(("seed", "status"), [("1", 0), ("2", 1)])
-def test_a_process_that_hashes_otherwise_is_refused(seed: str, status: int) -> None:
-    """It would find nothing, and say so of every domain."""
-    write = "import sys\nfrom sidecar.core.settings.draft import table_of\nsys.stdout.buffer.write(table_of(()).buffer[:])"
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    content = subprocess.run(
-        [sys.executable, "-c", write], env={**environ, "PYTHONHASHSEED": "1"}, capture_output=True, check=True
-    ).stdout
+def test_another_process_reads_the_memory() -> None:
+    """Nothing depends on the process that wrote it, such as its salt for hashes."""
+    table = table_of([entry("a.com"), entry("*.b.com")])
     read = subprocess.run(
-        [sys.executable, "-c", FOREIGN],
-        env={**environ, "PYTHONHASHSEED": seed},
-        input=content,
+        [sys.executable, "-c", READ, str(table.descriptor)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"},
+        pass_fds=[table.descriptor],
         capture_output=True,
-        check=False,
+        text=True,
+        check=True,
     )
-    assert read.returncode == status
-    assert (b"hashes names otherwise" in read.stderr) == bool(status)
+    assert read.stdout == "['a.com', '*.b.com']\n"
+
+
+def test_threads_share_a_table() -> None:
+    """Each of several threads finds every entry while the others look up."""
+    listed = [entry(f"d{number}.example") for number in range(3000)]
+    domains = table_of(listed).listeners[ANY_LISTENER]
+    with ThreadPoolExecutor(4) as threads:
+        rounds = [threads.submit(lambda: [domains[one.domain].domain for one in listed]) for _ in range(8)]
+        assert all(one.result() == [each.domain for each in listed] for one in rounds)
+
+
+def test_a_forked_process_uses_the_table() -> None:
+    listed = [entry(f"d{number}.example") for number in range(3000)]
+    table = table_of(listed)
+    child = os.fork()
+    if child == 0:
+        is_right = list(table) == listed and table.listeners[ANY_LISTENER]["d7.example"] == listed[7]
+        again = DomainTable(table.descriptor)
+        del table
+        os._exit(0 if is_right and again[8] == listed[8] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert list(table) == listed

@@ -10,7 +10,7 @@ from sidecar.config.warnings.names import note_idle, note_name
 from sidecar.config.warnings.openings import note_opening, note_relay_hosts
 from sidecar.config.warnings.shadows import note_shadows
 from sidecar.config.warnings.written import note_true
-from sidecar.core.settings.draft import table_of
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import Settings
 
 

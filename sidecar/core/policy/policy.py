@@ -13,8 +13,7 @@ from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable
 from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
 from sidecar.core.policy.domains import WILDCARD, DomainMap
-from sidecar.core.settings.domain_table import DomainTable
-from sidecar.core.settings.draft import table_of
+from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
 
 # Domains whose senders are at work. What an entry of a thousand networks takes to look through is some 100 kB.

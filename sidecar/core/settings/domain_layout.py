@@ -1,221 +1,227 @@
-"""The buffer of a domain table: how it is laid out, and the writing of one.
+"""Write the listener domains into an LMDB database in memory, which processes share.
 
-Owns every byte of it. Never looks a name up, and never knows what an entry says.
+Owns the keys and values of that database. Never looks a domain up.
 
-The numbers are native ones of 32 bits, since no buffer outlives the processes that share it:
+The first byte of a key says what the value is:
 
-- `names`: all names one after the other, those of entries first, then the parents that have none. A name's place in this order,
-  counted from 1, is its node.
-- `rows`: for each name a row, which one cache line holds: where the name begins, that of the entry `*` below it or 0, and of an
-  entry the number of its shape and its line. A last row says where the last name ends.
-- `slots`: for each listener an open hash table, at most half full: a node, and above it some bits of the name's hash, so that
-  hardly ever a name is compared in vain.
-- `shape_records` and `odd_records`: what is kept of shapes, and of the entries that `odds` lists; `..._starts` bound them.
-  `firsts` gives for each shape the first entry that has it.
+- `CATALOGUE`: `Listed` of every listener, as MessagePack.
+- `ENTRY`, number: shape and line of an entry, and its domain. Entries are numbered in the order of iteration.
+- `NODE`, listener, reversed domain: shape and line of the entry, then those of the entry `*.` below it; `NO_ENTRY` for none.
+  Each domain and each of its parents has a node, so that a walk to the parents can stop at the first node. Reversed, a domain
+  and its parents are neighbours: the second look-up of a walk finds its page in the processor's cache.
+- `ODD`, listener, reversed domain: `Odd` as MessagePack.
+- `SHAPE`, number: the domain of the first entry with this shape, and the shape, as MessagePack.
 """
 
-import mmap
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, chain, count
-from typing import Final, NamedTuple
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from struct import Struct as Packed
+from typing import Final
 
+import lmdb
 import msgspec
 from msgspec import Struct
 
-# The columns of a row.
-START, STAR, SHAPE, LINE, COLUMNS = range(5)
-# Slots are found by the low bits of a hash; the tag is taken from above all that a table could have slots for.
-TAG_SHIFT: Final = 40
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
-_LENGTH_SIZE: Final = 8
-_NUMBER_BITS: Final = 32
-_ROOT: Final = "*"
+CATALOGUE, ENTRY, NODE, ODD, SHAPE = b"c", b"e", b"n", b"o", b"s"
+
+NUMBER: Final = Packed(">I")  # in keys: LMDB sorts by bytes
+NODE_VALUE: Final = Packed("<IIII")
+ENTRY_VALUE: Final = Packed("<II")
+
+NO_SHAPE: Final = 2**32 - 1
+NO_ENTRY: Final = ENTRY_VALUE.pack(NO_SHAPE, 0)
+
+# LMDB needs the largest size in advance; the memory is used only as it is filled. Pages are at least half full, and branch
+# pages and what is beside each value take less than the rest.
+_MAP_MINIMUM: Final = 1 << 20
+_MAP_FOR_ENTRY: Final = 4096
+_MAP_FOR_BYTE: Final = 8
 
 
-class Rows(NamedTuple):
-    """One listener's entries: names, numbers of shapes, lines; and the records of those that are odd, by their position."""
+class Lines(Mapping[str, tuple[str, int]]):
+    """The lines of an entry's keys: the line of its table, and steps that entries of one shape share."""
 
-    names: Sequence[str]
-    shapes: Sequence[int]
-    lines: Sequence[int]
-    odds: Mapping[int, bytes]
+    __slots__ = ("file", "first", "steps")
+
+    def __init__(self, file: str, first: int, steps: dict[str, int]) -> None:
+        self.file = file
+        self.first = first
+        self.steps = steps
+
+    def __getitem__(self, key: str) -> tuple[str, int]:
+        return self.file, self.first + self.steps[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
-class Listed(Struct, frozen=True, array_like=True):
-    """One listener: its first entry and their number, its first slot and their number (a power of 2).
+class Shape(Struct, frozen=True, kw_only=True, array_like=True):
+    """What many entries have in common: everything except domain and line.
 
-    `star` is the node of `"*"` or 0, `dots` the most that one of its names has.
+    `prefix` is the part of a key path before the domain, such as `listener."10.1.1.1:25".`. `steps` are the lines of the keys,
+    all in `file`, counted from the line of the entry. `relay_from` are networks as written. An `odd` entry has a key path with
+    another spelling of its domain, or keys in several files: it has an `Odd`.
     """
 
     listener: str
-    entry: int
-    entries: int
-    slot: int
-    slots: int
-    star: int
+    prefix: str = ""
+    file: str = ""
+    steps: dict[str, int] = {}
+    odd: bool = False
+    relay_to: bool = False
+    relay_from: tuple[str, ...] = ()
+    relay_from_authz: tuple[str, ...] = ()
+    log_oob: LogMode = LogMode.IGNORE
+    log_arf: LogMode = LogMode.IGNORE
+    trues: tuple[str, ...] = ()
+
+
+class Odd(Struct, frozen=True, kw_only=True, array_like=True):
+    """The path and the lines of an odd entry, as `DomainEntry` has them."""
+
+    path: str
+    lines: dict[str, tuple[str, int]]
+
+
+class Listed(Struct, frozen=True, array_like=True):
+    """One listener: its entries and shapes as ranges of numbers, the number of its nodes, and the dots of the longest node.
+
+    `dots` does not count a `*` at the beginning of a domain.
+    """
+
+    listener: str
+    first: int
+    end: int
+    first_shape: int
+    end_shape: int
+    nodes: int
     dots: int
 
 
-class Layout(Struct, frozen=True, array_like=True):
-    """What stands at the end of a buffer: where the sections are, and what it takes to find names in it.
-
-    `probe` tells whether this process hashes as the one did that wrote it; `node_bits` are the low bits of a slot that hold a
-    node.
-    """
-
-    probe: int
-    node_bits: int
-    entries: int
-    listed: tuple[Listed, ...]
-    sections: dict[str, tuple[int, int]]
-
-    @property
-    def tag_mask(self) -> int:
-        """The bits of a shifted hash that a slot has room for."""
-        return _tag_mask(self.node_bits)
+def node_prefix(number: int) -> bytes:
+    """Return the start of the keys of all nodes of a listener."""
+    return NODE + NUMBER.pack(number)
 
 
-def layout_of(buffer: mmap.mmap) -> Layout:
-    """Read the layout. Raises ValueError where this process could not find the names."""
-    end = len(buffer) - _LENGTH_SIZE
-    start = end - int.from_bytes(buffer[end:], "little")
-    layout = msgspec.msgpack.decode(buffer[start:end], type=Layout)
-    if layout.probe != _probe():
-        raise ValueError("this table is of a process that hashes names otherwise")
-    return layout
+def domain_key(prefix: bytes, domain: str) -> bytes:
+    """Return the key of a domain. A character that no domain in the table can have becomes a question mark."""
+    return prefix + domain[::-1].encode("ascii", "replace")
 
 
-def lay_out(listeners: Mapping[str, Rows], shapes: Sequence[bytes]) -> mmap.mmap:
-    """Write a buffer that processes forked from now on share. `shapes` are records; those that no entry has are left out."""
-    every = list(listeners.values())
-    names, nodes = _numbered(every)
-    entries = sum(len(rows.names) for rows in every)
-    shapes_of, firsts, used = _shapes(every, shapes)
-
-    rows = array("I", [0]) * (COLUMNS * (len(names) + 1))
-    rows[START::COLUMNS] = _starts(names)
-    rows[SHAPE : COLUMNS * entries : COLUMNS] = shapes_of
-    rows[LINE : COLUMNS * entries : COLUMNS] = array("I", chain.from_iterable(each.lines for each in every))
-
-    node_bits = len(names).bit_length()
-    slots = array("I")
-    listed: list[Listed] = []
-    first = 0
-    for listener, known in zip(listeners, nodes, strict=True):
-        for name in _stars(listeners[listener].names):
-            rows[COLUMNS * (known[name[2:]] - 1) + STAR] = known[name]
-        filled = _filled(known, node_bits)
-        size = len(listeners[listener].names)
-        dots = max((name.count(".") for name in known), default=0)
-        listed.append(Listed(listener, first, size, len(slots), len(filled), known.get(_ROOT, 0), dots))
-        slots.extend(filled)
-        first += size
-
-    odds = _odds(every)
-    sections: dict[str, array[int] | bytes] = {
-        "rows": rows,
-        "slots": slots,
-        "names": "".join(names).encode("ascii"),
-        "firsts": firsts,
-        "shape_records": b"".join(used),
-        "shape_starts": _starts(used),
-        "odds": array("I", odds),
-        "odd_records": b"".join(odds.values()),
-        "odd_starts": _starts(list(odds.values())),
-    }
-    return _written(sections, Layout(_probe(), node_bits, entries, tuple(listed), {}))
+def write_table(entries: Iterable[DomainEntry]) -> int:
+    """Write entries into a database in memory, and return its descriptor. A domain appears once for each listener at most."""
+    by_listener: dict[str, list[DomainEntry]] = {}
+    for entry in entries:
+        by_listener.setdefault(entry.listener, []).append(entry)
+    by_listener.setdefault(ANY_LISTENER, [])
+    writer = _Writer()
+    for listener, listed in by_listener.items():
+        writer.add(listener, listed)
+    return writer.written()
 
 
-def _numbered(every: Sequence[Rows]) -> tuple[list[str], list[dict[str, int]]]:
-    """Give all names, and for each listener the nodes of its own."""
-    names: list[str] = []
-    nodes: list[dict[str, int]] = []
-    for rows in every:
-        nodes.append(dict(zip(rows.names, count(len(names) + 1), strict=False)))
-        names += rows.names
-    for known in nodes:
-        above = _parents(known)
-        known.update(zip(above, count(len(names) + 1), strict=False))
-        names += above
-    return names, nodes
+class _Writer:
+    """The rows of a database, in the order of their keys within each list."""
+
+    def __init__(self) -> None:
+        self.catalogue: list[Listed] = []
+        self.entries: list[bytes] = []
+        self.nodes: list[tuple[bytes, bytes]] = []
+        self.odds: list[tuple[bytes, bytes]] = []
+        self.shapes: list[bytes] = []
+
+    def add(self, listener: str, listed: Iterable[DomainEntry]) -> None:
+        """Add all entries of one listener."""
+        number, first, first_shape = NUMBER.pack(len(self.catalogue)), len(self.entries), len(self.shapes)
+        shapes: dict[bytes, int] = {}
+        own: dict[bytes, bytes] = {}
+        odds: list[tuple[bytes, bytes]] = []
+        for entry in listed:
+            shape, line, odd = _taken_apart(entry)
+            if (shape_number := shapes.get(shape)) is None:
+                shape_number = shapes[shape] = len(self.shapes)
+                self.shapes.append(msgspec.msgpack.encode((entry.domain, msgspec.Raw(shape))))
+            domain = entry.domain.encode("ascii")
+            key = domain[::-1]
+            own[key] = value = ENTRY_VALUE.pack(shape_number, line)
+            self.entries.append(value + domain)
+            if odd is not None:
+                odds.append((ODD + number + key, msgspec.msgpack.encode(odd)))
+        nodes = _nodes(own)
+        self.nodes += [(NODE + number + key, value) for key, value in nodes]
+        self.odds += sorted(odds)
+        dots = max((key.count(b".") - key.endswith(b".*") for key, _ in nodes), default=0)
+        ranges = first, len(self.entries), first_shape, len(self.shapes)
+        self.catalogue.append(Listed(listener, *ranges, len(nodes), dots))
+
+    def written(self) -> int:
+        """Write the rows, and return the descriptor of the database."""
+        descriptor = os.memfd_create("sidecar-domains")
+        records = sum(map(len, self.shapes)) + sum(len(value) for _, value in self.odds)
+        size = _MAP_MINIMUM + _MAP_FOR_ENTRY * len(self.nodes) + _MAP_FOR_BYTE * records
+        path = f"/proc/self/fd/{descriptor}"
+        with (
+            lmdb.open(path, subdir=False, lock=False, sync=False, map_size=size) as database,
+            database.begin(write=True) as rows,
+        ):
+            rows.cursor().putmulti(self._rows(), append=True)
+        return descriptor
+
+    def _rows(self) -> Iterator[tuple[bytes, bytes]]:
+        catalogue = (CATALOGUE, msgspec.msgpack.encode(self.catalogue))
+        return chain([catalogue], _numbered(ENTRY, self.entries), self.nodes, self.odds, _numbered(SHAPE, self.shapes))
 
 
-def _parents(names: Mapping[str, int]) -> list[str]:
-    """Give the parents of all names that are not among them. An address literal has none: its dots part no labels."""
-    found: dict[str, None] = {}
-    level: Iterable[str] = (name for name in names if name[0] != "[")
-    while above := dict.fromkeys(name.partition(".")[2] for name in level):
-        level = [name for name in above if name and name not in names and name not in found]
-        found |= dict.fromkeys(level)
-    return list(found)
+def _numbered(kind: bytes, values: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return ((kind + NUMBER.pack(number), value) for number, value in enumerate(values))
 
 
-def _stars(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name[:2] == "*."]
+def _nodes(own: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the nodes of these entries in the order of their keys: the entries, and all of their parents."""
+    stars = {key[:-2]: value for key, value in own.items() if key.endswith(b".*")}
+    parents: set[bytes] = set()
+    for key in own:
+        # An address literal has no parents: its dots separate no labels.
+        dot = -1 if key.endswith(b"[") else key.rfind(b".")
+        while dot > 0 and (parent := key[:dot]) not in parents:
+            parents.add(parent)
+            dot = key.rfind(b".", 0, dot)
+    return [(key, own.get(key, NO_ENTRY) + stars.get(key, NO_ENTRY)) for key in sorted(parents.union(own))]
 
 
-def _filled(nodes: Mapping[str, int], node_bits: int) -> "array[int]":
-    """Give the slots of these nodes."""
-    size = 1 << (2 * len(nodes)).bit_length()
-    mask, tag_mask = size - 1, _tag_mask(node_bits)
-    slots = [0] * size
-    for name, node in nodes.items():
-        code = hash(name)
-        at = code & mask
-        while slots[at]:
-            at = at + 1 & mask
-        slots[at] = (code >> TAG_SHIFT & tag_mask) << node_bits | node
-    return array("I", slots)
-
-
-def _shapes(every: Iterable[Rows], records: Sequence[bytes]) -> "tuple[array[int], array[int], list[bytes]]":
-    """Number the shapes anew, by the first entry that has each; give each entry's, each one's first entry, and the records."""
-    numbers = array("I", chain.from_iterable(rows.shapes for rows in every))
-    firsts = dict(zip(reversed(numbers), range(len(numbers) - 1, -1, -1), strict=True))
-    order = sorted(firsts, key=firsts.__getitem__)
-    renumbered = dict(zip(order, count(), strict=False))
-    return (
-        array("I", map(renumbered.__getitem__, numbers)),
-        array("I", (firsts[number] for number in order)),
-        [records[number] for number in order],
+def _taken_apart(entry: DomainEntry) -> tuple[bytes, int, Odd | None]:
+    """Return the shape of an entry as MessagePack, the line of the entry, and what an odd entry has besides."""
+    lines = _steps(entry.lines)
+    prefix = entry.path.removesuffix(f'"{entry.domain}"')
+    odd = lines is None or prefix == entry.path
+    shape = Shape(
+        listener=entry.listener,
+        prefix="" if odd else prefix,
+        file="" if lines is None or odd else lines.file,
+        steps={} if lines is None or odd else lines.steps,
+        odd=odd,
+        relay_to=entry.relay_to,
+        relay_from=tuple([network.text for network in entry.relay_from]),
+        relay_from_authz=entry.relay_from_authz,
+        log_oob=entry.log_oob,
+        log_arf=entry.log_arf,
+        trues=entry.trues,
     )
+    line = entry.lines[""][1] if lines is None else lines.first
+    return msgspec.msgpack.encode(shape), line, Odd(path=entry.path, lines=dict(entry.lines)) if odd else None
 
 
-def _odds(every: Iterable[Rows]) -> dict[int, bytes]:
-    """Give the records of odd entries by their position among all, in order."""
-    odds: dict[int, bytes] = {}
-    first = 0
-    for rows in every:
-        odds |= {first + position: rows.odds[position] for position in sorted(rows.odds)}
-        first += len(rows.names)
-    return odds
-
-
-def _starts(parts: Sequence[str] | Sequence[bytes]) -> "array[int]":
-    """Give where each part begins when they stand one after the other, and where the last one ends."""
-    return array("I", accumulate(map(len, parts), initial=0))
-
-
-def _written(sections: "Mapping[str, array[int] | bytes]", layout: Layout) -> mmap.mmap:
-    end = 0
-    for name, content in sections.items():
-        size = memoryview(content).nbytes
-        layout.sections[name] = end, end + size
-        end += size + -size % _LENGTH_SIZE
-    tail = msgspec.msgpack.encode(layout)
-    buffer = mmap.mmap(-1, end + len(tail) + _LENGTH_SIZE)
-    for name, content in sections.items():
-        start, stop = layout.sections[name]
-        buffer[start:stop] = memoryview(content).cast("B")
-    buffer[end:] = tail + len(tail).to_bytes(_LENGTH_SIZE, "little")
-    return buffer
-
-
-def _tag_mask(node_bits: int) -> int:
-    return (1 << _NUMBER_BITS - node_bits) - 1
-
-
-def _probe() -> int:
-    """Give a number that another process only has if it hashes text alike: Python salts hashes, and forked children agree."""
-    return hash("sidecar")
+def _steps(lines: Mapping[str, tuple[str, int]]) -> Lines | None:
+    """Return the lines of an entry as steps from its own; None if they are in several files."""
+    if isinstance(lines, Lines):
+        return lines
+    file, first = lines[""]
+    if any(other != file for other, _ in lines.values()):
+        return None
+    return Lines(file, first, {key: line - first for key, (_, line) in lines.items()})

@@ -32,7 +32,7 @@ class Handover:
             loaded: Loaded = pickle.loads(content)  # noqa: S301 - written by our own child, and by nobody else
         if loaded.settings is None:
             return loaded
-        domains = DomainTable(mmap.mmap(table, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
+        domains = DomainTable(table)
         return replace(loaded, settings=replace(loaded.settings, domains=domains))
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class Handover:
             os.close(descriptor)
 
 
-def in_memory(name: str, content: bytes | mmap.mmap) -> int:
+def in_memory(name: str, content: bytes) -> int:
     """Write content into a file that exists in memory only. Return its descriptor."""
     descriptor = os.memfd_create(f"sidecar-{name}")
     with os.fdopen(descriptor, "wb", closefd=False) as file:

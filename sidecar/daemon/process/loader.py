@@ -20,15 +20,15 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.config import Loaded, Reading
-from sidecar.core.settings.draft import table_of
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import Problem, Settings
 from sidecar.daemon.process.child import FAILED, start
 from sidecar.daemon.process.control import pair
 from sidecar.daemon.process.handover import Handover, in_memory
 from sidecar.daemon.process.privileges import PrivilegeError, become, identity_of
 
-# A million domains with something unusual among them take a busy machine a minute or two. What takes longer waits for a disk
-# that does not answer, and nobody would see what is wrong.
+# A million domains need 20 to 30 s, and a minute on a busy machine. A load that needs longer waits for a disk that does not
+# answer: without the limit, nobody would see what is wrong.
 LOAD_WITHIN: Final = 300.0
 # Warnings get their time besides: nothing depends on them.
 WARN_WITHIN: Final = 300.0
@@ -193,4 +193,4 @@ def _hand_over(control: socket.socket, reading: Reading) -> None:
     table = table_of(() if loaded.settings is None else loaded.settings.domains)
     if loaded.settings is not None:
         loaded = replace(loaded, settings=replace(loaded.settings, domains=()))
-    socket.send_fds(control, [_LOADED], [in_memory("settings", pickle.dumps(loaded)), in_memory("domains", table.buffer)])
+    socket.send_fds(control, [_LOADED], [in_memory("settings", pickle.dumps(loaded)), table.descriptor])
