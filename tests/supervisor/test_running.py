@@ -241,7 +241,7 @@ def test_sigterm_finishes_what_is_open(engine: str, inet: bool) -> None:
         second.begin()
         program.signal(signal.SIGTERM)
         wait_until(lambda: program.count("SIGTERM: stopping") == 1, "it is stopping")
-        assert not program.path.exists()
+        wait_until(lambda: not program.path.exists(), "the socket's path is removed")
         finish(first)
         finish(second)
         assert program.wait() == 0
