@@ -123,6 +123,6 @@ def scene(*, megabytes: int, engine: str) -> Iterator[Scene]:
             program = Program(settings=SETTINGS, milter=MILTER, engine=engine, domains=DOMAINS)
             program.directory.chmod(0o755)
             (program.directory / "state").symlink_to(disk.path)
-            program.environ = shim.environ
+            program.environ |= shim.environ
             with program, Postfix(directory / "postfix", milter=f"unix:{program.path}") as mta:
                 yield Scene(program, mta, disk, shim)

@@ -37,14 +37,18 @@ def owned(
     command: Sequence[str],
     *,
     folder: Path | None = None,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str | None] | None = None,
     output: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own; the kernel sends it SIGTERM should this process die without stopping it."""
+    """Start a program in a session of its own; the kernel sends it SIGTERM should this process die without stopping it.
+
+    `environ` changes the environment; a variable with None is left out.
+    """
+    whole = {**os.environ, **({} if environ is None else environ)}
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", "--", *command],
         cwd=folder,
-        env=None if environ is None else {**os.environ, **environ},
+        env={name: value for name, value in whole.items() if value is not None},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

@@ -111,13 +111,16 @@ class FakeLoader:
     def kill(self) -> None:
         """Note that it was killed."""
         self.is_killed = True
-        self.kill_at = None
 
     def abandon(self) -> int:
         """Note that it was killed, and close its control socket."""
         self.kill()
         self.control.close()
         return self.PID
+
+    def late(self) -> str:
+        """Return what to log of a loader whose time is over."""
+        return "the process that loads the settings took longer than 300 seconds"
 
     def bury(self) -> str | None:
         """Close its control socket, after its end only."""

@@ -66,7 +66,7 @@ class Program:
         self.address: str | tuple[str, int] = ("127.0.0.1", _free_port()) if inet else str(self.path)
         self.settings, self.milter, self.engine, self.level = settings, milter, engine, level
         self.python = ["-m", "sidecar"]
-        self.environ: dict[str, str] = {}
+        self.environ: dict[str, str | None] = {}
         self.write(domains=domains)
         self._process: subprocess.Popen[bytes] | None = None
 

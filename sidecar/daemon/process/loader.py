@@ -65,7 +65,6 @@ class Loader:
             theirs.close()
         self.kill_at: float | None = time.monotonic() + LOAD_WITHIN
         self.has_loaded = False
-        self._is_late = False
         self._is_reaped = False
         self._handover: Handover | None = None
 
@@ -82,7 +81,7 @@ class Loader:
         if not in_time:
             # Its end is not waited for: what it waits for may last.
             self.abandon()
-            raise LoaderError(self._trouble(None))
+            raise LoaderError(self.late())
         raise LoaderError(self.bury() or "nothing was loaded")
 
     def hear(self) -> Loaded | tuple[Problem, ...] | None:
@@ -107,9 +106,7 @@ class Loader:
         return handover
 
     def kill(self) -> None:
-        """Kill it; its end is heard. After root's rights were given up, the loader of the start lives on (see _work)."""
-        self._is_late = self.kill_at is not None and time.monotonic() >= self.kill_at
-        self.kill_at = None
+        """Kill it. It lives on if another user runs it than this process by now, until its time is over (see _work)."""
         if not self._is_reaped:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -126,20 +123,25 @@ class Loader:
         _, status = os.waitpid(self.pid, 0)
         self._is_reaped = True
         code = os.waitstatus_to_exitcode(status)
-        return None if code == 0 else self._trouble(code)
+        if code == 0:
+            return None
+        if code == -signal.SIGALRM:
+            return self.late()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        return f"{self._what()} the settings {how}; look whether memory has run out, or what the lines above say"
+
+    def late(self) -> str:
+        """Return what to log of a loader whose time is over."""
+        within = WARN_WITHIN if self.has_loaded else LOAD_WITHIN
+        return f"{self._what()} the settings took longer than {within:.0f} seconds; look whether their files can be read"
+
+    def _what(self) -> str:
+        return "the process that looks for warnings in" if self.has_loaded else "the process that loads"
 
     def _close(self) -> None:
         self.control.close()
         if (handover := self.take_handover()) is not None:
             handover.close()
-
-    def _trouble(self, code: int | None) -> str:
-        what = "the process that looks for warnings in" if self.has_loaded else "the process that loads"
-        if self._is_late or code is None or code == -signal.SIGALRM:
-            within = WARN_WITHIN if self.has_loaded else LOAD_WITHIN
-            return f"{what} the settings took longer than {within:.0f} seconds; look whether their files can be read"
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        return f"{what} the settings {how}; look whether memory has run out, or what the lines above say"
 
 
 # --- in the loader itself

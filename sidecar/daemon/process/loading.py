@@ -115,11 +115,14 @@ class Loading:
             self._selector.unregister(loader.control)
             self._unreaped.append(loader.abandon())
 
-    def kill_late(self) -> None:
-        """Kill a loader whose time is over, and reap those that were dropped."""
-        if self.loader is not None and self.loader.kill_at is not None and self._clock() >= self.loader.kill_at:
-            self.loader.kill()
+    def drop_late(self) -> Loader | None:
+        """Drop a loader whose time is over, and return it. Reap those that were dropped before."""
         self._unreaped = [pid for pid in self._unreaped if not _reaped(pid)]
+        loader = self.loader
+        if loader is None or loader.kill_at is None or self._clock() < loader.kill_at:
+            return None
+        self.drop()
+        return loader
 
     def due(self, *, looking: bool) -> list[float]:
         """Return the times at which something is to be done."""

@@ -198,9 +198,13 @@ class Supervisor:
             for problem in heard:
                 tell(problem)
         elif (trouble := self._loading.bury(loader)) is not None:
-            _LOG.error(trouble)
-            if not loader.has_loaded:
-                self._fail_reload(f"{trouble}.", again=True)
+            self._lose_loader(loader, trouble)
+
+    def _lose_loader(self, loader: Loader, trouble: str) -> None:
+        """Log what happened to a loader. Without settings from it the reload has failed."""
+        _LOG.error(trouble)
+        if not loader.has_loaded:
+            self._fail_reload(f"{trouble}.", again=True)
 
     def _take_signals(self) -> None:
         for number in self._signals.read():
@@ -340,7 +344,8 @@ class Supervisor:
 
     def _kill_late(self) -> None:
         self._workers.kill_late()
-        self._loading.kill_late()
+        if (late := self._loading.drop_late()) is not None:
+            self._lose_loader(late, late.late())
 
     def _watch_over_serving(self) -> None:
         if self._plan is not None:
