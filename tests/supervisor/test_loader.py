@@ -185,9 +185,14 @@ def test_a_mapping_is_shared(tmp_path: Path) -> None:
     assert loaded.settings is not None
     domains = loaded.settings.domains
     assert isinstance(domains, DomainTable)
-    maps = Path("/proc/self/maps")
-    assert "memfd:sidecar-domains" in maps.read_text()
+    inode = str(os.fstat(domains.descriptor).st_ino)
+
+    def is_mapped() -> bool:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        return any(line.split()[4] == inode for line in maps if "memfd:sidecar-domains" in line)
+
+    assert is_mapped()
     del loaded, domains
-    assert "memfd:sidecar-domains" not in maps.read_text()
+    assert not is_mapped()
     loader.kill()
     loader.bury()

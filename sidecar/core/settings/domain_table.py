@@ -160,6 +160,8 @@ class ListenerDomains(Mapping[str, DomainEntry]):
         """Return the entry at a node, whose name is `domain`; None for a node without one."""
         if not node:
             return None
+        if (kept := self._made.get(domain)) is not None:
+            return kept
         shape, line, _, _ = _node_values(node)
         return None if shape == NO_SHAPE else self.made(shape, line, domain)
 
