@@ -320,13 +320,13 @@ def test_a_reload_serves_new_messages_with_new_settings_and_those_in_hand_with_t
 LATE = """
 import time
 from sidecar.cli import main
-from sidecar.daemon.milter import Listener
+from sidecar.daemon.milter.loop import Loop
 from sidecar.daemon.process import supervisor
-leave = Listener.leave
+leave = Loop.leave
 def leave_late(self):
     time.sleep(0.5)
     leave(self)
-Listener.leave = leave_late
+Loop.leave = leave_late
 supervisor.LEAVE_WITHIN = {within}
 main()
 """
