@@ -1,16 +1,14 @@
-"""`sidecar check`: are the settings in order, and if not, what to write instead."""
+"""`sidecar check`: whether the settings have errors, and what to write instead."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sidecar.config import Loaded, load
-from sidecar.core.settings.values import ANY_LISTENER, Problem, Settings
+from sidecar.core.settings.values import ANY_LISTENER, Settings
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, problem_line
+from sidecar.output.problems import config_option, finding_line, findings_json
 
 
 @click.command(
@@ -20,46 +18,28 @@ from sidecar.output.problems import config_option, problem_line
         "sidecar check --config /etc/sidecar/sidecar.toml",
         "sidecar check --config sidecar.toml --json | jq -r '.findings[].code'",
     ],
-    statuses={0: "the settings are fine, or have no more than warnings", 1: "there are errors"},
+    statuses={0: "there are no errors; with --strict, no warnings either", 1: "there are errors; with --strict, also warnings"},
 )
 @config_option
+@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
-def command(config: Path | None, *, as_json: bool) -> None:
+def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     """Check the settings and every file they name.
 
-    Prints each finding with its file, line and key, and what to write instead. An error keeps the program from starting; a
-    warning is about what is allowed and yet hardly meant, and of many alike the first few are shown.
+    Prints each finding with its file, line and key, and what to write instead. An error keeps the program from starting. A
+    warning is a probable mistake. Of many warnings of one kind, the first five are printed.
 
-    With --json each warning has a "code", such as open-relay, that stays the same from version to version; "more" counts
-    those of its kind that are not shown.
+    With --json each finding has a "code", such as open_relay, that stays the same from version to version. "more" counts
+    the findings of its kind that are not listed.
     """
     loaded = load(config, ask_machine=True)
-    click.echo(_as_json(loaded) if as_json else _as_text(loaded))
-    sys.exit(1 if loaded.settings is None else 0)
-
-
-def _as_json(loaded: Loaded) -> str:
-    findings = [_finding(problem) for problem in loaded.problems]
-    return json.dumps({"ok": loaded.settings is not None, "findings": findings})
-
-
-def _finding(problem: Problem) -> dict[str, Any]:
-    where = problem.where
-    return {
-        "severity": problem.severity,
-        "code": problem.code,
-        "file": where.file if where else None,
-        "line": where.line if where else None,
-        "key": where.key if where else None,
-        "text": problem.text,
-        "mend": problem.mend,
-        "more": problem.more,
-    }
+    click.echo(findings_json(loaded.problems) if as_json else _as_text(loaded))
+    sys.exit(1 if loaded.settings is None or (strict and loaded.problems) else 0)
 
 
 def _as_text(loaded: Loaded) -> str:
-    lines = [problem_line(problem) for problem in loaded.problems]
-    errors = sum(problem.severity == "error" for problem in loaded.problems)
+    lines = [finding_line(problem) for problem in loaded.problems]
+    errors = sum(problem.level == "error" for problem in loaded.problems)
     warnings = sum(1 + problem.more for problem in loaded.problems) - errors
     if loaded.settings is None:
         lines.append(f"The settings have {_count(errors, 'error')} and {_count(warnings, 'warning')}.")

@@ -32,10 +32,12 @@ def read_admin(whole: Table, folder: Path, *, milter: str) -> AdminSettings | No
     admin = AdminSettings(**taken)
     if is_remote(admin.socket):
         fact = f"Other machines can reach {admin.socket}, and whoever reaches it can ask what the policy is."
-        mend = "Listen on 127.0.0.1, [::1] or a UNIX socket; for others, let a web server that knows them stand in front of it."
-        table.fault("socket", fact, mend)
+        fix = "Listen on 127.0.0.1, [::1] or a UNIX socket; for others, let a web server that knows them stand in front of it."
+        table.fault("remote_socket", "socket", fact, fix)
     elif _place(admin.socket) == _place(milter):
-        table.fault("socket", f"The milter listens on {milter} already.", "Write another port or path for one of the two.")
+        table.fault(
+            "conflict", "socket", f"The milter listens on {milter} already.", "Write another port or path for one of the two."
+        )
     return admin
 
 

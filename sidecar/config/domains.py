@@ -15,9 +15,10 @@ from sidecar.config.readers import WrongValue, flag, list_of, log_mode, network,
 from sidecar.config.tables import Notes
 from sidecar.config.warnings.findings import Findings
 from sidecar.config.warnings.written import overridden, replaced, unused_ttl
+from sidecar.core.findings import Finding
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
 from sidecar.core.settings.domain_layout import Lines
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem, Where
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Where
 from sidecar.core.text import quoted, shown, written
 
 # KumoMTA keeps this name for the tables of single listeners; no domain can have it.
@@ -67,7 +68,7 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     return msgspec.structs.replace(earlier, path=later.path, lines=lines, trues=trues, **changes)
 
 
-def read_domains(document: Document, problems: list[Problem], findings: Findings) -> Entries:
+def read_domains(document: Document, problems: list[Finding], findings: Findings) -> Entries:
     """Read one listener domains file. Errors go to `problems`, warnings to `findings`; the result has all that is right."""
     return _Reading(document, problems, findings).entries()
 
@@ -88,7 +89,7 @@ def _path_of(parts: Sequence[str]) -> str:
 class _Reading:
     """One file in reading."""
 
-    def __init__(self, document: Document, problems: list[Problem], findings: Findings) -> None:
+    def __init__(self, document: Document, problems: list[Finding], findings: Findings) -> None:
         self.document = document
         self.notes = Notes(document.file, problems)
         self.findings = findings
@@ -119,8 +120,8 @@ class _Reading:
     def as_table(self, value: object, place: Place, path: str) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
-        mend = 'Write tables such as [listener."127.0.0.1:25"."example.com"].'
-        self.notes.add(place.line, path, f"{shown(value)} stands where a table of domains should.", mend)
+        fix = 'Write tables such as [listener."127.0.0.1:25"."example.com"].'
+        self.notes.add("wrong_type", place.line, path, f"{shown(value)} stands where a table of domains should.", fix)
         return {}
 
     def listener(self, spelled: str, place: Place, path: str) -> str:
@@ -130,8 +131,8 @@ class _Reading:
         try:
             return normal_listener(spelled)
         except ValueError:
-            mend = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
-            self.notes.add(place.line, path, f"{quoted(spelled)} is not a listener.", mend)
+            fix = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
+            self.notes.add("invalid_listener", place.line, path, f"{quoted(spelled)} is not a listener.", fix)
             return quoted(spelled)
 
     def entry(self, named: _Named) -> DomainEntry | None:
@@ -142,8 +143,8 @@ class _Reading:
         domain = normal_domain(named.name)
         if domain is None:
             meant = _meant(named.name)
-            mend = f"Write {_name(meant)}." if meant else 'Write a name such as "example.com", "*.example.com" or "*".'
-            self.notes.add(named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", mend)
+            fix = f"Write {_name(meant)}." if meant else 'Write a name such as "example.com", "*.example.com" or "*".'
+            self.notes.add("invalid_domain", named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", fix)
             return None
         trues = tuple(key for key in REPORT_KEYS if named.value.get(key) is True)
         lines = self.lines(named.place, fields)
@@ -182,24 +183,30 @@ class _Reading:
             self.findings.note(replaced, first, entry)
             return False
         text = f"This is the same domain as {earlier.key} on line {earlier.line}."
-        self.notes.add(here.line, here.key, text, "Keep one of the two.")
+        self.notes.add("repeated_domain", here.line, here.key, text, "Keep one of the two.")
         return True
 
     def note_no_table(self, named: _Named) -> None:
         line, value = named.place.line, shown(named.value)
         if named.name in _KEYS:
             text = f"{written(named.name)} = {value} stands outside of any domain's table."
-            self.notes.add(line, named.path, text, 'Write it below a line such as ["example.com"].')
+            self.notes.add("misplaced_key", line, named.path, text, 'Write it below a line such as ["example.com"].')
         else:
-            mend = f"Write [{named.path}] on a line of its own, and below it keys such as relay_to = true."
-            self.notes.add(line, named.path, f"{value} stands where a domain's table should.", mend)
+            fix = f"Write [{named.path}] on a line of its own, and below it keys such as relay_to = true."
+            self.notes.add("wrong_type", line, named.path, f"{value} stands where a domain's table should.", fix)
 
     def note_unknown(self, named: _Named, key: str, value: object) -> None:
         line, path = named.place.at(key).line, f"{named.path}.{written(key)}"
         if isinstance(value, dict) and key not in _KEYS:
             # TOML reads [example.com] as a table `com` in a table `example`.
             whole = quoted(".".join([named.name, key, *_names_inside(value)]))
-            self.notes.add(line, path, f"A table stands inside the domain {quoted(named.name)}.", f"Write {whole} in quotes.")
+            self.notes.add(
+                "unquoted_domain",
+                line,
+                path,
+                f"A table stands inside the domain {quoted(named.name)}.",
+                f"Write {whole} in quotes.",
+            )
         else:
             self.notes.unknown(line, key, path, _KEYS)
 

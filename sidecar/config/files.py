@@ -16,7 +16,8 @@ import tomli
 from msgspec import Struct
 
 from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
-from sidecar.core.settings.values import Problem, Stamp, Where
+from sidecar.core.findings import Finding, error
+from sidecar.core.settings.values import Stamp, Where
 from sidecar.core.text import printable, shown
 
 # Far beyond any list of domains (a million take some 100 MB), and still within the memory of a mail server.
@@ -47,16 +48,16 @@ class Document(Struct, frozen=True, kw_only=True):
 class UnreadableError(Exception):
     """A file without values to read, and why; `line` is None where the fault is not in its text."""
 
-    def __init__(self, text: str, mend: str, line: int | None = None) -> None:
+    def __init__(self, text: str, fix: str, line: int | None = None) -> None:
         super().__init__(text)
         self.text = text
-        self.mend = mend
+        self.fix = fix
         self.line = line
 
-    def problem(self, file: str, named: Where | None) -> Problem:
-        """Give the problem: in the file itself where it has a line for it, else at `named`, the place that names the file."""
+    def finding(self, file: str, named: Where | None) -> Finding:
+        """Return the error: in the file itself if it has a line there, otherwise at `named`, the place that names the file."""
         where = named if self.line is None else Where(file=file, line=self.line, key="")
-        return Problem(severity="error", where=where, text=self.text, mend=self.mend)
+        return error("unreadable_file" if self.line is None else "syntax_error", where, self.text, self.fix)
 
 
 def read_text(path: Path, file: str) -> Text:
@@ -93,7 +94,7 @@ def stamp_of(path: Path) -> Stamp | None:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    # With mode and owner, since a file that could not be read is mended by them.
+    # With mode and owner, which make a file readable.
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode, found.st_uid, found.st_gid)
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from sidecar.config.readers import Reader, choice, flag, list_of, path_in, text, whole_number, wrong
 from sidecar.config.tables import Table
-from sidecar.config.warnings.findings import Findings, warning
-from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, Problem, RecordSettings, Where
+from sidecar.config.warnings.findings import Findings
+from sidecar.core.findings import Finding, warning
+from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSettings, Where
 from sidecar.core.text import shown
 
 _ANY: Final = "Any"
@@ -66,19 +67,21 @@ def _note_disabled(record_type: str, table: Table, findings: Findings) -> None:
             f"Records of the type {record_type} are what a report leaves, and all of it where it is dropped: it would be lost."
         )
         key = "log_oob" if record_type == "OOB" else "log_arf"
-        table.fault("enabled", text, f'Write true, or {key} = "Ignore" for the domains that should take none.')
+        table.fault(
+            "unrecorded_reports", "enabled", text, f'Write true, or {key} = "Ignore" for the domains that should take none.'
+        )
     else:
         findings.note(_untold, record_type, table.where("enabled"))
 
 
-def _untold(record_type: str, where: Where) -> Problem:
+def _untold(record_type: str, where: Where) -> Finding:
     """Tell of records that are not written."""
     text = f"No record of the type {record_type} is written. {_UNTOLD[record_type]}"
-    return warning("no-record", where, text, "Write true, unless that is meant.")
+    return warning("no_record", where, text, "Write true, unless that is meant.")
 
 
-def _uncompressed(where: Where) -> Problem:
-    return warning("no-effect", where, "Plain segments are not compressed.", 'Write format = "zstd" as well, or take this out.')
+def _uncompressed(where: Where) -> Finding:
+    return warning("no_effect", where, "Plain segments are not compressed.", 'Write format = "zstd" as well, or take this out.')
 
 
 def _suffix(value: object) -> str:

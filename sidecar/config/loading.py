@@ -42,6 +42,7 @@ from sidecar.config.warnings.findings import Findings, position
 from sidecar.config.warnings.machine import Account, note_missing, note_space
 from sidecar.config.warnings.written import repeated_file
 from sidecar.core.classifier import Patterns, TooLargeError
+from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.values import (
@@ -50,7 +51,6 @@ from sidecar.core.settings.values import (
     LogSettings,
     MilterSettings,
     NetworkList,
-    Problem,
     Settings,
     Source,
     Stamp,
@@ -103,7 +103,7 @@ class Loaded(Struct, frozen=True, kw_only=True):
     """
 
     settings: Settings | None
-    problems: tuple[Problem, ...]
+    problems: tuple[Finding, ...]
     sources: tuple[Source, ...]
 
 
@@ -115,21 +115,21 @@ class Reading:
     """
 
     def __init__(self, path: Path | None, *, environ: Mapping[str, str] = os.environ) -> None:
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         sources: list[Source] = []
         self._findings = Findings()
         with _collector_off():
             self._table = _table(path, problems, sources)
             folder = Path("/") if path is None else path.parent.absolute()
             settings = None if self._table is None else _settings(self._table, folder, environ, sources, self._findings)
-        if any(problem.severity == "error" for problem in problems):
+        if any(problem.level == "error" for problem in problems):
             # A file that is named twice is read twice, and is wrong once.
             told = sorted(dict.fromkeys(problems + self._findings.warnings()), key=position)
             self.loaded = Loaded(settings=None, problems=tuple(told), sources=tuple(sources))
         else:
             self.loaded = Loaded(settings=settings, problems=(), sources=tuple(sources))
 
-    def warnings(self, *, ask_machine: bool = False) -> tuple[Problem, ...]:
+    def warnings(self, *, ask_machine: bool = False) -> tuple[Finding, ...]:
         """Look settings without errors over; of warnings of one kind give the first few, and how many more there are.
 
         With `ask_machine` there are also those that are about this machine: listeners' addresses, accounts and disk space that
@@ -165,13 +165,13 @@ def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_mach
     return replace(reading.loaded, problems=reading.warnings(ask_machine=ask_machine))
 
 
-def _table(path: Path | None, problems: list[Problem], sources: list[Source]) -> Table | None:
+def _table(path: Path | None, problems: list[Finding], sources: list[Source]) -> Table | None:
     if path is None:
         return Table(Notes("", problems), {}, Place(1))
     try:
         document = parsed(_text(path, str(path), sources))
     except UnreadableError as error:
-        problems.append(error.problem(str(path), None))
+        problems.append(error.finding(str(path), None))
         return None
     notes = Notes(document.file, problems)
     notes.repeats(document, lambda parts: ".".join(map(written, parts)))
@@ -217,7 +217,7 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
         }
     )
     if "group" in taken and "user" not in taken:
-        table.fault("group", "There is a group and no user.", "Name the user as well, or take this out.")
+        table.fault("missing_key", "group", "There is a group and no user.", "Name the user as well, or take this out.")
     hosts = taken.pop("relay_hosts", None)
     domains = _domains(taken.pop("listener_domains", ()), table, folder, sources, findings)
     rules = _bounce_rules(taken.pop("bounce_classifier", ()), table, folder, sources, findings)
@@ -251,11 +251,11 @@ def _see_that_a_report_fits(settings: Settings, table: Table, limits: Table) -> 
     for key in ("report_memory", "quarantine_size"):
         if (room := getattr(settings.limits, key)) < largest:
             text = f"limits.{key} is {room}, less than report_size_limit, {largest}: the largest reports would always get 451."
-            mend = f"Write {key} = {largest} or more below [limits], or a smaller report_size_limit."
+            fix = f"Write {key} = {largest} or more below [limits], or a smaller report_size_limit."
             if key in limits.values:
-                limits.fault(key, text, mend)
+                limits.fault("limit_too_small", key, text, fix)
             else:
-                table.fault("report_size_limit", text, mend)
+                table.fault("limit_too_small", "report_size_limit", text, fix)
 
 
 def _section(table: Table, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def _milter(table: Table, folder: Path) -> MilterSettings:
     }
     milter = MilterSettings(**_section(table, readers))
     if not milter.allow_remote and is_remote(milter.socket):
-        table.fault("socket", f"Other machines can reach {milter.socket}. {_REMOTE}", _LOCAL)
+        table.fault("remote_socket", "socket", f"Other machines can reach {milter.socket}. {_REMOTE}", _LOCAL)
     return milter
 
 
@@ -290,11 +290,16 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
         try:
             name = normal_listener(spelled)
         except ValueError:
-            mend = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25".'
-            table.fault(spelled, f"{quoted(spelled)} is not a listener.", mend)
+            fix = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25".'
+            table.fault("invalid_listener", spelled, f"{quoted(spelled)} is not a listener.", fix)
             continue
         if name in lines:
-            table.fault(spelled, f"This is the same listener as the one on line {lines[name]}.", "Keep one of the two.")
+            table.fault(
+                "repeated_listener",
+                spelled,
+                f"This is the same listener as the one on line {lines[name]}.",
+                "Keep one of the two.",
+            )
         elif "relay_hosts" in taken:
             found[name] = NetworkList(networks=taken["relay_hosts"], where=listener.where("relay_hosts"))
         lines.setdefault(name, listener.place.line)
@@ -310,7 +315,7 @@ def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Sou
         try:
             later = read_domains(parsed(_named_text(folder / file, file, sources)), table.notes.problems, findings)
         except UnreadableError as error:
-            table.notes.problems.append(error.problem(file, named))
+            table.notes.problems.append(error.finding(file, named))
         else:
             stamp = sources[-1].stamp
             if stamp in named_before:
@@ -330,7 +335,7 @@ def _bounce_rules(
         try:
             document = parsed(_named_text(SHIPPED.get(file, folder / file), file, sources))
         except UnreadableError as error:
-            table.notes.problems.append(error.problem(file, Where(file=table.notes.file, line=place.at(index).line, key=key)))
+            table.notes.problems.append(error.finding(file, Where(file=table.notes.file, line=place.at(index).line, key=key)))
         else:
             rules += read_rules(document, table.notes.problems)
     note_hidden(rules, findings)
@@ -340,8 +345,8 @@ def _bounce_rules(
     try:
         Patterns([rule.pattern for rule in rules])
     except TooLargeError as error:
-        mend = "Write fewer or simpler patterns: counted repetitions such as .{1,200} take most."
-        table.fault(key, f"The {len(rules)} patterns are too many or too large together: {error}.", mend)
+        fix = "Write fewer or simpler patterns: counted repetitions such as .{1,200} take most."
+        table.fault("patterns_too_large", key, f"The {len(rules)} patterns are too many or too large together: {error}.", fix)
     return rules
 
 

@@ -38,8 +38,8 @@ _COMBINED = re.compile(r"\[|&&|--|~~")
 _BACKSLASH: Final = "Write a backslash before a character that is meant itself, and in TOML put the pattern in single quotes."
 # What RE2 says, and what helps. The first that fits is the one; the last always does.
 _ADVICE: Final = tuple(
-    (re.compile(complaint), mend)
-    for complaint, mend in (
+    (re.compile(complaint), fix)
+    for complaint, fix in (
         (
             r"perl operator: \(\?<?[=!]",
             "There is no look-around here, nor in KumoMTA: match what stands there, and put exceptions into an earlier rule.",
@@ -61,11 +61,15 @@ _ADVICE: Final = tuple(
 def pattern(value: object) -> str:
     """Read a regular expression. What it cannot be here is told with what RE2 says of it."""
     if not isinstance(value, str):
-        raise wrong(f"{shown(value)} is not a regular expression.", "Write one in single quotes, such as '^550 5\\.1\\.1 '.")
+        raise wrong(
+            f"{shown(value)} is not a regular expression.",
+            "Write one in single quotes, such as '^550 5\\.1\\.1 '.",
+            "wrong_type",
+        )
     try:
         re2.compile(value, re2_options())
     except UnicodeEncodeError:
-        raise wrong(f"{quoted(value)} has half a character.", "Write the character itself.") from None
+        raise wrong(f"{quoted(value)} has half a character.", "Write the character itself.", "invalid_pattern") from None
     except re2.error as error:
         raise _refused(value, error.args[0].decode("utf-8", "replace")) from None
     for token in _TOKEN.finditer(value):
@@ -84,21 +88,22 @@ def _size(value: str) -> int:
 
 
 def _refused(value: str, complaint: str) -> WrongValue:
-    mend = next(mend for known, mend in _ADVICE if known.search(complaint))
+    fix = next(fix for known, fix in _ADVICE if known.search(complaint))
     # RE2 quotes the piece that it stumbled over, which may be all the rest.
     what, _, piece = complaint.partition(": ")
     told = f"{what} {quoted(piece)}" if piece else printable(what)
-    return wrong(f"{quoted(value)} is not a regular expression: {told}.", mend)
+    return wrong(f"{quoted(value)} is not a regular expression: {told}.", fix, "invalid_pattern")
 
 
 def _see_same_meaning(value: str, token: re.Match[str]) -> None:
     """Refuse what KumoMTA reads in another way. Raises WrongValue."""
     if token["edge"] is not None:
         text = f"{quoted(value)} has {token['edge']}, which is the edge of a word in KumoMTA, and not here."
-        raise wrong(text, "Write \\b for the edge of a word, or the character without a backslash.")
+        raise wrong(text, "Write \\b for the edge of a word, or the character without a backslash.", "invalid_pattern")
     if token["brace"] is not None:
         text = f"{quoted(value)} has a {{ that begins no repetition, which KumoMTA refuses."
-        raise wrong(text, "Write \\{ for the character itself, or a repetition in full, such as {0,3}.")
+        raise wrong(text, "Write \\{ for the character itself, or a repetition in full, such as {0,3}.", "invalid_pattern")
     if token["inside"] is not None and _COMBINED.search(_PLAIN_IN_CLASS.sub("", token["inside"])):
         text = f"{quoted(value)} combines classes of characters, by [, &&, -- or ~~ inside of [ ], which is not known here."
-        raise wrong(text, "Write one class, with a backslash before such characters where they are meant themselves.")
+        fix = "Write one class, with a backslash before such characters where they are meant themselves."
+        raise wrong(text, fix, "invalid_pattern")

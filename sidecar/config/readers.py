@@ -11,6 +11,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from sidecar.core.findings import ErrorCode
 from sidecar.core.names import HIGHEST_PORT, endpoint, normal_domain, plain_address
 from sidecar.core.networks import HostBitsError, parse_network
 from sidecar.core.settings.values import LogMode, Network
@@ -23,8 +24,9 @@ Reader = Callable[[object], T]
 class Fault(Struct, frozen=True, kw_only=True):
     """What is wrong with a value, or with the item at `index` of a list, and what to write instead."""
 
+    code: ErrorCode
     text: str
-    mend: str
+    fix: str
     index: int | None = None
 
 
@@ -36,15 +38,15 @@ class WrongValue(Exception):  # noqa: N818 - the value is what is wrong, and `ra
         self.faults = faults
 
 
-def wrong(text: str, mend: str) -> WrongValue:
-    """Make the exception for a single fault."""
-    return WrongValue(Fault(text=text, mend=mend))
+def wrong(text: str, fix: str, code: ErrorCode = "invalid_value") -> WrongValue:
+    """Return the exception for a single fault."""
+    return WrongValue(Fault(code=code, text=text, fix=fix))
 
 
 def flag(value: object) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
-        raise wrong(f"{shown(value)} is neither true nor false.", "Write true or false, without quotes.")
+        raise wrong(f"{shown(value)} is neither true nor false.", "Write true or false, without quotes.", "wrong_type")
     return value
 
 
@@ -52,11 +54,11 @@ def whole_number(low: int, high: int, unit: str) -> Reader[int]:
     """Read a whole number of `unit` from `low` to `high`."""
 
     def read(value: object) -> int:
-        mend = f"Write a whole number of {unit} from {low} to {high}."
+        fix = f"Write a whole number of {unit} from {low} to {high}."
         if not isinstance(value, int) or isinstance(value, bool):
-            raise wrong(f"{shown(value)} is not a whole number.", mend)
+            raise wrong(f"{shown(value)} is not a whole number.", fix, "wrong_type")
         if not low <= value <= high:
-            raise wrong(f"{shown(value)} is out of range.", mend)
+            raise wrong(f"{shown(value)} is out of range.", fix, "out_of_range")
         return value
 
     return read
@@ -67,7 +69,7 @@ def text(what: str) -> Reader[str]:
 
     def read(value: object) -> str:
         if not isinstance(value, str):
-            raise wrong(f"{shown(value)} is not {what}.", f"Write {what} in quotes.")
+            raise wrong(f"{shown(value)} is not {what}.", f"Write {what} in quotes.", "wrong_type")
         # Lone surrogates, which JSON can hold and UTF-8 cannot, are not printable either.
         if not value or not value.isprintable():
             raise wrong(f"{shown(value)} is not {what}.", f"Write {what}, not empty and without control characters.")
@@ -83,8 +85,8 @@ def choice(*words: str) -> Reader[str]:
         if isinstance(value, str) and value in words:
             return value
         guess = nearest(value, words) if isinstance(value, str) else None
-        mend = f"Write {quoted(guess)}." if guess else f"Write {listed(map(quoted, words))}."
-        raise wrong(f"{shown(value)} is not one of {listed(map(quoted, words))}.", mend)
+        fix = f"Write {quoted(guess)}." if guess else f"Write {listed(map(quoted, words))}."
+        raise wrong(f"{shown(value)} is not one of {listed(map(quoted, words))}.", fix)
 
     return read
 
@@ -94,14 +96,14 @@ def list_of(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
 
     def read(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
-            raise wrong(f"{shown(value)} is not a list.", f"Write a list, such as {example}.")
+            raise wrong(f"{shown(value)} is not a list.", f"Write a list, such as {example}.", "wrong_type")
         taken: list[T] = []
         faults: list[Fault] = []
         for index, one in enumerate(value):
             try:
                 taken.append(item(one))
             except WrongValue as error:
-                faults += [Fault(text=fault.text, mend=fault.mend, index=index) for fault in error.faults]
+                faults += [Fault(code=fault.code, text=fault.text, fix=fault.fix, index=index) for fault in error.faults]
         if faults:
             raise WrongValue(*faults)
         return tuple(taken)
@@ -137,13 +139,14 @@ def log_mode(value: object) -> LogMode:
 def network(value: object) -> Network:
     """Return an IP literal or a strict CIDR block: no host bits, no short forms, no netmasks, no zone."""
     if not isinstance(value, str):
-        raise wrong(f"{shown(value)} is not a network.", 'Write it in quotes, such as "192.168.1.0/24".')
+        raise wrong(f"{shown(value)} is not a network.", 'Write it in quotes, such as "192.168.1.0/24".', "wrong_type")
     try:
         return parse_network(value)
     except HostBitsError as error:
         raise wrong(
             f"{shown(value)} has host bits set: {error.host} is one address inside {error.network}.",
             f'Write "{error.network}" for the network or "{error.host}" for the one host.',
+            "host_bits_set",
         ) from None
     except ValueError:
         raise wrong(
@@ -171,13 +174,13 @@ def milter_socket(folder: Path, what: str = "a milter socket") -> Reader[str]:
         match = _SOCKET.fullmatch(value) if isinstance(value, str) and value.isprintable() else None
         if match is None:
             bare_path = isinstance(value, str) and value.startswith("/")
-            mend = f"Write {quoted(f'unix:{value}')}." if bare_path else _SOCKET_FORMS
-            raise wrong(f"{shown(value)} is not {what}.", mend)
+            fix = f"Write {quoted(f'unix:{value}')}." if bare_path else _SOCKET_FORMS
+            raise wrong(f"{shown(value)} is not {what}.", fix)
         if match["unix"]:
             return _unix_socket(folder / match["path"])
         host, port = match["host"] or match["sendmail_host"], int(match["port"] or match["sendmail_port"])
         if not 1 <= port <= HIGHEST_PORT:
-            raise wrong(f"{shown(value)} has port {port}.", f"Write a port from 1 to {HIGHEST_PORT}.")
+            raise wrong(f"{shown(value)} has port {port}.", f"Write a port from 1 to {HIGHEST_PORT}.", "out_of_range")
         return f"inet:{_socket_host(host.strip('[]'))}:{port}"
 
     return read

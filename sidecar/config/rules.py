@@ -10,8 +10,9 @@ from sidecar.config.files import Document, read_document
 from sidecar.config.patterns import REPETITION_LIMIT, pattern, repetition_size
 from sidecar.config.readers import WrongValue, list_of, text
 from sidecar.config.tables import Notes, Table
-from sidecar.config.warnings.findings import Findings, warning
-from sidecar.core.settings.values import BounceRule, Problem, Where
+from sidecar.config.warnings.findings import Findings
+from sidecar.core.findings import Finding, error, warning
+from sidecar.core.settings.values import BounceRule, Where
 from sidecar.core.text import quoted, written
 
 IANA: Final = "iana"
@@ -29,7 +30,7 @@ def iana_rules() -> tuple[BounceRule, ...]:
     return tuple(read_rules(read_document(SHIPPED[IANA], IANA), []))
 
 
-def read_rules(document: Document, problems: list[Problem]) -> list[BounceRule]:
+def read_rules(document: Document, problems: list[Finding]) -> list[BounceRule]:
     """Read one rule file, in its order; what is wrong goes to `problems`, and all that is right is given."""
     notes = Notes(document.file, problems)
     notes.repeats(document, lambda parts: ".".join(map(written, parts)))
@@ -38,7 +39,11 @@ def read_rules(document: Document, problems: list[Problem]) -> list[BounceRule]:
     whole.close()
     if "rules" not in whole.values:
         notes.add(
-            1, "rules", "The file has no rules.", f"Write [rules] and below it lines such as InvalidRecipient = {_EXAMPLE}."
+            "missing_key",
+            1,
+            "rules",
+            "The file has no rules.",
+            f"Write [rules] and below it lines such as InvalidRecipient = {_EXAMPLE}.",
         )
     return [rule for name in rules.values for rule in _rules(name, rules)]
 
@@ -52,32 +57,32 @@ def note_hidden(rules: list[BounceRule], findings: Findings) -> None:
             findings.note(hidden, rule, earlier)
 
 
-def hidden(rule: BounceRule, earlier: BounceRule) -> Problem:
+def hidden(rule: BounceRule, earlier: BounceRule) -> Finding:
     """Tell of a pattern that is never asked, since the same one comes first."""
     text = f"The pattern {quoted(rule.pattern)} stands for {earlier.where.key} ({earlier.where}) already, and the first counts."
-    return warning("never-matches", rule.where, text, "Keep one of the two.")
+    return warning("never_matches", rule.where, text, "Keep one of the two.")
 
 
-def costly(rules: list[BounceRule]) -> Problem | None:
+def costly(rules: list[BounceRule]) -> Finding | None:
     """Name the rule that counts most, if all together count so much that a hostile response would hold up the mail."""
     sizes = [repetition_size(rule.pattern) for rule in rules]
     if sum(sizes) <= REPETITION_LIMIT:
         return None
     most, rule = max(zip(sizes, rules, strict=True), key=lambda pair: pair[0])
-    return Problem(
-        severity="error",
-        where=rule.where,
-        text=f"The counted repetitions of all rules take {sum(sizes)} steps, of which {REPETITION_LIMIT} are allowed; "
+    return error(
+        "patterns_too_large",
+        rule.where,
+        f"The counted repetitions of all rules take {sum(sizes)} steps, of which {REPETITION_LIMIT} are allowed; "
         f"{quoted(rule.pattern)} takes {most} of them.",
-        mend="Write .* or .+ instead of repetitions such as .{0,300}, or smaller numbers: a counted dot takes about 9.",
+        "Write .* or .+ instead of repetitions such as .{0,300}, or smaller numbers: a counted dot takes about 9.",
     )
 
 
 def _rules(name: str, rules: Table) -> list[BounceRule]:
     try:
         _CLASS(name)
-    except WrongValue as error:
-        rules.notes.wrong(rules.place.at(name), rules.where(name).key, error)
+    except WrongValue as wrong:
+        rules.notes.wrong(rules.place.at(name), rules.where(name).key, wrong)
     place, key = rules.place.at(name), rules.where(name).key
     patterns = rules.take({name: _PATTERNS}).get(name, ())
     return [

@@ -9,40 +9,42 @@ from typing import Any
 from sidecar.config.files import Document
 from sidecar.config.places import Place
 from sidecar.config.readers import Reader, WrongValue
-from sidecar.core.settings.values import Problem, Where
+from sidecar.core.findings import ErrorCode, Finding, error
+from sidecar.core.settings.values import Where
 from sidecar.core.text import nearest, quoted, shown, written
 
 
 class Notes:
     """The problems found so far, and the file that is being read."""
 
-    def __init__(self, file: str, problems: list[Problem]) -> None:
+    def __init__(self, file: str, problems: list[Finding]) -> None:
         self.file = file
         self.problems = problems
 
-    def add(self, line: int, key: str, text: str, mend: str) -> None:
+    def add(self, code: ErrorCode, line: int, key: str, text: str, fix: str) -> None:
         """Note an error at a line of the file."""
-        where = Where(file=self.file, line=line, key=key)
-        self.problems.append(Problem(severity="error", where=where, text=text, mend=mend))
+        self.problems.append(error(code, Where(file=self.file, line=line, key=key), text, fix))
 
     def unknown(self, line: int, key: str, path: str, known: Iterable[str]) -> None:
         """Note a key that nobody asked for, and the known one that is nearest."""
         words = tuple(known)
         guess = nearest(key, words)
-        mend = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(words)}."
-        self.add(line, path, f"{quoted(key)} is not a known key.", mend)
+        fix = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(words)}."
+        self.add("unknown_key", line, path, f"{quoted(key)} is not a known key.", fix)
 
     def repeats(self, document: Document, path_of: Callable[[Sequence[str]], str]) -> None:
         """Note every key that its JSON object has already (TOML's parser refuses those itself)."""
         for repeat in document.repeats:
             path = path_of([str(part) for part in repeat.path])
-            self.add(repeat.second, path, f"This key stands on line {repeat.first} already.", "Keep one of the two.")
+            self.add(
+                "repeated_key", repeat.second, path, f"This key stands on line {repeat.first} already.", "Keep one of the two."
+            )
 
-    def wrong(self, place: Place, key: str, error: WrongValue) -> None:
+    def wrong(self, place: Place, key: str, wrong: WrongValue) -> None:
         """Note each fault of a value; an item of a list at the item's own line."""
-        for fault in error.faults:
+        for fault in wrong.faults:
             line = place.line if fault.index is None else place.at(fault.index).line
-            self.add(line, key, fault.text, fault.mend)
+            self.add(fault.code, line, key, fault.text, fault.fix)
 
 
 class Table:
@@ -80,8 +82,8 @@ class Table:
         self._asked[key] = None
         value = self.values.get(key, {})
         if not isinstance(value, dict):
-            mend = f"Write [{self._path_of(key)}] on a line of its own and the keys below it."
-            self.fault(key, f"{shown(value)} stands where a table should.", mend)
+            fix = f"Write [{self._path_of(key)}] on a line of its own and the keys below it."
+            self.fault("wrong_type", key, f"{shown(value)} stands where a table should.", fix)
             value = {}
         return Table(self.notes, value, self.place.at(key), self._path_of(key), spell)
 
@@ -89,9 +91,9 @@ class Table:
         """Enter every table in this one."""
         return ((key, self.table(key)) for key in self.values)
 
-    def fault(self, key: str, text: str, mend: str) -> None:
-        """Note an error in what stands under `key`."""
-        self.notes.add(self.place.at(key).line, self._path_of(key), text, mend)
+    def fault(self, code: ErrorCode, key: str, text: str, fix: str) -> None:
+        """Note an error in the value of `key`."""
+        self.notes.add(code, self.place.at(key).line, self._path_of(key), text, fix)
 
     def close(self) -> None:
         """Refuse the keys that nobody asked for."""

@@ -4,13 +4,16 @@ Owns the one line a problem becomes, and the sentence an error becomes. Never de
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
 from sidecar.config import Loaded, Reading, load
-from sidecar.core.settings.values import Problem, Settings
-from sidecar.core.text import printable
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import Settings
+from sidecar.core.text import printable, printable_json
 from sidecar.journal.read import passed_over
 
 config_option = click.option(
@@ -21,13 +24,15 @@ config_option = click.option(
 )
 
 
-def problem_line(problem: Problem) -> str:
-    """Write a problem as one line: `file:line: error: key path: what is wrong. What to write instead.`."""
-    where = problem.where
-    parts = [str(where)] if where else []
-    parts.append(problem.severity)
-    parts += [where.key] if where and where.key else []
-    return printable(f"{': '.join(parts)}: {problem.text} {problem.mend}")
+def finding_line(finding: Finding) -> str:
+    """Return a finding as one line: `file:line: error: key: what is wrong. What to write instead.`."""
+    parts = filter(None, (finding.place, finding.level, finding.key))
+    return printable(f"{': '.join(parts)}: {finding.text} {finding.fix}")
+
+
+def findings_json(findings: Sequence[Finding]) -> bytes:
+    """Return findings as one JSON object, without a line end."""
+    return printable_json(msgspec.json.encode({"findings": findings}))
 
 
 def sentence(text: object) -> str:
@@ -67,8 +72,8 @@ def settings_or_exit(config: Path | None, *, quiet: bool = False) -> Settings:
 def taken_or_exit(loaded: Loaded, *, quiet: bool = False) -> Settings:
     """Give what was loaded; problems go to standard error as above, and errors end with exit status 1."""
     for problem in loaded.problems:
-        if problem.severity == "error" or not quiet:
-            click.echo(problem_line(problem), err=True)
+        if problem.level == "error" or not quiet:
+            click.echo(finding_line(problem), err=True)
     if loaded.settings is None:
         sys.exit(1)
     return loaded.settings

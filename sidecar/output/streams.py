@@ -52,8 +52,8 @@ def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
         else:
             _replace(path.resolve(), content, 0o666 & ~_umask() if mode is None else mode)
     except OSError as error:
-        mend = "Name a file in a folder that this user may write to."
-        raise click.ClickException(f"{printable(str(path))} cannot be written: {error.strerror}. {mend}") from error
+        fix = "Name a file in a folder that this user may write to."
+        raise click.ClickException(f"{printable(str(path))} cannot be written: {error.strerror}. {fix}") from error
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:

@@ -51,7 +51,7 @@ def test_warnings(tmp_path: Path) -> None:
 
 
 def test_errors(tmp_path: Path) -> None:
-    """Errors are printed with file, line, key path and mend, without control characters, and exit status 1."""
+    """Errors are printed with file, line, key path and fix, without control characters, and exit status 1."""
     done = CliRunner().invoke(command, ["--config", write(tmp_path, BAD)])
     assert done.output.splitlines() == [
         'd.toml:2: error: "a.com".relay_to: "\\u001b[31m" is neither true nor false. Write true or false, without quotes.',
@@ -71,21 +71,23 @@ def test_a_hostile_file_name_is_printed_safely(tmp_path: Path) -> None:
     assert "\x1b" not in done.output
 
 
-@pytest.mark.parametrize(("domains", "ok"), [(GOOD, True), (WARNED, True), (BAD, False)])
-def test_json(tmp_path: Path, domains: str, *, ok: bool) -> None:
-    """For machines there is one object with every finding in its parts."""
-    done = CliRunner().invoke(command, ["--json", "--config", write(tmp_path, domains)])
+@pytest.mark.parametrize(("domains", "status", "strict"), [(GOOD, 0, 0), (WARNED, 0, 1), (BAD, 1, 1)])
+def test_json(tmp_path: Path, domains: str, status: int, strict: int) -> None:
+    """For machines there is one object with every finding in its parts; --strict changes only the exit status."""
+    arguments = ["--json", "--config", write(tmp_path, domains)]
+    done, strictly = (CliRunner().invoke(command, more) for more in (arguments, [*arguments, "--strict"]))
+    assert (done.exit_code, strictly.exit_code, done.output) == (status, strict, strictly.output)
     answer = json.loads(done.output)
-    assert (answer["ok"], done.exit_code) == (ok, 0 if ok else 1)
-    assert [finding["severity"] for finding in answer["findings"]] == {
+    assert list(answer) == ["findings"]
+    assert [finding["level"] for finding in answer["findings"]] == {
         GOOD: [],
         WARNED: ["warning"],
         BAD: ["error", "warning"],
     }[domains]
     for finding in answer["findings"]:
-        assert list(finding) == ["severity", "code", "file", "line", "key", "text", "mend", "more"]
+        assert list(finding) == ["level", "code", "file", "line", "key", "text", "fix", "more"]
         assert finding["file"] == "d.toml"
-        assert finding["code"] == {"error": None, "warning": "deprecated"}[finding["severity"]]
+        assert finding["code"] == {"error": "wrong_type", "warning": "deprecated"}[finding["level"]]
 
 
 def test_json_shows_nothing_raw(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_this_machine_is_asked(tmp_path: Path) -> None:
     """Only this command asks which accounts and addresses the machine has; another loads without these warnings."""
     path = write(tmp_path, '[listener."192.0.2.77:25"."a.com"]\nrelay_to = true\n')
     done = CliRunner().invoke(command, ["--json", "--config", path])
-    assert ([finding["code"] for finding in json.loads(done.output)["findings"]], done.exit_code) == (["unknown-listener"], 0)
+    assert ([finding["code"] for finding in json.loads(done.output)["findings"]], done.exit_code) == (["unknown_listener"], 0)
     assert CliRunner().invoke(other, ["--config", path]).stderr == ""
 
 

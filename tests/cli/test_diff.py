@@ -146,7 +146,7 @@ def test_settings_with_errors(folder: Path, side: str) -> None:
     result = run(folder)
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 3
-    assert result.stderr.endswith("has errors, so nothing can be compared. Mend them first.\n")
+    assert result.stderr.endswith("has errors, so nothing can be compared. Fix them first.\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--records", "none"], ["--colour"]])

@@ -67,10 +67,11 @@ def test_json(folder: Path) -> None:
     path.write_text(path.read_text() + "milter_default_action = accept\n")
     result = doctor(folder, "--postfix", str(path), "--json")
     answer = json.loads(result.stdout)
-    assert (result.exit_code, answer["ok"]) == (1, False)
+    assert (result.exit_code, list(answer)) == (1, ["findings"])
     (finding,) = answer["findings"]
-    assert list(finding) == ["severity", "file", "line", "key", "text", "mend"]
-    assert (finding["severity"], finding["file"], finding["line"]) == ("error", str(path), 8)
+    assert list(finding) == ["level", "code", "file", "line", "key", "text", "fix", "more"]
+    assert (finding["level"], finding["code"]) == ("error", "unsafe_default_action")
+    assert (finding["file"], finding["line"]) == (str(path), 8)
     assert finding["key"] == "milter_default_action"
 
 

@@ -60,7 +60,7 @@ def _strike(where: Scene, name: str, strike: Strike) -> Struck:
 
 
 def _count(where: Scene, struck: list[Struck]) -> Report:
-    """Stop it, start it once more so that it mends what is to mend, and count."""
+    """Stop it, start it once more so that it repairs what the fault left, and count."""
     ledger = where.load.entries
     delivered = where.mta.delivered()
     stops = [where.program.stop()]

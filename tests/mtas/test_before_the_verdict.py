@@ -96,8 +96,8 @@ def test_before_the_verdict(sidecar: Sidecar, case: Case) -> None:
     settings = {case.key: case.value, **case.more}
     with private_directory() as directory, Postfix(directory / "postfix", milter=sidecar.socket, settings=settings) as postfix:
         found = (line.split(": ") for line in doctor(sidecar, told(postfix)))
-        severities = {key: severity for severity, key in found}
-        assert severities.get(case.key) == case.finding
+        levels = {key: level for level, key in found}
+        assert levels.get(case.key) == case.finding
         sidecar.records()
         reached = [
             _reached(postfix, [SENDER, OPEN, REPORTS], ORDINARY),

@@ -81,13 +81,11 @@ def test_comparison(here: dict[str, bool], there: dict[str, bool]) -> None:
     """An MTA that holds the export of other domains has findings exactly if it relays otherwise for some name."""
     domains, others = (opened(*(entry(name, relay_to=relay) for name, relay in rules.items())) for rules in (here, there))
     holds = DomainList("/map", {"/map": postfix_relay_domains(others).text}, parents=False)
-    mta = Relaying(
-        mta="MTA", key="", line=None, relays=holds.__contains__, takes=holds.__contains__, names=holds.names, mend=""
-    )
+    mta = Relaying(mta="MTA", key="", line=None, relays=holds.__contains__, takes=holds.__contains__, names=holds.names, fix="")
     refused = any(name in domains and name not in holds for name in UNIVERSE)
     beyond = any(name not in domains and name in holds for name in UNIVERSE)
-    severities = [finding.severity for finding in compare(mta, domains)]
-    assert severities == ["error"] * refused + ["warning"] * beyond
+    levels = [finding.level for finding in compare(mta, domains)]
+    assert levels == ["error"] * refused + ["warning"] * beyond
 
 
 @given(rules=RULES)

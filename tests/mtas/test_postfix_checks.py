@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from sidecar.commands.doctor.postfix_checks import check_postfix, postfix_files
-from sidecar.commands.doctor.values import Finding
 from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.core.findings import Finding
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings
 from tests.building import entry, settings
@@ -59,7 +59,7 @@ def findings(
 
 
 def brief(found: list[Finding]) -> list[tuple[str, str]]:
-    return [(finding.severity, finding.key) for finding in found]
+    return [(finding.level, finding.key or "") for finding in found]
 
 
 @pytest.mark.parametrize("master", ["", CHROOTED, "25 inet n - n - - smtpd -o smtpd_client_connection_count_limit=10\n"])
@@ -68,7 +68,7 @@ def test_nothing_to_say(master: str) -> None:
     assert findings(master=master) == []
 
 
-SLIPS = [
+SLIPS: list[tuple[dict[str, str | None], str, str, str]] = [
     # the sidecar is not asked
     ({"smtpd_milters": None}, "error", "smtpd_milters", "names no milter"),
     ({"smtpd_milters": "inet:127.0.0.1:8891"}, "error", "smtpd_milters", "inet:127.0.0.1:8891"),
@@ -178,13 +178,13 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize(("changes", "severity", "key", "words"), SLIPS)
-def test_slip(changes: Mapping[str, str | None], severity: str, key: str, words: str) -> None:
+@pytest.mark.parametrize(("changes", "level", "key", "words"), SLIPS)
+def test_slip(changes: Mapping[str, str | None], level: str, key: str, words: str) -> None:
     """Each slip is one finding, at its own setting, that says what is wrong; and the line that repairs it names a setting."""
     (found,) = findings(changes, files=TABLES)
-    assert (found.severity, found.key) == (severity, key)
+    assert (found.level, found.key) == (level, key)
     assert words in found.text
-    assert found.mend.endswith(".")
+    assert found.fix.endswith(".")
 
 
 FITTING: list[dict[str, str | None]] = [
@@ -232,7 +232,7 @@ def test_parent_domains() -> None:
     assert brief(found) == [("error", "relay_domains"), ("warning", "relay_domains")]
     assert "*.wild.example" in found[0].text
     assert "relays to *.example.com for anyone" in found[1].text
-    assert all(f"parent_domain_matches_subdomains = {PARENT_MATCHES}." in finding.mend for finding in found)
+    assert all(f"parent_domain_matches_subdomains = {PARENT_MATCHES}." in finding.fix for finding in found)
 
 
 def test_everything_open() -> None:
@@ -240,7 +240,7 @@ def test_everything_open() -> None:
     own = sidecar(entry("*", log_oob="LogThenRelay"))
     for value in ("static:ALL", "example.com"):
         (found,) = findings({"relay_domains": value}, own=own)
-        assert (found.severity, found.key) == ("error", "relay_domains")
+        assert (found.level, found.key) == ("error", "relay_domains")
         assert '"*" (domains.toml:1)' in found.text
 
 
@@ -306,7 +306,7 @@ def test_services() -> None:
         "smtp unix - - n - - smtp\n"
     )
     (found,) = findings(master=master)
-    assert (found.severity, found.key) == ("error", "milter_default_action")
+    assert (found.level, found.key) == ("error", "milter_default_action")
     assert found.text.startswith("Of 2525 in master.cf: ")
 
 
@@ -314,7 +314,7 @@ def test_errors_come_first() -> None:
     """The gravest is read first, whatever the order of the settings."""
     found = findings({"in_flow_delay": None, "milter_protocol": "4", "milter_default_action": "accept", "smtpd_milters": None})
     assert brief(found)[:2] == [("error", "smtpd_milters"), ("error", "milter_default_action")]
-    assert {severity for severity, _ in brief(found)[2:]} == {"warning"}
+    assert {level for level, _ in brief(found)[2:]} == {"warning"}
 
 
 def test_line() -> None:
@@ -337,10 +337,10 @@ def test_a_service_of_its_own_mind_is_mended_in_its_own_place() -> None:
     """What a service of master.cf has of its own is taken out there: main.cf is right already."""
     (found,) = findings(master="smtp inet n - n - - smtpd -o smtpd_milters=\n")
     assert found.key == "smtpd_milters"
-    assert found.mend.startswith("In master.cf, take -o smtpd_milters out of smtp.")
+    assert found.fix.startswith("In master.cf, take -o smtpd_milters out of smtp.")
 
 
 def test_a_milters_own_action_is_mended_in_its_own_place() -> None:
     """The line that repairs an action inside smtpd_milters leaves the milter's address alone."""
     (found,) = findings({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"})
-    assert found.mend == "In smtpd_milters, write default_action=tempfail for accept."
+    assert found.fix == "In smtpd_milters, write default_action=tempfail for accept."

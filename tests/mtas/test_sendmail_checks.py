@@ -7,8 +7,8 @@ import pytest
 
 from sidecar.commands.doctor.sendmail import address_set, read_sendmail
 from sidecar.commands.doctor.sendmail_checks import check_sendmail, sendmail_files
-from sidecar.commands.doctor.values import Finding
 from sidecar.commands.export.lists import sendmail_access
+from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings
 from tests.building import entry, settings
@@ -76,12 +76,12 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "severity", "key", "words"), SLIPS)
-def test_slip(old: str, new: str, severity: str, key: str, words: str) -> None:
+@pytest.mark.parametrize(("old", "new", "level", "key", "words"), SLIPS)
+def test_slip(old: str, new: str, level: str, key: str, words: str) -> None:
     """Each slip has a finding, at its own place, that says what is wrong."""
-    found = [one for one in findings((old, new)) if (one.severity, one.key) == (severity, key)]
+    found = [one for one in findings((old, new)) if (one.level, one.key) == (level, key)]
     assert any(words in one.text for one in found)
-    assert all(one.mend.endswith(".") for one in found)
+    assert all(one.fix.endswith(".") for one in found)
 
 
 def test_fitting() -> None:
@@ -105,16 +105,16 @@ def test_unix_socket() -> None:
 def test_plain_names() -> None:
     """Without the features a plain name relays for all that is below it too."""
     found = findings(("R<?> <$+.$+>", "# R"), access=f"{CONNECT}To:example.com RELAY\nTo:wild.example RELAY\n")
-    assert [(one.severity, one.key) for one in found] == [("warning", "access_db")]
+    assert [(one.level, one.key) for one in found] == [("warning", "access_db")]
     assert "*.example.com" in found[0].text
     assert "wild.example" in found[0].text
-    assert "lookupdotdomain" in found[0].mend
+    assert "lookupdotdomain" in found[0].fix
 
 
 def test_class_r_file() -> None:
     """The file of class R counts as what stands in sendmail.cf."""
     found = findings(files={"/etc/mail/relay-domains": "# hosts\nother.example\n10.9\n"})
-    assert [(one.severity, one.key) for one in found] == [
+    assert [(one.level, one.key) for one in found] == [
         ("warning", "access_db"),
         ("warning", "access_db"),
         ("warning", "relay-domains"),
@@ -126,7 +126,7 @@ def test_class_r_file() -> None:
 def test_peers() -> None:
     """A relay host that Sendmail does not know is refused before the sidecar is asked."""
     (found,) = findings(access=sendmail_access(OpenDomains(OWN)).text)
-    assert (found.severity, found.key) == ("error", "access_db")
+    assert (found.level, found.key) == ("error", "access_db")
     assert "192.168.1.0/24" in found.text
 
 
@@ -142,7 +142,7 @@ def test_everything_open() -> None:
     """A "*" that takes something has no relay control to write."""
     own = settings((entry("*", log_oob="LogThenRelay"),), relay_hosts=("192.168.1.0/24",))
     (found,) = findings(own=own)
-    assert (found.severity, found.key) == ("error", "access_db")
+    assert (found.level, found.key) == ("error", "access_db")
     assert '"*" (domains.toml:1)' in found.text
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from sidecar.config import Loaded, load
-from sidecar.core.settings.values import Problem, Settings
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import Settings
 
 MAIN = "sidecar.toml"
 
@@ -23,7 +24,9 @@ def settings_of(folder: Path, files: dict[str, str]) -> Settings:
     return loaded.settings
 
 
-def place(problem: Problem) -> tuple[str, int, str]:
+def place(problem: Finding) -> tuple[str, int, str]:
     """Give a problem's file (its name alone), line and key path."""
-    assert problem.where is not None
-    return Path(problem.where.file).name, problem.where.line, problem.where.key
+    assert problem.file is not None
+    assert problem.line is not None
+    assert problem.key is not None
+    return Path(problem.file).name, problem.line, problem.key

@@ -47,10 +47,9 @@ def test_what_cannot_be_taken_is_named_with_its_line(written: str, said: str, tm
     (tmp_path / "s.toml").write_text(f"[admin]\n{written}\n")
     loaded = load(tmp_path / "s.toml")
     (problem,) = loaded.problems
-    assert problem.severity == "error"
+    assert problem.level == "error"
     assert said in problem.text
-    assert problem.where is not None
-    assert (problem.where.line, problem.where.key) == (2, f"admin.{written.split(maxsplit=1)[0]}")
+    assert (problem.line, problem.key) == (2, f"admin.{written.split(maxsplit=1)[0]}")
 
 
 def test_two_names_of_one_path_are_one_socket(tmp_path: Path) -> None:
@@ -59,6 +58,5 @@ def test_two_names_of_one_path_are_one_socket(tmp_path: Path) -> None:
     (tmp_path / "var").symlink_to("run")
     (tmp_path / "s.toml").write_text('[milter]\nsocket = "unix:run/s"\n[admin]\nsocket = "unix:var/../var/s"\n')
     (problem,) = load(tmp_path / "s.toml").problems
-    assert problem.where is not None
-    assert (problem.where.line, problem.where.key) == (4, "admin.socket")
+    assert (problem.line, problem.key) == (4, "admin.socket")
     assert f"The milter listens on unix:{tmp_path}/run/s already" in problem.text

@@ -108,7 +108,7 @@ def test_any_listener(tmp_path: Path) -> None:
     assert loaded.settings is not None
     assert rules(loaded.settings) == {(ANY_LISTENER, "a.com"): {"relay_to": True}, (ANY_LISTENER, "b.com"): {"relay_to": True}}
     (problem,) = loaded.problems
-    assert (problem.severity, place(problem)) == ("warning", ("d.toml", 1, 'listener."*"."a.com"'))
+    assert (problem.level, place(problem)) == ("warning", ("d.toml", 1, 'listener."*"."a.com"'))
     assert problem.text == 'The table "a.com" on line 5 replaces this one.'
 
 
@@ -318,14 +318,14 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "key", "wrong", "mend"), ERRORS)
-def test_errors(tmp_path: Path, text: str, line: int, key: str, wrong: str, mend: str) -> None:
+@pytest.mark.parametrize(("text", "line", "key", "wrong", "fix"), ERRORS)
+def test_errors(tmp_path: Path, text: str, line: int, key: str, wrong: str, fix: str) -> None:
     """Each mistake is one error that names file, line, key path, the bad value and what to write."""
     loaded = load_files(tmp_path, {"d.toml": text})
     assert loaded.settings is None
     (problem,) = loaded.problems
-    assert (problem.severity, *place(problem)) == ("error", "d.toml", line, key)
-    assert (problem.text, problem.mend) == (wrong, mend)
+    assert (problem.level, *place(problem)) == ("error", "d.toml", line, key)
+    assert (problem.text, problem.fix) == (wrong, fix)
 
 
 def test_all_errors_in_one_run(tmp_path: Path) -> None:
@@ -363,4 +363,4 @@ def test_ttl(tmp_path: Path) -> None:
     loaded = load_files(tmp_path, {"d.toml": '["a.com"]\nrelay_to = true\nttl = "5 minutes"\n'})
     assert loaded.settings is not None
     (problem,) = loaded.problems
-    assert (problem.severity, problem.code, place(problem)) == ("warning", "deprecated", ("d.toml", 3, '"a.com".ttl'))
+    assert (problem.level, problem.code, place(problem)) == ("warning", "deprecated", ("d.toml", 3, '"a.com".ttl'))

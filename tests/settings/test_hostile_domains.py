@@ -12,7 +12,7 @@ from sidecar.config import Reading
 from sidecar.config.domains import read_domains
 from sidecar.config.files import Text, UnreadableError, parsed
 from sidecar.config.warnings.findings import Findings
-from sidecar.core.settings.values import Problem
+from sidecar.core.findings import Finding
 
 TOML_LINES = [
     '["a.com"]',
@@ -80,7 +80,7 @@ def reading(text: str, *, is_json: bool) -> Text:
 
 def read(text: str, *, is_json: bool) -> bool:
     """Read a text as settings do; return True if it has no error. Every error names a line that the text has."""
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     findings = Findings()
     try:
         document = parsed(reading(text, is_json=is_json))
@@ -88,7 +88,7 @@ def read(text: str, *, is_json: bool) -> bool:
         assert error.line in range(1, text.count("\n") + 2)  # noqa: PT017 - most texts raise nothing
         return False
     entries = read_domains(document, problems, findings)
-    lines = [place.line for one in (*problems, *findings.warnings()) if (place := one.where) is not None]
+    lines = [one.line for one in (*problems, *findings.warnings()) if one.line is not None]
     lines += [line for domains in entries.values() for one in domains.values() for _, line in one.lines.values()]
     assert all(1 <= line <= text.count("\n") + 1 for line in lines)
     return not problems
@@ -166,7 +166,7 @@ def test_settings_of_any_text(tmp_path_factory: pytest.TempPathFactory, texts: l
     (folder / "sidecar.toml").write_text(f"listener_domains = {json.dumps(names)}\n", encoding="utf-8")
     one = Reading(folder / "sidecar.toml", environ={})
     loaded = one.loaded
-    assert (loaded.settings is None) == any(problem.severity == "error" for problem in loaded.problems)
+    assert (loaded.settings is None) == any(problem.level == "error" for problem in loaded.problems)
     one.warnings()
     if loaded.settings is not None:
         files = {file for entry in loaded.settings.domains for file, _ in entry.lines.values()}

@@ -78,7 +78,7 @@ def test_places(tmp_path: Path, text: str, places: list[str | None]) -> None:
 def test_errors(tmp_path: Path, text: str, key: str, wrong: str) -> None:
     """Each mistake is one error with its place."""
     loaded = load_files(tmp_path, {MAIN: text})
-    (problem,) = (one for one in loaded.problems if one.severity == "error")
+    (problem,) = (one for one in loaded.problems if one.level == "error")
     assert (place(problem)[2], problem.text) == (key, wrong)
 
 
@@ -93,7 +93,7 @@ def test_errors(tmp_path: Path, text: str, key: str, wrong: str) -> None:
 )
 def test_records_of_reports_cannot_be_turned_off(tmp_path: Path, text: str, keys: list[str]) -> None:
     """A report is answered 250 only after its records are on disk, so there must be some."""
-    errors = [problem for problem in load_files(tmp_path, {MAIN: text}).problems if problem.severity == "error"]
+    errors = [problem for problem in load_files(tmp_path, {MAIN: text}).problems if problem.level == "error"]
     assert [place(problem)[2] for problem in errors] == keys
     assert all("it would be lost" in problem.text for problem in errors)
 

@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.config import load
 from sidecar.config.rules import iana_rules
-from sidecar.core.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Problem, Settings, Where
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Settings, Where
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 FULL = """\
@@ -56,7 +57,7 @@ format = "json"
 """
 
 
-def main_file(folder: Path, text: str) -> tuple[Problem, ...]:
+def main_file(folder: Path, text: str) -> tuple[Finding, ...]:
     """Load one settings file and give its problems."""
     return load_files(folder, {MAIN: text}).problems
 
@@ -342,20 +343,20 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "key", "wrong", "mend"), ERRORS)
-def test_errors(tmp_path: Path, text: str, line: int, key: str, wrong: str, mend: str) -> None:
+@pytest.mark.parametrize(("text", "line", "key", "wrong", "fix"), ERRORS)
+def test_errors(tmp_path: Path, text: str, line: int, key: str, wrong: str, fix: str) -> None:
     """Each mistake is one error with its place, what is wrong and what to write."""
     loaded = load_files(tmp_path, {MAIN: text})
     assert loaded.settings is None
     (problem,) = loaded.problems
-    assert (problem.severity, *place(problem)) == ("error", MAIN, line, key)
-    assert (problem.text, problem.mend) == (wrong, mend)
+    assert (problem.level, *place(problem)) == ("error", MAIN, line, key)
+    assert (problem.text, problem.fix) == (wrong, fix)
 
 
 def test_a_missing_settings_file(tmp_path: Path) -> None:
     """A settings file that is not there is one error that names it."""
     (problem,) = load(tmp_path / "none.toml").problems
-    assert (problem.severity, problem.where) == ("error", None)
+    assert (problem.level, problem.code, problem.file) == ("error", "unreadable_file", None)
     assert problem.text.endswith("does not exist.")
 
 

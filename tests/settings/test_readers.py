@@ -57,10 +57,10 @@ def test_networks(written: str, version: int, first: str, prefix: int) -> None:
     ],
 )
 def test_host_bits(written: str, host: str, block: str) -> None:
-    """Host bits are an error, whose mend names the network and the host."""
+    """Host bits are an error, whose fix names the network and the host."""
     found = fault(network, written)
     assert found.text == f'"{written}" has host bits set: {host} is one address inside {block}.'
-    assert found.mend == f'Write "{block}" for the network or "{host}" for the one host.'
+    assert found.fix == f'Write "{block}" for the network or "{host}" for the one host.'
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_no_networks(written: str) -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 32))
 def test_networks_agree(address: int, prefix: int) -> None:
-    """A block is taken exactly when it has no host bits, and the network that a mend names is always taken."""
+    """A block is taken exactly when it has no host bits, and the network that a fix names is always taken."""
     written = f"{ipaddress.IPv4Address(address)}/{prefix}"
     strict = ipaddress.ip_network(written, strict=False)
     if int(strict.network_address) == address:
         assert (network(written).first, network(written).prefix) == (address, prefix)
     else:
-        meant = fault(network, written).mend.split('"')[1]
+        meant = fault(network, written).fix.split('"')[1]
         assert network(meant).first == int(strict.network_address)
 
 
@@ -110,7 +110,7 @@ def test_sockets(written: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "text", "mend"),
+    ("written", "text", "fix"),
     [
         ("/run/a.sock", '"/run/a.sock" is not a milter socket.', 'Write "unix:/run/a.sock".'),
         ("inet:8893", '"inet:8893" is not a milter socket.', readers._SOCKET_FORMS),
@@ -124,10 +124,10 @@ def test_sockets(written: str, normal: str) -> None:
         (8893, "8893 is not a milter socket.", readers._SOCKET_FORMS),
     ],
 )
-def test_no_sockets(written: object, text: str, mend: str) -> None:
+def test_no_sockets(written: object, text: str, fix: str) -> None:
     """What is no socket says so, and what to write."""
     found = fault(SOCKET, written)
-    assert (found.text, found.mend) == (text, mend)
+    assert (found.text, found.fix) == (text, fix)
 
 
 @pytest.mark.parametrize(

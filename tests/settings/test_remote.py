@@ -24,10 +24,10 @@ def test_the_loopback_is_nobody_elses(tmp_path: Path, host: str) -> None:
 @pytest.mark.parametrize("host", REMOTE)
 def test_any_other_address_is_an_error_that_says_what_it_means(tmp_path: Path, host: str) -> None:
     (problem,) = load_files(tmp_path, main_file(host)).problems
-    assert (problem.severity, *place(problem)) == ("error", MAIN, 2, "milter.socket")
+    assert (problem.level, *place(problem)) == ("error", MAIN, 2, "milter.socket")
     assert problem.text.startswith("Other machines can reach inet:")
     assert problem.text.endswith("whoever reaches the socket can ask what passes and fill the journal.")
-    assert "allow_remote = true below [milter]" in problem.mend
+    assert "allow_remote = true below [milter]" in problem.fix
 
 
 @pytest.mark.parametrize("host", REMOTE)

@@ -7,7 +7,8 @@ import pytest
 
 from sidecar.config.files import read_document
 from sidecar.config.rules import SHIPPED, iana_rules, read_rules
-from sidecar.core.settings.values import BounceRule, Problem
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import BounceRule
 from tests.settings.helpers import MAIN, load_files, place, settings_of
 
 ONE = """\
@@ -27,7 +28,7 @@ def in_short(rules: tuple[BounceRule, ...]) -> list[tuple[str, str, str, int]]:
     return [(rule.bounce_class, rule.pattern, rule.where.file, rule.where.line) for rule in rules]
 
 
-def problems_of(folder: Path, rules: str, name: str = "rules.toml") -> tuple[Problem, ...]:
+def problems_of(folder: Path, rules: str, name: str = "rules.toml") -> tuple[Finding, ...]:
     """Load settings with one rule file."""
     return load_files(folder, {name: rules, MAIN: f'bounce_classifier = ["{name}"]\n'}).problems
 
@@ -59,7 +60,7 @@ def test_json(tmp_path: Path) -> None:
 
 def test_the_programs_own_rules(tmp_path: Path) -> None:
     """The word iana is the set that comes with the program; it has no problems, and takes its place in the order."""
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     assert read_rules(read_document(SHIPPED["iana"], "iana"), problems) == list(iana_rules())
     assert problems == []
     settings = settings_of(tmp_path, {"own.toml": ONE, MAIN: 'bounce_classifier = ["own.toml", "iana"]'})
@@ -106,7 +107,7 @@ def test_sources(tmp_path: Path) -> None:
 def test_errors(rules: str, line: int, key: str, words: str, tmp_path: Path) -> None:
     """What is no rule file is named with its file, line and key."""
     (problem,) = problems_of(tmp_path, rules)
-    assert (problem.severity, place(problem), problem.text) == ("error", ("rules.toml", line, key), words)
+    assert (problem.level, place(problem), problem.text) == ("error", ("rules.toml", line, key), words)
 
 
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "text", "mend"),
+    ("pattern", "text", "fix"),
     [
         (r"a(?=b)", 'invalid perl operator "(?="', "no look-around"),
         (r"(?!a)b", 'invalid perl operator "(?!"', "no look-around"),
@@ -147,14 +148,14 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
         ("\ud800", "has half a character", "Write the character itself"),
     ],
 )
-def test_patterns_that_cannot_be(pattern: str, text: str, mend: str, tmp_path: Path) -> None:
+def test_patterns_that_cannot_be(pattern: str, text: str, fix: str, tmp_path: Path) -> None:
     """A pattern that means nothing here, or something else than for KumoMTA, is an error that says what to write."""
     (problem,) = problems_of(tmp_path, json.dumps({"rules": {"A": ["fine", pattern]}}, indent=1), "rules.json")
     assert place(problem) == ("rules.json", 5, "rules.A")
     assert text in problem.text
-    assert mend in problem.mend
+    assert fix in problem.fix
     assert len(problem.text) < 250
-    assert (problem.text + problem.mend).isprintable()
+    assert (problem.text + problem.fix).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_hidden(tmp_path: Path) -> None:
     loaded = load_files(tmp_path, {**files, MAIN: 'bounce_classifier = ["1.toml", "2.toml"]'})
     assert loaded.settings is not None
     (problem,) = loaded.problems
-    assert (problem.severity, place(problem)) == ("warning", ("2.toml", 4, "rules.Other"))
+    assert (problem.level, place(problem)) == ("warning", ("2.toml", 4, "rules.Other"))
     assert problem.text == 'The pattern "blocked" stands for rules.SpamBlock (1.toml:4) already, and the first counts.'
 
 
@@ -219,9 +220,9 @@ def test_counting_costs(patterns: list[str], tmp_path: Path) -> None:
     """Rules that count more than a hostile line may cost are an error, at the one that counts most, wherever it counts."""
     rules = "[rules]\nA = [\n" + "".join(f"'{one}',\n" for one in patterns) + "]\n"
     (problem,) = problems_of(tmp_path, rules)
-    assert (problem.severity, place(problem)) == ("error", ("rules.toml", len(patterns) + 2, "rules.A"))
+    assert (problem.level, place(problem)) == ("error", ("rules.toml", len(patterns) + 2, "rules.A"))
     assert "counted repetitions" in problem.text
-    assert "Write .* or .+ instead" in problem.mend
+    assert "Write .* or .+ instead" in problem.fix
 
 
 def test_usual_counting_is_fine(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from sidecar.config import load
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.findings import Findings
 from sidecar.config.warnings.openings import is_wide
+from sidecar.core.findings import Finding, WarningCode
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
-from sidecar.core.settings.values import Problem, WarningCode
 from tests.building import entry, settings
 from tests.settings.helpers import MAIN, load_files, place
 
@@ -31,11 +31,11 @@ def domains(*names: str, listener: str = NO_LISTENER) -> str:
     return "".join(f'{prefix}"{name}" = {{ log_oob = false }}\n' for name in names)
 
 
-def found(folder: Path, files: dict[str, str]) -> tuple[Problem, ...]:
+def found(folder: Path, files: dict[str, str]) -> tuple[Finding, ...]:
     """Load files without errors, and give the warnings."""
     loaded = load_files(folder, files)
     assert loaded.settings is not None, loaded.problems
-    assert {problem.severity for problem in loaded.problems} <= {"warning"}
+    assert {problem.level for problem in loaded.problems} <= {"warning"}
     return loaded.problems
 
 
@@ -113,7 +113,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     # What opens the server to strangers.
     (
         '["*"]\nlog_oob = true\nrelay_to = true\n',
-        "open-relay",
+        "open_relay",
         3,
         '"*".relay_to',
         "This makes an open relay: anyone may send anything to every domain that has no entry.",
@@ -121,7 +121,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '[listener."127.0.0.1:25"."*.com"]\nrelay_to = true\n',
-        "open-relay",
+        "open_relay",
         2,
         'listener."127.0.0.1:25"."*.com".relay_to',
         'This makes an open relay: anyone may send anything to every domain below "com" that has no entry.',
@@ -129,7 +129,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["*"]\nlog_arf = true\nlog_oob = true\n',
-        "report-relay",
+        "report_relay",
         3,
         '"*".log_oob',
         (
@@ -140,7 +140,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["*.co.uk"]\nlog_arf = "LogThenRelay"\nlog_oob = "LogThenDrop"\n',
-        "report-relay",
+        "report_relay",
         2,
         '"*.co.uk".log_arf',
         (
@@ -151,7 +151,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["*"]\nlog_oob = "LogThenDrop"\n',
-        "wide-reports",
+        "wide_reports",
         2,
         '"*".log_oob',
         (
@@ -162,7 +162,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["a.com"]\nrelay_from = ["0.0.0.0/0"]\n',
-        "open-relay",
+        "open_relay",
         2,
         '"a.com".relay_from',
         (
@@ -173,7 +173,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["*.a.com"]\nrelay_from = ["8.8.0.0/16"]\n',
-        "wide-network",
+        "wide_network",
         2,
         '"*.a.com".relay_from',
         (
@@ -184,7 +184,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["*"]\nrelay_from_authz = ["d"]\nrelay_from = ["100.64.0.0/10"]\n',
-        "wide-network",
+        "wide_network",
         3,
         '"*".relay_from',
         (
@@ -195,7 +195,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["a.com"]\nrelay_from = ["::"]\n',
-        "never-matches",
+        "never_matches",
         2,
         '"a.com".relay_from',
         "No peer has the address ::.",
@@ -204,7 +204,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     # What true means.
     (
         '["a.com"]\nrelay_to = false\nlog_oob = true\n',
-        "report-loop",
+        "report_loop",
         3,
         '"a.com".log_oob',
         (
@@ -215,7 +215,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["*.a.com"]\nlog_oob = true\nlog_arf = true\n',
-        "report-loop",
+        "report_loop",
         2,
         '"*.a.com".log_oob',
         (
@@ -227,7 +227,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     # What serves nothing.
     (
         '["default"]\nlog_oob = "LogThenDrop"\n',
-        "never-matches",
+        "never_matches",
         1,
         '"default"',
         'This entry serves only a domain that is called "default": for every other domain there is "*".',
@@ -235,7 +235,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["gro\u00df.example"]\nrelay_to = true\n',
-        "ambiguous-name",
+        "ambiguous_name",
         1,
         '"gro\u00df.example"',
         (
@@ -246,7 +246,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     ),
     (
         '["COM"]\nrelay_to = true\n',
-        "single-label",
+        "single_label",
         1,
         '"COM"',
         "This entry serves only addresses such as user@com, and a domain in public DNS has more than one label.",
@@ -255,7 +255,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     *(
         (
             f'["{name}"]\nrelay_to = true\n',
-            "never-matches",
+            "never_matches",
             1,
             f'"{name}"',
             "This entry serves no name: a * stands for others only as the whole first label.",
@@ -266,7 +266,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     *(
         (
             f'["{name}"]\nrelay_to = true\n',
-            "never-matches",
+            "never_matches",
             1,
             f'"{name}"',
             f"This entry serves no address: one with an IP is written user@{right}.",
@@ -281,7 +281,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     *(
         (
             f'[listener."{name}"."a.com"]\nrelay_to = true\n[listener."{name}"."b.com"]\nrelay_to = true\n',
-            "never-matches",
+            "never_matches",
             1,
             f'listener."{name}"."a.com"',
             f"No connection ends at {name}, so nothing that is set for this listener has an effect.",
@@ -292,7 +292,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     *(
         (
             text,
-            "no-effect",
+            "no_effect",
             1,
             path,
             "This table sets nothing and has no effect: no wider entry matches the name.",
@@ -326,12 +326,12 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("content", "code", "line", "key", "text", "mend"), DOMAINS)
-def test_domains(tmp_path: Path, content: str, code: str, line: int, key: str, text: str, mend: str) -> None:
+@pytest.mark.parametrize(("content", "code", "line", "key", "text", "fix"), DOMAINS)
+def test_domains(tmp_path: Path, content: str, code: str, line: int, key: str, text: str, fix: str) -> None:
     """Each of these has this one warning, at this line, and still loads."""
     (problem,) = found(tmp_path, {"d.toml": content})
     assert (problem.code, *place(problem)) == (code, "d.toml", line, key)
-    assert (problem.text, problem.mend) == (text, mend)
+    assert (problem.text, problem.fix) == (text, fix)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_many_public_hosts_may_forge_a_sender(tmp_path: Path, network: str, warn
     """More public hosts than send for one domain may relay by its name alone: that is told, unless authz stands beside it."""
     content = f'["gmail.com"]\nrelay_from = ["{network}"]\n'
     problems = found(tmp_path, {"d.toml": content})
-    assert [problem.code for problem in problems] == ["wide-network"] * warned
+    assert [problem.code for problem in problems] == ["wide_network"] * warned
     assert all(f"Whoever is in {network}, a public network of more than 16 hosts, and" in problem.text for problem in problems)
     assert found(tmp_path, {"d.toml": f'{content}relay_from_authz = ["a"]\n'}) == ()
 
@@ -382,20 +382,20 @@ def test_many_public_hosts_may_forge_a_sender(tmp_path: Path, network: str, warn
 @pytest.mark.parametrize(
     ("network", "code"),
     [
-        ("0.0.0.0/0", "open-relay"),
-        ("::/0", "open-relay"),
-        ("::ffff:0:0/96", "open-relay"),
-        ("0.0.0.0/1", "wide-network"),
-        ("10.0.0.0/7", "wide-network"),
-        ("192.168.0.0/15", "wide-network"),
-        ("8.8.8.0/23", "wide-network"),
-        ("100.64.0.0/10", "wide-network"),
-        ("100.0.0.0/8", "wide-network"),
-        ("2600::/32", "wide-network"),
-        ("fc00::/6", "wide-network"),
-        ("0.0.0.0/32", "never-matches"),
-        ("::/128", "never-matches"),
-        ("::ffff:0.0.0.0", "never-matches"),
+        ("0.0.0.0/0", "open_relay"),
+        ("::/0", "open_relay"),
+        ("::ffff:0:0/96", "open_relay"),
+        ("0.0.0.0/1", "wide_network"),
+        ("10.0.0.0/7", "wide_network"),
+        ("192.168.0.0/15", "wide_network"),
+        ("8.8.8.0/23", "wide_network"),
+        ("100.64.0.0/10", "wide_network"),
+        ("100.0.0.0/8", "wide_network"),
+        ("2600::/32", "wide_network"),
+        ("fc00::/6", "wide_network"),
+        ("0.0.0.0/32", "never_matches"),
+        ("::/128", "never_matches"),
+        ("::ffff:0.0.0.0", "never_matches"),
         ("8.8.8.0/24", None),
         ("8.8.8.8", None),
         ("100.64.0.1", None),
@@ -453,7 +453,7 @@ def test_a_listener_of_the_settings_file(tmp_path: Path) -> None:
         "d.toml": '[listener."[::]:25"."a.com"]\nrelay_to = true\n',
     }
     (problem,) = found(tmp_path, files)
-    assert (problem.code, place(problem)) == ("never-matches", (MAIN, 3, 'listener."[::]:25".relay_hosts'))
+    assert (problem.code, place(problem)) == ("never_matches", (MAIN, 3, 'listener."[::]:25".relay_hosts'))
 
 
 def test_a_later_file_that_changes_a_value(tmp_path: Path) -> None:
@@ -472,7 +472,7 @@ def test_a_later_file_that_changes_a_value(tmp_path: Path) -> None:
     ("later", "codes"),
     [
         ('["a.com"]\nlog_oob = "LogThenDrop"\n', ["overridden"]),
-        ('["a.com"]\nlog_arf = "LogThenDrop"\n', ["report-loop"]),
+        ('["a.com"]\nlog_arf = "LogThenDrop"\n', ["report_loop"]),
         ('["a.com"]\nrelay_to = true\n', []),
     ],
 )
@@ -489,8 +489,8 @@ def test_a_file_named_twice(tmp_path: Path) -> None:
     main = 'listener_domains = [\n"a.toml",\n"b.toml",\n"c.toml",\n"a.toml"]\n'
     problems = found(tmp_path, {MAIN: main, "a.toml": content, "b.toml": '["b.com"]\nrelay_to = true\n'})
     assert [(problem.code, place(problem), problem.text) for problem in problems] == [
-        ("repeated-file", (MAIN, 4, "listener_domains"), 'This names the file "a.toml" again, as "c.toml".'),
-        ("repeated-file", (MAIN, 5, "listener_domains"), 'This names the file "a.toml" again.'),
+        ("repeated_file", (MAIN, 4, "listener_domains"), 'This names the file "a.toml" again, as "c.toml".'),
+        ("repeated_file", (MAIN, 5, "listener_domains"), 'This names the file "a.toml" again.'),
     ]
 
 
@@ -498,7 +498,7 @@ def test_a_file_named_twice_is_wrong_once(tmp_path: Path) -> None:
     """What is wrong with a file is told once, however often it is read."""
     files = {MAIN: 'listener_domains = ["a.toml", "a.toml"]\n', "a.toml": '["a.com"]\nlog_oob = true\nttl = 5\n'}
     codes = [problem.code for problem in found(tmp_path, files)]
-    assert sorted(map(str, codes)) == ["deprecated", "repeated-file", "report-loop"]
+    assert sorted(map(str, codes)) == ["deprecated", "repeated_file", "report_loop"]
 
 
 def test_many_alike(tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ def test_kinds_do_not_hide_each_other(tmp_path: Path) -> None:
     text = "".join(f'["d{number}.com"]\nrelay_from = ["0.0.0.0/0"]\n' for number in range(10)) + '["*"]\nrelay_to = true\n'
     problems = found(tmp_path, {"d.toml": text})
     assert [(problem.code, place(problem)[1]) for problem in problems] == [
-        ("open-relay", line) for line in (2, 4, 6, 8, 10, 22)
+        ("open_relay", line) for line in (2, 4, 6, 8, 10, 22)
     ]
 
 
@@ -526,7 +526,10 @@ def test_warnings_of_the_reading_stand_beside_errors(tmp_path: Path) -> None:
     """An error does not hide a warning that was found before it."""
     loaded = load_files(tmp_path, {"d.toml": '["a.com"]\nttl = 5\nrelay_to = 1\n'})
     assert loaded.settings is None
-    assert [(problem.severity, problem.code) for problem in loaded.problems] == [("warning", "deprecated"), ("error", None)]
+    assert [(problem.level, problem.code) for problem in loaded.problems] == [
+        ("warning", "deprecated"),
+        ("error", "wrong_type"),
+    ]
 
 
 MISSING = "no-such-account"
@@ -562,11 +565,11 @@ def test_what_this_machine_does_not_have(tmp_path: Path, listener: str, address:
     """Accounts and addresses that it does not have are told when it is asked, and only then."""
     text = f"As far as this machine knows, no interface has the address {address}: an MTA here would have no such listener."
     assert asked(tmp_path, user=MISSING, group=MISSING, listener=listener) == [
-        ("unknown-account", 1, f'This machine knows no user "{MISSING}".'),
-        ("unknown-account", 2, f'This machine knows no group "{MISSING}".'),
-        ("unknown-account", 4, f'This machine knows no user "{MISSING}".'),
-        ("unknown-account", 5, f'This machine knows no group "{MISSING}".'),
-        ("unknown-listener", 7, text),
+        ("unknown_account", 1, f'This machine knows no user "{MISSING}".'),
+        ("unknown_account", 2, f'This machine knows no group "{MISSING}".'),
+        ("unknown_account", 4, f'This machine knows no user "{MISSING}".'),
+        ("unknown_account", 5, f'This machine knows no group "{MISSING}".'),
+        ("unknown_listener", 7, text),
     ]
 
 
@@ -578,7 +581,7 @@ def test_a_disk_with_less_than_minimum_free(
     monkeypatch.setattr("sidecar.config.warnings.machine.free_bytes", lambda _: 1_000_000)
     (tmp_path / MAIN).write_text(f'[journal]\n{line}\ndirectory = "j"\n[journal.OOB]\ndirectory = "o"\n', encoding="utf-8")
     problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
-    assert [(problem.code, problem.where and problem.where.line) for problem in problems] == [("low-disk", number)] * 2
+    assert [(problem.code, problem.line) for problem in problems] == [("low_disk", number)] * 2
     assert problems[0].text.startswith(f"{tmp_path / 'j'} has 1000000 bytes free, less than journal.minimum_free, 10")
     assert load(tmp_path / MAIN, environ={}).problems == ()
 
@@ -594,17 +597,17 @@ def test_a_listener_is_told_of_once(tmp_path: Path) -> None:
     """Where no connection can end anywhere, this machine is not asked."""
     (tmp_path / MAIN).write_text('[listener."192.0.2.77:0"]\nrelay_hosts = ["10.0.0.1"]\n', encoding="utf-8")
     problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
-    assert [problem.code for problem in problems] == ["never-matches"]
+    assert [problem.code for problem in problems] == ["never_matches"]
 
 
 @pytest.mark.parametrize(
     ("journal", "expected"),
     [
-        ("[journal.Reception]\nenabled = false\n", [("no-record", 2)]),
+        ("[journal.Reception]\nenabled = false\n", [("no_record", 2)]),
         ("[journal.Reception]\nenabled = true\n", []),
-        ("[journal.Rejection]\nenabled = false\n", [("no-record", 2)]),
-        ("[journal.Any]\nenabled = false\n[journal.OOB]\n[journal.Feedback]\n[journal.Reception]\n", [("no-record", 2)]),
-        ("[journal]\ncompression_level = 3\n", [("no-effect", 2)]),
+        ("[journal.Rejection]\nenabled = false\n", [("no_record", 2)]),
+        ("[journal.Any]\nenabled = false\n[journal.OOB]\n[journal.Feedback]\n[journal.Reception]\n", [("no_record", 2)]),
+        ("[journal]\ncompression_level = 3\n", [("no_effect", 2)]),
         ('[journal]\nformat = "zstd"\ncompression_level = 3\n', []),
     ],
 )
@@ -617,11 +620,11 @@ def test_every_code_is_drawn() -> None:
     """Each code that scripts may know belongs to a warning that a test here draws."""
     drawn = {code for _, code, *_ in DOMAINS} | {
         "shadowed",
-        "repeated-file",
-        "unknown-account",
-        "unknown-listener",
-        "no-record",
-        "low-disk",
+        "repeated_file",
+        "unknown_account",
+        "unknown_listener",
+        "no_record",
+        "low_disk",
     }
     assert drawn == set(get_args(WarningCode))
 
@@ -637,7 +640,7 @@ def test_a_table_without_effect_has_none(entries: dict[tuple[str, str], bool]) -
     listed = [entry(name, listener, **({"relay_to": True} if permits else {})) for (listener, name), permits in entries.items()]
     findings = Findings()
     note_warnings(settings(listed), findings)
-    idle = {problem.where.key for problem in findings.warnings() if problem.code == "no-effect" and problem.where}
+    idle = {problem.key for problem in findings.warnings() if problem.code == "no_effect"}
     names = {f"{label}{name.replace('*', 'x')}" for _, name in entries for label in ("", "y.")} | {"z"}
     peer = plain_address("203.0.113.9")
     for taken in (one for one in listed if one.path in idle):
@@ -652,6 +655,6 @@ def test_json_domains(tmp_path: Path) -> None:
     """A JSON file is warned of like a TOML one, its `true` included."""
     content = json.dumps({"a.com": {"log_oob": True}, "default": {"relay_to": True}}, indent=1)
     assert [(problem.code, place(problem)[1]) for problem in found(tmp_path, {"d.json": content})] == [
-        ("report-loop", 3),
-        ("never-matches", 5),
+        ("report_loop", 3),
+        ("never_matches", 5),
     ]

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from sidecar.config import Loaded
 from sidecar.config.files import stamp_of
-from sidecar.core.settings.values import JournalSettings, MilterSettings, Problem, Settings, Source
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import JournalSettings, MilterSettings, Settings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import supervisor as module
 from sidecar.daemon.process.child import Work
@@ -83,9 +84,9 @@ class FakeLoader:
         self.kill_at: float | None = None
         self.is_killed = False
         self.trouble: str | None = None
-        self._said: deque[Loaded | tuple[Problem, ...] | Exception] = deque()
+        self._said: deque[Loaded | tuple[Finding, ...] | Exception] = deque()
 
-    def passes(self, said: Loaded | tuple[Problem, ...] | Exception) -> None:
+    def passes(self, said: Loaded | tuple[Finding, ...] | Exception) -> None:
         """Have this heard next."""
         self._said.append(said)
         self.end.send(b"said")
@@ -95,7 +96,7 @@ class FakeLoader:
         self.trouble = trouble
         self.end.close()
 
-    def hear(self) -> Loaded | tuple[Problem, ...] | None:
+    def hear(self) -> Loaded | tuple[Finding, ...] | None:
         """Return what it passes, None at its end."""
         if not self.control.recv(64):
             return None

@@ -38,7 +38,7 @@ def test_a_spoilt_id_is_a_sentence_that_names_the_file(tmp_path: Path, text: str
     path = tmp_path / "state" / "node_id"
     path.parent.mkdir()
     path.write_text(text, "latin-1")
-    with pytest.raises(PlanError, match=f"{path} holds no UUID: mend it, or remove it to get a new id"):
+    with pytest.raises(PlanError, match=f"{path} holds no UUID: fix it, or remove it to get a new id"):
         make_plan(settings(tmp_path), ())
 
 

@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.config import Loaded
-from sidecar.core.settings.values import AdminSettings, JournalSettings, LogSettings, MilterSettings, Problem
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import AdminSettings, JournalSettings, LogSettings, MilterSettings
 from sidecar.daemon.process import watchdog
 from sidecar.daemon.process.control import say_left, say_ready, say_taken
 from sidecar.daemon.process.loading import LONGEST_RETRY
@@ -21,7 +22,7 @@ from sidecar.daemon.process.workers import READY_WITHIN
 from tests.supervisor.stage import Stage, staged
 
 NO_PROCESS = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-PROBLEM = Problem(severity="error", where=None, text="This is wrong.", mend="Write something else.")
+PROBLEM = Finding(level="error", code="invalid_value", text="This is wrong.", fix="Write something else.")
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def told(*command: str) -> tuple[int, str]:
 @needs_systemd
 @pytest.mark.parametrize("drop_in", [False, True])
 def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: bool) -> None:
-    """But that the program is not where the unit expects it, which is the operator's to mend."""
+    """But that the program is not where the unit expects it, which is the operator's to fix."""
     unit = tmp_path / "sidecar.service"
     program = settings_of(UNIT)["ExecStart"][0].split()[0]
     unit.write_text(UNIT.read_text().replace(program, sys.executable))

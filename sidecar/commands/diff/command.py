@@ -17,7 +17,7 @@ from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
-from sidecar.output.problems import problem_line, sentence, tell_passed_over
+from sidecar.output.problems import finding_line, sentence, tell_passed_over
 from sidecar.output.progress import progress
 
 # Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
@@ -75,9 +75,9 @@ def _side(path: Path) -> Side:
     loaded = load(path)
     if loaded.settings is None:
         for problem in loaded.problems:
-            if problem.severity == "error":
-                click.echo(problem_line(problem), err=True)
-        click.echo(f"{printable(str(path))} has errors, so nothing can be compared. Mend them first.", err=True)
+            if problem.level == "error":
+                click.echo(finding_line(problem), err=True)
+        click.echo(f"{printable(str(path))} has errors, so nothing can be compared. Fix them first.", err=True)
         sys.exit(_TROUBLE)
     try:
         place = read_document(path, str(path)).place

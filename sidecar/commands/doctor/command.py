@@ -1,6 +1,5 @@
 """`sidecar doctor`: whether the MTA beside the sidecar was told what it must be told."""
 
-import json
 import os
 import stat
 import sys
@@ -8,14 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from sidecar.commands.doctor.postfix_checks import check_postfix, postfix_files
 from sidecar.commands.doctor.sendmail_checks import check_sendmail, sendmail_files
-from sidecar.commands.doctor.values import Files, Finding
+from sidecar.commands.doctor.values import Files
+from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, settings_or_exit
+from sidecar.output.problems import config_option, finding_line, findings_json, settings_or_exit
 
 # A list of 200,000 domains takes some 5 MB.
 _SIZE_LIMIT = 64 * 1024 * 1024
@@ -39,7 +40,8 @@ _TOLD = click.Path(exists=True, dir_okay=False, allow_dash=True)
 def command(config: Path | None, postfix: str | None, sendmail: str | None, *, as_json: bool) -> None:
     """Check the MTA's settings against the sidecar's.
 
-    Names what in them will not work or is not safe, and the line that repairs it. Nothing is run and nothing is changed.
+    Lists settings that do not work with the sidecar or are not safe, each with the line that fixes it. The command runs nothing
+    and changes nothing.
     """
     if (postfix is None) == (sendmail is None):
         raise click.UsageError("Name the MTA's settings, either with --postfix or with --sendmail.")
@@ -49,8 +51,8 @@ def command(config: Path | None, postfix: str | None, sendmail: str | None, *, a
     else:
         assert sendmail is not None  # noqa: S101 - one of the two is given
         told, mta, findings = sendmail, "Sendmail", _findings(sendmail, settings, check_sendmail, sendmail_files)
-    file = None if told == "-" else told
-    click.echo(_as_json(findings, file) if as_json else _as_text(findings, file, mta))
+    findings = [_located(finding, None if told == "-" else told) for finding in findings]
+    click.echo(findings_json(findings) if as_json else _as_text(findings, mta))
     sys.exit(1 if _errors(findings) else 0)
 
 
@@ -88,29 +90,18 @@ def _text_of(path: str) -> str | None:
 
 
 def _errors(findings: Sequence[Finding]) -> int:
-    return sum(finding.severity == "error" for finding in findings)
+    return sum(finding.level == "error" for finding in findings)
 
 
-def _as_json(findings: Sequence[Finding], file: str | None) -> str:
-    shown = [
-        {
-            "severity": finding.severity,
-            "file": file if finding.line is not None else None,
-            "line": finding.line if file is not None else None,
-            "key": finding.key,
-            "text": finding.text,
-            "mend": finding.mend,
-        }
-        for finding in findings
-    ]
-    return json.dumps({"ok": not _errors(findings), "findings": shown})
+def _located(finding: Finding, file: str | None) -> Finding:
+    """Return a finding with the file that its line is in; standard input has no file, so the line is left out."""
+    if finding.line is None or file is None:
+        return replace(finding, file=None, line=None)
+    return replace(finding, file=file)
 
 
-def _as_text(findings: Sequence[Finding], file: str | None, mta: str) -> str:
-    lines = []
-    for finding in findings:
-        place = f"{file}:{finding.line}: " if file is not None and finding.line is not None else ""
-        lines.append(printable(f"{place}{finding.severity}: {finding.key}: {finding.text} {finding.mend}"))
+def _as_text(findings: Sequence[Finding], mta: str) -> str:
+    lines = [finding_line(finding) for finding in findings]
     errors, warnings = _errors(findings), len(findings) - _errors(findings)
     if errors:
         lines.append(f"{mta} does not fit the sidecar: {_count(errors, 'error')} and {_count(warnings, 'warning')}.")

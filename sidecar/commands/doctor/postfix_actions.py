@@ -7,15 +7,14 @@ Never opens a table: the text of its file is an argument.
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal
 
 from sidecar.commands.doctor.postfix import Postfix, logical_lines, split
 from sidecar.commands.doctor.postfix_lists import TEXT_TABLES
-from sidecar.commands.doctor.values import Files, some
+from sidecar.commands.doctor.values import DoctorCode, Files, some
+from sidecar.core.findings import Level
 
-Severity = Literal["error", "warning"]
-Found = tuple[Severity, str, str, str]
-"""Severity, setting, what is wrong, and what to write instead."""
+_Found = tuple[Level, DoctorCode, str, str, str]
+"""Level, code, setting, what is wrong, and what to write instead."""
 
 _CONTENT_CHECKS = ("header_checks", "mime_header_checks", "nested_header_checks", "body_checks")
 _RESTRICTIONS = tuple(
@@ -25,14 +24,18 @@ _PATTERN_TABLES = ("regexp", "pcre")
 _PATTERN = re.compile(r"!?([^\sA-Za-z0-9{])(?>(?:[^\\]|\\.)*?\1)[A-Za-z]*\s+(.*)", re.DOTALL)
 
 _PAST = "the sidecar's verdict has no effect, and it writes no record"
-_CONTENT_ACTIONS: dict[str, tuple[Severity, str]] = {
-    "PASS": ("error", f"Postfix delivers a message that matches PASS to every recipient: {_PAST}."),
-    "REDIRECT": ("error", f"Postfix sends a message that matches REDIRECT to another address: {_PAST}."),
-    "DISCARD": ("warning", f"Postfix answers 250 and drops a message that matches DISCARD: {_PAST}."),
+_CONTENT_ACTIONS: dict[str, tuple[Level, DoctorCode, str]] = {
+    "PASS": ("error", "verdict_bypassed", f"Postfix delivers a message that matches PASS to every recipient: {_PAST}."),
+    "REDIRECT": ("error", "verdict_bypassed", f"Postfix sends a message that matches REDIRECT to another address: {_PAST}."),
+    "DISCARD": ("warning", "verdict_bypassed", f"Postfix answers 250 and drops a message that matches DISCARD: {_PAST}."),
 }
-_ACCESS_ACTIONS: dict[str, tuple[Severity, str]] = {
+_ACCESS_ACTIONS: dict[str, tuple[Level, DoctorCode, str]] = {
     "DISCARD": _CONTENT_ACTIONS["DISCARD"],
-    "BCC": ("warning", "BCC copies a message for recipients that the sidecar removes, if it accepts another recipient."),
+    "BCC": (
+        "warning",
+        "recipient_copied",
+        "BCC copies a message for recipients that the sidecar removes, if it accepts another recipient.",
+    ),
 }
 _SAFE = "Use REJECT, or let the sidecar decide."
 
@@ -43,11 +46,17 @@ def table_files(postfix: Postfix) -> Iterator[str]:
         yield from (path for table in _tables(postfix, key) if (path := _path(table)) is not None)
 
 
-def before_the_verdict(postfix: Postfix, files: Files) -> Iterator[Found]:
+def before_the_verdict(postfix: Postfix, files: Files) -> Iterator[_Found]:
     """Find what acts on a message before the sidecar's verdict, and is not undone by it."""
     if "no_address_mappings" not in postfix.words("receive_override_options") and postfix.text("recipient_bcc_maps"):
         text = "recipient_bcc_maps copies a message for recipients that the sidecar removes, if it accepts another recipient."
-        yield "warning", "recipient_bcc_maps", text, "Use sender_bcc_maps or always_bcc, which copy accepted messages."
+        yield (
+            "warning",
+            "recipient_copied",
+            "recipient_bcc_maps",
+            text,
+            "Use sender_bcc_maps or always_bcc, which copy accepted messages.",
+        )
     if "no_header_body_checks" not in postfix.words("receive_override_options"):
         for key in _CONTENT_CHECKS:
             # By default the other two are $header_checks.
@@ -57,14 +66,14 @@ def before_the_verdict(postfix: Postfix, files: Files) -> Iterator[Found]:
         yield from _acting(postfix, key, files, _ACCESS_ACTIONS)
 
 
-def _acting(postfix: Postfix, key: str, files: Files, effects: dict[str, tuple[Severity, str]]) -> Iterator[Found]:
+def _acting(postfix: Postfix, key: str, files: Files, effects: dict[str, tuple[Level, DoctorCode, str]]) -> Iterator[_Found]:
     found: dict[str, list[str]] = {}
     for table in _tables(postfix, key):
         for action in sorted(_actions(table, files) & effects.keys()):
             found.setdefault(action, []).append(table)
     for action, tables in found.items():
-        severity, text = effects[action]
-        yield severity, key, f"{text} It is in {some(tables)}.", _SAFE
+        level, code, text = effects[action]
+        yield level, code, key, f"{text} It is in {some(tables)}.", _SAFE
 
 
 def _tables(postfix: Postfix, key: str) -> list[str]:

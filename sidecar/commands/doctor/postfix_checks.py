@@ -4,7 +4,6 @@ Owns the findings and their order, the gravest first. Never reads Postfix's synt
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +15,8 @@ from sidecar.commands.doctor.postfix_lists import DomainList, NetworkList, files
 from sidecar.commands.doctor.postfix_sockets import below_queue, milter_address, out_of_reach, seen, spelled
 from sidecar.commands.doctor.relaying import Relaying, compare
 from sidecar.commands.doctor.sockets import same_socket
-from sidecar.commands.doctor.values import Files, Finding, seconds, some
+from sidecar.commands.doctor.values import DoctorCode, Files, seconds, some
+from sidecar.core.findings import Finding, Level
 from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, OpenDomains, everything_open
 from sidecar.core.settings.values import LogMode, Settings
 from sidecar.core.text import printable
@@ -43,11 +43,11 @@ class Case(Struct, frozen=True, kw_only=True):
     postfix: Postfix
     files: Files
 
-    def finding(self, severity: Literal["error", "warning"], key: str, text: str, mend: str) -> Finding:
-        """Make a finding at a setting; where a service has it of its own, main.cf cannot mend it."""
+    def finding(self, level: Level, code: DoctorCode, key: str, text: str, fix: str) -> Finding:
+        """Return a finding at a setting. If a service overrides the setting, main.cf cannot fix it."""
         if key in self.postfix.service.own:
-            mend = f"In master.cf, take -o {key} out of {printable(self.postfix.service.name)}. {mend}"
-        return Finding(severity=severity, key=key, line=self.postfix.line(key), text=text, mend=mend)
+            fix = f"In master.cf, take -o {key} out of {printable(self.postfix.service.name)}. {fix}"
+        return Finding(level=level, code=code, key=key, line=self.postfix.line(key), text=text, fix=fix)
 
 
 def postfix_files(text: str) -> set[str]:
@@ -68,7 +68,7 @@ def check_postfix(text: str, settings: Settings, files: Files) -> list[Finding]:
             for finding in check(case):
                 found.setdefault(finding, []).append(postfix.service.name)
     findings = [_of(finding, names, len(services)) for finding, names in found.items()]
-    return sorted(findings, key=lambda finding: finding.severity != "error")
+    return sorted(findings, key=lambda finding: finding.level != "error")
 
 
 def _of(finding: Finding, names: Sequence[str], services: int) -> Finding:
@@ -85,24 +85,34 @@ def _milter(case: Case) -> Iterator[Finding]:
     if any(same_socket(socket, listening) for word in named for socket in seen(word, queue, chroot=chroot)):
         return
     if chroot and any(same_socket(socket, listening) for word in named for socket in seen(word, queue, chroot=False)):
-        yield case.finding("error", "smtpd_milters", *out_of_reach(listening, queue))
+        yield case.finding("error", "socket_unreachable", "smtpd_milters", *out_of_reach(listening, queue))
     else:
         what = f"names {printable(', '.join(named))}" if named else "names no milter"
         text = f"smtpd_milters {what}, and the sidecar listens on {listening}: Postfix never asks it."
-        yield case.finding("error", "smtpd_milters", text, f"Write smtpd_milters = {spelled(listening, queue)}.")
+        yield case.finding(
+            "error", "milter_missing", "smtpd_milters", text, f"Write smtpd_milters = {spelled(listening, queue)}."
+        )
 
 
 def _bypassed(case: Case) -> Iterator[Finding]:
     """Nothing else in Postfix takes mail past the sidecar."""
     if case.postfix.text("smtpd_proxy_filter"):
         text = "A filter before the queue has the content to itself: the sidecar sees none, and what passed RCPT is accepted."
-        yield case.finding("error", "smtpd_proxy_filter", text, "Take it out, and filter after the queue (content_filter).")
+        yield case.finding(
+            "error",
+            "before_queue_filter",
+            "smtpd_proxy_filter",
+            text,
+            "Take it out, and filter after the queue (content_filter).",
+        )
     if "no_milters" in case.postfix.words(key := "receive_override_options"):
-        yield case.finding("error", key, "no_milters means that the sidecar is never asked.", "Take no_milters out.")
+        yield case.finding(
+            "error", "milter_bypassed", key, "no_milters means that the sidecar is never asked.", "Take no_milters out."
+        )
     if maps := case.postfix.text("smtpd_milter_maps"):
         text = f"Peers that {printable(maps)} holds have other milters or none: for them the sidecar is not asked."
-        severity: Literal["error", "warning"] = "error" if "DISABLE" in maps else "warning"
-        yield case.finding(severity, "smtpd_milter_maps", text, "Take smtpd_milter_maps out.")
+        level: Level = "error" if "DISABLE" in maps else "warning"
+        yield case.finding(level, "milter_bypassed", "smtpd_milter_maps", text, "Take smtpd_milter_maps out.")
 
 
 def _before_the_verdict(case: Case) -> Iterator[Finding]:
@@ -114,8 +124,10 @@ def _chroot(case: Case) -> Iterator[Finding]:
     """A UNIX socket is where a chrooted smtpd can see it."""
     listening, queue = case.settings.milter.socket, case.postfix.text("queue_directory")
     if case.postfix.service.chroot is None and listening.startswith("unix:") and below_queue(listening, queue) is None:
-        text, mend = out_of_reach(listening, queue)
-        yield case.finding("warning", "smtpd_milters", f"If smtpd is chrooted, as Debian's is: {text}", mend)
+        text, fix = out_of_reach(listening, queue)
+        yield case.finding(
+            "warning", "socket_unreachable", "smtpd_milters", f"If smtpd is chrooted, as Debian's is: {text}", fix
+        )
 
 
 def _socket_rights(case: Case) -> Iterator[Finding]:
@@ -125,8 +137,8 @@ def _socket_rights(case: Case) -> Iterator[Finding]:
         return
     if not (milter.socket_owner == "postfix" or (milter.socket_group == "postfix" and milter.socket_mode & 0o020)):
         text = f"The socket {milter.socket} has mode {milter.socket_mode:04o} and no group that smtpd is known to be in."
-        mend = 'In sidecar.toml, write socket_group = "postfix" and socket_mode = "0660" below [milter].'
-        yield case.finding("warning", "smtpd_milters", text, mend)
+        fix = 'In sidecar.toml, write socket_group = "postfix" and socket_mode = "0660" below [milter].'
+        yield case.finding("warning", "socket_permissions", "smtpd_milters", text, fix)
 
 
 def _default_action(case: Case) -> Iterator[Finding]:
@@ -141,8 +153,8 @@ def _default_action(case: Case) -> Iterator[Finding]:
         else:
             continue
         own = key == "smtpd_milters"
-        mend = f"In smtpd_milters, write default_action=tempfail for {action}." if own else f"Write {key} = tempfail."
-        yield case.finding("error", key, f"{action} is not safe. {text}", mend)
+        fix = f"In smtpd_milters, write default_action=tempfail for {action}." if own else f"Write {key} = tempfail."
+        yield case.finding("error", "unsafe_default_action", key, f"{action} is not safe. {text}", fix)
 
 
 def _default_actions(case: Case) -> Iterator[tuple[str, str]]:
@@ -165,10 +177,10 @@ def _protocol(case: Case) -> Iterator[Finding]:
     version = int(value[0]) if value[:1].isdigit() else _MILTER_VERSION
     if version < _LEAST_MILTER_VERSION:
         text = f"Version {version} of the milter protocol tells too little: the sidecar answers everything 451."
-        yield case.finding("error", "milter_protocol", text, "Write milter_protocol = 6.")
+        yield case.finding("error", "old_milter_protocol", "milter_protocol", text, "Write milter_protocol = 6.")
     elif version < _MILTER_VERSION:
         text = f"Version {version} of the milter protocol sends every body to its end."
-        yield case.finding("warning", "milter_protocol", text, "Write milter_protocol = 6.")
+        yield case.finding("warning", "old_milter_protocol", "milter_protocol", text, "Write milter_protocol = 6.")
 
 
 def _relay_restrictions(case: Case) -> Iterator[Finding]:
@@ -178,15 +190,15 @@ def _relay_restrictions(case: Case) -> Iterator[Finding]:
     stop = next((word for word in words if word in {"permit", *_STRANGERS_END}), "permit")
     if stop == "permit":
         text = f"{key} never refuses a stranger: without the sidecar this is an open relay."
-        yield case.finding("error", key, text, f"Write {key} = permit_mynetworks, reject_unauth_destination.")
+        yield case.finding("error", "open_relay", key, text, f"Write {key} = permit_mynetworks, reject_unauth_destination.")
     elif stop == "defer_unauth_destination":
         text = "defer_unauth_destination answers 454: rejected external hosts retry for days."
-        mend = f"Write {key} = {' '.join('reject_unauth_destination' if word == stop else word for word in words)}."
-        yield case.finding("warning", key, text, mend)
+        fix = f"Write {key} = {' '.join('reject_unauth_destination' if word == stop else word for word in words)}."
+        yield case.finding("warning", "rejects_with_4xx", key, text, fix)
     before = words[: words.index(stop)] if stop in words else words
     if unknown := [word for word in before if word.startswith(_MAY_PERMIT)]:
         text = f"{some(unknown)} comes before {stop} and may let strangers relay; that cannot be told from here."
-        yield case.finding("warning", key, text, f"Put it behind {stop}, unless it only ever refuses.")
+        yield case.finding("warning", "unknown_restriction", key, text, f"Put it behind {stop}, unless it only ever refuses.")
 
 
 def _restrictions_key(case: Case) -> str:
@@ -206,25 +218,27 @@ def _relay_domains(case: Case) -> Iterator[Finding]:
     if not _takes_strangers(case):
         return
     relayed, *others = (_domain_list(case, key) for key in ("relay_domains", *_OWN_DOMAINS))
-    mend = (
+    fix = (
         f"Write relay_domains = {POSTFIX_FILE}, and make that file with the settings checked here: "
         f"sidecar export postfix --config FILE --output {POSTFIX_FILE}."
     )
     to_all = everything_open(case.domains, "Postfix")
     if relayed.is_everything:
         text = to_all or "relay_domains holds every domain: without the sidecar this is an open relay."
-        yield case.finding("error", "relay_domains", text, NAME_THEM if to_all else mend)
+        yield case.finding(
+            "error", "wildcard_open_domain" if to_all else "open_relay", "relay_domains", text, NAME_THEM if to_all else fix
+        )
     elif to_all is not None:
         text = f"Postfix refuses what relay_domains does not hold, and rightly so: {to_all}"
-        yield case.finding("error", "relay_domains", text, NAME_THEM)
+        yield case.finding("error", "wildcard_open_domain", "relay_domains", text, NAME_THEM)
     elif relayed.unknown:
         text = f"What {some(relayed.unknown)} holds cannot be told from here."
-        yield case.finding("warning", "relay_domains", text, mend)
+        yield case.finding("warning", "unreadable_table", "relay_domains", text, fix)
     else:
-        yield from compare(_relaying(case, relayed, others, mend), case.domains)
+        yield from compare(_relaying(case, relayed, others, fix), case.domains)
 
 
-def _relaying(case: Case, relayed: DomainList, others: Sequence[DomainList], mend: str) -> Relaying:
+def _relaying(case: Case, relayed: DomainList, others: Sequence[DomainList], fix: str) -> Relaying:
     also = f" Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if _parents(case) else ""
     uncertain = any("$" not in word for each in others for word in each.unknown)
     return Relaying(
@@ -235,7 +249,7 @@ def _relaying(case: Case, relayed: DomainList, others: Sequence[DomainList], men
         # What a table holds that cannot be read here may be anything: better no finding than a false one.
         takes=lambda name: name in relayed or uncertain or any(name in each for each in others),
         names=relayed.names,
-        mend=mend + also,
+        fix=fix + also,
     )
 
 
@@ -259,7 +273,11 @@ def _own_domains(case: Case) -> Iterator[Finding]:
         if closed:
             text = f"Nobody but relay hosts can write to {some(closed)}: no listener domain opens them to strangers."
             yield case.finding(
-                "warning", key, text, "Add a listener domain with relay_to = true for each, if they are to have mail."
+                "warning",
+                "closed_domain",
+                key,
+                text,
+                "Add a listener domain with relay_to = true for each, if they are to have mail.",
             )
 
 
@@ -275,13 +293,13 @@ def _networks(case: Case) -> Iterator[Finding]:
     if "permit_mynetworks" not in case.postfix.words(key := _restrictions_key(case)):
         if hosts := beyond(relay_hosts(case.settings), NetworkList("", {}).addresses):
             text = f"Postfix lets the relay hosts {some(hosts)} relay nothing: {key} has no permit_mynetworks."
-            yield case.finding("error", key, text, f"Begin {key} with permit_mynetworks.")
+            yield case.finding("error", "rejected_before_sidecar", key, text, f"Begin {key} with permit_mynetworks.")
         return
     wanted = f"Write mynetworks = {listed(relaying(case.settings)) or 'the networks of relay_hosts and relay_from'}."
     value = case.postfix.get("mynetworks")
     if value is None:
         text = "mynetworks is not set: Postfix makes it from the addresses of this machine."
-        yield case.finding("warning", "mynetworks", text, wanted)
+        yield case.finding("warning", "default_networks", "mynetworks", text, wanted)
         return
     networks = NetworkList(value, case.files)
     if networks.unknown:
@@ -291,22 +309,24 @@ def _networks(case: Case) -> Iterator[Finding]:
             if everybody
             else (f"What {some(networks.unknown)} holds cannot be told from here.")
         )
-        yield case.finding("error" if everybody else "warning", "mynetworks", text, wanted)
+        yield case.finding(
+            "error" if everybody else "warning", "open_relay" if everybody else "unreadable_table", "mynetworks", text, wanted
+        )
         return
     if holds_everybody(networks.addresses):
         text = "mynetworks holds everybody: without the sidecar this is an open relay."
-        yield case.finding("error", "mynetworks", text, wanted)
+        yield case.finding("error", "open_relay", "mynetworks", text, wanted)
     elif wider := beyond(networks.addresses, relaying(case.settings)):
         text = f"Postfix lets {some(wider)} relay, which the sidecar does not: only the sidecar rejects that mail now."
-        yield case.finding("warning", "mynetworks", text, wanted)
+        yield case.finding("warning", "relays_beyond_policy", "mynetworks", text, wanted)
     if forgets_this_machine(relaying(case.settings), networks.addresses):
         text = "127.0.0.1 may relay by the sidecar's settings, but Postfix rejects that mail before the sidecar is asked."
-        yield case.finding("warning", "mynetworks", text, wanted)
+        yield case.finding("warning", "rejected_before_sidecar", "mynetworks", text, wanted)
     if narrower := beyond(relaying(case.settings), networks.addresses):
         text = (
             f"{some(narrower)} may relay by the sidecar's settings, but Postfix rejects that mail before the sidecar is asked."
         )
-        yield case.finding("error", "mynetworks", text, wanted)
+        yield case.finding("error", "rejected_before_sidecar", "mynetworks", text, wanted)
 
 
 def _authenticated(case: Case) -> Iterator[Finding]:
@@ -315,7 +335,9 @@ def _authenticated(case: Case) -> Iterator[Finding]:
         return
     if "permit_sasl_authenticated" not in case.postfix.words(key := _restrictions_key(case)):
         text = "Postfix rejects the users in relay_from_authz before the sidecar is asked."
-        yield case.finding("warning", key, text, f"Put permit_sasl_authenticated before the end of {key}.")
+        yield case.finding(
+            "warning", "rejected_before_sidecar", key, text, f"Put permit_sasl_authenticated before the end of {key}."
+        )
 
 
 def _in_flow_delay(case: Case) -> Iterator[Finding]:
@@ -325,7 +347,7 @@ def _in_flow_delay(case: Case) -> Iterator[Finding]:
     if dropping is not None and seconds(case.postfix.text("in_flow_delay")) != 0:
         where = f"{dropping.path} ({dropping.where('')})"
         text = f"{where} drops reports. After some dozens of dropped reports every message waits for in_flow_delay."
-        yield case.finding("warning", "in_flow_delay", text, "Write in_flow_delay = 0s.")
+        yield case.finding("warning", "slow_after_drops", "in_flow_delay", text, "Write in_flow_delay = 0s.")
 
 
 def _timeouts(case: Case) -> Iterator[Finding]:
@@ -334,12 +356,14 @@ def _timeouts(case: Case) -> Iterator[Finding]:
         time = seconds(case.postfix.text(key))
         if time is not None and time < _PATIENCE:
             text = f"After {time} s without an answer Postfix gives the sidecar up; a busy disk can take that long."
-            yield case.finding("warning", key, text, f"Write {key} = 30s or more.")
+            yield case.finding("warning", "short_timeout", key, text, f"Write {key} = 30s or more.")
     for name, value in _own_options(case):
         time = seconds(value) if name.endswith("_timeout") else None
         if time is not None and time < _PATIENCE:
             text = f"After {time} s without an answer Postfix gives the sidecar up; a busy disk can take that long."
-            yield case.finding("warning", "smtpd_milters", text, f"In smtpd_milters, write {name}=30s or more.")
+            yield case.finding(
+                "warning", "short_timeout", "smtpd_milters", text, f"In smtpd_milters, write {name}=30s or more."
+            )
 
 
 def _non_smtpd(case: Case) -> Iterator[Finding]:
@@ -348,14 +372,16 @@ def _non_smtpd(case: Case) -> Iterator[Finding]:
     named = [milter_address(word) for word in case.postfix.words("non_smtpd_milters")]
     if any(same_socket(socket, listening) for word in named for socket in seen(word, queue, chroot=None)):
         text = "Mail made on this machine passes the sidecar too, which has nothing to say about it."
-        yield case.finding("warning", "non_smtpd_milters", text, "Take the sidecar out of non_smtpd_milters.")
+        yield case.finding("warning", "local_mail", "non_smtpd_milters", text, "Take the sidecar out of non_smtpd_milters.")
 
 
 def _bare_newline(case: Case) -> Iterator[Finding]:
     """No peer can hide one message inside another (SMTP smuggling)."""
     if case.postfix.text("smtpd_forbid_bare_newline") == "no":
         text = "A relay host can relay an external host's message that is hidden inside another (SMTP smuggling)."
-        yield case.finding("warning", "smtpd_forbid_bare_newline", text, "Write smtpd_forbid_bare_newline = normalize.")
+        yield case.finding(
+            "warning", "smtp_smuggling", "smtpd_forbid_bare_newline", text, "Write smtpd_forbid_bare_newline = normalize."
+        )
 
 
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (

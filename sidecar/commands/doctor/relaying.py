@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from sidecar.commands.doctor.values import Finding, some
+from sidecar.commands.doctor.values import DoctorCode, some
+from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains, Pattern, above, is_literal, lineage
+
+_REJECTED: DoctorCode = "rejected_before_sidecar"
+_BEYOND: DoctorCode = "relays_beyond_policy"
 
 
 class Relaying(Struct, frozen=True, kw_only=True):
     """What an MTA relays for strangers: `relays` to other hosts, `takes` at all, which adds the domains that end there.
 
-    `names` are those that its settings mention; `key` and `line` are the setting to blame, `mend` is what sets it right.
+    `names` are those that its settings mention; `key` and `line` are the setting to blame, `fix` is what sets it right.
     """
 
     mta: str
@@ -23,7 +27,7 @@ class Relaying(Struct, frozen=True, kw_only=True):
     relays: Callable[[str], bool]
     takes: Callable[[str], bool]
     names: Iterable[str]
-    mend: str
+    fix: str
 
 
 def compare(mta: Relaying, domains: OpenDomains) -> list[Finding]:
@@ -35,10 +39,10 @@ def compare(mta: Relaying, domains: OpenDomains) -> list[Finding]:
     found = []
     if refused:
         text = f"{mta.mta} rejects mail for {some(refused)} before the sidecar, which accepts it from external hosts, is asked."
-        found.append(Finding(severity="error", key=mta.key, line=mta.line, text=text, mend=mta.mend))
+        found.append(Finding(level="error", code=_REJECTED, key=mta.key, line=mta.line, text=text, fix=mta.fix))
     if beyond:
         text = f"{mta.mta} itself relays to {some(beyond)} for anyone: only the sidecar refuses that now."
-        found.append(Finding(severity="warning", key=mta.key, line=mta.line, text=text, mend=mta.mend))
+        found.append(Finding(level="warning", code=_BEYOND, key=mta.key, line=mta.line, text=text, fix=mta.fix))
     return found
 
 

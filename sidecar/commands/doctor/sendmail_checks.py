@@ -4,7 +4,6 @@ Owns the findings and their order. Never reads Sendmail's syntax; `sendmail` doe
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from msgspec import Struct
 
@@ -12,7 +11,8 @@ from sidecar.commands.doctor.networks import beyond, relaying
 from sidecar.commands.doctor.relaying import Relaying, compare
 from sidecar.commands.doctor.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
-from sidecar.commands.doctor.values import Files, Finding, some
+from sidecar.commands.doctor.values import DoctorCode, Files, some
+from sidecar.core.findings import Finding, Level
 from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open, lineage
 from sidecar.core.settings.values import Settings
 
@@ -31,10 +31,10 @@ class Case(Struct, frozen=True, kw_only=True):
     told: Sendmail
     files: Files
 
-    def finding(self, severity: Literal["error", "warning"], key: str, text: str, mend: str) -> Finding:
-        """Make a finding at an option."""
+    def finding(self, level: Level, code: DoctorCode, key: str, text: str, fix: str) -> Finding:
+        """Return a finding at an option."""
         option = self.told.options.get(key)
-        return Finding(severity=severity, key=key, line=option.line if option else None, text=text, mend=mend)
+        return Finding(level=level, code=code, key=key, line=option.line if option else None, text=text, fix=fix)
 
     @property
     def filter(self) -> Filter | None:
@@ -69,7 +69,7 @@ def check_sendmail(text: str, settings: Settings, files: Files) -> list[Finding]
     """Give all findings, errors first."""
     case = Case(settings=settings, domains=OpenDomains(settings), told=read_sendmail(text), files=files)
     findings = [finding for check in CHECKS for finding in check(case)]
-    return sorted(findings, key=lambda finding: finding.severity != "error")
+    return sorted(findings, key=lambda finding: finding.level != "error")
 
 
 def _milter(case: Case) -> Iterator[Finding]:
@@ -77,8 +77,8 @@ def _milter(case: Case) -> Iterator[Finding]:
     if case.filter is None:
         listening = case.settings.milter.socket
         text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks it."
-        mend = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_spelled(listening)}, F=T, T=S:30s;R:30s;E:5m')."
-        yield case.finding("error", "InputMailFilters", text, mend)
+        fix = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_spelled(listening)}, F=T, T=S:30s;R:30s;E:5m')."
+        yield case.finding("error", "milter_missing", "InputMailFilters", text, fix)
 
 
 def _failure(case: Case) -> Iterator[Finding]:
@@ -89,14 +89,16 @@ def _failure(case: Case) -> Iterator[Finding]:
     what = "mail is refused for good, reports and all" if refused else "mail passes unjudged and without a record"
     given = f"F={case.filter.failure}" if case.filter.failure else "No F"
     text = f"{given} is not safe: while the sidecar is down, {what}."
-    yield _at(case.filter, "error", text, "In sendmail.mc, write F=T into its INPUT_MAIL_FILTER.")
+    yield _at(case.filter, "error", "unsafe_default_action", text, "In sendmail.mc, write F=T into its INPUT_MAIL_FILTER.")
 
 
 def _promiscuous(case: Case) -> Iterator[Finding]:
     """Sendmail keeps a relay control of its own."""
     if case.told.promiscuous:
         text = "FEATURE(`promiscuous_relay') never refuses a stranger: without the sidecar this is an open relay."
-        yield case.finding("error", "promiscuous_relay", text, f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}.")
+        yield case.finding(
+            "error", "open_relay", "promiscuous_relay", text, f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
+        )
 
 
 def _recipients(case: Case) -> Iterator[Finding]:
@@ -105,11 +107,17 @@ def _recipients(case: Case) -> Iterator[Finding]:
         return
     access, key = case.access, "access_db"
     if (text := everything_open(case.domains, "Sendmail")) is not None:
-        yield case.finding("error", key, f"Sendmail refuses what it is not told to relay, and rightly so: {text}", NAME_THEM)
+        yield case.finding(
+            "error",
+            "wildcard_open_domain",
+            key,
+            f"Sendmail refuses what it is not told to relay, and rightly so: {text}",
+            NAME_THEM,
+        )
     elif access is None:
         assert case.told.access is not None  # noqa: S101 - without a map there is an empty one
         text = f"What {case.told.access.value} holds cannot be told from here: there is no text of that name to read."
-        yield case.finding("warning", key, text, f"{_MAP}.")
+        yield case.finding("warning", "unreadable_table", key, text, f"{_MAP}.")
     else:
         yield from compare(_relaying(case, access), case.domains)
 
@@ -131,7 +139,7 @@ def _relaying(case: Case, access: Access) -> Relaying:
         relays=relays,
         takes=lambda domain: domain in own or relays(domain),
         names=[*named, *access.recipient_domains],
-        mend=f"{features}{_MAP}.",
+        fix=f"{features}{_MAP}.",
     )
 
 
@@ -140,8 +148,8 @@ def _authenticated(case: Case) -> Iterator[Finding]:
     needed = any(entry.relay_from_authz for entry in case.settings.domains)
     if needed and not case.told.promiscuous and not case.told.members("TrustAuthMech", case.files):
         text = "Sendmail rejects the users in relay_from_authz before the sidecar is asked."
-        mend = "In sendmail.mc, write TRUST_AUTH_MECH(`PLAIN LOGIN') with the mechanisms that you offer."
-        yield case.finding("warning", "TRUST_AUTH_MECH", text, mend)
+        fix = "In sendmail.mc, write TRUST_AUTH_MECH(`PLAIN LOGIN') with the mechanisms that you offer."
+        yield case.finding("warning", "rejected_before_sidecar", "TRUST_AUTH_MECH", text, fix)
 
 
 def _class_r(case: Case) -> Iterator[Finding]:
@@ -152,7 +160,11 @@ def _class_r(case: Case) -> Iterator[Finding]:
             f"Class R has {some(names)}: a peer whose name is, or is below, one of them may relay anywhere by Sendmail's rules."
         )
         yield case.finding(
-            "warning", "relay-domains", text, f"Take them out of class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}."
+            "warning",
+            "relays_beyond_policy",
+            "relay-domains",
+            text,
+            f"Take them out of class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}.",
         )
 
 
@@ -165,12 +177,12 @@ def _peers(case: Case) -> Iterator[Finding]:
     wanted = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
     if wider := beyond(allowed, relaying(case.settings)):
         text = f"Sendmail lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar refuses that now."
-        yield case.finding("warning", "access_db", text, wanted)
+        yield case.finding("warning", "relays_beyond_policy", "access_db", text, wanted)
     if narrower := beyond(relaying(case.settings), allowed):
         text = (
             f"{some(narrower)} may relay by the sidecar's settings, but Sendmail rejects that mail before the sidecar is asked."
         )
-        yield case.finding("error", "access_db", text, wanted)
+        yield case.finding("error", "rejected_before_sidecar", "access_db", text, wanted)
 
 
 def _timeouts(case: Case) -> Iterator[Finding]:
@@ -180,7 +192,13 @@ def _timeouts(case: Case) -> Iterator[Finding]:
     short = [f"{key}:{time}s" for key, time in case.filter.timeouts.items() if time < _PATIENCE]
     if short:
         text = f"T={';'.join(short)} gives the sidecar up that soon; a busy disk can take longer."
-        yield _at(case.filter, "warning", text, "In sendmail.mc, write T=S:30s;R:30s;E:5m into its INPUT_MAIL_FILTER.")
+        yield _at(
+            case.filter,
+            "warning",
+            "short_timeout",
+            text,
+            "In sendmail.mc, write T=S:30s;R:30s;E:5m into its INPUT_MAIL_FILTER.",
+        )
 
 
 def _privacy(case: Case) -> Iterator[Finding]:
@@ -189,7 +207,9 @@ def _privacy(case: Case) -> Iterator[Finding]:
     flags = {flag.strip().lower() for flag in option.value.split(",")} if option else set()
     if "goaway" not in flags and not {"noexpn", "novrfy"} <= flags:
         text = "Strangers may ask for names with EXPN and VRFY, and no milter hears of it."
-        yield case.finding("warning", "PrivacyOptions", text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS.")
+        yield case.finding(
+            "warning", "address_probing", "PrivacyOptions", text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS."
+        )
 
 
 CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
@@ -205,8 +225,8 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
 )
 
 
-def _at(milter: Filter, severity: Literal["error", "warning"], text: str, mend: str) -> Finding:
-    return Finding(severity=severity, key=f"X{milter.name}", line=milter.line, text=text, mend=mend)
+def _at(milter: Filter, level: Level, code: DoctorCode, text: str, fix: str) -> Finding:
+    return Finding(level=level, code=code, key=f"X{milter.name}", line=milter.line, text=text, fix=fix)
 
 
 def _spelled(listening: str) -> str:

@@ -1,4 +1,4 @@
-"""What the modules of this room share: settings as an MTA holds them, findings about them, and how both are written.
+"""What the modules of this package share: settings as an MTA holds them, the codes of findings, and how both are written.
 
 Owns shapes. Never decides what is a finding.
 """
@@ -24,18 +24,35 @@ class Setting(Struct, frozen=True, kw_only=True):
     line: int
 
 
-class Finding(Struct, frozen=True, kw_only=True):
-    """What is wrong, and the line that repairs it; `text` and `mend` are plain sentences.
+DoctorCode = Literal[
+    "address_probing",
+    "before_queue_filter",
+    "closed_domain",
+    "default_networks",
+    "local_mail",
+    "milter_bypassed",
+    "milter_missing",
+    "old_milter_protocol",
+    "open_relay",
+    "recipient_copied",
+    "rejected_before_sidecar",
+    "rejects_with_4xx",
+    "relays_beyond_policy",
+    "short_timeout",
+    "slow_after_drops",
+    "smtp_smuggling",
+    "socket_permissions",
+    "socket_unreachable",
+    "unknown_restriction",
+    "unreadable_table",
+    "unsafe_default_action",
+    "verdict_bypassed",
+    "wildcard_open_domain",
+]
+"""What a finding of the doctor is about. Scripts read these words: they are permanent.
 
-    An error is unsafe or refuses mail that the sidecar would take; a warning is neither, and yet hardly meant. `key` is the
-    setting in the MTA's own spelling, and `line` where it stands in the text that was read; None where it is left out.
-    """
-
-    severity: Literal["error", "warning"]
-    key: str
-    line: int | None
-    text: str
-    mend: str
+An error is unsafe, or rejects mail that the sidecar accepts. `key` is the setting in the MTA's own spelling.
+"""
 
 
 def some(names: Sequence[str]) -> str:

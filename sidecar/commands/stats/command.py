@@ -129,8 +129,8 @@ def _plots() -> ModuleType:
         return import_module("sidecar.commands.stats.plots")
     except ImportError as error:
         reason = printable(str(error))
-        mend = "Install sidecar with its extra, sidecar[plots], or leave --html and --png out."
-        raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {mend}") from error
+        fix = "Install sidecar with its extra, sidecar[plots], or leave --html and --png out."
+        raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {fix}") from error
 
 
 class _Whole:

@@ -91,7 +91,7 @@ def _network(text: str) -> Network:
     try:
         return network(text)
     except WrongValue as wrong:
-        raise ValueError(" ".join(f"{fault.text} {fault.mend}" for fault in wrong.faults)) from wrong
+        raise ValueError(" ".join(f"{fault.text} {fault.fix}" for fault in wrong.faults)) from wrong
 
 
 def _domain(text: str) -> str:

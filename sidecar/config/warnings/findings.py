@@ -8,10 +8,10 @@ from typing import Final, ParamSpec
 
 import msgspec
 
-from sidecar.core.settings.values import Problem, WarningCode, Where
+from sidecar.core.findings import Finding
 from sidecar.core.text import listed, quoted
 
-# Ten thousand findings of one kind have one mend: a few show what it is about, and a reload's log stays readable.
+# Ten thousand findings of one kind have one fix: a few show what it is about, and a reload's log stays readable.
 _TOLD: Final = 5
 _NAMES_TOLD: Final = 3
 
@@ -22,10 +22,10 @@ class Findings:
     """What has been found so far. A kind is the function that tells of it: that one is only called for what is shown."""
 
     def __init__(self) -> None:
-        self._told: dict[Callable[..., Problem], list[Problem]] = {}
-        self._more: dict[Callable[..., Problem], int] = {}
+        self._told: dict[Callable[..., Finding], list[Finding]] = {}
+        self._more: dict[Callable[..., Finding], int] = {}
 
-    def note(self, tell: Callable[P, Problem], *args: P.args, **kwargs: P.kwargs) -> None:
+    def note(self, tell: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> None:
         """Note a finding of the kind `tell`, which makes a warning of the rest."""
         told = self._told.setdefault(tell, [])
         if len(told) < _TOLD:
@@ -33,30 +33,25 @@ class Findings:
         else:
             self._more[tell] = self._more.get(tell, 0) + 1
 
-    def warnings(self) -> list[Problem]:
+    def warnings(self) -> list[Finding]:
         """Give the warnings; the last of a kind says how many more there are."""
-        given: list[Problem] = []
+        given: list[Finding] = []
         for tell, told in self._told.items():
             *first, last = sorted(told, key=position)
             given += [*first, _and_more(last, self._more.get(tell, 0))]
         return given
 
 
-def _and_more(problem: Problem, more: int) -> Problem:
+def _and_more(problem: Finding, more: int) -> Finding:
     if not more:
         return problem
     text = f"{problem.text.removesuffix('.')} (and {more} more like this)."
     return msgspec.structs.replace(problem, text=text, more=more)
 
 
-def position(problem: Problem) -> tuple[str, int]:
+def position(problem: Finding) -> tuple[str, int]:
     """Give what problems are sorted by: file and line."""
-    return (problem.where.file, problem.where.line) if problem.where else ("", 0)
-
-
-def warning(code: WarningCode, where: Where | None, text: str, mend: str) -> Problem:
-    """Make a warning."""
-    return Problem(severity="warning", code=code, where=where, text=text, mend=mend)
+    return problem.file or "", problem.line or 0
 
 
 def some(names: Sequence[str]) -> str:

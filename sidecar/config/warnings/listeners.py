@@ -3,9 +3,10 @@
 Owns what an MTA can tell as its own end of a connection. Never asks whether this machine has such an address.
 """
 
-from sidecar.config.warnings.findings import Findings, warning
+from sidecar.config.warnings.findings import Findings
+from sidecar.core.findings import Finding, warning
 from sidecar.core.names import HIGHEST_PORT, split_endpoint
-from sidecar.core.settings.values import ANY_LISTENER, Problem, Settings, Where
+from sidecar.core.settings.values import ANY_LISTENER, Settings, Where
 
 
 def note_listeners(settings: Settings, findings: Findings) -> None:
@@ -30,10 +31,10 @@ def is_an_end(listener: str) -> bool:
     return not (address.is_unspecified or address.is_multicast) and port in range(1, HIGHEST_PORT + 1)
 
 
-def _no_end(where: Where | None, listener: str) -> Problem:
+def _no_end(where: Where | None, listener: str) -> Finding:
     """A socket may listen on 0.0.0.0, but what the MTA tells is the address that the peer connected to."""
     return warning(
-        "never-matches",
+        "never_matches",
         where,
         f"No connection ends at {listener}, so nothing that is set for this listener has an effect.",
         'Write the address and port that peers connect to, such as "203.0.113.1:25", or set it for every listener.',

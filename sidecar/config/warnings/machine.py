@@ -9,10 +9,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sidecar.config.warnings.findings import Findings, warning
+from sidecar.config.warnings.findings import Findings
 from sidecar.config.warnings.listeners import is_an_end, listeners_of
+from sidecar.core.findings import Finding, warning
 from sidecar.core.names import IPAddress, split_endpoint
-from sidecar.core.settings.values import JournalSettings, Problem, Settings, Where
+from sidecar.core.settings.values import JournalSettings, Settings, Where
 from sidecar.core.text import quoted
 from sidecar.machine import AccountKind, free_bytes, has_account, has_address
 
@@ -44,27 +45,27 @@ def note_space(journal: JournalSettings, minimum_free: Where | None, findings: F
                 findings.note(_low_disk, minimum_free, directory, free, journal.minimum_free)
 
 
-def _low_disk(where: Where | None, directory: Path, free: int, minimum: int) -> Problem:
+def _low_disk(where: Where | None, directory: Path, free: int, minimum: int) -> Finding:
     return warning(
-        "low-disk",
+        "low_disk",
         where,
         f"{directory} has {free} bytes free, less than journal.minimum_free, {minimum}: the program would be degraded at once.",
         "Free some space there, or write a smaller minimum_free below [journal].",
     )
 
 
-def _no_interface(where: Where | None, address: IPAddress) -> Problem:
+def _no_interface(where: Where | None, address: IPAddress) -> Finding:
     return warning(
-        "unknown-listener",
+        "unknown_listener",
         where,
         f"As far as this machine knows, no interface has the address {address}: an MTA here would have no such listener.",
         "Write the address that peers connect to, unless the MTA runs elsewhere.",
     )
 
 
-def _no_account(account: Account) -> Problem:
+def _no_account(account: Account) -> Finding:
     return warning(
-        "unknown-account",
+        "unknown_account",
         account.where,
         f"This machine knows no {account.kind} {quoted(account.name)}.",
         "Create it, or name another.",

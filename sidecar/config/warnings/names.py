@@ -6,9 +6,10 @@ Owns what a name must look like for an address to have it. Never looks at what a
 from collections.abc import Mapping
 from typing import Final
 
-from sidecar.config.warnings.findings import Findings, warning
+from sidecar.config.warnings.findings import Findings
+from sidecar.core.findings import Finding, warning
 from sidecar.core.names import is_ambiguous_domain, plain_address, unicode_domain
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import quoted
 
 _IPV6_TAG: Final = "IPv6:"  # RFC 5321 section 4.1.3
@@ -32,39 +33,39 @@ def note_name(entry: DomainEntry, findings: Findings) -> None:
         findings.note(_single_label, entry)
 
 
-def _dead_star(entry: DomainEntry) -> Problem:
+def _dead_star(entry: DomainEntry) -> Finding:
     """A `*` stands for labels only where it is the whole first label."""
     return warning(
-        "never-matches",
+        "never_matches",
         entry.where(""),
         "This entry serves no name: a * stands for others only as the whole first label.",
         'Write a name such as "*.example.com".',
     )
 
 
-def _default(entry: DomainEntry) -> Problem:
+def _default(entry: DomainEntry) -> Finding:
     """KumoMTA's queue and shaping files have a "default"; its listener domains have "*"."""
     return warning(
-        "never-matches",
+        "never_matches",
         entry.where(""),
         'This entry serves only a domain that is called "default": for every other domain there is "*".',
         'Write "*" if every other domain is meant.',
     )
 
 
-def _single_label(entry: DomainEntry) -> Problem:
+def _single_label(entry: DomainEntry) -> Finding:
     return warning(
-        "single-label",
+        "single_label",
         entry.where(""),
         f"This entry serves only addresses such as user@{entry.domain}, and a domain in public DNS has more than one label.",
         f'Write the domain in full, such as "{entry.domain}.example.com", or leave it if addresses here are that short.',
     )
 
 
-def _ambiguous(entry: DomainEntry) -> Problem:
+def _ambiguous(entry: DomainEntry) -> Finding:
     """Return the warning about a name that IDNA 2003 and IDNA 2008 map to different A-labels."""
     return warning(
-        "ambiguous-name",
+        "ambiguous_name",
         entry.where(""),
         f"Programs disagree about this name: IDNA 2008 reads {quoted(entry.domain)}, IDNA 2003 reads another domain. "
         "The sidecar rejects it in addresses from external hosts; they must use the A-label.",
@@ -82,10 +83,10 @@ def _literal_meant(domain: str) -> str | None:
     return f"[{_IPV6_TAG}{inner}]" if ":" in inner else f"[{inner}]"
 
 
-def _wrong_literal(entry: DomainEntry, right: str) -> Problem:
+def _wrong_literal(entry: DomainEntry, right: str) -> Finding:
     """Addresses with an IP have it in brackets, an IPv6 one with its tag (RFC 5321 section 4.1.3)."""
     return warning(
-        "never-matches",
+        "never_matches",
         entry.where(""),
         f"This entry serves no address: one with an IP is written user@{right}.",
         f"Write {quoted(right)}.",
@@ -122,9 +123,9 @@ def _parents(domain: str) -> list[str]:
     return [".".join(labels[start:]) for start in range(1, len(labels))]
 
 
-def _idle(entry: DomainEntry) -> Problem:
+def _idle(entry: DomainEntry) -> Finding:
     return warning(
-        "no-effect",
+        "no_effect",
         entry.where(""),
         "This table sets nothing and has no effect: no wider entry matches the name.",
         'Write what the domain accepts, such as log_oob = "LogThenDrop", or remove the table.',

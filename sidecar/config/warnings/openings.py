@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from sidecar.config.readers import network
-from sidecar.config.warnings.findings import Findings, warning
-from sidecar.core.settings.values import DomainEntry, LogMode, Network, Problem, Settings, Where
+from sidecar.config.warnings.findings import Findings
+from sidecar.core.findings import Finding, warning
+from sidecar.core.settings.values import DomainEntry, LogMode, Network, Settings, Where
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}
 
@@ -145,27 +146,27 @@ def _reports(keys: Sequence[str]) -> str:
     return " or ".join(_REPORTS[key] for key in keys) + " report"
 
 
-def _open_relay(entry: DomainEntry) -> Problem:
+def _open_relay(entry: DomainEntry) -> Finding:
     return warning(
-        "open-relay",
+        "open_relay",
         entry.where("relay_to"),
         f"This makes an open relay: anyone may send anything to {_recipients(entry)}.",
         "Write relay_to = true only for the domains that this server takes mail for.",
     )
 
 
-def _report_relay(entry: DomainEntry, keys: Sequence[str]) -> Problem:
+def _report_relay(entry: DomainEntry, keys: Sequence[str]) -> Finding:
     return warning(
-        "report-relay",
+        "report_relay",
         entry.where(keys[0]),
         f"Every stranger passes RCPT for {_recipients(entry)}, and what looks like a {_reports(keys)} is passed on to it.",
         'Name the domains that your reports come back to instead, and write "LogThenDrop" there.',
     )
 
 
-def _wide_reports(entry: DomainEntry, keys: Sequence[str]) -> Problem:
+def _wide_reports(entry: DomainEntry, keys: Sequence[str]) -> Finding:
     return warning(
-        "wide-reports",
+        "wide_reports",
         entry.where(keys[0]),
         f"Every stranger passes RCPT for {_recipients(entry)}, since only the end of a message shows that it is no "
         f"{_reports(keys)}.",
@@ -173,9 +174,9 @@ def _wide_reports(entry: DomainEntry, keys: Sequence[str]) -> Problem:
     )
 
 
-def _open_senders(entry: DomainEntry, each: Network) -> Problem:
+def _open_senders(entry: DomainEntry, each: Network) -> Finding:
     return warning(
-        "open-relay",
+        "open_relay",
         entry.where("relay_from"),
         f"This makes an open relay: {each.text} is everybody, and whoever writes an envelope sender in {_senders(entry)} may "
         "send anything to anyone.",
@@ -183,11 +184,11 @@ def _open_senders(entry: DomainEntry, each: Network) -> Problem:
     )
 
 
-def _wide_senders(entry: DomainEntry, each: Network, reach: str) -> Problem:
+def _wide_senders(entry: DomainEntry, each: Network, reach: str) -> Finding:
     # Either key is enough (contract section 3); whoever writes both may well mean that both are needed.
     beside = ", authenticated or not" if entry.relay_from_authz else ""
     return warning(
-        "wide-network",
+        "wide_network",
         entry.where("relay_from"),
         f"Whoever is in {each.text}, {reach}, and writes an envelope sender in {_senders(entry)} may send anything to anyone"
         f"{beside}.",
@@ -195,27 +196,27 @@ def _wide_senders(entry: DomainEntry, each: Network, reach: str) -> Problem:
     )
 
 
-def _open_hosts(where: Where | None, each: Network) -> Problem:
+def _open_hosts(where: Where | None, each: Network) -> Finding:
     return warning(
-        "open-relay",
+        "open_relay",
         where,
         f"This makes an open relay: {each.text} is everybody, and may send anything to anyone.",
         "Write the networks of your own servers.",
     )
 
 
-def _wide_hosts(where: Where | None, each: Network, reach: str) -> Problem:
+def _wide_hosts(where: Where | None, each: Network, reach: str) -> Finding:
     return warning(
-        "wide-network",
+        "wide_network",
         where,
         f"Whoever is in {each.text}, {reach}, may send anything to anyone.",
         "Write the networks of your own servers.",
     )
 
 
-def _no_peer(where: Where | None, each: Network) -> Problem:
+def _no_peer(where: Where | None, each: Network) -> Finding:
     return warning(
-        "never-matches",
+        "never_matches",
         where,
         f"No peer has the address {each.text}.",
         "Write the addresses that are meant, or take it out.",

@@ -6,8 +6,9 @@ Owns that consequence of the walk. Never decides which entry serves a domain: th
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from sidecar.config.warnings.findings import Findings, some, warning
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Problem
+from sidecar.config.warnings.findings import Findings, some
+from sidecar.core.findings import Finding, warning
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 
 def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Findings) -> None:
@@ -31,7 +32,7 @@ def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> No
         findings.note(_shadowed, entry, wildcard, new)
 
 
-def _shadowed(entry: DomainEntry, wildcard: DomainEntry, names: Sequence[str]) -> Problem:
+def _shadowed(entry: DomainEntry, wildcard: DomainEntry, names: Sequence[str]) -> Finding:
     return warning(
         "shadowed",
         entry.where(""),
@@ -74,7 +75,7 @@ def _note_narrow_star(domains: Mapping[str, DomainEntry], findings: Findings) ->
         findings.note(_narrow_star, domains["*"], tops)
 
 
-def _narrow_star(star: DomainEntry, tops: Sequence[str]) -> Problem:
+def _narrow_star(star: DomainEntry, tops: Sequence[str]) -> Finding:
     return warning(
         "shadowed",
         star.where(""),

@@ -1,6 +1,6 @@
-"""The values that settings are made of, and the problems that keep a file from becoming them.
+"""The values that settings are made of.
 
-Owns what crosses from this room to the others. Never reads a file.
+Owns their shape and their defaults. Never reads a file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,44 +57,6 @@ class Where(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
-
-
-WarningCode = Literal[
-    "ambiguous-name",
-    "deprecated",
-    "low-disk",
-    "never-matches",
-    "no-effect",
-    "no-record",
-    "open-relay",
-    "overridden",
-    "repeated-file",
-    "report-loop",
-    "report-relay",
-    "shadowed",
-    "single-label",
-    "unknown-account",
-    "unknown-listener",
-    "wide-network",
-    "wide-reports",
-]
-"""What a warning is about. Scripts tell warnings apart by these words, so none of them changes."""
-
-
-class Problem(Struct, frozen=True, kw_only=True):
-    """One thing wrong with the settings: an error keeps the program from starting, a warning does not.
-
-    `where` is None when it concerns no line of a file. `text` says what is wrong with the bad value in it, `mend` what to
-    write instead; both are one plain sentence. `code` is None for errors: none of them can be let pass. `more` counts the
-    findings of the same kind that are left out; the text says so, too.
-    """
-
-    severity: Literal["error", "warning"]
-    code: WarningCode | None = None
-    where: Where | None
-    text: str
-    mend: str
-    more: int = 0
 
 
 class Network(Struct, frozen=True, kw_only=True):

@@ -201,8 +201,8 @@ def _listen_inet(host: str, port: int, shown: str) -> Listener:
             probe.bind(address)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        mend = "stop what is listening there, or choose another port" if taken else "choose an address of this machine"
-        raise ListenError(f"cannot listen on {shown}: {error.strerror}; {mend}") from error
+        fix = "stop what is listening there, or choose another port" if taken else "choose an address of this machine"
+        raise ListenError(f"cannot listen on {shown}: {error.strerror}; {fix}") from error
     kind = "inet6" if family == socket.AF_INET6 else "inet"
     descriptor = _open(f"{kind}:{port}@[{address[0]}]", shown=shown)
     return Listener(name=shown, descriptor=descriptor, address=port, path=None)

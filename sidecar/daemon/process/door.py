@@ -80,6 +80,6 @@ def _inet(where: str, shown: str) -> socket.socket:
         one.bind(address)
     except OSError as error:
         one.close()
-        mend = "stop what is listening there, or choose another port for admin.socket"
-        raise ListenError(f"cannot listen on {shown}: {error.strerror}; {mend}") from error
+        fix = "stop what is listening there, or choose another port for admin.socket"
+        raise ListenError(f"cannot listen on {shown}: {error.strerror}; {fix}") from error
     return one

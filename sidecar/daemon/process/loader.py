@@ -20,8 +20,9 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.config import Loaded, Reading
+from sidecar.core.findings import Finding
 from sidecar.core.settings.domain_table import table_of
-from sidecar.core.settings.values import Problem, Settings
+from sidecar.core.settings.values import Settings
 from sidecar.daemon.process.child import FAILED, start
 from sidecar.daemon.process.control import pair
 from sidecar.daemon.process.handover import Handover, in_memory
@@ -84,7 +85,7 @@ class Loader:
             raise LoaderError(self.late())
         raise LoaderError(self.bury() or "nothing was loaded")
 
-    def hear(self) -> Loaded | tuple[Problem, ...] | None:
+    def hear(self) -> Loaded | tuple[Finding, ...] | None:
         """Give what it says next: what was loaded, then the warnings; None when it has ended."""
         word, descriptors, _, _ = socket.recv_fds(self.control, _WORD_SIZE, _DESCRIPTORS)
         if word == _LOADED:
@@ -97,7 +98,7 @@ class Loader:
         (memory,) = descriptors
         with os.fdopen(memory, "rb") as file:
             file.seek(0)
-            problems: tuple[Problem, ...] = pickle.load(file)  # noqa: S301 - written by our own child, and by nobody else
+            problems: tuple[Finding, ...] = pickle.load(file)  # noqa: S301 - written by our own child, and by nobody else
             return problems
 
     def take_handover(self) -> Handover | None:

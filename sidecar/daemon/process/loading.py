@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sidecar import log
 from sidecar.config import Loaded
-from sidecar.core.settings.values import Problem, Source
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import Source
 from sidecar.daemon.process import watch
 from sidecar.daemon.process.backoff import Backoff
 from sidecar.daemon.process.loader import Loader
@@ -80,7 +81,7 @@ class Loading:
         self.loader = self._load(self._config)
         self._selector.register(self.loader.control, selectors.EVENT_READ, self.loader)
 
-    def hear(self, loader: Loader) -> Loaded | tuple[Problem, ...] | None:
+    def hear(self, loader: Loader) -> Loaded | tuple[Finding, ...] | None:
         """Return what a loader passes, None at its end. Whatever fails in here drops the loader, or it would fail for ever."""
         try:
             heard = loader.hear()

@@ -38,8 +38,8 @@ class StateLock:
         try:
             self._descriptor = os.open(path, _FLAGS, _MODE)
         except OSError as error:
-            mend = "fix its rights, or remove it while no sidecar runs"
-            raise PlanError(f"cannot open {path}: {error.strerror}; {mend}") from error
+            fix = "fix its rights, or remove it while no sidecar runs"
+            raise PlanError(f"cannot open {path}: {error.strerror}; {fix}") from error
         try:
             self._wait(directory)
         except BaseException:
@@ -63,8 +63,8 @@ class StateLock:
             pid, ends = _holder(directory)
             if not ends or time.monotonic() >= until:
                 who = "another sidecar" if pid is None else f"another sidecar, process {pid},"
-                mend = "stop it first, or name another state_directory in the settings of one of the two"
-                raise PlanError(f"{who} keeps its state in {directory}: {mend}")
+                fix = "stop it first, or name another state_directory in the settings of one of the two"
+                raise PlanError(f"{who} keeps its state in {directory}: {fix}")
             if not waited:
                 _LOG.info("another sidecar with this state directory is stopping: waiting for its end", pid=pid)
                 waited = True

@@ -81,15 +81,15 @@ def _revision(sources: Sequence[Source]) -> str:
 
 def _see_that_it_is_roots(folder: Path) -> None:
     """As root write nothing where another user could make it land in any file of the system."""
-    mend = 'name that user with user = "..." in the settings, or choose a folder that only root may change'
+    fix = 'name that user with user = "..." in the settings, or choose a folder that only root may change'
     try:
         see_that_it_is_roots(folder)
     except NotADirectoryError:
         return  # nothing can be written there, which the next step reports
     except UntrustedError as error:
-        raise PlanError(f"root does not write into {folder}: {error}; {mend}") from error
+        raise PlanError(f"root does not write into {folder}: {error}; {fix}") from error
     except OSError as error:
-        raise PlanError(f"cannot look into {folder}: {error.strerror}; {mend}") from error
+        raise PlanError(f"cannot look into {folder}: {error.strerror}; {fix}") from error
 
 
 def _try_folder(folder: Path, what: str) -> None:
@@ -99,8 +99,8 @@ def _try_folder(folder: Path, what: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        mend = "give the sidecar's user the right to write there, or choose another folder"
-        raise PlanError(f"cannot write {what} into {folder}: {error.strerror}; {mend}") from error
+        fix = "give the sidecar's user the right to write there, or choose another folder"
+        raise PlanError(f"cannot write {what} into {folder}: {error.strerror}; {fix}") from error
 
 
 def _node_id(state: Path) -> str:
@@ -111,9 +111,9 @@ def _node_id(state: Path) -> str:
             _create(path, f"{uuid4()}\n")
         return str(UUID(_read(path).decode("ascii").strip()))
     except OSError as error:
-        raise PlanError(f"cannot read {path}: {error.strerror}; mend its rights, or remove it to get a new id") from error
+        raise PlanError(f"cannot read {path}: {error.strerror}; fix its rights, or remove it to get a new id") from error
     except ValueError as error:
-        raise PlanError(f"{path} holds no UUID: mend it, or remove it to get a new id") from error
+        raise PlanError(f"{path} holds no UUID: fix it, or remove it to get a new id") from error
 
 
 def _read(path: Path) -> bytes:

@@ -9,7 +9,8 @@ import msgspec
 
 from sidecar import log
 from sidecar.config import Loaded
-from sidecar.core.settings.values import Problem, Settings
+from sidecar.core.findings import Finding
+from sidecar.core.settings.values import Settings
 from sidecar.daemon.process.plan import Plan, PlanError, Replanned, make_plan
 
 _LOG = log.get("supervisor")
@@ -20,7 +21,7 @@ def replan(old: Plan, loaded: Loaded) -> Replanned:
     for problem in loaded.problems:
         tell(problem)
     if loaded.settings is None:
-        errors = tuple(map(_in_one_line, (problem for problem in loaded.problems if problem.severity == "error")))
+        errors = tuple(map(_in_one_line, (problem for problem in loaded.problems if problem.level == "error")))
         return Replanned(plan=None, problems=errors)
     try:
         plan = make_plan(_kept(old.settings, loaded.settings), loaded.sources)
@@ -36,10 +37,10 @@ def replan(old: Plan, loaded: Loaded) -> Replanned:
     return Replanned(plan=msgspec.structs.replace(plan, needs_restart=waiting))
 
 
-def tell(problem: Problem) -> None:
+def tell(problem: Finding) -> None:
     """Log a problem with the settings."""
-    say = _LOG.error if problem.severity == "error" else _LOG.warning
-    say(problem.text, mend=problem.mend, where=str(problem.where), key=problem.where and problem.where.key)
+    say = _LOG.error if problem.level == "error" else _LOG.warning
+    say(problem.text, code=problem.code, fix=problem.fix, where=problem.place, key=problem.key)
 
 
 def settle_memory() -> None:
@@ -50,8 +51,8 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-def _in_one_line(problem: Problem) -> str:
-    return f"{problem.where}: {problem.where.key}: {problem.text}" if problem.where else problem.text
+def _in_one_line(problem: Finding) -> str:
+    return f"{problem.place}: {problem.key}: {problem.text}" if problem.file else problem.text
 
 
 def _kept(old: Settings, new: Settings) -> Settings:

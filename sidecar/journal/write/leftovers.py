@@ -60,12 +60,12 @@ def _finish(path: Path) -> None:
     try:
         # Workers start together: another may have finished it since it was listed.
         if claim(descriptor) and not is_finished(os.fstat(descriptor)):
-            _mend(path, descriptor)
+            _close_frame(path, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _mend(path: Path, descriptor: int) -> None:
+def _close_frame(path: Path, descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
     packed = os.pread(descriptor, len(MAGIC), 0) == MAGIC
     whole, ended = whole_lines(descriptor) if packed else Whole(_end_of_last_line(descriptor, size), ended=True)

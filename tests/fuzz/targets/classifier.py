@@ -14,7 +14,7 @@ import re2  # type: ignore[import-untyped]  # the package ships no annotations
 from sidecar.config import load
 from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import LINE_LIMIT, Classifier
-from sidecar.core.settings.values import Problem
+from sidecar.core.findings import Finding
 
 _FOLDER = Path(tempfile.gettempdir(), "sidecar-fuzz-classifier")
 _PART = b"\xff"
@@ -65,8 +65,8 @@ def check(data: bytes) -> None:
     assert found == next(fits, None)
 
 
-def _check_problem(problem: Problem, lines: int) -> None:
-    assert (problem.text + problem.mend).isprintable(), problem
+def _check_problem(problem: Finding, lines: int) -> None:
+    assert (problem.text + problem.fix).isprintable(), problem
     assert len(problem.text) < 1000, problem
-    assert problem.where is not None
-    assert 1 <= problem.where.line <= lines, problem
+    assert problem.line is not None
+    assert 1 <= problem.line <= lines, problem

@@ -94,15 +94,15 @@ def check(data: bytes) -> None:
 
 
 def _check_problems(loaded: Loaded, lines: int) -> None:
-    assert (loaded.settings is None) == any(problem.severity == "error" for problem in loaded.problems)
+    assert (loaded.settings is None) == any(problem.level == "error" for problem in loaded.problems)
     for problem in loaded.problems:
         assert problem.text.endswith((".", "!")), problem
-        assert problem.mend.endswith("."), problem
-        assert (problem.text + problem.mend).isprintable(), problem
-        assert len(problem.text) + len(problem.mend) < 2000, problem
-        if problem.where is not None:
-            assert 1 <= problem.where.line <= lines, problem
-            assert problem.where.key.isprintable(), problem
+        assert problem.fix.endswith("."), problem
+        assert (problem.text + problem.fix).isprintable(), problem
+        assert len(problem.text) + len(problem.fix) < 2000, problem
+        if problem.line is not None:
+            assert 1 <= problem.line <= lines, problem
+            assert (problem.key or "").isprintable(), problem
 
 
 def _check_settings(settings: Settings) -> None:

@@ -1,0 +1,95 @@
+"""A finding: one thing that is wrong with settings, the sidecar's own or an MTA's.
+
+Owns the fields of `check --json` and `doctor --json`, and the codes of `check`. Scripts read both: they are permanent.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from sidecar.core.settings.values import Where
+
+Level = Literal["error", "warning"]
+"""An error keeps the program from starting, or the MTA from working with it. A warning is a probable mistake."""
+
+WarningCode = Literal[
+    "ambiguous_name",
+    "deprecated",
+    "low_disk",
+    "never_matches",
+    "no_effect",
+    "no_record",
+    "open_relay",
+    "overridden",
+    "repeated_file",
+    "report_loop",
+    "report_relay",
+    "shadowed",
+    "single_label",
+    "unknown_account",
+    "unknown_listener",
+    "wide_network",
+    "wide_reports",
+]
+
+ErrorCode = Literal[
+    "conflict",
+    "host_bits_set",
+    "invalid_domain",
+    "invalid_listener",
+    "invalid_pattern",
+    "invalid_value",
+    "limit_too_small",
+    "misplaced_key",
+    "missing_key",
+    "out_of_range",
+    "patterns_too_large",
+    "remote_socket",
+    "repeated_domain",
+    "repeated_key",
+    "repeated_listener",
+    "syntax_error",
+    "unknown_key",
+    "unquoted_domain",
+    "unreadable_file",
+    "unrecorded_reports",
+    "wrong_type",
+]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that is wrong. `text` says what is wrong, `fix` what to write instead; both are plain sentences.
+
+    `file` is the path as the operator named it, `line` counts from 1, `key` is the path of keys. They are None where the
+    finding concerns no line of a file. `more` counts the findings of the same kind that are left out; the text says so, too.
+    """
+
+    level: Level
+    code: str
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+    text: str
+    fix: str
+    more: int = 0
+
+    @property
+    def place(self) -> str | None:
+        """`file:line`, or None."""
+        return None if self.file is None else f"{self.file}:{self.line}"
+
+
+def error(code: ErrorCode, where: Where | None, text: str, fix: str) -> Finding:
+    """Return an error of the settings."""
+    return _finding("error", code, where, text, fix)
+
+
+def warning(code: WarningCode, where: Where | None, text: str, fix: str) -> Finding:
+    """Return a warning of the settings."""
+    return _finding("warning", code, where, text, fix)
+
+
+def _finding(level: Level, code: str, where: Where | None, text: str, fix: str) -> Finding:
+    if where is None:
+        return Finding(level=level, code=code, text=text, fix=fix)
+    return Finding(level=level, code=code, file=where.file, line=where.line, key=where.key, text=text, fix=fix)
