@@ -94,12 +94,12 @@ def test_verdicts_in_words(folder: Path) -> None:
     lines = result.stdout.replace(str(folder), "").splitlines()
     assert lines[0] == (
         "2 rules change: 1 opens, 1 does neither; "
-        "of 4 recorded envelopes 3 would be decided otherwise: 2 newly accepted, 1 newly refused."
+        "of 4 recorded envelopes 3 would be decided otherwise: 2 newly accepted, 1 newly rejected."
     )
     start = lines.index("Decided otherwise")
     example = "203.0.113.9 from <s@b.example> to <x@same.example.org>"
     assert lines[start + 1 : start + 6] == [
-        "  2  if a report -> relayed",
+        "  2  accepted if a report -> relayed",
         '      now by /new/domains.toml:5 "same.example.org".relay_to',
         '      before by /old/domains.toml:4 "same.example.org".log_arf',
         "      peers 203.0.113.9 (2); to same.example.org (2)",
@@ -117,11 +117,12 @@ def test_json(folder: Path) -> None:
     assert list(answer["changes"][0]) == ["kind", "action", "effect", "danger", "listener", "key", "old", "new", "text"]
     assert answer["changes"][0]["new"] == {"value": True, "file": str(folder / "new" / "domains.toml"), "line": 5}
     assert list(answer["verdicts"]) == [
-        "records", "unreadable", "passed_over", "envelopes", "unknown_listener", "differ", "newly_accepted", "newly_refused",
-        "otherwise", "refused_elsewhere", "groups",
+        "records", "unreadable", "passed_over", "envelopes", "unknown_listener", "differ", "newly_accepted", "newly_rejected",
+        "delivery_changed", "rejected_elsewhere", "groups",
     ]  # fmt: skip
     assert list(answer["verdicts"]["groups"][0]) == [
-        "effect", "what", "old", "new", "count", "old_rule", "new_rule", "peers", "domains", "example",
+        "effect", "what", "old_disposition", "new_disposition", "undecided", "count", "old_rule", "new_rule", "peers",
+        "domains", "example",
     ]  # fmt: skip
     assert result.exit_code == 1
 

@@ -57,6 +57,7 @@ def test_a_near_miss_that_would_be_kept(folder: Path) -> None:
     answer = ask(folder, peer="203.0.113.9", **{"from": ""}, to=["x@bounce.example.com"], message=str(folder / "broken.eml"))
     message = answer["message"]
     assert (message["action"], message["report"], message["dropped"]) == ("discard", None, ["x@bounce.example.com"])
+    assert message["disposition"] == message["records"][0]["meta"]["disposition"] == "quarantined"
     (record,) = message["records"]
     assert record["type"] == "Reception"
     assert record["meta"]["quarantine"].endswith(f"{record['id']}-cb007109.eml")
@@ -93,6 +94,7 @@ def test_the_shape(folder: Path) -> None:
     records = answer["message"].pop("records")
     assert [record["type"] for record in records] == ["Reception", "OOB"]
     assert answer["message"] == {
+        "disposition": "logged_and_dropped",
         "action": "discard",
         "reply": None,
         "report": "oob",
@@ -102,7 +104,7 @@ def test_the_shape(folder: Path) -> None:
 
 
 def test_the_question_of_the_project(folder: Path) -> None:
-    """The stranger's spam passes RCPT because `*` takes reports, and is refused because it is none."""
+    """The stranger's spam passes RCPT because `*` takes reports, and is rejected because it is none."""
     spam = {"peer": "91.92.251.215:50000", "helo": "WIN-CLJ1B0GQ6JP", "from": "test@test.com", "to": ["mmiihhww09@gmail.com"]}
     answer = ask(folder, **spam, message=str(folder / "plain.eml"))
     assert answer["connect"]["deferred"]
@@ -144,16 +146,19 @@ def test_recipients(folder: Path, question: dict[str, Any], expected: list[tuple
     """What is not known may be left out; each recipient gets its action and its full reply."""
     answer = ask(folder, **({"from": ""} | question))
     assert [(recipient["action"], recipient["reply"]) for recipient in answer["recipients"]] == expected
-    assert answer["message"] == {"action": None, "reply": None, "report": None, "relayed": [], "dropped": [], "records": []}
+    nothing: dict[str, Any] = {"action": None, "reply": None, "report": None, "relayed": [], "dropped": [], "records": []}
+    all_rejected = all(action == "reject" for action, _ in expected)
+    assert answer["message"] == {"disposition": "rejected_at_rcpt" if all_rejected else None, **nothing}
 
 
-def test_refused_at_connect(tmp_path: Path) -> None:
+def test_rejected_at_connect(tmp_path: Path) -> None:
     """Where nothing is taken from strangers, the answer ends at connect."""
     (tmp_path / "sidecar.toml").write_text("")
     answer = ask(tmp_path, peer="203.0.113.9:1", **{"from": "", "to": ["a@b.example"]})
     assert answer["connect"]["action"] == "reject"
     assert answer["connect"]["reply"] == "550 5.7.1 relaying not permitted for 203.0.113.9:1"
     assert (answer["recipients"], answer["message"]["action"]) == ([], None)
+    assert answer["message"]["disposition"] == "rejected_at_connect"
 
 
 def test_batch(folder: Path) -> None:

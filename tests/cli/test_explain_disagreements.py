@@ -20,7 +20,7 @@ from tests.mta.processes import wait_until
 ROOT = Path(__file__).parents[2]
 DOMAINS = '["open.example"]\nrelay_to = true\n["bounce.example"]\nlog_oob = "LogThenDrop"\n'
 ACCEPTED = record(recipient="x@closed.example")
-REFUSED = rejection("RCPT TO:<x@open.example>")
+REJECTED = rejection("RCPT TO:<x@open.example>")
 ALIKE = record(id="3", recipient="x@open.example")
 OUTGOING = record("Delivery", id="4")
 LATER = rejection("RCPT TO:<x@open.example>", 451, "4.4.5 later")
@@ -46,30 +46,30 @@ def run(folder: Path, path: Path | str, *more: str, stdin: bytes | None = None) 
 
 TOLD = """\
 log:1 Reception, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.test> to <x@closed.example>: accepted with 250
-  This configuration refuses the recipient, because no listener domain matches closed.example; \
+  This configuration rejects the recipient, because no listener domain matches closed.example; \
 203.0.113.9 is not in relay_hosts (sidecar.toml:1 relay_hosts).
-log:2 Rejection, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.test> to <x@open.example>: refused with \
+log:2 Rejection, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.test> to <x@open.example>: rejected with \
 550 relaying not permitted
   This configuration accepts the message, and relays it, because anyone may send to open.example \
 (listener_domains.toml:2 "open.example".relay_to).
 
-3 answers compared; 2 would be decided otherwise: 1 accepted that this configuration refuses, \
-1 refused that it accepts.
-Left out: 1 put off with a 4xx, which decides nothing; 1 refused for another cause than the listener policy; \
-1 received by another way than SMTP, where the listener policy has no say; 1 of which the record tells too little to say; \
+3 answers compared; 2 would be decided otherwise: 1 accepted that this configuration rejects, \
+1 rejected that it accepts.
+Left out: 1 tempfailed, which is no decision of the policy; 1 rejected for another reason than the listener policy; \
+1 not received by SMTP, so that the listener policy does not apply; 1 of which the record does not contain enough; \
 1 of mail that went out.
 
 Disagreements by the rule that decides now, and what the log says
-decided by                                       accepted  refused
-no listener domain matches                              1        0
-listener_domains.toml:2 "open.example".relay_to         0        1
+decided by                                       accepted  rejected
+no listener domain matches                              1         0
+listener_domains.toml:2 "open.example".relay_to         0         1
 """
 
 
 def test_in_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each disagreement in two lines, what happened and what would now, by which rule; then totals, and what is left out."""
     monkeypatch.chdir(folder)
-    (folder / "log").write_bytes(lines(ACCEPTED, REFUSED, ALIKE, OUTGOING, LATER, UNKNOWN_USER, OVER_HTTP, MAYBE))
+    (folder / "log").write_bytes(lines(ACCEPTED, REJECTED, ALIKE, OUTGOING, LATER, UNKNOWN_USER, OVER_HTTP, MAYBE))
     result = CliRunner().invoke(main, ["explain", "--config", "sidecar.toml", "--record", "log", "--disagreements"])
     assert (result.exit_code, result.stderr) == (1, "")
     assert result.stdout == TOLD
@@ -84,22 +84,22 @@ def test_none(folder: Path) -> None:
 
 def test_as_json(folder: Path) -> None:
     """Each disagreement in the shape that `explain --record --json` has, and at last the totals."""
-    (folder / "log").write_bytes(lines(ACCEPTED, ALIKE, REFUSED, LATER))
+    (folder / "log").write_bytes(lines(ACCEPTED, ALIKE, REJECTED, LATER))
     result = run(folder, folder / "log", "--json")
     assert result.exit_code == 1
     *told, last = map(json.loads, result.stdout.splitlines())
     assert [(it["record"]["line"], it["happened"], it["agrees"]) for it in told] == [
         (1, "accepted", False),
-        (3, "refused", False),
+        (3, "rejected", False),
     ]
     assert told[1]["decided"][0]["key"] == '"open.example".relay_to'
     assert last == {
         "totals": {
             "compared": 3,
-            "alike": 1,
-            "would_refuse": 1,
+            "same": 1,
+            "would_reject": 1,
             "would_accept": 1,
-            "left_out": {"put off": 1},
+            "left_out": {"tempfailed": 1},
             "outgoing": 0,
             "unreadable": 0,
         }
@@ -107,11 +107,11 @@ def test_as_json(folder: Path) -> None:
 
 
 def test_one_recipient_of_several(folder: Path) -> None:
-    """The refused one is named, with its own reason."""
+    """The rejected one is named, with its own reason."""
     (folder / "log").write_bytes(lines(record(recipient=["x@open.example", "y\x1b@closed.example", "x@closed.example"])))
     told = run(folder, folder / "log").stdout
     assert (
-        "This configuration refuses <y\\u001b@closed.example> among the recipients, because the recipient's address has" in told
+        "This configuration rejects <y\\u001b@closed.example> among the recipients, because the recipient's address has" in told
     )
     (folder / "log").write_bytes(lines(record(recipient=["x@open.example", "x@closed.example"])))
     first, _ = map(json.loads, run(folder, folder / "log", "--json").stdout.splitlines())
@@ -240,12 +240,12 @@ def append(path: Path, *made: dict[str, Any]) -> None:
 
 def test_following(folder: Path, logs: Path) -> None:
     """What is there and what comes is told at once, over a change of segments; Ctrl-C ends it with the totals."""
-    append(logs / "20260921-141320", REFUSED, ALIKE)
+    append(logs / "20260921-141320", REJECTED, ALIKE)
     following = Following(folder, logs)
     following.sees("141320:1 Rejection")
-    append(logs / "20260921-141320", REFUSED)
+    append(logs / "20260921-141320", REJECTED)
     following.sees("141320:3 Rejection")
-    append(logs / "20260921-141330", REFUSED)
+    append(logs / "20260921-141330", REJECTED)
     following.sees("141330:1 Rejection")
     told = following.end()
     assert "Traceback" not in told
@@ -263,12 +263,12 @@ def test_following_waits_for_what_belongs_together(folder: Path, logs: Path) -> 
     following.sees("y@closed.example")
     *told, last = map(json.loads, following.end().splitlines())
     assert [it["record"]["to"] for it in told] == [["y@closed.example"]]
-    assert last["totals"]["would_refuse"] == 1
+    assert last["totals"]["would_reject"] == 1
 
 
 def test_a_reader_that_has_seen_enough(folder: Path, logs: Path) -> None:
     """`| head` ends the following quietly."""
-    append(logs / "20260921-141320", *[REFUSED] * 5000)
+    append(logs / "20260921-141320", *[REJECTED] * 5000)
     command = [sys.executable, "-m", "sidecar", *arguments(folder, logs, "--follow")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:

@@ -71,7 +71,7 @@ def test_the_question_of_the_project(folder: Path) -> None:
         "log_oob = false",
         "log_arf = false",
         '["bounce.example.com"]',
-        "Then it is refused at RCPT at the latest.",
+        "Then it is rejected at RCPT at the latest.",
     ):
         assert told in text
 
@@ -87,10 +87,10 @@ def test_logs(folder: Path, *, packed: bool, as_folder: bool) -> None:
     result = run(folder, log.parent if as_folder else log, "--json")
     assert result.exit_code == 0, result.output
     told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(it["record"]["line"], it["happened"], it["outcome"]) for it in told] == [
-        (1, "accepted", "if a report"),
-        (2, "refused", "if a report"),
-        (3, "went out", None),
+    assert [(it["record"]["line"], it["happened"], it["undecided"]) for it in told] == [
+        (1, "accepted", "content_unknown"),
+        (2, "rejected", "content_unknown"),
+        (3, "outgoing", None),
     ]
 
 
@@ -102,7 +102,7 @@ def test_standard_input(folder: Path, text: bytes) -> None:
     """A log or a paste can come through a pipe."""
     done = piped(folder, "-", "--json", stdin=text)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert {json.loads(line)["outcome"] for line in done.stdout.splitlines()} == {"if a report"}
+    assert {json.loads(line)["undecided"] for line in done.stdout.splitlines()} == {"content_unknown"}
 
 
 def test_ten_are_told_and_eleven_counted(folder: Path) -> None:
@@ -114,8 +114,8 @@ def test_ten_are_told_and_eleven_counted(folder: Path) -> None:
     result = run(folder, log)
     assert result.exit_code == 0
     out = result.stdout
-    assert out.startswith("11 answers recorded: 11 accepted, 0 refused, 0 put off with a 4xx; none can be compared")
-    assert 'if a report  listener_domains.toml:3 "*".log_oob        11        0    0       0' in out
+    assert out.startswith("11 answers recorded: 11 accepted, 0 rejected, 0 tempfailed; none can be compared")
+    assert 'accepted if a report  listener_domains.toml:3 "*".log_oob        11         0           0       0' in out
     assert "203.0.113.9" in out
     assert out.rstrip().endswith("and 1 more")
     assert not [line for line in out.splitlines() if line != line.rstrip() and "example" not in line and "listener" not in line]
@@ -186,7 +186,7 @@ def test_a_journal_of_reports(folder: Path) -> None:
         make for number in range(8) for make in (ours(id=str(number)), ours("OOB", id=str(number), sender="x@a.example"))
     ]
     (folder / "log").write_bytes(lines(*reports, ours("Rejection", answer=(550, "relaying not permitted", "CONNECT"))))
-    assert run(folder, folder / "log").stdout.startswith("9 answers recorded: 8 accepted, 1 refused, ")
+    assert run(folder, folder / "log").stdout.startswith("9 answers recorded: 8 accepted, 1 rejected, ")
 
 
 def test_many_faults_are_not_all_told(folder: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_folder_that_is_no_journal(folder: Path) -> None:
 
 
 def test_a_long_paste(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not one record a line and too long to be pasted is refused with a word on what to do."""
+    """What is not one record a line and too long to be pasted is rejected with a word on what to do."""
     monkeypatch.setattr("sidecar.commands.explain.record_input._PASTED_LIMIT", 100)
     (folder / "log").write_text(json.dumps([record()] * 9))
     result = run(folder, folder / "log")

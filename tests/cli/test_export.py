@@ -1,4 +1,4 @@
-"""`sidecar export`: what it writes, where, and what it refuses to write."""
+"""`sidecar export`: what it writes, where, and what it rejects to write."""
 
 import json
 import stat
@@ -133,7 +133,7 @@ def test_address_literal(folder: Path) -> None:
     write(folder, '["[192.0.2.1]"]\nrelay_to = true\n')
     result = export(folder, "postfix")
     assert (result.exit_code, body(result.stdout)) == (0, [])
-    assert result.stderr == "[192.0.2.1] is left out: an address is no domain, and Postfix refuses mail to it.\n"
+    assert result.stderr == "[192.0.2.1] is left out: an address is no domain, and Postfix rejects mail to it.\n"
 
 
 def test_no_domains(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_every_message_answered() -> None:
     assert result.exit_code == 0
     assert len(mta.content) == len(SHAPES)
     assert all(re.search(rf"(?m)^sent  {shape.name} .*250 2[.]0[.]0 Ok: queued as 4dSim *$", result.stdout) for shape in SHAPES)
-    assert result.stdout.endswith("29 messages: 29 taken; --config tells what was to be expected.\n")
+    assert result.stdout.endswith("29 messages: 29 accepted; --config tells what was to be expected.\n")
     assert "relay host" in result.stdout
     assert result.stderr == ""
 
@@ -88,20 +88,20 @@ def test_an_mta_that_asks_nobody(config: Path) -> None:
         result = send(mta, "--config", config, "--bind", "127.0.0.2", "--shape", "spam", "--shape", "postfix")
     assert result.exit_code == 1
     assert result.stdout.startswith(f"As 127.0.0.2, a stranger, to 127.0.0.1:{mta.port} for {TO}. What was sent is marked ")
-    assert re.search(r"(?m)^differs  spam .*refused at the end *$", result.stdout)
-    assert "spam: it should have been refused at the end, and was taken without a record" in result.stdout
+    assert re.search(r"(?m)^differs  spam .*rejected at the end *$", result.stdout)
+    assert "spam: it should have been rejected at the end, and was accepted without a record" in result.stdout
     assert "postfix: the answer is right, but the journal has none of the records (Reception, OOB)" in result.stdout
-    assert result.stdout.endswith("2 messages: 2 taken; 2 not as expected.\n")
+    assert result.stdout.endswith("2 messages: 2 accepted; 2 not as expected.\n")
 
 
 def test_the_mtas_own_rules(config: Path) -> None:
-    """What the MTA rightly refuses without asking is as it must be, and is said."""
+    """What the MTA rightly rejects without asking is as it must be, and is said."""
     with FakeMta(rcpt=b"554 5.7.1 Relay access denied\r\n") as mta:
         arguments = ("--mta", f"127.0.0.1:{mta.port}", "--to", "a@elsewhere.example", "--config", config, "--bind", "127.0.0.2")
         result = run(*arguments, "--shape", "spam")
     assert result.exit_code == 0
-    assert "spam: the MTA refused it by rules of its own, before the sidecar was asked" in result.stdout
-    assert result.stdout.endswith("1 message: 1 refused; all as expected.\n")
+    assert "spam: the MTA rejected it by its own rules, before the sidecar was asked" in result.stdout
+    assert result.stdout.endswith("1 message: 1 rejected; all as expected.\n")
 
 
 def test_a_relay_host_is_told(config: Path) -> None:
@@ -140,7 +140,7 @@ def test_json(config: Path) -> None:
     plain, compared = json.loads(without.stdout), json.loads(result.stdout)
     assert list(plain) == list(compared) == KEYS
     assert plain["expected"] is plain["records"] is plain["agrees"] is plain["note"] is None
-    assert compared["expected"]["outcome"] == "refused at the end"
+    assert compared["expected"]["disposition"] == "rejected_at_end"
     assert compared["records"] == []
     assert compared["agrees"] is False
     assert compared["recipients"] == [{"address": TO, "answer": "250 2.1.5 Ok"}]

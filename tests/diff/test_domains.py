@@ -103,7 +103,7 @@ def test_words(old: str, new: str, text: str) -> None:
     ],
 )
 def test_where_everyone_may_relay(old: str, new: str, text: str) -> None:
-    """Reports that are not logged are mail there, so nobody is told that they are refused."""
+    """Reports that are not logged are mail there, so nobody is told that they are rejected."""
     (found,) = differences("x.com", *(entry("x.com", relay_to=True, log_oob=mode) for mode in (old, new)))
     assert found.text == f"bounce reports to x.com are {text}"
 
@@ -279,7 +279,7 @@ def test_connect(old: list[DomainEntry], new: list[DomainEntry], expected: list[
 
 
 def test_connect_without_strangers() -> None:
-    """Where everybody is a relay host, or nobody is refused at connect, there is nothing to tell."""
+    """Where everybody is a relay host, or nobody is rejected at connect, there is nothing to tell."""
     everybody = ["0.0.0.0/0", "::/0"]
     assert connects(side(relay_hosts=everybody), side(WILD, relay_hosts=everybody)) == []
     assert connects(side(refuse_at_connect=False), side(WILD, refuse_at_connect=False)) == []

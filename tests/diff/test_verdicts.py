@@ -38,7 +38,16 @@ def replayed(old: Side, new: Side, records: Iterable[Logged]) -> Verdicts:
 
 
 def groups(verdicts: Verdicts) -> list[tuple[str, str, str, str, int]]:
-    return [(group.effect, group.what, group.old, group.new, group.count) for group in verdicts.groups]
+    return [
+        (
+            group.effect,
+            group.what,
+            group.old_disposition or group.undecided or "",
+            group.new_disposition or group.undecided or "",
+            group.count,
+        )
+        for group in verdicts.groups
+    ]
 
 
 REPORTS = entry("a.com", log_oob="LogThenDrop")
@@ -50,20 +59,26 @@ OTHERS = entry("other.com", relay_to=True)
     ("old", "new", "made", "expected"),
     [
         ([], [], record("x@a.com"), []),
-        ([OTHERS], [OTHERS, OPEN], record("x@a.com"), [("opens", "newly_accepted", "refused at RCPT", "relayed", 1)]),
-        ([OTHERS, OPEN], [OTHERS], record("x@a.com"), [("closes", "newly_refused", "relayed", "refused at RCPT", 1)]),
-        ([OTHERS], [OTHERS, REPORTS], record("x@a.com"), [("opens", "newly_accepted", "refused at RCPT", "if a report", 1)]),
-        ([OPEN], [REPORTS], record("x@a.com"), [("closes", "newly_refused", "relayed", "if a report", 1)]),
-        ([REPORTS], [OPEN], record("x@a.com"), [("opens", "newly_accepted", "if a report", "relayed", 1)]),
+        ([OTHERS], [OTHERS, OPEN], record("x@a.com"), [("opens", "newly_accepted", "rejected_at_rcpt", "relayed", 1)]),
+        ([OTHERS, OPEN], [OTHERS], record("x@a.com"), [("closes", "newly_rejected", "relayed", "rejected_at_rcpt", 1)]),
+        (
+            *([OTHERS], [OTHERS, REPORTS], record("x@a.com")),
+            [("opens", "newly_accepted", "rejected_at_rcpt", "content_unknown", 1)],
+        ),
+        ([OPEN], [REPORTS], record("x@a.com"), [("closes", "newly_rejected", "relayed", "content_unknown", 1)]),
+        ([REPORTS], [OPEN], record("x@a.com"), [("opens", "newly_accepted", "content_unknown", "relayed", 1)]),
         ([REPORTS], [entry("a.com", log_oob="LogThenRelay")], record("o@y.com", "OOB", sender="x@a.com"), [
-            ("opens", "otherwise", "dropped", "relayed", 1),
+            ("opens", "delivery_changed", "logged_and_dropped", "logged_and_relayed", 1),
         ]),
-        # Refused as before, only later: that is no difference worth the alarm.
-        ([], [OTHERS], record("x@a.com"), [("neither", "refused_elsewhere", "refused at connect", "refused at RCPT", 1)]),
-        ([], [OTHERS], record("", "Rejection"), [("neither", "refused_elsewhere", "refused at connect", "let in", 1)]),
-        # A flood's refusals are one record, and count as what they were.
+        # Rejected as before, only later: that is no difference worth the alarm.
+        ([], [OTHERS], record("x@a.com"), [("neither", "rejected_elsewhere", "rejected_at_connect", "rejected_at_rcpt", 1)]),
+        (
+            *([], [OTHERS], record("", "Rejection")),
+            [("neither", "rejected_elsewhere", "rejected_at_connect", "recipients_unknown", 1)],
+        ),
+        # A flood's rejections are one record, and count as what they were.
         ([], [OTHERS], record("", "Rejection", id="", meta={"count": 70}), [
-            ("neither", "refused_elsewhere", "refused at connect", "let in", 70),
+            ("neither", "rejected_elsewhere", "rejected_at_connect", "recipients_unknown", 70),
         ]),
     ],
 )  # fmt: skip
@@ -72,13 +87,13 @@ def test_outcomes(old: list[Any], new: list[Any], made: Logged, expected: list[t
     verdicts = replayed(side(*old), side(*new), [made])
     assert groups(verdicts) == expected
     assert verdicts.envelopes == made.count
-    assert verdicts.differ == sum(count for *_, what, _, _, count in expected if what != "refused_elsewhere")
+    assert verdicts.differ == sum(count for *_, what, _, _, count in expected if what != "rejected_elsewhere")
 
 
 def test_a_new_relay_host() -> None:
-    """A peer that was refused at connect and is a relay host now is newly accepted, though its recipients are not known."""
+    """A peer that was rejected at connect and is a relay host now is newly accepted, though its recipients are not known."""
     verdicts = replayed(side(), side(relay_hosts=["203.0.113.0/24"]), [record("", "Rejection")])
-    assert groups(verdicts) == [("opens", "newly_accepted", "refused at connect", "let in as a relay host", 1)]
+    assert groups(verdicts) == [("opens", "newly_accepted", "rejected_at_connect", "relayed", 1)]
 
 
 def test_records_of_one_message() -> None:
@@ -86,7 +101,7 @@ def test_records_of_one_message() -> None:
     records = [record("x@a.com", sender=""), *[record(f"{n}@y.com", "OOB", sender="x@a.com") for n in range(3)]]
     verdicts = replayed(side(REPORTS), side(entry("a.com", log_oob="LogThenRelay")), records)
     assert (verdicts.records, verdicts.envelopes) == (4, 1)
-    assert groups(verdicts) == [("opens", "otherwise", "dropped", "relayed", 1)]
+    assert groups(verdicts) == [("opens", "delivery_changed", "logged_and_dropped", "logged_and_relayed", 1)]
 
 
 def test_records_far_apart() -> None:
@@ -112,9 +127,9 @@ def test_recipients_are_judged_each() -> None:
 
 
 def test_the_gravest_counts_for_the_envelope() -> None:
-    """Where one recipient is newly accepted and another newly refused, the envelope counts as newly accepted."""
+    """Where one recipient is newly accepted and another newly rejected, the envelope counts as newly accepted."""
     verdicts = replayed(side(OTHERS), side(OPEN), [record(["x@other.com", "x@a.com"])])
-    assert (verdicts.differ, verdicts.newly_accepted, verdicts.newly_refused) == (1, 1, 0)
+    assert (verdicts.differ, verdicts.newly_accepted, verdicts.newly_rejected) == (1, 1, 0)
     assert len(verdicts.groups) == 2
 
 

@@ -8,10 +8,11 @@ from hypothesis import settings as tries
 from msgspec.structs import replace
 
 from sidecar.commands.explain.change import Change, set_up
-from sidecar.commands.explain.closing import to_refuse
+from sidecar.commands.explain.closing import to_reject
 from sidecar.commands.explain.opening import to_accept
+from sidecar.core.disposition import REJECTED
 from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.judgement import REFUSED, Judgement, judge
+from sidecar.core.evaluate.judgement import Judgement, judge
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
@@ -49,30 +50,30 @@ DOMAIN_ABOVE = (
 @tries(max_examples=300, deadline=None)
 def test_closing_closes(under: Settings, envelope: Envelope) -> None:
     """All changes together: nothing is relayed any more, and where the advice says so, not even a recipient is accepted."""
-    advice = to_refuse(set_up(under, compile_policy(under)), envelope, judged(under, envelope))
+    advice = to_reject(set_up(under, compile_policy(under)), envelope, judged(under, envelope))
     assume(advice is not None)
     assert advice is not None
     assert advice.changes
     after = judged(reduce(applied, advice.changes, under), envelope)
     assert not any(recipient.relay for recipient in after.recipients)
     if "at RCPT" in advice.then:
-        assert after.outcome in {"refused at connect", "refused at RCPT"}
+        assert after.outcome in {"rejected_at_connect", "rejected_at_rcpt"}
     else:
-        assert after.outcome in {*REFUSED, "if a report"}
+        assert after.outcome in {*REJECTED, "content_unknown"}
 
 
 @given(configurations(), envelopes())
 @tries(max_examples=300, deadline=None)
 def test_opening_opens(under: Settings, envelope: Envelope) -> None:
     """Each change alone lets the recipients in that it is for, and says what else it opens."""
-    assume(judged(under, envelope).outcome in REFUSED and len(set(envelope.recipients)) == 1)
+    assume(judged(under, envelope).outcome in REJECTED and len(set(envelope.recipients)) == 1)
     advice = to_accept(set_up(under, compile_policy(under)), envelope)
     if advice is None:
         assert "\x00" in envelope.recipients[0]
         return
     for change in advice.changes:
         after = judged(applied(under, change), envelope)
-        assert after.outcome not in REFUSED
+        assert after.outcome not in REJECTED
         assert change.opens
 
 
@@ -99,7 +100,7 @@ def test_a_stranger_cannot_have_a_wildcard_advised(recipient: str) -> None:
 
 
 def lines_for(under: Settings, envelope: Envelope = ENVELOPE) -> list[tuple[str | None, int | None, tuple[str, ...]]]:
-    advice = to_refuse(set_up(under, compile_policy(under)), envelope, judged(under, envelope))
+    advice = to_reject(set_up(under, compile_policy(under)), envelope, judged(under, envelope))
     assert advice is not None
     return [(change.file, change.line, change.lines) for change in advice.changes]
 
@@ -150,7 +151,7 @@ def test_long_lists_are_not_written_out() -> None:
     """Of a list with many networks the text says what to take out."""
     many = [f"203.0.113.{number}" for number in range(20)]
     under = settings([], relay_hosts=many)
-    advice = to_refuse(set_up(under, compile_policy(under)), ENVELOPE, judged(under, ENVELOPE))
+    advice = to_reject(set_up(under, compile_policy(under)), ENVELOPE, judged(under, ENVELOPE))
     assert advice is not None
     assert advice.changes == (
         Change(text="Take 203.0.113.9 out of relay_hosts.", file="sidecar.toml", line=1, key="relay_hosts"),

@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.commands.explain.disagreement import Comparison, Disagreement
 from sidecar.commands.explain.explanation import Explainer
-from sidecar.commands.explain.follow_up import with_aftermath
+from sidecar.commands.explain.follow_up import with_follow_ups
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
@@ -26,7 +26,7 @@ INSIDE = "10.0.0.7"
 
 def compared(*made: dict[str, Any], under: Settings = UNDER) -> tuple[Comparison, list[Disagreement | None]]:
     explainer, comparison = Explainer(under, compile_policy(under)), Comparison()
-    told = [comparison.add(explainer.find(it)) for it in with_aftermath([entry_of(one) for one in made])]
+    told = [comparison.add(explainer.find(it)) for it in with_follow_ups([entry_of(one) for one in made])]
     return comparison, told
 
 
@@ -35,10 +35,10 @@ def rcpt(address: str, code: int = 550, content: str = "relaying not permitted",
 
 
 WOULD_ACCEPT: dict[str, list[dict[str, Any]]] = {
-    "KumoMTA refused a recipient that is open": [rcpt(OPEN)],
+    "KumoMTA rejected a recipient that is open": [rcpt(OPEN)],
     "one that reports may come to": [rcpt(BOUNCE)],
     "a relay host": [rcpt(CLOSED, peer=INSIDE)],
-    "we refused it": [ours("Rejection", recipient=OPEN, answer=(550, "relaying not permitted", f"RCPT TO:<{OPEN}>"))],
+    "we rejected it": [ours("Rejection", recipient=OPEN, answer=(550, "relaying not permitted", f"RCPT TO:<{OPEN}>"))],
     "a relay host at connect": [
         ours("Rejection", recipient="", peer=INSIDE, answer=(550, "relaying not permitted", "CONNECT"))
     ],
@@ -57,47 +57,47 @@ WOULD_REFUSE: dict[str, list[dict[str, Any]]] = {
 ALIKE: dict[str, list[dict[str, Any]]] = {
     "accepted": [record(recipient=OPEN)],
     "relayed for a relay host": [record(recipient=CLOSED, peer=INSIDE)],
-    "refused": [rcpt(CLOSED)],
+    "rejected": [rcpt(CLOSED)],
     "a bounce": [record(recipient=BOUNCE), record("OOB", sender=BOUNCE, recipient="y@z.test")],
     "a bounce of ours": [ours(recipient=BOUNCE)],
     "KumoMTA's Reception and its own Rejection": [record(recipient=BOUNCE), rejection("end")],
     "the same for a closed domain": [record(recipient=CLOSED), rejection("end")],
 }
 ASIDE: dict[str, list[dict[str, Any]]] = {
-    "put off": [rcpt(OPEN, 451, "4.4.5 later")],
-    "refused otherwise": [rcpt(OPEN, 550, "5.1.1 user unknown")],
-    "by another way": [record(recipient=CLOSED, reception_protocol="HTTP")],
+    "tempfailed": [rcpt(OPEN, 451, "4.4.5 later")],
+    "rejected_for_other_reason": [rcpt(OPEN, 550, "5.1.1 user unknown")],
+    "not_smtp": [record(recipient=CLOSED, reception_protocol="HTTP")],
     "unknown": [record(recipient=BOUNCE)],
 }
 
 
 @pytest.mark.parametrize("made", WOULD_ACCEPT.values(), ids=WOULD_ACCEPT)
-def test_refused_and_would_be_accepted(made: list[dict[str, Any]]) -> None:
+def test_rejected_and_would_be_accepted(made: list[dict[str, Any]]) -> None:
     comparison, told = compared(*made)
     assert [it.accepts for it in told if it is not None] == [True]
     assert (comparison.would_accept, comparison.compared, comparison.asides) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", WOULD_REFUSE.values(), ids=WOULD_REFUSE)
-def test_accepted_and_would_be_refused(made: list[dict[str, Any]]) -> None:
+def test_accepted_and_would_be_rejected(made: list[dict[str, Any]]) -> None:
     comparison, told = compared(*made)
     (found,) = (it for it in told if it is not None)
     assert not found.accepts
     assert found.recipient is None
-    assert (comparison.would_refuse, comparison.compared, comparison.asides) == (1, 1, {})
+    assert (comparison.would_reject, comparison.compared, comparison.asides) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", ALIKE.values(), ids=ALIKE)
 def test_alike(made: list[dict[str, Any]]) -> None:
-    """KumoMTA's Reception before its own refusal is part of the refusal, and a bounce is told of once."""
+    """KumoMTA's Reception before its own rejection is part of the rejection, and a bounce is told of once."""
     comparison, told = compared(*made)
     assert not any(told)
-    assert (comparison.alike, comparison.compared, comparison.asides) == (1, 1, {})
+    assert (comparison.same, comparison.compared, comparison.asides) == (1, 1, {})
 
 
 @pytest.mark.parametrize("aside", ASIDE)
 def test_what_cannot_disagree(aside: str) -> None:
-    """A 4xx, a refusal for another cause, mail over HTTP and what is not known are counted apart."""
+    """A 4xx, a rejection for another cause, mail over HTTP and what is not known are counted apart."""
     comparison, told = compared(*ASIDE[aside])
     assert told == [None]
     assert (comparison.asides, comparison.compared) == ({aside: 1}, 0)
@@ -142,21 +142,21 @@ def test_what_nothing_untold_would_change() -> None:
 
 
 def test_the_quarantine() -> None:
-    """What was kept there was accepted: it disagrees only with a configuration that refuses it."""
+    """What was kept there was accepted: it disagrees only with a configuration that rejects it."""
     kept = {"quarantine": "20260921-141320"}
     comparison, _ = compared(
         ours(recipient=BOUNCE, meta=kept), ours(recipient=OPEN, meta=kept), ours(recipient=CLOSED, meta=kept)
     )
-    assert (comparison.would_refuse, comparison.would_accept, comparison.alike) == (2, 0, 1)
+    assert (comparison.would_reject, comparison.would_accept, comparison.same) == (2, 0, 1)
 
 
 def test_one_recipient_of_several() -> None:
-    """That some of the recipients would be refused is a disagreement, and names the first of them with its reason."""
+    """That some of the recipients would be rejected is a disagreement, and names the first of them with its reason."""
     comparison, (found,) = compared(ours(recipient=[OPEN, CLOSED, "y@closed.example"]))
     assert found is not None
     assert (found.accepts, found.recipient) == (False, CLOSED)
     assert str(found.because[0]) == "no listener domain matches closed.example"
-    assert comparison.would_refuse == 1
+    assert comparison.would_reject == 1
 
 
 def test_the_rules_that_decide_now() -> None:
@@ -167,9 +167,9 @@ def test_the_rules_that_decide_now() -> None:
         record(recipient=CLOSED),
         record(recipient="x@other.example"),
     )
-    rules = {rule: (count.accepted, count.refused) for rule, count in comparison.rules.top(9)}
+    rules = {rule: (count.accepted, count.rejected) for rule, count in comparison.rules.top(9)}
     assert rules == {'domains.toml:2 "open.example".relay_to': (0, 10), "no listener domain matches": (2, 0)}
-    assert (comparison.would_accept, comparison.would_refuse, comparison.otherwise) == (10, 2, 12)
+    assert (comparison.would_accept, comparison.would_reject, comparison.otherwise) == (10, 2, 12)
 
 
 def test_mail_that_went_out() -> None:

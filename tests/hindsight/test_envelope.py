@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.evaluate.envelope import account_of, envelope_of
+from sidecar.core.evaluate.envelope import envelope_of, recorded_answer
 from sidecar.core.settings.values import ANY_LISTENER
 from tests.hindsight.samples import NOT_PERMITTED, logged, ours, record, rejection
 
@@ -17,22 +17,22 @@ from tests.hindsight.samples import NOT_PERMITTED, logged, ours, record, rejecti
         (ours("Feedback"), ("accepted", "end", True)),
         (record("OOB", answer=(550, "5.1.1 gone", None)), ("accepted", "end", False)),
         (ours(meta={"quarantine": "x.eml"}), ("quarantined", "end", True)),
-        (rejection("rcpt"), ("refused", "rcpt", False)),
-        (rejection("rcpt to:<x@a.example> NOTIFY=NEVER"), ("refused", "rcpt", False)),
-        (rejection("end", content=f"5.7.1 {NOT_PERMITTED} for 203.0.113.9:4444"), ("refused", "end", False)),
-        (ours("Rejection", answer=(550, NOT_PERMITTED, "CONNECT")), ("refused", "connect", True)),
-        (ours("Rejection", answer=(550, NOT_PERMITTED, None), meta={"count": 7}), ("refused", None, True)),
-        (rejection("end", code=451, content="later"), ("put off", "end", False)),
-        (rejection("end", code=552, content="a report may have 9 bytes at most"), ("refused otherwise", "end", False)),
-        (rejection("MAIL FROM:<>", code=503, content="5.5.0 must EHLO"), ("refused otherwise", None, False)),
-        (rejection("end", content="no, since relaying not permitted"), ("refused otherwise", "end", False)),
-        (record("Delivery"), ("went out", None, False)),
-        (record("SomethingNew"), ("went out", None, False)),
+        (rejection("rcpt"), ("rejected", "rcpt", False)),
+        (rejection("rcpt to:<x@a.example> NOTIFY=NEVER"), ("rejected", "rcpt", False)),
+        (rejection("end", content=f"5.7.1 {NOT_PERMITTED} for 203.0.113.9:4444"), ("rejected", "end", False)),
+        (ours("Rejection", answer=(550, NOT_PERMITTED, "CONNECT")), ("rejected", "connect", True)),
+        (ours("Rejection", answer=(550, NOT_PERMITTED, None), meta={"count": 7}), ("rejected", None, True)),
+        (rejection("end", code=451, content="later"), ("tempfailed", "end", False)),
+        (rejection("end", code=552, content="a report may have 9 bytes at most"), ("rejected_for_other_reason", "end", False)),
+        (rejection("MAIL FROM:<>", code=503, content="5.5.0 must EHLO"), ("rejected_for_other_reason", None, False)),
+        (rejection("end", content="no, since relaying not permitted"), ("rejected_for_other_reason", "end", False)),
+        (record("Delivery"), ("outgoing", None, False)),
+        (record("SomethingNew"), ("outgoing", None, False)),
     ],
 )
 def test_accounts(made: dict[str, Any], expected: tuple[str, str | None, bool]) -> None:
     """What happened, when, and whose record it is."""
-    account = account_of(logged(made))
+    account = recorded_answer(logged(made))
     assert (account.happened, account.stage, account.is_ours) == expected
 
 
@@ -45,7 +45,7 @@ def test_accounts(made: dict[str, Any], expected: tuple[str, str | None, bool]) 
         (ours(meta={"quarantine": "x.eml"}), ("a@sender.test", ("x@a.example",), "unreadable")),
         # An OOB record's sender is the report's recipient.
         (record("OOB", sender="b@bounce.example", recipient="gone@isp.test"), ("", ("b@bounce.example",), "oob")),
-        # KumoMTA names the last recipient that it accepted; the one that it refused stands in the command.
+        # KumoMTA names the last recipient that it accepted; the one that it rejected stands in the command.
         (rejection("rcpt", recipient=["ok@a.example"]), ("a@sender.test", ("x@a.example",), "unknown")),
         (rejection("rcpt to: <y@b.example> SIZE=1"), ("a@sender.test", ("y@b.example",), "unknown")),
         (rejection("end"), ("a@sender.test", (), "other")),

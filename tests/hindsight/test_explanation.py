@@ -1,4 +1,4 @@
-"""Why was this accepted or refused: every kind of record under one configuration, with what decided and what to change."""
+"""Why was this accepted or rejected: every kind of record under one configuration, with what decided and what to change."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
-from sidecar.commands.explain.follow_up import Entry, with_aftermath
+from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
@@ -27,7 +27,7 @@ RELAY_HOST = "192.168.1.7"
 
 def explained(*made: dict[str, Any], under: Settings = UNDER) -> list[RecordExplanation]:
     explainer = Explainer(under, compile_policy(under))
-    return [explainer.explain(it) for it in with_aftermath([entry_of(one) for one in made])]
+    return [explainer.explain(it) for it in with_follow_ups([entry_of(one) for one in made])]
 
 
 def places(explanation: RecordExplanation) -> list[str | None]:
@@ -35,7 +35,7 @@ def places(explanation: RecordExplanation) -> list[str | None]:
 
 
 def changes(explanation: RecordExplanation) -> list[tuple[str | None, tuple[str, ...]]]:
-    return [] if explanation.change is None else [(it.key, it.lines) for it in explanation.change.changes]
+    return [] if explanation.fix is None else [(it.key, it.lines) for it in explanation.fix.changes]
 
 
 def test_the_question_of_the_project() -> None:
@@ -48,7 +48,7 @@ def test_the_question_of_the_project() -> None:
             queue="default@gmail.com",
         )
     )
-    assert (it.happened, it.outcome, it.agrees) == ("accepted", "if a report", None)
+    assert (it.happened, it.outcome, it.agrees) == ("accepted", "content_unknown", None)
     assert it.connect is not None
     assert it.connect.deferred
     assert [(part.action, part.relay) for part in it.recipients] == [("accept", False)]
@@ -58,8 +58,8 @@ def test_the_question_of_the_project() -> None:
         ('"*".log_arf', ("log_arf = false",)),
         (None, ('["fbl.example.com"]', 'log_arf = "LogThenDrop"')),
     ]
-    assert it.change is not None
-    assert "refused at RCPT" in it.change.then
+    assert it.fix is not None
+    assert "rejected at RCPT" in it.fix.then
     assert "does not mean that the message was relayed" in it.notes[0]
     assert "same peer" in it.notes[0]
 
@@ -90,21 +90,21 @@ STRANGERS_OWN = {"recipient": "x@other.test"}
         ),
         (
             ours("Feedback", **STRANGERS_OWN),
-            "relayed",
+            "logged_and_relayed",
             True,
             ['"*".log_arf'],
             ['"*".log_oob', '"*".log_arf', None],
         ),
         (
             record("OOB", sender="b@bounce.example.com"),
-            "dropped",
+            "logged_and_dropped",
             True,
             ['"bounce.example.com".log_oob'],
             ['"bounce.example.com".log_oob'],
         ),
         (
             ours(recipient="b@bounce.example.com"),
-            "if a report",
+            "content_unknown",
             True,
             ['"bounce.example.com".log_oob'],
             ['"bounce.example.com".log_oob'],
@@ -116,43 +116,43 @@ STRANGERS_OWN = {"recipient": "x@other.test"}
             ['listener."10.1.1.1:25"."there.example".relay_to'],
             ['listener."10.1.1.1:25"."there.example".relay_to'],
         ),
-        # Accepted then, refused today: nothing is left to change.
-        (record(recipient="x@closed.example"), "refused at RCPT", False, ['"closed.example"', "relay_hosts"], []),
+        # Accepted then, rejected today: nothing is left to change.
+        (record(recipient="x@closed.example"), "rejected_at_rcpt", False, ['"closed.example"', "relay_hosts"], []),
         (
             record("Feedback", recipient="b@bounce.example.com"),
-            "refused at the end",
+            "rejected_at_end",
             False,
             ['"bounce.example.com".log_oob'],
             [],
         ),
-        # Refused, and what would let it in.
+        # Rejected, and what would let it in.
         (
             rejection("RCPT TO:<x@closed.example>"),
-            "refused at RCPT",
+            "rejected_at_rcpt",
             True,
             ['"closed.example"', "relay_hosts"],
             ['"closed.example"', '"closed.example"', "relay_hosts"],
         ),
         (
             ours("Rejection", answer=(550, NOT_PERMITTED, "DATA"), recipient="x@bounce.example.com"),
-            "refused at the end",
+            "rejected_at_end",
             True,
             ['"bounce.example.com".log_oob'],
             ['"bounce.example.com"', "relay_hosts"],
         ),
-        (rejection("end"), "let in", None, ["relay_hosts", '"*".log_oob'], []),
-        # Refused then, let in today.
+        (rejection("end"), "recipients_unknown", None, ["relay_hosts", '"*".log_oob'], []),
+        # Rejected then, let in today.
         (rejection("RCPT TO:<x@open.example>"), "relayed", False, ['"open.example".relay_to'], []),
-        (rejection("rcpt"), "if a report", False, ['"*".log_oob', '"*".log_arf'], []),
+        (rejection("rcpt"), "content_unknown", False, ['"*".log_oob', '"*".log_arf'], []),
         (
             ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, "CONNECT")),
-            "let in",
+            "recipients_unknown",
             False,
             ["relay_hosts", '"*".log_oob'],
             [],
         ),
         # No decision of the policy.
-        (rejection("rcpt", code=451, content="later"), "if a report", None, ['"*".log_oob', '"*".log_arf'], []),
+        (rejection("rcpt", code=451, content="later"), "content_unknown", None, ['"*".log_oob', '"*".log_arf'], []),
         (
             rejection("end", code=552, content="too big", recipient=["x@open.example"]),
             "relayed",
@@ -163,7 +163,7 @@ STRANGERS_OWN = {"recipient": "x@other.test"}
         # Kept unread.
         (
             ours(recipient="b@bounce.example.com", meta={"quarantine": "x.eml"}),
-            "refused at the end",
+            "rejected_at_end",
             False,
             ['"bounce.example.com".log_oob'],
             [],
@@ -178,14 +178,14 @@ def test_one_record(
     assert (it.outcome, it.agrees) == (outcome, agrees)
     assert places(it) == decided
     assert [key for key, _ in changes(it)] == changed
-    assert it.change is None or (it.change.aim == "refuse") == (it.happened in {"accepted", "quarantined"})
+    assert it.fix is None or (it.fix.aim == "reject") == (it.happened in {"accepted", "quarantined"})
 
 
 def test_the_envelope_is_told() -> None:
     """From and to are the envelope's, also where the record has others in these fields; the bounce's reply is no answer."""
     bounce = record("OOB", sender="b@bounce.example.com", recipient="gone@isp.test", answer=(550, "5.1.1 gone", None))
-    refused = rejection("rcpt", recipient=["last.accepted@a.example"])
-    for made, to, response in ((bounce, "b@bounce.example.com", ""), (refused, "x@a.example", f"550 {NOT_PERMITTED}")):
+    rejected = rejection("rcpt", recipient=["last.accepted@a.example"])
+    for made, to, response in ((bounce, "b@bounce.example.com", ""), (rejected, "x@a.example", f"550 {NOT_PERMITTED}")):
         (it,) = explained(made)
         assert (it.record.to, it.record.response) == ([to], response)
 
@@ -199,10 +199,10 @@ def test_quarantine() -> None:
     assert it.message.action == "discard"
 
 
-def test_refused_at_connect() -> None:
+def test_rejected_at_connect() -> None:
     """Where nothing is taken from strangers, the connection decides, and whoever is let in has to be named."""
     (it,) = explained(ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, "CONNECT")), under=settings([]))
-    assert (it.outcome, it.agrees) == ("refused at connect", True)
+    assert (it.outcome, it.agrees) == ("rejected_at_connect", True)
     assert it.connect is not None
     assert it.connect.reply == "550 5.7.1 relaying not permitted for 203.0.113.9"
     assert [lines[0] for _, lines in changes(it)] == [
@@ -220,29 +220,29 @@ def test_recipients_with_different_fates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "aftermath", "outcome", "agrees", "note"),
+    ("made", "follow_up", "outcome", "agrees", "note"),
     [
-        ([record(), rejection("end")], "refused", "refused at the end", True, "KumoMTA writes the Reception first"),
+        ([record(), rejection("end")], "rejected", "rejected_at_end", True, "KumoMTA writes the Reception first"),
         (
             [record(recipient="x@bounce.example.com"), record("OOB", sender="x@bounce.example.com")],
-            "a bounce report",
-            "dropped",
+            "bounce_report",
+            "logged_and_dropped",
             True,
             "OOB record has the same id",
         ),
-        ([record(), record("Delivery")], "went out", "if a report", None, "went out"),
+        ([record(), record("Delivery")], "outgoing", "content_unknown", None, "was sent on"),
         # Only what drops reports is known: it cannot have been one.
-        ([record(recipient="x@bounce.example.com"), record("Delivery")], "went out", "if a report", False, "went out"),
-        ([record(recipient="x@open.example"), rejection("end")], "refused", "relayed", False, "refused"),
-        ([record(recipient="x@closed.example"), rejection("end")], "refused", "refused at RCPT", True, "refused"),
+        ([record(recipient="x@bounce.example.com"), record("Delivery")], "outgoing", "content_unknown", False, "was sent on"),
+        ([record(recipient="x@open.example"), rejection("end")], "rejected", "relayed", False, "rejected"),
+        ([record(recipient="x@closed.example"), rejection("end")], "rejected", "rejected_at_rcpt", True, "rejected"),
     ],
 )
 def test_what_the_log_says_later(
-    made: list[dict[str, Any]], aftermath: str, outcome: str, agrees: bool | None, note: str
+    made: list[dict[str, Any]], follow_up: str, outcome: str, agrees: bool | None, note: str
 ) -> None:
     """A Reception of KumoMTA's is told apart by the records that follow it."""
     it = explained(*made)[0]
-    assert (it.aftermath, it.outcome, it.agrees) == (aftermath, outcome, agrees)
+    assert (it.follow_up, it.outcome, it.agrees) == (follow_up, outcome, agrees)
     assert note in it.notes[0]
 
 
@@ -250,13 +250,13 @@ def test_what_the_log_says_later(
     ("made", "note"),
     [
         (record(session_id="5f3c"), "in the same session (5f3c)"),
-        (ours(), "writes no Reception for what it refuses"),
+        (ours(), "writes no Reception for what it rejects"),
         (rejection("end"), "the Reception just before it"),
-        (rejection("rcpt", code=451, content="later"), "no decision on who may send"),
+        (rejection("rcpt", code=451, content="later"), "no decision of the policy"),
         (rejection("EHLO x", code=500, content="5.5.2 what?"), "none of the listener policy's"),
-        (ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, None), meta={"count": 7}), "stands for 7 refusals"),
+        (ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, None), meta={"count": 7}), "stands for 7 rejections"),
         (record(recipient=[]), "tells no recipient"),
-        (record(recipient="x@closed.example"), "would refuse it"),
+        (record(recipient="x@closed.example"), "would reject it"),
         (rejection("RCPT TO:<x@open.example>"), "would accept it"),
         (record("Bounce"), "mail that goes out"),
     ],
@@ -271,7 +271,7 @@ def test_a_login_that_is_not_told() -> None:
     """Where it would decide, the record neither agrees nor disagrees, and how to have it told is said."""
     under = settings([entry("login.example", relay_from_authz=["daniel"])])
     (it,) = explained(record(sender="a@login.example", recipient="x@closed.example"), under=under)
-    assert (it.outcome, it.agrees, it.change) == ("refused at RCPT", None, None)
+    assert (it.outcome, it.agrees, it.fix) == ("rejected_at_rcpt", None, None)
     assert any("lists received_via and authz_id" in told for told in it.notes)
 
 
@@ -288,18 +288,18 @@ def test_addresses_that_are_none() -> None:
     (it,) = explained(
         ours("Rejection", recipient="x\x00@a.example", answer=(553, "this recipient address cannot be read", None))
     )
-    assert (it.happened, it.outcome) == ("refused otherwise", "refused at RCPT")
+    assert (it.happened, it.outcome) == ("rejected_for_other_reason", "rejected_at_rcpt")
     assert it.recipients[0].reply == "553 5.1.3 this recipient address cannot be read"
     (it,) = explained(rejection("RCPT TO:<x\x00@a.example>"))
-    assert it.change is None
+    assert it.fix is None
 
 
 def test_many_domains() -> None:
     """A message to hundreds of domains is not answered with hundreds of changes."""
     under = settings([entry("*.example", relay_to=True)])
     (it,) = explained(record(recipient=[f"x@{number}.example" for number in range(300)]), under=under)
-    assert it.change is not None
-    assert (len(it.change.changes), it.change.more) == (8, 292)
+    assert it.fix is not None
+    assert (len(it.fix.changes), it.fix.more) == (8, 292)
 
 
 @pytest.mark.parametrize(
@@ -327,14 +327,15 @@ def test_the_shape() -> None:
     assert list(told) == [
         "record",
         "happened",
-        "aftermath",
-        "outcome",
+        "follow_up",
+        "disposition",
+        "undecided",
         "agrees",
         "decided",
         "connect",
         "recipients",
         "message",
-        "change",
+        "fix",
         "notes",
     ]
     assert list(told["record"]) == [
@@ -355,8 +356,8 @@ def test_the_shape() -> None:
     ]
     (it,) = explained(record())
     told = json.loads(encode_record_explanation(it))
-    assert list(told["change"]) == ["aim", "takes", "changes", "more", "then"]
-    assert list(told["change"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens"]
+    assert list(told["fix"]) == ["aim", "apply", "changes", "more", "then"]
+    assert list(told["fix"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens"]
     assert list(told["decided"][0]) == ["file", "line", "key", "value", "text"]
 
 

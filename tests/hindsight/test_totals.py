@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.commands.explain.explanation import Explainer
 from sidecar.commands.explain.finding import Found
-from sidecar.commands.explain.follow_up import Entry, with_aftermath
+from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.totals import Tally, Totals
 from sidecar.core.policy import compile_policy
 from tests.building import entry, settings
@@ -21,7 +21,7 @@ def explainer() -> Explainer:
 
 def totals(*made: dict[str, Any]) -> Totals:
     asked, counted = explainer(), Totals()
-    for it in with_aftermath([entry_of(one) for one in made]):
+    for it in with_follow_ups([entry_of(one) for one in made]):
         counted.add(asked.find(it))
     return counted
 
@@ -33,7 +33,7 @@ def found(**more: Any) -> Found:
 
 
 def numbers(counted: Any) -> tuple[int, int, int, int]:
-    return (counted.accepted, counted.refused, counted.put_off, counted.otherwise)
+    return (counted.accepted, counted.rejected, counted.tempfailed, counted.differ)
 
 
 def test_what_is_counted() -> None:
@@ -52,9 +52,9 @@ def test_what_is_counted() -> None:
     rulings = {(it.outcome, it.rule): numbers(count) for it, count in counted.rulings.top(9)}
     assert rulings == {
         ("relayed", 'domains.toml:2 "a.example".relay_to'): (1, 0, 1, 0),
-        ("refused at RCPT", "no listener domain matches"): (1, 0, 0, 1),
-        ("let in", "sidecar.toml:1 relay_hosts"): (0, 7, 0, 0),
-        ("refused at the end", 'domains.toml:2 "b.example".log_oob'): (0, 1, 0, 0),
+        ("rejected_at_rcpt", "no listener domain matches"): (1, 0, 0, 1),
+        ("recipients_unknown", "sidecar.toml:1 relay_hosts"): (0, 7, 0, 0),
+        ("rejected_at_end", 'domains.toml:2 "b.example".log_oob'): (0, 1, 0, 0),
     }
     assert {domain: count.total for domain, count in counted.domains.top(9)} == {
         "a.example": 2,
@@ -72,13 +72,13 @@ def test_a_report_counts_once(make: Any) -> None:
     assert counted.all.unknown == 0
     for tally in (counted.rulings, counted.peers, counted.domains):
         assert [count.total for _, count in tally.top(9)] == [1]
-    assert [ruling.outcome for ruling, _ in counted.rulings.top(9)] == ["dropped"]
+    assert [ruling.outcome for ruling, _ in counted.rulings.top(9)] == ["logged_and_dropped"]
 
 
 def test_what_cannot_be_compared() -> None:
     """Where nobody can tell whether this configuration would decide otherwise, it is counted as that."""
     counted = totals(record(recipient="x@b.example"), rejection("rcpt", code=451, content="later"), record(id="2"))
-    assert (counted.all.total, counted.all.unknown, counted.all.otherwise) == (3, 2, 0)
+    assert (counted.all.total, counted.all.unknown, counted.all.differ) == (3, 2, 0)
 
 
 def test_the_first_comes_first() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.session import Quota, World
 from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt
 from sidecar.core.session.feed import content_events
@@ -177,7 +178,7 @@ def test_a_class_of_the_operators_own_is_another() -> None:
 def test_refusals_of_messages(reply: Reply, reason: str) -> None:
     """By the reply; one that nobody knows is another."""
     counting = Counting()
-    decision = Decision(stage="message", action="reject", why="")
+    decision = Decision(stage="message", action="reject", disposition=Disposition.REJECTED_AT_RCPT, why="")
     counting.meter.given(Outcome(verdict=Reject(reply=reply), decision=decision))
     assert counting.counted() == {("verdict", "message", "reject", reason): 1}
 
@@ -189,7 +190,7 @@ def test_refusals_of_messages(reply: Reply, reason: str) -> None:
 def test_tempfails_of_messages(reply: Reply, reason: str) -> None:
     """By the reply: each limit that an operator may raise has its own reason."""
     counting = Counting()
-    decision = Decision(stage="message", action="tempfail", why="")
+    decision = Decision(stage="message", action="tempfail", disposition=Disposition.REJECTED_AT_RCPT, why="")
     counting.meter.given(Outcome(verdict=Tempfail(reply=reply), decision=decision))
     assert counting.counted() == {("verdict", "message", "tempfail", reason): 1}
 
@@ -199,7 +200,7 @@ def test_a_report_above_the_limit_on_records_is_counted_as_tempfailed() -> None:
     counting, disk = Counting(), Disk()
     limits = LimitSettings(record_bytes_burst=1000, rejection_records_per_second=1)
     recorder = MeteredRecorder(counting.meter, journal=disk, quarantine=disk, limits=limits)
-    decision = Decision(stage="message", action="tempfail", why="")
+    decision = Decision(stage="message", action="tempfail", disposition=Disposition.REJECTED_AT_RCPT, why="")
     above = Outcome(
         verdict=Tempfail(reply=TOO_MANY_RECORDS), records=(refusal(),) * 2, decision=decision, network="cb007109", received=0
     )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
 from sidecar.core.records import Facts, PeerAddress, Record, Response, encode, reception, rejection, rejections
 from sidecar.journal.write import flood
@@ -28,6 +29,7 @@ def facts(now: float = NOON, peer: str = "203.0.113.9") -> Facts:
         authz_id=None,
         queue_id="Q",
         headers={"subject": "x"},
+        disposition=Disposition.RELAYED,
     )
 
 
@@ -140,7 +142,7 @@ def test_the_record_of_many() -> None:
     """It tells the peer, how many, the answer they got, and since when; nothing that only the first of them had."""
     record = rejections(refusal(), count=7, now=NOON + 1.5, why="seven")
     assert (record.type, record.id, record.sender, record.recipient, record.headers) == ("Rejection", "", "", "", {})
-    assert record.meta == {"why": "seven", "count": 7}
+    assert record.meta == {"why": "seven", "disposition": "relayed", "count": 7}
     assert record.response == Response(code=550, content="no", command=None)
     assert record.peer_address == PeerAddress(name="peer.example", addr="203.0.113.9")
     assert (record.created_time, record.event_time) == ("2026-09-21T14:13:20.250000Z", "2026-09-21T14:13:21.750000Z")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import Record, encode, reception
 from sidecar.core.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
 from sidecar.core.settings.values import LimitSettings
@@ -17,7 +18,7 @@ from tests.milter.test_flood import NOON, facts, refusal
 from tests.mta.processes import wait_until
 
 RATE = 5
-DECISION = Decision(stage="rcpt", action="reject", why="it is so")
+DECISION = Decision(stage="rcpt", action="reject", disposition=Disposition.REJECTED_AT_RCPT, why="it is so")
 REFUSED = Outcome(verdict=Reject(reply=Reply(code=550, enhanced="5.7.1", text="no")), records=(refusal(),), decision=DECISION)
 TAKEN = Outcome(
     verdict=Discard(),

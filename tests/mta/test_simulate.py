@@ -86,7 +86,7 @@ def records(results: Sequence[Result]) -> Counter[str]:
 
 
 def outcomes(results: Sequence[Result]) -> Counter[str]:
-    return Counter(result.expected.outcome for result in results if result.expected)
+    return Counter(result.expected.disposition for result in results if result.expected)
 
 
 TAKEN = {"Reception": len(BOUNCES), "OOB": FAILED, "Feedback": len(COMPLAINTS), "Rejection": len(OTHERS)}
@@ -99,7 +99,7 @@ def test_a_stranger(home: Pair, to: str, outcome: str) -> None:
     results = play(home, to)
     assert [result.shape.name for result in results if not result.is_fine] == []
     assert [result.judged.note for result in results if result.judged and result.judged.note] == []
-    assert outcomes(results) == {outcome: len(BOUNCES) + len(COMPLAINTS), "refused at the end": len(OTHERS)}
+    assert outcomes(results) == {outcome: len(BOUNCES) + len(COMPLAINTS), "rejected_at_end": len(OTHERS)}
     assert records(results) == TAKEN
     came = home.outcome()
     assert Counter(record["type"] for record in came.records) == TAKEN
@@ -110,7 +110,7 @@ def test_each_recipient_on_its_own(home: Pair) -> None:
     """With several recipients, each is judged by its own domain, and one that nobody named is refused."""
     results = play(home, "n@elsewhere.example", "n@bounce.example")
     assert [result.shape.name for result in results if not result.is_fine] == []
-    assert outcomes(results) == {"dropped": len(BOUNCES), "refused at the end": len(COMPLAINTS) + len(OTHERS)}
+    assert outcomes(results) == {"logged_and_dropped": len(BOUNCES), "rejected_at_end": len(COMPLAINTS) + len(OTHERS)}
     assert {answer.code for result in results for answer in result.dialogue.recipients} == {550, 250}
 
 
@@ -118,7 +118,7 @@ def test_a_relay_host(home: Pair) -> None:
     """A relay host gets everything through, but the reports that the domain drops."""
     results = play(home, "n@drop.example", bind="127.0.0.1")
     assert all(result.is_fine for result in results)
-    assert outcomes(results) == {"dropped": len(BOUNCES) + len(COMPLAINTS), "relayed": len(OTHERS)}
+    assert outcomes(results) == {"logged_and_dropped": len(BOUNCES) + len(COMPLAINTS), "relayed": len(OTHERS)}
 
 
 def test_xclient(postfix: House) -> None:
@@ -132,7 +132,7 @@ def test_xclient(postfix: House) -> None:
 
 def test_rules_of_other_listeners_do_not_count(postfix: House) -> None:
     """What is expected is worked out for the listener that was called."""
-    assert outcomes(play(postfix, "n@own.example", shapes=SHAPES[:1])) == {"refused at RCPT": 1}
+    assert outcomes(play(postfix, "n@own.example", shapes=SHAPES[:1])) == {"rejected_at_rcpt": 1}
 
 
 def test_the_mtas_own_rules() -> None:
@@ -144,8 +144,10 @@ def test_the_mtas_own_rules() -> None:
     assert rightly.judged is not None
     assert wrongly.judged is not None
     assert (rightly.is_fine, wrongly.is_fine, fine.is_fine) == (True, False, True)
-    assert (rightly.judged.note or "").startswith("the MTA refused it by rules of its own, before the sidecar was asked")
-    assert (wrongly.judged.note or "").startswith("it should have been dropped, and the MTA refused it by rules of its own")
+    assert (rightly.judged.note or "").startswith("the MTA rejected it by its own rules, before the sidecar was asked")
+    assert (wrongly.judged.note or "").startswith(
+        "it should have been logged and dropped, and the MTA rejected it by its own rules"
+    )
 
 
 def test_an_open_door() -> None:
@@ -155,7 +157,7 @@ def test_an_open_door() -> None:
         results = play(home, "n@drop.example", shapes=spam)
     assert [result.is_fine for result in results] == [False, False]
     assert "the journal has none of the records" in str(results[0].judged)
-    assert "was taken without a record" in str(results[1].judged)
+    assert "was accepted without a record" in str(results[1].judged)
 
 
 def test_closed_door() -> None:
@@ -163,5 +165,5 @@ def test_closed_door() -> None:
     with house(domains='["closed.example"]\nrelay_to = false\n') as home:
         results = play(home, "n@closed.example", shapes=SHAPES[:2])
     assert all(result.is_fine for result in results)
-    assert outcomes(results) == {"refused at connect": 2}
+    assert outcomes(results) == {"rejected_at_connect": 2}
     assert records(results) == {"Rejection": 2}

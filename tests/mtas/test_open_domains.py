@@ -82,10 +82,10 @@ def test_comparison(here: dict[str, bool], there: dict[str, bool]) -> None:
     domains, others = (opened(*(entry(name, relay_to=relay) for name, relay in rules.items())) for rules in (here, there))
     holds = DomainList("/map", {"/map": postfix_relay_domains(others).text}, parents=False)
     mta = Relaying(mta="MTA", key="", line=None, relays=holds.__contains__, takes=holds.__contains__, names=holds.names, fix="")
-    refused = any(name in domains and name not in holds for name in UNIVERSE)
+    rejected = any(name in domains and name not in holds for name in UNIVERSE)
     beyond = any(name not in domains and name in holds for name in UNIVERSE)
     levels = [finding.level for finding in compare(mta, domains)]
-    assert levels == ["error"] * refused + ["warning"] * beyond
+    assert levels == ["error"] * rejected + ["warning"] * beyond
 
 
 @given(rules=RULES)

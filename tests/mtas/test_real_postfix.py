@@ -62,7 +62,7 @@ def relaying() -> Iterator[Connection]:
     ("name", "code"), [*((name, 250) for name in (*OPEN, "bücher.example")), *((name, 554) for name in CLOSED)]
 )
 def test_export(relaying: Connection, name: str, code: int) -> None:
-    """Postfix relays to a domain exactly if a stranger may send to it, with no milter there to refuse the rest."""
+    """Postfix relays to a domain exactly if a stranger may send to it, with no milter there to reject the rest."""
     assert relaying.say(f"RCPT TO:<x@{name}>").code == code
 
 

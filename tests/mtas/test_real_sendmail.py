@@ -56,7 +56,7 @@ def stranger(beside: SendmailHouse) -> Iterator[Connection]:
 
 @pytest.mark.parametrize(("name", "is_open"), [*((name, True) for name in OPEN), *((name, False) for name in CLOSED)])
 def test_export(stranger: Connection, name: str, is_open: bool) -> None:
-    """Sendmail relays to a domain exactly if a stranger may send to it, though the sidecar would refuse nothing."""
+    """Sendmail relays to a domain exactly if a stranger may send to it, though the sidecar would reject nothing."""
     answer = stranger.say(f"RCPT TO:<x@{name}>")
     # It denies for good or for now, by what DNS says of the peer.
     assert (answer.code == 250, "Relaying" in answer.text) == (is_open, not is_open), answer

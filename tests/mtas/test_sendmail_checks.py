@@ -124,7 +124,7 @@ def test_class_r_file() -> None:
 
 
 def test_peers() -> None:
-    """A relay host that Sendmail does not know is refused before the sidecar is asked."""
+    """A relay host that Sendmail does not know is rejected before the sidecar is asked."""
     (found,) = findings(access=sendmail_access(OpenDomains(OWN)).text)
     assert (found.level, found.key) == ("error", "access_db")
     assert "192.168.1.0/24" in found.text

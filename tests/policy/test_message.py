@@ -38,9 +38,9 @@ def test_one_recipient(relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: 
         return
     answer = judge_message([recipient], is_oob=is_oob, is_arf=is_arf)
     relayed, taken_as = _expected(relay=relay, log_oob=log_oob, log_arf=log_arf, is_oob=is_oob, is_arf=is_arf)
-    assert (answer.fates[0].relayed, answer.fates[0].taken_as) == (relayed, taken_as)
+    assert (answer.results[0].relayed, answer.results[0].logged_as) == (relayed, taken_as)
     assert answer.action == ("accept" if relayed else "discard" if taken_as else "reject")
-    assert answer.taken_as == taken_as
+    assert answer.logged_as == taken_as
 
 
 RELAY = {"relay": True, "log_oob": LogMode.IGNORE, "log_arf": LogMode.IGNORE}
@@ -70,4 +70,4 @@ def test_several_recipients(
     answers = [_recipient(f"{number}@x", **values) for number, values in enumerate(recipients)]  # type: ignore[arg-type]  # the table mixes types
     answer = judge_message(answers, is_oob=is_oob, is_arf=is_arf)
     assert answer.action == action
-    assert [fate.relayed for fate in answer.fates] == relayed
+    assert [result.relayed for result in answer.results] == relayed

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import (
     UNCATEGORIZED,
     EnhancedCode,
@@ -35,6 +36,7 @@ FACTS = Facts(
     authz_id=None,
     queue_id=None,
     headers={},
+    disposition=Disposition.RELAYED,
 )
 
 

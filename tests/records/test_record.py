@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import Facts, Record, encode, feedback
 from sidecar.core.reports.values import ArfReport
 from sidecar.core.text import printable_json
@@ -18,6 +19,7 @@ HIDDEN = "".join(map(chr, (0x7F, *range(0x80, 0xA0), 0x200E, 0x200F, *range(0x20
 FACTS = Facts(
     node_id=NODE, session_id=NODE, message_id="0" * 32, now=NOON, created=NOON, peer="203.0.113.9", helo="x", sender="",
     listener=None, authz_id=None, queue_id=None, headers={},
+    disposition=Disposition.RELAYED,
 )  # fmt: skip
 REPORT = ArfReport(
     feedback_type="abuse", user_agent=None, version=None, authentication_results=[], original_rcpto_to=[], reported_domain=[],

@@ -73,13 +73,13 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     """It is given itself, so that opening it tells why; the others are read all the same."""
     make(tmp_path, "a/1", "b/2", "m/cur/", "m/new/3")
 
-    def refuse(path: str) -> object:
+    def reject(path: str) -> object:
         if path in {str(tmp_path / "a"), str(tmp_path / "m" / "cur")}:
             raise PermissionError(13, "Permission denied", path)
         return real(path)
 
     real = os.scandir
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", reject)
     assert found(tmp_path) == [str(tmp_path / name) for name in ("a", "b/2", "m/cur", "m/new/3")]
 
 

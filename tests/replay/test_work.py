@@ -65,39 +65,39 @@ LITTLE_MEMORY = LimitSettings(report_memory=500)
 @pytest.mark.parametrize(
     ("message", "to", "more", "outcome", "reason"),
     [
-        (OOB, ["a@bounce.example"], {}, "logged and dropped", TAKEN),
-        (ARF, ["a@fbl.example"], {}, "logged and relayed", COMPLAINT),
+        (OOB, ["a@bounce.example"], {}, "logged_and_dropped", TAKEN),
+        (ARF, ["a@fbl.example"], {}, "logged_and_relayed", COMPLAINT),
         (NONE, ["a@open.example"], {}, "relayed", OPEN),
         (NONE, ["a@x.example"], {"peer": "::1"}, "relayed", "::1 is a relay host: ::1 is in relay_hosts"),
-        (NONE, ["a@open.example", "b@x.example"], {}, "partly relayed", OPEN),
-        (NONE, ["a@bounce.example", "b@open.example"], {}, "partly relayed", OPEN),
-        (OOB, ["b@x.example", "a@bounce.example"], {}, "logged and dropped", TAKEN),
+        (NONE, ["a@open.example", "b@x.example"], {}, "relayed, partly", OPEN),
+        (NONE, ["a@bounce.example", "b@open.example"], {}, "relayed, partly", OPEN),
+        (OOB, ["b@x.example", "a@bounce.example"], {}, "logged_and_dropped", TAKEN),
         (
             NONE,
             ["a@bounce.example"],
             {},
-            "refused at the end",
+            "rejected_at_end",
             "not a report, because its Content-Type is not multipart/report",
         ),
-        (ARF, ["a@bounce.example"], {}, "refused at the end", "a feedback report: 'abuse'"),
-        (BROKEN, ["a@bounce.example"], {}, "refused at the end", NO_PART),
+        (ARF, ["a@bounce.example"], {}, "rejected_at_end", "a feedback report: 'abuse'"),
+        (BROKEN, ["a@bounce.example"], {}, "rejected_at_end", NO_PART),
         (BROKEN, ["a@bounce.example"], {"unreadable_reports": "quarantine"}, "quarantined", NO_PART),
-        (OOB, ["a@x.example"], {}, "refused at RCPT", "no listener domain matches x.example"),
-        (OOB, ["a@closed.example"], {}, "refused at RCPT", '"closed.example" lets strangers send nothing to closed.example'),
+        (OOB, ["a@x.example"], {}, "rejected_at_rcpt", "no listener domain matches x.example"),
+        (OOB, ["a@closed.example"], {}, "rejected_at_rcpt", '"closed.example" lets strangers send nothing to closed.example'),
         (
             OOB,
             ["a@\u202e.example"],
             {},
-            "refused at RCPT",
+            "rejected_at_rcpt",
             "the recipient's address has characters or a length that no address has",
         ),
-        (NONE, ["a@x.example"], {"domains": []}, "refused at connect", AT_CONNECT),
+        (NONE, ["a@x.example"], {"domains": []}, "rejected_at_connect", AT_CONNECT),
         (
-            *(OOB, ["a@bounce.example"], {"report_size_limit": 500}, "refused at the end"),
+            *(OOB, ["a@bounce.example"], {"report_size_limit": 500}, "rejected_at_end"),
             "the message claims to be a report and has more bytes than report_size_limit, 500",
         ),
         (
-            *(OOB, ["a@bounce.example"], {"limits": LITTLE_MEMORY}, "refused at the end"),
+            *(OOB, ["a@bounce.example"], {"limits": LITTLE_MEMORY}, "tempfailed"),
             "the messages in hand of this worker have as many bytes as limits.report_memory allows, 500",
         ),
     ],
@@ -107,7 +107,8 @@ def test_outcomes(tmp_path: Path, message: bytes, to: list[str], more: dict[str,
     path = tmp_path / "x.eml"
     path.write_bytes(stored(message, *to))
     (line,) = lines(judge(**more), path)
-    assert (line["outcome"], line["reason"]["text"]) == (outcome, reason)
+    disposition = f"{line['disposition']}, partly" if line["partly"] else line["disposition"]
+    assert (disposition, line["reason"]["text"]) == (outcome, reason)
 
 
 def test_it_is_the_same_explanation(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_it_is_the_same_explanation(tmp_path: Path) -> None:
     explanation = json.loads(encode_explanation(asked))
     assert {key: line[key] for key in explanation} == explanation
     assert list(line) == [
-        *("file", "offset", "size", "from", "to", "guessed", "outcome", "reason"),
+        *("file", "offset", "size", "from", "to", "guessed", "disposition", "partly", "not_judged", "reason"),
         *("connect", "recipients", "message"),
     ]
     assert line["reason"] == explanation["recipients"][0]["because"][0]
@@ -137,8 +138,8 @@ def test_mbox(tmp_path: Path) -> None:
     first, second = b"Envelope-To: a@open.example\n\n>From x\n", b"Subject: none\n\n"
     (tmp_path / "mbox").write_bytes(mark + first + b"\n" + mark + second + b"\n")
     one, two = lines(judge(), tmp_path)
-    assert (one["offset"], one["from"], one["outcome"]) == (0, "s@open.example", "relayed")
-    assert (two["offset"], two["outcome"]) == (len(mark + first) + 1, "skipped")
+    assert (one["offset"], one["from"], one["disposition"]) == (0, "s@open.example", "relayed")
+    assert (two["offset"], two["disposition"], two["not_judged"]) == (len(mark + first) + 1, None, "no_envelope")
     assert two["reason"]["text"] == "no field tells its recipient; give one with --to"
     assert two["connect"] is two["recipients"] is two["message"] is None
     (tally,) = [batch.tally for batch in replay(judge(), (Piece(path=str(tmp_path / "mbox")),), with_lines=False)]
@@ -156,7 +157,7 @@ def test_a_given_envelope(tmp_path: Path) -> None:
     }
     (tmp_path / "x.eml").write_bytes(stored(NONE, "b@y.example"))
     (line,) = lines(judge(domains=domains, given=given_all), tmp_path)
-    assert (line["from"], line["to"], line["outcome"]) == ("s@send.example", ["a@x.example"], "relayed")
+    assert (line["from"], line["to"], line["disposition"]) == ("s@send.example", ["a@x.example"], "relayed")
 
 
 def test_big_messages(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_big_messages(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(stored(NONE, "a@open.example") + b"x" * 100_000)
     found = {Path(line["file"]).name: line for line in lines(one, tmp_path)}
     assert found["oob"]["message"]["reply"] == "552 5.3.4 a report may have 2000 bytes at most"
-    assert found["text"]["outcome"] == "relayed"
+    assert found["text"]["disposition"] == "relayed"
     assert found["text"]["size"] > 100_000
     (read,) = messages(Piece(path=str(tmp_path / "text")), one.limit)
     assert len(read.content) == one.limit == 3001
@@ -178,7 +179,7 @@ def test_many_reports_of_one_peer(tmp_path: Path) -> None:
     mark = b"From MAILER-DAEMON  Sun Nov 22 19:34:47 2026\n"
     (tmp_path / "mbox").write_bytes((mark + stored(OOB, "a@bounce.example") + b"\n") * 50)
     limited = judge(limits=LimitSettings(reports_per_second=1))
-    assert {line["outcome"] for line in lines(limited, tmp_path)} == {"logged and dropped"}
+    assert {line["disposition"] for line in lines(limited, tmp_path)} == {"logged_and_dropped"}
 
 
 def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +188,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "a\udcff").write_bytes(stored(NONE, "a@open.example"))
     named = [tmp_path / "fifo", tmp_path / "missing", tmp_path / "a\udcff"]
     found = lines(judge(), *named, *[tmp_path / str(number) for number in range(NAMED_LIMIT)])
-    assert [line["outcome"] for line in found[:3]] == ["unreadable", "unreadable", "relayed"]
+    assert [line["not_judged"] or line["disposition"] for line in found[:3]] == ["unreadable", "unreadable", "relayed"]
     assert [line["reason"]["text"] for line in found[:2]] == ["it is neither a file nor a folder", "No such file or directory"]
     assert found[2]["file"].endswith("a\ufffd")
     tally = Tally()
@@ -201,7 +202,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("sidecar.commands.replay.judge.explain", fail)
     (line,) = lines(judge(), tmp_path / "a\udcff")
-    assert line["outcome"] == "unreadable"
+    assert line["not_judged"] == "unreadable"
     assert "which is an error of the program: RuntimeError('\\x1b[31m')" in line["reason"]["text"]
 
 

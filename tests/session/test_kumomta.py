@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.core.evaluate.envelope import account_of, envelope_of
+from sidecar.core.evaluate.envelope import envelope_of, recorded_answer
 from sidecar.core.evaluate.explain import Question, explain
 from sidecar.core.policy import compile_policy
 from sidecar.core.records import Logged, Record, decode, encode
@@ -112,10 +112,10 @@ def test_hindsight_reads_them_as_kumomtas() -> None:
     """Why a record was written is told from it as from one of KumoMTA's: its recipient stands in the command."""
     it = session(kumo_settings())
     refused = logged(play(it, [*hello(), *envelope([TO, "x@closed.example"])])[-1].records[0])
-    assert not account_of(refused).is_ours
+    assert not recorded_answer(refused).is_ours
     assert envelope_of(refused).recipients == ("x@closed.example",)
     received, at_end = map(logged, outcome_of(PLAIN, TO)[1])
-    assert [account_of(one).happened for one in (received, at_end)] == ["accepted", "refused"]
+    assert [recorded_answer(one).happened for one in (received, at_end)] == ["accepted", "rejected"]
 
 
 @pytest.mark.parametrize(("compat", "action"), [(None, "discard"), ("kumomta", "reject")])

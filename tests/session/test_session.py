@@ -148,6 +148,7 @@ def test_refused_recipient(port: int | None, peer: str, name: str) -> None:
         "feedback_report": None,
         "meta": {
             "why": f"no listener domain matches else.example; {peer} is not in relay_hosts (sidecar.toml:1 relay_hosts)",
+            "disposition": "rejected_at_rcpt",
             "listener": LISTENER,
         },
         "headers": {},
@@ -169,6 +170,7 @@ def test_reception_record() -> None:
     assert record["id"] == f"{int(record['id'], 16):032x}"
     assert record["meta"] == {
         "why": "127.0.0.1 is a relay host: 127.0.0.1 is in relay_hosts (sidecar.toml:1 relay_hosts)",
+        "disposition": "relayed",
         "queue_id": "4ABC",
         "listener": LISTENER,
     }

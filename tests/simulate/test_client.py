@@ -31,7 +31,7 @@ def test_dialogue() -> None:
     assert str(answers.last) == "250 2.0.0 Ok: queued as 4dSim"
 
 
-REFUSALS = [
+REJECTIONS = [
     pytest.param({"greeting": b"554 5.7.1 not you\r\n"}, "554 5.7.1 not you", [], id="the greeting"),
     pytest.param({"ehlo": b"550 5.7.1 not you\r\n"}, "550 5.7.1 not you", ["EHLO"], id="EHLO"),
     pytest.param({"mail": b"451 4.3.0 later\r\n"}, "451 4.3.0 later", ["EHLO", "MAIL"], id="MAIL"),
@@ -47,9 +47,9 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("answers", "last", "heard"), REFUSALS)
-def test_refusal(answers: dict[str, bytes], last: str, heard: list[str]) -> None:
-    """Whatever is refused, that answer is the one that decided, and nothing more is asked."""
+@pytest.mark.parametrize(("answers", "last", "heard"), REJECTIONS)
+def test_rejection(answers: dict[str, bytes], last: str, heard: list[str]) -> None:
+    """Whatever is rejected, that answer is the one that decided, and nothing more is asked."""
     with FakeMta(**answers) as mta:
         assert str(send(mta).last) == last
     assert [line.split(" ")[0] for line in mta.heard] == [*heard, "QUIT"]
@@ -60,9 +60,9 @@ def test_one_recipient_of_two() -> None:
     with FakeMta(rcpt=b"250 2.1.5 Ok\r\n") as mta:
         dialogue = send(mta)
         assert dialogue.content is not None
-    refused, taken = Answer(code=550, text="no"), Answer(code=250, text="Ok")
-    assert Dialogue(peer="", listener="", mail=taken, recipients=(refused, taken)).last == taken
-    assert Dialogue(peer="", listener="", mail=taken, recipients=(refused,)).last == refused
+    rejected, taken = Answer(code=550, text="no"), Answer(code=250, text="Ok")
+    assert Dialogue(peer="", listener="", mail=taken, recipients=(rejected, taken)).last == taken
+    assert Dialogue(peer="", listener="", mail=taken, recipients=(rejected,)).last == rejected
 
 
 def test_xclient() -> None:
@@ -78,10 +78,10 @@ def test_xclient() -> None:
     assert mta.heard[:4] == ["EHLO me.example", said[0], "EHLO me.example", "MAIL FROM:<>"]
 
 
-def test_xclient_refused() -> None:
+def test_xclient_rejected() -> None:
     """A peer that is not wanted hears so in the answer to XCLIENT."""
     with FakeMta(xclient=b"554 5.7.1 not you\r\n") as mta:
-        assert str(send(mta, xclient="203.0.113.9").refused) == "554 5.7.1 not you"
+        assert str(send(mta, xclient="203.0.113.9").rejected) == "554 5.7.1 not you"
 
 
 def test_xclient_not_offered() -> None:

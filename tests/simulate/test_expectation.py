@@ -28,37 +28,37 @@ def expect(name: str, *to: str, peer: str = STRANGER, oracle: Oracle = ORACLE) -
 
 BOUNCED = ("Reception", "OOB")
 EXPECTATIONS = [
-    ("postfix", ["n@drop.example"], "dropped", BOUNCED),
-    ("postfix", ["n@relay.example"], "relayed", BOUNCED),
-    ("many-recipients", ["n@drop.example"], "dropped", (*BOUNCED, "OOB")),
-    ("delayed", ["n@drop.example"], "dropped", ("Reception",)),
-    ("yahoo", ["n@relay.example"], "relayed", ("Feedback",)),
-    ("postfix", ["n@fbl.example"], "refused at the end", ("Rejection",)),
-    ("spam", ["n@relay.example"], "refused at the end", ("Rejection",)),
-    ("spam", ["n@elsewhere.example"], "refused at RCPT", ("Rejection",)),
-    ("postfix", ["n@elsewhere.example", "n@drop.example"], "dropped", ("Rejection", *BOUNCED)),
+    ("postfix", ["n@drop.example"], "logged_and_dropped", BOUNCED),
+    ("postfix", ["n@relay.example"], "logged_and_relayed", BOUNCED),
+    ("many-recipients", ["n@drop.example"], "logged_and_dropped", (*BOUNCED, "OOB")),
+    ("delayed", ["n@drop.example"], "logged_and_dropped", ("Reception",)),
+    ("yahoo", ["n@relay.example"], "logged_and_relayed", ("Feedback",)),
+    ("postfix", ["n@fbl.example"], "rejected_at_end", ("Rejection",)),
+    ("spam", ["n@relay.example"], "rejected_at_end", ("Rejection",)),
+    ("spam", ["n@elsewhere.example"], "rejected_at_rcpt", ("Rejection",)),
+    ("postfix", ["n@elsewhere.example", "n@drop.example"], "logged_and_dropped", ("Rejection", *BOUNCED)),
 ]
 
 
 @pytest.mark.parametrize(("name", "to", "outcome", "records"), EXPECTATIONS)
 def test_expectation(name: str, to: list[str], outcome: str, records: tuple[str, ...]) -> None:
-    """What must come of a shape is what the policy's session says, refused recipients included."""
+    """What must come of a shape is what the policy's session says, rejected recipients included."""
     expected = expect(name, *to)
-    assert (expected.outcome, expected.records) == (outcome, records)
-    assert (expected.reply is None) == (outcome in {"relayed", "dropped"})
+    assert (expected.disposition, expected.records) == (outcome, records)
+    assert (expected.reply is None) == ("logged" in outcome)
 
 
 def test_closed_door() -> None:
-    """Where nobody takes anything, a stranger is refused at connect, with one record."""
+    """Where nobody takes anything, a stranger is rejected at connect, with one record."""
     expected = expect("spam", "n@drop.example", oracle=Oracle(settings()))
-    assert (expected.outcome, expected.records) == ("refused at connect", ("Rejection",))
+    assert (expected.disposition, expected.records) == ("rejected_at_connect", ("Rejection",))
 
 
 def test_relay_host() -> None:
     """A relay host is told apart from a stranger, with the reason, and expected to get everything through."""
     assert ORACLE.relay_host(STRANGER, LISTENER) is None
     assert "127.0.0.1 is a relay host" in (ORACLE.relay_host("127.0.0.1:4444", LISTENER) or "")
-    assert expect("spam", "n@elsewhere.example", peer="127.0.0.1:4444").outcome == "relayed"
+    assert expect("spam", "n@elsewhere.example", peer="127.0.0.1:4444").disposition == "relayed"
 
 
 WAYS = [
@@ -76,15 +76,15 @@ def test_way_to_be_a_stranger(relay_hosts: list[str], peer: str, way: str) -> No
     assert oracle.way_to_be_a_stranger(peer, LISTENER).startswith(way)
 
 
-def dialogue(*recipients: str, content: str | None = None, refused: str | None = None) -> Dialogue:
-    read = [Answer(code=int(text[:3]), text=text[4:]) for text in (*recipients, *filter(None, (content, refused)))]
+def dialogue(*recipients: str, content: str | None = None, rejected: str | None = None) -> Dialogue:
+    read = [Answer(code=int(text[:3]), text=text[4:]) for text in (*recipients, *filter(None, (content, rejected)))]
     return Dialogue(
         peer=STRANGER,
         listener=LISTENER,
-        mail=None if refused else Answer(code=250, text="Ok"),
+        mail=None if rejected else Answer(code=250, text="Ok"),
         recipients=tuple(read[: len(recipients)]),
         content=read[-1] if content else None,
-        refused=read[-1] if refused else None,
+        rejected=read[-1] if rejected else None,
     )
 
 
@@ -96,13 +96,13 @@ AT_END = "550 5.7.1 relaying not permitted"
 COMPARISONS = [
     pytest.param(("postfix", "n@drop.example"), dialogue(OK, content=TAKEN), BOUNCED, True, None, id="as expected"),
     pytest.param(("postfix", "n@drop.example"), dialogue(OK, content=TAKEN), None, True, None, id="no journal"),
-    pytest.param(("spam", "n@drop.example"), dialogue(OK, content=AT_END), ["Rejection"], True, None, id="refused"),
-    pytest.param(("spam", "n@elsewhere.example"), dialogue(NO), ["Rejection"], True, None, id="refused at RCPT"),
+    pytest.param(("spam", "n@drop.example"), dialogue(OK, content=AT_END), ["Rejection"], True, None, id="rejected"),
+    pytest.param(("spam", "n@elsewhere.example"), dialogue(NO), ["Rejection"], True, None, id="rejected_at_rcpt"),
     pytest.param(
-        ("spam", "n@elsewhere.example"), dialogue(OWN), [], True, "before the sidecar was asked", id="refused by the MTA itself"
+        ("spam", "n@elsewhere.example"), dialogue(OWN), [], True, "before the sidecar was asked", id="rejected by the MTA"
     ),
     pytest.param(
-        ("spam", "n@elsewhere.example"), dialogue(NO), [], False, "the journal has none", id="refused in our words, unrecorded"
+        ("spam", "n@elsewhere.example"), dialogue(NO), [], False, "the journal has none", id="rejected in our words, unrecorded"
     ),
     pytest.param(
         ("postfix", "n@elsewhere.example", "n@drop.example"),
@@ -110,7 +110,7 @@ COMPARISONS = [
         BOUNCED,
         True,
         "before the sidecar was asked",
-        id="one recipient refused by the MTA itself",
+        id="one recipient rejected by the MTA itself",
     ),
     pytest.param(
         ("postfix", "n@elsewhere.example", "n@drop.example"),
@@ -125,9 +125,9 @@ COMPARISONS = [
         ("spam", "n@drop.example"), dialogue(OK, content=TAKEN), ["Reception"], False, "sidecar status", id="other settings"
     ),
     pytest.param(("postfix", "n@drop.example"), dialogue(OWN), [], False, "sidecar doctor", id="not asked"),
-    pytest.param(("postfix", "n@drop.example"), dialogue(OWN), None, False, "refused otherwise", id="no journal, not asked"),
+    pytest.param(("postfix", "n@drop.example"), dialogue(OWN), None, False, "another reason", id="no journal, not asked"),
     pytest.param(
-        ("postfix", "n@drop.example"), dialogue(OK, content="451 4.3.0 later"), [], False, "put off", id="trouble"
+        ("postfix", "n@drop.example"), dialogue(OK, content="451 4.3.0 later"), [], False, "tempfailed", id="trouble"
     ),
     pytest.param(
         ("postfix", "n@drop.example"), dialogue(OK, content=TAKEN), [], False, "the journal has none", id="unrecorded"
@@ -154,11 +154,11 @@ def test_comparison(
     assert (note is None) if judged.note is None else (note is not None and note in judged.note)
 
 
-def test_refused_at_connect_in_the_mtas_words() -> None:
-    """A peer refused at connect hears the MTA's words, early or late."""
+def test_rejected_at_connect_in_the_mtas_words() -> None:
+    """A peer rejected at connect hears the MTA's words, early or late."""
     expected = expect("spam", "n@drop.example", oracle=Oracle(settings()))
     logged = [Logged(type="Rejection")]
-    assert compare(expected, dialogue(refused="554 5.7.1 not accepting"), logged).agrees
+    assert compare(expected, dialogue(rejected="554 5.7.1 not accepting"), logged).agrees
     assert compare(expected, dialogue(NO), logged).agrees
 
 

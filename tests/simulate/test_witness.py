@@ -52,8 +52,8 @@ def test_the_whole_session(tmp_path: Path) -> None:
     assert looked(witness) == [("Reception", "mine"), ("OOB", "mine")]
 
 
-def test_refused_at_connect(tmp_path: Path) -> None:
-    """A peer that is refused at connect has not said its name: it is found by its address."""
+def test_rejected_at_connect(tmp_path: Path) -> None:
+    """A peer that is rejected at connect has not said its name: it is found by its address."""
     witness = Witness(tmp_path)
     append(tmp_path, line("mine", type_="Rejection", helo="", command="CONNECT"))
     assert looked(witness) == [("Rejection", "mine")]

@@ -12,7 +12,7 @@ from sidecar.core.records import decode
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
 STATUS = {"class": 5, "subject": 1, "detail": 1}
-REFUSAL = "no listener domain matches {}; {} is not in relay_hosts (sidecar.toml:1 relay_hosts)"
+REJECTION = "no listener domain matches {}; {} is not in relay_hosts (sidecar.toml:1 relay_hosts)"
 
 
 def record(kind: str = "Rejection", **fields: Any) -> bytes:
@@ -36,13 +36,13 @@ def names(ranking: Ranking) -> dict[str, int]:
 def test_one_reason_for_many_peers() -> None:
     """Refusals that differ in peer and domain alone have one reason, with the rule; another rule is another reason."""
     lines = [
-        record(addr=addr, recipient=f"x@{domain}", meta={"why": REFUSAL.format(domain, addr)})
+        record(addr=addr, recipient=f"x@{domain}", meta={"why": REJECTION.format(domain, addr)})
         for addr, domain in (("203.0.113.9", "a.example"), ("198.51.100.1", "b.example"), ("2001:db8::1", "sidecar.toml"))
     ]
-    lines.append(record(meta={"why": REFUSAL.format("a.example", "203.0.113.9").replace("toml:1", "toml:2")}))
+    lines.append(record(meta={"why": REJECTION.format("a.example", "203.0.113.9").replace("toml:1", "toml:2")}))
     assert [(entry.type, entry.name, entry.count) for entry in summed(*lines).reasons.top] == [
-        ("Rejection", REFUSAL.format("<domain>", "<ip>"), 3),
-        ("Rejection", REFUSAL.format("<domain>", "<ip>").replace("toml:1", "toml:2"), 1),
+        ("Rejection", REJECTION.format("<domain>", "<ip>"), 3),
+        ("Rejection", REJECTION.format("<domain>", "<ip>").replace("toml:1", "toml:2"), 1),
     ]
 
 
@@ -70,13 +70,27 @@ def test_reason_of_other_records(kind: str, fields: dict[str, Any], reason: str)
     assert names(summed(record(kind, **fields)).reasons) == {reason: 1}
 
 
+def test_dispositions() -> None:
+    """They are counted once for a message: not again for its OOB records, and not where a record has none of the words."""
+    dropped, many = {"disposition": "logged_and_dropped"}, {"disposition": "rejected_at_rcpt", "count": 7}
+    lines = [
+        record("Reception", meta=dropped),
+        record("OOB", meta=dropped),
+        record("Rejection", meta=many),
+        record("Reception", meta={"disposition": "eaten"}),
+        record("Reception", meta={"disposition": ["relayed"]}),
+        record("Delivery"),
+    ]
+    assert names(summed(*lines).dispositions) == {"logged_and_dropped": 1, "rejected_at_rcpt": 7}
+
+
 def test_a_record_that_stands_for_many() -> None:
     """Refusals that were counted into one record count as many, under the reason of the first of them."""
-    why = REFUSAL.format("a.example", "203.0.113.9")
-    many = f"41 more refusals of this peer in about a second, counted instead of recorded one by one; the first: {why}"
+    why = REJECTION.format("a.example", "203.0.113.9")
+    many = f"41 more rejections of this peer in about a second, counted instead of recorded one by one; the first: {why}"
     summary = summed(record(meta={"why": why}), record(recipient="", meta={"why": many, "count": 41}))
     assert (summary.records, summary.count) == (2, 42)
-    assert names(summary.reasons) == {REFUSAL.format("<domain>", "<ip>"): 42}
+    assert names(summary.reasons) == {REJECTION.format("<domain>", "<ip>"): 42}
     assert names(summary.peers) == {"203.0.113.9": 42}
     assert names(summary.recipient_domains) == {"a.example": 1}
 

@@ -65,6 +65,13 @@ def test_want(words: dict[str, Any], fields: dict[str, str], wanted: bool) -> No
     assert filters(**words).want(record(**fields)) is wanted
 
 
+def test_disposition() -> None:
+    """A record is wanted by its disposition; KumoMTA's records have none."""
+    wanted = filters(dispositions=("relayed", "tempfailed"))
+    found = [Logged(type="Reception", meta=meta) for meta in ({"disposition": "relayed"}, {"disposition": "dropped"}, {})]
+    assert [wanted.want(one) for one in found] == [True, False, False]
+
+
 def test_any() -> None:
     """Without filters, or with those that let everything pass, nothing need be read to know."""
     assert filters().wanted is None
@@ -97,6 +104,6 @@ def test_meta_of_any_shape() -> None:
     ],
 )
 def test_wrong_words(words: dict[str, Any], message: str) -> None:
-    """What cannot be meant is refused, with what to write instead."""
+    """What cannot be meant is rejected, with what to write instead."""
     with pytest.raises(ValueError, match=message):
         filters(**words)

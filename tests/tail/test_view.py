@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.commands.tail import line_of
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import Logged, PeerAddress, Response
 from sidecar.core.records.record import EnhancedCode
 
 WHY = 'not a report, because its Content-Type is not multipart/report (d.toml:3 "*".log_oob)'
 PEER = PeerAddress(name="WIN", addr="91.92.251.215")
-REFUSED = Response(
+REJECTED = Response(
     code=550, enhanced_code=EnhancedCode(class_=5, subject=7, detail=1), content="relaying not permitted", command="DATA"
 )
 TIME = "2026-11-22T10:00:00.123456Z"
@@ -30,7 +31,7 @@ def line(record: Logged, **how: object) -> str:
                 recipient="b@gmail.com",
                 event_time=TIME,
                 peer_address=PEER,
-                response=REFUSED,
+                response=REJECTED,
                 meta={"why": WHY},
             ),
             f"{TIME} Rejection 550 5.7.1 91.92.251.215   a@test.com -> b@gmail.com {WHY}",
@@ -96,7 +97,7 @@ def line(record: Logged, **how: object) -> str:
             f"{TIME} Rejection 554       -               CONNECT nobody",
         ),
         (
-            Logged(type="Rejection", event_time=TIME, response=REFUSED, meta={"why": "a flood", "count": 37}),
+            Logged(type="Rejection", event_time=TIME, response=REJECTED, meta={"why": "a flood", "count": 37}),
             f"{TIME} Rejection 550 5.7.1 -               (37 of them) a flood",
         ),
         (
@@ -119,6 +120,16 @@ def line(record: Logged, **how: object) -> str:
 def test_line(record: Logged, expected: str) -> None:
     """Time, type, answer, peer, envelope and reason; nothing is cut."""
     assert line(record) == expected
+
+
+@pytest.mark.parametrize("disposition", list(Disposition))
+def test_disposition(disposition: Disposition) -> None:
+    """The disposition is a column by its own word, and gives the line its colour; a narrow terminal has no room for it."""
+    meta = {"why": "so", "disposition": disposition.value}
+    record = Logged(type="Rejection", event_time=TIME, recipient="a@b", response=REJECTED, meta=meta)
+    assert line(record) == f"{TIME} Rejection {disposition.value:<19} 550 5.7.1 -               <> -> a@b so"
+    assert disposition.value in line(record, width=140)
+    assert disposition.value not in line(record, width=139)
 
 
 @pytest.mark.parametrize(("today", "shown"), [("2026-11-22", "10:00:00"), ("2026-11-23", "11-22 10:00:00")])
@@ -149,7 +160,7 @@ def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int,
         sender=sender,
         recipient=recipients,
         peer_address=PEER,
-        response=REFUSED,
+        response=REJECTED,
         meta={"why": WHY},
     )
     parts = line_of(record, today="2026-11-22", width=width)
@@ -158,7 +169,7 @@ def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int,
 
 
 def test_kinds() -> None:
-    """What was taken, refused, refused for now, and reported is told apart."""
+    """What was taken, rejected, rejected for now, and reported is told apart."""
     kinds = [
         line_of(Logged(type=name, response=Response(code=code)))[1].kind
         for name, code in (("Reception", 250), ("Rejection", 550), ("Rejection", 451), ("OOB", 550), ("New", 0))

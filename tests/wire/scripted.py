@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, cast
 
 from sidecar import log
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import Facts, Record, rejection
 from sidecar.core.records.record import Response
 from sidecar.core.session import Session
@@ -89,6 +90,7 @@ FACTS = Facts(
     authz_id=None,
     queue_id=None,
     headers={},
+    disposition=Disposition.RELAYED,
 )
 
 

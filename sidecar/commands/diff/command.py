@@ -54,9 +54,9 @@ _SETTINGS = click.Path(path_type=Path)
 def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_json: bool) -> None:
     """Say what changes between the settings files OLD and NEW, before NEW goes live.
 
-    First as rules: what was added, taken out or changed, what that means, and whether it opens (something gets further than it
-    did: from refused to dropped to relayed), closes, or neither. What opens comes first. Then, with --records, as verdicts: the
-    recorded envelopes that would be decided otherwise, by the rules that decide.
+    First as rules: what was added, removed or changed, what that means, and whether it opens (mail gets further: from rejected
+    to dropped to relayed), closes, or neither. Changes that open come first. Then, with --records, as verdicts: the recorded
+    envelopes with a different disposition, by the rules that decide.
     """
     sides = _side(old), _side(new)
     listing = Listing(None if in_full or as_json else _SHOWN)

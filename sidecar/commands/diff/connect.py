@@ -1,4 +1,4 @@
-"""Whether strangers are refused at connect, or only later: one entry that permits something to anybody makes the difference.
+"""Whether strangers are rejected at connect, or only later: one entry that permits something to anybody makes the difference.
 
 Owns this one consequence. Never judges a peer: the policy does.
 """
@@ -17,7 +17,7 @@ _STRANGERS: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.1
 
 
 def connect_changes(old: Side, new: Side) -> Iterator[Change]:
-    """Give the listeners on which strangers are refused at connect on one side only."""
+    """Give the listeners on which strangers are rejected at connect on one side only."""
     everywhere = _change(ANY_LISTENER, old, new)
     if everywhere is not None:
         yield everywhere
@@ -45,7 +45,7 @@ def _change(listener: str, old: Side, new: Side) -> Change | None:
         new=after,
         text="strangers are heard until they name a recipient; that alone permits nothing"
         if after.value == "continue"
-        else "strangers are refused before they name a recipient; nobody of them could have sent anything",
+        else "strangers are rejected before they name a recipient; nobody of them could have sent anything",
     )
 
 

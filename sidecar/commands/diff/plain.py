@@ -41,7 +41,7 @@ def _at_start(text: str) -> Meaning:
 
 
 MEANINGS: Final = {
-    "refuse_at_connect": Meaning(text="whether strangers to whom nothing is permitted are refused at connect already"),
+    "refuse_at_connect": Meaning(text="whether strangers to whom nothing is permitted are rejected at connect already"),
     "report_size_limit": _limit("bytes of the largest report that is taken"),
     "recipient_limit": _limit("recipients of one message"),
     # "quarantine" comes before "refuse", and answers 250.

@@ -1,6 +1,6 @@
 """One recorded question put to both configurations: is it decided otherwise, by which rule?
 
-Owns the comparison, for one recipient. Never decides: `hindsight.judge` asks the policies.
+Owns the comparison, for one recipient. Never decides: `judge` asks the policies.
 """
 
 from typing import Final
@@ -8,26 +8,31 @@ from typing import Final
 from msgspec import Struct
 
 from sidecar.commands.diff.values import Effect, Side, What
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.judgement import Judgement, judge
+from sidecar.core.evaluate.judgement import Judgement, Outcome, Undecided, judge
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 
-_AS_RELAY_HOST: Final = "let in as a relay host"
-
-# How far a message gets; what is not here is refused, or may still be. Who takes reports alone takes less than everything.
+# How far a message gets. What is not here is rejected, or can still be.
 _ONLY_REPORTS: Final = 1
-_REACH: Final = {"if a report": _ONLY_REPORTS, "dropped": 2, "quarantined": 2, "relayed": 3, _AS_RELAY_HOST: 3}
+_REACH: Final[dict[Outcome, int]] = {
+    Undecided.CONTENT_UNKNOWN: _ONLY_REPORTS,
+    Disposition.LOGGED_AND_DROPPED: 2,
+    Disposition.QUARANTINED: 2,
+    Disposition.RELAYED: 3,
+    Disposition.LOGGED_AND_RELAYED: 3,
+}
 
 # A question takes some 25 us to answer twice, and some 500 bytes to remember.
 _REMEMBERED = 50_000
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """A question that is decided otherwise. The outcomes are those of `hindsight.Outcome`, and one for relay hosts."""
+    """A question with two decisions."""
 
-    old: str
-    new: str
+    old: Outcome
+    new: Outcome
     old_rule: Because
     new_rule: Because
 
@@ -42,8 +47,8 @@ class Difference(Struct, frozen=True, kw_only=True):
         """Whether more is accepted than before, or less."""
         before, after = (min(_REACH.get(outcome, 0), _ONLY_REPORTS + 1) for outcome in (self.old, self.new))
         if before == after:
-            return "otherwise" if before else "refused_elsewhere"
-        return "newly_accepted" if after > before else "newly_refused"
+            return "delivery_changed" if before else "rejected_elsewhere"
+        return "newly_accepted" if after > before else "newly_rejected"
 
 
 class Questions:
@@ -67,7 +72,7 @@ class Questions:
     def _difference(self, envelope: Envelope) -> Difference | None:
         before, after = _judge(envelope, self._old), _judge(envelope, self._new)
         old, new = _outcome(before), _outcome(after)
-        if old == new:
+        if _delivery(old) == _delivery(new):
             return None
         old_rule, new_rule = self._old.because(_rule(before)), self._new.because(_rule(after))
         return Difference(old=old, new=new, old_rule=old_rule, new_rule=new_rule)
@@ -79,15 +84,23 @@ def _judge(envelope: Envelope, side: Side) -> Judgement:
     return judge(envelope, side.policy, refuse_at_connect=settings.refuse_at_connect, quarantine=keeps)
 
 
-def _outcome(judgement: Judgement) -> str:
-    connect = judgement.connect
-    return _AS_RELAY_HOST if judgement.outcome == "let in" and connect.accept and not connect.deferred else judgement.outcome
+def _outcome(judgement: Judgement) -> Outcome:
+    """Return the outcome. The mail of a relay host is relayed, also where the record does not contain its recipients."""
+    is_relay_host = judgement.connect.accept and not judgement.connect.deferred
+    if judgement.outcome is Undecided.RECIPIENTS_UNKNOWN and is_relay_host:
+        return Disposition.RELAYED
+    return judgement.outcome
+
+
+def _delivery(outcome: Outcome) -> Outcome:
+    """Return what counts as a difference: relayed mail is relayed, whether it is also logged as a report or not."""
+    return Disposition.RELAYED if outcome is Disposition.LOGGED_AND_RELAYED else outcome
 
 
 def _rule(judgement: Judgement) -> Because:
     """Give the reason that decided for the one recipient."""
     if judgement.message is not None:
-        return judgement.message.fates[0].because
+        return judgement.message.results[0].because
     if judgement.recipients:
         return judgement.recipients[0].because[0]
     # The first is that the peer is in relay_hosts, or is not: of a stranger the listener domains decide.

@@ -10,17 +10,19 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sidecar.config.places import Place
+from sidecar.core.disposition import Disposition
+from sidecar.core.evaluate.judgement import Undecided
 from sidecar.core.policy import Because, Policy
 from sidecar.core.settings.values import Settings, Where
 from sidecar.core.text import printable
 
 Effect = Literal["opens", "closes", "neither"]
-"""`opens`: something gets further than it did, from refused to dropped to relayed. `closes`: not so far any more."""
+"""`opens`: something gets further than it did, from rejected to dropped to relayed. `closes`: not so far any more."""
 
 EFFECTS: tuple[Effect, ...] = ("opens", "closes", "neither")
 
 Kind = Literal["relay_hosts", "setting", "domain", "lookup", "connect"]
-"""The last two are consequences of other changes: names that find another entry, strangers who are refused earlier or later."""
+"""The last two are consequences of other changes: names that find another entry, external hosts rejected earlier or later."""
 
 CONSEQUENCES: frozenset[Kind] = frozenset({"lookup", "connect"})
 
@@ -89,12 +91,12 @@ class Side(Struct, frozen=True, kw_only=True, eq=False):
         return printable(file if file == self.file else str(PurePath(self.file).parent / file))
 
 
-What = Literal["newly_accepted", "newly_refused", "otherwise", "refused_elsewhere"]
-"""What becomes of an envelope that is decided otherwise.
+What = Literal["newly_accepted", "newly_rejected", "delivery_changed", "rejected_elsewhere"]
+"""How the decision on an envelope changes.
 
-`newly_accepted`: it was refused and is taken, if only as a report, or was taken as a report only; `newly_refused` the other
-way round. `otherwise`: taken as before, but it goes on where it was dropped, or is dropped. `refused_elsewhere`: refused as
-before, at another stage.
+`newly_accepted`: it was rejected and is accepted, at least as a report, or it was accepted only as a report; `newly_rejected`:
+the opposite. `delivery_changed`: accepted as before, but relayed where it was dropped, or dropped where it was relayed.
+`rejected_elsewhere`: rejected as before, at another stage.
 """
 
 
@@ -118,13 +120,15 @@ class Example(Struct, frozen=True, kw_only=True, rename={"sender": "from", "reci
 class Group(Struct, frozen=True, kw_only=True):
     """Envelopes that one rule decides otherwise: `old_rule` decided, `new_rule` decides now; None where no one rule does.
 
-    `peers` and `domains` (of recipients) are those most concerned.
+    `peers` and `domains` (of recipients) are the most frequent. A disposition is None if the record does not contain what the
+    decision depends on; `undecided` then names it.
     """
 
     effect: Effect
     what: What
-    old: str
-    new: str
+    old_disposition: Disposition | None
+    new_disposition: Disposition | None
+    undecided: Undecided | None
     count: int
     old_rule: Because | None
     new_rule: Because | None
@@ -137,7 +141,7 @@ class Verdicts(Struct, frozen=True, kw_only=True):
     """What becomes of recorded envelopes.
 
     `unreadable` counts lines that are no records, `passed_over` records of mail that went out, or without a peer. Of the
-    `envelopes`, `differ` would be decided otherwise: the sum of the next three. `refused_elsewhere` are refused before and
+    `envelopes`, `differ` would be decided otherwise: the sum of the next three. `rejected_elsewhere` are rejected before and
     after, but at another stage. `unknown_listener` are those for which the listener may matter and is not recorded.
     """
 
@@ -148,7 +152,7 @@ class Verdicts(Struct, frozen=True, kw_only=True):
     unknown_listener: int
     differ: int
     newly_accepted: int
-    newly_refused: int
-    otherwise: int
-    refused_elsewhere: int
+    newly_rejected: int
+    delivery_changed: int
+    rejected_elsewhere: int
     groups: tuple[Group, ...]

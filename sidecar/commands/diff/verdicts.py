@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from sidecar.commands.diff.most import Most
 from sidecar.commands.diff.questions import Difference, Questions
 from sidecar.commands.diff.values import EFFECTS, Example, Group, Side, Verdicts, What
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, envelope_of
+from sidecar.core.evaluate.judgement import Undecided
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged
@@ -64,8 +66,9 @@ class _Heap:
         return Group(
             effect=found.effect,
             what=found.what,
-            old=found.old,
-            new=found.new,
+            old_disposition=found.old if isinstance(found.old, Disposition) else None,
+            new_disposition=found.new if isinstance(found.new, Disposition) else None,
+            undecided=next((one for one in (found.old, found.new) if isinstance(one, Undecided)), None),
             count=self.count,
             old_rule=found.old_rule if self.rules else None,
             new_rule=found.new_rule if self.rules else None,
@@ -124,11 +127,11 @@ class Replay:
             passed_over=dict(self._passed_over),
             envelopes=totals["envelopes"],
             unknown_listener=totals["unknown_listener"],
-            differ=totals["newly_accepted"] + totals["newly_refused"] + totals["otherwise"],
+            differ=totals["newly_accepted"] + totals["newly_rejected"] + totals["delivery_changed"],
             newly_accepted=totals["newly_accepted"],
-            newly_refused=totals["newly_refused"],
-            otherwise=totals["otherwise"],
-            refused_elsewhere=totals["refused_elsewhere"],
+            newly_rejected=totals["newly_rejected"],
+            delivery_changed=totals["delivery_changed"],
+            rejected_elsewhere=totals["rejected_elsewhere"],
             groups=tuple(sorted(groups, key=_rank)),
         )
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sidecar.commands.diff import EFFECTS, Change, Effect, Group, Listing, Verdicts
 from sidecar.commands.diff.values import Action, Count, Spot
+from sidecar.core.disposition import Disposition
 from sidecar.core.policy import Because
 from sidecar.output.terminal import console, plain
 
@@ -52,8 +53,8 @@ def _gist(listing: Listing, verdicts: Verdicts | None) -> str:
 def _verdict_gist(verdicts: Verdicts) -> str:
     kinds = (
         (verdicts.newly_accepted, "newly accepted"),
-        (verdicts.newly_refused, "newly refused"),
-        (verdicts.otherwise, "relayed where they were dropped, or dropped where they were relayed"),
+        (verdicts.newly_rejected, "newly rejected"),
+        (verdicts.delivery_changed, "relayed where they were dropped, or dropped where they were relayed"),
     )
     parts = ", ".join(f"{count:,} {words}" for count, words in kinds if count)
     of = f"of {_count(verdicts.envelopes, 'recorded envelope', 'recorded envelopes')}"
@@ -134,7 +135,10 @@ def _print_verdicts(screen: Console, verdicts: Verdicts, limit: int | None) -> N
 
 
 def _print_group(screen: Console, group: Group) -> None:
-    head = Text(f"{group.count:,}  {group.old} -> {group.new}", style=_STYLES[group.effect])
+    head = Text(
+        f"{group.count:,}  {_disposition(group, group.old_disposition)} -> {_disposition(group, group.new_disposition)}",
+        style=_STYLES[group.effect],
+    )
     _print_at(screen, 2, head)
     for what, rule in (("now by", group.new_rule), ("before by", group.old_rule)):
         if rule is not None and rule.file is not None:
@@ -147,6 +151,11 @@ def _print_group(screen: Console, group: Group) -> None:
     _print_at(screen, 6, plain(f"such as {example.time}{named}, {example.peer} from <{example.sender}>{to}{why}"))
 
 
+def _disposition(group: Group, disposition: Disposition | None) -> str:
+    known = disposition or group.undecided
+    return "" if known is None else known.words
+
+
 def _rule(rule: Because) -> str:
     return f"{rule.file}:{rule.line} {rule.key}"
 
@@ -157,8 +166,8 @@ def _most(label: str, counts: Iterable[Count]) -> str:
 
 
 def _notes(verdicts: Verdicts) -> Iterable[str]:
-    if verdicts.refused_elsewhere:
-        yield f"{_count(verdicts.refused_elsewhere, 'more is', 'more are')} refused as before, at another stage."
+    if verdicts.rejected_elsewhere:
+        yield f"{_count(verdicts.rejected_elsewhere, 'more is', 'more are')} rejected as before, at another stage."
     if verdicts.unknown_listener:
         yield (
             f"Of {verdicts.unknown_listener:,} the record does not tell the listener, and rules depend on it: "

@@ -147,7 +147,7 @@ def _default_action(case: Case) -> Iterator[Finding]:
         if action == "accept":
             text = "While the sidecar is down, mail passes unjudged and without a record."
         elif action == "reject":
-            text = "While the sidecar is down, mail is refused for good, reports and all."
+            text = "While the sidecar is down, mail is rejected for good, reports and all."
         elif action == "quarantine":
             text = "While the sidecar is down, mail is answered 250 and put on hold, without a record."
         else:
@@ -189,7 +189,7 @@ def _relay_restrictions(case: Case) -> Iterator[Finding]:
     words = case.postfix.words(key)
     stop = next((word for word in words if word in {"permit", *_STRANGERS_END}), "permit")
     if stop == "permit":
-        text = f"{key} never refuses a stranger: without the sidecar this is an open relay."
+        text = f"{key} never rejects a stranger: without the sidecar this is an open relay."
         yield case.finding("error", "open_relay", key, text, f"Write {key} = permit_mynetworks, reject_unauth_destination.")
     elif stop == "defer_unauth_destination":
         text = "defer_unauth_destination answers 454: rejected external hosts retry for days."
@@ -198,7 +198,7 @@ def _relay_restrictions(case: Case) -> Iterator[Finding]:
     before = words[: words.index(stop)] if stop in words else words
     if unknown := [word for word in before if word.startswith(_MAY_PERMIT)]:
         text = f"{some(unknown)} comes before {stop} and may let strangers relay; that cannot be told from here."
-        yield case.finding("warning", "unknown_restriction", key, text, f"Put it behind {stop}, unless it only ever refuses.")
+        yield case.finding("warning", "unknown_restriction", key, text, f"Put it behind {stop}, unless it only ever rejects.")
 
 
 def _restrictions_key(case: Case) -> str:
@@ -229,7 +229,7 @@ def _relay_domains(case: Case) -> Iterator[Finding]:
             "error", "wildcard_open_domain" if to_all else "open_relay", "relay_domains", text, NAME_THEM if to_all else fix
         )
     elif to_all is not None:
-        text = f"Postfix refuses what relay_domains does not hold, and rightly so: {to_all}"
+        text = f"Postfix rejects what relay_domains does not hold, and rightly so: {to_all}"
         yield case.finding("error", "wildcard_open_domain", "relay_domains", text, NAME_THEM)
     elif relayed.unknown:
         text = f"What {some(relayed.unknown)} holds cannot be told from here."

@@ -31,17 +31,19 @@ class Relaying(Struct, frozen=True, kw_only=True):
 
 
 def compare(mta: Relaying, domains: OpenDomains) -> list[Finding]:
-    """Give a finding for what the MTA refuses although the sidecar would take it, and one for what it relays beyond that."""
+    """Give a finding for what the MTA rejects although the sidecar would take it, and one for what it relays beyond that."""
     # Address literals are left out as they are in the export.
     names = {name for listed in (*domains.names, *mta.names) for name in lineage(listed) if not is_literal(name)}
-    refused = _patterns(names, lambda name: name in domains and not mta.takes(name))
+    rejected = _patterns(names, lambda name: name in domains and not mta.takes(name))
     beyond = _patterns(names, lambda name: mta.relays(name) and name not in domains)
     found = []
-    if refused:
-        text = f"{mta.mta} rejects mail for {some(refused)} before the sidecar, which accepts it from external hosts, is asked."
+    if rejected:
+        text = (
+            f"{mta.mta} rejects mail for {some(rejected)} before the sidecar, which accepts it from external hosts, is asked."
+        )
         found.append(Finding(level="error", code=_REJECTED, key=mta.key, line=mta.line, text=text, fix=mta.fix))
     if beyond:
-        text = f"{mta.mta} itself relays to {some(beyond)} for anyone: only the sidecar refuses that now."
+        text = f"{mta.mta} itself relays to {some(beyond)} for anyone: only the sidecar rejects that now."
         found.append(Finding(level="warning", code=_BEYOND, key=mta.key, line=mta.line, text=text, fix=mta.fix))
     return found
 

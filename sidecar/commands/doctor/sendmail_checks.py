@@ -85,8 +85,8 @@ def _failure(case: Case) -> Iterator[Finding]:
     """A sidecar that is down loses no mail and lets none through."""
     if case.filter is None or case.filter.failure in {"T", "4"}:
         return
-    refused = case.filter.failure == "R"
-    what = "mail is refused for good, reports and all" if refused else "mail passes unjudged and without a record"
+    rejected = case.filter.failure == "R"
+    what = "mail is rejected for good, reports and all" if rejected else "mail passes unjudged and without a record"
     given = f"F={case.filter.failure}" if case.filter.failure else "No F"
     text = f"{given} is not safe: while the sidecar is down, {what}."
     yield _at(case.filter, "error", "unsafe_default_action", text, "In sendmail.mc, write F=T into its INPUT_MAIL_FILTER.")
@@ -95,7 +95,7 @@ def _failure(case: Case) -> Iterator[Finding]:
 def _promiscuous(case: Case) -> Iterator[Finding]:
     """Sendmail keeps a relay control of its own."""
     if case.told.promiscuous:
-        text = "FEATURE(`promiscuous_relay') never refuses a stranger: without the sidecar this is an open relay."
+        text = "FEATURE(`promiscuous_relay') never rejects a stranger: without the sidecar this is an open relay."
         yield case.finding(
             "error", "open_relay", "promiscuous_relay", text, f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
         )
@@ -111,7 +111,7 @@ def _recipients(case: Case) -> Iterator[Finding]:
             "error",
             "wildcard_open_domain",
             key,
-            f"Sendmail refuses what it is not told to relay, and rightly so: {text}",
+            f"Sendmail rejects what it is not told to relay, and rightly so: {text}",
             NAME_THEM,
         )
     elif access is None:
@@ -176,7 +176,7 @@ def _peers(case: Case) -> Iterator[Finding]:
     allowed = address_set(iter(case.told.members("R", case.files))) | access.relaying
     wanted = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
     if wider := beyond(allowed, relaying(case.settings)):
-        text = f"Sendmail lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar refuses that now."
+        text = f"Sendmail lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar rejects that now."
         yield case.finding("warning", "relays_beyond_policy", "access_db", text, wanted)
     if narrower := beyond(relaying(case.settings), allowed):
         text = (

@@ -49,8 +49,8 @@ class Advice(Struct, frozen=True, kw_only=True):
     `more` counts changes for further domains that are left out, and alike.
     """
 
-    aim: Literal["refuse", "accept"]
-    takes: Literal["all", "one"]
+    aim: Literal["reject", "accept"]
+    apply: Literal["all", "one"]
     changes: tuple[Change, ...]
     more: int = 0
     then: str
@@ -84,11 +84,11 @@ def set_up(settings: Settings, policy: Policy) -> Setup:
     )
 
 
-def advise(aim: Literal["refuse", "accept"], changes: Iterable[Change], *, takes: Literal["all", "one"], then: str) -> Advice:
+def advise(aim: Literal["reject", "accept"], changes: Iterable[Change], *, apply: Literal["all", "one"], then: str) -> Advice:
     """Make one advice of these changes, each said once."""
     each = tuple(dict.fromkeys(changes))
     told = each[:_CHANGES_TOLD]
-    return Advice(aim=aim, takes=takes, changes=told, more=len(each) - len(told), then=then)
+    return Advice(aim=aim, apply=apply, changes=told, more=len(each) - len(told), then=then)
 
 
 def rewrite(entry: DomainEntry, values: Mapping[str, Value], text: str, *, opens: str | None = None) -> Change:

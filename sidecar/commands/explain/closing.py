@@ -1,4 +1,4 @@
-"""What to change so that what is accepted would be refused. Owns the ways in, each with the change that shuts it."""
+"""What to change so that what is accepted would be rejected. Owns the ways in, each with the change that shuts it."""
 
 from collections.abc import Iterator
 
@@ -24,22 +24,22 @@ from sidecar.core.policy.address import domain_of
 from sidecar.core.policy.domains import WILDCARD
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
-_THEN = "Then it is refused at RCPT at the latest."
+_THEN = "Then it is rejected at RCPT at the latest."
 _THEN_REPORTS = "Then only reports pass from this peer, and only to the domains that take them."
 
 
-def to_refuse(setup: Setup, envelope: Envelope, judgement: Judgement) -> Advice | None:
-    """Say what to change so that the envelope would be refused; None where no recipient of it is accepted."""
+def to_reject(setup: Setup, envelope: Envelope, judgement: Judgement) -> Advice | None:
+    """Say what to change so that the envelope would be rejected; None where no recipient of it is accepted."""
     accepted = [recipient for recipient in judgement.recipients if recipient.accept]
     if not accepted:
         return None
     relays = any(recipient.relay for recipient in accepted)
     takes_reports = any(recipient.takes_reports for recipient in accepted)
-    # What was no report is refused as soon as nobody relays it; whether the domain takes reports need not change.
+    # What was no report is rejected as soon as nobody relays it; whether the domain takes reports need not change.
     leaves_reports = relays and takes_reports and envelope.kind not in {"oob", "arf"}
     keys = ("relay_to",) if leaves_reports else ("relay_to", *REPORTS)
     changes = [*(_peer(setup, envelope) if relays else ()), *_domains(setup, envelope, accepted, keys)]
-    return advise("refuse", changes, takes="all", then=_THEN_REPORTS if leaves_reports else _THEN)
+    return advise("reject", changes, apply="all", then=_THEN_REPORTS if leaves_reports else _THEN)
 
 
 def _peer(setup: Setup, envelope: Envelope) -> Iterator[Change]:

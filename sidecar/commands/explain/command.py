@@ -59,7 +59,7 @@ class Oracle:
         "sidecar explain --config sidecar.toml --disagreements \\\n    --record /var/log/kumomta",
     ],
     statuses={
-        0: "every question is answered; that a message is refused is an answer, and that a record disagrees is one",
+        0: "every question is answered; that a message is rejected is an answer, and that a record disagrees is one",
         1: "some question or record cannot be judged, there is no record, or --disagreements lists one",
     },
 )
@@ -108,12 +108,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
     It asks the same code that the milter asks.
 
-    With --record: say of records, the sidecar's or KumoMTA's, why each message was accepted or refused under this
+    With --record: say of records, the sidecar's or KumoMTA's, why each message was accepted or rejected under this
     configuration, which line decided, and what to change so that it would not be. More than ten are put together into totals;
     with --json each has a line of its own.
 
-    With --disagreements: list every record of a message that this configuration would have accepted where it was refused, or
-    refused where it was accepted, with the rule; and count what cannot be compared. So a node that runs with other files
+    With --disagreements: list every record of a message that this configuration would have accepted where it was rejected, or
+    rejected where it was accepted, with the rule; and count what cannot be compared. So a node that runs with other files
     shows at once.
     """
     own = (peer, listener, helo, auth, sender, message, *to)

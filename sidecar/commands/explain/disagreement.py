@@ -1,4 +1,4 @@
-"""Where a log and a configuration part: what was accepted and would be refused now, or the other way round.
+"""Where a log and a configuration part: what was accepted and would be rejected now, or the other way round.
 
 Owns which records are compared at all, and the counts. Never reads a log, and never puts anything into words.
 """
@@ -7,23 +7,24 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.commands.explain.finding import Found, came_by_smtp, refused_among
+from sidecar.commands.explain.finding import Found, came_by_smtp, rejected_among
 from sidecar.commands.explain.totals import Tally, rule_of
-from sidecar.core.evaluate.judgement import REFUSED, deciding
+from sidecar.core.disposition import REJECTED, Disposition
+from sidecar.core.evaluate.judgement import deciding
 from sidecar.core.policy import Because
 
-Aside = Literal["put off", "refused otherwise", "by another way", "unknown"]
+Aside = Literal["tempfailed", "rejected_for_other_reason", "not_smtp", "unknown"]
 """Why a record cannot disagree.
 
-`put off`: a 4xx decides nothing; `refused otherwise`: for a cause that is none of the policy's, as an unknown user; `by another
-way`: by KumoMTA's HTTP listener, which the policy does not guard; `unknown`: the record does not tell enough.
+`tempfailed`: a 4xx reply is no decision; `rejected_for_other_reason`: not by the policy, for example an unknown user;
+`not_smtp`: by KumoMTA's HTTP listener, to which the policy does not apply; `unknown`: the record does not contain enough.
 """
 
 
 class Disagreement(Struct, frozen=True, kw_only=True):
     """A record that this configuration would have decided otherwise, and why; the rule first.
 
-    `recipient` is the one that would be refused, where the others of the message would not be; None where all have one fate.
+    `recipient` is the one that would be rejected where the others would not; None if all have one disposition.
     """
 
     accepts: bool
@@ -39,25 +40,25 @@ def disagreement(found: Found) -> Disagreement | None:
     if found.agrees is not False or _is_told_elsewhere(found):
         return None
     judgement = found.judgement
-    if found.account.happened == "refused" or found.aftermath == "refused":
+    if found.answer.happened == "rejected" or found.follow_up == "rejected":
         return Disagreement(accepts=True, recipient=None, because=deciding(judgement))
-    if judgement.outcome not in REFUSED and (refused := refused_among(judgement)):
-        return Disagreement(accepts=False, recipient=refused[0].address, because=refused[0].because)
-    if judgement.outcome in REFUSED or found.account.happened != "quarantined":
+    if judgement.outcome not in REJECTED and (rejected := rejected_among(judgement)):
+        return Disagreement(accepts=False, recipient=rejected[0].address, because=rejected[0].because)
+    if judgement.outcome in REJECTED or found.answer.happened != "quarantined":
         return Disagreement(accepts=False, recipient=None, because=deciding(judgement))
     return None
 
 
 class Comparison:
-    """What came of comparing a log. Counts are of answers: a record may stand for many refusals of a flood.
+    """What came of comparing a log. Counts are of answers: a record may stand for many rejections of a flood.
 
     `rules` has the disagreements by the rule that decides now. `outgoing` are records of mail that went out, `unreadable` lines
     and records that tell too little to be judged at all.
     """
 
     def __init__(self) -> None:
-        self.alike = 0
-        self.would_refuse = 0
+        self.same = 0
+        self.would_reject = 0
         self.would_accept = 0
         self.asides: dict[Aside, int] = {}
         self.rules: Tally[str] = Tally()
@@ -67,12 +68,12 @@ class Comparison:
     @property
     def otherwise(self) -> int:
         """How many answers would be others."""
-        return self.would_refuse + self.would_accept
+        return self.would_reject + self.would_accept
 
     @property
     def compared(self) -> int:
         """How many answers could be compared."""
-        return self.alike + self.otherwise
+        return self.same + self.otherwise
 
     @property
     def is_empty(self) -> bool:
@@ -95,26 +96,26 @@ class Comparison:
 
     def _count(self, found: Found, how: Disagreement | None) -> None:
         if how is None:
-            self.alike += found.record.count
+            self.same += found.record.count
             return
-        outcome = found.judgement.outcome if how.recipient is None else "refused at RCPT"
+        outcome = found.judgement.outcome if how.recipient is None else Disposition.REJECTED_AT_RCPT
         self.rules.add(rule_of(outcome, how.because[0]), found)
         if how.accepts:
             self.would_accept += found.record.count
         else:
-            self.would_refuse += found.record.count
+            self.would_reject += found.record.count
 
 
 def _is_told_elsewhere(found: Found) -> bool:
-    """Tell whether another record tells of the same message: the Reception of a bounce report, or of what was refused later."""
-    return found.is_aftermath or found.record.type == "OOB"
+    """Return True if another record is about the same message: the Reception of a bounce report, or of a later rejection."""
+    return found.is_follow_up or found.record.type == "OOB"
 
 
 def _aside(found: Found) -> Aside | None:
     if found.agrees is not None:
         return None
-    if found.account.happened == "put off":
-        return "put off"
-    if found.account.happened == "refused otherwise":
-        return "refused otherwise"
-    return "unknown" if came_by_smtp(found.record) else "by another way"
+    if found.answer.happened == "tempfailed":
+        return "tempfailed"
+    if found.answer.happened == "rejected_for_other_reason":
+        return "rejected_for_other_reason"
+    return "unknown" if came_by_smtp(found.record) else "not_smtp"

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sidecar.commands.explain.disagreement import Aside, Comparison, Disagreement
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
-from sidecar.commands.explain.follow_up import Entry, Window, with_aftermath
+from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
 from sidecar.commands.explain.record_input import entries_of, new_entries
 from sidecar.commands.explain.records import OUTCOMES, fault_line, headline, tell_nothing, wrapped
 from sidecar.core.policy import compile_policy
@@ -26,16 +26,16 @@ from sidecar.output.follow import looks
 from sidecar.output.problems import sentence
 from sidecar.output.terminal import console, plain, table
 
-# KumoMTA writes a refusal within milliseconds of the Reception that it belies; that it packs what it writes takes seconds.
+# KumoMTA writes a rejection within milliseconds of the Reception that it belies; that it packs what it writes takes seconds.
 _SETTLED = 10.0
 _FAULTS_TOLD = 5
 _RULES_TOLD = 10
 
 _ASIDES: dict[Aside, str] = {
-    "put off": "put off with a 4xx, which decides nothing",
-    "refused otherwise": "refused for another cause than the listener policy",
-    "by another way": "received by another way than SMTP, where the listener policy has no say",
-    "unknown": "of which the record tells too little to say",
+    "tempfailed": "tempfailed, which is no decision of the policy",
+    "rejected_for_other_reason": "rejected for another reason than the listener policy",
+    "not_smtp": "not received by SMTP, so that the listener policy does not apply",
+    "unknown": "of which the record does not contain enough",
 }
 
 
@@ -97,7 +97,7 @@ def explain_disagreements(settings: Settings, path: Path, *, as_json: bool, foll
         if follow:
             _follow(path, report)
         else:
-            report.tell(with_aftermath(_all_entries(path)))
+            report.tell(with_follow_ups(_all_entries(path)))
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
     if report.comparison.is_empty:
@@ -137,14 +137,14 @@ def _batches(path: Path, window: Window) -> Iterator[Iterator[Entry]]:
 def _in_words(explanation: RecordExplanation, how: Disagreement) -> str:
     outcome = explanation.outcome
     assert outcome is not None  # noqa: S101 - what went out disagrees with nothing
-    what = OUTCOMES[outcome] if how.recipient is None else f"refuses <{how.recipient}> among the recipients"
+    what = OUTCOMES[outcome] if how.recipient is None else f"rejects <{how.recipient}> among the recipients"
     return f"This configuration {what}, because {'; '.join(map(str, how.because))}."
 
 
 def _gist(comparison: Comparison) -> Iterator[str]:
     parted = (
-        f"{comparison.otherwise:,} would be decided otherwise: {comparison.would_refuse:,} accepted that this configuration "
-        f"refuses, {comparison.would_accept:,} refused that it accepts"
+        f"{comparison.otherwise:,} would be decided otherwise: {comparison.would_reject:,} accepted that this configuration "
+        f"rejects, {comparison.would_accept:,} rejected that it accepts"
         if comparison.otherwise
         else "none would be decided otherwise"
     )
@@ -159,9 +159,9 @@ def _gist(comparison: Comparison) -> Iterator[str]:
 def _print_rules(comparison: Comparison, screen: Console) -> None:
     if not comparison.otherwise:
         return
-    made = table("decided by", "accepted#", "refused#")
+    made = table("decided by", "accepted#", "rejected#")
     for rule, count in comparison.rules.top(_RULES_TOLD):
-        made.add_row(plain(rule), f"{count.accepted:,}", f"{count.refused:,}")
+        made.add_row(plain(rule), f"{count.accepted:,}", f"{count.rejected:,}")
     screen.print()
     screen.print(plain("Disagreements by the rule that decides now, and what the log says", style="bold"))
     screen.print(made)
@@ -172,8 +172,8 @@ def _print_rules(comparison: Comparison, screen: Console) -> None:
 def _totals(comparison: Comparison) -> dict[str, object]:
     return {
         "compared": comparison.compared,
-        "alike": comparison.alike,
-        "would_refuse": comparison.would_refuse,
+        "same": comparison.same,
+        "would_reject": comparison.would_reject,
         "would_accept": comparison.would_accept,
         "left_out": comparison.asides,
         "outgoing": comparison.outgoing,

@@ -7,16 +7,17 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.commands.explain.change import Advice, set_up
-from sidecar.commands.explain.closing import to_refuse
+from sidecar.commands.explain.closing import to_reject
 from sidecar.commands.explain.disagreement import disagreement
 from sidecar.commands.explain.finding import Found, find
-from sidecar.commands.explain.follow_up import Aftermath, Entry
+from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.commands.explain.notes import notes, outgoing
 from sidecar.commands.explain.opening import to_accept
 from sidecar.commands.explain.parts import connect_part, message_part, recipient_parts
+from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Envelope, Happened
 from sidecar.core.evaluate.explain import ConnectPart, MessagePart, RecipientPart
-from sidecar.core.evaluate.judgement import REFUSED, Outcome, deciding
+from sidecar.core.evaluate.judgement import Outcome, Undecided, deciding
 from sidecar.core.policy import Because, Policy
 from sidecar.core.records import Logged, Response
 from sidecar.core.records.build import rfc3339
@@ -53,21 +54,28 @@ class RecordPart(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
 class RecordExplanation(Struct, frozen=True, kw_only=True):
     """The answer for one record.
 
-    `happened` is what the record says came of it, `aftermath` what later records of the log add; `outcome` what this
-    configuration makes of it, null for mail that went out; `decided` the reasons that decided, the rule first.
+    `happened` is what happened by the record, `follow_up` what later records of the log add. `disposition` is the decision of
+    this configuration; it is null for outgoing mail, and where `undecided` says what the record does not contain. `decided` has
+    the reasons for the decision, the rule first. `fix` changes what happened.
     """
 
     record: RecordPart
     happened: Happened
-    aftermath: Aftermath | None = None
-    outcome: Outcome | None = None
+    follow_up: FollowUp | None = None
+    disposition: Disposition | None = None
+    undecided: Undecided | None = None
     agrees: bool | None = None
     decided: tuple[Because, ...] = ()
     connect: ConnectPart | None = None
     recipients: list[RecipientPart] = []
     message: MessagePart | None = None
-    change: Advice | None = None
+    fix: Advice | None = None
     notes: list[str] = []
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The disposition, or what the record does not contain."""
+        return self.disposition or self.undecided
 
 
 def encode_record_explanation(explanation: RecordExplanation) -> bytes:
@@ -93,18 +101,20 @@ class Explainer:
         if found is None:
             assert entry.record is not None  # noqa: S101 - or `find` had raised
             part = _record_part(entry, entry.record)
-            return RecordExplanation(record=part, happened="went out", notes=[outgoing(part.type)])
+            return RecordExplanation(record=part, happened="outgoing", notes=[outgoing(part.type)])
+        outcome = found.judgement.outcome
         return RecordExplanation(
             record=_record_part(entry, found.record, found.envelope),
-            happened=found.account.happened,
-            aftermath=entry.aftermath,
-            outcome=found.judgement.outcome,
+            happened=found.answer.happened,
+            follow_up=entry.follow_up,
+            disposition=outcome if isinstance(outcome, Disposition) else None,
+            undecided=outcome if isinstance(outcome, Undecided) else None,
             agrees=found.agrees,
             decided=deciding(found.judgement) if (how := disagreement(found)) is None else how.because,
             connect=connect_part(found.envelope, found.judgement),
             recipients=recipient_parts(found.envelope, found.judgement),
             message=message_part(found.judgement),
-            change=self._advice(found),
+            fix=self._advice(found),
             notes=list(notes(found, depends_on_listener=self._policy.depends_on_listener)),
         )
 
@@ -112,9 +122,9 @@ class Explainer:
         """Advise against what happened; where this configuration decides otherwise already, there is nothing to change."""
         if found.agrees is False and ((how := disagreement(found)) is None or how.recipient is None):
             return None
-        if found.account.happened in {"accepted", "quarantined"}:
-            return to_refuse(self._setup, found.envelope, found.judgement)
-        if found.account.happened == "refused" and found.judgement.outcome in REFUSED:
+        if found.answer.happened in {"accepted", "quarantined"}:
+            return to_reject(self._setup, found.envelope, found.judgement)
+        if found.answer.happened == "rejected" and found.judgement.outcome in REJECTED:
             return to_accept(self._setup, found.envelope)
         return None
 

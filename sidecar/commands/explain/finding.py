@@ -9,28 +9,29 @@ from functools import partial
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.explain.follow_up import Aftermath, Entry
-from sidecar.core.evaluate.envelope import Account, Envelope, Kind, account_of, envelope_of
-from sidecar.core.evaluate.judgement import REFUSED, Judgement, judge
+from sidecar.commands.explain.follow_up import Entry, FollowUp
+from sidecar.core.disposition import REJECTED, Disposition
+from sidecar.core.evaluate.envelope import Envelope, Kind, RecordedAnswer, envelope_of, recorded_answer
+from sidecar.core.evaluate.judgement import Judgement, Undecided, judge
 from sidecar.core.policy import Policy, RecipientAnswer
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 
-_KINDS: dict[Aftermath, Kind] = {"a bounce report": "oob", "refused": "other"}
+_KINDS: dict[FollowUp, Kind] = {"bounce_report": "oob", "rejected": "other"}
 
 
 class Found(Struct, frozen=True, kw_only=True):
     """A record under a configuration. `agrees` is None where the record does not tell enough to say.
 
-    `is_aftermath` marks what only adds to a message that another record told of; `is_untold` what agrees or not by the listener
+    `is_follow_up` marks what only adds to a message that another record told of; `is_untold` what agrees or not by the listener
     or the login, which the record does not tell.
     """
 
     record: Logged
-    account: Account
-    aftermath: Aftermath | None
-    is_aftermath: bool
+    answer: RecordedAnswer
+    follow_up: FollowUp | None
+    is_follow_up: bool
     envelope: Envelope
     judgement: Judgement
     agrees: bool | None
@@ -42,12 +43,12 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
     record = entry.record
     if record is None:
         raise ValueError(entry.fault)
-    account = account_of(record)
-    if account.happened == "went out":
+    answer = recorded_answer(record)
+    if answer.happened == "outgoing":
         return None
     envelope = envelope_of(record)
-    if entry.aftermath in _KINDS:
-        envelope = replace(envelope, kind=_KINDS[entry.aftermath])
+    if entry.follow_up in _KINDS:
+        envelope = replace(envelope, kind=_KINDS[entry.follow_up])
     judge_it = partial(
         judge,
         policy=policy,
@@ -55,15 +56,15 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
         quarantine=settings.unreadable_reports == "quarantine",
     )
     judgement = judge_it(envelope)
-    agrees = _agrees(account, entry.aftermath, judgement) if came_by_smtp(record) else None
+    agrees = _agrees(answer, entry.follow_up, judgement) if came_by_smtp(record) else None
     is_untold = agrees is False and any(
-        _agrees(account, entry.aftermath, judge_it(other)) is not False for other in _others(envelope, account, policy)
+        _agrees(answer, entry.follow_up, judge_it(other)) is not False for other in _others(envelope, answer, policy)
     )
     return Found(
         record=record,
-        account=account,
-        aftermath=entry.aftermath,
-        is_aftermath=entry.is_aftermath,
+        answer=answer,
+        follow_up=entry.follow_up,
+        is_follow_up=entry.is_follow_up,
         envelope=envelope,
         judgement=judgement,
         agrees=None if is_untold else agrees,
@@ -71,7 +72,7 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
     )
 
 
-def _others(envelope: Envelope, account: Account, policy: Policy) -> Iterator[Envelope]:
+def _others(envelope: Envelope, answer: RecordedAnswer, policy: Policy) -> Iterator[Envelope]:
     """Give the envelopes for which the record may stand as well, by what it does not tell.
 
     KumoMTA's log tells neither listener nor login, unless its `meta` lists them; an MTA may not tell us the listener.
@@ -80,7 +81,7 @@ def _others(envelope: Envelope, account: Account, policy: Policy) -> Iterator[En
     for listener in listeners:
         yield replace(envelope, listener=listener)
         sender = policy.lookup(listener, domain_of(envelope.sender))
-        if sender is not None and envelope.authz_id is None and not account.is_ours:
+        if sender is not None and envelope.authz_id is None and not answer.is_ours:
             for login in sender.relay_from_authz:
                 yield replace(envelope, listener=listener, authz_id=login)
 
@@ -90,34 +91,34 @@ def came_by_smtp(record: Logged) -> bool:
     return record.reception_protocol is None or "SMTP" in record.reception_protocol.upper()
 
 
-def _agrees(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
-    match account.happened:
+def _agrees(answer: RecordedAnswer, follow_up: FollowUp | None, judgement: Judgement) -> bool | None:
+    match answer.happened:
         case "accepted":
-            return _agrees_accepted(account, aftermath, judgement)
+            return _agrees_accepted(answer, follow_up, judgement)
         case "quarantined":
-            return judgement.outcome == "quarantined"
-        case "refused":
-            return _agrees_refused(account, judgement)
+            return judgement.outcome == Disposition.QUARANTINED
+        case "rejected":
+            return _agrees_rejected(answer, judgement)
         case _:
             return None
 
 
-def _agrees_accepted(account: Account, aftermath: Aftermath | None, judgement: Judgement) -> bool | None:
+def _agrees_accepted(answer: RecordedAnswer, follow_up: FollowUp | None, judgement: Judgement) -> bool | None:
     outcome = judgement.outcome
-    if aftermath == "refused":
-        return outcome in REFUSED
-    if outcome == "let in":
+    if follow_up == "rejected":
+        return outcome in REJECTED
+    if outcome == Undecided.RECIPIENTS_UNKNOWN:
         return None
-    if outcome in REFUSED or refused_among(judgement):
+    if outcome in REJECTED or rejected_among(judgement):
         return False
-    if outcome != "if a report" or account.is_ours:
+    if outcome != Undecided.CONTENT_UNKNOWN or answer.is_ours:
         return True
     # KumoMTA's Reception alone does not say that the message was taken; but if it went out, it was, as mail or as a report.
-    return False if aftermath == "went out" and not any(_passes_on(judgement)) else None
+    return False if follow_up == "outgoing" and not any(_passes_on(judgement)) else None
 
 
-def refused_among(judgement: Judgement) -> list[RecipientAnswer]:
-    """Give the recipients that are refused at RCPT."""
+def rejected_among(judgement: Judgement) -> list[RecipientAnswer]:
+    """Give the recipients that are rejected at RCPT."""
     return [recipient for recipient in judgement.recipients if not recipient.accept]
 
 
@@ -125,8 +126,8 @@ def _passes_on(judgement: Judgement) -> list[bool]:
     return [LogMode.LOG_THEN_RELAY in {recipient.log_oob, recipient.log_arf} for recipient in judgement.recipients]
 
 
-def _agrees_refused(account: Account, judgement: Judgement) -> bool | None:
-    if judgement.outcome == "let in":
-        return False if account.stage == "connect" else None
-    # What was refused at RCPT may have been a report; today it would be seen.
-    return judgement.outcome in REFUSED
+def _agrees_rejected(answer: RecordedAnswer, judgement: Judgement) -> bool | None:
+    if judgement.outcome == Undecided.RECIPIENTS_UNKNOWN:
+        return False if answer.stage == "connect" else None
+    # What was rejected at RCPT may have been a report; today it would be seen.
+    return judgement.outcome in REJECTED

@@ -1,8 +1,8 @@
-"""What a log says later of a message that it calls received: that it was a report, was refused after all, or went out.
+"""What a log says later of a message that it calls received: that it was a report, was rejected after all, or went out.
 
 Owns the window in which records wait for what belongs to them. Never judges a record.
 
-KumoMTA writes a Reception with code 250 before it refuses at the end of the message (contract section 4), one for each
+KumoMTA writes a Reception with code 250 before it rejects at the end of the message (contract section 4), one for each
 recipient. The Rejection that follows has no message id, no sender and no recipient, only the command DATA; what the two have
 in common is the session's id, in versions that write it, and the peer. Our log never has such a Reception.
 
@@ -16,13 +16,13 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.core.evaluate.envelope import account_of
+from sidecar.core.evaluate.envelope import recorded_answer
 from sidecar.core.records import Logged
 
-Aftermath = Literal["a bounce report", "refused", "went out"]
-"""What came of a Reception, by later records of the same message or session."""
+FollowUp = Literal["bounce_report", "rejected", "outgoing"]
+"""What later records of the same message or session add to a Reception."""
 
-# KumoMTA writes what is refused or a report within milliseconds, and a delivery within seconds: ten seconds of a busy node.
+# KumoMTA writes what is rejected or a report within milliseconds, and a delivery within seconds: ten seconds of a busy node.
 _WAITING = 20_000
 # A record has 1 kB or so; but it may name a thousand recipients.
 _WAITING_BYTES = 64 * 1024 * 1024
@@ -33,7 +33,7 @@ _SECONDS_APART = 2
 class Entry(Struct, kw_only=True, gc=False):
     """A line of a log in its place. `record` is None where it cannot be read; `fault` then says why. `size` is in bytes.
 
-    `aftermath` becomes known while the entry waits. `is_aftermath` marks a record that only adds to a message told of before: a
+    `follow_up` becomes known while the entry waits. `is_follow_up` marks a record that only adds to a message told of before: a
     Rejection that ends it, or an OOB record of a report.
     """
 
@@ -42,8 +42,8 @@ class Entry(Struct, kw_only=True, gc=False):
     size: int
     record: Logged | None = None
     fault: str = ""
-    aftermath: Aftermath | None = None
-    is_aftermath: bool = False
+    follow_up: FollowUp | None = None
+    is_follow_up: bool = False
 
 
 class Window:
@@ -62,7 +62,7 @@ class Window:
     def add(self, entry: Entry) -> Iterator[Entry]:
         """Take an entry, and give those that need not wait any more."""
         if entry.record is not None:
-            entry.is_aftermath = self._open_ones.settle(entry.record)
+            entry.is_follow_up = self._open_ones.follow(entry.record)
             self._open_ones.add(entry)
             self._newest = max(self._newest, entry.record.when)
         self._queue.append(entry)
@@ -91,7 +91,7 @@ class Window:
         return entry
 
 
-def with_aftermath(
+def with_follow_ups(
     entries: Iterable[Entry], *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES
 ) -> Iterator[Entry]:
     """Give all entries in their order, each Reception once it is known what came of it, or the window is full."""
@@ -121,43 +121,43 @@ class _Open:
             return
         self._close(record.id)
         self._by_id[record.id] = entry
-        if not account_of(record).is_ours:  # no Rejection ends ours
+        if not recorded_answer(record).is_ours:  # no Rejection ends ours
             self._by_session.setdefault(_session(record), {})[record.id] = record
 
     def remove(self, entry: Entry) -> None:
         if entry.record is not None and self.has(entry):
             self._close(entry.record.id)
 
-    def settle(self, record: Logged) -> bool:
+    def follow(self, record: Logged) -> bool:
         """Let `record` tell what came of those that wait; say whether it only adds to a message that is told of already."""
-        account = account_of(record)
+        answer = recorded_answer(record)
         if record.type == "OOB":
-            return self._settle_report(record.id)
-        if account.happened == "went out":
-            self._close(record.id, "went out")
-        elif account.happened == "refused" and account.stage == "end" and not account.is_ours:
-            refused = self._last_message(record)
-            for message_id in refused:
-                self._close(message_id, "refused")
-            return bool(refused)
+            return self._follow_report(record.id)
+        if answer.happened == "outgoing":
+            self._close(record.id, "outgoing")
+        elif answer.happened == "rejected" and answer.stage == "end" and not answer.is_ours:
+            rejected = self._last_message(record)
+            for message_id in rejected:
+                self._close(message_id, "rejected")
+            return bool(rejected)
         return False
 
-    def _settle_report(self, message_id: str) -> bool:
+    def _follow_report(self, message_id: str) -> bool:
         """Take note of an OOB record; say whether its message is told of: by a Reception, or by an OOB record before."""
         if not message_id:
             return False
-        is_told = self._close(message_id, "a bounce report") or message_id in self._reports
+        is_told = self._close(message_id, "bounce_report") or message_id in self._reports
         self._reports[message_id] = None
         if len(self._reports) > _WAITING:
             del self._reports[next(iter(self._reports))]
         return is_told
 
-    def _close(self, message_id: str, aftermath: Aftermath | None = None) -> bool:
+    def _close(self, message_id: str, follow_up: FollowUp | None = None) -> bool:
         """Let a Reception wait no more; say whether one did."""
         entry = self._by_id.pop(message_id, None)
         if entry is None or entry.record is None:
             return False
-        entry.aftermath = aftermath
+        entry.follow_up = follow_up
         session = _session(entry.record)
         receptions = self._by_session.get(session, {})
         receptions.pop(message_id, None)

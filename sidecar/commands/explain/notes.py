@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 
-from sidecar.commands.explain.finding import Found, refused_among
-from sidecar.commands.explain.follow_up import Aftermath
-from sidecar.core.evaluate.judgement import REFUSED
+from sidecar.commands.explain.finding import Found, rejected_among
+from sidecar.commands.explain.follow_up import FollowUp
+from sidecar.core.disposition import REJECTED
+from sidecar.core.evaluate.judgement import Undecided
 from sidecar.core.settings.values import ANY_LISTENER
 
-_AFTERMATHS: dict[Aftermath, str] = {
-    "a bounce report": "The log goes on to say that it was a bounce report: an OOB record has the same id.",
-    "refused": (
-        "The log goes on to say that it was refused: a Rejection of the command DATA follows from the same peer. "
+_FOLLOW_UPS: dict[FollowUp, str] = {
+    "bounce_report": "A later record shows that it was a bounce report: an OOB record has the same id.",
+    "rejected": (
+        "A later record shows that the message was rejected: a Rejection of the command DATA follows from the same peer. "
         "KumoMTA writes the Reception first."
     ),
-    "went out": "The log goes on to say that it went out: a later record has the same id.",
+    "outgoing": "A later record shows that it was sent on: it has the same id.",
 }
 
 
@@ -47,40 +48,40 @@ def notes(found: Found, *, depends_on_listener: bool) -> Iterator[str]:
 
 
 def _otherwise(found: Found) -> str:
-    if found.judgement.outcome in REFUSED:
-        return "refuse it"
-    partly = found.account.happened != "refused" and refused_among(found.judgement)
-    return "refuse some of its recipients" if partly else "accept it"
+    if found.judgement.outcome in REJECTED:
+        return "reject it"
+    partly = found.answer.happened != "rejected" and rejected_among(found.judgement)
+    return "reject some of its recipients" if partly else "accept it"
 
 
 def _about_the_answer(found: Found) -> Iterator[str]:
-    record, account = found.record, found.account
-    if account.happened == "put off":
-        yield "A 4xx is trouble, or a limit that was reached, and no decision on who may send: the peer comes again."
-    if account.happened == "refused otherwise":
+    record, answer = found.record, found.answer
+    if answer.happened == "tempfailed":
+        yield "A 4xx reply is a fault or a limit, and no decision of the policy. The sender retries."
+    if answer.happened == "rejected_for_other_reason":
         yield "This answer is none of the listener policy's: no listener domain and no relay host changes it."
     if record.count > 1:
-        yield f"The record stands for {record.count} refusals of this peer, and tells only what they have in common."
-    elif found.judgement.outcome == "let in" and account.stage == "end" and not account.is_ours:
+        yield f"The record stands for {record.count} rejections of this peer, and tells only what they have in common."
+    elif found.judgement.outcome == Undecided.RECIPIENTS_UNKNOWN and answer.stage == "end" and not answer.is_ours:
         yield (
             "KumoMTA's Rejection at the end of a message tells no recipient; the Reception just before it, "
             "in the same session, does."
         )
-    elif found.judgement.outcome == "let in" and account.stage != "connect":
+    elif found.judgement.outcome == Undecided.RECIPIENTS_UNKNOWN and answer.stage != "connect":
         yield "The record tells no recipient, so no more than the connection can be judged."
 
 
 def _about_a_reception(found: Found) -> Iterator[str]:
     if found.record.type != "Reception":
         return
-    if found.aftermath is not None:
-        yield _AFTERMATHS[found.aftermath]
-    elif found.judgement.outcome in {"if a report", *REFUSED} and not found.account.is_ours:
+    if found.follow_up is not None:
+        yield _FOLLOW_UPS[found.follow_up]
+    elif found.judgement.outcome in {Undecided.CONTENT_UNKNOWN, *REJECTED} and not found.answer.is_ours:
         session = found.record.session_id
         where = f"in the same session ({session})" if session else "from the same peer in the same second"
         yield (
-            "KumoMTA writes a Reception with code 250 before it refuses at the end of the message: "
+            "KumoMTA writes a Reception with code 250 before it rejects at the end of the message: "
             f"this record does not mean that the message was relayed. Look for a Rejection of the command DATA {where}."
         )
-    elif found.judgement.outcome == "if a report":
-        yield "This program writes no Reception for what it refuses: the message was a report."
+    elif found.judgement.outcome == Undecided.CONTENT_UNKNOWN:
+        yield "This program writes no Reception for what it rejects: the message was a report."

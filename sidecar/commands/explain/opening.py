@@ -1,4 +1,4 @@
-"""What to change so that what is refused would be accepted, and what each change opens besides.
+"""What to change so that what is rejected would be accepted, and what each change opens besides.
 
 Owns the ways that could be opened. Never says that one should be.
 """
@@ -38,7 +38,7 @@ def to_accept(setup: Setup, envelope: Envelope) -> Advice | None:
     ]
     several = len(_domains(envelope)) > 1
     then = "Then the recipients that the change is for are accepted." if several else "Then it is accepted."
-    return advise("accept", changes, takes="one", then=then)
+    return advise("accept", changes, apply="one", then=then)
 
 
 def _reports(setup: Setup, envelope: Envelope) -> Iterator[Change]:

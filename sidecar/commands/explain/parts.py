@@ -5,30 +5,32 @@ Owns the translation. Never judges.
 
 from typing import Literal
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.explain import ConnectPart, MessagePart, RecipientPart
-from sidecar.core.evaluate.judgement import Judgement
+from sidecar.core.evaluate.judgement import Judgement, Outcome
 from sidecar.core.policy import RecipientAnswer
 from sidecar.core.policy.address import is_text
 from sidecar.core.session import replies
 from sidecar.core.session.verdicts import Reply
 
-_ACTIONS: dict[str, Literal["accept", "discard", "reject"]] = {
-    "relayed": "accept",
-    "dropped": "discard",
-    "quarantined": "discard",
-    "refused at the end": "reject",
+_ACTIONS: dict[Outcome, Literal["accept", "discard", "reject"]] = {
+    Disposition.RELAYED: "accept",
+    Disposition.LOGGED_AND_RELAYED: "accept",
+    Disposition.LOGGED_AND_DROPPED: "discard",
+    Disposition.QUARANTINED: "discard",
+    Disposition.REJECTED_AT_END: "reject",
 }
 
 
 def connect_part(envelope: Envelope, judgement: Judgement) -> ConnectPart:
     """Give what happens at connect."""
-    refused = judgement.outcome == "refused at connect"
+    rejected = judgement.outcome == Disposition.REJECTED_AT_CONNECT
     answer = judgement.connect
     return ConnectPart(
-        action="reject" if refused else "continue",
-        deferred=answer.deferred or (not answer.accept and not refused),
-        reply=str(_not_permitted(envelope)) if refused else None,
+        action="reject" if rejected else "continue",
+        deferred=answer.deferred or (not answer.accept and not rejected),
+        reply=str(_not_permitted(envelope)) if rejected else None,
         because=[str(reason) for reason in answer.because],
     )
 
@@ -41,15 +43,18 @@ def recipient_parts(envelope: Envelope, judgement: Judgement) -> list[RecipientP
 def message_part(judgement: Judgement) -> MessagePart:
     """Give what happens to the message; all empty where it did not come so far, or is not known."""
     answer = judgement.message
+    outcome = judgement.outcome
+    disposition = outcome if isinstance(outcome, Disposition) else None
     if answer is None:
-        return MessagePart(relayed=[], dropped=[], records=[])
-    action = _ACTIONS[judgement.outcome]
+        return MessagePart(disposition=disposition, relayed=[], dropped=[], records=[])
+    action = _ACTIONS[outcome]
     return MessagePart(
+        disposition=disposition,
         action=action,
         reply=str(replies.NOT_A_REPORT) if action == "reject" else None,
-        report=answer.taken_as,
-        relayed=[fate.address for fate in answer.fates if fate.relayed],
-        dropped=[fate.address for fate in answer.fates if action != "reject" and not fate.relayed],
+        report=answer.logged_as,
+        relayed=[result.address for result in answer.results if result.relayed],
+        dropped=[result.address for result in answer.results if action != "reject" and not result.relayed],
         records=[],
     )
 

@@ -1,4 +1,4 @@
-"""`sidecar explain --record`: why was this accepted or refused, in words, as JSON, or as totals.
+"""`sidecar explain --record`: why was this accepted or rejected, in words, as JSON, or as totals.
 
 Owns how the answers look. Never decides anything.
 """
@@ -16,13 +16,14 @@ from rich.text import Text
 
 from sidecar.commands.explain.change import Advice, Change
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
-from sidecar.commands.explain.follow_up import Entry, with_aftermath
+from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.record_input import entries_of
 from sidecar.commands.explain.totals import Totals
 from sidecar.commands.explain.totals_table import print_totals
 from sidecar.commands.explain.words import connect_words, kinds, recipient_words
+from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened
-from sidecar.core.evaluate.judgement import REFUSED, Outcome
+from sidecar.core.evaluate.judgement import Outcome, Undecided
 from sidecar.core.policy import Because, compile_policy
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable, printable_json
@@ -41,25 +42,26 @@ _TO_WRITE = " " * 6
 _HAPPENED: dict[Happened, str] = {
     "accepted": "accepted",
     "quarantined": "accepted, and kept in the quarantine",
-    "refused": "refused",
-    "refused otherwise": "refused",
-    "put off": "put off",
-    "went out": "went out",
+    "rejected": "rejected",
+    "rejected_for_other_reason": "rejected",
+    "tempfailed": "tempfailed",
+    "outgoing": "outgoing",
 }
 OUTCOMES: dict[Outcome, str] = {
-    "refused at connect": "refuses the peer at connect",
-    "let in": "lets the peer in; what comes of it, its recipients decide",
-    "refused at RCPT": "refuses the recipient",
-    "refused at the end": "accepts the recipient, and refuses the message at its end",
-    "relayed": "accepts the message, and relays it",
-    "dropped": "accepts the report, logs it and drops it",
-    "quarantined": "accepts the message, and keeps it in the quarantine",
-    "if a report": "accepts the recipient, but only for reports: any other message is refused at its end",
+    Disposition.RELAYED: "accepts the message, and relays it",
+    Disposition.LOGGED_AND_RELAYED: "accepts the report, logs it and relays it",
+    Disposition.LOGGED_AND_DROPPED: "accepts the report, logs it and drops it",
+    Disposition.QUARANTINED: "accepts the message, and quarantines it",
+    Disposition.REJECTED_AT_CONNECT: "rejects the peer at connect",
+    Disposition.REJECTED_AT_RCPT: "rejects the recipient",
+    Disposition.REJECTED_AT_END: "accepts the recipient, and rejects the message at its end",
+    Undecided.RECIPIENTS_UNKNOWN: "accepts the connection; it decides at RCPT, for each recipient",
+    Undecided.CONTENT_UNKNOWN: "accepts the recipient, but only for reports: it rejects any other message at its end",
 }
 _AGREEMENTS = {True: ", as the record says", False: ", other than the record says", None: ""}
 _ADVICE = {
-    ("refuse", "all"): "To have it refused:",
-    ("accept", "one"): "To have it accepted, any one of these, if it is meant:",
+    ("reject", "all"): "To reject it:",
+    ("accept", "one"): "To accept it, make one of these changes, if you want it:",
 }
 
 
@@ -69,9 +71,9 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
     try:
         tell_passed_over(path)
         if as_json:
-            return _print_json(with_aftermath(entries_of(path)), explainer, path)
+            return _print_json(with_follow_ups(entries_of(path)), explainer, path)
         with progress("records", total=journal.stored_size(path)) as bar:
-            entries = with_aftermath(entries_of(path, bar.read))
+            entries = with_follow_ups(entries_of(path, bar.read))
             first = list(islice(entries, _ONE_BY_ONE + 1))
             many = len(first) > _ONE_BY_ONE
             totals = _count(chain(first, entries), explainer, bar) if many else Totals()
@@ -168,8 +170,8 @@ def _in_words(explanation: RecordExplanation) -> Iterator[str]:
     if explanation.record.why:
         yield f"The record gives as its reason: {explanation.record.why}"
     yield from explanation.notes
-    if explanation.change is not None:
-        yield from _advice(explanation.change)
+    if explanation.fix is not None:
+        yield from _advice(explanation.fix)
 
 
 def headline(explanation: RecordExplanation) -> str:
@@ -189,9 +191,11 @@ def headline(explanation: RecordExplanation) -> str:
 
 def _outcome(explanation: RecordExplanation, outcome: Outcome) -> str:
     takers = [part for part in explanation.recipients if kinds(part)]
-    if outcome not in REFUSED and any(part.action == "reject" for part in explanation.recipients):
+    if outcome not in REJECTED and any(part.action == "reject" for part in explanation.recipients):
         return f"{OUTCOMES[outcome]}, but for some of its recipients only"
-    unless = outcome == "relayed" and takers and explanation.message is not None and explanation.message.action is None
+    unless = (
+        outcome == Disposition.RELAYED and takers and explanation.message is not None and explanation.message.action is None
+    )
     return f"{OUTCOMES[outcome]}{', unless it is a report that the domain takes' if unless else ''}"
 
 
@@ -207,7 +211,7 @@ def _steps(explanation: RecordExplanation) -> Iterator[str]:
     if message is not None and message.action is not None:
         yield f"END OF MESSAGE: {message.reply or message.action}"
         yield from (f"  because {reason}" for reason in explanation.decided)
-    elif explanation.outcome == "if a report":
+    elif explanation.outcome == Undecided.CONTENT_UNKNOWN:
         yield "END OF MESSAGE: a report is taken, any other message is answered 550 5.7.1 relaying not permitted"
 
 
@@ -218,7 +222,7 @@ def _rules(decided: Sequence[Because]) -> str:
 
 
 def _advice(advice: Advice) -> Iterator[str]:
-    yield _ADVICE[advice.aim, advice.takes]
+    yield _ADVICE[advice.aim, advice.apply]
     for change in advice.changes:
         yield f"  - {change.text}{_place(change)}"
         yield from (f"{_TO_WRITE}{line}" for line in change.lines)

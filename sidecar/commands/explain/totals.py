@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from sidecar.commands.explain.finding import Found
-from sidecar.core.evaluate.judgement import Outcome, deciding
+from sidecar.core.disposition import Disposition
+from sidecar.core.evaluate.judgement import Outcome, Undecided, deciding
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 
@@ -21,36 +22,36 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Count(Struct, kw_only=True, gc=False):
-    """How many, by what the records say, and how many of these this configuration would decide otherwise.
+    """How many, by what happened, and how many of these this configuration decides differently.
 
-    `unknown` are those of which nobody can tell: a 4xx decides nothing, and some records tell too little.
+    `unknown` counts those that cannot be compared: a 4xx reply is no decision, and some records do not contain enough.
     """
 
     accepted: int = 0
-    refused: int = 0
-    put_off: int = 0
-    otherwise: int = 0
+    rejected: int = 0
+    tempfailed: int = 0
+    differ: int = 0
     unknown: int = 0
 
     @property
     def total(self) -> int:
         """How many in all."""
-        return self.accepted + self.refused + self.put_off
+        return self.accepted + self.rejected + self.tempfailed
 
     def add(self, found: Found) -> None:
         """Count a record for as many events as it stands for."""
         number = found.record.count
-        match found.account.happened:
-            case "accepted" | "quarantined" if found.aftermath != "refused":
+        match found.answer.happened:
+            case "accepted" | "quarantined" if found.follow_up != "rejected":
                 self.accepted += number
-            case "put off":
-                self.put_off += number
+            case "tempfailed":
+                self.tempfailed += number
             case _:
-                self.refused += number
+                self.rejected += number
         if found.agrees is None:
             self.unknown += number
         elif not found.agrees:
-            self.otherwise += number
+            self.differ += number
 
 
 class Tally(Generic[K]):
@@ -109,7 +110,7 @@ class Totals:
         if found is None:
             self.outgoing += 1
             return
-        if found.is_aftermath:
+        if found.is_follow_up:
             return
         self.all.add(found)
         self.rulings.add(_ruling(found), found)
@@ -127,10 +128,10 @@ def _ruling(found: Found) -> Ruling:
 
 def rule_of(outcome: Outcome, reason: Because) -> str:
     """Name the rule without the peer and the domain that are in its sentence: equal rulings are to be counted together."""
-    if outcome == "refused at connect":
+    if outcome == Disposition.REJECTED_AT_CONNECT:
         return "no listener domain takes anything from strangers"
     if reason.file is not None:
         return f"{reason.file}:{reason.line} {reason.key}"
     if reason.text.startswith(_NO_MATCH):
         return _NO_MATCH
-    return "the default relay_hosts" if outcome in {"relayed", "let in"} else reason.text
+    return "the default relay_hosts" if outcome in {Disposition.RELAYED, Undecided.RECIPIENTS_UNKNOWN} else reason.text

@@ -18,22 +18,22 @@ K = TypeVar("K")
 def print_totals(totals: Totals, screen: Console) -> None:
     """Print the gist in a sentence, and the three tables."""
     screen.print(plain(_gist(totals), style="bold"))
-    _print_table(screen, "By rule", ("outcome", "decided by"), totals.rulings, lambda it: (it.outcome, it.rule))
+    _print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda it: (it.outcome.words, it.rule))
     _print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
     _print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
 
 
 def _gist(totals: Totals) -> str:
     counted = totals.all
-    fates = f"{counted.accepted:,} accepted, {counted.refused:,} refused, {counted.put_off:,} put off with a 4xx"
-    parts = [f"{_number(counted.total, 'answer')} recorded: {fates}", _comparison(counted)]
+    answers = f"{counted.accepted:,} accepted, {counted.rejected:,} rejected, {counted.tempfailed:,} tempfailed"
+    parts = [f"{_number(counted.total, 'answer')} recorded: {answers}", _comparison(counted)]
     if totals.outgoing:
         parts.append(f"{_number(totals.outgoing, 'more record')} tell of mail that went out")
     return "; ".join(parts) + "."
 
 
 def _comparison(counted: Count) -> str:
-    otherwise = f"{counted.otherwise:,}" if counted.otherwise else "none"
+    otherwise = f"{counted.differ:,}" if counted.differ else "none"
     if not counted.unknown:
         return f"{otherwise} would be decided otherwise under this configuration"
     why = "(--disagreements says why)"
@@ -51,7 +51,7 @@ def _print_table(
 ) -> None:
     if not len(tally):
         return
-    made = table(*headings, "accepted#", "refused#", "4xx#", "differ#")
+    made = table(*headings, "accepted#", "rejected#", "tempfailed#", "differ#")
     for key, count in tally.top(_ROWS):
         made.add_row(*(plain(cell) for cell in cells(key)), *_numbers(count))
     screen.print()
@@ -64,7 +64,7 @@ def _print_table(
 
 
 def _numbers(count: Count) -> tuple[str, ...]:
-    return tuple(f"{number:,}" for number in (count.accepted, count.refused, count.put_off, count.otherwise))
+    return tuple(f"{number:,}" for number in (count.accepted, count.rejected, count.tempfailed, count.differ))
 
 
 def _number(number: int, what: str) -> str:

@@ -42,14 +42,14 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
     if as_json and output is not None:
         raise click.UsageError("--json prints and --output writes: give one of the two.")
     domains = OpenDomains(settings_or_exit(config, quiet=True))
-    if (refusal := everything_open(domains, mta.capitalize())) is not None:
-        raise click.ClickException(printable(f"{refusal} {NAME_THEM}"))
+    if (rejection := everything_open(domains, mta.capitalize())) is not None:
+        raise click.ClickException(printable(f"{rejection} {NAME_THEM}"))
     export = _WRITERS[mta](domains)
     if as_json:
         click.echo(printable_json(msgspec.json.encode({"mta": mta, "text": export.text, "left_out": export.left_out})))
         return
     for literal in export.left_out:
-        why = f"an address is no domain, and {mta.capitalize()} refuses mail to it"
+        why = f"an address is no domain, and {mta.capitalize()} rejects mail to it"
         click.echo(printable(f"{literal} is left out: {why}."), err=True)
     if output is None:
         sys.stdout.buffer.write(export.text.encode())

@@ -3,7 +3,7 @@
 Files, Maildirs and mboxes in; outcomes and counts out. The verdicts are the session's own: nothing here decides one.
 """
 
-from sidecar.commands.replay.judge import Judge, Judged, Outcome
+from sidecar.commands.replay.judge import Judge, Judged, NotJudged
 from sidecar.commands.replay.stores import Piece, tasks, weigh
 from sidecar.commands.replay.tally import Group, Tally
 from sidecar.commands.replay.work import Batch, replay
@@ -14,7 +14,7 @@ __all__ = [
     "Group",
     "Judge",
     "Judged",
-    "Outcome",
+    "NotJudged",
     "Piece",
     "Tally",
     "WorkerLost",

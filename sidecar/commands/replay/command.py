@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from sidecar.commands.replay import Group, Judge, Outcome, Piece, Tally, WorkerLost, Workers, replay, tasks, weigh
+from sidecar.commands.replay import Group, Judge, Piece, Tally, WorkerLost, Workers, replay, tasks, weigh
+from sidecar.commands.replay.tally import Reason
+from sidecar.core.disposition import Disposition
 from sidecar.core.policy import compile_policy
 from sidecar.core.text import printable
 from sidecar.output.help import INTERRUPTED, Command
@@ -24,17 +26,14 @@ from sidecar.output.terminal import console, plain, table
 _STRANGER = "192.0.2.1"
 _ROWS = 20
 _REPORTS = {"oob": "bounce report", "arf": "feedback report"}
-_STYLES: dict[Outcome, str] = {
+_NOT_JUDGED: dict[str, str] = {"no_envelope": "skipped", "unreadable": "unreadable"}
+_STYLES: dict[str, str] = {
     "relayed": "green",
-    "partly relayed": "yellow",
-    "logged and relayed": "green",
-    "logged and dropped": "green",
+    "logged_and_relayed": "green",
+    "logged_and_dropped": "green",
     "quarantined": "yellow",
-    "refused at connect": "red",
-    "refused at RCPT": "red",
-    "refused at the end": "red",
-    "skipped": "yellow",
-    "unreadable": "red",
+    "tempfailed": "yellow",
+    "no_envelope": "yellow",
 }
 
 
@@ -44,7 +43,7 @@ _STYLES: dict[Outcome, str] = {
     examples=[
         "sidecar replay --config sidecar.toml /var/mail/bounces ~/Maildir",
         "sidecar replay --config sidecar.toml \\\n    --from '' --to x@bounce.example.com samples/*.eml",
-        "sidecar replay --config sidecar.toml --json /var/mail/bounces |\n    jq -r 'select(.outcome == \"unreadable\").file'",
+        "sidecar replay --config sidecar.toml --json Maildir |\n    jq -r 'select(.not_judged == \"unreadable\").file'",
     ],
     statuses={0: "everything was read, whatever became of it", 1: "something cannot be read"},
 )
@@ -147,15 +146,21 @@ def _print_totals(total: Tally, seconds: float) -> None:
 
 def _print_groups(screen: Console, total: Tally) -> None:
     ordered = sorted(total.groups.items(), key=lambda item: -item[1].count)
-    shown = table("outcome", "messages#", "reason")
+    shown = table("disposition", "messages#", "reason")
     for reason, group in ordered[:_ROWS]:
-        shown.add_row(Text(reason.outcome, style=_STYLES[reason.outcome]), f"{group.count:,}", plain(_words(group)))
+        style = "yellow" if reason.partly else _STYLES.get(reason.outcome, "red")
+        shown.add_row(Text(_outcome(reason), style=style), f"{group.count:,}", plain(_words(group)))
     screen.print(shown)
     if rest := ordered[_ROWS:]:
         more = sum(group.count for _, group in rest)
         screen.print(
             f"{_count(more, 'message')} more, for {_count(len(rest), 'other reason')}: --json tells the reason of each."
         )
+
+
+def _outcome(reason: Reason) -> str:
+    words = reason.outcome.words if isinstance(reason.outcome, Disposition) else _NOT_JUDGED[reason.outcome]
+    return f"{words}, not to all" if reason.partly else words
 
 
 def _words(group: Group) -> str:

@@ -1,6 +1,6 @@
-"""One stored message put to a session, and what came of it in a few words.
+"""One stored message, run through a session.
 
-Owns the words for outcomes, and the shape of `replay --json`, which scripts read: it is for ever. Never decides a verdict.
+Owns the shape of `replay --json`, which scripts read: it is permanent. Never decides a verdict.
 """
 
 import time
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sidecar.commands.replay.envelope import StoredEnvelope, read_envelope
 from sidecar.commands.replay.files import Stored
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.explain import ConnectPart, Explanation, MessagePart, Question, RecipientPart, explain
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, Policy
@@ -19,28 +20,18 @@ from sidecar.core.session import World
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable_json
 
-Outcome = Literal[
-    "relayed",
-    "partly relayed",
-    "logged and relayed",
-    "logged and dropped",
-    "quarantined",
-    "refused at connect",
-    "refused at RCPT",
-    "refused at the end",
-    "skipped",
-    "unreadable",
-]
-"""What becomes of a stored message. `partly relayed`: not to all of its recipients; `skipped`: nothing tells its envelope."""
+NotJudged = Literal["no_envelope", "unreadable"]
+"""Why a message has no disposition: nothing in it names its envelope, or it cannot be read."""
 
 _NO_NODE = str(UUID(int=0))
 _ENCODER = msgspec.json.Encoder()
 
 
 class Judged(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
-    """A message with its outcome, the reason for it, and the whole explanation; without one, nobody was asked.
+    """A message with its disposition, the reason for it, and the whole explanation; or the reason why it is not judged.
 
-    `file` is as it was named, `offset` the place of the message in its mbox and `size` its size there, in bytes.
+    `file` is as it was named, `offset` the place of the message in its mbox and `size` its size there, in bytes. `partly`: some
+    of its recipients do not get it.
     """
 
     file: str
@@ -49,7 +40,9 @@ class Judged(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
     sender: str | None = None
     to: tuple[str, ...] = ()
     guessed: bool = False
-    outcome: Outcome
+    disposition: Disposition | None = None
+    partly: bool = False
+    not_judged: NotJudged | None = None
     reason: Because
     connect: ConnectPart | None = None
     recipients: list[RecipientPart] | None = None
@@ -96,9 +89,11 @@ class Judge:
         envelope = read_envelope(stored.content, stored.postmark, sender=self._sender, recipients=self._recipients)
         if isinstance(envelope, str):
             reason = Because(text=envelope)
-            return Judged(file=file, offset=stored.offset, size=stored.size, outcome="skipped", reason=reason)
+            return Judged(file=file, offset=stored.offset, size=stored.size, not_judged="no_envelope", reason=reason)
         explanation = self._explain(envelope, stored.content)
-        outcome = _outcome(explanation)
+        message = explanation.message
+        disposition = message.disposition
+        assert disposition is not None  # noqa: S101 - the question has a message
         return Judged(
             file=file,
             offset=stored.offset,
@@ -106,11 +101,12 @@ class Judge:
             sender=envelope.sender,
             to=envelope.recipients,
             guessed=envelope.guessed,
-            outcome=outcome,
-            reason=_reason(explanation, outcome),
+            disposition=disposition,
+            partly=message.action == "accept" and len(message.relayed) < len(explanation.recipients),
+            reason=_reason(explanation, disposition),
             connect=explanation.connect,
             recipients=explanation.recipients,
-            message=explanation.message,
+            message=message,
         )
 
     def _explain(self, envelope: StoredEnvelope, content: bytes) -> Explanation:
@@ -126,7 +122,7 @@ class Judge:
 
 def unreadable(file: str, why: str, offset: int | None = None) -> Judged:
     """Say of a file that it could not be read, or not to its end, or of the message at `offset` that it could not be judged."""
-    return Judged(file=file, offset=offset, size=0, outcome="unreadable", reason=Because(text=why))
+    return Judged(file=file, offset=offset, size=0, not_judged="unreadable", reason=Because(text=why))
 
 
 def encode(judged: Judged) -> bytes:
@@ -134,29 +130,12 @@ def encode(judged: Judged) -> bytes:
     return printable_json(_ENCODER.encode(judged)) + b"\n"
 
 
-def _outcome(explanation: Explanation) -> Outcome:
+def _reason(explanation: Explanation, disposition: Disposition) -> Because:
+    """Return the rule that decided, as far as a rule did."""
     message = explanation.message
-    if explanation.connect.action == "reject":
-        return "refused at connect"
-    match message.action:
-        case None:
-            return "refused at RCPT"
-        case "reject":
-            return "refused at the end"
-        case "discard":
-            return "quarantined" if message.report is None else "logged and dropped"
-        case "accept":
-            if len(message.relayed) < len(explanation.recipients):
-                return "partly relayed"
-            return "relayed" if message.report is None else "logged and relayed"
-
-
-def _reason(explanation: Explanation, outcome: Outcome) -> Because:
-    """Give the rule that decided, as far as a rule did."""
-    message = explanation.message
-    if outcome == "refused at connect":
+    if disposition is Disposition.REJECTED_AT_CONNECT:
         return Because(text="; ".join(explanation.connect.because))
-    if outcome == "refused at RCPT":
+    if message.action is None:
         return explanation.recipients[0].because[0]
     accepted = [recipient for recipient in explanation.recipients if recipient.action == "accept"]
     if message.report is not None:
@@ -164,7 +143,7 @@ def _reason(explanation: Explanation, outcome: Outcome) -> Because:
         return next(rule for rule in rules if (rule.key or "").endswith(f".log_{message.report}"))
     if message.action == "accept":
         return next(recipient.because[0] for recipient in accepted if recipient.relay)
-    # What was refused at the end came so far by the rule that let its recipient in; why it was no report stands first.
+    # What was rejected at the end came so far by the rule that let its recipient in; why it was no report stands first.
     rule = accepted[0].because[0]
     why = str(message.records[0].meta["why"]).partition("; ")[0]
     return Because(file=rule.file, line=rule.line, key=rule.key, value=rule.value, text=why)

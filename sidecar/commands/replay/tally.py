@@ -1,4 +1,4 @@
-"""Counts of outcomes and their reasons: of one task or of all, in memory that does not grow with the mail.
+"""Counts of dispositions and their reasons: of one task or of all, in memory that does not grow with the mail.
 
 Owns what counts as the same reason. Never keeps a message.
 """
@@ -7,13 +7,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sidecar.commands.replay.judge import Judged, Outcome
+from sidecar.commands.replay.judge import Judged, NotJudged
+from sidecar.core.disposition import Disposition
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 
 # An operator can have 200,000 rules, and strangers write into reasons; what comes after so many is counted together.
 REASONS_LIMIT = 1000
 _OTHERS = Because(text="for other reasons")
+# The content decides, and so the rule is not all of the reason.
+_FOR_CONTENT = {Disposition.REJECTED_AT_END, Disposition.TEMPFAILED, Disposition.QUARANTINED}
 # So many files that could not be read are named.
 NAMED_LIMIT = 5
 
@@ -21,7 +24,8 @@ NAMED_LIMIT = 5
 class Reason(NamedTuple):
     """What makes two reasons the same: outcome and rule, and the words where there is no rule, or where it is not all."""
 
-    outcome: Outcome
+    outcome: Disposition | NotJudged
+    partly: bool
     file: str | None
     line: int | None
     key: str | None
@@ -51,15 +55,15 @@ class Tally:
     groups: dict[Reason, Group] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
-    def count(self, outcome: Outcome) -> int:
-        """Give how many messages had this outcome."""
+    def count(self, outcome: Disposition | NotJudged) -> int:
+        """Return the number of messages with this outcome."""
         return sum(group.count for reason, group in self.groups.items() if reason.outcome == outcome)
 
     def add(self, judged: Judged) -> None:
         """Count one message, or a file that could not be read."""
         self.size += judged.size
         self._group(_same(judged), Group(count=1, example=judged.reason))
-        if judged.outcome == "unreadable":
+        if judged.not_judged == "unreadable":
             self._name(f"{judged.file}: {judged.reason.text}")
             return
         self.messages += 1
@@ -81,7 +85,7 @@ class Tally:
     def _group(self, reason: Reason, more: Group) -> None:
         group = self.groups.get(reason)
         if group is None and len(self.groups) >= REASONS_LIMIT:
-            reason = Reason(outcome=reason.outcome, file=None, line=None, key=None, words=_OTHERS.text)
+            reason = Reason(outcome=reason.outcome, partly=reason.partly, file=None, line=None, key=None, words=_OTHERS.text)
             more = Group(count=more.count, example=_OTHERS)
             group = self.groups.get(reason)
         if group is None:
@@ -97,9 +101,10 @@ class Tally:
 
 def _same(judged: Judged) -> Reason:
     """Say which reasons are the same: one rule is, whatever domains it was applied to; and so are words but for the domain."""
-    rule = judged.reason
-    ruled = rule.file is not None and judged.outcome not in {"refused at the end", "quarantined"}
+    rule, outcome = judged.reason, judged.disposition or judged.not_judged
+    assert outcome is not None  # noqa: S101 - it has one of the two
+    ruled = rule.file is not None and judged.disposition not in _FOR_CONTENT
     words = "" if ruled else rule.text
     if words and judged.to:
         words = words.removesuffix(domain_of(judged.to[0]))
-    return Reason(outcome=judged.outcome, file=rule.file, line=rule.line, key=rule.key, words=words)
+    return Reason(outcome=outcome, partly=judged.partly, file=rule.file, line=rule.line, key=rule.key, words=words)

@@ -63,14 +63,14 @@ class Answer(Struct, frozen=True, kw_only=True):
 class Dialogue(Struct, frozen=True, kw_only=True):
     """What the MTA answered. `peer` and `listener` (`IP:port`) are the ends of the connection, as the MTA should see them.
 
-    `refused` is the answer to the connection, or to EHLO, where that was no welcome; `mail`, `recipients` and `content` are
+    `rejected` is the answer to the connection, or to EHLO, where that was no welcome; `mail`, `recipients` and `content` are
     the answers to MAIL, to each RCPT, and to the content, as far as it came. `lacking` names the extension without which the
     message could not be sent.
     """
 
     peer: str
     listener: str
-    refused: Answer | None = None
+    rejected: Answer | None = None
     mail: Answer | None = None
     recipients: tuple[Answer, ...] = ()
     content: Answer | None = None
@@ -80,7 +80,7 @@ class Dialogue(Struct, frozen=True, kw_only=True):
     def last(self) -> Answer | None:
         """The answer that decided, if the message was offered at all."""
         taken = next((answer for answer in self.recipients if answer.kind == _OK), None)
-        return self.refused or self.content or taken or next(iter(self.recipients), None) or self.mail
+        return self.rejected or self.content or taken or next(iter(self.recipients), None) or self.mail
 
 
 class _Client(smtplib.SMTP):
@@ -119,9 +119,9 @@ def deliver(target: Target, *, helo: str, sender: str, recipients: Sequence[str]
     with _trouble_told(target), _connected(target, helo) as (smtp, greeting):
         peer, listener = _ends(smtp, target)
         answers = Dialogue(peer=peer, listener=listener)
-        refused = _welcome(smtp, target, helo) if greeting.code == _READY else greeting
-        if refused is not None:
-            return replace(answers, refused=refused)
+        rejected = _welcome(smtp, target, helo) if greeting.code == _READY else greeting
+        if rejected is not None:
+            return replace(answers, rejected=rejected)
         parameters, lacking = _parameters(smtp, (sender, *recipients), content)
         if lacking is not None:
             return replace(answers, lacking=lacking)

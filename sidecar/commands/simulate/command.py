@@ -272,7 +272,7 @@ def _as_table(simulation: Simulation, results: Sequence[Result], *, wide: bool) 
             "kind": plain(result.shape.kind),
             "sent as": _in_one_line(f"<{result.sender}>"),
             "answer": _in_one_line(answer if wide else " ".join(answer.split()[:2])),
-            "expected": plain(result.expected.outcome if result.expected else ""),
+            "expected": plain(result.expected.disposition.words if result.expected else ""),
             "records": plain(telling.records(result)),
         }
         listing.add_row(*(cell for name, cell in cells.items() if shown[name]))

@@ -6,12 +6,12 @@ Owns the comparison and its words. Never decides: the policy's own session is as
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 from uuid import uuid4
 
 from msgspec import Struct
 
 from sidecar.commands.simulate.client import Answer, Dialogue
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.explain import Explanation, Question, explain
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import compile_policy
@@ -19,24 +19,22 @@ from sidecar.core.records import Logged
 from sidecar.core.session import World
 from sidecar.core.settings.values import Settings
 
-Outcome = Literal["refused at connect", "refused at RCPT", "refused at the end", "relayed", "dropped"]
-
 _NO_NODE = "00000000-0000-0000-0000-000000000000"
 # The whole of 127.0.0.0/8 is this machine's (RFC 1122 section 3.2.1.3), and only 127.0.0.1 is in relay_hosts by default.
 _OTHER_LOOPBACK = "127.0.0.2"
-_TAKEN, _NOT_NOW, _NEVER = 2, 4, 5
+_ACCEPTED, _NOT_NOW, _NEVER = 2, 4, 5
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """What must come of a message, when `peer` brings it to `listener`.
+    """The expected result of a message that `peer` sends to `listener`.
 
-    `recipients` are the refusals, None for each that is accepted; `reply` is the refusal that decides, if any; `records` are
-    the records' types.
+    `recipients` are the rejections, None for each accepted one; `reply` is the rejection that decides, or None; `records` are
+    the types of the records.
     """
 
     peer: str
     listener: str
-    outcome: Outcome
+    disposition: Disposition
     recipients: tuple[str | None, ...]
     reply: str | None
     records: tuple[str, ...]
@@ -73,31 +71,25 @@ class Oracle:
         """Say what must come of a message. The question names its listener."""
         told = explain(question, content, policy=self._policy, settings=self._settings, world=self._world)
         assert question.listener is not None  # noqa: S101 - see above
-        refusals = tuple(recipient.reply for recipient in told.recipients)
-        outcome, reply = _outcome(told)
-        early = ("Rejection",) * (len([reply for reply in refusals if reply]) + (outcome == "refused at connect"))
+        rejections = tuple(recipient.reply for recipient in told.recipients)
+        disposition = told.message.disposition
+        assert disposition is not None  # noqa: S101 - the question has a message
+        early = ("Rejection",) * (len([reply for reply in rejections if reply]) + (told.connect.action == "reject"))
         return Expected(
             peer=question.peer,
             listener=question.listener,
-            outcome=outcome,
-            recipients=refusals,
-            reply=reply,
+            disposition=disposition,
+            recipients=rejections,
+            reply=_reply(told),
             records=early + tuple(record.type for record in told.message.records),
         )
 
 
-def _outcome(told: Explanation) -> tuple[Outcome, str | None]:
+def _reply(told: Explanation) -> str | None:
+    """Return the rejection that decides, if there is one."""
     if told.connect.action == "reject":
-        return "refused at connect", told.connect.reply
-    match told.message.action:
-        case "accept":
-            return "relayed", None
-        case "discard":
-            return "dropped", None
-        case "reject":
-            return "refused at the end", told.message.reply
-        case None:
-            return "refused at RCPT", told.recipients[0].reply
+        return told.connect.reply
+    return told.recipients[0].reply if told.message.action is None else told.message.reply
 
 
 def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | None) -> Judged:
@@ -105,26 +97,24 @@ def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | 
     last = dialogue.last
     if last is None:
         return Judged(agrees=True, note=f"it could not be sent: the MTA does not offer {dialogue.lacking}")
-    own = _own_refusals(expected, dialogue)
+    own = _own_rejections(expected, dialogue)
     must, is_ = _kinds(expected), (*(answer.kind for answer in dialogue.recipients), last.kind)
-    # A peer that is refused at connect may hear of it as late as at RCPT (Sendmail's delay_checks).
+    # A peer that is rejected at connect may hear of it as late as at RCPT (Sendmail's delay_checks).
     if must[-1] != is_[-1] or (len(must) == len(is_) and must != is_):
         return Judged(agrees=False, note=_other_answer(expected, last, records))
     if records is not None and Counter(expected.records) != Counter((*(each.type for each in records), *["Rejection"] * own)):
         return Judged(agrees=False, note=_other_records(expected, records))
     if own:
-        return Judged(
-            agrees=True, note="the MTA refused it by rules of its own, before the sidecar was asked: its own log says why"
-        )
+        return Judged(agrees=True, note="the MTA rejected it by its own rules, before the sidecar was asked: its log shows why")
     return Judged(agrees=True)
 
 
 def _kinds(expected: Expected) -> tuple[int, ...]:
-    return tuple(int(reply[0]) if reply else _TAKEN for reply in (*expected.recipients, expected.reply))
+    return tuple(int(reply[0]) if reply else _ACCEPTED for reply in (*expected.recipients, expected.reply))
 
 
-def _own_refusals(expected: Expected, dialogue: Dialogue) -> int:
-    """Count the recipients that were rightly refused, but not in the sidecar's words."""
+def _own_rejections(expected: Expected, dialogue: Dialogue) -> int:
+    """Count the recipients that were rightly rejected, but not in the sidecar's words."""
     pairs = zip(expected.recipients, dialogue.recipients, strict=False)
     return sum(reply is not None and answer.kind == _NEVER and not _says(answer, reply) for reply, answer in pairs)
 
@@ -135,15 +125,15 @@ def _says(answer: Answer, reply: str) -> bool:
 
 
 def _other_answer(expected: Expected, last: Answer, records: Sequence[Logged] | None) -> str:
-    must = f"it should have been {expected.outcome}"
+    must = f"it should have been {expected.disposition.words}"
     unheard = records is not None and not records
     if last.kind == _NOT_NOW:
-        return f"{must}, and was put off: greylisting, or a sidecar in trouble; the logs of both say which"
-    if last.kind == _TAKEN and unheard:
-        return f"{must}, and was taken without a record: does this MTA ask this sidecar? See `sidecar doctor`"
+        return f"{must}, and was tempfailed: greylisting, or a fault of the sidecar; the logs of both show which"
+    if last.kind == _ACCEPTED and unheard:
+        return f"{must}, and was accepted without a record: does this MTA ask this sidecar? See `sidecar doctor`"
     if unheard:
-        return f"{must}, and the MTA refused it by rules of its own, before the sidecar was asked: see `sidecar doctor`"
-    done = "taken" if last.kind == _TAKEN else "refused otherwise"
+        return f"{must}, and the MTA rejected it by its own rules, before the sidecar was asked: see `sidecar doctor`"
+    done = "accepted" if last.kind == _ACCEPTED else "rejected for another reason"
     return f"{must}, and was {done}: does the sidecar run with these settings? See `sidecar status`"
 
 

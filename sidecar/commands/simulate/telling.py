@@ -52,7 +52,7 @@ def records(result: Result) -> str:
 def totals(results: Sequence[Result]) -> str:
     """Say in one line how many were sent, what was answered, what was recorded, and whether that is as it must be."""
     answers = Counter(result.dialogue.last.kind for result in results if result.dialogue.last is not None)
-    told = [f"{answers[kind]} {word}" for kind, word in ((2, "taken"), (5, "refused"), (4, "put off")) if answers[kind]]
+    told = [f"{answers[kind]} {word}" for kind, word in ((2, "accepted"), (5, "rejected"), (4, "tempfailed")) if answers[kind]]
     types = Counter(record.type for result in results for record in result.records or ())
     written = f"; records: {', '.join(f'{count} {name}' for name, count in types.items())}" if types else ""
     wrong = sum(not result.is_fine for result in results)
@@ -104,6 +104,7 @@ def _as_object(record: Logged) -> Mapping[str, object]:
         "bounce_classification": record.bounce_classification,
         "queue_id": record.meta.get("queue_id"),
         "why": record.meta.get("why"),
+        "disposition": record.meta.get("disposition"),
     }
 
 

@@ -23,17 +23,17 @@ class Witness:
             file.skip()
 
     def look(self, *, helo: str, peer: str) -> tuple[Logged, ...]:
-        """Give the new records of the sessions in which a peer called itself `helo`, and of a connection of `peer` refused.
+        """Give the new records of the sessions in which a peer called itself `helo`, and of a connection of `peer` rejected.
 
         A record reaches the kernel before its verdict reaches the peer: once the answer is there, so are the records.
         """
         found, sessions = [], set[str]()
         # Of a session's records the first tells the name, if any does: an OOB record has the reporting MTA's instead, and a
-        # refused connection's has none.
+        # rejected connection's has none.
         for record in self._new_records(helo, sessions):
-            refused = record.response.command == "CONNECT" and record.peer_address and record.peer_address.addr == peer
+            rejected = record.response.command == "CONNECT" and record.peer_address and record.peer_address.addr == peer
             named = record.peer_address is not None and record.peer_address.name == helo
-            if record.session_id and (refused or named):
+            if record.session_id and (rejected or named):
                 sessions.add(record.session_id)
             if record.session_id in sessions:
                 found.append(record)

@@ -32,7 +32,7 @@ _NAME_LIMIT = 255
 _TOP = 100
 # The year 3000. What claims to be later tells no time: it would make a line of dots of everything else.
 _TIME_LIMIT = 32_503_680_000
-_FIRST_REFUSAL = "; the first: "
+_FIRST_REJECTION = "; the first: "
 _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
 
 
@@ -48,6 +48,7 @@ class Collector:
         self._log_last: int | None = None
         self._clockwork = Clockwork()
         self._types: Tally[str] = Tally()
+        self._dispositions: Tally[str] = Tally()
         self._reasons: Tally[tuple[str, str]] = Tally()
         # A peer goes to its network when it is dropped, or at the end: that is cheaper than to look for it each time.
         self._networks: Tally[str] = Tally()
@@ -76,6 +77,8 @@ class Collector:
             self._clockwork.add(kind, when, count)
         self._records += 1
         self._types.add(kind, count)
+        if record.meta and record.type != "OOB" and (disposition := record.disposition) is not None:
+            self._dispositions.add(disposition.value, count)
         domains = [_domain_of(recipient) for recipient in record.recipients]
         self._reasons.add((kind, _reason(record, domains)), count)
         if record.type in _INCOMING:
@@ -138,6 +141,7 @@ class Collector:
             unreadable=self._unreadable,
             bytes_received=self._bytes,
             types=_ranking(self._types),
+            dispositions=_ranking(self._dispositions),
             reasons=_typed_ranking(self._reasons),
             peers=_ranking(self._peers),
             networks=_ranking(self._networks),
@@ -171,8 +175,8 @@ def _reason(record: Logged, domains: list[str]) -> str:
     """Give what records that tell the same have in common: why we decided so, or what another MTA answered."""
     why = None if record.type in _OUTGOING else record.meta.get("why")
     if isinstance(why, str) and why:
-        # The record of many refusals quotes the first of them.
-        _, _, first = why.partition(_FIRST_REFUSAL) if "count" in record.meta else ("", "", "")
+        # The record of many rejections quotes the first of them.
+        _, _, first = why.partition(_FIRST_REJECTION) if "count" in record.meta else ("", "", "")
         return shape(_without_names(first or why, record, domains))
     response = record.response
     if not response.code:

@@ -90,7 +90,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     WHEN is a date (its midnight), a time such as 2026-11-22T08:30 or any of RFC 3339, today, yesterday, now, or how long ago:
     90s, 15m, 1h, 7d, 2w. Times are UTC, unless they tell another offset (2026-11-22T08:30+01:00).
 
-    Figures count records; a record that stands for many refusals counts as that many. Of names that strangers made up by the
+    Figures count records; a record that stands for many rejections counts as that many. Of names that strangers made up by the
     ten thousand not all are remembered: where that makes a figure a lower bound, it says so.
     """
     if config is not None and paths:

@@ -1,4 +1,4 @@
-"""What many sentences have in common: two refusals that differ only in the peer are one reason.
+"""What many sentences have in common: two rejections that differ only in the peer are one reason.
 
 Owns the marks that stand for what differs. Never looks at anything but the text.
 """

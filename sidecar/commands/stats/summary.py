@@ -51,9 +51,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     `since` and `until` are the range that was asked for (its end not included), `first` and `last` the times of the records in
     it: RFC 3339, None where there is none. `log_first` and `log_last` are of all records that were read: files that were last
     written before `since` are not. `records` counts lines; `count`, and all figures below it, count a record that stands for
-    many refusals as that many. `outside` counts what was read and is not in the range, `untimed` the records that tell no time
+    many rejections as that many. `outside` counts what was read and is not in the range, `untimed` the records without a time
     (in the range only if none was asked for), `unreadable` lines that are no records. `bytes_received` is the size of the
-    messages that were taken.
+    accepted messages. `dispositions` counts the sidecar's Receptions, Feedback and Rejections: a message with an OOB record has
+    a Reception too. KumoMTA's records have no disposition.
     """
 
     since: str | None
@@ -69,6 +70,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     unreadable: int
     bytes_received: int
     types: Ranking
+    dispositions: Ranking
     reasons: Ranking
     peers: Ranking
     networks: Ranking
@@ -82,6 +84,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     def names(self) -> Iterator[tuple[str, Ranking]]:
         """Give the rankings of single names that are worth showing, with their titles, in order."""
         titles = {
+            "Dispositions": self.dispositions,
             "Peers": self.peers,
             "Networks of peers": self.networks,
             "Recipient domains": self.recipient_domains,

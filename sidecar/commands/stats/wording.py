@@ -16,7 +16,7 @@ def headline(summary: Summary) -> str:
 
 
 def records(summary: Summary) -> str:
-    """Say how many records there are, and, if they differ, how many refusals and messages they stand for."""
+    """Say how many records there are, and, if they differ, how many rejections and messages they stand for."""
     number = counted(summary.records, "record")
     return number if summary.records == summary.count else f"{number} that stand for {summary.count:,}"
 

@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from sidecar.commands.tail import Filters, Kind, line_of
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import TYPES
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
@@ -54,6 +55,14 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     shell_complete=completion(TYPES),
     help="Only such records: Reception, Rejection, OOB, Feedback...",
 )
+@click.option(
+    "--disposition",
+    "dispositions",
+    metavar="WORD",
+    multiple=True,
+    type=click.Choice([one.value for one in Disposition]),
+    help="Only such records: relayed, logged_and_dropped, rejected_at_rcpt...",
+)
 @click.option("--peer", "peers", metavar="CIDR", multiple=True, help="Only what these peers brought.")
 @click.option(
     "--domain",
@@ -77,6 +86,7 @@ def command(  # noqa: PLR0913 - one for each option
     path: Path | None,
     *,
     types: tuple[str, ...],
+    dispositions: tuple[str, ...],
     peers: tuple[str, ...],
     domains: tuple[str, ...],
     reason: str,
@@ -89,13 +99,13 @@ def command(  # noqa: PLR0913 - one for each option
     PATH is a file, a folder of segments, ours or KumoMTA's, plain or packed with zstd, or '-' for standard input; without
     it the journal of the settings is meant. A PATH that does not exist is waited for, unless --no-follow is given.
 
-    --type, --peer and --domain may be given many times; a record must fit one of each. Times are in UTC. Lines that are no
-    records are named on standard error.
+    --type, --disposition, --peer and --domain can be given many times; a record must match one of each. Times are in UTC. Lines
+    that are no records are named on standard error.
     """
     if path is not None and config is not None:
         raise click.UsageError("--config says which journal to read, and so does PATH; give one of them.")
     try:
-        filters = Filters.read(types=types, peers=peers, domains=domains, reason=reason)
+        filters = Filters.read(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     log = settings_or_exit(config, quiet=True).journal.directory if path is None else path

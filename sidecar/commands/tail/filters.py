@@ -1,4 +1,4 @@
-"""Which records are wanted: by type, peer, domain and reason.
+"""Which records are wanted: by type, disposition, peer, domain and reason.
 
 Owns what each of them compares. Never reads a log.
 """
@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Self
 
 from sidecar.config.readers import WrongValue, network
+from sidecar.core.disposition import Disposition
 from sidecar.core.names import normal_domain, plain_address
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of
@@ -22,19 +23,35 @@ class Filters:
     """What a record must have: of each kind that is named, one of the values. Without any, every record is wanted."""
 
     def __init__(
-        self, *, types: Sequence[str] = (), peers: Networks | None = None, domains: Sequence[str] = (), reason: str = ""
+        self,
+        *,
+        types: Sequence[str] = (),
+        dispositions: Sequence[Disposition] = (),
+        peers: Networks | None = None,
+        domains: Sequence[str] = (),
+        reason: str = "",
     ) -> None:
         self._types = frozenset(name.lower() for name in types)
+        self._dispositions = frozenset(dispositions)
         self._peers = peers
         self._domains = frozenset(domains)
         self._below = tuple(domain.removeprefix("*") for domain in domains if domain.startswith(_BELOW))
         self._reason = reason.casefold()
 
     @classmethod
-    def read(cls, *, types: Sequence[str], peers: Sequence[str], domains: Sequence[str], reason: str) -> Self:
+    def read(
+        cls,
+        *,
+        types: Sequence[str],
+        dispositions: Sequence[str] = (),
+        peers: Sequence[str],
+        domains: Sequence[str],
+        reason: str,
+    ) -> Self:
         """Build them from words of a command line. Raises ValueError, which says what is wrong and what to write."""
         return cls(
             types=[_type(name) for name in types],
+            dispositions=[Disposition(word) for word in dispositions],
             peers=Networks(map(_network, peers)) if peers else None,
             # `*` is every domain, and no domain as well.
             domains=[] if "*" in domains else [_domain(text) for text in domains],
@@ -44,13 +61,14 @@ class Filters:
     @property
     def wanted(self) -> Callable[[Logged], bool] | None:
         """The filter as a function; None if every record is wanted."""
-        selects = self._types or self._peers is not None or self._domains or self._reason
+        selects = self._types or self._dispositions or self._peers is not None or self._domains or self._reason
         return self.want if selects else None
 
     def want(self, record: Logged) -> bool:
         """Tell whether a record is wanted."""
         return (
             (not self._types or record.type.lower() in self._types)
+            and (not self._dispositions or record.disposition in self._dispositions)
             and (self._peers is None or self._has_peer(record))
             and (not self._domains or self._has_domain(record))
             and (not self._reason or self._has_reason(record))
@@ -80,7 +98,7 @@ def _queue_domain(queue: str) -> str:
 
 
 def _type(name: str) -> str:
-    # There will be more types than we know, so that only what looks like a slip of one of these is refused.
+    # There will be more types than we know, so that only what looks like a slip of one of these is rejected.
     known = {known.lower(): known for known in TYPES}
     if name.lower() not in known and (near := get_close_matches(name.lower(), known, n=1)):
         raise ValueError(f"There is no record type {quoted(name)}; did you mean {known[near[0]]}?")

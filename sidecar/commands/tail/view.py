@@ -1,15 +1,16 @@
-"""The one line that a record becomes for people: when, what, the answer, who, from whom to whom, and why.
+"""A record as one line for people: time, type, disposition, reply, peer, envelope and reason.
 
 Owns the columns, what stands in them, and what is shortened where there is little room. Never prints.
 """
 
 from typing import Literal, NamedTuple
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import Logged
 from sidecar.core.text import printable
 
 Kind = Literal["aside", "good", "bad", "soft", "report", "text"]
-"""What a part is, for its colour: `good` has been taken, `bad` refused, `soft` may come yet, `report` a bounce or complaint."""
+"""What a part is, for its colour: `good` was accepted, `bad` rejected, `soft` tempfailed, `report` is a bounce or complaint."""
 
 _KINDS: dict[str, Kind] = {
     "Reception": "good",
@@ -24,7 +25,21 @@ _KINDS: dict[str, Kind] = {
     "Feedback": "report",
 }
 
+_DISPOSITION_KINDS: dict[Disposition, Kind] = {
+    Disposition.RELAYED: "good",
+    Disposition.LOGGED_AND_RELAYED: "report",
+    Disposition.LOGGED_AND_DROPPED: "report",
+    Disposition.QUARANTINED: "soft",
+    Disposition.TEMPFAILED: "soft",
+    Disposition.REJECTED_AT_CONNECT: "bad",
+    Disposition.REJECTED_AT_RCPT: "bad",
+    Disposition.REJECTED_AT_END: "bad",
+}
+
 _TYPE_WIDTH = len("Rejection")
+_DISPOSITION_WIDTH = len(Disposition.REJECTED_AT_CONNECT)
+# A narrower terminal has no column for the disposition.
+_WIDE = 140
 _CODE_WIDTH = len("550 5.7.1")
 _PEER_WIDTH = len("255.255.255.255")
 
@@ -55,10 +70,11 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
     With `today` (`YYYY-MM-DD`, UTC) the time is cut short to what tells it apart. With `width`, in characters, so are long
     addresses, and of several recipients only the first is named; the reason still has to be cut at the line's end.
     """
-    refused_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
+    rejected_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
     parts = [
         Part(_time(record, today), "aside"),
-        Part(printable(record.type).ljust(_TYPE_WIDTH), "soft" if refused_for_now else _KINDS.get(record.type, "text")),
+        Part(printable(record.type).ljust(_TYPE_WIDTH), "soft" if rejected_for_now else _KINDS.get(record.type, "text")),
+        *_disposition(record, width),
         Part(_code(record).ljust(_CODE_WIDTH), "text"),
         Part(_peer(record).ljust(_PEER_WIDTH), "text"),
     ]
@@ -76,6 +92,14 @@ def _time(record: Logged, today: str | None) -> str:
         return told
     short = told[:_SECONDS_LENGTH].replace("T", " ")
     return short[_DATE_LENGTH + 1 :] if short.startswith(today) else short[len("2026-") :]
+
+
+def _disposition(record: Logged, width: int | None) -> list[Part]:
+    """Return the column of the disposition: none for KumoMTA's records, which have no disposition."""
+    disposition = record.disposition
+    if disposition is None or (width is not None and width < _WIDE):
+        return []
+    return [Part(disposition.value.ljust(_DISPOSITION_WIDTH), _DISPOSITION_KINDS.get(disposition, "text"))]
 
 
 def _code(record: Logged) -> str:
@@ -101,7 +125,7 @@ def _envelope(record: Logged, room: int | None) -> str:
     if record.count > 1:
         return f"({record.count} of them)"
     if not record.recipients:
-        # Refused before there was an envelope, or before its recipients.
+        # Rejected before there was an envelope, or before its recipients.
         told = printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
         return told if room is None or len(told) <= room else f"{told[: room - 1]}…"
     sender = printable(record.sender) or _NULL_SENDER

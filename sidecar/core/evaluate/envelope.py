@@ -19,8 +19,9 @@ Kind = Literal["arf", "oob", "unreadable", "other", "unknown"]
 record does not say.
 """
 
-Happened = Literal["accepted", "quarantined", "refused", "refused otherwise", "put off", "went out"]
-"""What a record says came of it. `refused`: by the listener policy; `put off`: with a 4xx, which is trouble and no policy."""
+Happened = Literal["accepted", "quarantined", "rejected", "rejected_for_other_reason", "tempfailed", "outgoing"]
+"""What happened by the record. `rejected`: by the listener policy; `tempfailed`: 4xx, which is not a decision of the policy;
+`outgoing`: the record is about outgoing mail."""
 
 Stage = Literal["connect", "rcpt", "end"]
 
@@ -45,10 +46,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
     kind: Kind
 
 
-class Account(Struct, frozen=True, kw_only=True):
-    """What a record says of the answer. `stage` is None where it does not tell when.
+class RecordedAnswer(Struct, frozen=True, kw_only=True):
+    """The answer that a record contains. `stage` is None if the record does not contain it.
 
-    `is_ours`: this program wrote it in its own way; with `compat` it is to be read as KumoMTA's.
+    `is_ours`: the sidecar wrote the record without `compat`. A record with `compat` is read as KumoMTA's.
     """
 
     happened: Happened
@@ -56,14 +57,16 @@ class Account(Struct, frozen=True, kw_only=True):
     is_ours: bool
 
 
-def account_of(record: Logged) -> Account:
-    """Say what came of it, by the record."""
+def recorded_answer(record: Logged) -> RecordedAnswer:
+    """Return the answer that a record contains."""
     is_ours = _is_ours(record)
     if record.type not in _INCOMING:
-        return Account(happened="went out", stage=None, is_ours=False)
+        return RecordedAnswer(happened="outgoing", stage=None, is_ours=False)
     if record.type != "Rejection":
-        return Account(happened="quarantined" if "quarantine" in record.meta else "accepted", stage="end", is_ours=is_ours)
-    return Account(happened=_refusal(record), stage=_stage(record), is_ours=is_ours)
+        return RecordedAnswer(
+            happened="quarantined" if "quarantine" in record.meta else "accepted", stage="end", is_ours=is_ours
+        )
+    return RecordedAnswer(happened=_refusal(record), stage=_stage(record), is_ours=is_ours)
 
 
 def envelope_of(record: Logged) -> Envelope:
@@ -92,8 +95,8 @@ def _is_ours(record: Logged) -> bool:
 
 def _refusal(record: Logged) -> Happened:
     if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
-        return "put off"
-    return "refused" if _BY_POLICY.match(record.response.content) else "refused otherwise"
+        return "tempfailed"
+    return "rejected" if _BY_POLICY.match(record.response.content) else "rejected_for_other_reason"
 
 
 def _stage(record: Logged) -> Stage | None:
@@ -106,10 +109,10 @@ def _stage(record: Logged) -> Stage | None:
 def _kind(record: Logged) -> Kind:
     if record.type in {"OOB", "Feedback"}:
         return "oob" if record.type == "OOB" else "arf"
-    account = account_of(record)
-    if account.happened == "quarantined":
+    answer = recorded_answer(record)
+    if answer.happened == "quarantined":
         return "unreadable"
-    return "other" if account.happened == "refused" and account.stage == "end" else "unknown"
+    return "other" if answer.happened == "rejected" and answer.stage == "end" else "unknown"
 
 
 def _recipients(record: Logged) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer
 from sidecar.core.policy.answers import ReportKind
@@ -58,8 +60,12 @@ class RecipientPart(Struct, frozen=True, kw_only=True):
 
 
 class MessagePart(Struct, frozen=True, kw_only=True):
-    """What would happen to the message; all empty when there is none, or nobody left to receive it."""
+    """What would happen to the message. Without a message, or an accepted recipient, `action` is None and all lists are empty.
 
+    `disposition` is None if the decision needs the message, and there is none.
+    """
+
+    disposition: Disposition | None = None
     action: Literal["accept", "discard", "reject"] | None = None
     reply: str | None = None
     report: ReportKind | None = None
@@ -90,19 +96,27 @@ def explain(question: Question, message: bytes | None, *, policy: Policy, settin
     rules = Rules(policy=policy, settings=settings)
     session = Session(rules=lambda: rules, world=world)
     connect = _connect_part(session.handle(_connect(question)))
-    recipients: list[RecipientPart] = []
     if connect.action == "reject":
-        return Explanation(connect=connect, recipients=recipients, message=_NO_MESSAGE)
+        return Explanation(
+            connect=connect, recipients=[], message=_rejected_before(connect.reply, Disposition.REJECTED_AT_CONNECT)
+        )
     if question.helo is not None:
         session.handle(Helo(name=question.helo))
     # A peer declares its message's size (RFC 1870), and the record tells it where the verdict comes before the body.
     size = None if message is None else len(message)
     session.handle(Mail(sender=_bare(question.sender), authz_id=question.auth, declared_size=size))
     recipients = [_recipient_part(address, session) for address in map(_bare, question.to)]
-    left = any(recipient.action == "accept" for recipient in recipients)
-    outcome = _end_of_message(session, message) if left and message is not None else None
-    part = _NO_MESSAGE if outcome is None else _message_part(outcome)
+    if not any(recipient.action == "accept" for recipient in recipients):
+        part = _rejected_before(recipients[0].reply if recipients else None, Disposition.REJECTED_AT_RCPT)
+    else:
+        part = _NO_MESSAGE if message is None else _message_part(_end_of_message(session, message))
     return Explanation(connect=connect, recipients=recipients, message=part)
+
+
+def _rejected_before(reply: str | None, disposition: Disposition) -> MessagePart:
+    """Return the part of a message that does not arrive, because of the reply at connect or to all recipients."""
+    tempfailed = reply is not None and reply.startswith("4")
+    return replace(_NO_MESSAGE, disposition=Disposition.TEMPFAILED if tempfailed else disposition)
 
 
 def _connect(question: Question) -> Connect:
@@ -158,14 +172,16 @@ def _end_of_message(session: Session, message: bytes) -> Outcome:
 
 def _message_part(outcome: Outcome) -> MessagePart:
     answer = outcome.answer
-    fates = answer.fates if isinstance(answer, MessageAnswer) else ()
+    results = answer.results if isinstance(answer, MessageAnswer) else ()
     taken = isinstance(outcome.verdict, Accept | Discard)
+    assert outcome.decision is not None  # noqa: S101 - each verdict on a message has one
     return MessagePart(
+        disposition=outcome.decision.disposition,
         action=_message_action(outcome),
         reply=_reply(outcome),
-        report=answer.taken_as if isinstance(answer, MessageAnswer) else None,
-        relayed=[fate.address for fate in fates if fate.relayed],
-        dropped=[fate.address for fate in fates if taken and not fate.relayed],
+        report=answer.logged_as if isinstance(answer, MessageAnswer) else None,
+        relayed=[result.address for result in results if result.relayed],
+        dropped=[result.address for result in results if taken and not result.relayed],
         records=list(outcome.records),
     )
 

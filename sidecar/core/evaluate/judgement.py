@@ -1,41 +1,37 @@
-"""The policy's answers for a whole envelope, put together into one outcome.
+"""The policy's answers for a whole envelope, combined into one outcome.
 
-Owns the outcome's words. Never decides: each answer is the policy's own.
+Never decides: each answer is the policy's own.
 """
 
-from typing import Literal
+from enum import StrEnum
 
 from msgspec import Struct
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.settings.values import LogMode
 
-Outcome = Literal[
-    "refused at connect",
-    "let in",
-    "refused at RCPT",
-    "refused at the end",
-    "relayed",
-    "dropped",
-    "quarantined",
-    "if a report",
-]
-"""What becomes of an envelope.
 
-`let in`: at connect, and no recipient is known; `dropped`: a report, logged and dropped; `if a report`: it passes if it is one,
-and the record does not tell.
-"""
+class Undecided(StrEnum):
+    """What a record does not contain, and the decision depends on."""
 
-REFUSED = frozenset(("refused at connect", "refused at RCPT", "refused at the end"))
-"""The outcomes by which nobody gets the message, and the peer is told."""
+    RECIPIENTS_UNKNOWN = "recipients_unknown"
+    CONTENT_UNKNOWN = "content_unknown"
 
-_OUTCOMES: dict[str, Outcome] = {"accept": "relayed", "discard": "dropped", "reject": "refused at the end"}
+    @property
+    def words(self) -> str:
+        """The value as tables show it to people."""
+        return "accepted if a report" if self is Undecided.CONTENT_UNKNOWN else "recipients unknown"
+
+
+Outcome = Disposition | Undecided
+"""What a configuration decides on an envelope."""
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
-    """All answers for one envelope. `message` is None where it did not come so far, or where it is not known what it was."""
+    """All answers for one envelope. `message` is None if nobody accepted a recipient, or if the content is not known."""
 
     outcome: Outcome
     connect: ConnectAnswer
@@ -44,47 +40,49 @@ class Judgement(Struct, frozen=True, kw_only=True):
 
 
 def judge(envelope: Envelope, policy: Policy, *, refuse_at_connect: bool = True, quarantine: bool = False) -> Judgement:
-    """Put an envelope to the policy as a session does: at connect, for each recipient, and for the message.
+    """Ask the policy about an envelope as a session does: at connect, for each recipient, and for the message.
 
-    `quarantine` says that unreadable reports are kept instead of refused. What a session puts off with a 4xx, as above its
-    limits, is not looked at: that says nothing of who may send.
+    `quarantine`: unparsable reports are quarantined instead of rejected. The limits of a session, which give 4xx replies, are
+    left out: they do not depend on the policy.
     """
     connect = policy.at_connect(envelope.peer, envelope.listener)
     if not connect.accept and refuse_at_connect:
-        return Judgement(outcome="refused at connect", connect=connect)
+        return Judgement(outcome=Disposition.REJECTED_AT_CONNECT, connect=connect)
     if not envelope.recipients:
-        return Judgement(outcome="let in", connect=connect)
+        return Judgement(outcome=Undecided.RECIPIENTS_UNKNOWN, connect=connect)
     recipients = tuple(_at_rcpt(envelope, recipient, policy) for recipient in envelope.recipients)
     left = [recipient for recipient in recipients if recipient.accept]
     if not left:
-        return Judgement(outcome="refused at RCPT", connect=connect, recipients=recipients)
+        return Judgement(outcome=Disposition.REJECTED_AT_RCPT, connect=connect, recipients=recipients)
     if envelope.kind == "unknown" and any(recipient.takes_reports for recipient in left):
         relayed = any(recipient.relay for recipient in left)
-        return Judgement(outcome="relayed" if relayed else "if a report", connect=connect, recipients=recipients)
+        return Judgement(
+            outcome=Disposition.RELAYED if relayed else Undecided.CONTENT_UNKNOWN, connect=connect, recipients=recipients
+        )
     message = judge_message(left, is_oob=envelope.kind == "oob", is_arf=envelope.kind == "arf")
-    outcome = _OUTCOMES[message.action]
-    if outcome == "refused at the end" and quarantine and envelope.kind == "unreadable":
-        outcome = "quarantined"
+    outcome = message.disposition
+    if outcome == Disposition.REJECTED_AT_END and quarantine and envelope.kind == "unreadable":
+        outcome = Disposition.QUARANTINED
     return Judgement(outcome=outcome, connect=connect, recipients=recipients, message=message)
 
 
 def deciding(judgement: Judgement) -> tuple[Because, ...]:
-    """Give the reasons that decided the outcome, the first of them first."""
+    """Return the reasons that decided the outcome, in order."""
     match judgement.outcome:
-        case "refused at connect" | "let in":
+        case Disposition.REJECTED_AT_CONNECT | Undecided.RECIPIENTS_UNKNOWN:
             return judgement.connect.because
-        case "refused at RCPT":
+        case Disposition.REJECTED_AT_RCPT:
             return judgement.recipients[0].because
-        case "if a report":
+        case Undecided.CONTENT_UNKNOWN:
             return next(recipient.because for recipient in judgement.recipients if recipient.accept)
-        case "relayed" if judgement.message is None:
+        case Disposition.RELAYED if judgement.message is None:
             return next(recipient.because[:1] for recipient in judgement.recipients if recipient.relay)
         case _:
             assert judgement.message is not None  # noqa: S101 - every other outcome comes of one
-            fates = judgement.message.fates
-            relayed = (fate for fate in fates if fate.relayed)
-            taken = (fate for fate in fates if fate.taken_as is not None)
-            return ((next(relayed, None) or next(taken, None) or fates[0]).because,)
+            results = judgement.message.results
+            relayed = (result for result in results if result.relayed)
+            taken = (result for result in results if result.logged_as is not None)
+            return ((next(relayed, None) or next(taken, None) or results[0]).because,)
 
 
 def _at_rcpt(envelope: Envelope, recipient: str, policy: Policy) -> RecipientAnswer:

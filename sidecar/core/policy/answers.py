@@ -1,15 +1,25 @@
-"""The policy's answers. Each carries its reasons: the rule, where it stands, and a sentence that says what it did."""
+"""The policy's answers. Each has its reasons: the rule, its place in a file, and a sentence that says what the rule did."""
 
 from typing import Any, Literal
 
 from msgspec import Struct
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.settings.values import LogMode, Where
 
 ReportKind = Literal["oob", "arf"]
 
 # In one sentence: more reasons explain nothing.
 _REASONS_LIMIT = 4
+
+
+# By: is it relayed, is it logged as a report.
+_DISPOSITIONS = {
+    (True, False): Disposition.RELAYED,
+    (True, True): Disposition.LOGGED_AND_RELAYED,
+    (False, True): Disposition.LOGGED_AND_DROPPED,
+    (False, False): None,
+}
 
 
 class Because(Struct, frozen=True, kw_only=True):
@@ -61,39 +71,50 @@ class RecipientAnswer(Struct, frozen=True, kw_only=True):
         return self.log_oob is not LogMode.IGNORE or self.log_arf is not LogMode.IGNORE
 
 
-class RecipientFate(Struct, frozen=True, kw_only=True):
-    """What becomes of a complete message for one recipient; `taken_as` names the report it was logged as."""
+class RecipientResult(Struct, frozen=True, kw_only=True):
+    """The decision on a complete message for one recipient; `logged_as` is the kind of report it is logged as."""
 
     address: str
     domain: str
     relayed: bool
-    taken_as: ReportKind | None
+    logged_as: ReportKind | None
     because: Because
 
 
 class MessageAnswer(Struct, frozen=True, kw_only=True):
-    """What becomes of a complete message. `reject` means: relayed to nobody, and a report for nobody."""
+    """The decision on a complete message. It is rejected if it is relayed to no recipient and a report for none."""
 
-    fates: tuple[RecipientFate, ...]
+    results: tuple[RecipientResult, ...]
 
     @property
     def action(self) -> Literal["accept", "discard", "reject"]:
-        """Give the verdict on the message as a whole."""
-        if any(fate.relayed for fate in self.fates):
+        """The verdict on the message as a whole."""
+        if any(result.relayed for result in self.results):
             return "accept"
-        return "discard" if self.taken_as is not None else "reject"
+        return "discard" if self.logged_as is not None else "reject"
 
     @property
-    def taken_as(self) -> ReportKind | None:
-        """Give the report the message was logged as, for some recipient at least."""
-        kinds = {fate.taken_as for fate in self.fates}
+    def logged_as(self) -> ReportKind | None:
+        """The kind of report that the message is logged as, for at least one recipient."""
+        kinds = {result.logged_as for result in self.results}
         return "arf" if "arf" in kinds else "oob" if "oob" in kinds else None
+
+    @property
+    def disposition(self) -> Disposition:
+        """The disposition of the message as a whole: relayed to a recipient, logged as a report for a recipient, or both."""
+        relayed = any(result.relayed for result in self.results)
+        return _DISPOSITIONS[relayed, self.logged_as is not None] or Disposition.REJECTED_AT_END
+
+    def disposition_of(self, result: RecipientResult) -> Disposition:
+        """Return the disposition of one recipient: a message that is rejected for all recipients is dropped for none."""
+        own = _DISPOSITIONS[result.relayed, result.logged_as is not None]
+        return own or (Disposition.REJECTED_AT_END if self.action == "reject" else Disposition.DROPPED)
 
 
 def sentence(answer: ConnectAnswer | RecipientAnswer | MessageAnswer) -> str:
     """Return the reasons of an answer as one sentence, each reason once."""
     if isinstance(answer, MessageAnswer):
-        reasons = dict.fromkeys(str(fate.because) for fate in answer.fates)
+        reasons = dict.fromkeys(str(result.because) for result in answer.results)
     else:
         reasons = dict.fromkeys(map(str, answer.because))
     shown = list(reasons)[:_REASONS_LIMIT]

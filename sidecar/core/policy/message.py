@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sidecar.core.policy.answers import Because, MessageAnswer, RecipientAnswer, RecipientFate, ReportKind
+from sidecar.core.policy.answers import Because, MessageAnswer, RecipientAnswer, RecipientResult, ReportKind
 from sidecar.core.settings.values import LogMode
 
 _REPORT_NAMES: dict[ReportKind, str] = {"arf": "a feedback report", "oob": "a bounce report"}
@@ -10,37 +10,37 @@ _REPORT_NAMES: dict[ReportKind, str] = {"arf": "a feedback report", "oob": "a bo
 
 def judge_message(recipients: Iterable[RecipientAnswer], *, is_oob: bool, is_arf: bool) -> MessageAnswer:
     """Decide on a complete message. A feedback report is looked for first, as KumoMTA does."""
-    return MessageAnswer(fates=tuple(_fate(recipient, is_oob=is_oob, is_arf=is_arf) for recipient in recipients))
+    return MessageAnswer(results=tuple(_result(recipient, is_oob=is_oob, is_arf=is_arf) for recipient in recipients))
 
 
-def _fate(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> RecipientFate:
+def _result(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> RecipientResult:
     if is_arf and recipient.log_arf is not LogMode.IGNORE:
-        return _taken(recipient, "arf", recipient.log_arf)
+        return _logged(recipient, "arf", recipient.log_arf)
     if is_oob and recipient.log_oob is not LogMode.IGNORE:
-        return _taken(recipient, "oob", recipient.log_oob)
-    return RecipientFate(
+        return _logged(recipient, "oob", recipient.log_oob)
+    return RecipientResult(
         address=recipient.address,
         domain=recipient.domain,
         relayed=recipient.relay,
-        taken_as=None,
-        because=recipient.because[0] if recipient.relay else _not_taken(recipient),
+        logged_as=None,
+        because=recipient.because[0] if recipient.relay else _not_accepted(recipient),
     )
 
 
-def _taken(recipient: RecipientAnswer, kind: ReportKind, mode: LogMode) -> RecipientFate:
+def _logged(recipient: RecipientAnswer, kind: ReportKind, mode: LogMode) -> RecipientResult:
     rule = _rule(recipient, f"log_{kind}")
     relayed = mode is LogMode.LOG_THEN_RELAY
     text = f"{_REPORT_NAMES[kind]} for {recipient.domain or 'no domain'}, logged and {'relayed' if relayed else 'dropped'}"
-    return RecipientFate(
+    return RecipientResult(
         address=recipient.address,
         domain=recipient.domain,
         relayed=relayed,
-        taken_as=kind,
+        logged_as=kind,
         because=Because(file=rule.file, line=rule.line, key=rule.key, value=rule.value, text=text),
     )
 
 
-def _not_taken(recipient: RecipientAnswer) -> Because:
+def _not_accepted(recipient: RecipientAnswer) -> Because:
     """Say why a recipient that was accepted for reports gets nothing: the rule that let it in is the one to name."""
     rule = recipient.because[0]
     text = f"{recipient.domain or 'no domain'} takes only reports from this peer, and this is none that it takes"

@@ -9,10 +9,11 @@ from functools import lru_cache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, Headers, PeerAddress, Record, RecordType, Response
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
 
-_TAKEN = Response(code=250)
+_ACCEPTED = Response(code=250)
 # KumoMTA's answer for a bounce that does not tell an SMTP reply.
 _UNTOLD = 550
 # KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
@@ -30,7 +31,7 @@ WHY_LIMIT = 1024
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What all records of a message tell alike. Times are seconds since 1970; `message_id` is `""` before one exists.
+    """What all records of a message have in common. Times are seconds since 1970; `message_id` is `""` before one exists.
 
     `classify` gives the class of a response as one line, or None where no rule fits; it is None where there are no rules.
     `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them. Only the
@@ -50,20 +51,21 @@ class Facts(Struct, frozen=True, kw_only=True):
     authz_id: str | None
     queue_id: str | None
     headers: Headers
+    disposition: Disposition
     dropped: Sequence[str] = ()
     compat: str | None = None
     classify: Callable[[str], str | None] | None = None
 
 
 def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
-    """Record a message that was taken. `queue` is the first recipient's domain, `size` the message's in bytes."""
+    """Return the record of an accepted message. `queue` is the first recipient's domain, `size` the message's in bytes."""
     return _received(facts, recipients=recipients, queue=queue, size=size, why=why)
 
 
 def quarantined(  # noqa: PLR0913 - each is a field of the record
     facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, file: str
 ) -> Record:
-    """Record a message that was taken, and went no further than into `file` of the quarantine."""
+    """Return the record of a message that is kept as `file` of the quarantine."""
     record = _received(facts, recipients=recipients, queue=queue, size=size, why=why)
     return replace(record, meta={**record.meta, "quarantine": file})
 
@@ -71,12 +73,15 @@ def quarantined(  # noqa: PLR0913 - each is a field of the record
 def feedback(  # noqa: PLR0913 - each is a field of the record
     facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport
 ) -> Record:
-    """Record a feedback report; it stands in the Reception's place."""
+    """Return the record of a feedback report, which replaces the Reception."""
     return _received(facts, recipients=recipients, queue=queue, size=size, why=why, report=report)
 
 
 def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, why: str) -> Iterator[Record]:
-    """Record each recipient that the report says has failed. `recipient` is the report's own: the original's sender."""
+    """Yield a record of each recipient that failed by the report. `recipient` is the report's own: the original's sender.
+
+    The disposition is this recipient's.
+    """
     reporter = report.per_message.reporting_mta
     for failed in report.per_recipient:
         if failed.action != "failed":
@@ -105,7 +110,7 @@ def bounce_response(failed: PerRecipient) -> Response:
 
 
 def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, why: str) -> Record:
-    """Record what was refused: the connection (no recipients), one recipient, or a message for all of them."""
+    """Return the record of a rejected connection (no recipients), recipient, or message (all recipients)."""
     return _record(facts, "Rejection", recipients=recipients, queue="", response=response, why=why)
 
 
@@ -124,7 +129,7 @@ def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
         event_time=rfc3339(now),
         created=first.timestamp,
         created_time=first.event_time,
-        meta={"why": why[:WHY_LIMIT], "count": count},
+        meta={"why": why[:WHY_LIMIT], "disposition": first.meta["disposition"], "count": count},
         headers={},
     )
 
@@ -149,7 +154,7 @@ def _received(  # noqa: PLR0913 - each is a field of the record
     facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport | None = None
 ) -> Record:
     kind: RecordType = "Reception" if report is None else "Feedback"
-    record = _record(facts, kind, recipients=recipients, queue=queue, response=_TAKEN, why=why, size=size, report=report)
+    record = _record(facts, kind, recipients=recipients, queue=queue, response=_ACCEPTED, why=why, size=size, report=report)
     return replace(record, meta={**record.meta, "dropped": _mailboxes(facts.dropped)}) if facts.dropped else record
 
 
@@ -199,7 +204,7 @@ def _mailboxes(addresses: Sequence[str]) -> list[str]:
 
 
 def _meta(facts: Facts, why: str) -> dict[str, str]:
-    meta = {"why": why[:WHY_LIMIT]}
+    meta = {"why": why[:WHY_LIMIT], "disposition": facts.disposition.value}
     if facts.queue_id is not None:
         meta["queue_id"] = facts.queue_id[:NAME_LIMIT]
     if facts.listener is not None:

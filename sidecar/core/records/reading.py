@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records.record import PeerAddress, Response
 
 # KumoMTA's record types (August 2026). There will be more.
@@ -29,6 +30,7 @@ TYPES: Final = (
     "XferIn",
 )
 
+_DISPOSITIONS: Final = {one.value: one for one in Disposition}
 _NO_RESPONSE = Response(code=0)
 
 # Bigger numbers are nobody's: a record stands for the refusals of about a second.
@@ -75,6 +77,12 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
         That is not the `timestamp` of an OOB record, which repeats what the report says: the last attempt, in any year.
         """
         return self.created if self.type == "OOB" and self.created else self.timestamp
+
+    @property
+    def disposition(self) -> Disposition | None:
+        """What became of the recipient; None in KumoMTA's records."""
+        word = self.meta.get("disposition")
+        return _DISPOSITIONS.get(word) if isinstance(word, str) else None
 
     @property
     def count(self) -> int:

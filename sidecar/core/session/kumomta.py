@@ -29,8 +29,8 @@ def message_rejection(record: Record, message: Message, facts: Facts, answer: Me
         return (_bare(record, recipient=message.recipients[-1].address),)
     received = reception(
         facts,
-        recipients=[fate.address for fate in answer.fates],
-        queue=answer.fates[0].domain,
+        recipients=[result.address for result in answer.results],
+        queue=answer.results[0].domain,
         size=message.size,
         why=record.meta["why"],
     )

@@ -22,7 +22,7 @@ from sidecar.core.session.words import response
 def rejected_peer(facts: Facts, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None) -> Outcome:
     """Return the outcome for a peer that is rejected at connect."""
     record = rejection(facts, recipients=(), response=response(verdict.reply, "CONNECT"), why=why)
-    decision = Decision(stage="connect", action=action_of(verdict), why=why)
+    decision = Decision(stage="connect", action=action_of(verdict), disposition=facts.disposition, why=why)
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
@@ -34,7 +34,7 @@ def rejected_recipient(  # noqa: PLR0913, PLR0917 - the facts, and each part of 
     record = rejection(facts, recipients=(name,), response=response(verdict.reply, f"RCPT TO:<{name}>"), why=why)
     if facts.compat is not None:
         record = kumomta.recipient_rejection(record, message)
-    decision = _decision(message, "rcpt", verdict, why, recipients=(address,))
+    decision = _decision(facts, message, "rcpt", verdict, why, recipients=(address,))
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
@@ -46,7 +46,7 @@ def rejected_message(
     records: tuple[Record, ...] = (rejection(facts, recipients=addresses, response=response(verdict.reply, "DATA"), why=why),)
     if facts.compat is not None:
         records = kumomta.message_rejection(records[0], message, facts, answer)
-    decision = _decision(message, "message", verdict, why, recipients=addresses)
+    decision = _decision(facts, message, "message", verdict, why, recipients=addresses)
     return Outcome(verdict=verdict, records=records, decision=decision, answer=answer)
 
 
@@ -56,15 +56,15 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
     """Return the outcome for an unparsable report; `full` replaces it where the quarantine has no room."""
     why = f"{reading.why}; it claims to be one, so it is put into the quarantine and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
-    addresses = tuple(fate.address for fate in answer.fates)
-    queue = answer.fates[0].domain
+    addresses = tuple(result.address for result in answer.results)
+    queue = answer.results[0].domain
     record = quarantined(facts, recipients=addresses, queue=queue, size=message.size, why=why, file=f"{name}.eml")
     return Outcome(
         verdict=Discard(),
         records=(record,),
         durable=True,
         near_miss=NearMiss(name=name, content=message.content, full=full),
-        decision=_decision(message, "message", Discard(), why, recipients=addresses),
+        decision=_decision(facts, message, "message", Discard(), why, recipients=addresses),
         answer=answer,
     )
 
@@ -72,41 +72,51 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
 def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, reading: Reading) -> Outcome:
     """Return the outcome for a message that some recipient gets, or whose report is logged."""
     why = sentence(answer)
-    gone = (given for given, fate in zip(message.given, answer.fates, strict=True) if not fate.relayed)
+    gone = (given for given, result in zip(message.given, answer.results, strict=True) if not result.relayed)
     verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
     return Outcome(
         verdict=verdict,
         records=_received(facts, message, answer, reading, why),
-        durable=answer.taken_as is not None,
-        decision=_decision(message, "message", verdict, why, recipients=tuple(fate.address for fate in answer.fates)),
+        durable=answer.logged_as is not None,
+        decision=_decision(
+            facts, message, "message", verdict, why, recipients=tuple(result.address for result in answer.results)
+        ),
         answer=answer,
     )
 
 
 def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: Reading, why: str) -> tuple[Record, ...]:
     """Return the record of the message, and one for each bounce that it reports."""
-    received = [fate for fate in answer.fates if fate.relayed or fate.taken_as is not None]
-    dropped: Sequence[str] = [fate.address for fate in answer.fates if not fate.relayed and fate.taken_as is None]
+    received = [result for result in answer.results if result.relayed or result.logged_as is not None]
+    dropped: Sequence[str] = [result.address for result in answer.results if not result.relayed and result.logged_as is None]
     facts = replace(facts, dropped=dropped) if dropped else facts
-    recipients = [fate.address for fate in received]
+    recipients = [result.address for result in received]
     queue = received[0].domain
-    if answer.taken_as == "arf" and reading.arf is not None:
+    if answer.logged_as == "arf" and reading.arf is not None:
         first = feedback(facts, recipients=recipients, queue=queue, size=message.size, why=why, report=reading.arf)
     else:
         first = reception(facts, recipients=recipients, queue=queue, size=message.size, why=why)
-    taker = next((fate for fate in answer.fates if fate.taken_as == "oob"), None)
-    if taker is None or reading.oob is None:
+    own = next((result for result in answer.results if result.logged_as == "oob"), None)
+    if own is None or reading.oob is None:
         return (first,)
-    bounces = oob_bounces(facts, report=reading.oob, recipient=taker.address, queue=taker.domain, why=str(taker.because))
+    facts = replace(facts, disposition=answer.disposition_of(own))
+    bounces = oob_bounces(facts, report=reading.oob, recipient=own.address, queue=own.domain, why=str(own.because))
     return (first, *bounces)
 
 
-def _decision(
-    message: Message, stage: str, verdict: Accept | Reject | Tempfail | Discard, why: str, *, recipients: tuple[str, ...]
+def _decision(  # noqa: PLR0913 - the facts, and each part of the decision
+    facts: Facts,
+    message: Message,
+    stage: str,
+    verdict: Accept | Reject | Tempfail | Discard,
+    why: str,
+    *,
+    recipients: tuple[str, ...],
 ) -> Decision:
     return Decision(
         stage=stage,
         action=action_of(verdict),
+        disposition=facts.disposition,
         why=why,
         sender=message.mail.sender,
         recipients=recipients,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
@@ -44,6 +45,7 @@ from sidecar.core.session.verdicts import (
     Outcome,
     Reject,
     Tempfail,
+    rejected,
 )
 from sidecar.core.session.words import removable_name
 from sidecar.core.settings.values import ANY_LISTENER, Settings
@@ -210,7 +212,9 @@ class Session:
         return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
 
     def _reject_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
-        return outcomes.rejected_peer(self._facts(None), verdict, why, answer)
+        return outcomes.rejected_peer(
+            self._facts(None, rejected(verdict, Disposition.REJECTED_AT_CONNECT)), verdict, why, answer
+        )
 
     def _on_helo(self, event: Helo) -> Outcome:
         self._helo = event.name
@@ -267,7 +271,8 @@ class Session:
     ) -> Outcome:
         # No message exists yet for the journal's readers (contract section 4): the record has no message id.
         message = self._current()
-        return outcomes.rejected_recipient(self._facts(message, message_id=""), message, event.address, verdict, why, answer)
+        facts = self._facts(message, rejected(verdict, Disposition.REJECTED_AT_RCPT), message_id="")
+        return outcomes.rejected_recipient(facts, message, event.address, verdict, why, answer)
 
     # --- the message
 
@@ -332,7 +337,8 @@ class Session:
 
     def _reject_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
         message = self._current()
-        return outcomes.rejected_message(self._facts(message), message, verdict, why, answer)
+        facts = self._facts(message, rejected(verdict, Disposition.REJECTED_AT_END))
+        return outcomes.rejected_message(facts, message, verdict, why, answer)
 
     def _conclude(self, reading: Reading) -> Outcome:
         """Return the verdict on the message, with its records."""
@@ -340,11 +346,11 @@ class Session:
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
         if answer.action == "reject":
             if self._is_near_miss(message, reading):
-                facts = self._facts(message)
+                facts = self._facts(message, Disposition.QUARANTINED)
                 full = self._instead(Bound.QUARANTINE)
                 return outcomes.quarantined_message(facts, message, answer, reading, self._network, full)
             return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
-        return outcomes.accepted_message(self._facts(message), message, answer, reading)
+        return outcomes.accepted_message(self._facts(message, answer.disposition), message, answer, reading)
 
     def _is_near_miss(self, message: Message, reading: Reading) -> bool:
         """Return True if a message that nobody gets goes into the quarantine: it claims to be a report, and is unparsable."""
@@ -358,7 +364,7 @@ class Session:
             raise ProtocolError("there is no message in hand")
         return self._message
 
-    def _facts(self, message: Message | None, *, message_id: str | None = None) -> Facts:
+    def _facts(self, message: Message | None, disposition: Disposition, *, message_id: str | None = None) -> Facts:
         return Facts(
             node_id=self._world.node_id,
             session_id=self.session_id,
@@ -372,6 +378,7 @@ class Session:
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
             headers=message.recorded_headers if message is not None else {},
+            disposition=disposition,
             compat=self._settings.compat,
             classify=self._policy.classify,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.core.records.record import Record
 
@@ -52,10 +53,11 @@ Verdict = Continue | Accept | Reject | Tempfail | Discard
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """A decision worth a line in the log: what was asked, the action taken, and why in one sentence."""
+    """A decision that gets a line in the log: at which stage, the action, the disposition, and the reason in one sentence."""
 
     stage: str
     action: str
+    disposition: Disposition
     why: str
     sender: str | None = None
     recipients: tuple[str, ...] = ()
@@ -106,3 +108,8 @@ ENOUGH = Outcome(verdict=Continue())
 def action_of(verdict: Accept | Reject | Tempfail | Discard) -> str:
     """Return the word for a verdict in the log."""
     return type(verdict).__name__.lower()
+
+
+def rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Disposition:
+    """Return the disposition of a reply: `disposition` for 5xx, `tempfailed` for 4xx."""
+    return disposition if isinstance(verdict, Reject) else Disposition.TEMPFAILED

@@ -71,8 +71,8 @@ class Meter:
         verdict = outcome.verdict
         reason = _refusal(verdict.reply) if isinstance(verdict, Reject | Tempfail) else _taking(outcome)
         self._verdict(outcome.decision.stage, outcome.decision.action, reason)
-        if isinstance(outcome.answer, MessageAnswer) and outcome.answer.taken_as is not None:
-            self._report(outcome.answer.taken_as, outcome.records)
+        if isinstance(outcome.answer, MessageAnswer) and outcome.answer.logged_as is not None:
+            self._report(outcome.answer.logged_as, outcome.records)
 
     def observe(self, histogram: int, took: int) -> None:
         """Put a time into the histogram that begins at this cell."""
@@ -111,7 +111,7 @@ def _taking(outcome: Outcome) -> str:
         return "quarantine"
     if not isinstance(answer, MessageAnswer):
         return OTHER
-    return answer.taken_as or next((_key(fate.because) for fate in answer.fates if fate.relayed), OTHER)
+    return answer.logged_as or next((_key(result.because) for result in answer.results if result.relayed), OTHER)
 
 
 def _key(because: Because) -> str:

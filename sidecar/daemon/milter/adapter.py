@@ -163,6 +163,7 @@ def _tell(decision: Decision, session: Session) -> None:
     # The journal has a record of each decision.
     _LOG.debug(
         f"{decision.stage}: {decision.action}",
+        disposition=decision.disposition.value,
         why=decision.why,
         peer=session.peer,
         sender=decision.sender,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records import Facts, Record, encode, feedback, oob_bounces
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback
@@ -31,6 +32,7 @@ _FACTS = Facts(
     authz_id=None,
     queue_id=None,
     headers={},
+    disposition=Disposition.RELAYED,
 )
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 # The one form of RFC 5322 that the standard library reads for certain.
