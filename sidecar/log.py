@@ -56,9 +56,9 @@ def configure(*, level: str = "info", format: str = "auto", stream: TextIO | Non
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """Give the logger of a room; its lines carry `room=name`. May be called before `configure`."""
+    """Return the logger of a component; its lines have `component=name`. May be called before `configure`."""
     return cast(
-        "FilteringBoundLogger", structlog.wrap_logger(_SINK, processors=_PROCESSORS, wrapper_class=_Logger).bind(room=name)
+        "FilteringBoundLogger", structlog.wrap_logger(_SINK, processors=_PROCESSORS, wrapper_class=_Logger).bind(component=name)
     )
 
 

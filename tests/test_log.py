@@ -46,7 +46,7 @@ def test_json_line() -> None:
     """A line begins with the time (UTC, milliseconds), the level and the event; then comes what was bound, in its order."""
     line = written(peer="203.0.113.9", count=3, nothing=None, yes=True, ratio=0.5)
     assert re.fullmatch(
-        r'\{"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z","level":"info","event":"happened","room":"test",'
+        r'\{"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z","level":"info","event":"happened","component":"test",'
         r'"peer":"203.0.113.9","count":3,"nothing":null,"yes":true,"ratio":0.5\}\n',
         line,
     )
@@ -56,7 +56,7 @@ def test_console_line() -> None:
     """On the console a value of several words is quoted, so that none can pass for two."""
     line = written(format="console", why="it may", peer="::1", forged='x" level=error', codes=[1, "a b"])
     assert re.fullmatch(
-        r"\S+Z info     happened room=test "
+        r"\S+Z info     happened component=test "
         r'why="it may" peer=::1 forged="x\\" level=error" codes=\[1,"a b"\]\n',
         line,
     )
@@ -170,7 +170,7 @@ def test_exception_in_json() -> None:
 def test_exception_on_the_console() -> None:
     """On the console an exception follows on indented lines, and cannot forge another event."""
     first, *rest = written(format="console", exc_info=_caught()).splitlines()
-    assert first.endswith("happened room=test")
+    assert first.endswith("happened component=test")
     assert rest[0] == "    OSError: [Errno 5] no disk"
     assert "    ValueError: bad\\u000avalue" in rest
     assert all(line.startswith("    ") for line in rest)

@@ -16,12 +16,12 @@ from sidecar.core.reports import read
 from sidecar.core.reports.values import (
     ArfReport,
     DiagnosticCode,
+    DsnStatus,
     MtaName,
     OobReport,
     PerRecipient,
-    Reading,
     ReportedRecipient,
-    Status,
+    ReportReading,
 )
 from sidecar.core.settings.values import BounceRule
 from sidecar.core.text import printable, printable_json
@@ -88,7 +88,7 @@ def _files(named: str) -> list[str]:
     return found
 
 
-def _as_json(name: str, reading: Reading, classifier: Classifier) -> bytes:
+def _as_json(name: str, reading: ReportReading, classifier: Classifier) -> bytes:
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
     answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": report}
@@ -108,7 +108,7 @@ def _class(entry: PerRecipient, rule: BounceRule | None) -> str | None:
     return UNCATEGORIZED if rule is None else rule.bounce_class
 
 
-def _as_text(name: str, reading: Reading, classifier: Classifier) -> bytes:
+def _as_text(name: str, reading: ReportReading, classifier: Classifier) -> bytes:
     """Give the summary for people: one line that says what it is, then a line for each thing it says."""
     lines = [f"{printable(name)}: {printable(reading.why)}"]
     if reading.arf is not None:
@@ -189,7 +189,7 @@ def _address(recipient: ReportedRecipient | None) -> str | None:
     return None if recipient is None else recipient.recipient
 
 
-def _status(status: Status | None) -> str | None:
+def _status(status: DsnStatus | None) -> str | None:
     if status is None:
         return None
     return f"{status.class_}.{status.subject}.{status.detail} {status.comment or ''}".rstrip()

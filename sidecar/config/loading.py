@@ -39,7 +39,7 @@ from sidecar.config.state import default_state_directory
 from sidecar.config.tables import Notes, Table
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.findings import Findings, position
-from sidecar.config.warnings.machine import Account, note_missing, note_space
+from sidecar.config.warnings.machine import NamedAccount, note_missing, note_space
 from sidecar.config.warnings.written import repeated_file
 from sidecar.core.classifier import Patterns, TooLargeError
 from sidecar.core.findings import Finding
@@ -178,11 +178,11 @@ def _table(path: Path | None, problems: list[Finding], sources: list[Source]) ->
     return Table(notes, document.values, document.place)
 
 
-def _accounts(table: Table) -> Iterator[Account]:
+def _accounts(table: Table) -> Iterator[NamedAccount]:
     """Give the users and groups that settings without errors name."""
     for found in (table, table.table("milter"), table.table("admin")):
         for key in found.values.keys() & _ACCOUNTS.keys():
-            yield Account(kind=_ACCOUNTS[key], name=found.values[key], where=found.where(key))
+            yield NamedAccount(kind=_ACCOUNTS[key], name=found.values[key], where=found.where(key))
 
 
 def _text(path: Path, file: str, sources: list[Source]) -> Text:

@@ -59,7 +59,7 @@ def reports(folder: Path, sizes: tuple[int, ...] = _SIZES, rounds: int = 2000) -
         session = Session(rules=lambda: rules, world=world, quota=Quota(settings.limits))
         *events, _ = content_events(report)
         connect = Connect(peer=plain_address(STRANGER), port=4444, listener="10.1.1.1:25")
-        rcpt = Rcpt(address=BOUNCES, given=f"<{BOUNCES}>")
+        rcpt = Rcpt(address=BOUNCES, mta_spelling=f"<{BOUNCES}>")
         for event in (connect, Helo(name="peer.example.net"), Mail(sender=""), rcpt, Data(), *events):
             session.handle(event)
         return session

@@ -48,7 +48,7 @@ def ask(folder: Path, **question: Any) -> dict[str, Any]:
     return answer
 
 
-def test_a_near_miss_that_would_be_kept(folder: Path) -> None:
+def test_a_unparsable_that_would_be_kept(folder: Path) -> None:
     """It is told as dropped, with its record and its file's name, and nothing is written anywhere."""
     with (folder / "sidecar.toml").open("a") as file:
         file.write('unreadable_reports = "quarantine"\nstate_directory = "state"\n')

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from tests.cli.test_explain_record import lines, on_terminal
-from tests.hindsight.samples import record, rejection
+from tests.explain.samples import record, rejection
 from tests.mta.processes import wait_until
 
 ROOT = Path(__file__).parents[2]

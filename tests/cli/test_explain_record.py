@@ -14,7 +14,7 @@ import zstandard
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from tests.hindsight.samples import ours, record, rejection
+from tests.explain.samples import ours, record, rejection
 
 DOMAINS = """\
 ["*"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sidecar.commands.diff.connect import connect_changes
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.grants import differences
-from sidecar.commands.diff.values import Change, Side
+from sidecar.commands.diff.values import RuleChange, Side
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import MODES, entry
 from tests.diff.sides import side
@@ -17,7 +17,7 @@ from tests.diff.sides import side
 OTHER = "10.1.1.1:25"
 
 
-def told(*changes: Change) -> list[tuple[str, str, str, Any, Any]]:
+def told(*changes: RuleChange) -> list[tuple[str, str, str, Any, Any]]:
     """Put changes into a table: action, effect, key, and both values."""
     return [
         (change.action, change.effect, change.key, change.old and change.old.value, change.new and change.new.value)
@@ -217,7 +217,7 @@ ENTRIES = st.builds(entry, DOMAINS, LISTENERS, log_oob=st.sampled_from([*MODES])
 FILES = st.lists(ENTRIES, max_size=8, unique_by=lambda made: (made.listener, made.domain)).map(tuple)
 
 
-def covers(change: Change, name: str, before: DomainEntry | None, after: DomainEntry | None) -> bool:
+def covers(change: RuleChange, name: str, before: DomainEntry | None, after: DomainEntry | None) -> bool:
     """Tell whether a change speaks of what `name` found and finds."""
     if change.kind == "domain":
         return any(found is not None and change.key.startswith(found.path) for found in (before, after))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.commands.diff.hosts import host_changes
-from sidecar.commands.diff.space import Space, is_wide
+from sidecar.commands.diff.space import AddressSpace, is_wide
 from sidecar.core.networks import Networks
 from sidecar.core.settings.values import Network
 from tests.building import network
@@ -107,5 +107,5 @@ def test_space(networks: list[Network], one: Network) -> None:
     members = Networks(networks)
     addresses = range(one.first, one.first + (1 << (32 - one.prefix)))
     held = [members.find(ip_address(address)) is not None for address in addresses]
-    space = Space(networks)
+    space = AddressSpace(networks)
     assert (space.holds(one), space.touches(one)) == (all(held), any(held))

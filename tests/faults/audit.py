@@ -19,7 +19,7 @@ class Books:
     """A journal, read again and again while it is written.
 
     `written` has the type of each record with each address it is about, `quarantined` the address with the file's name of each
-    that tells of a near miss; `unfit` has every line that stands there and is no record.
+    that tells of a unparsable report; `unfit` has every line that stands there and is no record.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -82,14 +82,14 @@ def missing(ledger: Iterable[Entry], written: set[tuple[str, str]]) -> list[tupl
 
 
 def not_quarantined(ledger: Iterable[Entry], named: Mapping[str, str], quarantine: Path) -> list[str]:
-    """Give the address of each near miss that was answered 250, and whose file is not there or is not whole."""
+    """Give the address of each unparsable report that was answered 250, and whose file is not there or is not whole."""
 
     def is_kept(entry: Entry) -> bool:
         file = quarantine / named.get(entry.recipients[0], "none")
         # As much as was sent, and the header fields that the MTA adds.
         return file.is_file() and file.stat().st_size >= len(entry.kind.content)
 
-    return [entry.recipients[0] for entry in ledger if is_taken(entry) and entry.kind.near_miss and not is_kept(entry)]
+    return [entry.recipients[0] for entry in ledger if is_taken(entry) and entry.kind.unparsable and not is_kept(entry)]
 
 
 def answered_wrongly(ledger: Iterable[Entry]) -> list[Entry]:

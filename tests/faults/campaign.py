@@ -69,7 +69,7 @@ def _count(where: Scene, struck: list[Struck]) -> Report:
     where.books.look_at_all()
     counts = {
         "reports answered 250 and not in the journal": list(map(str, missing(ledger, where.books.written))),
-        "near misses answered 250 and not in the quarantine": not_quarantined(
+        "unparsable reports answered 250 and not in the quarantine": not_quarantined(
             ledger, where.books.quarantined, where.disk.path / "quarantine"
         ),
         "lines in the journal that are no records": list(map(str, where.books.unfit)),

@@ -42,7 +42,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     """A kind of message, and what the policy makes of it.
 
     Its recipients are in `domains`. Where it is `taken`, the records of `types` must be there; it is delivered to those of its
-    recipients that are in `delivered_to`, and to nobody else. A `near_miss` is kept in the quarantine.
+    recipients that are in `delivered_to`, and to nobody else. A `unparsable` is kept in the quarantine.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     taken: bool = True
     types: tuple[str, ...] = ()
     delivered_to: tuple[str, ...] = ()
-    near_miss: bool = False
+    unparsable: bool = False
 
 
 KINDS = (
@@ -59,7 +59,7 @@ KINDS = (
     Kind(name="no-report", domains=("bounce.example",), content=ORDINARY, taken=False),
     Kind(name="kept-oob", domains=("keep.example",), content=OOB, types=("Reception", "OOB"), delivered_to=("keep.example",)),
     Kind(name="dropped-arf", domains=("fbl.example",), content=ARF, types=("Feedback",)),
-    Kind(name="near-miss", domains=("bounce.example",), content=NEAR_MISS, types=("Reception",), near_miss=True),
+    Kind(name="unparsable", domains=("bounce.example",), content=NEAR_MISS, types=("Reception",), unparsable=True),
     Kind(name="unlisted", domains=("elsewhere.example",), content=OOB, taken=False),
     Kind(name="mail", domains=("relay.example",), content=ORDINARY, types=("Reception",), delivered_to=("relay.example",)),
     Kind(

@@ -80,7 +80,7 @@ def judge(
     if isinstance(connected.verdict, Continue):
         hand(Mail(sender=sender, authz_id=auth, declared_size=None))
         for address in to:
-            hand(Rcpt(address=address, given=address))
+            hand(Rcpt(address=address, mta_spelling=address))
         rest = [] if message is None else [Data(), *content_events(message)]
         for event in rest:
             if not isinstance(hand(event).verdict, Continue):

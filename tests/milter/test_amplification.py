@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.names import plain_address
 from sidecar.core.session import Quota
-from sidecar.core.session.events import Close, Connect, Data, Event, Helo, Mail, Rcpt
+from sidecar.core.session.events import Close, Connect, Data, Event, Header, Helo, Mail, Rcpt
 from sidecar.core.session.feed import content_events
 from sidecar.core.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
@@ -69,6 +69,9 @@ def _size(event: Event) -> int:
     match event:
         case Helo(name=text) | Mail(sender=text) | Rcpt(address=text):
             return len(text.encode())
+        case Header(name=name, value=value):
+            # As the peer sent it: with the colon, the space and the line end.
+            return len(name) + len(value) + len(b": \r\n")
         case _:
             parts = (getattr(event, name, b"") for name in ("name", "value", "chunk"))
             return sum(len(part) for part in parts if isinstance(part, bytes))
@@ -76,13 +79,13 @@ def _size(event: Event) -> int:
 
 def mail(message: bytes, to: str, *, helo: str = "mx.example.net", sender: str = "", peer: str = "203.0.113.9") -> Connection:
     """Return a connection that sends one message."""
-    rcpt = Rcpt(address=to, given=f"<{to}>")
+    rcpt = Rcpt(address=to, mta_spelling=f"<{to}>")
     return peer, [Helo(name=helo), Mail(sender=sender), rcpt, Data(), *content_events(message)]
 
 
 def rejected(*, recipients: int, helo: str = "x", sender: str = "", peer: str = "203.0.113.9") -> Connection:
     """Return a connection whose recipients are rejected."""
-    rcpt = Rcpt(address=ELSEWHERE, given=f"<{ELSEWHERE}>")
+    rcpt = Rcpt(address=ELSEWHERE, mta_spelling=f"<{ELSEWHERE}>")
     return peer, [Helo(name=helo), Mail(sender=sender), *[rcpt] * recipients]
 
 

@@ -42,11 +42,11 @@ def refusal(now: float = NOON, peer: str = "203.0.113.9") -> Record:
 def let_through(it: Flood, count: int, **told: Any) -> int:
     """Send so many refusals; count those that are to be written one by one."""
     record = refusal(**told)
-    return sum(len(sift(it, [record])) for _ in range(count))
+    return sum(len(limit(it, [record])) for _ in range(count))
 
 
-def sift(it: Flood, records: Sequence[Record]) -> Sequence[Record]:
-    return it.sift(records, network_of(records[0].peer_address.addr), limited=True)
+def limit(it: Flood, records: Sequence[Record]) -> Sequence[Record]:
+    return it.limit(records, network_of(records[0].peer_address.addr), limited=True)
 
 
 def test_below_the_rate_nothing_is_counted() -> None:
@@ -88,7 +88,7 @@ def test_nothing_but_refusals_is_counted() -> None:
     let_through(it, 5)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
     records = [taken, replace(taken, type="OOB"), refusal(), replace(taken, type="Feedback")]
-    written = [record.type for record in records for _ in sift(it, [record])]
+    written = [record.type for record in records for _ in limit(it, [record])]
     assert written == ["Reception", "OOB", "Feedback"]
 
 
@@ -96,7 +96,7 @@ def test_a_refusal_is_counted_with_all_its_records() -> None:
     """KumoMTA's Reception before a refusal is not left alone when the Rejection is counted."""
     it = Flood(1)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
-    assert [len(sift(it, (taken, refusal()))) for _ in range(3)] == [2, 0, 0]
+    assert [len(limit(it, (taken, refusal()))) for _ in range(3)] == [2, 0, 0]
     assert [one.count for one in it.take()] == [2]
 
 
@@ -125,7 +125,7 @@ def test_a_counted_rejection_is_small() -> None:
     addresses = tuple(f"{'x' * 300}{number}@y.example" for number in range(1000))
     record = rejection(facts(), recipients=addresses, response=Response(code=550, content="no", command="DATA"), why="so")
     assert len(encode(record)) > 300_000
-    assert it.sift([record], "cb007109", limited=True) == ()
+    assert it.limit([record], "cb007109", limited=True) == ()
     (one,) = it.take()
     assert len(encode(one.first)) < 2048
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import Record, encode, reception
-from sidecar.core.session.verdicts import Decision, Discard, NearMiss, Outcome, Reject, Reply
+from sidecar.core.session.verdicts import Decision, Discard, Outcome, Reject, Reply, UnparsableReport
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
 from sidecar.journal.write import QuarantineFullError, Recorder
@@ -24,7 +24,7 @@ TAKEN = Outcome(
     verdict=Discard(),
     records=(reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so"),),
     durable=True,
-    near_miss=NearMiss(name="name", content=b"message", full=REFUSED),
+    unparsable=UnparsableReport(name="name", content=b"message", full=REFUSED),
     decision=DECISION,
 )
 
@@ -86,7 +86,7 @@ def recorder(disk: Disk) -> Recorder:
     return Recorder(journal=disk, quarantine=disk, limits=limits, clock=lambda: NOON + 1)
 
 
-def test_a_near_miss_is_kept_before_its_record(recorder: Recorder, disk: Disk) -> None:
+def test_a_unparsable_is_kept_before_its_record(recorder: Recorder, disk: Disk) -> None:
     """A record never speaks of a message that is not there."""
     assert recorder.write(TAKEN) is TAKEN
     assert disk.told[0] == ("name", b"message", "Reception")

@@ -113,11 +113,11 @@ def test_one_that_fails_fails_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (None, {"why", "queue_id", "listener", "authz_id"}),
+        (None, {"why", "disposition", "queue_id", "listener", "authz_id"}),
         ((), set()),
         (("why",), {"why"}),
         (("queue_*", "authz_id", "unknown"), {"queue_id", "authz_id"}),
-        (("*",), {"why", "queue_id", "listener", "authz_id"}),
+        (("*",), {"why", "disposition", "queue_id", "listener", "authz_id"}),
     ],
 )
 def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expected: set[str]) -> None:

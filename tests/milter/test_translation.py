@@ -41,7 +41,7 @@ NOTHING = Macros()
 )
 def test_a_path_loses_its_angle_brackets_and_nothing_else(given_path: bytes, sender: str) -> None:
     assert translation.mail(NOTHING, given_path) == Mail(sender=sender)
-    assert translation.rcpt(NOTHING, given_path) == Rcpt(address=sender, given=given_path.decode("utf-8", "replace"))
+    assert translation.rcpt(NOTHING, given_path) == Rcpt(address=sender, mta_spelling=given_path.decode("utf-8", "replace"))
 
 
 @given(st.binary(max_size=100), st.lists(st.binary(max_size=30), max_size=4))

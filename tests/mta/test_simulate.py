@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, Witness
+from sidecar.commands.simulate import SHAPES, Expectations, MessageShape, Result, Simulation, Target, Witness
 from sidecar.config import load
 from tests.mta.house import House, Pair, house
 from tests.mta.postfix import HOST
@@ -63,7 +63,7 @@ def near(home: Pair) -> Iterator[tuple[str, int]]:
         yield HOST, home.postfix.port
 
 
-def play(home: Pair, *to: str, shapes: Sequence[Shape] = SHAPES, **more: Any) -> list[Result]:
+def play(home: Pair, *to: str, shapes: Sequence[MessageShape] = SHAPES, **more: Any) -> list[Result]:
     """Send shapes, as a stranger unless somebody else is named, and see what came of each."""
     settings = load(home.sidecar.config).settings
     assert settings is not None
@@ -75,7 +75,7 @@ def play(home: Pair, *to: str, shapes: Sequence[Shape] = SHAPES, **more: Any) ->
             recipients=to,
             sender="fbl@mailbox.example",
             token="7d0fe1a9",  # noqa: S106 - a mark, and no secret
-            oracle=Oracle(settings),
+            oracle=Expectations(settings),
             witness=Witness(settings.journal.directory),
         )
         return [simulation.send(shape) for shape in shapes]

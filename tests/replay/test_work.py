@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sidecar.commands.replay import Judge, Piece, Tally, replay, tasks
+from sidecar.commands.replay import Judge, Piece, ReplayTally, replay, tasks
 from sidecar.commands.replay.files import Stored, messages
 from sidecar.commands.replay.judge import unreadable
 from sidecar.commands.replay.tally import NAMED_LIMIT, REASONS_LIMIT
@@ -191,7 +191,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [line["not_judged"] or line["disposition"] for line in found[:3]] == ["unreadable", "unreadable", "relayed"]
     assert [line["reason"]["text"] for line in found[:2]] == ["it is neither a file nor a folder", "No such file or directory"]
     assert found[2]["file"].endswith("a\ufffd")
-    tally = Tally()
+    tally = ReplayTally()
     for task in tasks([str(tmp_path / str(number)) for number in range(NAMED_LIMIT + 1)]):
         for batch in replay(judge(), task, with_lines=False):
             tally.merge(batch.tally)
@@ -223,7 +223,7 @@ def test_counts_add_up(domains: list[str], cut: int) -> None:
     one = judge(domains=[entry("*.example", log_oob="LogThenDrop"), entry("x", relay_to=True)])
     judged = [one.judge("f", Stored(size=1, content=stored(OOB, f"a@{domain}"))) for domain in domains]
     judged += [one.judge("f", Stored(size=1, content=stored(OOB, f"a@{domain}.net"))) for domain in domains]
-    whole, first, second = Tally(), Tally(), Tally()
+    whole, first, second = ReplayTally(), ReplayTally(), ReplayTally()
     for number, message in enumerate(judged):
         whole.add(message)
         (first if number < cut else second).add(message)
@@ -235,7 +235,7 @@ def test_counts_add_up(domains: list[str], cut: int) -> None:
 
 def test_reasons_are_bounded() -> None:
     """However many reasons there are, what is kept of them stays small, and no message is left out of the counts."""
-    tally = Tally()
+    tally = ReplayTally()
     for number in range(REASONS_LIMIT + 50):
         tally.add(unreadable("x", f"reason {number}"))
     assert len(tally.groups) == REASONS_LIMIT + 1

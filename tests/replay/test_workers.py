@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import os, sys
-from sidecar.commands.replay import Workers
+from sidecar.commands.replay import WorkerPool
 
 def work(task):
     if task == 5 and sys.argv[1] == "fail":
@@ -16,7 +16,7 @@ def work(task):
         yield f"{task}.{part}"
     yield "x" * 100_000 * (task % 2)
 
-with Workers(work, range(int(sys.argv[2])), count=3) as workers:
+with WorkerPool(work, range(int(sys.argv[2])), count=3) as workers:
     print(len(workers._workers))
     try:
         print(",".join(result for result in workers if "x" not in result))

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from sidecar.core.reports import may_be_report, read
-from sidecar.core.reports.values import Reading
+from sidecar.core.reports.values import ReportReading
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "reports").glob("*.eml"))
 
 
-def as_json(reading: Reading) -> dict[str, object]:
+def as_json(reading: ReportReading) -> dict[str, object]:
     """Give a reading in the shape of `sidecar parse --json`, without the file."""
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = msgspec.to_builtins(reading.arf if reading.arf is not None else reading.oob)

@@ -99,7 +99,7 @@ def envelope(recipients: Iterable[str], *, sender: str = "", authz_id: str | Non
     """Give MAIL and RCPTs."""
     yield Mail(sender=sender, authz_id=authz_id)
     for recipient in recipients:
-        yield Rcpt(address=recipient, given=f"<{recipient}>")
+        yield Rcpt(address=recipient, mta_spelling=f"<{recipient}>")
 
 
 def hello(peer: object = STRANGER, *, port: int | None = 4444, listener: str | None = LISTENER) -> Iterator[Event]:

@@ -250,31 +250,31 @@ def test_sessions() -> None:
     assert isinstance(session(its, quota=quota).handle(next(hello())).verdict, Continue)
 
 
-# --- near misses
+# --- unparsable reports
 
 QUARANTINING = settings(DOMAINS, unreadable_reports="quarantine")
 
 
-def test_a_near_miss_is_kept() -> None:
+def test_a_unparsable_is_kept() -> None:
     """What claims to be a report and cannot be read is dropped with a 250, once it is kept whole, with its reason."""
     outcome = deliver(BROKEN, DROP, its=QUARANTINING)
-    near_miss = outcome.near_miss
-    assert near_miss is not None
+    unparsable = outcome.unparsable
+    assert unparsable is not None
     assert (outcome.verdict, outcome.durable) == (Discard(), True)
-    assert read(near_miss.content) == read(BROKEN)
+    assert read(unparsable.content) == read(BROKEN)
     (record,) = outcome.records
     assert (record.type, record.recipient, record.size) == ("Reception", DROP, len(BROKEN))
-    assert record.meta["quarantine"] == f"{near_miss.name}.eml" == f"20260921-141320-{record.id}-cb007109.eml"
+    assert record.meta["quarantine"] == f"{unparsable.name}.eml" == f"20260921-141320-{record.id}-cb007109.eml"
     assert record.meta["why"] == (
         f"{read(BROKEN).why}; it claims to be one, so it is put into the quarantine and not delivered"
     )
 
 
-def test_a_near_miss_that_finds_no_room() -> None:
+def test_a_unparsable_that_finds_no_room() -> None:
     """The outcome brings another one along, for a quarantine that is full: 451, and nothing is lost."""
     outcome = deliver(BROKEN, DROP, its=QUARANTINING)
-    assert outcome.near_miss is not None
-    reply, why = refused(outcome.near_miss.full)
+    assert outcome.unparsable is not None
+    reply, why = refused(outcome.unparsable.full)
     assert reply == "451 4.3.1 no room at the moment for a report that cannot be read; try again later"
     assert "limits.quarantine_size allows" in why
 
@@ -291,11 +291,11 @@ def test_a_near_miss_that_finds_no_room() -> None:
         (BROKEN, [DROP], RELAY_HOST, Accept),
     ],
 )
-def test_what_is_no_near_miss(message: bytes, recipients: list[str], peer: object, verdict: type) -> None:
+def test_what_is_no_unparsable(message: bytes, recipients: list[str], peer: object, verdict: type) -> None:
     """Neither what claims nothing, nor a report of a kind that the domain does not take, nor what somebody gets anyway."""
     outcome = deliver(message, *recipients, peer=peer, its=QUARANTINING)
     assert isinstance(outcome.verdict, verdict)
-    assert outcome.near_miss is None
+    assert outcome.unparsable is None
     assert all("quarantine" not in record.meta for record in outcome.records)
 
 
@@ -308,7 +308,7 @@ def test_explain_tells_of_the_quarantine() -> None:
 
 
 def test_reading_a_large_report_needs_memory() -> None:
-    """Reading and recording it takes more of report_memory, and gives that back once the records are written."""
+    """ReportReading and recording it takes more of report_memory, and gives that back once the records are written."""
     large = OOB + b"x" * 1_000_000
     its = under(report_memory=10_000_000)
     quota = Quota(its.limits)

@@ -45,7 +45,7 @@ CONNECT = st.sampled_from([Connect(peer=STRANGER, port=4444, listener=LISTENER)]
 ENVELOPE = st.one_of(
     st.builds(Helo, name=st.text(max_size=9)),
     st.builds(Mail, sender=SENDERS),
-    st.builds(lambda address: Rcpt(address=address, given=f"<{address}>"), RECIPIENTS),
+    st.builds(lambda address: Rcpt(address=address, mta_spelling=f"<{address}>"), RECIPIENTS),
     st.just(Data()),
 )
 CONTENT = st.one_of(
@@ -85,7 +85,7 @@ def _whole(*messages: bytes, identities: Sequence[str | None]) -> st.SearchStrat
     return st.builds(
         lambda sender, authz_id, recipients, message: [
             Mail(sender=sender, authz_id=authz_id),
-            *(Rcpt(address=address, given=f"<{address}>") for address in recipients),
+            *(Rcpt(address=address, mta_spelling=f"<{address}>") for address in recipients),
             Data(),
             *content_events(message),
             Abort(),
@@ -102,14 +102,14 @@ WHOLE = _whole(PLAIN, BROKEN, OOB, ARF, identities=[None, "daniel", "somebody"])
 
 @given(SCRIPTS | _whole(PLAIN, BROKEN, identities=[None, "somebody"]))
 @tries(max_examples=400)
-def test_a_strangers_near_miss_goes_no_further_than_the_quarantine(events: list[Event]) -> None:
+def test_a_strangers_unparsable_goes_no_further_than_the_quarantine(events: list[Event]) -> None:
     """In any order of events, with the quarantine on, what is no report is never accepted, and dropped only if it is kept."""
     for _, outcome in _play_on(events, STRANGER, under=QUARANTINING):
         assert not isinstance(outcome.verdict, Accept)
-        assert isinstance(outcome.verdict, Discard) == (outcome.near_miss is not None)
-        if outcome.near_miss is not None:
+        assert isinstance(outcome.verdict, Discard) == (outcome.unparsable is not None)
+        if outcome.unparsable is not None:
             assert outcome.durable
-            assert b"multipart/report" in outcome.near_miss.content.lower()
+            assert b"multipart/report" in outcome.unparsable.content.lower()
 
 
 @given(st.lists(WHOLE, max_size=3), st.sampled_from([STRANGER, RELAY_HOST]), st.sampled_from([PLAINLY, QUARANTINING]))

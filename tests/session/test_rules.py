@@ -58,7 +58,7 @@ def test_a_right_that_is_taken_away_is_gone_with_the_next_message() -> None:
     it = Reloaded(OPEN)
     it.play(*hello(), *envelope([TO]))
     it.reload(CLOSED)
-    assert it.play(Rcpt(address="y@a.example", given="<y@a.example>")) == Continue()
+    assert it.play(Rcpt(address="y@a.example", mta_spelling="<y@a.example>")) == Continue()
     assert it.play(*content(PLAIN)) == Accept()
     outcome = it.outcome(*envelope([TO]))
     assert outcome.verdict == NOT_PERMITTED
@@ -70,7 +70,7 @@ def test_a_right_that_is_given_holds_from_the_next_message_on() -> None:
     it = Reloaded(CLOSED)
     assert it.play(*hello(), *envelope([TO])) == NOT_PERMITTED
     it.reload(OPEN)
-    assert it.play(Rcpt(address=TO, given=f"<{TO}>")) == NOT_PERMITTED
+    assert it.play(Rcpt(address=TO, mta_spelling=f"<{TO}>")) == NOT_PERMITTED
     assert it.play(Abort(), *envelope([TO])) == Continue()
 
 
@@ -118,7 +118,7 @@ def test_a_peer_rejected_at_connect_stays_rejected() -> None:
     it = Reloaded()
     assert it.play(*hello()) == NOT_PERMITTED
     it.reload(OPEN)
-    assert it.play(Mail(sender=""), Rcpt(address=TO, given=TO)) == NOT_PERMITTED
+    assert it.play(Mail(sender=""), Rcpt(address=TO, mta_spelling=TO)) == NOT_PERMITTED
 
 
 @pytest.mark.parametrize("headers", [(), ("subject",)])
@@ -156,10 +156,10 @@ def test_the_bounds_of_a_message_are_those_of_its_rules() -> None:
     it = Reloaded(OPEN, recipient_limit=1)
     it.play(*hello(), *envelope([TO]))
     it.reload(OPEN, recipient_limit=2)
-    assert isinstance(it.play(Rcpt(address=TO, given=TO)), Tempfail)
+    assert isinstance(it.play(Rcpt(address=TO, mta_spelling=TO)), Tempfail)
     it.play(Abort())
     assert it.play(*envelope([TO, TO])) == Continue()
-    assert isinstance(it.play(Rcpt(address=TO, given=TO)), Tempfail)
+    assert isinstance(it.play(Rcpt(address=TO, mta_spelling=TO)), Tempfail)
 
 
 def test_without_rules_a_message_ends_by_its_own_and_no_other_begins() -> None:

@@ -16,7 +16,7 @@ SAMPLES: dict[type, Event] = {
     Connect: next(hello(RELAY_HOST)),
     Helo: Helo(name="x"),
     Mail: Mail(sender=""),
-    Rcpt: Rcpt(address="b@bounce.example.com", given="<b@bounce.example.com>"),
+    Rcpt: Rcpt(address="b@bounce.example.com", mta_spelling="<b@bounce.example.com>"),
     Data: Data(),
     Header: Header(name=b"X", value=b"y"),
     Fields: Fields(fields=[(b"X", b"y")], size=6),

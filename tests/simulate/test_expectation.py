@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sidecar.commands.simulate import SHAPES, Oracle
+from sidecar.commands.simulate import SHAPES, Expectations
 from sidecar.commands.simulate.client import Answer, Dialogue
 from sidecar.commands.simulate.expectation import Expected, compare
 from sidecar.core.evaluate.explain import Question
@@ -17,11 +17,11 @@ DOMAINS = [
     entry("relay.example", log_oob="LogThenRelay", log_arf="LogThenRelay"),
     entry("fbl.example", log_arf="LogThenDrop"),
 ]
-ORACLE = Oracle(settings(DOMAINS))
+ORACLE = Expectations(settings(DOMAINS))
 MESSAGES = {shape.name: shape.filled(to="n@drop.example", mark="token", now=0) for shape in SHAPES}
 
 
-def expect(name: str, *to: str, peer: str = STRANGER, oracle: Oracle = ORACLE) -> Expected:
+def expect(name: str, *to: str, peer: str = STRANGER, oracle: Expectations = ORACLE) -> Expected:
     question = Question(peer=peer, listener=LISTENER, sender="", to=list(to))
     return oracle.expect(question, MESSAGES[name])
 
@@ -50,7 +50,7 @@ def test_expectation(name: str, to: list[str], outcome: str, records: tuple[str,
 
 def test_closed_door() -> None:
     """Where nobody takes anything, a stranger is rejected at connect, with one record."""
-    expected = expect("spam", "n@drop.example", oracle=Oracle(settings()))
+    expected = expect("spam", "n@drop.example", oracle=Expectations(settings()))
     assert (expected.disposition, expected.records) == ("rejected_at_connect", ("Rejection",))
 
 
@@ -72,7 +72,7 @@ WAYS = [
 @pytest.mark.parametrize(("relay_hosts", "peer", "way"), WAYS)
 def test_way_to_be_a_stranger(relay_hosts: list[str], peer: str, way: str) -> None:
     """A relay host is told how to be a stranger, and 127.0.0.2 only where that is one."""
-    oracle = Oracle(settings(DOMAINS, relay_hosts=relay_hosts))
+    oracle = Expectations(settings(DOMAINS, relay_hosts=relay_hosts))
     assert oracle.way_to_be_a_stranger(peer, LISTENER).startswith(way)
 
 
@@ -156,7 +156,7 @@ def test_comparison(
 
 def test_rejected_at_connect_in_the_mtas_words() -> None:
     """A peer rejected at connect hears the MTA's words, early or late."""
-    expected = expect("spam", "n@drop.example", oracle=Oracle(settings()))
+    expected = expect("spam", "n@drop.example", oracle=Expectations(settings()))
     logged = [Logged(type="Rejection")]
     assert compare(expected, dialogue(rejected="554 5.7.1 not accepting"), logged).agrees
     assert compare(expected, dialogue(NO), logged).agrees

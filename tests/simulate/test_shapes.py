@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 import sidecar.commands.simulate
-from sidecar.commands.simulate import SHAPES, Shape
+from sidecar.commands.simulate import SHAPES, MessageShape
 from sidecar.core.reports import read
 from sidecar.core.reports.values import PerRecipient
 
@@ -17,7 +17,7 @@ TO = "news-17@bounce.example"
 BY_NAME = {shape.name: shape for shape in SHAPES}
 
 
-def message(shape: Shape) -> bytes:
+def message(shape: MessageShape) -> bytes:
     return shape.filled(to=TO, mark=f"token-{shape.name}", now=NOW)
 
 
@@ -29,14 +29,14 @@ def test_the_list_and_the_files_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_kind(shape: Shape) -> None:
+def test_kind(shape: MessageShape) -> None:
     """Each shape is read as what it is said to be."""
     reading = read(message(shape))
     assert ("arf" if reading.arf else "oob" if reading.oob else "none") == shape.kind, reading.why
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_form(shape: Shape) -> None:
+def test_form(shape: MessageShape) -> None:
     """Each message can be sent as it is: whole lines with CRLF, none too long, nothing left to fill in, nothing but its own."""
     text = message(shape)
     assert text.endswith(b"\r\n")
@@ -52,7 +52,7 @@ def test_form(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_names(shape: Shape) -> None:
+def test_names(shape: MessageShape) -> None:
     """No message names a domain or an address of anybody's: only those that RFC 2606, 5737 and 3849 keep for examples."""
     text = message(shape).decode()
     addresses = re.findall(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)*)", text)
@@ -62,13 +62,13 @@ def test_names(shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.kind == "oob"], ids=lambda shape: shape.name)
-def test_bounces_have_no_sender(shape: Shape) -> None:
+def test_bounces_have_no_sender(shape: MessageShape) -> None:
     """A bounce comes from nobody (RFC 3464 section 2), and a complaint from somebody."""
     assert shape.from_null
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.kind == "arf"], ids=lambda shape: shape.name)
-def test_complaints_have_a_sender(shape: Shape) -> None:
+def test_complaints_have_a_sender(shape: MessageShape) -> None:
     """Providers send complaints from an address of their own."""
     assert not shape.from_null
 

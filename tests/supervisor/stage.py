@@ -22,9 +22,9 @@ from sidecar.core.findings import Finding
 from sidecar.core.settings.values import JournalSettings, MilterSettings, Settings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import supervisor as module
+from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.child import Work
 from sidecar.daemon.process.control import pair, say_alive, say_left, say_ready, say_taken
-from sidecar.daemon.process.door import Door
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.lock import StateLock
 from sidecar.daemon.process.plan import make_plan
@@ -133,7 +133,7 @@ class FakeLoader:
 class Stage:
     """A supervisor, and what it was given. Nothing moves but by `turn`."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, door: Door | None = None) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, admin_socket: AdminSocket | None = None) -> None:
         self.folder = folder
         self.now = 1000.0
         self.children: list[Child] = []
@@ -162,7 +162,7 @@ class Stage:
             loader=self._next_loader(),
             lock=StateLock(folder),
             terminal=cast("Terminal", self),
-            door=door,
+            admin_socket=admin_socket,
             clock=lambda: self.now,
             start=self._start,
             load=self._load,

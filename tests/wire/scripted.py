@@ -38,7 +38,7 @@ class ScriptedSession:
     def __init__(self) -> None:
         self.listener: str | None = None
         self.script: dict[str, str] = {}
-        self.given: list[str] = []
+        self.mta_spellings: list[str] = []
 
     def handle(self, event: Event) -> Outcome:
         """Do as the script says."""
@@ -48,9 +48,9 @@ class ScriptedSession:
             raise RuntimeError("the script says so")
         if isinstance(event, Mail):
             self.script = dict([event.sender.split("=", 1)]) if "=" in event.sender else {}
-            self.given = []
+            self.mta_spellings = []
         if isinstance(event, Rcpt):
-            self.given.append(event.given)
+            self.mta_spellings.append(event.mta_spelling)
         default = "Accept" if isinstance(event, EndOfMessage) else "Continue"
         name = "Header" if isinstance(event, Fields) else type(event).__name__
         return self._outcome(self.script.get(name, default))
@@ -69,7 +69,7 @@ class ScriptedSession:
         verdicts: dict[str, Callable[[], Verdict]] = {
             "Continue": Continue,
             "Accept": Accept,
-            "Without": lambda: Accept(without=tuple(self.given)),
+            "Without": lambda: Accept(without=tuple(self.mta_spellings)),
             "Reject": lambda: Reject(reply=REPLY),
             "Tempfail": lambda: Tempfail(reply=Reply(code=452, enhanced="4.5.3", text="later")),
             "Discard": Discard,

@@ -1,4 +1,4 @@
-"""Bounds, floods and near misses of a whole program, over the milter protocol."""
+"""Bounds, floods and unparsable reports of a whole program, over the milter protocol."""
 
 import json
 import shutil
@@ -100,7 +100,7 @@ def _told(program: Program, peer: str) -> int:
     return sum(record["meta"].get("count", 1) for record in program.records() if record["peer_address"]["addr"] == peer)
 
 
-def test_a_near_miss(program: Program) -> None:
+def test_a_unparsable(program: Program) -> None:
     """It is answered 250 and dropped, it is on disk with its reason, and can be read again later."""
     assert deliver(program, BROKEN, peer="203.0.113.6") == DISCARD
     record = program.records()[-1]

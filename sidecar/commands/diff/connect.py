@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
-from sidecar.commands.diff.values import Change, Side, Spot
+from sidecar.commands.diff.values import RuleChange, Side, Spot
 from sidecar.core.names import IPAddress
 from sidecar.core.policy import ConnectAnswer
 from sidecar.core.settings.values import ANY_LISTENER
@@ -16,7 +16,7 @@ from sidecar.core.settings.values import ANY_LISTENER
 _STRANGERS: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")))
 
 
-def connect_changes(old: Side, new: Side) -> Iterator[Change]:
+def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Give the listeners on which strangers are rejected at connect on one side only."""
     everywhere = _change(ANY_LISTENER, old, new)
     if everywhere is not None:
@@ -28,14 +28,14 @@ def connect_changes(old: Side, new: Side) -> Iterator[Change]:
             yield change
 
 
-def _change(listener: str, old: Side, new: Side) -> Change | None:
+def _change(listener: str, old: Side, new: Side) -> RuleChange | None:
     stranger = next((peer for peer in _STRANGERS if _is_stranger(peer, listener, old, new)), None)
     if stranger is None:
         return None
     before, after = (_heard(side.policy.at_connect(stranger, listener), side) for side in (old, new))
     if before.value == after.value:
         return None
-    return Change(
+    return RuleChange(
         kind="connect",
         action="changed",
         effect="neither",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sidecar.commands.diff.grants import differences
-from sidecar.commands.diff.values import EFFECTS, Action, Change, Side, Spot
+from sidecar.commands.diff.values import EFFECTS, Action, RuleChange, Side, Spot
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 _STAR = "*"
@@ -64,7 +64,7 @@ _Key = tuple[str, str]
 """Listener and domain of an entry."""
 
 
-def domain_changes(old: Side, new: Side) -> Iterator[Change]:
+def domain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Give the entries that differ, key by key, and then the names that find another entry than before."""
     pairs = _pairs(old, new)
     changed: dict[_Key, _Ends] = {}
@@ -98,12 +98,12 @@ def _ends_of(pair: _Ends, old: Side, new: Side) -> _Ends:
     return _Ends(pair.old or found.old, pair.new or found.new)
 
 
-def _entry_changes(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Iterator[Change]:
+def _entry_changes(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Iterator[RuleChange]:
     """Compare an entry with what its names find on the other side."""
     entry = pair.known
     told = list(differences(_on(entry.listener, _names_of(entry.domain)), *ends))
     for difference in told:
-        yield Change(
+        yield RuleChange(
             kind="domain",
             action=pair.action,
             effect=difference.effect,
@@ -118,13 +118,13 @@ def _entry_changes(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Iterator[C
         yield _idle_change(pair, ends, old, new)
 
 
-def _idle_change(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Change:
+def _idle_change(pair: _Ends, ends: _Ends, old: Side, new: Side) -> RuleChange:
     """An entry came or went, and its names may do what they did."""
     entry = pair.known
     other = ends.old if pair.old is None else ends.new
     verb = "permitted" if pair.old is None else "permits"  # what served a new entry's names may have gone with this change
     why = "nothing was permitted, and nothing is" if other is None else f"{other.path} {verb} the same"
-    return Change(
+    return RuleChange(
         kind="domain",
         action=pair.action,
         effect="neither",
@@ -139,7 +139,7 @@ def _idle_change(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Change:
 # --- which entry names find
 
 
-def _lookup_changes(changed: Mapping[_Key, _Ends], pairs: Mapping[_Key, _Ends], old: Side, new: Side) -> Iterator[Change]:
+def _lookup_changes(changed: Mapping[_Key, _Ends], pairs: Mapping[_Key, _Ends], old: Side, new: Side) -> Iterator[RuleChange]:
     """Give the names that find other entries than before, but for those of which a changed entry says so itself.
 
     A name finds its entry by the longest of its parents that some entry lists, or is a parent of one that is listed. So the
@@ -178,7 +178,7 @@ def _causes(changed: Iterable[_Key], pairs: Mapping[_Key, _Ends], old: Side, new
     return causes
 
 
-def _moves(listener: str, moved: list[tuple[_Names, _Ends]], cause: str, old: Side, new: Side) -> Iterator[Change]:
+def _moves(listener: str, moved: list[tuple[_Names, _Ends]], cause: str, old: Side, new: Side) -> Iterator[RuleChange]:
     """Tell of a name and of those below it: at once, where both find the same."""
     while moved:
         names, ends = moved.pop(0)
@@ -187,7 +187,7 @@ def _moves(listener: str, moved: list[tuple[_Names, _Ends]], cause: str, old: Si
             continue
         alike = [str(other) for other, others in moved if ends.keys == others.keys]
         moved = [(other, others) for other, others in moved if ends.keys != others.keys]
-        yield Change(
+        yield RuleChange(
             kind="lookup",
             action="changed",
             effect=min((difference.effect for difference in told), key=EFFECTS.index),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from sidecar.commands.diff.space import Space, is_wide, key_of
+from sidecar.commands.diff.space import AddressSpace, is_wide, key_of
 from sidecar.commands.diff.values import Effect
 from sidecar.core.settings.values import DomainEntry, LogMode, Network
 
@@ -28,7 +28,7 @@ _RELAYED: Final = _REACH[LogMode.LOG_THEN_RELAY]
 _NAMED: Final = 3
 
 
-class Difference(Struct, frozen=True, kw_only=True):
+class KeyDifference(Struct, frozen=True, kw_only=True):
     """One key that does not permit what it did. `old` and `new` are values as JSON has them."""
 
     key: str
@@ -39,7 +39,7 @@ class Difference(Struct, frozen=True, kw_only=True):
     text: str
 
 
-def differences(names: str, before: DomainEntry | None, after: DomainEntry | None) -> Iterator[Difference]:
+def differences(names: str, before: DomainEntry | None, after: DomainEntry | None) -> Iterator[KeyDifference]:
     """Say key by key what changes for `names`, which found the one entry and find the other; None is no entry."""
     for key in _KEYS:
         old, new = value_of(before, key), value_of(after, key)
@@ -61,12 +61,12 @@ def value_of(entry: DomainEntry | None, key: str) -> Any:  # noqa: ANN401 - each
     return _DEFAULTS[key] if entry is None else getattr(entry, key)
 
 
-def _relay_to(names: str, *, old: bool, new: bool) -> Difference:
+def _relay_to(names: str, *, old: bool, new: bool) -> KeyDifference:
     text = f"everyone may relay to {names}" if new else f"strangers may not relay to {names} any more"
-    return Difference(key="relay_to", effect="opens" if new else "closes", danger=new, old=old, new=new, text=text)
+    return KeyDifference(key="relay_to", effect="opens" if new else "closes", danger=new, old=old, new=new, text=text)
 
 
-def _log(names: str, key: str, before: DomainEntry | None, after: DomainEntry | None) -> Difference:
+def _log(names: str, key: str, before: DomainEntry | None, after: DomainEntry | None) -> KeyDifference:
     old, new = value_of(before, key), value_of(after, key)
     # Where everyone may relay, before and after, a report that nobody logs is relayed as any other mail.
     relays = value_of(before, "relay_to") and value_of(after, "relay_to")
@@ -83,13 +83,13 @@ def _log(names: str, key: str, before: DomainEntry | None, after: DomainEntry | 
         fate = _FATES[LogMode.LOG_THEN_RELAY if reached == _RELAYED else LogMode.LOG_THEN_DROP]
         text = f"{what} are logged and {_FATES[new]}, no more {fate}"
     effect: Effect = "neither" if reach == reached else "opens" if reach > reached else "closes"
-    return Difference(key=key, effect=effect, old=old.value, new=new.value, text=text)
+    return KeyDifference(key=key, effect=effect, old=old.value, new=new.value, text=text)
 
 
-def _relay_from(names: str, old: tuple[Network, ...], new: tuple[Network, ...]) -> Iterator[Difference]:
+def _relay_from(names: str, old: tuple[Network, ...], new: tuple[Network, ...]) -> Iterator[KeyDifference]:
     if set(map(key_of, old)) == set(map(key_of, new)):
         return
-    old_space, new_space = Space(old), Space(new)
+    old_space, new_space = AddressSpace(old), AddressSpace(new)
     added = [network for network in new if not old_space.holds(network)]
     gone = [network.text for network in old if not new_space.holds(network)]
     yield _senders(
@@ -102,7 +102,7 @@ def _relay_from(names: str, old: tuple[Network, ...], new: tuple[Network, ...]) 
     )
 
 
-def _relay_from_authz(names: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[Difference]:
+def _relay_from_authz(names: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[KeyDifference]:
     added, gone = [name for name in new if name not in set(old)], [name for name in old if name not in set(new)]
     if added or gone:
         yield _senders("relay_from_authz", names, added=added, gone=gone, values=(list(old), list(new)))
@@ -110,12 +110,12 @@ def _relay_from_authz(names: str, old: tuple[str, ...], new: tuple[str, ...]) ->
 
 def _senders(  # noqa: PLR0913 - what both lists of senders have in common
     key: str, names: str, *, added: list[str], gone: list[str], values: tuple[list[str], list[str]], danger: bool = False
-) -> Difference:
+) -> KeyDifference:
     told = [f"{_some(added)} may relay to anywhere as senders in {names}"] if added else []
     told += [f"{_some(gone)} may not relay as senders in {names} any more"] if gone else []
     text = "; ".join(told) or "nothing changes: the networks hold the same addresses"
     effect: Effect = "opens" if added else "closes" if gone else "neither"
-    return Difference(key=key, effect=effect, danger=danger, old=values[0], new=values[1], text=text)
+    return KeyDifference(key=key, effect=effect, danger=danger, old=values[0], new=values[1], text=text)
 
 
 def _some(names: Collection[str]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from sidecar.commands.diff.space import Space, is_wide, key_of
-from sidecar.commands.diff.values import Change, Side
+from sidecar.commands.diff.space import AddressSpace, is_wide, key_of
+from sidecar.commands.diff.values import RuleChange, Side
 from sidecar.core.settings.values import Network, NetworkList
 from sidecar.core.text import quoted
 
@@ -29,7 +29,7 @@ class _Lists(Struct, frozen=True, kw_only=True):
         return "" if self.listener is None else f" on {self.listener}"
 
 
-def host_changes(old: Side, new: Side) -> Iterator[Change]:
+def host_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Give the networks that were added and taken out."""
     before, after = old.settings, new.settings
     yield from _changes(_Lists(listener=None, old=before.relay_hosts, new=after.relay_hosts), old, new)
@@ -42,11 +42,11 @@ def host_changes(old: Side, new: Side) -> Iterator[Change]:
         yield from changes
 
 
-def _only_its_own(lists: _Lists, old: Side, new: Side, *, added: bool) -> Change:
+def _only_its_own(lists: _Lists, old: Side, new: Side, *, added: bool) -> RuleChange:
     """A listener got a list of its own, or lost it, and the list that holds instead has the same networks."""
     held, side = (lists.new, new) if added else (lists.old, old)
     spot = side.spot([network.text for network in held.networks], held.where)
-    return Change(
+    return RuleChange(
         kind="relay_hosts",
         action="added" if added else "removed",
         effect="neither",
@@ -58,12 +58,12 @@ def _only_its_own(lists: _Lists, old: Side, new: Side, *, added: bool) -> Change
     )
 
 
-def _changes(lists: _Lists, old: Side, new: Side) -> Iterator[Change]:
+def _changes(lists: _Lists, old: Side, new: Side) -> Iterator[RuleChange]:
     before = {key_of(network): network for network in lists.old.networks}
     after = {key_of(network): network for network in lists.new.networks}
     if before.keys() == after.keys():
         return
-    old_space, new_space = Space(before.values()), Space(after.values())
+    old_space, new_space = AddressSpace(before.values()), AddressSpace(after.values())
     for key, network in after.items():
         if key not in before:
             yield _added(lists, network, old_space, new)
@@ -72,14 +72,14 @@ def _changes(lists: _Lists, old: Side, new: Side) -> Iterator[Change]:
             yield _taken_out(lists, network, new_space, old)
 
 
-def _added(lists: _Lists, network: Network, old_space: Space, new: Side) -> Change:
+def _added(lists: _Lists, network: Network, old_space: AddressSpace, new: Side) -> RuleChange:
     known, wide = old_space.holds(network), is_wide(network)
     text = f"{network.text} may relay to anywhere{lists.on}"
     if known:
         text = f"nothing changes: what was listed before holds {network.text} already"
     elif wide:
         text += ": that is more or less everybody"
-    return Change(
+    return RuleChange(
         kind="relay_hosts",
         action="added",
         effect="neither" if known else "opens",
@@ -92,13 +92,13 @@ def _added(lists: _Lists, network: Network, old_space: Space, new: Side) -> Chan
     )
 
 
-def _taken_out(lists: _Lists, network: Network, new_space: Space, old: Side) -> Change:
+def _taken_out(lists: _Lists, network: Network, new_space: AddressSpace, old: Side) -> RuleChange:
     kept = new_space.holds(network)
     rest = ", but for what other networks in the list hold of it" if new_space.touches(network) else ""
     text = f"{network.text} may not relay any more{lists.on}{rest}"
     if kept:
         text = f"nothing changes: what is listed now still holds {network.text}"
-    return Change(
+    return RuleChange(
         kind="relay_hosts",
         action="removed",
         effect="neither" if kept else "closes",

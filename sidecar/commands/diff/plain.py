@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from sidecar.commands.diff.values import Change, Effect, Side, Spot
+from sidecar.commands.diff.values import Effect, RuleChange, Side, Spot
 from sidecar.core.settings.values import RECORD_TYPES
 
 # Where other modules of this room look.
@@ -97,13 +97,13 @@ MEANINGS: Final = {
 _UNKNOWN: Final = Meaning(text="")
 
 
-def plain_changes(old: Side, new: Side) -> Iterator[Change]:
+def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Give the settings that differ."""
     before, after = flat(old.settings), flat(new.settings)
     for key in dict.fromkeys((*before, *after)):
         if not _same(before.get(key), after.get(key), old, new):
             meaning = MEANINGS.get(key, _UNKNOWN)
-            yield Change(
+            yield RuleChange(
                 kind="setting",
                 action="changed",
                 effect=_effect(meaning.opens, before.get(key), after.get(key)),

@@ -10,10 +10,10 @@ from sidecar.commands.diff.connect import connect_changes
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.hosts import host_changes
 from sidecar.commands.diff.plain import plain_changes
-from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Change, Effect, Side
+from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side
 
 
-def changes(old: Side, new: Side) -> Iterator[Change]:
+def changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Give every difference, in the order of the settings."""
     yield from host_changes(old, new)
     yield from plain_changes(old, new)
@@ -27,13 +27,13 @@ class Listing:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._dangers: list[Change] = []
-        self._kept: dict[Effect, list[Change]] = {effect: [] for effect in EFFECTS}
+        self._dangers: list[RuleChange] = []
+        self._kept: dict[Effect, list[RuleChange]] = {effect: [] for effect in EFFECTS}
         self.counts: dict[Effect, int] = dict.fromkeys(EFFECTS, 0)
         self.rules: dict[Effect, int] = dict.fromkeys(EFFECTS, 0)
         self.dangers = 0
 
-    def add(self, change: Change) -> None:
+    def add(self, change: RuleChange) -> None:
         """Count a change, and keep it while there is room."""
         self.counts[change.effect] += 1
         self.rules[change.effect] += change.kind not in CONSEQUENCES
@@ -42,6 +42,6 @@ class Listing:
         if self._limit is None or len(kept) < self._limit:
             kept.append(change)
 
-    def of(self, effect: Effect) -> list[Change]:
+    def of(self, effect: Effect) -> list[RuleChange]:
         """Give the changes kept of this effect. Danger always opens."""
         return (self._dangers * (effect == "opens") + self._kept[effect])[: self._limit]

@@ -27,7 +27,7 @@ def is_wide(network: Network) -> bool:
     return network.prefix < _WIDEST[network.version]
 
 
-class Space:
+class AddressSpace:
     """The addresses of some networks, as runs that neither touch nor overlap."""
 
     def __init__(self, networks: Iterable[Network]) -> None:

@@ -43,7 +43,7 @@ class Spot(Struct, frozen=True, kw_only=True):
         return None if self.file is None else f"{self.file}:{self.line}"
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class RuleChange(Struct, frozen=True, kw_only=True):
     """One difference between two configurations.
 
     `key` is a key path, or for a `lookup` the names concerned. `action` is about what the key stands in: of a domain, its

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from sidecar.commands.diff import EFFECTS, Change, Effect, Group, Listing, Verdicts
+from sidecar.commands.diff import EFFECTS, Effect, Group, Listing, RuleChange, Verdicts
 from sidecar.commands.diff.values import Action, Count, Spot
 from sidecar.core.disposition import Disposition
 from sidecar.core.policy import Because
@@ -76,7 +76,7 @@ def _print_changes(screen: Console, effect: Effect, listing: Listing) -> None:
         _print_at(screen, 2, Text(f"and {more:,} more; --all lists them"))
 
 
-def _headline(change: Change) -> str:
+def _headline(change: RuleChange) -> str:
     """Write where it stands and what was and is there: `file:line: key: old -> new (was file:line)`."""
     spot = change.new if change.new is not None and change.new.file is not None else change.old or change.new
     place = "" if spot is None or spot.place is None else f"{spot.place}: "
@@ -87,7 +87,7 @@ def _headline(change: Change) -> str:
     return f"{place}{change.key}{_what(change)}{told}"
 
 
-def _what(change: Change) -> str:
+def _what(change: RuleChange) -> str:
     old, new = change.old, change.new
     if change.kind == "lookup":
         return f": finds {_entry(new)}, found {_entry(old)} before"

@@ -60,7 +60,7 @@ DEFAULTS: Final[Mapping[str, str]] = {
 """The settings that are looked at, as Postfix has them where nobody set them. `mynetworks` has no such value of its own."""
 
 
-class Service(Struct, frozen=True, kw_only=True):
+class MasterService(Struct, frozen=True, kw_only=True):
     """One smtpd of master.cf: its name, whether it is chrooted (None: not told), and the settings of its own."""
 
     name: str
@@ -77,7 +77,7 @@ class Postfix(Struct, frozen=True, kw_only=True):
     """What one smtpd was told: the settings of all, and those of its own."""
 
     settings: Mapping[str, Setting]
-    service: Service
+    service: MasterService
 
     def line(self, key: str) -> int | None:
         """Give the line of a setting, None where it has its default."""
@@ -119,13 +119,13 @@ class Postfix(Struct, frozen=True, kw_only=True):
 def read_postfix(text: str) -> tuple[Postfix, ...]:
     """Give what each smtpd was told that peers on other machines reach; a single nameless one where master.cf is not told."""
     settings: dict[str, Setting] = {}
-    services: list[Service] = []
+    services: list[MasterService] = []
     for line, logical in logical_lines(text):
         if (match := _SETTING.fullmatch(logical)) is not None:
             settings[match[1]] = Setting(value=match[2].strip(), line=line)
         elif (service := _service(line, logical)) is not None:
             services.append(service)
-    seen = [service for service in services if service.is_public] or services or [Service(name="", chroot=None)]
+    seen = [service for service in services if service.is_public] or services or [MasterService(name="", chroot=None)]
     return tuple(Postfix(settings=settings, service=service) for service in seen)
 
 
@@ -155,7 +155,7 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     yield start, " ".join(parts)
 
 
-def _service(line: int, logical: str) -> Service | None:
+def _service(line: int, logical: str) -> MasterService | None:
     """Read a line of master.cf(5), if it is one and runs an smtpd."""
     fields = logical.split(None, _SERVICE_FIELDS)
     if len(fields) < _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
@@ -165,4 +165,4 @@ def _service(line: int, logical: str) -> Service | None:
         match[1] or match[3]: Setting(value=match[2] if match[1] else match[4], line=line)
         for match in _OPTION.finditer(arguments)
     }
-    return Service(name=fields[0], chroot=fields[4] == "y", own=own)
+    return MasterService(name=fields[0], chroot=fields[4] == "y", own=own)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sidecar.commands.doctor.networks import beyond, forgets_this_machine, holds_everybody, listed, relay_hosts, relaying
 from sidecar.commands.doctor.postfix import Postfix, read_postfix, split
 from sidecar.commands.doctor.postfix_actions import before_the_verdict, table_files
-from sidecar.commands.doctor.postfix_lists import DomainList, NetworkList, files_named
+from sidecar.commands.doctor.postfix_lists import DomainList, PostfixNetworks, files_named
 from sidecar.commands.doctor.postfix_sockets import below_queue, milter_address, out_of_reach, seen, spelled
 from sidecar.commands.doctor.relaying import Relaying, compare
 from sidecar.commands.doctor.sockets import same_socket
@@ -35,7 +35,7 @@ _PATIENCE = 10
 _MILTER_VERSION, _LEAST_MILTER_VERSION = 6, 4
 
 
-class Case(Struct, frozen=True, kw_only=True):
+class PostfixCase(Struct, frozen=True, kw_only=True):
     """The sidecar's settings and one smtpd's, and the text of the files that Postfix's settings name."""
 
     settings: Settings
@@ -63,7 +63,7 @@ def check_postfix(text: str, settings: Settings, files: Files) -> list[Finding]:
     services = read_postfix(text)
     found: dict[Finding, list[str]] = {}
     for postfix in services:
-        case = Case(settings=settings, domains=domains, postfix=postfix, files=files)
+        case = PostfixCase(settings=settings, domains=domains, postfix=postfix, files=files)
         for check in CHECKS:
             for finding in check(case):
                 found.setdefault(finding, []).append(postfix.service.name)
@@ -77,7 +77,7 @@ def _of(finding: Finding, names: Sequence[str], services: int) -> Finding:
     return msgspec.structs.replace(finding, text=f"Of {some(names)} in master.cf: {finding.text}")
 
 
-def _milter(case: Case) -> Iterator[Finding]:
+def _milter(case: PostfixCase) -> Iterator[Finding]:
     """The sidecar is asked at all."""
     listening = case.settings.milter.socket
     chroot, queue = case.postfix.service.chroot, case.postfix.text("queue_directory")
@@ -94,7 +94,7 @@ def _milter(case: Case) -> Iterator[Finding]:
         )
 
 
-def _bypassed(case: Case) -> Iterator[Finding]:
+def _bypassed(case: PostfixCase) -> Iterator[Finding]:
     """Nothing else in Postfix takes mail past the sidecar."""
     if case.postfix.text("smtpd_proxy_filter"):
         text = "A filter before the queue has the content to itself: the sidecar sees none, and what passed RCPT is accepted."
@@ -115,12 +115,12 @@ def _bypassed(case: Case) -> Iterator[Finding]:
         yield case.finding(level, "milter_bypassed", "smtpd_milter_maps", text, "Take smtpd_milter_maps out.")
 
 
-def _before_the_verdict(case: Case) -> Iterator[Finding]:
+def _before_the_verdict(case: PostfixCase) -> Iterator[Finding]:
     """No table acts on mail before the sidecar's verdict."""
     yield from (case.finding(*found) for found in before_the_verdict(case.postfix, case.files))
 
 
-def _chroot(case: Case) -> Iterator[Finding]:
+def _chroot(case: PostfixCase) -> Iterator[Finding]:
     """A UNIX socket is where a chrooted smtpd can see it."""
     listening, queue = case.settings.milter.socket, case.postfix.text("queue_directory")
     if case.postfix.service.chroot is None and listening.startswith("unix:") and below_queue(listening, queue) is None:
@@ -130,7 +130,7 @@ def _chroot(case: Case) -> Iterator[Finding]:
         )
 
 
-def _socket_rights(case: Case) -> Iterator[Finding]:
+def _socket_rights(case: PostfixCase) -> Iterator[Finding]:
     """User postfix, as which smtpd runs, may write to a UNIX socket (unix(7): connecting takes that right)."""
     milter = case.settings.milter
     if not milter.socket.startswith("unix:") or milter.socket_mode & 0o002:
@@ -141,7 +141,7 @@ def _socket_rights(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "socket_permissions", "smtpd_milters", text, fix)
 
 
-def _default_action(case: Case) -> Iterator[Finding]:
+def _default_action(case: PostfixCase) -> Iterator[Finding]:
     """A sidecar that is down loses no mail and lets none through."""
     for action, key in _default_actions(case):
         if action == "accept":
@@ -157,13 +157,13 @@ def _default_action(case: Case) -> Iterator[Finding]:
         yield case.finding("error", "unsafe_default_action", key, f"{action} is not safe. {text}", fix)
 
 
-def _default_actions(case: Case) -> Iterator[tuple[str, str]]:
+def _default_actions(case: PostfixCase) -> Iterator[tuple[str, str]]:
     """Give the action of all milters, and those that single ones have of their own."""
     yield case.postfix.text("milter_default_action"), "milter_default_action"
     yield from ((value, "smtpd_milters") for name, value in _own_options(case) if name == "default_action")
 
 
-def _own_options(case: Case) -> Iterator[tuple[str, str]]:
+def _own_options(case: PostfixCase) -> Iterator[tuple[str, str]]:
     """Give the settings that single milters have of their own (postconf(5): smtpd_milters)."""
     for word in case.postfix.words("smtpd_milters"):
         for option in split(word.strip("{} "))[1:]:
@@ -171,7 +171,7 @@ def _own_options(case: Case) -> Iterator[tuple[str, str]]:
             yield name.strip(), value.strip()
 
 
-def _protocol(case: Case) -> Iterator[Finding]:
+def _protocol(case: PostfixCase) -> Iterator[Finding]:
     """The milter protocol is one that the sidecar can work with."""
     value = case.postfix.text("milter_protocol")
     version = int(value[0]) if value[:1].isdigit() else _MILTER_VERSION
@@ -183,7 +183,7 @@ def _protocol(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "old_milter_protocol", "milter_protocol", text, "Write milter_protocol = 6.")
 
 
-def _relay_restrictions(case: Case) -> Iterator[Finding]:
+def _relay_restrictions(case: PostfixCase) -> Iterator[Finding]:
     """Postfix keeps a relay control of its own."""
     key = _restrictions_key(case)
     words = case.postfix.words(key)
@@ -201,19 +201,19 @@ def _relay_restrictions(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "unknown_restriction", key, text, f"Put it behind {stop}, unless it only ever rejects.")
 
 
-def _restrictions_key(case: Case) -> str:
+def _restrictions_key(case: PostfixCase) -> str:
     """Name the list that controls relaying (postconf(5): either may)."""
     relay, recipient = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
     return relay if case.postfix.words(relay) or not case.postfix.words(recipient) else recipient
 
 
-def _takes_strangers(case: Case) -> bool:
+def _takes_strangers(case: PostfixCase) -> bool:
     """Tell whether this smtpd is for strangers, and not only for those who log in."""
     words = case.postfix.words(_restrictions_key(case))
     return next((word for word in words if word in _STRANGERS_END), "").endswith("_unauth_destination")
 
 
-def _relay_domains(case: Case) -> Iterator[Finding]:
+def _relay_domains(case: PostfixCase) -> Iterator[Finding]:
     """Postfix's relay_domains and the sidecar's open domains are the same."""
     if not _takes_strangers(case):
         return
@@ -238,7 +238,7 @@ def _relay_domains(case: Case) -> Iterator[Finding]:
         yield from compare(_relaying(case, relayed, others, fix), case.domains)
 
 
-def _relaying(case: Case, relayed: DomainList, others: Sequence[DomainList], fix: str) -> Relaying:
+def _relaying(case: PostfixCase, relayed: DomainList, others: Sequence[DomainList], fix: str) -> Relaying:
     also = f" Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if _parents(case) else ""
     uncertain = any("$" not in word for each in others for word in each.unknown)
     return Relaying(
@@ -253,16 +253,16 @@ def _relaying(case: Case, relayed: DomainList, others: Sequence[DomainList], fix
     )
 
 
-def _parents(case: Case) -> bool:
+def _parents(case: PostfixCase) -> bool:
     return "relay_domains" in case.postfix.words("parent_domain_matches_subdomains")
 
 
-def _domain_list(case: Case, key: str) -> DomainList:
+def _domain_list(case: PostfixCase, key: str) -> DomainList:
     # The own domains are compared as they stand (ADDRESS_CLASS_README): string lists, without parents.
     return DomainList(case.postfix.text(key), case.files, parents=key == "relay_domains" and _parents(case))
 
 
-def _own_domains(case: Case) -> Iterator[Finding]:
+def _own_domains(case: PostfixCase) -> Iterator[Finding]:
     """Domains whose mail ends at this machine are open to strangers, or nobody can write to them any more."""
     if not _takes_strangers(case) or case.domains.rest is not None:
         return
@@ -286,12 +286,12 @@ def _is_domain(name: str) -> bool:
     return "." in name and "@" not in name and "localhost" not in name
 
 
-def _networks(case: Case) -> Iterator[Finding]:
+def _networks(case: PostfixCase) -> Iterator[Finding]:
     """Who may relay by Postfix and who may by the sidecar are the same."""
     if not _takes_strangers(case):
         return
     if "permit_mynetworks" not in case.postfix.words(key := _restrictions_key(case)):
-        if hosts := beyond(relay_hosts(case.settings), NetworkList("", {}).addresses):
+        if hosts := beyond(relay_hosts(case.settings), PostfixNetworks("", {}).addresses):
             text = f"Postfix lets the relay hosts {some(hosts)} relay nothing: {key} has no permit_mynetworks."
             yield case.finding("error", "rejected_before_sidecar", key, text, f"Begin {key} with permit_mynetworks.")
         return
@@ -301,7 +301,7 @@ def _networks(case: Case) -> Iterator[Finding]:
         text = "mynetworks is not set: Postfix makes it from the addresses of this machine."
         yield case.finding("warning", "default_networks", "mynetworks", text, wanted)
         return
-    networks = NetworkList(value, case.files)
+    networks = PostfixNetworks(value, case.files)
     if networks.unknown:
         everybody = any(word.startswith("static:") for word in networks.unknown)
         text = (
@@ -329,7 +329,7 @@ def _networks(case: Case) -> Iterator[Finding]:
         yield case.finding("error", "rejected_before_sidecar", "mynetworks", text, wanted)
 
 
-def _authenticated(case: Case) -> Iterator[Finding]:
+def _authenticated(case: PostfixCase) -> Iterator[Finding]:
     """Those who may relay because they logged in get past Postfix."""
     if not any(entry.relay_from_authz for entry in case.settings.domains) or not _takes_strangers(case):
         return
@@ -340,7 +340,7 @@ def _authenticated(case: Case) -> Iterator[Finding]:
         )
 
 
-def _in_flow_delay(case: Case) -> Iterator[Finding]:
+def _in_flow_delay(case: PostfixCase) -> Iterator[Finding]:
     """Dropped reports do not slow down all other mail."""
     entries = case.settings.domains
     dropping = next((entry for entry in entries if LogMode.LOG_THEN_DROP in {entry.log_oob, entry.log_arf}), None)
@@ -350,7 +350,7 @@ def _in_flow_delay(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "slow_after_drops", "in_flow_delay", text, "Write in_flow_delay = 0s.")
 
 
-def _timeouts(case: Case) -> Iterator[Finding]:
+def _timeouts(case: PostfixCase) -> Iterator[Finding]:
     """Postfix waits long enough for an answer."""
     for key in ("milter_connect_timeout", "milter_command_timeout", "milter_content_timeout"):
         time = seconds(case.postfix.text(key))
@@ -366,7 +366,7 @@ def _timeouts(case: Case) -> Iterator[Finding]:
             )
 
 
-def _non_smtpd(case: Case) -> Iterator[Finding]:
+def _non_smtpd(case: PostfixCase) -> Iterator[Finding]:
     """Mail made on this machine does not pass the sidecar."""
     listening, queue = case.settings.milter.socket, case.postfix.text("queue_directory")
     named = [milter_address(word) for word in case.postfix.words("non_smtpd_milters")]
@@ -375,7 +375,7 @@ def _non_smtpd(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "local_mail", "non_smtpd_milters", text, "Take the sidecar out of non_smtpd_milters.")
 
 
-def _bare_newline(case: Case) -> Iterator[Finding]:
+def _bare_newline(case: PostfixCase) -> Iterator[Finding]:
     """No peer can hide one message inside another (SMTP smuggling)."""
     if case.postfix.text("smtpd_forbid_bare_newline") == "no":
         text = "A relay host can relay an external host's message that is hidden inside another (SMTP smuggling)."
@@ -384,7 +384,7 @@ def _bare_newline(case: Case) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[PostfixCase], Iterator[Finding]], ...] = (
     _milter,
     _bypassed,
     _before_the_verdict,

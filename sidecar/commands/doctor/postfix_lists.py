@@ -82,7 +82,7 @@ class DomainList:
         return self._count, not negated
 
 
-class NetworkList:
+class PostfixNetworks:
     """A list of networks (postconf(5): mynetworks). What it excludes with `!` is taken for included: too wide is the danger."""
 
     def __init__(self, value: str, files: Files) -> None:

@@ -23,7 +23,7 @@ _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-side
 _MAP = f"Make {SENDMAIL_FILE} with sidecar export sendmail, and the access map from it as deploy/sendmail/README.md says"
 
 
-class Case(Struct, frozen=True, kw_only=True):
+class SendmailCase(Struct, frozen=True, kw_only=True):
     """The sidecar's settings and Sendmail's, and the text of the files that Sendmail's settings name."""
 
     settings: Settings
@@ -67,12 +67,12 @@ def sendmail_files(text: str) -> set[str]:
 
 def check_sendmail(text: str, settings: Settings, files: Files) -> list[Finding]:
     """Give all findings, errors first."""
-    case = Case(settings=settings, domains=OpenDomains(settings), told=read_sendmail(text), files=files)
+    case = SendmailCase(settings=settings, domains=OpenDomains(settings), told=read_sendmail(text), files=files)
     findings = [finding for check in CHECKS for finding in check(case)]
     return sorted(findings, key=lambda finding: finding.level != "error")
 
 
-def _milter(case: Case) -> Iterator[Finding]:
+def _milter(case: SendmailCase) -> Iterator[Finding]:
     """The sidecar is asked at all."""
     if case.filter is None:
         listening = case.settings.milter.socket
@@ -81,7 +81,7 @@ def _milter(case: Case) -> Iterator[Finding]:
         yield case.finding("error", "milter_missing", "InputMailFilters", text, fix)
 
 
-def _failure(case: Case) -> Iterator[Finding]:
+def _failure(case: SendmailCase) -> Iterator[Finding]:
     """A sidecar that is down loses no mail and lets none through."""
     if case.filter is None or case.filter.failure in {"T", "4"}:
         return
@@ -92,7 +92,7 @@ def _failure(case: Case) -> Iterator[Finding]:
     yield _at(case.filter, "error", "unsafe_default_action", text, "In sendmail.mc, write F=T into its INPUT_MAIL_FILTER.")
 
 
-def _promiscuous(case: Case) -> Iterator[Finding]:
+def _promiscuous(case: SendmailCase) -> Iterator[Finding]:
     """Sendmail keeps a relay control of its own."""
     if case.told.promiscuous:
         text = "FEATURE(`promiscuous_relay') never rejects a stranger: without the sidecar this is an open relay."
@@ -101,7 +101,7 @@ def _promiscuous(case: Case) -> Iterator[Finding]:
         )
 
 
-def _recipients(case: Case) -> Iterator[Finding]:
+def _recipients(case: SendmailCase) -> Iterator[Finding]:
     """What Sendmail relays and the sidecar's open domains are the same."""
     if case.told.promiscuous:
         return
@@ -122,7 +122,7 @@ def _recipients(case: Case) -> Iterator[Finding]:
         yield from compare(_relaying(case, access), case.domains)
 
 
-def _relaying(case: Case, access: Access) -> Relaying:
+def _relaying(case: SendmailCase, access: Access) -> Relaying:
     """Describe what the rules relay: class R, the access map, and what ends at this machine (class w)."""
     told, line = case.told, case.told.access.line if case.told.access else None
     named, own = case.named, told.members("w", case.files)
@@ -143,7 +143,7 @@ def _relaying(case: Case, access: Access) -> Relaying:
     )
 
 
-def _authenticated(case: Case) -> Iterator[Finding]:
+def _authenticated(case: SendmailCase) -> Iterator[Finding]:
     """Those who may relay because they logged in get past Sendmail."""
     needed = any(entry.relay_from_authz for entry in case.settings.domains)
     if needed and not case.told.promiscuous and not case.told.members("TrustAuthMech", case.files):
@@ -152,7 +152,7 @@ def _authenticated(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "rejected_before_sidecar", "TRUST_AUTH_MECH", text, fix)
 
 
-def _class_r(case: Case) -> Iterator[Finding]:
+def _class_r(case: SendmailCase) -> Iterator[Finding]:
     """No domain is in class R, where it would let peers relay by their names."""
     names = sorted(case.named)
     if names and not case.told.promiscuous:
@@ -168,7 +168,7 @@ def _class_r(case: Case) -> Iterator[Finding]:
         )
 
 
-def _peers(case: Case) -> Iterator[Finding]:
+def _peers(case: SendmailCase) -> Iterator[Finding]:
     """Who may relay by Sendmail and who may by the sidecar are the same."""
     access = case.access
     if access is None or case.told.promiscuous:
@@ -185,7 +185,7 @@ def _peers(case: Case) -> Iterator[Finding]:
         yield case.finding("error", "rejected_before_sidecar", "access_db", text, wanted)
 
 
-def _timeouts(case: Case) -> Iterator[Finding]:
+def _timeouts(case: SendmailCase) -> Iterator[Finding]:
     """Sendmail waits long enough for an answer."""
     if case.filter is None:
         return
@@ -201,7 +201,7 @@ def _timeouts(case: Case) -> Iterator[Finding]:
         )
 
 
-def _privacy(case: Case) -> Iterator[Finding]:
+def _privacy(case: SendmailCase) -> Iterator[Finding]:
     """Strangers cannot ask for addresses where no milter hears it."""
     option = case.told.options.get("PrivacyOptions")
     flags = {flag.strip().lower() for flag in option.value.split(",")} if option else set()
@@ -212,7 +212,7 @@ def _privacy(case: Case) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[SendmailCase], Iterator[Finding]], ...] = (
     _milter,
     _failure,
     _promiscuous,

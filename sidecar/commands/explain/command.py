@@ -29,7 +29,7 @@ _MEANINGS = {
 }
 
 
-class Oracle:
+class Evaluator:
     """The policy of one configuration, ready to be asked."""
 
     def __init__(self, settings: Settings) -> None:
@@ -129,7 +129,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         from sidecar.commands.explain.records import explain_records  # noqa: PLC0415 - a question need not wait for what reads logs
 
         sys.exit(explain_records(settings, record, as_json=as_json))
-    oracle = Oracle(settings)
+    oracle = Evaluator(settings)
     if batch is not None:
         sys.exit(_answer_batch(oracle, batch))
     assert peer is not None  # noqa: S101 - checked above
@@ -171,7 +171,7 @@ def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path
     must_be_text(*own)
 
 
-def _answer_batch(oracle: Oracle, batch: str) -> int:
+def _answer_batch(oracle: Evaluator, batch: str) -> int:
     """Answer line by line; a line that is no question gets an answer that says so, and exit status 1."""
     folder = Path(batch).parent
     status = 0

@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.commands.explain.finding import Found, came_by_smtp, rejected_among
-from sidecar.commands.explain.totals import Tally, rule_of
+from sidecar.commands.explain.finding import ComparedRecord, came_by_smtp, rejected_among
+from sidecar.commands.explain.totals import BoundedTally, rule_of
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.judgement import deciding
 from sidecar.core.policy import Because
@@ -32,7 +32,7 @@ class Disagreement(Struct, frozen=True, kw_only=True):
     because: tuple[Because, ...]
 
 
-def disagreement(found: Found) -> Disagreement | None:
+def disagreement(found: ComparedRecord) -> Disagreement | None:
     """Say how this configuration would have decided otherwise; None where it would not, or nobody can tell.
 
     What was kept in the quarantine was accepted as well.
@@ -61,7 +61,7 @@ class Comparison:
         self.would_reject = 0
         self.would_accept = 0
         self.asides: dict[Aside, int] = {}
-        self.rules: Tally[str] = Tally()
+        self.rules: BoundedTally[str] = BoundedTally()
         self.outgoing = 0
         self.unreadable = 0
 
@@ -80,7 +80,7 @@ class Comparison:
         """Tell whether there was nothing at all."""
         return not (self.compared or self.asides or self.outgoing or self.unreadable)
 
-    def add(self, found: Found | None) -> Disagreement | None:
+    def add(self, found: ComparedRecord | None) -> Disagreement | None:
         """Count a record, and give the disagreement, if it is one."""
         if found is None:
             self.outgoing += 1
@@ -94,7 +94,7 @@ class Comparison:
         self._count(found, how)
         return how
 
-    def _count(self, found: Found, how: Disagreement | None) -> None:
+    def _count(self, found: ComparedRecord, how: Disagreement | None) -> None:
         if how is None:
             self.same += found.record.count
             return
@@ -106,12 +106,12 @@ class Comparison:
             self.would_reject += found.record.count
 
 
-def _is_told_elsewhere(found: Found) -> bool:
+def _is_told_elsewhere(found: ComparedRecord) -> bool:
     """Return True if another record is about the same message: the Reception of a bounce report, or of a later rejection."""
     return found.is_follow_up or found.record.type == "OOB"
 
 
-def _aside(found: Found) -> Aside | None:
+def _aside(found: ComparedRecord) -> Aside | None:
     if found.agrees is not None:
         return None
     if found.answer.happened == "tempfailed":

@@ -9,7 +9,7 @@ from msgspec import Struct
 from sidecar.commands.explain.change import Advice, set_up
 from sidecar.commands.explain.closing import to_reject
 from sidecar.commands.explain.disagreement import disagreement
-from sidecar.commands.explain.finding import Found, find
+from sidecar.commands.explain.finding import ComparedRecord, find
 from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.commands.explain.notes import notes, outgoing
 from sidecar.commands.explain.opening import to_accept
@@ -91,7 +91,7 @@ class Explainer:
         self._policy = policy
         self._setup = set_up(settings, policy)
 
-    def find(self, entry: Entry) -> Found | None:
+    def find(self, entry: Entry) -> ComparedRecord | None:
         """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
         return find(entry, policy=self._policy, settings=self._settings)
 
@@ -118,7 +118,7 @@ class Explainer:
             notes=list(notes(found, depends_on_listener=self._policy.depends_on_listener)),
         )
 
-    def _advice(self, found: Found) -> Advice | None:
+    def _advice(self, found: ComparedRecord) -> Advice | None:
         """Advise against what happened; where this configuration decides otherwise already, there is nothing to change."""
         if found.agrees is False and ((how := disagreement(found)) is None or how.recipient is None):
             return None

@@ -21,7 +21,7 @@ from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 _KINDS: dict[FollowUp, Kind] = {"bounce_report": "oob", "rejected": "other"}
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class ComparedRecord(Struct, frozen=True, kw_only=True):
     """A record under a configuration. `agrees` is None where the record does not tell enough to say.
 
     `is_follow_up` marks what only adds to a message that another record told of; `is_untold` what agrees or not by the listener
@@ -38,7 +38,7 @@ class Found(Struct, frozen=True, kw_only=True):
     is_untold: bool
 
 
-def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
+def find(entry: Entry, *, policy: Policy, settings: Settings) -> ComparedRecord | None:
     """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
     record = entry.record
     if record is None:
@@ -60,7 +60,7 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> Found | None:
     is_untold = agrees is False and any(
         _agrees(answer, entry.follow_up, judge_it(other)) is not False for other in _others(envelope, answer, policy)
     )
-    return Found(
+    return ComparedRecord(
         record=record,
         answer=answer,
         follow_up=entry.follow_up,

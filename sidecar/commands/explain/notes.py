@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sidecar.commands.explain.finding import Found, rejected_among
+from sidecar.commands.explain.finding import ComparedRecord, rejected_among
 from sidecar.commands.explain.follow_up import FollowUp
 from sidecar.core.disposition import REJECTED
 from sidecar.core.evaluate.judgement import Undecided
@@ -26,7 +26,7 @@ def outgoing(record_type: str) -> str:
     )
 
 
-def notes(found: Found, *, depends_on_listener: bool) -> Iterator[str]:
+def notes(found: ComparedRecord, *, depends_on_listener: bool) -> Iterator[str]:
     """Give the notes on one record, the most important first."""
     yield from _about_the_answer(found)
     yield from _about_a_reception(found)
@@ -47,14 +47,14 @@ def notes(found: Found, *, depends_on_listener: bool) -> Iterator[str]:
         )
 
 
-def _otherwise(found: Found) -> str:
+def _otherwise(found: ComparedRecord) -> str:
     if found.judgement.outcome in REJECTED:
         return "reject it"
     partly = found.answer.happened != "rejected" and rejected_among(found.judgement)
     return "reject some of its recipients" if partly else "accept it"
 
 
-def _about_the_answer(found: Found) -> Iterator[str]:
+def _about_the_answer(found: ComparedRecord) -> Iterator[str]:
     record, answer = found.record, found.answer
     if answer.happened == "tempfailed":
         yield "A 4xx reply is a fault or a limit, and no decision of the policy. The sender retries."
@@ -71,7 +71,7 @@ def _about_the_answer(found: Found) -> Iterator[str]:
         yield "The record tells no recipient, so no more than the connection can be judged."
 
 
-def _about_a_reception(found: Found) -> Iterator[str]:
+def _about_a_reception(found: ComparedRecord) -> Iterator[str]:
     if found.record.type != "Reception":
         return
     if found.follow_up is not None:

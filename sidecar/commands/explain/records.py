@@ -18,7 +18,7 @@ from sidecar.commands.explain.change import Advice, Change
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.record_input import entries_of
-from sidecar.commands.explain.totals import Totals
+from sidecar.commands.explain.totals import RecordTotals
 from sidecar.commands.explain.totals_table import print_totals
 from sidecar.commands.explain.words import connect_words, kinds, recipient_words
 from sidecar.core.disposition import REJECTED, Disposition
@@ -76,7 +76,7 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
             entries = with_follow_ups(entries_of(path, bar.read))
             first = list(islice(entries, _ONE_BY_ONE + 1))
             many = len(first) > _ONE_BY_ONE
-            totals = _count(chain(first, entries), explainer, bar) if many else Totals()
+            totals = _count(chain(first, entries), explainer, bar) if many else RecordTotals()
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
     if many:
@@ -127,8 +127,8 @@ def wrapped(line: str, screen: Console) -> Text:
     return Text("\n".join(pieces))
 
 
-def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> Totals:
-    totals = Totals()
+def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> RecordTotals:
+    totals = RecordTotals()
     for entry in entries:
         bar.one_more()
         try:
@@ -140,7 +140,7 @@ def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> Totals:
     return totals
 
 
-def _tell_faults(totals: Totals) -> int:
+def _tell_faults(totals: RecordTotals) -> int:
     if totals.unreadable > _FAULTS_TOLD:
         click.echo(f"{totals.unreadable:,} lines in all cannot be judged; --json tells why of each.", err=True)
     return int(totals.unreadable > 0)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from sidecar.commands.explain.finding import Found
+from sidecar.commands.explain.finding import ComparedRecord
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.judgement import Outcome, Undecided, deciding
 from sidecar.core.policy import Because
@@ -21,7 +21,7 @@ _NO_MATCH = "no listener domain matches"
 K = TypeVar("K", bound=Hashable)
 
 
-class Count(Struct, kw_only=True, gc=False):
+class AnswerCount(Struct, kw_only=True, gc=False):
     """How many, by what happened, and how many of these this configuration decides differently.
 
     `unknown` counts those that cannot be compared: a 4xx reply is no decision, and some records do not contain enough.
@@ -38,7 +38,7 @@ class Count(Struct, kw_only=True, gc=False):
         """How many in all."""
         return self.accepted + self.rejected + self.tempfailed
 
-    def add(self, found: Found) -> None:
+    def add(self, found: ComparedRecord) -> None:
         """Count a record for as many events as it stands for."""
         number = found.record.count
         match found.answer.happened:
@@ -54,7 +54,7 @@ class Count(Struct, kw_only=True, gc=False):
             self.differ += number
 
 
-class Tally(Generic[K]):
+class BoundedTally(Generic[K]):
     """Counts by key. Where there are too many keys, the rarer half of them is given up, and summed in `others`.
 
     The counts of those that were never given up are exact; one that comes back begins anew. So whatever is frequent throughout
@@ -63,21 +63,21 @@ class Tally(Generic[K]):
 
     def __init__(self, keys: int = _KEYS) -> None:
         self._keys = keys
-        self._counts: dict[K, Count] = {}
+        self._counts: dict[K, AnswerCount] = {}
         self.others = 0
 
     def __len__(self) -> int:
         return len(self._counts)
 
-    def add(self, key: K, found: Found) -> None:
+    def add(self, key: K, found: ComparedRecord) -> None:
         """Count a record under `key`."""
         if key not in self._counts:
             if len(self._counts) >= self._keys:
                 self._give_up()
-            self._counts[key] = Count()
+            self._counts[key] = AnswerCount()
         self._counts[key].add(found)
 
-    def top(self, number: int) -> list[tuple[K, Count]]:
+    def top(self, number: int) -> list[tuple[K, AnswerCount]]:
         """Give the most frequent, the first first; among equals those that came first."""
         return sorted(self._counts.items(), key=lambda item: -item[1].total)[:number]
 
@@ -94,18 +94,18 @@ class Ruling(Struct, frozen=True, kw_only=True):
     rule: str
 
 
-class Totals:
+class RecordTotals:
     """All that is counted of a log. `outgoing` are records of mail that went out, `unreadable` those that tell too little."""
 
     def __init__(self, keys: int = _KEYS) -> None:
-        self.all = Count()
-        self.rulings: Tally[Ruling] = Tally(keys)
-        self.peers: Tally[str] = Tally(keys)
-        self.domains: Tally[str] = Tally(keys)
+        self.all = AnswerCount()
+        self.rulings: BoundedTally[Ruling] = BoundedTally(keys)
+        self.peers: BoundedTally[str] = BoundedTally(keys)
+        self.domains: BoundedTally[str] = BoundedTally(keys)
         self.outgoing = 0
         self.unreadable = 0
 
-    def add(self, found: Found | None) -> None:
+    def add(self, found: ComparedRecord | None) -> None:
         """Count a record that could be judged, or one of mail that went out; a message that two records tell of counts once."""
         if found is None:
             self.outgoing += 1
@@ -121,7 +121,7 @@ class Totals:
             self.domains.add(domain, found)
 
 
-def _ruling(found: Found) -> Ruling:
+def _ruling(found: ComparedRecord) -> Ruling:
     outcome = found.judgement.outcome
     return Ruling(outcome=outcome, rule=rule_of(outcome, deciding(found.judgement)[0]))
 

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from sidecar.commands.explain.totals import Count, Tally, Totals
+from sidecar.commands.explain.totals import AnswerCount, BoundedTally, RecordTotals
 from sidecar.output.terminal import plain, table
 
 _ROWS = 10
 K = TypeVar("K")
 
 
-def print_totals(totals: Totals, screen: Console) -> None:
+def print_totals(totals: RecordTotals, screen: Console) -> None:
     """Print the gist in a sentence, and the three tables."""
     screen.print(plain(_gist(totals), style="bold"))
     _print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda it: (it.outcome.words, it.rule))
@@ -23,7 +23,7 @@ def print_totals(totals: Totals, screen: Console) -> None:
     _print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
 
 
-def _gist(totals: Totals) -> str:
+def _gist(totals: RecordTotals) -> str:
     counted = totals.all
     answers = f"{counted.accepted:,} accepted, {counted.rejected:,} rejected, {counted.tempfailed:,} tempfailed"
     parts = [f"{_number(counted.total, 'answer')} recorded: {answers}", _comparison(counted)]
@@ -32,7 +32,7 @@ def _gist(totals: Totals) -> str:
     return "; ".join(parts) + "."
 
 
-def _comparison(counted: Count) -> str:
+def _comparison(counted: AnswerCount) -> str:
     otherwise = f"{counted.differ:,}" if counted.differ else "none"
     if not counted.unknown:
         return f"{otherwise} would be decided otherwise under this configuration"
@@ -47,7 +47,7 @@ def _comparison(counted: Count) -> str:
 
 
 def _print_table(
-    screen: Console, title: str, headings: tuple[str, ...], tally: Tally[K], cells: Callable[[K], tuple[str, ...]]
+    screen: Console, title: str, headings: tuple[str, ...], tally: BoundedTally[K], cells: Callable[[K], tuple[str, ...]]
 ) -> None:
     if not len(tally):
         return
@@ -63,7 +63,7 @@ def _print_table(
         screen.print(f"and {max(more, 0):,} more{rest}")
 
 
-def _numbers(count: Count) -> tuple[str, ...]:
+def _numbers(count: AnswerCount) -> tuple[str, ...]:
     return tuple(f"{number:,}" for number in (count.accepted, count.rejected, count.tempfailed, count.differ))
 
 

@@ -5,20 +5,20 @@ Files, Maildirs and mboxes in; outcomes and counts out. The verdicts are the ses
 
 from sidecar.commands.replay.judge import Judge, Judged, NotJudged
 from sidecar.commands.replay.stores import Piece, tasks, weigh
-from sidecar.commands.replay.tally import Group, Tally
-from sidecar.commands.replay.work import Batch, replay
-from sidecar.commands.replay.workers import WorkerLost, Workers
+from sidecar.commands.replay.tally import ReasonGroup, ReplayTally
+from sidecar.commands.replay.work import JudgedBatch, replay
+from sidecar.commands.replay.workers import WorkerLost, WorkerPool
 
 __all__ = [
-    "Batch",
-    "Group",
     "Judge",
     "Judged",
+    "JudgedBatch",
     "NotJudged",
     "Piece",
-    "Tally",
+    "ReasonGroup",
+    "ReplayTally",
     "WorkerLost",
-    "Workers",
+    "WorkerPool",
     "replay",
     "tasks",
     "weigh",

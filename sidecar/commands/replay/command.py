@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from sidecar.commands.replay import Group, Judge, Piece, Tally, WorkerLost, Workers, replay, tasks, weigh
+from sidecar.commands.replay import Judge, Piece, ReasonGroup, ReplayTally, WorkerLost, WorkerPool, replay, tasks, weigh
 from sidecar.commands.replay.tally import Reason
 from sidecar.core.disposition import Disposition
 from sidecar.core.policy import compile_policy
@@ -89,13 +89,13 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
 def _replay(judge: Judge, paths: tuple[str, ...], *, as_json: bool) -> int:
     """Let the workers do it, and tell what came of it; also of a part, where it did not come to its end."""
-    total, began, status = Tally(), time.monotonic(), 0
+    total, began, status = ReplayTally(), time.monotonic(), 0
     wanted = not (as_json and sys.stdout.isatty())
     cores = len(os.sched_getaffinity(0))
     try:
         # The workers first: what shows the progress has threads, which a fork would not copy.
         with (
-            Workers(partial(replay, judge, with_lines=as_json), tasks(paths), count=cores) as workers,
+            WorkerPool(partial(replay, judge, with_lines=as_json), tasks(paths), count=cores) as workers,
             progress("messages", wanted=wanted) as bar,
         ):
             Thread(target=_weigh, args=(paths, bar), daemon=True).start()
@@ -130,7 +130,7 @@ def _sentence(lost: WorkerLost) -> str:
     return f"{lost}{where}"
 
 
-def _print_totals(total: Tally, seconds: float) -> None:
+def _print_totals(total: ReplayTally, seconds: float) -> None:
     screen = console()
     rate = f"{total.messages / seconds:,.0f} a second"
     screen.print(f"{_count(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
@@ -144,7 +144,7 @@ def _print_totals(total: Tally, seconds: float) -> None:
     _print_groups(screen, total)
 
 
-def _print_groups(screen: Console, total: Tally) -> None:
+def _print_groups(screen: Console, total: ReplayTally) -> None:
     ordered = sorted(total.groups.items(), key=lambda item: -item[1].count)
     shown = table("disposition", "messages#", "reason")
     for reason, group in ordered[:_ROWS]:
@@ -163,7 +163,7 @@ def _outcome(reason: Reason) -> str:
     return f"{words}, not to all" if reason.partly else words
 
 
-def _words(group: Group) -> str:
+def _words(group: ReasonGroup) -> str:
     example = group.example
     text = f"{example.text}, and the like" if group.varied else example.text
     return text if example.file is None else f"{text} ({example.file}:{example.line} {example.key})"

@@ -33,7 +33,7 @@ class Reason(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Group:
+class ReasonGroup:
     """Messages with one outcome for one reason; `example` is the first one's; `varied`: others differ in a name."""
 
     count: int
@@ -42,7 +42,7 @@ class Group:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class ReplayTally:
     """What came of some messages. `size` is in bytes; `guessed` counts envelopes, `reports` those that were taken, by kind.
 
     `unreadable` names the first files that could not be read, each with the reason.
@@ -52,7 +52,7 @@ class Tally:
     size: int = 0
     guessed: int = 0
     reports: Counter[str] = field(default_factory=Counter)
-    groups: dict[Reason, Group] = field(default_factory=dict)
+    groups: dict[Reason, ReasonGroup] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
     def count(self, outcome: Disposition | NotJudged) -> int:
@@ -62,7 +62,7 @@ class Tally:
     def add(self, judged: Judged) -> None:
         """Count one message, or a file that could not be read."""
         self.size += judged.size
-        self._group(_same(judged), Group(count=1, example=judged.reason))
+        self._group(_same(judged), ReasonGroup(count=1, example=judged.reason))
         if judged.not_judged == "unreadable":
             self._name(f"{judged.file}: {judged.reason.text}")
             return
@@ -71,7 +71,7 @@ class Tally:
         if judged.message is not None and judged.message.report is not None:
             self.reports[judged.message.report] += 1
 
-    def merge(self, later: "Tally") -> None:
+    def merge(self, later: "ReplayTally") -> None:
         """Count what comes after this in the order of the mail."""
         self.messages += later.messages
         self.size += later.size
@@ -82,11 +82,11 @@ class Tally:
         for line in later.unreadable:
             self._name(line)
 
-    def _group(self, reason: Reason, more: Group) -> None:
+    def _group(self, reason: Reason, more: ReasonGroup) -> None:
         group = self.groups.get(reason)
         if group is None and len(self.groups) >= REASONS_LIMIT:
             reason = Reason(outcome=reason.outcome, partly=reason.partly, file=None, line=None, key=None, words=_OTHERS.text)
-            more = Group(count=more.count, example=_OTHERS)
+            more = ReasonGroup(count=more.count, example=_OTHERS)
             group = self.groups.get(reason)
         if group is None:
             self.groups[reason] = more

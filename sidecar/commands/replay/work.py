@@ -10,32 +10,32 @@ from msgspec import Struct
 from sidecar.commands.replay.files import Stored, messages
 from sidecar.commands.replay.judge import Judge, Judged, encode, unreadable
 from sidecar.commands.replay.stores import Piece, Task
-from sidecar.commands.replay.tally import Tally
+from sidecar.commands.replay.tally import ReplayTally
 
 # Lines are handed over as soon as there are so many bytes of them: one report can make 60 MB.
 _LINES_LIMIT = 1024 * 1024
 
 
-class Batch(Struct, frozen=True, kw_only=True):
+class JudgedBatch(Struct, frozen=True, kw_only=True):
     """What came of messages that follow one another: their lines, if lines are wanted, and their counts."""
 
     lines: bytes
-    tally: Tally
+    tally: ReplayTally
 
 
-def replay(judge: Judge, task: Task, *, with_lines: bool) -> Iterator[Batch]:
+def replay(judge: Judge, task: Task, *, with_lines: bool) -> Iterator[JudgedBatch]:
     """Judge all messages of a task."""
     lines = bytearray()
-    tally = Tally()
+    tally = ReplayTally()
     for piece in task:
         for judged in _judged(judge, piece):
             tally.add(judged)
             if with_lines:
                 lines += encode(judged)
             if len(lines) > _LINES_LIMIT:
-                yield Batch(lines=bytes(lines), tally=tally)
-                lines, tally = bytearray(), Tally()
-    yield Batch(lines=bytes(lines), tally=tally)
+                yield JudgedBatch(lines=bytes(lines), tally=tally)
+                lines, tally = bytearray(), ReplayTally()
+    yield JudgedBatch(lines=bytes(lines), tally=tally)
 
 
 def _judged(judge: Judge, piece: Piece) -> Iterator[Judged]:

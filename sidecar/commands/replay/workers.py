@@ -33,7 +33,7 @@ class _Worker(NamedTuple):
     link: "Connection[Any, Any]"
 
 
-class Workers(Generic[_T, _R]):
+class WorkerPool(Generic[_T, _R]):
     """Use it as a context, and iterate over it for the results; leaving the context ends the workers at once.
 
     `work` gives the results of one task, in the worker: what it needs is there by fork, so nothing but tasks and results is

@@ -5,9 +5,9 @@ policy says must. Never sends anything but the catalogue, and to nobody but the 
 """
 
 from sidecar.commands.simulate.client import Target, UnreachableError
-from sidecar.commands.simulate.expectation import Oracle
-from sidecar.commands.simulate.shapes import SHAPES, Shape
+from sidecar.commands.simulate.expectation import Expectations
+from sidecar.commands.simulate.shapes import SHAPES, MessageShape
 from sidecar.commands.simulate.simulation import Result, Simulation
 from sidecar.commands.simulate.witness import Witness
 
-__all__ = ["SHAPES", "Oracle", "Result", "Shape", "Simulation", "Target", "UnreachableError", "Witness"]
+__all__ = ["SHAPES", "Expectations", "MessageShape", "Result", "Simulation", "Target", "UnreachableError", "Witness"]

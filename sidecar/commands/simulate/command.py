@@ -14,7 +14,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.commands.simulate import SHAPES, Oracle, Result, Shape, Simulation, Target, UnreachableError, Witness, telling
+from sidecar.commands.simulate import (
+    SHAPES,
+    Expectations,
+    MessageShape,
+    Result,
+    Simulation,
+    Target,
+    UnreachableError,
+    Witness,
+    texts,
+)
 from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.core.policy.address import domain_of
 from sidecar.core.settings.values import Settings
@@ -82,7 +92,7 @@ def _helo(_context: click.Context, _option: click.Parameter, value: str | None) 
     return value
 
 
-def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[Shape, ...]:
+def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[MessageShape, ...]:
     known = {shape.name: shape for shape in SHAPES}
     for name in value:
         if name not in known:
@@ -156,7 +166,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     mta: tuple[str, int] | None,
     to: tuple[str, ...],
     sender: str,
-    shapes: tuple[Shape, ...],
+    shapes: tuple[MessageShape, ...],
     bind: str | None,
     xclient: tuple[str, str | None] | None,
     helo: str | None,
@@ -187,13 +197,13 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         sender=sender,
         token=token_hex(4),
         helo=name or helo,
-        oracle=None if settings is None else Oracle(settings),
+        oracle=None if settings is None else Expectations(settings),
         witness=witness,
     )
     results, failure = _run(simulation, shapes)
     if as_json:
         for result in results:
-            click.echo(printable_json(msgspec.json.encode(telling.as_object(simulation, result))))
+            click.echo(printable_json(msgspec.json.encode(texts.as_object(simulation, result))))
     elif results:
         _print_results(simulation, results)
     for text in filter(None, (trouble, failure)):
@@ -210,7 +220,7 @@ def _open_journal(settings: Settings | None) -> tuple[Witness | None, str]:
         return None, sentence(error)
 
 
-def _run(simulation: Simulation, shapes: Sequence[Shape]) -> tuple[list[Result], str]:
+def _run(simulation: Simulation, shapes: Sequence[MessageShape]) -> tuple[list[Result], str]:
     """Send them all, or as many as go until the MTA or the journal fails; the sentence says how it failed."""
     results: list[Result] = []
     try:
@@ -225,10 +235,10 @@ def _run(simulation: Simulation, shapes: Sequence[Shape]) -> tuple[list[Result],
     return results, ""
 
 
-def _print_catalogue(shapes: Sequence[Shape], *, as_json: bool) -> None:
+def _print_catalogue(shapes: Sequence[MessageShape], *, as_json: bool) -> None:
     if as_json:
         for shape in shapes:
-            click.echo(msgspec.json.encode(telling.shape_as_object(shape)))
+            click.echo(msgspec.json.encode(texts.shape_as_object(shape)))
         return
     listing = table("shape", "kind", "what it is")
     for shape in shapes:
@@ -238,14 +248,14 @@ def _print_catalogue(shapes: Sequence[Shape], *, as_json: bool) -> None:
 
 def _print_results(simulation: Simulation, results: Sequence[Result]) -> None:
     out = console()
-    for line in telling.opening(simulation, results[0]):
+    for line in texts.opening(simulation, results[0]):
         out.print(plain(line))
     out.print()
     out.print(_as_table(simulation, results, wide=out.width >= _WIDE))
-    _print_groups(out, "Why:", results, telling.reasons)
-    _print_groups(out, "To note:", results, telling.notes)
+    _print_groups(out, "Why:", results, texts.reasons)
+    _print_groups(out, "To note:", results, texts.notes)
     out.print()
-    out.print(plain(telling.totals(results), style="" if all(result.is_fine for result in results) else "bold red"))
+    out.print(plain(texts.totals(results), style="" if all(result.is_fine for result in results) else "bold red"))
 
 
 def _as_table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> Table:
@@ -261,7 +271,7 @@ def _as_table(simulation: Simulation, results: Sequence[Result], *, wide: bool) 
     }
     listing = table(*(name for name, is_shown in shown.items() if is_shown))
     # What may shrink on a terminal that has no room for all; records in many words are rather folded.
-    is_long = max(len(telling.records(result)) for result in results) > _LONG
+    is_long = max(len(texts.records(result)) for result in results) > _LONG
     for column in listing.columns:
         column.no_wrap = column.header not in {"sent as", "answer", *(["records"] if is_long else [])}
     for result in results:
@@ -273,7 +283,7 @@ def _as_table(simulation: Simulation, results: Sequence[Result], *, wide: bool) 
             "sent as": _in_one_line(f"<{result.sender}>"),
             "answer": _in_one_line(answer if wide else " ".join(answer.split()[:2])),
             "expected": plain(result.expected.disposition.words if result.expected else ""),
-            "records": plain(telling.records(result)),
+            "records": plain(texts.records(result)),
         }
         listing.add_row(*(cell for name, cell in cells.items() if shown[name]))
     return listing

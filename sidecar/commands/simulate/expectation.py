@@ -40,14 +40,14 @@ class Expected(Struct, frozen=True, kw_only=True):
     records: tuple[str, ...]
 
 
-class Judged(Struct, frozen=True, kw_only=True):
+class Assessment(Struct, frozen=True, kw_only=True):
     """Whether all came as it must; `note` says what else there is to know, and what to do about it."""
 
     agrees: bool
     note: str | None = None
 
 
-class Oracle:
+class Expectations:
     """The policy of one configuration, asked about messages before they are sent, and about who sends them."""
 
     def __init__(self, settings: Settings) -> None:
@@ -92,21 +92,23 @@ def _reply(told: Explanation) -> str | None:
     return told.recipients[0].reply if told.message.action is None else told.message.reply
 
 
-def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | None) -> Judged:
+def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | None) -> Assessment:
     """Compare what was answered, and the records (None: they could not be looked for), with what must be."""
     last = dialogue.last
     if last is None:
-        return Judged(agrees=True, note=f"it could not be sent: the MTA does not offer {dialogue.lacking}")
+        return Assessment(agrees=True, note=f"it could not be sent: the MTA does not offer {dialogue.lacking}")
     own = _own_rejections(expected, dialogue)
     must, is_ = _kinds(expected), (*(answer.kind for answer in dialogue.recipients), last.kind)
     # A peer that is rejected at connect may hear of it as late as at RCPT (Sendmail's delay_checks).
     if must[-1] != is_[-1] or (len(must) == len(is_) and must != is_):
-        return Judged(agrees=False, note=_other_answer(expected, last, records))
+        return Assessment(agrees=False, note=_other_answer(expected, last, records))
     if records is not None and Counter(expected.records) != Counter((*(each.type for each in records), *["Rejection"] * own)):
-        return Judged(agrees=False, note=_other_records(expected, records))
+        return Assessment(agrees=False, note=_other_records(expected, records))
     if own:
-        return Judged(agrees=True, note="the MTA rejected it by its own rules, before the sidecar was asked: its log shows why")
-    return Judged(agrees=True)
+        return Assessment(
+            agrees=True, note="the MTA rejected it by its own rules, before the sidecar was asked: its log shows why"
+        )
+    return Assessment(agrees=True)
 
 
 def _kinds(expected: Expected) -> tuple[int, ...]:

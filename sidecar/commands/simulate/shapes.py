@@ -22,7 +22,7 @@ _RETRIED_FOR = timedelta(days=5)
 _TRAVELLED_FOR = timedelta(hours=1)
 
 
-class Shape(Struct, frozen=True, kw_only=True):
+class MessageShape(Struct, frozen=True, kw_only=True):
     """One message of the catalogue. With `from_null` it has the null sender, as reports by RFC 3464 and RFC 8098 do."""
 
     name: str
@@ -44,20 +44,20 @@ class Shape(Struct, frozen=True, kw_only=True):
         return filled.replace("\n", "\r\n").encode()
 
 
-def _bounce(name: str, summary: str) -> Shape:
-    return Shape(name=name, kind="oob", summary=summary)
+def _bounce(name: str, summary: str) -> MessageShape:
+    return MessageShape(name=name, kind="oob", summary=summary)
 
 
-def _complaint(name: str, summary: str) -> Shape:
+def _complaint(name: str, summary: str) -> MessageShape:
     # Providers send complaints from an address of their own: seen of all that are named here.
-    return Shape(name=name, kind="arf", summary=summary, from_null=False)
+    return MessageShape(name=name, kind="arf", summary=summary, from_null=False)
 
 
-def _other(name: str, summary: str, *, from_null: bool = True) -> Shape:
-    return Shape(name=name, kind="none", summary=summary, from_null=from_null)
+def _other(name: str, summary: str, *, from_null: bool = True) -> MessageShape:
+    return MessageShape(name=name, kind="none", summary=summary, from_null=from_null)
 
 
-SHAPES: Sequence[Shape] = (
+SHAPES: Sequence[MessageShape] = (
     _bounce("postfix", "Postfix: unknown user, the whole message returned"),
     _bounce("sendmail", "Sendmail: mailbox full, types in capitals"),
     _bounce("exim", "Exim: unknown user, Action first in its group"),

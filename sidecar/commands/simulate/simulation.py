@@ -11,8 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.commands.simulate.client import Dialogue, Target, deliver
-from sidecar.commands.simulate.expectation import Expected, Judged, Oracle, compare
-from sidecar.commands.simulate.shapes import Shape
+from sidecar.commands.simulate.expectation import Assessment, Expectations, Expected, compare
+from sidecar.commands.simulate.shapes import MessageShape
 from sidecar.commands.simulate.witness import Witness
 from sidecar.core.evaluate.explain import Question
 from sidecar.core.names import endpoint, normal_listener, plain_address, split_endpoint
@@ -25,13 +25,13 @@ class Result(Struct, frozen=True, kw_only=True):
     `expected` and `judged` are None without an oracle, `records` without a journal that can be read.
     """
 
-    shape: Shape
+    shape: MessageShape
     helo: str
     sender: str
     dialogue: Dialogue
     expected: Expected | None = None
     records: tuple[Logged, ...] | None = None
-    judged: Judged | None = None
+    judged: Assessment | None = None
 
     @property
     def was_sent(self) -> bool:
@@ -56,10 +56,10 @@ class Simulation(Struct, frozen=True, kw_only=True):
     sender: str
     token: str
     helo: str | None = None
-    oracle: Oracle | None = None
+    oracle: Expectations | None = None
     witness: Witness | None = None
 
-    def send(self, shape: Shape) -> Result:
+    def send(self, shape: MessageShape) -> Result:
         """Send a shape once, and see what came of it. Raises UnreachableError and JournalError, where either fails."""
         mark = f"{self.token}-{shape.name}"
         helo = self.helo or f"{mark}.simulate.example"

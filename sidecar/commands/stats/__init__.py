@@ -4,8 +4,8 @@
 """
 
 from sidecar.commands.stats.collector import Collector
-from sidecar.commands.stats.summary import Entry, Ranking, Summary, instant
+from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary, instant
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.when import parse_when
 
-__all__ = ["Collector", "Entry", "Ranking", "Summary", "Timeline", "instant", "parse_when"]
+__all__ = ["Collector", "Ranking", "RankingEntry", "Summary", "Timeline", "instant", "parse_when"]

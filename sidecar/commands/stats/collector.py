@@ -8,7 +8,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from sidecar.commands.stats.shape import shape
-from sidecar.commands.stats.summary import Entry, Ranking, Summary, instant
+from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary, instant
 from sidecar.commands.stats.tally import Tally
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
@@ -159,14 +159,14 @@ def _instant(seconds: float | None) -> str | None:
 
 
 def _ranking(tally: Tally[str]) -> Ranking:
-    return _ranked(tally, [Entry(name=name, count=count) for name, count in tally.top(_TOP)])
+    return _ranked(tally, [RankingEntry(name=name, count=count) for name, count in tally.top(_TOP)])
 
 
 def _typed_ranking(tally: Tally[tuple[str, str]]) -> Ranking:
-    return _ranked(tally, [Entry(name=name, type=kind, count=count) for (kind, name), count in tally.top(_TOP)])
+    return _ranked(tally, [RankingEntry(name=name, type=kind, count=count) for (kind, name), count in tally.top(_TOP)])
 
 
-def _ranked(tally: Tally[str] | Tally[tuple[str, str]], top: list[Entry]) -> Ranking:
+def _ranked(tally: Tally[str] | Tally[tuple[str, str]], top: list[RankingEntry]) -> Ranking:
     others = tally.total - sum(entry.count for entry in top)
     return Ranking(total=tally.total, others=others, names=tally.names, shortfall=tally.shortfall, top=top)
 

@@ -15,7 +15,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sidecar.commands.stats.summary import Entry, Ranking, Summary
+from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import headline, span
 from sidecar.core.text import printable
@@ -113,7 +113,7 @@ def _draw_timeline(axes: Axes, timeline: Timeline | None) -> None:
 
 
 def _draw_ranking(axes: Axes, title: str, ranking: Ranking) -> None:
-    shown: Sequence[Entry] = ranking.top[:_BARS]
+    shown: Sequence[RankingEntry] = ranking.top[:_BARS]
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontweight="bold")
     axes.barh(range(len(shown)), [entry.count for entry in shown], color=_BAR_COLOUR)

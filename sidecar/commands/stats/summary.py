@@ -11,7 +11,7 @@ from msgspec import Struct
 from sidecar.commands.stats.timeline import Timeline
 
 
-class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RankingEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a ranking; `type` is the record type where the ranking tells them apart."""
 
     name: str
@@ -31,7 +31,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     others: int
     names: int
     shortfall: int
-    top: list[Entry]
+    top: list[RankingEntry]
 
     def first(self, number: int) -> "Ranking":
         """Give the same with so many names at the top."""

@@ -4,6 +4,6 @@ Owns these three. Never waits, never prints, and never opens a file itself.
 """
 
 from sidecar.commands.tail.filters import Filters
-from sidecar.commands.tail.view import Kind, Part, line_of
+from sidecar.commands.tail.view import Kind, LinePart, line_of
 
-__all__ = ["Filters", "Kind", "Part", "line_of"]
+__all__ = ["Filters", "Kind", "LinePart", "line_of"]

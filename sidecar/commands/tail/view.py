@@ -57,14 +57,14 @@ _TEMPORARY = range(400, 500)
 _NO_CLASS = {"", "Uncategorized"}
 
 
-class Part(NamedTuple):
+class LinePart(NamedTuple):
     """A piece of the line. It holds nothing that a terminal would obey."""
 
     text: str
     kind: Kind
 
 
-def line_of(record: Logged, *, today: str | None = None, width: int | None = None) -> list[Part]:
+def line_of(record: Logged, *, today: str | None = None, width: int | None = None) -> list[LinePart]:
     """Give the line's parts, which a space each keeps apart.
 
     With `today` (`YYYY-MM-DD`, UTC) the time is cut short to what tells it apart. With `width`, in characters, so are long
@@ -72,17 +72,17 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
     """
     rejected_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
     parts = [
-        Part(_time(record, today), "aside"),
-        Part(printable(record.type).ljust(_TYPE_WIDTH), "soft" if rejected_for_now else _KINDS.get(record.type, "text")),
+        LinePart(_time(record, today), "aside"),
+        LinePart(printable(record.type).ljust(_TYPE_WIDTH), "soft" if rejected_for_now else _KINDS.get(record.type, "text")),
         *_disposition(record, width),
-        Part(_code(record).ljust(_CODE_WIDTH), "text"),
-        Part(_peer(record).ljust(_PEER_WIDTH), "text"),
+        LinePart(_code(record).ljust(_CODE_WIDTH), "text"),
+        LinePart(_peer(record).ljust(_PEER_WIDTH), "text"),
     ]
     why = _why(record)
     room = None if width is None else _room(width - sum(len(part.text) + 1 for part in parts), len(why))
-    parts.append(Part(_envelope(record, room), "text"))
+    parts.append(LinePart(_envelope(record, room), "text"))
     if why:
-        parts.append(Part(why, "aside"))
+        parts.append(LinePart(why, "aside"))
     return parts
 
 
@@ -94,12 +94,12 @@ def _time(record: Logged, today: str | None) -> str:
     return short[_DATE_LENGTH + 1 :] if short.startswith(today) else short[len("2026-") :]
 
 
-def _disposition(record: Logged, width: int | None) -> list[Part]:
+def _disposition(record: Logged, width: int | None) -> list[LinePart]:
     """Return the column of the disposition: none for KumoMTA's records, which have no disposition."""
     disposition = record.disposition
     if disposition is None or (width is not None and width < _WIDE):
         return []
-    return [Part(disposition.value.ljust(_DISPOSITION_WIDTH), _DISPOSITION_KINDS.get(disposition, "text"))]
+    return [LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _DISPOSITION_KINDS.get(disposition, "text"))]
 
 
 def _code(record: Logged) -> str:

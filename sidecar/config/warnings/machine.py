@@ -18,7 +18,7 @@ from sidecar.core.text import quoted
 from sidecar.machine import AccountKind, free_bytes, has_account, has_address
 
 
-class Account(Struct, frozen=True, kw_only=True):
+class NamedAccount(Struct, frozen=True, kw_only=True):
     """A user or a group that the settings name, and where."""
 
     kind: AccountKind
@@ -26,7 +26,7 @@ class Account(Struct, frozen=True, kw_only=True):
     where: Where
 
 
-def note_missing(settings: Settings, accounts: Iterable[Account], findings: Findings) -> None:
+def note_missing(settings: Settings, accounts: Iterable[NamedAccount], findings: Findings) -> None:
     """Note what this machine does not have."""
     for listener, where in listeners_of(settings).items():
         address, _ = split_endpoint(listener)
@@ -63,7 +63,7 @@ def _no_interface(where: Where | None, address: IPAddress) -> Finding:
     )
 
 
-def _no_account(account: Account) -> Finding:
+def _no_account(account: NamedAccount) -> Finding:
     return warning(
         "unknown_account",
         account.where,

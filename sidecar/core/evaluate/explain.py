@@ -143,7 +143,7 @@ def _connect_part(outcome: Outcome) -> ConnectPart:
 
 
 def _recipient_part(address: str, session: Session) -> RecipientPart:
-    outcome = session.handle(Rcpt(address=address, given=address))
+    outcome = session.handle(Rcpt(address=address, mta_spelling=address))
     reply = _reply(outcome)
     action: Literal["accept", "reject"] = "accept" if reply is None else "reject"
     answer = outcome.answer

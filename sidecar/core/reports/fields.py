@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TypeVar
 
-from sidecar.core.reports.values import DiagnosticCode, MtaName, ReportedRecipient, Status
+from sidecar.core.reports.values import DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
 
 # A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
 FIELDS_SIZE_LIMIT = 512 * 1024
@@ -135,13 +135,13 @@ def diagnostic_code(text: str) -> DiagnosticCode | None:
     return DiagnosticCode(diagnostic_type=diagnostic_type, diagnostic=diagnostic)
 
 
-def status(text: str) -> Status | None:
+def status(text: str) -> DsnStatus | None:
     """Read `5.1.1`, and the comment that may follow it."""
     found = _STATUS.match(text)
     if found is None:
         return None
     class_, subject, detail, comment = found.groups()
-    return Status(class_=int(class_), subject=int(subject), detail=int(detail), comment=comment or None)
+    return DsnStatus(class_=int(class_), subject=int(subject), detail=int(detail), comment=comment or None)
 
 
 def number(text: str) -> int | None:

@@ -10,7 +10,7 @@ from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback, supplemental_trace
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.strict import feedback_fault, status_fault
-from sidecar.core.reports.values import ArfReport, OobReport, Reading
+from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
@@ -29,7 +29,7 @@ def may_be_report(content_type: bytes | None) -> bool:
     return mime.media_type(content_type) == mime.REPORT
 
 
-def read(message: bytes, *, strict: bool = False) -> Reading:
+def read(message: bytes, *, strict: bool = False) -> ReportReading:
     """Read a message: header section, empty line, body; lines may end with CRLF or LF.
 
     Never raises, whatever the bytes are. `why` says what the report is in short, or why the message is none. With `strict`
@@ -63,7 +63,7 @@ def read(message: bytes, *, strict: bool = False) -> Reading:
     return _reading(arf, oob)
 
 
-def _reading(arf: ArfReport | str, oob: OobReport | str) -> Reading:
+def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
     """Put the two readings together; each is a report, or what it lacks to be one."""
     found = []
     if isinstance(arf, ArfReport):
@@ -72,15 +72,15 @@ def _reading(arf: ArfReport | str, oob: OobReport | str) -> Reading:
         found.append(_bounce(oob))
     if not found:
         return _none(str(arf or oob))
-    return Reading(
+    return ReportReading(
         arf=arf if isinstance(arf, ArfReport) else None,
         oob=oob if isinstance(oob, OobReport) else None,
         why=", and ".join(found),
     )
 
 
-def _none(reason: str) -> Reading:
-    return Reading(why=f"not a report, because {reason}")
+def _none(reason: str) -> ReportReading:
+    return ReportReading(why=f"not a report, because {reason}")
 
 
 def _first(parts: list[mime.Part], media_types: frozenset[bytes]) -> mime.Part | None:

@@ -26,7 +26,7 @@ class ReportedRecipient(Struct, frozen=True, kw_only=True):
     recipient: str
 
 
-class Status(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
+class DsnStatus(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
     """An enhanced status code (RFC 3463), with the text that followed it."""
 
     class_: int
@@ -58,7 +58,7 @@ class PerRecipient(Struct, frozen=True, kw_only=True):
 
     final_recipient: ReportedRecipient | None
     action: Action
-    status: Status | None = None
+    status: DsnStatus | None = None
     original_recipient: ReportedRecipient | None = None
     remote_mta: MtaName | None = None
     diagnostic_code: DiagnosticCode | None = None
@@ -97,7 +97,7 @@ class ArfReport(Struct, frozen=True, kw_only=True):
     supplemental_trace: Any = None
 
 
-class Reading(Struct, frozen=True, kw_only=True):
+class ReportReading(Struct, frozen=True, kw_only=True):
     """What one message turned out to be. Both readings are given where a message is both; `why` is one short sentence."""
 
     arf: ArfReport | None = None

@@ -40,7 +40,7 @@ class Rcpt(Struct, frozen=True, kw_only=True):
     """RCPT TO. `address` has no angle brackets; `given` is the MTA's own spelling, wanted when it is taken off again."""
 
     address: str
-    given: str
+    mta_spelling: str
     queue_id: str | None = None
 
 

@@ -39,8 +39,8 @@ _AHEAD = 4 * 1024
 class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
 
-    `settled` means that the verdict is certain before the body, and only has to wait for the end of the message; `whole` that
-    all of the message was seen.
+    `is_decided`: the verdict is certain before the body, and waits for the end of the message. `whole`: all of the message was
+    seen.
     The content is kept only while it may still be a report, and only within the bounds of the settings and of the `quota`, so
     that a message of any size from a relay host costs nothing. `exceeded` is the first bound that it went over: from there on
     nothing is kept. Call `release` when the message is over, however it ended.
@@ -60,9 +60,9 @@ class Message:
         self.created = created
         self.queue_id = mail.queue_id
         self.recipients: list[RecipientAnswer] = []
-        self.given: list[str] = []
+        self.mta_spellings: list[str] = []
         self.headers: dict[str, str | list[str]] = {}
-        self.settled = False
+        self.is_decided = False
         self.whole = False
         self.claims_report = False
         self.exceeded: Bound | None = None

@@ -12,10 +12,10 @@ from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import Facts, Record, feedback, oob_bounces, quarantined, reception, rejection
 from sidecar.core.records.build import MAILBOX_LIMIT
-from sidecar.core.reports.values import Reading
+from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import kumomta
 from sidecar.core.session.message import Message
-from sidecar.core.session.verdicts import Accept, Decision, Discard, NearMiss, Outcome, Reject, Tempfail, action_of
+from sidecar.core.session.verdicts import Accept, Decision, Discard, Outcome, Reject, Tempfail, UnparsableReport, action_of
 from sidecar.core.session.words import response
 
 
@@ -51,7 +51,7 @@ def rejected_message(
 
 
 def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
-    facts: Facts, message: Message, answer: MessageAnswer, reading: Reading, network: str, full: Outcome
+    facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, network: str, full: Outcome
 ) -> Outcome:
     """Return the outcome for an unparsable report; `full` replaces it where the quarantine has no room."""
     why = f"{reading.why}; it claims to be one, so it is put into the quarantine and not delivered"
@@ -63,16 +63,16 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
         verdict=Discard(),
         records=(record,),
         durable=True,
-        near_miss=NearMiss(name=name, content=message.content, full=full),
+        unparsable=UnparsableReport(name=name, content=message.content, full=full),
         decision=_decision(facts, message, "message", Discard(), why, recipients=addresses),
         answer=answer,
     )
 
 
-def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, reading: Reading) -> Outcome:
+def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading) -> Outcome:
     """Return the outcome for a message that some recipient gets, or whose report is logged."""
     why = sentence(answer)
-    gone = (given for given, result in zip(message.given, answer.results, strict=True) if not result.relayed)
+    gone = (spelling for spelling, result in zip(message.mta_spellings, answer.results, strict=True) if not result.relayed)
     verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
     return Outcome(
         verdict=verdict,
@@ -85,7 +85,7 @@ def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, read
     )
 
 
-def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: Reading, why: str) -> tuple[Record, ...]:
+def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, why: str) -> tuple[Record, ...]:
     """Return the record of the message, and one for each bounce that it reports."""
     received = [result for result in answer.results if result.relayed or result.logged_as is not None]
     dropped: Sequence[str] = [result.address for result in answer.results if not result.relayed and result.logged_as is None]

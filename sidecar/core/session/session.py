@@ -16,7 +16,7 @@ from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import Facts
 from sidecar.core.reports import read
-from sidecar.core.reports.values import Reading
+from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import outcomes, replies
 from sidecar.core.session.bounds import Bound, verdict_above
 from sidecar.core.session.events import (
@@ -52,7 +52,7 @@ from sidecar.core.settings.values import ANY_LISTENER, Settings
 
 # Looked at for every event; by its class, an Enum's member is found in Python.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
-_NO_CLAIM = Reading(why="not a report, because its Content-Type is not multipart/report")
+_NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
 
 
 class ProtocolError(Exception):
@@ -261,7 +261,7 @@ class Session:
         )
         if answer.accept:
             message.recipients.append(answer)
-            message.given.append(removable_name(event))
+            message.mta_spellings.append(removable_name(event))
             return Outcome(verdict=Continue(), answer=answer)
         reply = replies.relaying_not_permitted(self._connect.peer, self._connect.port)
         return self._reject_recipient(event, Reject(reply=reply), sentence(answer), answer)
@@ -305,7 +305,7 @@ class Session:
         relays = {recipient.relay for recipient in message.recipients}
         if len(relays) > 1:
             # Some go on and some do not, and recipients can only be taken off at the end of the message.
-            message.settled = True
+            message.is_decided = True
             return GO_ON
         return self._conclude(_NO_CLAIM)
 
@@ -318,7 +318,7 @@ class Session:
         message = self._current()
         message.queue_id = event.queue_id or message.queue_id
         message.whole = True
-        if message.settled:
+        if message.is_decided:
             return self._conclude(_NO_CLAIM)
         message.hold_for_reading()
         if message.exceeded is not None:
@@ -340,19 +340,19 @@ class Session:
         facts = self._facts(message, rejected(verdict, Disposition.REJECTED_AT_END))
         return outcomes.rejected_message(facts, message, verdict, why, answer)
 
-    def _conclude(self, reading: Reading) -> Outcome:
+    def _conclude(self, reading: ReportReading) -> Outcome:
         """Return the verdict on the message, with its records."""
         message = self._current()
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
         if answer.action == "reject":
-            if self._is_near_miss(message, reading):
+            if self._is_unparsable(message, reading):
                 facts = self._facts(message, Disposition.QUARANTINED)
                 full = self._instead(Bound.QUARANTINE)
                 return outcomes.quarantined_message(facts, message, answer, reading, self._network, full)
             return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
         return outcomes.accepted_message(self._facts(message, answer.disposition), message, answer, reading)
 
-    def _is_near_miss(self, message: Message, reading: Reading) -> bool:
+    def _is_unparsable(self, message: Message, reading: ReportReading) -> bool:
         """Return True if a message that nobody gets goes into the quarantine: it claims to be a report, and is unparsable."""
         unread = message.claims_report and reading.arf is None and reading.oob is None
         return unread and self._settings.unreadable_reports == "quarantine"

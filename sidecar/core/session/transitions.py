@@ -38,7 +38,7 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """What an event does in a state: who handles it, and the state that follows when it goes on, or ends with a verdict."""
 
     handler: str
@@ -46,34 +46,34 @@ class Step(NamedTuple):
     ended: State
 
 
-def _on_the_way(state: State) -> dict[tuple[State, type[Event]], Step]:
+def _on_the_way(state: State) -> dict[tuple[State, type[Event]], Transition]:
     """Give the two events that may come at any time: the message is given up, or the connection ends."""
     after_abort = State.REFUSED if state is State.REFUSED else State.OPEN
     return {
-        (state, Abort): Step("_on_nothing", after_abort, after_abort),
-        (state, Close): Step("_on_nothing", State.CLOSED, State.CLOSED),
+        (state, Abort): Transition("_on_nothing", after_abort, after_abort),
+        (state, Close): Transition("_on_nothing", State.CLOSED, State.CLOSED),
     }
 
 
 # Where the MTAs are surprising, the line says so.
-TRANSITIONS: dict[tuple[State, type[Event]], Step] = {
-    (State.NEW, Connect): Step("_on_connect", State.OPEN, State.REFUSED),
-    (State.NEW, Close): Step("_on_nothing", State.CLOSED, State.CLOSED),
-    (State.OPEN, Helo): Step("_on_helo", State.OPEN, State.OPEN),
-    (State.OPEN, Mail): Step("_on_mail", State.ENVELOPE, State.ENVELOPE),
+TRANSITIONS: dict[tuple[State, type[Event]], Transition] = {
+    (State.NEW, Connect): Transition("_on_connect", State.OPEN, State.REFUSED),
+    (State.NEW, Close): Transition("_on_nothing", State.CLOSED, State.CLOSED),
+    (State.OPEN, Helo): Transition("_on_helo", State.OPEN, State.OPEN),
+    (State.OPEN, Mail): Transition("_on_mail", State.ENVELOPE, State.ENVELOPE),
     # EHLO gives up the message in hand (RFC 5321 section 4.1.4); Postfix tells of it before the abort.
-    (State.ENVELOPE, Helo): Step("_on_helo", State.OPEN, State.OPEN),
-    (State.ENVELOPE, Rcpt): Step("_on_rcpt", State.ENVELOPE, State.ENVELOPE),
-    (State.ENVELOPE, Data): Step("_on_data", State.HEADERS, State.OPEN),
-    (State.HEADERS, Header): Step("_on_header", State.HEADERS, State.HEADERS),
-    (State.HEADERS, Fields): Step("_on_fields", State.HEADERS, State.HEADERS),
-    (State.HEADERS, EndOfHeaders): Step("_on_end_of_headers", State.BODY, State.OPEN),
-    (State.BODY, Body): Step("_on_body", State.BODY, State.OPEN),
-    (State.BODY, EndOfMessage): Step("_on_end_of_message", State.OPEN, State.OPEN),
-    (State.REFUSED, Helo): Step("_on_nothing", State.REFUSED, State.REFUSED),
+    (State.ENVELOPE, Helo): Transition("_on_helo", State.OPEN, State.OPEN),
+    (State.ENVELOPE, Rcpt): Transition("_on_rcpt", State.ENVELOPE, State.ENVELOPE),
+    (State.ENVELOPE, Data): Transition("_on_data", State.HEADERS, State.OPEN),
+    (State.HEADERS, Header): Transition("_on_header", State.HEADERS, State.HEADERS),
+    (State.HEADERS, Fields): Transition("_on_fields", State.HEADERS, State.HEADERS),
+    (State.HEADERS, EndOfHeaders): Transition("_on_end_of_headers", State.BODY, State.OPEN),
+    (State.BODY, Body): Transition("_on_body", State.BODY, State.OPEN),
+    (State.BODY, EndOfMessage): Transition("_on_end_of_message", State.OPEN, State.OPEN),
+    (State.REFUSED, Helo): Transition("_on_nothing", State.REFUSED, State.REFUSED),
     # MAIL is never answered, CONNECT not always (see the milter room's negotiation); the reply is repeated where it can be.
-    (State.REFUSED, Mail): Step("_on_nothing", State.REFUSED, State.REFUSED),
-    (State.REFUSED, Rcpt): Step("_on_rejected", State.REFUSED, State.REFUSED),
+    (State.REFUSED, Mail): Transition("_on_nothing", State.REFUSED, State.REFUSED),
+    (State.REFUSED, Rcpt): Transition("_on_rejected", State.REFUSED, State.REFUSED),
     **_on_the_way(State.OPEN),
     **_on_the_way(State.ENVELOPE),
     **_on_the_way(State.HEADERS),

@@ -64,7 +64,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     queue_id: str | None = None
 
 
-class NearMiss(Struct, frozen=True, kw_only=True):
+class UnparsableReport(Struct, frozen=True, kw_only=True):
     """A message that claims to be a report and cannot be read: what goes into the quarantine, and under which name.
 
     `full` is the outcome instead, where it does not fit in any more.
@@ -80,7 +80,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     The records must be written before the verdict is given; when they cannot be, the verdict is a Tempfail instead. With
     `durable` they must have reached the disk, not only the kernel. `decision` is what the log tells; `answer` is the
-    policy's, with all its reasons. A `near_miss` is put into the quarantine, with the first record, before anything else.
+    policy's, with all its reasons. A `unparsable` is put into the quarantine, with the first record, before anything else.
 
     `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records. It
     is None for a relay host, whose records have no limit. `above` returns the outcome that replaces this one where its records
@@ -90,7 +90,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     records: tuple[Record, ...] = ()
     durable: bool = False
-    near_miss: NearMiss | None = None
+    unparsable: UnparsableReport | None = None
     decision: Decision | None = None
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
     network: str = ""

@@ -15,7 +15,7 @@ def removable_name(event: Rcpt) -> str:
     It is the MTA's spelling, but without a source route: Postfix drops it at once, and removes no recipient by a name with one.
     """
     mailbox = without_route(event.address)
-    return event.given if mailbox == event.address else f"<{mailbox}>"
+    return event.mta_spelling if mailbox == event.address else f"<{mailbox}>"
 
 
 def response(reply: Reply, command: str) -> Response:

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 30.0
 CONNECTIONS_LIMIT = 200
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """uvicorn's connection, with a bound on its time and on how many there are, and JSON for what is no HTTP."""
 
     patience: asyncio.TimerHandle | None = None
@@ -31,7 +31,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._begin_patience()
         if len(self.connections) > CONNECTIONS_LIMIT:
-            waiting = (one for one in self.connections if isinstance(one, Connection) and one.patience is not None)
+            waiting = (one for one in self.connections if isinstance(one, HttpConnection) and one.patience is not None)
             min(waiting, key=_ends).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

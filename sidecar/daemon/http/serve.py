@@ -12,7 +12,7 @@ from socket import socket
 import uvicorn
 from starlette.types import ASGIApp
 
-from sidecar.daemon.http.connection import KEEP_ALIVE_SECONDS, Connection
+from sidecar.daemon.http.connection import KEEP_ALIVE_SECONDS, HttpConnection
 
 # Of all headers of a request together; an honest one has some hundred bytes.
 _HEAD_LIMIT = 16 * 1024
@@ -78,7 +78,7 @@ async def _serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http=Connection,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,

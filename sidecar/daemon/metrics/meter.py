@@ -107,7 +107,7 @@ def _refusal(reply: Reply) -> str:
 def _taking(outcome: Outcome) -> str:
     """Give the reason for which a message was taken."""
     answer = outcome.answer
-    if outcome.near_miss is not None:
+    if outcome.unparsable is not None:
         return "quarantine"
     if not isinstance(answer, MessageAnswer):
         return OTHER

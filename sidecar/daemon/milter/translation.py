@@ -61,7 +61,7 @@ def mail(told: Macros, sender: bytes, *parameters: bytes) -> Mail:
 def rcpt(told: Macros, recipient: bytes, *_parameters: bytes) -> Rcpt:
     """One recipient."""
     given = _text(recipient)
-    return Rcpt(address=_bare(given), given=given, queue_id=_queue_id(told))
+    return Rcpt(address=_bare(given), mta_spelling=given, queue_id=_queue_id(told))
 
 
 def data(told: Macros) -> Data:

@@ -12,10 +12,10 @@ from functools import partial
 from sidecar import log
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process import watchdog
+from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.backoff import Backoff
 from sidecar.daemon.process.child import FAILED, Start, leave_signals_to_supervisor, start
 from sidecar.daemon.process.control import hear_supervisor, hear_worker, pair, say_alive, say_ready, say_retire
-from sidecar.daemon.process.door import Door
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.process import Worker
 from sidecar.daemon.process.status import VERSION
@@ -39,14 +39,14 @@ class AdminProcess(Worker):
 
 
 class Keeper:
-    """Keeps one such process, with the plan that serves; without a `door`, none. Call `keep` whenever something happened.
+    """Keeps one such process, with the plan that serves; without an `admin_socket`, none. Call `keep` after each event.
 
     `forget` is called in the forked child, to let go of what is the supervisor's.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
         self,
-        door: Door | None,
+        admin_socket: AdminSocket | None,
         memory: Memory | None,
         *,
         selector: selectors.BaseSelector,
@@ -56,7 +56,7 @@ class Keeper:
     ) -> None:
         self._start = start
         self._clock = clock
-        self._door = door
+        self._socket = admin_socket
         self._memory = memory
         self._selector = selector
         self._forget = forget
@@ -95,7 +95,7 @@ class Keeper:
         times = [one.kill_at for one in self._processes if one.kill_at is not None]
         times += [answer for one in self._processes if (answer := watchdog.answer_due(one)) is not None]
         times += [one.born + READY_WITHIN for one in self._processes if not one.ready and not one.retiring]
-        waits = self._door is not None and plan is not None and all(one.plan is not plan for one in self._processes)
+        waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self._processes)
         return [*times, self._start_after] if waits else times
 
     def hear(self, one: AdminProcess) -> None:
@@ -114,8 +114,8 @@ class Keeper:
         """Let go of everything, in a forked child that has nothing to do with it."""
         for one in self._processes:
             one.control.close()
-        if self._door is not None:
-            self._door.close()
+        if self._socket is not None:
+            self._socket.close()
 
     def _retire(self, processes: list[AdminProcess], grace: float) -> None:
         for one in processes:
@@ -127,11 +127,11 @@ class Keeper:
             say_retire(one.control, grace)
 
     def _spawn(self, plan: Plan) -> None:
-        if self._door is None or self._memory is None:
+        if self._socket is None or self._memory is None:
             return
         ours, theirs = pair()
         try:
-            pid = self._start(theirs, partial(self._in_child, ours, self._door, self._memory, plan))
+            pid = self._start(theirs, partial(self._in_child, ours, self._socket, self._memory, plan))
         except BaseException as error:
             self._start_after = self._clock() + self._backoff.after(0.0)
             ours.close()
@@ -145,19 +145,21 @@ class Keeper:
         self._processes.append(process)
         self._selector.register(ours, selectors.EVENT_READ, process)
 
-    def _in_child(self, ours: socket.socket, door: Door, memory: Memory, plan: Plan, control: socket.socket) -> int:
+    def _in_child(
+        self, ours: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan, control: socket.socket
+    ) -> int:
         ours.close()
         for one in self._processes:
             one.control.close()
         self._forget()
-        return work(control, door, memory, plan)
+        return work(control, admin_socket, memory, plan)
 
 
-def work(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> int:
+def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> int:
     """Serve until told to end. Return the exit status."""
     try:
         leave_signals_to_supervisor()
-        _serve(control, door, memory, plan)
+        _serve(control, admin_socket, memory, plan)
     except ImportError as error:
         _LOG.error(f"the HTTP server cannot be loaded: {error}; install the program whole, where its user may read it")
         return FAILED
@@ -167,7 +169,7 @@ def work(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> int:
     return 0
 
 
-def _serve(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> None:
+def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> None:
     from sidecar.daemon import http as admin  # noqa: PLC0415 - the HTTP server is for this process alone: no worker pays for it
 
     def hear() -> float | None:
@@ -186,5 +188,5 @@ def _serve(control: socket.socket, door: Door, memory: Memory, plan: Plan) -> No
         made=plan.made,
         version=VERSION,
     )
-    app = admin.application(service, memory, listening=door.name)
-    admin.serve(app, door.socket, control=control, hear=hear, ready=lambda: say_ready(control))
+    app = admin.application(service, memory, listening=admin_socket.name)
+    admin.serve(app, admin_socket.socket, control=control, hear=hear, ready=lambda: say_ready(control))

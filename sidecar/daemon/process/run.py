@@ -13,7 +13,7 @@ import msgspec
 from sidecar import log
 from sidecar.core.settings.values import Settings, Source
 from sidecar.daemon.milter import Listener, ListenError, listen
-from sidecar.daemon.process.door import open_door
+from sidecar.daemon.process.admin_socket import open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.lock import StateLock
 from sidecar.daemon.process.plan import Plan, PlanError, make_plan
@@ -39,12 +39,18 @@ def run(settings: Settings, sources: Sequence[Source], loader: Loader, terminal:
     """
     try:
         with ExitStack() as stack:
-            door = None if settings.admin is None else stack.enter_context(open_door(settings.admin))
+            admin_socket = None if settings.admin is None else stack.enter_context(open_admin_socket(settings.admin))
             listener, plan, lock = _prepare(settings, sources, stack)
             settle_memory()
             _allow_many_files()
             supervisor = Supervisor(
-                listener=listener, plan=plan, sources=sources, loader=loader, door=door, lock=lock, terminal=terminal
+                listener=listener,
+                plan=plan,
+                sources=sources,
+                loader=loader,
+                admin_socket=admin_socket,
+                lock=lock,
+                terminal=terminal,
             )
             return supervisor.run()
     except (PlanError, ListenError, PrivilegeError) as error:

@@ -20,8 +20,8 @@ from sidecar.daemon.metrics import Memory
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import child, watchdog
 from sidecar.daemon.process.admin import AdminProcess, Keeper
+from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.control import hear_worker
-from sidecar.daemon.process.door import Door
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.loading import Loading
 from sidecar.daemon.process.lock import StateLock
@@ -49,7 +49,7 @@ _LOG = log.get("supervisor")
 class Supervisor:
     """`run` serves until it is told to stop. `plan` was made from `sources`, which `loader` has read.
 
-    With a `door`, policy and metrics are served there. The last three are the system's, and a test's own in tests.
+    With an `admin_socket`, policy and metrics are served there. The last three are the system's, and a test's own in tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -61,7 +61,7 @@ class Supervisor:
         loader: Loader,
         lock: StateLock,
         terminal: Terminal,
-        door: Door | None = None,
+        admin_socket: AdminSocket | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
         load: Callable[[Path | None], Loader] = Loader,
@@ -75,7 +75,7 @@ class Supervisor:
         self._signals = SignalReader()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
-        self._memory = None if door is None else Memory()
+        self._memory = None if admin_socket is None else Memory()
         self._workers = Workers(
             serve=partial(work, listener),
             start=start,
@@ -86,14 +86,14 @@ class Supervisor:
         )
         self._loading = Loading(loader, sources, load=load, selector=self._selector, clock=clock)
         self._admin = Keeper(
-            door, self._memory, selector=self._selector, forget=self._forget_listener, start=start, clock=clock
+            admin_socket, self._memory, selector=self._selector, forget=self._forget_listener, start=start, clock=clock
         )
         self._watchdog = watchdog.Watchdog(
             within=watchdog.interval(), listening=listener.name, selector=self._selector, clock=clock
         )
         self._space = Space(clock)
         self._board = Board(plan.settings.state_directory)
-        self._now = first_status(listener.name, plan, None if door is None else door.name)
+        self._now = first_status(listener.name, plan, None if admin_socket is None else admin_socket.name)
         self._tell_by: float | None = None
         self._stopping = False
         self._faulty = False

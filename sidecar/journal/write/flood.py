@@ -45,7 +45,7 @@ class Flood:
         self._counted: dict[str, Counted] = {}
         self._over = False
 
-    def sift(self, records: Sequence[Record], network: str, *, limited: bool) -> Sequence[Record]:
+    def limit(self, records: Sequence[Record], network: str, *, limited: bool) -> Sequence[Record]:
         """Return the records of an outcome, or none if they are those of a rejection that is counted."""
         for record in records:
             if record.type == "Rejection":

@@ -90,7 +90,7 @@ class Recorder:
 
     def _keep(self, outcome: Outcome) -> tuple[Outcome, bool]:
         """Return the outcome that holds, and False if its records are only counted."""
-        records = self._flood.sift(outcome.records, outcome.network, limited=outcome.received is not None)
+        records = self._flood.limit(outcome.records, outcome.network, limited=outcome.received is not None)
         batch = self._journal.encode(records) if records else None
         if outcome.received is not None and not self._budget.spend(
             outcome.network, received=outcome.received, size=0 if batch is None else batch.size, now=self._clock()
@@ -101,11 +101,11 @@ class Recorder:
                 return outcome, False
         if batch is None:
             return outcome, False
-        if (near_miss := outcome.near_miss) is not None:
+        if (unparsable := outcome.unparsable) is not None:
             try:
-                self._quarantine.keep(near_miss.name, message=near_miss.content, record=encode(records[0]))
+                self._quarantine.keep(unparsable.name, message=unparsable.content, record=encode(records[0]))
             except QuarantineFullError:
-                return self._keep(near_miss.full)
+                return self._keep(unparsable.full)
         self._journal.write(batch, durable=outcome.durable)
         return outcome, True
 

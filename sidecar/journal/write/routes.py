@@ -15,7 +15,7 @@ from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.journal.write.journal import Journal
 
 
-class Lines(Protocol):
+class LineWriter(Protocol):
     """What is needed of a journal."""
 
     def write(self, lines: bytes, *, durable: bool) -> None:
@@ -31,14 +31,14 @@ class Lines(Protocol):
 class Batch(Struct, frozen=True, kw_only=True):
     """Encoded records: the lines for each journal, and the bytes of all lines together."""
 
-    lines: tuple[tuple[Lines, bytes], ...]
+    lines: tuple[tuple[LineWriter, bytes], ...]
     size: int
 
 
 class Routes:
     """Journals by type of record; a type without one is not written. Of `meta` what `kept` names stays; None is all."""
 
-    def __init__(self, journals: Mapping[str, Lines], kept: Sequence[str] | None = None) -> None:
+    def __init__(self, journals: Mapping[str, LineWriter], kept: Sequence[str] | None = None) -> None:
         self._by_type = journals
         self._journals = tuple(dict.fromkeys(journals.values()))
         self._only = self._journals[0] if len(self._journals) == 1 and journals.keys() >= set(RECORD_TYPES) else None
@@ -55,7 +55,7 @@ class Routes:
         if self._only is not None:
             lines = b"".join(map(encode, records))
             return Batch(lines=((self._only, lines),), size=len(lines))
-        by_journal: dict[Lines, list[bytes]] = {}
+        by_journal: dict[LineWriter, list[bytes]] = {}
         for record in records:
             if (journal := self._by_type.get(record.type)) is not None:
                 by_journal.setdefault(journal, []).append(encode(record))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from sidecar.core.reports import may_be_report, mime, read
-from sidecar.core.reports.values import Reading
+from sidecar.core.reports.values import ReportReading
 from tests.fuzz.corpus import mails
 
 
@@ -28,11 +28,11 @@ def check(data: bytes) -> None:
         assert _kinds(read(data.replace(b"\n", b"\r\n"))) == _kinds(reading)
 
 
-def _kinds(reading: Reading) -> tuple[bool, bool]:
+def _kinds(reading: ReportReading) -> tuple[bool, bool]:
     return reading.arf is not None, reading.oob is not None
 
 
-def _check_reading(reading: Reading, data: bytes) -> None:
+def _check_reading(reading: ReportReading, data: bytes) -> None:
     assert json.loads(msgspec.json.encode(reading))["why"] == reading.why
     assert reading.why.isprintable()
     assert len(reading.why) < 300

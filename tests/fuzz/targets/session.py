@@ -145,7 +145,7 @@ class Watcher:
         assert [record.type for record in outcome.records] == contract.records(rights, arf=arf, oob=oob, failed=failed)
         if isinstance(outcome.verdict, Accept):
             kept = [right.fate(arf=arf, oob=oob)[0] for right in rights]
-            gone = tuple(rcpt.given for rcpt, relayed in zip(self.recipients, kept, strict=True) if not relayed)
+            gone = tuple(rcpt.mta_spelling for rcpt, relayed in zip(self.recipients, kept, strict=True) if not relayed)
             assert outcome.verdict.without == gone
 
     def see_uncertain_end(self, outcome: Outcome, *, report: bool) -> None:
@@ -153,7 +153,7 @@ class Watcher:
         if not isinstance(outcome.verdict, Accept | Discard) or report or self.peer in contract.RELAY_HOSTS:
             return
         assert isinstance(outcome.verdict, Accept), "what is no report is never dropped with a 250"
-        kept = [rcpt.address for rcpt in self.recipients if rcpt.given not in outcome.verdict.without]
+        kept = [rcpt.address for rcpt in self.recipients if rcpt.mta_spelling not in outcome.verdict.without]
         open_to = any(contract.could_name(address, domain) for address in kept for domain in ("open.example", "both.example"))
         partner = self.peer == contract.PARTNER and contract.could_name(self.mail.sender, "from.example")
         known = self.mail.authz_id == "daniel" and contract.could_name(self.mail.sender, "auth.example")

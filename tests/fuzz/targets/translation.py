@@ -35,7 +35,7 @@ def check(data: bytes) -> None:
     mail = translation.mail(macros, path, *parameters)
     rcpt = translation.rcpt(macros, path, *parameters)
     assert json.loads(msgspec.json.encode([mail, rcpt]))[0]["sender"] == mail.sender == rcpt.address
-    assert rcpt.given in {rcpt.address, f"<{rcpt.address}>"}
+    assert rcpt.mta_spelling in {rcpt.address, f"<{rcpt.address}>"}
     assert mail.authz_id != ""
     assert rcpt.queue_id != ""
     # What reads KumoMTA's records holds a size in 64 bits.

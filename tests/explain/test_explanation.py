@@ -10,7 +10,7 @@ from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
-from tests.hindsight.samples import NOT_PERMITTED, entry_of, ours, record, rejection
+from tests.explain.samples import NOT_PERMITTED, entry_of, ours, record, rejection
 
 DOMAINS = [
     entry("*", log_oob="LogThenRelay", log_arf="LogThenRelay"),

@@ -6,7 +6,7 @@ Owns the sentences, and the shape of `simulate --json`, which scripts read: it i
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sidecar.commands.simulate.shapes import Shape
+from sidecar.commands.simulate.shapes import MessageShape
 from sidecar.commands.simulate.simulation import Result, Simulation
 from sidecar.core.names import split_endpoint
 from sidecar.core.records import Logged
@@ -89,7 +89,7 @@ def as_object(simulation: Simulation, result: Result) -> Mapping[str, object]:
     }
 
 
-def shape_as_object(shape: Shape) -> Mapping[str, object]:
+def shape_as_object(shape: MessageShape) -> Mapping[str, object]:
     """Give a shape as JSON has it."""
     return {"shape": shape.name, "kind": shape.kind, "summary": shape.summary}
 

@@ -17,8 +17,8 @@ from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
 from tests.building import entry, settings
-from tests.hindsight.test_judgement import envelopes
-from tests.hindsight.worlds import applied, configurations
+from tests.explain.test_judgement import envelopes
+from tests.explain.worlds import applied, configurations
 
 
 def judged(under: Settings, envelope: Envelope) -> Judgement:

@@ -10,7 +10,7 @@ from sidecar.commands.explain.follow_up import with_follow_ups
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
-from tests.hindsight.samples import entry_of, ours, record, rejection
+from tests.explain.samples import entry_of, ours, record, rejection
 
 UNDER = settings(
     [

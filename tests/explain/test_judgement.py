@@ -11,7 +11,7 @@ from sidecar.core.evaluate.judgement import deciding, judge
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, Settings
-from tests.hindsight.worlds import ADDRESSES, LISTENER, LOGINS, PEERS, SENDERS, configurations
+from tests.explain.worlds import ADDRESSES, LISTENER, LOGINS, PEERS, SENDERS, configurations
 from tests.session.driving import ARF, BROKEN, OOB, PLAIN, world
 
 MESSAGES: dict[Kind, bytes] = {"oob": OOB, "arf": ARF, "unreadable": BROKEN, "other": PLAIN}

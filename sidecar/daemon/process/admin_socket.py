@@ -14,7 +14,7 @@ from sidecar.core.settings.values import AdminSettings
 from sidecar.daemon.milter.listener import ListenError, give, refuse_if_taken
 
 
-class Door:
+class AdminSocket:
     """A socket that listens; `name` is as the settings spell it. As a context manager, it takes its path away in the end."""
 
     def __init__(self, one: socket.socket, name: str, path: Path | None = None) -> None:
@@ -39,12 +39,12 @@ class Door:
                     self._path.unlink()
 
 
-def open_door(settings: AdminSettings) -> Door:
+def open_admin_socket(settings: AdminSettings) -> AdminSocket:
     """Open the socket of the settings. Raises ListenError."""
     kind, _, where = settings.socket.partition(":")
     one = _unix(Path(where), settings) if kind == "unix" else _inet(where, settings.socket)
     one.listen()
-    return Door(one, settings.socket, Path(where) if kind == "unix" else None)
+    return AdminSocket(one, settings.socket, Path(where) if kind == "unix" else None)
 
 
 def _unix(path: Path, settings: AdminSettings) -> socket.socket:

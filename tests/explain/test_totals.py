@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from sidecar.commands.explain.explanation import Explainer
-from sidecar.commands.explain.finding import Found
+from sidecar.commands.explain.finding import ComparedRecord
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from sidecar.commands.explain.totals import Tally, Totals
+from sidecar.commands.explain.totals import BoundedTally, RecordTotals
 from sidecar.core.policy import compile_policy
 from tests.building import entry, settings
-from tests.hindsight.samples import entry_of, ours, record, rejection
+from tests.explain.samples import entry_of, ours, record, rejection
 
 UNDER = settings([entry("a.example", relay_to=True), entry("b.example", log_oob="LogThenDrop")])
 
@@ -19,14 +19,14 @@ def explainer() -> Explainer:
     return Explainer(UNDER, compile_policy(UNDER))
 
 
-def totals(*made: dict[str, Any]) -> Totals:
-    asked, counted = explainer(), Totals()
+def totals(*made: dict[str, Any]) -> RecordTotals:
+    asked, counted = explainer(), RecordTotals()
     for it in with_follow_ups([entry_of(one) for one in made]):
         counted.add(asked.find(it))
     return counted
 
 
-def found(**more: Any) -> Found:
+def found(**more: Any) -> ComparedRecord:
     it = explainer().find(entry_of(record(**more)))
     assert it is not None
     return it
@@ -83,7 +83,7 @@ def test_what_cannot_be_compared() -> None:
 
 def test_the_first_comes_first() -> None:
     """The most frequent is told first, and of equals the one that came first."""
-    tally: Tally[str] = Tally()
+    tally: BoundedTally[str] = BoundedTally()
     for key in "abcbdd":
         tally.add(key, found())
     assert [(key, count.total) for key, count in tally.top(3)] == [("b", 2), ("d", 2), ("a", 1)]
@@ -92,7 +92,7 @@ def test_the_first_comes_first() -> None:
 @pytest.mark.parametrize("keys", [4, 64])
 def test_memory_is_bounded(keys: int) -> None:
     """However many keys come, so many are kept at most; what is frequent keeps its right number, and no event is lost."""
-    tally: Tally[str] = Tally(keys)
+    tally: BoundedTally[str] = BoundedTally(keys)
     one = found()
     for number in range(1000):
         tally.add(f"rare {number}", one)

@@ -8,7 +8,7 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from tests.hindsight.samples import entry_of, ours, record, rejection
+from tests.explain.samples import entry_of, ours, record, rejection
 
 
 def run(*made: dict[str, Any], **limits: int) -> list[tuple[str | None, bool]]:
