@@ -1,4 +1,4 @@
-"""The one exception of this room. Owns its wording; never decides what becomes of the mail."""
+"""The one exception of this package. Owns its wording; never decides on mail."""
 
 import errno
 from pathlib import Path

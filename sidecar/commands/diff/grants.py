@@ -21,7 +21,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "log_arf": LogMode.IGNORE,
 }
 _REPORTS: Final = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
-_FATES: Final = {LogMode.LOG_THEN_RELAY: "relayed", LogMode.LOG_THEN_DROP: "dropped"}
+_DISPOSITIONS: Final = {LogMode.LOG_THEN_RELAY: "relayed", LogMode.LOG_THEN_DROP: "dropped"}
 # How far a report gets.
 _REACH: Final = {LogMode.IGNORE: 0, LogMode.LOG_THEN_DROP: 1, LogMode.LOG_THEN_RELAY: 2}
 _RELAYED: Final = _REACH[LogMode.LOG_THEN_RELAY]
@@ -76,12 +76,12 @@ def _log(names: str, key: str, before: DomainEntry | None, after: DomainEntry | 
         mail = "relayed as any other mail, and not logged any more"
         text = f"{what} are {mail if reach else 'not taken from strangers any more'}"
     elif reached == 0:
-        text = f"strangers may name recipients in {names}: {_REPORTS[key]} are logged and {_FATES[new]}"
+        text = f"strangers may name recipients in {names}: {_REPORTS[key]} are logged and {_DISPOSITIONS[new]}"
     elif reach == reached:
         text = f"{what} are logged, and relayed as before"
     else:
-        fate = _FATES[LogMode.LOG_THEN_RELAY if reached == _RELAYED else LogMode.LOG_THEN_DROP]
-        text = f"{what} are logged and {_FATES[new]}, no more {fate}"
+        earlier = _DISPOSITIONS[LogMode.LOG_THEN_RELAY if reached == _RELAYED else LogMode.LOG_THEN_DROP]
+        text = f"{what} are logged and {_DISPOSITIONS[new]}, no more {earlier}"
     effect: Effect = "neither" if reach == reached else "opens" if reach > reached else "closes"
     return KeyDifference(key=key, effect=effect, old=old.value, new=new.value, text=text)
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar.commands.diff.values import Effect, RuleChange, Side, Spot
 from sidecar.core.settings.values import RECORD_TYPES
 
-# Where other modules of this room look.
+# Where other modules of this package look.
 ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules"})
 
 Direction = Literal["more", "less"] | None

@@ -102,8 +102,11 @@ class MessageAnswer(Struct, frozen=True, kw_only=True):
     @property
     def disposition(self) -> Disposition:
         """The disposition of the message as a whole: relayed to a recipient, logged as a report for a recipient, or both."""
-        relayed = any(result.relayed for result in self.results)
-        return _DISPOSITIONS[relayed, self.logged_as is not None] or Disposition.REJECTED_AT_END
+        relayed = logged = False
+        for result in self.results:
+            relayed = relayed or result.relayed
+            logged = logged or result.logged_as is not None
+        return _DISPOSITIONS[relayed, logged] or Disposition.REJECTED_AT_END
 
     def disposition_of(self, result: RecipientResult) -> Disposition:
         """Return the disposition of one recipient: a message that is rejected for all recipients is dropped for none."""

@@ -204,7 +204,7 @@ def _mailboxes(addresses: Sequence[str]) -> list[str]:
 
 
 def _meta(facts: Facts, why: str) -> dict[str, str]:
-    meta = {"why": why[:WHY_LIMIT], "disposition": facts.disposition.value}
+    meta: dict[str, str] = {"why": why[:WHY_LIMIT], "disposition": facts.disposition}
     if facts.queue_id is not None:
         meta["queue_id"] = facts.queue_id[:NAME_LIMIT]
     if facts.listener is not None:

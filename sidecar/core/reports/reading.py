@@ -1,7 +1,7 @@
 """A message, whole -> what report it is, if any.
 
-Owns the order of things: the top Content-Type, the parts directly below it, then the rooms for each kind of report. Never looks
-below those parts.
+Owns the order of things: the top Content-Type, the parts directly below it, then the modules for each kind of report. Never
+looks below those parts.
 """
 
 from collections import Counter

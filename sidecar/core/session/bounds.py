@@ -15,7 +15,7 @@ HEADER_FIELD_LIMIT = 1000
 
 
 class Bound(Enum):
-    """A bound that was reached. How many parts and fields a report may have, the reports room bounds for itself."""
+    """A bound that was reached. `core/reports` has its own bounds for the parts and fields of a report."""
 
     SESSIONS = auto()
     RATE = auto()

@@ -1,4 +1,4 @@
-"""What an MTA tells of one SMTP connection, in the words of the session. Text is decoded already, at the door."""
+"""The events of one SMTP connection, as the session handles them. Text is decoded already, where it enters."""
 
 from msgspec import Struct
 

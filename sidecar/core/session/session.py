@@ -310,7 +310,7 @@ class Session:
         return self._conclude(_NO_CLAIM)
 
     def _on_body(self, event: Body) -> Outcome:
-        # No step for a verdict (see the milter room's negotiation): what exceeds a bound is not kept, and rejected at the end.
+        # No step for a verdict (see daemon/milter/negotiation.py): what exceeds a bound is not kept, and rejected at the end.
         self._current().add_body(event.chunk)
         return GO_ON
 

@@ -71,7 +71,7 @@ TRANSITIONS: dict[tuple[State, type[Event]], Transition] = {
     (State.BODY, Body): Transition("_on_body", State.BODY, State.OPEN),
     (State.BODY, EndOfMessage): Transition("_on_end_of_message", State.OPEN, State.OPEN),
     (State.REFUSED, Helo): Transition("_on_nothing", State.REFUSED, State.REFUSED),
-    # MAIL is never answered, CONNECT not always (see the milter room's negotiation); the reply is repeated where it can be.
+    # MAIL is never answered, CONNECT not always (see daemon/milter/negotiation.py); the reply is repeated where it can be.
     (State.REFUSED, Mail): Transition("_on_nothing", State.REFUSED, State.REFUSED),
     (State.REFUSED, Rcpt): Transition("_on_rejected", State.REFUSED, State.REFUSED),
     **_on_the_way(State.OPEN),

@@ -1,6 +1,6 @@
 """What the session answers: a closed set of verdicts, and the outcome that carries one with its records.
 
-Match verdicts exhaustively (`typing.assert_never`). Only the milter room knows libmilter's codes for them.
+Match verdicts exhaustively (`typing.assert_never`). Only `daemon/milter` knows libmilter's codes for them.
 """
 
 from collections.abc import Callable

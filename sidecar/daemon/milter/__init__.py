@@ -1,4 +1,4 @@
-"""The milter door, the only room that imports libmilter's binding: engines, callbacks, negotiation, replies, socket.
+"""The milter, the only package that imports libmilter's binding: engines, callbacks, negotiation, replies, socket.
 
 Owns how an MTA is spoken to. Never decides anything about mail.
 """

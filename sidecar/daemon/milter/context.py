@@ -1,4 +1,4 @@
-"""The part of pymilter's context that this room uses, typed here because pymilter ships neither stubs nor annotations.
+"""The part of pymilter's context that this package uses, typed here because pymilter ships neither stubs nor annotations.
 
 Owns no behaviour.
 """

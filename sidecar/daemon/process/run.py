@@ -1,4 +1,4 @@
-"""The way into this room: from settings to a serving supervisor.
+"""The way into this package: from settings to a serving supervisor.
 
 Owns the start. Never waits for anything; the supervisor does.
 """

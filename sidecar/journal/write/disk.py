@@ -1,4 +1,4 @@
-"""What this room's files have in common: a directory, its names on disk, all the bytes or an error.
+"""What the files of this package have in common: a directory, its names on disk, all the bytes or an error.
 
 Owns these few steps. Never decides what is written.
 """
