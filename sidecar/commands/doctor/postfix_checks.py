@@ -89,9 +89,8 @@ def _milter(case: PostfixCase) -> Iterator[Finding]:
     else:
         what = f"names {printable(', '.join(named))}" if named else "names no milter"
         text = f"smtpd_milters {what}, and the sidecar listens on {listening}: Postfix never asks it."
-        yield case.finding(
-            "error", "milter_missing", "smtpd_milters", text, f"Write smtpd_milters = {spelled(listening, queue)}."
-        )
+        fix = f"Write smtpd_milters = {spelled(listening, queue)}."
+        yield case.finding("error", "milter_missing", "smtpd_milters", text, fix)
 
 
 def _bypassed(case: PostfixCase) -> Iterator[Finding]:
@@ -106,9 +105,8 @@ def _bypassed(case: PostfixCase) -> Iterator[Finding]:
             "Take it out, and filter after the queue (content_filter).",
         )
     if "no_milters" in case.postfix.words(key := "receive_override_options"):
-        yield case.finding(
-            "error", "milter_bypassed", key, "no_milters means that the sidecar is never asked.", "Take no_milters out."
-        )
+        fix = "Take no_milters out."
+        yield case.finding("error", "milter_bypassed", key, "no_milters means that the sidecar is never asked.", fix)
     if maps := case.postfix.text("smtpd_milter_maps"):
         text = f"Peers that {printable(maps)} holds have other milters or none: for them the sidecar is not asked."
         level: Level = "error" if "DISABLE" in maps else "warning"
@@ -324,7 +322,7 @@ def _networks(case: PostfixCase) -> Iterator[Finding]:
         yield case.finding("warning", "rejected_before_sidecar", "mynetworks", text, wanted)
     if narrower := beyond(relaying(case.settings), networks.addresses):
         text = (
-            f"{some(narrower)} may relay by the sidecar's settings, but Postfix rejects that mail before the sidecar is asked."
+            f"{some(narrower)} may relay by the sidecar's settings, but Postfix rejects that mail before it asks the sidecar."
         )
         yield case.finding("error", "rejected_before_sidecar", "mynetworks", text, wanted)
 
@@ -335,9 +333,8 @@ def _authenticated(case: PostfixCase) -> Iterator[Finding]:
         return
     if "permit_sasl_authenticated" not in case.postfix.words(key := _restrictions_key(case)):
         text = "Postfix rejects the users in relay_from_authz before the sidecar is asked."
-        yield case.finding(
-            "warning", "rejected_before_sidecar", key, text, f"Put permit_sasl_authenticated before the end of {key}."
-        )
+        fix = f"Put permit_sasl_authenticated before the end of {key}."
+        yield case.finding("warning", "rejected_before_sidecar", key, text, fix)
 
 
 def _in_flow_delay(case: PostfixCase) -> Iterator[Finding]:
@@ -379,9 +376,8 @@ def _bare_newline(case: PostfixCase) -> Iterator[Finding]:
     """No peer can hide one message inside another (SMTP smuggling)."""
     if case.postfix.text("smtpd_forbid_bare_newline") == "no":
         text = "A relay host can relay an external host's message that is hidden inside another (SMTP smuggling)."
-        yield case.finding(
-            "warning", "smtp_smuggling", "smtpd_forbid_bare_newline", text, "Write smtpd_forbid_bare_newline = normalize."
-        )
+        fix = "Write smtpd_forbid_bare_newline = normalize."
+        yield case.finding("warning", "smtp_smuggling", "smtpd_forbid_bare_newline", text, fix)
 
 
 CHECKS: tuple[Callable[[PostfixCase], Iterator[Finding]], ...] = (
