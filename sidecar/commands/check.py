@@ -7,6 +7,7 @@ import click
 
 from sidecar.config import Loaded, load
 from sidecar.core.settings.values import ANY_LISTENER, Settings
+from sidecar.core.text import counted
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, finding_line, findings_json
 
@@ -42,9 +43,9 @@ def _as_text(loaded: Loaded) -> str:
     errors = sum(problem.level == "error" for problem in loaded.problems)
     warnings = sum(1 + problem.more for problem in loaded.problems) - errors
     if loaded.settings is None:
-        lines.append(f"The settings have {_count(errors, 'error')} and {_count(warnings, 'warning')}.")
+        lines.append(f"The settings have {counted(errors, 'error')} and {counted(warnings, 'warning')}.")
     else:
-        found = f" but for {_count(warnings, 'warning')}" if warnings else ""
+        found = f" but for {counted(warnings, 'warning')}" if warnings else ""
         lines.append(f"The settings are fine{found}: {_loaded(loaded.settings)}.")
     return "\n".join(lines)
 
@@ -52,11 +53,7 @@ def _as_text(loaded: Loaded) -> str:
 def _loaded(settings: Settings) -> str:
     listeners = {entry.listener for entry in settings.domains} - {ANY_LISTENER}
     own = sum(entry.listener != ANY_LISTENER for entry in settings.domains)
-    apart = f" ({own} of them on {_count(len(listeners), 'listener')} alone)" if own else ""
+    apart = f" ({own} of them on {counted(len(listeners), 'listener')} alone)" if own else ""
     lists = (settings.relay_hosts, *settings.listener_relay_hosts.values())
     hosts = sum(len(networks.networks) for networks in lists)
-    return f"{_count(len(settings.domains), 'listener domain')}{apart}, {_count(hosts, 'relay host')}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{counted(len(settings.domains), 'listener domain')}{apart}, {counted(hosts, 'relay host')}"

@@ -102,6 +102,11 @@ def shown(value: object) -> str:
             return str(value)
 
 
+def counted(number: int, what: str) -> str:
+    """Return `1 worker` or `2 workers`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def listed(words: Iterable[str]) -> str:
     """Write `a, b or c`."""
     *most, last = words

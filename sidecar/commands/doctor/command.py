@@ -14,7 +14,7 @@ from sidecar.commands.doctor.sendmail_checks import check_sendmail, sendmail_fil
 from sidecar.commands.doctor.values import Files
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import printable
+from sidecar.core.text import counted, printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, finding_line, findings_json, settings_or_exit
 
@@ -104,12 +104,8 @@ def _as_text(findings: Sequence[Finding], mta: str) -> str:
     lines = [finding_line(finding) for finding in findings]
     errors, warnings = _errors(findings), len(findings) - _errors(findings)
     if errors:
-        lines.append(f"{mta} does not fit the sidecar: {_count(errors, 'error')} and {_count(warnings, 'warning')}.")
+        lines.append(f"{mta} does not fit the sidecar: {counted(errors, 'error')} and {counted(warnings, 'warning')}.")
     else:
-        but = f" but for {_count(warnings, 'warning')}" if warnings else ""
+        but = f" but for {counted(warnings, 'warning')}" if warnings else ""
         lines.append(f"{mta} fits the sidecar{but}.")
     return "\n".join(lines)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
-from sidecar.core.text import printable
+from sidecar.core.text import counted, printable
 from sidecar.daemon.metrics import NEVER, Memory
 from sidecar.daemon.process.notify import notify
 from sidecar.daemon.process.plan import Plan
@@ -193,8 +193,8 @@ def sentence(status: Status) -> str:
         return f"{status.state.capitalize()}."
     settings, reload = status.settings, status.last_reload
     text = (
-        f"Serving at {status.socket} with {_count(status.serving(), 'worker')} and "
-        f"{_count(settings.listener_domains, 'listener domain')}, settings {settings.revision} of {settings.loaded}."
+        f"Serving at {status.socket} with {counted(status.serving(), 'worker')} and "
+        f"{counted(settings.listener_domains, 'listener domain')}, settings {settings.revision} of {settings.loaded}."
     )
     if reload is not None and reload.problems:
         text = f"The reload of {reload.time} failed: {reload.problems[0]} {text}"
@@ -211,10 +211,6 @@ def in_words(disk: DiskStatus) -> str:
     if disk.seconds_left is not None:
         text += f"; at the current rate it is full in {disk.seconds_left} seconds"
     return f"{text}. {WHAT_TO_DO}" if disk.low else f"{text}."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class Board:
