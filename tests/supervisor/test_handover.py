@@ -1,6 +1,7 @@
 """Loaded settings as memory: read by any number of processes, whole or not at all, and closed in the end."""
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,8 +33,13 @@ def loaded(path: Path) -> Handover:
 def test_any_number_read_it_at_the_same_time(tmp_path: Path) -> None:
     """They share the position in the file, which must not matter."""
     handover = loaded(config(tmp_path))
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: handover.read(), range(64)))
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: handover.read(), range(64)))
+    finally:
+        sys.setswitchinterval(usual)
     expected = load(tmp_path / "sidecar.toml").settings
     assert all(one.settings == expected for one in found)
     handover.close()

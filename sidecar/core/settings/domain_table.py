@@ -46,6 +46,7 @@ _entry_values = ENTRY_VALUE.unpack_from
 
 _open: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()
 """The databases that this process has open, by device and inode: LMDB opens none twice, and a forked worker inherits some."""
+_opening: Final = threading.Lock()
 
 
 class DomainTable(Sequence[DomainEntry]):
@@ -268,8 +269,9 @@ def table_of(entries: Sequence[DomainEntry]) -> DomainTable:
 
 def _opened(descriptor: int) -> Any:  # noqa: ANN401 - the binding's own types do not cover weak references
     status = os.fstat(descriptor)
-    database = _open.get((status.st_dev, status.st_ino))
-    if database is None:
-        database = lmdb.open(f"/proc/self/fd/{descriptor}", subdir=False, lock=False, readonly=True, readahead=False)
-        _open[status.st_dev, status.st_ino] = database
+    with _opening:
+        database = _open.get((status.st_dev, status.st_ino))
+        if database is None:
+            database = lmdb.open(f"/proc/self/fd/{descriptor}", subdir=False, lock=False, readonly=True, readahead=False)
+            _open[status.st_dev, status.st_ino] = database
     return database
