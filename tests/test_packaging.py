@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import sidecar
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 DECLARED = [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
 
 # Of these the program subclasses, replaces or calls what they do not document.

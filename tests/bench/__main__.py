@@ -21,13 +21,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests import ROOT
 from tests.bench import behind, protocol
 from tests.bench.against import compare, ratios
 from tests.bench.rivals import RIVALS, SIDECARS, build
 from tests.bench.scenarios import MIXED, SCENARIOS, Scenario
 from tests.mta.places import private_directory
 
-ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / ".bench"
 
 Round = dict[str, dict[str, Any]]

@@ -20,7 +20,7 @@ from sidecar.daemon.milter import Adapter
 from sidecar.daemon.milter.conversation import Conversation, Steps
 from sidecar.daemon.milter.packets import TRANSLATIONS
 from sidecar.journal.write import Quarantine, Recorder, open_routes
-from tests.session.driving import NODE
+from tests.core.session.driving import NODE
 
 # What the loop reads at once, and within a packet that is larger.
 _READ = 16 * 1024

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.demo.play import Played
 from tests.demo.scenes import SCENES
 from tests.mta.client import Answer
 from tests.mta.house import Outcome
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.mta

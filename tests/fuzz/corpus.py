@@ -4,11 +4,10 @@ Owns nothing but their reading.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
-_DATA = Path(__file__).parent.parent / "data"
+from tests import DATA
 
 
 def mails() -> Iterator[bytes]:
     """Give every sample mail: made by hand, or by a real MTA."""
-    return (path.read_bytes() for path in sorted(_DATA.glob("*/*.eml")))
+    return (path.read_bytes() for path in sorted(DATA.glob("*/*.eml")))

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tests import DATA
 from tests.mta.client import Connection, Peer
 from tests.mta.places import private_directory
 from tests.mta.postfix import HOST, Postfix, free_port, table
 from tests.mta.processes import wait_until
 
-MADE = Path(__file__).parents[1] / "data" / "made"
+MADE = DATA / "made"
 SENDER = "news-17@bounce.sender.example"
 
 

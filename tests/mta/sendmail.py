@@ -23,13 +23,14 @@ import pytest
 from msgspec import Struct
 
 from sidecar.core.names import split_endpoint
+from tests import ROOT
 from tests.mta.client import Answer, Connection, Peer, Refused
 from tests.mta.house import Pair
 from tests.mta.places import private_directory
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sidecar import Sidecar
 
-UNPACKED = Path(__file__).parents[2] / ".venv" / "sendmail"
+UNPACKED = ROOT / ".venv" / "sendmail"
 """Debian's packages, unpacked: they cannot be installed beside Postfix."""
 
 PROGRAM = UNPACKED / "usr/libexec/sendmail/sendmail"

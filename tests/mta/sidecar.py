@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import ROOT
 from tests.mta.processes import owned, stop_group, wait_until
 
 Record = dict[str, Any]
@@ -85,7 +86,7 @@ class Sidecar:
         self._news = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._news.bind(str(self.directory / "notify"))
         # The program as installed is `python -m sidecar`; the folder is that of these tests, wherever they run.
-        environ = {"NOTIFY_SOCKET": str(self.directory / "notify"), "PYTHONPATH": str(Path(__file__).parents[2])}
+        environ = {"NOTIFY_SOCKET": str(self.directory / "notify"), "PYTHONPATH": str(ROOT)}
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "sidecar", "run", "--config", self.config.name]
             self._process = owned(command, folder=self.directory, environ=environ, output=log)

@@ -1,13 +1,13 @@
 """Reports that real Postfixes made: what is read from them, and what one leaves in the journal that is made on the spot."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Struct, to_builtins
 
 from sidecar.core.reports import read
+from tests import DATA
 from tests.mta.client import STRANGER, Connection
 from tests.mta.house import house
 from tests.mta.mails import ORIGINAL
@@ -15,7 +15,7 @@ from tests.mta.make_reports import SENDER, SITUATIONS
 from tests.mta.places import private_directory
 from tests.mta.postfix import HOST, Postfix, table
 
-MADE = Path(__file__).parents[1] / "data" / "made"
+MADE = DATA / "made"
 REFUSED = "Recipient address rejected"
 
 

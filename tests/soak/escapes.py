@@ -19,9 +19,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tests import ROOT
 from tests.soak.hostile import report
 from tests.wire.client import Mta
-from tests.wire.program import ROOT, Program
+from tests.wire.program import Program
 
 DOMAINS = """\
 ["relay.example"]

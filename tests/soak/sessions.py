@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
 
+from tests import ROOT
 from tests.mta.client import Connection, Peer
 from tests.mta.house import House, house
 from tests.mta.logins import logins
@@ -259,9 +259,7 @@ def _explained(home: House, messages: Sequence[Message]) -> Iterator[Mapping[str
     ]
     (folder / "questions.jsonl").write_text("".join(f"{json.dumps(question)}\n" for question in questions))
     command = [sys.executable, "-m", "sidecar", "explain", "--config", str(home.sidecar.config), "--batch"]
-    ran = subprocess.run(
-        [*command, str(folder / "questions.jsonl")], stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[2]
-    )
+    ran = subprocess.run([*command, str(folder / "questions.jsonl")], stdout=subprocess.PIPE, check=True, cwd=ROOT)
     yield from map(json.loads, ran.stdout.splitlines())
 
 

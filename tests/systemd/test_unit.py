@@ -15,11 +15,11 @@ from sidecar.daemon.process.loader import LOAD_WITHIN
 from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
 from sidecar.daemon.process.watchdog import ANSWER_WITHIN
 from sidecar.daemon.process.workers import READY_WITHIN
+from tests import ROOT
+from tests.daemon.process.starting import quick
+from tests.daemon.process.test_running import MORE_DOMAINS, accepts, finish, reload
 from tests.mta.processes import wait_until
-from tests.supervisor.starting import quick
-from tests.supervisor.test_running import MORE_DOMAINS, accepts, finish, reload
 from tests.systemd.fence import expanded, settings_of, system_calls
-from tests.wire.program import ROOT
 
 FOLDER = ROOT / "systemd"
 UNIT = FOLDER / "sidecar.service"

@@ -15,10 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import ROOT
 from tests.mta.processes import owned, session_members, stop_group, wait_until
 from tests.wire.client import Mta
-
-ROOT = Path(__file__).parents[2]
 
 DOMAINS = """\
 ["relay.example"]

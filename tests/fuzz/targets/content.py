@@ -11,9 +11,9 @@ from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, 
 from sidecar.core.session.feed import content_events
 from sidecar.core.session.verdicts import Outcome
 from tests.building import entry, settings
+from tests.core.session.driving import envelope, hello, play, session
 from tests.fuzz.corpus import mails
 from tests.fuzz.targets.session import check_records
-from tests.session.driving import envelope, hello, play, session
 
 _SETTINGS = settings(
     [entry("bounce.example", log_oob="LogThenDrop"), entry("fbl.example", log_arf="LogThenDrop")], headers=("subject",)

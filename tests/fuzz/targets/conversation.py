@@ -14,9 +14,9 @@ from sidecar.daemon.milter.conversation import Conversation, Steps
 from sidecar.daemon.milter.packets import TRANSLATIONS, MalformedError
 from sidecar.journal.write import Recorder
 from sidecar.journal.write.routes import Batch
+from tests.core.session.driving import session
 from tests.faults.flood import SCRIPTS
 from tests.fuzz.contract import fuzzed_settings
-from tests.session.driving import session
 
 _SETTINGS = fuzzed_settings()
 

@@ -16,8 +16,8 @@ from sidecar.core.reports.arf import read_feedback
 from sidecar.core.reports.dates import read_date
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.values import OobReport
+from tests.core.session.driving import NODE, NOON
 from tests.fuzz.corpus import mails
-from tests.session.driving import NODE, NOON
 
 _FACTS = Facts(
     node_id=NODE,

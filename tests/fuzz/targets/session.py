@@ -11,10 +11,10 @@ from sidecar.core.reports import may_be_report, mime, read
 from sidecar.core.session import ProtocolError
 from sidecar.core.session.events import Body, Connect, Data, EndOfHeaders, Event, Header, Mail, Rcpt
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
+from tests.core.session.driving import ARF, BROKEN, OOB, PLAIN, session
 from tests.fuzz import contract
 from tests.fuzz.contract import Right
 from tests.fuzz.script import events
-from tests.session.driving import ARF, BROKEN, OOB, PLAIN, session
 
 _SETTINGS = contract.fuzzed_settings()
 _RECIPIENTS = (b"b@bounce.example", b"k@keep.example", b"f@fbl.example", b"g@fblkeep.example", b"t@both.example")

@@ -13,8 +13,8 @@ from sidecar.core.reports import read
 from sidecar.core.session.events import Data
 from sidecar.core.session.feed import content_events
 from tests.building import entry, settings
+from tests.core.session.driving import envelope, hello, play, session
 from tests.fuzz.corpus import mails
-from tests.session.driving import envelope, hello, play, session
 
 _PART = b"\xff\xff"
 _SIZE = 256 * 1024

@@ -1,0 +1,125 @@
+"""Single settings compared, whatever there is in Settings."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.commands.diff import changes
+from sidecar.commands.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
+from sidecar.commands.diff.values import Spot
+from sidecar.config.places import toml_places
+from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Settings, Where
+from tests.building import entry, network, settings
+from tests.commands.diff.sides import side, side_of
+
+DEFAULTS = replace(settings(), admin=AdminSettings())
+
+
+def other(value: Any) -> Any:
+    """Make a value unlike this one, of the same kind."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case Path():
+            return value / "other"
+        case _:
+            return "other"
+
+
+SPECIAL: dict[str, Any] = {
+    "relay_hosts": NetworkList(networks=(network("198.51.100.0/24"),), where=None),
+    "listener_relay_hosts": {"10.1.1.1:25": NetworkList(networks=(network("198.51.100.0/24"),), where=None)},
+    "domains": (entry("example.com", log_oob="LogThenDrop"),),
+    "headers": ("subject",),
+    "bounce_rules": (BounceRule(pattern="x", bounce_class="Spam", where=Where(file="r.toml", line=1, key="rules.Spam")),),
+    "log.level": "debug",
+    "unreadable_reports": "quarantine",
+}
+
+
+def altered(values: Struct, path: str = "") -> list[tuple[str, Any]]:
+    """Give, for every field of a struct and of those inside it, its key path and the struct with only that altered."""
+    found = []
+    for name in values.__struct_fields__:
+        value, key = getattr(values, name), path + name
+        if isinstance(value, Struct) and key not in SPECIAL:
+            found += [(inner, replace(values, **{name: made})) for inner, made in altered(value, f"{key}.")]
+        else:
+            found.append((key, replace(values, **{name: SPECIAL[key] if key in SPECIAL else other(value)})))
+    return found
+
+
+@pytest.mark.parametrize(("key", "made"), altered(DEFAULTS), ids=lambda value: value if isinstance(value, str) else "")
+def test_no_setting_is_forgotten(key: str, made: Settings) -> None:
+    """Whatever single field of Settings is altered, there is a change, and nothing else is called changed."""
+    found = list(changes(side_of(DEFAULTS), side_of(made)))
+    keys = {change.key for change in found if change.kind == "setting"}
+    assert found
+    assert key in ELSEWHERE or keys == {key}
+
+
+def test_every_setting_has_a_meaning() -> None:
+    """A new setting must be given words for people, and a thought on whether it opens or closes."""
+    assert MEANINGS.keys() == flat(DEFAULTS).keys()
+    assert all(meaning.text for meaning in MEANINGS.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "effect"),
+    [
+        ({"recipient_limit": 1001}, "opens"),
+        ({"recipient_limit": 999}, "closes"),
+        ({"unreadable_reports": "quarantine"}, "opens"),
+        ({"refuse_at_connect": False}, "neither"),
+        ({"headers": ("subject",)}, "neither"),
+    ],
+)
+def test_effects(changed: dict[str, Any], effect: str) -> None:
+    """A setting opens if more gets through by its new value, and closes if less does."""
+    (there,) = plain_changes(side(), side(**changed))
+    (back,) = plain_changes(side(**changed), side())
+    assert there.effect == effect
+    assert back.effect == {"opens": "closes", "closes": "opens", "neither": "neither"}[effect]
+
+
+def test_lines() -> None:
+    """A setting that a file has is told with its line, and a default without."""
+    made = side(recipient_limit=5)
+    made = replace(made, place=toml_places("\n\nrecipient_limit = 5\n"))
+    (change,) = plain_changes(side(), made)
+    assert change.old is not None
+    assert change.new is not None
+    assert (change.old.value, change.old.place) == (1000, None)
+    assert (change.new.value, change.new.place) == (5, "sidecar.toml:3")
+
+
+@pytest.mark.parametrize("table", ["milter", "admin"])
+def test_a_mode_reads_as_one(table: str) -> None:
+    """The mode of a socket is told in octal digits, as it is written."""
+    made = replace(DEFAULTS, **{table: replace(getattr(DEFAULTS, table), socket_mode=0o600)})
+    (change,) = plain_changes(side_of(DEFAULTS), side_of(made))
+    assert (change.old, change.new) == (Spot(value="0660"), Spot(value="0600"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("/etc/sidecar/state", "/srv/new/state", True),
+        ("/var/lib/sidecar", "/var/lib/sidecar", True),
+        ("/var/lib/sidecar", "/var/lib/other", False),
+        ("/etc/sidecar/state", "/etc/sidecar/state", True),
+        ("/etc/sidecar/state", "/srv/new/other", False),
+    ],
+)
+def test_paths_beside_the_settings_file(old: str, new: str, same: bool) -> None:
+    """NEW will stand where OLD stands: what both name beside themselves is the same."""
+    sides = [
+        side_of(replace(DEFAULTS, state_directory=Path(state), milter=replace(DEFAULTS.milter, socket=f"unix:{state}")), folder)
+        for state, folder in ((old, "/etc/sidecar"), (new, "/srv/new"))
+    ]
+    assert (not list(plain_changes(*sides))) == same

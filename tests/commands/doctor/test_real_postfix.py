@@ -1,0 +1,114 @@
+"""The export and the findings beside a real Postfix: what they say of it is what it does."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sidecar.cli import main
+from sidecar.commands.doctor.postfix import DEFAULTS, read_postfix
+from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.core.open_domains import PARENT_MATCHES, OpenDomains
+from tests import ROOT
+from tests.building import settings
+from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN
+from tests.mta.client import STRANGER, Connection
+from tests.mta.mails import ORIGINAL
+from tests.mta.places import private_directory
+from tests.mta.postfix import Postfix, free_port
+from tests.mta.sidecar import Sidecar
+
+pytestmark = pytest.mark.mta
+
+DOMAINS = '["bounce.example.com"]\nlog_oob = "LogThenDrop"\n["*.wild.example"]\nrelay_to = true\n'
+
+
+def postconf(*arguments: str, directory: Path | None = None) -> str:
+    """Run postconf on the settings of a private Postfix."""
+    where = () if directory is None else ("-c", str(directory / "conf"))
+    return subprocess.run(["postconf", *where, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def told(postfix: Postfix) -> str:
+    """Give what the doctor asks for."""
+    return postconf("-x", directory=postfix.directory) + postconf("-Mx", directory=postfix.directory)
+
+
+def doctor(sidecar: Sidecar, text: str) -> list[str]:
+    """Give the doctor's findings, without their texts and the summary."""
+    result = CliRunner().invoke(main, ["doctor", "--config", str(sidecar.config), "--postfix", "-"], input=text)
+    return [": ".join(line.split(": ")[:2]) for line in result.output.splitlines()[:-1]]
+
+
+@pytest.fixture(scope="module")
+def relaying() -> Iterator[Connection]:
+    """A stranger's connection to a Postfix without a milter, whose relay_domains are the export of the examples."""
+    with private_directory() as directory:
+        exported = directory / "relay-domains"
+        exported.write_text(postfix_relay_domains(OpenDomains(settings(ENTRIES))).text)
+        lines = {
+            "relay_domains": str(exported),
+            "parent_domain_matches_subdomains": PARENT_MATCHES,
+            "smtpd_error_sleep_time": "0s",
+            "smtpd_hard_error_limit": "1000",
+        }
+        with Postfix(directory / "postfix", settings=lines) as postfix, Connection(postfix.port, STRANGER) as connection:
+            assert connection.say("MAIL FROM:<> SMTPUTF8").code == 250
+            yield connection
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [*((name, 250) for name in (*OPEN, "bücher.example")), *((name, 554) for name in CLOSED)]
+)
+def test_export(relaying: Connection, name: str, code: int) -> None:
+    """Postfix relays to a domain exactly if a stranger may send to it, with no milter there to reject the rest."""
+    assert relaying.say(f"RCPT TO:<x@{name}>").code == code
+
+
+def test_defaults() -> None:
+    """The defaults that findings build on are those of this machine's Postfix, but for those that depend on others."""
+    real = read_postfix(postconf("-dx"))[0]
+    level = ("relay_domains", "smtpd_relay_restrictions")
+    own = ("mydestination", "queue_directory")
+    for key in DEFAULTS.keys() - {*level, *own}:
+        assert sorted(real.words(key)) == sorted(read_postfix("")[0].words(key)), key
+    assert read_postfix(postconf("-d"))[0].settings["relay_domains"].value.endswith("{$mydestination} : {}}")
+
+
+def test_harness() -> None:
+    """Of the Postfix that the tests start, which leaves all relay control to the sidecar, that is said, and nothing untrue."""
+    with (
+        private_directory() as directory,
+        Sidecar(directory / "sidecar", domains=DOMAINS) as sidecar,
+        Postfix(directory / "postfix", milter=sidecar.socket) as postfix,
+    ):
+        relay, smuggling = "error: relay_domains", "warning: smtpd_forbid_bare_newline"
+        assert doctor(sidecar, told(postfix)) == [relay, smuggling]
+        # Without master.cf nobody knows whether smtpd is chrooted.
+        assert doctor(sidecar, postconf("-n", directory=postfix.directory)) == [relay, "warning: smtpd_milters", smuggling]
+
+
+def test_deployed() -> None:
+    """With the lines of deploy/postfix and a chrooted smtpd nothing is found; strangers wait for a sidecar that is gone."""
+    pasted = read_postfix((ROOT / "deploy" / "postfix" / "main.unix.cf").read_text())[0]
+    with private_directory() as directory:
+        lines = {key: setting.value for key, setting in pasted.settings.items()}
+        lines |= {"relay_domains": str(directory / "relay-domains"), "mynetworks": "127.0.0.1"}
+        queue = directory / "postfix" / "queue"
+        queue.mkdir(parents=True)
+        port = free_port()
+        with Sidecar(queue / "sidecar", domains=DOMAINS) as sidecar:
+            arguments = ["export", "postfix", "--config", str(sidecar.config), "--output", lines["relay_domains"]]
+            assert CliRunner().invoke(main, arguments).exit_code == 0
+            lines["smtpd_milters"] = "unix:sidecar/sidecar.sock"
+            services = [f"127.0.0.1:{port} inet n - y - - smtpd"]
+            with Postfix(directory / "postfix", settings=lines, services=services) as postfix:
+                assert doctor(sidecar, told(postfix)) == []
+                with Connection(port, STRANGER) as connection:
+                    answers = connection.send("", ["x@a.wild.example", "x@else.test"], ORIGINAL)
+                    assert [answer.code for answer in (*answers.recipients, answers.last)] == [250, 554, 250]
+                sidecar.stop()
+                with Connection(port, STRANGER) as connection:
+                    assert connection.say("MAIL FROM:<>").code == 451

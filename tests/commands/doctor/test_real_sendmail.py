@@ -1,0 +1,99 @@
+"""The export and the findings beside a real Sendmail: what they say of it is what it does."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import main
+from sidecar.commands.export.lists import sendmail_access
+from sidecar.core.open_domains import OpenDomains
+from tests import ROOT
+from tests.building import settings
+from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN
+from tests.mta.client import STRANGER, Connection, Peer
+from tests.mta.places import private_directory
+from tests.mta.sendmail import UNPACKED, SendmailHouse, sendmail_house
+
+pytestmark = pytest.mark.mta
+
+DEPLOYED = ROOT / "deploy" / "sendmail"
+MAP = "/etc/mail/access-and-sidecar"
+
+# The sidecar lets everything pass, so that Sendmail's own relay control is the only one.
+ANYTHING = '["*"]\nrelay_to = true\n'
+
+
+@pytest.fixture(scope="module")
+def beside() -> Iterator[SendmailHouse]:
+    """A Sendmail with the lines of deploy/sendmail but its milter, whose access map is the export of the examples."""
+    lines = re.sub(r"(?m)^INPUT_MAIL_FILTER.*\n", "", (DEPLOYED / "sidecar.mc").read_text())
+    with private_directory(below="/run") as directory:
+        source = directory / "access-and-sidecar"
+        exported = sendmail_access(OpenDomains(settings(ENTRIES))).text
+        source.write_text((DEPLOYED / "access").read_text() + exported)
+        with sendmail_house(domains=ANYTHING, lines=lines.replace(MAP, str(source))) as house:
+            makemap = UNPACKED / "usr/libexec/sendmail/makemap"
+            config = house.sendmail.directory / "sendmail.cf"
+            subprocess.run(
+                [str(makemap), "-C", str(config), "hash", str(source)],
+                input=source.read_bytes(),
+                check=True,
+                capture_output=True,
+            )
+            yield house
+
+
+@pytest.fixture(scope="module")
+def stranger(beside: SendmailHouse) -> Iterator[Connection]:
+    """A stranger's connection to it."""
+    with beside.connect(STRANGER) as connection:
+        assert connection.say("MAIL FROM:<>").code == 250
+        yield connection
+
+
+@pytest.mark.parametrize(("name", "is_open"), [*((name, True) for name in OPEN), *((name, False) for name in CLOSED)])
+def test_export(stranger: Connection, name: str, is_open: bool) -> None:
+    """Sendmail relays to a domain exactly if a stranger may send to it, though the sidecar would reject nothing."""
+    answer = stranger.say(f"RCPT TO:<x@{name}>")
+    # It denies for good or for now, by what DNS says of the peer.
+    assert (answer.code == 250, "Relaying" in answer.text) == (is_open, not is_open), answer
+
+
+def test_relay_host(beside: SendmailHouse) -> None:
+    """A relay host with a Connect: line may send anywhere."""
+    with beside.connect(Peer(address="192.168.1.7:4444")) as connection:
+        assert connection.say("MAIL FROM:<x@else.test>").code == 250
+        assert connection.say("RCPT TO:<x@else.test>").code == 250
+
+
+def doctor(house: SendmailHouse, config: Path) -> Result:
+    arguments = ["doctor", "--config", str(config), "--sendmail", str(house.sendmail.directory / "sendmail.cf")]
+    return CliRunner().invoke(main, arguments)
+
+
+def test_deployed(beside: SendmailHouse, tmp_path: Path) -> None:
+    """With the lines of deploy/sendmail there is nothing to find."""
+    (tmp_path / "sidecar.toml").write_text(
+        f'relay_hosts = ["127.0.0.1", "192.168.1.0/24"]\nlistener_domains = ["domains.toml"]\n'
+        f'[milter]\nsocket = "{beside.sidecar.socket}"\n'
+    )
+    (tmp_path / "domains.toml").write_text(
+        '["exact.example"]\nrelay_to = true\n["bounce.example"]\nlog_oob = true\n["*.wild.example"]\nlog_arf = true\n'
+        '["www.wild.example"]\nlog_arf = false\n["closed.wild.example"]\n["*.closed.wild.example"]\n'
+        '["open.closed.wild.example"]\nrelay_to = true\n["deep.below.the.wild.example"]\nrelay_to = true\n'
+        '["bücher.example"]\nlog_oob = true\n["own.example"]\nrelay_to = true\n'
+    )
+    result = doctor(beside, tmp_path / "sidecar.toml")
+    assert (result.exit_code, result.output) == (0, "Sendmail fits the sidecar.\n")
+
+
+def test_harness() -> None:
+    """Of the Sendmail that the tests start, which leaves all relay control to the sidecar, that is said, and nothing untrue."""
+    with sendmail_house(domains='["bounce.example"]\nlog_oob = true\n') as house:
+        result = doctor(house, house.sidecar.config)
+    found = re.findall(r"(?m)^(?:\S+: )?(error|warning): (\w+): ", result.output)
+    assert found == [("error", "promiscuous_relay"), ("warning", "PrivacyOptions")]

@@ -1,0 +1,109 @@
+"""Counters for logs of any size."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.commands.explain.explanation import Explainer
+from sidecar.commands.explain.finding import ComparedRecord
+from sidecar.commands.explain.follow_up import Entry, with_follow_ups
+from sidecar.commands.explain.totals import BoundedTally, RecordTotals
+from sidecar.core.policy import compile_policy
+from tests.building import entry, settings
+from tests.commands.explain.samples import entry_of, ours, record, rejection
+
+UNDER = settings([entry("a.example", relay_to=True), entry("b.example", log_oob="LogThenDrop")])
+
+
+def explainer() -> Explainer:
+    return Explainer(UNDER, compile_policy(UNDER))
+
+
+def totals(*made: dict[str, Any]) -> RecordTotals:
+    asked, counted = explainer(), RecordTotals()
+    for it in with_follow_ups([entry_of(one) for one in made]):
+        counted.add(asked.find(it))
+    return counted
+
+
+def found(**more: Any) -> ComparedRecord:
+    it = explainer().find(entry_of(record(**more)))
+    assert it is not None
+    return it
+
+
+def numbers(counted: Any) -> tuple[int, int, int, int]:
+    return (counted.accepted, counted.rejected, counted.tempfailed, counted.differ)
+
+
+def test_what_is_counted() -> None:
+    """Each record by what it says, as often as it counts; a message that two records tell of counts once."""
+    counted = totals(
+        record(),
+        record(recipient="x@nowhere.test", id="2"),
+        rejection("rcpt", code=451, content="later"),
+        ours("Rejection", recipient="", answer=(550, "relaying not permitted", None), meta={"count": 7}),
+        record(recipient="x@b.example", id="3", session_id="s"),
+        rejection("end", session_id="s"),
+        record("Delivery"),
+    )
+    assert numbers(counted.all) == (2, 8, 1, 1)
+    assert counted.outgoing == 1
+    rulings = {(it.outcome, it.rule): numbers(count) for it, count in counted.rulings.top(9)}
+    assert rulings == {
+        ("relayed", 'domains.toml:2 "a.example".relay_to'): (1, 0, 1, 0),
+        ("rejected_at_rcpt", "no listener domain matches"): (1, 0, 0, 1),
+        ("recipients_unknown", "sidecar.toml:1 relay_hosts"): (0, 7, 0, 0),
+        ("rejected_at_end", 'domains.toml:2 "b.example".log_oob'): (0, 1, 0, 0),
+    }
+    assert {domain: count.total for domain, count in counted.domains.top(9)} == {
+        "a.example": 2,
+        "nowhere.test": 1,
+        "b.example": 1,
+    }
+
+
+@pytest.mark.parametrize("make", [record, ours])
+def test_a_report_counts_once(make: Any) -> None:
+    """A report with two failures is one answer, in every table, and its Reception is judged as the report that it was."""
+    one = {"recipient": "x@b.example", "sender": ""}
+    counted = totals(make(**one), make("OOB", sender="x@b.example", recipient="y@c.test"), make("OOB", sender="x@b.example"))
+    assert numbers(counted.all) == (1, 0, 0, 0)
+    assert counted.all.unknown == 0
+    for tally in (counted.rulings, counted.peers, counted.domains):
+        assert [count.total for _, count in tally.top(9)] == [1]
+    assert [ruling.outcome for ruling, _ in counted.rulings.top(9)] == ["logged_and_dropped"]
+
+
+def test_what_cannot_be_compared() -> None:
+    """Where nobody can tell whether this configuration would decide otherwise, it is counted as that."""
+    counted = totals(record(recipient="x@b.example"), rejection("rcpt", code=451, content="later"), record(id="2"))
+    assert (counted.all.total, counted.all.unknown, counted.all.differ) == (3, 2, 0)
+
+
+def test_the_first_comes_first() -> None:
+    """The most frequent is told first, and of equals the one that came first."""
+    tally: BoundedTally[str] = BoundedTally()
+    for key in "abcbdd":
+        tally.add(key, found())
+    assert [(key, count.total) for key, count in tally.top(3)] == [("b", 2), ("d", 2), ("a", 1)]
+
+
+@pytest.mark.parametrize("keys", [4, 64])
+def test_memory_is_bounded(keys: int) -> None:
+    """However many keys come, so many are kept at most; what is frequent keeps its right number, and no event is lost."""
+    tally: BoundedTally[str] = BoundedTally(keys)
+    one = found()
+    for number in range(1000):
+        tally.add(f"rare {number}", one)
+        tally.add("frequent", one)
+        assert len(tally) <= keys
+    (top, count), *_ = tally.top(1)
+    assert (top, count.total) == ("frequent", 1000)
+    assert tally.others + sum(count.total for _, count in tally.top(keys)) == 2000
+
+
+def test_a_line_that_is_none() -> None:
+    """What cannot be read raises what is wrong with it, for the caller to count."""
+    with pytest.raises(ValueError, match="half a line"):
+        explainer().find(Entry(file="log", line=1, size=0, fault="half a line"))

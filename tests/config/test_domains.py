@@ -1,0 +1,366 @@
+"""KumoMTA's listener domains files: the sample, the merging, the spellings, and every error with its place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings, Where
+from tests.config.helpers import load_files, place, settings_of
+
+SAMPLE = """\
+["example.com"]
+relay_to = true                 # anyone may send to this domain
+["bounce.example.com"]
+log_oob = "LogThenDrop"         # take bounce reports, log them, drop them
+["fbl.example.com"]
+log_arf = "LogThenRelay"        # take feedback reports, log them, pass them on
+["send.example.com"]
+relay_from = ["10.0.0.0/24"]    # these peers may relay anywhere if the ENVELOPE SENDER is in this domain
+["auth.example.com"]
+relay_from_authz = ["daniel"]   # same, for a peer authenticated (SMTP AUTH) as one of these
+["*.example.com"]
+log_oob = true
+["*"]                           # every other domain
+relay_to = false
+[listener."127.0.0.1:25"."*.example.com"]   # only on this listener
+log_oob = false
+"""
+
+
+def entries(settings: Settings) -> dict[tuple[str, str], DomainEntry]:
+    """Give the entries by listener and domain."""
+    return {(entry.listener, entry.domain): entry for entry in settings.domains}
+
+
+def rules(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
+    """Give what each entry sets, without the lines."""
+    return {name: {key: getattr(entry, key) for key in entry.lines if key} for name, entry in entries(settings).items()}
+
+
+def test_sample(tmp_path: Path) -> None:
+    """The sample of the manual says what the manual says of it."""
+    found = entries(settings_of(tmp_path, {"d.toml": SAMPLE}))
+    assert found["*", "example.com"].relay_to
+    assert found["*", "bounce.example.com"].log_oob is LogMode.LOG_THEN_DROP
+    assert found["*", "fbl.example.com"].log_arf is LogMode.LOG_THEN_RELAY
+    assert [network.text for network in found["*", "send.example.com"].relay_from] == ["10.0.0.0/24"]
+    assert found["*", "auth.example.com"].relay_from_authz == ("daniel",)
+    assert found["*", "*.example.com"].log_oob is LogMode.LOG_THEN_RELAY
+    assert not found["*", "*"].relay_to
+    assert found["127.0.0.1:25", "*.example.com"].log_oob is LogMode.IGNORE
+    assert len(found) == 8
+
+
+def test_sample_as_json(tmp_path: Path) -> None:
+    """The same in JSON loads the same, and each key is found on its own line there too."""
+    as_json = json.dumps(tomli.loads(SAMPLE), indent=1)
+    found = settings_of(tmp_path, {"d.json": as_json})
+    assert rules(found) == rules(settings_of(tmp_path, {"d.toml": SAMPLE}))
+    for entry in found.domains:
+        for _, line in entry.lines.values():
+            assert as_json.splitlines()[line - 1].count('"') >= 2
+        assert entry.path.endswith(as_json.splitlines()[entry.lines[""][1] - 1].strip(" :{"))
+
+
+def test_lines(tmp_path: Path) -> None:
+    """An entry knows the line of its table and of each key that was set, and spells its key path as the file does."""
+    entry = entries(settings_of(tmp_path, {"d.toml": SAMPLE}))["127.0.0.1:25", "*.example.com"]
+    path = 'listener."127.0.0.1:25"."*.example.com"'
+    assert dict(entry.lines) == {"": ("d.toml", 15), "log_oob": ("d.toml", 16)}
+    assert entry.where("log_oob") == Where(file="d.toml", line=16, key=f"{path}.log_oob")
+    assert entry.where("relay_to") == Where(file="d.toml", line=15, key=path)
+
+
+def test_other_shapes(tmp_path: Path) -> None:
+    """Dotted keys, inline tables and a table without keys are tables like any other."""
+    text = '"A.com".relay_to = true\n"b.com" = { relay_to = true, log_arf = "LogThenDrop" }\n["c.com"]\n'
+    found = entries(settings_of(tmp_path, {"d.toml": text}))
+    assert found["*", "a.com"].where("relay_to") == Where(file="d.toml", line=1, key='"A.com".relay_to')
+    assert found["*", "b.com"].log_arf is LogMode.LOG_THEN_DROP
+    assert dict(found["*", "c.com"].lines) == {"": ("d.toml", 3)}
+
+
+def test_merge(tmp_path: Path) -> None:
+    """A later file wins key by key, for each domain on each listener, and each key keeps the file it came from."""
+    files = {
+        "a.toml": '["a.com"]\nrelay_to = true\nlog_oob = true\n[listener."127.0.0.1:25"."a.com"]\nlog_arf = true\n["b.com"]\n',
+        "b.json": '{"A.com.": {\n"log_oob": "LogThenDrop"}}',
+        "c.toml": '["c.com"]\nrelay_to = true\n',
+    }
+    settings = settings_of(tmp_path, files)
+    assert rules(settings) == {
+        ("127.0.0.1:25", "a.com"): {"log_arf": LogMode.LOG_THEN_RELAY},
+        ("*", "a.com"): {"relay_to": True, "log_oob": LogMode.LOG_THEN_DROP},
+        ("*", "b.com"): {},
+        ("*", "c.com"): {"relay_to": True},
+    }
+    merged = entries(settings)["*", "a.com"]
+    assert dict(merged.lines) == {"": ("b.json", 1), "relay_to": ("a.toml", 2), "log_oob": ("b.json", 2)}
+
+
+def test_any_listener(tmp_path: Path) -> None:
+    """`listener."*"` is the same map as the top level, whose table replaces one of the same name, with a warning."""
+    text = '[listener."*"."a.com"]\nlog_oob = true\n[listener."*"."b.com"]\nrelay_to = true\n["a.com"]\nrelay_to = true\n'
+    loaded = load_files(tmp_path, {"d.toml": text})
+    assert loaded.settings is not None
+    assert rules(loaded.settings) == {(ANY_LISTENER, "a.com"): {"relay_to": True}, (ANY_LISTENER, "b.com"): {"relay_to": True}}
+    (problem,) = loaded.problems
+    assert (problem.level, place(problem)) == ("warning", ("d.toml", 1, 'listener."*"."a.com"'))
+    assert problem.text == 'The table "a.com" on line 5 replaces this one.'
+
+
+@pytest.mark.parametrize(
+    ("spelled", "domain"),
+    [
+        ("EXAMPLE.com.", "example.com"),
+        ("B\u00fccher.example", "xn--bcher-kva.example"),
+        ("XN--BCHER-KVA.example", "xn--bcher-kva.example"),
+        ("*.B\u00dcCHER.example", "*.xn--bcher-kva.example"),
+        ("*", "*"),
+        ("_dmarc.example.com", "_dmarc.example.com"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+    ],
+)
+def test_names(tmp_path: Path, spelled: str, domain: str) -> None:
+    """Domains are held in the one form in which they are compared."""
+    (entry,) = settings_of(tmp_path, {"d.toml": f'["{spelled}"]\n'}).domains
+    assert (entry.domain, entry.path) == (domain, f'"{spelled}"')
+
+
+def test_a_long_name_is_whole_in_its_path(tmp_path: Path) -> None:
+    """The key path of a domain is never shortened."""
+    name = ".".join(["a" * 60] * 4)
+    (entry,) = settings_of(tmp_path, {"d.toml": f'["{name}"]\n'}).domains
+    assert entry.path == f'"{name}"'
+
+
+@pytest.mark.parametrize(
+    ("spelled", "listener"),
+    [("127.0.0.1:25", "127.0.0.1:25"), ("[::1]:25", "[::1]:25"), ("[0:0:0:0:0:0:0:1]:025", "[::1]:25"), ("*", "*")],
+)
+def test_listeners(tmp_path: Path, spelled: str, listener: str) -> None:
+    """Listeners are held in one spelling, too."""
+    (entry,) = settings_of(tmp_path, {"d.toml": f'[listener."{spelled}"."a.com"]\n'}).domains
+    assert entry.listener == listener
+
+
+def test_networks_are_shared(tmp_path: Path) -> None:
+    """A network that many domains name is one value."""
+    text = "".join(f'["d{number}.com"]\nrelay_from = ["10.0.0.0/8"]\n' for number in range(3))
+    assert len({id(entry.relay_from[0]) for entry in settings_of(tmp_path, {"d.toml": text}).domains}) == 1
+
+
+MODES = 'Write "Ignore", "LogThenRelay", "LogThenDrop", true or false.'
+TABLE = 'Write ["a.com"] on a line of its own, and below it keys such as relay_to = true.'
+NAME = 'Write a name such as "example.com", "*.example.com" or "*".'
+LISTENERS = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
+IN_FULL = 'Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".'
+TABLES = 'Write tables such as [listener."127.0.0.1:25"."example.com"].'
+
+# The text of a file; the line, the key path, what is wrong, what to write.
+ERRORS = [
+    (
+        '["a.com"]\nrelay_to = "yes"',
+        2,
+        '"a.com".relay_to',
+        '"yes" is neither true nor false.',
+        "Write true or false, without quotes.",
+    ),
+    ('["a.com"]\nrelay_to = 1', 2, '"a.com".relay_to', "1 is neither true nor false.", "Write true or false, without quotes."),
+    ('["a.com"]\nlog_oob = "Drop"', 2, '"a.com".log_oob', '"Drop" is not a log mode.', MODES),
+    ('["a.com"]\nlog_arf = "logthendrop"', 2, '"a.com".log_arf', '"logthendrop" is not a log mode.', 'Write "LogThenDrop".'),
+    ('["a.com"]\nlog_arf = 0', 2, '"a.com".log_arf', "0 is not a log mode.", MODES),
+    ('["a.com"]\nlog_arf = ["Ignore"]', 2, '"a.com".log_arf', "a list is not a log mode.", MODES),
+    (
+        '["a.com"]\nrelay_from = "10.0.0.0/8"',
+        2,
+        '"a.com".relay_from',
+        '"10.0.0.0/8" is not a list.',
+        'Write a list, such as ["10.0.0.0/24"].',
+    ),
+    (
+        '["a.com"]\nrelay_from = [\n"10.0.0.0/8",\n"10/8"]',
+        4,
+        '"a.com".relay_from',
+        '"10/8" is neither an IP address nor a network.',
+        IN_FULL,
+    ),
+    (
+        '["a.com"]\nrelay_from = [1]',
+        2,
+        '"a.com".relay_from',
+        "1 is not a network.",
+        'Write it in quotes, such as "192.168.1.0/24".',
+    ),
+    (
+        '["a.com"]\nrelay_from = ["192.168.1.1/24"]',
+        2,
+        '"a.com".relay_from',
+        '"192.168.1.1/24" has host bits set: 192.168.1.1 is one address inside 192.168.1.0/24.',
+        'Write "192.168.1.0/24" for the network or "192.168.1.1" for the one host.',
+    ),
+    (
+        '["a.com"]\nrelay_from_authz = "d"',
+        2,
+        '"a.com".relay_from_authz',
+        '"d" is not a list.',
+        'Write a list, such as ["daniel"].',
+    ),
+    (
+        '["a.com"]\nrelay_from_authz = [true]',
+        2,
+        '"a.com".relay_from_authz',
+        "true is not a user name.",
+        "Write a user name in quotes.",
+    ),
+    (
+        '["a.com"]\nrelay_from_authz = ["a\\u0000"]',
+        2,
+        '"a.com".relay_from_authz',
+        '"a\\u0000" is not a user name.',
+        "Write a user name, not empty and without control characters.",
+    ),
+    ('["a.com"]\nttl = true', 2, '"a.com".ttl', "true is not a duration.", "Leave ttl out; it has no effect."),
+    (
+        '["a.com"]\nrelay_too = true',
+        2,
+        '"a.com".relay_too',
+        '"relay_too" is not a known key.',
+        "Write relay_to, or remove it.",
+    ),
+    (
+        '["a.com"]\n"\\u001b[2J" = 1',
+        2,
+        '"a.com"."\\u001b[2J"',
+        '"\\u001b[2J" is not a known key.',
+        "Remove it. The known keys here are: relay_to, relay_from, relay_from_authz, log_oob, log_arf, ttl.",
+    ),
+    (
+        "[example.com]\nrelay_to = true",
+        1,
+        '"example".com',
+        'A table stands inside the domain "example".',
+        'Write "example.com" in quotes.',
+    ),
+    (
+        "[a.bounce.example.com]\nlog_oob = true\nlog_arf = true",
+        1,
+        '"a".bounce',
+        'A table stands inside the domain "a".',
+        'Write "a.bounce.example.com" in quotes.',
+    ),
+    (
+        "\nrelay_to = true",
+        2,
+        '"relay_to"',
+        "relay_to = true stands outside of any domain's table.",
+        'Write it below a line such as ["example.com"].',
+    ),
+    ('"a.com" = true', 1, '"a.com"', "true stands where a domain's table should.", TABLE),
+    ('[["a.com"]]\nrelay_to = true', 1, '"a.com"', "a list stands where a domain's table should.", TABLE),
+    ('["a b"]', 1, '"a b"', '"a b" is not a domain name.', NAME),
+    ('[""]', 1, '""', '"" is not a domain name.', NAME),
+    ('["a..b"]', 1, '"a..b"', '"a..b" is not a domain name.', NAME),
+    ('["*.\\u2603.com"]', 1, '"*.\u2603.com"', '"*.\u2603.com" is not a domain name.', NAME),
+    ('["user@"]', 1, '"user@"', '"user@" is not a domain name.', NAME),
+    ('["fe80::1%eth0"]', 1, '"fe80::1%eth0"', '"fe80::1%eth0" is not a domain name.', NAME),
+    *(
+        (f'["{name}"]', 1, f'"{name}"', f'"{name}" is not a domain name.', f'Write "{meant}".')
+        for name, meant in (
+            ("user@a.com", "a.com"),
+            ("mailto:user@a.com", "a.com"),
+            ("https://user@a.com:443/x@b.com", "a.com"),
+            ("a.com:25", "a.com"),
+            ("a.com/24", "a.com"),
+            (" a.com", "a.com"),
+            (".a.com", "*.a.com"),
+            ("*@a.com", "a.com"),
+            ("2001:db8::1", "[IPv6:2001:db8::1]"),
+            ("::ffff:192.0.2.1", "[IPv6:::ffff:192.0.2.1]"),
+        )
+    ),
+    ('["a.com"]\n\n["A.com."]', 3, '"A.com."', 'This is the same domain as "a.com" on line 1.', "Keep one of the two."),
+    (
+        '["b\u00fccher.de"]\n["xn--bcher-kva.de"]',
+        2,
+        '"xn--bcher-kva.de"',
+        'This is the same domain as "b\u00fccher.de" on line 1.',
+        "Keep one of the two.",
+    ),
+    (
+        '[listener."[::1]:25"."a.com"]\n[listener."[::0:1]:25"."a.com"]',
+        2,
+        'listener."[::0:1]:25"."a.com"',
+        'This is the same domain as listener."[::1]:25"."a.com" on line 1.',
+        "Keep one of the two.",
+    ),
+    ('[listener."mx"."a.com"]', 1, 'listener."mx"', '"mx" is not a listener.', LISTENERS),
+    ('[listener."127.0.0.1"."a.com"]', 1, 'listener."127.0.0.1"', '"127.0.0.1" is not a listener.', LISTENERS),
+    (
+        '[listener."127.0.0.1:99999"."a.com"]',
+        1,
+        'listener."127.0.0.1:99999"',
+        '"127.0.0.1:99999" is not a listener.',
+        LISTENERS,
+    ),
+    ("listener = 1", 1, "listener", "1 stands where a table of domains should.", TABLES),
+    ('listener."127.0.0.1:25" = 1', 1, 'listener."127.0.0.1:25"', "1 stands where a table of domains should.", TABLES),
+    (
+        '[listener."127.0.0.1:25"]\nrelay_to = true',
+        2,
+        'listener."127.0.0.1:25"."relay_to"',
+        "relay_to = true stands outside of any domain's table.",
+        'Write it below a line such as ["example.com"].',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "key", "wrong", "fix"), ERRORS)
+def test_errors(tmp_path: Path, text: str, line: int, key: str, wrong: str, fix: str) -> None:
+    """Each mistake is one error that names file, line, key path, the bad value and what to write."""
+    loaded = load_files(tmp_path, {"d.toml": text})
+    assert loaded.settings is None
+    (problem,) = loaded.problems
+    assert (problem.level, *place(problem)) == ("error", "d.toml", line, key)
+    assert (problem.text, problem.fix) == (wrong, fix)
+
+
+def test_all_errors_in_one_run(tmp_path: Path) -> None:
+    """Every problem of every file is found at once, sorted by file and line."""
+    files = {f"{number:02}.toml": text for number, (text, *_) in enumerate(ERRORS)}
+    problems = load_files(tmp_path, files).problems
+    assert [place(problem) for problem in problems] == [
+        (name, line, key) for name, (_, line, key, *_) in zip(files, ERRORS, strict=True)
+    ]
+    assert [problem.text for problem in problems] == [wrong for *_, wrong, _ in ERRORS]
+
+
+def test_many_errors_in_one_domain(tmp_path: Path) -> None:
+    """An error hides no other, not in the same table and not in the same list."""
+    text = '["a b"]\nlog_oob = 1\nlog_arf = 1\nrelay_from = [\n"x",\n"::1",\n"y"]\nx = 1\n'
+    problems = load_files(tmp_path, {"d.toml": text}).problems
+    assert [place(problem)[1] for problem in problems] == [1, 2, 3, 5, 7, 8]
+
+
+def test_json_errors(tmp_path: Path) -> None:
+    """What only JSON can get wrong is found as well: repeated keys, null, and text that UTF-8 cannot hold."""
+    text = '{"a.com": {"log_oob": true,\n"log_oob": false},\n"listener": {"127.0.0.1:25": {"b.com": null}},\n"a.com": {}}'
+    text = text[:-1] + ',\n"c.com": {"relay_from_authz": ["\\ud800"]}}'
+    problems = load_files(tmp_path, {"d.json": text}).problems
+    assert [(place(problem)[1:], problem.text) for problem in problems] == [
+        ((2, '"a.com".log_oob'), "This key stands on line 1 already."),
+        ((3, 'listener."127.0.0.1:25"."b.com"'), "null stands where a domain's table should."),
+        ((4, '"a.com"'), "This key stands on line 1 already."),
+        ((5, '"c.com".relay_from_authz'), '"\\ud800" is not a user name.'),
+    ]
+
+
+def test_ttl(tmp_path: Path) -> None:
+    """A ttl is taken and has no effect, and each is warned of."""
+    loaded = load_files(tmp_path, {"d.toml": '["a.com"]\nrelay_to = true\nttl = "5 minutes"\n'})
+    assert loaded.settings is not None
+    (problem,) = loaded.problems
+    assert (problem.level, problem.code, place(problem)) == ("warning", "deprecated", ("d.toml", 3, '"a.com".ttl'))

@@ -1,0 +1,127 @@
+"""Records made of what a report says."""
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.disposition import Disposition
+from sidecar.core.records import (
+    UNCATEGORIZED,
+    EnhancedCode,
+    Response,
+    feedback,
+    oob_bounces,
+    quarantined,
+    reception,
+    rejection,
+    rejections,
+)
+from sidecar.core.records.build import Facts
+from sidecar.core.reports.arf import read_feedback
+from sidecar.core.reports.oob import read_status
+from sidecar.core.reports.values import ArfReport, OobReport
+from sidecar.core.text import printable_json
+from tests.core.session.driving import NODE, NOON
+
+FACTS = Facts(
+    node_id=NODE,
+    session_id=NODE,
+    message_id="0" * 32,
+    now=NOON,
+    created=NOON,
+    peer="203.0.113.9",
+    helo="peer.example.net",
+    sender="",
+    listener=None,
+    authz_id=None,
+    queue_id=None,
+    headers={},
+    disposition=Disposition.RELAYED,
+)
+
+
+@pytest.mark.parametrize(
+    ("date", "instant", "seconds"),
+    [
+        ("Thu, 02 Jul 2026 18:55:38 +0000", "2026-07-02T18:55:38.000000Z", 1783018538),
+        ("31 Dec 1969 23:59:59 +0000", "1969-12-31T23:59:59.000000Z", -1),
+        ("1 Jan 0001 00:00:00 +0000", "0001-01-01T00:00:00.000000Z", -62135596800),
+        ("1 Jan 0001 00:00:00 +0100", "2026-09-21T14:13:20.250000Z", int(NOON)),
+        ("31 Dec 9999 23:59:60 +0000", "9999-12-31T23:59:59.000000Z", 253402300799),
+        ("31 Dec 9999 23:59:59 -0001", "2026-09-21T14:13:20.250000Z", int(NOON)),
+        ("yesterday", "2026-09-21T14:13:20.250000Z", int(NOON)),
+    ],
+)
+def test_a_bounce_is_dated_by_its_report(date: str, instant: str, seconds: int) -> None:
+    """The report's Last-Attempt-Date is the record's instant, written with a year of four digits; else it is now."""
+    report = read_status(f"Final-Recipient: rfc822; a@b.example\nAction: failed\nLast-Attempt-Date: {date}\n".encode(), None)
+    assert isinstance(report, OobReport)
+    (record,) = oob_bounces(FACTS, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-")
+    assert (record.event_time, record.timestamp) == (instant, seconds)
+
+
+def test_what_plays_with_terminals_is_escaped_in_json() -> None:
+    """Controls, separators of lines and marks that turn text around are escaped; the values stay, as does other text."""
+    text = "a\x9b2J\x85\u2028\u202e\u2066\x7f\u00e9\u20ac"
+    line = printable_json(msgspec.json.encode(text))
+    assert msgspec.json.decode(line) == text
+    assert line == b'"a\\u009b2J\\u0085\\u2028\\u202e\\u2066\\u007f\xc3\xa9\xe2\x82\xac"'
+
+
+ENHANCED = EnhancedCode(class_=5, subject=1, detail=1)
+REFUSAL = Response(code=550, enhanced_code=ENHANCED, content="no", command="RCPT TO:<x@y.example>")
+
+
+def oob(fields: str, facts: Facts = FACTS) -> list[str]:
+    """Give the classes of a report's bounces."""
+    report = read_status(fields.encode(), None)
+    assert isinstance(report, OobReport)
+    records = oob_bounces(facts, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-")
+    return [record.bounce_classification for record in records]
+
+
+@pytest.mark.parametrize(
+    ("response", "line"),
+    [
+        (Response(code=550), "550 "),
+        (Response(code=250, content="fine"), "250 fine"),
+        (Response(code=550, enhanced_code=ENHANCED), "550 5.1.1 "),
+        (Response(code=550, enhanced_code=ENHANCED, content="5.1.1 no\r\nsuch\tuser"), "550 5.1.1 5.1.1 no\\r\\nsuch\tuser"),
+    ],
+)
+def test_a_response_as_one_line(response: Response, line: str) -> None:
+    """Rules are written for the line that KumoMTA makes of a response: codes, a space after each, line ends written out."""
+    assert response.line == line
+
+
+def test_bounces_and_refusals_have_a_class() -> None:
+    """The class is the one of the response that the record itself has; what was taken has none."""
+    asked: list[str] = []
+
+    def classify(line: str) -> str | None:
+        asked.append(line)
+        return None if "gone" in line else line.partition(" ")[0]
+
+    facts = replace(FACTS, classify=classify)
+    one = "Final-Recipient: rfc822; a@b.example\nAction: failed\n"
+    fields = f"{one}Status: 5.1.1\nDiagnostic-Code: smtp; 552 full\n\n{one}Diagnostic-Code: smtp; 550 gone\n"
+    assert oob(fields, facts) == ["552", UNCATEGORIZED]
+    refused = rejection(facts, recipients=(), response=REFUSAL, why="-")
+    assert refused.bounce_classification == "550"
+    assert asked == ["552 5.1.1 full", "550 gone", "550 5.1.1 no"]
+    assert rejections(refused, count=3, now=NOON, why="-").bounce_classification == "550"
+    complaint = read_feedback(b"Feedback-Type: abuse\nUser-Agent: x\nVersion: 1\n", None, None)
+    assert isinstance(complaint, ArfReport)
+    taken = [
+        reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-"),
+        quarantined(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", file="x.eml"),
+        feedback(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", report=complaint),
+    ]
+    assert {record.bounce_classification for record in taken} == {"Uncategorized"}
+    assert len(asked) == 3
+
+
+def test_without_rules_all_is_uncategorized() -> None:
+    """Where no rules are configured nothing has a class."""
+    assert oob("Final-Recipient: rfc822; a@b.example\nAction: failed\nStatus: 5.1.1\n") == ["Uncategorized"]
+    assert rejection(FACTS, recipients=(), response=REFUSAL, why="-").bounce_classification == "Uncategorized"

@@ -1,0 +1,62 @@
+"""The corpus: each NAME.eml says what a message looks like, its NAME.json what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sidecar.core.reports import may_be_report, read
+from sidecar.core.reports.values import ReportReading
+from tests import DATA
+
+CORPUS = sorted((DATA / "reports").glob("*.eml"))
+
+
+def as_json(reading: ReportReading) -> dict[str, object]:
+    """Give a reading in the shape of `sidecar parse --json`, without the file."""
+    kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
+    report = msgspec.to_builtins(reading.arf if reading.arf is not None else reading.oob)
+    return {"kind": kind, "why": reading.why, "report": report}
+
+
+def test_the_corpus_is_there() -> None:
+    """No test over the corpus passes because there is none."""
+    assert len(CORPUS) > 80
+    assert {path.stem for path in CORPUS} == {path.stem for path in CORPUS[0].parent.glob("*.json")}
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_says(path: Path) -> None:
+    """Every message of the corpus is read as its JSON says, field by field."""
+    expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert as_json(read(path.read_bytes())) == expected
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_kind_in_the_name(path: Path) -> None:
+    """What a corpus file is called is what it is."""
+    kind = path.stem.partition("-")[0]
+    assert as_json(read(path.read_bytes()))["kind"] == (None if kind == "none" else kind)
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_line_ends(path: Path) -> None:
+    """A message says the same with CRLF as with LF."""
+    bare = re.sub(rb"\r+\n", b"\n", path.read_bytes())
+    assert read(bare.replace(b"\n", b"\r\n")) == read(bare)
+
+
+def test_both_kinds_at_once() -> None:
+    """A message that is both kinds of report gives both readings, with the same original message."""
+    reading = read((CORPUS[0].parent / "arf-and-oob.eml").read_bytes())
+    assert reading.arf is not None
+    assert reading.oob is not None
+    assert reading.arf.original_message == reading.oob.original_message
+
+
+def test_no_content_type() -> None:
+    """A message without a Content-Type is no report, and cannot become one."""
+    assert not may_be_report(None)
+    assert read(b"\n--b\n").why == "not a report, because it has no Content-Type"

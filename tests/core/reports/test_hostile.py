@@ -1,0 +1,136 @@
+"""What strangers may send: anything. It is read in linear time, and the answer can always be written down."""
+
+import json
+import time
+from base64 import b64encode
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.reports import arf, fields, may_be_report, mime, oob, read
+from tests import DATA
+from tests.core.reports.shapes import FEEDBACK, HOSTILE, RETURNED, status, trace
+
+CORPUS = sorted((DATA / "reports").glob("*.eml"))
+
+
+def check(message: bytes) -> None:
+    """Check what holds of any message."""
+    reading = read(message)
+    assert json.loads(msgspec.json.encode(reading))["why"] == reading.why
+    assert len(reading.why) < 300
+    assert reading.why.isprintable()
+    found = reading.arf is not None or reading.oob is not None
+    assert found != reading.why.startswith("not a report, because ")
+    if found:
+        assert may_be_report(mime.header(mime.split_message(message)[0], b"content-type"))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_time(name: str) -> None:
+    """A megabyte of anything is read in well under a second of processor time (measured: at most 40 ms)."""
+    start = time.process_time()
+    check(HOSTILE[name])
+    assert time.process_time() - start < 1
+
+
+def test_time_is_linear() -> None:
+    """Ten megabytes of a report take no more than their share."""
+    original = b"\n--b\nContent-Type: message/rfc822\n\n" + b"8 bit \xe9 and more\r\n" * 550_000
+    start = time.process_time()
+    reading = read(status(b"Final-Recipient: a@b\nAction: failed\n" + original))
+    assert time.process_time() - start < 5
+    assert reading.oob is not None
+    assert reading.oob.original_message is not None
+    assert len(reading.oob.original_message) == 550_000 * 17
+
+
+def test_limits() -> None:
+    """What one message can put into a report is bounded, and what is within the bounds is there."""
+    value = b"x" * 2 * fields.VALUE_LIMIT
+    group = b"Final-Recipient: rfc822; a@b\nAction: failed\nX-Long: " + value + b"\n\n"
+    reading = read(status(group)).oob
+    assert reading is not None
+    assert len(reading.per_recipient[0].extensions["x-long"][0]) == fields.VALUE_LIMIT - 1
+    groups = b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 2 * oob.RECIPIENT_LIMIT
+    reading = read(status(groups)).oob
+    assert reading is not None
+    assert len(reading.per_recipient) == oob.RECIPIENT_LIMIT
+
+
+@pytest.mark.parametrize(("spare", "found"), [(0, True), (1, False)])
+def test_trace_depth(spare: int, *, found: bool) -> None:
+    """A trace may nest as deep as the limit and no deeper, so that writing it down never recurses far."""
+    depth = arf.TRACE_DEPTH_LIMIT - 1 + spare
+    reading = read(trace(b'{"_@_":"\\\\_/","a":' + b"[" * depth + b"]" * depth + b"}")).arf
+    assert reading is not None
+    assert (reading.supplemental_trace is not None) == found
+
+
+@pytest.mark.parametrize(("spare", "values", "found"), [(4, 400, True), (1, 1, True), (0, 1, False)])
+def test_claimed_traces(spare: int, values: int, *, found: bool) -> None:
+    """A few fields that claim to be a trace and are none may stand before it."""
+    claims = [b'{"_@_":"no marker"}'] * (arf.TRACE_FAILURES_LIMIT - spare)
+    claims.append(b'{"_@_":"\\\\_/","a":[' + b",".join([b"1.5e300"] * values) + b"]}")
+    fields = b"".join(b"X-KumoRef: " + b64encode(claim) + b"\n" for claim in claims)
+    reading = read(RETURNED + fields).arf
+    assert reading is not None
+    assert reading.supplemental_trace == ({"a": [1.5e300] * values} if found else None)
+
+
+def test_values_of_a_trace() -> None:
+    """A trace with more values than any program writes is dropped."""
+    values = b",".join([b"1"] * arf.TRACE_MARKS_LIMIT)
+    reading = read(trace(b'{"_@_":"\\\\_/","a":[' + values + b"]}")).arf
+    assert reading is not None
+    assert reading.supplemental_trace is None
+
+
+@settings(deadline=None)  # time is tested above, by processor time
+@given(st.binary(max_size=300))
+def test_any_bytes(message: bytes) -> None:
+    """No bytes make the reader raise, or give what cannot be written down."""
+    check(message)
+    check(status(message))
+    check(FEEDBACK + message)
+    check(RETURNED + message)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Draw a message of the corpus with some pieces cut out, doubled, moved or put in."""
+    message = draw(st.sampled_from(CORPUS)).read_bytes()
+    for _ in range(draw(st.integers(1, 4))):
+        start, end = sorted(draw(st.tuples(*[st.integers(0, len(message))] * 2)))
+        new = draw(
+            st.sampled_from((b"", b"\n", b"\r", b"\n\n", b" ", b":", b";", b'"', b"(", b"\\", b"\0", b"--", b"=", b"<"))
+            | st.binary(max_size=5)
+            | st.just(message[start:end] * 2)
+        )
+        message = message[:start] + new + message[draw(st.sampled_from((start, end))) :]
+    return message
+
+
+@settings(deadline=None)  # time is tested above, by processor time
+@given(mutated())
+def test_mutated_reports(message: bytes) -> None:
+    """Reports with anything broken in them are read or refused, but always answered."""
+    check(message)
+
+
+PIECES = (b"multipart", b"report", b"/", b";", b"=", b"(", b")", b'"', b"\\", b" ", b"\r\n\t", b"boundary", b"b", b"\0", b"x")
+
+
+@settings(deadline=None)  # time is tested above, by processor time
+@given(value=st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), whole=st.booleans())
+def test_may_be_report_agrees(value: bytes, *, whole: bool) -> None:
+    """The Content-Type alone gives the same answer as the whole message, both ways."""
+    if whole:
+        value = b"multipart/report" + value
+    body = status(b"Final-Recipient: a@b\nAction: failed\n").partition(b"\r\n\r\n")[2]
+    reading = read(b"Content-Type:" + value + b"\n\n" + body)
+    refused = reading.why.endswith("not multipart/report")
+    assert may_be_report(value) != refused
+    assert reading.oob is None or not refused

@@ -1,0 +1,437 @@
+"""One SMTP connection from its events to its verdicts and records."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from sidecar.config.rules import iana_rules
+from sidecar.core.records import encode
+from sidecar.core.session.events import Abort, Body, Connect, EndOfHeaders, EndOfMessage, Event, Header, Helo
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
+from sidecar.core.settings.values import Settings
+from tests.building import entry, settings
+from tests.core.session.driving import (
+    ARF,
+    BROKEN,
+    LISTENER,
+    NODE,
+    NOON,
+    OOB,
+    PLAIN,
+    RELAY_HOST,
+    STRANGER,
+    content,
+    envelope,
+    hello,
+    play,
+    session,
+)
+
+DROP, RELAY, FBL, OPEN, BOTH = (
+    "b@bounce.example.com",
+    "r@relay.example.com",
+    "f@fbl.example.com",
+    "o@open.example",
+    "t@both.example",
+)
+DOMAINS = [
+    entry("bounce.example.com", log_oob="LogThenDrop"),
+    entry("relay.example.com", log_oob="LogThenRelay"),
+    entry("fbl.example.com", log_arf="LogThenRelay"),
+    entry("both.example", relay_to=True, log_oob="LogThenDrop", log_arf="LogThenDrop"),
+    entry("open.example", relay_to=True),
+    entry("auth.example", relay_from_authz=["daniel"]),
+]
+
+
+def deliver(message: bytes, *recipients: str, peer: object = STRANGER, under: Settings | None = None) -> Outcome:
+    """Send one message through a fresh session; give the outcome that ended it."""
+    return play(session(under or settings(DOMAINS)), [*hello(peer), *envelope(recipients), *content(message)])[-1]
+
+
+def types(outcome: Outcome) -> list[str]:
+    return [record.type for record in outcome.records]
+
+
+def told(outcome: Outcome, number: int = 0) -> dict[str, Any]:
+    """Give a record as its readers see it."""
+    record: dict[str, Any] = msgspec.json.decode(encode(outcome.records[number]))
+    return record
+
+
+NOT_PERMITTED = "550 5.7.1 relaying not permitted"
+MESSAGES = [
+    # message, recipients, peer, verdict, records, durable
+    (PLAIN, [OPEN], STRANGER, Accept(), ["Reception"], False),
+    (PLAIN, ["a@else.example"], RELAY_HOST, Accept(), ["Reception"], False),
+    (PLAIN, [DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
+    (PLAIN, [FBL, DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
+    (BROKEN, [DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
+    (OOB, [FBL], STRANGER, NOT_PERMITTED, ["Rejection"], False),
+    (ARF, [DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
+    (OOB, [DROP], STRANGER, Discard(), ["Reception", "OOB"], True),
+    (OOB, [RELAY], STRANGER, Accept(), ["Reception", "OOB"], True),
+    (OOB, [OPEN], STRANGER, Accept(), ["Reception"], False),
+    (OOB, [DROP], RELAY_HOST, Discard(), ["Reception", "OOB"], True),
+    (PLAIN, [DROP], RELAY_HOST, Accept(), ["Reception"], False),
+    (BROKEN, [DROP], RELAY_HOST, Accept(), ["Reception"], False),
+    (ARF, [FBL], STRANGER, Accept(), ["Feedback"], True),
+    (ARF, [BOTH], STRANGER, Discard(), ["Feedback"], True),
+    (OOB, [BOTH], STRANGER, Discard(), ["Reception", "OOB"], True),
+    (PLAIN, [BOTH], STRANGER, Accept(), ["Reception"], False),
+    (OOB, [DROP, RELAY], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "OOB"], True),
+    (PLAIN, [DROP, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception"], False),
+    (ARF, [DROP, FBL, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Feedback"], True),
+]
+
+
+@pytest.mark.parametrize(("message", "recipients", "peer", "verdict", "records", "durable"), MESSAGES)
+def test_message(
+    message: bytes,
+    recipients: list[str],
+    peer: object,
+    verdict: object,
+    records: list[str],
+    durable: bool,
+) -> None:
+    """The message ends as contract section 3 says, its records are those of section 4, and reports are durable."""
+    outcome = deliver(message, *recipients, peer=peer)
+    given = str(outcome.verdict.reply) if isinstance(outcome.verdict, Reject) else outcome.verdict
+    assert given == verdict
+    assert types(outcome) == records
+    assert outcome.durable == durable
+    assert all(record.meta["why"] for record in outcome.records)
+    assert outcome.decision is not None
+
+
+@pytest.mark.parametrize(
+    ("port", "peer", "name"),
+    [
+        (4444, "203.0.113.9", "203.0.113.9:4444"),
+        (None, "203.0.113.9", "203.0.113.9"),
+        (4444, "2001:db8::9", "[2001:db8::9]:4444"),
+        (None, "2001:db8::9", "[2001:db8::9]"),
+    ],
+)
+def test_refused_recipient(port: int | None, peer: str, name: str) -> None:
+    """A refused recipient gets the peer's own address told, and a Rejection of its own; the others go on."""
+    it = session(settings(DOMAINS))
+    refused, accepted = play(it, [*hello(peer, port=port), *envelope(["x@else.example", OPEN], sender="s@t.example")])[-2:]
+    assert isinstance(refused.verdict, Reject)
+    assert str(refused.verdict.reply) == f"550 5.7.1 relaying not permitted for {name}"
+    assert isinstance(accepted.verdict, Continue)
+    assert told(refused) == {
+        "type": "Rejection",
+        "id": "",
+        "sender": "s@t.example",
+        "recipient": "x@else.example",
+        "queue": "",
+        "site": "",
+        "size": 0,
+        "response": {
+            "code": 550,
+            "enhanced_code": {"class": 5, "subject": 7, "detail": 1},
+            "content": f"relaying not permitted for {name}",
+            "command": "RCPT TO:<x@else.example>",
+        },
+        "peer_address": {"name": "peer.example.net", "addr": peer},
+        "timestamp": int(NOON),
+        "event_time": "2026-09-21T14:13:20.250000Z",
+        "created": int(NOON),
+        "created_time": "2026-09-21T14:13:20.250000Z",
+        "num_attempts": 0,
+        "bounce_classification": "Uncategorized",
+        "egress_pool": None,
+        "egress_source": None,
+        "source_address": None,
+        "feedback_report": None,
+        "meta": {
+            "why": f"no listener domain matches else.example; {peer} is not in relay_hosts (sidecar.toml:1 relay_hosts)",
+            "disposition": "rejected_at_rcpt",
+            "listener": LISTENER,
+        },
+        "headers": {},
+        "delivery_protocol": None,
+        "reception_protocol": None,
+        "nodeid": NODE,
+        "session_id": it.session_id,
+    }
+
+
+def test_reception_record() -> None:
+    """A Reception tells the envelope, the size as the MTA gave it, 250, and the rule that let the message in."""
+    record = told(deliver(BROKEN, DROP, peer=RELAY_HOST))
+    assert record["size"] == len(BROKEN)
+    assert record["recipient"] == DROP
+    assert record["queue"] == "bounce.example.com"
+    assert record["response"] == {"code": 250, "enhanced_code": None, "content": "", "command": None}
+    assert record["reception_protocol"] == "ESMTP"
+    assert record["id"] == f"{int(record['id'], 16):032x}"
+    assert record["meta"] == {
+        "why": "127.0.0.1 is a relay host: 127.0.0.1 is in relay_hosts (sidecar.toml:1 relay_hosts)",
+        "disposition": "relayed",
+        "queue_id": "4ABC",
+        "listener": LISTENER,
+    }
+
+
+def test_oob_record() -> None:
+    """An OOB record speaks of the original message: its sender, its recipient, the reporter's reply and time."""
+    reception, oob = (told(deliver(OOB, DROP), number) for number in (0, 1))
+    assert oob["id"] == reception["id"]
+    assert (reception["size"], oob["size"]) == (len(OOB), 0)
+    assert (oob["sender"], oob["recipient"], oob["queue"]) == (DROP, "alias@example.net", "bounce.example.com")
+    assert oob["peer_address"] == {"name": "mx.example.net", "addr": str(STRANGER)}
+    assert oob["response"] == {
+        "code": 550,
+        "enhanced_code": {"class": 5, "subject": 1, "detail": 1},
+        "content": "5.1.1 no such user",
+        "command": None,
+    }
+    assert (oob["timestamp"], oob["event_time"]) == (1783018538, "2026-07-02T18:55:38.000000Z")
+    assert oob["meta"]["why"] == (
+        'a bounce report for bounce.example.com, logged and dropped (domains.toml:2 "bounce.example.com".log_oob)'
+    )
+
+
+@pytest.mark.parametrize(
+    ("diagnostic", "code", "content"),
+    [
+        (b"smtp; 552 5.2.2 mailbox full", 552, "5.2.2 mailbox full"),
+        (b"SMTP; 452 later", 452, "later"),
+        (b"smtp; mailbox full", 550, "mailbox full"),
+        (b"smtp; 550-5.1.1 no such 550 5.1.1 user", 550, "550-5.1.1 no such 550 5.1.1 user"),
+        (b"smtp; 550", 550, "550"),
+        (b"smtp; 70000 what", 550, "70000 what"),
+        (b"x-unix; exit 67", 550, ""),
+    ],
+)
+def test_oob_response(diagnostic: bytes, code: int, content: str) -> None:
+    """The response comes from an SMTP diagnostic: CODE and the rest, or 550 and all of it; otherwise 550 and nothing."""
+    response = told(deliver(OOB.replace(b"smtp; 550 5.1.1 no such user", diagnostic), DROP), 1)["response"]
+    assert (response["code"], response["content"]) == (code, content)
+
+
+def test_feedback_record() -> None:
+    """A feedback report is recorded as Feedback, in the Reception's place, with what it says."""
+    outcome = deliver(ARF, FBL)
+    record = told(outcome)
+    assert record["feedback_report"]["feedback_type"] == "abuse"
+    assert record["feedback_report"]["original_message"] == "From: news@example.com\nSubject: news\n\nNews.\n"
+    assert (record["size"], record["reception_protocol"]) == (len(ARF), "ESMTP")
+
+
+def test_who_is_taken_off_did_not_receive() -> None:
+    """A record's recipients are those the message was relayed to or logged for; who was taken off stands in meta.dropped."""
+    record = told(deliver(PLAIN, DROP, OPEN))
+    assert (record["recipient"], record["queue"], record["meta"]["dropped"]) == (OPEN, "open.example", [DROP])
+    record = told(deliver(ARF, DROP, FBL, OPEN))
+    assert (record["recipient"], record["meta"]["dropped"]) == ([FBL, OPEN], [DROP])
+    record = told(deliver(OOB, DROP, RELAY))
+    assert record["recipient"] == [DROP, RELAY]
+    assert "dropped" not in record["meta"]
+
+
+def test_what_was_seen_whole_has_its_own_size() -> None:
+    """A peer's declaration counts only where the verdict came before the body."""
+    events = [*hello(), *envelope([DROP]), *content(OOB)]
+    events[2] = msgspec.structs.replace(events[2], declared_size=5_000_000)
+    assert told(play(session(settings(DOMAINS)), events)[-1])["size"] == len(OOB)
+
+
+def test_refused_message_has_only_a_rejection() -> None:
+    """A message refused at its end has one record, a Rejection of DATA that names its recipients and what it was."""
+    record = told(deliver(PLAIN, DROP, FBL))
+    assert record["response"]["command"] == "DATA"
+    assert record["recipient"] == [DROP, FBL]
+    assert record["id"]
+    assert record["meta"]["why"].startswith("not a report, because")
+
+
+def test_classes() -> None:
+    """With rules, each bounce of a report and each refusal has the class of its response; what was taken has none."""
+    ruled = settings(DOMAINS, bounce_rules=iana_rules())
+    told_of = {record.type: record.bounce_classification for record in deliver(OOB, RELAY, under=ruled).records}
+    assert told_of == {"Reception": "Uncategorized", "OOB": "InvalidRecipient"}
+    refused = [play(session(ruled), [*hello(), *envelope(["a@else.example"])])[-1], deliver(PLAIN, DROP, under=ruled)]
+    assert [told(outcome)["bounce_classification"] for outcome in refused] == ["RelayDenied", "RelayDenied"]
+    closed = settings(bounce_rules=iana_rules())
+    assert told(play(session(closed), hello())[0])["bounce_classification"] == "RelayDenied"
+    assert (
+        told(play(session(settings(DOMAINS)), [*hello(), *envelope(["a@else.example"])])[-1])["bounce_classification"]
+        == "Uncategorized"
+    )
+
+
+def test_refused_at_connect() -> None:
+    """A stranger that nothing could let in is refused at connect, once on record, and again at each further command."""
+    it = session(settings([entry("*", relay_to=False)]))
+    connect, rcpt = (play(it, [event])[-1] for event in [next(hello()), next(iter([*envelope(["a@b.example"])][1:]))])
+    assert isinstance(connect.verdict, Reject)
+    assert str(connect.verdict.reply) == "550 5.7.1 relaying not permitted for 203.0.113.9:4444"
+    assert told(connect)["response"]["command"] == "CONNECT"
+    assert (told(connect)["sender"], told(connect)["recipient"], told(connect)["id"]) == ("", "", "")
+    assert rcpt.verdict == connect.verdict
+    assert not rcpt.records
+
+
+def test_early_refusal_can_be_turned_off() -> None:
+    """With refuse_at_connect off, the peer is heard, and refused at RCPT."""
+    outcomes = play(session(settings(refuse_at_connect=False)), [*hello(), *envelope(["a@b.example"])])
+    assert [type(outcome.verdict) for outcome in outcomes] == [Continue, Continue, Continue, Reject]
+
+
+def test_unknown_listener() -> None:
+    """Where rules depend on the listener and the MTA does not tell it, nobody is let in, and nobody is turned away for good."""
+    own = settings([entry("a.example", LISTENER, log_oob="LogThenDrop")])
+    for peer in (STRANGER, RELAY_HOST):
+        it = session(own)
+        connect = it.handle(next(hello(peer, listener=None)))
+        assert isinstance(connect.verdict, Tempfail)
+        assert isinstance(play(it, envelope(["b@a.example"]))[-1].verdict, Tempfail)
+    assert isinstance(session(settings(DOMAINS)).handle(next(hello(listener=None))).verdict, Continue)
+
+
+def test_verdict_at_data_for_relay_hosts() -> None:
+    """Where nothing in the message matters nothing of it is looked at, and the size is the one the peer declared."""
+    it = session(settings(DOMAINS))
+    events = [*hello(RELAY_HOST), *envelope([OPEN])]
+    events[2] = msgspec.structs.replace(events[2], declared_size=12345)
+    outcomes = play(it, [*events, *content(PLAIN)])
+    outcome = outcomes[-1]
+    assert len(outcomes) == len([*events, "DATA"])
+    assert it.state.name == "OPEN"
+    assert outcome.verdict == Accept()
+    assert told(outcome)["size"] == 12345
+
+
+@pytest.mark.parametrize(("peer", "headers"), [(STRANGER, ()), (RELAY_HOST, ("subject",))])
+def test_verdict_after_the_headers_where_they_matter(peer: str, headers: tuple[str, ...]) -> None:
+    """A stranger's mail is accepted no earlier than its headers are there, and so is all mail whose records have some."""
+    events = [*hello(peer), *envelope([OPEN])]
+    events[2] = msgspec.structs.replace(events[2], declared_size=12345)
+    outcomes = play(session(settings(DOMAINS, headers=headers)), [*events, *content(PLAIN)])
+    assert len(outcomes) == len([*events, "DATA", "From", "Subject", "end of headers"])
+    assert outcomes[-1].verdict == Accept()
+    assert told(outcomes[-1])["size"] == 12345
+    assert list(told(outcomes[-1])["headers"]) == list(headers)
+
+
+def test_verdict_at_end_of_headers_when_certain() -> None:
+    """A message that does not claim to be a report is refused before its body, or its body is skipped."""
+    refused = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP]), *content(PLAIN)])
+    assert len(refused) == len([*hello(), *envelope([DROP])]) + len(["DATA", "From", "Subject", "end of headers"])
+    parted = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP, OPEN]), *content(PLAIN)])
+    assert isinstance(parted[-2].verdict, Continue)
+    assert parted[-1].verdict == Accept(without=(f"<{DROP}>",))
+
+
+def test_content_type_is_believed_wherever_it_stands() -> None:
+    """A report with two Content-Type fields is still looked at as a report."""
+    doubled = OOB.replace(b"Subject:", b"Content-Type: text/plain\r\nSubject:")
+    assert len(play(session(settings(DOMAINS)), [*hello(), *envelope([DROP]), *content(doubled)])) > len(
+        doubled.split(b"\r\n\r\n")[0].split(b"\r\n")
+    )
+
+
+def test_big_report() -> None:
+    """A report above report_size_limit is refused with a clear 552 as soon as it is too big, and not parsed."""
+    outcome = deliver(OOB + b"x" * 2000, DROP, under=settings(DOMAINS, report_size_limit=2000))
+    assert isinstance(outcome.verdict, Reject)
+    assert str(outcome.verdict.reply) == "552 5.3.4 a report may have 2000 bytes at most"
+    assert types(outcome) == ["Rejection"]
+    huge_header = OOB.replace(b"Subject: Undelivered", b"Subject: " + b"x" * 3000)
+    assert deliver(huge_header, DROP, under=settings(DOMAINS, report_size_limit=2000)).verdict == outcome.verdict
+
+
+def test_big_ordinary_message_keeps_nothing() -> None:
+    """A message that claims no report is of any size, and is not kept."""
+    assert (
+        deliver(PLAIN + b"x" * 5000, DROP, peer=RELAY_HOST, under=settings(DOMAINS, report_size_limit=100)).verdict == Accept()
+    )
+
+
+def test_too_many_recipients() -> None:
+    """A recipient above recipient_limit gets 452, for now; those before it stand."""
+    it = session(settings(DOMAINS, recipient_limit=2))
+    outcomes = play(it, [*hello(), *envelope([OPEN, OPEN, OPEN])])
+    assert [type(outcome.verdict) for outcome in outcomes[3:]] == [Continue, Continue, Tempfail]
+    assert told(outcomes[-1])["response"]["code"] == 452
+
+
+@pytest.mark.parametrize(
+    "address", ["a\r\nb@open.example", "a\x00@open.example", "a\ufffd@open.example", "a" * 1100 + "@open.example"]
+)
+def test_unreadable_recipient(address: str) -> None:
+    """An address that no address is, or that could not be decoded, is refused."""
+    outcome = play(session(settings(DOMAINS)), [*hello(RELAY_HOST), *envelope([address])])[-1]
+    assert isinstance(outcome.verdict, Reject)
+    assert outcome.verdict.reply.code == 553
+    assert len(encode(outcome.records[0])) < 4000
+
+
+def test_wanted_headers_are_recorded() -> None:
+    """The headers named in the settings go into the record, lower-cased, unfolded, as a list where there are several."""
+    message = b"SUBJECT: a\r\n folded\r\nReceived: 1\r\nReceived: 2\r\nReceived: 3\r\nX-Not: x\r\n\r\nhello\r\n"
+    outcome = deliver(message, OPEN, under=settings(DOMAINS, headers=("subject", "received")))
+    assert told(outcome)["headers"] == {"subject": "a folded", "received": ["1", "2", "3"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("x-*",), {"x-job": "1", "x-list": "2"}),
+        (("x-l*", "subject"), {"x-list": "2", "subject": "s"}),
+        (("*",), {"x-job": "1", "x-list": "2", "subject": "s", "xy": "3"}),
+        (("z-*",), {}),
+    ],
+)
+def test_headers_are_wanted_by_their_beginning_too(wanted: tuple[str, ...], expected: dict[str, str]) -> None:
+    """A name that ends with `*` stands for all headers that begin so, in any case."""
+    message = b"X-Job: 1\r\nx-list: 2\r\nSubject: s\r\nXY: 3\r\n\r\n"
+    assert told(deliver(message, OPEN, under=settings(DOMAINS, headers=wanted)))["headers"] == expected
+
+
+def test_nothing_leaks_between_messages() -> None:
+    """Several messages on one connection are each judged on their own: sender, identity, recipients and content."""
+    it = session(settings(DOMAINS))
+    first = play(it, [*hello(), *envelope(["x@else.example"], sender="d@auth.example", authz_id="daniel"), *content(PLAIN)])
+    assert first[-1].verdict == Accept()
+    assert told(first[-1])["meta"]["authz_id"] == "daniel"
+    second = play(it, envelope(["x@else.example"], sender="d@auth.example"))
+    assert isinstance(second[-1].verdict, Reject)
+    it.handle(Abort())
+    third = play(it, [*envelope([DROP]), *content(OOB)])
+    assert third[-1].verdict == Discard()
+    assert told(third[-1])["id"] != told(first[-1])["id"]
+    assert told(third[-1])["session_id"] == told(first[-1])["session_id"]
+    fourth = play(it, [*envelope([DROP]), *content(PLAIN)])
+    assert isinstance(fourth[-1].verdict, Reject)
+
+
+def test_ehlo_gives_up_the_message() -> None:
+    """EHLO in the middle of an envelope forgets it, and a new name is the one on record."""
+    it = session(settings(DOMAINS))
+    play(it, [*hello(), *envelope([OPEN]), Helo(name="other.example"), Abort()])
+    outcome = play(it, [*envelope([OPEN]), *content(PLAIN)])[-1]
+    assert told(outcome)["peer_address"]["name"] == "other.example"
+
+
+def test_report_in_any_pieces() -> None:
+    """A report fed byte by byte is the same report."""
+    it = session(settings(DOMAINS))
+    head, _, body = OOB.partition(b"\r\n\r\n")
+    events: list[Event] = [event for event in content(OOB) if isinstance(event, Header | EndOfHeaders)]
+    pieces = [Body(chunk=body[index : index + 1]) for index in range(len(body))]
+    outcome = play(it, [*hello(), *envelope([DROP]), next(content(OOB)), *events, *pieces, EndOfMessage()])[-1]
+    assert head
+    assert [record.recipient for record in outcome.records] == [DROP, "alias@example.net"]
+
+
+def test_mapped_peer_is_told_as_ipv4() -> None:
+    """The peer of a record is the address that was judged."""
+    it = session(settings(DOMAINS))
+    before = it.peer
+    it.handle(Connect(peer=RELAY_HOST, listener=None))
+    assert (before, it.peer) == ("", "127.0.0.1")

@@ -1,0 +1,76 @@
+"""The transition table, walked pair by pair."""
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from sidecar.core.session import ProtocolError, Session
+from sidecar.core.session.events import Body, Connect, Data, EndOfMessage, Event, Fields, Header, Helo, Mail, Rcpt
+from sidecar.core.session.transitions import TRANSITIONS, State
+from tests.building import entry, settings
+from tests.core.session.driving import OOB, RELAY_HOST, content, envelope, hello, play, session
+
+EVENTS = get_args(Event)
+SAMPLES: dict[type, Event] = {
+    Connect: next(hello(RELAY_HOST)),
+    Helo: Helo(name="x"),
+    Mail: Mail(sender=""),
+    Rcpt: Rcpt(address="b@bounce.example.com", mta_spelling="<b@bounce.example.com>"),
+    Data: Data(),
+    Header: Header(name=b"X", value=b"y"),
+    Fields: Fields(fields=[(b"X", b"y")], size=6),
+    Body: Body(chunk=b"z"),
+    EndOfMessage: EndOfMessage(),
+}
+ENVELOPE = list(envelope(["b@bounce.example.com"]))
+CONTENT = list(content(OOB))
+WAYS = {
+    State.NEW: [],
+    State.OPEN: [*hello()],
+    State.ENVELOPE: [*hello(), *ENVELOPE],
+    State.HEADERS: [*hello(), *ENVELOPE, CONTENT[0]],
+    State.BODY: [*hello(), *ENVELOPE, *CONTENT[:6]],
+}
+
+
+def _in(state: State) -> Session:
+    if state in {State.REFUSED, State.CLOSED}:
+        it = session(settings())
+        it.handle(next(hello()))
+        if state is State.CLOSED:
+            it.handle(next(event() for event in EVENTS if event.__name__ == "Close"))
+    else:
+        it = session(settings([entry("bounce.example.com", log_oob="LogThenDrop")]))
+        play(it, WAYS[state])
+    assert it.state is state
+    return it
+
+
+@pytest.mark.parametrize(("state", "kind"), list(product(State, EVENTS)))
+def test_pair(state: State, kind: type) -> None:
+    """Every pair of state and event either has its step, or is an error that changes nothing."""
+    it = _in(state)
+    event = SAMPLES.get(kind) or kind()
+    step = TRANSITIONS.get((state, kind))
+    if step is None:
+        with pytest.raises(ProtocolError):
+            it.handle(event)
+        assert it.state is state
+    else:
+        it.handle(event)
+        assert it.state in {step.then, step.ended}
+
+
+def test_every_handler_exists() -> None:
+    """The table names only handlers that the session has, and the session has none that the table does not name."""
+    handlers = {name for name in vars(Session) if name.startswith("_on_")}
+    assert {step.handler for step in TRANSITIONS.values()} == handlers
+
+
+def test_data_without_recipients_is_an_error() -> None:
+    """A message for nobody cannot come; if it does, it is not accepted."""
+    it = session(settings([entry("bounce.example.com", log_oob="LogThenDrop")]))
+    play(it, [*hello(), Mail(sender="")])
+    with pytest.raises(ProtocolError):
+        it.handle(Data())

@@ -1,0 +1,393 @@
+"""Each path's answers, and what is refused."""
+
+import asyncio
+import base64
+import json
+import threading
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as openmetrics
+
+from sidecar.core.evaluate.explain import Question, encode_explanation, explain
+from sidecar.core.session import World
+from sidecar.core.settings.values import ANY_LISTENER
+from sidecar.daemon.http import app as pages
+from sidecar.daemon.http import bodies
+from sidecar.daemon.http.questions import read_explain_question
+from sidecar.daemon.metrics import Memory
+from tests.building import entry
+from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, service
+
+NOTHING = {"relay_to": False, "relay_from": [], "relay_from_authz": [], "log_oob": "Ignore", "log_arf": "Ignore"}
+DOMAIN = "/v1/listener-domain"
+OWN = "10.1.1.1:25"
+STRANGER = ip_address("203.0.113.9")
+OOB = (
+    b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
+    b"Final-Recipient: rfc822; u@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ({"domain": "relay.example"}, NOTHING | {"relay_to": True}),
+        ({"domain": "RELAY.Example."}, NOTHING | {"relay_to": True}),
+        ({"domain": "bounce.example", "listener": "[::1]:25"}, NOTHING | {"log_oob": "LogThenDrop"}),
+        (
+            {"domain": "send.example", "peer": "10.0.0.1:4444", "authz_id": "daniel"},
+            NOTHING
+            | {"relay_from": ["10.0.0.0/24", "2001:db8::/32"], "relay_from_authz": ["daniel"], "log_arf": "LogThenRelay"},
+        ),
+        ({"domain": "a.b.wild.example"}, NOTHING | {"log_oob": "LogThenRelay"}),
+        ({"domain": "wild.example"}, None),
+        ({"domain": ""}, None),
+        ({"domain": "no domain, but text\r\n\0"}, None),
+    ],
+)
+def test_a_domain_gives_the_parameters_of_its_entry_or_null(query: dict[str, str], answer: Any) -> None:
+    """Who asks, and as whom, changes nothing: KumoMTA applies relay_from itself."""
+    found = ask(app(), DOMAIN, query)
+    assert (found.status, found.value) == (200, answer)
+    assert (found.headers["cache-control"], found.headers["sidecar-revision"]) == ("max-age=5", "abc123")
+
+
+@settings(deadline=None)
+@given(
+    domain=st.text(max_size=300) | st.sampled_from([one.domain.replace("*", "x.y") for one in DOMAINS]),
+    listener=st.sampled_from([OWN, "10.1.1.2:25"]),
+)
+def test_the_answer_is_what_the_policy_looks_up(domain: str, listener: str) -> None:
+    """Whatever the name is; what is no domain name finds what "*" has, as in an address."""
+    served = service([*DOMAINS, entry("*", log_arf="LogThenDrop"), entry("relay.example", OWN, log_oob="LogThenDrop")])
+    found = pages.application(served, Memory(), listening="unix:/s")
+    value = ask(found, DOMAIN, {"domain": domain, "listener": listener}).value
+    policy = served.policy
+    from_address = policy.lookup(listener, policy.at_rcpt(STRANGER, listener, None, "", f"x@{domain}").domain)
+    if "@" not in domain and '"' not in domain:
+        assert value is not None
+        assert from_address is not None
+        assert (value["relay_to"], value["log_oob"], value["log_arf"]) == (
+            from_address.relay_to,
+            from_address.log_oob.value,
+            from_address.log_arf.value,
+        )
+
+
+def test_where_listeners_differ_none_is_not_answered() -> None:
+    """The milter answers 451 then; to take another listener's rules would be a guess."""
+    found = app([*DOMAINS, entry("relay.example", OWN, log_oob="LogThenDrop")])
+    assert ask(found, DOMAIN, {"domain": "relay.example", "listener": OWN}).value == NOTHING | {"log_oob": "LogThenDrop"}
+    refused = ask(found, DOMAIN, {"domain": "relay.example"})
+    assert refused.status == 409
+    assert refused.error == "The question cannot be answered: some rules hold on one listener only: name the listener."
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "domain is missing"),
+        ("domain=a&domain=b", "more than once"),
+        ("domain=a&relay=1", '"relay" is not a parameter'),
+        ("domain=a&listener=25", "'25'"),
+        ("domain=a&listener=10.0.0.1", "no port"),
+        ("domain=a&peer=nobody", "'nobody'"),
+        ("domain=a&peer=1.2.3.4:99999", "highest"),
+        (f"domain={'a' * 1025}", "<= 1024"),
+        ("domain=a&%1b%5b2J=1", r"\u001b"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_gets_a_sentence(query: str, said: str) -> None:
+    """And never a parameter that was not meant."""
+    found = ask(app(), DOMAIN, query)
+    assert found.status == 400
+    assert said in found.error
+    assert found.error.endswith(".")
+    assert found.error.isprintable()
+    assert found.headers["cache-control"] == "no-store"
+
+
+# --- explain
+
+QUESTION = {"peer": "203.0.113.9:4444", "from": "", "to": ["x@bounce.example"]}
+
+
+def put(question: object, **how: Any) -> Any:
+    body = question if isinstance(question, bytes) else json.dumps(question).encode()
+    return ask(app(**how), "/v1/explain", method="POST", pieces=[body])
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [({}, None), ({"message_text": OOB.decode()}, OOB), ({"message_base64": base64.b64encode(OOB).decode()}, OOB)],
+    ids=["none", "text", "base64"],
+)
+def test_explain_answers_as_the_command_does(message: dict[str, str], content: bytes | None) -> None:
+    """The same code, the same object."""
+    served = service()
+    world = World(clock=lambda: 0.0, new_id=lambda: str(uuid4()), node_id="node")
+    question = msgspec.convert(QUESTION, Question)
+    expected = explain(question, content, policy=served.policy, settings=served.settings, world=world)
+    found = put(QUESTION | message).value
+    wanted = json.loads(encode_explanation(expected))
+    assert found["message"].keys() == wanted["message"].keys()
+    records, others = found["message"].pop("records"), wanted["message"].pop("records")
+    assert found == wanted
+    assert [record["type"] for record in records] == [record["type"] for record in others]
+    assert (content is None) == (not records)
+
+
+def test_no_file_that_a_client_names_is_read(tmp_path: Path) -> None:
+    """The command's questions name a path; here such a question is refused."""
+    path = tmp_path / "oob.eml"
+    path.write_bytes(OOB)
+    found = put(QUESTION | {"message": str(path)})
+    assert (found.status, "No file is read here" in found.error) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (b"", "no question"),
+        (b"{", "no question"),
+        (b"[]", "no question"),
+        (b"[" * 100_000, "no question"),
+        (b"\xff", "no question"),
+        ({}, "peer"),
+        (QUESTION | {"to": "x@y"}, "array"),
+        (QUESTION | {"to": ["x@y"] * 1001}, "<= 1000"),
+        (QUESTION | {"bcc": "x"}, "bcc"),
+        (QUESTION | {"peer": "nobody"}, "nobody"),
+        (QUESTION | {"helo": "\x1b[2J", "peer": "\x1b"}, r"\x1b"),
+        (QUESTION | {"message_base64": "%"}, "base64"),
+        (QUESTION | {"message_base64": "", "message_text": ""}, "go together"),
+        (b'{"peer": "203.0.113.9", "from": "\\ud800x", "to": []}', "no question"),
+    ],
+    ids=str,
+)
+def test_what_is_no_question_gets_a_sentence(question: object, said: str) -> None:
+    """Whatever it is."""
+    found = put(question)
+    assert found.status == 400
+    assert said in found.error
+    assert found.error.isprintable()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda one: st.lists(one) | st.dictionaries(st.text(), one)
+    )
+)
+def test_any_json_gets_an_answer(value: object) -> None:
+    """Never a fault."""
+    assert put(value).status == 400
+
+
+@settings(deadline=None)
+@given(st.fixed_dictionaries({"from": st.text(), "to": st.lists(st.text(), max_size=4)}, optional={"message_text": st.text()}))
+def test_any_envelope_and_message_get_an_answer(question: dict[str, Any]) -> None:
+    """Strangers' addresses are no fault of ours."""
+    assert put(QUESTION | question).status == 200
+
+
+def test_a_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not even read to its end."""
+    monkeypatch.setattr(bodies, "BODY_LIMIT", 1000)
+    found = ask(app(), "/v1/explain", method="POST", pieces=[b"x" * 600, b"x" * 600, NEVER])
+    assert (found.status, "1000 bytes" in found.error) == (413, True)
+
+
+def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow sender keeps nobody's place for long."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
+    assert ask(app(), "/v1/explain", method="POST", pieces=[b"{", NEVER]).status == 408
+
+
+def test_a_body_that_breaks_off_is_no_fault_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever hangs up does not fill the log, and keeps nobody's place."""
+    found = app()
+    for _ in range(pages.EXPLAINING_LIMIT + 1):
+        assert ask(found, "/v1/explain", method="POST", pieces=[b"{", GONE]).status == 400
+    assert capsys.readouterr().err == ""
+
+
+def test_only_a_few_questions_are_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is rejected for a second; when they are answered there are places again. A domain is answered meanwhile."""
+    going_on = threading.Event()
+
+    def slowly(body: bytes) -> Any:
+        assert going_on.wait(60)
+        return read_explain_question(body)
+
+    monkeypatch.setattr(pages, "read_explain_question", slowly)
+    found, question = app(), [json.dumps(QUESTION).encode()]
+
+    async def many() -> tuple[Any, Any]:
+        try:
+            slow = [asked(found, "/v1/explain", method="POST", pieces=question) for _ in range(pages.EXPLAINING_LIMIT)]
+            waiting = [asyncio.create_task(one) for one in slow]
+            # Each runs until it waits for its answer.
+            await asyncio.sleep(0)
+            one_more = await asked(found, "/v1/explain", method="POST", pieces=question)
+            domain = await asked(found, DOMAIN, {"domain": "relay.example"})
+        finally:
+            going_on.set()
+        assert [(await one).status for one in waiting] == [200] * len(waiting)
+        return one_more, domain
+
+    one_more, domain = asyncio.run(many())
+    assert (one_more.status, one_more.headers["retry-after"], domain.status) == (503, "1", 200)
+    assert ask(found, "/v1/explain", method="POST", pieces=question).status == 200
+
+
+def test_who_sends_no_body_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many such requests wait: a complete question is answered."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
+    found = app()
+
+    async def many() -> Any:
+        silent = [asked(found, "/v1/explain", method="POST", pieces=[NEVER]) for _ in range(5 * pages.EXPLAINING_LIMIT)]
+        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"{", NEVER]) for _ in range(5 * pages.EXPLAINING_LIMIT)]
+        waiting = [asyncio.create_task(one) for one in (*silent, *slow)]
+        await asyncio.sleep(0)
+        answer = await asked(found, "/v1/explain", method="POST", pieces=[json.dumps(QUESTION).encode()])
+        assert [(await one).status for one in waiting] == [408] * len(waiting)
+        return answer
+
+    assert asyncio.run(many()).status == 200
+
+
+def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bodies that were silent longest make room; one that goes on arriving is read."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 60)
+    monkeypatch.setattr(bodies, "BODIES_LIMIT", 1000)
+    found = app()
+    question = json.dumps(QUESTION).encode()
+    assert len(question) < 400
+
+    async def many() -> Any:
+        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"x" * 400, NEVER]) for _ in range(3)]
+        waiting = [asyncio.create_task(one) for one in slow]
+        first, second, third = waiting
+        # The third was one too many.
+        assert (await first).status == 503
+        answer = await asked(found, "/v1/explain", method="POST", pieces=[bytes([byte]) for byte in question + b" " * 300])
+        assert (await second).headers["retry-after"] == "1"
+        assert not third.done()
+        third.cancel()
+        return answer
+
+    assert asyncio.run(many()).status == 200
+
+
+# --- who may ask
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:8894", 200),
+        ("LOCALHOST:9", 200),
+        ("[::1]:8894", 200),
+        ("evil.example:8894", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("127.0.0.1:8894:1", 403),
+        ("127.0.0.1, evil.example", 403),
+        ("", 403),
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused(host: str, status: int) -> None:
+    """A page in a browser on this machine reaches us by its own name, once that resolves to 127.0.0.1."""
+    assert ask(app(), "/healthz", headers={"host": host}).status == status
+
+
+def test_a_request_without_a_name_is_refused_but_on_a_unix_socket() -> None:
+    """No browser reaches one, and clients write there what they like."""
+    assert ask(app(), "/healthz", headers={}).status == 403
+    unix = pages.application(service(), Memory(), listening="unix:/run/sidecar/admin.sock")
+    assert ask(unix, "/healthz", headers={}).status == 200
+    assert ask(unix, "/healthz", headers={"host": "whoever"}).status == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:8894"])
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/v1/explain"])
+def test_a_page_is_refused(path: str, origin: str) -> None:
+    """Whatever it asks for."""
+    found = ask(app(), path, headers={"host": "127.0.0.1", "origin": origin})
+    assert (found.status, found.error) == (403, "Pages in a browser may not ask here: ask without an Origin header.")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/healthz/", 404),
+        ("GET", "/../etc/passwd", 404),
+        ("GET", "/v1/%2e%2e/metrics", 404),
+        ("POST", "/healthz", 405),
+        ("GET", "/v1/explain", 405),
+        ("DELETE", DOMAIN, 405),
+        ("TRACE", "/metrics", 405),
+    ],
+)
+def test_what_is_not_there_gets_a_sentence(method: str, path: str, status: int) -> None:
+    """With the methods that there are."""
+    found = ask(app(), path, method=method)
+    assert found.status == status
+    assert found.error.endswith(".")
+    assert ("allow" in found.headers) == (status == 405)
+
+
+def test_a_fault_is_a_sentence_and_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And never more of ours than that."""
+    monkeypatch.setattr(Memory, "totals", lambda _: 1 / 0)
+    found = ask(app(), "/metrics")
+    assert (found.status, found.error) == (500, "An unexpected fault: the log of the sidecar tells more.")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+# --- how it is
+
+
+def test_it_is_ready_while_a_worker_serves() -> None:
+    """The supervisor says so."""
+    memory = Memory()
+    found = app(memory=memory)
+    assert (ask(found, "/healthz").value, ask(found, "/readyz").status) == ({"alive": True}, 503)
+    memory.say(workers_ready=2)
+    assert ask(found, "/readyz").value == {"ready": True, "workers": 2, "revision": "abc123"}
+
+
+@pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0", "\xff;q=x"])
+def test_metrics_are_what_prometheus_reads(accept: str) -> None:
+    """In either of its formats."""
+    memory = Memory()
+    memory.say(workers_ready=2, reloads=3)
+    found = ask(app(memory=memory), "/metrics", headers={"host": "localhost", "accept": accept})
+    assert found.status == 200
+    assert ("openmetrics" in found.headers["content-type"]) == found.body.endswith(b"# EOF\n")
+    read = openmetrics if "openmetrics" in accept else parser
+    families = read.text_string_to_metric_families(found.body.decode())
+    samples = {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
+    assert samples["sidecar_workers", ("state", "ready")] == 2
+    assert samples["sidecar_reloads_total", ("outcome", "taken")] == 3
+    assert samples["sidecar_policy_info", ("revision", "abc123")] == 1
+    assert samples["sidecar_policy_loaded_timestamp_seconds",] == 1_700_000_000.5
+
+
+def test_any_listener_is_a_word_of_ours_and_none_of_a_clients() -> None:
+    """It would get at the rules that a listener of its own has not."""
+    assert ask(app(), DOMAIN, {"domain": "relay.example", "listener": ANY_LISTENER}).status == 400

@@ -1,0 +1,24 @@
+"""The OpenAPI document and the application, put to each other."""
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+
+from sidecar.daemon.http import application
+from sidecar.daemon.metrics import Memory
+from tests.building import entry
+from tests.daemon.http.asking import DOMAINS, service
+
+_MEMORY = Memory()
+_MEMORY.say(workers_ready=1)
+# The name under which it asks is its own; on a UNIX socket any will do.
+_APP = application(service([*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)]), _MEMORY, listening="unix:/s")
+schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
+
+
+@schema.parametrize()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any]) -> None:
+    """Whatever is asked, rightly or wrongly: status, headers, type and shape."""
+    case.call_and_validate()

@@ -1,0 +1,246 @@
+"""Each outcome a session can give is counted under its own name, and nothing of a stranger's is a name."""
+
+import uuid
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.disposition import Disposition
+from sidecar.core.session import Quota, World
+from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
+from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
+from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
+from sidecar.daemon.metrics import CELL, VERDICTS, Memory, Meter
+from sidecar.daemon.metrics.series import OTHER
+from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session
+from tests.building import entry, settings
+from tests.core.session.driving import rules
+from tests.journal.write.test_flood import refusal
+from tests.journal.write.test_recorder import TAKEN, Disk
+
+OOB = (
+    b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
+    b"Final-Recipient: rfc822; u@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+    b"Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n\r\n--b--\r\n"
+)
+ARF = (
+    b"Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: %b\r\nUser-Agent: x\r\nVersion: 1\r\n\r\n--b--\r\n"
+)
+DOMAINS = (
+    entry("relay.example", relay_to=True),
+    entry("bounce.example", log_oob="LogThenDrop"),
+    entry("keep.example", log_oob="LogThenRelay"),
+    entry("fbl.example", log_arf="LogThenDrop"),
+    entry("send.example", relay_from=["198.51.100.0/24"], relay_from_authz=["daniel"]),
+)
+STRANGER, HOST = "203.0.113.9", "127.0.0.1"
+
+
+class Counting:
+    """A meter, and what it has counted."""
+
+    def __init__(self) -> None:
+        self._memory = Memory()
+        self.meter = Meter(self._memory.block(self._memory.free([])))
+
+    def counted(self) -> dict[tuple[str, ...], int]:
+        """Give what is not zero, but for times."""
+        totals = self._memory.totals()
+        return {name: count for name, cell in CELL.items() if (count := totals.cells[cell]) and name[0] != "write"}
+
+
+def judge(
+    *,
+    peer: str = STRANGER,
+    sender: str = "",
+    auth: str | None = None,
+    to: tuple[str, ...] = ("x@bounce.example",),
+    message: bytes | None = None,
+    more: dict[str, Any] | None = None,
+) -> dict[tuple[str, ...], int]:
+    """Put one envelope, and a message, to a metered session, as a worker does; give what was counted."""
+    counting = Counting()
+    made = rules(settings(**{"domains": DOMAINS} | (more or {})))
+    world = World(clock=lambda: 1.0, new_id=lambda: str(uuid.uuid4()), node_id="node")
+    session = metered_session(counting.meter)(rules=lambda: made, world=world)
+
+    def hand(event: Event) -> Outcome:
+        outcome = session.handle(event)
+        if outcome.records:
+            counting.meter.given(outcome)
+        return outcome
+
+    connected = hand(Connect(peer=ip_address(peer), port=None, listener=ANY_LISTENER))
+    if isinstance(connected.verdict, Continue):
+        hand(Mail(sender=sender, authz_id=auth, declared_size=None))
+        for address in to:
+            hand(Rcpt(address=address, mta_spelling=address))
+        rest = [] if message is None else [Data(), *content_events(message)]
+        for event in rest:
+            if not isinstance(hand(event).verdict, Continue):
+                break
+    return counting.counted()
+
+
+@pytest.mark.parametrize(
+    ("question", "counted"),
+    [
+        ({"peer": HOST, "to": ("x@y",)}, [("connect", "continue", "relay_hosts"), ("rcpt", "accept", "relay_hosts")]),
+        ({"to": ("x@relay.example",)}, [("connect", "continue", "deferred"), ("rcpt", "accept", "relay_to")]),
+        (
+            {"peer": "198.51.100.1", "sender": "s@send.example", "to": ("x@y",)},
+            [("connect", "continue", "deferred"), ("rcpt", "accept", "relay_from")],
+        ),
+        (
+            {"sender": "s@send.example", "auth": "daniel", "to": ("x@y",)},
+            [("connect", "continue", "deferred"), ("rcpt", "accept", "relay_from_authz")],
+        ),
+        ({"to": ("x@fbl.example",)}, [("connect", "continue", "deferred"), ("rcpt", "accept", "log_arf")]),
+        ({"to": ("x@y",)}, [("connect", "continue", "deferred"), ("rcpt", "reject", "relaying_not_permitted")]),
+        ({"to": ("x\n@y",)}, [("connect", "continue", "deferred"), ("rcpt", "reject", "unreadable_address")]),
+        ({"more": {"domains": ()}}, [("connect", "reject", "relaying_not_permitted")]),
+        (
+            {
+                "more": {"recipient_limit": 1},
+                "to": (
+                    "x@relay.example",
+                    "y@relay.example",
+                ),
+            },
+            [("connect", "continue", "deferred"), ("rcpt", "accept", "relay_to"), ("rcpt", "tempfail", "too_many_recipients")],
+        ),
+        (
+            {"more": {"limits": LimitSettings(sessions=0)}},
+            [("connect", "tempfail", "too_many_sessions")],
+        ),
+    ],
+    ids=str,
+)
+def test_what_goes_on_and_what_is_refused(question: dict[str, Any], counted: list[Any]) -> None:
+    """By stage, action and the key that decided."""
+    assert judge(**question) == {("verdict", *one): 1 for one in counted}
+
+
+@pytest.mark.parametrize(
+    ("to", "message", "counted"),
+    [
+        ("x@relay.example", b"Subject: x\r\n\r\n", [("verdict", "message", "accept", "relay_to")]),
+        (
+            "x@bounce.example",
+            OOB,
+            [("verdict", "message", "discard", "oob"), ("plain", "oob_reports"), ("bounce", "InvalidRecipient")],
+        ),
+        (
+            "x@keep.example",
+            OOB,
+            [("verdict", "message", "accept", "oob"), ("plain", "oob_reports"), ("bounce", "InvalidRecipient")],
+        ),
+        (
+            "x@fbl.example",
+            ARF % b"Abuse",
+            [("verdict", "message", "discard", "arf"), ("plain", "arf_reports"), ("complaint", "abuse")],
+        ),
+        (
+            "x@fbl.example",
+            ARF % b"whatever a stranger writes",
+            [("verdict", "message", "discard", "arf"), ("plain", "arf_reports"), ("complaint", OTHER)],
+        ),
+        ("x@bounce.example", b"Subject: x\r\n\r\n", [("verdict", "message", "reject", "relaying_not_permitted")]),
+    ],
+)
+def test_messages_and_reports(to: str, message: bytes, counted: list[Any]) -> None:
+    """By what they were taken as, and the class of what they tell."""
+    rule = BounceRule(pattern="^550 5.1.1 ", bounce_class="InvalidRecipient", where=Where(file="r", line=1, key="k"))
+    found = judge(to=(to,), message=message, more={"bounce_rules": (rule,)})
+    assert {name: count for name, count in found.items() if name[1] not in {"connect", "rcpt"}} == dict.fromkeys(counted, 1)
+
+
+def test_a_class_of_the_operators_own_is_another() -> None:
+    """A name in monitoring is never out of a file, so the set stays closed."""
+    rule = BounceRule(pattern=".", bounce_class="my own", where=Where(file="r", line=1, key="k"))
+    assert judge(message=OOB, more={"bounce_rules": (rule,)})["bounce", OTHER] == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (header_too_big(1), "too_big"),
+        (report_too_big(1), "too_big"),
+        (Reply(code=599, enhanced="5.9.9", text="x"), OTHER),
+    ],
+)
+def test_refusals_of_messages(reply: Reply, reason: str) -> None:
+    """By the reply; one that nobody knows is another."""
+    counting = Counting()
+    decision = Decision(stage="message", action="reject", disposition=Disposition.REJECTED_AT_RCPT, why="")
+    counting.meter.given(Outcome(verdict=Reject(reply=reply), decision=decision))
+    assert counting.counted() == {("verdict", "message", "reject", reason): 1}
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [(TOO_MANY_REPORTS, "too_many_reports"), (TOO_MANY_RECORDS, "too_many_records"), (NO_MEMORY, "no_room")],
+)
+def test_tempfails_of_messages(reply: Reply, reason: str) -> None:
+    """By the reply: each limit that an operator may raise has its own reason."""
+    counting = Counting()
+    decision = Decision(stage="message", action="tempfail", disposition=Disposition.REJECTED_AT_RCPT, why="")
+    counting.meter.given(Outcome(verdict=Tempfail(reply=reply), decision=decision))
+    assert counting.counted() == {("verdict", "message", "tempfail", reason): 1}
+
+
+def test_a_report_above_the_limit_on_records_is_counted_as_tempfailed() -> None:
+    """And not as the report that it would have been, though its Rejection is only counted in the journal as well."""
+    counting, disk = Counting(), Disk()
+    limits = LimitSettings(record_bytes_burst=1000, rejection_records_per_second=1)
+    recorder = MeteredRecorder(counting.meter, journal=disk, quarantine=disk, limits=limits)
+    decision = Decision(stage="message", action="tempfail", disposition=Disposition.REJECTED_AT_RCPT, why="")
+    above = Outcome(
+        verdict=Tempfail(reply=TOO_MANY_RECORDS), records=(refusal(),) * 2, decision=decision, network="cb007109", received=0
+    )
+    report = replace(above, verdict=Discard(), records=TAKEN.records * 2, above=lambda: above)
+    assert [recorder.write(report).decision for _ in range(3)] == [None] * 3
+    assert disk.told == []
+    assert counting.counted() == {("verdict", "message", "tempfail", "too_many_records"): 3}
+
+
+def test_each_stage_and_action_has_another() -> None:
+    """So that nothing is ever left uncounted."""
+    assert all((stage, action, OTHER) in VERDICTS for stage, action, _ in VERDICTS)
+
+
+def test_sessions_in_hand_are_those_with_a_place() -> None:
+    """One that was turned away is none."""
+    counting = Counting()
+    quota: Quota = MeteredQuota(counting.meter, LimitSettings(sessions=2))
+    assert [quota.enter() for _ in range(3)] == [True, True, False]
+    quota.leave()
+    assert counting.counted() == {("gauge", "sessions"): 1}
+
+
+def test_a_failed_write_is_counted_and_told() -> None:
+    """The writer learns of it as without a meter."""
+    from sidecar.journal import JournalError  # noqa: PLC0415 - for this one
+    from sidecar.journal.write.routes import Batch  # noqa: PLC0415 - as well
+
+    class Full:
+        def encode(self, _records: object) -> Batch:
+            return Batch(lines=(), size=0)
+
+        def write(self, _batch: Batch, *, durable: bool) -> None:
+            raise JournalError(f"full, durable={durable}")
+
+        def roll(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    counting = Counting()
+    with pytest.raises(JournalError, match="durable=True"):
+        MeteredJournal(counting.meter, Full()).write(Batch(lines=(), size=0), durable=True)
+    assert counting.counted() == {("plain", "journal_errors"): 1}

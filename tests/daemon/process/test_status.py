@@ -1,0 +1,257 @@
+"""What the supervisor shows of itself, and what `sidecar status` makes of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from msgspec.structs import replace
+
+from sidecar.cli import main
+from sidecar.daemon.process.status import (
+    Board,
+    ReloadStatus,
+    SettingsStatus,
+    Status,
+    WorkerStatus,
+    _start_ticks,
+    is_running,
+    read_status,
+    sentence,
+)
+from tests.daemon.process.test_running import MORE_DOMAINS, reload, unstarted
+from tests.mta.processes import wait_until
+from tests.wire.program import Program
+
+AT = "2026-01-02T03:04:05Z"
+WORKER = WorkerStatus(pid=2, ready=True, retiring=False, since=AT)
+SERVING = Status(
+    state="serving",
+    since=AT,
+    pid=os.getpid(),
+    start_ticks=None,
+    version="0",
+    started=AT,
+    socket="unix:/s",
+    workers_wanted=2,
+    workers=(WORKER, replace(WORKER, pid=3, retiring=True), replace(WORKER, pid=4, ready=False)),
+    settings=SettingsStatus(revision="abc", loaded=AT, listener_domains=3),
+)
+WELL = f"Serving at unix:/s with 1 worker and 3 listener domains, settings abc of {AT}."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, WELL),
+        (
+            {"last_reload": ReloadStatus(time=AT)},
+            WELL,
+        ),
+        (
+            {"last_reload": ReloadStatus(time=AT, problems=("a\nb.", "c."))},
+            f"The reload of {AT} failed: a\\u000ab. {WELL}",
+        ),
+        ({"state": "starting"}, "Starting."),
+        ({"state": "stopping", "last_reload": ReloadStatus(time=AT, problems=("a",))}, "Stopping."),
+    ],
+)
+def test_one_sentence_says_how_it_is(changes: dict[str, Any], said: str) -> None:
+    """On one line, whatever stands in the files."""
+    assert sentence(replace(SERVING, **changes)) == said
+
+
+def test_a_sentence_is_never_longer_than_a_line() -> None:
+    failed = ReloadStatus(time=AT, problems=("x" * 10_000,))
+    assert len(sentence(replace(SERVING, last_reload=failed))) == 500
+
+
+def test_the_file_is_whole_at_any_moment(tmp_path: Path) -> None:
+    """And what a crash left of a former writing is in nobody's way."""
+    (tmp_path / "status.new").write_text("half")
+    board = Board(tmp_path)
+    for restarts in range(3):
+        status = replace(SERVING, restarts=restarts)
+        board.show(status)
+        assert read_status(tmp_path) == status
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+@pytest.mark.parametrize("name", ["status.new", "status.json"])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_points_to_is_left_alone(tmp_path: Path, name: str) -> None:
+    """Whoever planted it."""
+    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / name).symlink_to(tmp_path / "other")
+    Board(tmp_path).show(SERVING)
+    assert (tmp_path / "other").read_text() == "somebody else's"
+    assert read_status(tmp_path) == SERVING
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "status.json"]
+
+
+def test_a_link_that_is_planted_again_and_again_is_never_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here between the removal of what was there and the creation: the status is not written then."""
+    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / "status.new").touch()
+    unlink = os.unlink
+
+    def plant(path: Any, **more: Any) -> None:
+        unlink(path, **more)
+        (tmp_path / "status.new").symlink_to(tmp_path / "other")
+
+    monkeypatch.setattr("os.unlink", plant)
+    Board(tmp_path).show(SERVING)
+    assert (tmp_path / "other").read_text() == "somebody else's"
+    assert not (tmp_path / "status.json").exists()
+
+
+def test_a_file_is_written_only_when_something_changed(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.show(SERVING)
+    inode = (tmp_path / "status.json").stat().st_ino
+    board.show(replace(SERVING))
+    assert (tmp_path / "status.json").stat().st_ino == inode
+
+
+def test_a_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+    board = Board(tmp_path / "gone")
+    board.show(SERVING)
+    (tmp_path / "gone").mkdir()
+    board.show(replace(SERVING, restarts=1))
+    assert read_status(tmp_path / "gone").restarts == 1
+
+
+@contextmanager
+def a_process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+
+
+def test_a_process_that_got_the_number_later_is_not_taken_for_the_sidecar() -> None:
+    """Nor is one that is dead, whether it is buried or not."""
+    with a_process() as process:
+        status = replace(SERVING, pid=process.pid, start_ticks=_start_ticks(process.pid))
+        assert is_running(status)
+        assert is_running(replace(status, start_ticks=None))
+        assert not is_running(replace(status, start_ticks=1))
+        assert not is_running(replace(status, state="stopped"))
+        process.kill()
+        wait_until(lambda: not is_running(status), "it is seen to be dead")
+        assert process.returncode is None
+    assert not is_running(status)
+
+
+def ask(*arguments: str) -> tuple[int, str]:
+    """Run `sidecar status`; give its exit status and what it says."""
+    result = CliRunner().invoke(main, ["status", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def config(program: Program) -> list[str]:
+    return ["--config", str(program.directory / "sidecar.toml")]
+
+
+def test_it_says_that_it_runs_since_when_and_with_what() -> None:
+    with Program() as program:
+        wait_until(lambda: ask(*config(program))[0] == 0, "all is well")
+        status, said = ask(*config(program))
+        assert (status, said.splitlines()[0].partition(", version")[0]) == (0, f"The sidecar runs: process {program.pid}")
+        assert f"2 of 2 workers serve at unix:{program.path}; workers that died since the start: 0." in said
+        assert "listener domains: 3." in said
+        assert program.stop() == 0
+        status, said = ask(*config(program))
+        assert status == 1
+        assert said.startswith("The sidecar does not run: it was stopped at 20")
+
+
+def told(program: Program) -> dict[str, Any]:
+    """Give the answer for machines."""
+    answer: dict[str, Any] = json.loads(ask("--json", *config(program))[1])
+    return answer
+
+
+def test_machines_are_told_everything() -> None:
+    with Program() as program:
+        wait_until(lambda: told(program)["fine"], "all is well")
+        answer = told(program)
+        status = answer["status"]
+        assert (answer["running"], answer["fine"], status["state"]) == (True, True, "serving")
+        assert {worker["pid"] for worker in status["workers"]} == program.workers()
+        assert (status["pid"], status["last_reload"], status["restarts"]) == (program.pid, None, 0)
+        os.kill(min(program.workers()), signal.SIGKILL)
+        wait_until(lambda: told(program)["status"]["restarts"] == 1, "the death is told")
+        wait_until(lambda: {one["pid"] for one in told(program)["status"]["workers"]} == program.workers(), "so is the new one")
+
+
+def test_a_reload_that_failed_is_told_with_its_problems_until_one_is_taken() -> None:
+    """Even while the settings file, which says where to look, is broken."""
+    with Program() as program:
+        wait_until(lambda: told(program)["fine"], "all is well")
+        first = told(program)["status"]["settings"]["revision"]
+        path = program.directory / "sidecar.toml"
+        whole = path.read_text()
+        path.write_text(f"{whole}\n[milter\n")
+        reload(program, "the reload failed")
+        wait_until(lambda: ask(*config(program))[0] == 1, "the failure is told")
+        said = ask(*config(program))[1]
+        assert "failed; the previous settings remain in use:\n" in said
+        assert f"  {path}:{whole.count(chr(10)) + 2}: : This is not TOML" in said
+        path.write_text(whole)
+        program.write(domains=MORE_DOMAINS)
+        reload(program, "reloaded")
+        wait_until(lambda: ask(*config(program))[0] == 0, "all is well again")
+        assert "succeeded." in ask(*config(program))[1]
+        now = told(program)["status"]["settings"]
+        assert (now["revision"] != first, now["listener_domains"]) == (True, 4)
+
+
+def test_a_sidecar_that_was_killed_does_not_run() -> None:
+    with Program() as program:
+        wait_until(lambda: told(program)["fine"], "all is well")
+        program.kill_supervisor()
+        status, said = ask(*config(program))
+        assert (status, "has ended without an orderly stop" in said) == (1, True)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", msgspec.json.encode({"pid": "x"})])
+def test_where_no_sidecar_has_been_the_answer_is_a_sentence(content: bytes | None) -> None:
+    with unstarted() as program:
+        if content is not None:
+            (program.directory / "state").mkdir()
+            (program.directory / "state" / "status.json").write_bytes(content)
+        status, said = ask(*config(program))
+        assert (status, said.count("\n")) == (1, 1)
+        assert str(program.directory / "state") in said
+        assert told(program)["status"] is None
+
+
+def test_systemd_gets_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`systemctl status` shows it: how many workers serve, and what was wrong with the last reload."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
+        news.settimeout(10)
+        news.bind(str(tmp_path / "notify"))
+        with Program() as program:
+            until(news, "STATUS=Serving at unix:")
+            program.write(domains='["a.example"]\nrelay_too = true\n')
+            program.signal(signal.SIGHUP)
+            until(news, '"relay_too" is not a known key. Serving at')
+
+
+def until(news: socket.socket, text: str) -> None:
+    """Listen until a datagram has this text."""
+    deadline = time.monotonic() + 20
+    while text not in news.recv(4096).decode():
+        assert time.monotonic() < deadline

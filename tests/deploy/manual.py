@@ -1,0 +1,132 @@
+"""The man pages, made from the commands' own help: `python -m tests.deploy.manual` writes them.
+
+Owns what a man page looks like. Never says what a command does: its help does.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from inspect import cleandoc
+from textwrap import wrap
+
+import click
+
+from sidecar.cli import COMMANDS, EXAMPLES, GROUPS, STATUSES, main
+from sidecar.output.help import Command
+from tests import ROOT
+
+FOLDER = ROOT / "deploy/man"
+
+_FILES = {
+    "/etc/sidecar/sidecar.toml": "Where the settings usually are. No command looks there unasked: --config names them.",
+    "/var/lib/sidecar": "The state directory, with the journal, unless the settings name another. For a user other than root "
+    "it is ~/.local/state/sidecar.",
+}
+_ENVIRONMENT = {
+    "NO_COLOR": "If it is set, and not empty, nothing is coloured.",
+    "FORCE_COLOR": "If it is set, and not empty, output is coloured in a pipe, too.",
+    "COLUMNS": "The width of the terminal, where it is not to be asked.",
+    "STATE_DIRECTORY": "The state directory where the settings name none; systemd sets it.",
+}
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Give each page with its name, such as `sidecar-run`."""
+    root = click.Context(main, info_name="sidecar", **main.context_settings)
+    yield "sidecar", "\n".join(_program(root)) + "\n"
+    for name, summary in COMMANDS.items():
+        command = main.get_command(root, name)
+        assert isinstance(command, Command)
+        context = click.Context(command, info_name=name, parent=root)
+        yield f"sidecar-{name}", "\n".join(_command(context, command, summary)) + "\n"
+
+
+def _program(context: click.Context) -> Iterator[str]:
+    yield from _beginning("sidecar", "KumoMTA's listener policy as a milter")
+    yield from (".SH SYNOPSIS", r".B sidecar", r"[\fIOPTIONS\fR] \fICOMMAND\fR [\fIARGS\fR]")
+    yield from _description(main)
+    for heading, commands in GROUPS.items():
+        yield f".SH {_text(heading).upper()}"
+        for name, summary in commands.items():
+            yield from (".TP", rf"\fBsidecar\-{name}\fR(1)", _text(summary))
+    yield from _options(context, main)
+    yield from _examples(EXAMPLES)
+    yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in STATUSES.items()})
+    yield from _listed("ENVIRONMENT", _ENVIRONMENT)
+    yield from _listed("FILES", _FILES)
+    yield from _see_also(f"sidecar-{name}" for name in COMMANDS)
+
+
+def _command(context: click.Context, command: Command, summary: str) -> Iterator[str]:
+    # Without a capital and a full stop (man-pages(7)).
+    yield from _beginning(f"sidecar-{command.name}", summary[:1].lower() + summary[1:])
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield from (".SH SYNOPSIS", rf".B sidecar {_text(command.name or '')}", _text(pieces))
+    yield from _description(command)
+    yield from _options(context, command)
+    yield from _examples(command.examples)
+    yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in command.statuses.items()})
+    yield from _listed("ENVIRONMENT", _ENVIRONMENT)
+    yield from _listed("FILES", _FILES)
+    group = next(commands for commands in GROUPS.values() if command.name in commands)
+    yield from _see_also(["sidecar", *(f"sidecar-{name}" for name in group if name != command.name)])
+
+
+def _beginning(name: str, summary: str) -> Iterator[str]:
+    """Neither date nor version: a page changes when its command does, and then only."""
+    yield r".\" Made by: python -m tests.deploy.manual"
+    yield f'.TH {_text(name.upper())} 1 "" "sidecar" "sidecar manual"'
+    yield from (".SH NAME", rf"{_text(name)} \- {_text(summary.rstrip('.'))}")
+
+
+def _description(command: click.Command) -> Iterator[str]:
+    yield ".SH DESCRIPTION"
+    paragraphs = cleandoc(command.help or "").split("\n\n")
+    for number, paragraph in enumerate(paragraphs):
+        if number:
+            yield ".PP"
+        yield from _folded(paragraph)
+
+
+def _options(context: click.Context, command: click.Command) -> Iterator[str]:
+    yield ".SH OPTIONS"
+    for parameter in command.get_params(context):
+        if (record := parameter.get_help_record(context)) is not None:
+            names, text = record
+            yield from (".TP", re.sub(r"(?<!\S)((?:\\-)+[^\s,]+)", r"\\fB\1\\fR", _text(names)))
+            yield from _folded(text)
+
+
+def _examples(examples: tuple[str, ...]) -> Iterator[str]:
+    yield ".SH EXAMPLES"
+    for number, example in enumerate(examples):
+        yield from (".PP",) if number else ()
+        yield from (".RS 4", ".nf")
+        yield from map(_text, example.splitlines())
+        yield from (".fi", ".RE")
+
+
+def _listed(heading: str, entries: Mapping[str, str]) -> Iterator[str]:
+    yield f".SH {heading}"
+    for name, text in entries.items():
+        yield from (".TP", rf"\fB{_text(name)}\fR")
+        yield from _folded(text)
+
+
+def _see_also(names: Iterable[str]) -> Iterator[str]:
+    yield from (".SH SEE ALSO", ",\n".join(rf"\fB{_text(name)}\fR(1)" for name in names))
+
+
+def _folded(text: str) -> Iterator[str]:
+    yield from map(_text, wrap(text, 76, break_long_words=False, break_on_hyphens=False))
+
+
+def _text(text: str) -> str:
+    r"""Write text so that roff obeys nothing in it, and prints hyphens and quotes that can be copied."""
+    text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
+    text = text.replace("^", r"\(ha").replace("~", r"\(ti").replace('"', r"\(dq")
+    return re.sub(r"^\.", r"\\&.", text)
+
+
+if __name__ == "__main__":
+    for page, text in pages():
+        (FOLDER / f"{page}.1").write_text(text)

@@ -1,0 +1,70 @@
+"""The man pages and the completions that are installed with the program."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.manual import FOLDER
+
+COMPLETIONS = FOLDER.parent / "completions"
+
+BASH = """
+source {script}
+COMP_WORDS=({words})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_sidecar sidecar
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def test_pages_are_those_of_the_commands() -> None:
+    """What a page says is what the help says: `python -m tests.deploy.manual` writes them anew."""
+    # In a process of its own: click keeps the help option that a command was first run with, and tests run them by themselves.
+    script = "import json, tests.deploy.manual as manual; print(json.dumps(dict(manual.pages())))"
+    made = json.loads(subprocess.check_output([sys.executable, "-c", script], cwd=FOLDER.parents[1]))
+    assert {path.stem: path.read_text() for path in FOLDER.iterdir()} == made
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.stem)
+def test_pages_can_be_set(path: Path) -> None:
+    """Roff finds nothing to complain of, and the examples and exit statuses stand there as they are."""
+    if shutil.which("groff") is None:
+        pytest.skip("there is no groff")
+    done = subprocess.run(["groff", "-ww", "-man", "-Tutf8", "-P-cbou", path], capture_output=True, check=True)
+    assert done.stderr == b""
+    assert all(heading in done.stdout for heading in (b"SYNOPSIS", b"EXAMPLES", b"EXIT STATUS", b"NO_COLOR", b"SEE ALSO"))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A PATH on which there is a `sidecar`."""
+    program = tmp_path / "sidecar"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sidecar "$@"\n')
+    program.chmod(0o755)
+    return {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(FOLDER.parents[1]), "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("sidecar s", ["status", "stats", "simulate"]),
+        ("sidecar export ''", ["postfix", "sendmail"]),
+        ("sidecar tail --type re", ["Reception", "Rejection"]),
+        ("sidecar simulate --shape postf", ["postfix"]),
+        ("sidecar check --co", ["--config"]),
+    ],
+)
+def test_completion(words: str, completed: list[str], environment: dict[str, str]) -> None:
+    """Bash, and fish where it is installed, complete commands, options and values."""
+    script = BASH.format(script=COMPLETIONS / "sidecar.bash", words=words)
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (completed, "")
+    if shutil.which("fish") is not None:
+        line = words.removesuffix("''")
+        script = f"source {COMPLETIONS / 'sidecar.fish'}; complete -C '{line}'"
+        done = subprocess.run(["fish", "-c", script], env=environment, capture_output=True, text=True, check=True)
+        assert sorted(told.partition("\t")[0] for told in done.stdout.splitlines()) == sorted(completed)

@@ -1,0 +1,144 @@
+"""Which type of record goes into which segments, and what of it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.records import Record, reception
+from sidecar.core.settings.values import JournalSettings, RecordSettings
+from sidecar.journal import JournalError
+from sidecar.journal.read import Line, read
+from sidecar.journal.write import open_routes
+from sidecar.journal.write.routes import Routes
+from tests.journal.write.test_flood import facts, refusal
+
+TAKEN = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
+RECORDS = (TAKEN, replace(TAKEN, type="OOB"), replace(TAKEN, type="Feedback"), refusal())
+OFF = RecordSettings(enabled=False)
+
+
+def in_each(folder: Path) -> dict[str, list[str]]:
+    """Give the types in each segment, by its directory and the end of its name."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        lines = [json.loads(line.text) for line in read(path) if isinstance(line, Line)]
+        name = f"{path.parent.relative_to(folder)}/{path.name[len('YYYYMMDD-HHMMSS.ffffff') :]}"
+        found[name] = [line["type"] for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"./.jsonl": ["Reception", "OOB", "Feedback", "Rejection"]}),
+        ({"format": "zstd"}, {"./": ["Reception", "OOB", "Feedback", "Rejection"]}),
+        ({"Rejection": OFF}, {"./.jsonl": ["Reception", "OOB", "Feedback"]}),
+        (
+            {"Reception": RecordSettings(suffix="_recv"), "Rejection": OFF},
+            {"./_recv": ["Reception"], "./.jsonl": ["OOB", "Feedback"]},
+        ),
+        (
+            {"format": "zstd", **dict.fromkeys(("OOB", "Feedback"), RecordSettings(suffix=".zst"))},
+            {"./": ["Reception", "Rejection"], "./.zst": ["OOB", "Feedback"]},
+        ),
+    ],
+)
+def test_places(tmp_path: Path, own: dict[str, Any], expected: dict[str, list[str]]) -> None:
+    """Types of one place share its segments in their order; a type that is turned off is nowhere."""
+    routes = open_routes(JournalSettings(directory=tmp_path, **own))
+    routes.write(routes.encode(RECORDS), durable=True)
+    assert in_each(tmp_path) == expected
+    routes.close()
+    assert in_each(tmp_path) == expected
+    assert all(not path.stat().st_mode & 0o222 for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_another_directory(tmp_path: Path) -> None:
+    """A type's own directory is made when the first record of it comes."""
+    routes = open_routes(JournalSettings(directory=tmp_path / "j", OOB=RecordSettings(directory=tmp_path / "o" / "p")))
+    routes.write(routes.encode(RECORDS[:1]), durable=True)
+    assert not (tmp_path / "o").exists()
+    routes.write(routes.encode(RECORDS), durable=True)
+    routes.close()
+    assert in_each(tmp_path) == {"j/.jsonl": ["Reception", "Reception", "Feedback", "Rejection"], "o/p/.jsonl": ["OOB"]}
+
+
+def test_all_segments_are_on_disk_before_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A durable write of records for several segments returns after an fsync of each."""
+    routes = open_routes(JournalSettings(directory=tmp_path, OOB=RecordSettings(suffix="_oob")))
+    routes.write(routes.encode(RECORDS[:2]), durable=False)
+    synced: list[str] = []
+    whole_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name[-6:])
+        whole_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    routes.write(routes.encode(RECORDS[:2]), durable=True)
+    assert synced == [".jsonl", synced[1]]
+    assert synced[1].endswith("_oob")
+    monkeypatch.undo()
+    routes.close()
+
+
+class Broken:
+    """A journal on a full disk."""
+
+    def write(self, lines: bytes, *, durable: bool) -> None:
+        """Fail."""
+        raise JournalError(f"cannot write {len(lines)} bytes, durable={durable}: the disk is full")
+
+    def roll(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_one_that_fails_fails_all(tmp_path: Path) -> None:
+    """A report is not answered 250 when only some of its records could be kept."""
+    working = open_routes(JournalSettings(directory=tmp_path))._only
+    assert working is not None
+    routes = Routes({"Reception": working, "OOB": Broken()})
+    with pytest.raises(JournalError):
+        routes.write(routes.encode(RECORDS[:2]), durable=True)
+    routes.close()
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (None, {"why", "disposition", "queue_id", "listener", "authz_id"}),
+        ((), set()),
+        (("why",), {"why"}),
+        (("queue_*", "authz_id", "unknown"), {"queue_id", "authz_id"}),
+        (("*",), {"why", "disposition", "queue_id", "listener", "authz_id"}),
+    ],
+)
+def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expected: set[str]) -> None:
+    """The entries that the settings name, by name or by how they begin, and no others."""
+    told = facts()
+    record: Record = reception(
+        replace(told, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), recipients=("x@y",), queue="y", size=1, why="so"
+    )
+    routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
+    routes.write(routes.encode((record,)), durable=False)
+    (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
+    assert json.loads(line.text)["meta"].keys() == expected
+    routes.close()
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(("why",), {"why", "compat"}), (("authz_id",), set()), ((), set())])
+def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tuple[str, ...], expected: set[str]) -> None:
+    """With a reason and without the mark, a record would be read as one that is written in our own way."""
+    routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
+    told = replace(facts(), compat="kumomta")
+    routes.write(routes.encode((reception(told, recipients=("x@y",), queue="y", size=1, why="so"),)), durable=False)
+    (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
+    assert json.loads(line.text)["meta"].keys() == expected
+    routes.close()

@@ -1,0 +1,286 @@
+"""What all commands have in common. A new command needs a call in `CALLS`; what is asked of the others is then asked of it."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from msgspec import Struct
+
+from sidecar.cli import COMMANDS, EXAMPLES, STATUSES, main
+from sidecar.output.help import Command
+from tests import ROOT
+
+SIDECAR = [sys.executable, "-m", "sidecar"]
+HOSTILE = "na\u00efve\u202e\x1b[31m"
+
+RECORD = {
+    "type": "Rejection",
+    "sender": f"{HOSTILE}@x.example",
+    "recipient": "a@gmail.example",
+    "response": {"code": 550, "content": HOSTILE},
+    "peer_address": {"name": HOSTILE, "addr": "203.0.113.9"},
+    "timestamp": 1767225600,
+    "event_time": "2026-01-01T00:00:00Z",
+    "meta": {"why": HOSTILE},
+}
+FILES = {
+    "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n',
+    "new.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\nrelay_hosts = ["10.0.0.0/8"]\n',
+    "bad.toml": "relay_hostz = []\n",
+    "domains.toml": '["example.com"]\nlog_oob = true\n["m\u00fcnchen.example"]\nlog_arf = true\n',
+    "mail.eml": f"From: {HOSTILE} <a@x.example>\nTo: b@example.com\nSubject: {HOSTILE}\n\n{HOSTILE}\n",
+    "main.cf": f"smtpd_milters = inet:127.0.0.1:8893\nmyhostname = {HOSTILE}\n",
+    "log.jsonl": json.dumps(RECORD, ensure_ascii=False) + "\n",
+}
+
+
+class Call(Struct, frozen=True):
+    """How a command is called where nothing runs, and the exit status that this has."""
+
+    arguments: str
+    status: int = 0
+    as_json: bool = True
+    config: bool = True
+
+
+CALLS = {
+    "run": Call("--config bad.toml", status=1, as_json=False),
+    "status": Call("--config sidecar.toml", status=1),
+    "explain": Call("--config sidecar.toml --peer ::1 --from '' --to a@b.example --message mail.eml"),
+    "tail": Call("--no-follow log.jsonl", config=False),
+    "stats": Call("log.jsonl", config=False),
+    "parse": Call("--config sidecar.toml mail.eml"),
+    "check": Call("--config sidecar.toml"),
+    "diff": Call("--records log.jsonl sidecar.toml new.toml", status=1, config=False),
+    "replay": Call("--config sidecar.toml mail.eml"),
+    "doctor": Call("--config sidecar.toml --postfix main.cf", status=1),
+    "export": Call("postfix --config sidecar.toml", as_json=False),
+    "simulate": Call("--list", config=False),
+}
+EACH = pytest.mark.parametrize("name", COMMANDS)
+WRITING = pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with what the calls name."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def call(
+    folder: Path, name: str, *more: str, around: str = "{}", pass_fds: Sequence[int] = (), **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command as it stands in the table, with more of the shell around it."""
+    words = shlex.join([*SIDECAR, name, *shlex.split(CALLS[name].arguments), *more])
+    bare = {key: text for key, text in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
+    return subprocess.run(
+        ["bash", "-c", around.format(words)],
+        cwd=folder,
+        env=bare | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | environment,
+        pass_fds=pass_fds,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def command_of(name: str) -> Command:
+    found = main.get_command(click.Context(main), name)
+    assert isinstance(found, Command)
+    return found
+
+
+def test_every_command_is_called() -> None:
+    """Whatever is asked here is asked of every command."""
+    assert CALLS.keys() == COMMANDS.keys()
+
+
+# --- help
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help(name: str) -> None:
+    """Usage, options, examples and exit statuses, in this order, on a terminal of 80 columns."""
+    result = CliRunner().invoke(main, [name, "--help"] if name else ["--help"], terminal_width=80)
+    assert result.exit_code == 0
+    headings = re.findall(r"^(Usage|Options|Examples|Exit status):", result.output, re.MULTILINE)
+    assert headings == ["Usage", "Options", "Examples", "Exit status"]
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert re.search(r"^  2 +\S", result.output, re.MULTILINE)
+
+
+@EACH
+def test_summary(name: str) -> None:
+    """The list of commands shows each with its summary, whole."""
+    assert f"  {name:8}  {COMMANDS[name]}\n" in CliRunner().invoke(main, ["--help"]).output
+
+
+@EACH
+def test_examples_can_be_called(name: str) -> None:
+    """What the examples name is there."""
+    command = command_of(name)
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for example in command.examples:
+        words = shlex.split(example.replace("\\\n", "").partition("sidecar ")[2].partition(" |")[0])
+        assert words[0] == name
+        assert {word for word in words if word.startswith("-") and word != "-"} <= known
+
+
+def test_examples_of_the_program() -> None:
+    """They are of commands that exist."""
+    assert {example.split()[1] for example in EXAMPLES} <= COMMANDS.keys()
+    assert set(STATUSES) == {0, 1, 2, 130}
+
+
+def test_help_loads_no_command() -> None:
+    """The list of commands, and their completion, take none of what the commands take."""
+    loaded = (
+        "import sys; from sidecar.cli import COMMANDS, main; main(['--help'], standalone_mode=False);"
+        "sys.exit(any(f'sidecar.commands.{name}' in sys.modules for name in COMMANDS))"
+    )
+    subprocess.run([sys.executable, "-c", loaded], stdout=subprocess.DEVNULL, check=True)
+
+
+# --- output
+
+
+@EACH
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "LANG": "C"}, {"NO_COLOR": "1"}, {"TERM": "dumb"}],
+    ids=str,
+)
+def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None:
+    """In a pipe nothing is coloured, cut or drawn, whatever the character set, and strangers are not obeyed."""
+    done = call(folder, name, **environment)  # type: ignore[arg-type]  # names of variables, never of parameters
+    assert done.returncode == CALLS[name].status
+    assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", (done.stdout + done.stderr).replace(b"\t", b""))
+    assert "\u202e".encode() not in done.stdout + done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.as_json])
+def test_json(name: str, folder: Path) -> None:
+    """For machines each line is JSON, with the same exit status."""
+    done = call(folder, name, "--json")
+    assert done.returncode == CALLS[name].status
+    assert [json.loads(line) for line in done.stdout.splitlines()]
+    assert b"\x1b" not in done.stdout
+    assert "\u202e".encode() not in done.stdout
+
+
+@EACH
+def test_closed_streams(name: str, folder: Path) -> None:
+    """Who closes the streams wants nothing from them, but still the exit status."""
+    assert call(folder, name, around="{} <&- >&- 2>&-").returncode == CALLS[name].status
+    done = call(folder, name, around="{} >&-")
+    assert done.returncode == CALLS[name].status
+    assert b"Traceback" not in done.stderr
+
+
+@WRITING
+@pytest.mark.parametrize("more", ["", "--help"])
+def test_output_that_cannot_be_written(name: str, more: str, folder: Path) -> None:
+    """A full disk behind the output is one sentence and exit status 1."""
+    done = call(folder, name, *more.split(), around="{} >/dev/full")
+    assert done.stderr.endswith(b"Error: The output cannot be written: No space left on device.\n")
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+@WRITING
+def test_a_reader_that_has_seen_enough(name: str, folder: Path) -> None:
+    """Output into a pipe that nobody reads is no error worth a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = call(folder, name, around=f"{{}} >&{writing}", pass_fds=[writing])
+    os.close(writing)
+    assert set(done.stderr.splitlines()) <= set(call(folder, name).stderr.splitlines())
+
+
+# --- errors
+
+
+@EACH
+def test_wrong_usage(name: str) -> None:
+    """An option that does not exist is exit status 2, and the last line says which."""
+    result = CliRunner().invoke(main, [name, "--no-such"])
+    assert result.exit_code == 2
+    assert re.match(r"Error: No such option.*--no-such", result.stderr.splitlines()[-1])
+
+
+def test_no_such_command() -> None:
+    """A slip in a command's name is exit status 2, and is named."""
+    result = CliRunner().invoke(main, ["explian"])
+    assert result.exit_code == 2
+    assert "'explian'" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.config and name != "status"])
+def test_settings_that_are_not_there(name: str, folder: Path) -> None:
+    """It is exit status 1, and a sentence that names the file."""
+    (folder / "bad.toml").unlink()
+    (folder / "sidecar.toml").unlink()
+    done = call(folder, name)
+    assert done.returncode == 1
+    assert re.search(rb'error: The file "\w+.toml" does not exist. \w.*\.\n', done.stdout + done.stderr)
+    assert b"Traceback" not in done.stderr
+
+
+@EACH
+def test_ctrl_c(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command is doing, Ctrl-C ends it without a word, and with the status that other programs have."""
+
+    def interrupted(**_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_of(name), "callback", interrupted)
+    monkeypatch.setattr(command_of(name), "params", [])
+    result = CliRunner().invoke(main, [name])
+    assert (result.exit_code, result.output) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["parse -", "stats -", "tail -", "explain --record -", "explain --batch -", "doctor --postfix -"],
+)
+def test_ctrl_c_while_it_waits(arguments: str) -> None:
+    """So does a signal while it waits for its input."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen([*SIDECAR, *arguments.split()], stdin=end, stderr=subprocess.PIPE, start_new_session=True) as program:
+        os.close(end)
+        try:
+            _wait_until_it_reads(program.pid)
+            program.send_signal(signal.SIGINT)
+            _, errors = program.communicate(timeout=20)
+        finally:
+            program.kill()
+    os.close(terminal)
+    assert program.returncode == 130
+    assert b"Traceback" not in errors
+
+
+def _wait_until_it_reads(pid: int) -> None:
+    """Wait until the process sleeps in a read of its standard input."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        # The call it sleeps in, if any, and its arguments; of no other call that waits the first is 0.
+        if Path(f"/proc/{pid}/syscall").read_text().split()[1:2] == ["0x0"]:
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never reads")
