@@ -1,7 +1,6 @@
-"""Settings: TOML and JSON files made into one frozen `Settings`, or into the whole list of problems they have.
+"""Read TOML and JSON settings files into one frozen `Settings`, or into the complete list of findings.
 
-Every problem says the file, the line, the key path, what is wrong and what to write instead. Nothing outside this package
-reads a settings file; nothing in it decides about mail.
+No other package reads a settings file, and nothing here decides about mail.
 """
 
 from sidecar.config.loading import Loaded, Reading, load

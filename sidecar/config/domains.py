@@ -1,6 +1,6 @@
-"""KumoMTA's listener domains files, one after the other: one entry for each domain on each listener.
+"""Read KumoMTA's listener domains files, in order, into one entry for each domain and listener.
 
-Owns the keys of a domain, the spelling of names in these files, and the merging. Never decides which entry serves a domain.
+Owns the keys of a domain, the spelling of names in these files, and the merge. Never decides which entry serves a domain.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,13 @@ from sidecar.config.places import Place
 from sidecar.config.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
 from sidecar.config.tables import Notes
 from sidecar.config.warnings.findings import Findings
-from sidecar.config.warnings.written import overridden, replaced, unused_ttl
-from sidecar.core.findings import Finding
+from sidecar.core.findings import Finding, warning
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
 from sidecar.core.settings.domain_layout import Lines
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Where
 from sidecar.core.text import quoted, shown, written
 
-# KumoMTA keeps this name for the tables of single listeners; no domain can have it.
+# KumoMTA reserves this name for the tables of single listeners; it is no domain name.
 LISTENER: Final = "listener"
 
 READERS: Final = {
@@ -40,7 +39,7 @@ Entries = dict[str, dict[str, DomainEntry]]
 
 
 class _Named(Struct, frozen=True, kw_only=True):
-    """A domain's table before it is read: on which listener, and how the file spells it."""
+    """The table of a domain before it is read, with the file's spelling of its name."""
 
     listener: str
     name: str
@@ -50,7 +49,7 @@ class _Named(Struct, frozen=True, kw_only=True):
 
 
 def merge(entries: Entries, later: Entries, findings: Findings) -> None:
-    """Put the entries of a later file over those before it, key by key. An entry keeps its position."""
+    """Merge the entries of a later file into the earlier ones, key by key. An entry keeps its position."""
     for listener, domains in later.items():
         known = entries.setdefault(listener, {})
         for domain, entry in domains.items():
@@ -62,24 +61,23 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     changes = {key: getattr(later, key) for key in later.lines if key}
     for key, value in changes.items():
         if key in earlier.lines and getattr(earlier, key) != value:
-            findings.note(overridden, earlier, later, key)
+            findings.note(_overridden, earlier, later, key)
     trues = tuple(key for key in REPORT_KEYS if key in later.trues or (key in earlier.trues and key not in changes))
     lines = {**earlier.lines, **later.lines}
     return msgspec.structs.replace(earlier, path=later.path, lines=lines, trues=trues, **changes)
 
 
 def read_domains(document: Document, problems: list[Finding], findings: Findings) -> Entries:
-    """Read one listener domains file. Errors go to `problems`, warnings to `findings`; the result has all that is right."""
+    """Read one listener domains file. Add errors to `problems` and warnings to `findings`; return the correct entries."""
     return _Reading(document, problems, findings).entries()
 
 
 def _name(spelled: str) -> str:
-    """Write the name of a listener or a domain: in quotes always, and whole where it can be one."""
     return quoted(spelled, DOMAIN_LIMIT)
 
 
 def _path_of(parts: Sequence[str]) -> str:
-    """Write a key path of these files: the names of listeners and domains in quotes, always."""
+    # The names of listeners and domains are always in quotes.
     names = slice(1, 3) if parts[0] == LISTENER else slice(0, 1)
     spelled = [written(part) for part in parts]
     spelled[names] = [_name(part) for part in parts[names]]
@@ -87,7 +85,7 @@ def _path_of(parts: Sequence[str]) -> str:
 
 
 class _Reading:
-    """One file in reading."""
+    """One file, while it is read."""
 
     def __init__(self, document: Document, problems: list[Finding], findings: Findings) -> None:
         self.document = document
@@ -105,7 +103,7 @@ class _Reading:
         return found
 
     def named(self) -> Iterator[_Named]:
-        """Give every domain's table; those outside `listener` last, since KumoMTA puts them over `listener."*"`."""
+        """Yield the table of each domain. Those outside `listener` are last, because in KumoMTA they replace `listener."*"`."""
         values, place = self.document.values, self.document.place
         listeners = self.as_table(values.get(LISTENER, {}), place.at(LISTENER), LISTENER)
         for spelled, domains in listeners.items():
@@ -121,11 +119,11 @@ class _Reading:
         if isinstance(value, dict):
             return value
         fix = 'Write tables such as [listener."127.0.0.1:25"."example.com"].'
-        self.notes.add("wrong_type", place.line, path, f"{shown(value)} stands where a table of domains should.", fix)
+        self.notes.add("wrong_type", place.line, path, f"{shown(value)} is not a table of domains.", fix)
         return {}
 
     def listener(self, spelled: str, place: Place, path: str) -> str:
-        """Give the listener's normal form; a bad one is noted, and stands quoted for itself, so that its domains are read."""
+        """Return the normal form of a listener. A wrong one is an error, and its domains are read all the same."""
         if spelled == ANY_LISTENER:
             return ANY_LISTENER
         try:
@@ -142,8 +140,8 @@ class _Reading:
         fields = self.fields(named)
         domain = normal_domain(named.name)
         if domain is None:
-            meant = _meant(named.name)
-            fix = f"Write {_name(meant)}." if meant else 'Write a name such as "example.com", "*.example.com" or "*".'
+            guess = _guess(named.name)
+            fix = f"Write {_name(guess)}." if guess else 'Write a name such as "example.com", "*.example.com" or "*".'
             self.notes.add("invalid_domain", named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", fix)
             return None
         trues = tuple(key for key in REPORT_KEYS if named.value.get(key) is True)
@@ -158,7 +156,7 @@ class _Reading:
                     fields[key] = reader(value)
                 elif key == UNUSED:
                     unused_duration(value)
-                    self.findings.note(unused_ttl, self.where(named.place.at(key).line, f"{named.path}.{key}"))
+                    self.findings.note(_unused_ttl, self.where(named.place.at(key).line, f"{named.path}.{key}"))
                 else:
                     self.note_unknown(named, key, value)
             except WrongValue as error:
@@ -174,13 +172,13 @@ class _Reading:
         return Lines(self.document.file, first, shared)
 
     def is_double(self, found: Entries, entry: DomainEntry) -> bool:
-        """Whether the file has this domain already; that is an error, but for `listener."*"`, which KumoMTA replaces."""
+        """Return True if the file already has this domain: an error, except for a table that KumoMTA replaces."""
         first = found.get(entry.listener, {}).get(entry.domain)
         if first is None:
             return False
         earlier, here = first.where(""), entry.where("")
         if first.path.startswith(f"{LISTENER}.") and not entry.path.startswith(f"{LISTENER}."):
-            self.findings.note(replaced, first, entry)
+            self.findings.note(_replaced, first, entry)
             return False
         text = f"This is the same domain as {earlier.key} on line {earlier.line}."
         self.notes.add("repeated_domain", here.line, here.key, text, "Keep one of the two.")
@@ -189,11 +187,11 @@ class _Reading:
     def note_no_table(self, named: _Named) -> None:
         line, value = named.place.line, shown(named.value)
         if named.name in _KEYS:
-            text = f"{written(named.name)} = {value} stands outside of any domain's table."
+            text = f"{written(named.name)} = {value} is outside the table of a domain."
             self.notes.add("misplaced_key", line, named.path, text, 'Write it below a line such as ["example.com"].')
         else:
             fix = f"Write [{named.path}] on a line of its own, and below it keys such as relay_to = true."
-            self.notes.add("wrong_type", line, named.path, f"{value} stands where a domain's table should.", fix)
+            self.notes.add("wrong_type", line, named.path, f"{value} is not the table of a domain.", fix)
 
     def note_unknown(self, named: _Named, key: str, value: object) -> None:
         line, path = named.place.at(key).line, f"{named.path}.{written(key)}"
@@ -204,7 +202,7 @@ class _Reading:
                 "unquoted_domain",
                 line,
                 path,
-                f"A table stands inside the domain {quoted(named.name)}.",
+                f"The domain {quoted(named.name)} has a table inside.",
                 f"Write {whole} in quotes.",
             )
         else:
@@ -214,21 +212,42 @@ class _Reading:
         return Where(file=self.document.file, line=line, key=key)
 
 
-def _meant(name: str) -> str | None:
-    """Guess the domain in what is none: a mail address, a URL, a bare IPv6 address, or a leading dot for what is below."""
+def _guess(name: str) -> str | None:
+    """Return the domain in a mail address, a URL, a bare IPv6 address or a name with a leading dot; otherwise None."""
     try:
         plain_address(name)
-        meant = f"[IPv6:{name}]"
+        guess = f"[IPv6:{name}]"
     except ValueError:
         host = name.rpartition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].strip()
-        meant = f"*{host}" if host.startswith(".") else host
-    return meant if normal_domain(meant) is not None else None
+        guess = f"*{host}" if host.startswith(".") else host
+    return guess if normal_domain(guess) is not None else None
 
 
 def _names_inside(table: dict[str, object]) -> Iterator[str]:
-    """Give the rest of an unquoted name: table in table, down to the one that holds keys."""
+    """Yield the other labels of an unquoted name: table in table, down to the one with keys."""
     inner: object = table
     while isinstance(inner, dict) and len(inner) == 1 and not inner.keys() & _KEYS:
         name, inner = next(iter(inner.items()))
         if isinstance(inner, dict):
             yield name
+
+
+def _unused_ttl(where: Where) -> Finding:
+    return warning("deprecated", where, "ttl has no effect: a reload reads the domains again.", "Remove it.")
+
+
+def _replaced(first: DomainEntry, second: DomainEntry) -> Finding:
+    here = second.where("")
+    return warning(
+        "overridden", first.where(""), f"The table {here.key} on line {here.line} replaces this one.", "Keep one of the two."
+    )
+
+
+def _overridden(earlier: DomainEntry, later: DomainEntry, key: str) -> Finding:
+    where = later.where(key)
+    return warning(
+        "overridden",
+        earlier.where(key),
+        f"This has no effect, because {where.key} ({where}) is later and has another value.",
+        "Keep one of the two.",
+    )

@@ -1,6 +1,6 @@
-"""One settings file: its bytes, its text, its values and their lines, or the one thing that makes it unreadable.
+"""Read and parse one settings file: its values and their lines, or the error that makes it unreadable.
 
-Owns reading and parsing. Never knows what the keys mean.
+Never knows what the keys mean.
 """
 
 import hashlib
@@ -20,15 +20,15 @@ from sidecar.core.findings import Finding, error
 from sidecar.core.settings.values import Stamp, Where
 from sidecar.core.text import printable, shown
 
-# Far beyond any list of domains (a million take some 100 MB), and still within the memory of a mail server.
+# A million domains take some 100 MB; a mail server has more memory than this limit.
 SIZE_LIMIT: Final = 1 << 30
 
-# Python refuses to turn longer runs of digits into a number, and does not say where one stands.
+# Python rejects a number with more digits, and does not report the line.
 _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
 
 
 class Text(Struct, frozen=True, kw_only=True):
-    """A file that could be read. `file` is its path as the operator named it, `digest` the SHA-256 of its bytes."""
+    """The text of a file. `file` is its path as the operator wrote it, `digest` the SHA-256 of its bytes."""
 
     file: str
     digest: str
@@ -37,7 +37,7 @@ class Text(Struct, frozen=True, kw_only=True):
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """A file that could be parsed; `repeats` are the JSON keys that stand twice."""
+    """The values of a file; `repeats` are its repeated JSON keys."""
 
     file: str
     values: dict[str, Any]
@@ -46,7 +46,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
 
 class UnreadableError(Exception):
-    """A file without values to read, and why; `line` is None where the fault is not in its text."""
+    """A file that cannot be read or parsed. `line` is None if the fault is not in its text."""
 
     def __init__(self, text: str, fix: str, line: int | None = None) -> None:
         super().__init__(text)
@@ -55,25 +55,25 @@ class UnreadableError(Exception):
         self.line = line
 
     def finding(self, file: str, named: Where | None) -> Finding:
-        """Return the error: in the file itself if it has a line there, otherwise at `named`, the place that names the file."""
+        """Return the error, at its line in the file, or at `named`, the place in the settings that names the file."""
         where = named if self.line is None else Where(file=file, line=self.line, key="")
         return error("unreadable_file" if self.line is None else "syntax_error", where, self.text, self.fix)
 
 
 def read_text(path: Path, file: str) -> Text:
-    """Read `path`, which is JSON if its name ends in .json, else TOML. Raises UnreadableError."""
+    """Read a file: JSON if its name ends in .json, otherwise TOML. Raise UnreadableError."""
     content = _content(path, shown(file))
     digest = hashlib.sha256(content).hexdigest()
     return Text(file=file, digest=digest, text=_decoded(content), is_json=path.suffix.lower() == ".json")
 
 
 def read_document(path: Path, file: str) -> Document:
-    """Read and parse a file. Raises UnreadableError."""
+    """Read and parse a file. Raise UnreadableError."""
     return parsed(read_text(path, file))
 
 
 def parsed(read: Text) -> Document:
-    """Parse a file that was read. Raises UnreadableError."""
+    """Parse the text of a file. Raise UnreadableError."""
     try:
         if read.is_json:
             values = _parsed(json.loads, read.text)
@@ -82,19 +82,19 @@ def parsed(read: Text) -> Document:
             values = _parsed(tomli.loads, read.text)
             place, repeats = toml_places(read.text), []
     except TooDeepError as error:
-        raise UnreadableError(f"{error}.", "Keep to the few levels that settings have.", error.lineno) from None
+        raise UnreadableError(f"{error}.", "Use no more levels than the settings have.", error.lineno) from None
     if not isinstance(values, dict):
-        raise UnreadableError(f"{shown(values)} stands where a table should.", "Put everything in { }.", line=1)
+        raise UnreadableError(f"{shown(values)} is not a table.", "Put everything in { }.", line=1)
     return Document(file=read.file, values=values, place=place, repeats=repeats)
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Look at a file without reading it; None where it cannot be looked at."""
+    """Return the metadata that changes with a file, or None if it cannot be read."""
     try:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    # With mode and owner, which make a file readable.
+    # Mode and owner are included: a change of them can make the file readable.
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode, found.st_uid, found.st_gid)
 
 
@@ -112,14 +112,14 @@ def _content(path: Path, name: str) -> bytes:
     except IsADirectoryError:
         raise UnreadableError(f"The file {name} is a directory.", "Name a file.") from None
     except PermissionError:
-        raise UnreadableError(f"The file {name} may not be read by this user.", "Change its owner or its mode.") from None
+        raise UnreadableError(f"This user has no permission to read {name}.", "Change its owner or its mode.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UnreadableError(f"The file {name} cannot be read: {reason}.", "Name a file that can be.") from None
+        raise UnreadableError(f"The file {name} cannot be read: {reason}.", "Name another file.") from None
 
 
 def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not keep the program waiting for its other end
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block the program
 
 
 def _decoded(data: bytes) -> str:
@@ -141,7 +141,7 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:  # noqa: ANN401 - wh
     try:
         return parse(text)
     except RecursionError:
-        # The text is in order as far as its nesting goes, so finding the places fails where the parser did.
+        # The text is correct as far as it was parsed, so the search for places fails at the same level.
         (json_places if parse is json.loads else toml_places)(text)
         raise TooDeepError(1) from None
     except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:

@@ -1,6 +1,6 @@
-"""The table [journal]: where records are kept, in which form, and what of them.
+"""The section [journal]: where records are written, in which format, and which of them.
 
-Owns its keys, and those of the tables below it, one for each type of record. Never opens a journal.
+Owns its keys and those of its tables, one for each type of record. Never opens a journal.
 """
 
 import re
@@ -15,22 +15,22 @@ from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSe
 from sidecar.core.text import shown
 
 _ANY: Final = "Any"
-"""KumoMTA's name for the types that have no table of their own."""
+"""KumoMTA's name for the types without a table."""
 
-# A digit would be taken for one of the instant, and a directory's name for one of another journal.
+# A suffix that begins with a digit would look like a part of the time, and a `/` like another directory.
 _SUFFIX = re.compile(r"(?:[._-][A-Za-z0-9._-]{0,63})?", re.ASCII)
 
 _REPORTS: Final = ("OOB", "Feedback")
-_UNTOLD: Final = {
-    "Reception": "A report that names no failed recipient has no other record, and is answered 250 all the same.",
-    "Rejection": "Nothing will tell who was refused, and why.",
+_CONSEQUENCE: Final = {
+    "Reception": "A report without a failed recipient has no other record, and still gets 250.",
+    "Rejection": "Nothing shows which hosts were rejected, and why.",
 }
 
 
 def read_journal(table: Table, folder: Path, directory: Path, findings: Findings) -> JournalSettings:
-    """Read the table; paths are relative to `folder`, and without a directory of its own the journal is in `directory`."""
+    """Read the section. Paths are relative to `folder`; the default of the journal's directory is `directory`."""
     path = path_in(folder, "a directory")
-    taken: dict[str, Any] = {"directory": directory} | table.take(
+    values: dict[str, Any] = {"directory": directory} | table.take(
         {
             "directory": path,
             "segment_size": whole_number(4096, 1 << 34, "bytes"),
@@ -45,47 +45,42 @@ def read_journal(table: Table, folder: Path, directory: Path, findings: Findings
     read = {name: _read_type(own, path) for name, own in tables.items()}
     for record_type in RECORD_TYPES:
         name = record_type if record_type in table.values or _ANY not in table.values else _ANY
-        taken[record_type] = read[name]
+        values[record_type] = read[name]
         if not read[name].enabled:
             _note_disabled(record_type, tables[name], findings)
-    if "compression_level" in taken and taken.get("format") != "zstd":
+    if "compression_level" in values and values.get("format") != "zstd":
         findings.note(_uncompressed, table.where("compression_level"))
     table.close()
-    return JournalSettings(**taken)
+    return JournalSettings(**values)
 
 
 def _read_type(table: Table, path: Reader[Path]) -> RecordSettings:
-    taken = table.take({"directory": path, "suffix": _suffix, "enabled": flag})
-    table.close()
-    return RecordSettings(**taken)
+    return RecordSettings(**table.only({"directory": path, "suffix": _suffix, "enabled": flag}))
 
 
 def _note_disabled(record_type: str, table: Table, findings: Findings) -> None:
-    """What is turned off is gone for good: an error for reports, which their senders were told are taken."""
+    """An error for reports, because their senders got 250; otherwise a warning."""
     if record_type in _REPORTS:
-        text = (
-            f"Records of the type {record_type} are what a report leaves, and all of it where it is dropped: it would be lost."
-        )
+        text = f"A record of the type {record_type} is all that is left of a dropped report: the report would be lost."
         key = "log_oob" if record_type == "OOB" else "log_arf"
         table.fault(
-            "unrecorded_reports", "enabled", text, f'Write true, or {key} = "Ignore" for the domains that should take none.'
+            "unrecorded_reports", "enabled", text, f'Write true, or {key} = "Ignore" for the domains that should accept none.'
         )
     else:
-        findings.note(_untold, record_type, table.where("enabled"))
+        findings.note(_no_record, record_type, table.where("enabled"))
 
 
-def _untold(record_type: str, where: Where) -> Finding:
-    """Tell of records that are not written."""
-    text = f"No record of the type {record_type} is written. {_UNTOLD[record_type]}"
-    return warning("no_record", where, text, "Write true, unless that is meant.")
+def _no_record(record_type: str, where: Where) -> Finding:
+    text = f"Records of the type {record_type} are not written. {_CONSEQUENCE[record_type]}"
+    return warning("no_record", where, text, "Write true, unless you want that.")
 
 
 def _uncompressed(where: Where) -> Finding:
-    return warning("no_effect", where, "Plain segments are not compressed.", 'Write format = "zstd" as well, or take this out.')
+    return warning("no_effect", where, "Plain segments are not compressed.", 'Write format = "zstd" too, or remove this.')
 
 
 def _suffix(value: object) -> str:
-    """Read the end of segments' names: nothing, or a text that begins with a point, a dash or an underscore."""
+    """Read the suffix of segment names: empty, or a text that begins with a dot, a dash or an underscore."""
     if not isinstance(value, str) or not _SUFFIX.fullmatch(value):
-        raise wrong(f"{shown(value)} is not the end of a file's name.", 'Write one such as ".zst" or "_recv", or "" for none.')
+        raise wrong(f"{shown(value)} is not a suffix of a file name.", 'Write one such as ".zst" or "_recv", or "" for none.')
     return value

@@ -1,6 +1,6 @@
-"""The settings file and the files it names, made into Settings, or into the list of all that is wrong with them.
+"""Read the settings file and the files that it names into Settings, or into a list of all errors.
 
-Owns the keys of the settings file and their defaults. Never decides what a setting does.
+Owns the top-level keys of the settings file. Never decides what a setting does.
 """
 
 import gc
@@ -8,48 +8,42 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.admin import read_admin
 from sidecar.config.domains import Entries, merge, read_domains
 from sidecar.config.files import Text, UnreadableError, parsed, read_text, stamp_of
 from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
 from sidecar.config.readers import (
-    Reader,
     choice,
     flag,
     header_names,
     list_of,
-    milter_socket,
     network,
     one_or_more,
     path_in,
-    socket_mode,
     text,
     uuid,
     whole_number,
 )
-from sidecar.config.remote import is_remote
 from sidecar.config.rules import IANA, SHIPPED, costly, note_hidden, read_rules
+from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.state import default_state_directory
 from sidecar.config.tables import Notes, Table
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.findings import Findings, position
-from sidecar.config.warnings.machine import NamedAccount, note_missing, note_space
-from sidecar.config.warnings.written import repeated_file
+from sidecar.config.warnings.listeners import NamedAccount, note_missing, note_space
 from sidecar.core.classifier import Patterns, TooLargeError
-from sidecar.core.findings import Finding
+from sidecar.core.findings import Finding, warning
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.values import (
     BounceRule,
     LimitSettings,
     LogSettings,
-    MilterSettings,
     NetworkList,
     Settings,
     Source,
@@ -86,20 +80,11 @@ _ACCOUNTS: Final[Mapping[str, AccountKind]] = {
     "socket_group": "group",
 }
 
-_REMOTE: Final = (
-    "The milter protocol knows neither passwords nor encryption: "
-    "whoever reaches the socket can ask what passes and fill the journal."
-)
-_LOCAL: Final = (
-    "Listen on 127.0.0.1, [::1] or a UNIX socket; or, where a firewall lets none but the MTA through, "
-    "write allow_remote = true below [milter]."
-)
-
 
 class Loaded(Struct, frozen=True, kw_only=True):
-    """What came of loading: `settings` is None exactly when some problem is an error. Problems are sorted by file and line.
+    """The result of loading. `settings` is None if some problem is an error. Problems are sorted by file and line.
 
-    `sources` are all files that have a part in it, those that could not be read included: a change of any may change the rest.
+    `sources` has all files that were read or could not be read: a change of any of them can change the result.
     """
 
     settings: Settings | None
@@ -108,10 +93,9 @@ class Loaded(Struct, frozen=True, kw_only=True):
 
 
 class Reading:
-    """The settings file at `path` and what it names, or the built-in defaults for None, read when this is made.
+    """Read the settings file at `path` and the files that it names; None for the built-in defaults.
 
-    Without errors `loaded` has no problems yet: warnings take a look at the whole, seconds where domains are a million, and
-    nobody needs to wait for them.
+    Without errors `loaded` has no problems yet: warnings take seconds for a million domains, and no reload waits for them.
     """
 
     def __init__(self, path: Path | None, *, environ: Mapping[str, str] = os.environ) -> None:
@@ -123,17 +107,16 @@ class Reading:
             folder = Path("/") if path is None else path.parent.absolute()
             settings = None if self._table is None else _settings(self._table, folder, environ, sources, self._findings)
         if any(problem.level == "error" for problem in problems):
-            # A file that is named twice is read twice, and is wrong once.
-            told = sorted(dict.fromkeys(problems + self._findings.warnings()), key=position)
-            self.loaded = Loaded(settings=None, problems=tuple(told), sources=tuple(sources))
+            # A file that is named twice is read twice, and its errors count once.
+            found = sorted(dict.fromkeys(problems + self._findings.warnings()), key=position)
+            self.loaded = Loaded(settings=None, problems=tuple(found), sources=tuple(sources))
         else:
             self.loaded = Loaded(settings=settings, problems=(), sources=tuple(sources))
 
     def warnings(self, *, ask_machine: bool = False) -> tuple[Finding, ...]:
-        """Look settings without errors over; of warnings of one kind give the first few, and how many more there are.
+        """Return the warnings: the first few of each kind, with the number of the others. Empty if there are errors.
 
-        With `ask_machine` there are also those that are about this machine: listeners' addresses, accounts and disk space that
-        it does not have.
+        `ask_machine` adds those about this machine: addresses of listeners, accounts, disk space.
         """
         if self.loaded.settings is None or self._table is None:
             return ()
@@ -147,7 +130,7 @@ class Reading:
 
 @contextmanager
 def _collector_off() -> Iterator[None]:
-    """Keep the garbage collector from looking through what is still growing: that is 40 % of the time, and for nothing."""
+    """Turn the garbage collector off: it takes 40 % of the time, and finds nothing."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -158,7 +141,7 @@ def _collector_off() -> Iterator[None]:
 
 
 def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_machine: bool = False) -> Loaded:
-    """Load the settings file at `path`, or the built-in defaults for None. Every error is in the answer, or every warning."""
+    """Load the settings file at `path`, or the built-in defaults for None. The result has all errors, or else all warnings."""
     reading = Reading(path, environ=environ)
     if reading.loaded.settings is None:
         return reading.loaded
@@ -179,14 +162,14 @@ def _table(path: Path | None, problems: list[Finding], sources: list[Source]) ->
 
 
 def _accounts(table: Table) -> Iterator[NamedAccount]:
-    """Give the users and groups that settings without errors name."""
+    """Yield the users and groups that the settings name."""
     for found in (table, table.table("milter"), table.table("admin")):
         for key in found.values.keys() & _ACCOUNTS.keys():
             yield NamedAccount(kind=_ACCOUNTS[key], name=found.values[key], where=found.where(key))
 
 
 def _text(path: Path, file: str, sources: list[Source]) -> Text:
-    """Read a file and note it as a source, also where it cannot be read. Raises UnreadableError."""
+    """Read a file, and add it to the sources even if it cannot be read. Raise UnreadableError."""
     stamp, digest = stamp_of(path), None
     try:
         read = read_text(path, file)
@@ -198,7 +181,7 @@ def _text(path: Path, file: str, sources: list[Source]) -> Text:
 
 def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: list[Source], findings: Findings) -> Settings:
     directory = path_in(folder, "a directory")
-    taken = table.take(
+    values = table.take(
         {
             "relay_hosts": _NETWORKS,
             "listener_domains": one_or_more(text("a file"), '["listener_domains.toml"]'),
@@ -216,17 +199,20 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
             "compat": choice("kumomta"),
         }
     )
-    if "group" in taken and "user" not in taken:
-        table.fault("missing_key", "group", "There is a group and no user.", "Name the user as well, or take this out.")
-    hosts = taken.pop("relay_hosts", None)
-    domains = _domains(taken.pop("listener_domains", ()), table, folder, sources, findings)
-    rules = _bounce_rules(taken.pop("bounce_classifier", ()), table, folder, sources, findings)
-    state_directory = taken.pop("state_directory", None) or default_state_directory(environ)
-    if taken.get("compat") == "kumomta":
-        # KumoMTA refuses nobody at connect; who writes that it should is heard.
-        taken.setdefault("refuse_at_connect", False)
+    if "group" in values and "user" not in values:
+        table.fault("missing_key", "group", "The group is set without a user.", "Write the user too, or remove the group.")
+    hosts = values.pop("relay_hosts", None)
+    domains = _domains(values.pop("listener_domains", ()), table, folder, sources, findings)
+    rules = _bounce_rules(values.pop("bounce_classifier", ()), table, folder, sources, findings)
+    state_directory = values.pop("state_directory", None) or default_state_directory(environ)
+    if values.get("compat") == "kumomta":
+        # KumoMTA never rejects at connect. A setting in the file still counts.
+        values.setdefault("refuse_at_connect", False)
     journal = read_journal(table.table("journal"), folder, state_directory / "journal", findings)
     limits = table.table("limits")
+    milter = read_milter(table.table("milter"), folder)
+    section = table.table("admin")
+    admin = read_admin(section, folder, milter=milter.socket) if "admin" in table.values else None
     settings = Settings(
         relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
         listener_relay_hosts=_listener_relay_hosts(table.table("listener", spell=quoted)),
@@ -234,19 +220,19 @@ def _settings(table: Table, folder: Path, environ: Mapping[str, str], sources: l
         bounce_rules=tuple(rules),
         state_directory=state_directory,
         journal=journal,
-        milter=(milter := _milter(table.table("milter"), folder)),
-        admin=read_admin(table, folder, milter=milter.socket),
-        log=LogSettings(**_section(table.table("log"), _LOG_READERS)),
-        limits=LimitSettings(**_section(limits, _LIMIT_READERS)),
-        **taken,
+        milter=milter,
+        admin=admin,
+        log=LogSettings(**table.table("log").only(_LOG_READERS)),
+        limits=LimitSettings(**limits.only(_LIMIT_READERS)),
+        **values,
     )
-    _see_that_a_report_fits(settings, table, limits)
+    _check_report_sizes(settings, table, limits)
     table.close()
     return settings
 
 
-def _see_that_a_report_fits(settings: Settings, table: Table, limits: Table) -> None:
-    """A report that never finds room would be answered 451 until its sender gives up."""
+def _check_report_sizes(settings: Settings, table: Table, limits: Table) -> None:
+    """A report that never fits would get 451 until its sender gives up."""
     largest = settings.report_size_limit
     for key in ("report_memory", "quarantine_size"):
         if (room := getattr(settings.limits, key)) < largest:
@@ -258,35 +244,11 @@ def _see_that_a_report_fits(settings: Settings, table: Table, limits: Table) -> 
                 table.fault("limit_too_small", "report_size_limit", text, fix)
 
 
-def _section(table: Table, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
-    """Read a table that has these keys and no others."""
-    taken = table.take(readers)
-    table.close()
-    return taken
-
-
-def _milter(table: Table, folder: Path) -> MilterSettings:
-    readers = {
-        "socket": milter_socket(folder),
-        "socket_mode": socket_mode,
-        "socket_owner": text("a user name"),
-        "socket_group": text("a group name"),
-        "workers": whole_number(1, 64, "processes"),
-        "engine": choice("libmilter", "direct"),
-        "cpu_affinity": flag,
-        "allow_remote": flag,
-    }
-    milter = MilterSettings(**_section(table, readers))
-    if not milter.allow_remote and is_remote(milter.socket):
-        table.fault("remote_socket", "socket", f"Other machines can reach {milter.socket}. {_REMOTE}", _LOCAL)
-    return milter
-
-
 def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
     found: dict[str, NetworkList] = {}
     lines: dict[str, int] = {}
     for spelled, listener in table.tables():
-        taken = _section(listener, {"relay_hosts": _NETWORKS})
+        values = listener.only({"relay_hosts": _NETWORKS})
         try:
             name = normal_listener(spelled)
         except ValueError:
@@ -297,11 +259,11 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
             table.fault(
                 "repeated_listener",
                 spelled,
-                f"This is the same listener as the one on line {lines[name]}.",
+                f"This is the same listener as on line {lines[name]}.",
                 "Keep one of the two.",
             )
-        elif "relay_hosts" in taken:
-            found[name] = NetworkList(networks=taken["relay_hosts"], where=listener.where("relay_hosts"))
+        elif "relay_hosts" in values:
+            found[name] = NetworkList(networks=values["relay_hosts"], where=listener.where("relay_hosts"))
         lines.setdefault(name, listener.place.line)
     return found
 
@@ -319,7 +281,7 @@ def _domains(files: Sequence[str], table: Table, folder: Path, sources: list[Sou
         else:
             stamp = sources[-1].stamp
             if stamp in named_before:
-                findings.note(repeated_file, named, quoted(file), quoted(named_before[stamp]))
+                findings.note(_repeated_file, named, quoted(file), quoted(named_before[stamp]))
             named_before.setdefault(stamp, file)
             merge(entries, later, findings)
     return table_of([entry for domains in entries.values() for entry in domains.values()])
@@ -345,12 +307,17 @@ def _bounce_rules(
     try:
         Patterns([rule.pattern for rule in rules])
     except TooLargeError as error:
-        fix = "Write fewer or simpler patterns: counted repetitions such as .{1,200} take most."
-        table.fault("patterns_too_large", key, f"The {len(rules)} patterns are too many or too large together: {error}.", fix)
+        fix = "Write fewer or simpler patterns: counted repetitions such as .{1,200} are the largest."
+        table.fault("patterns_too_large", key, f"The {len(rules)} patterns together are too large: {error}.", fix)
     return rules
 
 
 def _named_text(path: Path, file: str, sources: list[Source]) -> Text:
     if path.suffix.lower() not in {".toml", ".json"}:
-        raise UnreadableError(f"{quoted(file)} ends neither in .toml nor in .json.", "Name it after what is in it.")
+        raise UnreadableError(f"{quoted(file)} ends neither in .toml nor in .json.", "Rename it by its format.")
     return _text(path, file, sources)
+
+
+def _repeated_file(where: Where, name: str, first: str) -> Finding:
+    other = "" if name == first else f", as {name}"
+    return warning("repeated_file", where, f"This names the file {first} again{other}.", "Name it once.")

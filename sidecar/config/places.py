@@ -1,10 +1,6 @@
-"""Where each key of a TOML or JSON text stands.
+"""Find the line of each key in a TOML or JSON text that a parser has accepted.
 
-Owns line numbers. Never judges a text: it reads what a parser has accepted already.
-
-Why not a library: tomli and json give no positions, and neither does tomlkit. Two small packages do (a fork of an old
-tomli, a recursive JSON reader); neither is kept up, and both are pure Python, several times slower than the parsers used
-here. So compiled parsers read the values, and the patterns below, linear and without recursion, find the lines.
+tomli, json and tomlkit return no positions, and no maintained library does. The patterns are linear, without recursion.
 """
 
 import json
@@ -16,20 +12,20 @@ from typing import Final
 import tomli
 from msgspec import Struct
 
-# A listener domains file needs 4 levels; Python's own readers give up between 400 and 1,000.
+# A listener domains file needs 4 levels; the parsers fail between 400 and 1,000.
 DEPTH_LIMIT: Final = 64
 
 _QUOTES: Final = 2
 
-# Possessive quantifiers and atomic groups throughout: no pattern goes back over what it has read, so each is linear. Groups
-# repeat inside an atomic group, never possessively: Python 3.11.2, which is Debian 12's, then keeps half a repetition.
+# Possessive quantifiers and atomic groups make each pattern linear. Groups repeat inside an atomic group, never possessively:
+# Python 3.11.2 (Debian 12) then keeps half a repetition.
 _BASIC = r'"(?>(?:[^"\\\n]++|\\.)*)"'
 _LITERAL = r"'[^'\n]*+'"
 _PART = rf"(?:{_BASIC}|{_LITERAL}|[A-Za-z0-9_-]++)"
 _KEY = rf"{_PART}(?>(?:[ \t]*+\.[ \t]*+{_PART})*)"
 _BLANK = r"(?>(?:[ \t\r\n]++|\#[^\n]*+)*)"
 _BARE = r"""[^\s"'\[\]{},\#][^\n,\]}\#]*+"""
-# The closing quotes may follow one or two quotes of content (TOML 1.0, "String"), hence up to five.
+# One or two quotes of content can stand before the closing quotes (TOML 1.0, String): up to five.
 _LONG = r"""\"\"\"(?>(?:[^"\\]++|\\[\s\S]|"(?!""))*)"{3,5}|'''(?>(?:[^']++|'(?!''))*)'{3,5}"""
 
 _PARTS = re.compile(_PART)
@@ -41,11 +37,11 @@ _STATEMENT = re.compile(
     re.VERBOSE,
 )
 
-# Both give: blank, opening bracket, closing bracket, comma, key, scalar.
+# Groups of both: blank, opening bracket, closing bracket, comma, key, scalar.
 _TOML_TOKEN = re.compile(rf"({_BLANK})(?:([\[{{])|([\]}}])|(,)|({_KEY})[ \t]*+=|({_LONG}|{_BASIC}|{_LITERAL}|{_BARE}))")
 _JSON_STRING = r'"(?>(?:[^"\\]++|\\.)*)"'
 _JSON_SCALAR = rf"""(?:{_JSON_STRING}|[^\s"\[\]{{}},]++)"""
-# A key takes a scalar behind it with it: one step instead of two for most of a large file.
+# A key and its scalar are one step: most of a large file.
 _JSON_TOKEN = re.compile(
     rf"""([ \t\r\n]*+)(?:
         ([\[{{]) | ([\]}}]) | (,)
@@ -57,10 +53,10 @@ _JSON_TOKEN = re.compile(
 
 
 class TooDeepError(ValueError):
-    """Tables or lists inside each other beyond `DEPTH_LIMIT`; `lineno` is where the limit is passed."""
+    """Tables or lists nested deeper than `DEPTH_LIMIT`, first at the line `lineno`."""
 
     def __init__(self, lineno: int) -> None:
-        super().__init__(f"tables or lists stand more than {DEPTH_LIMIT} deep inside each other")
+        super().__init__(f"tables or lists are nested more than {DEPTH_LIMIT} levels deep")
         self.lineno = lineno
 
 
@@ -68,24 +64,24 @@ _NOTHING: Final[Mapping[str | int, "Place"]] = MappingProxyType({})
 
 
 class Place:
-    """The line of a key, counted from 1, and the places inside its value: by key in a table, by index in a list.
+    """The line of a key, from 1, and the places inside its value: by key in a table, by index in a list.
 
-    Items on the line of their list are left out.
+    Items on the same line as their list have no place.
     """
 
     __slots__ = ("inner", "line")
 
     def __init__(self, line: int) -> None:
         self.line = line
-        # Most places have nothing inside, and a large file has millions of them.
+        # A large file has millions of places, and most are empty.
         self.inner: Mapping[str | int, Place] = _NOTHING
 
     def at(self, key: str | int) -> "Place":
-        """Give the place of `key`, or that of the whole where the part's own is not known."""
+        """Return the place of `key`, or this place if `key` has none."""
         return self.inner.get(key, self)
 
     def enter(self, parts: list[str], line: int) -> "Place":
-        """Give the place that a dotted key leads to, made at `line` as far as it is new. Raises TooDeepError."""
+        """Return the place of a dotted key; create it at `line`. Raise TooDeepError."""
         if len(parts) > DEPTH_LIMIT:
             raise TooDeepError(line)
         place = self
@@ -94,7 +90,7 @@ class Place:
         return place
 
     def put(self, key: str | int, line: int) -> "Place":
-        """Make the place of `key`."""
+        """Create the place of `key`."""
         made = Place(line)
         if isinstance(self.inner, dict):
             self.inner[key] = made
@@ -104,7 +100,7 @@ class Place:
 
 
 class Repeat(Struct, frozen=True, kw_only=True):
-    """A JSON key that its object has already: the path to it, and both lines."""
+    """A repeated JSON key: its path and both lines."""
 
     path: tuple[str | int, ...]
     first: int
@@ -112,10 +108,9 @@ class Repeat(Struct, frozen=True, kw_only=True):
 
 
 def toml_places(text: str) -> Place:
-    """Find the line of every key in a TOML document that tomli accepts. Raises TooDeepError.
+    """Find the line of every key in a TOML document that tomli accepts. Raise TooDeepError.
 
-    A table's line is that of its header, or of the first key that implies it. Of the tables in an array of tables any one
-    counts.
+    The line of a table is the line of its header, or of the first key that implies it. For an array of tables, any one counts.
     """
     root = table = Place(1)
     line, position = 1, 0
@@ -135,14 +130,14 @@ def toml_places(text: str) -> Place:
 
 
 def json_places(text: str) -> tuple[Place, list[Repeat]]:
-    """Find the line of every key in a JSON text that `json` accepts, and the keys that repeat. Raises TooDeepError."""
+    """Find the line of every key in a JSON text that `json` accepts, and the repeated keys. Raise TooDeepError."""
     walk = _Walk(_JSON_TOKEN, _json_parts, Place(1))
     walk.through(text, 0, 1)
     return walk.root, walk.repeats
 
 
 def _toml_parts(key: str) -> list[str]:
-    # Most keys by far are one bare or quoted part, and these tests are three times as fast.
+    # Most keys are one bare or quoted part, and these tests are three times as fast.
     if key.isidentifier():
         return [key]
     if key[0] == key[-1] == '"' and key.count('"') == _QUOTES and "\\" not in key:
@@ -161,25 +156,25 @@ def _json_parts(key: str) -> list[str]:
 
 
 class _Walk:
-    """One way through a value, bracket by bracket, with a stack of its own in place of recursion."""
+    """Walk through a value, bracket by bracket, with a stack instead of recursion."""
 
     def __init__(self, token: re.Pattern[str], parts: Callable[[str], list[str]], root: Place) -> None:
         self.token = token
         self.parts = parts
         self.root = self.place = root
         self.stack: list[Place] = []
-        self.trail: list[str | int] = []  # for each open bracket the key or the index that is being read
+        self.trail: list[str | int] = []  # for each open bracket the current key or index
         self.repeats: list[Repeat] = []
 
     def through(self, text: str, position: int, line: int) -> tuple[int, int]:
-        """Note what stands inside the value at `position`; give the position and the line behind it."""
+        """Record the places inside the value at `position`; return the position and the line after it."""
         while match := self.token.match(text, position):
             blank, opening, closing, comma, key, scalar = match.groups()
             line += blank.count("\n")
             position = match.end()
             if key is not None:
                 self.key(self.parts(key), line)
-                line += text.count("\n", match.end(5), position)  # the colon and the scalar may be on later lines
+                line += text.count("\n", match.end(5), position)  # the colon and the scalar can be on later lines
             elif opening is not None:
                 self.open(opening, line)
             elif closing is not None:

@@ -1,6 +1,6 @@
-"""Readers of single values: what TOML or JSON gave in, a checked value out, or what is wrong with it.
+"""Readers of single values: they return the checked value, or raise WrongValue.
 
-Owns types and ranges. Never knows which key it reads, nor where that stands.
+Owns types and ranges. Never knows the key or its place.
 """
 
 import re
@@ -12,7 +12,6 @@ from uuid import UUID
 from msgspec import Struct
 
 from sidecar.core.findings import ErrorCode
-from sidecar.core.names import HIGHEST_PORT, endpoint, normal_domain, plain_address
 from sidecar.core.networks import HostBitsError, parse_network
 from sidecar.core.settings.values import LogMode, Network
 from sidecar.core.text import listed, nearest, quoted, shown
@@ -22,7 +21,7 @@ Reader = Callable[[object], T]
 
 
 class Fault(Struct, frozen=True, kw_only=True):
-    """What is wrong with a value, or with the item at `index` of a list, and what to write instead."""
+    """What is wrong with a value, or with the item at `index` of a list, and what to write."""
 
     code: ErrorCode
     text: str
@@ -31,7 +30,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 
 
 class WrongValue(Exception):  # noqa: N818 - the value is what is wrong, and `raise wrong(...)` reads so
-    """A value that cannot be taken; a list may have several faults."""
+    """A wrong value. A list can have several faults."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__(faults)
@@ -65,7 +64,7 @@ def whole_number(low: int, high: int, unit: str) -> Reader[int]:
 
 
 def text(what: str) -> Reader[str]:
-    """Read a text that is not empty and holds no control characters; `what` names it in problems."""
+    """Read a text that is not empty and has no control characters; `what` names it in errors."""
 
     def read(value: object) -> str:
         if not isinstance(value, str):
@@ -92,27 +91,27 @@ def choice(*words: str) -> Reader[str]:
 
 
 def list_of(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
-    """Read a list; every item that `item` refuses is a fault of its own."""
+    """Read a list. Each wrong item is a separate fault."""
 
     def read(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
             raise wrong(f"{shown(value)} is not a list.", f"Write a list, such as {example}.", "wrong_type")
-        taken: list[T] = []
+        items: list[T] = []
         faults: list[Fault] = []
         for index, one in enumerate(value):
             try:
-                taken.append(item(one))
+                items.append(item(one))
             except WrongValue as error:
                 faults += [Fault(code=fault.code, text=fault.text, fix=fault.fix, index=index) for fault in error.faults]
         if faults:
             raise WrongValue(*faults)
-        return tuple(taken)
+        return tuple(items)
 
     return read
 
 
 def one_or_more(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
-    """Read a list, or a single item for a list of one."""
+    """Read a list, or one item as a list of one."""
     read = list_of(item, example)
     return lambda value: (item(value),) if isinstance(value, str) else read(value)
 
@@ -155,80 +154,26 @@ def network(value: object) -> Network:
         ) from None
 
 
-_SOCKET = re.compile(
-    r"(?P<unix>unix|local):(?P<path>.+)"
-    r"|inet6?:(?:(?P<host>\[[^\[\]@]+\]|[^\[\]:@]+):(?P<port>\d{1,5})|(?P<sendmail_port>\d{1,5})@(?P<sendmail_host>[^@]+))",
-    re.ASCII,
-)
-_SOCKET_FORMS = 'Write "unix:/run/sidecar/sidecar.sock" or "inet:127.0.0.1:8893".'
-_SOCKET_PATH_LIMIT = 107  # sun_path has 108 bytes on Linux, with its closing NUL (unix(7))
-
-
-def milter_socket(folder: Path, what: str = "a milter socket") -> Reader[str]:
-    """Read a milter socket, or what else listens, in Postfix's or Sendmail's spelling; a relative path starts in `folder`.
-
-    Gives `unix:/path` or `inet:host:port`.
-    """
-
-    def read(value: object) -> str:
-        match = _SOCKET.fullmatch(value) if isinstance(value, str) and value.isprintable() else None
-        if match is None:
-            bare_path = isinstance(value, str) and value.startswith("/")
-            fix = f"Write {quoted(f'unix:{value}')}." if bare_path else _SOCKET_FORMS
-            raise wrong(f"{shown(value)} is not {what}.", fix)
-        if match["unix"]:
-            return _unix_socket(folder / match["path"])
-        host, port = match["host"] or match["sendmail_host"], int(match["port"] or match["sendmail_port"])
-        if not 1 <= port <= HIGHEST_PORT:
-            raise wrong(f"{shown(value)} has port {port}.", f"Write a port from 1 to {HIGHEST_PORT}.", "out_of_range")
-        return f"inet:{_socket_host(host.strip('[]'))}:{port}"
-
-    return read
-
-
-def _unix_socket(path: Path) -> str:
-    if len(bytes(path)) > _SOCKET_PATH_LIMIT:
-        raise wrong(f"{shown(str(path))} is too long for a socket.", f"Write a path of {_SOCKET_PATH_LIMIT} bytes at most.")
-    return f"unix:{path}"
-
-
-def _socket_host(host: str) -> str:
-    try:
-        address = plain_address(host)
-    except ValueError:
-        if (name := normal_domain(host)) is None or name.replace(".", "").isdigit():
-            raise wrong(f"{shown(host)} is neither an IP address nor a host name.", _SOCKET_FORMS) from None
-        return name
-    return endpoint(address, None)
-
-
-def socket_mode(value: object) -> int:
-    """Read a file mode in octal digits, in quotes."""
-    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
-        raise wrong(f"{shown(value)} is not a file mode.", 'Write octal digits in quotes, such as "0660".')
-    return int(value, 8)
-
-
 def path_in(folder: Path, what: str) -> Reader[Path]:
-    """Read a path; a relative one starts in `folder`."""
+    """Read a path, relative to `folder`."""
     read = text(what)
     return lambda value: folder / read(value)
 
 
 def header_name(value: object) -> str:
-    """Read the name of a header field (RFC 5322 section 2.2), or the beginning of some and a `*`; give it in lower case."""
+    """Read the name of a header field (RFC 5322 section 2.2), or a prefix and a `*`; return it in lower case."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-)+-9;-~]{1,76}\*?|\*", value):
         raise wrong(f"{shown(value)} is not the name of a header.", 'Write a name such as "Subject", or "X-*" for many.')
     return value.lower()
 
 
 def header_names(value: object) -> tuple[str, ...]:
-    """Read a list of names of header fields; each is given once, in lower case."""
+    """Read a list of names of header fields; return each once, in lower case."""
     return tuple(dict.fromkeys(list_of(header_name, '["Subject"]')(value)))
 
 
 def uuid(value: object) -> str:
-    """Read a UUID in its common form and give it in lower case (RFC 9562 section 4)."""
+    """Read a UUID in its common form (RFC 9562 section 4); return it in lower case."""
     try:
         if isinstance(value, str) and str(UUID(value)) == value.lower():
             return value.lower()
@@ -243,4 +188,4 @@ def uuid(value: object) -> str:
 def unused_duration(value: object) -> None:
     """Check KumoMTA's ttl, a text such as "5 minutes" or a number of seconds, and drop it."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise wrong(f"{shown(value)} is not a duration.", "Leave ttl out; it has no effect.")
+        raise wrong(f"{shown(value)} is not a duration.", "Remove ttl: it has no effect.")

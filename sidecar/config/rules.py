@@ -1,6 +1,6 @@
-"""KumoMTA's rule files for classes of bounces, and the set of rules that comes with the program.
+"""Read KumoMTA's rule files for bounce classes, and the rules that are part of the program.
 
-Owns the shape of these files. Never decides which rule fits a response.
+Owns the format of these files. Never decides which rule matches a response.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from sidecar.core.settings.values import BounceRule, Where
 from sidecar.core.text import quoted, written
 
 IANA: Final = "iana"
-"""The name under which the settings ask for the program's own rules: for IANA's enhanced status codes."""
+"""The name of the program's own rules in the settings: rules for IANA's enhanced status codes."""
 
 SHIPPED: Final = {IANA: Path(__file__).with_name("iana.toml")}
 
@@ -26,12 +26,12 @@ _CLASS: Final = text("the name of a class")
 
 
 def iana_rules() -> tuple[BounceRule, ...]:
-    """Read the program's own rules."""
+    """Return the program's own rules."""
     return tuple(read_rules(read_document(SHIPPED[IANA], IANA), []))
 
 
 def read_rules(document: Document, problems: list[Finding]) -> list[BounceRule]:
-    """Read one rule file, in its order; what is wrong goes to `problems`, and all that is right is given."""
+    """Read one rule file, in its order. Add errors to `problems`; return the correct rules."""
     notes = Notes(document.file, problems)
     notes.repeats(document, lambda parts: ".".join(map(written, parts)))
     whole = Table(notes, document.values, document.place)
@@ -49,22 +49,21 @@ def read_rules(document: Document, problems: list[Finding]) -> list[BounceRule]:
 
 
 def note_hidden(rules: list[BounceRule], findings: Findings) -> None:
-    """Note each pattern that stands for another class before."""
+    """Add a warning for each pattern that an earlier rule has for another class."""
     first: dict[str, BounceRule] = {}
     for rule in rules:
         earlier = first.setdefault(rule.pattern, rule)
         if earlier.bounce_class != rule.bounce_class:
-            findings.note(hidden, rule, earlier)
+            findings.note(_hidden, rule, earlier)
 
 
-def hidden(rule: BounceRule, earlier: BounceRule) -> Finding:
-    """Tell of a pattern that is never asked, since the same one comes first."""
-    text = f"The pattern {quoted(rule.pattern)} stands for {earlier.where.key} ({earlier.where}) already, and the first counts."
+def _hidden(rule: BounceRule, earlier: BounceRule) -> Finding:
+    text = f"The pattern {quoted(rule.pattern)} is already in {earlier.where.key} ({earlier.where}), and the first rule counts."
     return warning("never_matches", rule.where, text, "Keep one of the two.")
 
 
 def costly(rules: list[BounceRule]) -> Finding | None:
-    """Name the rule that counts most, if all together count so much that a hostile response would hold up the mail."""
+    """Return an error if the counted repetitions of all rules are so large that a hostile response would delay mail."""
     sizes = [repetition_size(rule.pattern) for rule in rules]
     if sum(sizes) <= REPETITION_LIMIT:
         return None

@@ -1,6 +1,6 @@
-"""Where the program keeps its state, as told by a settings file, even one with errors, or by the system.
+"""Find the state directory, also if the settings file has errors.
 
-Owns the default, and a way to the state that leads past the rest of the settings. Never creates the directory.
+Owns the default. Never creates the directory.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Final
 
 import tomli
 
-# Where a file names it, whatever is broken elsewhere: TOML's string of either kind, or JSON's, which TOML can read as well.
+# The key in a file that can be broken elsewhere, with a string of TOML or JSON; TOML can read both.
 _NAMED: Final = re.compile(
     r"""(?:^|[{,])[ \t]*(?:state_directory|"state_directory")[ \t]*[=:][ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
     re.MULTILINE,
@@ -19,9 +19,9 @@ _NAMED: Final = re.compile(
 
 
 def state_directory(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Give the state directory that the settings file at `path` names, whatever else is wrong with it, or else the default.
+    """Return the state directory in the settings file at `path`, whatever else is wrong there, or the default.
 
-    It is for looking at a running program whose settings file somebody has broken since it started.
+    `sidecar status` uses it: the file can be broken after the program started.
     """
     if path is None:
         return default_state_directory(environ)
@@ -34,11 +34,11 @@ def state_directory(path: Path | None, environ: Mapping[str, str] = os.environ) 
 
 
 def default_state_directory(environ: Mapping[str, str]) -> Path:
-    """The directory systemd made for the program (systemd.exec(5)), else root's or the user's (XDG Base Directory)."""
+    """Return the directory that systemd created (systemd.exec(5)), or root's, or the user's (XDG Base Directory)."""
     if made := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(made)
     state_home, home = Path(environ.get("XDG_STATE_HOME", "")), environ.get("HOME")
     if os.geteuid() == 0 or not (state_home.is_absolute() or home):
         return Path("/var/lib/sidecar")
-    # The XDG specification wants a relative path there ignored.
+    # The XDG specification: ignore a relative path.
     return (state_home if state_home.is_absolute() else Path(f"{home}/.local/state")) / "sidecar"

@@ -1,6 +1,6 @@
-"""A table of a settings file while it is read: values are taken from it by key, and what is wrong is noted with its place.
+"""A table of a settings file while it is read: the callers read its keys, and each error has its place.
 
-Owns problems' places and the refusal of unknown keys. Never knows which keys there should be before it is asked for them.
+Owns the places of errors, and rejects unknown keys.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,40 +15,40 @@ from sidecar.core.text import nearest, quoted, shown, written
 
 
 class Notes:
-    """The problems found so far, and the file that is being read."""
+    """The errors so far in one file."""
 
     def __init__(self, file: str, problems: list[Finding]) -> None:
         self.file = file
         self.problems = problems
 
     def add(self, code: ErrorCode, line: int, key: str, text: str, fix: str) -> None:
-        """Note an error at a line of the file."""
+        """Add an error at a line of the file."""
         self.problems.append(error(code, Where(file=self.file, line=line, key=key), text, fix))
 
     def unknown(self, line: int, key: str, path: str, known: Iterable[str]) -> None:
-        """Note a key that nobody asked for, and the known one that is nearest."""
+        """Add an error for an unknown key, with the nearest known one."""
         words = tuple(known)
         guess = nearest(key, words)
         fix = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(words)}."
         self.add("unknown_key", line, path, f"{quoted(key)} is not a known key.", fix)
 
     def repeats(self, document: Document, path_of: Callable[[Sequence[str]], str]) -> None:
-        """Note every key that its JSON object has already (TOML's parser refuses those itself)."""
+        """Add an error for each repeated JSON key. The TOML parser rejects those itself."""
         for repeat in document.repeats:
             path = path_of([str(part) for part in repeat.path])
             self.add(
-                "repeated_key", repeat.second, path, f"This key stands on line {repeat.first} already.", "Keep one of the two."
+                "repeated_key", repeat.second, path, f"This key is on line {repeat.first} already.", "Keep one of the two."
             )
 
     def wrong(self, place: Place, key: str, wrong: WrongValue) -> None:
-        """Note each fault of a value; an item of a list at the item's own line."""
+        """Add an error for each fault of a value. An item of a list has its own line."""
         for fault in wrong.faults:
             line = place.line if fault.index is None else place.at(fault.index).line
             self.add(fault.code, line, key, fault.text, fault.fix)
 
 
 class Table:
-    """A table in reading. Whatever is wrong is noted and left out, so that one run finds everything."""
+    """A table while it is read. An error is added and the key left out, so that one run finds all errors."""
 
     def __init__(
         self, notes: Notes, values: dict[str, Any], place: Place, path: str = "", spell: Callable[[str], str] = written
@@ -61,42 +61,48 @@ class Table:
         self._asked: dict[str, None] = {}
 
     def where(self, key: str) -> Where:
-        """Where `key` stands."""
+        """Return the place of `key`."""
         return Where(file=self.notes.file, line=self.place.at(key).line, key=self._path_of(key))
 
     def take(self, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
-        """Read the keys named; only those that are set, and right, are given."""
+        """Read these keys. Return those that are set and correct."""
         self._asked |= dict.fromkeys(readers)
-        taken = {}
+        values = {}
         for key, reader in readers.items():
             if key not in self.values:
                 continue
             try:
-                taken[key] = reader(self.values[key])
+                values[key] = reader(self.values[key])
             except WrongValue as error:
                 self.notes.wrong(self.place.at(key), self._path_of(key), error)
-        return taken
+        return values
+
+    def only(self, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
+        """Read a table that has these keys and no others."""
+        values = self.take(readers)
+        self.close()
+        return values
 
     def table(self, key: str, spell: Callable[[str], str] = written) -> "Table":
-        """Enter the table under `key`, an empty one where it is left out or no table; `spell` writes its keys in key paths."""
+        """Return the table under `key`, an empty one if it is missing or wrong. `spell` writes its keys in key paths."""
         self._asked[key] = None
         value = self.values.get(key, {})
         if not isinstance(value, dict):
             fix = f"Write [{self._path_of(key)}] on a line of its own and the keys below it."
-            self.fault("wrong_type", key, f"{shown(value)} stands where a table should.", fix)
+            self.fault("wrong_type", key, f"{shown(value)} is not a table.", fix)
             value = {}
         return Table(self.notes, value, self.place.at(key), self._path_of(key), spell)
 
     def tables(self) -> Iterator[tuple[str, "Table"]]:
-        """Enter every table in this one."""
+        """Yield every table in this one."""
         return ((key, self.table(key)) for key in self.values)
 
     def fault(self, code: ErrorCode, key: str, text: str, fix: str) -> None:
-        """Note an error in the value of `key`."""
+        """Add an error for the value of `key`."""
         self.notes.add(code, self.place.at(key).line, self._path_of(key), text, fix)
 
     def close(self) -> None:
-        """Refuse the keys that nobody asked for."""
+        """Add an error for each key that was not read."""
         for key in self.values:
             if key not in self._asked:
                 self.notes.unknown(self.place.at(key).line, key, self._path_of(key), self._asked)

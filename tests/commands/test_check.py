@@ -44,7 +44,7 @@ def test_warnings(tmp_path: Path) -> None:
     """Warnings are printed and leave exit status 0."""
     done = CliRunner().invoke(command, ["--config", write(tmp_path, WARNED)])
     assert done.output.splitlines() == [
-        'd.toml:2: warning: "a.com".ttl: ttl has no effect: domains are read anew with the settings. Take it out.',
+        'd.toml:2: warning: "a.com".ttl: ttl has no effect: a reload reads the domains again. Remove it.',
         "The settings are fine but for 1 warning: 1 listener domain, 2 relay hosts.",
     ]
     assert done.exit_code == 0
@@ -55,7 +55,7 @@ def test_errors(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["--config", write(tmp_path, BAD)])
     assert done.output.splitlines() == [
         'd.toml:2: error: "a.com".relay_to: "\\u001b[31m" is neither true nor false. Write true or false, without quotes.',
-        'd.toml:3: warning: "a.com".ttl: ttl has no effect: domains are read anew with the settings. Take it out.',
+        'd.toml:3: warning: "a.com".ttl: ttl has no effect: a reload reads the domains again. Remove it.',
         "The settings have 1 error and 1 warning.",
     ]
     assert done.exit_code == 1

@@ -37,9 +37,9 @@ def test_without_the_section_there_is_none(written: str, read: AdminSettings | N
         ('socket = "8894"', "is not a socket"),
         ("allow_remote = true", '"allow_remote" is not a known key'),
         ('socket_mode = "rw"', "is not a file mode"),
-        ('socket = "inet:127.0.0.1:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
-        ('socket = "inet:127.0.0.2:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
-        ('socket = "inet:localhost:8893"', "The milter listens on inet:127.0.0.1:8893 already"),
+        ('socket = "inet:127.0.0.1:8893"', "The milter already listens on inet:127.0.0.1:8893"),
+        ('socket = "inet:127.0.0.2:8893"', "The milter already listens on inet:127.0.0.1:8893"),
+        ('socket = "inet:localhost:8893"', "The milter already listens on inet:127.0.0.1:8893"),
     ],
 )
 def test_what_cannot_be_taken_is_named_with_its_line(written: str, said: str, tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_two_names_of_one_path_are_one_socket(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text('[milter]\nsocket = "unix:run/s"\n[admin]\nsocket = "unix:var/../var/s"\n')
     (problem,) = load(tmp_path / "s.toml").problems
     assert (problem.line, problem.key) == (4, "admin.socket")
-    assert f"The milter listens on unix:{tmp_path}/run/s already" in problem.text
+    assert f"The milter already listens on unix:{tmp_path}/run/s" in problem.text

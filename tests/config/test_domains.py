@@ -223,7 +223,7 @@ ERRORS = [
         '"a\\u0000" is not a user name.',
         "Write a user name, not empty and without control characters.",
     ),
-    ('["a.com"]\nttl = true', 2, '"a.com".ttl', "true is not a duration.", "Leave ttl out; it has no effect."),
+    ('["a.com"]\nttl = true', 2, '"a.com".ttl', "true is not a duration.", "Remove ttl: it has no effect."),
     (
         '["a.com"]\nrelay_too = true',
         2,
@@ -242,25 +242,25 @@ ERRORS = [
         "[example.com]\nrelay_to = true",
         1,
         '"example".com',
-        'A table stands inside the domain "example".',
+        'The domain "example" has a table inside.',
         'Write "example.com" in quotes.',
     ),
     (
         "[a.bounce.example.com]\nlog_oob = true\nlog_arf = true",
         1,
         '"a".bounce',
-        'A table stands inside the domain "a".',
+        'The domain "a" has a table inside.',
         'Write "a.bounce.example.com" in quotes.',
     ),
     (
         "\nrelay_to = true",
         2,
         '"relay_to"',
-        "relay_to = true stands outside of any domain's table.",
+        "relay_to = true is outside the table of a domain.",
         'Write it below a line such as ["example.com"].',
     ),
-    ('"a.com" = true', 1, '"a.com"', "true stands where a domain's table should.", TABLE),
-    ('[["a.com"]]\nrelay_to = true', 1, '"a.com"', "a list stands where a domain's table should.", TABLE),
+    ('"a.com" = true', 1, '"a.com"', "true is not the table of a domain.", TABLE),
+    ('[["a.com"]]\nrelay_to = true', 1, '"a.com"', "a list is not the table of a domain.", TABLE),
     ('["a b"]', 1, '"a b"', '"a b" is not a domain name.', NAME),
     ('[""]', 1, '""', '"" is not a domain name.', NAME),
     ('["a..b"]', 1, '"a..b"', '"a..b" is not a domain name.', NAME),
@@ -306,13 +306,13 @@ ERRORS = [
         '"127.0.0.1:99999" is not a listener.',
         LISTENERS,
     ),
-    ("listener = 1", 1, "listener", "1 stands where a table of domains should.", TABLES),
-    ('listener."127.0.0.1:25" = 1', 1, 'listener."127.0.0.1:25"', "1 stands where a table of domains should.", TABLES),
+    ("listener = 1", 1, "listener", "1 is not a table of domains.", TABLES),
+    ('listener."127.0.0.1:25" = 1', 1, 'listener."127.0.0.1:25"', "1 is not a table of domains.", TABLES),
     (
         '[listener."127.0.0.1:25"]\nrelay_to = true',
         2,
         'listener."127.0.0.1:25"."relay_to"',
-        "relay_to = true stands outside of any domain's table.",
+        "relay_to = true is outside the table of a domain.",
         'Write it below a line such as ["example.com"].',
     ),
 ]
@@ -351,9 +351,9 @@ def test_json_errors(tmp_path: Path) -> None:
     text = text[:-1] + ',\n"c.com": {"relay_from_authz": ["\\ud800"]}}'
     problems = load_files(tmp_path, {"d.json": text}).problems
     assert [(place(problem)[1:], problem.text) for problem in problems] == [
-        ((2, '"a.com".log_oob'), "This key stands on line 1 already."),
-        ((3, 'listener."127.0.0.1:25"."b.com"'), "null stands where a domain's table should."),
-        ((4, '"a.com"'), "This key stands on line 1 already."),
+        ((2, '"a.com".log_oob'), "This key is on line 1 already."),
+        ((3, 'listener."127.0.0.1:25"."b.com"'), "null is not the table of a domain."),
+        ((4, '"a.com"'), "This key is on line 1 already."),
         ((5, '"c.com".relay_from_authz'), '"\\ud800" is not a user name.'),
     ]
 

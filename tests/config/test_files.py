@@ -29,14 +29,14 @@ DEEP = 100_000
         ("a.json", b'{"a": 1,\n "b" 2}', 2, "This is not JSON: Expecting ':' delimiter."),
         ("a.json", b'{"a": 1}\n\n}', 3, "This is not JSON: Extra data."),
         ("a.json", b"", 1, "This is not JSON: Expecting value."),
-        ("a.json", b"[1]", 1, "a list stands where a table should."),
-        ("a.json", b'\n{"a":\n' + b"[" * DEEP, 3, "tables or lists stand more than 64 deep inside each other."),
-        ("a.json", b"\n" + b'{"a":' * DEEP, 2, "tables or lists stand more than 64 deep inside each other."),
-        ("a.json", b'{"a":\n' + b"[" * 99 + b"]" * 99 + b"}", 2, "tables or lists stand more than 64 deep inside each other."),
-        ("a.toml", b"b = 1\na = " + b"[" * DEEP, 2, "tables or lists stand more than 64 deep inside each other."),
-        ("a.toml", b"b = 1\na = " + b"{a=" * DEEP, 2, "tables or lists stand more than 64 deep inside each other."),
-        ("a.toml", b"b = 1\n" + b"a." * DEEP + b"a = 1", 2, "tables or lists stand more than 64 deep inside each other."),
-        ("a.toml", b"b = 1\n[" + b"a." * 99 + b"a]", 2, "tables or lists stand more than 64 deep inside each other."),
+        ("a.json", b"[1]", 1, "a list is not a table."),
+        ("a.json", b'\n{"a":\n' + b"[" * DEEP, 3, "tables or lists are nested more than 64 levels deep."),
+        ("a.json", b"\n" + b'{"a":' * DEEP, 2, "tables or lists are nested more than 64 levels deep."),
+        ("a.json", b'{"a":\n' + b"[" * 99 + b"]" * 99 + b"}", 2, "tables or lists are nested more than 64 levels deep."),
+        ("a.toml", b"b = 1\na = " + b"[" * DEEP, 2, "tables or lists are nested more than 64 levels deep."),
+        ("a.toml", b"b = 1\na = " + b"{a=" * DEEP, 2, "tables or lists are nested more than 64 levels deep."),
+        ("a.toml", b"b = 1\n" + b"a." * DEEP + b"a = 1", 2, "tables or lists are nested more than 64 levels deep."),
+        ("a.toml", b"b = 1\n[" + b"a." * 99 + b"a]", 2, "tables or lists are nested more than 64 levels deep."),
         ("a.toml", b"b = 1\na = " + b"9" * 5000, 2, "A number here has thousands of digits."),
         ("a.json", b'{"a": 1,\n"b": ' + b"9" * 5000 + b"}", 2, "A number here has thousands of digits."),
     ],
@@ -79,7 +79,7 @@ def test_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(UnreadableError, match="may not be read by this user"):
+    with pytest.raises(UnreadableError, match="has no permission to read"):
         read_document(tmp_path / "a.toml", "a.toml")
 
 

@@ -68,9 +68,9 @@ def test_places(tmp_path: Path, text: str, places: list[str | None]) -> None:
         ('[journal]\nformat = "gzip"', "journal.format", '"gzip" is not one of "plain" or "zstd".'),
         ("[journal]\ncompression_level = 22", "journal.compression_level", "22 is out of range."),
         ('[journal]\nmeta = [""]', "journal.meta", '"" is not the name of an entry.'),
-        ('[journal.OOB]\nsuffix = "/x"', "journal.OOB.suffix", '"/x" is not the end of a file\'s name.'),
-        ('[journal.OOB]\nsuffix = "7z"', "journal.OOB.suffix", '"7z" is not the end of a file\'s name.'),
-        ("[journal.OOB]\nsuffix = 1", "journal.OOB.suffix", "1 is not the end of a file's name."),
+        ('[journal.OOB]\nsuffix = "/x"', "journal.OOB.suffix", '"/x" is not a suffix of a file name.'),
+        ('[journal.OOB]\nsuffix = "7z"', "journal.OOB.suffix", '"7z" is not a suffix of a file name.'),
+        ("[journal.OOB]\nsuffix = 1", "journal.OOB.suffix", "1 is not a suffix of a file name."),
         ("[journal.OOB]\nenable = true", "journal.OOB.enable", '"enable" is not a known key.'),
         ("[journal.Delivery]\nenabled = true", "journal.Delivery", '"Delivery" is not a known key.'),
     ],
@@ -95,7 +95,7 @@ def test_records_of_reports_cannot_be_turned_off(tmp_path: Path, text: str, keys
     """A report is answered 250 only after its records are on disk, so there must be some."""
     errors = [problem for problem in load_files(tmp_path, {MAIN: text}).problems if problem.level == "error"]
     assert [place(problem)[2] for problem in errors] == keys
-    assert all("it would be lost" in problem.text for problem in errors)
+    assert all("the report would be lost" in problem.text for problem in errors)
 
 
 @pytest.mark.parametrize(

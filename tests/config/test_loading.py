@@ -195,7 +195,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         (
             "Remove it. The known keys here are: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
             "recipient_limit, unreadable_reports, headers, bounce_classifier, state_directory, node_id, user, group, "
-            "reload_on_change, compat, journal, limits, listener, milter, admin, log."
+            "reload_on_change, compat, journal, limits, milter, admin, listener, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),
@@ -204,7 +204,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         2,
         "listener_domains",
         '"d.lua" ends neither in .toml nor in .json.',
-        "Name it after what is in it.",
+        "Rename it by its format.",
     ),
     (
         'listener_domains = [\n"d.toml"\n]',
@@ -241,10 +241,10 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "\nmilter = 1",
         2,
         "milter",
-        "1 stands where a table should.",
+        "1 is not a table.",
         "Write [milter] on a line of its own and the keys below it.",
     ),
-    ('\ngroup = "mail"', 2, "group", "There is a group and no user.", "Name the user as well, or take this out."),
+    ('\ngroup = "mail"', 2, "group", "The group is set without a user.", "Write the user too, or remove the group."),
     ("[milter]\nworkers = 65", 2, "milter.workers", "65 is out of range.", "Write a whole number of processes from 1 to 64."),
     ("[milter]\nworker = 2", 2, "milter.worker", '"worker" is not a known key.', "Write workers, or remove it."),
     (
@@ -337,7 +337,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '[listener."127.0.0.1:25"]\n[listener."127.0.0.1:025"]',
         2,
         'listener."127.0.0.1:025"',
-        "This is the same listener as the one on line 1.",
+        "This is the same listener as on line 1.",
         "Keep one of the two.",
     ),
 ]

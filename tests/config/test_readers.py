@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config import readers
-from sidecar.config.readers import Fault, WrongValue, milter_socket, network
+from sidecar.config import readers, sockets
+from sidecar.config.readers import Fault, WrongValue, network
 
-SOCKET = milter_socket(Path("/etc/sidecar"))
+SOCKET = sockets.socket_in(Path("/etc/sidecar"), "a milter socket")
 
 
 def fault(reader: readers.Reader[Any], value: object) -> Fault:
@@ -113,15 +113,15 @@ def test_sockets(written: str, normal: str) -> None:
     ("written", "text", "fix"),
     [
         ("/run/a.sock", '"/run/a.sock" is not a milter socket.', 'Write "unix:/run/a.sock".'),
-        ("inet:8893", '"inet:8893" is not a milter socket.', readers._SOCKET_FORMS),
-        ("inet:::1:8893", '"inet:::1:8893" is not a milter socket.', readers._SOCKET_FORMS),
-        ("inet:127.1:8893", '"127.1" is neither an IP address nor a host name.', readers._SOCKET_FORMS),
-        ("inet:a b:8893", '"a b" is neither an IP address nor a host name.', readers._SOCKET_FORMS),
+        ("inet:8893", '"inet:8893" is not a milter socket.', sockets._SOCKET_FORMS),
+        ("inet:::1:8893", '"inet:::1:8893" is not a milter socket.', sockets._SOCKET_FORMS),
+        ("inet:127.1:8893", '"127.1" is neither an IP address nor a host name.', sockets._SOCKET_FORMS),
+        ("inet:a b:8893", '"a b" is neither an IP address nor a host name.', sockets._SOCKET_FORMS),
         ("inet:127.0.0.1:0", '"inet:127.0.0.1:0" has port 0.', "Write a port from 1 to 65535."),
         ("inet:127.0.0.1:65536", '"inet:127.0.0.1:65536" has port 65536.', "Write a port from 1 to 65535."),
-        ("unix:/\x1b", '"unix:/\\u001b" is not a milter socket.', readers._SOCKET_FORMS),
+        ("unix:/\x1b", '"unix:/\\u001b" is not a milter socket.', sockets._SOCKET_FORMS),
         ("unix:/" + "x" * 107, f'"/{"x" * 59}..." is too long for a socket.', "Write a path of 107 bytes at most."),
-        (8893, "8893 is not a milter socket.", readers._SOCKET_FORMS),
+        (8893, "8893 is not a milter socket.", sockets._SOCKET_FORMS),
     ],
 )
 def test_no_sockets(written: object, text: str, fix: str) -> None:
@@ -146,12 +146,12 @@ def test_no_sockets(written: object, text: str, fix: str) -> None:
         (readers.text("a name"), {"a": 1}, "a table is not a name."),
         (readers.choice("auto", "json"), "jsn", '"jsn" is not one of "auto" or "json".'),
         (readers.choice("auto", "json"), None, 'null is not one of "auto" or "json".'),
-        (readers.socket_mode, "660", None),
-        (readers.socket_mode, "0777", None),
-        (readers.socket_mode, "0o660", '"0o660" is not a file mode.'),
-        (readers.socket_mode, "1777", '"1777" is not a file mode.'),
-        (readers.socket_mode, "0888", '"0888" is not a file mode.'),
-        (readers.socket_mode, 0o660, "432 is not a file mode."),
+        (sockets.socket_mode, "660", None),
+        (sockets.socket_mode, "0777", None),
+        (sockets.socket_mode, "0o660", '"0o660" is not a file mode.'),
+        (sockets.socket_mode, "1777", '"1777" is not a file mode.'),
+        (sockets.socket_mode, "0888", '"0888" is not a file mode.'),
+        (sockets.socket_mode, 0o660, "432 is not a file mode."),
         (readers.header_name, "X-KumoRef", None),
         (readers.header_name, "X Y", '"X Y" is not the name of a header.'),
         (readers.header_name, "X-*", None),

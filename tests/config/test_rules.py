@@ -95,7 +95,7 @@ def test_sources(tmp_path: Path) -> None:
     ("rules", "line", "key", "words"),
     [
         ("", 1, "rules", "The file has no rules."),
-        ("rules = 1", 1, "rules", "1 stands where a table should."),
+        ("rules = 1", 1, "rules", "1 is not a table."),
         ("[rules]\nA = 'x'", 2, "rules.A", '"x" is not a list.'),
         ("[rules]\nA = ['x',\n1]", 3, "rules.A", "1 is not a regular expression."),
         ("[rules.A]\nx = ['x']", 1, "rules.A", "a table is not a list."),
@@ -113,39 +113,39 @@ def test_errors(rules: str, line: int, key: str, words: str, tmp_path: Path) -> 
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     """JSON takes a class that stands twice, and keeps one: that is an error, as in TOML."""
     (problem,) = problems_of(tmp_path, '{"rules": {"A": ["x"],\n"A": ["y"]}}', "rules.json")
-    assert (place(problem), problem.text) == (("rules.json", 2, "rules.A"), "This key stands on line 1 already.")
+    assert (place(problem), problem.text) == (("rules.json", 2, "rules.A"), "This key is on line 1 already.")
 
 
 @pytest.mark.parametrize(
     ("pattern", "text", "fix"),
     [
-        (r"a(?=b)", 'invalid perl operator "(?="', "no look-around"),
-        (r"(?!a)b", 'invalid perl operator "(?!"', "no look-around"),
-        (r"(?<=a)b", 'invalid perl operator "(?<="', "no look-around"),
-        (r"(?<!a)b", 'invalid perl operator "(?<!"', "no look-around"),
-        (r"(a)\1", r'invalid escape sequence "\\1"', "no back-references"),
-        (r"(?P<a>a)(?P=a)", 'invalid perl operator "(?P"', "no back-references"),
-        (r"(?x) a", 'invalid perl operator "(?x"', "Known here are (?i)"),
-        (r"(?-u)a", 'invalid perl operator "(?-u"', "Known here are (?i)"),
+        (r"a(?=b)", 'invalid perl operator "(?="', "Look-around is not supported"),
+        (r"(?!a)b", 'invalid perl operator "(?!"', "Look-around is not supported"),
+        (r"(?<=a)b", 'invalid perl operator "(?<="', "Look-around is not supported"),
+        (r"(?<!a)b", 'invalid perl operator "(?<!"', "Look-around is not supported"),
+        (r"(a)\1", r'invalid escape sequence "\\1"', "Back-references are not supported"),
+        (r"(?P<a>a)(?P=a)", 'invalid perl operator "(?P"', "Back-references are not supported"),
+        (r"(?x) a", 'invalid perl operator "(?x"', "Supported are (?i)"),
+        (r"(?-u)a", 'invalid perl operator "(?-u"', "Supported are (?i)"),
         (r"a{2000}", 'invalid repetition size "{2000}"', "up to 1000 times"),
         (r"a++", 'bad repetition operator "++"', "Write one repetition"),
-        (r"\h", r'invalid escape sequence "\\h"', "a backslash before a character"),
-        (r"(a", 'missing ) "(a"', "a backslash before a character"),
-        (r"a)", 'unexpected ) "a)"', "a backslash before a character"),
-        (r"[a", 'missing ] "[a"', "a backslash before a character"),
-        (r"*a", 'no argument for repetition operator "*"', "a backslash before a character"),
-        ("a\\", "trailing \\", "a backslash before a character"),
+        (r"\h", r'invalid escape sequence "\\h"', "a backslash before a literal"),
+        (r"(a", 'missing ) "(a"', "a backslash before a literal"),
+        (r"a)", 'unexpected ) "a)"', "a backslash before a literal"),
+        (r"[a", 'missing ] "[a"', "a backslash before a literal"),
+        (r"*a", 'no argument for repetition operator "*"', "a backslash before a literal"),
+        ("a\\", "trailing \\", "a backslash before a literal"),
         (r"[z-a]", 'invalid character class range "z-a"', "the lower character first"),
         (r"\p{Letter}", r'invalid character class range "\\p{Letter}"', "by short name"),
-        ("x" * 1_000_000, "pattern too large - compile failed", "Write a shorter one"),
-        (r"\<user\>", r"has \<, which is the edge of a word in KumoMTA", r"Write \b"),
-        (r"\b{start}user", r"has \b{, which is the edge of a word in KumoMTA", r"Write \b"),
+        ("x" * 1_000_000, "pattern too large - compile failed", "Write a shorter pattern"),
+        (r"\<user\>", r"has \<, which is a word edge in KumoMTA", r"Write \b"),
+        (r"\b{start}user", r"has \b{, which is a word edge in KumoMTA", r"Write \b"),
         (r"a{,3}", "has a { that begins no repetition", r"Write \{"),
         (r"{name}", "has a { that begins no repetition", r"Write \{"),
-        (r"[a-z&&[^b]]", "combines classes of characters", "Write one class"),
-        (r"[a-z--b]", "combines classes of characters", "Write one class"),
-        (r"x[[a]b]", "combines classes of characters", "Write one class"),
-        ("\ud800", "has half a character", "Write the character itself"),
+        (r"[a-z&&[^b]]", "combines character classes", "Write one class"),
+        (r"[a-z--b]", "combines character classes", "Write one class"),
+        (r"x[[a]b]", "combines character classes", "Write one class"),
+        ("\ud800", "has half a surrogate pair", "Write the character itself"),
     ],
 )
 def test_patterns_that_cannot_be(pattern: str, text: str, fix: str, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_too_much_together(count: int, form: str, fine: bool, tmp_path: Path, mo
     monkeypatch.setattr("sidecar.config.rules.REPETITION_LIMIT", 1 << 30)
     found = problems_of(tmp_path, json.dumps({"rules": {"A": [form.format(number) for number in range(count)]}}), "rules.json")
     assert [place(problem) for problem in found] == ([] if fine else [(MAIN, 1, "bounce_classifier")])
-    assert all(f"The {count} patterns are too many" in problem.text for problem in found)
+    assert all(f"The {count} patterns together are too large" in problem.text for problem in found)
 
 
 def test_hidden(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_hidden(tmp_path: Path) -> None:
     assert loaded.settings is not None
     (problem,) = loaded.problems
     assert (problem.level, place(problem)) == ("warning", ("2.toml", 4, "rules.Other"))
-    assert problem.text == 'The pattern "blocked" stands for rules.SpamBlock (1.toml:4) already, and the first counts.'
+    assert problem.text == 'The pattern "blocked" is already in rules.SpamBlock (1.toml:4), and the first rule counts.'
 
 
 @pytest.mark.parametrize(

@@ -46,31 +46,31 @@ def found(folder: Path, files: dict[str, str]) -> tuple[Finding, ...]:
             ["*.example.com", "omg.wtf.woot.example.com"],
             NO_LISTENER,
             2,
-            'Because of this entry "*.example.com" (d.toml:1) does not serve "woot.example.com" or "wtf.woot.example.com".',
+            'Because of this entry "*.example.com" (d.toml:1) does not match "woot.example.com" or "wtf.woot.example.com".',
         ),
         (
             ["a.b.example.com", "*.example.com"],
             NO_LISTENER,
             1,
-            'Because of this entry "*.example.com" (d.toml:2) does not serve "b.example.com".',
+            'Because of this entry "*.example.com" (d.toml:2) does not match "b.example.com".',
         ),
         (
             ["*.example.com", "*.b.example.com"],
             NO_LISTENER,
             2,
-            'Because of this entry "*.example.com" (d.toml:1) does not serve "b.example.com".',
+            'Because of this entry "*.example.com" (d.toml:1) does not match "b.example.com".',
         ),
         (
             ["*.example.com", "a.b.example.com"],
             LISTENER,
             2,
-            'Because of this entry listener."127.0.0.1:25"."*.example.com" (d.toml:1) does not serve "b.example.com".',
+            'Because of this entry listener."127.0.0.1:25"."*.example.com" (d.toml:1) does not match "b.example.com".',
         ),
         (
             ["*", "a.com", "b.org", "c.net", "d.info", "e.com"],
             LISTENER,
             1,
-            'This entry does not serve names below "com", "info", "net" or 1 more, where this listener has other entries.',
+            'This entry does not match names below "com", "info", "net" or 1 more, where this listener has other entries.',
         ),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_missed_name_is_told_once(tmp_path: Path) -> None:
     ]
 
 
-SHARED = "which providers share out among their customers (RFC 6598)"
+SHARED = "which providers share among their customers (RFC 6598)"
 DOMAINS: list[tuple[str, str, int, str, str, str]] = [
     # What opens the server to strangers.
     (
@@ -116,16 +116,16 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         "open_relay",
         3,
         '"*".relay_to',
-        "This makes an open relay: anyone may send anything to every domain that has no entry.",
-        "Write relay_to = true only for the domains that this server takes mail for.",
+        "This is an open relay: every host can send any mail to every domain that has no entry.",
+        "Write relay_to = true only for the domains that this server accepts mail for.",
     ),
     (
         '[listener."127.0.0.1:25"."*.com"]\nrelay_to = true\n',
         "open_relay",
         2,
         'listener."127.0.0.1:25"."*.com".relay_to',
-        'This makes an open relay: anyone may send anything to every domain below "com" that has no entry.',
-        "Write relay_to = true only for the domains that this server takes mail for.",
+        'This is an open relay: every host can send any mail to every domain below "com" that has no entry.',
+        "Write relay_to = true only for the domains that this server accepts mail for.",
     ),
     (
         '["*"]\nlog_arf = true\nlog_oob = true\n',
@@ -133,10 +133,10 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         3,
         '"*".log_oob',
         (
-            "Every stranger passes RCPT for every domain that has no entry, and what looks like a bounce or feedback report is "
-            "passed on to it."
+            "External hosts pass RCPT for every domain that has no entry, and what looks like a bounce or feedback report is "
+            "relayed there."
         ),
-        'Name the domains that your reports come back to instead, and write "LogThenDrop" there.',
+        'Write the domains that your reports return to instead, with "LogThenDrop".',
     ),
     (
         '["*.co.uk"]\nlog_arf = "LogThenRelay"\nlog_oob = "LogThenDrop"\n',
@@ -144,10 +144,10 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         '"*.co.uk".log_arf',
         (
-            'Every stranger passes RCPT for every domain below "co.uk" that has no entry, and what looks like a feedback '
-            "report is passed on to it."
+            'External hosts pass RCPT for every domain below "co.uk" that has no entry, and what looks like a feedback '
+            "report is relayed there."
         ),
-        'Name the domains that your reports come back to instead, and write "LogThenDrop" there.',
+        'Write the domains that your reports return to instead, with "LogThenDrop".',
     ),
     (
         '["*"]\nlog_oob = "LogThenDrop"\n',
@@ -155,10 +155,10 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         '"*".log_oob',
         (
-            "Every stranger passes RCPT for every domain that has no entry, since only the end of a message shows that it is "
-            "no bounce report."
+            "External hosts pass RCPT for every domain that has no entry: only the end of a message shows if it is a "
+            "bounce report."
         ),
-        "Name the domains that your reports come back to instead.",
+        "Write the domains that your reports return to instead.",
     ),
     (
         '["a.com"]\nrelay_from = ["0.0.0.0/0"]\n',
@@ -166,8 +166,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         '"a.com".relay_from',
         (
-            'This makes an open relay: 0.0.0.0/0 is everybody, and whoever writes an envelope sender in "a.com" may send '
-            "anything to anyone."
+            'This is an open relay: 0.0.0.0/0 matches every host, and a host with an envelope sender in "a.com" can send '
+            "any mail to any domain."
         ),
         "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
     ),
@@ -177,8 +177,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         '"*.a.com".relay_from',
         (
-            'Whoever is in 8.8.0.0/16, a wide public network, and writes an envelope sender in a domain below "a.com" may send '
-            "anything to anyone."
+            "Every host in 8.8.0.0/16, a wide public network, can send any mail to any domain with an envelope sender in a "
+            'domain below "a.com".'
         ),
         "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
     ),
@@ -188,8 +188,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         3,
         '"*".relay_from',
         (
-            f"Whoever is in 100.64.0.0/10, {SHARED}, and writes an envelope sender in any domain that has no entry may send "
-            "anything to anyone, authenticated or not."
+            f"Every host in 100.64.0.0/10, {SHARED}, can send any mail to any domain with an envelope sender in any domain "
+            "that has no entry, authenticated or not."
         ),
         "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
     ),
@@ -199,7 +199,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         '"a.com".relay_from',
         "No peer has the address ::.",
-        "Write the addresses that are meant, or take it out.",
+        "Write the right addresses, or remove it.",
     ),
     # What true means.
     (
@@ -208,10 +208,10 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         3,
         '"a.com".log_oob',
         (
-            'log_oob = true means "LogThenRelay": the report goes on to the domain\'s MX, and where that is this server, it '
-            "comes back."
+            'log_oob = true means "LogThenRelay": the MTA sends the report to the domain\'s MX. If that is this server, '
+            "it is a mail loop."
         ),
-        'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another way for this domain.',
+        'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another route for this domain.',
     ),
     (
         '["*.a.com"]\nlog_oob = true\nlog_arf = true\n',
@@ -219,10 +219,10 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         '"*.a.com".log_oob',
         (
-            'log_oob = true and log_arf = true mean "LogThenRelay": the report goes on to the domain\'s MX, and where that is '
-            "this server, it comes back."
+            'log_oob = true and log_arf = true mean "LogThenRelay": the MTA sends the report to the domain\'s MX. '
+            "If that is this server, it is a mail loop."
         ),
-        'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another way for this domain.',
+        'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another route for this domain.',
     ),
     # What serves nothing.
     (
@@ -230,8 +230,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         "never_matches",
         1,
         '"default"',
-        'This entry serves only a domain that is called "default": for every other domain there is "*".',
-        'Write "*" if every other domain is meant.',
+        'This entry matches only the domain "default". The entry for every other domain is "*".',
+        'Write "*" for every other domain.',
     ),
     (
         '["gro\u00df.example"]\nrelay_to = true\n',
@@ -249,8 +249,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         "single_label",
         1,
         '"COM"',
-        "This entry serves only addresses such as user@com, and a domain in public DNS has more than one label.",
-        'Write the domain in full, such as "com.example.com", or leave it if addresses here are that short.',
+        "This entry matches only addresses such as user@com. A domain in public DNS has more than one label.",
+        'Write the complete domain, such as "com.example.com", or leave it if your addresses are that short.',
     ),
     *(
         (
@@ -258,7 +258,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             "never_matches",
             1,
             f'"{name}"',
-            "This entry serves no name: a * stands for others only as the whole first label.",
+            "This entry matches no name: a * is a wildcard only as the whole first label.",
             'Write a name such as "*.example.com".',
         )
         for name in ("a.*.com", "x*.com", "*com")
@@ -269,7 +269,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             "never_matches",
             1,
             f'"{name}"',
-            f"This entry serves no address: one with an IP is written user@{right}.",
+            f"This entry matches no address: an address with an IP is written user@{right}.",
             f'Write "{right}".',
         )
         for name, right in (
@@ -284,7 +284,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             "never_matches",
             1,
             f'listener."{name}"."a.com"',
-            f"No connection ends at {name}, so nothing that is set for this listener has an effect.",
+            f"No connection ends at {name}, so the settings of this listener have no effect.",
             'Write the address and port that peers connect to, such as "203.0.113.1:25", or set it for every listener.',
         )
         for name in ("0.0.0.0:25", "[::]:25", "10.0.0.1:0", "224.0.0.1:25")
@@ -320,8 +320,8 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         "deprecated",
         3,
         '"a.com".ttl',
-        "ttl has no effect: domains are read anew with the settings.",
-        "Take it out.",
+        "ttl has no effect: a reload reads the domains again.",
+        "Remove it.",
     ),
 ]
 
@@ -375,7 +375,7 @@ def test_many_public_hosts_may_forge_a_sender(tmp_path: Path, network: str, warn
     content = f'["gmail.com"]\nrelay_from = ["{network}"]\n'
     problems = found(tmp_path, {"d.toml": content})
     assert [problem.code for problem in problems] == ["wide_network"] * warned
-    assert all(f"Whoever is in {network}, a public network of more than 16 hosts, and" in problem.text for problem in problems)
+    assert all(f"Every host in {network}, a public network of more than 16 hosts, can" in problem.text for problem in problems)
     assert found(tmp_path, {"d.toml": f'{content}relay_from_authz = ["a"]\n'}) == ()
 
 
@@ -465,7 +465,7 @@ def test_a_later_file_that_changes_a_value(tmp_path: Path) -> None:
     }
     (problem,) = found(tmp_path, files)
     assert (problem.code, place(problem)) == ("overridden", ("a.toml", 3, '"a.com".log_oob'))
-    assert problem.text == 'This has no effect, because "A.com".log_oob (b.json:2) comes later and sets it otherwise.'
+    assert problem.text == 'This has no effect, because "A.com".log_oob (b.json:2) is later and has another value.'
 
 
 @pytest.mark.parametrize(
@@ -509,7 +509,7 @@ def test_many_alike(tmp_path: Path) -> None:
     problems = found(tmp_path, files)
     assert [place(problem)[:2] for problem in problems] == [("0.toml", line) for line in range(2, 12, 2)]
     assert [problem.more for problem in problems] == [0, 0, 0, 0, 95]
-    assert problems[-1].text.endswith(" comes back (and 95 more like this).")
+    assert problems[-1].text.endswith(" mail loop (and 95 more like this).")
     assert "more" not in problems[0].text
 
 
@@ -563,12 +563,12 @@ def test_what_this_machine_has(tmp_path: Path, listener: str) -> None:
 @pytest.mark.parametrize(("listener", "address"), [("192.0.2.77:25", "192.0.2.77"), ("[2001:db8::77]:25", "2001:db8::77")])
 def test_what_this_machine_does_not_have(tmp_path: Path, listener: str, address: str) -> None:
     """Accounts and addresses that it does not have are told when it is asked, and only then."""
-    text = f"As far as this machine knows, no interface has the address {address}: an MTA here would have no such listener."
+    text = f"No interface of this machine has the address {address}: an MTA here cannot have this listener."
     assert asked(tmp_path, user=MISSING, group=MISSING, listener=listener) == [
-        ("unknown_account", 1, f'This machine knows no user "{MISSING}".'),
-        ("unknown_account", 2, f'This machine knows no group "{MISSING}".'),
-        ("unknown_account", 4, f'This machine knows no user "{MISSING}".'),
-        ("unknown_account", 5, f'This machine knows no group "{MISSING}".'),
+        ("unknown_account", 1, f'This machine has no user "{MISSING}".'),
+        ("unknown_account", 2, f'This machine has no group "{MISSING}".'),
+        ("unknown_account", 4, f'This machine has no user "{MISSING}".'),
+        ("unknown_account", 5, f'This machine has no group "{MISSING}".'),
         ("unknown_listener", 7, text),
     ]
 
@@ -578,7 +578,7 @@ def test_a_disk_with_less_than_minimum_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, number: int | None
 ) -> None:
     """Each folder for records is named, set or not, and only when this machine is asked."""
-    monkeypatch.setattr("sidecar.config.warnings.machine.free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr("sidecar.config.warnings.listeners.free_bytes", lambda _: 1_000_000)
     (tmp_path / MAIN).write_text(f'[journal]\n{line}\ndirectory = "j"\n[journal.OOB]\ndirectory = "o"\n', encoding="utf-8")
     problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
     assert [(problem.code, problem.line) for problem in problems] == [("low_disk", number)] * 2
@@ -588,7 +588,7 @@ def test_a_disk_with_less_than_minimum_free(
 
 @pytest.mark.parametrize(("free", "minimum"), [(1000, 1000), (0, 0)])
 def test_a_disk_with_as_much_as_minimum_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, minimum: int) -> None:
-    monkeypatch.setattr("sidecar.config.warnings.machine.free_bytes", lambda _: free)
+    monkeypatch.setattr("sidecar.config.warnings.listeners.free_bytes", lambda _: free)
     (tmp_path / MAIN).write_text(f"[journal]\nminimum_free = {minimum}\n", encoding="utf-8")
     assert load(tmp_path / MAIN, environ={}, ask_machine=True).problems == ()
 

@@ -6,13 +6,14 @@ Owns that comparison, for both MTAs. Never opens a socket.
 import ipaddress
 from pathlib import Path
 
-from sidecar.config.readers import WrongValue, milter_socket
+from sidecar.config.readers import WrongValue
+from sidecar.config.sockets import socket_in
 
 
 def socket_of(address: str, folder: Path) -> str | None:
     """Give an MTA's milter address as the sidecar's settings would hold it; a relative path starts in `folder`."""
     try:
-        return milter_socket(folder)(address)
+        return socket_in(folder, "a socket")(address)
     except WrongValue:
         return None
 

@@ -1,21 +1,18 @@
-"""What is allowed in settings and yet hardly meant: warnings, which never keep a file from taking effect.
+"""Probable mistakes in settings. A warning never prevents a start or a reload.
 
-Each module here owns one subject: a function for each finding, and the sentence it becomes. What a later step cannot see any
-more (`written`) is noted while the files are read, the rest over the finished settings. Never makes an error of a finding.
+Each module has a function for each finding, which makes its text.
 """
 
 from sidecar.config.warnings.findings import Findings
 from sidecar.config.warnings.listeners import note_listeners
-from sidecar.config.warnings.names import note_idle, note_name
-from sidecar.config.warnings.openings import note_opening, note_relay_hosts
-from sidecar.config.warnings.shadows import note_shadows
-from sidecar.config.warnings.written import note_true
+from sidecar.config.warnings.names import note_idle, note_name, note_shadows
+from sidecar.config.warnings.openings import note_opening, note_relay_hosts, note_true
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import Settings
 
 
 def note_warnings(settings: Settings, findings: Findings) -> None:
-    """Note what the settings, as a whole, hardly mean."""
+    """Add the warnings that depend on the finished settings."""
     note_relay_hosts(settings, findings)
     note_listeners(settings, findings)
     for entry in settings.domains:

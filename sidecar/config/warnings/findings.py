@@ -1,6 +1,6 @@
-"""Warnings as they are found: of each kind the first few whole, the others counted.
+"""Collect warnings: the first few of each kind in full, the others counted.
 
-Owns how many an operator gets to read, in the terminal, in JSON and in the log alike. Never decides what is a finding.
+Owns how many of them an operator reads, on the terminal, in JSON and in the log. Never decides what is a finding.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,35 +11,35 @@ import msgspec
 from sidecar.core.findings import Finding
 from sidecar.core.text import listed, quoted
 
-# Ten thousand findings of one kind have one fix: a few show what it is about, and a reload's log stays readable.
-_TOLD: Final = 5
-_NAMES_TOLD: Final = 3
+# Ten thousand findings of one kind have one fix, and the log of a reload must stay readable.
+_SHOWN: Final = 5
+_NAMES_SHOWN: Final = 3
 
 P = ParamSpec("P")
 
 
 class Findings:
-    """What has been found so far. A kind is the function that tells of it: that one is only called for what is shown."""
+    """The warnings so far. A kind is the function that makes the warning, which is called only for those that are shown."""
 
     def __init__(self) -> None:
-        self._told: dict[Callable[..., Finding], list[Finding]] = {}
+        self._shown: dict[Callable[..., Finding], list[Finding]] = {}
         self._more: dict[Callable[..., Finding], int] = {}
 
-    def note(self, tell: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Note a finding of the kind `tell`, which makes a warning of the rest."""
-        told = self._told.setdefault(tell, [])
-        if len(told) < _TOLD:
-            told.append(tell(*args, **kwargs))
+    def note(self, make: Callable[P, Finding], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a warning of the kind `make`, which makes it from the other arguments."""
+        shown = self._shown.setdefault(make, [])
+        if len(shown) < _SHOWN:
+            shown.append(make(*args, **kwargs))
         else:
-            self._more[tell] = self._more.get(tell, 0) + 1
+            self._more[make] = self._more.get(make, 0) + 1
 
     def warnings(self) -> list[Finding]:
-        """Give the warnings; the last of a kind says how many more there are."""
-        given: list[Finding] = []
-        for tell, told in self._told.items():
-            *first, last = sorted(told, key=position)
-            given += [*first, _and_more(last, self._more.get(tell, 0))]
-        return given
+        """Return the warnings. The last one of a kind has the number of those that are left out."""
+        warnings: list[Finding] = []
+        for make, shown in self._shown.items():
+            *first, last = sorted(shown, key=position)
+            warnings += [*first, _and_more(last, self._more.get(make, 0))]
+        return warnings
 
 
 def _and_more(problem: Finding, more: int) -> Finding:
@@ -50,11 +50,11 @@ def _and_more(problem: Finding, more: int) -> Finding:
 
 
 def position(problem: Finding) -> tuple[str, int]:
-    """Give what problems are sorted by: file and line."""
+    """Return the sort key of a finding: file and line."""
     return problem.file or "", problem.line or 0
 
 
 def some(names: Sequence[str]) -> str:
-    """Write the first of many names, and how many more there are."""
-    more = len(names) - _NAMES_TOLD
-    return listed([*map(quoted, names[:_NAMES_TOLD]), *([f"{more} more"] if more > 0 else [])])
+    """Return the first few names as text, with the number of the others."""
+    more = len(names) - _NAMES_SHOWN
+    return listed([*map(quoted, names[:_NAMES_SHOWN]), *([f"{more} more"] if more > 0 else [])])

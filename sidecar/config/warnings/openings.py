@@ -1,6 +1,6 @@
-"""What lets strangers do more than anybody means: wide names that take or relay, and wide networks that may relay.
+"""Settings that permit more than one operator can want: wide names that accept or relay, wide networks, mail loops.
 
-Owns how wide is too wide. Never refuses anything: an operator may know better.
+Owns how wide is too wide. These are warnings: the operator can know better.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,20 @@ from sidecar.core.settings.values import DomainEntry, LogMode, Network, Settings
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}
 
-# No stranger's mailbox is below these: RFC 6761 section 6, RFC 6762 with its appendix G, and ICANN's own reservation.
+# These have no public mailboxes: RFC 6761 section 6, RFC 6762 with its appendix G, and ICANN's own reservation.
 _PRIVATE_TOPS: Final = frozenset(
     ("corp", "example", "home", "internal", "intranet", "invalid", "lan", "local", "localhost", "private", "test")
 )
-# Where countries register domains below a second label, they call it so. A whole list of public suffixes would find a few more,
-# and would be a dependency that is out of date from the day it is installed.
+# Second labels below which countries register domains. A list of public suffixes has a few more, and is soon out of date.
 _REGISTRY_LABELS: Final = frozenset(("ac", "co", "com", "edu", "go", "gob", "gov", "mil", "ne", "net", "nom", "or", "org"))
-_COUNTRY_LETTERS: Final = 2  # ISO 3166-1; no other top-level domain is so short
+_COUNTRY_LETTERS: Final = 2  # ISO 3166-1; no other top-level domain has two letters
 
-# What one site has to itself: RFC 6177 gives a site a /48 of IPv6 at most, and the world routes no IPv4 below /24.
+# The networks of one site: at most a /48 of IPv6 (RFC 6177); no IPv4 network smaller than a /24 is routed.
 _SITE: Final = {4: 24, 6: 48}
-# What sends for one domain is a few hosts, and a provider gives a customer up to a /28 of IPv4 unasked; whoever has more also
-# has others in it: customers, or machines that nobody looks after. Of IPv6 one host has a /64, and 16 have a /60.
+# A few hosts send for one domain. A provider gives a customer up to a /28 of IPv4. One host has a /64 of IPv6, 16 have a /60.
 _FEW_HOSTS: Final = {4: 28, 6: 60}
 _BITS: Final = {4: 32, 6: 128}
-# What no stranger connects from: private, loopback and link-local addresses, those of benchmarks and documentation (RFC 6890).
+# Addresses that no external host has: private, loopback, link-local, benchmarks, documentation (RFC 6890).
 _OWN: Final = tuple(
     map(
         network,
@@ -48,15 +46,15 @@ _OWN: Final = tuple(
 )
 _SHARED: Final = network("100.64.0.0/10")
 
-Reach = Literal["everybody", "public", "shared", "few", "nobody"]
+Reach = Literal["all", "public", "shared", "few", "none"]
 _REACH_WORDS: Final[dict[Reach, str]] = {
     "public": "a wide public network",
-    "shared": "which providers share out among their customers (RFC 6598)",
+    "shared": "which providers share among their customers (RFC 6598)",
 }
 
 
 def note_opening(entry: DomainEntry, findings: Findings) -> None:
-    """Note what an entry permits to more peers, or for more domains, than one operator can have."""
+    """Add warnings for what an entry permits to more peers, or for more domains, than one operator has."""
     if is_wide(entry.domain):
         relayed = [key for key in _REPORTS if getattr(entry, key) is LogMode.LOG_THEN_RELAY]
         dropped = [key for key in _REPORTS if getattr(entry, key) is LogMode.LOG_THEN_DROP]
@@ -72,11 +70,11 @@ def note_opening(entry: DomainEntry, findings: Findings) -> None:
 
 def _note_senders(entry: DomainEntry, each: Network, findings: Findings) -> None:
     match _reach(each):
-        case "everybody":
+        case "all":
             findings.note(_open_senders, entry, each)
         case "public" | "shared" as reach:
             findings.note(_wide_senders, entry, each, _REACH_WORDS[reach])
-        case "nobody":
+        case "none":
             findings.note(_no_peer, entry.where("relay_from"), each)
         case "few":
             if not entry.relay_from_authz and _has_many_hosts(each):
@@ -84,22 +82,31 @@ def _note_senders(entry: DomainEntry, each: Network, findings: Findings) -> None
 
 
 def note_relay_hosts(settings: Settings, findings: Findings) -> None:
-    """Note relay hosts that are not the operator's own."""
+    """Add a warning for each network in `relay_hosts` that is wider than one operator's."""
     for hosts in (settings.relay_hosts, *settings.listener_relay_hosts.values()):
         for each in hosts.networks:
             match _reach(each):
-                case "everybody":
+                case "all":
                     findings.note(_open_hosts, hosts.where, each)
                 case "public" | "shared" as reach:
                     findings.note(_wide_hosts, hosts.where, each, _REACH_WORDS[reach])
-                case "nobody":
+                case "none":
                     findings.note(_no_peer, hosts.where, each)
                 case "few":
                     pass
 
 
+def note_true(entry: DomainEntry, findings: Findings) -> None:
+    """Add a warning for a `log_*` key that is `true` after all files are merged: it means LogThenRelay, which few expect.
+
+    A domain with `relay_to` has a route in the MTA, and a wide name has a graver warning.
+    """
+    if entry.trues and not (entry.relay_to or is_wide(entry.domain)):
+        findings.note(_true_relays, entry)
+
+
 def is_wide(domain: str) -> bool:
-    """Tell whether a name stands for domains of strangers: `*`, or all that is below a top-level domain or a registry's."""
+    """Return True if an entry matches domains of others: `*`, or all names below a top-level domain or a registry's."""
     if not domain.startswith("*."):
         return domain == "*"
     *below, top = domain[2:].split(".")
@@ -111,18 +118,17 @@ def is_wide(domain: str) -> bool:
 # Thousands of domains tend to name the same few networks.
 @lru_cache(maxsize=4096)
 def _reach(peers: Network) -> Reach:
-    """Tell who is in a network of peers that may relay: "few" where it is narrow, or one's own."""
+    # "few" also for a private network of any size
     if peers.prefix == 0:
-        return "everybody"
+        return "all"
     if peers.prefix == _BITS[peers.version] and peers.first == 0:
-        return "nobody"
+        return "none"
     if peers.prefix >= _SITE[peers.version] or any(_within(peers, own) for own in _OWN):
         return "few"
     return "shared" if _within(peers, _SHARED) else "public"
 
 
 def _has_many_hosts(peers: Network) -> bool:
-    """Tell whether a network has more public hosts than send for one domain."""
     return peers.prefix < _FEW_HOSTS[peers.version] and not any(_within(peers, own) for own in (*_OWN, _SHARED))
 
 
@@ -150,8 +156,8 @@ def _open_relay(entry: DomainEntry) -> Finding:
     return warning(
         "open_relay",
         entry.where("relay_to"),
-        f"This makes an open relay: anyone may send anything to {_recipients(entry)}.",
-        "Write relay_to = true only for the domains that this server takes mail for.",
+        f"This is an open relay: every host can send any mail to {_recipients(entry)}.",
+        "Write relay_to = true only for the domains that this server accepts mail for.",
     )
 
 
@@ -159,8 +165,8 @@ def _report_relay(entry: DomainEntry, keys: Sequence[str]) -> Finding:
     return warning(
         "report_relay",
         entry.where(keys[0]),
-        f"Every stranger passes RCPT for {_recipients(entry)}, and what looks like a {_reports(keys)} is passed on to it.",
-        'Name the domains that your reports come back to instead, and write "LogThenDrop" there.',
+        f"External hosts pass RCPT for {_recipients(entry)}, and what looks like a {_reports(keys)} is relayed there.",
+        'Write the domains that your reports return to instead, with "LogThenDrop".',
     )
 
 
@@ -168,9 +174,8 @@ def _wide_reports(entry: DomainEntry, keys: Sequence[str]) -> Finding:
     return warning(
         "wide_reports",
         entry.where(keys[0]),
-        f"Every stranger passes RCPT for {_recipients(entry)}, since only the end of a message shows that it is no "
-        f"{_reports(keys)}.",
-        "Name the domains that your reports come back to instead.",
+        f"External hosts pass RCPT for {_recipients(entry)}: only the end of a message shows if it is a {_reports(keys)}.",
+        "Write the domains that your reports return to instead.",
     )
 
 
@@ -178,19 +183,19 @@ def _open_senders(entry: DomainEntry, each: Network) -> Finding:
     return warning(
         "open_relay",
         entry.where("relay_from"),
-        f"This makes an open relay: {each.text} is everybody, and whoever writes an envelope sender in {_senders(entry)} may "
-        "send anything to anyone.",
+        f"This is an open relay: {each.text} matches every host, and a host with an envelope sender in {_senders(entry)} can "
+        "send any mail to any domain.",
         "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
     )
 
 
 def _wide_senders(entry: DomainEntry, each: Network, reach: str) -> Finding:
-    # Either key is enough (contract section 3); whoever writes both may well mean that both are needed.
+    # One of the two keys is enough (see the policy reference, RCPT). Who sets both can expect that both are required.
     beside = ", authenticated or not" if entry.relay_from_authz else ""
     return warning(
         "wide_network",
         entry.where("relay_from"),
-        f"Whoever is in {each.text}, {reach}, and writes an envelope sender in {_senders(entry)} may send anything to anyone"
+        f"Every host in {each.text}, {reach}, can send any mail to any domain with an envelope sender in {_senders(entry)}"
         f"{beside}.",
         "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
     )
@@ -200,7 +205,7 @@ def _open_hosts(where: Where | None, each: Network) -> Finding:
     return warning(
         "open_relay",
         where,
-        f"This makes an open relay: {each.text} is everybody, and may send anything to anyone.",
+        f"This is an open relay: {each.text} matches every host, and a relay host can send any mail to any domain.",
         "Write the networks of your own servers.",
     )
 
@@ -209,7 +214,7 @@ def _wide_hosts(where: Where | None, each: Network, reach: str) -> Finding:
     return warning(
         "wide_network",
         where,
-        f"Whoever is in {each.text}, {reach}, may send anything to anyone.",
+        f"Every host in {each.text}, {reach}, can send any mail to any domain.",
         "Write the networks of your own servers.",
     )
 
@@ -219,5 +224,16 @@ def _no_peer(where: Where | None, each: Network) -> Finding:
         "never_matches",
         where,
         f"No peer has the address {each.text}.",
-        "Write the addresses that are meant, or take it out.",
+        "Write the right addresses, or remove it.",
+    )
+
+
+def _true_relays(entry: DomainEntry) -> Finding:
+    keys = entry.trues
+    means = " and ".join(f"{key} = true" for key in keys) + (" means" if len(keys) == 1 else " mean")
+    return warning(
+        "report_loop",
+        entry.where(keys[0]),
+        f'{means} "LogThenRelay": the MTA sends the report to the domain\'s MX. If that is this server, it is a mail loop.',
+        'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another route for this domain.',
     )

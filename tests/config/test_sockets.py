@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config.remote import is_remote
+from sidecar.config.sockets import is_remote
 from tests.config.helpers import MAIN, load_files, place, settings_of
 
 LOCAL = ["127.0.0.1", "127.1.2.3", "[::1]", "[::ffff:127.0.0.1]"]
@@ -26,7 +26,7 @@ def test_any_other_address_is_an_error_that_says_what_it_means(tmp_path: Path, h
     (problem,) = load_files(tmp_path, main_file(host)).problems
     assert (problem.level, *place(problem)) == ("error", MAIN, 2, "milter.socket")
     assert problem.text.startswith("Other machines can reach inet:")
-    assert problem.text.endswith("whoever reaches the socket can ask what passes and fill the journal.")
+    assert problem.text.endswith("a host that reaches the socket can ask what is accepted, and can fill the journal.")
     assert "allow_remote = true below [milter]" in problem.fix
 
 
