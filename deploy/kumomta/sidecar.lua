@@ -1,21 +1,20 @@
 --[[
-The listener policy of a KumoMTA node, asked of the sidecar that runs beside it.
+Ask the sidecar for the listener policy of a KumoMTA node.
 
   local sidecar = require 'sidecar'
 
   kumo.on('get_listener_domain', sidecar:setup {
-    endpoint = 'http://127.0.0.1:8894', -- where [admin] of the sidecar's settings listens; these are the defaults
-    ttl = '5s', -- how long an answer is remembered; '0s' asks each time
-    timeout = '1s', -- how long one question may take
+    endpoint = 'http://127.0.0.1:8894', -- the [admin] socket of the sidecar; all values here are the defaults
+    ttl = '5s', -- how long an answer is cached; '0s' turns the cache off
+    timeout = '1s', -- the longest time for one question
     on_failure = 'tempfail', -- or 'file': what to do when the sidecar does not answer
     -- files = { '/opt/kumomta/etc/listener_domains.toml' }, -- for 'file': for KumoMTA's own helper
   })
 
-Owns the question, what is remembered of the answers, and what is done when there is none. Never decides who may send: that
-does the sidecar, or with on_failure = 'file' KumoMTA's own helper. Nothing is accepted without an answer of one of them that
-is whole and understood.
+Owns the question, the cache of answers, and what happens without an answer. The sidecar decides, or with
+on_failure = 'file' KumoMTA's own helper. Without a complete and known answer of one of them, nothing is accepted.
 
-For KumoMTA 2025.05.06-b29689af and later: since then make_listener_domain knows "LogThenDrop".
+For KumoMTA 2025.05.06-b29689af and later, the first version with "LogThenDrop" in make_listener_domain.
 ]]
 local kumo = require 'kumo'
 
@@ -49,18 +48,18 @@ local SECONDS = {
   hours = 3600,
 }
 
--- An answer has some 300 bytes. Strangers may name domains without end; what they push out is asked again.
+-- An answer has some 300 bytes. External hosts can name any number of domains; an answer that they evict is asked for again.
 local CAPACITY = 10000
 
 -- RFC 3463: X.4.3, a directory server failure.
 local TRY_AGAIN = '4.4.3 the listener policy cannot be asked at present, try again later'
 
--- Begins a failure among the remembered answers; no JSON begins so.
+-- The first character of a cached failure. No JSON begins with it.
 local FAILED = '!'
 
 local LOG_LIMIT = 300
 
--- Gives seconds; nil for what is no duration.
+-- Returns seconds, or nil if the text is no duration.
 local function seconds_of(duration)
   if type(duration) ~= 'string' then
     return nil
@@ -74,7 +73,7 @@ local function is_list_of_files(value)
     return false
   end
   for _, file in ipairs(value) do
-    -- KumoMTA's helper takes tables in place of files as well.
+    -- KumoMTA's helper accepts tables instead of files too.
     if type(file) ~= 'string' and type(file) ~= 'table' then
       return false
     end
@@ -148,7 +147,7 @@ local function add_about_failure(problems, settings)
   end
 end
 
--- Gives everything that is wrong with options for setup, a sentence each.
+-- Returns a list of all errors in the options, one sentence each.
 function mod.problems(options)
   if type(options) ~= 'table' then
     return {
@@ -207,7 +206,7 @@ local SHAPE = {
   log_arf = is_mode,
 }
 
--- Gives what an answer says, nil for a domain without an entry. Raises an error for anything that is not whole and known.
+-- Returns the decoded answer, or nil for a domain without an entry. Raises an error if a key is missing or unknown.
 local function read(body)
   if body:match '^%s*null%s*$' then
     return nil
@@ -232,7 +231,7 @@ local function read(body)
   return answer
 end
 
--- Makes the function that asks. It gives the body of an answer that `read` has read, and raises an error otherwise.
+-- Returns the function that asks. That returns the body of an answer that `read` accepts, and raises an error otherwise.
 local function asker(settings)
   local url = settings.endpoint:gsub('/$', '') .. '/v1/listener-domain'
   local client
@@ -242,10 +241,10 @@ local function asker(settings)
       or kumo.http.build_client {
         user_agent = 'sidecar.lua',
         timeout = settings.timeout,
-        -- Sooner than any server gives up an idle connection: it must not do so just when we write.
+        -- Shorter than any server's idle timeout, so that no server closes the connection while we write.
         pool_idle_timeout = '2s',
       }
-    -- What is asked is the key under which the answer is remembered, and no more: the peer's address would not be in it.
+    -- The question is the key of the cache, so it cannot contain the peer's address.
     local question = { domain = domain, listener = listener }
     if authz_id ~= '' then
       question.authz_id = authz_id
@@ -265,7 +264,7 @@ local function asker(settings)
   end
 end
 
--- Makes the function that asks, or remembers. It gives the body of an answer, and raises an error when there is none.
+-- Returns the function that asks, or reads the cache. That returns the body of an answer, and raises an error without one.
 local function rememberer(settings, ask)
   if seconds_of(settings.ttl) == 0 then
     return ask
@@ -274,7 +273,7 @@ local function rememberer(settings, ask)
   local just_asked = false
   local remembered = kumo.memoize(function(domain, listener, authz_id)
     just_asked = true
-    -- kumo.memoize remembers an error for a minute, and may flatten it: none must leave this function.
+    -- kumo.memoize caches an error for a minute and changes it: no error leaves this function.
     local ok, body = pcall(ask, domain, listener, authz_id)
     return ok and body or FAILED .. tostring(body)
   end, {
@@ -290,7 +289,7 @@ local function rememberer(settings, ask)
     if body:sub(1, 1) ~= FAILED then
       return body
     end
-    -- A failure that is remembered is not believed: the sidecar may be back, and mail need not wait until it is forgotten.
+    -- Ask again after a cached failure: the sidecar can be running again.
     if just_asked then
       error(body:sub(2), 0)
     end
@@ -311,11 +310,11 @@ local function peer_of(conn_meta)
   local endpoint = tostring(conn_meta:get_meta 'received_from')
   local peer = endpoint:match '^%[([%x:.]+)%]:%d+$'
     or endpoint:match '^([%d.]+):%d+$'
-  return peer or error('received_from does not tell the peer', 0)
+  return peer or error('received_from has no peer address', 0)
 end
 
--- Makes the listener domain of an answer. KumoMTA knows no relay_from_authz: it is applied here, to the peer of this one
--- connection, and never gets into what is remembered.
+-- Returns the listener domain for an answer. KumoMTA has no relay_from_authz: it is applied here, to the peer of this
+-- connection, and is never cached.
 local function listener_domain_of(answer, authz_id, conn_meta)
   local relay_from = {}
   for _, network in ipairs(answer.relay_from) do
@@ -337,7 +336,7 @@ local function authz_id_of(conn_meta)
   return type(authz_id) == 'string' and authz_id or ''
 end
 
--- Errors hold text of whoever answered, and tracebacks.
+-- Errors can contain tracebacks and text from another program.
 local function one_line(err)
   return (tostring(err):gsub('%c+', ' '):sub(1, LOG_LIMIT))
 end
@@ -351,7 +350,7 @@ local function fallback_of(settings)
   end
 end
 
--- Gives the handler for get_listener_domain. Raises an error that tells everything that is wrong with the options.
+-- Returns the handler for get_listener_domain. Raises an error that lists all errors in the options.
 function mod:setup(options)
   if mod.CONFIGURED then
     error('sidecar: setup was called before: call it once', 2)
@@ -388,7 +387,7 @@ function mod:setup(options)
   end
 end
 
--- Gives everything that is wrong with the set-up as it stands, a sentence each; the sidecar is asked once.
+-- Returns a list of all errors in the setup, one sentence each. Asks the sidecar once.
 function mod.validate()
   local problems = {}
   local ok, err = pcall(kumo.make_listener_domain, {

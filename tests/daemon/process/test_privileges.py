@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_read_any_more_is_a_reload_that_fails_and_its_mend
     config = program.directory / "sidecar.toml"
     config.chmod(0o600)
     reload(program, "the reload failed")
-    assert program.says(f'The file "{config}" has no permission to read.')
+    assert program.says(f'This user has no permission to read "{config}".')
     assert program.answers()
     config.chmod(0o644)
     wait_until(lambda: program.count("reloaded") == 1, "it has reloaded")
