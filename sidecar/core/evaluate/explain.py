@@ -14,10 +14,9 @@ from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer
 from sidecar.core.policy.answers import ReportKind
 from sidecar.core.records import Record
+from sidecar.core.session import Rules, Session, World
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt
 from sidecar.core.session.feed import content_events
-from sidecar.core.session.rules import Rules
-from sidecar.core.session.session import Session, World
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 from sidecar.core.text import printable_json

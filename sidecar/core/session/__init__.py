@@ -1,7 +1,7 @@
 """START HERE. One SMTP connection, sans-IO: events in; verdicts and records out; one transition table."""
 
 from sidecar.core.session.quota import Quota
-from sidecar.core.session.rules import NewestRules, NoRulesError, Rules
-from sidecar.core.session.session import ProtocolError, Session, World
+from sidecar.core.session.rules import NewestRules, NoRulesError, Rules, World
+from sidecar.core.session.session import ProtocolError, Session
 
 __all__ = ["NewestRules", "NoRulesError", "ProtocolError", "Quota", "Rules", "Session", "World"]

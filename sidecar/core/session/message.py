@@ -147,8 +147,8 @@ class Message:
         """Take a piece of the body."""
         self._keep(chunk, len(chunk))
 
-    def hold_for_reading(self) -> None:
-        """Take the quota that reading a large report needs; `written` gives it back."""
+    def begin_reading(self) -> None:
+        """Take the quota that reading a large report needs; `end_reading` returns it."""
         need = self._seen * _NEED if self._kept and self._seen > _LARGE else 0
         if need and not self._quota.begin_reading(need):
             self.exceeded = Bound.MEMORY
@@ -156,7 +156,7 @@ class Message:
         elif need:
             self.needed = need
 
-    def written(self) -> None:
+    def end_reading(self) -> None:
         """Give back what reading and writing needed. May be called again."""
         if self.needed:
             self._quota.end_reading(self.needed)

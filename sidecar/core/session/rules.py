@@ -1,12 +1,22 @@
-"""What a message is judged by: a policy, and the settings that it was compiled from. A reload replaces both at once.
+"""What a session gets from outside: time and ids, and the newest policy with its settings. A reload replaces both at once.
 
 Owns which rules are the newest. Never compiles any, and never decides anything.
 """
+
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from sidecar.core.policy import Policy
 from sidecar.core.settings.values import Settings
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """The time in seconds since 1970, fresh ids, and the id of this installation. Ids are UUIDs of 36 characters."""
+
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+    node_id: str
 
 
 class Rules(Struct, frozen=True, kw_only=True, eq=False):
@@ -17,11 +27,11 @@ class Rules(Struct, frozen=True, kw_only=True, eq=False):
 
 
 class NoRulesError(Exception):
-    """The newest rules could not be compiled here, and those from before must not be used any more."""
+    """This process could not compile the newest rules, and the previous rules are no longer valid."""
 
 
 class NewestRules:
-    """The rules for the next message of any session of a process. Call it for the newest ones, in any thread."""
+    """The rules for the next message of each session of a process. Any thread may call it."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules: Rules | None = rules
@@ -30,7 +40,7 @@ class NewestRules:
         """Return the newest rules. Raise NoRulesError after `withdraw`."""
         rules = self._rules
         if rules is None:
-            raise NoRulesError("this worker could not take the reloaded settings, and those from before are out of use")
+            raise NoRulesError("this worker could not compile the reloaded settings, and the previous ones are no longer valid")
         return rules
 
     def replace(self, rules: Rules) -> None:
@@ -38,5 +48,5 @@ class NewestRules:
         self._rules = rules
 
     def withdraw(self) -> None:
-        """Use no rules any more: the next message of each session is tempfailed."""
+        """Use no rules: the next message of each session is tempfailed."""
         self._rules = None

@@ -1,17 +1,19 @@
 """One SMTP connection as a state machine without I/O: events in, verdicts and records out.
 
-Owns the order of events, and what is decided when. Never reads a clock, a file or a socket: time and ids are handed in, and
-records are handed out for somebody else to write. Each message is judged by the rules that were newest at its MAIL.
+Owns the order of events, and what is decided when: the table at the end of `Session` has the events that a state allows. Never
+reads a clock, a file or a socket: the caller passes time and ids, and writes the records. Each message is judged by the rules
+that were newest at its MAIL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Any, ClassVar, NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
-from sidecar.core.policy import ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, judge_message
+from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import Facts
@@ -20,7 +22,9 @@ from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import outcomes, replies
 from sidecar.core.session.bounds import Bound, verdict_above
 from sidecar.core.session.events import (
+    Abort,
     Body,
+    Close,
     Connect,
     Data,
     EndOfHeaders,
@@ -34,49 +38,51 @@ from sidecar.core.session.events import (
 )
 from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
-from sidecar.core.session.rules import Rules
-from sidecar.core.session.transitions import TRANSITIONS, State
-from sidecar.core.session.verdicts import (
-    ENOUGH,
-    GO_ON,
-    Accept,
-    Continue,
-    Discard,
-    Outcome,
-    Reject,
-    Tempfail,
-    rejected,
-)
+from sidecar.core.session.rules import Rules, World
+from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail, rejected
 from sidecar.core.session.words import removable_name
-from sidecar.core.settings.values import ANY_LISTENER, Settings
+from sidecar.core.settings.values import ANY_LISTENER
 
-# Looked at for every event; by its class, an Enum's member is found in Python.
-_OPEN, _CLOSED = State.OPEN, State.CLOSED
 _NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
 
 
 class ProtocolError(Exception):
-    """An event came that cannot come now. It is our fault or the MTA's, never the peer's."""
+    """An event arrived that is not allowed in this state. It is our fault or the MTA's, never the peer's."""
 
 
-class World(Struct, frozen=True, kw_only=True):
-    """What a session may know of the world: the time in seconds since 1970, fresh ids, and the installation's own id.
+class State(Enum):
+    """Where an SMTP connection stands."""
 
-    Ids are UUIDs in their usual spelling, 36 characters.
-    """
+    NEW = auto()
+    OPEN = auto()
+    ENVELOPE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    REJECTED = auto()
+    CLOSED = auto()
 
-    clock: Callable[[], float]
-    new_id: Callable[[], str]
-    node_id: str
+    # Enum hashes the name, in Python; a member is itself, and each event is a look-up in the table.
+    __hash__ = object.__hash__
+
+
+# Read for every event: Python code finds a member of an Enum by its class.
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
+
+
+class Transition(NamedTuple):
+    """An event in a state: its handler, the state after Continue, and the state after any other verdict."""
+
+    handler: Callable[["Session", Any], Outcome]
+    then: State
+    ended: State
 
 
 class Session:
-    """One SMTP connection. Feed it events in order; each gives its outcome, or raises ProtocolError.
+    """One SMTP connection. `handle` its events in order: each returns its outcome, or raises ProtocolError.
 
-    `rules` returns the newest rules. The session asks for them at connect and at each MAIL, where it judges the peer again;
-    a message keeps the rules it began with. `quota` is shared with the other sessions of the worker and keeps its own limits;
-    without one the session has one to itself. Without `answers_data` the MTA gets no answer at DATA, so no message is decided
-    there.
+    `rules` returns the newest rules. The session calls it at connect and at each MAIL, where it judges the peer again; a
+    message keeps the rules that it began with. The sessions of a worker share `quota`, which keeps its own limits; a session
+    without one makes its own. Without `answers_data` the MTA gets no answer at DATA, so no message is decided there.
     """
 
     def __init__(
@@ -84,72 +90,65 @@ class Session:
     ) -> None:
         self.session_id = world.new_id()
         self.state = State.NEW
+        self.peer = ""
         self._newest = rules
-        self._rules: Rules | None = None
-        self._policy: Policy
-        self._settings: Settings
+        self._rules: Rules
         self._world = world
         self._quota = Quota(rules().settings.limits) if quota is None else quota
         self._answers_data = answers_data
         self._has_place = False
         self._began = world.clock()
         self._connect: Connect
-        self._peer = ""
         self._network = ""
         self._bytes_received = 0
         self._listener = ANY_LISTENER
         self._is_relay_host = False
         self._at_connect = GO_ON
-        self._barred: tuple[Reject | Tempfail, str] | None = None
+        self._rejected: tuple[Reject | Tempfail, str] | None = None
         self._helo = ""
         self._message: Message | None = None
         self._unwritten: Message | None = None
 
     @property
-    def peer(self) -> str:
-        """The peer's IP address; empty before it is known."""
-        return self._peer
-
-    @property
     def listener(self) -> str | None:
-        """The MTA's own end of the connection; None where it was not told."""
+        """The MTA's own end of the connection; None if the MTA did not pass it."""
         return None if self._listener == ANY_LISTENER else self._listener
 
     def handle(self, event: Event) -> Outcome:
-        """Take the next event of the connection."""
-        step = TRANSITIONS.get((self.state, type(event)))
+        """Handle the next event of the connection."""
+        step = self.TRANSITIONS.get((self.state, type(event)))
         if step is None:
-            raise ProtocolError(f"{type(event).__name__} cannot come in state {self.state.name}")
-        outcome: Outcome = getattr(self, step.handler)(event)
+            raise ProtocolError(f"{type(event).__name__} is not allowed in state {self.state.name}")
+        outcome = step.handler(self, event)
         if outcome is not GO_ON and outcome.records:
             outcome = self._accounted(outcome)
         self.state = state = step.then if outcome is GO_ON or type(outcome.verdict) is Continue else step.ended
         if state is _OPEN or state is _CLOSED:
-            self._let_go()
+            self._release()
         return outcome
 
     def give_up(self) -> None:
-        """End the session after an exception, from wherever it stands: no event may come any more."""
+        """End the session after an exception, in any state. No event is allowed afterwards."""
         self.state = State.CLOSED
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
-        """Give back what is held of the quota: for the message that is over, and when the connection is, for that."""
+    def written(self) -> None:
+        """Return the memory that a large report needed until its records were written. May be called at any time."""
+        if self._unwritten is not None:
+            self._unwritten.end_reading()
+            self._unwritten = None
+
+    def _release(self) -> None:
+        """Return to the quota what the last message held and, at the end of the connection, the place of the session."""
         if self._message is not None:
             self._message.release()
             self._unwritten = self._message if self._message.needed else None
             self._message = None
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             self.written()
             if self._has_place:
                 self._has_place = False
                 self._quota.leave()
-
-    def written(self) -> None:
-        """Give back what a large report needs until its records are written. May be called again, and when there was none."""
-        if self._unwritten is not None:
-            self._unwritten.written()
-            self._unwritten = None
 
     def _accounted(self, outcome: Outcome) -> Outcome:
         """Add what the limit on records needs: the peer's network, the bytes it sent, and the outcome above the limit."""
@@ -175,46 +174,35 @@ class Session:
 
     # --- the connection
 
-    def _follow_rules(self) -> bool:
-        """Use the newest rules. Return True if they are not the previous ones."""
-        newest = self._newest()
-        if newest is self._rules:
-            return False
-        self._rules, self._policy, self._settings = newest, newest.policy, newest.settings
-        return True
-
     def _on_connect(self, event: Connect) -> Outcome:
         self._connect = event
-        self._peer = str(event.peer)
-        self._network = network_of(self._peer)
+        self.peer = str(event.peer)
+        self._network = network_of(self.peer)
         self._listener = event.listener if event.listener is not None else ANY_LISTENER
-        self._follow_rules()
+        self._rules = self._newest()
         self._has_place = self._quota.enter()
-        self._at_connect = self._admit_peer()
+        if self._has_place:
+            answer, reject = self._judge_peer()
+        else:
+            answer, reject = None, verdict_above(Bound.SESSIONS, self._rules.settings)
+        if reject is None:
+            self._at_connect = Outcome(verdict=Continue(), answer=answer)
+        else:
+            facts = self._facts(rejected(reject[0], Disposition.REJECTED_AT_CONNECT))
+            self._at_connect = outcomes.rejected_peer(facts, *reject, answer)
         return self._at_connect
 
-    def _admit_peer(self) -> Outcome:
-        if not self._has_place:
-            return self._reject_peer(*verdict_above(Bound.SESSIONS, self._settings))
-        answer, rejected = self._judge_peer()
-        return Outcome(verdict=Continue(), answer=answer) if rejected is None else self._reject_peer(*rejected, answer)
-
     def _judge_peer(self) -> tuple[ConnectAnswer | None, tuple[Reject | Tempfail, str] | None]:
-        """Return the policy's answer to the peer, and the verdict with its reason where the peer is rejected."""
-        peer, self._is_relay_host = self._connect.peer, False
-        if self._connect.listener is None and self._policy.depends_on_listener:
+        """Return the policy's answer to the peer, and the verdict with its reason if the peer is rejected."""
+        peer, policy, self._is_relay_host = self._connect.peer, self._rules.policy, False
+        if self._connect.listener is None and policy.depends_on_listener:
             why = "the MTA did not tell the listener, and rules depend on it"
             return None, (Tempfail(reply=replies.UNKNOWN_LISTENER), why)
-        answer = self._policy.at_connect(peer, self._listener)
+        answer = policy.at_connect(peer, self._listener)
         self._is_relay_host = answer.accept and not answer.deferred
-        if answer.accept or not self._settings.refuse_at_connect:
+        if answer.accept or not self._rules.settings.refuse_at_connect:
             return answer, None
         return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
-
-    def _reject_peer(self, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None = None) -> Outcome:
-        return outcomes.rejected_peer(
-            self._facts(None, rejected(verdict, Disposition.REJECTED_AT_CONNECT)), verdict, why, answer
-        )
 
     def _on_helo(self, event: Helo) -> Outcome:
         self._helo = event.name
@@ -224,7 +212,7 @@ class Session:
     def _on_nothing(self, _event: Event) -> Outcome:
         return GO_ON
 
-    def _on_rejected(self, _event: Event) -> Outcome:
+    def _on_rejected(self, _event: Rcpt) -> Outcome:
         """Repeat the verdict of connect: some MTAs let a rejected peer continue (Sendmail's delay_checks)."""
         return Outcome(verdict=self._at_connect.verdict)
 
@@ -233,30 +221,30 @@ class Session:
     def _on_mail(self, event: Mail) -> Outcome:
         self.written()
         self._bytes_received += len(event.sender)
-        if self._follow_rules():
-            _, self._barred = self._judge_peer()
+        if (newest := self._newest()) is not self._rules:
+            self._rules = newest
+            _, self._rejected = self._judge_peer()
         self._message = Message(
             event,
             message_id=self._world.new_id().replace("-", ""),
             created=self._world.clock(),
-            settings=self._settings,
+            settings=newest.settings,
             quota=self._quota,
         )
         return GO_ON
 
     def _on_rcpt(self, event: Rcpt) -> Outcome:
-        message = self._current()
-        message.queue_id = event.queue_id or message.queue_id
+        message, limit = self._current(event.queue_id), self._rules.settings.recipient_limit
         self._bytes_received += len(event.address)
-        if self._barred is not None:  # by rules newer than the connection, which itself can no longer be rejected
-            return self._reject_recipient(event, *self._barred)
+        if self._rejected is not None:  # by rules newer than the connection, which itself can no longer be rejected
+            return self._reject_recipient(event, *self._rejected)
         if not is_text(event.address):
             why = "the recipient's address has characters or a length that no address has"
             return self._reject_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
-        if len(message.recipients) >= self._settings.recipient_limit:
-            why = f"the message has {self._settings.recipient_limit} recipients, as many as recipient_limit allows"
+        if len(message.recipients) >= limit:
+            why = f"the message has {limit} recipients, as many as recipient_limit allows"
             return self._reject_recipient(event, Tempfail(reply=replies.TOO_MANY_RECIPIENTS), why)
-        answer = self._policy.at_rcpt(
+        answer = self._rules.policy.at_rcpt(
             self._connect.peer, self._listener, message.mail.authz_id, message.mail.sender, event.address
         )
         if answer.accept:
@@ -269,22 +257,19 @@ class Session:
     def _reject_recipient(
         self, event: Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
     ) -> Outcome:
-        # No message exists yet for the journal's readers (contract section 4): the record has no message id.
-        message = self._current()
-        facts = self._facts(message, rejected(verdict, Disposition.REJECTED_AT_RCPT), message_id="")
-        return outcomes.rejected_recipient(facts, message, event.address, verdict, why, answer)
+        # For readers of the journal no message exists yet, so the record has no message id.
+        facts = self._facts(rejected(verdict, Disposition.REJECTED_AT_RCPT), has_id=False)
+        return outcomes.rejected_recipient(facts, self._current(), event.address, verdict, why, answer)
 
     # --- the message
 
     def _on_data(self, event: Data) -> Outcome:
-        message = self._current()
-        message.queue_id = event.queue_id or message.queue_id
+        message = self._current(event.queue_id)
         if not message.recipients:
-            raise ProtocolError("Data came, but no recipient was accepted")
-        # Nothing in the content could change the verdict on a relay host's mail, and to hear of it is most of what that costs.
-        # If the relay host goes away in the middle no MTA tells: the record then claims a message that nobody has, and it comes
-        # again. Mail of strangers waits for its headers, of which Postfix and Sendmail tell when they have all of the message.
-        at_data = self._answers_data and not self._settings.headers
+            raise ProtocolError("DATA arrived, but no recipient was accepted")
+        # Content cannot change the verdict on a relay host's mail, and costs the most. If the host disconnects before the end,
+        # there is a record of a message that was not delivered, and the host retries. Other mail waits for its headers.
+        at_data = self._answers_data and not self._rules.settings.headers
         if at_data and self._is_relay_host and not message.takes_reports:
             return self._conclude(_NO_CLAIM)
         message.begin_content()
@@ -301,10 +286,11 @@ class Session:
         message = self._current()
         message.end_headers()
         if message.claims_report and message.takes_reports:
-            return self._admit_report()
-        relays = {recipient.relay for recipient in message.recipients}
-        if len(relays) > 1:
-            # Some go on and some do not, and recipients can only be taken off at the end of the message.
+            if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
+                return self._reject_above(Bound.RATE)
+            return GO_ON if message.exceeded is None else self._reject_above(message.exceeded)
+        if len({recipient.relay for recipient in message.recipients}) > 1:
+            # It is relayed to some recipients only, and the others can be removed only at the end of the message.
             message.is_decided = True
             return GO_ON
         return self._conclude(_NO_CLAIM)
@@ -315,60 +301,48 @@ class Session:
         return GO_ON
 
     def _on_end_of_message(self, event: EndOfMessage) -> Outcome:
-        message = self._current()
-        message.queue_id = event.queue_id or message.queue_id
+        message = self._current(event.queue_id)
         message.whole = True
         if message.is_decided:
             return self._conclude(_NO_CLAIM)
-        message.hold_for_reading()
+        message.begin_reading()
         if message.exceeded is not None:
             return self._reject_above(message.exceeded)
-        return self._conclude(read(message.content, strict=self._settings.compat is not None))
-
-    def _admit_report(self) -> Outcome:
-        """Let what claims to be a report send its body, unless its peer brings too many of them."""
-        if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
-            return self._reject_above(Bound.RATE)
-        exceeded = self._current().exceeded
-        return GO_ON if exceeded is None else self._reject_above(exceeded)
+        return self._conclude(read(message.content, strict=self._rules.settings.compat is not None))
 
     def _reject_above(self, bound: Bound) -> Outcome:
-        return self._reject_message(*verdict_above(bound, self._settings))
+        return self._reject_message(*verdict_above(bound, self._rules.settings))
 
     def _reject_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
-        message = self._current()
-        facts = self._facts(message, rejected(verdict, Disposition.REJECTED_AT_END))
-        return outcomes.rejected_message(facts, message, verdict, why, answer)
+        facts = self._facts(rejected(verdict, Disposition.REJECTED_AT_END))
+        return outcomes.rejected_message(facts, self._current(), verdict, why, answer)
 
     def _conclude(self, reading: ReportReading) -> Outcome:
         """Return the verdict on the message, with its records."""
         message = self._current()
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
-        if answer.action == "reject":
-            if self._is_unparsable(message, reading):
-                facts = self._facts(message, Disposition.QUARANTINED)
-                full = self._instead(Bound.QUARANTINE)
-                return outcomes.quarantined_message(facts, message, answer, reading, self._network, full)
-            return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
-        return outcomes.accepted_message(self._facts(message, answer.disposition), message, answer, reading)
+        if answer.action != "reject":
+            return outcomes.accepted_message(self._facts(answer.disposition), message, answer, reading)
+        is_unparsable = message.claims_report and reading.arf is None and reading.oob is None
+        if is_unparsable and self._rules.settings.unreadable_reports == "quarantine":
+            facts, full = self._facts(Disposition.QUARANTINED), self._instead(Bound.QUARANTINE)
+            return outcomes.quarantined_message(facts, message, answer, reading, self._network, full)
+        return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
 
-    def _is_unparsable(self, message: Message, reading: ReportReading) -> bool:
-        """Return True if a message that nobody gets goes into the quarantine: it claims to be a report, and is unparsable."""
-        unread = message.claims_report and reading.arf is None and reading.oob is None
-        return unread and self._settings.unreadable_reports == "quarantine"
+    def _current(self, queue_id: str | None = None) -> Message:
+        """Return the message in hand. A newer queue id replaces its own."""
+        message = self._message
+        if message is None:
+            raise ProtocolError("there is no message")
+        message.queue_id = queue_id or message.queue_id
+        return message
 
-    # --- what outcomes have in common
-
-    def _current(self) -> Message:
-        if self._message is None:
-            raise ProtocolError("there is no message in hand")
-        return self._message
-
-    def _facts(self, message: Message | None, disposition: Disposition, *, message_id: str | None = None) -> Facts:
+    def _facts(self, disposition: Disposition, *, has_id: bool = True) -> Facts:
+        message = self._message
         return Facts(
             node_id=self._world.node_id,
             session_id=self.session_id,
-            message_id=(message.message_id if message is not None else "") if message_id is None else message_id,
+            message_id=message.message_id if message is not None and has_id else "",
             now=self._world.clock(),
             created=message.created if message is not None else self._began,
             peer=self.peer,
@@ -379,6 +353,37 @@ class Session:
             queue_id=message.queue_id if message is not None else None,
             headers=message.recorded_headers if message is not None else {},
             disposition=disposition,
-            compat=self._settings.compat,
-            classify=self._policy.classify,
+            compat=self._rules.settings.compat,
+            classify=self._rules.policy.classify,
         )
+
+    TRANSITIONS: ClassVar[Mapping[tuple[State, type[Event]], Transition]] = {
+        (State.NEW, Connect): Transition(_on_connect, State.OPEN, State.REJECTED),
+        (State.NEW, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.OPEN, Helo): Transition(_on_helo, State.OPEN, State.OPEN),
+        (State.OPEN, Mail): Transition(_on_mail, State.ENVELOPE, State.ENVELOPE),
+        (State.OPEN, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.OPEN, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        # EHLO aborts the message (RFC 5321 section 4.1.4); Postfix sends HELO before the abort.
+        (State.ENVELOPE, Helo): Transition(_on_helo, State.OPEN, State.OPEN),
+        (State.ENVELOPE, Rcpt): Transition(_on_rcpt, State.ENVELOPE, State.ENVELOPE),
+        (State.ENVELOPE, Data): Transition(_on_data, State.HEADERS, State.OPEN),
+        (State.ENVELOPE, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.ENVELOPE, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.HEADERS, Header): Transition(_on_header, State.HEADERS, State.HEADERS),
+        (State.HEADERS, Fields): Transition(_on_fields, State.HEADERS, State.HEADERS),
+        (State.HEADERS, EndOfHeaders): Transition(_on_end_of_headers, State.BODY, State.OPEN),
+        (State.HEADERS, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.HEADERS, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.BODY, Body): Transition(_on_body, State.BODY, State.OPEN),
+        (State.BODY, EndOfMessage): Transition(_on_end_of_message, State.OPEN, State.OPEN),
+        (State.BODY, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.BODY, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.REJECTED, Helo): Transition(_on_nothing, State.REJECTED, State.REJECTED),
+        # MAIL is never answered, CONNECT not always (see daemon/milter/negotiation.py): RCPT repeats the reply.
+        (State.REJECTED, Mail): Transition(_on_nothing, State.REJECTED, State.REJECTED),
+        (State.REJECTED, Rcpt): Transition(_on_rejected, State.REJECTED, State.REJECTED),
+        (State.REJECTED, Abort): Transition(_on_nothing, State.REJECTED, State.REJECTED),
+        (State.REJECTED, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+    }
+    """The one table: which event is allowed in which state. A pair that is missing is a ProtocolError."""

@@ -23,7 +23,7 @@ from sidecar.core.session.events import (
     Rcpt,
 )
 from sidecar.core.session.feed import content_events
-from sidecar.core.session.transitions import State
+from sidecar.core.session.session import State
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings

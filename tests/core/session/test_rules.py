@@ -167,7 +167,7 @@ def test_without_rules_a_message_ends_by_its_own_and_no_other_begins() -> None:
     it.play(*hello(), *envelope([TO]))
     it.newest.withdraw()
     assert it.play(*content(PLAIN)) == Accept()
-    with pytest.raises(NoRulesError, match="could not take the reloaded settings"):
+    with pytest.raises(NoRulesError, match="could not compile the reloaded settings"):
         it.session.handle(Mail(sender=""))
     it.session.give_up()
 

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.core.session import ProtocolError, Session
 from sidecar.core.session.events import Body, Connect, Data, EndOfMessage, Event, Fields, Header, Helo, Mail, Rcpt
-from sidecar.core.session.transitions import TRANSITIONS, State
+from sidecar.core.session.session import State
 from tests.building import entry, settings
 from tests.core.session.driving import OOB, RELAY_HOST, content, envelope, hello, play, session
 
@@ -35,7 +35,7 @@ WAYS = {
 
 
 def _in(state: State) -> Session:
-    if state in {State.REFUSED, State.CLOSED}:
+    if state in {State.REJECTED, State.CLOSED}:
         it = session(settings())
         it.handle(next(hello()))
         if state is State.CLOSED:
@@ -52,7 +52,7 @@ def test_pair(state: State, kind: type) -> None:
     """Every pair of state and event either has its step, or is an error that changes nothing."""
     it = _in(state)
     event = SAMPLES.get(kind) or kind()
-    step = TRANSITIONS.get((state, kind))
+    step = Session.TRANSITIONS.get((state, kind))
     if step is None:
         with pytest.raises(ProtocolError):
             it.handle(event)
@@ -62,10 +62,10 @@ def test_pair(state: State, kind: type) -> None:
         assert it.state in {step.then, step.ended}
 
 
-def test_every_handler_exists() -> None:
-    """The table names only handlers that the session has, and the session has none that the table does not name."""
-    handlers = {name for name in vars(Session) if name.startswith("_on_")}
-    assert {step.handler for step in TRANSITIONS.values()} == handlers
+def test_every_handler_is_in_the_table() -> None:
+    """The session has no handler that the table does not use, and the table uses only handlers."""
+    handlers = {value for name, value in vars(Session).items() if name.startswith("_on_")}
+    assert {step.handler for step in Session.TRANSITIONS.values()} == handlers
 
 
 def test_data_without_recipients_is_an_error() -> None:
