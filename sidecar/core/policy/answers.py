@@ -51,9 +51,13 @@ class ConnectAnswer(Struct, frozen=True, kw_only=True):
 
 
 class RecipientAnswer(Struct, frozen=True, kw_only=True):
-    """What becomes of one recipient. `relay` says whether a message that is no report may go on to it."""
+    """The decision on one recipient. `relay`: the peer is permitted to relay any message to it.
+
+    `mta_spelling` is the name by which the MTA can remove the recipient; it is empty outside of a session.
+    """
 
     address: str
+    mta_spelling: str = ""
     domain: str
     relay: bool
     log_oob: LogMode
@@ -75,6 +79,7 @@ class RecipientResult(Struct, frozen=True, kw_only=True):
     """The decision on a complete message for one recipient; `logged_as` is the kind of report it is logged as."""
 
     address: str
+    mta_spelling: str
     domain: str
     relayed: bool
     logged_as: ReportKind | None

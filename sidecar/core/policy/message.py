@@ -20,6 +20,7 @@ def _result(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> Recipi
         return _logged(recipient, "oob", recipient.log_oob)
     return RecipientResult(
         address=recipient.address,
+        mta_spelling=recipient.mta_spelling,
         domain=recipient.domain,
         relayed=recipient.relay,
         logged_as=None,
@@ -33,6 +34,7 @@ def _logged(recipient: RecipientAnswer, kind: ReportKind, mode: LogMode) -> Reci
     text = f"{_REPORT_NAMES[kind]} for {recipient.domain or 'no domain'}, logged and {'relayed' if relayed else 'dropped'}"
     return RecipientResult(
         address=recipient.address,
+        mta_spelling=recipient.mta_spelling,
         domain=recipient.domain,
         relayed=relayed,
         logged_as=kind,

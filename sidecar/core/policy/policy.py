@@ -107,7 +107,9 @@ class Policy:
             return ConnectAnswer(accept=False, deferred=False, because=(absence, _NOTHING_TAKEN))
         return ConnectAnswer(accept=True, deferred=True, because=(absence, deferral))
 
-    def at_rcpt(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str, recipient: str) -> RecipientAnswer:
+    def at_rcpt(  # noqa: PLR0913 - what the rules look at; the spelling only belongs to the answer
+        self, peer: IPAddress, listener: str, authz_id: str | None, sender: str, recipient: str, *, mta_spelling: str = ""
+    ) -> RecipientAnswer:
         """Decide on one recipient. `sender` and `recipient` are addresses without angle brackets."""
         domain = domain_of(recipient)
         entry = self.lookup(listener, domain)
@@ -120,6 +122,7 @@ class Policy:
             reasons += _report_reasons(granted, domain)
         return RecipientAnswer(
             address=recipient,
+            mta_spelling=mta_spelling,
             domain=domain,
             relay=relaying is not None,
             log_oob=LogMode.IGNORE if granted is None else granted.log_oob,

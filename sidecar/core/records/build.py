@@ -1,4 +1,4 @@
-"""How each type of record is filled (contract section 4). Never decides whether one is written."""
+"""How each type of record is filled (policy reference, Records). Never decides whether one is written."""
 
 import math
 import re
@@ -33,10 +33,8 @@ WHY_LIMIT = 1024
 class Facts(Struct, frozen=True, kw_only=True):
     """What all records of a message have in common. Times are seconds since 1970; `message_id` is `""` before one exists.
 
-    `classify` gives the class of a response as one line, or None where no rule fits; it is None where there are no rules.
-    `dropped` are the recipients taken off the envelope of a message that is relayed to others, and no report to them. Only the
-    first record tells of them: they may be a thousand, and so may be the bounces of one report. `compat` names the program
-    that records are written like, where that is not our own way.
+    `classify` returns the class of a response as one line, or None if no rule matches; it is None if there are no rules.
+    `compat` names the program whose records ours imitate, or is None.
     """
 
     node_id: str
@@ -52,29 +50,31 @@ class Facts(Struct, frozen=True, kw_only=True):
     queue_id: str | None
     headers: Headers
     disposition: Disposition
-    dropped: Sequence[str] = ()
     compat: str | None = None
     classify: Callable[[str], str | None] | None = None
 
 
-def reception(facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str) -> Record:
-    """Return the record of an accepted message. `queue` is the first recipient's domain, `size` the message's in bytes."""
-    return _received(facts, recipients=recipients, queue=queue, size=size, why=why)
-
-
-def quarantined(  # noqa: PLR0913 - each is a field of the record
-    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, file: str
+def reception(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts,
+    *,
+    recipients: Sequence[str],
+    queue: str,
+    size: int,
+    why: str,
+    dropped: Sequence[str] = (),
+    report: ArfReport | None = None,
+    quarantine: str | None = None,
 ) -> Record:
-    """Return the record of a message that is kept as `file` of the quarantine."""
-    record = _received(facts, recipients=recipients, queue=queue, size=size, why=why)
-    return replace(record, meta={**record.meta, "quarantine": file})
+    """Return the record of an accepted message; with `report` it is a Feedback record.
 
-
-def feedback(  # noqa: PLR0913 - each is a field of the record
-    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport
-) -> Record:
-    """Return the record of a feedback report, which replaces the Reception."""
-    return _received(facts, recipients=recipients, queue=queue, size=size, why=why, report=report)
+    `queue` is the first recipient's domain, `size` the message's in bytes. `dropped` are the recipients that are removed from
+    the envelope of a message that is relayed to others. `quarantine` is the message's file in the quarantine.
+    """
+    kind: RecordType = "Reception" if report is None else "Feedback"
+    record = _record(facts, kind, recipients=recipients, queue=queue, response=_ACCEPTED, why=why, size=size, report=report)
+    if dropped:
+        return replace(record, meta={**record.meta, "dropped": _mailboxes(dropped)})
+    return record if quarantine is None else replace(record, meta={**record.meta, "quarantine": quarantine})
 
 
 def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, why: str) -> Iterator[Record]:
@@ -148,14 +148,6 @@ def rfc3339(seconds: float) -> str:
 def _second(seconds: int) -> str:
     # Not strftime: its %Y writes the year 1 with one digit, and a stranger's report may have that date.
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-
-
-def _received(  # noqa: PLR0913 - each is a field of the record
-    facts: Facts, *, recipients: Sequence[str], queue: str, size: int, why: str, report: ArfReport | None = None
-) -> Record:
-    kind: RecordType = "Reception" if report is None else "Feedback"
-    record = _record(facts, kind, recipients=recipients, queue=queue, response=_ACCEPTED, why=why, size=size, report=report)
-    return replace(record, meta={**record.meta, "dropped": _mailboxes(facts.dropped)}) if facts.dropped else record
 
 
 def _record(  # noqa: PLR0913 - each is a field of the record

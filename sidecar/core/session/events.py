@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from sidecar.core.names import IPAddress
+from sidecar.core.policy import without_route
 
 
 class Connect(Struct, frozen=True, kw_only=True):
@@ -37,11 +38,17 @@ class Mail(Struct, frozen=True, kw_only=True):
 
 
 class Rcpt(Struct, frozen=True, kw_only=True):
-    """RCPT TO. `address` has no angle brackets; `given` is the MTA's own spelling, wanted when it is taken off again."""
+    """RCPT TO. `address` has no angle brackets; `mta_spelling` is the address as the MTA wrote it."""
 
     address: str
     mta_spelling: str
     queue_id: str | None = None
+
+    @property
+    def removable_name(self) -> str:
+        """The name by which the MTA can remove this recipient: its spelling without a source route, which Postfix drops."""
+        mailbox = without_route(self.address)
+        return self.mta_spelling if mailbox == self.address else f"<{mailbox}>"
 
 
 class Data(Struct, frozen=True, kw_only=True):

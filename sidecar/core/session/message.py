@@ -60,7 +60,6 @@ class Message:
         self.created = created
         self.queue_id = mail.queue_id
         self.recipients: list[RecipientAnswer] = []
-        self.mta_spellings: list[str] = []
         self.headers: dict[str, str | list[str]] = {}
         self.is_decided = False
         self.whole = False

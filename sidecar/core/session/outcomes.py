@@ -1,28 +1,25 @@
-"""From a decision to its outcome: the records that it makes, and what the log tells of it.
+"""From a decision to its outcome: the records that belong to it, and the decision for the log.
 
-Owns which records belong to which verdict. Never decides anything.
+Owns which records belong to which verdict, and what `compat = "kumomta"` changes in them. Never decides anything.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.core.policy.answers import sentence
-from sidecar.core.records import Facts, Record, feedback, oob_bounces, quarantined, reception, rejection
+from sidecar.core.records import EnhancedCode, Facts, Record, Response, oob_bounces, reception, rejection
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.reports.values import ReportReading
-from sidecar.core.session import kumomta
 from sidecar.core.session.message import Message
-from sidecar.core.session.verdicts import Accept, Decision, Discard, Outcome, Reject, Tempfail, UnparsableReport, action_of
-from sidecar.core.session.words import response
+from sidecar.core.session.verdicts import Accept, Decision, Discard, Outcome, Reject, Reply, Tempfail, UnparsableReport
 
 
 def rejected_peer(facts: Facts, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None) -> Outcome:
     """Return the outcome for a peer that is rejected at connect."""
-    record = rejection(facts, recipients=(), response=response(verdict.reply, "CONNECT"), why=why)
-    decision = Decision(stage="connect", action=action_of(verdict), disposition=facts.disposition, why=why)
+    record = rejection(facts, recipients=(), response=_response(verdict.reply, "CONNECT"), why=why)
+    decision = replace(_decision(facts, "connect", verdict, why), sender=None)
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
@@ -31,56 +28,64 @@ def rejected_recipient(  # noqa: PLR0913, PLR0917 - the facts, and each part of 
 ) -> Outcome:
     """Return the outcome for a recipient that is rejected at RCPT."""
     name = address[:MAILBOX_LIMIT]
-    record = rejection(facts, recipients=(name,), response=response(verdict.reply, f"RCPT TO:<{name}>"), why=why)
+    record = rejection(facts, recipients=(name,), response=_response(verdict.reply, f"RCPT TO:<{name}>"), why=why)
     if facts.compat is not None:
-        record = kumomta.recipient_rejection(record, message)
-    decision = _decision(facts, message, "rcpt", verdict, why, recipients=(address,))
+        # KumoMTA has the rejected recipient in the command only; the record's own is the last one that was accepted.
+        record = _as_kumomta(record, recipient=message.recipients[-1].address if message.recipients else "")
+    decision = _decision(facts, "rcpt", verdict, why, (address,))
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
 def rejected_message(
     facts: Facts, message: Message, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None
 ) -> Outcome:
-    """Return the outcome for a message that is rejected. `answer` is None where a bound was reached first."""
+    """Return the outcome for a message that is rejected. `answer` is None if a bound was reached first."""
     addresses = tuple(recipient.address for recipient in message.recipients)
-    records: tuple[Record, ...] = (rejection(facts, recipients=addresses, response=response(verdict.reply, "DATA"), why=why),)
+    record = rejection(facts, recipients=addresses, response=_response(verdict.reply, "DATA"), why=why)
+    records: tuple[Record, ...] = (record,)
     if facts.compat is not None:
-        records = kumomta.message_rejection(records[0], message, facts, answer)
-    decision = _decision(facts, message, "message", verdict, why, recipients=addresses)
+        record = replace(record, id="")
+        if answer is None:
+            records = (_as_kumomta(record, recipient=addresses[-1]),)
+        else:
+            # KumoMTA records what its policy rejects as received before, and then has no envelope any more.
+            received = reception(facts, recipients=addresses, queue=answer.results[0].domain, size=message.size, why=why)
+            records = received, _as_kumomta(replace(record, sender=""), recipient="")
+    decision = _decision(facts, "message", verdict, why, addresses)
     return Outcome(verdict=verdict, records=records, decision=decision, answer=answer)
 
 
 def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
     facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, network: str, full: Outcome
 ) -> Outcome:
-    """Return the outcome for an unparsable report; `full` replaces it where the quarantine has no room."""
+    """Return the outcome for an unparsable report; `full` replaces it if the quarantine is full."""
     why = f"{reading.why}; it claims to be one, so it is put into the quarantine and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
     addresses = tuple(result.address for result in answer.results)
     queue = answer.results[0].domain
-    record = quarantined(facts, recipients=addresses, queue=queue, size=message.size, why=why, file=f"{name}.eml")
+    record = reception(facts, recipients=addresses, queue=queue, size=message.size, why=why, quarantine=f"{name}.eml")
     return Outcome(
         verdict=Discard(),
         records=(record,),
         durable=True,
         unparsable=UnparsableReport(name=name, content=message.content, full=full),
-        decision=_decision(facts, message, "message", Discard(), why, recipients=addresses),
+        decision=_decision(facts, "message", Discard(), why, addresses),
         answer=answer,
     )
 
 
 def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading) -> Outcome:
-    """Return the outcome for a message that some recipient gets, or whose report is logged."""
+    """Return the outcome for a message that is relayed to a recipient, or logged as a report."""
     why = sentence(answer)
-    gone = (spelling for spelling, result in zip(message.mta_spellings, answer.results, strict=True) if not result.relayed)
-    verdict = Discard() if answer.action == "discard" else Accept(without=tuple(gone))
+    if answer.action == "discard":
+        verdict: Accept | Discard = Discard()
+    else:
+        verdict = Accept(without=tuple(result.mta_spelling for result in answer.results if not result.relayed))
     return Outcome(
         verdict=verdict,
         records=_received(facts, message, answer, reading, why),
         durable=answer.logged_as is not None,
-        decision=_decision(
-            facts, message, "message", verdict, why, recipients=tuple(result.address for result in answer.results)
-        ),
+        decision=_decision(facts, "message", verdict, why, tuple(result.address for result in answer.results)),
         answer=answer,
     )
 
@@ -88,15 +93,16 @@ def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, read
 def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, why: str) -> tuple[Record, ...]:
     """Return the record of the message, and one for each bounce that it reports."""
     received = [result for result in answer.results if result.relayed or result.logged_as is not None]
-    dropped: Sequence[str] = [result.address for result in answer.results if not result.relayed and result.logged_as is None]
-    facts = replace(facts, dropped=dropped) if dropped else facts
-    recipients = [result.address for result in received]
-    queue = received[0].domain
-    if answer.logged_as == "arf" and reading.arf is not None:
-        first = feedback(facts, recipients=recipients, queue=queue, size=message.size, why=why, report=reading.arf)
-    else:
-        first = reception(facts, recipients=recipients, queue=queue, size=message.size, why=why)
-    own = next((result for result in answer.results if result.logged_as == "oob"), None)
+    first = reception(
+        facts,
+        recipients=[result.address for result in received],
+        dropped=[result.address for result in answer.results if not result.relayed and result.logged_as is None],
+        queue=received[0].domain,
+        size=message.size,
+        why=why,
+        report=reading.arf if answer.logged_as == "arf" else None,
+    )
+    own = next((result for result in received if result.logged_as == "oob"), None)
     if own is None or reading.oob is None:
         return (first,)
     facts = replace(facts, disposition=answer.disposition_of(own))
@@ -104,21 +110,27 @@ def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: Re
     return (first, *bounces)
 
 
-def _decision(  # noqa: PLR0913 - the facts, and each part of the decision
-    facts: Facts,
-    message: Message,
-    stage: str,
-    verdict: Accept | Reject | Tempfail | Discard,
-    why: str,
-    *,
-    recipients: tuple[str, ...],
+def _response(reply: Reply, command: str) -> Response:
+    """Return a reply as records have it, with the SMTP command that it answers."""
+    class_, subject, detail = map(int, reply.enhanced.split("."))
+    enhanced = EnhancedCode(class_=class_, subject=subject, detail=detail)
+    return Response(code=reply.code, enhanced_code=enhanced, content=reply.text, command=command)
+
+
+def _as_kumomta(record: Record, *, recipient: str) -> Record:
+    """Return a Rejection as KumoMTA writes it: created when it is written, and without the message's headers."""
+    return replace(record, recipient=recipient, created=record.timestamp, created_time=record.event_time, headers={})
+
+
+def _decision(
+    facts: Facts, stage: str, verdict: Accept | Reject | Tempfail | Discard, why: str, recipients: tuple[str, ...] = ()
 ) -> Decision:
     return Decision(
         stage=stage,
-        action=action_of(verdict),
+        action=type(verdict).__name__.lower(),
         disposition=facts.disposition,
         why=why,
-        sender=message.mail.sender,
+        sender=facts.sender,
         recipients=recipients,
-        queue_id=message.queue_id,
+        queue_id=facts.queue_id,
     )

@@ -40,7 +40,6 @@ from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.rules import Rules, World
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail, rejected
-from sidecar.core.session.words import removable_name
 from sidecar.core.settings.values import ANY_LISTENER
 
 _NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
@@ -245,11 +244,15 @@ class Session:
             why = f"the message has {limit} recipients, as many as recipient_limit allows"
             return self._reject_recipient(event, Tempfail(reply=replies.TOO_MANY_RECIPIENTS), why)
         answer = self._rules.policy.at_rcpt(
-            self._connect.peer, self._listener, message.mail.authz_id, message.mail.sender, event.address
+            self._connect.peer,
+            self._listener,
+            message.mail.authz_id,
+            message.mail.sender,
+            event.address,
+            mta_spelling=event.removable_name,
         )
         if answer.accept:
             message.recipients.append(answer)
-            message.mta_spellings.append(removable_name(event))
             return Outcome(verdict=Continue(), answer=answer)
         reply = replies.relaying_not_permitted(self._connect.peer, self._connect.port)
         return self._reject_recipient(event, Reject(reply=reply), sentence(answer), answer)

@@ -105,11 +105,6 @@ ENOUGH = Outcome(verdict=Continue())
 """Go on; of the header fields to come, those too short for a Content-Type may be left out."""
 
 
-def action_of(verdict: Accept | Reject | Tempfail | Discard) -> str:
-    """Return the word for a verdict in the log."""
-    return type(verdict).__name__.lower()
-
-
 def rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Disposition:
     """Return the disposition of a reply: `disposition` for 5xx, `tempfailed` for 4xx."""
     return disposition if isinstance(verdict, Reject) else Disposition.TEMPFAILED

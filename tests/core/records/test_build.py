@@ -9,9 +9,7 @@ from sidecar.core.records import (
     UNCATEGORIZED,
     EnhancedCode,
     Response,
-    feedback,
     oob_bounces,
-    quarantined,
     reception,
     rejection,
     rejections,
@@ -114,8 +112,8 @@ def test_bounces_and_refusals_have_a_class() -> None:
     assert isinstance(complaint, ArfReport)
     taken = [
         reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-"),
-        quarantined(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", file="x.eml"),
-        feedback(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", report=complaint),
+        reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", quarantine="x.eml"),
+        reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", report=complaint),
     ]
     assert {record.bounce_classification for record in taken} == {"Uncategorized"}
     assert len(asked) == 3

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.records import Facts, Record, encode, feedback
+from sidecar.core.records import Facts, Record, encode, reception
 from sidecar.core.reports.values import ArfReport
 from sidecar.core.text import printable_json
 from tests.core.session.driving import NODE, NOON
@@ -30,7 +30,7 @@ REPORT = ArfReport(
 def record(text: str, size: int) -> Record:
     """Make the record of a feedback report with this returned message."""
     report = replace(REPORT, original_message=text)
-    return feedback(FACTS, recipients=["f@fbl.example"], queue="", size=size, why="-", report=report)
+    return reception(FACTS, recipients=["f@fbl.example"], queue="", size=size, why="-", report=report)
 
 
 TEXTS = (

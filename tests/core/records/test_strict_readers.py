@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.records import encode, feedback
+from sidecar.core.records import encode, reception
 from sidecar.core.reports import read
 from tests.core.records.test_build import FACTS
 
@@ -53,7 +53,7 @@ def line_with(value: bytes) -> bytes:
     message = REPORT + b"Incidents: 999999999\n\n--b\nContent-Type: message/rfc822\n\nX-KumoRef: " + trace + b"\n\n--b--\n"
     report = read(message).arf
     assert report is not None
-    return encode(feedback(FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=report))
+    return encode(reception(FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=report))
 
 
 def strictly(line: bytes) -> dict[str, object]:
@@ -126,4 +126,4 @@ def test_any_number_in_a_field(number: str) -> None:
     fields = b"Incidents: %b\nArrival-Date: 1 Jan %b 00:00:00 +%b\nVersion: %b\n" % (text, text, text, text)
     report = read(REPORT.replace(b"Version: 1\n", fields)).arf
     assert report is not None
-    strictly(encode(feedback(FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=report)))
+    strictly(encode(reception(FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=report)))

@@ -10,7 +10,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.records import Facts, Record, encode, feedback, oob_bounces
+from sidecar.core.records import Facts, Record, encode, oob_bounces, reception
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback
 from sidecar.core.reports.dates import read_date
@@ -68,7 +68,7 @@ def check(data: bytes) -> None:
             _check_record(record)
     complaint = read_feedback(data, None, None)
     if not isinstance(complaint, str):
-        _check_record(feedback(_FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=complaint))
+        _check_record(reception(_FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=complaint))
     _check_date(data.decode("utf-8", "replace"))
 
 
