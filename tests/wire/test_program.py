@@ -225,7 +225,7 @@ def test_where_rules_depend_on_the_listener_an_mta_that_does_not_tell_it_is_answ
         mta.negotiate()
         mta.macros(b"C", **macros)
         mta.connect(listener=None)
-        unknown = Reply("y", "451 4.3.5 the policy service was not told which listener this is")
+        unknown = Reply("y", "451 4.3.5 the policy service does not know which listener this is")
         assert mta.envelope(b"<>", b"<a@bounce.example>") == [unknown]
 
 

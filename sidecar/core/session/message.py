@@ -15,9 +15,9 @@ from msgspec import Raw
 from sidecar.core.policy import RecipientAnswer
 from sidecar.core.records.record import Headers
 from sidecar.core.reports import may_be_report
-from sidecar.core.session.bounds import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
+from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable_json
 

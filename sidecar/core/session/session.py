@@ -20,7 +20,6 @@ from sidecar.core.records import Facts
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import outcomes, replies
-from sidecar.core.session.bounds import Bound, verdict_above
 from sidecar.core.session.events import (
     Abort,
     Body,
@@ -38,6 +37,7 @@ from sidecar.core.session.events import (
 )
 from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
+from sidecar.core.session.replies import Bound, verdict_above
 from sidecar.core.session.rules import Rules, World
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail, rejected
 from sidecar.core.settings.values import ANY_LISTENER

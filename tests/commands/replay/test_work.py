@@ -99,7 +99,7 @@ LITTLE_MEMORY = LimitSettings(report_memory=500)
         ),
         (
             *(OOB, ["a@bounce.example"], {"limits": LITTLE_MEMORY}, "tempfailed"),
-            "the messages in hand of this worker have as many bytes as limits.report_memory allows, 500",
+            "the messages of this worker have as many bytes as limits.report_memory allows, 500",
         ),
     ],
 )

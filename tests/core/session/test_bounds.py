@@ -8,9 +8,9 @@ from sidecar.core.evaluate.explain import Question, explain
 from sidecar.core.policy import compile_policy
 from sidecar.core.reports import read
 from sidecar.core.session import Quota
-from sidecar.core.session.bounds import HEADER_FIELD_LIMIT
 from sidecar.core.session.events import Abort, Body, Close, Data, EndOfHeaders, Event, Fields, Header
 from sidecar.core.session.quota import BURST_SECONDS
+from sidecar.core.session.replies import HEADER_FIELD_LIMIT
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings

@@ -11,7 +11,7 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.session import Quota, World
 from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt
 from sidecar.core.session.feed import content_events
-from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, header_too_big, report_too_big
+from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, too_large
 from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
 from sidecar.daemon.metrics import CELL, VERDICTS, Memory, Meter
@@ -170,8 +170,8 @@ def test_a_class_of_the_operators_own_is_another() -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (header_too_big(1), "too_big"),
-        (report_too_big(1), "too_big"),
+        (too_large("the header section of a report", 1, "bytes"), "too_big"),
+        (too_large("a report", 1, "bytes"), "too_big"),
         (Reply(code=599, enhanced="5.9.9", text="x"), OTHER),
     ],
 )
