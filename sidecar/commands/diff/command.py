@@ -11,7 +11,7 @@ from sidecar.commands.diff.words import print_difference
 from sidecar.config import load
 from sidecar.config.files import UnreadableError, read_document
 from sidecar.config.places import Place
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.records import decode
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
@@ -83,8 +83,7 @@ def _side(path: Path) -> Side:
         place = read_document(path, str(path)).place
     except UnreadableError:  # it changed this instant: its lines are not worth a failure
         place = Place(1)
-    policy = compile_policy(loaded.settings)
-    return Side(file=str(path), folder=path.parent.absolute(), place=place, settings=loaded.settings, policy=policy)
+    return Side(file=str(path), folder=path.parent.absolute(), place=place, evaluator=Evaluator(loaded.settings))
 
 
 def _replay(records: Path, old: Side, new: Side) -> Verdicts:

@@ -1,6 +1,6 @@
 """One recorded question put to both configurations: is it decided otherwise, by which rule?
 
-Owns the comparison, for one recipient. Never decides: `judge` asks the policies.
+Owns the comparison, for one recipient. Never decides: the evaluators do.
 """
 
 from typing import Final
@@ -10,13 +10,13 @@ from msgspec import Struct
 from sidecar.commands.diff.values import Effect, Side, What
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.judgement import Judgement, Outcome, Undecided, judge
+from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecided
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 
 # How far a message gets. What is not here is rejected, or can still be.
 _ONLY_REPORTS: Final = 1
-_REACH: Final[dict[Outcome, int]] = {
+_REACH: Final[dict[EnvelopeOutcome, int]] = {
     Undecided.CONTENT_UNKNOWN: _ONLY_REPORTS,
     Disposition.LOGGED_AND_DROPPED: 2,
     Disposition.QUARANTINED: 2,
@@ -31,8 +31,8 @@ _REMEMBERED = 50_000
 class Difference(Struct, frozen=True, kw_only=True):
     """A question with two decisions."""
 
-    old: Outcome
-    new: Outcome
+    old: EnvelopeOutcome
+    new: EnvelopeOutcome
     old_rule: Because
     new_rule: Because
 
@@ -70,7 +70,7 @@ class Questions:
         return self._remembered[key]
 
     def _difference(self, envelope: Envelope) -> Difference | None:
-        before, after = _judge(envelope, self._old), _judge(envelope, self._new)
+        before, after = self._old.evaluator.judge(envelope), self._new.evaluator.judge(envelope)
         old, new = _outcome(before), _outcome(after)
         if _delivery(old) == _delivery(new):
             return None
@@ -78,13 +78,7 @@ class Questions:
         return Difference(old=old, new=new, old_rule=old_rule, new_rule=new_rule)
 
 
-def _judge(envelope: Envelope, side: Side) -> Judgement:
-    settings = side.settings
-    keeps = settings.unreadable_reports == "quarantine"
-    return judge(envelope, side.policy, refuse_at_connect=settings.refuse_at_connect, quarantine=keeps)
-
-
-def _outcome(judgement: Judgement) -> Outcome:
+def _outcome(judgement: Judgement) -> EnvelopeOutcome:
     """Return the outcome. The mail of a relay host is relayed, also where the record does not contain its recipients."""
     is_relay_host = judgement.connect.accept and not judgement.connect.deferred
     if judgement.outcome is Undecided.RECIPIENTS_UNKNOWN and is_relay_host:
@@ -92,7 +86,7 @@ def _outcome(judgement: Judgement) -> Outcome:
     return judgement.outcome
 
 
-def _delivery(outcome: Outcome) -> Outcome:
+def _delivery(outcome: EnvelopeOutcome) -> EnvelopeOutcome:
     """Return what counts as a difference: relayed mail is relayed, whether it is also logged as a report or not."""
     return Disposition.RELAYED if outcome is Disposition.LOGGED_AND_RELAYED else outcome
 

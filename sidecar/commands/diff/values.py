@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sidecar.config.places import Place
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.judgement import Undecided
+from sidecar.core.evaluate.evaluator import Evaluator, Undecided
 from sidecar.core.policy import Because, Policy
 from sidecar.core.settings.values import Settings, Where
 from sidecar.core.text import printable
@@ -72,8 +72,17 @@ class Side(Struct, frozen=True, kw_only=True, eq=False):
     file: str
     folder: PurePath
     place: Place
-    settings: Settings
-    policy: Policy
+    evaluator: Evaluator
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this side."""
+        return self.evaluator.settings
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of this side."""
+        return self.evaluator.policy
 
     def spot(self, value: object, where: Where | None) -> Spot:
         """Give a value with its place."""

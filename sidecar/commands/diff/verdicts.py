@@ -15,7 +15,7 @@ from sidecar.commands.diff.questions import Difference, Questions
 from sidecar.commands.diff.values import EFFECTS, Example, Group, Side, Verdicts, What
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, envelope_of
-from sidecar.core.evaluate.judgement import Undecided
+from sidecar.core.evaluate.evaluator import Undecided
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged

@@ -18,7 +18,7 @@ from sidecar.commands.explain.change import (
     values_of,
 )
 from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.judgement import Judgement
+from sidecar.core.evaluate.evaluator import Judgement
 from sidecar.core.policy import RecipientAnswer
 from sidecar.core.policy.address import domain_of
 from sidecar.core.policy.domains import WILDCARD

@@ -10,16 +10,13 @@ import click
 import msgspec
 
 from sidecar.commands.explain.words import connect_words, recipient_words
-from sidecar.core.evaluate.explain import Explanation, Question, encode_explanation, explain
-from sidecar.core.policy import Policy, compile_policy
-from sidecar.core.session import World
-from sidecar.core.settings.values import Settings
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Explanation, Question, encode_explanation
 from sidecar.core.text import printable, printable_json
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, must_be_text, settings_or_exit
 
-_NO_NODE = "00000000-0000-0000-0000-000000000000"
 _QUESTIONS = msgspec.json.Decoder(Question)
 
 _MEANINGS = {
@@ -27,25 +24,6 @@ _MEANINGS = {
     "discard": "discard, the peer is answered 250 and the MTA drops the message",
     "reject": "reject",
 }
-
-
-class Evaluator:
-    """The policy of one configuration, ready to be asked."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._policy: Policy = compile_policy(settings)
-        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
-
-    @property
-    def needs_listener(self) -> bool:
-        """Tell whether the answer may depend on the listener."""
-        return self._policy.depends_on_listener
-
-    def ask(self, question: Question, folder: Path) -> Explanation:
-        """Answer one question; its message's path is relative to `folder`. Raises ValueError and OSError."""
-        message = None if question.message is None else (folder / question.message).read_bytes()
-        return explain(question, message, policy=self._policy, settings=self._settings, world=self._world)
 
 
 @click.command(
@@ -129,20 +107,20 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         from sidecar.commands.explain.records import explain_records  # noqa: PLC0415 - a question need not wait for what reads logs
 
         sys.exit(explain_records(settings, record, as_json=as_json))
-    oracle = Evaluator(settings)
+    evaluator = Evaluator(settings)
     if batch is not None:
-        sys.exit(_answer_batch(oracle, batch))
+        sys.exit(_answer_batch(evaluator, batch))
     assert peer is not None  # noqa: S101 - checked above
     assert sender is not None  # noqa: S101 - checked above
     question = Question(peer=peer, listener=listener, helo=helo, auth=auth, sender=sender, to=list(to), message=message)
     try:
-        explanation = oracle.ask(question, Path())
+        explanation = _answer(evaluator, question, Path())
     except (ValueError, OSError) as error:
         raise click.ClickException(f"The question cannot be asked: {error}.") from error
     if as_json:
         click.echo(encode_explanation(explanation))
         return
-    if oracle.needs_listener and listener is None:
+    if evaluator.policy.depends_on_listener and listener is None:
         click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
     click.echo("\n".join(_in_words(explanation, question)))
 
@@ -171,7 +149,13 @@ def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path
     must_be_text(*own)
 
 
-def _answer_batch(oracle: Evaluator, batch: str) -> int:
+def _answer(evaluator: Evaluator, question: Question, folder: Path) -> Explanation:
+    """Answer one question; the path of its message is relative to `folder`. Raises ValueError and OSError."""
+    message = None if question.message is None else (folder / question.message).read_bytes()
+    return evaluator.explain(question, message, clock=time.time, new_id=uuid4)
+
+
+def _answer_batch(evaluator: Evaluator, batch: str) -> int:
     """Answer line by line; a line that is no question gets an answer that says so, and exit status 1."""
     folder = Path(batch).parent
     status = 0
@@ -180,7 +164,7 @@ def _answer_batch(oracle: Evaluator, batch: str) -> int:
             if not line.strip():
                 continue
             try:
-                answer = encode_explanation(oracle.ask(_QUESTIONS.decode(line), folder))
+                answer = encode_explanation(_answer(evaluator, _QUESTIONS.decode(line), folder))
             except (ValueError, OSError) as error:
                 answer = printable_json(msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"}))
                 status = 1

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sidecar.commands.explain.finding import ComparedRecord, came_by_smtp, rejected_among
 from sidecar.commands.explain.totals import BoundedTally, rule_of
 from sidecar.core.disposition import REJECTED, Disposition
-from sidecar.core.evaluate.judgement import deciding
+from sidecar.core.evaluate.evaluator import deciding
 from sidecar.core.policy import Because
 
 Aside = Literal["tempfailed", "rejected_for_other_reason", "not_smtp", "unknown"]

@@ -17,7 +17,7 @@ from sidecar.commands.explain.explanation import Explainer, RecordExplanation, e
 from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
 from sidecar.commands.explain.record_input import entries_of, new_entries
 from sidecar.commands.explain.records import OUTCOMES, fault_line, headline, tell_nothing, wrapped
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
@@ -43,7 +43,7 @@ class Report:
     """What is told of a log, line by line, and in the end."""
 
     def __init__(self, settings: Settings, *, as_json: bool) -> None:
-        self._explainer = Explainer(settings, compile_policy(settings))
+        self._explainer = Explainer(Evaluator(settings))
         self._as_json = as_json
         self._screen = console()
         self.comparison = Comparison()

@@ -13,15 +13,13 @@ from sidecar.commands.explain.finding import ComparedRecord, find
 from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.commands.explain.notes import notes, outgoing
 from sidecar.commands.explain.opening import to_accept
-from sidecar.commands.explain.parts import connect_part, message_part, recipient_parts
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Envelope, Happened
-from sidecar.core.evaluate.explain import ConnectPart, MessagePart, RecipientPart
-from sidecar.core.evaluate.judgement import Outcome, Undecided, deciding
-from sidecar.core.policy import Because, Policy
+from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided, deciding, explanation_of
+from sidecar.core.evaluate.explanation import ConnectPart, MessagePart, RecipientPart
+from sidecar.core.policy import Because
 from sidecar.core.records import Logged, Response
 from sidecar.core.records.build import rfc3339
-from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable_json
 
 _YEAR_10000 = 253_402_300_800
@@ -73,7 +71,7 @@ class RecordExplanation(Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> EnvelopeOutcome | None:
         """The disposition, or what the record does not contain."""
         return self.disposition or self.undecided
 
@@ -86,14 +84,13 @@ def encode_record_explanation(explanation: RecordExplanation) -> bytes:
 class Explainer:
     """One configuration, ready to be asked about records."""
 
-    def __init__(self, settings: Settings, policy: Policy) -> None:
-        self._settings = settings
-        self._policy = policy
-        self._setup = set_up(settings, policy)
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._setup = set_up(evaluator.settings, evaluator.policy)
 
     def find(self, entry: Entry) -> ComparedRecord | None:
         """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
-        return find(entry, policy=self._policy, settings=self._settings)
+        return find(entry, self._evaluator)
 
     def explain(self, entry: Entry) -> RecordExplanation:
         """Say all there is to say of a record. Raises ValueError where it does not tell enough."""
@@ -103,6 +100,7 @@ class Explainer:
             part = _record_part(entry, entry.record)
             return RecordExplanation(record=part, happened="outgoing", notes=[outgoing(part.type)])
         outcome = found.judgement.outcome
+        steps = explanation_of(found.envelope, found.judgement)
         return RecordExplanation(
             record=_record_part(entry, found.record, found.envelope),
             happened=found.answer.happened,
@@ -111,11 +109,11 @@ class Explainer:
             undecided=outcome if isinstance(outcome, Undecided) else None,
             agrees=found.agrees,
             decided=deciding(found.judgement) if (how := disagreement(found)) is None else how.because,
-            connect=connect_part(found.envelope, found.judgement),
-            recipients=recipient_parts(found.envelope, found.judgement),
-            message=message_part(found.judgement),
+            connect=steps.connect,
+            recipients=steps.recipients,
+            message=steps.message,
             fix=self._advice(found),
-            notes=list(notes(found, depends_on_listener=self._policy.depends_on_listener)),
+            notes=list(notes(found, depends_on_listener=self._evaluator.policy.depends_on_listener)),
         )
 
     def _advice(self, found: ComparedRecord) -> Advice | None:

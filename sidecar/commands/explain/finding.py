@@ -4,21 +4,20 @@ Owns the comparison. Never puts it into words.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.core.disposition import REJECTED, Disposition
-from sidecar.core.evaluate.envelope import Envelope, Kind, RecordedAnswer, envelope_of, recorded_answer
-from sidecar.core.evaluate.judgement import Judgement, Undecided, judge
+from sidecar.core.evaluate.envelope import Envelope, MessageKind, RecordedAnswer, envelope_of, recorded_answer
+from sidecar.core.evaluate.evaluator import Evaluator, Judgement, Undecided
 from sidecar.core.policy import Policy, RecipientAnswer
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged
-from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.settings.values import ANY_LISTENER, LogMode
 
-_KINDS: dict[FollowUp, Kind] = {"bounce_report": "oob", "rejected": "other"}
+_KINDS: dict[FollowUp, MessageKind] = {"bounce_report": "oob", "rejected": "other"}
 
 
 class ComparedRecord(Struct, frozen=True, kw_only=True):
@@ -38,7 +37,7 @@ class ComparedRecord(Struct, frozen=True, kw_only=True):
     is_untold: bool
 
 
-def find(entry: Entry, *, policy: Policy, settings: Settings) -> ComparedRecord | None:
+def find(entry: Entry, evaluator: Evaluator) -> ComparedRecord | None:
     """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
     record = entry.record
     if record is None:
@@ -49,16 +48,11 @@ def find(entry: Entry, *, policy: Policy, settings: Settings) -> ComparedRecord 
     envelope = envelope_of(record)
     if entry.follow_up in _KINDS:
         envelope = replace(envelope, kind=_KINDS[entry.follow_up])
-    judge_it = partial(
-        judge,
-        policy=policy,
-        refuse_at_connect=settings.refuse_at_connect,
-        quarantine=settings.unreadable_reports == "quarantine",
-    )
-    judgement = judge_it(envelope)
+    judgement = evaluator.judge(envelope)
     agrees = _agrees(answer, entry.follow_up, judgement) if came_by_smtp(record) else None
     is_untold = agrees is False and any(
-        _agrees(answer, entry.follow_up, judge_it(other)) is not False for other in _others(envelope, answer, policy)
+        _agrees(answer, entry.follow_up, evaluator.judge(other)) is not False
+        for other in _others(envelope, answer, evaluator.policy)
     )
     return ComparedRecord(
         record=record,

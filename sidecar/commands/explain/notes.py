@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sidecar.commands.explain.finding import ComparedRecord, rejected_among
 from sidecar.commands.explain.follow_up import FollowUp
 from sidecar.core.disposition import REJECTED
-from sidecar.core.evaluate.judgement import Undecided
+from sidecar.core.evaluate.evaluator import Undecided
 from sidecar.core.settings.values import ANY_LISTENER
 
 _FOLLOW_UPS: dict[FollowUp, str] = {

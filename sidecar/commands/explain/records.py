@@ -23,8 +23,8 @@ from sidecar.commands.explain.totals_table import print_totals
 from sidecar.commands.explain.words import connect_words, kinds, recipient_words
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened
-from sidecar.core.evaluate.judgement import Outcome, Undecided
-from sidecar.core.policy import Because, compile_policy
+from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
+from sidecar.core.policy import Because
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
@@ -47,7 +47,7 @@ _HAPPENED: dict[Happened, str] = {
     "tempfailed": "tempfailed",
     "outgoing": "outgoing",
 }
-OUTCOMES: dict[Outcome, str] = {
+OUTCOMES: dict[EnvelopeOutcome, str] = {
     Disposition.RELAYED: "accepts the message, and relays it",
     Disposition.LOGGED_AND_RELAYED: "accepts the report, logs it and relays it",
     Disposition.LOGGED_AND_DROPPED: "accepts the report, logs it and drops it",
@@ -67,7 +67,7 @@ _ADVICE = {
 
 def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
     """Explain every record in `path`; give the exit status."""
-    explainer = Explainer(settings, compile_policy(settings))
+    explainer = Explainer(Evaluator(settings))
     try:
         tell_passed_over(path)
         if as_json:
@@ -189,7 +189,7 @@ def headline(explanation: RecordExplanation) -> str:
     )
 
 
-def _outcome(explanation: RecordExplanation, outcome: Outcome) -> str:
+def _outcome(explanation: RecordExplanation, outcome: EnvelopeOutcome) -> str:
     takers = [part for part in explanation.recipients if kinds(part)]
     if outcome not in REJECTED and any(part.action == "reject" for part in explanation.recipients):
         return f"{OUTCOMES[outcome]}, but for some of its recipients only"

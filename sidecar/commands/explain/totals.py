@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sidecar.commands.explain.finding import ComparedRecord
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.judgement import Outcome, Undecided, deciding
+from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Undecided, deciding
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 
@@ -90,7 +90,7 @@ class BoundedTally(Generic[K]):
 class Ruling(Struct, frozen=True, kw_only=True):
     """What becomes of a record's envelope, and the rule that decides: `file:line key`, or what rule is missing."""
 
-    outcome: Outcome
+    outcome: EnvelopeOutcome
     rule: str
 
 
@@ -126,7 +126,7 @@ def _ruling(found: ComparedRecord) -> Ruling:
     return Ruling(outcome=outcome, rule=rule_of(outcome, deciding(found.judgement)[0]))
 
 
-def rule_of(outcome: Outcome, reason: Because) -> str:
+def rule_of(outcome: EnvelopeOutcome, reason: Because) -> str:
     """Name the rule without the peer and the domain that are in its sentence: equal rulings are to be counted together."""
     if outcome == Disposition.REJECTED_AT_CONNECT:
         return "no listener domain takes anything from strangers"

@@ -5,7 +5,7 @@ Owns the sentences for the parts that questions and records have in common. Neve
 
 from collections.abc import Iterator
 
-from sidecar.core.evaluate.explain import ConnectPart, RecipientPart
+from sidecar.core.evaluate.explanation import ConnectPart, RecipientPart
 from sidecar.core.settings.values import LogMode
 from sidecar.core.text import printable
 

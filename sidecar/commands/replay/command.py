@@ -15,7 +15,7 @@ from rich.text import Text
 from sidecar.commands.replay import Judge, Piece, ReasonGroup, ReplayTally, WorkerLost, WorkerPool, replay, tasks, weigh
 from sidecar.commands.replay.tally import Reason
 from sidecar.core.disposition import Disposition
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.text import printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, must_be_text, settings_or_exit
@@ -77,12 +77,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     """
     must_be_text(peer, listener, auth, sender, *to)
     settings = settings_or_exit(config, quiet=True)
-    policy = compile_policy(settings)
+    evaluator = Evaluator(settings)
     try:
-        judge = Judge(policy=policy, settings=settings, peer=peer, listener=listener, auth=auth, sender=sender, recipients=to)
+        judge = Judge(evaluator=evaluator, peer=peer, listener=listener, auth=auth, sender=sender, recipients=to)
     except ValueError as error:
         raise click.UsageError(f"{printable(str(error))}.") from error
-    if policy.depends_on_listener and listener is None:
+    if evaluator.policy.depends_on_listener and listener is None:
         click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
     sys.exit(_replay(judge, paths, as_json=as_json))
 

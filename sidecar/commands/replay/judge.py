@@ -5,7 +5,7 @@ Owns the shape of `replay --json`, which scripts read: it is permanent. Never de
 
 import time
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
@@ -13,17 +13,15 @@ from msgspec import Struct
 from sidecar.commands.replay.envelope import StoredEnvelope, read_envelope
 from sidecar.commands.replay.files import Stored
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.explain import ConnectPart, Explanation, MessagePart, Question, RecipientPart, explain
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessagePart, Question, RecipientPart
 from sidecar.core.names import normal_listener, split_endpoint
-from sidecar.core.policy import Because, Policy
-from sidecar.core.session import World
-from sidecar.core.settings.values import Settings
+from sidecar.core.policy import Because
 from sidecar.core.text import printable_json
 
 NotJudged = Literal["no_envelope", "unreadable"]
 """Why a message has no disposition: nothing in it names its envelope, or it cannot be read."""
 
-_NO_NODE = str(UUID(int=0))
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -58,8 +56,7 @@ class Judge:
     def __init__(  # noqa: PLR0913 - the question, word for word
         self,
         *,
-        policy: Policy,
-        settings: Settings,
+        evaluator: Evaluator,
         peer: str,
         listener: str | None = None,
         auth: str | None = None,
@@ -69,9 +66,7 @@ class Judge:
         split_endpoint(peer)
         if listener is not None:
             normal_listener(listener)
-        self._policy = policy
-        self._settings = settings
-        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
+        self._evaluator = evaluator
         self._peer, self._listener, self._auth = peer, listener, auth
         self._sender, self._recipients = sender, recipients
 
@@ -82,7 +77,8 @@ class Judge:
         A session keeps no more of a report, and of other messages it needs nothing but the header section; how it spells that
         may be shorter by some line ends.
         """
-        return self._settings.report_size_limit + self._settings.limits.header_size + 1
+        settings = self._evaluator.settings
+        return settings.report_size_limit + settings.limits.header_size + 1
 
     def judge(self, file: str, stored: Stored) -> Judged:
         """Say what would become of a message."""
@@ -117,7 +113,7 @@ class Judge:
             sender=envelope.sender,
             to=list(envelope.recipients),
         )
-        return explain(question, content, policy=self._policy, settings=self._settings, world=self._world)
+        return self._evaluator.explain(question, content, clock=time.time, new_id=uuid4)
 
 
 def unreadable(file: str, why: str, offset: int | None = None) -> Judged:

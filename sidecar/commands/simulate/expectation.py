@@ -12,14 +12,12 @@ from msgspec import Struct
 
 from sidecar.commands.simulate.client import Answer, Dialogue
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.explain import Explanation, Question, explain
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.core.names import normal_listener, split_endpoint
-from sidecar.core.policy import compile_policy
 from sidecar.core.records import Logged
-from sidecar.core.session import World
 from sidecar.core.settings.values import Settings
 
-_NO_NODE = "00000000-0000-0000-0000-000000000000"
 # The whole of 127.0.0.0/8 is this machine's (RFC 1122 section 3.2.1.3), and only 127.0.0.1 is in relay_hosts by default.
 _OTHER_LOOPBACK = "127.0.0.2"
 _ACCEPTED, _NOT_NOW, _NEVER = 2, 4, 5
@@ -51,13 +49,11 @@ class Expectations:
     """The policy of one configuration, asked about messages before they are sent, and about who sends them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._policy = compile_policy(settings)
-        self._world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=settings.node_id or _NO_NODE)
+        self._evaluator = Evaluator(settings)
 
     def relay_host(self, peer: str, listener: str) -> str | None:
         """Say why the MTA will take `peer` for a relay host; None where it takes it for a stranger."""
-        answer = self._policy.at_connect(split_endpoint(peer)[0], normal_listener(listener))
+        answer = self._evaluator.policy.at_connect(split_endpoint(peer)[0], normal_listener(listener))
         return str(answer.because[0]) if answer.accept and not answer.deferred else None
 
     def way_to_be_a_stranger(self, peer: str, listener: str) -> str:
@@ -69,7 +65,7 @@ class Expectations:
 
     def expect(self, question: Question, content: bytes) -> Expected:
         """Say what must come of a message. The question names its listener."""
-        told = explain(question, content, policy=self._policy, settings=self._settings, world=self._world)
+        told = self._evaluator.explain(question, content, clock=time.time, new_id=uuid4)
         assert question.listener is not None  # noqa: S101 - see above
         rejections = tuple(recipient.reply for recipient in told.recipients)
         disposition = told.message.disposition

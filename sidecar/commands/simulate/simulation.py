@@ -14,7 +14,7 @@ from sidecar.commands.simulate.client import Dialogue, Target, deliver
 from sidecar.commands.simulate.expectation import Assessment, Expectations, Expected, compare
 from sidecar.commands.simulate.shapes import MessageShape
 from sidecar.commands.simulate.witness import Witness
-from sidecar.core.evaluate.explain import Question
+from sidecar.core.evaluate.explanation import Question
 from sidecar.core.names import endpoint, normal_listener, plain_address, split_endpoint
 from sidecar.core.records import Logged
 

@@ -1,1 +1,1 @@
-"""One question put to the policy, without an MTA: what would happen, and why."""
+"""Questions to one configuration without an MTA: what would happen to a message, and what happens to a recorded envelope."""

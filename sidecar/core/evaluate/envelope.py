@@ -1,7 +1,4 @@
-"""What a record tells of an SMTP transaction: who wanted to send what to whom, and what was answered.
-
-Owns the way back from a record to the questions that the policy was asked. Never asks it.
-"""
+"""The SMTP transaction behind a record: the envelope, and the answer that the MTA got."""
 
 import re
 from typing import Literal
@@ -12,30 +9,28 @@ from sidecar.core.names import IPAddress, normal_listener, split_endpoint
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
 
-Kind = Literal["arf", "oob", "unreadable", "other", "unknown"]
-"""What the message was, as far as a record tells.
+MessageKind = Literal["arf", "oob", "unreadable", "other", "unknown"]
+"""What the message was, as far as a record contains it.
 
-`unreadable`: it claims to be a report and cannot be read as one; `other`: nothing that was taken as a report; `unknown`: the
-record does not say.
+`unreadable`: it claims to be a report and cannot be parsed as one; `other`: not a report that was accepted; `unknown`: the
+record does not contain it.
 """
 
 Happened = Literal["accepted", "quarantined", "rejected", "rejected_for_other_reason", "tempfailed", "outgoing"]
 """What happened by the record. `rejected`: by the listener policy; `tempfailed`: 4xx, which is not a decision of the policy;
 `outgoing`: the record is about outgoing mail."""
 
-Stage = Literal["connect", "rcpt", "end"]
-
 _INCOMING = {"Reception", "Rejection", "OOB", "Feedback"}
-# KumoMTA's words and ours; its older versions leave the enhanced code in the text.
+# KumoMTA's words and ours; older versions of KumoMTA leave the enhanced code in the text.
 _BY_POLICY = re.compile(r"(?:5\.7\.1 )?relaying not permitted")
-# KumoMTA keeps the command line as the peer wrote it, with its parameters (RFC 5321 section 4.1.1.3).
+# KumoMTA keeps the peer's command line, with its parameters (RFC 5321 section 4.1.1.3).
 _RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """The questions behind a record. `listener` is `ANY_LISTENER` where the record does not tell it.
+    """An envelope that a peer sends. `listener` is `ANY_LISTENER` if it is not known.
 
-    `recipients` may be empty: a peer that was refused at connect named none, and some records do not tell them.
+    `recipients` may be empty: a peer that is rejected at connect sends none, and some records do not contain them.
     """
 
     peer: IPAddress
@@ -43,7 +38,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     authz_id: str | None
     sender: str
     recipients: tuple[str, ...]
-    kind: Kind
+    kind: MessageKind
 
 
 class RecordedAnswer(Struct, frozen=True, kw_only=True):
@@ -53,7 +48,7 @@ class RecordedAnswer(Struct, frozen=True, kw_only=True):
     """
 
     happened: Happened
-    stage: Stage | None
+    stage: Literal["connect", "rcpt", "end"] | None
     is_ours: bool
 
 
@@ -63,24 +58,31 @@ def recorded_answer(record: Logged) -> RecordedAnswer:
     if record.type not in _INCOMING:
         return RecordedAnswer(happened="outgoing", stage=None, is_ours=False)
     if record.type != "Rejection":
-        return RecordedAnswer(
-            happened="quarantined" if "quarantine" in record.meta else "accepted", stage="end", is_ours=is_ours
-        )
-    return RecordedAnswer(happened=_refusal(record), stage=_stage(record), is_ours=is_ours)
+        happened: Happened = "quarantined" if "quarantine" in record.meta else "accepted"
+        return RecordedAnswer(happened=happened, stage="end", is_ours=is_ours)
+    if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
+        happened = "tempfailed"
+    else:
+        happened = "rejected" if _BY_POLICY.match(record.response.content) else "rejected_for_other_reason"
+    command = (record.response.command or "").upper()
+    stages: dict[str, Literal["connect", "rcpt", "end"]] = {"CONN": "connect", "RCPT": "rcpt", "DATA": "end"}
+    return RecordedAnswer(happened=happened, stage=stages.get(command[:4]), is_ours=is_ours)
 
 
 def envelope_of(record: Logged) -> Envelope:
-    """Give the envelope behind a record. Raises ValueError, which says what the record lacks, where there is none."""
+    """Return the envelope behind a record. Raises ValueError with the missing fact if the record does not contain one."""
     if record.type not in _INCOMING:
-        raise ValueError(f"a {record.type} record tells of mail that went out, not of mail that came in")
+        raise ValueError(f"a {record.type} record is about outgoing mail, not about incoming mail")
     if record.peer_address is None:
-        raise ValueError("the record does not tell the peer's address")
+        raise ValueError("the record does not contain the peer's address")
     peer, _ = split_endpoint(record.peer_address.addr)
-    # An OOB record's sender is the recipient of the report; the report itself has the null sender (RFC 3464 section 2).
+    # The sender of an OOB record is the recipient of the report; the report has the null sender (RFC 3464 section 2).
     is_bounce = record.type == "OOB"
+    # KumoMTA logs the listener as `received_via`, if its log is configured so.
+    listener = _text(record, "received_via") if (own := _text(record, "listener")) is None else own
     return Envelope(
         peer=peer,
-        listener=_listener(record),
+        listener=ANY_LISTENER if listener is None else normal_listener(listener),
         authz_id=_text(record, "authz_id"),
         sender="" if is_bounce else record.sender,
         recipients=(record.sender,) if is_bounce else _recipients(record),
@@ -89,24 +91,10 @@ def envelope_of(record: Logged) -> Envelope:
 
 
 def _is_ours(record: Logged) -> bool:
-    """Tell whether the record is written in our own way: neither KumoMTA's, nor ours with `compat`."""
     return _text(record, "why") is not None and _text(record, "compat") is None
 
 
-def _refusal(record: Logged) -> Happened:
-    if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
-        return "tempfailed"
-    return "rejected" if _BY_POLICY.match(record.response.content) else "rejected_for_other_reason"
-
-
-def _stage(record: Logged) -> Stage | None:
-    command = (record.response.command or "").upper()
-    if command == "CONNECT":
-        return "connect"
-    return "rcpt" if command.startswith("RCPT") else "end" if command.startswith("DATA") else None
-
-
-def _kind(record: Logged) -> Kind:
+def _kind(record: Logged) -> MessageKind:
     if record.type in {"OOB", "Feedback"}:
         return "oob" if record.type == "OOB" else "arf"
     answer = recorded_answer(record)
@@ -116,19 +104,11 @@ def _kind(record: Logged) -> Kind:
 
 
 def _recipients(record: Logged) -> tuple[str, ...]:
-    """Give the recipients. KumoMTA's Rejection names the last one that was accepted; the refused one is in the command."""
-    refused = None if _is_ours(record) else _RCPT.match(record.response.command or "")
-    if record.type == "Rejection" and refused is not None:
-        return (refused[1],)
+    """Return the recipients. KumoMTA's Rejection has the last accepted one; the rejected one is in the command."""
+    rejected = None if _is_ours(record) else _RCPT.match(record.response.command or "")
+    if record.type == "Rejection" and rejected is not None:
+        return (rejected[1],)
     return tuple(filter(None, record.recipients))
-
-
-def _listener(record: Logged) -> str:
-    # KumoMTA tells it as `received_via`, where its log is set up to.
-    for name in ("listener", "received_via"):
-        if (told := _text(record, name)) is not None:
-            return normal_listener(told)
-    return ANY_LISTENER
 
 
 def _text(record: Logged, name: str) -> str | None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sidecar import log
-from sidecar.core.evaluate.explain import encode_explanation
+from sidecar.core.evaluate.explanation import encode_explanation
 from sidecar.daemon.http.answers import JSON, Health, Readiness, Refusal, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.exposition import exposition

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT
 
-from sidecar.core.evaluate.explain import Explanation
+from sidecar.core.evaluate.explanation import Explanation
 from sidecar.daemon.http.answers import JSON, Error, Health, Readiness
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion
 from sidecar.daemon.http.service import ListenerDomain

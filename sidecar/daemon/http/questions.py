@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.datastructures import QueryParams
 
-from sidecar.core.evaluate.explain import Question
+from sidecar.core.evaluate.explanation import Question
 from sidecar.core.policy.address import ADDRESS_LIMIT
 from sidecar.core.text import listed, quoted
 from sidecar.daemon.http.answers import Refusal

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from sidecar.core.evaluate.explain import Explanation, explain
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.names import normal_domain, normal_listener, split_endpoint
 from sidecar.core.policy import Policy
 from sidecar.core.policy.address import NO_DOMAIN
-from sidecar.core.session import World
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion
 
@@ -72,6 +72,5 @@ class Service(Struct, frozen=True, kw_only=True, eq=False):
 
     def explain(self, question: ExplainQuestion) -> Explanation:
         """Say what would happen. Raises ValueError, one sentence, for addresses and messages that are none."""
-        world = World(clock=time.time, new_id=lambda: str(uuid4()), node_id=self.node_id)
-        envelope, message = question.envelope(), question.message()
-        return explain(envelope, message, policy=self.policy, settings=self.settings, world=world)
+        evaluator = Evaluator(self.settings, policy=self.policy, node_id=self.node_id)
+        return evaluator.explain(question.envelope(), question.message(), clock=time.time, new_id=uuid4)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sidecar.commands.diff.values import Side
 from sidecar.config.places import Place
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import DomainEntry, Settings
 from tests.building import settings
 
@@ -16,5 +16,4 @@ def side(*domains: DomainEntry, **more: Any) -> Side:
 
 
 def side_of(made: Settings, folder: str = "/etc/sidecar") -> Side:
-    policy = compile_policy(made)
-    return Side(file="sidecar.toml", folder=PurePath(folder), place=Place(1), settings=made, policy=policy)
+    return Side(file="sidecar.toml", folder=PurePath(folder), place=Place(1), evaluator=Evaluator(made))

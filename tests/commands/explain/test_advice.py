@@ -12,17 +12,17 @@ from sidecar.commands.explain.closing import to_reject
 from sidecar.commands.explain.opening import to_accept
 from sidecar.core.disposition import REJECTED
 from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.judgement import Judgement, judge
+from sidecar.core.evaluate.evaluator import Evaluator, Judgement
 from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
 from tests.building import entry, settings
 from tests.commands.explain.worlds import applied, configurations
-from tests.core.evaluate.test_judgement import envelopes
+from tests.core.evaluate.test_evaluator import envelopes
 
 
 def judged(under: Settings, envelope: Envelope) -> Judgement:
-    return judge(envelope, compile_policy(under), refuse_at_connect=under.refuse_at_connect)
+    return Evaluator(under).judge(envelope)
 
 
 STRANGER = plain_address("203.0.113.9")
@@ -59,7 +59,7 @@ def test_closing_closes(under: Settings, envelope: Envelope) -> None:
     if "at RCPT" in advice.then:
         assert after.outcome in {"rejected_at_connect", "rejected_at_rcpt"}
     else:
-        assert after.outcome in {*REJECTED, "content_unknown"}
+        assert after.outcome in {*REJECTED, "content_unknown", "quarantined"}
 
 
 @given(configurations(), envelopes())

@@ -7,7 +7,7 @@ import pytest
 from sidecar.commands.explain.disagreement import Comparison, Disagreement
 from sidecar.commands.explain.explanation import Explainer
 from sidecar.commands.explain.follow_up import with_follow_ups
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
 from tests.commands.explain.samples import entry_of, ours, record, rejection
@@ -25,7 +25,7 @@ INSIDE = "10.0.0.7"
 
 
 def compared(*made: dict[str, Any], under: Settings = UNDER) -> tuple[Comparison, list[Disagreement | None]]:
-    explainer, comparison = Explainer(under, compile_policy(under)), Comparison()
+    explainer, comparison = Explainer(Evaluator(under)), Comparison()
     told = [comparison.add(explainer.find(it)) for it in with_follow_ups([entry_of(one) for one in made])]
     return comparison, told
 

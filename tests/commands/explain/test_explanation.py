@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
 from tests.commands.explain.samples import NOT_PERMITTED, entry_of, ours, record, rejection
@@ -26,7 +26,7 @@ RELAY_HOST = "192.168.1.7"
 
 
 def explained(*made: dict[str, Any], under: Settings = UNDER) -> list[RecordExplanation]:
-    explainer = Explainer(under, compile_policy(under))
+    explainer = Explainer(Evaluator(under))
     return [explainer.explain(it) for it in with_follow_ups([entry_of(one) for one in made])]
 
 
@@ -363,7 +363,7 @@ def test_the_shape() -> None:
 
 def test_a_line_that_is_no_record() -> None:
     """What cannot be judged raises what it lacks."""
-    explainer = Explainer(UNDER, compile_policy(UNDER))
+    explainer = Explainer(Evaluator(UNDER))
     with pytest.raises(ValueError, match="broken"):
         explainer.explain(Entry(file="log", line=1, size=0, fault="broken"))
     with pytest.raises(ValueError, match="peer's address"):

@@ -8,7 +8,7 @@ from sidecar.commands.explain.explanation import Explainer
 from sidecar.commands.explain.finding import ComparedRecord
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.totals import BoundedTally, RecordTotals
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
 from tests.building import entry, settings
 from tests.commands.explain.samples import entry_of, ours, record, rejection
 
@@ -16,7 +16,7 @@ UNDER = settings([entry("a.example", relay_to=True), entry("b.example", log_oob=
 
 
 def explainer() -> Explainer:
-    return Explainer(UNDER, compile_policy(UNDER))
+    return Explainer(Evaluator(UNDER))
 
 
 def totals(*made: dict[str, Any]) -> RecordTotals:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,9 +16,8 @@ from sidecar.commands.replay import Judge, Piece, ReplayTally, replay, tasks
 from sidecar.commands.replay.files import Stored, messages
 from sidecar.commands.replay.judge import unreadable
 from sidecar.commands.replay.tally import NAMED_LIMIT, REASONS_LIMIT
-from sidecar.core.evaluate.explain import Question, encode_explanation, explain
-from sidecar.core.policy import compile_policy
-from sidecar.core.session import World
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Question, encode_explanation
 from sidecar.core.settings.values import LimitSettings
 from tests import DATA
 from tests.building import entry, settings
@@ -38,7 +38,7 @@ DOMAINS = [
 def judge(peer: str = "192.0.2.1", *, given: dict[str, Any] | None = None, **more: Any) -> Judge:
     """Make a judge whose settings have the domains above."""
     made = settings(DOMAINS if "domains" not in more else more.pop("domains"), **more)
-    return Judge(policy=compile_policy(made), settings=made, peer=peer, **(given or {}))
+    return Judge(evaluator=Evaluator(made), peer=peer, **(given or {}))
 
 
 def stored(message: bytes, *recipients: str, sender: str = "") -> bytes:
@@ -112,17 +112,15 @@ def test_outcomes(tmp_path: Path, message: bytes, to: list[str], more: dict[str,
     assert (disposition, line["reason"]["text"]) == (outcome, reason)
 
 
-def test_it_is_the_same_explanation(tmp_path: Path) -> None:
+def test_it_is_the_same_explanation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What replay says of a message is what explain says, word for word, with the envelope before it."""
     path = tmp_path / "x.eml"
     path.write_bytes(stored(OOB, "a@bounce.example", "b@x.example"))
-    made = settings(DOMAINS)
-    world = World(clock=lambda: 1.0, new_id=lambda: str(UUID(int=7)), node_id="n")
+    monkeypatch.setattr("time.time", lambda: 1.0)
+    monkeypatch.setattr("sidecar.commands.replay.judge.uuid4", partial(UUID, int=7))
     question = Question(peer="192.0.2.1", sender="", to=["a@bounce.example", "b@x.example"])
-    asked = explain(question, path.read_bytes(), policy=compile_policy(made), settings=made, world=world)
-    one = judge()
-    one._world = world
-    (line,) = lines(one, path)
+    asked = Evaluator(settings(DOMAINS)).explain(question, path.read_bytes(), clock=lambda: 1.0, new_id=partial(UUID, int=7))
+    (line,) = lines(judge(), path)
     explanation = json.loads(encode_explanation(asked))
     assert {key: line[key] for key in explanation} == explanation
     assert list(line) == [
@@ -201,7 +199,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("\x1b[31m")
 
-    monkeypatch.setattr("sidecar.commands.replay.judge.explain", fail)
+    monkeypatch.setattr(Evaluator, "explain", fail)
     (line,) = lines(judge(), tmp_path / "a\udcff")
     assert line["not_judged"] == "unreadable"
     assert "which is an error of the program: RuntimeError('\\x1b[31m')" in line["reason"]["text"]

@@ -7,7 +7,7 @@ import pytest
 from sidecar.commands.simulate import SHAPES, Expectations
 from sidecar.commands.simulate.client import Answer, Dialogue
 from sidecar.commands.simulate.expectation import Expected, compare
-from sidecar.core.evaluate.explain import Question
+from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Logged
 from tests.building import entry, settings
 

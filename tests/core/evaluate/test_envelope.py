@@ -82,8 +82,8 @@ def test_connections(more: dict[str, Any], expected: tuple[str, str, str | None]
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (record("Delivery"), "a Delivery record tells of mail that went out"),
-        (record(peer_address=None), "does not tell the peer's address"),
+        (record("Delivery"), "a Delivery record is about outgoing mail, not about incoming mail"),
+        (record(peer_address=None), "does not contain the peer's address"),
         (record(peer="/run/smtp.sock"), "does not appear to be"),
         (record(meta={"listener": "10.1.1.1"}), "has no port"),
     ],

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.evaluate.explain import Question, explain
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Question
 from sidecar.core.reports import read
 from sidecar.core.session import Quota
 from sidecar.core.session.events import Abort, Body, Close, Data, EndOfHeaders, Event, Fields, Header
@@ -302,7 +302,7 @@ def test_what_is_no_unparsable(message: bytes, recipients: list[str], peer: obje
 def test_explain_tells_of_the_quarantine() -> None:
     """It would be dropped, for whom, and with which record."""
     question = Question(peer=str(STRANGER), sender="", to=[DROP])
-    answer = explain(question, BROKEN, policy=compile_policy(QUARANTINING), settings=QUARANTINING, world=world())
+    answer = Evaluator(QUARANTINING).explain(question, BROKEN, clock=world().clock, new_id=world().new_id)
     assert (answer.message.action, answer.message.report, answer.message.dropped) == ("discard", None, [DROP])
     assert answer.message.records[0].meta["quarantine"].endswith(".eml")
 

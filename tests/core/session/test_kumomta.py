@@ -6,10 +6,9 @@ import msgspec
 import pytest
 
 from sidecar.core.evaluate.envelope import envelope_of, recorded_answer
-from sidecar.core.evaluate.explain import Question, explain
-from sidecar.core.policy import compile_policy
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Logged, Record, decode, encode
-from sidecar.core.session import World
 from sidecar.core.session.verdicts import Accept, Discard, Reject, Verdict
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
@@ -123,7 +122,6 @@ def test_explain_follows(compat: str | None, action: str) -> None:
     """What would happen is told of the session that would be."""
     made = settings(DOMAINS, compat=compat)
     question = Question(peer="203.0.113.9:4444", sender="", to=[TO])
-    it: World = world()
-    told = explain(question, SLOPPY, policy=compile_policy(made), settings=made, world=it)
+    told = Evaluator(made).explain(question, SLOPPY, clock=world().clock, new_id=world().new_id)
     assert told.message.action == action
     assert [record.type for record in told.message.records][-1] == ("OOB" if compat is None else "Rejection")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from sidecar.core.evaluate.explain import Question, encode_explanation, explain
-from sidecar.core.session import World
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.explanation import Question, encode_explanation
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
@@ -134,9 +134,8 @@ def put(question: object, **how: Any) -> Any:
 def test_explain_answers_as_the_command_does(message: dict[str, str], content: bytes | None) -> None:
     """The same code, the same object."""
     served = service()
-    world = World(clock=lambda: 0.0, new_id=lambda: str(uuid4()), node_id="node")
     question = msgspec.convert(QUESTION, Question)
-    expected = explain(question, content, policy=served.policy, settings=served.settings, world=world)
+    expected = Evaluator(served.settings).explain(question, content, clock=lambda: 0.0, new_id=uuid4)
     found = put(QUESTION | message).value
     wanted = json.loads(encode_explanation(expected))
     assert found["message"].keys() == wanted["message"].keys()

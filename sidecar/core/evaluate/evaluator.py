@@ -1,0 +1,268 @@
+"""The only offline driver of the session and the policy: `explain`, `replay`, `simulate`, `diff` and the HTTP API call it.
+
+Never decides: each answer is the session's or the policy's.
+"""
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from sidecar.core.disposition import Disposition
+from sidecar.core.evaluate.envelope import Envelope
+from sidecar.core.evaluate.explanation import (
+    ConnectPart,
+    Explanation,
+    MessageAction,
+    MessagePart,
+    Question,
+    RecipientPart,
+)
+from sidecar.core.names import normal_listener, split_endpoint
+from sidecar.core.policy import (
+    Because,
+    ConnectAnswer,
+    MessageAnswer,
+    Policy,
+    RecipientAnswer,
+    compile_policy,
+    judge_message,
+)
+from sidecar.core.policy.address import is_text
+from sidecar.core.records import Record
+from sidecar.core.session import Rules, Session, World, replies
+from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt
+from sidecar.core.session.feed import content_events
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
+from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+
+_NO_NODE: Final = str(UUID(int=0))
+_ACTIONS: Final[dict[type, MessageAction]] = {Accept: "accept", Discard: "discard"}
+
+
+class Undecided(StrEnum):
+    """What a record does not contain, and the decision depends on."""
+
+    RECIPIENTS_UNKNOWN = "recipients_unknown"
+    CONTENT_UNKNOWN = "content_unknown"
+
+    @property
+    def words(self) -> str:
+        """The value as tables show it to people."""
+        return "accepted if a report" if self is Undecided.CONTENT_UNKNOWN else "recipients unknown"
+
+
+EnvelopeOutcome = Disposition | Undecided
+"""What a configuration decides on an envelope."""
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """All answers for one envelope. `message` is None if no recipient is accepted, or if the content is not known."""
+
+    outcome: EnvelopeOutcome
+    connect: ConnectAnswer
+    recipients: tuple[RecipientAnswer, ...] = ()
+    message: MessageAnswer | None = None
+
+
+class Evaluator:
+    """One configuration, ready for questions and envelopes. `policy` is that of `settings`, if the caller has compiled it."""
+
+    def __init__(self, settings: Settings, *, policy: Policy | None = None, node_id: str | None = None) -> None:
+        self.settings = settings
+        self.policy = compile_policy(settings) if policy is None else policy
+        self._node_id = node_id or settings.node_id or _NO_NODE
+        self._rules = Rules(policy=self.policy, settings=settings)
+
+    def explain(
+        self, question: Question, message: bytes | None, *, clock: Callable[[], float], new_id: Callable[[], object]
+    ) -> Explanation:
+        """Run the question through a new session. `clock` and `new_id` are for its records.
+
+        Raises ValueError if the peer or the listener is not an address.
+        """
+        world = World(clock=clock, new_id=lambda: str(new_id()), node_id=self._node_id)
+        session = Session(rules=lambda: self._rules, world=world)
+        connect = _connect(question, session)
+        if connect.action == "reject":
+            part = _not_received(connect.reply, Disposition.REJECTED_AT_CONNECT)
+            return Explanation(connect=connect, recipients=[], message=part)
+        if question.helo is not None:
+            session.handle(Helo(name=question.helo))
+        # A peer declares the size of its message (RFC 1870); records have it if the verdict comes before the body.
+        size = None if message is None else len(message)
+        session.handle(Mail(sender=_bare(question.sender), authz_id=question.auth, declared_size=size))
+        recipients = [_recipient(address, session) for address in map(_bare, question.to)]
+        if not any(recipient.action == "accept" for recipient in recipients):
+            part = _not_received(recipients[0].reply if recipients else None, Disposition.REJECTED_AT_RCPT)
+        else:
+            part = _message_part(None) if message is None else _message(message, session)
+        return Explanation(connect=connect, recipients=recipients, message=part)
+
+    def judge(self, envelope: Envelope) -> Judgement:
+        """Ask the policy as a session does: at connect, for each recipient, and for the message.
+
+        The limits of a session, which give 4xx replies, are left out: they do not depend on the policy.
+        """
+        connect = self.policy.at_connect(envelope.peer, envelope.listener)
+        if not connect.accept and self.settings.refuse_at_connect:
+            return Judgement(outcome=Disposition.REJECTED_AT_CONNECT, connect=connect)
+        if not envelope.recipients:
+            return Judgement(outcome=Undecided.RECIPIENTS_UNKNOWN, connect=connect)
+        recipients = tuple(self._at_rcpt(envelope, recipient) for recipient in envelope.recipients)
+        accepted = [recipient for recipient in recipients if recipient.accept]
+        if not accepted:
+            return Judgement(outcome=Disposition.REJECTED_AT_RCPT, connect=connect, recipients=recipients)
+        if envelope.kind == "unknown" and any(recipient.takes_reports for recipient in accepted):
+            relayed = any(recipient.relay for recipient in accepted)
+            outcome: EnvelopeOutcome = Disposition.RELAYED if relayed else Undecided.CONTENT_UNKNOWN
+            return Judgement(outcome=outcome, connect=connect, recipients=recipients)
+        message = judge_message(accepted, is_oob=envelope.kind == "oob", is_arf=envelope.kind == "arf")
+        outcome = message.disposition
+        quarantines = self.settings.unreadable_reports == "quarantine"
+        if outcome == Disposition.REJECTED_AT_END and quarantines and envelope.kind == "unreadable":
+            outcome = Disposition.QUARANTINED
+        return Judgement(outcome=outcome, connect=connect, recipients=recipients, message=message)
+
+    def _at_rcpt(self, envelope: Envelope, recipient: str) -> RecipientAnswer:
+        if is_text(recipient):
+            return self.policy.at_rcpt(envelope.peer, envelope.listener, envelope.authz_id, envelope.sender, recipient)
+        return RecipientAnswer(
+            address=recipient,
+            domain="",
+            relay=False,
+            log_oob=LogMode.IGNORE,
+            log_arf=LogMode.IGNORE,
+            because=(Because(text="the recipient's address has characters or a length that no address has"),),
+        )
+
+
+def deciding(judgement: Judgement) -> tuple[Because, ...]:
+    """Return the reasons that decided the outcome, in order."""
+    match judgement.outcome:
+        case Disposition.REJECTED_AT_CONNECT | Undecided.RECIPIENTS_UNKNOWN:
+            return judgement.connect.because
+        case Disposition.REJECTED_AT_RCPT:
+            return judgement.recipients[0].because
+        case Undecided.CONTENT_UNKNOWN:
+            return next(recipient.because for recipient in judgement.recipients if recipient.accept)
+        case Disposition.RELAYED if judgement.message is None:
+            return next(recipient.because[:1] for recipient in judgement.recipients if recipient.relay)
+        case _:
+            assert judgement.message is not None  # noqa: S101 - every other outcome has one
+            results = judgement.message.results
+            relayed = (result for result in results if result.relayed)
+            logged = (result for result in results if result.logged_as is not None)
+            return ((next(relayed, None) or next(logged, None) or results[0]).because,)
+
+
+def explanation_of(envelope: Envelope, judgement: Judgement) -> Explanation:
+    """Return a judgement in the shape of an explanation: as for a question, but without records."""
+    # No record has the peer's port in its own field.
+    not_permitted = str(replies.relaying_not_permitted(envelope.peer, None))
+    outcome, answer = judgement.outcome, judgement.message
+    recipients = []
+    for one in judgement.recipients:
+        reply = not_permitted if is_text(one.address) else str(replies.UNREADABLE_ADDRESS)
+        recipients.append(_recipient_part(one, None if one.accept else reply))
+    disposition = outcome if isinstance(outcome, Disposition) else None
+    if answer is None:
+        message = _message_part(disposition)
+    else:
+        action = "discard" if outcome == Disposition.QUARANTINED else answer.action
+        message = _message_part(disposition, action, str(replies.NOT_A_REPORT) if action == "reject" else None, answer)
+    rejected = outcome == Disposition.REJECTED_AT_CONNECT
+    return Explanation(
+        connect=_connect_part(judgement.connect, not_permitted if rejected else None), recipients=recipients, message=message
+    )
+
+
+# --- the steps of a session
+
+
+def _connect(question: Question, session: Session) -> ConnectPart:
+    peer, port = split_endpoint(question.peer)
+    listener = ANY_LISTENER if question.listener is None else normal_listener(question.listener)
+    outcome = session.handle(Connect(peer=peer, port=port, listener=listener))
+    assert isinstance(outcome.answer, ConnectAnswer)  # noqa: S101 - a question has a listener, so the policy has answered
+    return _connect_part(outcome.answer, _reply(outcome))
+
+
+def _recipient(address: str, session: Session) -> RecipientPart:
+    outcome = session.handle(Rcpt(address=address, mta_spelling=address))
+    reply = _reply(outcome)
+    if isinstance(outcome.answer, RecipientAnswer):
+        return _recipient_part(outcome.answer, reply)
+    reason = Because(text="" if outcome.decision is None else outcome.decision.why)
+    return RecipientPart(address=address, action="accept" if reply is None else "reject", reply=reply, because=[reason])
+
+
+def _message(message: bytes, session: Session) -> MessagePart:
+    """Pass the message to the session until there is a verdict."""
+    outcome = session.handle(Data())
+    rest = content_events(message)
+    while isinstance(outcome.verdict, Continue):
+        outcome = session.handle(next(rest))
+    answer = outcome.answer if isinstance(outcome.answer, MessageAnswer) else None
+    assert outcome.decision is not None  # noqa: S101 - each verdict on a message has one
+    action = _ACTIONS.get(type(outcome.verdict), "reject")
+    return _message_part(outcome.decision.disposition, action, _reply(outcome), answer, outcome.records)
+
+
+def _not_received(reply: str | None, disposition: Disposition) -> MessagePart:
+    """Return the part of a message that does not arrive, because of the reply at connect or to all recipients."""
+    tempfailed = reply is not None and reply.startswith("4")
+    return _message_part(Disposition.TEMPFAILED if tempfailed else disposition)
+
+
+def _bare(address: str) -> str:
+    return address[1:-1] if address.startswith("<") and address.endswith(">") else address
+
+
+def _reply(outcome: Outcome) -> str | None:
+    return str(outcome.verdict.reply) if isinstance(outcome.verdict, Reject | Tempfail) else None
+
+
+# --- answers as parts of an explanation
+
+
+def _connect_part(answer: ConnectAnswer, reply: str | None) -> ConnectPart:
+    return ConnectPart(
+        action="continue" if reply is None else "reject",
+        deferred=answer.deferred or (not answer.accept and reply is None),
+        reply=reply,
+        because=[str(reason) for reason in answer.because],
+    )
+
+
+def _recipient_part(answer: RecipientAnswer, reply: str | None) -> RecipientPart:
+    return RecipientPart(
+        address=answer.address,
+        action="accept" if reply is None else "reject",
+        reply=reply,
+        relay=answer.relay,
+        log_oob=answer.log_oob,
+        log_arf=answer.log_arf,
+        because=list(answer.because),
+    )
+
+
+def _message_part(
+    disposition: Disposition | None,
+    action: MessageAction | None = None,
+    reply: str | None = None,
+    answer: MessageAnswer | None = None,
+    records: Iterable[Record] = (),
+) -> MessagePart:
+    results = () if answer is None else answer.results
+    return MessagePart(
+        disposition=disposition,
+        action=action,
+        reply=reply,
+        report=None if answer is None else answer.logged_as,
+        relayed=[result.address for result in results if result.relayed],
+        dropped=[result.address for result in results if action != "reject" and not result.relayed],
+        records=list(records),
+    )
