@@ -1,4 +1,4 @@
-"""The program's own log: one event a line, readable by people and machines, and harmless whatever strangers say."""
+"""The program's own log: one event a line, readable by people and machines, and harmless for any external text."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sidecar import log
 
-LOG = log.get("test")  # as rooms do: at import, before anything is configured
+LOG = log.get("test")  # as the modules do: at import, before `configure`
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def _as_before() -> Iterator[None]:
 
 
 def written(*, format: str = "json", event: str = "happened", **values: Any) -> str:  # noqa: A002 - the setting's name
-    """Give what the log makes of one event."""
+    """Return the line of one event."""
     stream = StringIO()
     log.configure(level="debug", format=format, stream=stream)
     LOG.info(event, **values)
@@ -37,13 +37,13 @@ def written(*, format: str = "json", event: str = "happened", **values: Any) -> 
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """Give the values of one event, as a reader of the JSON sees them."""
+    """Return the fields of one event, as a reader of the JSON sees them."""
     line: dict[str, Any] = json.loads(written(**values))
     return line
 
 
 def test_json_line() -> None:
-    """A line begins with the time (UTC, milliseconds), the level and the event; then comes what was bound, in its order."""
+    """A line begins with the time (UTC, milliseconds), the level and the event; then the bound values, in their order."""
     line = written(peer="203.0.113.9", count=3, nothing=None, yes=True, ratio=0.5)
     assert re.fullmatch(
         r'\{"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z","level":"info","event":"happened","component":"test",'
@@ -53,7 +53,7 @@ def test_json_line() -> None:
 
 
 def test_console_line() -> None:
-    """On the console a value of several words is quoted, so that none can pass for two."""
+    """On the console a value of several words is quoted, so that it cannot look like two."""
     line = written(format="console", why="it may", peer="::1", forged='x" level=error', codes=[1, "a b"])
     assert re.fullmatch(
         r"\S+Z info     happened component=test "
@@ -94,7 +94,7 @@ def test_hostile_text(format: str, text: str) -> None:  # noqa: A002 - the setti
 
 @given(text=st.text(st.characters(), max_size=log.VALUE_LIMIT))
 def test_json_keeps_text(text: str) -> None:
-    """Escaped is not lost: whoever reads the JSON gets the text as it was, but for lone surrogates, which are spelt out."""
+    """Escaped is not lost: a reader of the JSON gets the text as it was, except lone surrogates, which are spelled out."""
     line = written(value=text)
     assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in line.removesuffix("\n"))
     assert json.loads(line)["value"] == text.encode("utf-8", "backslashreplace").decode()
@@ -131,10 +131,10 @@ def test_values(value: object, shown: object) -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-def test_odd_keys(format: str) -> None:  # noqa: A002 - the setting's name
+def test_unusual_keys(format: str) -> None:  # noqa: A002 - the setting's name
     """No bound value takes the place of the line's own, and no key spoils the line."""
-    odd: dict[str, Any] = {"timestamp": 1, "level": "x", "exception": "y", "\x1b\udcff": "z"}
-    line = written(format=format, **odd)
+    values: dict[str, Any] = {"timestamp": 1, "level": "x", "exception": "y", "\x1b\udcff": "z"}
+    line = written(format=format, **values)
     assert line.removesuffix("\n").isprintable()
     for shown in ("timestamp_", "level_", "exception_", "\\u001b"):
         assert shown in line
@@ -177,10 +177,10 @@ def test_exception_on_the_console() -> None:
 
 
 def test_logging_an_exception_in_hand() -> None:
-    """`exception` takes the exception being handled; where there is none, there is nothing to tell."""
+    """`exception` takes the exception being handled; without one, no exception is logged."""
     stream = StringIO()
     log.configure(format="json", stream=stream)
-    LOG.exception("quiet")  # noqa: LOG004 - the slip that must do no harm
+    LOG.exception("quiet")  # noqa: LOG004 - the slip that must be harmless
     try:
         _fail(0)
     except ValueError:
@@ -193,21 +193,21 @@ def test_logging_an_exception_in_hand() -> None:
 
 
 def test_endless_causes() -> None:
-    """A chain of causes that bites its tail ends after a few."""
+    """A circle of causes ends after a few."""
     one, two = ValueError("1"), ValueError("2")
     one.__cause__, two.__cause__ = two, one
     assert [each["text"] for each in fields(exc_info=one)["exception"]] == ["1", "2", "1", "2"]
 
 
 def test_full_log_disk() -> None:
-    """A log that takes nothing raises nothing into the caller."""
+    """A log that cannot be written raises nothing into the caller."""
     with Path("/dev/full").open("w") as stream:
         log.configure(format="json", stream=stream)
         LOG.error("lost")
 
 
 def test_reader_that_went_away() -> None:
-    """A pipe that nobody reads any more raises nothing into the caller."""
+    """A pipe whose reader is gone raises nothing into the caller."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:
         log.configure(format="json", stream=stream)
@@ -250,7 +250,7 @@ def test_one_system_call_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)],
 )
 def test_auto_on_a_terminal(environment: dict[str, str], coloured: bool) -> None:
-    """On a terminal lines are readable, with colours unless NO_COLOR says otherwise; strangers' escapes stay harmless."""
+    """On a terminal lines are readable, with colours without NO_COLOR; escapes in values stay harmless."""
     main, other = pty.openpty()
     program = "from sidecar import log; log.configure(); log.get('x').error('seen', value='\\x1b[2J')"
     kept = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
@@ -274,7 +274,7 @@ def test_auto_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_before_the_settings_are_known() -> None:
-    """An unconfigured program speaks up on standard error, and only about what matters."""
+    """An unconfigured program logs warnings and errors to standard error, and nothing else."""
     program = "from sidecar import log; l = log.get('x'); l.info('small'); l.warning('grave')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert done.stdout == ""
@@ -282,7 +282,7 @@ def test_before_the_settings_are_known() -> None:
 
 
 def test_a_reader_that_stalls_stops_nobody() -> None:
-    """A pipe that nobody reads loses lines, once it is full; the writer never waits."""
+    """A full pipe without a reader loses lines; the writer never waits."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "w") as stream:
         log.configure(level="info", format="json", stream=stream)
