@@ -102,9 +102,9 @@ def shown(value: object) -> str:
             return str(value)
 
 
-def counted(number: int, what: str) -> str:
-    """Return `1 worker` or `2 workers`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def counted(number: int, what: str, plural: str | None = None) -> str:
+    """Return `1 worker` or `2,000 workers`."""
+    return f"{number:,} {what if number == 1 else plural or f'{what}s'}"
 
 
 def listed(words: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from sidecar.config import Loaded, Reading, load
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal.read import passed_over
 
 config_option = click.option(
@@ -49,11 +49,11 @@ def tell_passed_over(path: Path) -> None:
         return
     file, count = found
     if count == 1:
-        told = f"{file} was passed over, since it is not named as a segment is; name it to have it read."
+        text = f"{file} was passed over, since it is not named as a segment is; name it to have it read."
     else:
-        others = "1 other file" if count == 2 else f"{count - 1:,} other files"  # noqa: PLR2004 - the file that is named, and one
-        told = f"{file} and {others} were passed over, since they are not named as segments are; name them to have them read."
-    click.echo(printable(told), err=True)
+        others = counted(count - 1, "other file")
+        text = f"{file} and {others} were passed over, since they are not named as segments are; name them to have them read."
+    click.echo(printable(text), err=True)
 
 
 def must_be_text(*arguments: str | None) -> None:

@@ -115,7 +115,7 @@ def test_many_alike_are_a_few_lines(tmp_path: Path) -> None:
     assert [line.partition(" ")[0] for line in (*first, last)] == [f"d.toml:{line}:" for line in range(2, 12, 2)]
     assert not any("more like this" in line for line in first)
     assert "(and 995 more like this)." in last
-    assert summary.startswith("The settings are fine but for 1000 warnings:")
+    assert summary.startswith("The settings are fine but for 1,000 warnings:")
 
 
 def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sidecar.core.text import printable_json
+from sidecar.core.text import counted, printable_json
 
 MEGABYTE = 1 << 20
 # One character that is escaped, alone or among others; and as many different ones as there are.
@@ -41,3 +41,18 @@ def test_plain_json_is_not_copied() -> None:
     """Most records are ASCII: they are returned as they are."""
     line = json.dumps({"a": "x" * 1000, "b": [1, None]}, indent="\t").encode() + b"\n"
     assert printable_json(line) is line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0, "worker"), "0 workers"),
+        ((1, "worker"), "1 worker"),
+        ((2000, "worker"), "2,000 workers"),
+        ((1, "line is", "lines are"), "1 line is"),
+        ((2, "line is", "lines are"), "2 lines are"),
+    ],
+)
+def test_counted(arguments: tuple[int, str], text: str) -> None:
+    """Large numbers have separators, and a plural can be irregular."""
+    assert counted(*arguments) == text

@@ -13,6 +13,7 @@ from sidecar.commands.diff import EFFECTS, Effect, Group, Listing, RuleChange, V
 from sidecar.commands.diff.values import Action, Count, Spot
 from sidecar.core.disposition import Disposition
 from sidecar.core.policy import Because
+from sidecar.core.text import counted
 from sidecar.output.terminal import console, plain
 
 _HEADINGS: dict[Effect, str] = {"opens": "Opens", "closes": "Closes", "neither": "Neither opens nor closes"}
@@ -31,7 +32,7 @@ def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int 
     screen = console()
     screen.print(Text(_gist(listing, verdicts), style="bold"))
     if listing.dangers:
-        told = f"DANGER: {_count(listing.dangers, 'change lets', 'changes let')} in more or less everybody."
+        told = f"DANGER: {counted(listing.dangers, 'change lets', 'changes let')} in more or less everybody."
         screen.print(Text(told, style="bold red"))
     for effect in EFFECTS:
         if listing.counts[effect]:
@@ -45,8 +46,8 @@ def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int 
 
 def _gist(listing: Listing, verdicts: Verdicts | None) -> str:
     rules = sum(listing.rules.values())
-    parts = ", ".join(_count(listing.rules[effect], *_DO[effect]) for effect in EFFECTS if listing.rules[effect])
-    told = f"{_count(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
+    parts = ", ".join(counted(listing.rules[effect], *_DO[effect]) for effect in EFFECTS if listing.rules[effect])
+    told = f"{counted(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
     return f"{told}." if verdicts is None else f"{told}; {_verdict_gist(verdicts)}."
 
 
@@ -57,7 +58,7 @@ def _verdict_gist(verdicts: Verdicts) -> str:
         (verdicts.delivery_changed, "relayed where they were dropped, or dropped where they were relayed"),
     )
     parts = ", ".join(f"{count:,} {words}" for count, words in kinds if count)
-    of = f"of {_count(verdicts.envelopes, 'recorded envelope', 'recorded envelopes')}"
+    of = f"of {counted(verdicts.envelopes, 'recorded envelope')}"
     return f"{of} {verdicts.differ:,} would be decided otherwise: {parts}" if parts else f"{of} none would be decided otherwise"
 
 
@@ -126,7 +127,7 @@ def _print_verdicts(screen: Console, verdicts: Verdicts, limit: int | None) -> N
         _print_group(screen, group)
     if limit is not None and (more := verdicts.groups[limit:]):
         count = sum(group.count for group in more)
-        _print_at(screen, 2, Text(f"and {count:,} more by {_count(len(more), 'other rule', 'other rules')}; --all lists them"))
+        _print_at(screen, 2, Text(f"and {count:,} more by {counted(len(more), 'other rule')}; --all lists them"))
     notes = list(_notes(verdicts))
     if notes:
         screen.print()
@@ -167,7 +168,7 @@ def _most(label: str, counts: Iterable[Count]) -> str:
 
 def _notes(verdicts: Verdicts) -> Iterable[str]:
     if verdicts.rejected_elsewhere:
-        yield f"{_count(verdicts.rejected_elsewhere, 'more is', 'more are')} rejected as before, at another stage."
+        yield f"{counted(verdicts.rejected_elsewhere, 'more is', 'more are')} rejected as before, at another stage."
     if verdicts.unknown_listener:
         yield (
             f"Of {verdicts.unknown_listener:,} the record does not tell the listener, and rules depend on it: "
@@ -177,13 +178,9 @@ def _notes(verdicts: Verdicts) -> Iterable[str]:
         types = ", ".join(f"{name} ({count:,})" for name, count in sorted(verdicts.passed_over.items()))
         yield f"Passed over, since they tell of no envelope that came in: {types}."
     if verdicts.unreadable:
-        yield f"{_count(verdicts.unreadable, 'line is', 'lines are')} no record."
+        yield f"{counted(verdicts.unreadable, 'line is', 'lines are')} no record."
 
 
 def _print_at(screen: Console, indent: int, text: Text) -> None:
     if text:
         screen.print(Padding(text, (0, 0, 0, indent), expand=False))
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -19,7 +19,7 @@ from sidecar.commands.explain.record_input import entries_of, new_entries
 from sidecar.commands.explain.records import OUTCOMES, fault_line, headline, tell_nothing, wrapped
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.follow import looks
@@ -148,10 +148,10 @@ def _gist(comparison: Comparison) -> Iterator[str]:
         if comparison.otherwise
         else "none would be decided otherwise"
     )
-    yield f"{_number(comparison.compared, 'answer')} compared; {parted}."
+    yield f"{counted(comparison.compared, 'answer')} compared; {parted}."
     left_out = [f"{number:,} {_ASIDES[aside]}" for aside, number in comparison.asides.items()]
     left_out += [f"{comparison.outgoing:,} of mail that went out"] if comparison.outgoing else []
-    left_out += [f"{_number(comparison.unreadable, 'line')} that cannot be read"] if comparison.unreadable else []
+    left_out += [f"{counted(comparison.unreadable, 'line')} that cannot be read"] if comparison.unreadable else []
     if left_out:
         yield f"Left out: {'; '.join(left_out)}."
 
@@ -179,7 +179,3 @@ def _totals(comparison: Comparison) -> dict[str, object]:
         "outgoing": comparison.outgoing,
         "unreadable": comparison.unreadable,
     }
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -9,6 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from sidecar.commands.explain.totals import AnswerCount, BoundedTally, RecordTotals
+from sidecar.core.text import counted
 from sidecar.output.terminal import plain, table
 
 _ROWS = 10
@@ -24,25 +25,25 @@ def print_totals(totals: RecordTotals, screen: Console) -> None:
 
 
 def _gist(totals: RecordTotals) -> str:
-    counted = totals.all
-    answers = f"{counted.accepted:,} accepted, {counted.rejected:,} rejected, {counted.tempfailed:,} tempfailed"
-    parts = [f"{_number(counted.total, 'answer')} recorded: {answers}", _comparison(counted)]
+    count = totals.all
+    answers = f"{count.accepted:,} accepted, {count.rejected:,} rejected, {count.tempfailed:,} tempfailed"
+    parts = [f"{counted(count.total, 'answer')} recorded: {answers}", _comparison(count)]
     if totals.outgoing:
-        parts.append(f"{_number(totals.outgoing, 'more record')} tell of mail that went out")
+        parts.append(f"{counted(totals.outgoing, 'more record')} tell of mail that went out")
     return "; ".join(parts) + "."
 
 
-def _comparison(counted: AnswerCount) -> str:
-    otherwise = f"{counted.differ:,}" if counted.differ else "none"
-    if not counted.unknown:
+def _comparison(count: AnswerCount) -> str:
+    otherwise = f"{count.differ:,}" if count.differ else "none"
+    if not count.unknown:
         return f"{otherwise} would be decided otherwise under this configuration"
     why = "(--disagreements says why)"
-    compared = counted.total - counted.unknown
+    compared = count.total - count.unknown
     if not compared:
         return f"none can be compared with this configuration {why}"
     return (
         f"{otherwise} of the {compared:,} that can be compared would be decided otherwise under this configuration, "
-        f"{counted.unknown:,} cannot be compared {why}"
+        f"{count.unknown:,} cannot be compared {why}"
     )
 
 
@@ -65,7 +66,3 @@ def _print_table(
 
 def _numbers(count: AnswerCount) -> tuple[str, ...]:
     return tuple(f"{number:,}" for number in (count.accepted, count.rejected, count.tempfailed, count.differ))
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -16,7 +16,7 @@ from sidecar.commands.replay import Judge, Piece, ReasonGroup, ReplayTally, Work
 from sidecar.commands.replay.tally import Reason
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.text import printable
+from sidecar.core.text import counted, printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, must_be_text, settings_or_exit
 from sidecar.output.progress import Bar, progress
@@ -113,8 +113,8 @@ def _replay(judge: Judge, paths: tuple[str, ...], *, as_json: bool) -> int:
     if not as_json:
         _print_totals(total, time.monotonic() - began)
     if failed := total.count("unreadable"):
-        named = printable("; ".join(total.unreadable))
-        click.echo(f"{_count(failed, 'file')} could not be read: {named}{'; ...' * (failed > len(total.unreadable))}", err=True)
+        named, more = printable("; ".join(total.unreadable)), "; ..." * (failed > len(total.unreadable))
+        click.echo(f"{counted(failed, 'file')} could not be read: {named}{more}", err=True)
     return status or int(failed > 0)
 
 
@@ -133,11 +133,11 @@ def _sentence(lost: WorkerLost) -> str:
 def _print_totals(total: ReplayTally, seconds: float) -> None:
     screen = console()
     rate = f"{total.messages / seconds:,.0f} a second"
-    screen.print(f"{_count(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
-    taken = [_count(count, _REPORTS[kind]) for kind, count in sorted(total.reports.items(), reverse=True)]
+    screen.print(f"{counted(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
+    taken = [counted(count, _REPORTS[kind]) for kind, count in sorted(total.reports.items(), reverse=True)]
     screen.print(f"Reports taken: {' and '.join(taken) or 'none'}.")
     if total.guessed:
-        screen.print(f"{_count(total.guessed, 'envelope')} could only be guessed from From and To: --from and --to tell them.")
+        screen.print(f"{counted(total.guessed, 'envelope')} could only be guessed from From and To: --from and --to tell them.")
     if not total.groups:
         return
     screen.print()
@@ -154,7 +154,7 @@ def _print_groups(screen: Console, total: ReplayTally) -> None:
     if rest := ordered[_ROWS:]:
         more = sum(group.count for _, group in rest)
         screen.print(
-            f"{_count(more, 'message')} more, for {_count(len(rest), 'other reason')}: --json tells the reason of each."
+            f"{counted(more, 'message')} more, for {counted(len(rest), 'other reason')}: --json tells the reason of each."
         )
 
 
@@ -167,7 +167,3 @@ def _words(group: ReasonGroup) -> str:
     example = group.example
     text = f"{example.text}, and the like" if group.varied else example.text
     return text if example.file is None else f"{text} ({example.file}:{example.line} {example.key})"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -22,9 +22,9 @@ from rich.text import Text
 from sidecar.commands.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
 from sidecar.commands.stats.page import page
 from sidecar.commands.stats.sparkline import sparkline
-from sidecar.commands.stats.wording import counted, extent, headline, nothing_found, share, span, tick
+from sidecar.commands.stats.wording import extent, headline, nothing_found, share, span, tick
 from sidecar.core.records import Logged, decode
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command

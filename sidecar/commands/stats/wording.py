@@ -1,18 +1,20 @@
 """The sentences around the figures. Owns their words; never counts."""
 
+from rich.filesize import decimal
+
 from sidecar.commands.stats.summary import Ranking, Summary, instant
+from sidecar.core.text import counted
 
 _DAY = 86400
 _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
-_BYTE_UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def headline(summary: Summary) -> str:
     """Say in one line how many records there are, and from when to when."""
     if summary.first is None or summary.last is None:
-        return f"{records(summary)}, {size(summary.bytes_received)} received"
+        return f"{records(summary)}, {decimal(summary.bytes_received)} received"
     times = f"{moment(summary.first)} to {moment(summary.last)} UTC"
-    return f"{records(summary)}, {times}, {size(summary.bytes_received)} received"
+    return f"{records(summary)}, {times}, {decimal(summary.bytes_received)} received"
 
 
 def records(summary: Summary) -> str:
@@ -65,17 +67,6 @@ def span(seconds: int) -> str:
     return f"1 {name}" if seconds == unit else f"{seconds // unit} {name}s"
 
 
-def size(number: int) -> str:
-    """Write a number of bytes."""
-    power = min((len(str(number)) - 1) // 3, len(_BYTE_UNITS))
-    return f"{number / 1000**power:,.1f} {_BYTE_UNITS[power - 1]}" if power else counted(number, "byte")
-
-
 def share(count: int, total: int) -> str:
     """Write a part of a whole in per cent."""
     return f"{100 * count / total:.1f} %" if total else ""
-
-
-def counted(number: int, what: str) -> str:
-    """Write a number with its noun."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
