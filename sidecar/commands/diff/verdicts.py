@@ -10,9 +10,8 @@ from typing import Final, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.diff.most import Most
 from sidecar.commands.diff.questions import Difference, Questions
-from sidecar.commands.diff.values import EFFECTS, Example, Group, Side, Verdicts, What
+from sidecar.commands.diff.values import EFFECTS, Count, Example, Group, Side, Verdicts, What
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, envelope_of
 from sidecar.core.evaluate.evaluator import Undecided
@@ -20,12 +19,16 @@ from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
+from sidecar.output.tally import Tally
 
 # A message's records stand close together: ours are written at once, KumoMTA's within what a node takes in some seconds.
 _WAITING = 4096
 
 # Each rule that decides otherwise makes a group, and a policy may have 200,000 rules.
 _GROUPS = 1000
+
+# Peers and domains that a group counts, and how many of them it lists.
+_NAMES, _LISTED = 64, 5
 
 # KumoMTA has some fifteen types of records; a file that has more is none of its logs.
 _TYPES = 50
@@ -45,6 +48,10 @@ class _Seen(Struct, kw_only=True):
     count: int
 
 
+def _top(tally: Tally[str]) -> tuple[Count, ...]:
+    return tuple(Count(name=name, count=count) for name, count in tally.top(_LISTED))
+
+
 class _Heap:
     """A group in the making. Without `rules` it is for all rules that found no room."""
 
@@ -53,7 +60,7 @@ class _Heap:
         self.example = example
         self.rules = rules
         self.count = 0
-        self.peers, self.domains = Most(), Most()
+        self.peers, self.domains = Tally[str](_NAMES), Tally[str](_NAMES)
 
     def add(self, seen: _Seen, recipient: str) -> None:
         self.count += seen.count
@@ -72,8 +79,8 @@ class _Heap:
             count=self.count,
             old_rule=found.old_rule if self.rules else None,
             new_rule=found.new_rule if self.rules else None,
-            peers=self.peers.given(),
-            domains=self.domains.given(),
+            peers=_top(self.peers),
+            domains=_top(self.domains),
             example=self.example,
         )
 

@@ -9,10 +9,10 @@ from ipaddress import IPv6Address, ip_address
 
 from sidecar.commands.stats.shape import shape
 from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary, instant
-from sidecar.commands.stats.tally import Tally
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, Logged
+from sidecar.output.tally import Tally
 
 # A type that is none of KumoMTA's is a stranger to us, and there may be any number of those.
 _TYPES = frozenset(TYPES)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.commands.diff import Replay, Side, Verdicts, changes
-from sidecar.commands.diff.most import Most
 from sidecar.commands.diff.questions import Questions
 from sidecar.commands.diff.values import Count
 from sidecar.core.evaluate.envelope import Envelope
@@ -191,17 +190,6 @@ def test_what_is_no_envelope() -> None:
 def test_an_unknown_listener(meta: dict[str, str], entries: list[Any], unknown: int) -> None:
     """Where rules depend on the listener and the record does not tell it, that is counted."""
     assert replayed(side(), side(*entries), [record("x@a.com", meta=meta)]).unknown_listener == unknown
-
-
-def test_most_keeps_the_frequent() -> None:
-    """Among ever new names those that come again and again are found, and memory has an end."""
-    most = Most()
-    for number in range(10_000):
-        most.add(f"new{number}", 1)
-        most.add(f"often{number % 3}", 1)
-    assert [count.name for count in most.given()[:3]] == ["often0", "often1", "often2"]
-    assert all(count.count <= 3334 for count in most.given())
-    assert len(most._counts) <= 128
 
 
 DOMAINS = st.sampled_from(["a.com", "x.a.com", "y.x.a.com", "*.a.com", "b.com", "*"])

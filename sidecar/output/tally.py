@@ -1,4 +1,4 @@
-"""Counting by name where strangers choose the names.
+"""Counting by name where external hosts choose the names.
 
 Owns how much is remembered, and how wrong a figure can be. Never counts a name too high, and the total is always exact.
 """
@@ -9,16 +9,15 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
-# Names kept for sure; up to twice as many are held, at some 150 bytes each. Whoever makes up a new name for each record pushes
-# out names that were seen once or twice, not the ones at the top.
+# Up to twice as many names are held, at some 150 bytes each. A flood of new names displaces rare names, not the frequent ones.
 LIMIT = 10_000
 
 
 class Tally(Generic[K]):
-    """Counts by name, in bounded memory (after Misra and Gries, 1982, with the names that are dropped taken in batches).
+    """Counts by name, in bounded memory (after Misra and Gries, 1982; rare names are dropped in batches).
 
-    `shortfall` is by how much the figure of any name may be too low; names with more than that are never missing. It is 0 as
-    long as nothing was dropped. Whatever is dropped goes to `heir`, with its count.
+    `shortfall` is the most by which a figure can be too low; names with more than that are never missing. It is 0 as long as
+    nothing was dropped. `heir` gets each dropped name with its count.
     """
 
     def __init__(self, limit: int = LIMIT, heir: Callable[[K, int], None] | None = None) -> None:
@@ -30,7 +29,7 @@ class Tally(Generic[K]):
         self._most_names = 0
 
     def add(self, name: K, count: int) -> None:
-        """Count `name` so many times more."""
+        """Add `count` to the figure of `name`."""
         counts = self._counts
         if name in counts:
             counts[name] += count
@@ -41,16 +40,16 @@ class Tally(Generic[K]):
 
     @property
     def total(self) -> int:
-        """The sum of everything that was added."""
+        """The sum of all counts."""
         return self._dropped + sum(self._counts.values())
 
     @property
     def names(self) -> int:
-        """How many names there were, or, if `shortfall` is not 0, how many at least."""
+        """The number of different names; if `shortfall` is not 0, a lower bound."""
         return max(self._most_names, len(self._counts))
 
     def top(self, number: int | None = None) -> list[tuple[K, int]]:
-        """Give the names counted most, by default all, most first; of equals the one that came first."""
+        """Return the most frequent names (by default all) with their counts; of equal ones the first added is first."""
         return sorted(self._counts.items(), key=itemgetter(1), reverse=True)[:number]
 
     def _drop(self) -> None:

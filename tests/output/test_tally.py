@@ -1,18 +1,18 @@
-"""Counting by name where strangers choose the names."""
+"""Counting by name where external hosts choose the names."""
 
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats.tally import Tally
+from sidecar.output.tally import Tally
 
 ADDITIONS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=300)
 
 
 @given(ADDITIONS, st.integers(1, 8))
 def test_honest(additions: list[tuple[int, int]], limit: int) -> None:
-    """No figure is too high, none is lower than the shortfall allows, the total is exact, and whoever is missing was small."""
+    """No figure is too high, none is lower than the shortfall allows, the total is exact, and a missing name is rare."""
     tally: Tally[int] = Tally(limit)
     truth: Counter[int] = Counter()
     for name, count in additions:
@@ -45,7 +45,7 @@ def test_heir(additions: list[tuple[int, int]]) -> None:
 
 
 def test_a_flood_of_names() -> None:
-    """Whoever makes up names by the thousand does not push out the one that matters."""
+    """Thousands of new names do not displace the frequent one."""
     tally: Tally[str] = Tally(10)
     for number in range(2000):
         tally.add(f"made up {number}", 1)
