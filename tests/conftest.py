@@ -1,14 +1,17 @@
-"""What every test run needs to know: whether this machine can start a real MTA, and how property tests search."""
+"""What every test run needs: a temporary directory, whether a real MTA can run here, and how property tests search."""
 
 import os
 import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from sidecar import log
+from tests.mta.places import RUN_DIRECTORY
 
 # A red run must be a fault of the change: the same examples each time, and no limit on wall time, which a busy machine exceeds.
 # HYPOTHESIS_PROFILE=search looks for new examples, ten times as many where a test does not name a number.
@@ -21,6 +24,48 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 # A shell that runs a job in the background has it ignore Ctrl-C, and every program that a test starts would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LEFT = pytest.StashKey[list[str]]()
+"""What the tests left in the temporary directory."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the temporary directory of this run: everything that a test or one of its programs leaves is in there."""
+    if hasattr(config, "workerinput"):
+        return  # a worker of xdist, which has the directory of its controller
+    # In /tmp, since the path of a UNIX socket must be short, and open to user postfix.
+    directory = Path(tempfile.mkdtemp(prefix="sidecar-tests-", dir="/tmp"))
+    directory.chmod(0o755)
+    os.environ["TMPDIR"] = os.environ[RUN_DIRECTORY] = str(directory)
+    tempfile.tempdir = None
+    config.option.basetemp = config.option.basetemp or directory / "pytest"
+    # A run that is terminated ends like one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the temporary directory of this run, however it ended."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[RUN_DIRECTORY])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run whose tests left something behind beside pytest's own directory."""
+    if hasattr(session.config, "workerinput"):
+        return
+    if left := {path.name for path in Path(os.environ[RUN_DIRECTORY]).iterdir()} - {"pytest"}:
+        session.config.stash[LEFT] = sorted(left)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what the tests left behind."""
+    for name in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"A test did not remove {name} from the temporary directory.", red=True)
 
 
 @pytest.fixture(autouse=True)

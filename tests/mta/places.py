@@ -1,20 +1,29 @@
-"""Where the programs of a test live.
+"""Directories of test programs.
 
-Owns one directory for each, and its end. Never uses pytest's: user postfix may not come through that.
+Owns one directory for each, and its removal. Never uses pytest's tmp_path: user postfix cannot pass through it.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+RUN_DIRECTORY = "TESTS_RUN_DIRECTORY"
+"""The environment variable with the directory of this test run, which tests/conftest.py makes and removes."""
+
+
+def new_directory(below: str | None = None) -> Path:
+    """Make a directory that only this user can pass through. Its path is short: a UNIX socket's has 107 bytes at most."""
+    # TMPDIR may be long, or closed to user postfix. mkdtemp makes a name that nobody can guess.
+    return Path(tempfile.mkdtemp(prefix="sidecar-", dir=below or os.environ.get(RUN_DIRECTORY, "/tmp")))  # noqa: S108
+
 
 @contextmanager
-def private_directory(below: str = "/tmp") -> Iterator[Path]:  # noqa: S108 - mkdtemp makes a name that nobody can guess
-    """Give a new directory that every user may pass; remove it in the end, whatever happened."""
-    # A UNIX socket's path has 107 bytes at most, and TMPDIR may be long or closed to others.
-    directory = Path(tempfile.mkdtemp(prefix="sidecar-", dir=below))
+def private_directory(below: str | None = None) -> Iterator[Path]:
+    """Make a directory that every user can pass through; remove it at the end, also after a failure."""
+    directory = new_directory(below)
     try:
         directory.chmod(0o755)
         yield directory

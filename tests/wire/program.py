@@ -10,12 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests import ROOT
+from tests.mta.places import new_directory
 from tests.mta.processes import owned, session_members, stop_group, wait_until
 from tests.wire.client import Mta
 
@@ -59,8 +59,7 @@ class Program:
         domains: str = DOMAINS,
         level: str = "info",
     ) -> None:
-        # Not pytest's own folder: the path of a UNIX socket must be short.
-        self.directory = Path(tempfile.mkdtemp(prefix="sidecar-", dir="/tmp"))
+        self.directory = new_directory()
         self.path = self.directory / "s"
         self.address: str | tuple[str, int] = ("127.0.0.1", _free_port()) if inet else str(self.path)
         self.settings, self.milter, self.engine, self.level = settings, milter, engine, level

@@ -3,13 +3,13 @@
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.mta.places import private_directory
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.wire.client import (
     ACCEPT,
@@ -42,8 +42,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def folder(engine: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix=f"sidecar-{engine}-") as name:
-        yield Path(name)
+    with private_directory() as directory:
+        (directory / engine).mkdir()
+        yield directory / engine
 
 
 @pytest.fixture(scope="module")

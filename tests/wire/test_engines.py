@@ -1,14 +1,13 @@
 """Both engines side by side: whatever an MTA says, in whatever order, both answer alike."""
 
 import random
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.mta.places import private_directory
 from tests.wire.client import DELRCPT, GOING_ON, NO_REPLY, NONE, STEPS, Mta, Reply
 from tests.wire.scripted import RAISING_PEER
 from tests.wire.test_adapter import scripted
@@ -36,10 +35,10 @@ PEERS: list[dict[str, Any]] = [{}, {}, {}, {"peer": "2001:db8::9"}, {"peer": RAI
 
 @pytest.fixture(scope="module")
 def sockets() -> Iterator[list[str]]:
-    with tempfile.TemporaryDirectory(prefix="sidecar-") as name, ExitStack() as stack:
+    with private_directory() as directory, ExitStack() as stack:
         for engine in ("libmilter", "direct"):
-            stack.enter_context(scripted(Path(name), engine, engine))
-        yield [f"{name}/libmilter", f"{name}/direct"]
+            stack.enter_context(scripted(directory, engine, engine))
+        yield [f"{directory}/libmilter", f"{directory}/direct"]
 
 
 class Talk:

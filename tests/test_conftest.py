@@ -1,0 +1,68 @@
+"""A test run removes its temporary directory, however it ends, and fails if a test left something in it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+from tests.mta.processes import wait_until
+
+INNER = """\
+import os, tempfile, time
+from pathlib import Path
+
+def test_inner(tmp_path):
+    (tmp_path / "file").touch()
+    Path({told!r}).write_text(tempfile.gettempdir())
+    {rest}
+"""
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
+
+
+def run(folder: Path, rest: str, *options: str) -> subprocess.Popen[str]:
+    """Start a run of one test, which writes the name of its temporary directory and does the rest."""
+    (folder / "test_inner.py").write_text(INNER.format(told=str(folder / "told"), rest=rest))
+    command = [sys.executable, "-m", "pytest", *OPTIONS, *options, str(folder / "test_inner.py")]
+    environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def directory(folder: Path) -> Path | None:
+    """Return the temporary directory of the run, or None if it has not written its name."""
+    name = (folder / "told").read_text() if (folder / "told").exists() else ""
+    return Path(name) if name else None
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "shown"),
+    [
+        ("", pytest.ExitCode.OK, "1 passed"),
+        ("assert False", pytest.ExitCode.TESTS_FAILED, "1 failed"),
+        ("tempfile.mkdtemp(prefix='a-folder-')", pytest.ExitCode.TESTS_FAILED, "A test did not remove a-folder-"),
+    ],
+)
+def test_nothing_is_left(tmp_path: Path, rest: str, status: int, shown: str) -> None:
+    with run(tmp_path, rest) as process:
+        said, _ = process.communicate()
+    assert (process.returncode, shown in said) == (status, True), said
+    made = directory(tmp_path)
+    assert made is not None
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_after_an_interruption(tmp_path: Path, number: signal.Signals) -> None:
+    """A worker of xdist has the directory of the process that started it."""
+    with run(tmp_path, "time.sleep(600)", "-p", "xdist", "-n", "1") as process:
+        wait_until(lambda: directory(tmp_path), "the test runs", seconds=120)
+        made = directory(tmp_path)
+        assert made is not None
+        assert made.exists()
+        process.send_signal(number)
+        said, _ = process.communicate()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert not made.exists()
