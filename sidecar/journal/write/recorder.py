@@ -16,8 +16,7 @@ from sidecar.core.records import Record, encode, rejections
 from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
-from sidecar.journal.write.budget import RecordBudget
-from sidecar.journal.write.flood import NETWORKS_LIMIT, Counted, Flood
+from sidecar.journal.write.limits import NETWORKS_LIMIT, Counted, Flood, RecordBudget
 from sidecar.journal.write.quarantine import QuarantineFullError
 from sidecar.journal.write.routes import Batch
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.settings.values import LimitSettings
-from sidecar.journal.write import budget
-from sidecar.journal.write.budget import RESTORE_SECONDS, RecordBudget
+from sidecar.journal.write import limits
+from sidecar.journal.write.limits import RESTORE_SECONDS, RecordBudget
 
 NOON = 1_790_000_000.0
 NET = "cb007109"
@@ -68,7 +68,7 @@ def test_a_clock_that_is_set_back(back: float) -> None:
 
 def test_only_networks_in_debt_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """And of these so many: those that came last."""
-    monkeypatch.setattr(budget, "NETWORKS_LIMIT", 3)
+    monkeypatch.setattr(limits, "NETWORKS_LIMIT", 3)
     it = limited()
     spend(it, 500, received=100)
     assert not it._debts

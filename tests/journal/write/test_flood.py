@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
 from sidecar.core.records import Facts, PeerAddress, Record, Response, encode, reception, rejection, rejections
-from sidecar.journal.write import flood
-from sidecar.journal.write.flood import Flood
+from sidecar.journal.write import limits
+from sidecar.journal.write.limits import Flood
 
 NOON = 1_790_000_000.25
 
@@ -113,7 +113,7 @@ def test_what_could_not_be_written_is_not_forgotten() -> None:
 
 def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When too many peers are counted, one more has records of its own instead."""
-    monkeypatch.setattr(flood, "NETWORKS_LIMIT", 3)
+    monkeypatch.setattr(limits, "NETWORKS_LIMIT", 3)
     it = Flood(1)
     assert [let_through(it, 5, peer=f"203.0.113.{number}") for number in range(5)] == [1, 1, 1, 5, 5]
     assert len(it.take()) == 3
