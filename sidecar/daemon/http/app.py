@@ -88,10 +88,10 @@ class _Pages:
 
     async def readiness(self, _request: Request) -> Response:
         """Answer 200 if workers judge mail and the journal has room. Raises Refusal."""
-        if (workers := self._memory.own("workers_ready")) == 0:
+        if (workers := self._memory.published("workers", "ready")) == 0:
             raise Refusal(503, "No worker accepts connections: the log of the sidecar says why.")
-        free, least = self._memory.own("journal_free"), self._memory.own("journal_minimum_free")
-        if free < least:
+        if self._memory.published("degraded"):
+            free, least = self._memory.published("journal_free_bytes"), self._memory.published("journal_minimum_free_bytes")
             text = f"the journal's file system has {free} bytes free, less than journal.minimum_free, {least}"
             raise Refusal(503, f"Degraded: {text}. Free some space there. Mail is still handled.")
         return json_answer(Readiness(ready=True, workers=workers, revision=self._service.revision))

@@ -1,107 +1,66 @@
-"""The shared memory: one block of cells for each worker, and one for the supervisor.
+"""The shared memory: a block of cells for each worker, and one for the supervisor.
 
-Owns the blocks. Never says what a number means.
-
-Made before the first fork, so that every process has it and none has to be told of it. Each block has one writer at a time; a
-worker that takes the place of a dead one adds to what that one left, so the counts of all blocks together never go down.
+It is made before the first fork, so all processes have it. Each block has one writer at a time. A worker continues the
+counts of the dead worker whose block it gets, so a total never goes down.
 """
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from sidecar.daemon.metrics.series import CELL, CELLS
 
-from sidecar.daemon.metrics.series import BOUNDS, CELL, CELLS, GAUGES
-
-# As many as workers at most (64), four times over: those of former generations may be finishing what they have.
-BLOCKS: Final = 256
-
-NEVER: Final = 2**64 - 1
-"""In `journal_seconds_left`: the free space does not shrink."""
+# Four times the highest number of workers (64): older generations can still have open connections. Block 0 is the supervisor's.
+BLOCKS: Final = 257
 
 _CELL_BYTES: Final = 8
-_OWN: Final = (
-    "blocks",
-    "started",
-    "workers_wanted",
-    "workers_ready",
-    "workers_retiring",
-    "restarts",
-    "reloads",
-    "failed_reloads",
-    "listener_domains",
-    "journal_free",
-    "journal_minimum_free",
-    "journal_seconds_left",
-)
-"""The supervisor's cells."""
-
-
-class Histogram(Struct, frozen=True, kw_only=True):
-    """How many took how long: of each bucket how many, not cumulated, and the seconds of all together."""
-
-    buckets: tuple[int, ...]
-    seconds: float
-
-
-class Totals(Struct, frozen=True, kw_only=True):
-    """All workers together, at one moment: the cells, summed up; and what the supervisor says."""
-
-    cells: tuple[int, ...]
-    last_write: int
-    own: dict[str, int]
-
-    def of(self, *name: str) -> int:
-        """Give one count."""
-        return self.cells[CELL[name]]
-
-    def histogram(self, *name: str) -> Histogram:
-        """Give one histogram."""
-        first = CELL[name]
-        end = first + len(BOUNDS) + 1
-        return Histogram(buckets=self.cells[first:end], seconds=self.cells[end] / 1e9)
+_LAST_WRITE: Final = CELL["journal_last_write_timestamp_seconds",]
+# A worker begins with none of these, even in the block of a dead one.
+_IN_PROGRESS: Final = (CELL["sessions",], CELL["journal_waiting",])
 
 
 class Memory:
-    """The memory as any process sees it."""
+    """The memory, from any process."""
 
     def __init__(self) -> None:
-        self._cells = memoryview(mmap.mmap(-1, (len(_OWN) + BLOCKS * CELLS) * _CELL_BYTES)).cast("Q")
+        # The cell before the blocks has the number of blocks in use: pages that no one writes are not read either.
+        self._cells = memoryview(mmap.mmap(-1, (1 + BLOCKS * CELLS) * _CELL_BYTES)).cast("Q")
+        self._cells[0] = 1
 
     def free(self, used: Iterable[int]) -> int:
-        """Give the number of a block that none of the `used` is; the last one where there is none left.
+        """Return the number of a block that is not `used`, or of the last one if all are.
 
-        Two workers that share one lose a count now and then, which is less than losing a worker.
+        Two workers that share a block can lose a count, which is less than losing a worker.
         """
         taken = set(used)
-        number = next((number for number in range(BLOCKS) if number not in taken), BLOCKS - 1)
-        self.say(blocks=max(self.own("blocks"), number + 1))
+        number = next((number for number in range(1, BLOCKS) if number not in taken), BLOCKS - 1)
+        self._cells[0] = max(self._cells[0], number + 1)
         return number
 
     def block(self, number: int) -> memoryview:
-        """Give a block, its gauges at zero, to the one worker that writes there."""
+        """Return a block for the one worker that writes there."""
         cells = self._block(number)
-        for name in GAUGES:
-            cells[CELL["gauge", name]] = 0
+        for cell in _IN_PROGRESS:
+            cells[cell] = 0
         return cells
 
-    def say(self, **numbers: int) -> None:
-        """Set numbers of the supervisor's."""
+    def publish(self, numbers: Mapping[tuple[str, ...], int]) -> None:
+        """Set numbers of the supervisor, by name and label values."""
+        own = self._block(0)
         for name, number in numbers.items():
-            self._cells[_OWN.index(name)] = number
+            own[CELL[name]] = number
 
-    def totals(self) -> Totals:
-        """Read everything."""
-        blocks = [self._block(number).tolist() for number in range(self.own("blocks"))]
-        summed = tuple(map(sum, zip(*blocks, strict=True))) if blocks else (0,) * CELLS
-        last = max((block[CELL["plain", "last_write"]] for block in blocks), default=0)
-        return Totals(cells=summed, last_write=last, own={name: self.own(name) for name in _OWN})
+    def published(self, *name: str) -> int:
+        """Return a number of the supervisor."""
+        return self._block(0)[CELL[name]]
 
-    def own(self, name: str) -> int:
-        """Give a number of the supervisor's."""
-        return self._cells[_OWN.index(name)]
+    def totals(self) -> list[int]:
+        """Return the sum of all blocks for each cell, and the latest time of a write."""
+        blocks = [self._block(number).tolist() for number in range(self._cells[0])]
+        totals = list(map(sum, zip(*blocks, strict=True)))
+        totals[_LAST_WRITE] = max(block[_LAST_WRITE] for block in blocks)
+        return totals
 
     def _block(self, number: int) -> memoryview:
-        first = len(_OWN) + number * CELLS
+        first = 1 + number * CELLS
         return self._cells[first : first + CELLS]

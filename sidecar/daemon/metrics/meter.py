@@ -1,9 +1,7 @@
-"""What a worker counts.
+"""What a worker counts: the cell of each outcome.
 
-Owns which cell an outcome belongs to. Never keeps anything of a message.
-
-Callbacks run in many threads, and nothing is locked: `cells[i] += 1` is three instructions of CPython between which it never
-gives the turn to another thread (since 3.10 it does so only at calls and backward jumps).
+Nothing is locked, although several threads count: CPython switches threads only at calls and backward jumps (since 3.10), and
+`cells[i] += 1` has none.
 """
 
 import time
@@ -23,13 +21,15 @@ from sidecar.core.session.replies import (
     UNREADABLE_ADDRESS,
 )
 from sidecar.core.session.verdicts import Outcome, Reject, Reply, Tempfail
-from sidecar.daemon.metrics.series import BOUNCE_CLASSES, BOUNDS, CELL, COMPLAINTS, OTHER, VERDICTS
+from sidecar.daemon.metrics.series import BOUNDS, CELL, OTHER
 
 _BOUNDS = tuple(round(bound * 1e9) for bound in BOUNDS)
 _SUM = len(BOUNDS) + 1
+_LAST_WRITE = CELL["journal_last_write_timestamp_seconds",]
+_VERDICTS = {name[1:]: cell for name, cell in CELL.items() if name[0] == "verdicts"}
 
 _TOO_BIG = (552, "5.3.4")
-_REFUSALS = {
+_REASONS = {
     (reply.code, reply.enhanced): reason
     for reply, reason in (
         (NOT_A_REPORT, "relaying_not_permitted"),
@@ -43,39 +43,33 @@ _REFUSALS = {
     )
 } | {_TOO_BIG: "too_big"}
 
-_VERDICTS = {verdict: CELL["verdict", *verdict] for verdict in VERDICTS}
-_CLASSES = {name: CELL["bounce", name] for name in BOUNCE_CLASSES}
-_COMPLAINTS = {name: CELL["complaint", name] for name in COMPLAINTS}
-_OTHER_CLASS, _OTHER_COMPLAINT = _CLASSES[OTHER], _COMPLAINTS[OTHER]
-_REPORTS = {kind: CELL["plain", f"{kind}_reports"] for kind in ("oob", "arf")}
-_LAST_WRITE = CELL["plain", "last_write"]
-
 
 class Meter:
-    """Adds to the cells of one worker, from any threads. Times are in nanoseconds."""
+    """Adds to the cells of one worker, from any thread."""
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
 
     def admitted(self, answer: ConnectAnswer | RecipientAnswer) -> None:
-        """Count a peer or a recipient that goes on."""
+        """Count a peer or a recipient that is accepted."""
         if isinstance(answer, RecipientAnswer):
             self._verdict("rcpt", "accept", _key(answer.because[0]))
         else:
             self._verdict("connect", "continue", "relay_hosts" if answer.accept and not answer.deferred else "deferred")
 
-    def given(self, outcome: Outcome) -> None:
-        """Count a verdict whose records are kept, and the reports that it took."""
+    def judged(self, outcome: Outcome) -> None:
+        """Count a verdict whose records are written, and its reports."""
         if outcome.decision is None:
             return
-        verdict = outcome.verdict
-        reason = _refusal(verdict.reply) if isinstance(verdict, Reject | Tempfail) else _taking(outcome)
+        verdict, answer = outcome.verdict, outcome.answer
+        reason = _reason_of_reply(verdict.reply) if isinstance(verdict, Reject | Tempfail) else _reason_of_message(outcome)
         self._verdict(outcome.decision.stage, outcome.decision.action, reason)
-        if isinstance(outcome.answer, MessageAnswer) and outcome.answer.logged_as is not None:
-            self._report(outcome.answer.logged_as, outcome.records)
+        if isinstance(answer, MessageAnswer) and answer.logged_as is not None:
+            self.add(CELL["reports", answer.logged_as])
+            self._report(outcome.records)
 
     def observe(self, histogram: int, took: int) -> None:
-        """Put a time into the histogram that begins at this cell."""
+        """Add a time in nanoseconds to the histogram that begins at this cell."""
         self._cells[histogram + bisect_left(_BOUNDS, took)] += 1
         self._cells[histogram + _SUM] += took
 
@@ -84,28 +78,27 @@ class Meter:
         self._cells[cell] += number
 
     def wrote(self) -> None:
-        """Remember when the journal was last written."""
+        """Store the time of a write to the journal."""
         self._cells[_LAST_WRITE] = int(time.time())
 
     def _verdict(self, stage: str, action: str, reason: str) -> None:
         cell = _VERDICTS.get((stage, action, reason))
         self._cells[_VERDICTS[stage, action, OTHER] if cell is None else cell] += 1
 
-    def _report(self, kind: str, records: Sequence[Record]) -> None:
-        self._cells[_REPORTS[kind]] += 1
+    def _report(self, records: Sequence[Record]) -> None:
         for record in records:
             if record.type == "OOB":
-                self._cells[_CLASSES.get(record.bounce_classification, _OTHER_CLASS)] += 1
+                self.add(CELL.get(("bounces", record.bounce_classification), CELL["bounces", OTHER]))
             elif record.feedback_report is not None:
-                self._cells[_COMPLAINTS.get(record.feedback_report.feedback_type.lower(), _OTHER_COMPLAINT)] += 1
+                complaint = record.feedback_report.feedback_type.lower()
+                self.add(CELL.get(("complaints", complaint), CELL["complaints", OTHER]))
 
 
-def _refusal(reply: Reply) -> str:
-    return _REFUSALS.get((reply.code, reply.enhanced), OTHER)
+def _reason_of_reply(reply: Reply) -> str:
+    return _REASONS.get((reply.code, reply.enhanced), OTHER)
 
 
-def _taking(outcome: Outcome) -> str:
-    """Give the reason for which a message was taken."""
+def _reason_of_message(outcome: Outcome) -> str:
     answer = outcome.answer
     if outcome.unparsable is not None:
         return "quarantine"
@@ -115,5 +108,5 @@ def _taking(outcome: Outcome) -> str:
 
 
 def _key(because: Because) -> str:
-    """Give the key of the rule that decided, without where it stands; the built-in relay hosts stand nowhere."""
+    """Return the last part of the deciding rule's key. The built-in relay hosts have no key."""
     return "relay_hosts" if because.key is None else because.key.rpartition(".")[2]

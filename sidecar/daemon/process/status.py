@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.text import counted, printable
-from sidecar.daemon.metrics import NEVER, Memory
+from sidecar.daemon.metrics import INFINITE, Memory
 from sidecar.daemon.process.notify import notify
 from sidecar.daemon.process.plan import Plan
 
@@ -168,23 +168,25 @@ def reloaded(status: Status, problems: tuple[str, ...] = ()) -> Status:
 
 
 def show_numbers(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
-    """Put what can be counted where other processes read it; `disk` is from the last look, which the status need not show."""
+    """Publish the supervisor's metrics. `disk` is from the last look, which the status need not show."""
+    numbers = {
+        ("workers", "wanted"): status.workers_wanted,
+        ("workers", "ready"): status.serving() if status.state == "serving" else 0,
+        ("workers", "retiring"): sum(one.retiring for one in status.workers),
+        ("worker_restarts",): status.restarts,
+        ("reloads", "taken"): status.reloads,
+        ("reloads", "failed"): status.failed_reloads,
+        ("listener_domains",): status.settings.listener_domains,
+        ("start_timestamp_seconds",): int(datetime.fromisoformat(status.started).timestamp()),
+    }
     if disk is not None:
-        memory.say(
-            journal_free=disk.free,
-            journal_minimum_free=disk.minimum_free,
-            journal_seconds_left=NEVER if disk.seconds_left is None else disk.seconds_left,
-        )
-    memory.say(
-        workers_wanted=status.workers_wanted,
-        workers_ready=status.serving() if status.state == "serving" else 0,
-        workers_retiring=sum(one.retiring for one in status.workers),
-        restarts=status.restarts,
-        reloads=status.reloads,
-        failed_reloads=status.failed_reloads,
-        listener_domains=status.settings.listener_domains,
-        started=int(datetime.fromisoformat(status.started).timestamp()),
-    )
+        numbers |= {
+            ("degraded",): int(disk.low),
+            ("journal_free_bytes",): disk.free,
+            ("journal_minimum_free_bytes",): disk.minimum_free,
+            ("journal_time_left_seconds",): INFINITE if disk.seconds_left is None else disk.seconds_left,
+        }
+    memory.publish(numbers)
 
 
 def sentence(status: Status) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import math
 import threading
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +23,7 @@ from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
 from sidecar.daemon.http.questions import read_explain_question
-from sidecar.daemon.metrics import Memory
+from sidecar.daemon.metrics import INFINITE, Memory
 from tests.building import entry
 from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, service
 
@@ -366,7 +367,7 @@ def test_it_is_ready_while_a_worker_serves() -> None:
     memory = Memory()
     found = app(memory=memory)
     assert (ask(found, "/healthz").value, ask(found, "/readyz").status) == ({"alive": True}, 503)
-    memory.say(workers_ready=2)
+    memory.publish({("workers", "ready"): 2})
     assert ask(found, "/readyz").value == {"ready": True, "workers": 2, "revision": "abc123"}
 
 
@@ -374,7 +375,7 @@ def test_it_is_ready_while_a_worker_serves() -> None:
 def test_metrics_are_what_prometheus_reads(accept: str) -> None:
     """In either of its formats."""
     memory = Memory()
-    memory.say(workers_ready=2, reloads=3)
+    memory.publish({("workers", "ready"): 2, ("reloads", "taken"): 3, ("journal_time_left_seconds",): INFINITE})
     found = ask(app(memory=memory), "/metrics", headers={"host": "localhost", "accept": accept})
     assert found.status == 200
     assert ("openmetrics" in found.headers["content-type"]) == found.body.endswith(b"# EOF\n")
@@ -383,6 +384,7 @@ def test_metrics_are_what_prometheus_reads(accept: str) -> None:
     samples = {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
     assert samples["sidecar_workers", ("state", "ready")] == 2
     assert samples["sidecar_reloads_total", ("outcome", "taken")] == 3
+    assert samples["sidecar_journal_time_left_seconds",] == math.inf
     assert samples["sidecar_policy_info", ("revision", "abc123")] == 1
     assert samples["sidecar_policy_loaded_timestamp_seconds",] == 1_700_000_000.5
 

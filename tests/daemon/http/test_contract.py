@@ -11,7 +11,7 @@ from tests.building import entry
 from tests.daemon.http.asking import DOMAINS, service
 
 _MEMORY = Memory()
-_MEMORY.say(workers_ready=1)
+_MEMORY.publish({("workers", "ready"): 1})
 # The name under which it asks is its own; on a UNIX socket any will do.
 _APP = application(service([*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)]), _MEMORY, listening="unix:/s")
 schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
