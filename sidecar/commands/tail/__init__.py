@@ -1,7 +1,4 @@
-"""A log as it is written, for people: which records are wanted, in which order they come, and the line that each becomes.
-
-Owns these three. Never waits, never prints, and never opens a file itself.
-"""
+"""`sidecar tail`: filters of records, and the line for each record. Never prints, and never opens a file."""
 
 from sidecar.commands.tail.filters import Filters
 from sidecar.commands.tail.view import Kind, LinePart, line_of

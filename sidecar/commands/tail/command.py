@@ -1,4 +1,4 @@
-"""`sidecar tail`: the journal, or any log, as it is written."""
+"""`sidecar tail`: show the journal, or another log, while it is written."""
 
 import sys
 from collections import deque
@@ -53,7 +53,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     metavar="TYPE",
     multiple=True,
     shell_complete=completion(TYPES),
-    help="Only such records: Reception, Rejection, OOB, Feedback...",
+    help="Only records of this type: Reception, Rejection, OOB, Feedback...",
 )
 @click.option(
     "--disposition",
@@ -61,25 +61,27 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     metavar="WORD",
     multiple=True,
     type=click.Choice([one.value for one in Disposition]),
-    help="Only such records: relayed, logged_and_dropped, rejected_at_rcpt...",
+    help="Only records with this disposition: relayed, logged_and_dropped, rejected_at_rcpt...",
 )
-@click.option("--peer", "peers", metavar="CIDR", multiple=True, help="Only what these peers brought.")
+@click.option("--peer", "peers", metavar="CIDR", multiple=True, help="Only records of these peers.")
 @click.option(
     "--domain",
     "domains",
     metavar="NAME",
     multiple=True,
-    help="Only what is for this domain, or below it with *.NAME: the recipient's, or the queue's.",
+    help="Only this domain of the recipient or the queue; *.NAME for all names below it.",
 )
-@click.option("--reason", metavar="TEXT", default="", help="Only with this in the reason or in the response; case aside.")
+@click.option(
+    "--reason", metavar="TEXT", default="", help="Only records with this text in the reason or the reply, in any case."
+)
 @click.option(
     "-n",
     "--lines",
     metavar="N",
     callback=_number,
-    help="Begin with the last N records, looked for in the newest 256 MB; 'all' reads the whole log.  [default: 10]",
+    help="Begin with the last N records of the newest 256 MB; 'all' reads the whole log.  [default: 10]",
 )
-@click.option("--no-follow", is_flag=True, help="End with what is there now.")
+@click.option("--no-follow", is_flag=True, help="Exit at the end of the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as they were written, one a line.")
 def command(  # noqa: PLR0913 - one for each option
     config: Path | None,
@@ -94,16 +96,16 @@ def command(  # noqa: PLR0913 - one for each option
     no_follow: bool,
     as_json: bool,
 ) -> None:
-    """Show records as they are written, one a line, with the reason.
+    """Show new records, one a line, with the reason.
 
-    PATH is a file, a folder of segments, ours or KumoMTA's, plain or packed with zstd, or '-' for standard input; without
-    it the journal of the settings is meant. A PATH that does not exist is waited for, unless --no-follow is given.
+    PATH is a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for standard input. The default
+    is the journal of the settings. With --no-follow PATH must exist; otherwise the command waits for it.
 
-    --type, --disposition, --peer and --domain can be given many times; a record must match one of each. Times are in UTC. Lines
-    that are no records are named on standard error.
+    You can repeat --type, --disposition, --peer and --domain: a record must match one of each. Times are in UTC. Lines that
+    are no records are reported on standard error.
     """
     if path is not None and config is not None:
-        raise click.UsageError("--config says which journal to read, and so does PATH; give one of them.")
+        raise click.UsageError("--config and PATH both name a log to read; write one of them.")
     try:
         filters = Filters.read(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
     except ValueError as error:
@@ -115,7 +117,7 @@ def command(  # noqa: PLR0913 - one for each option
         if kind == "nothing":
             _expect(log, follow=not no_follow)
         if kind == "stream":
-            _pass_on(log, filters, lines or _ALL, show)
+            _show_stream(log, filters, lines or _ALL, show)
         else:
             if no_follow:
                 tell_passed_over(log)
@@ -125,14 +127,13 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 def _expect(log: Path, *, follow: bool) -> None:
-    """Say that there is no such log."""
     if not follow:
-        raise JournalError(f"there is no {log}; name a log that is there, or leave out --no-follow to wait for it")
-    click.echo(printable(f"There is no {log} yet; waiting for it."), err=True)
+        raise JournalError(f"{log} does not exist; write the path of a log, or remove --no-follow to wait for it")
+    click.echo(printable(f"{log} does not exist; waiting for it."), err=True)
 
 
-def _pass_on(log: Path, filters: Filters, lines: str, show: Show) -> None:
-    """Show what a pipe gives: all of it as it comes, or its last records."""
+def _show_stream(log: Path, filters: Filters, lines: str, show: Show) -> None:
+    """Show the records of a pipe as they arrive, or its last records."""
     wanted = (entry for entry in entries(read(log)) if entry.record is None or filters.want(entry.record))
     if lines != _ALL:
         show(deque(wanted, maxlen=int(lines)))
@@ -149,7 +150,7 @@ def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) 
     else:
         show(latest(files, number=int(lines), wanted=filters.wanted))
     for new in looks(follower) if follow else ():
-        # What cannot be read may be what somebody looks for.
+        # A line that cannot be read can be the one that the operator looks for.
         show(entry for entry in merged(new) if entry.record is None or filters.want(entry.record))
 
 
@@ -163,14 +164,14 @@ def _show_json(shown: Iterable[OrderedLine]) -> None:
         if isinstance(entry.line, Line) and entry.record is not None:
             sys.stdout.buffer.write(printable_json(entry.line.text) + b"\n")
         else:
-            _name(entry)
+            _report(entry)
     sys.stdout.flush()
 
 
 def _show_lines(shown: Iterable[OrderedLine]) -> None:
     for entry in shown:
         if entry.record is None:
-            _name(entry)
+            _report(entry)
         else:
             line = " ".join(part.text for part in line_of(entry.record))
             sys.stdout.buffer.write(line.encode() + b"\n")
@@ -178,13 +179,13 @@ def _show_lines(shown: Iterable[OrderedLine]) -> None:
 
 
 def _terminal() -> Show:
-    """Make what shows records on a terminal: in colour, and each cut to one line."""
+    """Return a function that shows records on a terminal: in colour, each cut to one line."""
     terminal = console()
 
     def show(shown: Iterable[OrderedLine]) -> None:
         for entry in shown:
             if entry.record is None:
-                _name(entry)
+                _report(entry)
                 continue
             today = datetime.now(UTC).date().isoformat()
             parts = line_of(entry.record, today=today, width=terminal.width)
@@ -194,8 +195,8 @@ def _terminal() -> Show:
     return show
 
 
-def _name(entry: OrderedLine) -> None:
-    """Say that a line is no record, in its place among the others."""
+def _report(entry: OrderedLine) -> None:
+    """Report a line that is no record, in order with the others."""
     sys.stdout.flush()
     where = f"{entry.line.file}:{entry.line.number}"
     console(stderr=True).print(plain(f"{where}: {entry.why}", "dim"), soft_wrap=True)

@@ -1,7 +1,4 @@
-"""Which records are wanted: by type, disposition, peer, domain and reason.
-
-Owns what each of them compares. Never reads a log.
-"""
+"""Select records by type, disposition, peer, domain and reason. Never reads a log."""
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -20,7 +17,7 @@ _BELOW = "*."
 
 
 class Filters:
-    """What a record must have: of each kind that is named, one of the values. Without any, every record is wanted."""
+    """A record must match one value of each kind that is set. Without any, every record matches."""
 
     def __init__(
         self,
@@ -48,24 +45,24 @@ class Filters:
         domains: Sequence[str],
         reason: str,
     ) -> Self:
-        """Build them from words of a command line. Raises ValueError, which says what is wrong and what to write."""
+        """Parse the words of a command line. Raise ValueError with the error and the fix."""
         return cls(
             types=[_type(name) for name in types],
             dispositions=[Disposition(word) for word in dispositions],
             peers=Networks(map(_network, peers)) if peers else None,
-            # `*` is every domain, and no domain as well.
+            # `*` matches every domain, also an empty one.
             domains=[] if "*" in domains else [_domain(text) for text in domains],
             reason=reason,
         )
 
     @property
     def wanted(self) -> Callable[[Logged], bool] | None:
-        """The filter as a function; None if every record is wanted."""
+        """The filter as a function; None if every record matches."""
         selects = self._types or self._dispositions or self._peers is not None or self._domains or self._reason
         return self.want if selects else None
 
     def want(self, record: Logged) -> bool:
-        """Tell whether a record is wanted."""
+        """Return True if a record matches."""
         return (
             (not self._types or record.type.lower() in self._types)
             and (not self._dispositions or record.disposition in self._dispositions)
@@ -92,13 +89,13 @@ class Filters:
 
 
 def _queue_domain(queue: str) -> str:
-    """Give the domain in KumoMTA's name for a queue: `campaign:tenant@domain!routing_domain`, most of which may be missing."""
+    # KumoMTA's queue name is `campaign:tenant@domain!routing_domain`, and every part except the domain is optional.
     name, _, _ = queue.rpartition("@")[2].partition("!")
     return normal_domain(name.rpartition(":")[2]) or ""
 
 
 def _type(name: str) -> str:
-    # There will be more types than we know, so that only what looks like a slip of one of these is rejected.
+    # KumoMTA can add types, so only a probable mistake in a known one is an error.
     known = {known.lower(): known for known in TYPES}
     if name.lower() not in known and (near := get_close_matches(name.lower(), known, n=1)):
         raise ValueError(f"There is no record type {quoted(name)}; did you mean {known[near[0]]}?")
@@ -116,6 +113,6 @@ def _domain(text: str) -> str:
     domain = normal_domain(text)
     if domain is None or "*" in domain.removeprefix(_BELOW):
         raise ValueError(
-            f"{quoted(text)} is no domain; write one in full, or *.example.com for all that are below example.com."
+            f"{quoted(text)} is no domain; write a complete name, or *.example.com for all names below example.com."
         )
     return domain

@@ -1,6 +1,6 @@
-"""A record as one line for people: time, type, disposition, reply, peer, envelope and reason.
+"""One line for a record: time, type, disposition, reply, peer, envelope and reason.
 
-Owns the columns, what stands in them, and what is shortened where there is little room. Never prints.
+Owns the columns, and what is shortened on a narrow terminal. Never prints.
 """
 
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ from sidecar.core.records import Logged
 from sidecar.core.text import printable
 
 Kind = Literal["aside", "good", "bad", "soft", "report", "text"]
-"""What a part is, for its colour: `good` was accepted, `bad` rejected, `soft` tempfailed, `report` is a bounce or complaint."""
+"""The colour of a part: `good` for accepted, `bad` rejected, `soft` tempfailed, `report` a bounce or complaint."""
 
 _KINDS: dict[str, Kind] = {
     "Reception": "good",
@@ -43,9 +43,9 @@ _WIDE = 140
 _CODE_WIDTH = len("550 5.7.1")
 _PEER_WIDTH = len("255.255.255.255")
 
-# The reason is what people look for: it has so much, where it needs it, and a third of a wide line's rest.
+# The minimum width of the reason; on a wide line it has a third of the rest.
 _WHY_WIDTH = 24
-# What 80 columns then leave is enough for a domain: of two addresses, the recipient's, since that is what rules go by.
+# 80 columns then have room for one domain: the recipient's, because rules depend on it.
 _ENVELOPE_WIDTH = 10
 _TWO_ADDRESSES_WIDTH = 25
 _NULL_SENDER = "<>"
@@ -58,17 +58,17 @@ _NO_CLASS = {"", "Uncategorized"}
 
 
 class LinePart(NamedTuple):
-    """A piece of the line. It holds nothing that a terminal would obey."""
+    """A part of the line, without control characters."""
 
     text: str
     kind: Kind
 
 
 def line_of(record: Logged, *, today: str | None = None, width: int | None = None) -> list[LinePart]:
-    """Give the line's parts, which a space each keeps apart.
+    """Return the parts of the line, to be joined with spaces.
 
-    With `today` (`YYYY-MM-DD`, UTC) the time is cut short to what tells it apart. With `width`, in characters, so are long
-    addresses, and of several recipients only the first is named; the reason still has to be cut at the line's end.
+    `today` (`YYYY-MM-DD`, UTC) shortens the time. `width`, in characters, shortens long addresses and shows only the first
+    recipient; the caller cuts the reason at the end of the line.
     """
     rejected_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
     parts = [
@@ -87,15 +87,15 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
 
 
 def _time(record: Logged, today: str | None) -> str:
-    told = printable(record.event_time) or str(record.timestamp)
+    time = printable(record.event_time) or str(record.timestamp)
     if today is None:
-        return told
-    short = told[:_SECONDS_LENGTH].replace("T", " ")
+        return time
+    short = time[:_SECONDS_LENGTH].replace("T", " ")
     return short[_DATE_LENGTH + 1 :] if short.startswith(today) else short[len("2026-") :]
 
 
 def _disposition(record: Logged, width: int | None) -> list[LinePart]:
-    """Return the column of the disposition: none for KumoMTA's records, which have no disposition."""
+    """Return the column of the disposition. KumoMTA's records have none."""
     disposition = record.disposition
     if disposition is None or (width is not None and width < _WIDE):
         return []
@@ -117,7 +117,7 @@ def _peer(record: Logged) -> str:
 
 
 def _room(left: int, why: int) -> int:
-    """Give how many characters the envelope may take of what is left of a line, beside a reason of so many."""
+    """Return the width of the envelope in the rest of a line with a reason of `why` characters."""
     return max(_ENVELOPE_WIDTH, left - 1 - min(why, max(_WHY_WIDTH, left // 3)))
 
 
@@ -125,9 +125,9 @@ def _envelope(record: Logged, room: int | None) -> str:
     if record.count > 1:
         return f"({record.count} of them)"
     if not record.recipients:
-        # Rejected before there was an envelope, or before its recipients.
-        told = printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
-        return told if room is None or len(told) <= room else f"{told[: room - 1]}…"
+        # Rejected at connect, or at MAIL.
+        command = printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
+        return command if room is None or len(command) <= room else f"{command[: room - 1]}…"
     sender = printable(record.sender) or _NULL_SENDER
     if room is None:
         return f"{sender} -> {', '.join(map(printable, record.recipients))}"
@@ -136,13 +136,13 @@ def _envelope(record: Logged, room: int | None) -> str:
     if room < min(_TWO_ADDRESSES_WIDTH, len(f"{sender} -> {recipient}{more}")):
         return f"{_shortened(recipient, max(2, room - len(more)))}{more}"
     room -= len(" -> ") + len(more)
-    # The shorter one leaves the other what it does not need.
+    # A short address leaves more room for the other.
     sender = _shortened(sender, max(room // 2, room - len(recipient)))
     return f"{sender} -> {_shortened(recipient, room - len(sender))}{more}"
 
 
 def _shortened(address: str, limit: int) -> str:
-    """Cut an address that is too long; the domain is what matters."""
+    """Cut a long address; keep the domain."""
     if len(address) <= limit:
         return address
     local, at, domain = address.rpartition("@")
@@ -151,11 +151,11 @@ def _shortened(address: str, limit: int) -> str:
 
 
 def _why(record: Logged) -> str:
-    """Give the reason: ours, or what was answered. A bounce's is what the remote MTA said."""
-    told = record.meta.get("why")
-    why = told if isinstance(told, str) else ""
-    said = record.response.content
+    """Return `meta.why`, or else the reply. For a bounce it is the reply of the remote MTA."""
+    meta_why = record.meta.get("why")
+    why = meta_why if isinstance(meta_why, str) else ""
+    reply = record.response.content
     if record.type == "Feedback" and record.feedback_report is not None:
         kind = record.feedback_report.get("feedback_type")
         why = ": ".join(filter(None, (kind, why))) if isinstance(kind, str) else why
-    return printable(" ".join(((said or why) if record.type == "OOB" else (why or said)).split()))
+    return printable(" ".join(((reply or why) if record.type == "OOB" else (why or reply)).split()))

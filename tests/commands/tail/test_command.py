@@ -124,7 +124,7 @@ def test_settings_name_the_journal(tmp_path: Path) -> None:
         (
             ["--config", "s.toml", "journal"],
             2,
-            "Error: --config says which journal to read, and so does PATH; give one of them.\n",
+            "Error: --config and PATH both name a log to read; write one of them.\n",
         ),
         (["-n", "-1", "x"], 2, "Error: Invalid value for '-n' / '--lines': write a number, or all.\n"),
         (["--type", "Rejektion"], 2, 'Error: There is no record type "Rejektion"; did you mean Rejection?\n'),
@@ -132,7 +132,7 @@ def test_settings_name_the_journal(tmp_path: Path) -> None:
         (
             ["nothing\x1b"],
             1,
-            "Error: There is no nothing\\u001b; name a log that is there, or leave out --no-follow to wait for it.\n",
+            "Error: nothing\\u001b does not exist; write the path of a log, or remove --no-follow to wait for it.\n",
         ),
         (["x" * 300], 1, ": File name too long (ENAMETOOLONG); name a file or a journal directory that can.\n"),
         (["."], 1, "Error: There are no segments in .; name a folder with files such as 20261122-093000.123456.jsonl.\n"),
@@ -191,7 +191,7 @@ def test_what_real_journals_write_is_followed(tmp_path: Path) -> None:
     """From before the first segment on, through many of them: every record once, in order."""
     folder = tmp_path / "journal"
     with following("--json", folder) as output:
-        output.until(lambda text: text == f"There is no {folder} yet; waiting for it.\n".encode())
+        output.until(lambda text: text == f"{folder} does not exist; waiting for it.\n".encode())
         journals = [Journal(folder, segment_size=700, segment_age=3600) for _ in range(2)]
         for number in range(40):
             journals[number % 2].write(record(number), durable=False)
@@ -274,4 +274,4 @@ def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
 def test_help_tells_of_waiting() -> None:
     """That a path need not be there yet is told."""
     help_text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
-    assert "A PATH that does not exist is waited for, unless --no-follow is given." in help_text
+    assert "PATH must exist; otherwise the command waits for it." in help_text

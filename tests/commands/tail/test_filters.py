@@ -98,7 +98,7 @@ def test_meta_of_any_shape() -> None:
         ({"types": ("Rejections",)}, 'There is no record type "Rejections"; did you mean Rejection\\?'),
         ({"peers": ("192.168.1.1/24",)}, 'has host bits set: .* Write "192.168.1.0/24"'),
         ({"peers": ("x",)}, "is neither an IP address nor a network"),
-        ({"domains": ("a..b",)}, '"a..b" is no domain; write one in full, or \\*.example.com'),
+        ({"domains": ("a..b",)}, '"a..b" is no domain; write a complete name, or \\*.example.com'),
         ({"domains": ("a.*.b",)}, "is no domain"),
         ({"domains": ("",)}, "is no domain"),
     ],
