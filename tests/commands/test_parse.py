@@ -182,4 +182,4 @@ def test_compat(tmp_path: Path, setting: str, kind: str | None) -> None:
     printed = CliRunner().invoke(command, ["--json", "--config", str(config), str(REPORTS / "oob-action-sloppy.eml")]).stdout
     answer = json.loads(printed)
     assert answer["kind"] == kind
-    assert ("its action is not what it should be" in answer["why"]) is (kind is None)
+    assert ("its action is invalid" in answer["why"]) is (kind is None)

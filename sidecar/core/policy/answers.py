@@ -42,6 +42,11 @@ def because(text: str, where: Where | None, value: object = None) -> Because:
     return Because(file=where.file, line=where.line, key=where.key, value=value, text=text)
 
 
+def name_of(domain: str) -> str:
+    """Return a domain as reasons name it."""
+    return domain or "an address without a domain"
+
+
 class ConnectAnswer(Struct, frozen=True, kw_only=True):
     """What becomes of a peer at connect. `deferred`: whether it may send is only known when it names a recipient."""
 

@@ -1,8 +1,8 @@
-"""The rules for a complete message (contract section 3, "End of message"), for each recipient on its own."""
+"""The rules for a complete message, for each recipient on its own (policy reference, End of message)."""
 
 from collections.abc import Iterable
 
-from sidecar.core.policy.answers import Because, MessageAnswer, RecipientAnswer, RecipientResult, ReportKind
+from sidecar.core.policy.answers import Because, MessageAnswer, RecipientAnswer, RecipientResult, ReportKind, name_of
 from sidecar.core.settings.values import LogMode
 
 _REPORT_NAMES: dict[ReportKind, str] = {"arf": "a feedback report", "oob": "a bounce report"}
@@ -31,7 +31,7 @@ def _result(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> Recipi
 def _logged(recipient: RecipientAnswer, kind: ReportKind, mode: LogMode) -> RecipientResult:
     rule = _rule(recipient, f"log_{kind}")
     relayed = mode is LogMode.LOG_THEN_RELAY
-    text = f"{_REPORT_NAMES[kind]} for {recipient.domain or 'no domain'}, logged and {'relayed' if relayed else 'dropped'}"
+    text = f"{_REPORT_NAMES[kind]} for {name_of(recipient.domain)}, logged and {'relayed' if relayed else 'dropped'}"
     return RecipientResult(
         address=recipient.address,
         mta_spelling=recipient.mta_spelling,
@@ -43,9 +43,11 @@ def _logged(recipient: RecipientAnswer, kind: ReportKind, mode: LogMode) -> Reci
 
 
 def _not_accepted(recipient: RecipientAnswer) -> Because:
-    """Say why a recipient that was accepted for reports gets nothing: the rule that let it in is the one to name."""
+    """Return why a recipient that accepts only reports does not get the message. The rule is the one that accepts reports."""
     rule = recipient.because[0]
-    text = f"{recipient.domain or 'no domain'} takes only reports from this peer, and this is none that it takes"
+    modes = {"bounce": recipient.log_oob, "feedback": recipient.log_arf}
+    kinds = " and ".join(kind for kind, mode in modes.items() if mode is not LogMode.IGNORE)
+    text = f"{name_of(recipient.domain)} accepts only {kinds} reports from external hosts, and this message is not one"
     return Because(file=rule.file, line=rule.line, key=rule.key, value=rule.value, text=text)
 
 

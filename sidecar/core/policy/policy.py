@@ -11,7 +11,7 @@ from sidecar.core.classifier import Classifier
 from sidecar.core.names import IPAddress
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable
-from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because
+from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because, name_of
 from sidecar.core.policy.domains import WILDCARD, DomainMap
 from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
@@ -26,7 +26,7 @@ _MODE_WORDS = {
 }
 
 
-_NOTHING_TAKEN = Because(text="no listener domain takes anything from strangers on this listener")
+_NOTHING_ACCEPTED = Because(text="no listener domain accepts mail from external hosts on this listener")
 
 
 class RelayHosts:
@@ -104,7 +104,7 @@ class Policy:
         absence = relay_hosts.absence(peer)
         deferral = self._deferrals.get(listener, self._shared_deferral)
         if deferral is None:
-            return ConnectAnswer(accept=False, deferred=False, because=(absence, _NOTHING_TAKEN))
+            return ConnectAnswer(accept=False, deferred=False, because=(absence, _NOTHING_ACCEPTED))
         return ConnectAnswer(accept=True, deferred=True, because=(absence, deferral))
 
     def at_rcpt(  # noqa: PLR0913 - what the rules look at; the spelling only belongs to the answer
@@ -116,7 +116,7 @@ class Policy:
         relaying = next(self._peer_reasons(peer, listener, authz_id, sender), None)
         granted = entry if relaying is not None else _granted_to_strangers(entry, recipient)
         if relaying is None and granted is not None and granted.relay_to:
-            relaying = because(f"anyone may send to {domain or 'no domain'}", granted.where("relay_to"), value=True)
+            relaying = because(f"{name_of(domain)} accepts all mail from any host", granted.where("relay_to"), value=True)
         reasons = [] if relaying is None else [relaying]
         if granted is not None:
             reasons += _report_reasons(granted, domain)
@@ -146,10 +146,10 @@ class Policy:
 
     def _origin_reasons(self, origin: DomainEntry, peer: IPAddress, authz_id: str | None, domain: str) -> Iterator[Because]:
         if origin.relay_from and (found := self._senders_of(origin).find(peer)) is not None:
-            text = f"{peer} may relay for senders in {domain or 'no domain'}: it is in {found.text}"
+            text = f"{peer} is permitted to relay for senders in {name_of(domain)}: it is in {found.text}"
             yield because(text, origin.where("relay_from"), found.text)
         if authz_id is not None and authz_id in origin.relay_from_authz:
-            text = f"{authz_id} may relay for senders in {domain or 'no domain'}"
+            text = f"user {authz_id} is permitted to relay for senders in {name_of(domain)}"
             yield because(text, origin.where("relay_from_authz"), authz_id)
 
     def _senders_of(self, origin: DomainEntry) -> Networks:
@@ -165,16 +165,15 @@ class Policy:
         self, peer: IPAddress, listener: str, entry: DomainEntry | None, recipient: str, domain: str
     ) -> tuple[Because, ...]:
         absence = self._relay_hosts_of(listener).absence(peer)
-        name = domain or "an address without a domain"
         if entry is None:
-            return (Because(text=f"no listener domain matches {name}"), absence)
+            return (Because(text=f"no listener domain matches {name_of(domain)}"), absence)
         if entry.relay_to or entry.log_oob is not LogMode.IGNORE or entry.log_arf is not LogMode.IGNORE:
             if is_ambiguous(recipient):
                 text = f"programs disagree about the domain of this address; external hosts must write it as {domain}"
             else:
-                text = "an MTA could read another address out of this one, so strangers may not use it"
+                text = "an MTA could read this address as another one, so external hosts are not permitted to use it"
             return (because(text, entry.where("")), absence)
-        return (because(f"{entry.path} lets strangers send nothing to {name}", entry.where("")), absence)
+        return (because(f"{entry.path} accepts no mail for {name_of(domain)} from external hosts", entry.where("")), absence)
 
     def _opening(self, own: DomainMap) -> DomainEntry | None:
         """Find an entry that a listener with a map of its own can reach and that permits something to strangers."""
@@ -242,7 +241,7 @@ def _granted_to_strangers(entry: DomainEntry | None, recipient: str) -> DomainEn
 def _report_reasons(entry: DomainEntry, domain: str) -> Iterator[Because]:
     for key, mode in (("log_oob", entry.log_oob), ("log_arf", entry.log_arf)):
         if mode is not LogMode.IGNORE:
-            text = f"{domain or 'no domain'} takes {_REPORT_WORDS[key]} from anyone, {_MODE_WORDS[mode]}"
+            text = f"{name_of(domain)} accepts {_REPORT_WORDS[key]} from any host, {_MODE_WORDS[mode]}"
             yield because(text, entry.where(key), mode.value)
 
 

@@ -39,7 +39,7 @@ def read_status(body: bytes, original_message: str | None) -> OobReport | str:
     per_message = _per_message(message)
     # KumoMTA takes a report that names its reporter and no recipient at all; it makes no OOB record, but it is a report.
     if not per_recipient and (read or per_message.reporting_mta is None):
-        return f"its delivery-status part has no recipient{f' that can be read: {read[0]}' if read else ''}"
+        return f"its delivery-status part has no recipient{f' that is readable: {read[0]}' if read else ''}"
     return OobReport(per_message=per_message, per_recipient=per_recipient, original_message=original_message)
 
 
@@ -90,7 +90,7 @@ def _per_recipient(group: Group) -> PerRecipient | str:
     """Read one recipient's fields. Gives them, or in words why they are no recipient's."""
     action: Action | None = take_as(group, "action", _action)
     if action is None:
-        return "the first has no Action that RFC 3464 knows"
+        return "the first has no Action of RFC 3464"
     final = take_as(group, "final-recipient", recipient)
     original = take_as(group, "original-recipient", recipient)
     if final is None and original is None:

@@ -116,7 +116,7 @@ def _text(original: bytes) -> str:
 def _lacking(parts: list[mime.Part], *, is_feedback: bool) -> str:
     """Say in words which part is not there."""
     if not parts:
-        return "its boundary is nowhere in its body"
+        return "its body does not contain its boundary"
     if _first(parts, _FEEDBACK_TYPES) is not None:
         return "it has a message/feedback-report part, but its report-type is not feedback-report"
     wanted = "message/feedback-report" if is_feedback else "message/delivery-status"

@@ -116,7 +116,7 @@ def status_fault(head: bytes, part: mime.Part) -> str | None:
     body = mime.transfer_decoded(part)
     fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type)
     if body is None or fault is not None:
-        return fault or "its delivery-status part is not encoded as it says"
+        return fault or "its delivery-status part does not have the encoding that its header names"
     text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").replace("\r\n", "\n").strip()
     blocks = text.split("\n\n", RECIPIENT_LIMIT + 1)[: RECIPIENT_LIMIT + 1]
     rules = chain((_MESSAGE,), repeat(_RECIPIENT))
@@ -137,7 +137,7 @@ def feedback_fault(head: bytes, part: mime.Part) -> str | None:
     if fault is None and mime.content_type(mime.header(head, b"content-type")).report_type != b"feedback-report":
         fault = "its report-type is not spelled feedback-report"
     if fault is None and not all(_address(_unfolded(pieces)) for pieces in (fields or {}).get("original-rcpt-to", [])):
-        fault = "its original-rcpt-to is not what it should be"
+        fault = "its original-rcpt-to is invalid"
     return fault
 
 
@@ -152,15 +152,15 @@ def _type_fault(head: bytes, wanted: bytes) -> str | None:
 def _fault(fields: Fields | None, rules: Rules) -> str | None:
     """Describe what is wrong with a block of fields."""
     if fields is None:
-        return "its fields have lines that are none"
+        return "its fields have lines that are not fields"
     for name, (required, fits) in rules.items():
         values = fields.get(name, [])
         if len(values) > 1:
-            return f"its {name} stands there more than once"
+            return f"its {name} appears more than once"
         if required and not values:
             return f"its {name} is missing"
         if values and not fits(_unfolded(values[0])):
-            return f"its {name} is not what it should be"
+            return f"its {name} is invalid"
     return None
 
 

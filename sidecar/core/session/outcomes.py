@@ -59,7 +59,7 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
     facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, network: str, full: Outcome
 ) -> Outcome:
     """Return the outcome for an unparsable report; `full` replaces it if the quarantine is full."""
-    why = f"{reading.why}; it claims to be one, so it is put into the quarantine and not delivered"
+    why = f"{reading.why}; it claims to be a report, so it is quarantined and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
     addresses = tuple(result.address for result in answer.results)
     queue = answer.results[0].domain

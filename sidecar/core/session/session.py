@@ -195,7 +195,7 @@ class Session:
         """Return the policy's answer to the peer, and the verdict with its reason if the peer is rejected."""
         peer, policy, self._is_relay_host = self._connect.peer, self._rules.policy, False
         if self._connect.listener is None and policy.depends_on_listener:
-            why = "the MTA did not tell the listener, and rules depend on it"
+            why = "the MTA did not pass the address of its listener, and rules depend on it"
             return None, (Tempfail(reply=replies.UNKNOWN_LISTENER), why)
         answer = policy.at_connect(peer, self._listener)
         self._is_relay_host = answer.accept and not answer.deferred

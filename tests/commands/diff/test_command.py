@@ -103,7 +103,7 @@ def test_verdicts_in_words(folder: Path) -> None:
         '      now by /new/domains.toml:5 "same.example.org".relay_to',
         '      before by /old/domains.toml:4 "same.example.org".log_arf',
         "      peers 203.0.113.9 (2); to same.example.org (2)",
-        f"      such as 2026-08-01T12:00:00Z, {example}: anyone may send to same.example.org",
+        f"      such as 2026-08-01T12:00:00Z, {example}: same.example.org accepts all mail from any host",
     ]
     assert lines[-2:] == ["Passed over, since they tell of no envelope that came in: Delivery (1).", "1 line is no record."]
 

@@ -144,7 +144,7 @@ def test_a_group() -> None:
     (group,) = replayed(side(OTHERS), side(OTHERS, REPORTS), records).groups
     assert group.new_rule == Because(
         file="domains.toml", line=2, key='"a.com".log_oob', value="LogThenDrop",
-        text="a.com takes bounce reports from anyone, logs them and drops them",
+        text="a.com accepts bounce reports from any host, logs them and drops them",
     )  # fmt: skip
     assert group.old_rule == Because(text="no listener domain matches a.com")
     assert group.peers == tuple(Count(name=f"203.0.113.{n}", count=c) for n, c in ((0, 4), (1, 3), (2, 3)))

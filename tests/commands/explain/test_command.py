@@ -87,7 +87,7 @@ def test_the_shape(folder: Path) -> None:
                 "line": 6,
                 "key": '"bounce.example.com".log_oob',
                 "value": "LogThenDrop",
-                "text": "bounce.example.com takes bounce reports from anyone, logs them and drops them",
+                "text": "bounce.example.com accepts bounce reports from any host, logs them and drops them",
             }
         ],
     }

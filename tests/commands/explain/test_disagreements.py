@@ -50,7 +50,7 @@ log:1 Reception, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.t
 203.0.113.9 is not in relay_hosts (sidecar.toml:1 relay_hosts).
 log:2 Rejection, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.test> to <x@open.example>: rejected with \
 550 relaying not permitted
-  This configuration accepts the message, and relays it, because anyone may send to open.example \
+  This configuration accepts the message, and relays it, because open.example accepts all mail from any host \
 (listener_domains.toml:2 "open.example".relay_to).
 
 3 answers compared; 2 would be decided otherwise: 1 accepted that this configuration rejects, \

@@ -88,7 +88,7 @@ def test_totals(folder: Path) -> None:
     rule = 'log them and drops them (domains.toml:2 "bounce.example".log_oob)'.replace("log them", "logs them")
     assert lines[3:] == [
         "disposition         messages  reason",
-        f"logged and dropped         2  bounce.example takes bounce reports from anyone, {rule}",
+        f"logged and dropped         2  bounce.example accepts bounce reports from any host, {rule}",
         "rejected at RCPT           2  no listener domain matches s1.example",
     ]
     assert found.stdout.isascii()

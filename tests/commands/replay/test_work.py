@@ -52,13 +52,13 @@ def lines(judge: Judge, *paths: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in b"".join(batch.lines for batch in batches).splitlines()]
 
 
-TAKEN = "bounce.example takes bounce reports from anyone, logs them and drops them"
-COMPLAINT = "fbl.example takes feedback reports from anyone, logs them and relays them"
-OPEN = "anyone may send to open.example"
+TAKEN = "bounce.example accepts bounce reports from any host, logs them and drops them"
+COMPLAINT = "fbl.example accepts feedback reports from any host, logs them and relays them"
+OPEN = "open.example accepts all mail from any host"
 NO_PART = "not a report, because no part directly below its multipart/report is message/delivery-status"
 AT_CONNECT = (
     "192.0.2.1 is not in relay_hosts (sidecar.toml:1 relay_hosts); "
-    "no listener domain takes anything from strangers on this listener"
+    "no listener domain accepts mail from external hosts on this listener"
 )
 LITTLE_MEMORY = LimitSettings(report_memory=500)
 
@@ -84,7 +84,13 @@ LITTLE_MEMORY = LimitSettings(report_memory=500)
         (BROKEN, ["a@bounce.example"], {}, "rejected_at_end", NO_PART),
         (BROKEN, ["a@bounce.example"], {"unreadable_reports": "quarantine"}, "quarantined", NO_PART),
         (OOB, ["a@x.example"], {}, "rejected_at_rcpt", "no listener domain matches x.example"),
-        (OOB, ["a@closed.example"], {}, "rejected_at_rcpt", '"closed.example" lets strangers send nothing to closed.example'),
+        (
+            OOB,
+            ["a@closed.example"],
+            {},
+            "rejected_at_rcpt",
+            '"closed.example" accepts no mail for closed.example from external hosts',
+        ),
         (
             OOB,
             ["a@\u202e.example"],

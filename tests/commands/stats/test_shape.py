@@ -19,12 +19,12 @@ from sidecar.commands.stats.shape import shape
             "no listener domain matches <domain>; <ip> is not in relay_hosts (sidecar.toml:1 relay_hosts)",
         ),
         (
-            '"*.example.com" lets strangers send nothing to a.example.com (/etc/domains.toml:3 "*.example.com")',
-            '"*.example.com" lets strangers send nothing to <domain> (/etc/domains.toml:3 "*.example.com")',
+            '"*.example.com" accepts no mail for a.example.com from external hosts (/etc/domains.toml:3 "*.example.com")',
+            '"*.example.com" accepts no mail for <domain> from external hosts (/etc/domains.toml:3 "*.example.com")',
         ),
         (
-            'a.example takes bounce reports from anyone, logs them and drops them (d.toml:3 "*".log_oob)',
-            '<domain> takes bounce reports from anyone, logs them and drops them (d.toml:3 "*".log_oob)',
+            'a.example accepts bounce reports from any host, logs them and drops them (d.toml:3 "*".log_oob)',
+            '<domain> accepts bounce reports from any host, logs them and drops them (d.toml:3 "*".log_oob)',
         ),
         ("5.1.1 <user@x.example>: Recipient address rejected", "5.1.1 <address>: Recipient address rejected"),
         ("OK ids=8a5475ccbbc611eda12250ebf67f93bd", "OK <id>"),

@@ -68,7 +68,7 @@ def test_an_address_with_a_route(recipient: str, log_oob: str, relay_host: bool,
     else:
         assert answer.log_oob == (LogMode.LOG_THEN_DROP if log_oob == "LogThenDrop" else LogMode.IGNORE)
         assert answer.accept == (log_oob == "LogThenDrop")
-    says_so = "an MTA could read another address out of this one" in answer.because[0].text
+    says_so = "an MTA could read this address as another one" in answer.because[0].text
     assert says_so == (not answer.accept and (relay_to or log_oob == "LogThenRelay"))
 
 
@@ -112,7 +112,7 @@ def test_reasons_name_file_line_and_key() -> None:
         '"bounce.example.com".log_oob',
         "LogThenDrop",
     )
-    assert reason.text == "bounce.example.com takes bounce reports from anyone, logs them and drops them"
+    assert reason.text == "bounce.example.com accepts bounce reports from any host, logs them and drops them"
 
 
 def test_an_entry_replaces_a_wider_one() -> None:
@@ -218,7 +218,7 @@ def test_what_is_no_mailbox_is_granted_nothing(address: str) -> None:
     policy = compile_policy(settings([entry("*", relay_to=True, log_oob="LogThenDrop")], relay_hosts=RELAY_HOSTS))
     refused = policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", address)
     assert not refused.accept
-    assert "read another address" in refused.because[0].text
+    assert "read this address as another one" in refused.because[0].text
     assert policy.at_rcpt(RELAY_HOST, ANY_LISTENER, None, "", address).relay
     assert policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "postmaster").accept
 

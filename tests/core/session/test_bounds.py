@@ -265,9 +265,7 @@ def test_a_unparsable_is_kept() -> None:
     (record,) = outcome.records
     assert (record.type, record.recipient, record.size) == ("Reception", DROP, len(BROKEN))
     assert record.meta["quarantine"] == f"{unparsable.name}.eml" == f"20260921-141320-{record.id}-cb007109.eml"
-    assert record.meta["why"] == (
-        f"{read(BROKEN).why}; it claims to be one, so it is put into the quarantine and not delivered"
-    )
+    assert record.meta["why"] == (f"{read(BROKEN).why}; it claims to be a report, so it is quarantined and not delivered")
 
 
 def test_a_unparsable_that_finds_no_room() -> None:

@@ -77,7 +77,7 @@ def test_a_sloppy_report_is_none() -> None:
     """What KumoMTA cannot read is refused, and taken without the setting; the reason says what is wrong with it."""
     verdict, (_, refused) = outcome_of(SLOPPY, TO)
     assert isinstance(verdict, Reject)
-    assert "its action is not what it should be" in refused.meta["why"]
+    assert "its action is invalid" in refused.meta["why"]
     assert outcome_of(SLOPPY, TO, made=settings(DOMAINS))[0] == Discard()
 
 

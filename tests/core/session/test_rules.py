@@ -100,7 +100,7 @@ def test_a_peer_that_would_be_rejected_at_connect_now_is_rejected_at_rcpt() -> N
         assert outcome.verdict == NOT_PERMITTED
         (record,) = outcome.records
         assert (record.type, record.response.command) == ("Rejection", f"RCPT TO:<{TO}>")
-        assert "no listener domain takes anything from strangers on this listener" in record.meta["why"]
+        assert "no listener domain accepts mail from external hosts on this listener" in record.meta["why"]
         it.play(Abort())
     it.reload(OPEN)
     assert it.play(*envelope([TO])) == Continue()
