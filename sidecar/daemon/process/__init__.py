@@ -4,7 +4,7 @@ Owns processes. Never sees a message.
 """
 
 from sidecar.daemon.process.loader import Loader, LoaderError
-from sidecar.daemon.process.run import run
 from sidecar.daemon.process.signals import Terminal
+from sidecar.daemon.process.start import run
 
 __all__ = ["Loader", "LoaderError", "Terminal", "run"]

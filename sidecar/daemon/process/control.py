@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from typing import Final, Literal
 
-from sidecar.daemon.process.handover import Handover
+from sidecar.daemon.process.plan import Handover
 
 _READY: Final = b"ready"
 _ALIVE: Final = b"alive"

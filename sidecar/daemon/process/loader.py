@@ -25,8 +25,8 @@ from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import Settings
 from sidecar.daemon.process.child import FAILED, start
 from sidecar.daemon.process.control import pair
-from sidecar.daemon.process.handover import Handover, in_memory
-from sidecar.daemon.process.privileges import PrivilegeError, become, identity_of
+from sidecar.daemon.process.plan import Handover
+from sidecar.daemon.process.privileges import SetupError, become, new_identity
 
 # A million domains need 20 to 30 s, and a minute on a busy machine. A load that needs longer waits for a disk that does not
 # answer: without the limit, nobody would see what is wrong.
@@ -160,7 +160,7 @@ def _work(config: Path | None, control: socket.socket) -> int:
         _hand_over(control, reading)
         signal.setitimer(signal.ITIMER_REAL, WARN_WITHIN + _ALARM_AFTER)
         if reading.loaded.settings is not None:
-            socket.send_fds(control, [_WARNINGS], [in_memory("warnings", pickle.dumps(reading.warnings()))])
+            socket.send_fds(control, [_WARNINGS], [_in_memory("warnings", pickle.dumps(reading.warnings()))])
     except BrokenPipeError:
         return FAILED  # the supervisor is gone, or has no use for this any more
     except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor keeps its settings
@@ -186,8 +186,8 @@ def _leave_parent(control: socket.socket) -> None:
 
 def _give_up_root(settings: Settings) -> None:
     """Become the user that the supervisor becomes with these settings: later it could not kill a process of root."""
-    with suppress(PrivilegeError):  # the supervisor reports it
-        if (identity := identity_of(settings)) is not None:
+    with suppress(SetupError):  # the supervisor reports it
+        if (identity := new_identity(settings)) is not None:
             become(identity)
 
 
@@ -196,4 +196,12 @@ def _hand_over(control: socket.socket, reading: Reading) -> None:
     table = table_of(() if loaded.settings is None else loaded.settings.domains)
     if loaded.settings is not None:
         loaded = replace(loaded, settings=replace(loaded.settings, domains=()))
-    socket.send_fds(control, [_LOADED], [in_memory("settings", pickle.dumps(loaded)), table.descriptor])
+    socket.send_fds(control, [_LOADED], [_in_memory("settings", pickle.dumps(loaded)), table.descriptor])
+
+
+def _in_memory(name: str, content: bytes) -> int:
+    """Write content into a file that exists in memory only. Return its descriptor."""
+    descriptor = os.memfd_create(f"sidecar-{name}")
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    return descriptor

@@ -1,10 +1,12 @@
 """A plan: settings, the policy compiled from them, and what else workers need, ready and checked.
 
-Owns what must work before anything starts. Never starts anything.
+Owns what must work before workers start. Never starts anything.
 """
 
 import hashlib
+import mmap
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,27 +14,53 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from sidecar.config import Loaded
 from sidecar.core.policy import Policy, compile_policy
+from sidecar.core.settings.domain_table import DomainTable
 from sidecar.core.settings.values import Settings, Source
-from sidecar.daemon.process.folders import UntrustedError, see_that_it_is_roots
-from sidecar.daemon.process.handover import Handover
+from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
 
 _REVISION_LENGTH = 12
-# Bytes of a file with a UUID, with room for what an editor leaves around it.
+# Bytes of a file with a UUID, with space for what an editor leaves around it.
 _ID_SIZE = 256
 
 
-class PlanError(Exception):
-    """The plan cannot work: one plain sentence, and what to do."""
+class Handover:
+    """Loaded settings as memory that processes pass to each other: a loader to the supervisor, and that to retiring workers.
+
+    The descriptors are of two files in memory: what was loaded without its domains, pickled, and the table of the domains. The
+    owner closes them. Any number of processes may read the same memory at the same time.
+    """
+
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        self.descriptors = tuple(descriptors)
+
+    def read(self) -> Loaded:
+        """Return what was loaded, with the domains as a mapping of the shared table. Raise any exception if that fails."""
+        # The kernel passes fewer descriptors if this process may not open as many (recvmsg(2), MSG_CTRUNC).
+        values, table = self.descriptors
+        # Mapped: to read the file would move its position, which all processes share.
+        with mmap.mmap(values, 0, prot=mmap.PROT_READ) as content:
+            loaded: Loaded = pickle.loads(content)  # noqa: S301 - written by our own child
+        if loaded.settings is None:
+            return loaded
+        return replace(loaded, settings=replace(loaded.settings, domains=DomainTable(table)))
+
+    def close(self) -> None:
+        """Close the descriptors. May be called again."""
+        descriptors, self.descriptors = self.descriptors, ()
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 class Plan(Struct, frozen=True, kw_only=True, eq=False):
     """What a generation of workers serves with. Two plans are the same only if they are one object.
 
     `revision` is short for the bytes of the files of the settings; `made` is in seconds since 1970. `needs_restart` names
-    the settings in the files that take effect only at the next start. `handover` is the memory that the settings came in, for
-    workers that have an earlier plan; call `drop` when it is not needed any more.
+    the settings in the files that take effect only at the next start. `handover` is the memory that the settings were in, for
+    workers that have an earlier plan; call `close` when no worker needs it any more.
     """
 
     settings: Settings
@@ -43,7 +71,7 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
     needs_restart: tuple[str, ...] = ()
     handover: Handover | None = None
 
-    def drop(self) -> None:
+    def close(self) -> None:
         """Close the handover."""
         if self.handover is not None:
             self.handover.close()
@@ -58,72 +86,51 @@ class Replanned(Struct, frozen=True, kw_only=True):
 
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
-    """Compile the policy of settings that came from these files, and try the folders. Raises PlanError."""
+    """Compile the policy of settings that were read from these files, and try the folders. Raise SetupError."""
     if os.geteuid() == 0:
         for folder in (*settings.journal.directories, settings.state_directory, settings.state_directory / "quarantine"):
-            _see_that_it_is_roots(folder)
+            check_only_root_writes(folder)
     for directory in settings.journal.directories:
         _try_folder(directory, "records")
     _try_folder(settings.state_directory, "state")
+    together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
     return Plan(
         settings=settings,
         policy=compile_policy(settings),
         node_id=settings.node_id or _node_id(settings.state_directory),
-        revision=_revision(sources),
+        revision=together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in",
         made=time.time(),
     )
 
 
-def _revision(sources: Sequence[Source]) -> str:
-    together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
-    return together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in"
-
-
-def _see_that_it_is_roots(folder: Path) -> None:
-    """As root write nothing where another user could make it land in any file of the system."""
-    fix = 'name that user with user = "..." in the settings, or choose a folder that only root may change'
-    try:
-        see_that_it_is_roots(folder)
-    except NotADirectoryError:
-        return  # nothing can be written there, which the next step reports
-    except UntrustedError as error:
-        raise PlanError(f"root does not write into {folder}: {error}; {fix}") from error
-    except OSError as error:
-        raise PlanError(f"cannot look into {folder}: {error.strerror}; {fix}") from error
-
-
 def _try_folder(folder: Path, what: str) -> None:
-    """Make sure that a file can be created there: found out now it is a sentence, found out later it is refused mail."""
+    """Create a file there: a fault found now is a sentence, a fault found later is rejected mail."""
     try:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         fix = "give the sidecar's user the right to write there, or choose another folder"
-        raise PlanError(f"cannot write {what} into {folder}: {error.strerror}; {fix}") from error
+        raise SetupError(f"cannot write {what} into {folder}: {error.strerror}; {fix}") from error
 
 
 def _node_id(state: Path) -> str:
-    """Read this installation's id, or make one up for ever."""
+    """Return this installation's id. Create it if the state directory has none."""
     path = state / "node_id"
     try:
         if not path.exists():
             _create(path, f"{uuid4()}\n")
-        return str(UUID(_read(path).decode("ascii").strip()))
+        # A regular file that is no link.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return str(UUID(file.read(_ID_SIZE).decode("ascii").strip()))
     except OSError as error:
-        raise PlanError(f"cannot read {path}: {error.strerror}; fix its rights, or remove it to get a new id") from error
+        raise SetupError(f"cannot read {path}: {error.strerror}; fix its rights, or remove it to get a new id") from error
     except ValueError as error:
-        raise PlanError(f"{path} holds no UUID: fix it, or remove it to get a new id") from error
-
-
-def _read(path: Path) -> bytes:
-    """Read the beginning of a regular file that is no link. Raises OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        return file.read(_ID_SIZE)
+        raise SetupError(f"{path} holds no UUID: fix it, or remove it to get a new id") from error
 
 
 def _create(path: Path, text: str) -> None:
-    """Write a whole file or none; a file that is there by now is left alone."""
+    """Write a whole file or none. Leave a file that exists by now as it is."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
         draft.write(text)
         draft.flush()

@@ -1,54 +1,50 @@
-"""From root to a user without rights, with no way back.
+"""From root to a user without rights, with no way back; and which folders root creates or writes to before that.
 
-Owns that step, and what has to be done as root before it. Never decides whom to become; the settings do.
+Owns that step, and which links and owners root trusts. Never decides which user: the settings do.
 """
 
 import ctypes
 import grp
 import os
 import pwd
-from collections.abc import Iterable
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.settings.values import Settings, Source
-from sidecar.daemon.process.folders import UntrustedError, entered
 
-_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
-_FOLDER_MODE = 0o750
+_PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
+_FOLDER_MODE: Final = 0o750
+# As many as the system follows (path_resolution(7)).
+_LINKS_LIMIT: Final = 40
+_ENTER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _LOG = log.get("supervisor")
 
 
-class PrivilegeError(Exception):
-    """The step cannot be taken: one plain sentence, and what to do."""
+class SetupError(Exception):
+    """The program cannot work like this: one plain sentence, and what to do."""
+
+
+class UntrustedError(Exception):
+    """Another user can make the path lead somewhere else: one plain sentence, without what to do."""
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Whom to become: the name of the user, and the numbers of user and group."""
+    """The user to become: its name, and the numbers of user and group."""
 
     user: str
     uid: int
     gid: int
 
 
-def whom_to_become(settings: Settings) -> Identity | None:
-    """Return the user of the settings, or None where the program keeps its user. Log why it does. Raise PrivilegeError."""
-    if os.geteuid() != 0:
-        if settings.user is not None and settings.user != (own := _own_name()):
-            _LOG.warning(f'user = "{settings.user}" has no effect: only root could become that user, and this is {own}')
-    elif settings.user is None:
-        _LOG.warning(
-            'everything here runs as root: write user = "sidecar" in the settings, or the name of another user without rights'
-        )
-    return identity_of(settings)
-
-
-def identity_of(settings: Settings) -> Identity | None:
-    """Return the user of the settings, or None where the program keeps its user. Raise PrivilegeError."""
+def new_identity(settings: Settings) -> Identity | None:
+    """Return the user of the settings, or None if the program keeps its user. Raise SetupError."""
     if os.geteuid() != 0 or settings.user is None:
         return None
     try:
@@ -62,21 +58,63 @@ def identity_of(settings: Settings) -> Identity | None:
     return Identity(user=settings.user, uid=user.pw_uid, gid=gid)
 
 
-def _missing(kind: str, name: str) -> PrivilegeError:
-    return PrivilegeError(f"there is no {kind} '{name}' on this machine: create it, or name another one in the settings")
+def warn_of_user(settings: Settings) -> None:
+    """Log a warning if the program keeps running as root, or cannot become the user of the settings."""
+    if os.geteuid() != 0:
+        if settings.user is not None and settings.user != (own := _name(os.geteuid())):
+            _LOG.warning(f'user = "{settings.user}" has no effect: only root can become that user, and this is user {own}')
+    elif settings.user is None:
+        _LOG.warning(
+            'everything here runs as root: write user = "sidecar" in the settings, or the name of another user without rights'
+        )
 
 
-def _own_name() -> str:
+def _missing(kind: str, name: str) -> SetupError:
+    return SetupError(f"there is no {kind} '{name}' on this machine: create it, or name another one in the settings")
+
+
+def _name(uid: int) -> str:
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"user {os.geteuid()}"
+        return str(uid)
 
 
-def give_folder(folder: Path, identity: Identity) -> None:
-    """Create a folder that belongs to the user, and root's folders above it.
+def become(identity: Identity) -> None:
+    """Become that user for good. Raise SetupError."""
+    try:
+        os.initgroups(identity.user, identity.gid)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    except OSError as error:
+        raise SetupError(
+            f"cannot become user {identity.user}: {error.strerror}; start the program with root's rights"
+        ) from error
+    if ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise SetupError("the kernel does not permit to give up rights for good (prctl PR_SET_NO_NEW_PRIVS)")
+    if identity.uid != 0:
+        with suppress(PermissionError):
+            os.setresuid(0, 0, 0)
+            raise SetupError(f"user {identity.user} can become root again: start the program without file capabilities")
 
-    One that exists is left as it is, whoever owns it. Raise PrivilegeError, also where a link on the way is not root's own.
+
+def check_readable(identity: Identity, sources: Iterable[Source]) -> None:
+    """Check, as that user, that a reload will be able to read the files that the start has read as root. Raise SetupError."""
+    for source in sources:
+        if not os.access(source.path, os.R_OK):
+            raise SetupError(
+                f"user {identity.user} may not read {source.path}, so that every reload would fail: "
+                f"let the user read the file and enter its folder, as with chgrp and chmod g+rX"
+            )
+
+
+# --- folders, entered component by component, so that no link of another user leads root anywhere
+
+
+def create_for(identity: Identity, folder: Path) -> None:
+    """Create a folder that belongs to the user, and root's folders above it. Leave one that exists as it is.
+
+    Raise SetupError, also for a link on the way that is not root's own.
     """
     folder = folder.absolute()
     try:
@@ -86,7 +124,7 @@ def give_folder(folder: Path, identity: Identity) -> None:
             except FileExistsError:
                 with entered(folder):
                     return
-            # Only what is root's: a user who owns the folder above could have put something else here by now.
+            # Only a folder of root: a user who owns the folder above could have put another one here by now.
             descriptor = os.open(folder.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
             try:
                 if os.fstat(descriptor).st_uid == 0:
@@ -94,12 +132,10 @@ def give_folder(folder: Path, identity: Identity) -> None:
             finally:
                 os.close(descriptor)
     except UntrustedError as error:
-        what = f"cannot create {folder} for {identity.user}: {error}"
-        raise PrivilegeError(
-            f"{what}; name the folder without it, or let root make the link in a folder of root's own"
-        ) from error
+        fix = "name the folder without it, or let root make the link in a folder of root's own"
+        raise SetupError(f"cannot create {folder} for {identity.user}: {error}; {fix}") from error
     except OSError as error:
-        raise PrivilegeError(f"cannot create {folder} for {identity.user}: {error.strerror}; choose another folder") from error
+        raise SetupError(f"cannot create {folder} for {identity.user}: {error.strerror}; choose another folder") from error
 
 
 def _create(folder: int, name: str) -> None:
@@ -107,35 +143,100 @@ def _create(folder: int, name: str) -> None:
         os.mkdir(name, dir_fd=folder)
 
 
-def become(identity: Identity) -> None:
-    """Become that user for good. Raises PrivilegeError."""
+def check_only_root_writes(folder: Path) -> None:
+    """Check that only root can put anything into this folder, or another folder in its place: raise SetupError.
+
+    A folder that does not exist passes, if only root can create it.
+    """
+    fix = 'name that user with user = "..." in the settings, or choose a folder that only root may change'
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
     try:
-        os.initgroups(identity.user, identity.gid)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
+        with entered(there, visit=_check_only_root_renames) as descriptor:
+            if folder.exists():
+                _check_only_root_creates(folder.absolute(), descriptor)
+    except NotADirectoryError:
+        return  # nothing can be written there, which the next step reports
+    except UntrustedError as error:
+        raise SetupError(f"root does not write into {folder}: {error}; {fix}") from error
     except OSError as error:
-        raise PrivilegeError(
-            f"cannot become user {identity.user}: {error.strerror}; start the program with root's rights"
-        ) from error
-    if ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise PrivilegeError("the kernel does not let rights be given up for good (prctl PR_SET_NO_NEW_PRIVS)")
-    if identity.uid != 0 and _is_root_again():
-        raise PrivilegeError(f"user {identity.user} can become root again: start the program without file capabilities")
+        raise SetupError(f"cannot look into {folder}: {error.strerror}; {fix}") from error
 
 
-def _is_root_again() -> bool:
+def _check_only_root_renames(path: Path, descriptor: int) -> None:
+    found = os.fstat(descriptor)
+    if found.st_uid != 0:
+        raise UntrustedError(f"{path} belongs to user {_name(found.st_uid)}")
+    # In a folder such as /tmp (sticky) users may rename only their own files.
+    if not found.st_mode & stat.S_ISVTX:
+        _check_only_root_creates(path, descriptor)
+
+
+def _check_only_root_creates(path: Path, descriptor: int) -> None:
+    if _others_may_write(os.fstat(descriptor)):
+        raise UntrustedError(f"other users than root may write to {path}")
+
+
+def _others_may_write(found: os.stat_result) -> bool:
+    return bool(found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0))
+
+
+@contextmanager
+def entered(
+    path: Path, *, missing: Callable[[int, str], None] | None = None, visit: Callable[[Path, int], None] | None = None
+) -> Iterator[int]:
+    """Yield a descriptor of a folder, for `dir_fd` only (O_PATH).
+
+    A link on the way, or at the end, is followed only if only root can have made it: it is root's, and so is its folder, to
+    which no other user may write. `missing` may create a component in the folder with that descriptor. `visit` is called with
+    each folder on the way. Raise UntrustedError for any other link, and OSError.
+    """
+    descriptor, shown = os.open("/", _ENTER), Path("/")
+    todo, links = [*reversed(path.absolute().parts[1:])], 0
     try:
-        os.setresuid(0, 0, 0)
-    except PermissionError:
-        return False
-    return True
+        while True:
+            if visit is not None:
+                visit(shown, descriptor)
+            if not todo:
+                break
+            name = todo.pop()
+            if (target := _link(descriptor, name)) is None:
+                descriptor = _replaced(descriptor, _enter(descriptor, name, missing))
+                shown /= name
+                continue
+            links += 1
+            if not _is_roots_link(descriptor, name) or links > _LINKS_LIMIT:
+                raise UntrustedError(f"{shown / name} is a symbolic link that another user than root may have made")
+            todo += [part for part in reversed(Path(target).parts) if part != "/"]
+            if target.startswith("/"):
+                descriptor, shown = _replaced(descriptor, os.open("/", _ENTER)), Path("/")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def see_that_it_may_read(identity: Identity, sources: Iterable[Source]) -> None:
-    """See, as that user, that a reload will be able to read what the start has read as root. Raises PrivilegeError."""
-    for source in sources:
-        if not os.access(source.path, os.R_OK):
-            raise PrivilegeError(
-                f"user {identity.user} may not read {source.path}, so that every reload would fail: "
-                f"let the user read the file and enter its folder, as with chgrp and chmod g+rX"
-            )
+def _link(folder: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None  # no link, or nothing at all, which _enter reports
+
+
+def _is_roots_link(folder: int, name: str) -> bool:
+    found = os.fstat(folder)
+    own = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return own.st_uid == found.st_uid == 0 and not _others_may_write(found)
+
+
+def _enter(folder: int, name: str, missing: Callable[[int, str], None] | None) -> int:
+    try:
+        return os.open(name, _ENTER, dir_fd=folder)
+    except FileNotFoundError:
+        if missing is None:
+            raise
+    missing(folder, name)
+    return os.open(name, _ENTER, dir_fd=folder)
+
+
+def _replaced(before: int, descriptor: int) -> int:
+    os.close(before)
+    return descriptor

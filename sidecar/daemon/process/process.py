@@ -15,8 +15,7 @@ from typing import ClassVar
 
 from sidecar import log
 from sidecar.daemon.process.control import ask_alive, say_plan
-from sidecar.daemon.process.handover import Handover
-from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.plan import Handover, Plan
 
 _LOG = log.get("supervisor")
 

@@ -11,7 +11,8 @@ from sidecar import log
 from sidecar.config import Loaded
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
-from sidecar.daemon.process.plan import Plan, PlanError, Replanned, make_plan
+from sidecar.daemon.process.plan import Plan, Replanned, make_plan
+from sidecar.daemon.process.privileges import SetupError
 
 _LOG = log.get("supervisor")
 
@@ -25,7 +26,7 @@ def replan(old: Plan, loaded: Loaded) -> Replanned:
         return Replanned(plan=None, problems=errors)
     try:
         plan = make_plan(_kept(old.settings, loaded.settings), loaded.sources)
-    except PlanError as error:
+    except SetupError as error:
         _LOG.error(str(error))
         folders = (loaded.settings.state_directory, *loaded.settings.journal.directories)
         return Replanned(plan=None, problems=(f"{error}.",), folders=folders)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from msgspec.structs import replace
 
@@ -24,7 +24,6 @@ from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.control import hear_worker
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.loading import Loading
-from sidecar.daemon.process.lock import StateLock
 from sidecar.daemon.process.notify import notify
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.probe import Probe
@@ -59,7 +58,7 @@ class Supervisor:
         plan: Plan,
         sources: Sequence[Source],
         loader: Loader,
-        lock: StateLock,
+        lock: IO[bytes],
         terminal: Terminal,
         admin_socket: AdminSocket | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -300,7 +299,7 @@ class Supervisor:
         self._tell_by = self._clock() + LEAVE_WITHIN
         if old is not None:
             replace_generation(self._workers.everyone, old, coming)
-            old.drop()
+            old.close()
 
     def _tell_of_serving(self) -> None:
         """Log that the plan serves, once every new message is judged by it.
@@ -374,7 +373,7 @@ class Supervisor:
     def _drop(*plans: Plan | None) -> None:
         for plan in plans:
             if plan is not None:
-                plan.drop()
+                plan.close()
 
     def _forget(self) -> None:
         """Close what is the supervisor's, in a worker."""

@@ -27,9 +27,8 @@ from sidecar.daemon.metrics import Meter
 from sidecar.daemon.milter import ENGINES, Adapter, Listener, Serving
 from sidecar.daemon.process.child import FAILED, leave_signals_to_supervisor
 from sidecar.daemon.process.control import hear_supervisor, say_alive, say_left, say_ready, say_taken
-from sidecar.daemon.process.handover import Handover
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed
-from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.plan import Handover, Plan
 from sidecar.journal import JournalError
 from sidecar.journal.write import Quarantine, Recorder, open_routes
 from sidecar.journal.write.recorder import Writer

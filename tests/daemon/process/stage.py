@@ -26,9 +26,9 @@ from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.child import Work
 from sidecar.daemon.process.control import pair, say_alive, say_left, say_ready, say_taken
 from sidecar.daemon.process.loader import Loader
-from sidecar.daemon.process.lock import StateLock
 from sidecar.daemon.process.plan import make_plan
 from sidecar.daemon.process.signals import WATCHED, Terminal
+from sidecar.daemon.process.start import lock_state
 from sidecar.daemon.process.supervisor import Supervisor
 from tests.building import settings
 
@@ -160,7 +160,7 @@ class Stage:
             plan=make_plan(self.settings, self.sources()),
             sources=self.sources(),
             loader=self._next_loader(),
-            lock=StateLock(folder),
+            lock=lock_state(folder),
             terminal=cast("Terminal", self),
             admin_socket=admin_socket,
             clock=lambda: self.now,

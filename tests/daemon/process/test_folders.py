@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.daemon.process.folders import UntrustedError, entered, see_that_it_is_roots
-from sidecar.daemon.process.privileges import Identity, PrivilegeError, give_folder
+from sidecar.daemon.process.privileges import (
+    Identity,
+    SetupError,
+    UntrustedError,
+    check_only_root_writes,
+    create_for,
+    entered,
+)
 from tests.daemon.process.test_privileges import enterable
 from tests.daemon.process.test_running import refused_start
 
@@ -88,8 +94,8 @@ def test_no_folder_is_made_or_given_away_behind_anothers_link(tmp_path: Path, pl
     """Above the last component too: the sentence names the link, and what is behind it stays as it was."""
     (tmp_path / "there" / "state").mkdir(parents=True)
     planted = plant(tmp_path)
-    with pytest.raises(PrivilegeError, match=f"{planted} is a symbolic link that another user than root may have made; name"):
-        give_folder(planted / rest, IDENTITY)
+    with pytest.raises(SetupError, match=f"{planted} is a symbolic link that another user than root may have made; name"):
+        create_for(IDENTITY, planted / rest)
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["state"]
     assert (tmp_path / "there" / "state").stat().st_uid == 0
 
@@ -97,7 +103,7 @@ def test_no_folder_is_made_or_given_away_behind_anothers_link(tmp_path: Path, pl
 def test_a_folder_behind_roots_link_is_made_for_the_user(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     link(tmp_path / "link", "there")
-    give_folder(tmp_path / "link" / "new" / "state", IDENTITY)
+    create_for(IDENTITY, tmp_path / "link" / "new" / "state")
     made = tmp_path / "there" / "new"
     assert (made.stat().st_uid, (made / "state").stat().st_uid) == (0, DAEMON.pw_uid)
 
@@ -126,10 +132,10 @@ def test_root_writes_only_where_nobody_else_can_plant_anything(tmp_path: Path, n
     (tmp_path / "roots-group").chmod(0o775)
     link(tmp_path / "link", tmp_path, DAEMON.pw_uid)
     if said is None:
-        see_that_it_is_roots(tmp_path / name)
+        check_only_root_writes(tmp_path / name)
         return
-    with pytest.raises(UntrustedError, match=said):
-        see_that_it_is_roots(tmp_path / name)
+    with pytest.raises(SetupError, match=f"root does not write into .*: .*{said}.*; name that user with user ="):
+        check_only_root_writes(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["state", "state/journal", "state/quarantine"])

@@ -9,8 +9,8 @@ import pytest
 
 from sidecar.config import load
 from sidecar.daemon.process.control import ask_alive, hear_supervisor, hear_worker, pair, say_plan, say_taken
-from sidecar.daemon.process.handover import Handover
 from sidecar.daemon.process.loader import Loader
+from sidecar.daemon.process.plan import Handover
 from tests.daemon.process.test_loader import config
 from tests.daemon.process.test_retiring import descriptors
 from tests.daemon.process.test_running import reload

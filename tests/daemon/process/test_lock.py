@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from sidecar.daemon.process import lock
-from sidecar.daemon.process.lock import StateLock
-from sidecar.daemon.process.plan import PlanError
-from sidecar.daemon.process.status import Board
+from sidecar.daemon.process import start
+from sidecar.daemon.process.privileges import SetupError
+from sidecar.daemon.process.start import lock_state
+from sidecar.daemon.process.status import Board, read_status
 from tests.daemon.process.test_running import finish, refused_start, unstarted
 from tests.daemon.process.test_status import SERVING
 from tests.mta.processes import wait_until
@@ -21,28 +21,28 @@ from tests.wire.program import Program
 def test_a_second_one_is_rejected_with_the_process_that_has_it(tmp_path: Path) -> None:
     """And when the first one has closed it, the next one has it."""
     Board(tmp_path).show(replace(SERVING, pid=4711))
-    with StateLock(tmp_path):
-        with pytest.raises(PlanError, match=rf"another sidecar, process 4711, keeps its state in {tmp_path}: stop it first"):
-            StateLock(tmp_path)
+    with lock_state(tmp_path):
+        with pytest.raises(SetupError, match=rf"another sidecar, process 4711, keeps its state in {tmp_path}: stop it first"):
+            lock_state(tmp_path)
         (tmp_path / "status.json").unlink()
-        with pytest.raises(PlanError, match="another sidecar keeps its state in"):
-            StateLock(tmp_path)
-    with StateLock(tmp_path):
+        with pytest.raises(SetupError, match="another sidecar keeps its state in"):
+            lock_state(tmp_path)
+    with lock_state(tmp_path):
         pass
 
 
 def test_one_that_does_not_stop_in_time_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "WAIT_WITHIN", 0.1)
+    monkeypatch.setattr(start, "WAIT_WITHIN", 0.1)
     Board(tmp_path).show(replace(SERVING, state="stopping"))
-    with StateLock(tmp_path), pytest.raises(PlanError, match="another sidecar, process"):
-        StateLock(tmp_path)
+    with lock_state(tmp_path), pytest.raises(SetupError, match="another sidecar, process"):
+        lock_state(tmp_path)
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     """Whoever planted it: no file is made elsewhere."""
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PlanError, match="cannot open"):
-        StateLock(tmp_path)
+    with pytest.raises(SetupError, match="cannot open"):
+        lock_state(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -54,8 +54,8 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path: Path, monkeypatch: p
 
     lines: list[str] = []
     monkeypatch.setattr(fcntl, "flock", fail)
-    monkeypatch.setattr(lock._LOG, "warning", lines.append)
-    with StateLock(tmp_path):
+    monkeypatch.setattr(start._LOG, "warning", lines.append)
+    with lock_state(tmp_path):
         assert f"{tmp_path} cannot be locked: Operation not supported" in lines[0]
 
 
@@ -72,6 +72,7 @@ def beside(first: Program, second: Program) -> None:
 def test_a_second_program_does_not_start_and_disturbs_nothing() -> None:
     with Program() as first, unstarted() as second:
         beside(first, second)
+        wait_until(lambda: read_status(first.directory / "state").state == "serving", "its status is that of a serving one")
         before = (first.directory / "state" / "status.json").read_bytes()
         assert f"another sidecar, process {first.pid}, keeps its state in" in refused_start(second)
         assert not second.path.exists()

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from sidecar.core.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
-from sidecar.daemon.process.plan import PlanError, make_plan
+from sidecar.daemon.process.plan import make_plan
+from sidecar.daemon.process.privileges import SetupError
 
 
 def settings(folder: Path, node_id: str | None = None) -> Settings:
@@ -38,13 +39,13 @@ def test_a_spoilt_id_is_a_sentence_that_names_the_file(tmp_path: Path, text: str
     path = tmp_path / "state" / "node_id"
     path.parent.mkdir()
     path.write_text(text, "latin-1")
-    with pytest.raises(PlanError, match=f"{path} holds no UUID: fix it, or remove it to get a new id"):
+    with pytest.raises(SetupError, match=f"{path} holds no UUID: fix it, or remove it to get a new id"):
         make_plan(settings(tmp_path), ())
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
-    with pytest.raises(PlanError, match=r"cannot write records into .*/state/journal: Not a directory; give"):
+    with pytest.raises(SetupError, match=r"cannot write records into .*/state/journal: Not a directory; give"):
         make_plan(settings(tmp_path), ())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sidecar.core.settings.values import Settings
-from sidecar.daemon.process.privileges import Identity, PrivilegeError, give_folder, whom_to_become
+from sidecar.daemon.process.privileges import Identity, SetupError, create_for, new_identity
 from tests.building import settings
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import MORE_DOMAINS, accepts, finish, refused_start, reload
@@ -225,7 +225,7 @@ IDENTITY = Identity(user="daemon", uid=USER.pw_uid, gid=USER.pw_gid)
 
 
 def test_a_missing_folder_is_made_for_the_user_and_those_above_it_stay_roots(tmp_path: Path) -> None:
-    give_folder(tmp_path / "a" / "b", IDENTITY)
+    create_for(IDENTITY, tmp_path / "a" / "b")
     assert ((tmp_path / "a").stat().st_uid, (tmp_path / "a" / "b").stat().st_uid) == (0, USER.pw_uid)
 
 
@@ -233,21 +233,21 @@ def test_a_folder_that_exists_and_one_behind_a_link_are_left_alone(tmp_path: Pat
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
     for name in ("there", "link"):
-        give_folder(tmp_path / name, IDENTITY)
+        create_for(IDENTITY, tmp_path / name)
     assert (tmp_path / "there").stat().st_uid == 0
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PrivilegeError, match=r"cannot create .*/file/state for daemon: .*; choose another folder"):
-        give_folder(tmp_path / "file" / "state", IDENTITY)
+    with pytest.raises(SetupError, match=r"cannot create .*/file/state for daemon: .*; choose another folder"):
+        create_for(IDENTITY, tmp_path / "file" / "state")
 
 
 @pytest.mark.parametrize(
     ("named", "gid"), [(settings(user="daemon"), USER.pw_gid), (settings(user="daemon", group="mail"), 8), (settings(), None)]
 )
 def test_the_user_brings_his_group_unless_another_is_named(named: Settings, gid: int | None) -> None:
-    identity = whom_to_become(named)
+    identity = new_identity(named)
     assert (identity and identity.gid) == gid
 
 

@@ -1,0 +1,163 @@
+"""The start: from settings to a serving supervisor.
+
+Owns what is opened and locked before that, as root and without. Never waits for a message; the supervisor does.
+"""
+
+import errno
+import fcntl
+import os
+import resource
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Final
+
+from msgspec.structs import replace
+
+from sidecar import log
+from sidecar.core.settings.values import Settings, Source
+from sidecar.daemon.milter import Listener, ListenError, listen
+from sidecar.daemon.process.admin_socket import open_admin_socket
+from sidecar.daemon.process.loader import Loader
+from sidecar.daemon.process.plan import Plan, make_plan
+from sidecar.daemon.process.privileges import (
+    Identity,
+    SetupError,
+    become,
+    check_readable,
+    create_for,
+    new_identity,
+    warn_of_user,
+)
+from sidecar.daemon.process.reload import settle_memory
+from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
+from sidecar.daemon.process.signals import Terminal
+from sidecar.daemon.process.status import read_status
+from sidecar.daemon.process.supervisor import Supervisor
+
+LOCK_NAME: Final = "lock"
+# A sidecar that stops gives its sessions this time. The next one waits for it, as `systemctl restart` does.
+WAIT_WITHIN = STOP_GRACE + KILL_AFTER + 8.0
+_LOOK_SECONDS: Final = 0.05
+_LOCK_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCK_MODE: Final = 0o640
+_HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+
+_LOG = log.get("supervisor")
+
+
+def run(settings: Settings, sources: Sequence[Source], loader: Loader, terminal: Terminal) -> int:
+    """Serve with these settings until stopped. Return the exit status.
+
+    `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
+    """
+    try:
+        with ExitStack() as stack:
+            admin_socket = None if settings.admin is None else stack.enter_context(open_admin_socket(settings.admin))
+            listener, plan, lock = _prepare(settings, sources, stack)
+            settle_memory()
+            # Each connection takes a file, and libmilter uses a whole CPU when there are no more.
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            supervisor = Supervisor(
+                listener=listener,
+                plan=plan,
+                sources=sources,
+                loader=loader,
+                admin_socket=admin_socket,
+                lock=lock,
+                terminal=terminal,
+            )
+            return supervisor.run()
+    except (SetupError, ListenError) as error:
+        _LOG.error(str(error))
+    except Exception as error:  # noqa: BLE001 - the log is the place for it: the terminal may be closed
+        _LOG.error("cannot start: an unexpected fault", exc_info=error)
+    loader.abandon()
+    return 1
+
+
+def _prepare(settings: Settings, sources: Sequence[Source], stack: ExitStack) -> tuple[Listener, Plan, IO[bytes]]:
+    """Open everything that serving needs. As root, open what only root can, and then give up root's rights."""
+    warn_of_user(settings)
+    identity = new_identity(settings)
+    if identity is None:
+        plan = make_plan(settings, sources)
+        lock = stack.enter_context(lock_state(settings.state_directory))
+        return listen(settings.milter), plan, lock
+    for folder in (settings.state_directory, *settings.journal.directories):
+        create_for(identity, folder)
+    # The owner may connect whatever the mode is, and the supervisor must: it checks whether the socket answers.
+    owner = settings.milter.socket_owner or identity.user
+    listener = listen(replace(settings.milter, socket_owner=owner))
+    try:
+        _give_up_root(identity, settings, sources)
+        plan = make_plan(settings, sources)
+        return listener, plan, stack.enter_context(lock_state(settings.state_directory))
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _give_up_root(identity: Identity, settings: Settings, sources: Sequence[Source]) -> None:
+    become(identity)
+    check_readable(identity, sources)
+    # The default depends on the user, and must not change at the next reload.
+    os.environ["STATE_DIRECTORY"] = str(settings.state_directory)
+    _LOG.info(f"gave up root's rights for those of user {identity.user}")
+
+
+# --- one sidecar at a time for each state directory
+
+
+def lock_state(directory: Path) -> IO[bytes]:
+    """Lock a state directory. Return the open file `lock` in it. Raise SetupError if another sidecar has it and does not stop.
+
+    The lock is the kernel's. It ends when the last process has closed the file, so a forked child closes it.
+    """
+    path = directory / LOCK_NAME
+    try:
+        file = os.fdopen(os.open(path, _LOCK_FLAGS, _LOCK_MODE), "rb")
+    except OSError as error:
+        raise SetupError(f"cannot open {path}: {error.strerror}; fix its rights, or remove it while no sidecar runs") from error
+    try:
+        _wait_for_lock(file, directory)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _wait_for_lock(file: IO[bytes], directory: Path) -> None:
+    until = time.monotonic() + WAIT_WITHIN
+    waited = False
+    while not _is_locked(file, directory):
+        pid, ends = _holder(directory)
+        if not ends or time.monotonic() >= until:
+            which = "another sidecar" if pid is None else f"another sidecar, process {pid},"
+            fix = "stop it first, or name another state_directory in the settings of one of the two"
+            raise SetupError(f"{which} keeps its state in {directory}: {fix}")
+        if not waited:
+            _LOG.info("another sidecar with this state directory is stopping: waiting for its end", pid=pid)
+            waited = True
+        time.sleep(_LOOK_SECONDS)
+
+
+def _is_locked(file: IO[bytes], directory: Path) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        _LOG.warning(f"{directory} cannot be locked: {error.strerror}; check that no other sidecar keeps its state there")
+    return True
+
+
+def _holder(directory: Path) -> tuple[int | None, bool]:
+    """Return the process id in the status file, and True if that sidecar is stopping or has just stopped."""
+    try:
+        status = read_status(directory)
+    except (OSError, ValueError):
+        return None, False
+    return status.pid, status.state in {"stopping", "stopped"}
