@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec import Struct
 
-from tests.commands.doctor.test_real_postfix import doctor, told
+from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import STRANGER, Connection
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.places import private_directory
@@ -95,7 +95,7 @@ def test_before_the_verdict(sidecar: Sidecar, case: Case) -> None:
     """Postfix does with the three messages what is said here, and the doctor says so where the sidecar cannot undo it."""
     settings = {case.key: case.value, **case.more}
     with private_directory() as directory, Postfix(directory / "postfix", milter=sidecar.socket, settings=settings) as postfix:
-        found = (line.split(": ") for line in doctor(sidecar, told(postfix)))
+        found = (line.split(": ") for line in doctor(sidecar, settings_of(postfix)))
         levels = {key: level for level, key in found}
         assert levels.get(case.key) == case.finding
         sidecar.records()

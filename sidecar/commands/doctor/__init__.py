@@ -1,5 +1,4 @@
-"""What the MTA beside the sidecar must be told, and whether it was told: maps to export, and findings on its settings.
+"""`sidecar doctor`: checks of Postfix's and Sendmail's settings against the sidecar's.
 
-Owns what Postfix and Sendmail do with their settings, as far as the two must agree with the sidecar. Never reads a file and
-never runs a program: the commands hand in the text.
+Never starts a program. The checks read no files themselves: the command passes a function that does.
 """

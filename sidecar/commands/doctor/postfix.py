@@ -1,6 +1,6 @@
-"""What Postfix was told, read from its own text: `postconf` in any form, main.cf, master.cf, or one after the other.
+"""Postfix's settings, read from text: the output of `postconf` in any form, main.cf, master.cf, or one after the other.
 
-Owns the syntax and the defaults (Postfix 3.7). Never judges a setting.
+Owns the syntax and the defaults (Postfix 3.7). Never checks a setting.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from sidecar.commands.doctor.values import Setting
+from sidecar.commands.doctor.findings import Setting
 from sidecar.core.open_domains import PARENT_MATCHES
 
 _SETTING = re.compile(r"([A-Za-z0-9_]+)\s*=\s*(.*)", re.DOTALL)
@@ -17,15 +17,18 @@ _REFERENCE = re.compile(r"\$(?:([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9
 _OPTION = re.compile(r"-o\s+(?:\{\s*([A-Za-z0-9_]+)\s*=\s*([^{}]*?)\s*\}|([A-Za-z0-9_]+)=(\S*))")
 _SERVICE_FIELDS = 8
 
-# Values name values that name values; nobody nests them deeper, and a circle must end.
+# Values refer to other values. No real configuration nests them deeper, and a circle must end.
 _DEPTH = 8
 _EXPANDED_LIMIT = 1 << 20
 
-_RELAY_RESTRICTIONS = "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination"
+_EMPTY = (
+    "body_checks header_checks non_smtpd_milters receive_override_options recipient_bcc_maps relay_domains "
+    "smtpd_client_restrictions smtpd_data_restrictions smtpd_end_of_data_restrictions smtpd_helo_restrictions "
+    "smtpd_milter_maps smtpd_milters smtpd_proxy_filter smtpd_recipient_restrictions smtpd_sender_restrictions "
+    "virtual_alias_maps virtual_mailbox_maps"
+)
 
-DEFAULTS: Final[Mapping[str, str]] = {
-    "body_checks": "",
-    "header_checks": "",
+DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
     "in_flow_delay": "1s",
     "milter_command_timeout": "30s",
     "milter_connect_timeout": "30s",
@@ -35,57 +38,41 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "mime_header_checks": "$header_checks",
     "mydestination": "$myhostname, localhost.$mydomain, localhost",
     "nested_header_checks": "$header_checks",
-    "non_smtpd_milters": "",
     "parent_domain_matches_subdomains": f"{PARENT_MATCHES}, relay_domains",
     "queue_directory": "/var/spool/postfix",
-    "receive_override_options": "",
-    "recipient_bcc_maps": "",
-    "relay_domains": "",
-    "smtpd_client_restrictions": "",
-    "smtpd_data_restrictions": "",
-    "smtpd_end_of_data_restrictions": "",
     "smtpd_forbid_bare_newline": "no",
-    "smtpd_helo_restrictions": "",
-    "smtpd_milter_maps": "",
-    "smtpd_milters": "",
-    "smtpd_proxy_filter": "",
-    "smtpd_recipient_restrictions": "",
-    "smtpd_relay_restrictions": _RELAY_RESTRICTIONS,
-    "smtpd_sender_restrictions": "",
+    "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination",
     "virtual_alias_domains": "$virtual_alias_maps",
-    "virtual_alias_maps": "",
     "virtual_mailbox_domains": "$virtual_mailbox_maps",
-    "virtual_mailbox_maps": "",
 }
-"""The settings that are looked at, as Postfix has them where nobody set them. `mynetworks` has no such value of its own."""
+"""The defaults of all settings that are checked. The default of `mynetworks` depends on the machine."""
 
 
 class MasterService(Struct, frozen=True, kw_only=True):
-    """One smtpd of master.cf: its name, whether it is chrooted (None: not told), and the settings of its own."""
+    """One smtpd of master.cf. `chroot` None is unknown. `overrides` are its `-o` options."""
 
     name: str
     chroot: bool | None
-    own: Mapping[str, Setting] = field(default_factory=dict)
+    overrides: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
     def is_public(self) -> bool:
-        """Whether peers on other machines can reach it, as far as its name says."""
+        """True unless its name is an address of loopback."""
         return not self.name.startswith(("127.", "localhost:", "[::1]", "::1:"))
 
 
 class Postfix(Struct, frozen=True, kw_only=True):
-    """What one smtpd was told: the settings of all, and those of its own."""
+    """The settings of one smtpd: those of main.cf and its overrides."""
 
     settings: Mapping[str, Setting]
     service: MasterService
 
     def line(self, key: str) -> int | None:
-        """Give the line of a setting, None where it has its default."""
-        found = self._set(key)
-        return None if found is None else found.line
+        """Return the line of a setting, None if it has its default."""
+        return found.line if (found := self._set(key)) else None
 
     def get(self, key: str) -> str | None:
-        """Give a value with what it refers to put in; what is not known stays as it is. None for a default nobody knows."""
+        """Return a value with its references expanded, None if the default is unknown. Unknown references stay as they are."""
         value = self._plain(key)
         if value is None:
             return None
@@ -97,15 +84,15 @@ class Postfix(Struct, frozen=True, kw_only=True):
         return value.strip()
 
     def text(self, key: str) -> str:
-        """Give a value that has a default."""
+        """Return a value whose default is known."""
         return self.get(key) or ""
 
     def words(self, key: str) -> list[str]:
-        """Give a value's words."""
+        """Return the words of a value."""
         return split(self.text(key))
 
     def _set(self, key: str) -> Setting | None:
-        return self.service.own.get(key) or self.settings.get(key)
+        return self.service.overrides.get(key) or self.settings.get(key)
 
     def _plain(self, key: str) -> str | None:
         found = self._set(key)
@@ -117,7 +104,7 @@ class Postfix(Struct, frozen=True, kw_only=True):
 
 
 def read_postfix(text: str) -> tuple[Postfix, ...]:
-    """Give what each smtpd was told that peers on other machines reach; a single nameless one where master.cf is not told."""
+    """Return the settings of each smtpd that other machines can reach; without master.cf, of one without a name."""
     settings: dict[str, Setting] = {}
     services: list[MasterService] = []
     for line, logical in logical_lines(text):
@@ -125,12 +112,12 @@ def read_postfix(text: str) -> tuple[Postfix, ...]:
             settings[match[1]] = Setting(value=match[2].strip(), line=line)
         elif (service := _service(line, logical)) is not None:
             services.append(service)
-    seen = [service for service in services if service.is_public] or services or [MasterService(name="", chroot=None)]
-    return tuple(Postfix(settings=settings, service=service) for service in seen)
+    checked = [service for service in services if service.is_public] or services or [MasterService(name="", chroot=None)]
+    return tuple(Postfix(settings=settings, service=service) for service in checked)
 
 
 def split(value: str) -> list[str]:
-    """Split a list at commas and white space; what is in braces stays together, braces and all."""
+    """Split a list at commas and white space, but not in braces."""
     words, word, depth = [], "", 0
     for character in value:
         depth += {"{": 1, "}": -1}.get(character, 0)
@@ -143,7 +130,7 @@ def split(value: str) -> list[str]:
 
 
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Join lines that begin with white space to the one before them; comments and empty lines part nothing (postconf(5))."""
+    """Return logical lines (postconf(5)): a line that begins with white space continues the one before it."""
     start, parts = 0, [""]
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -156,13 +143,13 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _service(line: int, logical: str) -> MasterService | None:
-    """Read a line of master.cf(5), if it is one and runs an smtpd."""
+    """Return the service if this is a line of master.cf(5) for an smtpd."""
     fields = logical.split(None, _SERVICE_FIELDS)
     if len(fields) < _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
         return None
     arguments = fields[_SERVICE_FIELDS] if len(fields) > _SERVICE_FIELDS else ""
-    own = {
+    overrides = {
         match[1] or match[3]: Setting(value=match[2] if match[1] else match[4], line=line)
         for match in _OPTION.finditer(arguments)
     }
-    return MasterService(name=fields[0], chroot=fields[4] == "y", own=own)
+    return MasterService(name=fields[0], chroot=fields[4] == "y", overrides=overrides)

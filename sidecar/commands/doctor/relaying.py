@@ -1,59 +1,93 @@
-"""An MTA's own relay control beside the sidecar's: what it lets through that the sidecar would not, and the other way round.
+"""An MTA's own relay control compared with the sidecar's: domains that it relays to, and networks that can relay.
 
-Owns the comparison, for both MTAs. Never reads an MTA's settings.
+Never reads an MTA's settings.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 
+import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 from msgspec import Struct
 
-from sidecar.commands.doctor.values import DoctorCode, some
-from sidecar.core.findings import Finding
+from sidecar.commands.doctor.findings import Found, some
 from sidecar.core.open_domains import OpenDomains, Pattern, above, is_literal, lineage
+from sidecar.core.settings.values import Network, Settings
 
-_REJECTED: DoctorCode = "rejected_before_sidecar"
-_BEYOND: DoctorCode = "relays_beyond_policy"
+# No external host has these addresses, and Debian lists more of them than needed.
+_LOOPBACK = netaddr.IPSet(["127.0.0.0/8", "::1"])
+_LISTED = 20
+_MAPPED = netaddr.IPNetwork("::ffff:0:0/96")  # the IPv4-mapped addresses (RFC 4291 section 2.5.5.2)
 
 
 class Relaying(Struct, frozen=True, kw_only=True):
-    """What an MTA relays for strangers: `relays` to other hosts, `takes` at all, which adds the domains that end there.
+    """The domains to which external hosts can send by an MTA's settings.
 
-    `names` are those that its settings mention; `key` and `line` are the setting to blame, `fix` is what sets it right.
+    It `relays` to other hosts; `accepts` adds the domains that end at this machine. `names` are all names in its settings,
+    `key` is the setting that findings name, and `fix` what to write instead.
     """
 
     mta: str
     key: str
-    line: int | None
     relays: Callable[[str], bool]
-    takes: Callable[[str], bool]
+    accepts: Callable[[str], bool]
     names: Iterable[str]
     fix: str
 
 
-def compare(mta: Relaying, domains: OpenDomains) -> list[Finding]:
-    """Give a finding for what the MTA rejects although the sidecar would take it, and one for what it relays beyond that."""
-    # Address literals are left out as they are in the export.
+def compare(mta: Relaying, domains: OpenDomains) -> Iterator[Found]:
+    """Return one finding for all that the MTA rejects and the sidecar accepts, and one for all that it relays beyond that."""
+    # As in the export, without address literals.
     names = {name for listed in (*domains.names, *mta.names) for name in lineage(listed) if not is_literal(name)}
-    rejected = _patterns(names, lambda name: name in domains and not mta.takes(name))
-    beyond = _patterns(names, lambda name: mta.relays(name) and name not in domains)
-    found = []
-    if rejected:
-        text = (
-            f"{mta.mta} rejects mail for {some(rejected)} before the sidecar, which accepts it from external hosts, is asked."
-        )
-        found.append(Finding(level="error", code=_REJECTED, key=mta.key, line=mta.line, text=text, fix=mta.fix))
-    if beyond:
-        text = f"{mta.mta} itself relays to {some(beyond)} for anyone: only the sidecar rejects that now."
-        found.append(Finding(level="warning", code=_BEYOND, key=mta.key, line=mta.line, text=text, fix=mta.fix))
-    return found
+    if rejected := _patterns(names, lambda name: name in domains and not mta.accepts(name)):
+        text = f"{mta.mta} rejects mail for {some(rejected)} before it asks the sidecar, which accepts it from external hosts."
+        yield "error", "rejected_before_sidecar", mta.key, text, mta.fix
+    if wider := _patterns(names, lambda name: mta.relays(name) and name not in domains):
+        text = f"{mta.mta} relays to {some(wider)} for any host: only the sidecar rejects that mail."
+        yield "warning", "relays_beyond_policy", mta.key, text, mta.fix
 
 
 def _patterns(names: Iterable[str], holds: Callable[[str], bool]) -> list[str]:
-    """Write the set `holds` in few patterns: a name is left out where all that is below its parent is in the set."""
+    """Write the set `holds` in few patterns: a name is left out if the set has all names below its parent."""
     rest = Pattern(name="", below=True)
     found = [rest] if holds(rest.probe) else []
     for name in sorted(names):
-        covered = holds(Pattern(name=above(name), below=True).probe)
-        patterns = (Pattern(name=name, below=False), Pattern(name=name, below=True))
-        found += [pattern for pattern in patterns if not covered and holds(pattern.probe)]
+        if not holds(Pattern(name=above(name), below=True).probe):
+            patterns = (Pattern(name=name, below=False), Pattern(name=name, below=True))
+            found += [pattern for pattern in patterns if holds(pattern.probe)]
     return [str(pattern) for pattern in found]
+
+
+def block(text: str) -> netaddr.IPNetwork:
+    """Return the network of an address or CIDR block, an IPv4-mapped one as IPv4. Raise netaddr.AddrFormatError."""
+    found = netaddr.IPNetwork(text)
+    if found in _MAPPED:
+        return netaddr.IPNetwork((found.first - _MAPPED.first, found.prefixlen - _MAPPED.prefixlen), version=4)
+    return found
+
+
+def relay_hosts(settings: Settings) -> netaddr.IPSet:
+    """Return the addresses that are relay hosts on some listener."""
+    lists = (settings.relay_hosts, *settings.listener_relay_hosts.values())
+    return _addresses(network for each in lists for network in each.networks)
+
+
+def relaying(settings: Settings) -> netaddr.IPSet:
+    """Return the addresses that can relay by the sidecar's settings, some of them only for senders in one domain."""
+    return relay_hosts(settings) | _addresses(network for entry in settings.domains for network in entry.relay_from)
+
+
+def _addresses(networks: Iterable[Network]) -> netaddr.IPSet:
+    return netaddr.IPSet([netaddr.IPNetwork((each.first, each.prefix), version=each.version) for each in networks])
+
+
+def beyond(addresses: netaddr.IPSet, *others: netaddr.IPSet) -> list[str]:
+    """Return the networks of the first set that are in none of the others, without this machine's own."""
+    for each in (*others, _LOOPBACK):
+        addresses -= each
+    return [str(found.ip) if found.size == 1 else str(found) for found in addresses.iter_cidrs()]
+
+
+def in_mynetworks(addresses: netaddr.IPSet) -> str | None:
+    """Write addresses as a value of Postfix's mynetworks; None if there are too many for a sentence."""
+    blocks = [re.sub(r"(.*:.*)(/.*)", r"[\1]\2", str(found)) for found in addresses.iter_cidrs()]
+    return " ".join(blocks) if len(blocks) <= _LISTED else None

@@ -1,238 +1,170 @@
-"""What in Sendmail's settings will not work beside the sidecar, or is not safe: one small function for each thing.
+"""The checks of Sendmail's settings: one small function for each subject.
 
-Owns the findings and their order. Never reads Sendmail's syntax; `sendmail` does.
+Owns the findings and their order. Never reads Sendmail's syntax.
 """
 
 from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from sidecar.commands.doctor.networks import beyond, relaying
-from sidecar.commands.doctor.relaying import Relaying, compare
+from sidecar.commands.doctor.findings import PATIENCE, Found, ReadFile, some
+from sidecar.commands.doctor.relaying import Relaying, beyond, compare, relaying
 from sidecar.commands.doctor.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
-from sidecar.commands.doctor.values import DoctorCode, Files, some
-from sidecar.core.findings import Finding, Level
+from sidecar.core.findings import Finding
 from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open, lineage
 from sidecar.core.settings.values import Settings
-
-# The sidecar answers within milliseconds; a disk that is busy or workers that are being replaced cost some seconds.
-_PATIENCE = 10
 
 _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-sidecar', `skip', `lookupdotdomain')"
 _MAP = f"Make {SENDMAIL_FILE} with sidecar export sendmail, and the access map from it as deploy/sendmail/README.md says"
 
 
 class SendmailCase(Struct, frozen=True, kw_only=True):
-    """The sidecar's settings and Sendmail's, and the text of the files that Sendmail's settings name."""
+    """The sidecar's settings and Sendmail's. `access` is None if the source of the access map cannot be read."""
 
     settings: Settings
     domains: OpenDomains
-    told: Sendmail
-    files: Files
-
-    def finding(self, level: Level, code: DoctorCode, key: str, text: str, fix: str) -> Finding:
-        """Return a finding at an option."""
-        option = self.told.options.get(key)
-        return Finding(level=level, code=code, key=key, line=option.line if option else None, text=text, fix=fix)
+    sendmail: Sendmail
+    access: Access | None
 
     @property
     def filter(self) -> Filter | None:
         """The milter that is the sidecar."""
         listening = self.settings.milter.socket
-        named = (each for each in self.told.input_filters if each.socket is not None)
-        return next((each for each in named if same_socket(each.socket or "", listening)), None)
+        return next((each for each in self.sendmail.input_filters if same_socket(each.socket, listening)), None)
 
     @property
     def named(self) -> frozenset[str]:
-        """The domains in class R; the addresses in it are for peers alone."""
-        members = self.told.members("R", self.files)
-        return frozenset(word for word in members if ":" not in word and not word.replace(".", "").isdecimal())
-
-    @property
-    def access(self) -> Access | None:
-        """The access map; an empty one where there is none, None where its source cannot be read."""
-        if self.told.access is None:
-            return Access("")
-        source = self.files.get(self.told.access.value)
-        return None if source is None else Access(source)
+        """The domains in class R. Its addresses are peers."""
+        words = self.sendmail.members("R")
+        return frozenset(word for word in words if ":" not in word and not word.replace(".", "").isdecimal())
 
 
-def sendmail_files(text: str) -> set[str]:
-    """Give the paths of the files that Sendmail's settings name and that the findings depend on."""
-    told = read_sendmail(text)
-    access = [told.access.value] if told.access is not None else []
-    return {path for path in (*told.files.get("R", ()), *told.files.get("w", ()), *access) if path.startswith("/")}
-
-
-def check_sendmail(text: str, settings: Settings, files: Files) -> list[Finding]:
-    """Give all findings, errors first."""
-    case = SendmailCase(settings=settings, domains=OpenDomains(settings), told=read_sendmail(text), files=files)
-    findings = [finding for check in CHECKS for finding in check(case)]
+def check_sendmail(text: str, settings: Settings, read: ReadFile) -> list[Finding]:
+    """Return all findings, errors first."""
+    sendmail = read_sendmail(text, read)
+    source = "" if sendmail.access_map is None else read(sendmail.access_map.value)
+    access = None if source is None else Access(source)
+    case = SendmailCase(settings=settings, domains=OpenDomains(settings), sendmail=sendmail, access=access)
+    findings = [
+        Finding(level=level, code=code, key=key, line=sendmail.line(key), text=text, fix=fix)
+        for check in CHECKS
+        for level, code, key, text, fix in check(case)
+    ]
     return sorted(findings, key=lambda finding: finding.level != "error")
 
 
-def _milter(case: SendmailCase) -> Iterator[Finding]:
-    """The sidecar is asked at all."""
+def _milter(case: SendmailCase) -> Iterator[Found]:
     if case.filter is None:
         listening = case.settings.milter.socket
-        text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks it."
-        fix = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_spelled(listening)}, F=T, T=S:30s;R:30s;E:5m')."
-        yield case.finding("error", "milter_missing", "InputMailFilters", text, fix)
+        text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks the sidecar."
+        fix = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_in_sendmail(listening)}, F=T, T=S:30s;R:30s;E:5m')."
+        yield "error", "milter_missing", "InputMailFilters", text, fix
 
 
-def _failure(case: SendmailCase) -> Iterator[Finding]:
-    """A sidecar that is down loses no mail and lets none through."""
-    if case.filter is None or case.filter.failure in {"T", "4"}:
-        return
-    rejected = case.filter.failure == "R"
-    what = "mail is rejected for good, reports and all" if rejected else "mail passes unjudged and without a record"
-    given = f"F={case.filter.failure}" if case.filter.failure else "No F"
-    text = f"{given} is not safe: while the sidecar is down, {what}."
-    yield _at(case.filter, "error", "unsafe_default_action", text, "In sendmail.mc, write F=T into its INPUT_MAIL_FILTER.")
-
-
-def _promiscuous(case: SendmailCase) -> Iterator[Finding]:
-    """Sendmail keeps a relay control of its own."""
-    if case.told.promiscuous:
-        text = "FEATURE(`promiscuous_relay') never rejects a stranger: without the sidecar this is an open relay."
-        yield case.finding(
-            "error", "open_relay", "promiscuous_relay", text, f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
-        )
-
-
-def _recipients(case: SendmailCase) -> Iterator[Finding]:
-    """What Sendmail relays and the sidecar's open domains are the same."""
-    if case.told.promiscuous:
-        return
-    access, key = case.access, "access_db"
-    if (text := everything_open(case.domains, "Sendmail")) is not None:
-        yield case.finding(
-            "error",
-            "wildcard_open_domain",
-            key,
-            f"Sendmail rejects what it is not told to relay, and rightly so: {text}",
-            NAME_THEM,
-        )
-    elif access is None:
-        assert case.told.access is not None  # noqa: S101 - without a map there is an empty one
-        text = f"What {case.told.access.value} holds cannot be told from here: there is no text of that name to read."
-        yield case.finding("warning", "unreadable_table", key, text, f"{_MAP}.")
-    else:
-        yield from compare(_relaying(case, access), case.domains)
-
-
-def _relaying(case: SendmailCase, access: Access) -> Relaying:
-    """Describe what the rules relay: class R, the access map, and what ends at this machine (class w)."""
-    told, line = case.told, case.told.access.line if case.told.access else None
-    named, own = case.named, told.members("w", case.files)
-
-    def relays(domain: str) -> bool:
-        in_class = domain in named if told.hosts_only else any(name in named for name in lineage(domain))
-        return in_class or access.relays_to(domain, told)
-
-    features = "" if told.dots and told.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. "
-    return Relaying(
-        mta="Sendmail",
-        key="access_db",
-        line=line,
-        relays=relays,
-        takes=lambda domain: domain in own or relays(domain),
-        names=[*named, *access.recipient_domains],
-        fix=f"{features}{_MAP}.",
-    )
-
-
-def _authenticated(case: SendmailCase) -> Iterator[Finding]:
-    """Those who may relay because they logged in get past Sendmail."""
-    needed = any(entry.relay_from_authz for entry in case.settings.domains)
-    if needed and not case.told.promiscuous and not case.told.members("TrustAuthMech", case.files):
-        text = "Sendmail rejects the users in relay_from_authz before the sidecar is asked."
-        fix = "In sendmail.mc, write TRUST_AUTH_MECH(`PLAIN LOGIN') with the mechanisms that you offer."
-        yield case.finding("warning", "rejected_before_sidecar", "TRUST_AUTH_MECH", text, fix)
-
-
-def _class_r(case: SendmailCase) -> Iterator[Finding]:
-    """No domain is in class R, where it would let peers relay by their names."""
-    names = sorted(case.named)
-    if names and not case.told.promiscuous:
-        text = (
-            f"Class R has {some(names)}: a peer whose name is, or is below, one of them may relay anywhere by Sendmail's rules."
-        )
-        yield case.finding(
-            "warning",
-            "relays_beyond_policy",
-            "relay-domains",
-            text,
-            f"Take them out of class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}.",
-        )
-
-
-def _peers(case: SendmailCase) -> Iterator[Finding]:
-    """Who may relay by Sendmail and who may by the sidecar are the same."""
-    access = case.access
-    if access is None or case.told.promiscuous:
-        return
-    allowed = address_set(iter(case.told.members("R", case.files))) | access.relaying
-    wanted = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
-    if wider := beyond(allowed, relaying(case.settings)):
-        text = f"Sendmail lets {some(wider)} relay, who are strangers to the sidecar: only the sidecar rejects that now."
-        yield case.finding("warning", "relays_beyond_policy", "access_db", text, wanted)
-    if narrower := beyond(relaying(case.settings), allowed):
-        text = (
-            f"{some(narrower)} may relay by the sidecar's settings, but Sendmail rejects that mail before the sidecar is asked."
-        )
-        yield case.finding("error", "rejected_before_sidecar", "access_db", text, wanted)
-
-
-def _timeouts(case: SendmailCase) -> Iterator[Finding]:
-    """Sendmail waits long enough for an answer."""
-    if case.filter is None:
-        return
-    short = [f"{key}:{time}s" for key, time in case.filter.timeouts.items() if time < _PATIENCE]
-    if short:
-        text = f"T={';'.join(short)} gives the sidecar up that soon; a busy disk can take longer."
-        yield _at(
-            case.filter,
-            "warning",
-            "short_timeout",
-            text,
-            "In sendmail.mc, write T=S:30s;R:30s;E:5m into its INPUT_MAIL_FILTER.",
-        )
-
-
-def _privacy(case: SendmailCase) -> Iterator[Finding]:
-    """Strangers cannot ask for addresses where no milter hears it."""
-    option = case.told.options.get("PrivacyOptions")
-    flags = {flag.strip().lower() for flag in option.value.split(",")} if option else set()
-    if "goaway" not in flags and not {"noexpn", "novrfy"} <= flags:
-        text = "Strangers may ask for names with EXPN and VRFY, and no milter hears of it."
-        yield case.finding(
-            "warning", "address_probing", "PrivacyOptions", text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS."
-        )
-
-
-CHECKS: tuple[Callable[[SendmailCase], Iterator[Finding]], ...] = (
-    _milter,
-    _failure,
-    _promiscuous,
-    _recipients,
-    _peers,
-    _authenticated,
-    _class_r,
-    _timeouts,
-    _privacy,
-)
-
-
-def _at(milter: Filter, level: Level, code: DoctorCode, text: str, fix: str) -> Finding:
-    return Finding(level=level, code=code, key=f"X{milter.name}", line=milter.line, text=text, fix=fix)
-
-
-def _spelled(listening: str) -> str:
-    """Write the sidecar's socket as Sendmail wants it: `port@host`."""
+def _in_sendmail(listening: str) -> str:
+    """Write the sidecar's socket as Sendmail does: `port@host`."""
     if listening.startswith("unix:"):
         return listening
     host, _, port = listening.removeprefix("inet:").rpartition(":")
     kind = "inet6" if host.startswith("[") else "inet"
     return f"{kind}:{port}@{host.strip('[]')}"
+
+
+def _filter(case: SendmailCase) -> Iterator[Found]:
+    found = case.filter
+    if found is None:
+        return
+    if found.failure not in {"T", "4"}:
+        rejects = "rejects mail permanently, including reports"
+        effect = rejects if found.failure == "R" else "accepts mail unchecked and without a record"
+        flag = f"F={found.failure}" if found.failure else "No F"
+        text = f"{flag} is not safe: while the sidecar is down, Sendmail {effect}."
+        yield "error", "unsafe_default_action", found.key, text, "In sendmail.mc, write F=T into its INPUT_MAIL_FILTER."
+    if short := [f"{step}:{time}s" for step, time in found.timeouts.items() if time < PATIENCE]:
+        text = f"T={';'.join(short)} is too short: the sidecar can take longer to answer if its disk is busy."
+        fix = "In sendmail.mc, write T=S:30s;R:30s;E:5m into its INPUT_MAIL_FILTER."
+        yield "warning", "short_timeout", found.key, text, fix
+
+
+def _recipients(case: SendmailCase) -> Iterator[Found]:
+    """Compare the domains that Sendmail relays to with the sidecar's open domains."""
+    sendmail, access, named, key = case.sendmail, case.access, case.named, "access_db"
+    if sendmail.promiscuous:
+        text = "FEATURE(`promiscuous_relay') never rejects an external host: without the sidecar this is an open relay."
+        fix = f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
+        yield "error", "open_relay", "promiscuous_relay", text, fix
+        return
+    if (to_all := everything_open(case.domains, "Sendmail")) is not None:
+        text = f"Sendmail rightly rejects all domains outside its access map: {to_all}"
+        yield "error", "wildcard_open_domain", key, text, NAME_THEM
+        return
+    if access is None:
+        assert sendmail.access_map is not None  # noqa: S101 - without a map, `access` is empty
+        text = f"The doctor cannot read {sendmail.access_map.value}, the source of the access map."
+        yield "warning", "unreadable_table", key, text, f"{_MAP}."
+        return
+
+    def relays(domain: str) -> bool:
+        in_class = domain in named if sendmail.hosts_only else any(name in named for name in lineage(domain))
+        return in_class or access.relays_to(domain, sendmail)
+
+    own = sendmail.members("w")
+    mta = Relaying(
+        mta="Sendmail",
+        key=key,
+        relays=relays,
+        accepts=lambda domain: domain in own or relays(domain),
+        names=[*named, *access.recipient_domains],
+        fix=f"{_MAP}." if sendmail.dots and sendmail.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {_MAP}.",
+    )
+    yield from compare(mta, case.domains)
+
+
+def _peers(case: SendmailCase) -> Iterator[Found]:
+    """Compare the hosts that can relay by Sendmail's settings with those that can by the sidecar's."""
+    if case.access is None or case.sendmail.promiscuous:
+        return
+    key, wanted = "access_db", relaying(case.settings)
+    allowed = address_set(case.sendmail.members("R")) | case.access.relaying
+    fix = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
+    if wider := beyond(allowed, wanted):
+        text = f"Sendmail lets {some(wider)} relay, and the sidecar does not: only the sidecar rejects that mail."
+        yield "warning", "relays_beyond_policy", key, text, fix
+    if narrower := beyond(wanted, allowed):
+        can = "can relay by the sidecar's settings, but Sendmail rejects that mail before it asks the sidecar"
+        yield "error", "rejected_before_sidecar", key, f"{some(narrower)} {can}.", fix
+
+
+def _authenticated(case: SendmailCase) -> Iterator[Found]:
+    needed = any(entry.relay_from_authz for entry in case.settings.domains)
+    if needed and not case.sendmail.promiscuous and not case.sendmail.members("TrustAuthMech"):
+        text = "Sendmail rejects the users in relay_from_authz before it asks the sidecar."
+        fix = "In sendmail.mc, write TRUST_AUTH_MECH(`PLAIN LOGIN') with the mechanisms that you offer."
+        yield "warning", "rejected_before_sidecar", "TRUST_AUTH_MECH", text, fix
+
+
+def _class_r(case: SendmailCase) -> Iterator[Found]:
+    if case.named and not case.sendmail.promiscuous:
+        text = f"Class R has {some(sorted(case.named))}: a peer with such a name, or a name below it, can relay to any domain."
+        fix = f"Remove them from class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}."
+        yield "warning", "relays_beyond_policy", "relay-domains", text, fix
+
+
+def _privacy(case: SendmailCase) -> Iterator[Found]:
+    option = case.sendmail.options.get(key := "PrivacyOptions")
+    flags = {flag.strip().lower() for flag in option.value.split(",")} if option else set()
+    if "goaway" not in flags and not {"noexpn", "novrfy"} <= flags:
+        text = "External hosts can ask for names with EXPN and VRFY, and Sendmail asks no milter about that."
+        yield "warning", "address_probing", key, text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS."
+
+
+CHECKS: tuple[Callable[[SendmailCase], Iterator[Found]], ...] = (
+    _milter,
+    _filter,
+    _recipients,
+    _peers,
+    _authenticated,
+    _class_r,
+    _privacy,
+)

@@ -1,4 +1,4 @@
-"""Listener domains with every turn that the walk can take, and names to ask for."""
+"""Listener domains for each case of the lookup, and names to look up."""
 
 from sidecar.core.settings.values import DomainEntry
 from tests.building import entry

@@ -1,17 +1,17 @@
-"""The codes of the doctor's findings: scripts read them, so each belongs to a finding that a test draws."""
+"""The codes of the doctor's findings. Scripts read them, so a test produces each."""
 
 from typing import get_args
 
-from sidecar.commands.doctor.values import DoctorCode
+from sidecar.commands.doctor.findings import DoctorCode
 from tests.building import entry
 from tests.commands.doctor import test_postfix_checks as postfix
 from tests.commands.doctor import test_sendmail_checks as sendmail
 
 
-def test_every_code_is_drawn() -> None:
-    """The slips that the other tests make, and three cases beyond them, draw all codes and no other."""
-    found = [finding for changes, *_ in postfix.SLIPS for finding in postfix.findings(changes, files=postfix.TABLES)]
-    found += [finding for old, new, *_ in sendmail.SLIPS for finding in sendmail.findings((old, new))]
+def test_every_code() -> None:
+    """The mistakes of the other tests and three more cases have all codes, and no other."""
+    found = [finding for changes, *_ in postfix.MISTAKES for finding in postfix.findings(changes, files=postfix.TABLES)]
+    found += [finding for old, new, *_ in sendmail.MISTAKES for finding in sendmail.findings((old, new))]
     found += postfix.findings(
         {"smtpd_milters": postfix.UNIX}, own=postfix.sidecar(socket=postfix.UNIX), master=postfix.CHROOTED
     )

@@ -1,4 +1,4 @@
-"""`sidecar doctor`: findings in words and in JSON, and where the MTA's settings come from."""
+"""`sidecar doctor`: findings in text and in JSON, and the sources of the MTA's settings."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def doctor(folder: Path, *arguments: str, stdin: str | None = None) -> Result:
 
 
 def test_fits(folder: Path) -> None:
-    """Where all fits, one line says so and the status is 0; the file that relay_domains names is read."""
+    """If all settings fit, the answer is one line and status 0. The doctor reads the file that relay_domains names."""
     result = doctor(folder, "--postfix", str(folder / "main.cf"))
     assert (result.exit_code, result.output) == (0, "Postfix fits the sidecar.\n")
 
 
 def test_stdin(folder: Path) -> None:
-    """What postconf prints may come on standard input; a line of that is no place to go to."""
+    """The output of postconf can be standard input. A finding about it has no file and line."""
     text = GOOD.format(folder=folder).replace("8893", "1")
     result = doctor(folder, "--postfix", "-", stdin=text)
     assert result.exit_code == 1
@@ -52,13 +52,13 @@ def test_stdin(folder: Path) -> None:
 
 
 def test_warnings(folder: Path) -> None:
-    """Warnings alone leave the status at 0; each has its place in the file."""
+    """With warnings only, the status is 0. Each has a file and line."""
     path = folder / "main.cf"
     path.write_text(path.read_text() + "milter_protocol = 4\n")
     result = doctor(folder, "--postfix", str(path))
     assert result.exit_code == 0
     assert result.output.splitlines()[0].startswith(f"{path}:8: warning: milter_protocol: ")
-    assert result.output.splitlines()[1] == "Postfix fits the sidecar but for 1 warning."
+    assert result.output.splitlines()[1] == "Postfix fits the sidecar, with 1 warning."
 
 
 def test_json(folder: Path) -> None:
@@ -76,7 +76,7 @@ def test_json(folder: Path) -> None:
 
 
 def test_sendmail(folder: Path) -> None:
-    """Sendmail's settings are looked at likewise."""
+    """The doctor checks Sendmail's settings in the same way."""
     (folder / "sendmail.cf").write_text("O InputMailFilters=sidecar\nXsidecar, S=inet:8893@127.0.0.1\n")
     result = doctor(folder, "--sendmail", str(folder / "sendmail.cf"))
     assert result.exit_code == 1
@@ -85,7 +85,7 @@ def test_sendmail(folder: Path) -> None:
 
 
 def test_how_to_call(folder: Path) -> None:
-    """Without an MTA's settings, or with two, it says how to call it."""
+    """Without an MTA's settings, or with two, the error says what to write."""
     for arguments in ((), ("--postfix", "-", "--sendmail", "-")):
         result = doctor(folder, *arguments)
         assert result.exit_code == 2
@@ -94,7 +94,7 @@ def test_how_to_call(folder: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--postfix", "--sendmail"])
 def test_nothing_to_check(folder: Path, option: str) -> None:
-    """A postconf that failed prints nothing: that is an error of its own, and no finding about defaults."""
+    """A postconf that failed prints nothing: that is an error, not a finding about defaults."""
     (folder / "empty").write_text(" \n")
     for given, named in (("-", "Standard input"), (str(folder / "empty"), str(folder / "empty"))):
         result = doctor(folder, option, given, stdin="")
@@ -102,19 +102,27 @@ def test_nothing_to_check(folder: Path, option: str) -> None:
         assert result.stderr.startswith(f"Error: {named} is empty. ")
 
 
-def test_strange_files(folder: Path) -> None:
-    """A map that is a FIFO, a folder or missing is no map that can be told, and nobody waits for it."""
+def test_unreadable_files(folder: Path) -> None:
+    """A map that is missing, a FIFO or a folder is a finding, and the doctor does not wait for it."""
     (folder / "map").unlink()
     for make in (lambda _path: None, os.mkfifo, Path.mkdir):
         make(folder / "map")
         result = doctor(folder, "--postfix", str(folder / "main.cf"))
-        assert "cannot be told from here" in result.output
+        assert "The doctor cannot read" in result.output
         if (folder / "map").is_fifo():
             (folder / "map").unlink()
 
 
 def test_nothing_unescaped(folder: Path) -> None:
-    """What stands in an MTA's settings reaches the terminal escaped."""
+    """Text of an MTA's settings is escaped on the terminal."""
     result = doctor(folder, "--postfix", "-", stdin="smtpd_milters = inet:\x1b[31m:1\nrelay_domains = \x1b[2Jx.example\n")
     assert "\x1b" not in result.output
     assert "\\u001b" in result.output
+
+
+def test_only_absolute_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor does not read a file by a relative path: the MTA's working directory is a different one."""
+    monkeypatch.chdir(folder)
+    (folder / "access").write_text("To:example.com RELAY\n")
+    (folder / "sendmail.cf").write_text("Kaccess hash access\n")
+    assert "The doctor cannot read access, " in doctor(folder, "--sendmail", "sendmail.cf").output

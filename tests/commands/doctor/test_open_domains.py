@@ -1,4 +1,4 @@
-"""The set of domains that strangers may send to, and the two exports of it: as the policy has it, name for name."""
+"""The domains to which external hosts can send, and both exports: the same names as in the policy."""
 
 from collections.abc import Callable
 from itertools import product
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.doctor.postfix_lists import DomainList
+from sidecar.commands.doctor.postfix_tables import DomainList
 from sidecar.commands.doctor.relaying import Relaying, compare
 from sidecar.commands.doctor.sendmail import Access, read_sendmail
 from sidecar.commands.export.lists import postfix_relay_domains, sendmail_access
@@ -27,27 +27,27 @@ def opened(*entries: DomainEntry) -> OpenDomains:
 
 
 def in_postfix(domains: OpenDomains) -> Holds:
-    """Give membership as Postfix reads the export."""
-    files = {"/map": postfix_relay_domains(domains).text}
-    return DomainList("/map", files, parents=False).__contains__
+    """Return membership as Postfix reads the export."""
+    text = postfix_relay_domains(domains).text
+    return DomainList("/map", lambda _path: text, parents=False).__contains__
 
 
 def in_sendmail(domains: OpenDomains) -> Holds:
-    """Give membership as Sendmail reads the export."""
-    access, told = Access(sendmail_access(domains).text), read_sendmail(FEATURES)
-    return lambda name: access.relays_to(name, told)
+    """Return membership as Sendmail reads the export."""
+    access, sendmail = Access(sendmail_access(domains).text), read_sendmail(FEATURES, lambda _path: None)
+    return lambda name: access.relays_to(name, sendmail)
 
 
 @pytest.mark.parametrize("name", OPEN)
 def test_open(name: str) -> None:
-    """A domain is open if some listener lets a stranger name a recipient there, and both exports have it."""
+    """A domain is open if external hosts can send to it on some listener. Both exports have it."""
     domains = opened(*ENTRIES)
     assert (name.lower() in domains, in_postfix(domains)(name.lower()), in_sendmail(domains)(name.lower())) == (True,) * 3
 
 
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed(name: str) -> None:
-    """No other domain is open: not for what its senders may do, not below a plain entry, not taken out of a wildcard."""
+    """No other domain is open: not by the rights of its senders, not below a plain entry, not excluded from a wildcard."""
     domains = opened(*ENTRIES)
     assert (name in domains, in_postfix(domains)(name), in_sendmail(domains)(name)) == (False,) * 3
 
@@ -64,13 +64,13 @@ RULES = st.lists(
 
 @given(rules=RULES, name=NAMES)
 def test_exports_are_exact(rules: list[tuple[str, str, bool]], name: str) -> None:
-    """Whatever the listener domains are, each MTA relays to a domain exactly if the policy opens it."""
+    """For any listener domains, each MTA relays to a domain exactly if the policy opens it."""
     domains = opened(*(entry(domain, listener=listener, relay_to=relay) for domain, listener, relay in rules))
     assert in_postfix(domains)(name) == in_sendmail(domains)(name) == (name in domains)
 
 
 UNIVERSE = [".".join(labels) for size in (1, 2, 3, 4, 5) for labels in product("abd", repeat=size)]
-"""Names enough to tell any two of these sets apart: "d" is listed nowhere, "c" is as good as "a"."""
+"""Enough names to distinguish any two of these sets: "d" is listed nowhere, "c" is equivalent to "a"."""
 
 SHORT = st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=3).map(".".join)
 FEW = st.dictionaries(st.one_of(SHORT, SHORT.map("*.{}".format)), st.booleans(), max_size=4)
@@ -78,19 +78,19 @@ FEW = st.dictionaries(st.one_of(SHORT, SHORT.map("*.{}".format)), st.booleans(),
 
 @given(here=FEW, there=FEW)
 def test_comparison(here: dict[str, bool], there: dict[str, bool]) -> None:
-    """An MTA that holds the export of other domains has findings exactly if it relays otherwise for some name."""
+    """An MTA with the export of other domains has findings exactly if it decides differently for some name."""
     domains, others = (opened(*(entry(name, relay_to=relay) for name, relay in rules.items())) for rules in (here, there))
-    holds = DomainList("/map", {"/map": postfix_relay_domains(others).text}, parents=False)
-    mta = Relaying(mta="MTA", key="", line=None, relays=holds.__contains__, takes=holds.__contains__, names=holds.names, fix="")
+    holds = DomainList("/map", lambda _path: postfix_relay_domains(others).text, parents=False)
+    mta = Relaying(mta="MTA", key="", relays=holds.__contains__, accepts=holds.__contains__, names=holds.names, fix="")
     rejected = any(name in domains and name not in holds for name in UNIVERSE)
     beyond = any(name not in domains and name in holds for name in UNIVERSE)
-    levels = [finding.level for finding in compare(mta, domains)]
+    levels = [level for level, *_ in compare(mta, domains)]
     assert levels == ["error"] * rejected + ["warning"] * beyond
 
 
 @given(rules=RULES)
 def test_boundary_is_short(rules: list[tuple[str, str, bool]]) -> None:
-    """No pattern of the boundary says what the one above it says already."""
+    """No pattern of the boundary repeats the one above it."""
     domains = opened(*(entry(domain, listener=listener, relay_to=relay) for domain, listener, relay in rules))
     changes = boundary(domains.__contains__, domains.names)
     assert all((pattern.probe in domains) is opens for pattern, opens in changes.items())
@@ -98,7 +98,7 @@ def test_boundary_is_short(rules: list[tuple[str, str, bool]]) -> None:
 
 
 def test_rest() -> None:
-    """An entry that opens every domain is named, on whichever listener it stands; "*" that takes nothing is none."""
+    """`rest` is an entry that opens every domain, on any listener. A "*" that accepts nothing is not one."""
     assert opened(entry("*", relay_to=False), *ENTRIES).rest is None
     assert (found := opened(entry("*", log_oob="LogThenRelay")).rest) is not None
     assert found.path == '"*"'
@@ -107,13 +107,13 @@ def test_rest() -> None:
 
 
 def test_order_does_not_matter() -> None:
-    """The same listener domains give the same file, in whatever order they were written."""
+    """The same listener domains give the same file, in any order."""
     assert postfix_relay_domains(opened(*ENTRIES)) == postfix_relay_domains(opened(*ENTRIES[::-1]))
     assert sendmail_access(opened(*ENTRIES)) == sendmail_access(opened(*ENTRIES[::-1]))
 
 
 def test_postfix_lines() -> None:
-    """Exceptions stand before what they are exceptions to, and an IDN in both its spellings."""
+    """Exceptions are before their wildcard, and an IDN has both spellings."""
     lines = [line for line in postfix_relay_domains(opened(*ENTRIES)).text.splitlines() if not line.startswith("#")]
     assert lines == [
         "deep.below.the.wild.example",
@@ -134,7 +134,7 @@ def test_postfix_lines() -> None:
 
 
 def test_literals_are_left_out() -> None:
-    """An address literal goes into no export, where a colon would make it the name of a table."""
+    """An address literal is in no export. A colon would make it the name of a table."""
     domains = opened(entry("[ipv6:2001:db8::1]", relay_to=True), entry("[a,static:all]", relay_to=True))
     for export in (postfix_relay_domains(domains), sendmail_access(domains)):
         assert export.left_out == ("[a,static:all]", "[ipv6:2001:db8::1]")
@@ -142,6 +142,6 @@ def test_literals_are_left_out() -> None:
 
 
 def test_lineage() -> None:
-    """What is above a domain comes label by label, and above an address literal is nothing."""
+    """The parents of a domain, label by label. An address literal has none."""
     assert list(lineage("a.b.c")) == ["a.b.c", "b.c", "c"]
     assert list(lineage("[192.0.2.1]")) == ["[192.0.2.1]"]

@@ -1,4 +1,4 @@
-"""What is found in Postfix's settings: nothing where they fit, and for each slip the finding that names it."""
+"""The findings about Postfix's settings: none if they fit, and one for each mistake."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.commands.doctor.postfix_checks import check_postfix, postfix_files
+from sidecar.commands.doctor.postfix_checks import check_postfix
 from sidecar.commands.export.lists import postfix_relay_domains
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
@@ -36,7 +36,7 @@ UNIX = "unix:/var/spool/postfix/sidecar/sidecar.sock"
 
 
 def sidecar(*entries: Any, socket: str | None = None, **milter: Any) -> Settings:
-    """Make the sidecar's settings; ENTRIES where none are given."""
+    """Return the sidecar's settings, by default with ENTRIES."""
     made = settings(entries or ENTRIES, relay_hosts=RELAY_HOSTS)
     return msgspec.structs.replace(made, milter=MilterSettings(socket=socket or "inet:127.0.0.1:8893", **milter))
 
@@ -48,14 +48,13 @@ def findings(
     master: str = "",
     files: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """Give the findings on GOOD with some settings changed, or left out (None)."""
-    told = {**GOOD, **(changes or {})}
-    text = "".join(f"{key} = {value}\n" for key, value in told.items() if value is not None) + master
+    """Return the findings about GOOD with some settings changed, or removed (None)."""
+    lines = {**GOOD, **(changes or {})}
+    text = "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None) + master
     made = own or sidecar()
     domains = OpenDomains(made)
     exported = {} if domains.rest else {POSTFIX_FILE: postfix_relay_domains(domains).text}
-    held: dict[str, str | None] = {path: {**exported, **(files or {})}.get(path) for path in postfix_files(text)}
-    return check_postfix(text, made, held)
+    return check_postfix(text, made, {**exported, **(files or {})}.get)
 
 
 def brief(found: list[Finding]) -> list[tuple[str, str]]:
@@ -63,21 +62,21 @@ def brief(found: list[Finding]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("master", ["", CHROOTED, "25 inet n - n - - smtpd -o smtpd_client_connection_count_limit=10\n"])
-def test_nothing_to_say(master: str) -> None:
-    """Settings that fit have no finding, however much of master.cf is told."""
+def test_no_findings(master: str) -> None:
+    """Settings that fit have no finding, with any part of master.cf."""
     assert findings(master=master) == []
 
 
-SLIPS: list[tuple[dict[str, str | None], str, str, str]] = [
+MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     # the sidecar is not asked
     ({"smtpd_milters": None}, "error", "smtpd_milters", "names no milter"),
     ({"smtpd_milters": "inet:127.0.0.1:8891"}, "error", "smtpd_milters", "inet:127.0.0.1:8891"),
     ({"smtpd_milters": "inet:127.0.0.2:8893"}, "error", "smtpd_milters", "inet:127.0.0.2:8893"),
     ({"smtpd_milters": "unix:/run/other.sock"}, "error", "smtpd_milters", "/run/other.sock"),
-    ({"smtpd_proxy_filter": "127.0.0.1:2597"}, "error", "smtpd_proxy_filter", "the sidecar sees none"),
-    ({"receive_override_options": "no_header_body_checks, no_milters"}, "error", "receive_override_options", "never asked"),
-    ({"smtpd_milter_maps": "cidr:{{0.0.0.0/0 DISABLE}}"}, "error", "smtpd_milter_maps", "not asked"),
-    ({"smtpd_milter_maps": "hash:/etc/postfix/maps"}, "warning", "smtpd_milter_maps", "not asked"),
+    ({"smtpd_proxy_filter": "127.0.0.1:2597"}, "error", "smtpd_proxy_filter", "gets no content"),
+    ({"receive_override_options": "no_header_body_checks, no_milters"}, "error", "receive_override_options", "never asks"),
+    ({"smtpd_milter_maps": "cidr:{{0.0.0.0/0 DISABLE}}"}, "error", "smtpd_milter_maps", "does not ask"),
+    ({"smtpd_milter_maps": "hash:/etc/postfix/maps"}, "warning", "smtpd_milter_maps", "does not ask"),
     ({"mynetworks": "127.0.0.1 [::1] 0.0.0.0/0"}, "error", "mynetworks", "open relay"),
     ({"mynetworks": "static:all"}, "error", "mynetworks", "open relay"),
     ({"mynetworks": "192.168.1.0/24"}, "warning", "mynetworks", "127.0.0.1"),
@@ -85,19 +84,19 @@ SLIPS: list[tuple[dict[str, str | None], str, str, str]] = [
         {"smtpd_relay_restrictions": "permit_mynetworks, check_client_access cidr:{{0.0.0.0/0 OK}}, reject_unauth_destination"},
         "warning",
         "smtpd_relay_restrictions",
-        "may let strangers relay",
+        "can permit relaying",
     ),
     (
         {"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=tempfail, command_timeout=1s }"},
         "warning",
         "smtpd_milters",
-        "After 1 s",
+        "waits 1 s",
     ),
     # what happens while it is down
-    ({"milter_default_action": "accept"}, "error", "milter_default_action", "unjudged"),
-    ({"milter_default_action": "reject"}, "error", "milter_default_action", "for good"),
-    ({"milter_default_action": "quarantine"}, "error", "milter_default_action", "on hold"),
-    ({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"}, "error", "smtpd_milters", "unjudged"),
+    ({"milter_default_action": "accept"}, "error", "milter_default_action", "unchecked"),
+    ({"milter_default_action": "reject"}, "error", "milter_default_action", "permanently"),
+    ({"milter_default_action": "quarantine"}, "error", "milter_default_action", "holds"),
+    ({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"}, "error", "smtpd_milters", "unchecked"),
     # the relay control
     ({"smtpd_relay_restrictions": "permit_mynetworks"}, "error", "smtpd_relay_restrictions", "open relay"),
     (
@@ -122,7 +121,7 @@ SLIPS: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"relay_domains": None, "mydestination": None}, "error", "relay_domains", "bounce.example.com"),
     ({"relay_domains": "$other_domains"}, "warning", "relay_domains", "$other_domains"),
     ({"relay_domains": "pcre:/etc/postfix/relay.pcre"}, "warning", "relay_domains", "pcre"),
-    ({"relay_domains": f"{POSTFIX_FILE} other.example"}, "warning", "relay_domains", "relays to other.example for anyone"),
+    ({"relay_domains": f"{POSTFIX_FILE} other.example"}, "warning", "relay_domains", "relays to other.example for any host"),
     # networks
     ({"mynetworks": "127.0.0.0/8 192.168.0.0/16"}, "warning", "mynetworks", "192.168.0.0/24"),
     ({"mynetworks": "127.0.0.0/8 192.168.1.0/25"}, "error", "mynetworks", "192.168.1.128/25"),
@@ -131,10 +130,10 @@ SLIPS: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"smtpd_relay_restrictions": "reject_unauth_destination"}, "error", "smtpd_relay_restrictions", "192.168.1.0/24"),
     # the protocol
     ({"milter_protocol": "3"}, "error", "milter_protocol", "451"),
-    ({"milter_protocol": "4"}, "warning", "milter_protocol", "to its end"),
-    ({"milter_connect_timeout": "5s"}, "warning", "milter_connect_timeout", "After 5 s"),
-    ({"milter_command_timeout": "9"}, "warning", "milter_command_timeout", "After 9 s"),
-    ({"milter_content_timeout": "1s"}, "warning", "milter_content_timeout", "After 1 s"),
+    ({"milter_protocol": "4"}, "warning", "milter_protocol", "the whole body"),
+    ({"milter_connect_timeout": "5s"}, "warning", "milter_connect_timeout", "waits 5 s"),
+    ({"milter_command_timeout": "9"}, "warning", "milter_command_timeout", "waits 9 s"),
+    ({"milter_content_timeout": "1s"}, "warning", "milter_content_timeout", "waits 1 s"),
     # tables that act before the verdict
     ({"recipient_bcc_maps": "hash:/etc/postfix/bcc"}, "warning", "recipient_bcc_maps", "recipients that the sidecar removes"),
     ({"header_checks": "regexp:{ { /^X-A:/ PASS } }"}, "error", "header_checks", "to every recipient"),
@@ -178,9 +177,9 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize(("changes", "level", "key", "words"), SLIPS)
-def test_slip(changes: Mapping[str, str | None], level: str, key: str, words: str) -> None:
-    """Each slip is one finding, at its own setting, that says what is wrong; and the line that repairs it names a setting."""
+@pytest.mark.parametrize(("changes", "level", "key", "words"), MISTAKES)
+def test_mistake(changes: Mapping[str, str | None], level: str, key: str, words: str) -> None:
+    """Each mistake is one finding, at its own setting, with a fix."""
     (found,) = findings(changes, files=TABLES)
     assert (found.level, found.key) == (level, key)
     assert words in found.text
@@ -215,28 +214,28 @@ FITTING: list[dict[str, str | None]] = [
 
 @pytest.mark.parametrize("changes", FITTING)
 def test_fitting(changes: Mapping[str, str | None]) -> None:
-    """What says the same in other words has no finding."""
+    """Other settings with the same meaning have no finding."""
     assert findings(changes) == []
 
 
 def test_table() -> None:
-    """A table is compared by the text it is made from, its values aside."""
+    """A table is compared by its source, without the values."""
     source = "# comment\nexample.com ok\nbounce.example.com\tok\n.wild.example ok\n"
     for kind in ("texthash", "hash", "lmdb", "proxy:hash"):
         assert findings({"relay_domains": f"{kind}:/etc/postfix/relay"}, files={"/etc/postfix/relay": source}) == []
 
 
 def test_parent_domains() -> None:
-    """With Postfix's default a plain name means what is below it too, and a dotted one nothing; both are said."""
+    """With Postfix's default a plain name includes the names below it, and a dotted one matches nothing. Both are findings."""
     found = findings({"parent_domain_matches_subdomains": None})
     assert brief(found) == [("error", "relay_domains"), ("warning", "relay_domains")]
     assert "*.wild.example" in found[0].text
-    assert "relays to *.example.com for anyone" in found[1].text
+    assert "relays to *.example.com for any host" in found[1].text
     assert all(f"parent_domain_matches_subdomains = {PARENT_MATCHES}." in finding.fix for finding in found)
 
 
 def test_everything_open() -> None:
-    """A "*" that takes something has no relay control to write: said where relay_domains holds it, and where it does not."""
+    """With a "*" that accepts mail there is no relay control to write, whether relay_domains has it or not."""
     own = sidecar(entry("*", log_oob="LogThenRelay"))
     for value in ("static:ALL", "example.com"):
         (found,) = findings({"relay_domains": value}, own=own)
@@ -245,7 +244,7 @@ def test_everything_open() -> None:
 
 
 def test_senders() -> None:
-    """Peers that relay by the domain of the sender must get past Postfix: by their network, or by their login."""
+    """Postfix must let peers relay that the sidecar allows by the sender's domain: by network, or by login."""
     by_network = sidecar(*ENTRIES, entry("send.example", relay_from=["10.0.0.0/24"]))
     assert brief(findings(own=by_network)) == [("error", "mynetworks")]
     assert findings({"mynetworks": "127.0.0.1 192.168.1.0/24 10.0.0.0/24"}, own=by_network) == []
@@ -275,13 +274,13 @@ SOCKETS = [
 
 @pytest.mark.parametrize(("listening", "named", "master", "expected"), SOCKETS)
 def test_sockets(listening: str, named: str, master: str, expected: list[tuple[str, str]]) -> None:
-    """A path is what smtpd sees: in a chroot it begins in the queue directory, and what cannot be reached is said."""
+    """In a chroot a path begins in the queue directory. A socket that smtpd cannot reach is a finding."""
     own = sidecar(socket=listening, socket_group="postfix")
     assert brief(findings({"smtpd_milters": named}, own=own, master=master)) == expected
 
 
 def test_socket_rights() -> None:
-    """A UNIX socket that user postfix may not write to is warned about."""
+    """A UNIX socket that user postfix cannot write to is a warning."""
     for milter, expected in (
         ({}, 1),
         ({"socket_group": "mail"}, 1),
@@ -295,7 +294,7 @@ def test_socket_rights() -> None:
 
 
 def test_services() -> None:
-    """A service with settings of its own is judged by them, by name; one that only this machine reaches is not judged."""
+    """The overrides of a service count, and the finding names it. A service on loopback is not checked."""
     master = (
         "smtp inet n - n - - smtpd\n"
         "submission inet n - n - - smtpd\n"
@@ -311,14 +310,14 @@ def test_services() -> None:
 
 
 def test_errors_come_first() -> None:
-    """The gravest is read first, whatever the order of the settings."""
+    """Errors are first, in any order of the settings."""
     found = findings({"in_flow_delay": None, "milter_protocol": "4", "milter_default_action": "accept", "smtpd_milters": None})
     assert brief(found)[:2] == [("error", "smtpd_milters"), ("error", "milter_default_action")]
     assert {level for level, _ in brief(found)[2:]} == {"warning"}
 
 
 def test_line() -> None:
-    """A finding has the line of its setting, and none where that is left out."""
+    """A finding has the line of its setting, and none if the setting is missing."""
     (found,) = findings({"smtpd_milters": "inet:127.0.0.1:1"})
     assert found.line == 1
     (found,) = findings({"in_flow_delay": None})
@@ -329,18 +328,18 @@ def test_line() -> None:
     "text", ["", "\0\0", "=\n= =\n x\n", "a = $a\nb = $c\nc = $b$b$b$b\nrelay_domains = $a $b\n", "{ { }\n", "x"]
 )
 def test_any_text(text: str) -> None:
-    """Whatever the text, there is an answer: the sidecar is not named in it."""
-    assert ("error", "smtpd_milters") in brief(check_postfix(text, sidecar(), {}))
+    """Any text has an answer: it does not name the sidecar."""
+    assert ("error", "smtpd_milters") in brief(check_postfix(text, sidecar(), lambda _path: None))
 
 
-def test_a_service_of_its_own_mind_is_mended_in_its_own_place() -> None:
-    """What a service of master.cf has of its own is taken out there: main.cf is right already."""
+def test_an_override_is_fixed_in_master_cf() -> None:
+    """The fix for an override of a service is in master.cf; main.cf is right."""
     (found,) = findings(master="smtp inet n - n - - smtpd -o smtpd_milters=\n")
     assert found.key == "smtpd_milters"
-    assert found.fix.startswith("In master.cf, take -o smtpd_milters out of smtp.")
+    assert found.fix.startswith("In master.cf, remove -o smtpd_milters from smtp.")
 
 
-def test_a_milters_own_action_is_mended_in_its_own_place() -> None:
-    """The line that repairs an action inside smtpd_milters leaves the milter's address alone."""
+def test_the_action_of_one_milter() -> None:
+    """The fix for an action inside smtpd_milters keeps the milter's address."""
     (found,) = findings({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"})
-    assert found.fix == "In smtpd_milters, write default_action=tempfail for accept."
+    assert found.fix == "In smtpd_milters, write default_action=tempfail instead of accept."

@@ -1,4 +1,4 @@
-"""The export and the findings beside a real Postfix: what they say of it is what it does."""
+"""The export and the findings with a real Postfix: it does what they say."""
 
 import subprocess
 from collections.abc import Iterator
@@ -31,20 +31,20 @@ def postconf(*arguments: str, directory: Path | None = None) -> str:
     return subprocess.run(["postconf", *where, *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def told(postfix: Postfix) -> str:
-    """Give what the doctor asks for."""
+def settings_of(postfix: Postfix) -> str:
+    """Return the text that the doctor reads."""
     return postconf("-x", directory=postfix.directory) + postconf("-Mx", directory=postfix.directory)
 
 
 def doctor(sidecar: Sidecar, text: str) -> list[str]:
-    """Give the doctor's findings, without their texts and the summary."""
+    """Return the level and key of each finding."""
     result = CliRunner().invoke(main, ["doctor", "--config", str(sidecar.config), "--postfix", "-"], input=text)
     return [": ".join(line.split(": ")[:2]) for line in result.output.splitlines()[:-1]]
 
 
 @pytest.fixture(scope="module")
 def relaying() -> Iterator[Connection]:
-    """A stranger's connection to a Postfix without a milter, whose relay_domains are the export of the examples."""
+    """An external host's connection to a Postfix without a milter, whose relay_domains are the export of the examples."""
     with private_directory() as directory:
         exported = directory / "relay-domains"
         exported.write_text(postfix_relay_domains(OpenDomains(settings(ENTRIES))).text)
@@ -63,12 +63,12 @@ def relaying() -> Iterator[Connection]:
     ("name", "code"), [*((name, 250) for name in (*OPEN, "bücher.example")), *((name, 554) for name in CLOSED)]
 )
 def test_export(relaying: Connection, name: str, code: int) -> None:
-    """Postfix relays to a domain exactly if a stranger may send to it, with no milter there to reject the rest."""
+    """Postfix relays to a domain exactly if external hosts can send to it, without a milter."""
     assert relaying.say(f"RCPT TO:<x@{name}>").code == code
 
 
 def test_defaults() -> None:
-    """The defaults that findings build on are those of this machine's Postfix, but for those that depend on others."""
+    """The defaults are those of this machine's Postfix, except those that depend on others."""
     real = read_postfix(postconf("-dx"))[0]
     level = ("relay_domains", "smtpd_relay_restrictions")
     own = ("mydestination", "queue_directory")
@@ -78,20 +78,20 @@ def test_defaults() -> None:
 
 
 def test_harness() -> None:
-    """Of the Postfix that the tests start, which leaves all relay control to the sidecar, that is said, and nothing untrue."""
+    """The Postfix of the tests leaves all relay control to the sidecar: the findings are about that, and none is wrong."""
     with (
         private_directory() as directory,
         Sidecar(directory / "sidecar", domains=DOMAINS) as sidecar,
         Postfix(directory / "postfix", milter=sidecar.socket) as postfix,
     ):
         relay, smuggling = "error: relay_domains", "warning: smtpd_forbid_bare_newline"
-        assert doctor(sidecar, told(postfix)) == [relay, smuggling]
-        # Without master.cf nobody knows whether smtpd is chrooted.
+        assert doctor(sidecar, settings_of(postfix)) == [relay, smuggling]
+        # Without master.cf the doctor cannot know if smtpd is chrooted.
         assert doctor(sidecar, postconf("-n", directory=postfix.directory)) == [relay, "warning: smtpd_milters", smuggling]
 
 
 def test_deployed() -> None:
-    """With the lines of deploy/postfix and a chrooted smtpd nothing is found; strangers wait for a sidecar that is gone."""
+    """The lines of deploy/postfix with a chrooted smtpd have no finding. While the sidecar is down, external hosts get 451."""
     pasted = read_postfix((ROOT / "deploy" / "postfix" / "main.unix.cf").read_text())[0]
     with private_directory() as directory:
         lines = {key: setting.value for key, setting in pasted.settings.items()}
@@ -105,7 +105,7 @@ def test_deployed() -> None:
             lines["smtpd_milters"] = "unix:sidecar/sidecar.sock"
             services = [f"127.0.0.1:{port} inet n - y - - smtpd"]
             with Postfix(directory / "postfix", settings=lines, services=services) as postfix:
-                assert doctor(sidecar, told(postfix)) == []
+                assert doctor(sidecar, settings_of(postfix)) == []
                 with Connection(port, STRANGER) as connection:
                     answers = connection.send("", ["x@a.wild.example", "x@else.test"], ORIGINAL)
                     assert [answer.code for answer in (*answers.recipients, answers.last)] == [250, 554, 250]

@@ -1,4 +1,4 @@
-"""The export and the findings beside a real Sendmail: what they say of it is what it does."""
+"""The export and the findings with a real Sendmail: it does what they say."""
 
 import re
 import subprocess
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.mta
 DEPLOYED = ROOT / "deploy" / "sendmail"
 MAP = "/etc/mail/access-and-sidecar"
 
-# The sidecar lets everything pass, so that Sendmail's own relay control is the only one.
+# The sidecar accepts everything, so that Sendmail's own relay control is the only one.
 ANYTHING = '["*"]\nrelay_to = true\n'
 
 
 @pytest.fixture(scope="module")
 def beside() -> Iterator[SendmailHouse]:
-    """A Sendmail with the lines of deploy/sendmail but its milter, whose access map is the export of the examples."""
+    """A Sendmail with the lines of deploy/sendmail except its milter, whose access map is the export of the examples."""
     lines = re.sub(r"(?m)^INPUT_MAIL_FILTER.*\n", "", (DEPLOYED / "sidecar.mc").read_text())
     with private_directory(below="/run") as directory:
         source = directory / "access-and-sidecar"
@@ -48,23 +48,23 @@ def beside() -> Iterator[SendmailHouse]:
 
 
 @pytest.fixture(scope="module")
-def stranger(beside: SendmailHouse) -> Iterator[Connection]:
-    """A stranger's connection to it."""
+def external(beside: SendmailHouse) -> Iterator[Connection]:
+    """An external host's connection to it."""
     with beside.connect(STRANGER) as connection:
         assert connection.say("MAIL FROM:<>").code == 250
         yield connection
 
 
 @pytest.mark.parametrize(("name", "is_open"), [*((name, True) for name in OPEN), *((name, False) for name in CLOSED)])
-def test_export(stranger: Connection, name: str, is_open: bool) -> None:
-    """Sendmail relays to a domain exactly if a stranger may send to it, though the sidecar would reject nothing."""
-    answer = stranger.say(f"RCPT TO:<x@{name}>")
-    # It denies for good or for now, by what DNS says of the peer.
+def test_export(external: Connection, name: str, is_open: bool) -> None:
+    """Sendmail relays to a domain exactly if external hosts can send to it, with a sidecar that rejects nothing."""
+    answer = external.say(f"RCPT TO:<x@{name}>")
+    # The reply is 550 or 4xx; that depends on the DNS data of the peer.
     assert (answer.code == 250, "Relaying" in answer.text) == (is_open, not is_open), answer
 
 
 def test_relay_host(beside: SendmailHouse) -> None:
-    """A relay host with a Connect: line may send anywhere."""
+    """A relay host with a Connect: line can send to any domain."""
     with beside.connect(Peer(address="192.168.1.7:4444")) as connection:
         assert connection.say("MAIL FROM:<x@else.test>").code == 250
         assert connection.say("RCPT TO:<x@else.test>").code == 250
@@ -76,7 +76,7 @@ def doctor(house: SendmailHouse, config: Path) -> Result:
 
 
 def test_deployed(beside: SendmailHouse, tmp_path: Path) -> None:
-    """With the lines of deploy/sendmail there is nothing to find."""
+    """The lines of deploy/sendmail have no finding."""
     (tmp_path / "sidecar.toml").write_text(
         f'relay_hosts = ["127.0.0.1", "192.168.1.0/24"]\nlistener_domains = ["domains.toml"]\n'
         f'[milter]\nsocket = "{beside.sidecar.socket}"\n'
@@ -92,7 +92,7 @@ def test_deployed(beside: SendmailHouse, tmp_path: Path) -> None:
 
 
 def test_harness() -> None:
-    """Of the Sendmail that the tests start, which leaves all relay control to the sidecar, that is said, and nothing untrue."""
+    """The Sendmail of the tests leaves all relay control to the sidecar: the findings are about that, and none is wrong."""
     with sendmail_house(domains='["bounce.example"]\nlog_oob = true\n') as house:
         result = doctor(house, house.sidecar.config)
     found = re.findall(r"(?m)^(?:\S+: )?(error|warning): (\w+): ", result.output)

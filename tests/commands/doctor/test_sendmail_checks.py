@@ -1,4 +1,4 @@
-"""What is found in Sendmail's settings: nothing where they fit, and for each slip the finding that names it."""
+"""The findings about Sendmail's settings: none if they fit, and one for each mistake."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from sidecar.commands.doctor.sendmail import address_set, read_sendmail
-from sidecar.commands.doctor.sendmail_checks import check_sendmail, sendmail_files
+from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.commands.export.lists import sendmail_access
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
@@ -44,7 +44,7 @@ Xsidecar, S=inet:8893@127.0.0.1, F=T,
 def findings(
     *changes: tuple[str, str], own: Settings = OWN, access: str | None = None, files: Mapping[str, str] | None = None
 ) -> list[Finding]:
-    """Give the findings on GOOD with some of its text replaced."""
+    """Return the findings about GOOD with some of its text replaced."""
     text = GOOD
     for old, new in changes:
         assert old in text
@@ -52,20 +52,20 @@ def findings(
     domains = OpenDomains(own)
     exported = "" if domains.rest else sendmail_access(domains).text
     held = {"/etc/mail/access-and-sidecar": CONNECT + exported if access is None else access, **(files or {})}
-    return check_sendmail(text, own, {path: held.get(path) for path in sendmail_files(text)})
+    return check_sendmail(text, own, held.get)
 
 
-def test_nothing_to_say() -> None:
+def test_no_findings() -> None:
     """Settings that fit have no finding."""
     assert findings() == []
 
 
-SLIPS = [
-    ("InputMailFilters=other, sidecar", "InputMailFilters=other", "error", "InputMailFilters", "never asks it"),
-    ("S=inet:8893@127.0.0.1", "S=inet:8891@127.0.0.1", "error", "InputMailFilters", "never asks it"),
-    ("S=inet:8893@127.0.0.1", "S=nonsense", "error", "InputMailFilters", "never asks it"),
-    ("127.0.0.1, F=T", "127.0.0.1", "error", "Xsidecar", "unjudged"),
-    ("127.0.0.1, F=T", "127.0.0.1, F=R", "error", "Xsidecar", "for good"),
+MISTAKES = [
+    ("InputMailFilters=other, sidecar", "InputMailFilters=other", "error", "InputMailFilters", "never asks the sidecar"),
+    ("S=inet:8893@127.0.0.1", "S=inet:8891@127.0.0.1", "error", "InputMailFilters", "never asks the sidecar"),
+    ("S=inet:8893@127.0.0.1", "S=nonsense", "error", "InputMailFilters", "never asks the sidecar"),
+    ("127.0.0.1, F=T", "127.0.0.1", "error", "Xsidecar", "unchecked"),
+    ("127.0.0.1, F=T", "127.0.0.1, F=R", "error", "Xsidecar", "permanently"),
     ("S:30s;R:30s", "S:5s;R:30s", "warning", "Xsidecar", "T=S:5s"),
     ("authwarnings,noexpn,novrfy", "authwarnings", "warning", "PrivacyOptions", "EXPN"),
     ("SRelay_ok\n", "", "error", "promiscuous_relay", "open relay"),
@@ -76,16 +76,16 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "level", "key", "words"), SLIPS)
-def test_slip(old: str, new: str, level: str, key: str, words: str) -> None:
-    """Each slip has a finding, at its own place, that says what is wrong."""
+@pytest.mark.parametrize(("old", "new", "level", "key", "words"), MISTAKES)
+def test_mistake(old: str, new: str, level: str, key: str, words: str) -> None:
+    """Each mistake has a finding at its own setting."""
     found = [one for one in findings((old, new)) if (one.level, one.key) == (level, key)]
     assert any(words in one.text for one in found)
     assert all(one.fix.endswith(".") for one in found)
 
 
 def test_fitting() -> None:
-    """What says the same in other words has no finding."""
+    """Other settings with the same meaning have no finding."""
     for change in (
         ("authwarnings,noexpn,novrfy", "goaway"),
         ("F=T,", "F=4,"),
@@ -103,7 +103,7 @@ def test_unix_socket() -> None:
 
 
 def test_plain_names() -> None:
-    """Without the features a plain name relays for all that is below it too."""
+    """Without the features a plain name relays to all names below it."""
     found = findings(("R<?> <$+.$+>", "# R"), access=f"{CONNECT}To:example.com RELAY\nTo:wild.example RELAY\n")
     assert [(one.level, one.key) for one in found] == [("warning", "access_db")]
     assert "*.example.com" in found[0].text
@@ -112,7 +112,7 @@ def test_plain_names() -> None:
 
 
 def test_class_r_file() -> None:
-    """The file of class R counts as what stands in sendmail.cf."""
+    """The file of class R counts like the words in sendmail.cf."""
     found = findings(files={"/etc/mail/relay-domains": "# hosts\nother.example\n10.9\n"})
     assert [(one.level, one.key) for one in found] == [
         ("warning", "access_db"),
@@ -131,7 +131,7 @@ def test_peers() -> None:
 
 
 def test_logins() -> None:
-    """Those who relay by their login must get past Sendmail."""
+    """Sendmail must let users relay that log in."""
     own = settings((*ENTRIES, entry("auth.example", relay_from_authz=["daniel"])), relay_hosts=("192.168.1.0/24",))
     (found,) = findings(own=own)
     assert found.key == "TRUST_AUTH_MECH"
@@ -139,7 +139,7 @@ def test_logins() -> None:
 
 
 def test_everything_open() -> None:
-    """A "*" that takes something has no relay control to write."""
+    """With a "*" that accepts mail there is no relay control to write."""
     own = settings((entry("*", log_oob="LogThenRelay"),), relay_hosts=("192.168.1.0/24",))
     (found,) = findings(own=own)
     assert (found.level, found.key) == ("error", "access_db")
@@ -164,8 +164,8 @@ def test_everything_open() -> None:
     ],
 )
 def test_addresses(word: str, network: str | None) -> None:
-    """The beginning of an address stands for its network."""
-    assert [str(found) for found in address_set(iter([word])).iter_cidrs()] == ([network] if network else [])
+    """The beginning of an address means its network."""
+    assert [str(found) for found in address_set([word]).iter_cidrs()] == ([network] if network else [])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,6 @@ def test_addresses(word: str, network: str | None) -> None:
     ["", "X\nXa\nX,,\n", "O InputMailFilters=a\nXa, T=;S, =\n", "C\nF\nF{R}\nFR-o\nKaccess\nKaccess x\n", "\t\n x\n", "\0"],
 )
 def test_any_text(text: str) -> None:
-    """Whatever the text, there is an answer: the sidecar is not named in it."""
-    assert "InputMailFilters" in [found.key for found in check_sendmail(text, OWN, {})]
-    assert read_sendmail(text).input_filters == [] or "Xa" in text
+    """Any text has an answer: it does not name the sidecar."""
+    assert "InputMailFilters" in [found.key for found in check_sendmail(text, OWN, lambda _path: None)]
+    assert read_sendmail(text, lambda _path: None).input_filters == [] or "Xa" in text
