@@ -1,13 +1,14 @@
 """What one external host can cost a worker with a megabyte, or with ten: CPU time and memory, on the direct engine."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.cost.inputs import INPUTS, MEGABYTE, Input
-from tests.cost.judging import exceeded
+from tests.cost.judging import cpu_share, exceeded
 from tests.cost.measuring import measure
 from tests.cost.wire import Wire
 
-_TRIES = 5
+_TRIES = 10
 
 
 @pytest.mark.parametrize("one", INPUTS, ids=lambda one: one.name)
@@ -15,12 +16,14 @@ def test_cost(one: Input) -> None:
     """The most expensive inputs that are known stay within the limits."""
     wire = one.wire()
     packets = bytes(wire.packets)
-    # Other programs on the machine only make it slower, so one measurement within the limits shows that they hold.
+    cost = measure(packets, one.settings, repeats=1)
+    # Other programs on the machine only make it slower, so one measurement within the limit shows that it holds.
     for _ in range(_TRIES):
-        fault = exceeded(wire, measure(packets, one.settings), records=one.records)
-        if fault is None:
-            return
-    pytest.fail(str(fault))
+        if cpu_share(wire, cost, records=one.records) <= 1:
+            break
+        cost = replace(cost, cpu=measure(packets, one.settings, trace=False).cpu)
+    fault = exceeded(wire, cost, records=one.records)
+    assert fault is None, fault
 
 
 def test_an_ordinary_megabyte() -> None:
