@@ -13,7 +13,7 @@ pytest.importorskip("atheris", reason="there is no wheel of atheris for this Pyt
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_finds_nothing(target: str, tmp_path: Path) -> None:
     """The first inputs of a fixed order, from the seeds on, are answered as they must be, and reach code beyond the seeds'."""
-    ended = run(target, tmp_path, seconds=2, inputs=1000, seed=1)
+    ended = run(target, tmp_path, seconds=30, inputs=200, seed=1)
     assert ended.fault is None, ended.fault
     assert ended.inputs > 0
     assert ended.coverage > 0
@@ -30,7 +30,7 @@ def test_a_fault_is_found(tmp_path: Path) -> None:
 
 def test_the_search_by_cost_climbs(tmp_path: Path) -> None:
     """A few steps of it find shapes that cost more than those they were made of, and none that costs too much."""
-    found = climb(tmp_path, seconds=60, inputs=60, seed=1)
+    found = climb(tmp_path, seconds=60, inputs=25, seed=1)
     assert found.fault is None, found.fault
     assert found.inputs > 15
     assert found.worst > 0
