@@ -1,9 +1,9 @@
-"""How much do a million listener domains cost: to load, to look up, to keep, to load anew?
+"""The cost of a million listener domains: to load, to look up, in memory, and during a reload.
 
     python -m tests.bench.table [--domains N] [--workers N ...] [--keep FILE]
 
-Loading and looking up are measured in a fresh process each, memory and reloads on a running sidecar. Times are the best of
-several, since whatever else the machine does can only make them worse.
+Loading and look-ups are measured in a new process each, memory and reloads on a running sidecar. Times are the best of
+several, because other load on the machine can only make them longer.
 """
 
 import argparse
@@ -34,9 +34,8 @@ _LOOKUPS = 100_000
 _BATCH = 1000
 _RECIPIENTS = 500  # in one session
 _CUSTOMERS = 1000
-_BYTES = 1024 * 1024
 
-# What domains say, and how many in ten say it.
+# Ten kinds of entries, in turn.
 _SHAPES: tuple[dict[str, Any], ...] = (
     *[{"log_oob": "LogThenDrop"}] * 6,
     *[{"log_oob": "LogThenDrop", "log_arf": "LogThenDrop"}] * 2,
@@ -80,16 +79,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def _apart(measure: Callable[..., Any], *arguments: Any) -> Any:
-    """Measure in a process of its own, so that nothing that was there before counts."""
+    """Measure in a new process, so that nothing earlier counts."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as one:
         return one.submit(measure, *arguments).result()
 
 
-# --- the domains
-
-
 def _names(count: int) -> Iterator[str]:
-    """Give names as a provider's customers have them: four labels, each seventh a wildcard."""
+    """Return names such as those of a provider's customers: every seventh one is a wildcard."""
     return (f"{'*.w' if index % 7 == 0 else 'd'}{index}.customer-{index % _CUSTOMERS}.example" for index in range(count))
 
 
@@ -108,27 +104,22 @@ def _as_toml(count: int) -> str:
     )
 
 
-# --- what is measured
-
-
 def _load(config: Path) -> dict[str, float]:
-    """Give seconds until settings can serve, and until all warnings are there; the best of three, and the peak of memory."""
+    """Return the seconds until the settings are usable (the best of three) and for the warnings, and the peak of memory."""
     times = []
     for _ in range(3):
         began = time.perf_counter()
         reading = Reading(config)
-        loaded = time.perf_counter()
+        times.append(time.perf_counter() - began)
         assert reading.loaded.settings is not None
-        times.append((loaded - began, len(reading.loaded.settings.domains)))
     began = time.perf_counter()
     reading.warnings()
-    warned = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _BYTES
-    return {"seconds": min(times)[0], "warnings": warned, "peak": peak}
+    warnings = time.perf_counter() - began
+    return {"seconds": min(times), "warnings": warnings, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def _lookups(config: Path, count: int) -> dict[str, float]:
-    """Give microseconds of a look-up, over names from all parts of the table; and of few names again and again."""
+    """Return the microseconds of a look-up, by kind of name, over names from all parts of the table."""
     settings = Reading(config).loaded.settings
     assert settings is not None
     lookup = compile_policy(settings).lookup
@@ -154,7 +145,7 @@ def _lookups(config: Path, count: int) -> dict[str, float]:
 
 
 def _best(lookup: Callable[[str, str], object], names: list[str]) -> float:
-    """Give the time of a look-up in the best round. As in sessions, names are new, and the table has gone cold."""
+    """Return the time of a look-up in the best round. As in sessions, the names are new strings."""
     best = float("inf")
     for _ in range(_ROUNDS):
         spent = 0.0
@@ -169,9 +160,9 @@ def _best(lookup: Callable[[str, str], object], names: list[str]) -> float:
 
 
 def _memory(domains: str, count: int, workers: int) -> dict[str, Any]:
-    """Have a sidecar look up names from all parts of the table; give the PSS in MB of the supervisor and of each worker."""
+    """Let a sidecar look up names from all parts of the table; return the PSS in MB of the supervisor and of each worker."""
     with Program(domains=domains, milter=f"workers = {workers}") as program:
-        wait_until(lambda: len(children(program.pid)) == workers, "the loader has ended", seconds=120)
+        wait_until(lambda: len(children(program.pid)) == workers, "the loader ended", seconds=120)
         asked = [name.replace("*", "a") for name in _names(count)]
         random.Random(2).shuffle(asked)  # noqa: S311 - no secret
         for start in range(0, _LOOKUPS, _RECIPIENTS):
@@ -188,12 +179,9 @@ def _memory(domains: str, count: int, workers: int) -> dict[str, Any]:
 
 
 def _pss(pid: int) -> float:
-    """Give what a process has of memory, of what it shares its share (proc(5), smaps_rollup)."""
+    """Return the memory of a process in MB, with its share of shared memory (proc(5), smaps_rollup)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / _BYTES
-
-
-# --- what is printed
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def _print(figures: dict[str, Any]) -> None:
@@ -204,7 +192,7 @@ def _print(figures: dict[str, Any]) -> None:
     for ending in ("json", "toml"):
         found = figures[ending]
         table.add_row(f"loading {ending}", f"{found['seconds']:.1f} s", f"peak {found['peak']:.0f} MB")
-        table.add_row("  warnings, later", f"{found['warnings']:.1f} s", "")
+        table.add_row("  warnings", f"{found['warnings']:.1f} s", "")
     for kind, found in figures["lookups"].items():
         table.add_row(f"look-up: {kind}", f"{found:.2f} us", "")
     for found in figures["memory"]:
@@ -212,8 +200,8 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_row(f"memory with {found['workers']} workers (PSS)", f"{found['total']:.0f} MB", each)
     if found := figures.get("reloads"):
         longest = f"{found['longest'] * 1000:.0f} ms"
-        told = f"without one {found['longest_in_peace'] * 1000:.0f} ms; {found['wrong']} wrong"
-        table.add_row("longest answer during a reload", longest, told)
+        details = f"without one {found['longest_in_peace'] * 1000:.0f} ms; {found['wrong']} wrong"
+        table.add_row("longest answer during a reload", longest, details)
     console.print(table)
 
 

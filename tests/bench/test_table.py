@@ -1,4 +1,4 @@
-"""The measuring program of the domain table works, and small tables are as good as large ones. Nothing is timed."""
+"""The benchmark of the domain table works, also for a small table. Nothing is timed."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from tests import ROOT
 
 
 def test_short(tmp_path: Path) -> None:
-    """A short run gives every figure."""
+    """A short run measures every figure."""
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.bench.table", "--domains", "7000", "--workers", "1", "--reloads", "1"]
     subprocess.run([*command, "--keep", str(figures)], cwd=ROOT, check=True, timeout=120)
