@@ -14,13 +14,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench fuzz soak build-packages mta-packages tools-packages sendmail clean
+.PHONY: help setup demo test bench fuzz soak build-packages mta-packages tools-packages bench-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
 	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
-	@echo "make bench   measures the sidecar beside milters that do nothing (as root, some 30 minutes; BENCH=--help tells more)"
+	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 20 minutes; options: BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; SOAK=--help tells more)"
 	@echo "make clean   removes what the others made"
@@ -39,7 +39,7 @@ test: $(VENV)/.tools mta-packages sendmail tools-packages
 	@echo "Running the tests."
 	@$(RUN)/pytest -q -n 2 --dist loadfile
 
-bench: $(VENV)/.tools mta-packages
+bench: $(VENV)/.tools mta-packages bench-packages
 	@$(RUN)/python -m tests.bench $(BENCH)
 
 fuzz: $(VENV)/.tools
@@ -75,6 +75,9 @@ mta-packages:
 
 tools-packages:
 	@.ci/packages tools
+
+bench-packages:
+	@.ci/packages bench
 
 # Beside Postfix Debian's Sendmail cannot be installed, so it is only unpacked.
 sendmail: mta-packages

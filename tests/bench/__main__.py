@@ -1,209 +1,147 @@
-"""`make bench`: how fast is the sidecar, beside milters that do nothing?
+"""`make bench`: the sidecar compared with no milter, with milters that do nothing, and with three mail filters.
 
-    python -m tests.bench --against CHECKOUT [--rounds N] [--only WORD]
-    python -m tests.bench [--short] [--rounds N] [--only WORD] [--domains N] [--keep FILE]
+    python -m tests.bench [--rounds N] [--rows WORD] [--connections N ...] [--rivals NAME ...] [--against CHECKOUT] [--check]
 
-All rivals run in the same session, round by round one after the other, so that whatever slows the machine down slows all of
-them down. Figures are medians of the rounds; ratios are medians of the ratios within a round.
+All milters run at the same time. In each round each of them gets one short burst of mail, in an order that changes. The
+result is the median of the ratios within a round: a load that lasts longer than a round slows down all of them.
 """
 
 import argparse
 import json
 import os
-import platform
+import re
+import signal
+import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from tests import ROOT
-from tests.bench import behind, protocol
-from tests.bench.against import compare, ratios
-from tests.bench.rivals import RIVALS, SIDECARS, build
-from tests.bench.scenarios import MIXED, SCENARIOS, Scenario
-from tests.mta.places import private_directory
+from tests.bench.rivals import (
+    BEST_C,
+    DIRECT,
+    FILTERS,
+    LIBMILTER,
+    NO_MILTER,
+    OTHER,
+    OWN_CONTROL,
+    PLAIN_C,
+    PROGRAMS,
+    PYMILTER,
+    Rivals,
+    build,
+)
+from tests.bench.scenarios import REJECTED_RCPT, ROWS, Scenario
+from tests.bench.stand import Burst, measure
+from tests.bench.tables import Row, markdown, missed
 
-PROGRAMS = ROOT / ".bench"
-
-Round = dict[str, dict[str, Any]]
-"""One round: the figures of each rival by its name."""
+EVERYWHERE = (NO_MILTER, PLAIN_C, BEST_C, PYMILTER, DIRECT, LIBMILTER)
+ALL = (*EVERYWHERE, *FILTERS, OWN_CONTROL)
 
 
 def main() -> None:
-    """Run what was asked for, print the tables, and keep the raw figures."""
+    """Measure, print the tables, and keep the raw figures."""
     wanted = _arguments()
-    build(PROGRAMS)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    if wanted.against:
-        _against(wanted, console)
-        return
-    kept: list[dict[str, Any]] = []
-    for place, rivals, run in (("protocol", RIVALS[1:], _protocol(wanted)), ("Postfix", RIVALS, _behind(wanted))):
-        names = (*rivals, *SIDECARS)
-        if wanted.place not in {place, "both"}:
-            continue
-        table = _table(place, names, wanted)
-        for title, scenarios in _chosen(wanted.only):
-            rounds = [_round(run, _rivals(place, names, scenarios), scenarios) for _ in range(wanted.rounds)]
-            kept.append({"place": place, "scenario": title, "domains": wanted.domains, "rounds": rounds})
-            table.add_row(title, *_cells(rounds, _rivals(place, names, scenarios)))
-            print(f"{place}: {title}", file=sys.stderr)  # noqa: T201 - this is a program
-        console.print(table)
-    _keep(wanted.keep, kept)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that everything is stopped and removed
+    if wanted.print:
+        rows = _read(wanted.print)
+    else:
+        rows = _measure(wanted)
+        wanted.keep.write_text(json.dumps(rows) + "\n")
+        _report(f"The raw figures are in {wanted.keep}; --print {wanted.keep} prints the tables again.")
+    print(markdown(rows))  # noqa: T201 - this is a program
+    if wanted.check and missed(rows):
+        sys.exit(f"{missed(rows)} targets are missed")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one short round of everything: does the stand itself work?")
-    parser.add_argument(
-        "--against",
-        type=Path,
-        metavar="CHECKOUT",
-        help="compare this checkout with another one instead, in turn,\nbehind Postfix on the direct engine",
-    )
-    parser.add_argument("--rounds", type=int, help="5 by default; with --against 20")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each rival in each round, at the protocol")
-    parser.add_argument(
-        "--messages", type=int, help="for each rival in each round, behind Postfix; 4000 by default, with --against 300"
-    )
-    parser.add_argument("--connections", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rows", default="", metavar="WORD", help="only the rows with this word in their name")
+    parser.add_argument("--connections", type=int, nargs="+", default=[10, 40])
+    parser.add_argument("--rivals", nargs="+", choices=ALL, default=ALL, metavar="NAME", help="only these, and direct")
+    parser.add_argument("--messages", type=int, help="in a burst; by default as many as take some 0.4 s")
+    parser.add_argument("--workers", type=int, default=2, help="of the sidecar, of pymilter and of rspamd")
     parser.add_argument("--domains", type=int, default=10, help="listener domains of the sidecar")
-    parser.add_argument("--only", default="", metavar="WORD", help="only the scenarios with this in their name")
-    parser.add_argument("--place", choices=("protocol", "Postfix", "both"), default="both")
-    parser.add_argument("--keep", type=Path, default=PROGRAMS / "figures.jsonl", help="the file that the raw figures go to")
-    wanted = parser.parse_args()
-    wanted.rounds = wanted.rounds or (20 if wanted.against else 5)
-    wanted.messages = wanted.messages or (300 if wanted.against else 4000)
-    if wanted.short:
-        wanted.rounds, wanted.seconds, wanted.messages = 1, 0.2, 60
-    return wanted
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout of the sidecar is one more rival")
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if a target is missed")
+    parser.add_argument("--keep", type=Path, default=PROGRAMS / "figures.json", metavar="FILE", help="for the raw figures")
+    parser.add_argument("--print", type=Path, metavar="FILE", help="measure nothing, print the tables of these raw figures")
+    parser.add_argument("--isolated", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
-def _chosen(word: str) -> Iterator[tuple[str, Sequence[Scenario]]]:
-    titles: list[tuple[str, Sequence[Scenario]]] = [(scenario.name, (scenario,)) for scenario in SCENARIOS]
-    # A megabyte among the small ones would be all there is to measure.
-    titles.append((MIXED, [scenario for scenario in SCENARIOS if "MB" not in scenario.name]))
-    yield from ((title, scenarios) for title, scenarios in titles if word in title)
+def _measure(wanted: argparse.Namespace) -> list[Row]:
+    rows = {name: scenarios for name, scenarios in ROWS.items() if re.search(rf"\b{re.escape(wanted.rows)}\b", name)}
+    chosen = {name: _names(scenarios, wanted) for name, scenarios in rows.items()}
+    build()
+    if any(name in FILTERS for names in chosen.values() for name in names):
+        if not wanted.isolated:
+            _isolate()
+        threading.Thread(target=_name_server, daemon=True).start()
+    found = []
+    with Rivals(workers=wanted.workers, domains=wanted.domains, other=(wanted.against or ROOT).resolve()) as rivals:
+        for name, scenarios in rows.items():
+            for connections in wanted.connections:
+                began = time.monotonic()
+                rounds = measure(
+                    scenarios,
+                    chosen[name],
+                    rivals,
+                    connections=connections,
+                    rounds=wanted.rounds,
+                    messages=wanted.messages,
+                )
+                found.append(Row(name, connections, rounds))
+                seconds, load = time.monotonic() - began, os.getloadavg()[0]
+                _report(f"{name}, {connections} connections: {len(rounds)} rounds in {seconds:.0f} s, load average {load:.1f}")
+    return found
 
 
-def _against(wanted: argparse.Namespace, console: Console) -> None:
-    title = f"{ROOT} / {wanted.against}: median (quartiles) of {wanted.rounds} rounds in turn, {wanted.messages} messages each"
-    table = Table(
-        "scenario", "old /s", "new /s", "rate new / old", "worker CPU new / old", "load average", title=title, box=None
-    )
-    for name, scenarios in _chosen(wanted.only):
-        pairs = compare(
-            wanted.against.resolve(),
-            scenarios,
-            PROGRAMS,
-            rounds=wanted.rounds,
-            messages=wanted.messages,
-            connections=wanted.connections,
-            workers=wanted.workers,
-            domains=wanted.domains,
-        )
-        rates, cpu = [(one.old.rate, one.new.rate) for one in pairs], [(one.old.cpu, one.new.cpu) for one in pairs]
-        old, new = (f"{median(both[which] for both in rates):,.0f}" for which in (0, 1))
-        table.add_row(name, old, new, ratios(rates), ratios(cpu), f"{os.getloadavg()[0]:.1f}")
-        print(f"against: {name}", file=sys.stderr)  # noqa: T201 - this is a program
-    console.print(table)
+def _names(scenarios: Sequence[Scenario], wanted: argparse.Namespace) -> list[str]:
+    names = [*EVERYWHERE]
+    if len(scenarios) == 1 and scenarios[0].relay_host:
+        names += FILTERS
+    if scenarios == (REJECTED_RCPT,):
+        names.append(OWN_CONTROL)
+    return [name for name in names if name in wanted.rivals or name == DIRECT] + [OTHER] * bool(wanted.against)
 
 
-def _rivals(place: str, names: Sequence[str], scenarios: Sequence[Scenario]) -> Sequence[str]:
-    refused = place == "Postfix" and len(scenarios) == 1 and scenarios[0].outcome == "refuse-rcpt"
-    return [*names, "own control"] if refused else names
+def _isolate() -> None:
+    """Run this program again in a network namespace that has only loopback: no query for a name leaves it."""
+    PROGRAMS.mkdir(exist_ok=True)
+    servers = PROGRAMS / "resolv.conf"
+    servers.write_text("nameserver 127.0.0.1\n")
+    script = 'ip link set lo up && mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    program = [sys.executable, "-m", "tests.bench", *sys.argv[1:], "--isolated"]
+    os.execvp("unshare", ["unshare", "--net", "--mount", "sh", "-c", script, str(servers), *program])  # noqa: S606
 
 
-Run = Callable[[str, Sequence[Scenario], Path], dict[str, Any]]
+def _name_server() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+        while True:
+            query, client = server.recvfrom(4096)
+            server.sendto(no_such_name(query), client)
 
 
-def _protocol(wanted: argparse.Namespace) -> Run:
-    def run(name: str, scenarios: Sequence[Scenario], folder: Path) -> dict[str, Any]:
-        return protocol.play(
-            name,
-            scenarios,
-            folder,
-            PROGRAMS,
-            seconds=wanted.seconds,
-            connections=wanted.connections,
-            workers=wanted.workers,
-            domains=wanted.domains,
-        )
-
-    return run
+def no_such_name(query: bytes) -> bytes:
+    """Return the answer NXDOMAIN to a DNS query (RFC 1035 section 4)."""
+    end = query.index(0, 12) + 5  # the header has 12 bytes; the name ends with 0, and its type and class follow
+    return query[:2] + b"\x81\x83" + query[4:6] + bytes(6) + query[12:end]
 
 
-def _behind(wanted: argparse.Namespace) -> Run:
-    def run(name: str, scenarios: Sequence[Scenario], folder: Path) -> dict[str, Any]:
-        return behind.play(
-            name,
-            scenarios,
-            folder,
-            PROGRAMS,
-            messages=wanted.messages,
-            connections=wanted.connections,
-            workers=wanted.workers,
-            domains=wanted.domains,
-        )
-
-    return run
+def _read(path: Path) -> list[Row]:
+    return [
+        Row(name, connections, [{rival: Burst(*burst) for rival, burst in one.items()} for one in rounds])
+        for name, connections, rounds in json.loads(path.read_text())
+    ]
 
 
-def _round(run: Run, names: Sequence[str], scenarios: Sequence[Scenario]) -> Round:
-    figures: Round = {}
-    for name in names:
-        with private_directory() as folder:
-            figures[name] = run(name, scenarios, folder / "round")
-    return figures
-
-
-def _table(place: str, names: Sequence[str], wanted: argparse.Namespace) -> Table:
-    what = "sessions/s at the milter protocol" if place == "protocol" else "messages/s behind Postfix"
-    title = f"{what}; {wanted.connections} connections, {wanted.workers} workers, {wanted.domains:,} listener domains"
-    table = Table(
-        title=f"{title}, {wanted.rounds} rounds; the ratios are sidecar / rival on either engine",
-        title_justify="left",
-        box=None,
-    )
-    table.add_column("scenario")
-    for name in names:
-        table.add_column(name, justify="right")
-        if name not in SIDECARS:
-            table.add_column("", justify="right", style="bold")
-    return table
-
-
-def _cells(rounds: Sequence[Round], names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        rate = f"{median(figures[name]['rate'] for figures in rounds):,.0f}"
-        if name == "own control":
-            yield f"Postfix alone {rate}: {_ratios(rounds, name)}"
-            continue
-        yield rate
-        if name not in SIDECARS:
-            yield _ratios(rounds, name)
-
-
-def _ratios(rounds: Sequence[Round], rival: str) -> str:
-    """Give the sidecar's ratio to a rival on each of its engines."""
-    return " ".join(f"{median(one[name]['rate'] / one[rival]['rate'] for one in rounds):.2f}" for name in SIDECARS)
-
-
-def _keep(path: Path, kept: Sequence[dict[str, Any]]) -> None:
-    machine = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-    }
-    with path.open("a") as file:
-        file.writelines(json.dumps({**machine, **one}) + "\n" for one in kept)
-    print(f"The raw figures are in {path}.")  # noqa: T201 - this is a program
+def _report(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is a program
 
 
 if __name__ == "__main__":

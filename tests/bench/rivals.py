@@ -1,117 +1,194 @@
-"""Whom the sidecar is measured against: milters that do nothing, in C and in Python. And the sidecar, started alike.
+"""The milters that take part: those that do nothing, the sidecar on each engine, and three mail filters of Debian.
 
-Owns building, starting and stopping them. Never measures.
+Owns building, starting and stopping them, and reading their CPU time. Never sends mail.
 """
 
+import re
 import runpy
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from tests import ROOT
+from tests.mta.places import private_directory
+from tests.mta.postfix import free_port
 from tests.mta.processes import owned, stop_group, wait_until
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-SIDECARS = {"sidecar": "libmilter", "direct": "direct"}
-"""The sidecar by the name that it has here, and which engine it runs on then."""
+PROGRAMS = ROOT / ".bench"
+
+NO_MILTER, OWN_CONTROL, PLAIN_C, BEST_C, PYMILTER = "no milter", "Postfix's own control", "plain C", "best C", "pymilter"
+SIDECARS = DIRECT, LIBMILTER, OTHER = "direct", "libmilter", "other checkout"
+FILTERS = ("rspamd", "opendkim", "opendmarc")
+"""The filters that look up names: they run only in a network namespace, and only for a relay host's mail."""
+
+_RSPAMD = {
+    # Debian's default sends each message on to another process; this is quicker.
+    "override.d/worker-proxy.inc": 'bind_socket = "{socket} mode=0666";\ncount = {workers};\n'
+    'upstream "local" {{ default = yes; self_scan = yes; }}\n',
+    "override.d/worker-normal.inc": "enabled = false;\n",
+    "override.d/worker-controller.inc": "enabled = false;\n",
+    # These three ask services on the Internet. Without a Redis server rspamd turns off what needs one.
+    **{f"local.d/{module}.conf": "enabled = false;\n" for module in ("rbl", "fuzzy_check", "asn")},
+}
+# opendkim signs what a client on 127.0.0.1 sends. The system's log is not part of the measurement.
+_OPENDKIM = (
+    "Mode sv\nDomain send.example\nSelector bench\nKeyFile {folder}/key.pem\nRequireSafeKeys no\n"
+    "Canonicalization relaxed/simple\nOversignHeaders From\nSocket local:{socket}\nUMask 000\nSyslog no\n"
+)
+# By default opendmarc skips all mail from 127.0.0.1, where all mail of the benchmark is from.
+_OPENDMARC = (
+    "PublicSuffixList /usr/share/publicsuffix/public_suffix_list.dat\nIgnoreHosts {folder}/ignored\n"
+    "Socket local:{socket}\nUMask 000\nSyslog no\n"
+)
 
 
 class Running(NamedTuple):
-    """A rival that runs: its socket, None for no milter, and the id of the process that was started."""
+    """A milter that is running: its socket, and the ids of its processes."""
 
-    socket: str | None
-    pid: int
+    name: str
+    socket: Path | None = None
+    pids: Sequence[int] = ()
 
-
-RIVALS = ("no milter", "plain C", "best C", "pymilter")
-
-
-def build(folder: Path) -> None:
-    """Compile the load generator and the rivals in C into `folder`. Raises CalledProcessError, its output on the terminal."""
-    compiler = (sysconfig.get_config_var("CC") or "gcc").split()[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, libraries in (("load", ()), ("noop", ("-lmilter",))):
-        target = folder / name
-        source = HERE / f"{name}.c"
-        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-            command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(target), str(source), *libraries, "-pthread"]
-            subprocess.run(command, check=True)
+    def cpu(self) -> float:
+        """Return the seconds of CPU time that all its processes have had (clock_getcpuclockid(3): another process's clock)."""
+        try:
+            return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
+        except OSError as error:
+            raise RuntimeError(f"a process of {self.name} ended during the measurement") from error
 
 
-def children(pid: int) -> Sequence[str]:
-    """Give the process ids of a process's children (proc(5))."""
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+class Rivals:
+    """A context manager that starts each milter when it is first needed, and stops all of them at the end."""
 
+    def __init__(self, *, workers: int = 2, domains: int = 10, other: Path = ROOT) -> None:
+        self._workers, self._domains, self._other = workers, domains, other
+        self._stack = ExitStack()
+        self._running: dict[tuple[str, str], Running] = {}
+        self._ports: dict[tuple[str, bool], int] = {}
 
-@contextmanager
-def rival(
-    name: str,
-    outcome: str,
-    folder: Path,
-    programs: Path,
-    *,
-    workers: int = 2,
-    domains: int = 10,
-    relay_listener: str | None = None,
-    checkout: Path = ROOT,
-) -> Iterator[Running]:
-    """Run a rival within the context. The sidecar is that of `checkout`, with that one's `.venv` where it has one."""
-    if name == "no milter":
-        yield Running(socket=None, pid=0)
-        return
-    # A new folder each time: what an earlier one left in its journal must not be read again at the start.
-    folder.mkdir(parents=True)
-    path = folder / "sidecar.sock"
-    if name in SIDECARS:
-        command = _sidecar(name, folder, checkout, workers=workers, domains=domains, relay_listener=relay_listener)
-    else:
-        command = _milter(name, outcome, programs, path, workers=workers)
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = owned(command, folder=checkout, output=output)
-    try:
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(private_directory())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def port(self, name: str, *, relay_host: bool) -> int:
+        """Return the port on which Postfix serves this rival's mail from relay hosts, or from external hosts."""
+        return self._ports.setdefault((name, relay_host), free_port())
+
+    def running(self, name: str, outcome: str) -> Running:
+        """Return the milter, which runs from now on."""
+        if name in {NO_MILTER, OWN_CONTROL}:
+            return Running(name)
+        key = (name, outcome if name in {BEST_C, PYMILTER} else "")
+        if key not in self._running:
+            self._running[key] = self._start(name, outcome, self._folder / f"{len(self._running)}")
+        return self._running[key]
+
+    def _start(self, name: str, outcome: str, folder: Path) -> Running:
+        folder.mkdir()
+        path, log = folder / "sidecar.sock", folder / "log"
+        command = self._command(name, outcome, folder, path)
+        notices = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        notices.bind(str(folder / "notices"))
+        with log.open("wb") as output:
+            environ = {"NOTIFY_SOCKET": str(folder / "notices")}
+            process = owned(command, folder=self._checkout(name), output=output, environ=environ)
+        # libmilter needs up to 5 s to stop.
+        self._stack.callback(stop_group, process, signal.SIGTERM if name in (*SIDECARS, "rspamd") else signal.SIGKILL)
 
         def died() -> str | None:
-            return None if process.poll() is None else f"{name} ended: {log.read_text(errors='replace')[-2000:]}"
+            return None if process.poll() is None else f"{name} ended: {_text(log)[-2000:]}"
 
-        wait_until(path.is_socket, f"{name} listens", give_up=died, seconds=120)
-        if name in SIDECARS:
-            # It looks for warnings when it serves already: of a million domains that takes a CPU some ten seconds.
-            wait_until(lambda: len(children(process.pid)) == workers, "all warnings are told", give_up=died, seconds=120)
+        def ready() -> bool:
+            if name in SIDECARS:
+                return bool(select.select([notices], [], [], 0)[0]) and b"READY=1" in notices.recv(4096)
+            if name == "rspamd":  # it compiles regular expressions in the background
+                found = re.findall(r"\(rspamd_proxy\).*full hyperscan database", _text(folder / "rspamd.log"))
+                return len(found) == self._workers
+            return path.is_socket()
+
+        def complete() -> bool:  # the sidecar's loader looks for warnings while the workers are already running
+            return name not in (*SIDECARS, PYMILTER) or len(children(process.pid)) == self._workers
+
+        wait_until(ready, f"{name} is ready", give_up=died, seconds=240)
+        wait_until(complete, f"{name} has only its workers", give_up=died, seconds=240)
         path.chmod(0o666)
-        yield Running(socket=f"unix:{path}", pid=process.pid)
-        if reason := died():
-            raise RuntimeError(reason)
-    finally:
-        # libmilter takes up to 5 s to end in order, and nobody needs that of a rival.
-        stop_group(process, signal.SIGTERM if name in SIDECARS else signal.SIGKILL)
+        return Running(name, path, (process.pid, *children(process.pid)))
+
+    def _command(self, name: str, outcome: str, folder: Path, path: Path) -> Sequence[str]:
+        words = {"folder": str(folder), "socket": str(path), "workers": str(self._workers)}
+        match name:
+            case "plain C" | "best C":
+                return [str(PROGRAMS / "noop"), f"unix:{path}", "plain" if name == PLAIN_C else outcome]
+            case "pymilter":
+                return [sys.executable, "-m", "tests.bench.noop", f"unix:{path}", str(self._workers), outcome]
+            case "rspamd":
+                for file, content in _RSPAMD.items():
+                    (folder / file).parent.mkdir(exist_ok=True)
+                    (folder / file).write_text(content.format(**words))
+                shutil.chown(folder, "_rspamd", "_rspamd")
+                variables = [f"--var={variable}={folder}" for variable in ("LOCAL_CONFDIR", "DBDIR", "RUNDIR", "LOGDIR")]
+                return ["rspamd", "-f", "-u", "_rspamd", "-g", "_rspamd", *variables]
+            case "opendkim":
+                subprocess.run(
+                    ["openssl", "genrsa", "-out", str(folder / "key.pem"), "2048"], check=True, stderr=subprocess.DEVNULL
+                )
+                (folder / "settings").write_text(_OPENDKIM.format(**words))
+                return ["opendkim", "-f", "-x", str(folder / "settings")]
+            case "opendmarc":
+                (folder / "ignored").write_text("192.0.2.99\n")
+                (folder / "settings").write_text(_OPENDMARC.format(**words))
+                return ["opendmarc", "-f", "-c", str(folder / "settings")]
+            case _:
+                return self._sidecar(name, folder)
+
+    def _checkout(self, name: str) -> Path:
+        return self._other if name == OTHER else ROOT
+
+    def _sidecar(self, name: str, folder: Path) -> Sequence[str]:
+        checkout = self._checkout(name)
+        # Each checkout writes its own settings: another one may lack a key of ours.
+        write = runpy.run_path(str(checkout / "tests/bench/scenarios.py"))["write_settings"]
+        config = write(
+            folder,
+            domains=self._domains,
+            workers=self._workers,
+            relay_listener=f"127.0.0.1:{self.port(name, relay_host=True)}",
+            engine="libmilter" if name == LIBMILTER else "direct",
+        )
+        python = checkout / ".venv/bin/python"
+        program = "from sidecar.cli import main; main()"
+        return [str(python) if python.exists() else sys.executable, "-c", program, "run", "--config", str(config)]
 
 
-def _milter(name: str, outcome: str, programs: Path, path: Path, *, workers: int) -> Sequence[str]:
-    match name:
-        case "plain C":
-            return [str(programs / "noop"), f"unix:{path}", "plain"]
-        case "best C":
-            return [str(programs / "noop"), f"unix:{path}", outcome]
-        case "pymilter":
-            return [sys.executable, "-m", "tests.bench.noop", f"unix:{path}", str(workers), outcome]
-        case _:
-            raise ValueError(f"{name} is no rival")
+def build() -> None:
+    """Compile the milters in C. Raises CalledProcessError, its output on the terminal."""
+    compiler = (sysconfig.get_config_var("CC") or "gcc").split()[0]
+    source, target = HERE / "noop.c", PROGRAMS / "noop"
+    PROGRAMS.mkdir(exist_ok=True)
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        flags = ["-O2", "-Wall", "-Wextra", "-pthread"]
+        subprocess.run([compiler, *flags, "-o", str(target), str(source), "-lmilter"], check=True)
 
 
-def _sidecar(
-    name: str, folder: Path, checkout: Path, *, workers: int, domains: int, relay_listener: str | None
-) -> Sequence[str]:
-    # Each checkout writes its own settings: another one may lack a key of ours.
-    own = runpy.run_path(str(checkout / "tests" / "bench" / "scenarios.py"))
-    config = own["write_settings"](
-        folder, domains=domains, workers=workers, relay_listener=relay_listener, engine=SIDECARS[name]
-    )
-    python = checkout / ".venv" / "bin" / "python"
-    program = "from sidecar.cli import main; main()"
-    return [str(python) if python.exists() else sys.executable, "-c", program, "run", "--config", str(config)]
+def children(pid: int) -> Sequence[int]:
+    """Return the process ids of a process's children (proc(5))."""
+    return [int(word) for word in _text(Path(f"/proc/{pid}/task/{pid}/children")).split()]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

@@ -1,38 +1,33 @@
-"""What is sent: each scenario an envelope, a message, and the outcome that the policy gives it.
-
-Owns the messages and the settings of the sidecar. Never sends anything.
-"""
+"""The mail of the benchmark: envelopes, messages, the outcome that the policy gives them, and the sidecar's settings."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-RELAY_HOST, STRANGER = "127.0.0.1", "203.0.113.9"
 SENDER = "news@send.example"
+"""The envelope sender of a relay host's mail: by it, the rivals that do nothing know a relay host."""
+EXTERNAL_SENDER = "someone@external.example"
 BOUNCES, COMPLAINTS, ELSEWHERE = "x7@bounce.example", "x7@fbl.example", "someone@elsewhere.example"
 
 
 class Scenario(NamedTuple):
-    """One kind of SMTP session. `outcome` is the word by which the rivals know it; `answer` how the last answer begins."""
+    """One kind of SMTP session.
+
+    Each rival that does nothing gives the `outcome` of this name. `burst` is the number of messages that take some 0.4 s.
+    """
 
     name: str
     outcome: str
-    peer: str
     sender: str
     recipient: str
     message: bytes
+    burst: int = 300
 
-    def script(self, content: Path, listener: str = "10.1.1.1 25") -> str:
-        """Give it as the load generator reads it."""
-        lines = (
-            f"connect {self.peer} 4444 {listener}",
-            "helo peer.example.net",
-            f"mail <{self.sender}>",
-            f"rcpt <{self.recipient}>",
-            f"content {content}",
-        )
-        return "\n".join(lines) + "\n"
+    @property
+    def relay_host(self) -> bool:
+        """Return True if the peer is a relay host."""
+        return self.outcome == "accept"
 
 
 def message(subject: str, content_type: str, body: str) -> bytes:
@@ -81,44 +76,45 @@ def _report(kind: str) -> str:
 
 
 PLAIN = message("hello", "text/plain; charset=utf-8", text(2600))
+LONG = message("long", "text/plain", text(1 << 20))
 
-SCENARIOS = (
-    Scenario("relay host, 3 kB", "accept", RELAY_HOST, SENDER, ELSEWHERE, PLAIN),
-    Scenario("relay host, 1 MB", "accept", RELAY_HOST, SENDER, ELSEWHERE, message("long", "text/plain", text(1 << 20))),
-    Scenario("stranger refused at RCPT", "refuse-rcpt", STRANGER, SENDER, ELSEWHERE, PLAIN),
-    Scenario(
-        "bounce, logged and dropped", "discard", STRANGER, "", BOUNCES, message("bounce", _report("delivery-status"), DSN)
-    ),
-    Scenario(
-        "complaint, logged and relayed", "relay", STRANGER, SENDER, COMPLAINTS, message("fbl", _report("feedback-report"), ARF)
-    ),
-    Scenario("stranger's mail refused at the end", "refuse-headers", STRANGER, SENDER, BOUNCES, PLAIN),
+RELAY = Scenario("a relay host's mail, 3 kB", "accept", SENDER, ELSEWHERE, PLAIN)
+RELAY_LONG = Scenario("a relay host's mail, 1 MB", "accept", SENDER, ELSEWHERE, LONG, burst=60)
+REJECTED_RCPT = Scenario("an external host rejected at RCPT", "reject-rcpt", EXTERNAL_SENDER, ELSEWHERE, PLAIN, burst=600)
+BOUNCE = Scenario("a bounce, on disk and dropped", "discard", "", BOUNCES, message("bounce", _report("delivery-status"), DSN))
+COMPLAINT = Scenario(
+    "a complaint, on disk and relayed", "relay", EXTERNAL_SENDER, COMPLAINTS, message("fbl", _report("feedback-report"), ARF)
 )
-MIXED = "all mixed"
+REJECTED_LATE = Scenario("an external host's mail rejected at the end", "reject-headers", EXTERNAL_SENDER, BOUNCES, PLAIN)
+
+ROWS: dict[str, Sequence[Scenario]] = {
+    scenario.name: (scenario,) for scenario in (RELAY, RELAY_LONG, REJECTED_RCPT, BOUNCE, COMPLAINT, REJECTED_LATE)
+} | {"all mixed": (RELAY, REJECTED_RCPT, BOUNCE, COMPLAINT, REJECTED_LATE)}
+"""The rows of the table: which scenarios run at the same time."""
 
 
 def outcome_of(scenarios: Sequence[Scenario]) -> str:
-    """Give the word for what the rivals must do so that all of these have their outcome."""
+    """Return the outcome that the rivals have to give for all of these."""
     return scenarios[0].outcome if len(scenarios) == 1 else "mixed"
 
 
 def write_settings(
-    folder: Path, *, domains: int, workers: int, relay_listener: str | None = None, engine: str = "direct"
+    folder: Path, *, domains: int = 10, workers: int = 2, relay_listener: str | None = None, engine: str = "direct"
 ) -> Path:
-    """Write the sidecar's settings, with so many listener domains, and give their file.
+    """Write the sidecar's settings with this number of listener domains, and return their file.
 
-    With a `relay_listener` peers are relay hosts by the listener they come to: behind one Postfix, all come from one address.
+    All mail of the benchmark is from 127.0.0.1. With a `relay_listener` only the peers of that listener are relay hosts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     others = {f"d{number}.customer{number % 1000}.example": {"log_oob": "LogThenDrop"} for number in range(domains - 2)}
     table = {"bounce.example": {"log_oob": "LogThenDrop"}, "fbl.example": {"log_arf": "LogThenRelay"}, **others}
     (folder / "listener_domains.json").write_text(json.dumps(table, indent=1))
-    own = f'[listener."{relay_listener}"]\nrelay_hosts = ["{RELAY_HOST}"]\n' if relay_listener else ""
-    hosts = "192.0.2.99" if relay_listener else RELAY_HOST
+    listener = f'[listener."{relay_listener}"]\nrelay_hosts = ["127.0.0.1"]\n' if relay_listener else ""
     config = folder / "sidecar.toml"
     config.write_text(
-        f'relay_hosts = ["{hosts}"]\nlistener_domains = ["listener_domains.json"]\nstate_directory = "state"\n{own}'
-        # All peers of a bench come from one address; in the field they are many.
+        f'relay_hosts = ["{"192.0.2.99" if relay_listener else "127.0.0.1"}"]\n'
+        f'listener_domains = ["listener_domains.json"]\nstate_directory = "state"\n{listener}'
+        # All mail of the benchmark is from one address; production mail is from many.
         "[limits]\nreports_per_second = 1000000\nrejection_records_per_second = 1000000\nrecord_bytes_per_byte = 0\n"
         f'[milter]\nsocket = "unix:{folder}/sidecar.sock"\nsocket_mode = "0666"\nworkers = {workers}\n'
         f'engine = "{engine}"\n'

@@ -1,16 +1,16 @@
-"""What does a message cost by its size: a report of 3 kB and up to 10 MB, and a relay host's mail of 3 kB and 25 MB?
+"""The cost of a message by its size: a report of 3 kB up to 10 MB, and a relay host's mail of 3 kB and 25 MB.
 
     python -m tests.bench.sizes
 
 A report is timed from its bytes to the JSON lines of its records, in one process and without a disk. A relay host's mail goes
-through a real Postfix, and the CPU time of the sidecar's workers is what counts.
+through a real Postfix, and the result is the CPU time of the sidecar's workers.
 """
 
 import email.parser
 import email.policy
 import time
+import timeit
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from sidecar.core.records import encode
 from sidecar.core.session import Quota, Rules, Session, World
 from sidecar.core.session.events import Connect, Data, EndOfMessage, Helo, Mail, Rcpt
 from sidecar.core.session.feed import content_events
-from tests.bench.behind import SINK, send, source
-from tests.bench.scenarios import BOUNCES, DSN, ELSEWHERE, RELAY_HOST, SENDER, STRANGER, Scenario, message, text, write_settings
+from tests.bench.scenarios import BOUNCE, BOUNCES, DSN, RELAY, message, text, write_settings
+from tests.bench.stand import DISCARD, SINK, send, source
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix
 from tests.wire.program import Program
@@ -34,14 +34,14 @@ from tests.wire.program import Program
 _REPORT = 'multipart/report; report-type=delivery-status; boundary="=_b"'
 _SIZES = (0, 100_000, 1_000_000, 9_000_000)
 _MESSAGES = 60
-# Seconds from one message to the next, whatever its size: 25 MB take an MTA 0.2 s, and the longer a worker sleeps the longer it
-# takes afterwards. With no common pace a long message seems to cost twice a short one's time.
+# Seconds between messages of any size: 25 MB need 0.2 s, and a worker that slept longer is slower. Without a common pace a long
+# message seems to need twice the time of a short one.
 _PACE = 0.4
 _MEGABYTE = 1 << 20
 
 
 class Cost(NamedTuple):
-    """What a report of `size` bytes costs: microseconds at the median, and bytes at the peak beside its own."""
+    """The cost of a report of `size` bytes: microseconds at the median, and the peak of memory in bytes beside its own."""
 
     size: int
     microseconds: float
@@ -49,8 +49,8 @@ class Cost(NamedTuple):
 
 
 def reports(folder: Path, sizes: tuple[int, ...] = _SIZES, rounds: int = 2000) -> list[Cost]:
-    """Measure reports whose returned message is filled up to so many bytes."""
-    settings = Reading(write_settings(folder, domains=10, workers=1)).loaded.settings
+    """Measure reports with a returned message of these sizes."""
+    settings = Reading(write_settings(folder)).loaded.settings
     assert settings is not None
     rules = Rules(policy=compile_policy(settings), settings=settings)
     world = World(clock=time.time, new_id=lambda: "00000000-0000-4000-8000-000000000000", node_id="")
@@ -58,7 +58,7 @@ def reports(folder: Path, sizes: tuple[int, ...] = _SIZES, rounds: int = 2000) -
     def at_its_end(report: bytes) -> Session:
         session = Session(rules=lambda: rules, world=world, quota=Quota(settings.limits))
         *events, _ = content_events(report)
-        connect = Connect(peer=plain_address(STRANGER), port=4444, listener="10.1.1.1:25")
+        connect = Connect(peer=plain_address("203.0.113.9"), port=4444, listener="10.1.1.1:25")
         rcpt = Rcpt(address=BOUNCES, mta_spelling=f"<{BOUNCES}>")
         for event in (connect, Helo(name="peer.example.net"), Mail(sender=""), rcpt, Data(), *events):
             session.handle(event)
@@ -84,20 +84,13 @@ def reports(folder: Path, sizes: tuple[int, ...] = _SIZES, rounds: int = 2000) -
 
 
 def standard_library() -> float:
-    """Give the microseconds in which the standard library's parser reads the smallest of these reports."""
-    report = message("bounce", _REPORT, DSN)
+    """Return the microseconds in which the standard library's parser reads the smallest of these reports."""
     parse = email.parser.BytesParser(policy=email.policy.compat32).parsebytes
-    return median(_timed(lambda: parse(report)) for _ in range(1000)) * 1e6
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+    return min(timeit.repeat(lambda: parse(BOUNCE.message), number=100)) * 1e4
 
 
 class Share(NamedTuple):
-    """What a relay host's message costs the workers: microseconds of CPU time, and bytes that they read of the MTA."""
+    """The cost of a relay host's message for the workers: microseconds of CPU time, and bytes that they read from the MTA."""
 
     microseconds: float
     read: float
@@ -113,12 +106,11 @@ def relay_host(sizes: tuple[int, ...], messages: int = _MESSAGES, pace: float = 
         program.path.chmod(0o666)
         settings = SINK | {"smtpd_milters": f"unix:{program.path}", "message_size_limit": "0", "mailbox_size_limit": "0"}
         program.directory.chmod(0o755)
-        with Postfix(folder / "postfix", settings=settings, services=["discard unix - - n - - discard"]) as postfix:
+        with Postfix(folder / "postfix", settings=settings, services=[DISCARD]) as postfix:
             for size in sizes:
                 content = folder / f"{size}.eml"
                 content.write_bytes(message("long", "text/plain", text(size)).replace(b"\r\n", b"\n"))
-                mail = Scenario("", "accept", RELAY_HOST, SENDER, ELSEWHERE, b"")
-                load = source(mail, content, postfix.port, sessions=1)
+                load = source(RELAY, content, postfix.port, sessions=1)
                 send([load], messages=20)
                 postfix.delivered()
                 cpu, read = _cpu(program), _read(program)
@@ -132,12 +124,12 @@ def relay_host(sizes: tuple[int, ...], messages: int = _MESSAGES, pace: float = 
 
 
 def _cpu(program: Program) -> float:
-    """Give the seconds of CPU time that the workers have had (clock_getcpuclockid(3): the clock of another process)."""
+    """Return the seconds of CPU time that the workers have had (clock_getcpuclockid(3): the clock of another process)."""
     return sum(time.clock_gettime(~pid << 3 | 2) for pid in program.workers())
 
 
 def _read(program: Program) -> int:
-    """Give the bytes that the workers have read (proc(5), io)."""
+    """Return the bytes that the workers have read (proc(5), io)."""
     lines = [Path(f"/proc/{pid}/io").read_text() for pid in program.workers()]
     return sum(int(text.split()[1]) for text in lines)
 
@@ -149,12 +141,12 @@ def main() -> None:
         table.add_column(column)
     with private_directory() as folder:
         for cost in reports(folder / "settings"):
-            told = f"{cost.microseconds * 1000 / cost.size:.2f} us a kB, {cost.peak / _MEGABYTE:.1f} MB at the peak"
-            table.add_row(f"a bounce report of {cost.size:,} bytes", f"{cost.microseconds:,.0f} us", told)
+            details = f"{cost.microseconds * 1000 / cost.size:.2f} us a kB, {cost.peak / _MEGABYTE:.1f} MB at the peak"
+            table.add_row(f"a bounce report of {cost.size:,} bytes", f"{cost.microseconds:,.0f} us", details)
     table.add_row("  the standard library's parser, the first", f"{standard_library():.0f} us", "")
     for size, share in zip((3_000, 25_000_000), relay_host((3_000, 25_000_000)), strict=True):
-        told = f"{share.read:.0f} bytes read, behind Postfix"
-        table.add_row(f"a relay host's message of {size:,} bytes", f"{share.microseconds:.0f} us", told)
+        details = f"{share.read:.0f} bytes read, behind Postfix"
+        table.add_row(f"a relay host's message of {size:,} bytes", f"{share.microseconds:.0f} us", details)
     Console().print(table)
 
 

@@ -1,30 +1,71 @@
-"""The measuring stand works: it builds, every rival serves every scenario, and the figures come out. Nothing is timed."""
+"""The benchmark works: every rival gives its outcomes, and the tables follow from the figures. Nothing is timed."""
 
-import json
-import re
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests import ROOT
+from tests.bench import stand
+from tests.bench.__main__ import no_such_name
+from tests.bench.rivals import BEST_C, DIRECT, NO_MILTER, PYMILTER, Rivals, build
+from tests.bench.scenarios import BOUNCE, RELAY, ROWS
+from tests.bench.stand import Burst, Round, measure
+from tests.bench.tables import Row, markdown, missed, rate_ratio
+
+
+@pytest.fixture(scope="module")
+def rivals() -> Iterator[Rivals]:
+    with Rivals() as one:
+        yield one
 
 
 @pytest.mark.mta
-def test_short(tmp_path: Path) -> None:
-    """A short run of all scenarios together, with every rival, at the protocol and behind Postfix, tells a rate for each."""
-    figures = tmp_path / "figures.jsonl"
-    command = [sys.executable, "-m", "tests.bench", "--short", "--only", "mixed", "--keep", str(figures)]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
-    told = [json.loads(line) for line in figures.read_text().splitlines()]
-    assert [(one["place"], len(one["rounds"][0])) for one in told] == [("protocol", 5), ("Postfix", 6)]
-    assert all(rival["rate"] > 0 for one in told for rival in one["rounds"][0].values())
+def test_a_round(rivals: Rivals) -> None:
+    """All kinds of mail together: in each round each rival gives the outcome of each kind, and uses CPU time."""
+    build()
+    names = [BEST_C, PYMILTER, DIRECT]
+    rounds = measure(ROWS["all mixed"], names, rivals, connections=5, rounds=2, messages=20)
+    assert [list(one) for one in rounds] == [names, names]
+    assert all(burst.time > 0 and burst.cpu > 0 for one in rounds for burst in one.values())
 
 
 @pytest.mark.mta
-def test_against() -> None:
-    """A checkout beside itself: both serve each scenario, and their ratios come out."""
-    command = [sys.executable, "-m", "tests.bench", "--against", str(ROOT), "--rounds", "2", "--messages", "40"]
-    told = subprocess.run([*command, "--only", "mixed"], cwd=ROOT, check=True, timeout=300, stdout=subprocess.PIPE, text=True)
-    assert re.search(r"all mixed +[\d,]+ +[\d,]+ +\d\.\d{3} \(.* to .*\) +\d\.\d{3} \(.* to .*\)", told.stdout)
+def test_another_outcome_ends_the_measurement(rivals: Rivals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rival that does something else would be faster or slower for another reason."""
+    monkeypatch.setitem(stand._EXPECTED, "discard", "milter-reject")
+    with pytest.raises(RuntimeError, match=r"direct did not give .*milter-reject.*, but .*milter-discard"):
+        measure((BOUNCE,), [DIRECT], rivals, connections=2, rounds=1, messages=20)
+
+
+def _row(name: str, connections: int, rival: str, *ratios: float) -> Row:
+    rounds: list[Round] = [{DIRECT: Burst(0.002, 0.0004), rival: Burst(0.002 * ratio, 0.0001)} for ratio in ratios]
+    return Row(name, connections, rounds)
+
+
+def test_ratios_are_of_one_round() -> None:
+    """A slow round changes the times of all rivals, not the ratio."""
+    rounds = [*_row("", 10, NO_MILTER, 0.8, 0.9, 1.0).rounds, {DIRECT: Burst(0.02, 0.0), NO_MILTER: Burst(0.018, 0.0)}]
+    assert str(rate_ratio(rounds, NO_MILTER)) == "0.90 (0.88-0.93)"
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        (_row(RELAY.name, 10, NO_MILTER, 0.7, 0.83, 0.9), 0),
+        (_row(RELAY.name, 10, NO_MILTER, 0.7, 0.81, 0.9), 1),
+        (_row(BOUNCE.name, 40, BEST_C, 0.79), 1),
+        (_row(BOUNCE.name, 10, BEST_C, 0.79), 0),  # there is no target for it
+    ],
+)
+def test_targets(row: Row, count: int) -> None:
+    """The median decides; the table has the quartiles."""
+    assert missed([row]) == count
+    table = markdown([row])
+    assert table.count("| missed |") == count
+    assert f"| {row.name}, {row.connections} connections | 400 | 100 |" in table
+
+
+def test_no_name_exists() -> None:
+    """The name server returns the question, without the additional records of the query, and NXDOMAIN."""
+    question = b"\x04send\x07example\x00\x00\x10\x00\x01"
+    query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01" + question + b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00"
+    assert no_such_name(query) == b"\x12\x34\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00" + question

@@ -1,4 +1,4 @@
-"""The measuring program for sizes works, and what must not grow with the size does not. Nothing is timed."""
+"""The benchmark of sizes works, and what must not grow with the size does not. Nothing is timed."""
 
 from pathlib import Path
 
