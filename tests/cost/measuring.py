@@ -19,7 +19,7 @@ from sidecar.core.settings.values import JournalSettings, Settings
 from sidecar.daemon.milter import Adapter
 from sidecar.daemon.milter.conversation import Conversation, Steps
 from sidecar.daemon.milter.packets import TRANSLATIONS
-from sidecar.journal.write import Quarantine, Recorder, open_routes
+from sidecar.journal.write import Quarantine, Recorder, Routes
 from tests.core.session.driving import NODE
 
 # What the loop reads at once, and within a packet that is larger.
@@ -80,7 +80,7 @@ class _Connection:
     def __init__(self, settings: Settings, directory: Path) -> None:
         journal = JournalSettings(directory=directory / "journal", format=settings.journal.format)
         self._recorder = Recorder(
-            journal=open_routes(journal),
+            journal=Routes(journal),
             quarantine=Quarantine(directory / "quarantine", size=settings.limits.quarantine_size, age=3600),
             limits=settings.limits,
         )
@@ -94,15 +94,16 @@ class _Connection:
             answers_connect=policy.refuses_at_connect,
             answers_data=not settings.headers,
         )
-        self._conversation = Conversation(Steps(adapter.callbacks, adapter.negotiate))
+        # Without `waits`, each callback returns its answer.
+        self._conversation = Conversation(Steps(adapter.callbacks, adapter.negotiate), lambda _: None)
 
     def run(self, packets: bytes) -> None:
         conversation, at = self._conversation, 0
         while at < len(packets):
             size = _LARGE_READ if conversation.wanted > _READ else _READ
-            call = conversation.receive(packets[at : at + size])
-            while call is not None or conversation.more:
-                call = conversation.receive(b"") if call is None else conversation.resume(call())
+            conversation.receive(packets[at : at + size])
+            while conversation.more:
+                conversation.receive(b"")
             conversation.output.clear()
             at += size
 

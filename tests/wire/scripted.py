@@ -22,6 +22,7 @@ from sidecar.daemon.milter import ENGINES, Adapter, listen
 from sidecar.daemon.milter import adapter as adapter_module
 from sidecar.journal import JournalError
 from sidecar.journal.write import Recorder
+from sidecar.journal.write.disk_thread import Done
 from sidecar.journal.write.routes import Batch
 
 RAISING_PEER = "203.0.113.66"
@@ -117,6 +118,13 @@ class FullJournal:
         """Fail."""
         raise JournalError(f"cannot write {batch.size} records, durable={durable}: the disk is full")
 
+    def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:
+        """Fail at once, or later if the disk is waited for."""
+        if not durable:
+            self.write(batch, durable=durable)
+        done(JournalError(f"cannot write {batch.size} records, durable={durable}: the disk is full"))
+        return False
+
     def roll(self) -> None:
         """Do nothing."""
 
@@ -146,6 +154,7 @@ def main() -> None:
         recorder=recorder,
         answers_connect=answers,
         answers_data=answers,
+        waits=engine.waits,
     )
     listener = listen(MilterSettings(socket=sys.argv[1]))
     engine.serve(adapter, listener, lambda: None)

@@ -1,11 +1,13 @@
-"""The callbacks of either engine: translate, hand over to the session, record, translate back, under one guard.
+"""The callbacks of either engine: translate, pass to the session, record, translate back, under one guard.
 
-Owns the guard: whatever goes wrong in here is a 451 for the rest of the connection, with one line in the log, and never an
-accept. Never decides about mail. One connection's callbacks come on different threads, never two at a time, so everything
-that belongs to a connection is kept with libmilter's context.
+Owns the guard: any fault in here is a 451 for the rest of the connection, with one line in the log, and never an accept. Never
+decides about mail. One connection's callbacks run on different threads, never two at a time, so everything that belongs to a
+connection is kept with its context.
 """
 
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import milter
@@ -14,16 +16,17 @@ from sidecar import log
 from sidecar.core.session import NoRulesError, Session
 from sidecar.core.session.events import Event
 from sidecar.core.session.replies import TROUBLE
-from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision
+from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision, Outcome
 from sidecar.daemon.milter import translation
-from sidecar.daemon.milter.codes import CannotTakeOffError, answer, check, set_reply
-from sidecar.daemon.milter.context import Context
+from sidecar.daemon.milter.codes import CannotRemoveError, answer, check, set_reply
+from sidecar.daemon.milter.context import WAITING, Context, WaitingContext
 from sidecar.daemon.milter.negotiation import Step, Terms, agree, no_reply, unanswered
 from sidecar.daemon.milter.packets import MalformedError
 from sidecar.journal import JournalError
 from sidecar.journal.write.recorder import Recorder
 
 Callback = Callable[..., int]
+Observe = Callable[[int], None]
 
 _LOG = log.get("milter")
 _SKIP = int(milter.SKIP)
@@ -33,29 +36,32 @@ _NO_LISTENER = (
 )
 _FROM_HERE_ON = "the connection is answered 451 from here on"
 # Faults that are no bugs: their sentence tells an operator more than a stack of calls.
-_FORESEEN = (JournalError, CannotTakeOffError, MalformedError, NoRulesError, translation.UnknownPeerError)
+_FORESEEN = (JournalError, CannotRemoveError, MalformedError, NoRulesError, translation.UnknownPeerError)
 
 
 class Connection:
     """What is kept of one milter connection between its callbacks.
 
     `session` is None before the peer is known and after a fault: then each step that has an answer is answered 451.
-    `terms` are None if the negotiation failed: then no session begins.
+    `terms` are None if the negotiation failed: then no session begins. `began` is the monotonic time of the last callback, in
+    nanoseconds, if it is measured.
     """
 
-    __slots__ = ("session", "terms")
+    __slots__ = ("began", "session", "terms")
 
     def __init__(self, terms: Terms | None) -> None:
         self.terms = terms
         self.session: Session | None = None
+        self.began = 0
 
 
 class Adapter:
     """Callbacks as libmilter has them, over sessions and a recorder: `callbacks`, by step, and `negotiate`.
 
-    Build one in each process. `translations` make events of what the engine hands over, besides its context, at each step.
-    Without `answers_connect` nobody waits at connect: a refusal that comes there all the same is given at RCPT. Without
-    `answers_data` nobody waits at DATA, where no verdict may come then. `watch` may put something around a step's callback.
+    Build one in each process. `translations` make events of what the engine passes on, besides its context, at each step.
+    Without `answers_connect` the MTA does not wait at connect: a rejection there is given at RCPT. Without `answers_data` it
+    does not wait at DATA, and no verdict may be given there. With `waits` the contexts are WaitingContexts, and a callback
+    whose answer must wait for the disk returns WAITING. `watch` returns what observes the nanoseconds of a step's answers.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -66,15 +72,15 @@ class Adapter:
         recorder: Recorder,
         answers_connect: bool,
         answers_data: bool,
-        watch: Callable[[Step, Callback], Callback] | None = None,
+        waits: bool = False,
+        watch: Callable[[Step], Observe | None] = lambda _: None,
     ) -> None:
         self._new_session = new_session
         self._unanswered = unanswered(answers_connect=answers_connect, answers_data=answers_data)
-        self._no_reply = no_reply(self._unanswered)
         self._recorder = recorder
-        self._watch = watch
-        self._said: set[str] = set()
-        self.callbacks = {step: self._guarded(step, translate) for step, translate in translations.items()}
+        self._waits = waits
+        self._logged: set[str] = set()
+        self.callbacks = {step: self._callback(step, translate, watch(step)) for step, translate in translations.items()}
         self._on_connect = self.callbacks[Step.CONNECT]
         self.callbacks[Step.CONNECT] = self._connect
 
@@ -84,74 +90,127 @@ class Adapter:
             terms = agree(context, offer, self._unanswered)
             context.setpriv(Connection(terms))
             for shortcoming in terms.shortcomings:
-                self._say_once(shortcoming)
-        except Exception as error:  # noqa: BLE001 - see _guarded
-            # The offer as it came would let the MTA leave steps out, and a step that it leaves out is accepted.
-            offer[:] = (0, self._no_reply, 0, 0)
+                self._warn_once(shortcoming)
+        except Exception as error:  # noqa: BLE001 - the guard
+            # With its own offer the MTA could leave steps out, and a step that it leaves out is accepted.
+            offer[:] = (0, no_reply(self._unanswered), 0, 0)
             context.setpriv(Connection(None))
             _LOG.error(f"an unexpected fault in the negotiation; {_FROM_HERE_ON}", exc_info=error)
         return int(milter.CONTINUE)
 
-    def _say_once(self, shortcoming: str) -> None:
-        if shortcoming not in self._said:
-            self._said.add(shortcoming)
-            _LOG.warning(shortcoming)
+    def _warn_once(self, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            _LOG.warning(text)
 
-    def _connect(self, context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; translated below
+    def _connect(self, context: Context, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; translated below
         """Begin a session, then answer as every callback does."""
         connection: Connection | None = context.getpriv()
         if connection is not None and connection.terms is not None and connection.terms.usable:
             try:
                 connection.session = self._new_session()
-            except Exception as error:  # noqa: BLE001 - see _guarded, which answers 451 where there is no session
+            except Exception as error:  # noqa: BLE001 - the guard: without a session every step is answered 451
                 _LOG.error(f"cannot begin a session; {_FROM_HERE_ON}", exc_info=error)
-        code = self._on_connect(context, *told)
+        code = self._on_connect(context, *arguments)
         session = None if connection is None else connection.session
         if session is not None and session.listener is None:
-            self._say_once(_NO_LISTENER)
+            self._warn_once(_NO_LISTENER)
         return code
 
-    def _guarded(self, step: Step, translate: Callable[..., Event]) -> Callback:
-        """Make the callback of a step."""
+    def _callback(self, step: Step, translate: Callable[..., Event], observe: Observe | None) -> Callback:
+        """Return the callback of a step."""
         unasked = step in self._unanswered
-        going_on = int(milter.NOREPLY if unasked else milter.CONTINUE)
-        # There it would accept the message.
-        may_go_on = step is not Step.END_OF_MESSAGE
+        continues = int(milter.NOREPLY if unasked else milter.CONTINUE)
+        is_end = step is Step.END_OF_MESSAGE
 
-        def callback(context: Context, *told: Any) -> int:  # noqa: ANN401 - as libmilter hands it over; `translate` knows
+        def callback(context: Any, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; `translate` knows
             connection: Connection | None = context.getpriv()
             if connection is None or (session := connection.session) is None or (terms := connection.terms) is None:
-                return _refuse(context, unasked=unasked)
+                return _tempfail(context, unasked=unasked)
             try:
-                outcome = session.handle(translate(context, *told))
-                if may_go_on and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
-                    return going_on if outcome is not ENOUGH else _SKIP  # by far the most
+                outcome = session.handle(translate(context, *arguments))
+                # There it would accept the message.
+                if not is_end and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
+                    return continues if outcome is not ENOUGH else _SKIP  # nearly all
                 check(step, outcome.verdict, terms)
-                # Before the MTA hears of the verdict, or it is no verdict.
-                outcome = self._recorder.write(outcome)
+                # The verdict holds only when its records are written.
+                if not self._waits:
+                    result: Outcome | Exception | None = self._recorder.write(outcome)
+                else:
+                    result = self._recorder.begin(outcome, _Late(self, step, context, connection, observe))
+            except Exception as error:  # noqa: BLE001 - the one guard: no fault may let a message pass
+                result = error
+            return WAITING if result is None else self.finish(step, context, connection, result)
+
+        return callback if observe is None else _timed(callback, observe)
+
+    def finish(self, step: Step, context: Context, connection: Connection, result: Outcome | Exception) -> int:
+        """Return the code for an outcome whose records are written, or for a fault."""
+        session, terms = connection.session, connection.terms
+        assert session is not None and terms is not None, "the callback has looked"  # noqa: PT018, S101
+        if isinstance(result, Outcome):
+            try:
                 session.written()
-                code = answer(context, step, outcome.verdict, terms)
-            except Exception as error:  # noqa: BLE001 - the one guard: nothing unforeseen may let a message pass
-                connection.session = None
-                session.give_up()
-                _report(step, session, error)
-                return _refuse(context, unasked=unasked)
-            if outcome.decision is not None:
-                _tell(outcome.decision, session)
-            return code
+                code = answer(context, step, result.verdict, terms)
+            except Exception as error:  # noqa: BLE001 - the guard
+                result = error
+            else:
+                if result.decision is not None:
+                    _log_decision(result.decision, session)
+                return code
+        connection.session = None
+        session.give_up()
+        _log_fault(step, session, result)
+        return _tempfail(context, unasked=step in self._unanswered)
 
-        return callback if self._watch is None else self._watch(step, callback)
+
+class _Late:
+    """Passes on the result of a step whose callback has returned WAITING; call it from any thread."""
+
+    __slots__ = ("_adapter", "_context", "_observe", "connection", "step")
+
+    def __init__(
+        self, adapter: Adapter, step: Step, context: WaitingContext, connection: Connection, observe: Observe | None
+    ) -> None:
+        self._adapter = adapter
+        self.step = step
+        self._context = context
+        self.connection = connection
+        self._observe = observe
+
+    def __call__(self, result: Outcome | Exception) -> None:
+        self._context.resume_later(partial(self._finish, result))
+
+    def _finish(self, result: Outcome | Exception) -> int:
+        code = self._adapter.finish(self.step, self._context, self.connection, result)
+        if self._observe is not None:
+            self._observe(time.perf_counter_ns() - self.connection.began)
+        return code
 
 
-def _refuse(context: Context, *, unasked: bool) -> int:
-    """Answer 451 where an answer can be given; where none can, the next step that has one gives it."""
+def _timed(callback: Callback, observe: Observe) -> Callback:
+    """Return a callback that observes its own time; of one that returns WAITING, `_Late` does."""
+
+    def timed(context: Context, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it
+        began = time.perf_counter_ns()
+        if (connection := context.getpriv()) is not None:
+            connection.began = began
+        if (code := callback(context, *arguments)) != WAITING:
+            observe(time.perf_counter_ns() - began)
+        return code
+
+    return timed
+
+
+def _tempfail(context: Context, *, unasked: bool) -> int:
+    """Answer 451 if this step has an answer; otherwise the next step that has one answers it."""
     if unasked:
         return int(milter.NOREPLY)
     set_reply(context, TROUBLE)
     return int(milter.TEMPFAIL)
 
 
-def _report(step: Step, session: Session, error: Exception) -> None:
+def _log_fault(step: Step, session: Session, error: Exception) -> None:
     if isinstance(error, _FORESEEN):
         _LOG.error(f"{error}; {_FROM_HERE_ON}", step=step.name, peer=session.peer, session_id=session.session_id)
     else:
@@ -159,8 +218,8 @@ def _report(step: Step, session: Session, error: Exception) -> None:
         _LOG.error(fault, step=step.name, peer=session.peer, session_id=session.session_id, exc_info=error)
 
 
-def _tell(decision: Decision, session: Session) -> None:
-    # The journal has a record of each decision.
+def _log_decision(decision: Decision, session: Session) -> None:
+    # At debug level only: the journal has a record of each decision.
     _LOG.debug(
         f"{decision.stage}: {decision.action}",
         disposition=decision.disposition.value,

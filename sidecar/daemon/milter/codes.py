@@ -21,7 +21,7 @@ class WrongVerdictError(Exception):
     """The session gave a verdict that cannot answer this step: our own fault."""
 
 
-class CannotTakeOffError(Exception):
+class CannotRemoveError(Exception):
     """The MTA did not offer to have recipients taken off."""
 
 
@@ -46,15 +46,15 @@ def check(step: Step, verdict: Verdict, terms: Terms) -> None:
     """See that a verdict can be given here, before anything is written about it.
 
     A step that has no answer takes only Continue; but for CONNECT, where the session says a refusal again at RCPT. Raises
-    WrongVerdictError and CannotTakeOffError.
+    WrongVerdictError and CannotRemoveError.
     """
     if type(verdict) not in _MAY_ANSWER.get(step, _GOING_ON):
         raise WrongVerdictError(f"{type(verdict).__name__} cannot answer {step.name}")
     if isinstance(verdict, Accept) and verdict.without:
         if step is not Step.END_OF_MESSAGE:
             raise WrongVerdictError(f"recipients cannot be taken off at {step.name}")
-        if not terms.take_off:
-            raise CannotTakeOffError("the MTA lets no recipient be taken off the envelope")
+        if not terms.can_remove:
+            raise CannotRemoveError("the MTA lets no recipient be taken off the envelope")
 
 
 def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:

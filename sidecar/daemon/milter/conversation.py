@@ -4,22 +4,23 @@ Owns the order of packets, and what is kept of a connection. Never reads a socke
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import milter
 
 from sidecar.daemon.milter import packets
+from sidecar.daemon.milter.context import WAITING
 from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
 from sidecar.daemon.milter.packets import HEAD, LETTERS, PAYLOAD_LIMIT, MalformedError, packet
 
 Callback = Callable[..., int]
-Call = Callable[[], int]
-"""A callback with all that it needs; it gives libmilter's code."""
+Finish = Callable[[], int]
+"""Returns the code of a callback that has returned WAITING, or raises; called once, by the thread of the connection."""
 
 _CONTINUE, _NOREPLY, _TEMPFAIL, _SKIP = map(int, (milter.CONTINUE, milter.NOREPLY, milter.TEMPFAIL, milter.SKIP))
-_GOING_ON = {_CONTINUE, _NOREPLY, _SKIP}
-_REFUSALS = {int(milter.REJECT), _TEMPFAIL}
+_CONTINUING = {_CONTINUE, _NOREPLY, _SKIP}
+_REJECTIONS = {int(milter.REJECT), _TEMPFAIL}
 _ANSWERS = {
     _CONTINUE: packet(b"c"),
     int(milter.ACCEPT): packet(b"a"),
@@ -31,18 +32,17 @@ _CONNECT, _MAIL, _HEADER, _BODY = (LETTERS[step] for step in (Step.CONNECT, Step
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
 _OF_MESSAGE = frozenset({_MAIL, LETTERS[Step.RCPT], LETTERS[Step.DATA], packets.END_OF_MESSAGE})
 _KEYS = {spelling.decode(): key for spelling, key in MACRO_KEYS.items()}
-# Stages whose macros nobody reads; Postfix sends some before every header field.
+# Stages whose macros are not used; Postfix sends some before every header field.
 _UNREAD = frozenset(LETTERS[step][0] for step in (Step.HEADER, Step.END_OF_HEADERS, Step.BODY))
-# Packets taken before the caller may look at the clock. A message has some thirty; one of a recipient may take 0.2 ms.
+# Packets handled before the caller looks at the clock. A message has some thirty; one of a recipient can take 0.2 ms.
 _AT_ONCE = range(16)
 # The letter, and the payload.
 _LENGTH_LIMIT = PAYLOAD_LIMIT + 1
-# What a packet with a Content-Type has at least.
+# The least size of a packet with a Content-Type.
 _SHORT = len(b"LContent-Type\0\0")
-# Never answered, or not at once; the rest is, but for what was agreed on.
-_ENDS = frozenset({packets.END_OF_MESSAGE, LETTERS[Step.ABORT], packets.QUIT, packets.QUIT_BUT_STAY})
-_NEVER = _ENDS | {packets.OFFER, packets.MACROS}
-# The steps that an MTA can do without an answer to, and its bit for that.
+# Never answered. The other packets are, except for the steps that were agreed on.
+_NEVER = frozenset({LETTERS[Step.ABORT], packets.QUIT, packets.QUIT_BUT_STAY, packets.OFFER, packets.MACROS})
+# The steps that an MTA can leave unanswered, and its bit for that.
 _UNANSWERED_BITS = {
     _CONNECT: milter.P_NR_CONN,
     LETTERS[Step.HELO]: milter.P_NR_HELO,
@@ -56,24 +56,26 @@ _UNANSWERED_BITS = {
 
 
 class Conversation:
-    """What libmilter calls a context. Give `receive` what comes; take `output`, packets for the MTA, and clear it.
+    """What libmilter calls a context. Pass what arrives to `receive`; send `output`, packets for the MTA, and clear it.
 
-    The end of a message is not answered within `receive`, since that may wait for the disk: it gives the call to make, in any
-    thread, and until `resume` has its code nothing else may be called. When `over`, nothing more is to come. In the end call
-    `close`. Raises MalformedError, after which only `close` may be called. `wanted` is the size of the packet to come, as far
-    as that is known.
+    After a callback that has returned WAITING, `waiting` is set: its answer needs the disk or another thread. Only `resume` may
+    be called then, with the code of the Finish that `resume_later` gets. When `over`, nothing more follows. In the end call
+    `close`. Raises MalformedError, after which only `close` may be called. `wanted` is the size of the next packet, if known.
 
-    One call takes a few packets only. While there is `more`, and no call to make, give `receive` an empty piece to go on.
+    One call handles a few packets. While there is `more`, and nothing is waiting, pass an empty piece to `receive` to continue.
     """
 
     __slots__ = (
-        "_asked", "_at", "_call", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest",
-        "_short", "_silent", "_steps", "_table", "_unread", "more", "output", "over", "wanted",
+        "_asked", "_at", "_has_message", "_has_peer", "_kept", "_of_connection", "_of_message", "_reply", "_rest", "_short",
+        "_silent", "_steps", "_table", "_unread", "more", "output", "over", "resume_later", "waiting", "wanted",
     )  # fmt: skip
 
-    def __init__(self, steps: "Steps") -> None:
+    def __init__(self, steps: "Steps", resume_later: Callable[[Finish], None]) -> None:
         self.output: list[bytes] = []
         self.over = False
+        self.resume_later = resume_later
+        # The letter of the packet whose answer is waited for; empty if there is none.
+        self.waiting = b""
         self._steps = steps
         self._table = steps.before_offer
         self._silent = _NEVER
@@ -84,24 +86,23 @@ class Conversation:
         self._of_message: dict[bytes, bytes] = {}
         self._reply: bytes | None = None
         self._kept: object = None
-        self._call: Call | None = None
         self._rest: bytes | bytearray | None = None
         self._at = 0
         self.more = False
         # Header fields of packets shorter than this are left out.
         self._short = 0
-        # The last macros that nobody reads. Postfix sends the same ones before each field.
+        # The last macros that are not used. Postfix sends the same ones before each field.
         self._unread = b""
         self.wanted = 0
 
-    # --- what callbacks see of it (see context.py)
+    # --- what callbacks use (see context.py)
 
-    def getpriv(self) -> Any:  # noqa: ANN401 - whatever was kept there; the adapter knows what
-        """Give what `setpriv` kept, or None."""
+    def getpriv(self) -> Any:  # noqa: ANN401 - the adapter knows what it is
+        """Return what `setpriv` kept, or None."""
         return self._kept
 
     def setpriv(self, kept: object, /) -> object:
-        """Keep one object for this connection, and give the one kept before."""
+        """Keep one object for this connection, and return the one kept before."""
         before, self._kept = self._kept, kept
         return before
 
@@ -110,55 +111,56 @@ class Conversation:
         self._asked.append((stage, names))
 
     def getsymval(self, name: str, /) -> str | None:
-        """Give a macro, by the value that was told last. Raises UnicodeDecodeError when it is not UTF-8."""
+        """Return the last value of a macro. Raise UnicodeDecodeError if it is not UTF-8."""
         wanted = _KEYS.get(name, b"")
         value = self._of_message.get(wanted, self._of_connection.get(wanted))
         return None if value is None else value.decode()
 
     def setreply(self, code: str, enhanced: str, text: str, /) -> None:
-        """Set the SMTP reply that goes with the REJECT or TEMPFAIL to come; `%` is written `%%`."""
+        """Set the SMTP reply of the next REJECT or TEMPFAIL; `%` is written `%%`."""
         self._reply = packet(b"y", f"{code} {enhanced} {text}".encode("ascii") + b"\0")
 
     def delrcpt(self, recipient: str, /) -> None:
-        """Take a recipient off the envelope."""
+        """Remove a recipient from the envelope."""
         self.output.append(packet(b"-", recipient.encode() + b"\0"))
 
     # --- the MTA's side
 
-    def receive(self, data: bytes) -> Call | None:
-        """Take what the MTA sent, in pieces of any size."""
+    def receive(self, data: bytes) -> None:
+        """Handle what the MTA sent, in pieces of any size."""
         self.more = False
         if self._rest is not None:
             self._rest += data
             if len(self._rest) - self._at < self.wanted:
-                return None
+                return
             data = bytes(self._rest)
         at, self._at = self._at, 0
-        return self._take(data, at)
+        self._handle_packets(data, at)
 
-    def resume(self, code: int) -> Call | None:
-        """Answer the end of the message with the code of its callback, and go on with what came meanwhile."""
-        self._call = None
-        self._answer(code)
-        self._forget_message()
-        return self.receive(b"")
+    def resume(self, code: int) -> None:
+        """Answer what was waiting, and continue with what arrived meanwhile."""
+        letter, self.waiting = self.waiting, b""
+        if letter not in self._silent:
+            self._complete(letter, code)
+        self.receive(b"")
 
     def fail(self) -> None:
-        """After an exception: answer whatever the MTA waits for, or asks next, with a temporary failure, and be over."""
+        """After an exception: tempfail what the MTA waits for or asks next, and be over."""
         self.output.append(_ANSWERS[_TEMPFAIL])
+        self.waiting = b""
         self.over = True
 
     def close(self) -> None:
-        """End the session, if there is one. May be called again."""
+        """End the session, if one has begun. May be called again."""
         if self._has_peer:
             self._has_peer = False
             self._steps.close(self, b"")
 
-    def _take(self, data: bytes, at: int) -> Call | None:
-        """Take some whole packets from a place on, up to the end of a message."""
+    def _handle_packets(self, data: bytes, at: int) -> None:
+        """Handle some whole packets from an offset on, until one must wait for its answer."""
         size, self.wanted = len(data), HEAD.size
         for _ in _AT_ONCE:
-            if size - at < HEAD.size or self._call is not None or self.over:
+            if size - at < HEAD.size or self.waiting or self.over:
                 break
             length, letter = HEAD.unpack_from(data, at)
             if not 0 < length <= _LENGTH_LIMIT:
@@ -173,13 +175,13 @@ class Conversation:
                 continue
             callback = self._table.get(letter)
             if callback is None:
-                raise MalformedError(f"packet {letter!r} cannot come here")
+                raise MalformedError(f"packet {letter!r} is not allowed here")
             if letter == _HEADER:
-                at = self._take_fields(data, at)
+                at = self._handle_fields(data, at)
                 continue
             code = callback(self, data[payload_at:end])
-            if letter not in self._silent:
-                self._answer(_CONTINUE if code == _NOREPLY else code)
+            if letter not in self._silent or code == WAITING:
+                self._complete(letter, code)
             at = end
         else:
             self.more = at < size
@@ -187,12 +189,20 @@ class Conversation:
             self._rest, self._at = data, at
         else:
             self._rest = bytearray(data[at:]) if at < size else None
-        return self._call
 
-    def _take_fields(self, data: bytes, at: int) -> int:
-        """Handle the header fields from `at` on, all that are there together; return where they end. The first is whole.
+    def _complete(self, letter: bytes, code: int) -> None:
+        """Answer a packet with the code of its callback, or wait for that."""
+        if code == WAITING:
+            self.waiting = letter
+            return
+        self._answer(_CONTINUE if code == _NOREPLY else code)
+        if letter == packets.END_OF_MESSAGE:
+            self._forget_message()
 
-        A message may have a quarter of a million fields, so for each of them as little as possible is done.
+    def _handle_fields(self, data: bytes, at: int) -> int:
+        """Handle all header fields from `at` on together, and return the offset of their end. The first is whole.
+
+        A message can have a quarter of a million fields, so each of them costs as little as possible.
         """
         payloads: list[bytes] = []
         total = length = 0
@@ -214,30 +224,30 @@ class Conversation:
             elif letter != packets.MACROS or length == 1 or data[at + start] not in _UNREAD:
                 break
             at = end
-        if at > size:  # the last one is not whole yet
+        if at > size:  # the last one is not complete yet
             at -= 4 + length
             total -= length
         # The letter and two NULs have as many bytes as the colon and the line end in the message.
-        self._pass_fields(payloads, total)
+        self._pass_on_fields(payloads, total)
         return at
 
-    def _pass_fields(self, payloads: list[bytes], size: int) -> None:
+    def _pass_on_fields(self, payloads: list[bytes], size: int) -> None:
         code = self._table[_HEADER](self, payloads, size)
         if _HEADER not in self._silent:
             for _ in payloads:
-                self._answer(_CONTINUE if code in _GOING_ON else code)
+                self._answer(_CONTINUE if code in _CONTINUING else code)
         elif code == _SKIP:
             self._short = _SHORT
 
     def _answer(self, code: int) -> None:
         reply, self._reply = self._reply, None
-        self.output.append(reply if reply is not None and code in _REFUSALS else _ANSWERS[code])
+        self.output.append(reply if reply is not None and code in _REJECTIONS else _ANSWERS[code])
 
-    # --- packets that are no plain step; each gives a code as callbacks do
+    # --- packets that are no plain step; each handler returns a code as callbacks do
 
     def _negotiate(self, payload: bytes) -> int:
         offer = packets.offer(payload)
-        # Both engines give the callback the same: what the MTA offers, to be changed in place into what is wanted of it.
+        # Both engines pass the MTA's offer to the callback, which changes it in place into the answer.
         numbers = [offer.actions, offer.steps, 0, 0]
         self._steps.negotiate(self, numbers)
         answer, self._silent = _agreed(offer.version, numbers[0] & offer.actions, numbers[1] & offer.steps, tuple(self._asked))
@@ -245,16 +255,16 @@ class Conversation:
         self._table = self._steps.after_offer
         return _NOREPLY
 
-    def _tell_peer(self, payload: bytes) -> int:
+    def _begin_connection(self, payload: bytes) -> int:
         if self._has_peer:
             raise MalformedError("a second peer")
         self._has_peer = True
         return self._steps.connect(self, payload)
 
-    def _take_macros(self, payload: bytes) -> int:
+    def _keep_macros(self, payload: bytes) -> int:
         stage = payload[:1]
-        if stage == _MAIL:  # they come before the message that they belong to, and nothing else is of the last one
-            self._give_up()
+        if stage == _MAIL:  # they precede the message that they belong to, so the last message is over
+            self._abort_message()
             self._of_message = packets.macros(payload)
         elif stage in _OF_MESSAGE:
             self._of_message.update(packets.macros(payload))
@@ -267,29 +277,28 @@ class Conversation:
         return _NOREPLY
 
     def _end_message(self, payload: bytes) -> int:
-        if payload:  # the last piece of the body may come with it
+        if payload:  # the last piece of the body can be part of it
             self._table[_BODY](self, payload)
-        self._call = partial(self._steps.end_of_message, self, b"")
-        return _NOREPLY
+        return self._steps.end_of_message(self, b"")
 
     def _begin_message(self, payload: bytes) -> int:
-        self._give_up()
+        self._abort_message()
         self._has_message = True
         self._short = 0
         return self._steps.mail(self, payload)
 
-    def _give_up(self) -> None:
-        """End a message that is in hand, if one is: Sendmail tells of no end where a peer gives one up with RSET."""
+    def _abort_message(self) -> None:
+        """End an unfinished message: Sendmail does not report RSET."""
         if self._has_message:
             self._forget_message()
             self._steps.abort(self, b"")
 
-    def _hear_helo(self, payload: bytes) -> int:
-        self._give_up()
+    def _begin_helo(self, payload: bytes) -> int:
+        self._abort_message()
         return self._steps.helo(self, payload)
 
     def _abort(self, _payload: bytes) -> int:
-        self._give_up()
+        self._abort_message()
         self._forget_message()
         return _NOREPLY
 
@@ -298,8 +307,8 @@ class Conversation:
         self._short = 0
         self._of_message = {}
 
-    def _part(self, _payload: bytes) -> int:
-        """Take the end of the SMTP connection: another one follows, on the terms agreed on."""
+    def _end_connection(self, _payload: bytes) -> int:
+        """End the SMTP connection: another one follows, on the terms agreed on."""
         self.close()
         self._forget_message()
         self._of_connection = {}
@@ -309,32 +318,32 @@ class Conversation:
         self.over = True
         return _NOREPLY
 
-    def _hear_unknown(self, _payload: bytes) -> int:
-        """Hear of an SMTP command that nobody knows: it is the MTA's to refuse."""
+    def _continue(self, _payload: bytes) -> int:
+        """Leave an unknown SMTP command to the MTA."""
         return _CONTINUE
 
-    # What each letter means before and after the offer; a missing one is the error.
+    # The handler of each letter before and after the offer; a missing one is a protocol error.
     BEFORE_OFFER: ClassVar[dict[bytes, Callback]] = {
         packets.OFFER: _negotiate,
         packets.MACROS: _ignore_macros,
         packets.QUIT: _quit,
     }
     AFTER_OFFER: ClassVar[dict[bytes, Callback]] = {
-        _CONNECT: _tell_peer,
-        LETTERS[Step.HELO]: _hear_helo,
+        _CONNECT: _begin_connection,
+        LETTERS[Step.HELO]: _begin_helo,
         _MAIL: _begin_message,
-        packets.MACROS: _take_macros,
+        packets.MACROS: _keep_macros,
         packets.END_OF_MESSAGE: _end_message,
         LETTERS[Step.ABORT]: _abort,
-        packets.QUIT_BUT_STAY: _part,
+        packets.QUIT_BUT_STAY: _end_connection,
         packets.QUIT: _quit,
-        packets.UNKNOWN: _hear_unknown,
+        packets.UNKNOWN: _continue,
     }
 
 
 @lru_cache(maxsize=64)  # an MTA offers the same for each of its connections
 def _agreed(version: int, actions: int, steps: int, asked: tuple[tuple[int, str], ...]) -> tuple[bytes, frozenset[bytes]]:
-    """Give the answer to an offer, and the letters that are not answered after it."""
+    """Return the answer to an offer, and the letters that are not answered after it."""
     silent = _NEVER | {letter for letter, bit in _UNANSWERED_BITS.items() if steps & bit}
     return packets.agreement(version, actions, steps, asked), silent
 

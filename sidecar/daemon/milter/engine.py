@@ -1,6 +1,6 @@
-"""What speaks to the MTA: libmilter through its binding, or this program itself.
+"""The engine that speaks to the MTA: libmilter through its binding, or this program itself.
 
-Owns the choice. Both call the same callbacks, with what they hear in words of their own.
+Owns the choice. Both call the same callbacks, with arguments of their own.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,22 +21,23 @@ class Serving(Protocol):
     """What accepts connections in this process."""
 
     def leave(self) -> None:
-        """Stop accepting in this process only; connections that are open stay open."""
+        """Stop accepting in this process only; open connections stay open."""
 
     def open_connections(self) -> int:
         """Count this process's connections from MTAs; call it after `leave`."""
 
-    def prove_alive(self, say: Callable[[], None]) -> None:
-        """Call this soon, unless what serves the connections hangs."""
+    def prove_alive(self, report: Callable[[], None]) -> None:
+        """Call this soon, unless the thread that serves the connections hangs."""
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """One way to serve. `serve` begins to accept; what it is given last is called if that comes to an end.
+    """One way to serve. `serve` begins to accept, and calls its last argument if the engine ends.
 
-    `translations` are the adapter's, which has to be built with them.
+    `translations` and `waits` are arguments of the adapter.
     """
 
     translations: Mapping[Step, Callable[..., Event]]
+    waits: bool
     serve: Callable[[Adapter, Listener, Callable[[], None]], Serving]
 
 
@@ -48,15 +49,15 @@ def _serve_through_libmilter(adapter: Adapter, listener: Listener, ended: Callab
 
 def _serve_directly(adapter: Adapter, listener: Listener, ended: Callable[[], None]) -> Serving:
     loop = Loop(listener.fileno(), Steps(adapter.callbacks, adapter.negotiate), ended)
-    # The loop has a descriptor of its own. It must be this process's only one, or a port that the loop has left would go on
-    # taking connections, which nobody accepts, and keep a new supervisor from it.
+    # The loop has a copy of the descriptor. With a second one, a port that the loop has left would still accept connections,
+    # which no worker serves, and a new supervisor could not open it.
     listener.leave()
     loop.start()
     return loop
 
 
 ENGINES = {
-    "libmilter": Engine(translations=translation.TRANSLATIONS, serve=_serve_through_libmilter),
-    "direct": Engine(translations=packets.TRANSLATIONS, serve=_serve_directly),
+    "libmilter": Engine(translations=translation.TRANSLATIONS, waits=False, serve=_serve_through_libmilter),
+    "direct": Engine(translations=packets.TRANSLATIONS, waits=True, serve=_serve_directly),
 }
 """The engines by their names in the settings."""

@@ -74,7 +74,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     """
 
     unanswered: frozenset[Step]
-    take_off: bool
+    can_remove: bool
     usable: bool
     shortcomings: tuple[str, ...]
 
@@ -103,7 +103,7 @@ def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
 def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, tuple[int, int, int, int]]:
     terms = Terms(
         unanswered=silent,
-        take_off=bool(actions & milter.DELRCPT),
+        can_remove=bool(actions & milter.DELRCPT),
         usable=bool(steps & _DATA_STEP),
         shortcomings=tuple(_shortcomings(actions, steps)),
     )

@@ -4,7 +4,8 @@ Owns where counting happens. Never changes an outcome.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sidecar.core.policy import MessageAnswer
@@ -16,11 +17,11 @@ from sidecar.daemon.metrics import CELL, Meter
 from sidecar.daemon.milter import Step
 from sidecar.journal import JournalError
 from sidecar.journal.write import Recorder
+from sidecar.journal.write.disk_thread import Done
 from sidecar.journal.write.recorder import Writer
 from sidecar.journal.write.routes import Batch
 
-_Callback = Callable[..., int]
-
+_STEPS = {step: CELL["answer_seconds", step.name.lower()] for step in Step if ("answer_seconds", step.name.lower()) in CELL}
 _DURABLE, _NOT_DURABLE = CELL["journal_write_seconds", "true"], CELL["journal_write_seconds", "false"]
 _ERRORS, _FAULTS = CELL["journal_errors",], CELL["faults",]
 _SESSIONS, _WAITING = CELL["sessions",], CELL["journal_waiting",]
@@ -83,37 +84,45 @@ class MeteredJournal:
         self._journal = journal
         self.encode, self.roll, self.close = journal.encode, journal.roll, journal.close
 
-    def write(self, batch: Batch, *, durable: bool) -> None:
-        """Write encoded records. Raises JournalError."""
-        meter = self._meter
+    def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:
+        """Write encoded records, or have the disk thread write them. Raise JournalError."""
         began = time.perf_counter_ns()
-        meter.add(_WAITING)
+        self._meter.add(_WAITING)
+
+        def written(error: JournalError | None) -> None:
+            self._count(began, error, durable=durable)
+            done(error)
+
+        try:
+            is_written = self._journal.submit(batch, durable=durable, done=written)
+        except JournalError as error:
+            self._count(began, error, durable=durable)
+            raise
+        if is_written:
+            self._count(began, None, durable=durable)
+        return is_written
+
+    def write(self, batch: Batch, *, durable: bool) -> None:
+        """Write encoded records, and wait for that. Raise JournalError."""
+        began = time.perf_counter_ns()
+        self._meter.add(_WAITING)
         try:
             self._journal.write(batch, durable=durable)
-        except JournalError:
-            meter.add(_ERRORS)
+        except JournalError as error:
+            self._count(began, error, durable=durable)
             raise
+        self._count(began, None, durable=durable)
+
+    def _count(self, began: int, error: JournalError | None, *, durable: bool) -> None:
+        self._meter.add(_WAITING, -1)
+        self._meter.observe(_DURABLE if durable else _NOT_DURABLE, time.perf_counter_ns() - began)
+        if error is None:
+            self._meter.wrote()
         else:
-            meter.wrote()
-        finally:
-            meter.add(_WAITING, -1)
-            meter.observe(_DURABLE if durable else _NOT_DURABLE, time.perf_counter_ns() - began)
+            self._meter.add(_ERRORS)
 
 
-def timed(meter: Meter) -> Callable[[Step, _Callback], _Callback]:
-    """Return a function that makes a callback measure its time, for the steps whose answer an MTA waits for."""
-
-    def wrap(step: Step, callback: _Callback) -> _Callback:
-        histogram = CELL.get(("answer_seconds", step.name.lower()))
-        if histogram is None:
-            return callback
-
-        def timing(*arguments: Any) -> int:  # noqa: ANN401 - as the engine passes them
-            began = time.perf_counter_ns()
-            code = callback(*arguments)
-            meter.observe(histogram, time.perf_counter_ns() - began)
-            return code
-
-        return timing
-
-    return wrap
+def observer(meter: Meter, step: Step) -> Callable[[int], None] | None:
+    """Return what observes the time of a step in nanoseconds, for the steps whose answer an MTA waits for."""
+    histogram = _STEPS.get(step)
+    return None if histogram is None else partial(meter.observe, histogram)

@@ -27,10 +27,10 @@ from sidecar.daemon.metrics import Meter
 from sidecar.daemon.milter import ENGINES, Adapter, Listener, Serving
 from sidecar.daemon.process.child import FAILED, leave_signals_to_supervisor
 from sidecar.daemon.process.control import hear_supervisor, say_alive, say_left, say_ready, say_taken
-from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, timed
+from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, observer
 from sidecar.daemon.process.plan import Handover, Plan
 from sidecar.journal import JournalError
-from sidecar.journal.write import Quarantine, Recorder, open_routes
+from sidecar.journal.write import Quarantine, Recorder, Routes
 from sidecar.journal.write.recorder import Writer
 
 # After its supervisor died a worker finishes what it has, but not for long: a new supervisor may be starting by now.
@@ -72,7 +72,7 @@ def work(listener: Listener, control: socket.socket, plan: Plan, meter: Meter | 
 
 def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | None) -> tuple[Recorder, Serving]:
     settings, limits = plan.settings, plan.settings.limits
-    journal: Writer = open_routes(settings.journal)
+    journal: Writer = Routes(settings.journal)
     quota = Quota(limits)
     begin: type[Session] = Session
     keep: Callable[..., Recorder] = Recorder
@@ -91,7 +91,8 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
         recorder=recorder,
         answers_connect=settings.refuse_at_connect and plan.policy.refuses_at_connect,
         answers_data=answers_data,
-        watch=None if meter is None else timed(meter),
+        waits=engine.waits,
+        watch=(lambda _: None) if meter is None else partial(observer, meter),
     )
     recorder.start()
     return recorder, engine.serve(adapter, listener, lambda: os._exit(LOOP_ENDED))

@@ -3,6 +3,6 @@
 from sidecar.journal.write.journal import Journal
 from sidecar.journal.write.quarantine import Quarantine, QuarantineFullError
 from sidecar.journal.write.recorder import Recorder
-from sidecar.journal.write.routes import open_routes
+from sidecar.journal.write.routes import Routes
 
-__all__ = ["Journal", "Quarantine", "QuarantineFullError", "Recorder", "open_routes"]
+__all__ = ["Journal", "Quarantine", "QuarantineFullError", "Recorder", "Routes"]

@@ -1,14 +1,14 @@
-"""The journal of one process: which segment is written, when it rolls, and what a writer is told.
+"""The journal of one process: which segment is written, and when a new one begins.
 
 Owns the current segment. Never opens a segment that another process writes, and never changes a line that was written.
 
-What is promised, and when: on return from `write`, the kernel has the lines, so they outlive this process however it dies;
-with `durable`, the disk has them, so they outlive the machine. A write that fails raises, and its lines may or may not be
-found later: the mail is answered with a temporary failure, and the peer's next try writes them again (at least once).
+What is promised: appended lines are in the kernel, so they survive the end of this process; synced lines are on disk, so they
+survive the machine. If a write fails, its lines can still be found later: the mail is tempfailed, and the sender's next try
+writes them again (at least once).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -16,19 +16,23 @@ from threading import Lock
 from sidecar import log
 from sidecar.journal.error import JournalError
 from sidecar.journal.write.leftovers import finish_leftovers
-from sidecar.journal.write.packing import packer
 from sidecar.journal.write.segment import Segment
+
+# Lines of several messages are joined up to this size: larger ones gain nothing from one system call, and need a copy.
+_TOGETHER_LIMIT = 1024 * 1024
+# More lines than that are not written by the thread that serves the connections: to copy 64 kB takes the kernel some 20 us.
+_NOW_LIMIT = 64 * 1024
 
 _LOG = log.get("journal")
 
 
 class Journal:
-    """Appends lines to segments in `directory`, from any number of threads; build it after the fork.
+    """Appends lines to segments in `directory`. Build it after the fork.
 
+    One thread, the disk thread, calls all methods but `append_now`, which any thread can call and which never waits.
     A segment rolls before it would exceed `segment_size` bytes of lines, and `segment_age` seconds after its beginning, at the
-    next write or `roll`; it is finished by the next durable write or `roll`. `clock` gives seconds since 1970 and only names
-    segments: age is measured on the monotonic clock, so that one set back or forth neither holds a segment open nor rolls it
-    early. With a `level` of compression, segments are packed with zstd.
+    next write or `roll`. `clock` returns seconds since 1970 and only names segments: age is measured on the monotonic clock, so
+    that a changed clock neither keeps a segment open nor rolls it early. With a `level` of compression, segments are packed.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of the journal
@@ -47,6 +51,7 @@ class Journal:
         self._suffix = suffix
         self._level = level
         self._clock = clock
+        # Held for whatever changes the current segment, also while its directory is synced. `append_now` never waits for it.
         self._lock = Lock()
         self._current: Segment | None = None
         self._retired: list[Segment] = []
@@ -54,34 +59,55 @@ class Journal:
         finish_leftovers(self._directory, suffix)
 
     def write(self, lines: bytes, *, durable: bool) -> None:
-        """Append whole lines, all or none, to one segment. Raises JournalError.
+        """Append whole lines, all or none, to one segment; with `durable` they are on disk on return. Raise JournalError."""
+        (result,) = self.append([lines])
+        if isinstance(result, Segment) and durable:
+            result = self.sync(result) or result
+            self._finish_retired()
+        if isinstance(result, JournalError):
+            raise result
 
-        Each call tries anew: after a full disk, a lost directory or a failed fsync, the journal heals by itself.
+    def append(self, pieces: Sequence[bytes]) -> list[Segment | JournalError]:
+        """Append pieces of whole lines, in one call if possible. Return the segment or the error for each piece.
+
+        Each call tries again: after a full disk, a lost directory or a failed fsync, the journal recovers by itself.
         """
-        if not lines.endswith(b"\n"):
-            raise ValueError("the journal takes whole lines, each ended by a line feed")
+        if not all(lines.endswith(b"\n") for lines in pieces):
+            raise ValueError("the journal accepts whole lines, each ended by a line feed")
+        with self._lock:
+            if len(pieces) > 1 and (size := sum(map(len, pieces))) <= _TOGETHER_LIMIT:
+                try:
+                    if (segment := self._open_segment(size)) is not None:
+                        segment.append(b"".join(pieces))
+                        return [segment] * len(pieces)
+                except OSError:
+                    pass  # for some of them there can be space
+            return [self._append(lines) for lines in pieces]
+
+    def append_now(self, lines: bytes) -> bool:
+        """Append lines if that needs no waiting: not for the lock, and not for a new segment. Raise JournalError."""
+        if len(lines) > _NOW_LIMIT or not self._lock.acquire(blocking=False):
+            return False
         try:
-            with self._lock:
-                segment = self._segment_for(len(lines))
-                end = segment.append(lines)
-            # Out of the lock: the others write on while this thread waits for the disk.
-            if durable:
-                segment.reach(end)
+            if (segment := self._open_segment(len(lines))) is None:
+                return False
+            segment.append(lines)
         except OSError as error:
-            raise JournalError.because(
-                error,
-                fact="records could not be written to the journal in",
-                path=self._directory,
-                then="each new message tries again",
-            ) from error
+            raise self._error(error) from error
         finally:
-            # That waits for the disk too. A writer who does not want to may serve many connections, and all would wait for as
-            # much of a segment as is not on disk yet: the next who wants to does it, or `roll`.
-            if durable:
-                self._finish_retired()
+            self._lock.release()
+        return True
+
+    def sync(self, segment: Segment) -> JournalError | None:
+        """Put a segment's lines on disk. Return the error if that fails."""
+        try:
+            segment.sync()
+        except OSError as error:
+            return self._error(error)
+        return None
 
     def roll(self) -> None:
-        """Finish the current segment if it is too old: who follows the log may wait for its end before going on to the next."""
+        """Finish the segments that were replaced, and the current one if it is too old: readers may wait for its end."""
         with self._lock:
             if self._current is not None and self._is_old(self._current):
                 self._retired.append(self._current)
@@ -97,41 +123,48 @@ class Journal:
                 self._current = None
         self._finish_retired()
 
-    def _segment_for(self, length: int) -> Segment:
+    def _append(self, lines: bytes) -> Segment | JournalError:
+        try:
+            segment = self._open_segment(len(lines)) or self._new_segment()
+            segment.append(lines)
+        except JournalError as error:
+            return error
+        except OSError as error:
+            return self._error(error)
+        return segment
+
+    def _open_segment(self, length: int) -> Segment | None:
+        """Return the current segment if so many bytes belong there."""
+        current = self._current
+        if current is None or not current.usable():
+            return None
+        is_full = current.size + length > self._segment_size or self._is_old(current)
+        return None if is_full else current
+
+    def _new_segment(self) -> Segment:
         if self._closed:
             raise JournalError(f"the journal in {self._directory} is closed; nothing can be written to it any more")
-        current = self._current
-        if current is not None and current.usable() and not self._is_full(current, length):
-            return current
-        # The new one first: where it cannot be had, the old one stays and the next write tries again.
+        # If it cannot be created, the old one stays and the next write tries again.
         instant = datetime.fromtimestamp(self._clock(), UTC)
-        fresh = Segment.create(self._directory, instant, suffix=self._suffix, packer=packer(self._level))
-        if current is not None:
-            self._retired.append(current)
+        fresh = Segment.create(self._directory, instant, suffix=self._suffix, level=self._level)
+        if self._current is not None:
+            self._retired.append(self._current)
         self._current = fresh
         return fresh
-
-    def _is_full(self, segment: Segment, length: int) -> bool:
-        # Lines that alone exceed the limit get a segment of their own.
-        return segment.size + length > self._segment_size or self._is_old(segment)
 
     def _is_old(self, segment: Segment) -> bool:
         return time.monotonic() - segment.born >= self._segment_age
 
     def _finish_retired(self) -> None:
-        """Finish the segments that have been replaced: outside the lock, since it waits for the disk."""
-        if not self._retired:
-            return
-        with self._lock:
-            retired, self._retired = self._retired, []
+        # Not under the lock, since it waits for the disk.
+        retired, self._retired = self._retired, []
         for segment in retired:
             try:
                 segment.finish()
             except OSError as error:
-                # No writer waits for these lines any more (a durable one was told of the failure itself), so the
-                # program's log is where their possible loss is known.
-                _LOG.error(
-                    "the last lines of a segment may not have reached the disk",
-                    segment=segment.path,
-                    error=error,
-                )
+                # No message waits for these lines any more: only the log can report that they may be lost.
+                _LOG.error("the last lines of a segment may not have reached the disk", segment=segment.path, error=error)
+
+    def _error(self, error: OSError) -> JournalError:
+        fact, then = "records could not be written to the journal in", "each new message tries again"
+        return JournalError.because(error, fact=fact, path=self._directory, then=then)

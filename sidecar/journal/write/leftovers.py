@@ -9,9 +9,8 @@ from pathlib import Path
 
 from sidecar import log
 from sidecar.journal.layout import END_OF_FRAME, MAGIC, is_finished
-from sidecar.journal.write.disk import write_all
 from sidecar.journal.write.frames import Whole, whole_lines
-from sidecar.journal.write.segment import claim, make_read_only
+from sidecar.journal.write.segment import claim, make_read_only, write_all
 
 _LOG = log.get("journal")
 

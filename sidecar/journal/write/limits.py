@@ -16,7 +16,7 @@ from sidecar.core.settings.values import LimitSettings
 # A network whose records are above the limit has its whole burst again after this time.
 RESTORE_SECONDS = 24 * 3600.0
 # Networks remembered, 200 bytes each with a debt and 2 kB each with counted rejections. The debt that was silent longest is
-# forgotten first. A worker rejects some thousands a second, so more networks are rare: their rejections are recorded one by one.
+# forgotten first. Rejections of more networks are recorded one by one: a worker rejects only some thousands a second.
 NETWORKS_LIMIT = 10_000
 
 _NO_DEBT = (0.0, 0.0)

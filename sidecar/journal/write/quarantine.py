@@ -20,8 +20,8 @@ from pathlib import Path
 
 from sidecar import log
 from sidecar.journal.error import JournalError
-from sidecar.journal.write.disk import make_directory, sync_directory, write_all
 from sidecar.journal.write.ledger import Ledger
+from sidecar.journal.write.segment import make_directory, sync_directory, write_all
 
 # When, the message's id, and the network it came from: 8 hex digits of an IPv4 address, 16 of an IPv6 /64, none in old names.
 _NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{32}(?:-([0-9a-f]{8}|[0-9a-f]{16}))?\.(?:eml|json)")

@@ -1,4 +1,4 @@
-"""From an outcome to the disk: what must be kept is kept before the MTA hears of the verdict.
+"""From an outcome to the disk: what must be kept is kept before the MTA gets the verdict.
 
 Owns the order (the limit on records, the quarantine, the journal, the answer) and what is due each second. Never decides about
 mail.
@@ -7,6 +7,8 @@ mail.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -16,45 +18,51 @@ from sidecar.core.records import Record, encode, rejections
 from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
+from sidecar.journal.write.disk_thread import Done
 from sidecar.journal.write.limits import NETWORKS_LIMIT, Counted, Flood, RecordBudget
 from sidecar.journal.write.quarantine import QuarantineFullError
 from sidecar.journal.write.routes import Batch
 
 _FLUSH_SECONDS = 1.0
-# An operator who has made room in the quarantine waits so long; going through its files takes up to a second.
+# An operator who has moved messages out of the quarantine waits so long; a sweep reads all its names, up to a second.
 _SWEEP_SECONDS = 60.0
+# For what is too slow for the thread of the connections: it waits for the disk, or keeps the interpreter busy.
+_SLOW_THREADS = 2
 
 _LOG = log.get("milter")
 
 
 class Writer(Protocol):
-    """What is needed of the journal."""
+    """What a recorder needs of the journals; see `Routes`."""
 
     def encode(self, records: Sequence[Record]) -> Batch:
         """Encode records, in their order."""
 
+    def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:
+        """Write encoded records, or have the disk thread write them."""
+
     def write(self, batch: Batch, *, durable: bool) -> None:
-        """Write encoded records; raises JournalError when that cannot be done."""
+        """Write encoded records, and wait for that. Raise JournalError."""
 
     def roll(self) -> None:
-        """Finish what is too old to go on with."""
+        """Finish the segments that are too old."""
 
     def close(self) -> None:
-        """Finish the journal."""
+        """Finish the journals."""
 
 
 class Store(Protocol):
-    """What is needed of the quarantine."""
+    """What a recorder needs of the quarantine; see `Quarantine`."""
 
     def keep(self, name: str, *, message: bytes, record: bytes) -> None:
-        """Put a message on disk; raises QuarantineFullError, and JournalError when it cannot be done for another reason."""
+        """Put a message on disk. Raise QuarantineFullError, and JournalError for any other reason."""
 
     def sweep(self) -> None:
         """Remove what is too old."""
 
 
 class Recorder:
-    """Writes outcomes, from any threads. Build it after the fork, then `start` it; `clock` gives seconds since 1970."""
+    """Writes outcomes, from any threads. Build it after the fork, then `start` it; `clock` returns seconds since 1970."""
 
     def __init__(
         self, *, journal: Writer, quarantine: Store, limits: LimitSettings, clock: Callable[[], float] = time.time
@@ -67,50 +75,90 @@ class Recorder:
         self._clock = clock
         self._closing = threading.Event()
         self._flushing = threading.Lock()
+        self._pool = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="slow")
 
     def start(self) -> None:
         """Begin to do what is due each second."""
         threading.Thread(target=self._keep_up, name="recorder", daemon=True).start()
 
     def write(self, outcome: Outcome) -> Outcome:
-        """Put on disk what belongs to an outcome, and return the one that holds.
+        """Put on disk what belongs to an outcome, and return the one that holds. This waits. Raise JournalError.
 
-        That is the same, or the one for records above their limit or a full quarantine. A rejection that is only counted comes
-        back without a decision for the log. Raises JournalError.
+        The one that holds is the same, or the one for records above their limit or a full quarantine. A rejection that is only
+        counted is returned without a decision for the log.
         """
         if not outcome.records:
             return outcome
-        outcome, recorded = self._keep(outcome)
-        self.kept(outcome)
-        return outcome if recorded else replace(outcome, decision=None)
+        return self._store(*self._within_limits(outcome))
+
+    def begin(self, outcome: Outcome, done: Callable[[Outcome | Exception], object]) -> Outcome | None:
+        """Do what `write` does, without waiting.
+
+        Return the outcome that holds, or None: then another thread calls `done` later, with that outcome or the exception.
+        Raise JournalError.
+        """
+        if not outcome.records:
+            return outcome
+        outcome, batch = self._within_limits(outcome)
+        if batch is None:
+            return self._written(outcome, None)
+        if outcome.unparsable is not None:
+            # The quarantine waits for the disk several times, and for other processes.
+            self.run_slowly(partial(self._store, outcome, batch), done)
+            return None
+
+        def written(error: JournalError | None) -> None:
+            done(self._written(outcome, batch) if error is None else error)
+
+        return self._written(outcome, batch) if self._journal.submit(batch, durable=outcome.durable, done=written) else None
+
+    def run_slowly(self, work: Callable[[], Outcome], done: Callable[[Outcome | Exception], object]) -> None:
+        """Let one of few threads do this, then call `done` with the outcome or the exception."""
+
+        def run() -> None:
+            try:
+                result: Outcome | Exception = work()
+            except Exception as error:  # noqa: BLE001 - raised again by `done`, in the guard of the connection
+                result = error
+            done(result)
+
+        self._pool.submit(run)
 
     def kept(self, outcome: Outcome) -> None:
         """Do what a subclass adds for an outcome that holds, counted or recorded."""
 
-    def _keep(self, outcome: Outcome) -> tuple[Outcome, bool]:
-        """Return the outcome that holds, and False if its records are only counted."""
+    def _written(self, outcome: Outcome, batch: Batch | None) -> Outcome:
+        """Return an outcome whose records are written, or only counted."""
+        self.kept(outcome)
+        return outcome if batch is not None else replace(outcome, decision=None)
+
+    def _within_limits(self, outcome: Outcome) -> tuple[Outcome, Batch | None]:
+        """Return the outcome that the limits permit, and its records; None if they are only counted."""
         records = self._flood.limit(outcome.records, outcome.network, limited=outcome.received is not None)
         batch = self._journal.encode(records) if records else None
         if outcome.received is not None and not self._budget.spend(
             outcome.network, received=outcome.received, size=0 if batch is None else batch.size, now=self._clock()
         ):
             if outcome.above is not None:
-                return self._keep(outcome.above())
+                return self._within_limits(outcome.above())
             if self._flood.count(records, outcome.network):
-                return outcome, False
-        if batch is None:
-            return outcome, False
-        if (unparsable := outcome.unparsable) is not None:
-            try:
-                self._quarantine.keep(unparsable.name, message=unparsable.content, record=encode(records[0]))
-            except QuarantineFullError:
-                return self._keep(unparsable.full)
-        self._journal.write(batch, durable=outcome.durable)
-        return outcome, True
+                return outcome, None
+        return outcome, batch
+
+    def _store(self, outcome: Outcome, batch: Batch | None) -> Outcome:
+        """Write an outcome, its message first. Return the one that holds. Raise JournalError."""
+        if batch is not None:
+            if (unparsable := outcome.unparsable) is not None:
+                try:
+                    self._quarantine.keep(unparsable.name, message=unparsable.content, record=encode(outcome.records[0]))
+                except QuarantineFullError:
+                    return self._store(*self._within_limits(unparsable.full))
+            self._journal.write(batch, durable=outcome.durable)
+        return self._written(outcome, batch)
 
     def flush(self) -> None:
         """Write the rejections that were only counted. What cannot be written now is kept for the next time."""
-        # One at a time: the last flush must not finish while another still holds what it took.
+        # One at a time: the last flush must not end while another one still has counts to write.
         with self._flushing:
             self._flush()
 
@@ -119,7 +167,7 @@ class Recorder:
         if not counted:
             return
         now = self._clock()
-        # At the end, and where many networks wait, a count is worth more than its bytes.
+        # At the end, and if many networks wait, a count is worth more than its bytes.
         anyway = self._closing.is_set() or len(counted) > NETWORKS_LIMIT // 2
         waiting: list[Counted] = []
         try:
@@ -132,8 +180,8 @@ class Recorder:
         self._flood.put_back([*waiting, *counted])
 
     def _write_counted(self, counted: Counted, now: float, *, anyway: bool) -> Counted | None:
-        """Write the record of counted rejections. Return them if it exceeds the limit. Raises JournalError."""
-        # Encoded only where the size of the last time is within the limit: thousands of networks may be above it.
+        """Write the record of counted rejections. Return them if it exceeds the limit. Raise JournalError."""
+        # Encoded only if the size of the last time is within the limit: thousands of networks can be above it.
         if not self._charge(counted, counted.size, now, anyway=anyway):
             return counted
         record = self._together(counted, now)
@@ -178,5 +226,5 @@ class Recorder:
                 if time.monotonic() - swept >= _SWEEP_SECONDS:
                     swept = time.monotonic()
                     self._quarantine.sweep()
-            except Exception as error:  # noqa: BLE001 - a thread that ended would leave counted refusals unwritten for good
+            except Exception as error:  # noqa: BLE001 - without this thread counted rejections are never written
                 _LOG.error("an unexpected fault in what is due each second", exc_info=error)

@@ -1,11 +1,12 @@
 """One segment: a file of record lines that one process appends to, until it is finished and read-only.
 
-Owns names, modes, locks and the promise that a segment ends on a whole line. Never decides when to begin a new one.
+Owns names, modes, locks, packing, and the promise that a segment ends on a whole line. Never decides when to begin a new one.
 
-A live segment is writable and locked (flock) by the process that writes it; a finished one is read-only; one that is
-writable and not locked was left behind by a crash. The kernel lets go of the lock however a process dies.
+A live segment is writable and locked (flock) by the process that writes it. A finished one is read-only. One that is writable
+and not locked was left open by a crash: the kernel releases the lock however a process ends.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -13,64 +14,64 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Self
+from typing import Any, Self
 
-from sidecar.journal.layout import WRITE_BITS
-from sidecar.journal.write.commit import GroupCommit
-from sidecar.journal.write.disk import make_directory, sync_directory, write_all
-from sidecar.journal.write.packing import Packer
+from sidecar.journal.layout import END_OF_FRAME, WRITE_BITS
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
 _FILE_MODE = 0o640
+_DIRECTORY_MODE = 0o750
 
 
 class Segment:
-    """A live segment. One thread at a time may append; any number may wait in `reach` meanwhile.
+    """A live segment. One thread at a time appends; another one can sync it meanwhile.
 
-    `size` counts the bytes of whole lines handed to the kernel, before packing; `born` is on the monotonic clock, in seconds.
+    `size` counts the bytes of whole lines passed to the kernel, before packing; `born` is on the monotonic clock, in seconds.
+    With a `level` of compression the lines are packed.
     """
 
-    def __init__(self, path: Path, descriptor: int, packer: Packer) -> None:
+    def __init__(self, path: Path, descriptor: int, level: int | None) -> None:
         self.path = path
         self.size = 0
         self.born = monotonic()
         self._descriptor = descriptor
-        self._packer = packer
+        self._packer = None if level is None else _Packer(level)
         self._stored = 0
+        self._synced = 0
         self._torn = False
         self._broken_off = False
-        self._commit = GroupCommit(fsync=lambda: os.fsync(descriptor), written=lambda: self._stored)
+        self._failure: OSError | None = None
 
     @classmethod
-    def create(cls, directory: Path, instant: datetime, *, suffix: str, packer: Packer) -> Self:
-        """Begin a segment, and its directory where there is none; both names are on disk on return. Raises OSError.
+    def create(cls, directory: Path, instant: datetime, *, suffix: str, level: int | None) -> Self:
+        """Begin a segment, and its directory if there is none; both names are on disk on return. Raise OSError.
 
         It is named `YYYYMMDD-HHMMSS.ffffff` and the suffix, after the instant (UTC): names sort as time does.
         """
         make_directory(directory)
         path, descriptor = _create_file(directory, instant, suffix)
         try:
-            # An fsync of the file keeps its bytes, not its name (fsync(2)): that takes one of the directory.
+            # An fsync of the file puts its bytes on disk; its name needs one of the directory (fsync(2)).
             sync_directory(directory)
         except OSError:
-            # Every later write tries anew; without this each try would leave an empty file behind.
+            # Every later write tries again: each try would leave an empty file behind.
             _remove(path)
             os.close(descriptor)
             raise
-        return cls(path, descriptor, packer)
+        return cls(path, descriptor, level)
 
     def usable(self) -> bool:
-        """Whether lines appended now can be trusted to be kept.
+        """Return True if lines appended now will be kept.
 
-        Not after a failed fsync, not behind half a line, and not once somebody has removed the file: the kernel would
-        go on taking lines that nobody can ever read.
+        Not after a failed fsync, not behind half a line, and not if the file was removed: the kernel would accept lines that
+        no one can read.
         """
-        spoilt = self._torn or self._broken_off or self._commit.failed
+        spoilt = self._torn or self._broken_off or self._failure is not None
         return not (spoilt or os.fstat(self._descriptor).st_nlink == 0)
 
-    def append(self, lines: bytes) -> int:
-        """Hand all of `lines` to the kernel, or none; give what `reach` wants for them. Raises OSError."""
-        stored = self._packer.pack(lines)
+    def append(self, lines: bytes) -> None:
+        """Pass all of `lines` to the kernel, or none. Raise OSError."""
+        stored = lines if self._packer is None else self._packer.pack(lines)
         try:
             write_all(self._descriptor, stored)
         except OSError:
@@ -78,57 +79,93 @@ class Segment:
             raise
         self.size += len(lines)
         self._stored += len(stored)
-        return self._stored
 
     def _cut(self) -> None:
-        """Take back what a failed write left, lest the next line be glued to half of this one."""
+        """Remove what a failed write left: no line may follow half a line."""
         try:
             os.ftruncate(self._descriptor, self._stored)
         except OSError:
             self._torn = True
-        # What is packed next may refer to what has just been lost. A second frame could follow, but a reader that was quick
-        # has half of the lost block by now, and would take the new bytes for the rest of it.
-        self._broken_off = self._packer.chained and self._stored > 0
-        self._packer.restart()
+        if self._packer is not None:
+            # What is packed next can refer to what was lost. A second frame in this file would confuse a reader that has
+            # half of the lost block by now.
+            self._broken_off = self._stored > 0
+            self._packer.restart()
 
-    def reach(self, end: int) -> None:
-        """Return once what is stored up to `end` is on disk; raises OSError."""
-        self._commit.reach(end)
+    def sync(self) -> None:
+        """Put all lines on disk. Raise OSError, also if an earlier sync failed."""
+        # After a failed fsync a second one can succeed without the lost bytes: Linux reports a failed write-back once
+        # ("fsyncgate", PostgreSQL 2018). So the first failure is final.
+        if self._failure is not None:
+            raise OSError(self._failure.errno, self._failure.strerror)
+        # Read before the call: it is not certain that what is appended meanwhile is on disk after it.
+        target = self._stored
+        if target > self._synced:
+            try:
+                os.fsync(self._descriptor)
+            except OSError as error:
+                self._failure = error
+                raise
+            self._synced = target
 
     def finish(self) -> None:
-        """Put everything on disk, make the file read-only and let go of it. Nobody may append any more.
+        """Put all lines on disk, make the file read-only and close it. Raise OSError if lines may be lost.
 
-        An empty segment is removed. A torn one, or one whose fsync failed, stays writable: the next start finds it,
-        cuts half a line off and tries once more. Raises OSError when lines may have been lost.
+        An empty segment is removed. A torn one, or one whose fsync failed, stays writable: the next start cuts half a line off
+        and tries again.
         """
-        # Closing is safe while others are still in `reach`: once this reach is back, either all bytes are durable or
-        # the failure is final, and in both cases nobody uses the descriptor again.
         try:
-            self._end()
-            self._commit.reach(self._stored)
+            self._end_frame()
+            self.sync()
             if self._stored == 0:
                 _remove(self.path)
             elif not self._torn:
-                with suppress(OSError):  # a mark for the next start, nothing that keeps a line
+                with suppress(OSError):  # without the mode, the next start finishes it
                     make_read_only(self._descriptor)
         finally:
             os.close(self._descriptor)
 
-    def _end(self) -> None:
-        """End the frame of a packed segment; where that fails the next start does it, and no line is missing meanwhile."""
-        end = self._packer.end
-        if not end or not self._stored or self._torn:
+    def _end_frame(self) -> None:
+        """End the frame of a packed segment; if that fails the next start does it, and all lines can be read meanwhile."""
+        if self._packer is None or not self._stored or self._torn:
             return
         try:
-            write_all(self._descriptor, end)
+            write_all(self._descriptor, END_OF_FRAME)
         except OSError:
             self._torn = True
         else:
-            self._stored += len(end)
+            self._stored += len(END_OF_FRAME)
+
+
+class _Packer:
+    """Packs lines into one zstd frame. `level` is KumoMTA's `compression_level`: 0 is zstd's own choice, else from 1 to 21."""
+
+    def __init__(self, level: int) -> None:
+        # Imported late: a worker that writes plain lines does not need it.
+        import zstandard  # noqa: PLC0415
+
+        self._flush = zstandard.COMPRESSOBJ_FLUSH_BLOCK
+        self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=False)
+        self._frame: Any = None
+
+    def pack(self, lines: bytes) -> bytes:
+        """Return whole blocks: with those before them they unpack to all lines.
+
+        Lines of an answered message must not wait in a buffer. One by one, records of bounces shrink to a ninth, all at once to
+        a twelfth.
+        """
+        if self._frame is None:
+            self._frame = self._compressor.compressobj()
+        packed: bytes = self._frame.compress(lines) + self._frame.flush(self._flush)
+        return packed
+
+    def restart(self) -> None:
+        """Begin a new frame with the next lines."""
+        self._frame = None
 
 
 def claim(descriptor: int) -> bool:
-    """Lock the segment for this process; False when another has it, or has just removed it. Raises OSError."""
+    """Lock the segment for this process; False if another process has it, or has just removed it. Raise OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -137,33 +174,60 @@ def claim(descriptor: int) -> bool:
 
 
 def make_read_only(descriptor: int) -> None:
-    """Mark a segment as finished. Raises OSError."""
-    # No fsync follows: should a power cut undo the mode, the next start finishes the segment again.
+    """Mark a segment as finished. Raise OSError."""
+    # No fsync follows: if a power cut undoes the mode, the next start finishes the segment again.
     os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~WRITE_BITS)
 
 
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents, with their names on disk on return. Raise OSError."""
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another worker was faster
+            folder.mkdir(mode=_DIRECTORY_MODE)
+        sync_directory(folder.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Put a directory's names on disk. Raise OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all bytes, usually in one call. Raise OSError.
+
+    A disk that fills up accepts a part, and only the next call reports the error.
+    """
+    rest = memoryview(content)
+    while rest:
+        count = os.write(descriptor, rest)
+        if count == 0:
+            raise OSError(errno.EIO, "the file system wrote nothing and gave no reason")
+        rest = rest[count:]
+
+
 def _create_file(directory: Path, instant: datetime, suffix: str) -> tuple[Path, int]:
-    """Create a file no other process has, under the first name that is free from `instant` on."""
+    """Create a file that no other process has, under the first name that is free from `instant` on."""
     while True:
         path = directory / f"{instant:%Y%m%d-%H%M%S.%f}{suffix}"
-        # The umask stays in force: an operator may want less than the mode says, never more.
+        # The umask stays in force: an operator can want less than the mode says, never more.
         with suppress(FileExistsError):
             descriptor = os.open(path, _FLAGS, _FILE_MODE)
-            # Between open and lock another process that starts up may take the file for one a crash left, and remove
-            # it as empty; then the next name is as good.
-            if _claim_or_close(descriptor):
+            # Between open and lock another process that starts can take it for an empty leftover and remove it. Then the next
+            # name is used.
+            claimed = False
+            try:
+                claimed = claim(descriptor)
+            finally:
+                if not claimed:
+                    os.close(descriptor)
+            if claimed:
                 return path, descriptor
         instant += timedelta(microseconds=1)
-
-
-def _claim_or_close(descriptor: int) -> bool:
-    claimed = False
-    try:
-        claimed = claim(descriptor)
-    finally:
-        if not claimed:
-            os.close(descriptor)
-    return claimed
 
 
 def _remove(path: Path) -> None:

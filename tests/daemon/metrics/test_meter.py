@@ -228,6 +228,7 @@ def test_sessions_in_hand_are_those_with_a_place() -> None:
 def test_a_failed_write_is_counted_and_told() -> None:
     """The writer learns of it as without a meter."""
     from sidecar.journal import JournalError  # noqa: PLC0415 - for this one
+    from sidecar.journal.write.disk_thread import Done  # noqa: PLC0415 - as well
     from sidecar.journal.write.routes import Batch  # noqa: PLC0415 - as well
 
     class Full:
@@ -237,6 +238,10 @@ def test_a_failed_write_is_counted_and_told() -> None:
         def write(self, _batch: Batch, *, durable: bool) -> None:
             raise JournalError(f"full, durable={durable}")
 
+        def submit(self, _batch: Batch, *, durable: bool, done: Done) -> bool:
+            done(JournalError(f"full, durable={durable}"))
+            return False
+
         def roll(self) -> None: ...
 
         def close(self) -> None: ...
@@ -244,4 +249,7 @@ def test_a_failed_write_is_counted_and_told() -> None:
     counting = Counting()
     with pytest.raises(JournalError, match="durable=True"):
         MeteredJournal(counting.meter, Full()).write(Batch(lines=(), size=0), durable=True)
-    assert counting.counted() == {("journal_errors",): 1}
+    errors: list[JournalError | None] = []
+    assert not MeteredJournal(counting.meter, Full()).submit(Batch(lines=(), size=0), durable=True, done=errors.append)
+    assert [str(error) for error in errors] == ["full, durable=True"]
+    assert counting.counted() == {("journal_errors",): 2}

@@ -7,6 +7,7 @@ from typing import Any
 import milter
 import pytest
 
+from sidecar.daemon.milter.context import WAITING
 from sidecar.daemon.milter.conversation import Conversation, Steps
 from sidecar.daemon.milter.negotiation import Step
 from sidecar.daemon.milter.packets import PAYLOAD_LIMIT, MalformedError, packet
@@ -61,9 +62,14 @@ class Callbacks:
         return [name for name, _ in self.heard]
 
 
+def begin(callbacks: Callbacks) -> Conversation:
+    """Begin a conversation; what waits is resumed by the test itself."""
+    return Conversation(callbacks.steps, lambda _: None)
+
+
 def play(callbacks: Callbacks, *pieces: bytes) -> bytes:
     """Feed a conversation these pieces and give all that goes back."""
-    conversation = Conversation(callbacks.steps)
+    conversation = begin(callbacks)
     answered = b""
     for piece in pieces:
         take(conversation, piece)
@@ -75,9 +81,9 @@ def play(callbacks: Callbacks, *pieces: bytes) -> bytes:
 
 def take(conversation: Conversation, piece: bytes) -> None:
     """Feed a conversation one piece, and let it go on to the end of that."""
-    call = conversation.receive(piece)
-    while call is not None or conversation.more:
-        call = conversation.receive(b"") if call is None else conversation.resume(call())
+    conversation.receive(piece)
+    while conversation.more:
+        conversation.receive(b"")
 
 
 AGREED = packet(b"O", struct.pack("!III", 6, milter.DELRCPT, SILENT) + struct.pack("!I", 0) + b"i\0")
@@ -138,20 +144,37 @@ def test_a_packet_that_is_too_long_among_fields() -> None:
         play(Callbacks(), OFFER + CONNECT + ENVELOPE + SHORT + packet(b"L", b"a\0" + b"b" * PAYLOAD_LIMIT + b"\0"))
 
 
-def test_nothing_is_answered_after_the_end_of_a_message_before_its_own_answer() -> None:
-    """What an MTA sends on at once waits, and is heard in its order."""
-    callbacks = Callbacks()
-    conversation = Conversation(callbacks.steps)
-    call = conversation.receive(OFFER + CONNECT + MESSAGE + MESSAGE + packet(b"H", b"me\0"))
-    assert call is not None
-    assert callbacks.names().count("MAIL") == 1
-    conversation.output.clear()
-    second = conversation.resume(call())
-    assert conversation.output[0] == ACCEPT
-    assert callbacks.names().count("MAIL") == 2
-    assert second is not None
-    assert conversation.resume(second()) is None
+@pytest.mark.parametrize("step", [Step.CONNECT, Step.RCPT, Step.DATA, Step.END_OF_HEADERS, Step.END_OF_MESSAGE])
+def test_nothing_is_answered_before_an_answer_that_waits(step: Step) -> None:
+    """What an MTA sends meanwhile waits as well, and is handled in its order."""
+    callbacks = Callbacks({step: WAITING})
+    conversation = begin(callbacks)
+    take(conversation, OFFER + CONNECT + MESSAGE + MESSAGE + packet(b"H", b"me\0"))
+    for code in (milter.CONTINUE, milter.ACCEPT):
+        assert conversation.waiting
+        assert callbacks.names()[-1] == step.name
+        answered = len(conversation.output)
+        conversation.resume(code)
+        assert conversation.output[answered] == {milter.CONTINUE: GO_ON, milter.ACCEPT: ACCEPT}[code]
+        while conversation.more:
+            conversation.receive(b"")
+        if step is Step.CONNECT:
+            break
+    assert not conversation.waiting
+    assert callbacks.names().count("END_OF_MESSAGE") == 2
     assert callbacks.names()[-1] == "HELO"
+
+
+def test_a_step_that_is_not_answered_can_wait_too() -> None:
+    """As a rejection at connect, which is recorded there and given at RCPT."""
+    callbacks = Callbacks({Step.HELO: WAITING})
+    conversation = begin(callbacks)
+    take(conversation, OFFER + CONNECT + packet(b"H", b"me\0") + packet(b"M", b"<a@b>\0"))
+    assert callbacks.names()[-1] == "HELO"
+    answered = len(conversation.output)
+    conversation.resume(milter.TEMPFAIL)
+    assert conversation.output[answered:] == [GO_ON]
+    assert callbacks.names()[-1] == "MAIL"
 
 
 def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
@@ -163,7 +186,7 @@ def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
 def test_a_message_that_another_one_follows_is_given_up() -> None:
     """Sendmail does not tell of RSET: the next MAIL does, or its macros, which stay, or EHLO. Abort is heard of once."""
     callbacks = Callbacks()
-    conversation = Conversation(callbacks.steps)
+    conversation = begin(callbacks)
     conversation.receive(OFFER + CONNECT + ENVELOPE + packet(b"D", b"Mi\0second\0") + packet(b"M", b"<>\0"))
     assert callbacks.names()[-2:] == ["ABORT", "MAIL"]
     assert conversation.getsymval("i") == "second"
@@ -177,7 +200,7 @@ def test_a_message_that_another_one_follows_is_given_up() -> None:
 def test_a_reply_goes_with_its_refusal_and_no_other(code: int) -> None:
     """Once given it is gone; a refusal without one has the plain letter."""
     callbacks = Callbacks({Step.MAIL: code, Step.RCPT: milter.CONTINUE, Step.DATA: code})
-    conversation = Conversation(callbacks.steps)
+    conversation = begin(callbacks)
     conversation.receive(OFFER + CONNECT)
     conversation.output.clear()
     conversation.setreply("550", "5.7.1", "no %% way")
@@ -187,12 +210,12 @@ def test_a_reply_goes_with_its_refusal_and_no_other(code: int) -> None:
 
 
 def test_recipients_are_taken_off_before_the_answer() -> None:
-    conversation = Conversation(Callbacks().steps)
-    call = conversation.receive(OFFER + CONNECT + MESSAGE)
+    conversation = begin(Callbacks({Step.END_OF_MESSAGE: WAITING}))
+    take(conversation, OFFER + CONNECT + MESSAGE)
     conversation.output.clear()
-    assert call is not None
+    assert conversation.waiting
     conversation.delrcpt("<grün@d>")
-    conversation.resume(call())
+    conversation.resume(milter.ACCEPT)
     assert conversation.output == [packet(b"-", "<grün@d>\0".encode()), ACCEPT]
 
 
@@ -201,7 +224,7 @@ def test_recipients_are_taken_off_before_the_answer() -> None:
 
 def test_macros_are_of_the_connection_or_of_the_message() -> None:
     """A message's own are gone with it, however it ended: one message's identity is not another's."""
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     conversation.receive(OFFER + packet(b"D", b"C{daemon_addr}\x0010.1.1.1\0i\0first\0") + CONNECT)
     assert conversation.getsymval("{daemon_addr}") == "10.1.1.1"
     assert conversation.getsymval("i") == "first"
@@ -211,15 +234,13 @@ def test_macros_are_of_the_connection_or_of_the_message() -> None:
     conversation.receive(packet(b"A"))
     assert (conversation.getsymval("i"), conversation.getsymval("{auth_authen}")) == ("first", None)
     conversation.receive(packet(b"D", b"M{auth_authen}\0daniel\0"))
-    call = conversation.receive(MESSAGE)
-    assert call is not None
-    conversation.resume(call())
+    take(conversation, MESSAGE)
     assert conversation.getsymval("{auth_authen}") is None
     assert conversation.getsymval("{daemon_addr}") == "10.1.1.1"
 
 
 def test_a_new_message_has_none_of_the_last_ones_macros() -> None:
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     conversation.receive(OFFER + CONNECT + packet(b"D", b"M{auth_authen}\0daniel\0") + packet(b"M", b"<>\0"))
     conversation.receive(packet(b"D", b"Mi\0x\0"))
     assert conversation.getsymval("{auth_authen}") is None
@@ -227,7 +248,7 @@ def test_a_new_message_has_none_of_the_last_ones_macros() -> None:
 
 def test_a_message_without_macros_has_none_of_the_last_ones() -> None:
     """However that ended, here by an answer before its content: nobody is let in by another message's identity."""
-    conversation = Conversation(Callbacks({Step.DATA: milter.ACCEPT}).steps)
+    conversation = begin(Callbacks({Step.DATA: milter.ACCEPT}))
     conversation.receive(OFFER + CONNECT + packet(b"D", b"M{auth_authen}\0daniel\0") + ENVELOPE)
     assert conversation.getsymval("{auth_authen}") == "daniel"
     conversation.receive(packet(b"M", b"<>\0"))
@@ -236,7 +257,7 @@ def test_a_message_without_macros_has_none_of_the_last_ones() -> None:
 
 def test_macros_that_were_not_asked_for_are_not_kept() -> None:
     """Nor those before the offer, nor a value that is too long: a connection's macros have a few kilobytes at most."""
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     tracemalloc.start()
     try:
         conversation.receive(packet(b"D", b"Ci\0early\0"))
@@ -256,7 +277,7 @@ def test_macros_that_were_not_asked_for_are_not_kept() -> None:
 
 def test_a_macro_that_is_too_long_is_not_told() -> None:
     """A part of an identity would be another identity."""
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     conversation.receive(OFFER + CONNECT)
     conversation.receive(packet(b"D", b"M{auth_authen}\0%s\0i\0x\0" % (b"daniel" * 171)) + packet(b"M", b"<>\0"))
     assert (conversation.getsymval("{auth_authen}"), conversation.getsymval("i")) == (None, "x")
@@ -264,7 +285,7 @@ def test_a_macro_that_is_too_long_is_not_told() -> None:
 
 def test_braces_around_the_name_of_a_macro_say_nothing() -> None:
     """Some MTAs leave them out, and `i` is `{i}` to libmilter too."""
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     conversation.receive(OFFER + packet(b"D", b"Cdaemon_addr\x0010.1.1.1\0{i}\0first\0") + CONNECT)
     assert conversation.getsymval("{daemon_addr}") == "10.1.1.1"
     assert conversation.getsymval("i") == "first"
@@ -273,11 +294,11 @@ def test_braces_around_the_name_of_a_macro_say_nothing() -> None:
 def test_a_few_packets_are_taken_at_once() -> None:
     """The caller may do something else between them; the rest waits, in order, and is no more than what came."""
     callbacks = Callbacks()
-    conversation = Conversation(callbacks.steps)
+    conversation = begin(callbacks)
     conversation.receive(OFFER + CONNECT + packet(b"M", b"<>\0") + b"".join(packet(b"R", b"<%d@b>\0" % n) for n in range(40)))
     heard = [len(callbacks.heard)]
     while conversation.more:
-        assert conversation.receive(b"") is None
+        conversation.receive(b"")
         heard.append(len(callbacks.heard))
     assert heard == [15, 31, 42]
     assert [payload for name, payload in callbacks.heard if name == "RCPT"] == [b"<%d@b>\0" % n for n in range(40)]
@@ -291,14 +312,14 @@ def test_a_few_packets_are_taken_at_once() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"M", b"L", b"Mi\0", b"Z", b"M\0\0"])
 def test_macros_that_are_none_are_no_fault(payload: bytes) -> None:
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     conversation.receive(OFFER + CONNECT + packet(b"D", payload))
     assert conversation.getsymval("i") is None
 
 
 def test_a_macro_that_is_no_text_raises() -> None:
     """As pymilter's does; whoever asks for it knows."""
-    conversation = Conversation(Callbacks().steps)
+    conversation = begin(Callbacks())
     conversation.receive(OFFER + packet(b"D", b"C{daemon_addr}\0\xff\0"))
     with pytest.raises(UnicodeDecodeError):
         conversation.getsymval("{daemon_addr}")
@@ -310,7 +331,7 @@ def test_a_macro_that_is_no_text_raises() -> None:
 def test_one_connection_after_the_other_on_the_same_terms() -> None:
     """An MTA may keep the milter connection for its next SMTP connection: nothing of the first is left then."""
     callbacks = Callbacks()
-    conversation = Conversation(callbacks.steps)
+    conversation = begin(callbacks)
     conversation.receive(OFFER + packet(b"D", b"C{daemon_addr}\x0010.1.1.1\0") + CONNECT + ENVELOPE + packet(b"K"))
     assert callbacks.names()[-1] == "CLOSE"
     assert conversation.getsymval("{daemon_addr}") is None
@@ -324,7 +345,7 @@ def test_one_connection_after_the_other_on_the_same_terms() -> None:
 
 def test_quit_is_the_end() -> None:
     callbacks = Callbacks()
-    conversation = Conversation(callbacks.steps)
+    conversation = begin(callbacks)
     conversation.receive(OFFER + CONNECT + packet(b"Q") + ENVELOPE)
     assert conversation.over
     assert callbacks.names() == ["CONNECT"]
@@ -356,7 +377,7 @@ def test_an_unknown_smtp_command_is_the_mtas_to_refuse() -> None:
 def test_what_no_mta_says_ends_the_connection(packets: bytes) -> None:
     """And nothing is heard of it: no step before an offer, no second offer, no second peer, no packet out of bounds."""
     with pytest.raises(MalformedError):
-        Conversation(Callbacks().steps).receive(packets)
+        begin(Callbacks()).receive(packets)
 
 
 def test_the_largest_packet_is_taken_in_linear_time() -> None:

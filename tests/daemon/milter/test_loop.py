@@ -14,6 +14,7 @@ import milter
 import pytest
 
 from sidecar.daemon.milter import loop
+from sidecar.daemon.milter.context import WAITING
 from sidecar.daemon.milter.conversation import Callback, Conversation, Steps
 from sidecar.daemon.milter.loop import Loop
 from sidecar.daemon.milter.negotiation import Step
@@ -22,14 +23,15 @@ from tests.wire.client import ACCEPT, CONTINUE, Mta, Reply
 
 SLOW = b"<slow@b>"
 FAULTY = b"<faulty@b>"
+LATE = b"<late@b>"
 TEMPFAIL = Reply("t")
 
 
 class Served:
     """A loop on a socket of its own.
 
-    The end of a message from SLOW waits until `disk` is set. To hear of FAULTY as a recipient raises, and so do the end of a
-    message from it and the end of a connection after one.
+    The end of a message from SLOW waits until `disk` is set. FAULTY as a recipient raises, and so do the end of a message from
+    it, at once, or from LATE, later, and the end of a connection after one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,10 +79,22 @@ class Served:
     def _end_message(self, context: Conversation, _payload: bytes) -> int:
         if context.getpriv() == FAULTY + b"\0":
             raise RuntimeError("the test says so")
+        if context.getpriv() == LATE + b"\0":
+            context.resume_later(self._fail)
+            return WAITING
         if context.getpriv() == SLOW + b"\0":
-            self.waiting.release()
-            assert self.disk.wait(10)
+            threading.Thread(target=self._wait, args=(context,)).start()
+            return WAITING
         return int(milter.ACCEPT)
+
+    @staticmethod
+    def _fail() -> int:
+        raise RuntimeError("the test says so")
+
+    def _wait(self, context: Conversation) -> None:
+        self.waiting.release()
+        assert self.disk.wait(10)
+        context.resume_later(lambda: int(milter.ACCEPT))
 
     def _close(self, context: Conversation, _payload: bytes) -> int:
         self.closed.append(context.getpriv())
@@ -108,13 +122,13 @@ def begin(mta: Mta, sender: bytes = b"<a@b>") -> None:
 
 
 def test_who_waits_for_the_disk_holds_up_nobody(served: Served) -> None:
-    """More ends of messages than there are threads wait, and another connection is answered; then all are."""
+    """Ends of messages wait, and another connection is answered; then all are."""
     with ExitStack() as stack:
         slow = [stack.enter_context(served.mta()) for _ in range(20)]
         for mta in slow:
             begin(mta, SLOW)
             mta.send(b"E")
-        for _ in range(16):
+        for _ in range(20):
             assert served.waiting.acquire(timeout=10)
         with served.mta() as other:
             begin(other)
@@ -205,10 +219,10 @@ def test_a_flood_of_small_packets_lets_the_others_have_their_turns(served: Serve
 
 
 def test_a_fault_that_nobody_foresaw_is_a_temporary_failure_of_one_connection(served: Served) -> None:
-    """At the end of messages, more of them than there are threads, at another step, and at the end of a connection."""
-    for _ in range(20):
+    """At the end of messages, also of one that has waited, at another step, and at the end of a connection."""
+    for sender in (FAULTY, LATE):
         with served.mta() as mta:
-            begin(mta, FAULTY)
+            begin(mta, sender)
             mta.send(b"E")
             assert mta.reply() == TEMPFAIL
             assert mta.socket.recv(1) == b""
@@ -314,7 +328,7 @@ def test_an_mta_that_says_nothing_for_two_hours_is_given_up(served: Served, monk
         begin(waiting, SLOW)
         waiting.send(b"E")
         assert served.waiting.acquire(timeout=10)
-        monkeypatch.setattr(loop, "_PATIENCE_SECONDS", -1.0)
+        monkeypatch.setattr(loop, "_IDLE_SECONDS", -1.0)
         monkeypatch.setattr(served.loop, "_sweep_at", 0.0)
         served.loop.prove_alive(lambda: None)
         assert silent.socket.recv(1) == b""
@@ -340,4 +354,5 @@ def test_a_loop_that_fails_says_so(served: Served) -> None:
 
     served.loop.prove_alive(fail)
     assert served.ended.wait(10)
-    served.loop._left.set()  # nobody is there to leave any more
+    served.loop._left.set()  # no thread would do it any more
+    served.loop._listening.close()

@@ -14,7 +14,7 @@ from sidecar.core.session.feed import content_events
 from sidecar.core.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
 from sidecar.journal.read import Line, read
-from sidecar.journal.write import Quarantine, Recorder, open_routes
+from sidecar.journal.write import Quarantine, Recorder, Routes
 from tests.building import entry, settings
 from tests.core.reports.shapes import status
 from tests.core.session.driving import ARF, LISTENER, NOON, OOB, session
@@ -34,7 +34,7 @@ class Net:
     def __init__(self, folder: Path, its: Settings) -> None:
         self.folder, self.settings = folder / "journal", its
         self.recorder = Recorder(
-            journal=open_routes(JournalSettings(directory=self.folder)),
+            journal=Routes(JournalSettings(directory=self.folder)),
             quarantine=Quarantine(folder / "quarantine", size=1 << 30, age=86400),
             limits=its.limits,
             clock=lambda: NOON,

@@ -13,6 +13,7 @@ from sidecar.core.session.verdicts import Decision, Discard, Outcome, Reject, Re
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
 from sidecar.journal.write import QuarantineFullError, Recorder
+from sidecar.journal.write.disk_thread import Done
 from sidecar.journal.write.routes import Batch
 from tests.journal.write.test_flood import NOON, facts, refusal
 from tests.mta.processes import wait_until
@@ -34,6 +35,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.submitted: list[tuple[Batch, Done]] = []
         self.segment: Any = None
         self.fault: Exception | None = None
         self.swept = 0
@@ -49,6 +51,21 @@ class Disk:
         if isinstance(self.fault, JournalError):
             raise self.fault
         self.told += [(durable, [json.loads(line) for line in lines.splitlines()]) for _, lines in batch.lines]
+
+    def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:
+        """Write records that need no sync at once, and the others later."""
+        if not durable:
+            self.write(batch, durable=False)
+            return True
+        self.submitted.append((batch, done))
+        return False
+
+    def sync(self) -> None:
+        """Write the records that wait, and report that."""
+        for batch, done in self.submitted:
+            self.write(batch, durable=True)
+            done(None)
+        self.submitted.clear()
 
     def roll(self) -> None:
         """Take note of it."""

@@ -12,8 +12,7 @@ from sidecar.core.records import Record, reception
 from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.journal import JournalError
 from sidecar.journal.read import Line, read
-from sidecar.journal.write import open_routes
-from sidecar.journal.write.routes import Routes
+from sidecar.journal.write import Routes
 from tests.journal.write.test_flood import facts, refusal
 
 TAKEN = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
@@ -49,7 +48,7 @@ def in_each(folder: Path) -> dict[str, list[str]]:
 )
 def test_places(tmp_path: Path, own: dict[str, Any], expected: dict[str, list[str]]) -> None:
     """Types of one place share its segments in their order; a type that is turned off is nowhere."""
-    routes = open_routes(JournalSettings(directory=tmp_path, **own))
+    routes = Routes(JournalSettings(directory=tmp_path, **own))
     routes.write(routes.encode(RECORDS), durable=True)
     assert in_each(tmp_path) == expected
     routes.close()
@@ -59,7 +58,7 @@ def test_places(tmp_path: Path, own: dict[str, Any], expected: dict[str, list[st
 
 def test_another_directory(tmp_path: Path) -> None:
     """A type's own directory is made when the first record of it comes."""
-    routes = open_routes(JournalSettings(directory=tmp_path / "j", OOB=RecordSettings(directory=tmp_path / "o" / "p")))
+    routes = Routes(JournalSettings(directory=tmp_path / "j", OOB=RecordSettings(directory=tmp_path / "o" / "p")))
     routes.write(routes.encode(RECORDS[:1]), durable=True)
     assert not (tmp_path / "o").exists()
     routes.write(routes.encode(RECORDS), durable=True)
@@ -69,7 +68,7 @@ def test_another_directory(tmp_path: Path) -> None:
 
 def test_all_segments_are_on_disk_before_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A durable write of records for several segments returns after an fsync of each."""
-    routes = open_routes(JournalSettings(directory=tmp_path, OOB=RecordSettings(suffix="_oob")))
+    routes = Routes(JournalSettings(directory=tmp_path, OOB=RecordSettings(suffix="_oob")))
     routes.write(routes.encode(RECORDS[:2]), durable=False)
     synced: list[str] = []
     whole_fsync = os.fsync
@@ -86,27 +85,14 @@ def test_all_segments_are_on_disk_before_the_answer(tmp_path: Path, monkeypatch:
     routes.close()
 
 
-class Broken:
-    """A journal on a full disk."""
-
-    def write(self, lines: bytes, *, durable: bool) -> None:
-        """Fail."""
-        raise JournalError(f"cannot write {len(lines)} bytes, durable={durable}: the disk is full")
-
-    def roll(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 def test_one_that_fails_fails_all(tmp_path: Path) -> None:
     """A report is not answered 250 when only some of its records could be kept."""
-    working = open_routes(JournalSettings(directory=tmp_path))._only
-    assert working is not None
-    routes = Routes({"Reception": working, "OOB": Broken()})
-    with pytest.raises(JournalError):
+    routes = Routes(JournalSettings(directory=tmp_path / "j", OOB=RecordSettings(directory=tmp_path / "file" / "o")))
+    (tmp_path / "file").write_text("in the way of a directory")
+    with pytest.raises(JournalError, match="ENOTDIR"):
         routes.write(routes.encode(RECORDS[:2]), durable=True)
+    (tmp_path / "file").unlink()
+    routes.write(routes.encode(RECORDS[:2]), durable=True)
     routes.close()
 
 
@@ -126,7 +112,7 @@ def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expe
     record: Record = reception(
         replace(told, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), recipients=("x@y",), queue="y", size=1, why="so"
     )
-    routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
+    routes = Routes(JournalSettings(directory=tmp_path, meta=kept))
     routes.write(routes.encode((record,)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
@@ -136,7 +122,7 @@ def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expe
 @pytest.mark.parametrize(("kept", "expected"), [(("why",), {"why", "compat"}), (("authz_id",), set()), ((), set())])
 def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tuple[str, ...], expected: set[str]) -> None:
     """With a reason and without the mark, a record would be read as one that is written in our own way."""
-    routes = open_routes(JournalSettings(directory=tmp_path, meta=kept))
+    routes = Routes(JournalSettings(directory=tmp_path, meta=kept))
     told = replace(facts(), compat="kumomta")
     routes.write(routes.encode((reception(told, recipients=("x@y",), queue="y", size=1, why="so"),)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))

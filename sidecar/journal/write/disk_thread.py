@@ -1,0 +1,125 @@
+"""The disk thread of a worker: all lines that wait are written together and synced once (group commit).
+
+Owns the order: write, report what needs no sync, sync, report the rest. Never decides which journal a record belongs to.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+
+from sidecar import log
+from sidecar.journal.error import JournalError
+from sidecar.journal.write.journal import Journal
+from sidecar.journal.write.segment import Segment
+
+Done = Callable[[JournalError | None], None]
+"""Called with the error, or None if the lines are written; from the disk thread."""
+
+# Before a sync, lines that arrived during the last write are written as well: some need no sync, and need not wait for it.
+_ROUNDS = range(2)
+
+_LOG = log.get("journal")
+
+
+class _Job:
+    """The lines of one batch, and what became of them."""
+
+    __slots__ = ("_done", "durable", "error", "lines", "segments")
+
+    def __init__(self, lines: Sequence[tuple[Journal, bytes]], done: Done, *, durable: bool) -> None:
+        self.lines = lines
+        self.durable = durable
+        self.segments: list[tuple[Journal, Segment]] = []
+        self.error: JournalError | None = None
+        self._done: Done | None = done
+
+    def report(self) -> None:
+        """Call `done`, once."""
+        done, self._done = self._done, None
+        if done is not None:
+            # A new exception for each: threads that raise the same one write into each other's traceback.
+            done(None if self.error is None else JournalError(*self.error.args))
+
+
+class DiskThread:
+    """Writes to these journals in a thread of its own. Build it after the fork."""
+
+    def __init__(self, journals: Iterable[Journal]) -> None:
+        self._journals = tuple(journals)
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread.start()
+
+    def submit(self, lines: Sequence[tuple[Journal, bytes]], *, durable: bool, done: Done) -> None:
+        """Write lines soon, then call `done`; with `durable` they are on disk by then."""
+        if self._closed:
+            done(JournalError("the journal is closed; nothing can be written to it any more"))
+        else:
+            self._jobs.put(_Job(lines, done, durable=durable))
+
+    def roll(self) -> None:
+        """Finish segments that are too old, soon."""
+        self.submit((), durable=False, done=lambda _: None)
+
+    def close(self) -> None:
+        """Write what waits, end the thread, and finish the journals."""
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        for journal in self._journals:
+            journal.close()
+
+    def _run(self) -> None:
+        jobs: list[_Job] = []
+        is_open = True
+        while is_open:
+            try:
+                is_open = self._write(jobs)
+            except Exception as error:  # noqa: BLE001 - without this thread every message would wait
+                _LOG.error("an unexpected fault while records were written", exc_info=error)
+                for job in jobs:
+                    job.error = JournalError(f"records could not be written, because of an unexpected fault: {error!r}")
+            for job in jobs:
+                job.report()
+            jobs.clear()
+
+    def _write(self, jobs: list[_Job]) -> bool:
+        """Wait for jobs, put them into the list, and write their lines. Return False if these were the last."""
+        is_open, wait = True, True
+        for _ in _ROUNDS:
+            begin = len(jobs)
+            try:
+                while (job := self._jobs.get(block=wait)) is not None:
+                    jobs.append(job)
+                    wait = False
+                is_open = False
+            except Empty:
+                pass
+            wait = False
+            self._append(jobs[begin:])
+        unsynced = {segment: journal for job in jobs if job.durable for journal, segment in job.segments}
+        errors = {segment: journal.sync(segment) for segment, journal in unsynced.items()}
+        for job in jobs:
+            if job.durable:
+                job.error = job.error or next((e for _, segment in job.segments if (e := errors[segment]) is not None), None)
+                job.report()
+        for journal in self._journals:
+            journal.roll()
+        return is_open
+
+    @staticmethod
+    def _append(jobs: Sequence[_Job]) -> None:
+        by_journal: dict[Journal, list[tuple[_Job, bytes]]] = {}
+        for job in jobs:
+            for journal, lines in job.lines:
+                by_journal.setdefault(journal, []).append((job, lines))
+        for journal, parts in by_journal.items():
+            for (job, _), result in zip(parts, journal.append([lines for _, lines in parts]), strict=True):
+                if isinstance(result, JournalError):
+                    job.error = result
+                else:
+                    job.segments.append((journal, result))
+        for job in jobs:
+            if not job.durable:
+                job.report()
