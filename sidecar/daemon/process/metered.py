@@ -4,7 +4,7 @@ Owns where counting happens. Never changes an outcome.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
