@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.daemon.process.loader import LOAD_WITHIN
-from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
-from sidecar.daemon.process.watchdog import ANSWER_WITHIN
-from sidecar.daemon.process.workers import READY_WITHIN
+from sidecar.daemon.process.workers import ANSWER_WITHIN, KILL_AFTER, READY_WITHIN, STOP_GRACE
 from tests import ROOT
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import MORE_DOMAINS, accepts, finish, reload
@@ -113,7 +111,7 @@ def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.
     fence = str(Path(__file__).with_name("fence.py"))
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news,
-        quick({"watch.LOOK_SECONDS": 0.1}, engine=engine, inet=inet, milter='socket_group = "root"') as program,
+        quick({"reload.LOOK_SECONDS": 0.1}, engine=engine, inet=inet, milter='socket_group = "root"') as program,
     ):
         news.settimeout(10)
         news.bind(str(tmp_path / "notify"))

@@ -11,21 +11,16 @@ from functools import partial
 
 from sidecar import log
 from sidecar.daemon.metrics import Memory
-from sidecar.daemon.process import watchdog
 from sidecar.daemon.process.admin_socket import AdminSocket
-from sidecar.daemon.process.backoff import Backoff
-from sidecar.daemon.process.child import FAILED, Start, leave_signals_to_supervisor, start
-from sidecar.daemon.process.control import hear_supervisor, hear_worker, pair, say_alive, say_ready, say_retire
+from sidecar.daemon.process.child import FAILED, Backoff, Start, control_pair, ignore_signals, receive_order, send, start
 from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.process import Worker
 from sidecar.daemon.process.status import VERSION
 from sidecar.daemon.process.worker import ORPHAN_GRACE
+from sidecar.daemon.process.workers import Worker
 
 # An answer in hand takes some seconds at most. The end of the whole program waits for none of them.
 RELOAD_GRACE = 10.0
 STOP_GRACE = 1.0
-# It ends by itself when its grace is over; this long after, it is killed.
-KILL_AFTER = 1.0
 # It imports its HTTP server anew each time, in some 0.3 s.
 READY_WITHIN = 30.0
 
@@ -36,6 +31,7 @@ class AdminProcess(Worker):
     """The process, as the supervisor sees it."""
 
     what = "the process for admin.socket"
+    ready_within = READY_WITHIN
 
 
 class Keeper:
@@ -76,14 +72,13 @@ class Keeper:
         if plan is not None and not current and now >= self._start_after:
             self._spawn(plan)
         if plan is None or any(one.ready for one in current):
-            self._retire([one for one in self._processes if one not in current], STOP_GRACE if plan is None else RELOAD_GRACE)
-        for one in (*watchdog.silent(self._processes), *self._overdue(now)):
-            _LOG.error(f"{one.what} gives no sign of life: it is killed", pid=one.pid)
-            one.kill()
-
-    def _overdue(self, now: float) -> list[AdminProcess]:
-        late = [one for one in self._processes if not one.ready and not one.retiring and now >= one.born + READY_WITHIN]
-        return late + [one for one in self._processes if one.kill_at is not None and now >= one.kill_at]
+            for one in self._processes:
+                if one not in current:
+                    one.retire(STOP_GRACE if plan is None else RELOAD_GRACE)
+        for one in self._processes:
+            if (deadline := one.deadline) is not None and now >= deadline:
+                _LOG.error(f"{one.what} gives no sign of life: it is killed", pid=one.pid)
+                one.kill()
 
     def ask(self) -> None:
         """Ask for a sign of life."""
@@ -92,21 +87,17 @@ class Keeper:
 
     def due(self, plan: Plan | None) -> list[float]:
         """Give the times (monotonic) at which `keep` has something to do."""
-        times = [one.kill_at for one in self._processes if one.kill_at is not None]
-        times += [answer for one in self._processes if (answer := watchdog.answer_due(one)) is not None]
-        times += [one.born + READY_WITHIN for one in self._processes if not one.ready and not one.retiring]
+        times = [deadline for one in self._processes if (deadline := one.deadline) is not None]
         waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self._processes)
         return [*times, self._start_after] if waits else times
 
     def hear(self, one: AdminProcess) -> None:
         """Take what a process said, or its death."""
-        if (word := hear_worker(one.control)) is not None:
-            one.ready |= word == "ready"
-            one.alive()
+        if one.receive():
             return
         self._selector.unregister(one.control)
         self._processes.remove(one)
-        lived = one.bury()
+        lived = one.reap()
         if not one.retiring:
             self._start_after = self._clock() + self._backoff.after(lived)
 
@@ -117,19 +108,10 @@ class Keeper:
         if self._socket is not None:
             self._socket.close()
 
-    def _retire(self, processes: list[AdminProcess], grace: float) -> None:
-        for one in processes:
-            kill_at = self._clock() + grace + KILL_AFTER
-            if one.retiring and (one.kill_at is None or one.kill_at <= kill_at):
-                continue
-            one.retiring = True
-            one.kill_at = kill_at
-            say_retire(one.control, grace)
-
     def _spawn(self, plan: Plan) -> None:
         if self._socket is None or self._memory is None:
             return
-        ours, theirs = pair()
+        ours, theirs = control_pair()
         try:
             pid = self._start(theirs, partial(self._in_child, ours, self._socket, self._memory, plan))
         except BaseException as error:
@@ -158,7 +140,7 @@ class Keeper:
 def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> int:
     """Serve until told to end. Return the exit status."""
     try:
-        leave_signals_to_supervisor()
+        ignore_signals()
         _serve(control, admin_socket, memory, plan)
     except ImportError as error:
         _LOG.error(f"the HTTP server cannot be loaded: {error}; install the program whole, where its user may read it")
@@ -173,9 +155,9 @@ def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, pl
     from sidecar.daemon import http as admin  # noqa: PLC0415 - the HTTP server is for this process alone: no worker pays for it
 
     def hear() -> float | None:
-        heard = hear_supervisor(control)
-        if heard == "alive?":
-            say_alive(control)
+        heard = receive_order(control)
+        if heard == "ping":
+            send(control, "alive")
             return None
         # A newer plan is passed to workers only.
         return heard if isinstance(heard, float) else ORPHAN_GRACE
@@ -189,4 +171,4 @@ def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, pl
         version=VERSION,
     )
     app = admin.application(service, memory, listening=admin_socket.name)
-    admin.serve(app, admin_socket.socket, control=control, hear=hear, ready=lambda: say_ready(control))
+    admin.serve(app, admin_socket.socket, control=control, hear=hear, ready=lambda: send(control, "ready"))

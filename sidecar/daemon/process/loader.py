@@ -1,7 +1,7 @@
-"""A short-lived process that loads the settings, so that the supervisor neither grows by what that takes nor stands still.
+"""A short-lived process that loads the settings, so that the supervisor neither grows by their parsing nor waits for it.
 
-Owns that process, and what it hands over: the listener domains as a mapping that is shared, the rest as values. Never decides
-what becomes of settings or problems.
+Owns that process, and what it passes: the listener domains as a shared mapping, the rest as values. Never decides what happens
+with settings or findings.
 """
 
 import gc
@@ -22,26 +22,24 @@ from sidecar import log
 from sidecar.config import Loaded, Reading
 from sidecar.core.findings import Finding
 from sidecar.core.settings.domain_table import table_of
-from sidecar.core.settings.values import Settings
-from sidecar.daemon.process.child import FAILED, start
-from sidecar.daemon.process.control import pair
+from sidecar.daemon.process.child import FAILED, control_pair, start
 from sidecar.daemon.process.plan import Handover
 from sidecar.daemon.process.privileges import SetupError, become, new_identity
 
 # A million domains need 20 to 30 s, and a minute on a busy machine. A load that needs longer waits for a disk that does not
-# answer: without the limit, nobody would see what is wrong.
+# answer: without the limit, no one would see the reason.
 LOAD_WITHIN: Final = 300.0
-# Warnings get their time besides: nothing depends on them.
+# Warnings get their own time: nothing depends on them.
 WARN_WITHIN: Final = 300.0
-
-_LOG = log.get("supervisor")
 
 _LOADED: Final = b"loaded"
 _WARNINGS: Final = b"warnings"
-_WORD_SIZE: Final = 16
+_SIZE: Final = 16
 _DESCRIPTORS: Final = 2
 _FIRST_OWN: Final = 3
 _ALARM_AFTER: Final = 2.0
+
+_LOG = log.get("supervisor")
 
 
 class LoaderError(Exception):
@@ -49,14 +47,14 @@ class LoaderError(Exception):
 
 
 class Loader:
-    """A process that loads the settings at `config`, from the moment this is made. `control` can be waited for.
+    """A process that loads the settings at `config`, from the moment this is made. A selector can wait for `control`.
 
-    It says two things: first what it loaded, then, if there are settings, the warnings. Then it ends.
+    It passes what it loaded, then, if there are settings, the warnings. Then it ends.
     """
 
     def __init__(self, config: Path | None) -> None:
         self.config = config
-        self.control, theirs = pair()
+        self.control, theirs = control_pair()
         try:
             self.pid = start(theirs, partial(_work, config))
         except BaseException:
@@ -70,24 +68,24 @@ class Loader:
         self._handover: Handover | None = None
 
     def wait(self) -> Loaded:
-        """Wait for what it loads. Raises LoaderError."""
+        """Wait for what it loads. Raise LoaderError."""
         try:
             in_time = bool(select.select([self.control], [], [], LOAD_WITHIN)[0])
-            heard = self.hear() if in_time else None
+            received = self.receive() if in_time else None
         except BaseException:
             self.abandon()
             raise
-        if isinstance(heard, Loaded):
-            return heard
+        if isinstance(received, Loaded):
+            return received
         if not in_time:
-            # Its end is not waited for: what it waits for may last.
+            # Its end is not waited for: the disk that it waits for may never answer.
             self.abandon()
             raise LoaderError(self.late())
-        raise LoaderError(self.bury() or "nothing was loaded")
+        raise LoaderError(self.reap() or "nothing was loaded")
 
-    def hear(self) -> Loaded | tuple[Finding, ...] | None:
-        """Give what it says next: what was loaded, then the warnings; None when it has ended."""
-        word, descriptors, _, _ = socket.recv_fds(self.control, _WORD_SIZE, _DESCRIPTORS)
+    def receive(self) -> Loaded | tuple[Finding, ...] | None:
+        """Return what it passes next: what was loaded, then the warnings, None at its end. Raise any exception."""
+        word, descriptors, _, _ = socket.recv_fds(self.control, _SIZE, _DESCRIPTORS)
         if word == _LOADED:
             self.has_loaded = True
             self.kill_at = time.monotonic() + WARN_WITHIN
@@ -95,19 +93,18 @@ class Loader:
             return self._handover.read()
         if word != _WARNINGS:
             return None
-        (memory,) = descriptors
-        with os.fdopen(memory, "rb") as file:
+        with os.fdopen(descriptors[0], "rb") as file:
             file.seek(0)
-            problems: tuple[Finding, ...] = pickle.load(file)  # noqa: S301 - written by our own child, and by nobody else
-            return problems
+            warnings: tuple[Finding, ...] = pickle.load(file)  # noqa: S301 - written by our own child
+            return warnings
 
     def take_handover(self) -> Handover | None:
-        """Return the memory that the settings came in, for the caller to close."""
+        """Return the memory that the settings were in, for the caller to close."""
         handover, self._handover = self._handover, None
         return handover
 
     def kill(self) -> None:
-        """Kill it. It lives on if another user runs it than this process by now, until its time is over (see _work)."""
+        """Kill it. If another user than that of this process runs it by now, it lives until its time is over (see _work)."""
         if not self._is_reaped:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -118,8 +115,8 @@ class Loader:
         self._close()
         return self.pid
 
-    def bury(self) -> str | None:
-        """Close what belongs to it, once its end was heard. Return what went wrong, None if nothing did."""
+    def reap(self) -> str | None:
+        """Close what belongs to it, once `receive` has returned None. Return what went wrong, None if nothing did."""
         self._close()
         _, status = os.waitpid(self.pid, 0)
         self._is_reaped = True
@@ -149,20 +146,27 @@ class Loader:
 
 
 def _work(config: Path | None, control: socket.socket) -> int:
-    """Load, and hand over. Return the exit status."""
+    """Load, and pass it on. Return the exit status."""
     try:
         _leave_parent(control)
         # A supervisor that has given up root's rights since it started this process cannot kill it: the kernel does.
         signal.setitimer(signal.ITIMER_REAL, LOAD_WITHIN + _ALARM_AFTER)
         reading = Reading(config)
-        if reading.loaded.settings is not None:
-            _give_up_root(reading.loaded.settings)
-        _hand_over(control, reading)
+        loaded, settings = reading.loaded, reading.loaded.settings
+        if settings is not None:
+            # Become the user that the supervisor becomes: it could not kill a process of root later.
+            with suppress(SetupError):  # the supervisor reports it
+                if (identity := new_identity(settings)) is not None:
+                    become(identity)
+        table = table_of(() if settings is None else settings.domains)
+        if settings is not None:
+            loaded = replace(loaded, settings=replace(settings, domains=()))
+        socket.send_fds(control, [_LOADED], [_in_memory("settings", pickle.dumps(loaded)), table.descriptor])
         signal.setitimer(signal.ITIMER_REAL, WARN_WITHIN + _ALARM_AFTER)
-        if reading.loaded.settings is not None:
+        if settings is not None:
             socket.send_fds(control, [_WARNINGS], [_in_memory("warnings", pickle.dumps(reading.warnings()))])
     except BrokenPipeError:
-        return FAILED  # the supervisor is gone, or has no use for this any more
+        return FAILED  # the supervisor is dead, or has no use for this any more
     except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor keeps its settings
         _LOG.error("loading the settings failed", exc_info=error)
         return FAILED
@@ -170,8 +174,8 @@ def _work(config: Path | None, control: socket.socket) -> int:
 
 
 def _leave_parent(control: socket.socket) -> None:
-    """Let go of what is the supervisor's: to hold a worker's control hides its end, and the socket would go on listening."""
-    # What a terminal or a supervisor's supervisor signals is not for this process: the supervisor ends it.
+    """Close all that is the supervisor's: a worker's control would hide its end, the listening socket would stay open."""
+    # Signals of a terminal or a service manager are not for this process: the supervisor ends it.
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
@@ -180,23 +184,8 @@ def _leave_parent(control: socket.socket) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.closerange(_FIRST_OWN, control.fileno())
     os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-    # What it makes it needs to the end.
+    # It needs to its end what it makes.
     gc.disable()
-
-
-def _give_up_root(settings: Settings) -> None:
-    """Become the user that the supervisor becomes with these settings: later it could not kill a process of root."""
-    with suppress(SetupError):  # the supervisor reports it
-        if (identity := new_identity(settings)) is not None:
-            become(identity)
-
-
-def _hand_over(control: socket.socket, reading: Reading) -> None:
-    loaded = reading.loaded
-    table = table_of(() if loaded.settings is None else loaded.settings.domains)
-    if loaded.settings is not None:
-        loaded = replace(loaded, settings=replace(loaded.settings, domains=()))
-    socket.send_fds(control, [_LOADED], [_in_memory("settings", pickle.dumps(loaded)), table.descriptor])
 
 
 def _in_memory(name: str, content: bytes) -> int:

@@ -77,14 +77,6 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
             self.handover.close()
 
 
-class Replanned(Struct, frozen=True, kw_only=True):
-    """A plan, or else the problems. `folders` are those that a plan needs, if one of them cannot be used."""
-
-    plan: Plan | None
-    problems: tuple[str, ...] = ()
-    folders: tuple[Path, ...] = ()
-
-
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
     """Compile the policy of settings that were read from these files, and try the folders. Raise SetupError."""
     if os.geteuid() == 0:

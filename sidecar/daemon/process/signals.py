@@ -1,6 +1,6 @@
-"""Signals as something to read: the handlers do nothing but wake the supervisor's loop.
+"""Signals as data: the handlers do nothing, a pipe wakes the supervisor's loop.
 
-Owns the handlers and the pipe behind them, and what a SIGHUP means. Never acts on a signal.
+Owns the handlers and the pipe, and what a SIGHUP means. Never acts on a signal.
 """
 
 import os
@@ -24,30 +24,30 @@ class SignalReader:
             signal.signal(number, lambda *_: None)
 
     def fileno(self) -> int:
-        """Give what can be waited for."""
+        """Return the descriptor for a selector."""
         return self._reader
 
     def read(self) -> list[signal.Signals]:
-        """Give the signals that came since the last call, in order."""
+        """Return the signals since the last call, in order."""
         try:
             return [signal.Signals(number) for number in os.read(self._reader, 512)]
         except BlockingIOError:
             return []
 
     def wait(self, seconds: float) -> None:
-        """Wait until a signal comes, so many seconds at most."""
+        """Wait until a signal arrives, so many seconds at most."""
         select.select([self._reader], [], [], seconds)
 
-    def forget(self) -> None:
-        """Let go of the pipe, in a forked child."""
+    def close(self) -> None:
+        """Close the pipe, in a forked child."""
         signal.set_wakeup_fd(-1)
         os.close(self._reader)
         os.close(self._writer)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Hold the watched signals back: one that came between a fork and the child's own handlers would wake the parent."""
+def blocked() -> Iterator[None]:
+    """Block the watched signals: one between a fork and the child's own handlers would wake the parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield
@@ -58,20 +58,20 @@ def held_back() -> Iterator[None]:
 class Terminal:
     """The terminal that the program was started from, if there is one. Make it before SIGHUP gets another handler.
 
-    SIGHUP loads the settings again; but it also comes when the terminal is closed, and then the program has to stop.
+    SIGHUP loads the settings again. But the kernel also sends it when the terminal is closed, and then the program must stop.
     """
 
     def __init__(self) -> None:
-        # nohup(1) has the signal ignored: the program is to outlive its terminal.
+        # nohup(1) sets the signal to be ignored: the program must outlive its terminal.
         self._is_ours = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
         self._was_gone = False
 
     def is_gone(self) -> bool:
-        """Return True if a SIGHUP that comes now tells of the terminal's end."""
+        """Return True if a SIGHUP that arrives now is due to the terminal's end."""
         return self._is_ours and not _has_terminal()
 
     def look(self) -> None:
-        """Forget a terminal that is gone at two looks: its end came without SIGHUP, and a later one is an operator's."""
+        """Forget a terminal that is gone at two looks: it ended without SIGHUP, and a later one is an operator's."""
         gone = self.is_gone()
         self._is_ours = self._is_ours and not (gone and self._was_gone)
         self._was_gone = gone

@@ -30,11 +30,11 @@ from sidecar.daemon.process.privileges import (
     new_identity,
     warn_of_user,
 )
-from sidecar.daemon.process.reload import settle_memory
-from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
+from sidecar.daemon.process.reload import freeze_memory
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.status import read_status
 from sidecar.daemon.process.supervisor import Supervisor
+from sidecar.daemon.process.workers import KILL_AFTER, STOP_GRACE
 
 LOCK_NAME: Final = "lock"
 # A sidecar that stops gives its sessions this time. The next one waits for it, as `systemctl restart` does.
@@ -56,7 +56,7 @@ def run(settings: Settings, sources: Sequence[Source], loader: Loader, terminal:
         with ExitStack() as stack:
             admin_socket = None if settings.admin is None else stack.enter_context(open_admin_socket(settings.admin))
             listener, plan, lock = _prepare(settings, sources, stack)
-            settle_memory()
+            freeze_memory()
             # Each connection takes a file, and libmilter uses a whole CPU when there are no more.
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

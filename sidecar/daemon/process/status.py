@@ -1,50 +1,58 @@
-"""What the supervisor shows of itself: in a file for `sidecar status`, in one sentence for systemd.
+"""What the supervisor shows of itself: in a file for `sidecar status`, in one sentence for systemd, in numbers for the metrics.
 
-Owns the form of both. Never decides what is fine. The file's field names are for ever.
+Owns the form of these, and the look at the free space for records. Never decides about mail. The file's field names are stable.
 """
 
 import os
 import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, printable
 from sidecar.daemon.metrics import INFINITE, Memory
-from sidecar.daemon.process.notify import notify
 from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.systemd import notify
+from sidecar.daemon.process.workers import Worker
+from sidecar.machine import free_bytes
 
-FILE_NAME = "status.json"
-State = Literal["starting", "serving", "stopping", "stopped"]
-_FILE_MODE = 0o640
-WHAT_TO_DO = "Free some space there, or set a smaller journal.minimum_free. Mail is still handled."
+FILE_NAME: Final = "status.json"
+WHAT_TO_DO: Final = "Free some space there, or set a smaller journal.minimum_free. Mail is still handled."
+LOOK_SECONDS = 5.0
+# The rate is that of the last minute. A disk that is too full is logged as often.
+LOG_SECONDS = 60.0
+_FILE_MODE: Final = 0o640
 # systemctl shows the sentence on one line.
-_SENTENCE_LIMIT = 500
+_SENTENCE_LIMIT: Final = 500
+
+State = Literal["starting", "serving", "stopping", "stopped"]
+
+_LOG = log.get("supervisor")
 
 
 def _version() -> str:
-    """Give the version of the program, as it was installed."""
     try:
         return metadata.version("sidecar")
     except metadata.PackageNotFoundError:
         return "unknown"
 
 
-# Looked up before root's rights are given up: where the program is installed, its user may have no business.
+# Read before root's rights are given up: the user may not be allowed to read the folder of the program.
 VERSION = _version()
-
-_LOG = log.get("supervisor")
 
 
 class WorkerStatus(Struct, frozen=True, kw_only=True):
-    """A worker process; `ready` once it accepts connections, `retiring` when it only finishes what it has."""
+    """A worker process; `ready` once it accepts connections, `retiring` when it only finishes its open ones."""
 
     pid: int
     ready: bool
@@ -53,7 +61,7 @@ class WorkerStatus(Struct, frozen=True, kw_only=True):
 
 
 class SettingsStatus(Struct, frozen=True, kw_only=True):
-    """The settings that serve: `revision` is short for the bytes of all files they came from."""
+    """The settings that serve: `revision` is short for the bytes of all their files."""
 
     revision: str
     loaded: str
@@ -61,7 +69,7 @@ class SettingsStatus(Struct, frozen=True, kw_only=True):
 
 
 class ReloadStatus(Struct, frozen=True, kw_only=True):
-    """How the last reload ended; without problems it was taken."""
+    """How the last reload ended: it succeeded if there are no problems."""
 
     time: str
     problems: tuple[str, ...] = ()
@@ -70,7 +78,7 @@ class ReloadStatus(Struct, frozen=True, kw_only=True):
 class DiskStatus(Struct, frozen=True, kw_only=True):
     """The file system of the journal with the least free space, in bytes.
 
-    `seconds_left` is the time until it is full at the rate of the last minute; None where the free space does not shrink.
+    `seconds_left` is the time until it is full at the rate of the last minute; None if the free space does not shrink.
     """
 
     directory: str
@@ -87,11 +95,10 @@ class DiskStatus(Struct, frozen=True, kw_only=True):
 class Status(Struct, frozen=True, kw_only=True):
     """The supervisor at one moment, the last one being its orderly end. Times are RFC 3339.
 
-    `start_ticks` is when the process began, in the kernel's clock ticks since boot, so that another process that got the same
-    `pid` later is not taken for it. `since` is when `state` began. `restarts` counts workers that died while they served,
-    `reloads` and `failed_reloads` those that were taken and that were not. `admin_socket` is None where there is none, `disk`
-    before the first look at it. `needs_restart` names the settings that have changed in the files and take effect only at the
-    next start.
+    `start_ticks` is when the process began, in the kernel's clock ticks since boot: another process may get the same `pid`
+    later. `since` is when `state` began. `restarts` counts workers that died while they served, `reloads` and `failed_reloads`
+    those that succeeded and failed. `admin_socket` is None if there is none, `disk` before the first look at it.
+    `needs_restart` names the settings that have changed in the files and take effect only at the next start.
     """
 
     state: State
@@ -122,49 +129,90 @@ class Status(Struct, frozen=True, kw_only=True):
         return sum(one.ready and not one.retiring for one in self.workers)
 
 
-def first_status(socket: str, plan: Plan, admin_socket: str | None = None) -> Status:
-    """Make the status of this process, which is to serve with that plan."""
-    now = instant(time.time())
-    return Status(
-        state="starting",
-        since=now,
-        pid=os.getpid(),
-        start_ticks=_start_ticks(os.getpid()),
-        version=VERSION,
-        started=now,
-        socket=socket,
-        workers_wanted=plan.settings.milter.workers,
-        workers=(),
-        settings=_settings(plan),
-        admin_socket=admin_socket,
-    )
+class Board:
+    """The status of this process, shown each time it differs from the last."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        socket: str,
+        admin_socket: str | None = None,
+        memory: Memory | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        now = instant(time.time())
+        self.now = Status(
+            state="starting",
+            since=now,
+            pid=os.getpid(),
+            start_ticks=_start_ticks(os.getpid()),
+            version=VERSION,
+            started=now,
+            socket=socket,
+            workers_wanted=plan.settings.milter.workers,
+            workers=(),
+            settings=_settings(plan),
+            admin_socket=admin_socket,
+        )
+        self.space = Space(clock)
+        self._directory = plan.settings.state_directory
+        self._memory = memory
+        self._shown: Status | None = None
+        self._sentence = ""
+        self._is_logged = False
 
-def in_state(status: Status, state: State) -> Status:
-    """Give the status in another state, from now on."""
-    return replace(status, state=state, since=instant(time.time()))
+    def enter(self, state: State) -> None:
+        """Be in another state, from now on."""
+        if self.now.state != state:
+            self.now = replace(self.now, state=state, since=instant(time.time()))
 
+    def count_restart(self) -> None:
+        """Count a worker that died while it served."""
+        self.now = replace(self.now, restarts=self.now.restarts + 1)
 
-def serving(status: Status, plan: Plan) -> Status:
-    """Give the status with a plan that serves."""
-    status = status if status.state == "serving" else in_state(status, "serving")
-    return replace(
-        status, settings=_settings(plan), workers_wanted=plan.settings.milter.workers, needs_restart=plan.needs_restart
-    )
+    def end_reload(self, *problems: str) -> None:
+        """Note the end of a reload, which failed if there are problems."""
+        self.now = replace(
+            self.now,
+            last_reload=ReloadStatus(time=instant(time.time()), problems=problems),
+            reloads=self.now.reloads + (not problems),
+            failed_reloads=self.now.failed_reloads + bool(problems),
+        )
+
+    def show(self, plan: Plan | None, workers: Sequence[Worker]) -> None:
+        """Show the plan that serves, and these workers. A file that cannot be written costs one line in the log."""
+        shown = (WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=instant(one.since)) for one in workers)
+        self.now = replace(self.now, workers=tuple(shown))
+        if plan is not None:
+            self.enter("serving")
+            self.now = replace(
+                self.now,
+                settings=_settings(plan),
+                workers_wanted=plan.settings.milter.workers,
+                needs_restart=plan.needs_restart,
+                disk=self.space.look(plan.settings.journal),
+            )
+        if self._memory is not None:
+            show_numbers(self._memory, self.now, self.space.latest)
+        if self.now == self._shown:
+            return
+        self._shown = self.now
+        try:
+            write_status(self._directory, self.now)
+            self._is_logged = False
+        except OSError as error:
+            if not self._is_logged:
+                path = self._directory / FILE_NAME
+                _LOG.warning(f"cannot write {path}: {error.strerror}; sidecar status shows what was there before")
+            self._is_logged = True
+        if (text := sentence(self.now)) != self._sentence:
+            self._sentence = text
+            notify(f"STATUS={text}")
 
 
 def _settings(plan: Plan) -> SettingsStatus:
     return SettingsStatus(revision=plan.revision, loaded=instant(plan.made), listener_domains=len(plan.settings.domains))
-
-
-def reloaded(status: Status, problems: tuple[str, ...] = ()) -> Status:
-    """Give the status after a reload, which failed if there are problems."""
-    return replace(
-        status,
-        last_reload=ReloadStatus(time=instant(time.time()), problems=problems),
-        reloads=status.reloads + (not problems),
-        failed_reloads=status.failed_reloads + bool(problems),
-    )
 
 
 def show_numbers(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
@@ -190,7 +238,7 @@ def show_numbers(memory: Memory, status: Status, disk: DiskStatus | None) -> Non
 
 
 def sentence(status: Status) -> str:
-    """Say how it is."""
+    """Return the status as one sentence."""
     if status.state != "serving":
         return f"{status.state.capitalize()}."
     settings, reload = status.settings, status.last_reload
@@ -206,7 +254,7 @@ def sentence(status: Status) -> str:
 
 
 def in_words(disk: DiskStatus) -> str:
-    """Return the free space as a sentence, and what to do where it is low."""
+    """Return the free space as a sentence, and what to do if it is low."""
     text = f"{disk.directory} has {disk.free} bytes free for records"
     if disk.low:
         text += f", less than journal.minimum_free, {disk.minimum_free}"
@@ -215,43 +263,15 @@ def in_words(disk: DiskStatus) -> str:
     return f"{text}. {WHAT_TO_DO}" if disk.low else f"{text}."
 
 
-class Board:
-    """Where the status is shown, each time it differs from the last."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / FILE_NAME
-        self._shown: Status | None = None
-        self._said = ""
-        self._complained = False
-
-    def show(self, status: Status) -> None:
-        """Write the file and tell systemd. A file that cannot be written costs a line in the log and nothing else."""
-        if status == self._shown:
-            return
-        self._shown = status
-        self._write(msgspec.json.format(msgspec.json.encode(status)) + b"\n")
-        if (said := sentence(status)) != self._said:
-            self._said = said
-            notify(f"STATUS={said}")
-
-    def _write(self, content: bytes) -> None:
-        try:
-            _replace(self._path, content)
-            self._complained = False
-        except OSError as error:
-            if not self._complained:
-                _LOG.warning(f"cannot write {self._path}: {error.strerror}; sidecar status shows what was there before")
-            self._complained = True
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a whole new file in the place of the old: whoever reads sees one or the other."""
-    name, draft = path.name, path.with_suffix(".new").name
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def write_status(directory: Path, status: Status) -> None:
+    """Replace the file as a whole: a reader sees the old one or the new one. Raise OSError."""
+    content = msgspec.json.format(msgspec.json.encode(status)) + b"\n"
+    name, draft = FILE_NAME, "status.new"
+    folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(FileNotFoundError):
             os.unlink(draft, dir_fd=folder)
-        # What somebody else puts there meanwhile is neither followed nor written to (open(2), O_EXCL).
+        # A link that another user puts there meanwhile is neither followed nor written to (open(2), O_EXCL).
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(draft, flags, _FILE_MODE, dir_fd=folder), "wb") as file:
             file.write(content)
@@ -260,19 +280,86 @@ def _replace(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+class Space:
+    """The free space for records, looked at every few seconds. `latest` is the last look, None before the first."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.look_at = 0.0
+        self.latest: DiskStatus | None = None
+        self._shown: DiskStatus | None = None
+        self._log_at = 0.0
+        self._samples: dict[Path, deque[tuple[float, int]]] = {}
+
+    def look(self, journal: JournalSettings) -> DiskStatus | None:
+        """Look at the disks if it is time. Return what `sidecar status` shows: a look each minute, and every change."""
+        now = self._clock()
+        if now < self.look_at:
+            return self._shown
+        self.look_at = now + LOOK_SECONDS
+        self.latest = min(self._looks(journal, now), key=lambda one: one.free, default=None)
+        was_low = self._shown is not None and self._shown.low
+        is_low = self.latest is not None and self.latest.low
+        if is_low != was_low or now >= self._log_at:
+            self._log_at = now + LOG_SECONDS
+            self._log(was_low=was_low)
+            self._shown = self.latest
+        return self._shown
+
+    def _looks(self, journal: JournalSettings, now: float) -> Iterator[DiskStatus]:
+        places = (journal.place(record_type) for record_type in RECORD_TYPES)
+        directories = dict.fromkeys(place[0] for place in places if place is not None)
+        self._samples = {directory: self._samples.get(directory, deque()) for directory in directories}
+        for directory, samples in self._samples.items():
+            with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
+                free = free_bytes(directory)
+                samples.append((now, free))
+                while samples[0][0] < now - LOG_SECONDS:
+                    samples.popleft()
+                yield DiskStatus(
+                    directory=str(directory),
+                    free=free,
+                    minimum_free=journal.minimum_free,
+                    seconds_left=_seconds_left(samples),
+                )
+
+    def _log(self, *, was_low: bool) -> None:
+        disk = self.latest
+        if disk is not None and disk.low:
+            _LOG.error(
+                "degraded: the journal's file system has less free space than journal.minimum_free; free some space there: "
+                "mail is still handled, but all that needs a record gets 451 when nothing can be written",
+                directory=disk.directory,
+                free=disk.free,
+                minimum_free=disk.minimum_free,
+                seconds_left=disk.seconds_left,
+            )
+        elif was_low and disk is not None:
+            _LOG.info("recovered: the journal's file system has space again", directory=disk.directory, free=disk.free)
+
+
+def _seconds_left(samples: deque[tuple[float, int]]) -> int | None:
+    """Return the seconds until nothing is free at the rate of these looks; None if the space does not shrink."""
+    (began, before), (now, free) = samples[0], samples[-1]
+    return int(free * (now - began) / (before - free)) if before > free else None
+
+
+# --- reading the file
+
+
 def read_status(directory: Path) -> Status:
-    """Read what a supervisor wrote last. Raises OSError, and ValueError for what no supervisor wrote."""
+    """Read what a supervisor wrote last. Raise OSError, and ValueError for what no supervisor wrote."""
     return msgspec.json.decode((directory / FILE_NAME).read_bytes(), type=Status)
 
 
 def is_fine(status: Status) -> bool:
-    """Return True if a running sidecar does all that it should: it serves with the newest settings, and its disk has room."""
+    """Return True if a running sidecar does all that it should: it serves with the newest settings, and its disk has space."""
     failed = status.last_reload is not None and status.last_reload.problems
     return status.state == "serving" and status.serving() > 0 and not failed and not status.degraded
 
 
 def is_running(status: Status) -> bool:
-    """Tell whether the process that wrote this is still there, and not at its end."""
+    """Return True if the process that wrote this is running."""
     if status.state == "stopped":
         return False
     try:
@@ -280,16 +367,13 @@ def is_running(status: Status) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it is somebody else's
+        pass  # it is a process of another user
     now = _start_ticks(status.pid)
     return now == status.start_ticks or None in {now, status.start_ticks}
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Give when a process began, 0 for one that is dead and only waits to be buried; None where it cannot be seen.
-
-    (The 22nd field of proc_pid_stat(5), and the third.)
-    """
+    """Return when a process began, 0 for a zombie, None if it cannot be seen (proc_pid_stat(5), fields 22 and 3)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
@@ -300,5 +384,5 @@ def _start_ticks(pid: int) -> int | None:
 
 
 def instant(seconds: float) -> str:
-    """Write seconds since 1970 as RFC 3339."""
+    """Return seconds since 1970 as RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -155,7 +155,7 @@ def test_when_it_dies_mail_is_judged_as_ever_and_another_one_starts(program: Pro
 
 
 def test_one_that_hangs_is_killed_and_replaced() -> None:
-    with quick({"watchdog.ASK_SECONDS": 0.1, "watchdog.ANSWER_WITHIN": 0.5}, milter=ADMIN) as program:
+    with quick({"systemd.ASK_SECONDS": 0.1, "workers.ANSWER_WITHIN": 0.5}, milter=ADMIN) as program:
         program.start()
         wait_until(lambda: answers(program), "the policy is served")
         hung = admin_pid(program)

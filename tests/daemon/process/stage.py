@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import socket
@@ -21,10 +21,9 @@ from sidecar.config.files import stamp_of
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import JournalSettings, MilterSettings, Settings, Source
 from sidecar.daemon.milter import Listener
-from sidecar.daemon.process import supervisor as module
+from sidecar.daemon.process import reload, status, supervisor, workers
 from sidecar.daemon.process.admin_socket import AdminSocket
-from sidecar.daemon.process.child import Work
-from sidecar.daemon.process.control import pair, say_alive, say_left, say_ready, say_taken
+from sidecar.daemon.process.child import Word, Work, control_pair, send
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import make_plan
 from sidecar.daemon.process.signals import WATCHED, Terminal
@@ -43,13 +42,13 @@ class Child:
         self.work = work
         self.pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
 
-    def says(self, *words: Callable[[socket], None]) -> None:
-        """Say something to the supervisor."""
+    def sends(self, *words: Word) -> None:
+        """Send words to the supervisor."""
         for word in words:
-            word(self.control)
+            send(self.control, word)
 
-    def heard(self) -> list[bytes]:
-        """Return what the supervisor has said to it."""
+    def received(self) -> list[bytes]:
+        """Return what the supervisor has sent to it."""
         words = []
         self.control.setblocking(False)
         with suppress(BlockingIOError):
@@ -65,46 +64,46 @@ class Child:
             return True
 
     def die(self) -> None:
-        """Die, as the kernel tells of it: the control socket is closed."""
+        """Die as the kernel shows it: the control socket is closed."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.control.close()
 
 
 class FakeLoader:
-    """A loader that passes what a test gives it; an exception is raised where it is heard."""
+    """A loader that passes what a test gives it; an exception is raised when it is received."""
 
     # No child of this process has it.
     PID = 1 << 29
 
     def __init__(self, config: Path | None = None) -> None:
         self.config = config
-        self.control, self.end = pair()
+        self.control, self.end = control_pair()
         self.has_loaded = False
         self.kill_at: float | None = None
         self.is_killed = False
         self.trouble: str | None = None
-        self._said: deque[Loaded | tuple[Finding, ...] | Exception] = deque()
+        self._passed: deque[Loaded | tuple[Finding, ...] | Exception] = deque()
 
-    def passes(self, said: Loaded | tuple[Finding, ...] | Exception) -> None:
-        """Have this heard next."""
-        self._said.append(said)
-        self.end.send(b"said")
+    def passes(self, passed: Loaded | tuple[Finding, ...] | Exception) -> None:
+        """Pass this next."""
+        self._passed.append(passed)
+        self.end.send(b"passed")
 
     def ends(self, trouble: str | None = None) -> None:
         """End, with this for the log."""
         self.trouble = trouble
         self.end.close()
 
-    def hear(self) -> Loaded | tuple[Finding, ...] | None:
+    def receive(self) -> Loaded | tuple[Finding, ...] | None:
         """Return what it passes, None at its end."""
         if not self.control.recv(64):
             return None
-        said = self._said.popleft()
-        self.has_loaded |= not isinstance(said, tuple)
-        if isinstance(said, Exception):
-            raise said
-        return said
+        passed = self._passed.popleft()
+        self.has_loaded |= not isinstance(passed, tuple)
+        if isinstance(passed, Exception):
+            raise passed
+        return passed
 
     def take_handover(self) -> None:
         """Return nothing: the settings are no memory of a process."""
@@ -123,7 +122,7 @@ class FakeLoader:
         """Return what to log of a loader whose time is over."""
         return "the process that loads the settings took longer than 300 seconds"
 
-    def bury(self) -> str | None:
+    def reap(self) -> str | None:
         """Close its control socket, after its end only."""
         assert self.end.fileno() == -1, "waited for a loader that has not ended"
         self.control.close()
@@ -151,9 +150,10 @@ class Stage:
             journal=JournalSettings(directory=folder / "journal", minimum_free=0),
             milter=MilterSettings(workers=2),
         )
-        for level in ("info", "warning", "error"):
-            monkeypatch.setattr(module._LOG, level, lambda line, **_: self.lines.append(line))
-        monkeypatch.setattr(module, "FAULT_PAUSE", 0.0)
+        for module in (supervisor, workers, reload, status):
+            for level in ("info", "warning", "error"):
+                monkeypatch.setattr(module._LOG, level, lambda line, **_: self.lines.append(line))
+        monkeypatch.setattr(supervisor, "FAULT_PAUSE", 0.0)
         monkeypatch.setattr("os.kill", self._kill)
         self.supervisor = Supervisor(
             listener=cast("Listener", self),
@@ -189,7 +189,7 @@ class Stage:
         """Leave nothing."""
 
     def is_gone(self) -> bool:
-        """Say what the terminal would."""
+        """Return what the terminal would."""
         return self.terminal_is_gone
 
     def look(self) -> None:
@@ -236,7 +236,7 @@ class Stage:
 
     def begin(self) -> None:
         """Start the first workers."""
-        self.supervisor._guarded(self.supervisor._begin)
+        self.supervisor._guarded(self.supervisor._reload.start_coming)
 
     def serve(self) -> None:
         """Start, and be ready."""
@@ -246,20 +246,20 @@ class Stage:
     def ready(self, *, since: int = 0) -> None:
         """Have the workers from this number on be ready."""
         for child in self.children[since:]:
-            child.says(say_ready)
+            child.sends("ready")
         self.turn()
 
     def retired(self, children: Sequence[Child]) -> None:
         """Have retiring workers leave the socket."""
         for child in children:
-            child.says(say_left, say_taken)
+            child.sends("left", "applied")
         self.turn()
 
     def alive(self) -> None:
         """Have all workers give a sign of life."""
         for child in self.children:
             if child.control.fileno() >= 0:
-                child.says(say_alive)
+                child.sends("alive")
         self.turn()
 
     def signal(self, number: signal.Signals) -> None:
@@ -304,7 +304,7 @@ class Stage:
             worker.control.close()
         self.supervisor._selector.close()
         self.supervisor._lock.close()
-        self.supervisor._signals.forget()
+        self.supervisor._signals.close()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from tests.wire.program import Program
 
 _MAIN = """\
 from sidecar.cli import main
-from sidecar.daemon.process import retiring, space, supervisor, watch, watchdog
+from sidecar.daemon.process import reload, status, systemd, workers
 {changes}
 main()
 """
@@ -16,7 +16,7 @@ main()
 
 @contextmanager
 def quick(changes: Mapping[str, float], **how: Any) -> Iterator[Program]:
-    """Give a program that is not started yet, with other values for the constants named, such as `watch.LOOK_SECONDS`."""
+    """Yield a program that is not started yet, with other values for the constants named, such as `reload.LOOK_SECONDS`."""
     program = Program(**how)
     lines = "\n".join(f"{name} = {value!r}" for name, value in changes.items())
     program.python = ["-c", _MAIN.format(changes=lines)]

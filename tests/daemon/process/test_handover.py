@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config import load
-from sidecar.daemon.process.control import ask_alive, hear_supervisor, hear_worker, pair, say_plan, say_taken
+from sidecar.daemon.process.child import control_pair, receive_order, receive_word, send, send_plan
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Handover
 from tests.daemon.process.test_loader import config
@@ -26,7 +26,7 @@ def loaded(path: Path) -> Handover:
     assert handover is not None
     assert loader.take_handover() is None
     loader.kill()
-    loader.bury()
+    loader.reap()
     return handover
 
 
@@ -47,19 +47,19 @@ def test_any_number_read_it_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_it_is_passed_on_as_descriptors_of_the_receivers_own(tmp_path: Path) -> None:
-    ours, theirs = pair()
+    ours, theirs = control_pair()
     with ours, theirs:
         handover = loaded(config(tmp_path))
-        say_plan(ours, handover)
-        ask_alive(ours)
+        send_plan(ours, handover)
+        send(ours, "ping")
         handover.close()
-        received = hear_supervisor(theirs)
+        received = receive_order(theirs)
         assert isinstance(received, Handover)
         assert received.read().settings == load(tmp_path / "sidecar.toml").settings
         received.close()
-        assert hear_supervisor(theirs) == "alive?"
-        say_taken(theirs)
-        assert hear_worker(ours) == "taken"
+        assert receive_order(theirs) == "ping"
+        send(theirs, "applied")
+        assert receive_word(ours) == "applied"
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -77,7 +77,7 @@ def test_a_loader_that_is_buried_closes_what_nobody_took(tmp_path: Path, domains
     loader = Loader(config(tmp_path, domains))
     settings = loader.wait().settings
     loader.kill()
-    loader.bury()
+    loader.reap()
     del settings
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names, not paths
 

@@ -38,17 +38,17 @@ def test_it_hands_over_what_loading_gives(tmp_path: Path) -> None:
     assert isinstance(loaded.settings.domains, DomainTable)
     maps = Path("/proc/self/maps").read_text().splitlines()
     assert {line.split()[1] for line in maps if "memfd:sidecar-domains" in line} == {"r--s"}
-    assert loader.hear() == expected.problems != ()
-    assert loader.hear() is None
-    assert loader.bury() is None
+    assert loader.receive() == expected.problems != ()
+    assert loader.receive() is None
+    assert loader.reap() is None
 
 
 def test_settings_with_errors_are_handed_over_as_problems(tmp_path: Path) -> None:
     path = config(tmp_path, '["a.com"]\nrelay_too = true\nttl = 5\n')
     loader = Loader(path)
     assert loader.wait() == load(path)
-    assert loader.hear() is None
-    assert loader.bury() is None
+    assert loader.receive() is None
+    assert loader.reap() is None
 
 
 def test_it_keeps_nothing_that_is_its_parents(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_it_keeps_nothing_that_is_its_parents(tmp_path: Path) -> None:
     finally:
         os.close(reading)
         loader.kill()
-        loader.bury()
+        loader.reap()
 
 
 def test_one_that_is_killed_is_a_sentence(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ TROUBLES = [("hang", "took longer than"), ("die", "was killed by SIGKILL"), ("fa
 
 @pytest.mark.parametrize(("trouble", "said"), TROUBLES)
 def test_a_loader_in_trouble_is_a_failed_reload(trouble: str, said: str) -> None:
-    """The old settings serve on, before and after, and the next reload may have more luck."""
+    """The old settings remain in use, before and after, and the next reload may have more luck."""
     with quick({}) as program:
         marker = program.directory / "trouble"
         program.python = ["-c", TROUBLED.format(marker=str(marker))]
@@ -195,4 +195,4 @@ def test_a_mapping_is_shared(tmp_path: Path) -> None:
     del loaded, domains
     assert not is_mapped()
     loader.kill()
-    loader.bury()
+    loader.reap()

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sidecar.daemon.process import start
 from sidecar.daemon.process.privileges import SetupError
 from sidecar.daemon.process.start import lock_state
-from sidecar.daemon.process.status import Board, read_status
+from sidecar.daemon.process.status import read_status, write_status
 from tests.daemon.process.test_running import finish, refused_start, unstarted
 from tests.daemon.process.test_status import SERVING
 from tests.mta.processes import wait_until
@@ -20,7 +20,7 @@ from tests.wire.program import Program
 
 def test_a_second_one_is_rejected_with_the_process_that_has_it(tmp_path: Path) -> None:
     """And when the first one has closed it, the next one has it."""
-    Board(tmp_path).show(replace(SERVING, pid=4711))
+    write_status(tmp_path, replace(SERVING, pid=4711))
     with lock_state(tmp_path):
         with pytest.raises(SetupError, match=rf"another sidecar, process 4711, keeps its state in {tmp_path}: stop it first"):
             lock_state(tmp_path)
@@ -33,7 +33,7 @@ def test_a_second_one_is_rejected_with_the_process_that_has_it(tmp_path: Path) -
 
 def test_one_that_does_not_stop_in_time_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "WAIT_WITHIN", 0.1)
-    Board(tmp_path).show(replace(SERVING, state="stopping"))
+    write_status(tmp_path, replace(SERVING, state="stopping"))
     with lock_state(tmp_path), pytest.raises(SetupError, match="another sidecar, process"):
         lock_state(tmp_path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.daemon.process.notify import notify
+from sidecar.daemon.process.systemd import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -28,7 +28,7 @@ AS_USER = 'user = "daemon"'
 @contextmanager
 def enterable(**how: Any) -> Iterator[Program]:
     """A program that is not started yet, whose folder belongs to root and may be entered by anybody."""
-    with quick({"watch.LOOK_SECONDS": 0.1}, **how) as program:
+    with quick({"reload.LOOK_SECONDS": 0.1}, **how) as program:
         program.directory.chmod(0o755)
         # Its user cannot write where the coverage is kept.
         program.environ["COVERAGE_PROCESS_CONFIG"] = None

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import MilterSettings
-from sidecar.daemon.process.control import pair
+from sidecar.daemon.process.child import control_pair
 from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.process import Worker, freest_cpu, stay_on
+from sidecar.daemon.process.workers import Worker, freest_cpu, stay_on
 from tests.building import settings
 
 
@@ -21,7 +21,7 @@ def plan(node_id: str = "", *, folder: str = "/var/lib/sidecar", cpu_affinity: b
 
 def chosen(one: Plan, count: int) -> list[int | None]:
     """Return the CPUs of so many workers, one started after the other."""
-    ours, theirs = pair()
+    ours, theirs = control_pair()
     with ours, theirs:
         workers: list[Worker] = []
         for _ in range(count):

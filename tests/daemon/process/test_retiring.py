@@ -1,8 +1,8 @@
 """Old workers after reloads: what they judge by, how many there are, and what is left of them."""
 
 import os
+import selectors
 import signal
-import time
 from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.policy import compile_policy
-from sidecar.daemon.process.control import pair
+from sidecar.daemon.process.child import control_pair
 from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.process import Worker
-from sidecar.daemon.process.retiring import (
-    KILL_AFTER,
-    RELOAD_GRACE,
-    RETIRING_GENERATIONS,
-    STOP_GRACE,
-    behind,
-    replace_generation,
-)
+from sidecar.daemon.process.workers import KILL_AFTER, RELOAD_GRACE, RETIRING_GENERATIONS, STOP_GRACE, Worker, Workers
 from tests.building import settings
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import NOT_PERMITTED, accepts, finish, reload
@@ -105,7 +97,7 @@ def test_a_worker_that_cannot_take_the_new_settings_accepts_nothing_by_the_old(e
             assert begun.envelope(b"<s@x.example>", TO) == [CONTINUE]
             program.write(domains=CLOSED)
             reload(program, "reloaded")
-            assert program.says("this old worker could not take the reloaded settings")
+            assert program.says("this old worker could not apply the reloaded settings")
             assert "no room" in program.log.read_text()
             for _ in range(2):
                 assert idle.envelope(b"<s@x.example>", TO) == [TROUBLE]
@@ -119,7 +111,7 @@ def test_a_worker_that_cannot_take_the_new_settings_accepts_nothing_by_the_old(e
 @ENGINES
 def test_reloads_in_a_row_leave_a_bounded_number_of_workers_and_descriptors(engine: str) -> None:
     """Each generation has an open connection. Those of the newest ones go on, by the newest policy."""
-    with quick({"retiring.STOP_GRACE": 0.1}, engine=engine, milter="workers = 1") as program, ExitStack() as stack:
+    with quick({"workers.STOP_GRACE": 0.1}, engine=engine, milter="workers = 1") as program, ExitStack() as stack:
         program.start()
         held: list[Mta] = []
 
@@ -162,7 +154,7 @@ def test_an_old_worker_without_connections_ends_at_once(engine: str) -> None:
 
 def test_an_old_worker_that_does_not_take_the_new_settings_is_ended() -> None:
     """One that is stopped takes nothing. Its connections are at the MTA's disposal soon, not in ten minutes."""
-    changes = {"supervisor.LEAVE_WITHIN": 0.2, "supervisor.STOP_GRACE": 0.1, "retiring.KILL_AFTER": 0.1}
+    changes = {"reload.LEAVE_WITHIN": 0.2, "reload.STOP_GRACE": 0.1, "workers.KILL_AFTER": 0.1}
     with quick(changes, milter="workers = 1") as program:
         program.start()
         with program.mta() as mta:
@@ -244,15 +236,21 @@ def _accepted(mta: Mta) -> bool:
 
 
 def test_the_oldest_generations_get_less_time() -> None:
-    """Two keep what a reload gives, the next gets what a stop gives, and those before it nothing."""
+    """Two keep what a reload gives, the next gets what a stop gives, and those before it nothing; however often it is done."""
     made = settings()
     plans = [Plan(settings=made, policy=compile_policy(made), node_id="", revision="", made=0.0) for _ in range(6)]
-    workers: list[Worker] = []
-    ours, theirs = pair()
-    with ours, theirs:
+    ours, theirs = control_pair()
+    with ours, theirs, selectors.DefaultSelector() as selector:
+        workers = Workers(
+            serve=lambda *_: 0, start=lambda *_: 0, forget=lambda: None, memory=None, selector=selector, clock=lambda: 1000.0
+        )
         for old, new in pairwise(plans):
-            workers += [Worker(pid=0, control=ours, plan=old) for _ in range(2)]
-            replace_generation(workers, old, new)
-        graces = [round(one.kill_at - KILL_AFTER - time.monotonic()) for one in workers if one.kill_at is not None]
+            workers.everyone += [Worker(pid=0, control=ours, plan=old, clock=lambda: 1000.0) for _ in range(2)]
+            for _ in range(3):
+                workers.follow(new, None)
+        graces = [one.kill_at - KILL_AFTER - 1000.0 for one in workers.everyone if one.kill_at is not None]
     assert graces == [0] * 4 + [STOP_GRACE] * 2 + [RELOAD_GRACE] * 4
-    assert behind(workers) == workers
+    assert workers.behind(plans[-1]) == workers.everyone
+    for one in workers.everyone:
+        one.left = True
+    assert workers.behind(plans[-1]) == []

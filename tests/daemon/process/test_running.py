@@ -206,6 +206,31 @@ def test_a_worker_that_is_killed_is_replaced_and_service_goes_on(program: Progra
     assert all(program.answers() for _ in range(20))
 
 
+IGNORING = """
+import signal
+from sidecar.cli import main
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+main()
+"""
+
+
+def test_children_are_reaped_though_the_parent_has_their_signal_ignored() -> None:
+    """Some starters leave SIGCHLD ignored, which a program inherits. Then the kernel keeps no exit status of a child."""
+    with unstarted() as program:
+        program.python = [
+            "-c",
+            "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from sidecar.cli import main; main()",
+        ]
+        program.start()
+        killed = min(program.workers())
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: killed not in program.workers() and len(program.workers()) == 2, "the worker is replaced")
+        reload(program, "reloaded")
+        assert program.stop() == 0
+        assert program.says("a worker was killed by SIGKILL")
+        assert not program.says("an unexpected fault")
+
+
 def test_workers_do_not_listen_to_signals(program: Program) -> None:
     """Ctrl-C and systemd signal every process of the group: only the supervisor acts on it."""
     before = program.workers()
@@ -321,13 +346,13 @@ LATE = """
 import time
 from sidecar.cli import main
 from sidecar.daemon.milter.loop import Loop
-from sidecar.daemon.process import supervisor
+from sidecar.daemon.process import reload
 leave = Loop.leave
 def leave_late(self):
     time.sleep(0.5)
     leave(self)
 Loop.leave = leave_late
-supervisor.LEAVE_WITHIN = {within}
+reload.LEAVE_WITHIN = {within}
 main()
 """
 

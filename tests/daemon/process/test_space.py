@@ -9,9 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.settings.values import JournalSettings, RecordSettings
-from sidecar.daemon.process import space
-from sidecar.daemon.process.space import Space
-from sidecar.daemon.process.status import DiskStatus, Status, in_words, is_fine, sentence
+from sidecar.daemon.process import status as module
+from sidecar.daemon.process.status import DiskStatus, Space, Status, in_words, is_fine, sentence
 from tests.daemon.http.test_running import ask as ask_admin
 from tests.daemon.http.test_running import samples
 from tests.daemon.process.starting import quick
@@ -19,7 +18,7 @@ from tests.daemon.process.test_status import SERVING, WELL, ask, config, told
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 
-QUICK = {"space.LOOK_SECONDS": 0.05, "space.SAY_SECONDS": 0.5}
+QUICK = {"status.LOOK_SECONDS": 0.05, "status.LOG_SECONDS": 0.5}
 GIB = 1 << 30
 LOW = DiskStatus(directory="/j", free=GIB - 1, minimum_free=GIB, seconds_left=30)
 # More than any disk of a test has.
@@ -33,10 +32,10 @@ class Machine:
         self.now = 1000.0
         self.free: dict[str, int] = {}
         self.lines: list[str] = []
-        monkeypatch.setattr(space, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(space, "free_bytes", self._free)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(module, "free_bytes", self._free)
         for level in ("error", "info"):
-            monkeypatch.setattr(space._LOG, level, lambda line, **_: self.lines.append(line.partition(":")[0]))
+            monkeypatch.setattr(module._LOG, level, lambda line, **_: self.lines.append(line.partition(":")[0]))
 
     def _free(self, directory: Path) -> int:
         if str(directory) not in self.free:
@@ -124,7 +123,7 @@ def test_between_two_looks_the_disk_is_left_alone(machine: Machine) -> None:
     first = it.look(journal())
     machine.free = {}
     assert it.look(journal()) is first
-    assert it.look_at == machine.now + space.LOOK_SECONDS
+    assert it.look_at == machine.now + module.LOOK_SECONDS
 
 
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from sidecar.cli import main
+from sidecar.core.policy import compile_policy
+from sidecar.daemon.process import status as module
+from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import (
     Board,
     ReloadStatus,
@@ -28,7 +31,9 @@ from sidecar.daemon.process.status import (
     is_running,
     read_status,
     sentence,
+    write_status,
 )
+from tests.building import settings
 from tests.daemon.process.test_running import MORE_DOMAINS, reload, unstarted
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
@@ -77,23 +82,22 @@ def test_a_sentence_is_never_longer_than_a_line() -> None:
 
 
 def test_the_file_is_whole_at_any_moment(tmp_path: Path) -> None:
-    """And what a crash left of a former writing is in nobody's way."""
+    """The draft of a writer that crashed is in no one's way."""
     (tmp_path / "status.new").write_text("half")
-    board = Board(tmp_path)
     for restarts in range(3):
         status = replace(SERVING, restarts=restarts)
-        board.show(status)
+        write_status(tmp_path, status)
         assert read_status(tmp_path) == status
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
 @pytest.mark.parametrize("name", ["status.new", "status.json"])
-def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_points_to_is_left_alone(tmp_path: Path, name: str) -> None:
-    """Whoever planted it."""
-    (tmp_path / "other").write_text("somebody else's")
+def test_a_link_in_the_place_of_a_file_is_replaced_and_its_target_is_left_alone(tmp_path: Path, name: str) -> None:
+    """Whichever user made it."""
+    (tmp_path / "other").write_text("another user's")
     (tmp_path / name).symlink_to(tmp_path / "other")
-    Board(tmp_path).show(SERVING)
-    assert (tmp_path / "other").read_text() == "somebody else's"
+    write_status(tmp_path, SERVING)
+    assert (tmp_path / "other").read_text() == "another user's"
     assert read_status(tmp_path) == SERVING
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "status.json"]
 
@@ -101,8 +105,8 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_points_to_is_left
 def test_a_link_that_is_planted_again_and_again_is_never_written_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here between the removal of what was there and the creation: the status is not written then."""
-    (tmp_path / "other").write_text("somebody else's")
+    """Here between the removal of the old file and the creation: the status is not written then."""
+    (tmp_path / "other").write_text("another user's")
     (tmp_path / "status.new").touch()
     unlink = os.unlink
 
@@ -111,25 +115,39 @@ def test_a_link_that_is_planted_again_and_again_is_never_written_through(
         (tmp_path / "status.new").symlink_to(tmp_path / "other")
 
     monkeypatch.setattr("os.unlink", plant)
-    Board(tmp_path).show(SERVING)
-    assert (tmp_path / "other").read_text() == "somebody else's"
+    with pytest.raises(FileExistsError):
+        write_status(tmp_path, SERVING)
+    assert (tmp_path / "other").read_text() == "another user's"
     assert not (tmp_path / "status.json").exists()
 
 
-def test_a_file_is_written_only_when_something_changed(tmp_path: Path) -> None:
-    board = Board(tmp_path)
-    board.show(SERVING)
+def board(folder: Path) -> Board:
+    made = replace(settings(), state_directory=folder)
+    return Board(Plan(settings=made, policy=compile_policy(made), node_id="", revision="", made=0.0), socket="unix:/s")
+
+
+def test_a_file_is_written_only_when_something_has_changed(tmp_path: Path) -> None:
+    it = board(tmp_path)
+    it.show(None, ())
     inode = (tmp_path / "status.json").stat().st_ino
-    board.show(replace(SERVING))
+    it.show(None, ())
     assert (tmp_path / "status.json").stat().st_ino == inode
+    assert read_status(tmp_path).state == "starting"
 
 
-def test_a_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
-    board = Board(tmp_path / "gone")
-    board.show(SERVING)
+def test_a_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged once, until it can be written again."""
+    lines: list[str] = []
+    monkeypatch.setattr(module._LOG, "warning", lines.append)
+    it = board(tmp_path / "gone")
+    for _ in range(2):
+        it.count_restart()
+        it.show(None, ())
+    assert [line.partition(":")[0] for line in lines] == [f"cannot write {tmp_path}/gone/status.json"]
     (tmp_path / "gone").mkdir()
-    board.show(replace(SERVING, restarts=1))
-    assert read_status(tmp_path / "gone").restarts == 1
+    it.count_restart()
+    it.show(None, ())
+    assert read_status(tmp_path / "gone").restarts == 3
 
 
 @contextmanager

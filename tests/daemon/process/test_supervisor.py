@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from msgspec.structs import replace
@@ -13,12 +14,9 @@ from msgspec.structs import replace
 from sidecar.config import Loaded
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import AdminSettings, JournalSettings, LogSettings, MilterSettings
-from sidecar.daemon.process import watchdog
-from sidecar.daemon.process.control import say_left, say_ready, say_taken
-from sidecar.daemon.process.loading import LONGEST_RETRY
-from sidecar.daemon.process.retiring import KILL_AFTER, STOP_GRACE
-from sidecar.daemon.process.supervisor import LEAVE_WITHIN
-from sidecar.daemon.process.workers import READY_WITHIN
+from sidecar.daemon.process.reload import LEAVE_WITHIN, LONGEST_RETRY
+from sidecar.daemon.process.systemd import ASK_SECONDS
+from sidecar.daemon.process.workers import ANSWER_WITHIN, KILL_AFTER, READY_WITHIN, STOP_GRACE
 from tests.daemon.process.stage import Stage, staged
 
 NO_PROCESS = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -31,16 +29,20 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         yield stage
 
 
+def fail(*given: object) -> NoReturn:
+    raise next((one for one in given if isinstance(one, Exception)), RuntimeError("no luck today"))
+
+
 # --- start and stop
 
 
 def test_it_serves_when_all_workers_are_ready(stage: Stage) -> None:
     stage.begin()
     first, second = stage.children
-    first.says(say_ready)
+    first.sends("ready")
     stage.turn()
     assert (stage.status()["state"], stage.says("ready")) == ("starting", 0)
-    second.says(say_ready)
+    second.sends("ready")
     stage.turn()
     assert (stage.status()["state"], stage.says("ready")) == ("serving", 1)
     assert all(wait is None or wait >= 0 for wait in stage.waits)
@@ -52,7 +54,7 @@ def test_it_waits_for_its_last_worker_and_then_ends(stage: Stage) -> None:
     stage.signal(signal.SIGTERM)
     assert stage.is_closed
     assert stage.status()["state"] == "stopping"
-    assert [child.heard() for child in stage.children] == [[b"alive?", b"10.0"]] * 2
+    assert [child.received() for child in stage.children] == [[b"ping", b"10.0"]] * 2
     for child in stage.children:
         child.die()
     assert stage.supervisor.run() == 0
@@ -66,7 +68,7 @@ def test_a_second_signal_shortens_the_wait(stage: Stage) -> None:
     stage.signal(signal.SIGHUP)
     assert not stage.says("again")
     stage.signal(signal.SIGINT)
-    assert [child.heard()[-1] for child in stage.children] == [b"0.0"] * 2
+    assert [child.received()[-1] for child in stage.children] == [b"0.0"] * 2
     stage.turn(after=KILL_AFTER)
     assert all(child.is_dead() for child in stage.children)
 
@@ -99,7 +101,7 @@ def test_a_start_without_processes_fails(stage: Stage, error: Exception) -> None
 
 def test_first_workers_that_are_late_are_a_failed_start(stage: Stage) -> None:
     stage.begin()
-    stage.children[0].says(say_ready)
+    stage.children[0].sends("ready")
     stage.turn(after=READY_WITHIN - 1)
     assert not stage.says("cannot start")
     stage.turn(after=1)
@@ -134,7 +136,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(stage: Stage, error: Exc
     stage.turn(after=1.0)
     stage.turn(9)
     complaints = stage.says("cannot start a worker") + stage.says("an unexpected fault")
-    assert complaints == (1 if error is not NO_PROCESS else 0)
+    assert complaints == 1
     assert stage.status()["state"] == "serving"
     stage.start_fails = None
     stage.turn(after=5.0)
@@ -143,12 +145,42 @@ def test_a_worker_that_cannot_be_started_is_tried_again(stage: Stage, error: Exc
 
 def test_a_silent_worker_is_killed(stage: Stage) -> None:
     stage.serve()
-    stage.turn(after=watchdog.ASK_SECONDS)
-    stage.children[0].says(say_ready)
-    stage.turn(after=watchdog.ANSWER_WITHIN)
+    stage.turn(after=ASK_SECONDS)
+    stage.children[0].sends("ready")
+    stage.turn(after=ANSWER_WITHIN)
     assert [child.is_dead() for child in stage.children] == [False, True]
     stage.turn(after=5.0)
     assert len(stage.children) == 3
+
+
+def test_a_worker_that_does_not_become_ready_is_killed_and_replaced(stage: Stage) -> None:
+    """Also one that replaces a dead one: it is not pinged yet, so that it would hang unseen."""
+    stage.serve()
+    stage.children[0].die()
+    stage.turn()
+    stage.turn(after=1.0)
+    late = stage.children[2]
+    for _ in range(int(READY_WITHIN)):
+        stage.alive()
+        stage.turn(after=1.0)
+    stage.turn()
+    assert [child.is_dead() for child in stage.children[1:3]] == [False, True]
+    assert stage.says("a worker was not ready within 60 seconds: it is killed") == 1
+    stage.turn(after=5.0)
+    assert len(stage.children) == 4
+    assert late.pid not in [worker["pid"] for worker in stage.status()["workers"]]
+
+
+def test_a_process_that_fails_to_start_is_not_on_the_list(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever that fails: the supervisor neither signals nor reaps what does not exist."""
+    stage.serve()
+    monkeypatch.setattr(stage.supervisor._selector, "register", fail)
+    stage.children[0].die()
+    stage.turn()
+    stage.turn(after=1.0)
+    assert [one.pid for one in stage.supervisor._workers.everyone] == [stage.children[1].pid]
+    stage.signal(signal.SIGTERM)
+    assert stage.children[1].received()[-1] == b"10.0"
 
 
 # --- reloads
@@ -235,11 +267,75 @@ def test_memory_that_ends_while_the_loader_is_heard_is_a_failed_reload(stage: St
 
 def test_a_fault_in_making_a_plan_is_a_failed_reload(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(stage)
-    monkeypatch.setattr("sidecar.daemon.process.supervisor.replan", None)
+    monkeypatch.setattr("sidecar.daemon.process.reload.replan", None)
     stage.loader.passes(stage.loaded())
     stage.turn()
     serves_as_before(stage)
     assert "an unexpected fault" in stage.status()["last_reload"]["problems"][0]
+
+
+def test_a_loader_that_cannot_be_waited_for_is_a_failed_reload(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the kernel has no memory for the selector. The loader is killed."""
+    stage.serve()
+    with monkeypatch.context() as context:
+        context.setattr(stage.supervisor._selector, "register", lambda *_: fail(OSError(errno.ENOMEM, "no memory")))
+        stage.signal(signal.SIGHUP)
+    assert stage.loader.is_killed
+    serves_as_before(stage)
+    stage.turn(after=4.0)
+    assert len(stage.loaders) == 3
+
+
+def test_a_fault_at_the_change_of_plans_is_a_failed_reload(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All or nothing: either both plan and workers change, or neither."""
+    begun(stage)
+    stage.loader.passes(stage.loaded(log=LogSettings(level="debug")))
+    stage.turn()
+    with monkeypatch.context() as context:
+        context.setattr("sidecar.log.configure", fail)
+        for child in stage.children[2:]:
+            child.sends("ready")
+        stage.turn(1)
+    stage.turn()
+    assert stage.status()["last_reload"]["problems"]
+    assert [child.received()[-1] for child in stage.children[2:]] == [b"600.0"] * 2
+    assert not any(b"600.0" in child.received() for child in stage.children[:2])
+
+
+def test_old_workers_retire_though_the_step_fails_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the turn in which the plan changes. The reload is not done before they have left the socket."""
+    begun(stage)
+    stage.loader.passes(stage.loaded())
+    stage.turn()
+    with monkeypatch.context() as context:
+        failing(stage, context, "_reload.follow")
+        for child in stage.children[2:]:
+            child.sends("ready")
+        stage.turn(1)
+        assert not stage.says("reloaded")
+    stage.turn(1)
+    assert [child.received()[-1] for child in stage.children[:2]] == [b"600.0"] * 2
+    stage.retired(stage.children[:2])
+    assert stage.says("reloaded") == 1
+
+
+def test_the_log_changes_with_the_plan_and_not_before(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[str] = []
+    monkeypatch.setattr("sidecar.log.configure", lambda *, level, **_: levels.append(level))
+    begun(stage)
+    levels.clear()
+    changed = stage.loaded(log=LogSettings(level="debug"))
+    stage.loader.passes(changed)
+    stage.turn()
+    stage.children[2].die()
+    stage.turn()
+    serves_as_before(stage)
+    assert levels == []
+    stage.turn(after=4.0)
+    stage.loader.passes(changed)
+    stage.turn()
+    stage.ready(since=4)
+    assert levels == ["debug"]
 
 
 @pytest.mark.parametrize("error", [NO_PROCESS, MemoryError()])
@@ -258,7 +354,7 @@ def test_a_new_worker_that_dies_is_a_failed_reload(stage: Stage) -> None:
     stage.children[2].die()
     stage.turn()
     serves_as_before(stage)
-    assert stage.children[3].heard()[-1].startswith(b"600")
+    assert stage.children[3].received()[-1].startswith(b"600")
 
 
 def test_settings_with_errors_are_a_failed_reload(stage: Stage) -> None:
@@ -351,7 +447,7 @@ def test_a_stop_does_not_wait_for_a_loader_that_hangs(stage: Stage) -> None:
     begun(stage)
     stage.signal(signal.SIGTERM)
     assert stage.loader.is_killed
-    assert [child.heard()[-1] for child in stage.children] == [b"10.0"] * 2
+    assert [child.received()[-1] for child in stage.children] == [b"10.0"] * 2
     assert not stage.says("fault")
 
 
@@ -359,7 +455,7 @@ def test_what_a_loader_passes_after_a_stop_is_left(stage: Stage) -> None:
     """Both may be there in one turn."""
     begun(stage)
     stage.loader.passes(stage.loaded())
-    stage.children[0].says(say_left, say_taken)
+    stage.children[0].sends("left", "applied")
     stage.signal(signal.SIGTERM)
     assert not stage.says("fault")
     assert stage.status()["reloads"] == 0
@@ -391,26 +487,23 @@ def test_memory_that_ends_while_warnings_are_heard_ends_no_reload(stage: Stage) 
 # --- any fault
 
 STEPS = [
-    "wait",
-    "kill_late",
-    "take_signals",
-    "look_at_files",
-    "settle_coming",
-    "tell_of_serving",
-    "begin_reload",
-    "refill",
-    "watch_over_serving",
-    "show_status",
-    "keep_admin",
+    "_wait",
+    "_kill_late",
+    "_handle_signals",
+    "_look_at_files",
+    "_reload.switch",
+    "_reload.follow",
+    "_reload.announce",
+    "_reload.begin",
+    "_ask_for_life",
+    "_show_status",
+    "_keep_admin",
 ]
 
 
 def failing(stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    def fail() -> None:
-        raise RuntimeError("no luck today")
-
-    fail.__name__ = f"_{step}"
-    monkeypatch.setattr(stage.supervisor, f"_{step}", fail)
+    *owner, name = step.split(".")
+    monkeypatch.setattr(getattr(stage.supervisor, owner[0]) if owner else stage.supervisor, name, fail)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -419,12 +512,12 @@ def test_a_fault_in_a_step_keeps_no_other_from_being_taken(stage: Stage, monkeyp
     stage.serve()
     failing(stage, monkeypatch, step)
     stage.turn(5)
-    assert stage.says("an unexpected fault: the supervisor goes on") == 5
+    assert stage.says("an unexpected fault: the supervisor continues") == 5
     assert not any(child.is_dead() for child in stage.children)
     assert stage.status()["state"] == "serving"
     stage.signal(signal.SIGTERM)
-    if step != "take_signals":
-        assert [child.heard()[-1] for child in stage.children] == [b"10.0"] * 2
+    if step != "_handle_signals":
+        assert [child.received()[-1] for child in stage.children] == [b"10.0"] * 2
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -441,16 +534,37 @@ def test_a_fault_in_a_stop_stops_the_workers(stage: Stage, monkeypatch: pytest.M
     stage.serve()
     monkeypatch.setattr(stage, "close", None)
     stage.signal(signal.SIGTERM)
-    assert [child.heard()[-1] for child in stage.children] == [b"10.0"] * 2
+    assert [child.received()[-1] for child in stage.children] == [b"10.0"] * 2
     for child in stage.children:
         child.die()
     assert stage.supervisor.run() == 0
 
 
+def test_a_fault_between_the_steps_does_not_end_the_supervisor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here in the pause after a fault."""
+    stage.serve()
+    for child in stage.children:
+        child.die()
+    stage.supervisor._faulty = True
+    monkeypatch.setattr(stage.supervisor._signals, "wait", fail)
+    os.kill(os.getpid(), signal.SIGTERM)
+    turns = iter(range(9))
+    turn = stage.supervisor._turn
+
+    def faulty() -> None:
+        stage.supervisor._faulty = next(turns) < 2
+        turn()
+
+    faulty.__name__ = "turn"
+    monkeypatch.setattr(stage.supervisor, "_turn", faulty)
+    assert stage.supervisor.run() == 0
+    assert stage.says("an unexpected fault: the supervisor continues") == 2
+
+
 def test_a_fault_after_a_fault_is_a_line_in_the_log(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(stage)
-    failing(stage, monkeypatch, "refill")
-    failing(stage, monkeypatch, "fail_reload")
+    failing(stage, monkeypatch, "_reload.follow")
+    failing(stage, monkeypatch, "_reload.fail")
     stage.turn(1)
     assert stage.says("an unexpected fault after a fault") == 1
     assert not any(child.is_dead() for child in stage.children)

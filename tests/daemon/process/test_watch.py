@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from sidecar.config.files import stamp_of
 from sidecar.core.settings.values import Source
-from sidecar.daemon.process.watch import FileWatch
+from sidecar.daemon.process.reload import FileWatch
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import MORE_DOMAINS, accepts, reload, unstarted
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 
-LOOK = {"watch.LOOK_SECONDS": 0.1}
+LOOK = {"reload.LOOK_SECONDS": 0.1}
 
 
 def source(path: Path) -> Source:
@@ -207,8 +207,8 @@ def test_what_cannot_change_is_said_and_stays(tmp_path: Path) -> None:
 SLOW_WORKERS = """\
 import time
 from sidecar.cli import main
-from sidecar.daemon.process import watch, watchdog, worker
-watch.LOOK_SECONDS = watchdog.ASK_SECONDS = 0.1
+from sidecar.daemon.process import reload, systemd, worker
+reload.LOOK_SECONDS = systemd.ASK_SECONDS = 0.1
 begin = worker._begin
 def begin_slowly(*given):
     time.sleep(2.0)

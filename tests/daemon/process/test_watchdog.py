@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.daemon.process import watchdog
-from sidecar.daemon.process.probe import Probe
+from sidecar.daemon.process.systemd import Probe, watchdog_seconds
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import reload
 from tests.mta.processes import wait_until
@@ -35,7 +34,7 @@ ANSWER = b"\0\0\0\x0dO" + b"\0" * 12
 )
 def test_how_often_systemd_wants_to_hear(environ: dict[str, str], within: float | None) -> None:
     """The environment may be another process's: then nothing is wanted of this one."""
-    assert watchdog.interval(environ) == within
+    assert watchdog_seconds(environ) == within
 
 
 # --- the socket
@@ -56,7 +55,7 @@ def drive(selector: selectors.BaseSelector, condition: Callable[[], object]) -> 
 
     def step() -> object:
         for key, _ in selector.select(0.01):
-            key.data.go_on()
+            key.data.step()
         return condition()
 
     wait_until(step, "the probe is through")
@@ -77,8 +76,8 @@ def test_an_answer_to_the_offer_is_a_sign_of_life(tmp_path: Path, inet: bool, pi
             for piece in pieces:
                 assert probe.answered == 0.0
                 one.sendall(piece)
-                heard = probe._heard + piece
-                drive(selector, lambda heard=heard: probe._heard == heard)  # type: ignore[misc]  # a default has no type
+                heard = probe._received + piece
+                drive(selector, lambda heard=heard: probe._received == heard)  # type: ignore[misc]  # a default has no type
             assert probe.answered >= before
             assert one.recv(100) == b"\0\0\0\x01Q"
             assert not selector.get_map()
@@ -112,14 +111,14 @@ def test_one_that_does_not_answer_is_waited_for_and_then_given_up(tmp_path: Path
             probe.begin()
         drive(selector, lambda: probe._offered)
         first, _ = server.accept()
-        monkeypatch.setattr("sidecar.daemon.process.probe.ANSWER_WITHIN", 0.0)
+        monkeypatch.setattr("sidecar.daemon.process.systemd.CONNECT_WITHIN", 0.0)
         probe.begin()
         with first:
             assert first.recv(100)
             assert first.recv(100) == b""
         second, _ = server.accept()
         second.close()
-        probe.end()
+        probe.close()
 
 
 def test_a_socket_that_is_only_for_the_mta_is_taken_at_the_workers_word(
@@ -195,7 +194,7 @@ def test_systemd_hears_that_all_is_well_again_and_again(news: News, inet: bool) 
 
 def test_a_worker_that_hangs_keeps_the_watchdog_unfed_until_another_is_in_its_place(news: News) -> None:
     """It is killed after the time that is named in the log, and then systemd hears again that all is well."""
-    with quick({"watchdog.ANSWER_WITHIN": 2.0}) as program:
+    with quick({"workers.ANSWER_WITHIN": 2.0}) as program:
         program.start()
         hears(news)
         hanging = min(program.workers())
@@ -228,7 +227,7 @@ def test_when_the_socket_is_gone_systemd_hears_nothing_more(news: News) -> None:
 
 
 def test_without_systemd_a_worker_that_hangs_is_replaced_too() -> None:
-    with quick({"watchdog.ANSWER_WITHIN": 0.5, "watchdog.ASK_SECONDS": 0.2}) as program:
+    with quick({"workers.ANSWER_WITHIN": 0.5, "systemd.ASK_SECONDS": 0.2}) as program:
         program.start()
         hanging = min(program.workers())
         os.kill(hanging, signal.SIGSTOP)
@@ -239,9 +238,9 @@ def test_without_systemd_a_worker_that_hangs_is_replaced_too() -> None:
 BUSY = """\
 import threading
 from sidecar.cli import main
-from sidecar.daemon.process import watchdog, worker
-watchdog.ANSWER_WITHIN = 1.0
-watchdog.ASK_SECONDS = 0.2
+from sidecar.daemon.process import systemd, worker, workers
+workers.ANSWER_WITHIN = 1.0
+systemd.ASK_SECONDS = 0.2
 begin = worker._begin
 def begin_and_be_busy(*given):
     def work():
@@ -269,9 +268,9 @@ HANGING = """\
 import threading
 from sidecar.cli import main
 from sidecar.daemon.milter import translation
-from sidecar.daemon.process import watchdog
-watchdog.ANSWER_WITHIN = 0.5
-watchdog.ASK_SECONDS = 0.2
+from sidecar.daemon.process import systemd, workers
+workers.ANSWER_WITHIN = 0.5
+systemd.ASK_SECONDS = 0.2
 helo = translation.helo
 def hang_or_go_on(told, name):
     if name == "hang":
@@ -301,19 +300,19 @@ def test_a_direct_engine_that_hangs_is_killed_and_another_one_takes_its_place() 
 SLOW = """\
 import time
 from sidecar.cli import main
-from sidecar.daemon.process import watchdog
-from sidecar.daemon.process.supervisor import Supervisor
-watchdog.ANSWER_WITHIN = 0.5
-begin_reload = Supervisor._begin_reload
+from sidecar.daemon.process import systemd, workers
+from sidecar.daemon.process.reload import Reload
+workers.ANSWER_WITHIN = 0.5
+begin = Reload.begin
 def begin_slowly(self):
-    if self._loading.wanted:
+    if self.wanted:
         for one in self._workers.everyone:
             one.ask()
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             pass
-    begin_reload(self)
-Supervisor._begin_reload = begin_slowly
+    begin(self)
+Reload.begin = begin_slowly
 main()
 """
 
