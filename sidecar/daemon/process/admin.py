@@ -12,11 +12,11 @@ from functools import partial
 from sidecar import log
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.admin_socket import AdminSocket
-from sidecar.daemon.process.child import FAILED, Backoff, Start, control_pair, ignore_signals, receive_order, send, start
+from sidecar.daemon.process.child import FAILED, Start, ignore_signals, receive_order, send, start
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import VERSION
 from sidecar.daemon.process.worker import ORPHAN_GRACE
-from sidecar.daemon.process.workers import Worker
+from sidecar.daemon.process.workers import Processes, Worker
 
 # An answer in hand takes some seconds at most. The end of the whole program waits for none of them.
 RELOAD_GRACE = 10.0
@@ -34,11 +34,8 @@ class AdminProcess(Worker):
     ready_within = READY_WITHIN
 
 
-class Keeper:
-    """Keeps one such process, with the plan that serves; without an `admin_socket`, none. Call `keep` after each event.
-
-    `forget` is called in the forked child, to let go of what is the supervisor's.
-    """
+class Keeper(Processes):
+    """Keeps one such process, with the plan that serves; without an `admin_socket`, none. Call `keep` after each event."""
 
     def __init__(  # noqa: PLR0913 - each is a part of it
         self,
@@ -50,91 +47,52 @@ class Keeper:
         start: Start = start,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._start = start
-        self._clock = clock
+        super().__init__(start=start, forget=forget, selector=selector, clock=clock)
         self._socket = admin_socket
         self._memory = memory
-        self._selector = selector
-        self._forget = forget
-        self._processes: list[AdminProcess] = []
-        self._backoff = Backoff()
-        self._start_after = 0.0
-
-    @property
-    def alive(self) -> bool:
-        """Tell whether a process is left."""
-        return bool(self._processes)
 
     def keep(self, plan: Plan | None) -> None:
-        """Take all steps that are due: begin a generation for a new plan, end the one before, and see that they live."""
-        now = self._clock()
-        current = [one for one in self._processes if one.plan is plan and not one.retiring]
-        if plan is not None and not current and now >= self._start_after:
-            self._spawn(plan)
+        """Take all steps that are due: start a process for a new plan, end the one before, and kill those that are late."""
+        current = [one for one in self.everyone if one.plan is plan and not one.retiring]
+        if plan is not None and not current and self._clock() >= self._start_after:
+            self._start_one(plan)
         if plan is None or any(one.ready for one in current):
-            for one in self._processes:
+            for one in self.everyone:
                 if one not in current:
                     one.retire(STOP_GRACE if plan is None else RELOAD_GRACE)
-        for one in self._processes:
-            if (deadline := one.deadline) is not None and now >= deadline:
-                _LOG.error(f"{one.what} gives no sign of life: it is killed", pid=one.pid)
-                one.kill()
+        self.kill_late()
 
     def ask(self) -> None:
         """Ask for a sign of life."""
-        for one in self._processes:
+        for one in self.everyone:
             one.ask()
 
     def due(self, plan: Plan | None) -> list[float]:
-        """Give the times (monotonic) at which `keep` has something to do."""
-        times = [deadline for one in self._processes if (deadline := one.deadline) is not None]
-        waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self._processes)
-        return [*times, self._start_after] if waits else times
+        """Return the times (monotonic) at which `keep` has something to do."""
+        waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self.everyone)
+        return [*self.deadlines(), self._start_after] if waits else self.deadlines()
 
-    def hear(self, one: AdminProcess) -> None:
-        """Take what a process said, or its death."""
-        if one.receive():
-            return
-        self._selector.unregister(one.control)
-        self._processes.remove(one)
-        lived = one.reap()
-        if not one.retiring:
-            self._start_after = self._clock() + self._backoff.after(lived)
+    def receive(self, one: AdminProcess) -> None:
+        """Apply a message of a process, or its death."""
+        if not one.receive():
+            lived = self.reap(one)
+            if not one.retiring:
+                self.delay(lived)
 
-    def forget(self) -> None:
-        """Let go of everything, in a forked child that has nothing to do with it."""
-        for one in self._processes:
-            one.control.close()
+    def close(self) -> None:
+        """Close, in a forked child, what only this process needs."""
+        self.close_controls()
         if self._socket is not None:
             self._socket.close()
 
-    def _spawn(self, plan: Plan) -> None:
+    def _start_one(self, plan: Plan) -> None:
         if self._socket is None or self._memory is None:
             return
-        ours, theirs = control_pair()
+        serve = partial(work, admin_socket=self._socket, memory=self._memory, plan=plan)
         try:
-            pid = self._start(theirs, partial(self._in_child, ours, self._socket, self._memory, plan))
-        except BaseException as error:
-            self._start_after = self._clock() + self._backoff.after(0.0)
-            ours.close()
-            if not isinstance(error, OSError):
-                raise
+            self._spawn(serve, partial(AdminProcess, plan=plan))
+        except OSError as error:
             _LOG.error(f"cannot start {AdminProcess.what}: {error.strerror}")
-            return
-        finally:
-            theirs.close()
-        process = AdminProcess(pid=pid, control=ours, plan=plan, clock=self._clock)
-        self._processes.append(process)
-        self._selector.register(ours, selectors.EVENT_READ, process)
-
-    def _in_child(
-        self, ours: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan, control: socket.socket
-    ) -> int:
-        ours.close()
-        for one in self._processes:
-            one.control.close()
-        self._forget()
-        return work(control, admin_socket, memory, plan)
 
 
 def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> int:

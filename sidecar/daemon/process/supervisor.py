@@ -102,7 +102,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve. Return the exit status: 0 after an orderly stop, 1 if the first workers did not become ready."""
         self._guarded(self._reload.start_coming)
-        while self._workers.everyone or self._admin.alive or not self._stopping:
+        while self._workers.everyone or self._admin.everyone or not self._stopping:
             self._guarded(self._turn)
         self._board.enter("stopped")
         self._guarded(self._show_status)
@@ -155,7 +155,7 @@ class Supervisor:
     def _wait(self) -> None:
         for key, _ in self._selector.select(self._time_to_next()):
             if isinstance(key.data, AdminProcess):
-                self._admin.hear(key.data)
+                self._admin.receive(key.data)
             elif isinstance(key.data, Worker):
                 self._receive(key.data)
             elif isinstance(key.data, Probe):
@@ -237,7 +237,7 @@ class Supervisor:
 
     def _close_in_worker(self) -> None:
         self._close()
-        self._admin.forget()
+        self._admin.close()
 
     def _close_in_admin(self) -> None:
         self._close()

@@ -206,6 +206,9 @@ class Stage:
     def _start(self, control: socket, work: Work) -> int:
         if self.start_fails is not None:
             raise self.start_fails
+        # Whatever goes wrong after the fork, the supervisor has the process on its list.
+        everyone = [*self.supervisor._workers.everyone, *self.supervisor._admin.everyone]
+        assert [one.pid for one in everyone].count(0) == 1
         self.children.append(Child(control, work))
         return self.children[-1].pid
 
