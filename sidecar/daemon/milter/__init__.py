@@ -5,7 +5,7 @@ Owns how an MTA is spoken to. Never decides anything about mail.
 
 from sidecar.daemon.milter.adapter import Adapter
 from sidecar.daemon.milter.engine import ENGINES, Serving
-from sidecar.daemon.milter.listener import Listener, ListenError, listen
+from sidecar.daemon.milter.listener import Listener, listen
 from sidecar.daemon.milter.negotiation import Step
 
-__all__ = ["ENGINES", "Adapter", "ListenError", "Listener", "Serving", "Step", "listen"]
+__all__ = ["ENGINES", "Adapter", "Listener", "Serving", "Step", "listen"]

@@ -4,29 +4,21 @@ Owns the socket's name, its rights and its end. Never accepts a connection; an e
 """
 
 import errno
-import grp
 import os
-import pwd
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import milter
 
 from sidecar.core.settings.values import MilterSettings
+from sidecar.daemon.sockets import ListenError, SocketPath, private_path
 
 # libmilter keeps a pointer into this very string.
 NAME = "sidecar"
 # Connections that wait while no worker accepts: a reload or a crash takes some 100 ms, and busy MTAs open 1,000 a second.
 _BACKLOG = 1024
-# sockaddr_un has room for 108 bytes, the last of them a NUL (unix(7)).
-_PATH_LIMIT = 107
-_LIVE_CHECK_SECONDS = 2.0
-
-
-class ListenError(Exception):
-    """The socket cannot be opened: one plain sentence, and what to do."""
 
 
 class Listener:
@@ -36,8 +28,7 @@ class Listener:
         self.name = name
         self._address = address
         self._descriptor = descriptor
-        self._path = path
-        self._inode = path.stat().st_ino if path is not None else None
+        self._path = None if path is None else SocketPath(path)
         self._silence = socket.socketpair()
         # Two workers wake for one connection; the one that comes too late must not wait in accept() for the next.
         os.set_blocking(self._descriptor, False)
@@ -51,14 +42,9 @@ class Listener:
         return self._descriptor
 
     def withdraw(self) -> None:
-        """Take the socket's path away, if it is still ours: from here on no MTA finds it.
-
-        It stays where its folder may not be written to, as after root's rights were given up; then connections are refused.
-        """
+        """Remove the socket's path, if it is still ours: from here on no MTA finds it."""
         if self._path is not None:
-            with suppress(FileNotFoundError, PermissionError):
-                if self._path.stat().st_ino == self._inode:
-                    self._path.unlink()
+            self._path.remove()
 
     def close(self) -> None:
         """Let go of the socket in a process that never accepted from it; it ends when the workers have left it too."""
@@ -141,55 +127,11 @@ def listen(settings: MilterSettings) -> Listener:
     """Open the socket of the settings. Raises ListenError."""
     kind, _, where = settings.socket.partition(":")
     if kind == "unix":
-        return _listen_unix(Path(where), settings)
+        with private_path(settings, "milter") as private:
+            descriptor = _open(f"unix:{private}", shown=settings.socket)
+        return Listener(name=settings.socket, descriptor=descriptor, address=str(private), path=Path(where))
     host, _, port = where.rpartition(":")
     return _listen_inet(host.strip("[]"), int(port), settings.socket)
-
-
-def _listen_unix(path: Path, settings: MilterSettings) -> Listener:
-    """Bind a private name, give it its rights, and only then rename it to the public one.
-
-    So a stale socket is replaced in one step, nobody connects before the rights are set, and the libmilter of a dying worker,
-    which removes the path it was given, finds nothing to remove.
-    """
-    private = path.with_name(f"{path.name}.{os.getpid()}")
-    if len(os.fsencode(private)) > _PATH_LIMIT:
-        raise ListenError(f"the socket's path {path} is too long; a UNIX socket's path has some 100 bytes at most")
-    refuse_if_taken(path, "milter.socket")
-    try:
-        descriptor = _open(f"unix:{private}", shown=settings.socket, mode=settings.socket_mode)
-        give(private, settings.socket_owner, settings.socket_group)
-        private.rename(path)
-    except (OSError, LookupError) as error:
-        private.unlink(missing_ok=True)
-        raise ListenError(f"cannot set up {settings.socket}: {error}") from error
-    return Listener(name=settings.socket, descriptor=descriptor, address=str(private), path=path)
-
-
-def give(private: Path, owner: str | None, group: str | None) -> None:
-    """Give the socket to whom the settings say, never what a link in its place points to: others may write to the folder."""
-    user = -1 if owner is None else pwd.getpwnam(owner).pw_uid
-    os.chown(private, user, -1 if group is None else grp.getgrnam(group).gr_gid, follow_symlinks=False)
-
-
-def refuse_if_taken(path: Path, setting: str) -> None:
-    """See that a UNIX socket can be made there: its folder exists, and nobody listens on it. Raises ListenError."""
-    if not path.parent.is_dir():
-        raise ListenError(f"the folder of the socket is missing: create {path.parent}, with rights for the MTA to enter it")
-    if not os.path.lexists(path):
-        return
-    if not path.is_socket():
-        raise ListenError(f"{path} exists and is no socket: move it away, or choose another path for {setting}")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_LIVE_CHECK_SECONDS)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return
-        except OSError as error:
-            if not isinstance(error, TimeoutError | BlockingIOError):
-                raise ListenError(f"cannot tell whether somebody is listening on {path}: {error}") from error
-    raise ListenError(f"another sidecar is listening on {path}: stop it first")
 
 
 def _listen_inet(host: str, port: int, shown: str) -> Listener:
@@ -208,11 +150,9 @@ def _listen_inet(host: str, port: int, shown: str) -> Listener:
     return Listener(name=shown, descriptor=descriptor, address=port, path=None)
 
 
-def _open(connection: str, *, shown: str, mode: int = 0o600) -> int:
-    """Have libmilter open the socket, a UNIX socket with this mode. Return its descriptor. Raise ListenError."""
+def _open(connection: str, *, shown: str) -> int:
+    """Have libmilter open the socket. Return its descriptor. Raise ListenError."""
     before = _listening()
-    # Not by chmod(), which would follow a link that somebody put in its place (unix(7): bind() obeys the umask).
-    umask = os.umask(0o777 & ~mode)
     try:
         milter.register(NAME)
         milter.setconn(connection)
@@ -220,9 +160,7 @@ def _open(connection: str, *, shown: str, mode: int = 0o600) -> int:
         milter.opensocket(1)
     except milter.error as error:
         raise ListenError(f"libmilter cannot listen on {shown}: {error}; the system log has libmilter's reason") from error
-    finally:
-        os.umask(umask)
-    # libmilter does not say which descriptor it opened.
+    # libmilter does not return which descriptor it opened.
     opened = _listening() - before
     if len(opened) != 1:
         raise ListenError(f"libmilter opened {len(opened)} sockets for {shown} instead of one")

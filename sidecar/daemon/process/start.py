@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.values import Settings, Source
-from sidecar.daemon.milter import Listener, ListenError, listen
+from sidecar.daemon.milter import Listener, listen
 from sidecar.daemon.process.admin_socket import open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
@@ -35,6 +35,7 @@ from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.status import read_status
 from sidecar.daemon.process.supervisor import Supervisor
 from sidecar.daemon.process.workers import KILL_AFTER, STOP_GRACE
+from sidecar.daemon.sockets import ListenError
 
 LOCK_NAME: Final = "lock"
 # A sidecar that stops gives its sessions this time. The next one waits for it, as `systemctl restart` does.

@@ -1,0 +1,86 @@
+"""UNIX sockets that this program listens on: their private path, their rights, their public path, its removal.
+
+Owns these paths. Never accepts a connection.
+"""
+
+import grp
+import os
+import pwd
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sidecar.core.settings.values import AdminSettings, MilterSettings
+
+# sockaddr_un has space for 108 bytes, the last of them a NUL (unix(7)).
+_PATH_LIMIT = 107
+_CONNECT_SECONDS = 2.0
+
+
+class ListenError(Exception):
+    """The socket cannot be opened: one plain sentence, and what to do."""
+
+
+class SocketPath:
+    """The public path of a UNIX socket that this program has opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = path.stat().st_ino
+
+    def remove(self) -> None:
+        """Remove the path if it is still that of this socket: from here on no peer finds it.
+
+        It stays if its folder may not be written to, as after root's rights were given up. Then connections are refused.
+        """
+        with suppress(FileNotFoundError, PermissionError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+@contextmanager
+def private_path(settings: MilterSettings | AdminSettings, section: str) -> Iterator[Path]:
+    """Yield a path for the caller to bind the socket of the settings to. Then set its rights, and rename it to the public path.
+
+    So a stale socket is replaced in one step, no one connects before the rights are set, and the libmilter of a dying worker,
+    which removes the path that it was passed, finds nothing to remove. Raise ListenError.
+    """
+    path = Path(settings.socket.removeprefix("unix:"))
+    private = path.with_name(f"{path.name}.{os.getpid()}")
+    if len(os.fsencode(private)) > _PATH_LIMIT:
+        raise ListenError(f"the socket's path {path} is too long; a UNIX socket's path has some 100 bytes at most")
+    _check_free(path, f"{section}.socket")
+    # Not by chmod(), which follows a link that another user may put in its place (unix(7): bind() obeys the umask).
+    umask = os.umask(0o777 & ~settings.socket_mode)
+    try:
+        yield private
+        owner, group = settings.socket_owner, settings.socket_group
+        uid = -1 if owner is None else pwd.getpwnam(owner).pw_uid
+        os.chown(private, uid, -1 if group is None else grp.getgrnam(group).gr_gid, follow_symlinks=False)
+        private.rename(path)
+    except (OSError, LookupError) as error:
+        private.unlink(missing_ok=True)
+        raise ListenError(f"cannot set up {settings.socket}: {error}") from error
+    finally:
+        os.umask(umask)
+
+
+def _check_free(path: Path, setting: str) -> None:
+    """Check that a UNIX socket can be made there: its folder exists, and no process listens on it."""
+    if not path.parent.is_dir():
+        raise ListenError(f"the folder of the socket is missing: create {path.parent}, with rights for the MTA to enter it")
+    if not os.path.lexists(path):
+        return
+    if not path.is_socket():
+        raise ListenError(f"{path} exists and is no socket: move it away, or choose another path for {setting}")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_SECONDS)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            if not isinstance(error, TimeoutError | BlockingIOError):
+                raise ListenError(f"cannot find out whether a process is listening on {path}: {error}") from error
+    raise ListenError(f"another sidecar is listening on {path}: stop it first")
