@@ -1,33 +1,34 @@
-"""`sidecar replay`: what would become of stored mail under these settings."""
+"""`sidecar replay`: the dispositions of stored mail under these settings."""
 
 import os
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from threading import Thread
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from sidecar.commands.replay import Judge, Piece, ReasonGroup, ReplayTally, WorkerLost, WorkerPool, replay, tasks, weigh
-from sidecar.commands.replay.tally import Reason
+from sidecar.commands.replay.replayer import Replayer
+from sidecar.commands.replay.stores import tasks, weigh
+from sidecar.commands.replay.tally import Reason, ReasonGroup, ReplayTally
+from sidecar.commands.replay.workers import WorkerLostError, working
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.text import counted, printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, must_be_text, settings_or_exit
-from sidecar.output.progress import Bar, progress
+from sidecar.output.progress import progress
 from sidecar.output.terminal import console, plain, table
 
-# A stranger's: a network for documentation (RFC 5737), which is in nobody's relay_hosts.
-_STRANGER = "192.0.2.1"
+# An address of a documentation network (RFC 5737), which is in no relay_hosts.
+_EXTERNAL = "192.0.2.1"
 _ROWS = 20
 _REPORTS = {"oob": "bounce report", "arf": "feedback report"}
-_NOT_JUDGED: dict[str, str] = {"no_envelope": "skipped", "unreadable": "unreadable"}
-_STYLES: dict[str, str] = {
+_NOT_JUDGED = {"no_envelope": "skipped", "unreadable": "unreadable"}
+_STYLES = {
     "relayed": "green",
     "logged_and_relayed": "green",
     "logged_and_dropped": "green",
@@ -45,17 +46,15 @@ _STYLES: dict[str, str] = {
         "sidecar replay --config sidecar.toml \\\n    --from '' --to x@bounce.example.com samples/*.eml",
         "sidecar replay --config sidecar.toml --json Maildir |\n    jq -r 'select(.not_judged == \"unreadable\").file'",
     ],
-    statuses={0: "everything was read, whatever became of it", 1: "something cannot be read"},
+    statuses={0: "all mail was read, whatever its disposition", 1: "some mail cannot be read"},
 )
 @config_option
-@click.option(
-    "--peer", metavar="IP[:PORT]", default=_STRANGER, help=f"Who brings the mail; without it a stranger, {_STRANGER}."
-)
+@click.option("--peer", metavar="IP[:PORT]", default=_EXTERNAL, show_default=True, help="The peer that sends the mail.")
 @click.option("--listener", metavar="IP:PORT", help="The MTA's own end of the connection.")
-@click.option("--auth", metavar="ID", help="Who the peer proved to be (SMTP AUTH).")
+@click.option("--auth", metavar="ID", help="The login of the peer (SMTP AUTH).")
 @click.option("--from", "sender", metavar="ADDR", help="The envelope sender of all messages; '' is the null sender.")
-@click.option("--to", metavar="ADDR", multiple=True, help="A recipient of all messages; may be given many times.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a message, each on a line of its own.")
+@click.option("--to", metavar="ADDR", multiple=True, help="A recipient of all messages; can be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message, one on each line.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
@@ -68,49 +67,54 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     *,
     as_json: bool,
 ) -> None:
-    """Say what would become of stored mail under these settings, without an MTA, and without changing anything.
+    """Show the dispositions of stored mail under these settings, without an MTA, and without changing anything.
 
-    A PATH is a message file, an mbox, a Maildir, or a folder of all of these; - is one message from standard input. Links to
-    folders are not followed. Each message goes through the code that the milter asks. Without --from and --to its envelope is
-    what the MTA that delivered it wrote: Return-Path or the mbox line; X-Original-To, Envelope-To, Delivered-To or Received.
-    Where none of these tells, From and To stand in, and the totals say so; a message that has none of them is skipped.
+    A PATH is a message file, an mbox, a Maildir, or a folder of these; - is one message on standard input. Links to folders are
+    not followed. Each message goes through the same code as in the milter.
+
+    Without --from and --to, the envelope is what the delivering MTA wrote: Return-Path or the mbox line; X-Original-To,
+    Envelope-To, Delivered-To or Received. If these are missing, From and To replace them, and the totals count such messages. A
+    message without any of these fields is skipped.
     """
     must_be_text(peer, listener, auth, sender, *to)
     settings = settings_or_exit(config, quiet=True)
-    evaluator = Evaluator(settings)
     try:
-        judge = Judge(evaluator=evaluator, peer=peer, listener=listener, auth=auth, sender=sender, recipients=to)
+        split_endpoint(peer)
+        if listener is not None:
+            normal_listener(listener)
     except ValueError as error:
         raise click.UsageError(f"{printable(str(error))}.") from error
+    evaluator = Evaluator(settings)
+    replayer = Replayer(
+        evaluator=evaluator, peer=peer, listener=listener, auth=auth, sender=sender, recipients=to, with_lines=as_json
+    )
     if evaluator.policy.depends_on_listener and listener is None:
-        click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
-    sys.exit(_replay(judge, paths, as_json=as_json))
+        click.echo("Some rules apply only to one listener; without --listener, they are not used.", err=True)
+    sys.exit(_replay(replayer, paths))
 
 
-def _replay(judge: Judge, paths: tuple[str, ...], *, as_json: bool) -> int:
-    """Let the workers do it, and tell what came of it; also of a part, where it did not come to its end."""
+def _replay(replayer: Replayer, paths: tuple[str, ...]) -> int:
+    """Replay all mail, print the result, and return the exit status. If it is interrupted, the totals so far are printed."""
     total, began, status = ReplayTally(), time.monotonic(), 0
-    wanted = not (as_json and sys.stdout.isatty())
+    wanted = not (replayer.with_lines and sys.stdout.isatty())
     cores = len(os.sched_getaffinity(0))
     try:
-        # The workers first: what shows the progress has threads, which a fork would not copy.
-        with (
-            WorkerPool(partial(replay, judge, with_lines=as_json), tasks(paths), count=cores) as workers,
-            progress("messages", wanted=wanted) as bar,
-        ):
-            Thread(target=_weigh, args=(paths, bar), daemon=True).start()
-            for batch in workers:
+        # The workers first: the progress bar has threads, which a fork does not copy.
+        with working(replayer.replay, tasks(paths), count=cores) as batches, progress("messages", wanted=wanted) as bar:
+            # The size is found out while the mail is read.
+            Thread(target=lambda: setattr(bar, "total", weigh(paths)), daemon=True).start()
+            for batch in batches:
                 total.merge(batch.tally)
                 sys.stdout.buffer.write(batch.lines)
                 sys.stdout.buffer.flush()
                 bar.stand(total.size, total.messages)
     except KeyboardInterrupt:
-        click.echo("Interrupted: this is not the whole.", err=True)
+        click.echo("Interrupted: the result is not complete.", err=True)
         status = INTERRUPTED
-    except WorkerLost as lost:
-        click.echo(_sentence(lost), err=True)
+    except WorkerLostError as error:
+        click.echo(str(error), err=True)
         status = 1
-    if not as_json:
+    if not replayer.with_lines:
         _print_totals(total, time.monotonic() - began)
     if failed := total.count("unreadable"):
         named, more = printable("; ".join(total.unreadable)), "; ..." * (failed > len(total.unreadable))
@@ -118,52 +122,34 @@ def _replay(judge: Judge, paths: tuple[str, ...], *, as_json: bool) -> int:
     return status or int(failed > 0)
 
 
-def _weigh(paths: tuple[str, ...], bar: Bar) -> None:
-    """Find out, while they are read, how much there is."""
-    bar.total = weigh(paths)
-
-
-def _sentence(lost: WorkerLost) -> str:
-    task = lost.task if isinstance(lost.task, tuple) else ()
-    pieces = [piece for piece in task if isinstance(piece, Piece)]
-    where = f" It was reading {printable(pieces[0].path)}, or a file soon after it." if pieces else ""
-    return f"{lost}{where}"
-
-
 def _print_totals(total: ReplayTally, seconds: float) -> None:
     screen = console()
     rate = f"{total.messages / seconds:,.0f} a second"
     screen.print(f"{counted(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
-    taken = [counted(count, _REPORTS[kind]) for kind, count in sorted(total.reports.items(), reverse=True)]
-    screen.print(f"Reports taken: {' and '.join(taken) or 'none'}.")
+    reports = [counted(count, _REPORTS[kind]) for kind, count in sorted(total.reports.items(), reverse=True)]
+    screen.print(f"Accepted reports: {' and '.join(reports) or 'none'}.")
     if total.guessed:
-        screen.print(f"{counted(total.guessed, 'envelope')} could only be guessed from From and To: --from and --to tell them.")
+        screen.print(f"{counted(total.guessed, 'envelope')} guessed from From and To: name them with --from and --to.")
     if not total.groups:
         return
-    screen.print()
-    _print_groups(screen, total)
-
-
-def _print_groups(screen: Console, total: ReplayTally) -> None:
     ordered = sorted(total.groups.items(), key=lambda item: -item[1].count)
     shown = table("disposition", "messages#", "reason")
     for reason, group in ordered[:_ROWS]:
         style = "yellow" if reason.partly else _STYLES.get(reason.outcome, "red")
         shown.add_row(Text(_outcome(reason), style=style), f"{group.count:,}", plain(_words(group)))
+    screen.print()
     screen.print(shown)
     if rest := ordered[_ROWS:]:
-        more = sum(group.count for _, group in rest)
-        screen.print(
-            f"{counted(more, 'message')} more, for {counted(len(rest), 'other reason')}: --json tells the reason of each."
-        )
+        more = counted(sum(group.count for _, group in rest), "more message")
+        screen.print(f"{more}, for {counted(len(rest), 'other reason')}: --json has the reason of each.")
 
 
 def _outcome(reason: Reason) -> str:
-    words = reason.outcome.words if isinstance(reason.outcome, Disposition) else _NOT_JUDGED[reason.outcome]
+    words = _NOT_JUDGED.get(reason.outcome) or Disposition(reason.outcome).words
     return f"{words}, not to all" if reason.partly else words
 
 
 def _words(group: ReasonGroup) -> str:
     example = group.example
-    text = f"{example.text}, and the like" if group.varied else example.text
+    text = f"{example.text}, and similar" if group.varied else example.text
     return text if example.file is None else f"{text} ({example.file}:{example.line} {example.key})"

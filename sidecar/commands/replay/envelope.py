@@ -1,19 +1,19 @@
-"""The envelope of a stored message: what the MTA that delivered it wrote into its header, or onto its mbox line.
+"""The envelope of a stored message: what the delivering MTA wrote into its headers, or onto its mbox line.
 
-Owns which field tells what. Never reads a file, and never judges an address: the session does.
+Owns which field has which part of the envelope. Never judges an address: the session does.
 """
 
 import re
 
 from msgspec import Struct
 
-# Postfix and Sendmail take header sections of 32 to 100 kB; what a delivery writes stands at the top of them.
+# Postfix and Sendmail accept header sections of 32 to 100 kB; the fields of a delivery are at the top.
 HEAD_LIMIT = 64 * 1024
-# As many as the milter takes by default: a To field of 64 kB could name twenty thousand.
+# As many as the milter accepts by default: a To field of 64 kB could name twenty thousand.
 RECIPIENTS_LIMIT = 1000
 
-# The fields of a delivery that name the envelope recipient, the truest first. X-Original-To is Postfix's and Envelope-To Exim's
-# name for what stood in RCPT TO; Delivered-To is the mailbox that it came to, which an alias may have put in its place.
+# The fields of a delivery with the envelope recipient, the most reliable first. X-Original-To (Postfix) and Envelope-To (Exim)
+# have the address of RCPT TO; Delivered-To has the mailbox, which an alias may have replaced.
 _RECIPIENT_FIELDS = (b"x-original-to", b"envelope-to", b"x-envelope-to", b"delivered-to")
 
 _FIELD = re.compile(
@@ -22,18 +22,18 @@ _FIELD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _HEADER_END = re.compile(rb"^\r?\n|\n\r?\n")
-# `for <recipient>` stands in a Received field where the message came for one alone (Postfix, Sendmail; Exim without brackets).
+# A Received field has `for <recipient>` if the message has only one (Postfix, Sendmail; Exim without brackets).
 _FOR = re.compile(rb"\bfor[ \t\r\n]++<?([^\s<>;@]++@[^\s<>;]++)")
 
-# Each alternative takes at least what a failed one before it has looked at, so a list is read in linear time.
+# Each alternative consumes at least what a failed one before it has read, so a list is read in linear time.
 _LISTED = re.compile(r'("(?>(?:[^"\\]++|\\.)*)"?)|\([^()]*+\)?|<([^<>]*+)>?|([,;])|([^",;<(]++|.)', re.DOTALL)
 
-# Postfix and Sendmail write it in the place of the null sender, on the mbox line and in Return-Path.
+# Postfix and Sendmail write it for the null sender, on the mbox line and in Return-Path.
 _NULL_SENDER = "MAILER-DAEMON"
 
 
 class StoredEnvelope(Struct, frozen=True, kw_only=True):
-    """Who sent it to whom, without angle brackets; `guessed` where From or To had to stand in for what no delivery told."""
+    """Sender and recipients, without angle brackets; `guessed` if From or To replaces what no delivery wrote."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -43,88 +43,65 @@ class StoredEnvelope(Struct, frozen=True, kw_only=True):
 def read_envelope(
     message: bytes, postmark: bytes | None, *, sender: str | None = None, recipients: tuple[str, ...] = ()
 ) -> StoredEnvelope | str:
-    """Find the envelope of a message, or say what it does not tell.
+    """Return the envelope of a message, or a sentence with the missing part.
 
-    `postmark` is what its mbox line says of the sender; `sender` and `recipients` that are given stand above all that is found.
+    `postmark` is the sender on its mbox line; `sender` and `recipients` of the caller replace everything that is found.
     """
     if sender is not None and recipients:
         return StoredEnvelope(sender=sender, recipients=recipients)
-    delivery = _Delivery(_head(message))
-    told_sender = _first_told(sender, delivery.sender, _postmark_sender(postmark))
-    told_recipients = recipients or delivery.recipients
+    fields, delivered_to = _fields(message)
+    senders = (sender, _null_or(_return_path(fields)), _null_or(_mbox_sender(postmark)))
+    known_sender = next((one for one in senders if one is not None), None)
+    author = next(iter(_addresses(fields.get(b"from", b""))), "")
+    known_recipients = recipients or delivered_to
     envelope = StoredEnvelope(
-        sender=told_sender if told_sender is not None else delivery.author,
-        recipients=told_recipients or delivery.addressees,
-        guessed=told_sender is None or not told_recipients,
+        sender=author if known_sender is None else known_sender,
+        recipients=known_recipients or _addresses(fields.get(b"to", b"")),
+        guessed=known_sender is None or not known_recipients,
     )
     if not envelope.recipients:
-        return "no field tells its recipient; give one with --to"
-    if told_sender is None and not delivery.author:
-        return "no field tells its sender; give one with --from"
+        return "no header field has its recipient; name one with --to"
+    if known_sender is None and not author:
+        return "no header field has its sender; name one with --from"
     return envelope
 
 
-class _Delivery:
-    """The fields of a header section that may tell the envelope.
+def _fields(message: bytes) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
+    """Return the first of each header field by its name, and the recipients that the last delivery wrote.
 
-    Each delivery puts its fields on top, so the first Received field ends what the last one wrote. `sender` is None where no
-    Return-Path stands anywhere.
+    Each delivery puts its fields on top, so the first Received field ends those of the last one.
     """
-
-    def __init__(self, head: bytes) -> None:
-        fields: dict[bytes, bytes] = {}
-        named: dict[bytes, bytes] = {}
-        for found in _FIELD.finditer(head):
-            name = found[1].lower()
-            if name in _RECIPIENT_FIELDS and not (named and b"received" in fields):
-                named.setdefault(name, found[2])
-            fields.setdefault(name, found[2])
-        self._fields = fields
-        self._named = next((named[name] for name in _RECIPIENT_FIELDS if name in named), None)
-
-    @property
-    def sender(self) -> str | None:
-        path = self._fields.get(b"return-path")
-        if path is None:
-            return None
-        address = _unfolded(path).removeprefix("<").removesuffix(">")
-        return "" if address == _NULL_SENDER else address
-
-    @property
-    def recipients(self) -> tuple[str, ...]:
-        if self._named is not None:
-            return _addresses(self._named)
-        found = _FOR.search(self._fields.get(b"received", b""))
-        return () if found is None else (found[1].decode("utf-8", "replace"),)
-
-    @property
-    def author(self) -> str:
-        return next(iter(_addresses(self._fields.get(b"from", b""))), "")
-
-    @property
-    def addressees(self) -> tuple[str, ...]:
-        return _addresses(self._fields.get(b"to", b""))
-
-
-def _head(message: bytes) -> bytes:
     end = _HEADER_END.search(message, 0, HEAD_LIMIT)
-    return message[: HEAD_LIMIT if end is None else end.start() + 1]
+    fields: dict[bytes, bytes] = {}
+    named: dict[bytes, bytes] = {}
+    for found in _FIELD.finditer(message[: HEAD_LIMIT if end is None else end.start() + 1]):
+        name = found[1].lower()
+        if name in _RECIPIENT_FIELDS and not (named and b"received" in fields):
+            named.setdefault(name, found[2])
+        fields.setdefault(name, found[2])
+    for name in _RECIPIENT_FIELDS:
+        if name in named:
+            return fields, _addresses(named[name])
+    recipient = _FOR.search(fields.get(b"received", b""))
+    return fields, () if recipient is None else (recipient[1].decode("utf-8", "replace"),)
 
 
-def _first_told(*told: str | None) -> str | None:
-    return next((sender for sender in told if sender is not None), None)
+def _return_path(fields: dict[bytes, bytes]) -> str | None:
+    path = fields.get(b"return-path")
+    return None if path is None else _unfolded(path).removeprefix("<").removesuffix(">")
 
 
-def _postmark_sender(postmark: bytes | None) -> str | None:
-    """Read what an mbox line says; mail programs that do not know the envelope write `-` or `???@???`."""
-    if postmark is None or postmark in {b"-", b"???@???"}:
-        return None
-    sender = postmark.decode("utf-8", "replace")
+def _mbox_sender(postmark: bytes | None) -> str | None:
+    # Mail programs that do not know the envelope write these.
+    return None if postmark is None or postmark in {b"-", b"???@???"} else postmark.decode("utf-8", "replace")
+
+
+def _null_or(sender: str | None) -> str | None:
     return "" if sender == _NULL_SENDER else sender
 
 
 def _addresses(value: bytes) -> tuple[str, ...]:
-    """Give the addresses of a list, with names and comments or without (RFC 5322 section 3.4)."""
+    """Return the addresses of a list, with or without names and comments (RFC 5322 section 3.4)."""
     found: list[str] = []
     bare, angle = "", None
     for token in _LISTED.finditer(_unfolded(value) + ","):
@@ -133,7 +110,7 @@ def _addresses(value: bytes) -> tuple[str, ...]:
             angle = bracketed if angle is None else angle
             bare += quoted or text or ""
             continue
-        # Of `Group: user@host` the last word is the address; a quoted local part is one word.
+        # In `Group: user@host` the last word is the address; a quoted local part is one word.
         words = bare.split() if '"' not in bare else [bare.strip()]
         address = angle if angle is not None else words[-1] if words else ""
         if "@" in address.rpartition('"')[2]:

@@ -1,7 +1,7 @@
-"""An mbox as places in a file, found while it is read: however big it is, no more than a block of it is in memory.
+"""An mbox as places in a file, found while it is read: never more than a block is in memory.
 
-Owns where a message begins and how its lines are quoted. Never reads a message whole, and never writes or locks a file.
-The standard library's `mailbox` reads the whole file for a table of contents first, and believes every line that begins so.
+Owns where a message begins and how its lines are quoted. The standard library's `mailbox` first reads the complete file for its
+table of contents, and treats every line that begins with `From ` as the begin of a message.
 """
 
 import os
@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator
 
 BLOCK = 1024 * 1024
-# In bytes, of the line that begins a message: an address has up to 256 (RFC 5321 section 4.5.3.1.3), others are seen longer.
+# In bytes, of the line that begins a message: an address has up to 256 (RFC 5321 section 4.5.3.1.3), some are longer.
 LINE_LIMIT = 1200
 
 _BEGIN = b"\nFrom "
-# RFC 4155 only says `From `; but writers of mboxes forget to quote, and text has such lines. Those of MTAs have a date as of
-# asctime(3), mail programs put a zone into it.
+# RFC 4155 says only `From `, but some writers do not quote, and text has such lines. MTAs write a date as asctime(3) does; mail
+# programs add a zone.
 _POSTMARK = re.compile(rb"From ([^\n]{0,1024}?)\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b[^\n]{0,40}?\d\d:\d\d[^\n]*+\n?")
 _QUOTED = re.compile(rb"^>(>*+From )", re.MULTILINE)
 _EMPTY_LINE_AT_END = re.compile(rb"(?:\A|(?<=\n))\r?\n\Z")
@@ -26,9 +26,9 @@ def postmark(message: bytes) -> re.Match[bytes] | None:
 
 
 def places(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Give where each message begins and ends whose own line begins in `start` to `end`, in bytes. Raises OSError.
+    """Return begin and end of each message whose first line begins in `start` to `end`, in bytes. Raises OSError.
 
-    So the ranges of a file cut anywhere have each message once.
+    Wherever a file is cut into ranges, they have each message once.
     """
     begun: int | None = None
     for begin in _begins(descriptor, start, end):
@@ -42,9 +42,9 @@ def places(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def unquoted(content: bytes) -> bytes:
-    """Give a message as it was before it came into an mbox: without the `>` before `From `, and the empty line at its end.
+    """Return a message without the changes of the mbox: `>` before `From `, and the empty line at its end.
 
-    Of `>>From ` one `>` is taken (mboxrd). MTAs quote `From ` alone (mboxo), where both ways of reading agree.
+    One `>` of `>>From ` is removed (mboxrd). MTAs quote only `From ` (mboxo), which both forms read alike.
     """
     plain = _QUOTED.sub(rb"\1", content) if b">From " in content else content
     end = _EMPTY_LINE_AT_END.search(plain, max(len(plain) - 2, 0))
@@ -52,11 +52,11 @@ def unquoted(content: bytes) -> bytes:
 
 
 def _begins(descriptor: int, start: int, end: int) -> Iterator[int]:
-    """Give where messages begin, from `start` on; where none does before `end`, nothing after it is looked at."""
+    """Return where messages begin, from `start` on. If none begins before `end`, nothing after it is read."""
     begun = start == 0 and postmark(os.pread(descriptor, LINE_LIMIT, 0)) is not None
     if begun:
         yield 0
-    # The line end before a message at `start` stands in the range before.
+    # The line end before a message at `start` is in the previous range.
     at = max(start - 1, 0)
     while (begun or at < end) and len(block := os.pread(descriptor, BLOCK, at)) >= len(_BEGIN):
         found = block.find(_BEGIN)

@@ -1,6 +1,6 @@
-"""Where stored mail is: files, mboxes, Maildirs, folders of all of these, as tasks of a size that workers can share.
+"""Stored mail: which files have it, cut into tasks of one size, and the messages of a task one by one.
 
-Owns which files hold mail. Never reads a message: of a big file no more than the beginning, to tell whether it is an mbox.
+Owns opening, and how much of a message is read.
 """
 
 import os
@@ -15,18 +15,19 @@ from sidecar.commands.replay import mbox
 
 STDIN = "-"
 
-# Of an mbox, how much is one task: some 300 bounces, a tenth of a second's work.
+# In bytes, the part of an mbox that is one task: some 300 bounces, a tenth of a second of work.
 RANGE_SIZE = 1024 * 1024
-# Files, and bytes of their names, in one task. Two tasks wait at each worker's socket, and must fit into its buffer (208 kB by
-# default on Linux) while the worker is busy: so neither side ever waits for the other to read.
+# Files in one task, and bytes of their names: tasks wait in a pipe to the workers.
 _FILES_LIMIT = 64
 _NAMES_LIMIT = 16 * 1024
 
 _MAILDIR = ("cur", "new")
+# A file that has become a FIFO since it was listed must not block.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Piece(Struct, frozen=True, kw_only=True, array_like=True):
-    """A file, or of an mbox the messages that begin in `start` to `end` (bytes); without an `end` the whole file."""
+    """A file, or the messages of an mbox that begin in `start` to `end` (bytes). Without `end`, to the end of the file."""
 
     path: str
     start: int = 0
@@ -36,10 +37,22 @@ class Piece(Struct, frozen=True, kw_only=True, array_like=True):
 Task = tuple[Piece, ...]
 
 
-def tasks(paths: Iterable[str]) -> Iterator[Task]:
-    """Give everything that `paths` name, in their order, and inside folders in the file system's own.
+class Stored(Struct, frozen=True, kw_only=True, gc=False):
+    """A stored message. `size` is its size in the store, in bytes; `content` is cut off at a limit.
 
-    What cannot be read is among it: whoever opens it will see why.
+    `offset` is its place in its mbox, and `postmark` the sender in the mbox line; None if it has its own file.
+    """
+
+    offset: int | None = None
+    postmark: bytes | None = None
+    size: int
+    content: bytes
+
+
+def tasks(paths: Iterable[str]) -> Iterator[Task]:
+    """Return everything in `paths`, in their order, and inside folders in the order of the file system.
+
+    Files that cannot be read are included: opening them shows why.
     """
     gathered: list[Piece] = []
     room = _NAMES_LIMIT
@@ -54,7 +67,7 @@ def tasks(paths: Iterable[str]) -> Iterator[Task]:
 
 
 def weigh(paths: Iterable[str]) -> int:
-    """Give the size of it all in bytes, as far as it can be seen."""
+    """Return the size of all files in bytes, as far as it is known."""
     total = 0
     for piece in _pieces(paths):
         if piece.end is not None:
@@ -65,6 +78,9 @@ def weigh(paths: Iterable[str]) -> int:
     return total
 
 
+# --- finding files
+
+
 def _pieces(paths: Iterable[str]) -> Iterator[Piece]:
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112 - as above
@@ -72,18 +88,18 @@ def _pieces(paths: Iterable[str]) -> Iterator[Piece]:
         elif path == STDIN:
             yield Piece(path=path)
         else:
-            yield from _of_file(path)
+            yield from _in_file(path)
 
 
 def _in_folder(top: str) -> Iterator[Piece]:
-    """Walk a folder, without recursion. Links to folders are not followed, so there is no way in a circle."""
+    """Walk a folder, without recursion. Links to folders are not followed, so there is no circle."""
     waiting = [(top, False)]
     while waiting:
         folder, in_maildir = waiting.pop()
         is_maildir = _is_maildir(folder)
         if is_maildir:
             for name in _MAILDIR:
-                yield from _mails(os.path.join(folder, name))  # noqa: PTH118 - as above
+                yield from _listed(os.path.join(folder, name), with_files=True)  # noqa: PTH118 - as above
         below: list[str] = []
         yield from _listed(folder, below, with_files=not (is_maildir or in_maildir))
         if is_maildir:
@@ -91,31 +107,23 @@ def _in_folder(top: str) -> Iterator[Piece]:
         waiting.extend((path, in_maildir or is_maildir) for path in sorted(below, reverse=True))
 
 
-def _listed(folder: str, below: list[str], *, with_files: bool) -> Iterator[Piece]:
-    """Give the files of one folder, and add the folders in it to `below`.
+def _listed(folder: str, below: list[str] | None = None, *, with_files: bool) -> Iterator[Piece]:
+    """Return the files of one folder, and add its folders to `below`. Without `below` each file is a message of a Maildir.
 
-    What is hidden is no mail, but for the folders of a Maildir (`.Sent`): indexes, lock files, lists of subscriptions.
+    Hidden files are not mail (indexes, lock files, lists of subscriptions); hidden folders can be those of a Maildir (`.Sent`).
     """
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 hidden = entry.name.startswith(".")
                 if entry.is_dir(follow_symlinks=False):
-                    if not hidden or _is_maildir(entry.path):
+                    if below is not None and (not hidden or _is_maildir(entry.path)):
                         below.append(entry.path)
                 elif with_files and not hidden and entry.is_file():
-                    yield from _of_file(entry.path)
-    except OSError:
-        yield Piece(path=folder)
-
-
-def _mails(folder: str) -> Iterator[Piece]:
-    """Give the messages of a Maildir's `cur` or `new`."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.is_file():
-                    yield Piece(path=entry.path)
+                    if below is None:
+                        yield Piece(path=entry.path)
+                    else:
+                        yield from _in_file(entry.path)
     except OSError:
         yield Piece(path=folder)
 
@@ -124,23 +132,55 @@ def _is_maildir(folder: str) -> bool:
     return all(os.path.isdir(os.path.join(folder, name)) for name in _MAILDIR)  # noqa: PTH112, PTH118 - as above
 
 
-def _of_file(path: str) -> Iterator[Piece]:
-    """Give a file, a big mbox in ranges."""
-    size = _mbox_size(path)
-    if size <= RANGE_SIZE:
+def _in_file(path: str) -> Iterator[Piece]:
+    """Return a file, a large mbox in ranges."""
+    size = 0
+    with suppress(OSError, ValueError):
+        found = os.stat(path)  # noqa: PTH116 - as above
+        if stat.S_ISREG(found.st_mode) and found.st_size > RANGE_SIZE:
+            with open(path, "rb") as file:  # noqa: PTH123 - as above
+                size = found.st_size if mbox.postmark(file.read(mbox.LINE_LIMIT)) else 0
+    if not size:
         yield Piece(path=path)
         return
     for start, end in pairwise((*range(0, size, RANGE_SIZE), size)):
         yield Piece(path=path, start=start, end=end)
 
 
-def _mbox_size(path: str) -> int:
-    """Give the size of an mbox that is worth cutting up; 0 for all other files."""
+# --- reading messages
+
+
+def messages(piece: Piece, limit: int) -> Iterator[Stored]:
+    """Return the first `limit` bytes of each message of a piece. Raises OSError, or ValueError if it is not a file."""
+    if piece.path == STDIN:
+        yield _from_stdin(limit)
+        return
+    descriptor = os.open(piece.path, _FLAGS)
     try:
-        found = os.stat(path)  # noqa: PTH116 - as above
-        if not stat.S_ISREG(found.st_mode) or found.st_size <= RANGE_SIZE:
-            return 0
-        with open(path, "rb") as file:  # noqa: PTH123 - as above
-            return found.st_size if mbox.postmark(file.read(mbox.LINE_LIMIT)) else 0
-    except (OSError, ValueError):
-        return 0
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is neither a file nor a folder")
+        if piece.end is None:
+            content = os.pread(descriptor, min(limit, found.st_size), 0)
+            if not mbox.postmark(content):
+                yield Stored(size=found.st_size, content=content)
+                return
+        for begin, end in mbox.places(descriptor, piece.start, found.st_size if piece.end is None else piece.end):
+            raw = os.pread(descriptor, min(end - begin, limit), begin)
+            mark = mbox.postmark(raw)
+            if mark is None:
+                raise ValueError("it was changed while it was read")
+            content = mbox.unquoted(raw[mark.end() :])
+            yield Stored(offset=begin, postmark=mark[1].strip(), size=end - begin, content=content)
+    finally:
+        os.close(descriptor)
+
+
+def _from_stdin(limit: int) -> Stored:
+    """Read one message to its end, and keep its beginning."""
+    content = bytearray()
+    size = 0
+    while block := os.read(0, mbox.BLOCK):
+        size += len(block)
+        content += block[: limit - len(content)]
+    return Stored(size=size, content=bytes(content))

@@ -1,144 +1,133 @@
-"""Processes that work on tasks beside each other, and give what comes of them in the tasks' order.
+"""Worker processes that replay tasks at the same time. Batches come in the order of the tasks.
 
-Owns the life of those processes: they end with the one that started them, however that ends. Never looks at a task.
+Owns the life of the processes: they end when the context ends, and when the process that started them ends.
 """
 
 import os
 import signal
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from itertools import chain, islice
-from multiprocessing.connection import Connection, Pipe
-from typing import Any, Generic, NamedTuple, NoReturn, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from threading import Thread
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+from sidecar.commands.replay.replayer import JudgedBatch
+from sidecar.commands.replay.stores import Task
+from sidecar.core.text import printable
 
-# Tasks that a worker has or waits for: with one alone it would stand still until its result's turn comes.
+# Tasks for each worker that run or wait, so that no worker waits for the reader of the results.
 _AHEAD = 2
+# Seconds between two looks at the workers, while no batch arrives.
+_LOOK = 1.0
+
+_Work = Callable[[Task], JudgedBatch]
+_Pending = deque[tuple[Task, Future[JudgedBatch]]]
 
 
-class WorkerLost(Exception):  # noqa: N818 - it is a loss
-    """A worker ended before its work did; the text is a sentence for operators, and `task` what it had in hand."""
-
-    def __init__(self, text: str, task: object = None) -> None:
-        super().__init__(text)
-        self.task = task
+class WorkerLostError(Exception):
+    """A worker process ended before its task, or did not start. The text is for the operator."""
 
 
-class _Worker(NamedTuple):
-    pid: int
-    link: "Connection[Any, Any]"
+@contextmanager
+def working(work: _Work, tasks: Iterable[Task], *, count: int) -> Iterator[Iterator[JudgedBatch]]:
+    """Start up to `count` processes, and return the batches of all tasks in their order. Raises WorkerLostError.
 
-
-class WorkerPool(Generic[_T, _R]):
-    """Use it as a context, and iterate over it for the results; leaving the context ends the workers at once.
-
-    `work` gives the results of one task, in the worker: what it needs is there by fork, so nothing but tasks and results is
-    pickled. There are `count` workers, or fewer where there are fewer tasks. Fork before starting a thread.
+    The processes are forks, so `work` is not pickled. Use it before any thread starts.
     """
-
-    def __init__(self, work: Callable[[_T], Iterator[_R]], tasks: Iterable[_T], *, count: int) -> None:
-        self._work = work
-        ahead = iter(tasks)
-        self._first = list(islice(ahead, count))
-        self._tasks = chain(self._first, ahead)
-        self._workers: list[_Worker] = []
-
-    def __enter__(self) -> Self:
+    tasks = iter(tasks)
+    first = list(islice(tasks, count))
+    # A worker of the executor has no standard input, but `-` is read there.
+    stdin = os.dup(0)
+    executor = ProcessPoolExecutor(max(1, len(first)), get_context("fork"), _begin, (work, stdin))
+    processes: list[BaseProcess] = []
+    try:
+        # The workers inherit the mask: Ctrl-C signals the whole process group, and this process decides what happens.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            # A child that heard Ctrl-C before it is on its own would go on as a second starter.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                for _ in self._first:
-                    self._workers.append(self._start())
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            # The first submit starts all processes.
+            pending = deque((task, executor.submit(_run, task)) for task in first)
         except OSError as error:
-            self._end()
-            raise WorkerLost(
-                f"A worker process could not be started: {error.strerror}. Try again with less else running."
-            ) from error
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def __iter__(self) -> Iterator[_R]:
-        """Give the results in the tasks' order. Raises WorkerLost."""
-        waiting: deque[tuple[_Worker, _T]] = deque()
-        # Each worker gets the next task when its turn is over, so the one whose turn is next always has the oldest task.
-        for worker, task in zip(self._workers * _AHEAD, self._tasks, strict=False):
-            self._give(worker, task, waiting)
-        while waiting:
-            worker, task = waiting.popleft()
-            yield from self._results(worker, task)
-            for more in islice(self._tasks, 1):
-                self._give(worker, more, waiting)
-
-    @staticmethod
-    def _give(worker: _Worker, task: _T, waiting: deque[tuple[_Worker, _T]]) -> None:
-        # A worker that is gone already is missed when its turn comes: what is before that is whole.
-        with suppress(OSError):
-            worker.link.send(task)
-        waiting.append((worker, task))
-
-    def _results(self, worker: _Worker, task: _T) -> Iterator[_R]:
-        while True:
-            try:
-                result: _R | None = worker.link.recv()
-            except (EOFError, OSError) as error:
-                raise self._lost(worker, task) from error
-            if result is None:
-                return
-            yield result
-
-    def _lost(self, worker: _Worker, task: _T) -> WorkerLost:
-        self._workers.remove(worker)
-        worker.link.close()
-        _, status = os.waitpid(worker.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code == -signal.SIGKILL:
-            return WorkerLost("A worker process was killed, as the kernel does where memory is short.", task)
-        return WorkerLost(f"A worker process ended with {f'signal {-code}' if code < 0 else f'status {code}'}.", task)
-
-    def _start(self) -> _Worker:
-        ours, theirs = Pipe()
-        pid = os.fork()
-        if pid == 0:
-            self._serve(theirs, ours)
-        theirs.close()
-        return _Worker(pid, ours)
-
-    def _serve(self, link: "Connection[Any, Any]", other_end: "Connection[Any, Any]") -> NoReturn:
-        """Work until there is nobody to work for. Called in the forked child, whose caller must never run on."""
-        try:
-            # Ctrl-C signals every process of the terminal; whoever started this one decides what it means.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            # As long as anybody has the other end open, its owner's death is not heard on this one.
-            for copy in (other_end, *(worker.link for worker in self._workers)):
-                copy.close()
-            while True:
-                for result in self._work(link.recv()):
-                    link.send(result)
-                link.send(None)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            os._exit(0)
-        except BaseException:  # noqa: BLE001 - the starter's stack lies below: nothing may unwind into it
-            traceback.print_exc()
+            text = f"A worker process did not start: {error.strerror}. Try again when the machine has more free memory."
+            raise WorkerLostError(text) from error
         finally:
-            os._exit(1)
+            processes += executor._processes.values()  # noqa: SLF001 - active_children() lacks those that have ended
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # A worker that is killed while it writes leaves half a result. Its reader sees the end of the pipe only if this
+        # process does not hold the other end.
+        executor._result_queue._writer.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        ahead = islice(tasks, count * (_AHEAD - 1))
+        pending.extend((task, executor.submit(_run, task)) for task in ahead)
+        yield _batches(executor, pending, tasks, processes)
+    finally:
+        for process in processes:
+            process.kill()
+        executor.shutdown(cancel_futures=True)
+        os.close(stdin)
 
-    def _end(self) -> None:
-        for worker in self._workers:
-            worker.link.close()
-            # They own nothing that could be left half done.
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
-            os.waitpid(worker.pid, 0)
-        self._workers.clear()
+
+def _batches(
+    executor: ProcessPoolExecutor, pending: _Pending, tasks: Iterator[Task], processes: Sequence[BaseProcess]
+) -> Iterator[JudgedBatch]:
+    task: Task = ()
+    try:
+        while pending:
+            task, future = pending.popleft()
+            batch = _result(future, processes)
+            if batch.rest:
+                pending.appendleft((batch.rest, executor.submit(_run, batch.rest)))
+            else:
+                pending.extend((more, executor.submit(_run, more)) for more in islice(tasks, 1))
+            yield batch
+    except BrokenProcessPool as error:
+        where = f" It was reading {printable(task[0].path)}, or a file soon after it."
+        raise WorkerLostError(f"{_end_of(executor, processes)}{where}") from error
+
+
+def _result(future: Future[JudgedBatch], processes: Sequence[BaseProcess]) -> JudgedBatch:
+    while True:
+        try:
+            return future.result(_LOOK)
+        except TimeoutError:
+            # The executor does not see a worker that was killed while it wrote a result.
+            if wait([process.sentinel for process in processes], 0):
+                raise BrokenProcessPool from None
+
+
+def _end_of(executor: ProcessPoolExecutor, processes: Sequence[BaseProcess]) -> str:
+    """End the other workers, with SIGTERM as the executor does, and return how the lost one ended."""
+    for process in processes:
+        process.terminate()
+    executor.shutdown()
+    codes = (process.exitcode for process in processes)
+    code = next((code for code in codes if code not in {None, -signal.SIGTERM}), -signal.SIGTERM)
+    if code == -signal.SIGKILL:
+        return "A worker process was killed, as the kernel does when memory is short."
+    return f"A worker process ended with {f'signal {-code}' if code < 0 else f'status {code}'}."
+
+
+# --- in a worker
+
+
+_WORK: list[_Work] = []
+
+
+def _begin(work: _Work, stdin: int) -> None:
+    os.dup2(stdin, 0)
+    _WORK.append(work)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None  # noqa: S101 - a worker has one
+    parent.join()
+    os._exit(0)
+
+
+def _run(task: Task) -> JudgedBatch:
+    return _WORK[0](task)

@@ -64,7 +64,7 @@ def workers_of(program: subprocess.Popen[bytes]) -> list[int]:
 
 
 def is_gone(pid: int) -> bool:
-    """Tell whether a process is over; a dead one that nobody has buried yet is."""
+    """Return True if a process has ended, also if nothing has reaped it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def test_totals(folder: Path) -> None:
     assert (found.returncode, found.stderr) == (0, b"")
     lines = [line.rstrip() for line in found.stdout.decode().splitlines()]
     assert lines[0].startswith("4 messages, ")
-    assert lines[1] == "Reports taken: 2 bounce reports."
+    assert lines[1] == "Accepted reports: 2 bounce reports."
     rule = 'log them and drops them (domains.toml:2 "bounce.example".log_oob)'.replace("log them", "logs them")
     assert lines[3:] == [
         "disposition         messages  reason",
@@ -130,7 +130,7 @@ def test_many_reasons(folder: Path) -> None:
     lines = run(folder, folder / "many").stdout.decode().splitlines()
     assert lines[4].split()[:2] == ["relayed", "4"]
     assert len(lines) == 25
-    assert lines[-1] == "5 messages more, for 5 other reasons: --json tells the reason of each."
+    assert lines[-1] == "5 more messages, for 5 other reasons: --json has the reason of each."
 
 
 def test_no_mail(folder: Path) -> None:
@@ -147,8 +147,8 @@ def test_skipped_and_guessed(folder: Path) -> None:
     (folder / "guess.eml").write_bytes(b"From: a@b\nTo: x@bounce.example\n\n")
     found = run(folder, folder / "none.eml", folder / "guess.eml")
     assert found.returncode == 0
-    assert b"1 envelope could only be guessed from From and To: --from and --to tell them.\n" in found.stdout
-    assert re.search(rb"(?m)^skipped +1  no field tells its recipient; give one with --to", found.stdout)
+    assert b"1 envelope guessed from From and To: name them with --from and --to.\n" in found.stdout
+    assert re.search(rb"(?m)^skipped +1  no header field has its recipient; name one with --to", found.stdout)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,9 @@ def test_wrong_usage(folder: Path, arguments: list[str], error: str) -> None:
 def test_rules_of_one_listener(folder: Path) -> None:
     """Where the answer may depend on the listener, and none is given, that is said."""
     (folder / "domains.toml").write_text('[listener."10.1.1.1:25"."bounce.example"]\nlog_oob = "LogThenDrop"\n')
-    assert b"without --listener, one without rules of its own is meant" in run(folder, folder / "mbox").stderr
+    assert (
+        b"Some rules apply only to one listener; without --listener, they are not used." in run(folder, folder / "mbox").stderr
+    )
     found = run(folder, "--listener", "10.1.1.1:25", folder / "mbox")
     assert (found.stderr, found.stdout.count(b"logged and dropped")) == (b"", 1)
 
@@ -190,7 +192,7 @@ def test_interrupt(folder: Path) -> None:
         os.killpg(program.pid, signal.SIGINT)
         out, error = program.communicate(timeout=20)
     assert program.returncode == 130
-    assert error == b"Interrupted: this is not the whole.\n"
+    assert error == b"Interrupted: the result is not complete.\n"
     assert b" messages, " in out
     assert all(map(is_gone, workers))
 
@@ -203,7 +205,7 @@ def test_a_killed_worker(folder: Path) -> None:
         out, error = program.communicate(timeout=20)
     assert program.returncode == 1
     sentence = (
-        "A worker process was killed, as the kernel does where memory is short. It was reading -, or a file soon after it.\n"
+        "A worker process was killed, as the kernel does when memory is short. It was reading -, or a file soon after it.\n"
     )
     assert error.decode() == sentence
     assert out.startswith(b"0 messages, ")
@@ -223,13 +225,14 @@ def test_a_reader_that_has_seen_enough(full: Path) -> None:
     assert all(map(is_gone, workers))
 
 
-def test_no_orphans(full: Path) -> None:
-    """Workers whose program was killed end by themselves."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_orphans(full: Path, how: signal.Signals) -> None:
+    """Workers end by themselves when the program is killed or terminated."""
     with start(full, "--json", full / "full") as program:
         assert program.stdout is not None
         assert program.stdout.readline()
         workers = children(program.pid)
-        program.kill()
+        program.send_signal(how)
         program.wait(20)
     assert workers
     until(lambda: all(map(is_gone, workers)))

@@ -53,10 +53,10 @@ def test_envelope(message: bytes, postmark: bytes | None, sender: str, recipient
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (b"", "no field tells its recipient; give one with --to"),
-        (b"Return-Path: <a@y>\nTo: undisclosed-recipients:;\n", "no field tells its recipient; give one with --to"),
-        (b"To: a@x\nSubject: hello\n", "no field tells its sender; give one with --from"),
-        (b"\nTo: a@x\nFrom: a@x\n", "no field tells its recipient; give one with --to"),
+        (b"", "no header field has its recipient; name one with --to"),
+        (b"Return-Path: <a@y>\nTo: undisclosed-recipients:;\n", "no header field has its recipient; name one with --to"),
+        (b"To: a@x\nSubject: hello\n", "no header field has its sender; name one with --from"),
+        (b"\nTo: a@x\nFrom: a@x\n", "no header field has its recipient; name one with --to"),
     ],
 )
 def test_no_envelope(message: bytes, why: str) -> None:

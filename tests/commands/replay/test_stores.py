@@ -122,7 +122,7 @@ def test_ranges(tmp_path: Path, content: bytes, ranges: list[tuple[int, int | No
     assert weigh([str(path), "missing", "-"]) == len(content)
 
 
-def test_tasks_fit_into_a_socket(tmp_path: Path) -> None:
+def test_tasks_are_small(tmp_path: Path) -> None:
     """A task is small, however long the names are, and no file is lost between two."""
     names = [f"{number:03}" + "n" * 240 for number in range(200)]
     make(tmp_path, *names)

@@ -1,47 +1,69 @@
-"""Processes beside each other: order, failures, and how they end. Each test is a program of its own, as it forks."""
+"""Worker processes: order, failures, and how they end. Each test is a program of its own, as it forks."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 PROGRAM = """
-import os, sys
-from sidecar.commands.replay import WorkerPool
+import os, signal, sys
+from multiprocessing import active_children
+from sidecar.commands.replay.replayer import JudgedBatch
+from sidecar.commands.replay.stores import Piece
+from sidecar.commands.replay.tally import ReplayTally
+from sidecar.commands.replay.workers import WorkerLostError, working
 
 def work(task):
-    if task == 5 and sys.argv[1] == "fail":
+    (piece,) = task
+    number = int(piece.path)
+    if number == 5 and sys.argv[1] == "fail":
         raise ZeroDivisionError
-    for part in range(task % 3):
-        yield f"{task}.{part}"
-    yield "x" * 100_000 * (task % 2)
+    if number == 5 and sys.argv[1] == "killed":
+        # Half of a result is in the pipe, and the lock for writing stays closed.
+        queue = sys._getframe(1).f_back.f_locals["result_queue"]
+        queue._wlock.acquire()
+        os.write(queue._writer.fileno(), b"\\0\\0\\1\\0half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    rest = (Piece(path=piece.path, start=piece.start + 1),) if piece.start < number % 3 else ()
+    filler = b"x" * 100_000 * (number % 2)
+    return JudgedBatch(lines=b"%d.%d " % (number, piece.start) + filler, tally=ReplayTally(), rest=rest)
 
-with WorkerPool(work, range(int(sys.argv[2])), count=3) as workers:
-    print(len(workers._workers))
-    try:
-        print(",".join(result for result in workers if "x" not in result))
-    except Exception as error:
-        print(type(error).__name__, error, error.task)
-    ids = [worker.pid for worker in workers._workers]
-for pid in ids:
-    assert not os.path.exists(f"/proc/{pid}")
+tasks = ((Piece(path=str(number)),) for number in range(int(sys.argv[2])))
+try:
+    with working(work, tasks, count=3) as batches:
+        workers = active_children()
+        print(len(workers))
+        print(",".join(batch.lines.decode().split()[0] for batch in batches))
+except (WorkerLostError, ZeroDivisionError) as error:
+    print(type(error).__name__, error)
+for worker in workers:
+    assert not os.path.exists(f"/proc/{worker.pid}")
 """
 
 
-def run(*arguments: str) -> tuple[str, str]:
-    found = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True, timeout=30)
-    return found.stdout, found.stderr
+def run(*arguments: str) -> str:
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert found.stderr == ""
+    return found.stdout
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 2, 3, 4, 7, 20])
 def test_order(tasks: int) -> None:
-    """Results come in the order of the tasks, big and small, with no more workers than there are tasks."""
-    wanted = [part for task in range(tasks) for part in (*(f"{task}.{n}" for n in range(task % 3)), *[""] * (1 - task % 2))]
-    assert run("work", str(tasks)) == (f"{min(tasks, 3)}\n{','.join(wanted)}\n", "")
+    """Batches come in the order of the tasks and of their rests, with no more workers than there are tasks."""
+    wanted = [f"{task}.{part}" for task in range(tasks) for part in range(task % 3 + 1)]
+    assert run("work", str(tasks)) == f"{min(tasks, 3)}\n{','.join(wanted)}\n"
 
 
-def test_a_failure() -> None:
-    """A worker that fails says on standard error what it was, and the loss names its task."""
-    out, error = run("fail", "20")
-    assert out == "3\nWorkerLost A worker process ended with status 1. 5\n"
-    assert error.splitlines()[-1] == "ZeroDivisionError"
+def test_an_exception() -> None:
+    """An exception in a worker is raised for the reader of the batches, and all workers end."""
+    assert run("fail", "20") == "3\nZeroDivisionError \n"
+
+
+def test_a_worker_killed_while_it_writes() -> None:
+    """Half a result of a killed worker does not stop the program: it ends with one sentence."""
+    text = (
+        r"A worker process was killed, as the kernel does when memory is short. It was reading [0-5], or a file soon after it."
+    )
+    assert re.fullmatch(rf"3\nWorkerLostError {text}\n", run("killed", "20"))

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sidecar.commands.replay import Judge, Piece, ReplayTally, replay, tasks
-from sidecar.commands.replay.files import Stored, messages
-from sidecar.commands.replay.judge import unreadable
-from sidecar.commands.replay.tally import NAMED_LIMIT, REASONS_LIMIT
+from sidecar.commands.replay.replayer import JudgedBatch, Replayer, unreadable
+from sidecar.commands.replay.stores import Piece, Stored, Task, messages, tasks
+from sidecar.commands.replay.tally import NAMED_LIMIT, REASONS_LIMIT, ReplayTally
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question, encode_explanation
 from sidecar.core.settings.values import LimitSettings
@@ -35,10 +34,10 @@ DOMAINS = [
 ]
 
 
-def judge(peer: str = "192.0.2.1", *, given: dict[str, Any] | None = None, **more: Any) -> Judge:
-    """Make a judge whose settings have the domains above."""
+def replayer(peer: str = "192.0.2.1", *, given: dict[str, Any] | None = None, **more: Any) -> Replayer:
+    """Make a replayer whose settings have the domains above."""
     made = settings(DOMAINS if "domains" not in more else more.pop("domains"), **more)
-    return Judge(evaluator=Evaluator(made), peer=peer, **(given or {}))
+    return Replayer(evaluator=Evaluator(made), peer=peer, with_lines=True, **(given or {}))
 
 
 def stored(message: bytes, *recipients: str, sender: str = "") -> bytes:
@@ -46,9 +45,17 @@ def stored(message: bytes, *recipients: str, sender: str = "") -> bytes:
     return f"Return-Path: <{sender}>\nEnvelope-To: {', '.join(recipients)}\n".encode() + message
 
 
-def lines(judge: Judge, *paths: Path) -> list[dict[str, Any]]:
-    """Give what --json would print."""
-    batches = [batch for task in tasks(map(str, paths)) for batch in replay(judge, task, with_lines=True)]
+def batches_of(one: Replayer, task: Task) -> list[JudgedBatch]:
+    """Replay a task to its end."""
+    batches = [one.replay(task)]
+    while batches[-1].rest:
+        batches.append(one.replay(batches[-1].rest))
+    return batches
+
+
+def lines(one: Replayer, *paths: Path) -> list[dict[str, Any]]:
+    """Return what --json prints."""
+    batches = [batch for task in tasks(map(str, paths)) for batch in batches_of(one, task)]
     return [json.loads(line) for line in b"".join(batch.lines for batch in batches).splitlines()]
 
 
@@ -113,7 +120,7 @@ def test_outcomes(tmp_path: Path, message: bytes, to: list[str], more: dict[str,
     """Each message has the outcome that the session gives it, and the rule or the reason that decided."""
     path = tmp_path / "x.eml"
     path.write_bytes(stored(message, *to))
-    (line,) = lines(judge(**more), path)
+    (line,) = lines(replayer(**more), path)
     disposition = f"{line['disposition']}, partly" if line["partly"] else line["disposition"]
     assert (disposition, line["reason"]["text"]) == (outcome, reason)
 
@@ -123,10 +130,10 @@ def test_it_is_the_same_explanation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "x.eml"
     path.write_bytes(stored(OOB, "a@bounce.example", "b@x.example"))
     monkeypatch.setattr("time.time", lambda: 1.0)
-    monkeypatch.setattr("sidecar.commands.replay.judge.uuid4", partial(UUID, int=7))
+    monkeypatch.setattr("sidecar.commands.replay.replayer.uuid4", partial(UUID, int=7))
     question = Question(peer="192.0.2.1", sender="", to=["a@bounce.example", "b@x.example"])
     asked = Evaluator(settings(DOMAINS)).explain(question, path.read_bytes(), clock=lambda: 1.0, new_id=partial(UUID, int=7))
-    (line,) = lines(judge(), path)
+    (line,) = lines(replayer(), path)
     explanation = json.loads(encode_explanation(asked))
     assert {key: line[key] for key in explanation} == explanation
     assert list(line) == [
@@ -142,12 +149,12 @@ def test_mbox(tmp_path: Path) -> None:
     mark = b"From s@open.example  Sun Nov 22 19:34:47 2026\n"
     first, second = b"Envelope-To: a@open.example\n\n>From x\n", b"Subject: none\n\n"
     (tmp_path / "mbox").write_bytes(mark + first + b"\n" + mark + second + b"\n")
-    one, two = lines(judge(), tmp_path)
+    one, two = lines(replayer(), tmp_path)
     assert (one["offset"], one["from"], one["disposition"]) == (0, "s@open.example", "relayed")
     assert (two["offset"], two["disposition"], two["not_judged"]) == (len(mark + first) + 1, None, "no_envelope")
-    assert two["reason"]["text"] == "no field tells its recipient; give one with --to"
+    assert two["reason"]["text"] == "no header field has its recipient; name one with --to"
     assert two["connect"] is two["recipients"] is two["message"] is None
-    (tally,) = [batch.tally for batch in replay(judge(), (Piece(path=str(tmp_path / "mbox")),), with_lines=False)]
+    tally = replayer().replay((Piece(path=str(tmp_path / "mbox")),)).tally
     assert (tally.messages, tally.size) == (2, (tmp_path / "mbox").stat().st_size)
 
 
@@ -161,14 +168,14 @@ def test_a_given_envelope(tmp_path: Path) -> None:
         "listener": "10.1.1.1:25",
     }
     (tmp_path / "x.eml").write_bytes(stored(NONE, "b@y.example"))
-    (line,) = lines(judge(domains=domains, given=given_all), tmp_path)
+    (line,) = lines(replayer(domains=domains, given=given_all), tmp_path)
     assert (line["from"], line["to"], line["disposition"]) == ("s@send.example", ["a@x.example"], "relayed")
 
 
 def test_big_messages(tmp_path: Path) -> None:
     """Of a message above the limit no more is read than it takes to judge it, and it is judged as the milter would."""
     small: dict[str, Any] = {"report_size_limit": 2000, "limits": LimitSettings(header_size=1000)}
-    one = judge(**small)
+    one = replayer(**small)
     (tmp_path / "oob").write_bytes(stored(OOB, "a@bounce.example") + b"x" * 100_000)
     (tmp_path / "text").write_bytes(stored(NONE, "a@open.example") + b"x" * 100_000)
     found = {Path(line["file"]).name: line for line in lines(one, tmp_path)}
@@ -183,7 +190,7 @@ def test_many_reports_of_one_peer(tmp_path: Path) -> None:
     """A store is no flood: the rate at which a peer may bring reports is not counted here."""
     mark = b"From MAILER-DAEMON  Sun Nov 22 19:34:47 2026\n"
     (tmp_path / "mbox").write_bytes((mark + stored(OOB, "a@bounce.example") + b"\n") * 50)
-    limited = judge(limits=LimitSettings(reports_per_second=1))
+    limited = replayer(limits=LimitSettings(reports_per_second=1))
     assert {line["disposition"] for line in lines(limited, tmp_path)} == {"logged_and_dropped"}
 
 
@@ -192,40 +199,51 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "a\udcff").write_bytes(stored(NONE, "a@open.example"))
     named = [tmp_path / "fifo", tmp_path / "missing", tmp_path / "a\udcff"]
-    found = lines(judge(), *named, *[tmp_path / str(number) for number in range(NAMED_LIMIT)])
+    found = lines(replayer(), *named, *[tmp_path / str(number) for number in range(NAMED_LIMIT)])
     assert [line["not_judged"] or line["disposition"] for line in found[:3]] == ["unreadable", "unreadable", "relayed"]
     assert [line["reason"]["text"] for line in found[:2]] == ["it is neither a file nor a folder", "No such file or directory"]
     assert found[2]["file"].endswith("a\ufffd")
     tally = ReplayTally()
     for task in tasks([str(tmp_path / str(number)) for number in range(NAMED_LIMIT + 1)]):
-        for batch in replay(judge(), task, with_lines=False):
-            tally.merge(batch.tally)
+        tally.merge(replayer().replay(task).tally)
     assert (tally.messages, tally.count("unreadable"), len(tally.unreadable)) == (0, NAMED_LIMIT + 1, NAMED_LIMIT)
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("\x1b[31m")
 
     monkeypatch.setattr(Evaluator, "explain", fail)
-    (line,) = lines(judge(), tmp_path / "a\udcff")
+    (line,) = lines(replayer(), tmp_path / "a\udcff")
     assert line["not_judged"] == "unreadable"
     assert "which is an error of the program: RuntimeError('\\x1b[31m')" in line["reason"]["text"]
 
 
 def test_lines_come_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that are many are handed over bit by bit, and together they and the counts are whole."""
+    """A task with too many lines is interrupted, and the rest of it goes on with the next message, also inside an mbox."""
+    mark = b"From MAILER-DAEMON  Sun Nov 22 19:34:47 2026\n"
     (tmp_path / "x.eml").write_bytes(stored(OOB, "a@bounce.example"))
-    monkeypatch.setattr("sidecar.commands.replay.work._LINES_LIMIT", 10_000)
-    task = (Piece(path=str(tmp_path / "x.eml")),) * 12
-    batches = list(replay(judge(), task, with_lines=True))
-    assert len(batches) > 1
-    assert sum(batch.tally.messages for batch in batches) == sum(batch.lines.count(b"\n") for batch in batches) == 12
+    (tmp_path / "mbox").write_bytes(b"".join(mark + stored(OOB, f"{n}@bounce.example") + b"\n" for n in range(6)))
+    task = (Piece(path=str(tmp_path / "x.eml")), Piece(path=str(tmp_path / "mbox")), Piece(path=str(tmp_path / "x.eml")))
+    (whole,) = batches_of(replayer(), task)
+    monkeypatch.setattr("sidecar.commands.replay.replayer._LINES_LIMIT", 6_000)
+    batches = batches_of(replayer(), task)
+    assert len(batches) > 2
+    tally = ReplayTally()
+    for batch in batches:
+        tally.merge(batch.tally)
+    assert tally == whole.tally
+    ends = [
+        [(line["file"], line["offset"]) for line in map(json.loads, lines.splitlines())]
+        for lines in (whole.lines, b"".join(batch.lines for batch in batches))
+    ]
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == 8
 
 
 @hypothesis_settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["a.example", "b.example", "c.example"]), min_size=1, max_size=12), st.integers(0, 12))
 def test_counts_add_up(domains: list[str], cut: int) -> None:
     """Counts of two parts put together are the counts of the whole; one rule is one reason, whatever domain it met."""
-    one = judge(domains=[entry("*.example", log_oob="LogThenDrop"), entry("x", relay_to=True)])
+    one = replayer(domains=[entry("*.example", log_oob="LogThenDrop"), entry("x", relay_to=True)])
     judged = [one.judge("f", Stored(size=1, content=stored(OOB, f"a@{domain}"))) for domain in domains]
     judged += [one.judge("f", Stored(size=1, content=stored(OOB, f"a@{domain}.net"))) for domain in domains]
     whole, first, second = ReplayTally(), ReplayTally(), ReplayTally()
