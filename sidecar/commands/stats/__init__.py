@@ -1,6 +1,6 @@
-"""`sidecar stats`: many records as a few figures: what arrived, from which peers, for which domains, why, and when.
+"""`sidecar stats`: count records by type, reason, peer, domain and time.
 
-`plots` and `page` need a library that is not always there. They are imported by name, and only for a picture.
+`plots` needs matplotlib, which is optional: the command imports it only for a picture.
 """
 
 from sidecar.commands.stats.collector import Collector

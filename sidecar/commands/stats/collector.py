@@ -1,7 +1,4 @@
-"""Records in, figures out.
-
-Owns what is counted under which name. Never reads a file, and never remembers a record.
-"""
+"""Count records. Owns the names under which they are counted. Never reads a file, and keeps no record."""
 
 import re
 from functools import lru_cache
@@ -14,30 +11,30 @@ from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, Logged
 from sidecar.output.tally import Tally
 
-# A type that is none of KumoMTA's is a stranger to us, and there may be any number of those.
+# There can be any number of unknown types.
 _TYPES = frozenset(TYPES)
 OTHER_TYPE = "(other)"
-NOT_TOLD = "(not told)"
+UNKNOWN = "(unknown)"
 NO_DOMAIN = "(no domain)"
 
-# Records of mail that came in: their peer is who brought it. In the others it is the MTA that mail was sent to.
+# Records of incoming mail: their peer is the client. In the others it is the MTA that mail was sent to.
 _INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
-# Their recipient is somebody to whom mail could not be delivered, and their response says why.
+# Their recipient is the failed address, and their response has the reason.
 _BOUNCES = frozenset({"OOB", "Bounce"})
 _OUTGOING = _TYPES - _INCOMING | {"OOB"}
 
-# Bigger numbers are nobody's: a message has some bytes.
+# No message is larger.
 _SIZE_LIMIT = 10**12
 _NAME_LIMIT = 255
 _TOP = 100
-# The year 3000. What claims to be later tells no time: it would make a line of dots of everything else.
+# The year 3000. A later time counts as none: it would stretch the timeline.
 _TIME_LIMIT = 32_503_680_000
 _FIRST_REJECTION = "; the first: "
 _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
 
 
 class Collector:
-    """Counts the records from `since` on and before `until`, both in seconds since 1970; None is no bound."""
+    """Counts the records at or after `since` and before `until`, in seconds since 1970; None is no bound."""
 
     def __init__(self, since: float | None = None, until: float | None = None) -> None:
         self._since = since
@@ -50,7 +47,7 @@ class Collector:
         self._types: Tally[str] = Tally()
         self._dispositions: Tally[str] = Tally()
         self._reasons: Tally[tuple[str, str]] = Tally()
-        # A peer goes to its network when it is dropped, or at the end: that is cheaper than to look for it each time.
+        # A peer is counted for its network when it is dropped, or at the end: that is cheaper than each time.
         self._networks: Tally[str] = Tally()
         self._peers: Tally[str] = Tally(heir=self._to_network)
         self._recipient_domains: Tally[str] = Tally()
@@ -86,7 +83,7 @@ class Collector:
         self._failures(record, domains, count)
 
     def _is_inside(self, when: int) -> bool:
-        """Tell whether the range has this instant, and remember from when to when the log reaches."""
+        """Return True if the time is in the range. Update the first and last time of the log."""
         if self._log_first is None or when < self._log_first:
             self._log_first = when
         if self._log_last is None or when > self._log_last:
@@ -98,23 +95,23 @@ class Collector:
     def _incoming(self, record: Logged, count: int) -> None:
         self._bytes += min(max(0, record.size), _SIZE_LIMIT)
         if record.peer_address is not None:
-            self._peers.add(record.peer_address.addr[:_NAME_LIMIT] or NOT_TOLD, count)
+            self._peers.add(record.peer_address.addr[:_NAME_LIMIT] or UNKNOWN, count)
         if record.type == "OOB":
             name = "" if record.peer_address is None else record.peer_address.name
-            self._reporting_mtas.add(name[:_NAME_LIMIT] or NOT_TOLD, count)
+            self._reporting_mtas.add(name[:_NAME_LIMIT] or UNKNOWN, count)
         elif record.type == "Feedback":
             report = record.feedback_report or {}
             self._feedback_types.add(_text(report.get("feedback_type")), count)
             self._reporting_mtas.add(_reporter(report), count)
 
     def _failures(self, record: Logged, domains: list[str], count: int) -> None:
-        """Count the domains: of those whom mail was for, or of those whom it did not reach; and what kind of failure it was."""
+        """Count the recipient domains, those that bounced separately, and the bounce class."""
         bounced = record.type in _BOUNCES
         tally = self._bounced_domains if bounced else self._recipient_domains
         for domain in domains if len(domains) == 1 else set(domains):
             tally.add(domain, count)
         bounce_class = record.bounce_classification
-        # Every record has the field, and most of them are no bounces.
+        # Every record has the field, and most are no bounces.
         if bounced or bounce_class not in {"", "Uncategorized"}:
             self._bounce_classes.add(bounce_class[:_NAME_LIMIT] or "Uncategorized", count)
 
@@ -122,7 +119,7 @@ class Collector:
         self._networks.add(_network(peer), count)
 
     def summary(self) -> Summary:
-        """Give the figures; nothing may be added any more."""
+        """Return the figures. Add no record after this."""
         clockwork = self._clockwork
         for peer, count in self._peers.top():
             self._to_network(peer, count)
@@ -172,22 +169,22 @@ def _ranked(tally: Tally[str] | Tally[tuple[str, str]], top: list[RankingEntry])
 
 
 def _reason(record: Logged, domains: list[str]) -> str:
-    """Give what records that tell the same have in common: why we decided so, or what another MTA answered."""
+    """Return the reason without the facts of one record: `meta.why`, or the reply of another MTA."""
     why = None if record.type in _OUTGOING else record.meta.get("why")
     if isinstance(why, str) and why:
-        # The record of many rejections quotes the first of them.
+        # The record of many rejections quotes the first one.
         _, _, first = why.partition(_FIRST_REJECTION) if "count" in record.meta else ("", "", "")
         return shape(_without_names(first or why, record, domains))
     response = record.response
     if not response.code:
-        return NOT_TOLD
+        return UNKNOWN
     enhanced = response.enhanced_code
     status = "" if enhanced is None else f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
     return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
 
 
 def _without_names(why: str, record: Logged, domains: list[str]) -> str:
-    """Take out what most whys differ in, so that `shape`, which remembers, hardly ever sees a new one: it is slow."""
+    """Replace the usual differences, so that the cache of `shape`, which is slow, has most reasons."""
     fact, place, rule = why.partition(" (")
     if record.peer_address is not None and record.peer_address.addr:
         fact = fact.replace(record.peer_address.addr, "<ip>")
@@ -197,18 +194,18 @@ def _without_names(why: str, record: Logged, domains: list[str]) -> str:
 
 
 def _reporter(report: object) -> str:
-    """Give the name of whoever sent a feedback report; many tell only the program that made it."""
+    """Return the reporting MTA of a feedback report, or the program that made it."""
     match report:
         case {"reporting_mta": {"name": str(name)}} if name:
             return name[:_NAME_LIMIT]
         case {"user_agent": str(name)}:
             return _text(name)
         case _:
-            return NOT_TOLD
+            return UNKNOWN
 
 
 def _text(value: object) -> str:
-    return value[:_NAME_LIMIT] if isinstance(value, str) and value else NOT_TOLD
+    return value[:_NAME_LIMIT] if isinstance(value, str) and value else UNKNOWN
 
 
 def _domain_of(recipient: str) -> str:
@@ -222,7 +219,7 @@ def _domain(text: str) -> str:
 
 
 def _network(peer: str) -> str:
-    """Give the network that usually has one owner: a /24, or a /64 (RFC 6177)."""
+    """Return the network that usually has one owner: a /24, or a /64 (RFC 6177)."""
     if found := _IPV4.fullmatch(peer):
         return f"{found[1]}.0/24"
     try:

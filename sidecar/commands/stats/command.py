@@ -1,4 +1,4 @@
-"""`sidecar stats`: what came, from whom, for whom and why, over a range of time."""
+"""`sidecar stats`: count the records of a range of time."""
 
 import logging
 import signal
@@ -21,8 +21,7 @@ from rich.text import Text
 
 from sidecar.commands.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
 from sidecar.commands.stats.page import page
-from sidecar.commands.stats.sparkline import sparkline
-from sidecar.commands.stats.wording import extent, headline, nothing_found, share, span, tick
+from sidecar.commands.stats.wording import extent, headline, nothing_found, share, span, sparkline, tick
 from sidecar.core.records import Logged, decode
 from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
@@ -34,9 +33,9 @@ from sidecar.output.streams import write_file
 from sidecar.output.terminal import console, plain, table
 
 _ROWS = 10
-# From this width on two tables stand side by side.
+# From this width on, two tables are side by side.
 _WIDE = 120
-# What stands beside the bars: type, count, most and when.
+# The columns beside the bars: type, count, most and at.
 _BESIDE_BARS = 46
 _FEWEST_BARS = 10
 _MOST_BARS = 120
@@ -44,7 +43,6 @@ _STYLES = {"Rejection": "red", "Reception": "green", "OOB": "yellow", "Feedback"
 
 
 def _when(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    """Read an instant; what is none is wrong usage."""
     try:
         return None if text is None else parse_when(text, time.time())
     except ValueError as error:
@@ -63,12 +61,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
         "sidecar stats --config sidecar.toml --since 7d --html week.html --png week.png",
         "zcat old.jsonl.gz | sidecar stats --json - | jq '.peers.top[:3]'",
     ],
-    statuses={0: "everything was counted, even if that was nothing", 1: "something cannot be read or written"},
+    statuses={0: "all records were counted", 1: "a file cannot be read or written"},
 )
 @config_option
-@click.option("--since", metavar="WHEN", callback=_when, help="Only records from then on.")
-@click.option("--until", metavar="WHEN", callback=_when, help="Only records from before then.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+@click.option("--since", metavar="WHEN", callback=_when, help="Only records at or after this time.")
+@click.option("--until", metavar="WHEN", callback=_when, help="Only records before this time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--html", metavar="FILE", type=_FILE, help="Also write a page with tables and plots.")
 @click.option("--png", metavar="FILE", type=_FILE, help="Also write the plots as one picture.")
 @click.argument("paths", nargs=-1, type=click.Path(), metavar="[PATH]...")
@@ -82,19 +80,19 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     *,
     as_json: bool,
 ) -> None:
-    """Count what the journal tells: types, reasons, peers, domains, reporters and bounce classes, and when.
+    """Count records by type, reason, peer, domain, reporter, bounce class and time.
 
-    A PATH is a log, ours or KumoMTA's, plain or packed with zstd: a file, a folder of segments, or - for standard input.
-    Without one it is the journal of the settings.
+    PATH is a log, the sidecar's or KumoMTA's, plain or zstd: a file, a folder of segments, or - for standard input. The
+    default is the journal of the settings.
 
-    WHEN is a date (its midnight), a time such as 2026-11-22T08:30 or any of RFC 3339, today, yesterday, now, or how long ago:
-    90s, 15m, 1h, 7d, 2w. Times are UTC, unless they tell another offset (2026-11-22T08:30+01:00).
+    WHEN is a date (its midnight), a time such as 2026-11-22T08:30 or another form of RFC 3339, today, yesterday, now, or an
+    age: 90s, 15m, 1h, 7d, 2w. Times are UTC, unless they have an offset (2026-11-22T08:30+01:00).
 
-    Figures count records; a record that stands for many rejections counts as that many. Of names that strangers made up by the
-    ten thousand not all are remembered: where that makes a figure a lower bound, it says so.
+    Figures count records. A record of many rejections counts as that many. If there are tens of thousands of names, the rarest
+    are not counted one by one, and the output marks each figure that is a lower bound.
     """
     if config is not None and paths:
-        raise click.UsageError("--config and PATH are two ways to say what to read; give one of them.")
+        raise click.UsageError("--config and PATH both name logs to read; write one of them.")
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since, {instant(since)}, is not before --until, {instant(until)}.")
     plots = _plots() if html or png else None
@@ -109,7 +107,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
             summary = _with_extent(summary, sources, Collector(since, until))
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
-    # Before anything is printed: `| head` may end the program in the middle of that.
+    # Before any output: `| head` can end the program there.
     if plots is not None and not status:
         if html is not None:
             write_file(html, page(summary, plots.timeline_svg(summary)).encode())
@@ -123,18 +121,18 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _plots() -> ModuleType:
-    """Import what draws: before anything is counted, since it may not be there. What it says of its caches concerns nobody."""
+    # matplotlib logs warnings about its caches.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         return import_module("sidecar.commands.stats.plots")
     except ImportError as error:
         reason = printable(str(error))
-        fix = "Install sidecar with its extra, sidecar[plots], or leave --html and --png out."
+        fix = "Install sidecar[plots], or remove --html and --png."
         raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {fix}") from error
 
 
 class _Whole:
-    """Adds whole records to a collector: a Ctrl-C that arrives in the middle of one is raised after it."""
+    """Add whole records to a collector: a Ctrl-C in the middle of one is raised after it."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -162,7 +160,7 @@ class _Whole:
 
 
 def _count(sources: Sequence[Path], collector: Collector, since: float | None) -> int:
-    """Count everything. Return the exit status. After Ctrl-C what was counted stands."""
+    """Count all records. Return the exit status. After Ctrl-C the figures so far remain."""
     first: str | None = None
     try:
         with _Whole(collector) as whole:
@@ -170,7 +168,7 @@ def _count(sources: Sequence[Path], collector: Collector, since: float | None) -
                 collector.skip()
                 first = first or f"{line.file}:{line.number}: {why}"
     except KeyboardInterrupt:
-        click.echo("Interrupted: this is not the whole, and no file was written.", err=True)
+        click.echo("Interrupted: the figures are incomplete, and no file was written.", err=True)
         return INTERRUPTED
     if first is not None:
         click.echo(f"Some lines are no records; the first is {printable(first)}.", err=True)
@@ -184,7 +182,7 @@ def _read(sources: Sequence[Path], add: Callable[[Logged], None], since: float |
         for line in chain.from_iterable(read(source, since=since, progress=bar.read) for source in sources):
             bar.one_more()
             if isinstance(line, Skipped):
-                # The last line of a log that is being written is not there yet.
+                # The last line of a log can still be incomplete.
                 if not line.unfinished:
                     yield line, line.why
                 continue
@@ -197,7 +195,7 @@ def _read(sources: Sequence[Path], add: Callable[[Logged], None], since: float |
 
 
 def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector) -> Summary:
-    """Say from when to when the logs reach. Files may have been left out as too old, so all are read, with `collector`."""
+    """Add the first and last time of the logs. Old files were left out, so `collector` reads all of them."""
     deque(_read([source for source in sources if source != STDIN], collector.add, None), maxlen=0)
     whole = collector.summary()
     bounds = [whole.log_first, whole.log_last, summary.log_first, summary.log_last]
@@ -211,7 +209,7 @@ def _print(screen: Console, summary: Summary) -> None:
         return
     screen.print(headline(summary), style="bold")
     if summary.untimed:
-        screen.print(f"{counted(summary.untimed, 'record')} tell no time.")
+        screen.print(f"{counted(summary.untimed, 'record')} without a time.")
     screen.print()
     screen.print(_over_time(screen, summary))
     screen.print(_ranking("Reasons", summary.reasons))
@@ -228,7 +226,7 @@ def _print(screen: Console, summary: Summary) -> None:
 
 
 def _over_time(screen: Console, summary: Summary) -> Table:
-    """Give one line for each type, its bars in a scale of its own, and below them from when to when they reach."""
+    """Return one line for each type, its bars in its own scale, and the times of the first and last bar."""
     timeline = summary.timeline
     shown = table("type", "count#", "" if timeline is None else f"in {span(timeline.seconds)}, over time", "most#", "at")
     columns = max(_FEWEST_BARS, screen.width - _BESIDE_BARS) if screen.is_terminal else _MOST_BARS
@@ -245,7 +243,7 @@ def _over_time(screen: Console, summary: Summary) -> Table:
 
 
 def _most(timeline: Timeline | None, counts: Sequence[int]) -> tuple[str, str]:
-    """Say how many there were in the fullest bucket, and when that began."""
+    """Return the count of the fullest bucket and its time."""
     if timeline is None or not counts:
         return "", ""
     most = max(counts)

@@ -1,7 +1,4 @@
-"""The figures as one HTML file: no scripts, nothing from elsewhere, and nothing that a stranger wrote is markup.
-
-Owns the page. Never counts, and writes no file.
-"""
+"""The figures as one HTML page: without scripts or external resources, with every outside text escaped."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -13,7 +10,7 @@ from sidecar.core.text import printable
 
 _ROWS = 20
 
-# The picture is an image of its own, in which a browser runs nothing; the policy says the same of the page.
+# An SVG image runs no scripts, and the policy forbids them in the page.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff }
@@ -29,7 +26,7 @@ td { padding: .15rem .6rem .15rem 0; border-bottom: 1px solid #e5e5e5; vertical-
 
 
 def page(summary: Summary, svg: bytes) -> str:
-    """Give the page; `svg` is the picture of the records over time."""
+    """Return the page. `svg` is the picture of the records over time."""
     return "\n".join(_page(summary, svg)) + "\n"
 
 

@@ -1,7 +1,4 @@
-"""The figures as pictures. Owns how they look; never counts, and writes no file.
-
-This module imports matplotlib, which is an extra and slow to load: import it only where somebody wants a picture.
-"""
+"""The figures as pictures. matplotlib is optional and slow to load: import this module only for a picture."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,7 +17,7 @@ from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import headline, span
 from sidecar.core.text import printable
 
-# Colours that people who see few of them tell apart, too (after Okabe and Ito, 2008).
+# Colours for readers with colour blindness too (Okabe and Ito, 2008).
 COLOURS: Mapping[str, str] = {
     "Rejection": "#d55e00",
     "Reception": "#0072b2",
@@ -38,8 +35,7 @@ _DAY = 86400
 _WIDTH = 12.0
 _DPI = 110
 
-# Strangers' names are shown as they are: a dollar sign begins no formula. Whatever settings file of matplotlib's lies in the
-# folder where the program was started is of no consequence; one could have TeX run.
+# A dollar sign in a name begins no formula, and a matplotlibrc in the current directory, which could run TeX, has no effect.
 _RULES: Any = {"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "sidecar", "font.size": 9}
 
 
@@ -54,7 +50,7 @@ def timeline_svg(summary: Summary) -> bytes:
 
 
 def picture(summary: Summary) -> bytes:
-    """Draw everything that can be drawn as one PNG."""
+    """Draw all figures as one PNG."""
     panels = list(summary.names())
     rows = -(-len(panels) // 2)
     with _house_style():
@@ -74,7 +70,7 @@ def _house_style() -> AbstractContextManager[None]:
 
 
 def colour(kind: str) -> str:
-    """Give the colour of a record type."""
+    """Return the colour of a record type."""
     return COLOURS.get(kind, _OTHER_COLOUR)
 
 
@@ -119,7 +115,7 @@ def _draw_ranking(axes: Axes, title: str, ranking: Ranking) -> None:
     axes.barh(range(len(shown)), [entry.count for entry in shown], color=_BAR_COLOUR)
     axes.set_yticks(range(len(shown)), [_label(entry.name) for entry in shown])
     axes.invert_yaxis()
-    # Few bars stay as thin as many.
+    # A few bars are as thin as many.
     axes.set_ylim(max(len(shown), 5) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

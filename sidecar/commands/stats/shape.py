@@ -1,20 +1,17 @@
-"""What many sentences have in common: two rejections that differ only in the peer are one reason.
-
-Owns the marks that stand for what differs. Never looks at anything but the text.
-"""
+"""Replace the facts of one record in a reason, so that rejections that differ only in the peer count as one reason."""
 
 import re
 from functools import lru_cache
 
 from sidecar.core.settings.values import LimitSettings
 
-# A longer reason is told apart from others by its beginning.
+# Of a longer reason, the beginning counts.
 _LIMIT = 400
 
-# `(listener_domains.toml:3 "*".log_oob)`: which rule it was is what a reason is about, so it stands.
+# `(listener_domains.toml:3 "*".log_oob)`: the rule is part of the reason.
 _RULE = re.compile(r'(\([^()]{1,200}:\d{1,9} [^()]{1,200}\)|"[^"]{1,100}")', re.ASCII)
 _EDGES = "<>(){},;:.'!?"
-# Which limit was reached is what a reason is about; it must not be read as a domain.
+# The name of a limit is part of the reason, and no domain.
 _LIMITS = frozenset(f"limits.{name}" for name in LimitSettings.__struct_fields__)
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
 _MARKS = (
@@ -29,9 +26,9 @@ _MARKS = (
 
 
 def shape(text: str) -> str:
-    """Give `text` with marks such as `<ip>`, `<domain>`, `<address>`, `<number>` and `<id>` for what is one record's own.
+    """Return `text` with `<ip>`, `<domain>`, `<address>`, `<number>` and `<id>` in place of the facts of one record.
 
-    Rules (`(file:line key)`), what stands in double quotes and enhanced status codes are kept. The end of a long text is not.
+    Rules (`(file:line key)`), quoted text and enhanced status codes are kept. A long text is cut.
     """
     return _shape(text[:_LIMIT])
 

@@ -1,7 +1,4 @@
-"""The figures: what `sidecar stats` shows, whether as tables, JSON, a page or a picture.
-
-Owns their names, which `--json` writes: they are for ever. Never counts.
-"""
+"""The figures of `sidecar stats`. Owns their names in `--json`, which are permanent."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +9,7 @@ from sidecar.commands.stats.timeline import Timeline
 
 
 class RankingEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of a ranking; `type` is the record type where the ranking tells them apart."""
+    """One line of a ranking. `type` is the record type, if the ranking has it."""
 
     name: str
     count: int
@@ -20,11 +17,11 @@ class RankingEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ranking(Struct, frozen=True, kw_only=True):
-    """The names that were counted most.
+    """The most frequent names.
 
-    `total` is everything that was counted and always exact, `others` what is left of it beyond `top`. `names` is how many names
-    there were. Where there were too many to remember them all, `shortfall` is by how much a figure in `top` may be too low, and
-    `names` is a lower bound; otherwise `shortfall` is 0 and all is exact.
+    `total` is the exact count of all names, `others` the count of those outside `top`, `names` the number of names. If there
+    were too many names to keep, a figure in `top` can be too low by `shortfall`, and `names` is a lower bound; otherwise
+    `shortfall` is 0.
     """
 
     total: int
@@ -34,7 +31,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     top: list[RankingEntry]
 
     def first(self, number: int) -> "Ranking":
-        """Give the same with so many names at the top."""
+        """Return the ranking with `number` names in `top`."""
         top = self.top[:number]
         return Ranking(
             total=self.total,
@@ -46,15 +43,14 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What some logs tell of a range of time.
+    """The figures of a range of time. Times are RFC 3339 or None.
 
-    `since` and `until` are the range that was asked for (its end not included), `first` and `last` the times of the records in
-    it: RFC 3339, None where there is none. `log_first` and `log_last` are of all records that were read: files that were last
-    written before `since` are not. `records` counts lines; `count`, and all figures below it, count a record that stands for
-    many rejections as that many. `outside` counts what was read and is not in the range, `untimed` the records without a time
-    (in the range only if none was asked for), `unreadable` lines that are no records. `bytes_received` is the size of the
-    accepted messages. `dispositions` counts the sidecar's Receptions, Feedback and Rejections: a message with an OOB record has
-    a Reception too. KumoMTA's records have no disposition.
+    `since` and `until` are the range (without its end), `first` and `last` the times of its records, `log_first` and `log_last`
+    those of all records that were read: files that were last written before `since` are not. `records` counts lines. `count`
+    and all other figures count a record of many rejections as that many. `outside` counts records outside the range, `untimed`
+    those without a time (in the range only if it is not set), `unreadable` lines that are no records. `bytes_received` is the
+    size of the accepted messages. `dispositions` counts the sidecar's Receptions, Feedback and Rejections: an OOB record has
+    none, because its message has a Reception. KumoMTA's records have no disposition.
     """
 
     since: str | None
@@ -82,7 +78,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     timeline: Timeline | None
 
     def names(self) -> Iterator[tuple[str, Ranking]]:
-        """Give the rankings of single names that are worth showing, with their titles, in order."""
+        """Yield the rankings of names that are not empty, with their titles."""
         titles = {
             "Dispositions": self.dispositions,
             "Peers": self.peers,
@@ -94,10 +90,10 @@ class Summary(Struct, frozen=True, kw_only=True):
             "Feedback types": self.feedback_types,
         }
         if not self.networks.shortfall and self.networks.names == self.peers.names:
-            del titles["Networks of peers"]  # each peer is in one of its own
+            del titles["Networks of peers"]  # each peer has its own network
         return ((title, ranking) for title, ranking in titles.items() if ranking.top)
 
 
 def instant(seconds: float) -> str:
-    """Write an instant, given in seconds since 1970, as RFC 3339 in UTC."""
+    """Return a time in seconds since 1970 as RFC 3339 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -1,16 +1,13 @@
-"""Counts over time, when nobody knows beforehand how long the time is.
-
-Owns the width of the buckets. Never reads a clock.
-"""
+"""Counts over a time of unknown length. Owns the width of the buckets. Never reads a clock."""
 
 from collections import defaultdict
 
 from msgspec import Struct
 
 BUCKETS = 120
-"""As many at most in a timeline: what a wide terminal, and a picture, can show one by one."""
+"""The limit of a timeline: a wide terminal can show as many."""
 
-# While counting, times are kept as exactly as there is room for; each width holds the one before a whole number of times.
+# The widths while counting: each is a multiple of the one before.
 _KEPT = (1, 60, 3600, 86400, 7 * 86400)
 _ROOM = 50_000
 _SHOWN = tuple(
@@ -24,7 +21,7 @@ _ORIGIN = 4 * 86400
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
-    """Counts in buckets of `seconds`, the first of which begins at `start` (seconds since 1970), for each type of record."""
+    """Counts by record type in buckets of `seconds`. The first begins at `start` (seconds since 1970)."""
 
     start: int
     seconds: int
@@ -32,12 +29,12 @@ class Timeline(Struct, frozen=True, kw_only=True):
 
     @property
     def end(self) -> int:
-        """When the last bucket ends."""
+        """The end of the last bucket."""
         return self.start + self.seconds * max(map(len, self.series.values()), default=0)
 
 
 class Clockwork:
-    """Counts by type and time, in bounded memory: what it forgets is the seconds, then the minutes, and so on."""
+    """Counts by type and time, in bounded memory: it gives up seconds first, then minutes, and so on."""
 
     def __init__(self, room: int = _ROOM) -> None:
         self._room = room
@@ -47,7 +44,7 @@ class Clockwork:
         self.last: int | None = None
 
     def add(self, kind: str, when: int, count: int) -> None:
-        """Count so many records of a type, at `when`, in seconds since 1970."""
+        """Count records of a type at `when`, in seconds since 1970."""
         if self.first is None or self.last is None:
             self.first = self.last = when
         elif when > self.last:
@@ -66,13 +63,13 @@ class Clockwork:
     def _coarsen(self) -> None:
         wider = next((width for width in _KEPT if width > self._width), None)
         if wider is None:
-            return  # 50,000 weeks: there are not so many in a thousand years
+            return  # 50,000 weeks are 958 years
         for kind, series in self._series.items():
             self._series[kind] = _merged(series, wider // self._width)
         self._width = wider
 
     def timeline(self, since: int | None = None, until: int | None = None) -> Timeline | None:
-        """Give the counts from `since` to `until`, by default from the first to the last; None where there are none."""
+        """Return the counts from `since` to `until`, by default from the first to the last, or None without any."""
         if self.first is None or self.last is None:
             return None
         begin = self.first if since is None else min(since, self.first)

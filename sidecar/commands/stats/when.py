@@ -1,29 +1,28 @@
-"""Points in time, as an operator types them.
+"""Parse a time that an operator types.
 
-Owns the grammar: small enough to stand in a `--help`, and each text has one meaning. Libraries that read any date in any
-language read slips as well, and then answer for another day than the one that was meant.
+The grammar is small enough for `--help`, and each text has one meaning. A library for any date in any language also accepts
+mistakes, and then answers for another day.
 """
 
 import re
 from datetime import UTC, datetime
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-# Six digits are 2,700 years in days.
+# Six digits of days are 2,700 years.
 _AGO = re.compile(r"(\d{1,6})([smhdw])(?: ago)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _DAY = _SECONDS["d"]
-# The year 3000: no record is that late, and what is drawn from here on needs no care about the year 10000.
+# The year 3000: no record is later.
 _LAST = 32_503_680_000.0
 
 EXAMPLES = "2026-11-22, 2026-11-22T08:30Z, today, yesterday, 90m or 7d"
 
 
 def parse_when(text: str, now: float) -> float:
-    """Give the instant that `text` names, in seconds since 1970, as is `now`; none is before 1970 or after 2999.
+    """Return the time that `text` names, in seconds since 1970, as is `now`; from 1970 to 2999.
 
-    `now`, `today` and `yesterday` (their midnight), `90s`, `15m`, `1h`, `7d`, `2w` (so long ago, `ago` may follow), a date
-    (its midnight), or RFC 3339, the seconds and the offset left out at will. Without an offset a time is UTC. Raises
-    ValueError, which says what to write instead.
+    `now`, `today` and `yesterday` (their midnight), an age (`90s`, `15m`, `1h`, `7d`, `2w`, with or without `ago`), a date (its
+    midnight), or RFC 3339 with optional seconds and offset. The default offset is UTC. Raise ValueError with the fix.
     """
     word = " ".join(text.split())
     named = {"now": now, "today": now // _DAY * _DAY, "yesterday": (now // _DAY - 1) * _DAY}
@@ -33,7 +32,7 @@ def parse_when(text: str, now: float) -> float:
         return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
     if _DATE.fullmatch(word.upper()):
         return _instant(word.upper(), text)
-    raise ValueError(f"{text!r} is no point in time; write one such as {EXAMPLES}")
+    raise ValueError(f"{text!r} is no time; write one such as {EXAMPLES}")
 
 
 def _instant(word: str, text: str) -> float:
@@ -42,4 +41,4 @@ def _instant(word: str, text: str) -> float:
         instant = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
         return min(max(0.0, instant), _LAST)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is a day or an hour that no calendar has; write one such as {EXAMPLES}") from None
+        raise ValueError(f"{text!r} is a day or an hour that does not exist; write one such as {EXAMPLES}") from None

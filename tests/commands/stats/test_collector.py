@@ -62,7 +62,7 @@ def test_one_reason_for_many_peers() -> None:
         ("Bounce", {"response": {"code": 550, "enhanced_code": STATUS, "content": "no"}}, "550 5.1.1 no"),
         ("Bounce", {"response": {"code": 550, "enhanced_code": STATUS, "content": "5.1.1 no"}}, "550 5.1.1 no"),
         ("Reception", {"meta": {"why": 7}, "response": {"code": 250}}, "250"),
-        ("Reception", {}, "(not told)"),
+        ("Reception", {}, "(unknown)"),
     ],
 )
 def test_reason_of_other_records(kind: str, fields: dict[str, Any], reason: str) -> None:
@@ -115,9 +115,9 @@ def test_who_is_counted_where() -> None:
     assert names(summary.bounced_domains) == {"b.example": 2}
     domains = {"a.example": 3, "bounce.example": 1, "d.example": 1, "e.example": 1, "(no domain)": 1}
     assert names(summary.recipient_domains) == domains
-    assert names(summary.reporting_mtas) == {"mx.b.example": 1, "(not told)": 2, "fbl.c.example": 1, "Looper/1.0": 1}
+    assert names(summary.reporting_mtas) == {"mx.b.example": 1, "(unknown)": 2, "fbl.c.example": 1, "Looper/1.0": 1}
     assert names(summary.bounce_classes) == {"Uncategorized": 1, "InvalidRecipient": 1, "SpamBlock": 1}
-    assert names(summary.feedback_types) == {"abuse": 1, "fraud": 1, "(not told)": 1}
+    assert names(summary.feedback_types) == {"abuse": 1, "fraud": 1, "(unknown)": 1}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_who_is_counted_where() -> None:
     [
         (["192.0.2.1", "192.0.2.254", "192.0.3.1"], {"192.0.2.0/24": 2, "192.0.3.0/24": 1}),
         (["2001:db8::1", "2001:db8:0:0:ffff::", "2001:db8:0:1::"], {"2001:db8::/64": 2, "2001:db8:0:1::/64": 1}),
-        (["", "unix:/run/x", "1.2.3"], {"(not told)": 1, "unix:/run/x": 1, "1.2.3": 1}),
+        (["", "unix:/run/x", "1.2.3"], {"(unknown)": 1, "unix:/run/x": 1, "1.2.3": 1}),
     ],
 )
 def test_networks(addresses: list[str], networks: dict[str, int]) -> None:

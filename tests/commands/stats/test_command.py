@@ -151,7 +151,7 @@ def test_the_journal_of_the_settings(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", segment_size=10**6, segment_age=10**6)
     (tmp_path / "journal").mkdir()
     status, words, _ = run("--config", settings)
-    assert (status, words) == (0, "There are no records in what was read.\n")
+    assert (status, words) == (0, "There are no records in the log.\n")
     journal.write(record() * 3, durable=False)
     assert run("--config", settings)[1].startswith("3 records, ")
     journal.close()
@@ -171,10 +171,10 @@ def test_lines_that_are_no_records(log: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["--since", "soon"], 2, "'soon' is no point in time; write one such as 2026-11-22, "),
-        (["--since", "\x1b[31m"], 2, r"'\x1b[31m' is no point in time"),
+        (["--since", "soon"], 2, "'soon' is no time; write one such as 2026-11-22, "),
+        (["--since", "\x1b[31m"], 2, r"'\x1b[31m' is no time"),
         (["--since", "2026-11-22", "--until", "2026-11-21"], 2, "--since, 2026-11-22T00:00:00Z, is not before --until, "),
-        (["--config", "sidecar.toml", "log.jsonl"], 2, "--config and PATH are two ways to say what to read; give one of them."),
+        (["--config", "sidecar.toml", "log.jsonl"], 2, "--config and PATH both name logs to read; write one of them."),
         (["missing\x1b[31m.jsonl"], 1, r"missing\u001b[31m.jsonl: No such file or directory (ENOENT); name a file"),
         (["--config", "missing.toml"], 1, "missing.toml"),
     ],
@@ -228,7 +228,7 @@ def test_without_matplotlib(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sidecar.commands.stats.plots", raising=False)
     status, words, errors = run("--html", "a.html", log)
     assert (status, words) == (1, "")
-    assert "Install sidecar with its extra, sidecar[plots], or leave --html and --png out." in errors
+    assert "Install sidecar[plots], or remove --html and --png." in errors
     assert run(log)[0] == 0
 
 
@@ -332,5 +332,5 @@ def test_interrupted(tmp_path: Path) -> None:
         words, errors = program.stdout.read(), program.stderr.read()
     assert program.returncode == 130
     assert re.match(rb"[\d,]+ records, 2026-11-22 12:00:00", words)
-    assert errors == b"Interrupted: this is not the whole, and no file was written.\n"
+    assert errors == b"Interrupted: the figures are incomplete, and no file was written.\n"
     assert not page.exists()

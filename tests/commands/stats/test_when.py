@@ -61,14 +61,14 @@ def test_read(text: str, expected: str) -> None:
 )
 def test_no_point_in_time(text: str) -> None:
     """What is none is rejected with examples of what is."""
-    with pytest.raises(ValueError, match=r"is no point in time; write one such as .*90m or 7d"):
+    with pytest.raises(ValueError, match=r"is no time; write one such as .*90m or 7d"):
         parse_when(text, NOW)
 
 
 @pytest.mark.parametrize("text", ["2026-02-30", "2026-13-01", "2026-11-22T24:30", "2026-11-22T23:59:60Z", "0000-01-01"])
 def test_no_calendar_has_it(text: str) -> None:
     """A day or an hour that does not exist is rejected, not rounded to another."""
-    with pytest.raises(ValueError, match="that no calendar has"):
+    with pytest.raises(ValueError, match="that does not exist"):
         parse_when(text, NOW)
 
 

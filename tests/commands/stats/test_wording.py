@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats.sparkline import sparkline
+from sidecar.commands.stats.wording import sparkline
 
 
 @pytest.mark.parametrize(
