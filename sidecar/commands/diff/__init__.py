@@ -1,4 +1,4 @@
-"""What changes between two configurations: as rules, and as verdicts on recorded envelopes. No I/O, no clock."""
+"""`sidecar diff`: compare two configurations, as rules and as verdicts on recorded envelopes."""
 
 from sidecar.commands.diff.rules import Listing, changes
 from sidecar.commands.diff.values import EFFECTS, Effect, Group, RuleChange, Side, Verdicts

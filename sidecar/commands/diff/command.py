@@ -1,4 +1,4 @@
-"""`sidecar diff`: what changes between two configurations, before it goes live."""
+"""`sidecar diff`: compare two configurations before the new one is used."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ from sidecar.output.help import Command
 from sidecar.output.problems import finding_line, sentence, tell_passed_over
 from sidecar.output.progress import progress
 
-# Of the changes of each effect, and of the groups of envelopes: more than a screen or two is for --all or --json.
+# The limit for the changes of each effect, and for the groups of envelopes.
 _SHOWN = 20
 _TROUBLE = 2
 
@@ -36,9 +36,9 @@ _SETTINGS = click.Path(path_type=Path)
         "zcat old.log.gz | sidecar diff --json --records - old.toml new.toml |\n    jq .verdicts.newly_accepted",
     ],
     statuses={
-        0: "nothing differs",
-        1: "something differs",
-        _TROUBLE: "trouble: wrong usage, settings with errors, records that cannot be read",
+        0: "no difference",
+        1: "differences",
+        _TROUBLE: "wrong usage, settings with errors, or records that cannot be read",
     },
 )
 @click.argument("old", type=_SETTINGS)
@@ -47,15 +47,15 @@ _SETTINGS = click.Path(path_type=Path)
     "--records",
     metavar="PATH",
     type=click.Path(exists=True, allow_dash=True, path_type=Path),
-    help="Records to replay: a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd; '-' is stdin.",
+    help="Records to replay: a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for stdin.",
 )
-@click.option("--all", "in_full", is_flag=True, help=f"List everything, not only the first {_SHOWN} of a kind.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines; it lists everything.")
+@click.option("--all", "in_full", is_flag=True, help=f"List all changes, not only the first {_SHOWN} of each kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all changes.")
 def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_json: bool) -> None:
-    """Say what changes between the settings files OLD and NEW, before NEW goes live.
+    """Show what changes between the settings files OLD and NEW, before you use NEW.
 
-    First as rules: what was added, removed or changed, what that means, and whether it opens (mail gets further: from rejected
-    to dropped to relayed), closes, or neither. Changes that open come first. Then, with --records, as verdicts: the recorded
+    First the rules: what was added, removed or changed, and whether a change opens (mail gets further: from rejected to
+    dropped to relayed), closes, or does neither. Changes that open are first. Then, with --records, the verdicts: the recorded
     envelopes with a different disposition, by the rules that decide.
     """
     sides = _side(old), _side(new)
@@ -71,23 +71,23 @@ def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_jso
 
 
 def _side(path: Path) -> Side:
-    """Load one configuration; errors are printed, and end with exit status 2."""
+    """Load one configuration. Print its errors and exit with status 2."""
     loaded = load(path)
     if loaded.settings is None:
         for problem in loaded.problems:
             if problem.level == "error":
                 click.echo(finding_line(problem), err=True)
-        click.echo(f"{printable(str(path))} has errors, so nothing can be compared. Fix them first.", err=True)
+        click.echo(f"{printable(str(path))} has errors. Fix them first.", err=True)
         sys.exit(_TROUBLE)
     try:
         place = read_document(path, str(path)).place
-    except UnreadableError:  # it changed this instant: its lines are not worth a failure
+    except UnreadableError:  # the file changed since it was loaded: only its lines are missing
         place = Place(1)
     return Side(file=str(path), folder=path.parent.absolute(), place=place, evaluator=Evaluator(loaded.settings))
 
 
 def _replay(records: Path, old: Side, new: Side) -> Verdicts:
-    """Put all records to both; trouble with them is one sentence and exit status 2."""
+    """Ask both configurations about all records. A journal error ends with exit status 2."""
     replay = Replay(old, new)
     try:
         tell_passed_over(records)
@@ -113,7 +113,7 @@ def _add(replay: Replay, line: bytes | None) -> None:
 
 
 def _as_json(old: Path, new: Path, listing: Listing, verdicts: Verdicts | None) -> bytes:
-    told = {
+    result = {
         "old": printable(str(old)),
         "new": printable(str(new)),
         "rules": listing.rules,
@@ -121,4 +121,4 @@ def _as_json(old: Path, new: Path, listing: Listing, verdicts: Verdicts | None) 
         "changes": [change for effect in EFFECTS for change in listing.of(effect)],
         "verdicts": verdicts,
     }
-    return printable_json(msgspec.json.encode(told))
+    return printable_json(msgspec.json.encode(result))

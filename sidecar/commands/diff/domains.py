@@ -1,6 +1,6 @@
-"""What changes in listener domains: the entries themselves, and which entry other names find because of them.
+"""Changes of listener domains: the entries themselves, and the names that therefore find another entry.
 
-Owns which names are compared. What an entry permits is for `grants`, which entry a name finds is for the policy.
+Owns which names are compared. `grants` compares what entries permit; the policy finds the entry of a name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,19 +12,19 @@ from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 _STAR = "*"
 _ROOT = ""
-# U+0000 is in no domain name: a name below a domain that no file can list.
+# A name below a domain that no file can list: U+0000 is in no domain name.
 _UNLISTED = "\0"
 
 
 class _Names(NamedTuple):
-    """A name itself, or all names `below` it that no entry lists; below the root are all that no other entry serves."""
+    """A name, or all names `below` it without an entry. Below the root: all names that no other entry matches."""
 
     name: str
     below: bool
 
     @property
     def asked(self) -> str:
-        """The one of them to look up."""
+        """The name to look up for them."""
         if not self.below:
             return self.name
         return f"{_UNLISTED}.{self.name}" if self.name else _UNLISTED
@@ -32,31 +32,31 @@ class _Names(NamedTuple):
     def __str__(self) -> str:
         if not self.below:
             return self.name
-        return f"*.{self.name}" if self.name else "every domain that no other entry serves"
+        return f"*.{self.name}" if self.name else "every domain that no other entry matches"
 
 
 class _Ends(NamedTuple):
-    """An entry before and after, or what names find before and after; None is no entry."""
+    """An entry, or what names find, before and after. None is no entry."""
 
     old: DomainEntry | None
     new: DomainEntry | None
 
     @property
     def known(self) -> DomainEntry:
-        """The entry as it is now, or was."""
+        """The new entry, or else the old one."""
         entry = self.new or self.old
         assert entry is not None  # noqa: S101 - asked only of the ends of an entry
         return entry
 
     @property
     def keys(self) -> "tuple[_Key | None, _Key | None]":
-        """Which entries these are: on each side there is one of a name on a listener."""
+        """Listener and domain of both entries."""
         old, new = (None if entry is None else (entry.listener, entry.domain) for entry in self)
         return old, new
 
     @property
     def action(self) -> Action:
-        """What became of the entry."""
+        """What happened to the entry."""
         return "added" if self.old is None else "removed" if self.new is None else "changed"
 
 
@@ -65,7 +65,7 @@ _Key = tuple[str, str]
 
 
 def domain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
-    """Give the entries that differ, key by key, and then the names that find another entry than before."""
+    """Yield the entries that differ, key by key, then the names that find another entry."""
     pairs = _pairs(old, new)
     changed: dict[_Key, _Ends] = {}
     for key, pair in pairs.items():
@@ -91,7 +91,7 @@ def _pairs(old: Side, new: Side) -> Mapping[_Key, _Ends]:
 
 
 def _ends_of(pair: _Ends, old: Side, new: Side) -> _Ends:
-    """Give, for an entry that is on one side only, what its names found before it was there, or find now that it is gone."""
+    """Return, for an entry on one side only, what its names find on the other side."""
     if pair.old is not None and pair.new is not None:
         return pair
     found = _found(pair.known.listener, _names_of(pair.known.domain), old, new)
@@ -101,38 +101,38 @@ def _ends_of(pair: _Ends, old: Side, new: Side) -> _Ends:
 def _entry_changes(pair: _Ends, ends: _Ends, old: Side, new: Side) -> Iterator[RuleChange]:
     """Compare an entry with what its names find on the other side."""
     entry = pair.known
-    told = list(differences(_on(entry.listener, _names_of(entry.domain)), *ends))
-    for difference in told:
+    found = list(differences(_on(entry.listener, _names_of(entry.domain)), *ends))
+    for difference in found:
         yield RuleChange(
             kind="domain",
             action=pair.action,
             effect=difference.effect,
             danger=difference.danger,
-            listener=_told(entry.listener),
+            listener=_listener(entry.listener),
             key=f"{entry.path}.{difference.key}",
             old=_spot(difference.old, ends.old, difference.key, old),
             new=_spot(difference.new, ends.new, difference.key, new),
             text=difference.text,
         )
-    if not told and pair.action != "changed":
+    if not found and pair.action != "changed":
         yield _idle_change(pair, ends, old, new)
 
 
 def _idle_change(pair: _Ends, ends: _Ends, old: Side, new: Side) -> RuleChange:
-    """An entry came or went, and its names may do what they did."""
+    """Return the change of an entry that was added or removed without an effect."""
     entry = pair.known
     other = ends.old if pair.old is None else ends.new
-    verb = "permitted" if pair.old is None else "permits"  # what served a new entry's names may have gone with this change
-    why = "nothing was permitted, and nothing is" if other is None else f"{other.path} {verb} the same"
+    verb = "permitted" if pair.old is None else "permits"  # the old entry can be removed in the same change
+    why = "it permits nothing, as before" if other is None else f"{other.path} {verb} the same"
     return RuleChange(
         kind="domain",
         action=pair.action,
         effect="neither",
-        listener=_told(entry.listener),
+        listener=_listener(entry.listener),
         key=entry.path,
         old=None if pair.old is None else _spot(entry.path, pair.old, "", old),
         new=None if pair.new is None else _spot(entry.path, pair.new, "", new),
-        text=f"nothing changes for {_on(entry.listener, _names_of(entry.domain))}: {why}",
+        text=f"no effect for {_on(entry.listener, _names_of(entry.domain))}: {why}",
     )
 
 
@@ -140,63 +140,63 @@ def _idle_change(pair: _Ends, ends: _Ends, old: Side, new: Side) -> RuleChange:
 
 
 def _lookup_changes(changed: Mapping[_Key, _Ends], pairs: Mapping[_Key, _Ends], old: Side, new: Side) -> Iterator[RuleChange]:
-    """Give the names that find other entries than before, but for those of which a changed entry says so itself.
+    """Yield the names that find another entry, except those that a changed entry already explains.
 
-    A name finds its entry by the longest of its parents that some entry lists, or is a parent of one that is listed. So the
-    names that are listed, their parents, and one unlisted name below each of these stand for all names there are.
+    A name finds its entry by its longest parent that is listed, or is a parent of a listed name. So the listed names, their
+    parents, and one unlisted name below each of these represent all names.
     """
-    told = {ends.keys for ends in changed.values()}
+    explained = {ends.keys for ends in changed.values()}
     causes = _causes(changed, pairs, old, new)
     for listener in dict.fromkeys(listener for listener, _ in changed):
         for name in _nodes(domain for where, domain in pairs if where in {listener, ANY_LISTENER}):
             moved = []
             for names in _names_around(name):
                 ends = _found(listener, names, old, new)
-                is_news = not _is_one_entry(ends) and ends.keys not in told
-                if is_news and (listener == ANY_LISTENER or ends.keys != _found(ANY_LISTENER, names, old, new).keys):
+                is_new = not _is_one_entry(ends) and ends.keys not in explained
+                if is_new and (listener == ANY_LISTENER or ends.keys != _found(ANY_LISTENER, names, old, new).keys):
                     moved.append((names, ends))
             yield from _moves(listener, moved, causes.get((listener, name), ""), old, new)
 
 
 def _is_one_entry(ends: _Ends) -> bool:
-    """Tell whether both sides find an entry of one name, or nothing: what changes then is told where the entry is."""
+    """Return True if both sides find the entry of the same name, or none: the change of the entry explains it."""
     old, new = ends.keys
     return old == new
 
 
 def _causes(changed: Iterable[_Key], pairs: Mapping[_Key, _Ends], old: Side, new: Side) -> Mapping[_Key, str]:
-    """Say for each name whether an entry at or below it came or went: that is what lets it find another entry."""
+    """Return, for each name, the entry at or below it that was added or removed: the cause of another lookup."""
     causes: dict[_Key, str] = {}
     for key in changed:
         pair, (listener, domain) = pairs[key], key
         if pair.action == "changed":
             continue
-        verb, side = ("added", new) if pair.action == "added" else ("taken out", old)
-        text = f", since {pair.known.path} was {verb} ({side.spot(None, pair.known.where('')).place})"
+        verb, side = ("added", new) if pair.action == "added" else ("removed", old)
+        text = f", because {pair.known.path} was {verb} ({side.spot(None, pair.known.where('')).place})"
         for name in _upwards(_names_of(domain).name):
             causes.setdefault((listener, name), text)
     return causes
 
 
 def _moves(listener: str, moved: list[tuple[_Names, _Ends]], cause: str, old: Side, new: Side) -> Iterator[RuleChange]:
-    """Tell of a name and of those below it: at once, where both find the same."""
+    """Yield one change for a name and the names below it, if both find the same."""
     while moved:
         names, ends = moved.pop(0)
-        told = list(differences(_on(listener, names), *ends))
-        if not told:
+        found = list(differences(_on(listener, names), *ends))
+        if not found:
             continue
         alike = [str(other) for other, others in moved if ends.keys == others.keys]
         moved = [(other, others) for other, others in moved if ends.keys != others.keys]
         yield RuleChange(
             kind="lookup",
             action="changed",
-            effect=min((difference.effect for difference in told), key=EFFECTS.index),
-            danger=any(difference.danger for difference in told),
-            listener=_told(listener),
+            effect=min((difference.effect for difference in found), key=EFFECTS.index),
+            danger=any(difference.danger for difference in found),
+            listener=_listener(listener),
             key=" and ".join([str(names), *alike]),
             old=Spot(value=None) if ends.old is None else _spot(ends.old.path, ends.old, "", old),
             new=Spot(value=None) if ends.new is None else _spot(ends.new.path, ends.new, "", new),
-            text="; ".join(difference.text for difference in told) + cause,
+            text="; ".join(difference.text for difference in found) + cause,
         )
 
 
@@ -208,14 +208,14 @@ def _found(listener: str, names: _Names, old: Side, new: Side) -> _Ends:
 
 
 def _names_of(domain: str) -> _Names:
-    """Give the names that an entry is about: a wildcard's are below its base."""
+    """Return the names that an entry matches: for a wildcard, those below its base."""
     if domain == _STAR:
         return _Names(_ROOT, below=True)
     return _Names(domain[2:], below=True) if domain.startswith("*.") else _Names(domain, below=False)
 
 
 def _nodes(domains: Iterable[str]) -> Iterable[str]:
-    """Give every name that entries list, and the parents of each, in the order of the entries; the root comes first."""
+    """Return the root, every listed name and its parents, in the order of the entries."""
     nodes = {_ROOT: None}
     for domain in domains:
         for name in _upwards(_names_of(domain).name):
@@ -226,14 +226,14 @@ def _nodes(domains: Iterable[str]) -> Iterable[str]:
 
 
 def _upwards(name: str) -> Iterator[str]:
-    """Give a name and its parents, but not the root. An address literal has none: its dots part no labels."""
+    """Yield a name and its parents, without the root. An address literal has no parents."""
     while name != _ROOT:
         yield name
         name = _ROOT if _is_literal(name) else name.partition(".")[2]
 
 
 def _names_around(node: str) -> Iterator[_Names]:
-    """Give the name itself, and those below it."""
+    """Yield the name, and the names below it."""
     if node != _ROOT:
         yield _Names(node, below=False)
     if not _is_literal(node):
@@ -245,14 +245,12 @@ def _is_literal(name: str) -> bool:
 
 
 def _on(listener: str, names: _Names) -> str:
-    """Write names for a sentence."""
     return str(names) if listener == ANY_LISTENER else f"{names} (on {listener})"
 
 
-def _told(listener: str) -> str | None:
+def _listener(listener: str) -> str | None:
     return None if listener == ANY_LISTENER else listener
 
 
 def _spot(value: object, entry: DomainEntry | None, key: str, side: Side) -> Spot:
-    """Give a value and where `entry` sets it."""
     return Spot(value=value) if entry is None else side.spot(value, entry.where(key))

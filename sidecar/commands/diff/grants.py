@@ -1,6 +1,6 @@
-"""What listener domains permit, compared: one entry before, one after, for the same names.
+"""Compare what two entries permit for the same names.
 
-Owns the words for each key and whether a change of it opens or closes. Never knows how a name finds its entry.
+Owns the words for each key, and whether a change opens or closes.
 """
 
 from collections.abc import Collection, Iterator
@@ -22,14 +22,14 @@ _DEFAULTS: Final[dict[str, Any]] = {
 }
 _REPORTS: Final = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
 _DISPOSITIONS: Final = {LogMode.LOG_THEN_RELAY: "relayed", LogMode.LOG_THEN_DROP: "dropped"}
-# How far a report gets.
+# How far a report gets: 0 is rejected.
 _REACH: Final = {LogMode.IGNORE: 0, LogMode.LOG_THEN_DROP: 1, LogMode.LOG_THEN_RELAY: 2}
 _RELAYED: Final = _REACH[LogMode.LOG_THEN_RELAY]
 _NAMED: Final = 3
 
 
 class KeyDifference(Struct, frozen=True, kw_only=True):
-    """One key that does not permit what it did. `old` and `new` are values as JSON has them."""
+    """One key with a different effect. `old` and `new` are JSON values."""
 
     key: str
     effect: Effect
@@ -40,7 +40,7 @@ class KeyDifference(Struct, frozen=True, kw_only=True):
 
 
 def differences(names: str, before: DomainEntry | None, after: DomainEntry | None) -> Iterator[KeyDifference]:
-    """Say key by key what changes for `names`, which found the one entry and find the other; None is no entry."""
+    """Yield, key by key, what changes for `names` that find `after` instead of `before`; None is no entry."""
     for key in _KEYS:
         old, new = value_of(before, key), value_of(after, key)
         if old == new:
@@ -57,31 +57,31 @@ def differences(names: str, before: DomainEntry | None, after: DomainEntry | Non
 
 
 def value_of(entry: DomainEntry | None, key: str) -> Any:  # noqa: ANN401 - each key has a type of its own
-    """Give what `entry` says of `key`; without an entry, the default."""
+    """Return the value of `key`, or the default without an entry."""
     return _DEFAULTS[key] if entry is None else getattr(entry, key)
 
 
 def _relay_to(names: str, *, old: bool, new: bool) -> KeyDifference:
-    text = f"everyone may relay to {names}" if new else f"strangers may not relay to {names} any more"
+    text = f"every host can relay to {names}" if new else f"external hosts can no longer relay to {names}"
     return KeyDifference(key="relay_to", effect="opens" if new else "closes", danger=new, old=old, new=new, text=text)
 
 
 def _log(names: str, key: str, before: DomainEntry | None, after: DomainEntry | None) -> KeyDifference:
     old, new = value_of(before, key), value_of(after, key)
-    # Where everyone may relay, before and after, a report that nobody logs is relayed as any other mail.
+    # With relay_to, before and after, a report that is not logged is relayed as other mail.
     relays = value_of(before, "relay_to") and value_of(after, "relay_to")
     reached, reach = (_RELAYED if relays and mode is LogMode.IGNORE else _REACH[mode] for mode in (old, new))
     what = f"{_REPORTS[key]} to {names}"
     if new is LogMode.IGNORE:
-        mail = "relayed as any other mail, and not logged any more"
-        text = f"{what} are {mail if reach else 'not taken from strangers any more'}"
+        mail = "relayed as other mail, and no longer logged"
+        text = f"{what} are {mail if reach else 'no longer accepted from external hosts'}"
     elif reached == 0:
-        text = f"strangers may name recipients in {names}: {_REPORTS[key]} are logged and {_DISPOSITIONS[new]}"
+        text = f"external hosts pass RCPT for {names}: {_REPORTS[key]} are logged and {_DISPOSITIONS[new]}"
     elif reach == reached:
         text = f"{what} are logged, and relayed as before"
     else:
         earlier = _DISPOSITIONS[LogMode.LOG_THEN_RELAY if reached == _RELAYED else LogMode.LOG_THEN_DROP]
-        text = f"{what} are logged and {_DISPOSITIONS[new]}, no more {earlier}"
+        text = f"{what} are logged and {_DISPOSITIONS[new]}, no longer {earlier}"
     effect: Effect = "neither" if reach == reached else "opens" if reach > reached else "closes"
     return KeyDifference(key=key, effect=effect, old=old.value, new=new.value, text=text)
 
@@ -111,15 +111,14 @@ def _relay_from_authz(names: str, old: tuple[str, ...], new: tuple[str, ...]) ->
 def _senders(  # noqa: PLR0913 - what both lists of senders have in common
     key: str, names: str, *, added: list[str], gone: list[str], values: tuple[list[str], list[str]], danger: bool = False
 ) -> KeyDifference:
-    told = [f"{_some(added)} may relay to anywhere as senders in {names}"] if added else []
-    told += [f"{_some(gone)} may not relay as senders in {names} any more"] if gone else []
-    text = "; ".join(told) or "nothing changes: the networks hold the same addresses"
+    parts = [f"{_some(added)} can relay to every domain with a sender in {names}"] if added else []
+    parts += [f"{_some(gone)} can no longer relay with a sender in {names}"] if gone else []
+    text = "; ".join(parts) or "no effect: the networks have the same addresses"
     effect: Effect = "opens" if added else "closes" if gone else "neither"
     return KeyDifference(key=key, effect=effect, danger=danger, old=values[0], new=values[1], text=text)
 
 
 def _some(names: Collection[str]) -> str:
-    """Name a few."""
     *first, last = list(names)[:_NAMED]
     if (more := len(names) - _NAMED) > 0:
         return f"{', '.join([*first, last])} and {more} more"

@@ -1,7 +1,4 @@
-"""What changes in relay_hosts, the global list and those of single listeners, as sets of addresses.
-
-Owns the meaning of these changes. Never looks at listener domains.
-"""
+"""Changes of relay_hosts, the global list and those of listeners, as sets of addresses."""
 
 from collections.abc import Iterator
 
@@ -14,7 +11,7 @@ from sidecar.core.text import quoted
 
 
 class _Lists(Struct, frozen=True, kw_only=True):
-    """The list that holds on one listener before and after; `listener` None is every listener without a list of its own."""
+    """The list of one listener before and after. `listener` is None for all listeners without a list."""
 
     listener: str | None
     old: NetworkList
@@ -30,7 +27,7 @@ class _Lists(Struct, frozen=True, kw_only=True):
 
 
 def host_changes(old: Side, new: Side) -> Iterator[RuleChange]:
-    """Give the networks that were added and taken out."""
+    """Yield the networks that were added or removed."""
     before, after = old.settings, new.settings
     yield from _changes(_Lists(listener=None, old=before.relay_hosts, new=after.relay_hosts), old, new)
     for listener in dict.fromkeys((*before.listener_relay_hosts, *after.listener_relay_hosts)):
@@ -38,12 +35,12 @@ def host_changes(old: Side, new: Side) -> Iterator[RuleChange]:
         lists = _Lists(listener=listener, old=own[0] or before.relay_hosts, new=own[1] or after.relay_hosts)
         changes = list(_changes(lists, old, new))
         if not changes and None in own:
-            changes = [_only_its_own(lists, old, new, added=own[0] is None)]
+            changes = [_same_networks(lists, old, new, added=own[0] is None)]
         yield from changes
 
 
-def _only_its_own(lists: _Lists, old: Side, new: Side, *, added: bool) -> RuleChange:
-    """A listener got a list of its own, or lost it, and the list that holds instead has the same networks."""
+def _same_networks(lists: _Lists, old: Side, new: Side, *, added: bool) -> RuleChange:
+    """Return the change of a listener's list that was added or removed, with the networks of the global list."""
     held, side = (lists.new, new) if added else (lists.old, old)
     spot = side.spot([network.text for network in held.networks], held.where)
     return RuleChange(
@@ -54,7 +51,7 @@ def _only_its_own(lists: _Lists, old: Side, new: Side, *, added: bool) -> RuleCh
         key=lists.key,
         old=None if added else spot,
         new=spot if added else None,
-        text="nothing changes: it holds what the global relay_hosts holds",
+        text="no effect: it has the networks of the global relay_hosts",
     )
 
 
@@ -69,16 +66,16 @@ def _changes(lists: _Lists, old: Side, new: Side) -> Iterator[RuleChange]:
             yield _added(lists, network, old_space, new)
     for key, network in before.items():
         if key not in after:
-            yield _taken_out(lists, network, new_space, old)
+            yield _removed(lists, network, new_space, old)
 
 
 def _added(lists: _Lists, network: Network, old_space: AddressSpace, new: Side) -> RuleChange:
     known, wide = old_space.holds(network), is_wide(network)
-    text = f"{network.text} may relay to anywhere{lists.on}"
+    text = f"{network.text} can relay to every domain{lists.on}"
     if known:
-        text = f"nothing changes: what was listed before holds {network.text} already"
+        text = f"no effect: the list before already contains {network.text}"
     elif wide:
-        text += ": that is more or less everybody"
+        text += ": that is most of the internet"
     return RuleChange(
         kind="relay_hosts",
         action="added",
@@ -92,12 +89,12 @@ def _added(lists: _Lists, network: Network, old_space: AddressSpace, new: Side) 
     )
 
 
-def _taken_out(lists: _Lists, network: Network, new_space: AddressSpace, old: Side) -> RuleChange:
+def _removed(lists: _Lists, network: Network, new_space: AddressSpace, old: Side) -> RuleChange:
     kept = new_space.holds(network)
-    rest = ", but for what other networks in the list hold of it" if new_space.touches(network) else ""
-    text = f"{network.text} may not relay any more{lists.on}{rest}"
+    rest = ", except for addresses in other networks of the list" if new_space.touches(network) else ""
+    text = f"{network.text} can no longer relay{lists.on}{rest}"
     if kept:
-        text = f"nothing changes: what is listed now still holds {network.text}"
+        text = f"no effect: the list still contains {network.text}"
     return RuleChange(
         kind="relay_hosts",
         action="removed",

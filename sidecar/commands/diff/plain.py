@@ -1,6 +1,6 @@
-"""What changes in the settings that are single values: neither lists of hosts nor domains nor rules.
+"""Changes of settings with a single value.
 
-Owns what a change of each means. Walks the fields of Settings, whatever they are: a new setting cannot be forgotten here.
+Owns the meaning of each. All fields of Settings are compared, so a new setting is never left out.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ from msgspec import Struct
 from sidecar.commands.diff.values import Effect, RuleChange, Side, Spot
 from sidecar.core.settings.values import RECORD_TYPES
 
-# Where other modules of this package look.
+# Other modules compare these.
 ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules"})
 
 Direction = Literal["more", "less"] | None
 
-_AT_START: Final = "; it takes effect at the next start, not at a reload"
+_AT_START: Final = "; needs a restart"
 
 
 class Meaning(Struct, frozen=True, kw_only=True):
-    """What a setting does: `text` is a noun phrase, and with `opens` "more" a greater value lets more through.
+    """What a setting does: `text` is a noun phrase. With `opens` "more", a greater value accepts more.
 
-    `at_start`: a reload does not change it.
+    `at_start`: it needs a restart.
     """
 
     text: str
@@ -41,64 +41,64 @@ def _at_start(text: str) -> Meaning:
 
 
 MEANINGS: Final = {
-    "refuse_at_connect": Meaning(text="whether strangers to whom nothing is permitted are rejected at connect already"),
-    "report_size_limit": _limit("bytes of the largest report that is taken"),
+    "refuse_at_connect": Meaning(text="whether external hosts are rejected at connect if nothing is permitted to them"),
+    "report_size_limit": _limit("bytes of the largest report that is accepted"),
     "recipient_limit": _limit("recipients of one message"),
-    # "quarantine" comes before "refuse", and answers 250.
-    "unreadable_reports": Meaning(text="what becomes of what claims to be a report and cannot be read", opens="less"),
-    "headers": Meaning(text="the message headers that go into records"),
+    # "quarantine" sorts before "refuse", and gives 250.
+    "unreadable_reports": Meaning(text="what happens to an unparsable report", opens="less"),
+    "headers": Meaning(text="the message headers in records"),
     "node_id": Meaning(text="the installation's id in records"),
-    "user": _at_start("whom the program becomes"),
-    "group": _at_start("the group that the program takes on"),
-    "compat": Meaning(text="whether reports are read, and records written, to KumoMTA's letter"),
-    "reload_on_change": Meaning(text="whether a changed file is loaded by itself"),
-    "state_directory": _at_start("where the state is kept"),
+    "user": _at_start("the user that the program runs as"),
+    "group": _at_start("the group that the program runs as"),
+    "compat": Meaning(text="whether reports are read and records written exactly as by KumoMTA"),
+    "reload_on_change": Meaning(text="whether a changed file is loaded automatically"),
+    "state_directory": _at_start("the directory of the state"),
     "limits.header_size": _limit("bytes of the largest header section of a report"),
-    "limits.reports_per_second": _limit("reports a second that one external network may send"),
-    "limits.report_memory": _limit("bytes of all reports in hand"),
+    "limits.reports_per_second": _limit("reports per second from one external network"),
+    "limits.report_memory": _limit("bytes of all reports in memory"),
     "limits.sessions": _limit("SMTP connections at once in each worker"),
-    "limits.rejection_records_per_second": Meaning(text="rejections of one network that get a record of their own each second"),
+    "limits.rejection_records_per_second": Meaning(text="rejections of one network per second that have their own record"),
     "limits.record_bytes_per_byte": Meaning(text="bytes of records for each byte from one external network; 0 is no limit"),
-    "limits.record_bytes_burst": _limit("bytes of records that one external network may cause beyond that"),
-    "limits.quarantine_size": _limit("bytes of all that is in the quarantine"),
+    "limits.record_bytes_burst": _limit("bytes of records of one external network beyond that"),
+    "limits.quarantine_size": _limit("bytes of all messages in the quarantine"),
     "limits.quarantine_age": Meaning(text="seconds for which the quarantine keeps a message"),
-    "milter.socket": _at_start("where the MTA reaches the sidecar"),
-    "milter.socket_mode": _at_start("who may reach the UNIX socket"),
+    "milter.socket": _at_start("the socket for the MTA"),
+    "milter.socket_mode": _at_start("the mode of the UNIX socket"),
     "milter.socket_owner": _at_start("the owner of the UNIX socket"),
     "milter.socket_group": _at_start("the group of the UNIX socket"),
-    "milter.allow_remote": _at_start("whether other machines may reach the socket"),
-    "milter.engine": Meaning(text="what speaks the milter protocol"),
+    "milter.allow_remote": _at_start("whether other machines can reach the socket"),
+    "milter.engine": Meaning(text="the implementation of the milter protocol"),
     "milter.cpu_affinity": Meaning(text="whether each worker stays on one CPU"),
     "milter.workers": Meaning(text="the number of processes; limits are counted in each"),
-    "admin.socket": _at_start("where policy and metrics are served over HTTP"),
-    "admin.socket_mode": _at_start("who may reach the UNIX socket of the HTTP server"),
-    "admin.socket_owner": _at_start("the owner of the UNIX socket of the HTTP server"),
-    "admin.socket_group": _at_start("the group of the UNIX socket of the HTTP server"),
-    "journal.directory": Meaning(text="where records are kept"),
-    "journal.segment_size": Meaning(text="bytes at which a segment is finished"),
+    "admin.socket": _at_start("the socket of the HTTP service"),
+    "admin.socket_mode": _at_start("the mode of the UNIX socket of the HTTP service"),
+    "admin.socket_owner": _at_start("the owner of the UNIX socket of the HTTP service"),
+    "admin.socket_group": _at_start("the group of the UNIX socket of the HTTP service"),
+    "journal.directory": Meaning(text="the directory of records"),
+    "journal.segment_size": Meaning(text="bytes of a segment before it is finished"),
     "journal.segment_age": Meaning(text="seconds after which a segment is finished"),
-    "journal.format": Meaning(text="how segments are written"),
-    "journal.compression_level": Meaning(text="how hard zstd tries"),
+    "journal.format": Meaning(text="the format of segments"),
+    "journal.compression_level": Meaning(text="the compression level of zstd"),
     "journal.minimum_free": Meaning(text="free bytes below which the program is degraded"),
-    "journal.meta": Meaning(text="the entries of meta that records keep"),
+    "journal.meta": Meaning(text="the entries of meta in records"),
     **{
-        f"journal.{record_type}.{key}": Meaning(text=f"{text} {record_type} records")
+        f"journal.{record_type}.{key}": Meaning(text=text.format(record_type))
         for record_type in RECORD_TYPES
         for key, text in {
-            "directory": "where there are",
-            "suffix": "how segments are named that have",
-            "enabled": "whether there are",
+            "directory": "the directory of {} records",
+            "suffix": "the suffix of segments with {} records",
+            "enabled": "whether {} records are written",
         }.items()
     },
-    "log.level": Meaning(text="what is worth a line in the program's own log"),
-    "log.format": Meaning(text="the form of the program's own log"),
+    "log.level": Meaning(text="the level of the program's log"),
+    "log.format": Meaning(text="the format of the program's log"),
 }
 
 _UNKNOWN: Final = Meaning(text="")
 
 
 def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
-    """Give the settings that differ."""
+    """Yield the settings that differ."""
     before, after = flat(old.settings), flat(new.settings)
     for key in dict.fromkeys((*before, *after)):
         if not _same(before.get(key), after.get(key), old, new):
@@ -115,7 +115,7 @@ def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
 
 
 def flat(values: Struct, path: str = "") -> dict[str, Any]:
-    """Give every setting by its key path, those inside tables as well."""
+    """Return every setting by its key path, also those inside tables."""
     found: dict[str, Any] = {}
     for name in values.__struct_fields__:
         value = getattr(values, name)
@@ -133,7 +133,7 @@ def _same(before: object, after: object, old: Side, new: Side) -> bool:
 
 
 def _seen_from(value: object, side: Side) -> object:
-    """Give a path below the settings file's own folder as seen from there: NEW will stand where OLD stands."""
+    """Return a path relative to the folder of the settings file, because NEW will replace OLD there."""
     if isinstance(value, PurePath) and value.is_relative_to(side.folder):
         return value.relative_to(side.folder)
     if isinstance(value, str) and value.startswith(f"unix:{side.folder}/"):
@@ -156,7 +156,7 @@ def _spot(key: str, value: object, side: Side) -> Spot:
 
 
 def _line(key: str, side: Side) -> int | None:
-    """Give the line that sets `key`; None where its default serves."""
+    """Return the line that sets `key`, or None for the default."""
     place = side.place
     for part in key.split("."):
         if part not in place.inner:

@@ -1,7 +1,4 @@
-"""One recorded question put to both configurations: is it decided otherwise, by which rule?
-
-Owns the comparison, for one recipient. Never decides: the evaluators do.
-"""
+"""Compare the decisions of both configurations on one recipient of an envelope."""
 
 from typing import Final
 
@@ -14,7 +11,7 @@ from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecide
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 
-# How far a message gets. What is not here is rejected, or can still be.
+# How far a message gets. Other outcomes are rejections, or can become one.
 _ONLY_REPORTS: Final = 1
 _REACH: Final[dict[EnvelopeOutcome, int]] = {
     Undecided.CONTENT_UNKNOWN: _ONLY_REPORTS,
@@ -24,8 +21,8 @@ _REACH: Final[dict[EnvelopeOutcome, int]] = {
     Disposition.LOGGED_AND_RELAYED: 3,
 }
 
-# A question takes some 25 us to answer twice, and some 500 bytes to remember.
-_REMEMBERED = 50_000
+# Two answers take some 25 us, and an entry some 500 bytes.
+_CACHE_LIMIT = 50_000
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -38,13 +35,13 @@ class Difference(Struct, frozen=True, kw_only=True):
 
     @property
     def effect(self) -> Effect:
-        """Whether it gets further than it did."""
+        """Whether the message gets further than before."""
         before, after = _REACH.get(self.old, 0), _REACH.get(self.new, 0)
         return "opens" if after > before else "closes" if after < before else "neither"
 
     @property
     def what(self) -> What:
-        """Whether more is accepted than before, or less."""
+        """Whether the new decision accepts the message, or rejects it."""
         before, after = (min(_REACH.get(outcome, 0), _ONLY_REPORTS + 1) for outcome in (self.old, self.new))
         if before == after:
             return "delivery_changed" if before else "rejected_elsewhere"
@@ -52,22 +49,22 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Questions:
-    """Both policies, and a bounded memory of what they said: neither changes while this runs, as a session's cannot either."""
+    """Both policies, with a bounded cache of their answers: neither policy changes while this runs."""
 
     def __init__(self, old: Side, new: Side) -> None:
         self._old, self._new = old, new
-        self._remembered: dict[tuple[object, ...], Difference | None] = {}
+        self._cache: dict[tuple[object, ...], Difference | None] = {}
 
     def ask(self, envelope: Envelope) -> Difference | None:
-        """Say what differs for an envelope with one recipient or none; None where nothing does."""
+        """Return the difference for an envelope with one recipient or none; None if there is none."""
         key = _key(envelope)
         if key is None:
             return self._difference(envelope)
-        if key not in self._remembered:
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = self._difference(envelope)
-        return self._remembered[key]
+        if key not in self._cache:
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[key] = self._difference(envelope)
+        return self._cache[key]
 
     def _difference(self, envelope: Envelope) -> Difference | None:
         before, after = self._old.evaluator.judge(envelope), self._new.evaluator.judge(envelope)
@@ -92,17 +89,17 @@ def _delivery(outcome: EnvelopeOutcome) -> EnvelopeOutcome:
 
 
 def _rule(judgement: Judgement) -> Because:
-    """Give the reason that decided for the one recipient."""
+    """Return the deciding reason for the recipient."""
     if judgement.message is not None:
         return judgement.message.results[0].because
     if judgement.recipients:
         return judgement.recipients[0].because[0]
-    # The first is that the peer is in relay_hosts, or is not: of a stranger the listener domains decide.
+    # The first reason is about relay_hosts, the last about the listener domains.
     return judgement.connect.because[-1]
 
 
 def _key(envelope: Envelope) -> tuple[object, ...] | None:
-    """Give all that the answer depends on: of addresses the domains alone, unless one is out of the ordinary (then None)."""
+    """Return all that the answer depends on: of usual addresses only the domains; None for an unusual address."""
     recipient = "".join(envelope.recipients)
     domain = domain_of(recipient)
     if not domain or not is_text(recipient) or has_route(recipient) or is_ambiguous(recipient):

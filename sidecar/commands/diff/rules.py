@@ -1,20 +1,23 @@
-"""All that differs between the rules of two configurations, the dangerous first.
-
-Owns the order, and how much is kept for showing. Never knows what a single rule means.
-"""
+"""All differences between the rules of two configurations, the dangerous ones first."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final
 
-from sidecar.commands.diff.bounces import bounce_rule_changes
-from sidecar.commands.diff.connect import connect_changes
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.hosts import host_changes
 from sidecar.commands.diff.plain import plain_changes
-from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side
+from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Action, Effect, RuleChange, Side, Spot
+from sidecar.core.names import IPAddress
+from sidecar.core.policy import ConnectAnswer
+from sidecar.core.settings.values import ANY_LISTENER, BounceRule
+
+# Documentation addresses (RFC 5737, RFC 3849): one of them is an external host, unless all are relay hosts.
+_EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")))
 
 
 def changes(old: Side, new: Side) -> Iterator[RuleChange]:
-    """Give every difference, in the order of the settings."""
+    """Yield every difference, in the order of the settings."""
     yield from host_changes(old, new)
     yield from plain_changes(old, new)
     yield from bounce_rule_changes(old, new)
@@ -23,7 +26,7 @@ def changes(old: Side, new: Side) -> Iterator[RuleChange]:
 
 
 class Listing:
-    """Changes by their effect, the dangerous first. All are counted; at most `limit` are kept of each effect."""
+    """The changes by effect, the dangerous ones first. All are counted, and at most `limit` of each effect are kept."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -34,7 +37,7 @@ class Listing:
         self.dangers = 0
 
     def add(self, change: RuleChange) -> None:
-        """Count a change, and keep it while there is room."""
+        """Count a change, and keep it up to the limit."""
         self.counts[change.effect] += 1
         self.rules[change.effect] += change.kind not in CONSEQUENCES
         self.dangers += change.danger
@@ -43,5 +46,85 @@ class Listing:
             kept.append(change)
 
     def of(self, effect: Effect) -> list[RuleChange]:
-        """Give the changes kept of this effect. Danger always opens."""
+        """Return the changes of this effect. A dangerous change always opens."""
         return (self._dangers * (effect == "opens") + self._kept[effect])[: self._limit]
+
+
+def bounce_rule_changes(old: Side, new: Side) -> Iterator[RuleChange]:
+    """Yield the bounce rules that were added or removed, or that their order changed. They decide on no mail."""
+    before, after = old.settings.bounce_rules, new.settings.bounce_rules
+    known, kept = set(map(_identity, before)), set(map(_identity, after))
+    for rule in after:
+        if _identity(rule) not in known:
+            yield _rule_change(rule, None, _rule_spot(rule, new))
+    for rule in before:
+        if _identity(rule) not in kept:
+            yield _rule_change(rule, _rule_spot(rule, old), None)
+    if known == kept:
+        moved = next((pair for pair in zip(before, after, strict=False) if _identity(pair[0]) != _identity(pair[1])), None)
+        if moved is not None:
+            yield _rule_change(moved[1], _rule_spot(moved[0], old), _rule_spot(moved[1], new))
+
+
+def _identity(rule: BounceRule) -> tuple[str, str]:
+    return rule.bounce_class, rule.pattern
+
+
+def _rule_spot(rule: BounceRule, side: Side) -> Spot:
+    return side.spot(rule.pattern, rule.where)
+
+
+def _rule_change(rule: BounceRule, old: Spot | None, new: Spot | None) -> RuleChange:
+    text = f"this pattern gives the class {rule.bounce_class}"
+    if old is None or new is None:
+        text += ", unless an earlier one matches" if old is None else " no longer, except through other patterns"
+    else:
+        text = "the order of the rules changed, and the first match gives the class"
+    action: Action = "added" if old is None else "removed" if new is None else "changed"
+    return RuleChange(kind="setting", action=action, effect="neither", key=rule.where.key, old=old, new=new, text=text)
+
+
+def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
+    """Yield the listeners where one side rejects external hosts at connect. One entry that permits something changes it."""
+    everywhere = _connect_change(ANY_LISTENER, old, new)
+    if everywhere is not None:
+        yield everywhere
+    listeners = dict.fromkeys(entry.listener for side in (old, new) for entry in side.settings.domains)
+    for listener in listeners:
+        change = None if listener == ANY_LISTENER else _connect_change(listener, old, new)
+        if change is not None and (everywhere is None or change.text != everywhere.text):
+            yield change
+
+
+def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
+    peer = next((peer for peer in _EXTERNAL if _is_external(peer, listener, old, new)), None)
+    if peer is None:
+        return None
+    before, after = (_answer(side.policy.at_connect(peer, listener), side) for side in (old, new))
+    if before.value == after.value:
+        return None
+    return RuleChange(
+        kind="connect",
+        action="changed",
+        effect="neither",
+        listener=None if listener == ANY_LISTENER else listener,
+        key="CONNECT",
+        old=before,
+        new=after,
+        text="external hosts are rejected at RCPT at the earliest; that alone permits nothing"
+        if after.value == "continue"
+        else "external hosts are rejected at connect; no listener domain permitted them anything",
+    )
+
+
+def _is_external(peer: IPAddress, listener: str, old: Side, new: Side) -> bool:
+    answers = (side.policy.at_connect(peer, listener) for side in (old, new))
+    return all(answer.deferred or not answer.accept for answer in answers)
+
+
+def _answer(answer: ConnectAnswer, side: Side) -> Spot:
+    """Return the answer to an external host, with the rule behind it."""
+    if not answer.accept and side.settings.refuse_at_connect:
+        return Spot(value="reject")
+    rule = side.because(answer.because[-1])
+    return Spot(value="continue", file=rule.file, line=rule.line) if answer.deferred else Spot(value="continue")

@@ -1,7 +1,4 @@
-"""What differs between two configurations, as values: changes of rules, and of the verdicts on recorded envelopes.
-
-Owns their shape; the fields are those of `diff --json`, which scripts read. Never compares anything.
-"""
+"""The values of a comparison. Their fields are those of `diff --json`, which scripts read."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -17,7 +14,7 @@ from sidecar.core.settings.values import Settings, Where
 from sidecar.core.text import printable
 
 Effect = Literal["opens", "closes", "neither"]
-"""`opens`: something gets further than it did, from rejected to dropped to relayed. `closes`: not so far any more."""
+"""`opens`: mail gets further, from rejected to dropped to relayed. `closes`: the opposite."""
 
 EFFECTS: tuple[Effect, ...] = ("opens", "closes", "neither")
 
@@ -31,7 +28,7 @@ Action = Literal["added", "removed", "changed"]
 
 
 class Spot(Struct, frozen=True, kw_only=True):
-    """A value, and where it was set: `file` and `line` are None for a default, and where the line is not known."""
+    """A value and its place. `file` and `line` are None for a default, or if the line is unknown."""
 
     value: Any
     file: str | None = None
@@ -39,16 +36,16 @@ class Spot(Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str | None:
-        """Give `file:line`, if a file says it."""
+        """`file:line`, or None."""
         return None if self.file is None else f"{self.file}:{self.line}"
 
 
 class RuleChange(Struct, frozen=True, kw_only=True):
     """One difference between two configurations.
 
-    `key` is a key path, or for a `lookup` the names concerned. `action` is about what the key stands in: of a domain, its
-    entry; then `old` is what its names found before, and `new` what they find now. Else `old` None is what was not there.
-    `danger`: it lets in more or less everybody. `text` says what it means, in a sentence without a full stop.
+    `key` is a key path, or the names of a `lookup`. For a `domain`, `action` is about its entry, `old` is what its names found
+    before, `new` what they find now. Otherwise `old` is None if the key was not set. `danger`: it permits something to most of
+    the internet. `text` is a sentence without a full stop.
     """
 
     kind: Kind
@@ -65,8 +62,7 @@ class RuleChange(Struct, frozen=True, kw_only=True):
 class Side(Struct, frozen=True, kw_only=True, eq=False):
     """One of the two configurations.
 
-    `file` is its settings file as the operator named it, `folder` the absolute path of the folder it stands in, `place` the
-    lines in it.
+    `file` is its settings file as the operator wrote it, `folder` the absolute path of its folder, `place` its lines.
     """
 
     file: str
@@ -85,18 +81,18 @@ class Side(Struct, frozen=True, kw_only=True, eq=False):
         return self.evaluator.policy
 
     def spot(self, value: object, where: Where | None) -> Spot:
-        """Give a value with its place."""
+        """Return a value with its place."""
         return Spot(value=value) if where is None else Spot(value=value, file=self.path_of(where.file), line=where.line)
 
     def because(self, reason: Because) -> Because:
-        """Give the policy's reason with the file's path as `path_of` has it."""
+        """Return a reason of the policy with the path of `path_of`."""
         if reason.file is None:
             return reason
         place = self.path_of(reason.file)
         return Because(file=place, line=reason.line, key=reason.key, value=reason.value, text=reason.text)
 
     def path_of(self, file: str) -> str:
-        """Give the path of a settings file. Both sides may name a `listener_domains.toml`, each its own: tell them apart."""
+        """Return the path of a settings file, so that the `listener_domains.toml` of both sides differ."""
         return printable(file if file == self.file else str(PurePath(self.file).parent / file))
 
 
@@ -110,14 +106,14 @@ the opposite. `delivery_changed`: accepted as before, but relayed where it was d
 
 
 class Count(Struct, frozen=True, kw_only=True):
-    """How often something was seen, at least."""
+    """A name and its count, which is a lower bound."""
 
     name: str
     count: int
 
 
 class Example(Struct, frozen=True, kw_only=True, rename={"sender": "from", "recipient": "to"}):
-    """One of the envelopes that would be decided otherwise; `time` is that of its record, RFC 3339."""
+    """One of the envelopes with a different decision. `time` is its record's, RFC 3339."""
 
     id: str
     time: str
@@ -127,7 +123,7 @@ class Example(Struct, frozen=True, kw_only=True, rename={"sender": "from", "reci
 
 
 class Group(Struct, frozen=True, kw_only=True):
-    """Envelopes that one rule decides otherwise: `old_rule` decided, `new_rule` decides now; None where no one rule does.
+    """Envelopes with a different decision: by `old_rule` before and `new_rule` now, None if several rules decide.
 
     `peers` and `domains` (of recipients) are the most frequent. A disposition is None if the record does not contain what the
     decision depends on; `undecided` then names it.
@@ -147,11 +143,11 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Verdicts(Struct, frozen=True, kw_only=True):
-    """What becomes of recorded envelopes.
+    """The decisions on recorded envelopes.
 
-    `unreadable` counts lines that are no records, `passed_over` records of mail that went out, or without a peer. Of the
-    `envelopes`, `differ` would be decided otherwise: the sum of the next three. `rejected_elsewhere` are rejected before and
-    after, but at another stage. `unknown_listener` are those for which the listener may matter and is not recorded.
+    `unreadable` counts lines that are no records, `passed_over` records of outgoing mail or without a peer. `differ` counts the
+    `envelopes` with a different decision: the sum of the next three. `rejected_elsewhere` are rejected by both, at another
+    stage. `unknown_listener` counts those whose decision can depend on a listener that is not recorded.
     """
 
     records: int

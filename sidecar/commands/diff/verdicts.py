@@ -1,6 +1,6 @@
-"""Recorded envelopes put to both configurations: how many would be decided otherwise, and by which rules.
+"""Count the recorded envelopes with a different decision, in groups by the deciding rules.
 
-Owns what counts as one envelope, and the groups that differences fall into. Never reads a log.
+Owns what counts as one envelope. Never reads a log.
 """
 
 from collections import Counter
@@ -21,26 +21,26 @@ from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.output.tally import Tally
 
-# A message's records stand close together: ours are written at once, KumoMTA's within what a node takes in some seconds.
+# The records of a message are close together: the sidecar writes them at once, KumoMTA within seconds.
 _WAITING = 4096
 
-# Each rule that decides otherwise makes a group, and a policy may have 200,000 rules.
+# Each deciding rule has a group, and a policy can have 200,000 rules.
 _GROUPS = 1000
 
-# Peers and domains that a group counts, and how many of them it lists.
+# The number of peers and domains that a group counts, and lists.
 _NAMES, _LISTED = 64, 5
 
-# KumoMTA has some fifteen types of records; a file that has more is none of its logs.
+# KumoMTA has some fifteen record types.
 _TYPES = 50
 
-# Of the differences between an envelope's recipients the first of these counts for the envelope.
+# If the recipients of an envelope differ, the first of these counts.
 _WHATS: Final[tuple[What, ...]] = get_args(What)
 
 _Place = tuple[str | None, int | None, str | None]
 
 
 class _Seen(Struct, kw_only=True):
-    """An envelope that waits for more records of its message, and the record that told of it."""
+    """An envelope that waits for more records of its message, with its record."""
 
     envelope: Envelope
     record_id: str
@@ -52,8 +52,8 @@ def _top(tally: Tally[str]) -> tuple[Count, ...]:
     return tuple(Count(name=name, count=count) for name, count in tally.top(_LISTED))
 
 
-class _Heap:
-    """A group in the making. Without `rules` it is for all rules that found no room."""
+class _GroupCounter:
+    """Counts a group. Without `rules` it is the group of all rules beyond the limit."""
 
     def __init__(self, difference: Difference, example: Example, *, rules: bool) -> None:
         self.difference = difference
@@ -86,18 +86,18 @@ class _Heap:
 
 
 class Replay:
-    """Add the records of a log in their order; then take the verdicts."""
+    """Add the records of a log in order, then read `verdicts`."""
 
     def __init__(self, old: Side, new: Side) -> None:
         self._questions = Questions(old, new)
         self._needs_listener = old.policy.depends_on_listener or new.policy.depends_on_listener
         self._waiting: dict[str, _Seen] = {}
-        self._heaps: dict[tuple[object, ...], _Heap] = {}
+        self._groups: dict[tuple[object, ...], _GroupCounter] = {}
         self._passed_over: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
 
     def add(self, record: Logged) -> None:
-        """Take a record. An OOB record says what the Reception of its id was, and is no envelope of its own then."""
+        """Add a record. An OOB record gives the kind of the Reception with its id, and is no separate envelope."""
         self._totals["records"] += 1
         try:
             envelope = envelope_of(record)
@@ -118,15 +118,15 @@ class Replay:
             self._decide(seen)
 
     def add_unreadable(self) -> None:
-        """Take note of a line that is no record."""
+        """Count a line that is no record."""
         self._totals["unreadable"] += 1
 
     def verdicts(self) -> Verdicts:
-        """Give the sums. No record may be added any more."""
+        """Return the totals. Add no record after this."""
         for seen in self._waiting.values():
             self._decide(seen)
         self._waiting.clear()
-        groups = (heap.group() for heap in self._heaps.values())
+        groups = (one.group() for one in self._groups.values())
         totals = self._totals
         return Verdicts(
             records=totals["records"],
@@ -147,28 +147,28 @@ class Replay:
         self._totals["envelopes"] += seen.count
         if self._needs_listener and envelope.listener == ANY_LISTENER:
             self._totals["unknown_listener"] += seen.count
-        touched: dict[_Heap, None] = {}
+        touched: dict[_GroupCounter, None] = {}
         whats: set[What] = set()
         for one in _one_by_one(envelope):
             difference = self._questions.ask(one)
             if difference is None:
                 continue
             whats.add(difference.what)
-            heap = self._heap(difference, one, seen)
-            if heap not in touched:
-                touched[heap] = None
-                heap.add(seen, "".join(one.recipients))
+            group = self._group(difference, one, seen)
+            if group not in touched:
+                touched[group] = None
+                group.add(seen, "".join(one.recipients))
         if whats:
             self._totals[min(whats, key=_WHATS.index)] += seen.count
 
-    def _heap(self, difference: Difference, envelope: Envelope, seen: _Seen) -> _Heap:
+    def _group(self, difference: Difference, envelope: Envelope, seen: _Seen) -> _GroupCounter:
         rules = _place(difference.old_rule), _place(difference.new_rule)
         key: tuple[object, ...] = (difference.old, difference.new, *rules)
-        has_room = key in self._heaps or len(self._heaps) < _GROUPS
+        has_room = key in self._groups or len(self._groups) < _GROUPS
         key = key if has_room else key[:2]
-        if key not in self._heaps:
-            self._heaps[key] = _Heap(difference, _example(envelope, seen), rules=has_room)
-        return self._heaps[key]
+        if key not in self._groups:
+            self._groups[key] = _GroupCounter(difference, _example(envelope, seen), rules=has_room)
+        return self._groups[key]
 
 
 def _with_kind(first: Envelope, later: Envelope) -> Envelope:
@@ -176,7 +176,7 @@ def _with_kind(first: Envelope, later: Envelope) -> Envelope:
 
 
 def _one_by_one(envelope: Envelope) -> Iterable[Envelope]:
-    """Each recipient is judged on its own (contract section 3): give an envelope for each."""
+    """Yield an envelope for each recipient, because each has its own decision (see the policy reference, RCPT)."""
     if len(envelope.recipients) < 2:  # noqa: PLR2004 - one, or none
         return (envelope,)
     return (replace(envelope, recipients=(recipient,)) for recipient in envelope.recipients)

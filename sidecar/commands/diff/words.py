@@ -1,7 +1,4 @@
-"""How `sidecar diff` tells people what differs: the gist first, then what opens, what closes, and the rest.
-
-Owns words and layout. Never decides what a change means.
-"""
+"""The output of `sidecar diff`: a summary, then what opens, what closes, and the rest."""
 
 from collections.abc import Iterable
 
@@ -23,17 +20,17 @@ _DO: dict[Effect, tuple[str, str]] = {
     "neither": ("does neither", "do neither"),
 }
 _STYLES: dict[Effect, str] = {"opens": "red", "closes": "yellow", "neither": "dim"}
-_VERBS: dict[Action, str] = {"added": "added", "removed": "taken out", "changed": "changed"}
+_VERBS: dict[Action, str] = {"added": "added", "removed": "removed", "changed": "changed"}
 _ITEMS = 3
 
 
 def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int | None) -> None:
-    """Print all of it."""
+    """Print the differences."""
     screen = console()
-    screen.print(Text(_gist(listing, verdicts), style="bold"))
+    screen.print(Text(_summary(listing, verdicts), style="bold"))
     if listing.dangers:
-        told = f"DANGER: {counted(listing.dangers, 'change lets', 'changes let')} in more or less everybody."
-        screen.print(Text(told, style="bold red"))
+        danger = f"DANGER: {counted(listing.dangers, 'change permits', 'changes permit')} something to most of the internet."
+        screen.print(Text(danger, style="bold red"))
     for effect in EFFECTS:
         if listing.counts[effect]:
             _print_changes(screen, effect, listing)
@@ -41,25 +38,29 @@ def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int 
         _print_verdicts(screen, verdicts, limit)
 
 
-# --- the gist
+# --- the summary
 
 
-def _gist(listing: Listing, verdicts: Verdicts | None) -> str:
+def _summary(listing: Listing, verdicts: Verdicts | None) -> str:
     rules = sum(listing.rules.values())
     parts = ", ".join(counted(listing.rules[effect], *_DO[effect]) for effect in EFFECTS if listing.rules[effect])
-    told = f"{counted(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
-    return f"{told}." if verdicts is None else f"{told}; {_verdict_gist(verdicts)}."
+    summary = f"{counted(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
+    return f"{summary}." if verdicts is None else f"{summary}; {_verdict_summary(verdicts)}."
 
 
-def _verdict_gist(verdicts: Verdicts) -> str:
+def _verdict_summary(verdicts: Verdicts) -> str:
     kinds = (
         (verdicts.newly_accepted, "newly accepted"),
         (verdicts.newly_rejected, "newly rejected"),
-        (verdicts.delivery_changed, "relayed where they were dropped, or dropped where they were relayed"),
+        (verdicts.delivery_changed, "relayed instead of dropped, or dropped instead of relayed"),
     )
     parts = ", ".join(f"{count:,} {words}" for count, words in kinds if count)
     of = f"of {counted(verdicts.envelopes, 'recorded envelope')}"
-    return f"{of} {verdicts.differ:,} would be decided otherwise: {parts}" if parts else f"{of} none would be decided otherwise"
+    return (
+        f"{of} {verdicts.differ:,} {'has' if verdicts.differ == 1 else 'have'} another decision: {parts}"
+        if parts
+        else f"{of} none has another decision"
+    )
 
 
 # --- rules
@@ -78,14 +79,14 @@ def _print_changes(screen: Console, effect: Effect, listing: Listing) -> None:
 
 
 def _headline(change: RuleChange) -> str:
-    """Write where it stands and what was and is there: `file:line: key: old -> new (was file:line)`."""
+    """Return `file:line: key: old -> new (was file:line)`."""
     spot = change.new if change.new is not None and change.new.file is not None else change.old or change.new
     place = "" if spot is None or spot.place is None else f"{spot.place}: "
     notes = [f"entry {_VERBS[change.action]}"] if change.kind == "domain" and change.action != "changed" else []
     if change.old is not None and change.old is not spot and change.old.place is not None:
         notes.append(f"was {change.old.place}")
-    told = f" ({', '.join(notes)})" if notes else ""
-    return f"{place}{change.key}{_what(change)}{told}"
+    note = f" ({', '.join(notes)})" if notes else ""
+    return f"{place}{change.key}{_what(change)}{note}"
 
 
 def _what(change: RuleChange) -> str:
@@ -122,7 +123,7 @@ def _value(spot: Spot) -> str:
 def _print_verdicts(screen: Console, verdicts: Verdicts, limit: int | None) -> None:
     if verdicts.groups:
         screen.print()
-        screen.print(Text("Decided otherwise", style="bold"))
+        screen.print(Text("Other decisions", style="bold"))
     for group in verdicts.groups[:limit]:
         _print_group(screen, group)
     if limit is not None and (more := verdicts.groups[limit:]):
@@ -162,8 +163,8 @@ def _rule(rule: Because) -> str:
 
 
 def _most(label: str, counts: Iterable[Count]) -> str:
-    told = ", ".join(f"{count.name or 'no domain'} ({count.count:,})" for count in counts)
-    return f"{label} {told}" if told else ""
+    names = ", ".join(f"{count.name or 'no domain'} ({count.count:,})" for count in counts)
+    return f"{label} {names}" if names else ""
 
 
 def _notes(verdicts: Verdicts) -> Iterable[str]:
@@ -171,12 +172,12 @@ def _notes(verdicts: Verdicts) -> Iterable[str]:
         yield f"{counted(verdicts.rejected_elsewhere, 'more is', 'more are')} rejected as before, at another stage."
     if verdicts.unknown_listener:
         yield (
-            f"Of {verdicts.unknown_listener:,} the record does not tell the listener, and rules depend on it: "
-            "they were judged as on a listener without rules of its own."
+            f"{counted(verdicts.unknown_listener, 'record has', 'records have')} no listener, and rules depend on it: "
+            "the rules for all listeners were used."
         )
     if verdicts.passed_over:
         types = ", ".join(f"{name} ({count:,})" for name, count in sorted(verdicts.passed_over.items()))
-        yield f"Passed over, since they tell of no envelope that came in: {types}."
+        yield f"Not compared, because they have no incoming envelope: {types}."
     if verdicts.unreadable:
         yield f"{counted(verdicts.unreadable, 'line is', 'lines are')} no record."
 

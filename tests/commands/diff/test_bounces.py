@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.commands.diff.bounces import bounce_rule_changes
+from sidecar.commands.diff.rules import bounce_rule_changes
 from sidecar.core.settings.values import BounceRule, Where
 from tests.commands.diff.sides import side
 

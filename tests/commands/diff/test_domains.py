@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.diff.connect import connect_changes
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.grants import differences
+from sidecar.commands.diff.rules import connect_changes
 from sidecar.commands.diff.values import RuleChange, Side
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import MODES, entry
@@ -82,10 +82,10 @@ def test_danger(key: str, value: Any, danger: bool) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("Ignore", "LogThenRelay", "strangers may name recipients in x.com: bounce reports are logged and relayed"),
-        ("Ignore", "LogThenDrop", "strangers may name recipients in x.com: bounce reports are logged and dropped"),
-        ("LogThenDrop", "LogThenRelay", "bounce reports to x.com are logged and relayed, no more dropped"),
-        ("LogThenDrop", "Ignore", "bounce reports to x.com are not taken from strangers any more"),
+        ("Ignore", "LogThenRelay", "external hosts pass RCPT for x.com: bounce reports are logged and relayed"),
+        ("Ignore", "LogThenDrop", "external hosts pass RCPT for x.com: bounce reports are logged and dropped"),
+        ("LogThenDrop", "LogThenRelay", "bounce reports to x.com are logged and relayed, no longer dropped"),
+        ("LogThenDrop", "Ignore", "bounce reports to x.com are no longer accepted from external hosts"),
     ],
 )
 def test_words(old: str, new: str, text: str) -> None:
@@ -97,8 +97,8 @@ def test_words(old: str, new: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
-        ("LogThenDrop", "Ignore", "relayed as any other mail, and not logged any more"),
-        ("Ignore", "LogThenDrop", "logged and dropped, no more relayed"),
+        ("LogThenDrop", "Ignore", "relayed as other mail, and no longer logged"),
+        ("Ignore", "LogThenDrop", "logged and dropped, no longer relayed"),
         ("Ignore", "LogThenRelay", "logged, and relayed as before"),
     ],
 )
@@ -133,8 +133,8 @@ def test_an_entry_below_a_wildcard_takes_names_out_of_it() -> None:
         ("changed", "closes", "woot.example.com and *.woot.example.com", WILD.path, None),
     ]
     assert all(change.kind == "lookup" for change in rest)
-    cause = ', since "omg.wtf.woot.example.com" was added (domains.toml:1)'
-    assert rest[-1].text == f"bounce reports to woot.example.com are not taken from strangers any more{cause}"
+    cause = ', because "omg.wtf.woot.example.com" was added (domains.toml:1)'
+    assert rest[-1].text == f"bounce reports to woot.example.com are no longer accepted from external hosts{cause}"
     _, *back = domain_changes(side(WILD, DEEP), side(WILD))
     assert {change.effect for change in back} == {"opens"}
 
@@ -153,7 +153,7 @@ def test_a_change_of_the_rest_is_told_once() -> None:
     many = [entry(f"a{number}.example.com", log_oob="Ignore", relay_to=True) for number in range(50)]
     changes = list(domain_changes(side(*many), side(*many, entry("*", log_oob="LogThenDrop"))))
     assert told(*changes) == [("added", "opens", '"*".log_oob', "Ignore", "LogThenDrop")]
-    assert changes[0].text.startswith("strangers may name recipients in every domain that no other entry serves")
+    assert changes[0].text.startswith("external hosts pass RCPT for every domain that no other entry matches")
 
 
 @pytest.mark.parametrize("permits", [False, True])
@@ -162,13 +162,13 @@ def test_an_entry_that_changes_nothing(permits: bool) -> None:
     rest = [entry("*", relay_to=True)] if permits else []
     (change,) = domain_changes(side(*rest), side(*rest, entry("[192.0.2.1]", relay_to=permits)))
     assert told(change) == [("added", "neither", '"[192.0.2.1]"', None, '"[192.0.2.1]"')]
-    assert change.text.endswith(': "*" permitted the same' if permits else ": nothing was permitted, and nothing is")
+    assert change.text.endswith(': "*" permitted the same' if permits else ": it permits nothing, as before")
 
 
 def test_what_served_before_may_be_gone() -> None:
-    """An entry that permits what another did until it was taken out is told in the past."""
+    """An entry that permits what another did until it was removed is told in the past."""
     old, new = side(entry("*", relay_to=True)), side(entry("a.example", relay_to=True))
-    assert 'nothing changes for a.example: "*" permitted the same' in {change.text for change in domain_changes(old, new)}
+    assert 'no effect for a.example: "*" permitted the same' in {change.text for change in domain_changes(old, new)}
 
 
 def test_a_listener_of_its_own() -> None:

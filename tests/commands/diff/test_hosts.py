@@ -38,13 +38,13 @@ def test_networks(old: list[str], new: list[str], told: list[tuple[str, str, str
     """Each network that came or went is told, and whether that changes who may relay."""
     changes = list(host_changes(side(relay_hosts=old), side(relay_hosts=new)))
     assert [(change.action, change.effect, (change.new or change.old).value) for change in changes] == told  # type: ignore[union-attr]  # one is there
-    assert all(change.text.startswith("nothing changes") == (change.effect == "neither") for change in changes)
+    assert all(change.text.startswith("no effect") == (change.effect == "neither") for change in changes)
 
 
 def test_what_is_left_of_a_network_is_not_called_lost() -> None:
     """Where other networks hold a part of one that went, the text says so."""
     (_, gone) = host_changes(side(relay_hosts=["10.0.0.0/8"]), side(relay_hosts=["10.1.0.0/16"]))
-    assert gone.text == "10.0.0.0/8 may not relay any more, but for what other networks in the list hold of it"
+    assert gone.text == "10.0.0.0/8 can no longer relay, except for addresses in other networks of the list"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_is_left_of_a_network_is_not_called_lost() -> None:
     ],
 )
 def test_danger(text: str, danger: bool) -> None:
-    """A network that is more or less everybody is marked, and only that."""
+    """A network that is most of the internet is marked, and only that."""
     (change,) = host_changes(side(relay_hosts=[]), side(relay_hosts=[text]))
     assert (change.danger, change.effect) == (danger, "opens")
     assert is_wide(network(text)) == danger
