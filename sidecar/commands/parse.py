@@ -59,7 +59,7 @@ def command(context: click.Context, config: Path | None, files: tuple[str, ...],
 
     Of each recipient that a bounce report calls failed or delayed, the class of the bounce and the rule behind it are told.
     """
-    settings = None if config is None else settings_or_exit(config, quiet=True)
+    settings = None if config is None else settings_or_exit(config)
     classifier = Classifier(iana_rules() if settings is None else settings.bounce_rules)
     strict = settings is not None and settings.compat == "kumomta"
     unreadable = False

@@ -9,7 +9,7 @@ import click
 from sidecar import log
 from sidecar.daemon.process import Loader, LoaderError, Terminal, run
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, sentence, taken_or_exit
+from sidecar.output.problems import config_option, loaded_or_exit, sentence
 
 
 @click.command(
@@ -33,6 +33,6 @@ def command(config: Path | None) -> None:
     except LoaderError as error:
         click.echo(sentence(error), err=True)
         sys.exit(1)
-    settings = taken_or_exit(loaded, quiet=True)
+    settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
     sys.exit(run(settings, loaded.sources, loader, terminal))

@@ -1,1 +1,1 @@
-"""What all commands print with: streams, tables, progress, findings, help."""
+"""What all commands share: streams, tables, progress, findings, help."""

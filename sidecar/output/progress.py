@@ -1,6 +1,6 @@
-"""How far a long reading is: a bar on standard error, if that is a terminal.
+"""A progress bar on standard error, if that is a terminal.
 
-Owns the bar. Never writes into a pipe, and never anything on standard output.
+Never writes into a pipe or to standard output.
 """
 
 import sys
@@ -12,14 +12,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from sidecar.output.terminal import console
 
-# Who waits no longer than this does not begin to wonder.
+# A shorter wait needs no bar.
 _SHORT = 0.5  # seconds
-# Things between two looks at the clock: some 20 ms of them.
+# Items between two looks at the clock: some 20 ms of them.
 _PACE = 1000
 
 
 class Bar:
-    """What a reader tells: how much it has read, and how many things were in it. Nothing is shown before a while is over."""
+    """Counts the bytes and the items that are read; `total` is in bytes. Shown only after some time."""
 
     def __init__(self, shown: Progress | None, things: str) -> None:
         self.count = 0
@@ -31,18 +31,18 @@ class Bar:
         self._began = time.monotonic()
 
     def read(self, size: int) -> None:
-        """So many more bytes are read."""
+        """Count bytes."""
         self._size += size
         self._show()
 
     def one_more(self) -> None:
-        """One more thing is done."""
+        """Count an item."""
         self.count += 1
         if self.count % _PACE == 0:
             self._show()
 
-    def stand(self, size: int, count: int) -> None:
-        """So many bytes are read, and so many things are done, in all."""
+    def set(self, size: int, count: int) -> None:
+        """Set the bytes and items since the start."""
         self._size, self.count = size, count
         self._show()
 
@@ -59,8 +59,8 @@ class Bar:
 
 @contextmanager
 def progress(things: str, total: int | None = None, *, wanted: bool = True) -> Iterator[Bar]:
-    """Give what to tell how far it is: of `total` bytes, if that is known, and of how many `things`."""
-    # FORCE_COLOR makes a pipe a terminal to the console, and a bar is more than colour.
+    """Show a bar while the context lasts; `total` is in bytes, None if unknown, `things` the plural of the items."""
+    # FORCE_COLOR makes a pipe a terminal to the console, but must not draw a bar into it.
     if not (wanted and sys.stderr.isatty()):
         yield Bar(None, things)
         return

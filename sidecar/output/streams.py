@@ -1,6 +1,6 @@
 """The standard streams of the program, and files that it writes for its user.
 
-Owns that output arrives whole, or that one sentence says why not. Never decides what is written.
+Owns that output is written completely, or that an error says why not.
 """
 
 import os
@@ -14,18 +14,18 @@ import click
 
 from sidecar.core.text import printable
 
-_STANDARD = 2  # the descriptors up to this one
+_STANDARD = 2  # the highest of the three standard descriptors
 
 
 def prepare_streams() -> None:
-    """Let every text be written, whatever the character set, and let streams that the caller has closed lead nowhere.
+    """Make every text writable in any character set, and connect streams that the caller closed to /dev/null.
 
-    Closed ones are taken, too: a file that is opened later must not become the output.
+    Otherwise a file that is opened later would become the output.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD:
         pass
     os.close(descriptor)
-    # Python gives None for a stream that was closed when it began.
+    # A stream that was closed at the start is None.
     sys.stdin = sys.stdin or _stream(0, "r")
     sys.stdout = sys.stdout or _stream(1, "w")
     sys.stderr = sys.stderr or _stream(2, "w")
@@ -36,15 +36,14 @@ def prepare_streams() -> None:
 
 def _stream(descriptor: int, mode: str) -> TextIOWrapper:
     made = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the program's life
-    assert isinstance(made, TextIOWrapper)  # noqa: S101 - of text modes open() makes nothing else
+    assert isinstance(made, TextIOWrapper)  # noqa: S101 - open() returns nothing else for a text mode
     return made
 
 
 def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
-    """Write a file whole or not at all, with its content on the disk; where `path` is a link, the file that it names.
+    """Replace a file in one step, with its content on disk. A link stays, and the file that it names is replaced.
 
-    What is no file (a pipe, /dev/stdout) is simply written to. `mode` is for a file that others must read; without it the umask
-    decides. Raises click's error.
+    A pipe or a device such as /dev/stdout is written directly. Without `mode` the umask decides. Raise click.ClickException.
     """
     try:
         if path.exists() and not path.is_file():
@@ -52,7 +51,7 @@ def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
         else:
             _replace(path.resolve(), content, 0o666 & ~_umask() if mode is None else mode)
     except OSError as error:
-        fix = "Name a file in a folder that this user may write to."
+        fix = "Name a file in a folder that this user can write to."
         raise click.ClickException(f"{printable(str(path))} cannot be written: {error.strerror}. {fix}") from error
 
 
@@ -72,7 +71,7 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
 
 
 def _umask() -> int:
-    """Ask for it in the only way there is."""
+    """Return the umask. It can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

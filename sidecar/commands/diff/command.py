@@ -17,7 +17,8 @@ from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
-from sidecar.output.problems import finding_line, sentence, tell_passed_over
+from sidecar.output.logs import warn_of_skipped_files
+from sidecar.output.problems import finding_line, sentence
 from sidecar.output.progress import progress
 
 # The limit for the changes of each effect, and for the groups of envelopes.
@@ -90,7 +91,7 @@ def _replay(records: Path, old: Side, new: Side) -> Verdicts:
     """Ask both configurations about all records. A journal error ends with exit status 2."""
     replay = Replay(old, new)
     try:
-        tell_passed_over(records)
+        warn_of_skipped_files(records)
         with progress("records", total=None if records == STDIN else stored_size(records)) as bar:
             for line in read(records, progress=bar.read):
                 _add(replay, line.text if isinstance(line, Line) else None)

@@ -44,7 +44,7 @@ def command(config: Path | None, postfix: str | None, sendmail: str | None, *, a
     """
     if (postfix is None) == (sendmail is None):
         raise click.UsageError("Name the MTA's settings, either with --postfix or with --sendmail.")
-    settings = settings_or_exit(config, quiet=True)
+    settings = settings_or_exit(config)
     source = postfix or sendmail or ""
     mta, check = ("Postfix", check_postfix) if postfix is not None else ("Sendmail", check_sendmail)
     findings = check(_settings_text(source), settings, cache(_text))

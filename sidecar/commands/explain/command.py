@@ -15,7 +15,7 @@ from sidecar.core.evaluate.explanation import Explanation, Question, encode_expl
 from sidecar.core.text import printable, printable_json
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, must_be_text, settings_or_exit
+from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 
 _QUESTIONS = msgspec.json.Decoder(Question)
 
@@ -98,7 +98,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     _check_disagreements(record, disagreements=disagreements, follow=follow)
     _check_usage(own, batch=batch, record=record, whole=peer is not None and sender is not None and bool(to))
     # What is allowed and yet hardly meant is for `check` to say.
-    settings = settings_or_exit(config, quiet=True)
+    settings = settings_or_exit(config)
     if record is not None and disagreements:
         from sidecar.commands.explain.disagreements import explain_disagreements  # noqa: PLC0415 - as below
 
@@ -146,7 +146,7 @@ def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path
         raise click.UsageError(
             brought if batch is not None else "--record tells what is asked; only --config and --json go with it."
         )
-    must_be_text(*own)
+    require_utf8(*own)
 
 
 def _answer(evaluator: Evaluator, question: Question, folder: Path) -> Explanation:

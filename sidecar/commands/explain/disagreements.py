@@ -22,7 +22,7 @@ from sidecar.core.settings.values import Settings
 from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
-from sidecar.output.follow import looks
+from sidecar.output.logs import polls
 from sidecar.output.problems import sentence
 from sidecar.output.terminal import console, plain, table
 
@@ -126,7 +126,7 @@ def _follow(path: Path, report: Report) -> None:
 
 def _batches(path: Path, window: Window) -> Iterator[Iterator[Entry]]:
     newest = time.monotonic()
-    for files in looks(journal.Follower(path)):
+    for files in polls(journal.Follower(path)):
         if files:
             newest = time.monotonic()
             yield (known for entry in new_entries(files) for known in window.add(entry))

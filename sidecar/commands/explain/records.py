@@ -29,7 +29,8 @@ from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
-from sidecar.output.problems import sentence, tell_passed_over
+from sidecar.output.logs import warn_of_skipped_files
+from sidecar.output.problems import sentence
 from sidecar.output.progress import Bar, progress
 from sidecar.output.terminal import console, plain
 
@@ -69,7 +70,7 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
     """Explain every record in `path`; give the exit status."""
     explainer = Explainer(Evaluator(settings))
     try:
-        tell_passed_over(path)
+        warn_of_skipped_files(path)
         if as_json:
             return _print_json(with_follow_ups(entries_of(path)), explainer, path)
         with progress("records", total=journal.stored_size(path)) as bar:

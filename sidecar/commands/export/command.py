@@ -41,7 +41,7 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
     """
     if as_json and output is not None:
         raise click.UsageError("--json prints and --output writes: give one of the two.")
-    domains = OpenDomains(settings_or_exit(config, quiet=True))
+    domains = OpenDomains(settings_or_exit(config))
     if (rejection := everything_open(domains, mta.capitalize())) is not None:
         raise click.ClickException(printable(f"{rejection} {NAME_THEM}"))
     export = _WRITERS[mta](domains)

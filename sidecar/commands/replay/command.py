@@ -19,7 +19,7 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.text import counted, printable
 from sidecar.output.help import INTERRUPTED, Command
-from sidecar.output.problems import config_option, must_be_text, settings_or_exit
+from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 from sidecar.output.progress import progress
 from sidecar.output.terminal import console, plain, table
 
@@ -76,8 +76,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     Envelope-To, Delivered-To or Received. If these are missing, From and To replace them, and the totals count such messages. A
     message without any of these fields is skipped.
     """
-    must_be_text(peer, listener, auth, sender, *to)
-    settings = settings_or_exit(config, quiet=True)
+    require_utf8(peer, listener, auth, sender, *to)
+    settings = settings_or_exit(config)
     try:
         split_endpoint(peer)
         if listener is not None:
@@ -107,7 +107,7 @@ def _replay(replayer: Replayer, paths: tuple[str, ...]) -> int:
                 total.merge(batch.tally)
                 sys.stdout.buffer.write(batch.lines)
                 sys.stdout.buffer.flush()
-                bar.stand(total.size, total.messages)
+                bar.set(total.size, total.messages)
     except KeyboardInterrupt:
         click.echo("Interrupted: the result is not complete.", err=True)
         status = INTERRUPTED

@@ -189,7 +189,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if mta is None or not to:
         raise click.UsageError("Name the MTA with --mta and the address that takes reports with --to; or see --list.")
     address, name = xclient or (None, None)
-    settings = None if config is None else settings_or_exit(config, quiet=True)
+    settings = None if config is None else settings_or_exit(config)
     witness, trouble = _open_journal(settings)
     simulation = Simulation(
         target=Target(host=mta[0], port=mta[1], bind=bind, xclient=address, timeout=timeout),

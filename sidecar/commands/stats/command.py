@@ -27,7 +27,8 @@ from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
-from sidecar.output.problems import config_option, sentence, settings_or_exit, tell_passed_over
+from sidecar.output.logs import warn_of_skipped_files
+from sidecar.output.problems import config_option, sentence, settings_or_exit
 from sidecar.output.progress import progress
 from sidecar.output.streams import write_file
 from sidecar.output.terminal import console, plain, table
@@ -96,11 +97,11 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since, {instant(since)}, is not before --until, {instant(until)}.")
     plots = _plots() if html or png else None
-    sources = [Path(path) for path in paths] or [settings_or_exit(config, quiet=True).journal.directory]
+    sources = [Path(path) for path in paths] or [settings_or_exit(config).journal.directory]
     collector = Collector(since, until)
     try:
         for source in sources:
-            tell_passed_over(source)
+            warn_of_skipped_files(source)
         status = _count(sources, collector, since)
         summary = collector.summary()
         if not summary.records and since is not None and not status:

@@ -16,9 +16,9 @@ from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import Follower, Line, kind_of, read
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
-from sidecar.output.follow import looks
 from sidecar.output.help import Command, completion
-from sidecar.output.problems import config_option, sentence, settings_or_exit, tell_passed_over
+from sidecar.output.logs import polls, warn_of_skipped_files
+from sidecar.output.problems import config_option, sentence, settings_or_exit
 from sidecar.output.terminal import console, plain
 
 _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}
@@ -110,7 +110,7 @@ def command(  # noqa: PLR0913 - one for each option
         filters = Filters.read(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    log = settings_or_exit(config, quiet=True).journal.directory if path is None else path
+    log = settings_or_exit(config).journal.directory if path is None else path
     show = _show_json if as_json else _terminal() if console().is_terminal else _show_lines
     try:
         kind = kind_of(log)
@@ -120,7 +120,7 @@ def command(  # noqa: PLR0913 - one for each option
             _show_stream(log, filters, lines or _ALL, show)
         else:
             if no_follow:
-                tell_passed_over(log)
+                warn_of_skipped_files(log)
             _tail(log, filters, lines or _DEFAULT_LINES, show, follow=not no_follow)
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
@@ -149,7 +149,7 @@ def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) 
         show(entry for entry in merged(files) if _passes(entry, filters))
     else:
         show(latest(files, number=int(lines), wanted=filters.wanted))
-    for new in looks(follower) if follow else ():
+    for new in polls(follower) if follow else ():
         # A line that cannot be read can be the one that the operator looks for.
         show(entry for entry in merged(new) if entry.record is None or filters.want(entry.record))
 

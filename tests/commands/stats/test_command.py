@@ -206,7 +206,7 @@ def test_page_that_cannot_be_written(log: Path, tmp_path: Path) -> None:
     """A page that cannot be written leaves no half of it behind, and is one sentence."""
     status, _, errors = run("--html", tmp_path / "none" / "a.html", log)
     assert status == 1
-    assert "a.html cannot be written: No such file or directory. Name a file in a folder that this user may write to." in errors
+    assert "a.html cannot be written: No such file or directory. Name a file in a folder that this user can write to." in errors
 
 
 def test_a_device_is_not_replaced(log: Path) -> None:

@@ -265,10 +265,10 @@ def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
     ]
     for arguments in commands:
         done = subprocess.run([*SIDECAR[:-1], *arguments], capture_output=True, text=True, check=False)
-        told = f"{folder}/plain.jsonl was passed over, since it is not named as a segment is; name it to have it read.\n"
+        told = f"{folder}/plain.jsonl is not read, because its name is not that of a segment. To read it, name it as PATH.\n"
         assert done.stderr == told, arguments
     (folder / "zzz").touch()
-    assert "plain.jsonl and 1 other file were passed over" in run(folder).stderr
+    assert "plain.jsonl and 1 other file are not read" in run(folder).stderr
 
 
 def test_help_tells_of_waiting() -> None:
