@@ -1,6 +1,6 @@
-"""The commands, one module each: arguments in, exit status out. No decisions are taken here.
+"""The group of all commands. It loads a command only when it is called.
 
-Exit status: 0 fine, 1 the answer is bad news (an unreadable file, settings with errors), 2 wrong usage, 130 Ctrl-C.
+Owns the exit statuses that all commands share, and the last handler of errors.
 """
 
 import errno
@@ -18,28 +18,27 @@ from sidecar.output.help import INTERRUPTED, write_examples, write_statuses
 from sidecar.output.problems import sentence
 from sidecar.output.streams import prepare_streams
 
-# What an operator is about, and the commands for it. Named here rather than imported, so that `sidecar --help` and each command
-# load only what they need.
+# The summaries are here, and not beside each command, so that `sidecar --help` loads no command.
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
-    "Running": {
-        "run": "Serve MTAs until stopped.",
-        "status": "Say whether it runs, and how its last reload went.",
+    "Service": {
+        "run": "Run the milter in the foreground until it is stopped.",
+        "status": "Show if the sidecar is running, and its last reload.",
     },
-    "Asking what happened, and why": {
-        "explain": "Say why a message is accepted or refused.",
-        "tail": "Show records as they are written.",
-        "stats": "Count what came, from whom, for whom and why.",
-        "parse": "Say whether a message is a report, and what it says.",
+    "Analysis": {
+        "explain": "Explain why a message is accepted or rejected.",
+        "tail": "Show new records, each with its reason.",
+        "stats": "Count records by type, reason, peer, domain and time.",
+        "parse": "Show if a message is a report, and what it reports.",
     },
-    "Before something changes": {
-        "check": "Check the settings and every file they name.",
-        "diff": "Say what changes between two configurations.",
-        "replay": "Put stored mail to the settings.",
+    "Configuration": {
+        "check": "Check the settings and all files that they name.",
+        "diff": "Show what changes between two configurations.",
+        "replay": "Run stored mail through a configuration.",
     },
-    "The MTA": {
+    "MTA": {
         "doctor": "Check the MTA's settings against the sidecar's.",
-        "export": "Write the domains that the MTA may take mail for.",
-        "simulate": "Send reports through a running MTA as a stranger.",
+        "export": "Write the MTA's list of domains that it relays to.",
+        "simulate": "Send test reports to an MTA as an external host.",
     },
 }
 COMMANDS: Final[Mapping[str, str]] = {name: summary for group in GROUPS.values() for name, summary in group.items()}
@@ -50,50 +49,50 @@ EXAMPLES: Final = (
     "sidecar explain --config /etc/sidecar/sidecar.toml \\\n    --peer 203.0.113.9 --from '' --to x@bounce.example.com",
 )
 STATUSES: Final[Mapping[int, str]] = {
-    0: "fine",
-    1: "bad news: settings with errors, something that cannot be read or written; each command says what",
+    0: "success",
+    1: "error: for example invalid settings, or a file that cannot be read; see the help of each command",
     2: "wrong usage",
-    INTERRUPTED: "interrupted by Ctrl-C; `run` then stops in order, and that is fine",
+    INTERRUPTED: "stopped by Ctrl-C; for `run` this is a normal stop with status 0",
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only when that command is wanted."""
+    """A group that imports the module of a command only when it is called."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Give the commands in the order a newcomer needs them."""
+        """Return the commands in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command of that name; None when there is none."""
+        """Return the command, imported now, or None if it does not exist."""
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"sidecar.commands.{cmd_name}")
-        if hasattr(module, "__path__"):  # a command that is a folder
+        if hasattr(module, "__path__"):  # a package
             module = import_module(f"sidecar.commands.{cmd_name}.command")
         command = module.command
-        assert isinstance(command, click.Command)  # noqa: S101 - a module without its command is our own slip
+        assert isinstance(command, click.Command)  # noqa: S101 - each module has a command
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands, those for one purpose together."""
+        """Write the commands by group."""
         width = max(map(len, COMMANDS))
         for heading, commands in GROUPS.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:{width}}", summary) for name, summary in commands.items()])
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what stands below the commands."""
+        """Write the text below the commands."""
         write_examples(formatter, EXAMPLES)
         write_statuses(formatter, STATUSES)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Give the commands for completion, without importing them."""
+        """Return the commands for completion, without importing them."""
         commands = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Run the command. Errors quote arguments and files: their text is escaped here. Ctrl-C needs no message."""
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as in click
+        """Run the command. Escape the text of errors, which quote arguments and files. Ctrl-C prints nothing."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -102,25 +101,25 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
-    def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - as click has it
-        """Run the program; what cannot be read or written is one sentence, not a traceback."""
+    def main(self, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - as in click
+        """Run the program. An OSError becomes one sentence, not a traceback."""
         prepare_streams()
         try:
             try:
-                # However it was called: shells ask for completion under this name.
+                # Completion of shells needs this name, however the program was called.
                 return super().main(*args, **{"prog_name": "sidecar"} | settings)
             finally:
                 sys.stdout.flush()
         except OSError as error:
-            _give_up(error)
+            _exit_with(error)
 
 
-def _give_up(error: OSError) -> NoReturn:
-    """End with exit status 1. A reader that has seen enough (`| head`) needs no word."""
+def _exit_with(error: OSError) -> NoReturn:
+    """Exit with status 1. If the reader of the output is gone (`| head`), print nothing."""
     if error.filename is not None:
         click.echo(f"Error: {sentence(f'{error.filename} cannot be used: {error.strerror}')}", err=True)
         sys.exit(1)
-    # What is not written yet must not be tried again when the interpreter ends.
+    # The interpreter must not write the rest again at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno != errno.EPIPE:
         click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
@@ -130,7 +129,7 @@ def _give_up(error: OSError) -> NoReturn:
 @click.group("sidecar", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sidecar", prog_name="sidecar")
 def main() -> None:
-    """Take bounce and feedback reports from strangers, refuse the rest, and say why.
+    """Accept bounce and feedback reports from external hosts, reject their other mail, and record the reason.
 
-    `sidecar COMMAND --help` tells more about a command.
+    `sidecar COMMAND --help` describes a command.
     """

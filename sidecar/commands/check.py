@@ -1,4 +1,4 @@
-"""`sidecar check`: whether the settings have errors, and what to write instead."""
+"""`sidecar check`: errors and probable mistakes in the settings."""
 
 import sys
 from pathlib import Path
@@ -19,13 +19,13 @@ from sidecar.output.problems import config_option, finding_line, findings_json
         "sidecar check --config /etc/sidecar/sidecar.toml",
         "sidecar check --config sidecar.toml --json | jq -r '.findings[].code'",
     ],
-    statuses={0: "there are no errors; with --strict, no warnings either", 1: "there are errors; with --strict, also warnings"},
+    statuses={0: "there are no errors, and with --strict no warnings", 1: "there are errors, or warnings with --strict"},
 )
 @config_option
-@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 also if there are only warnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
-    """Check the settings and every file they name.
+    """Check the settings and all files that they name.
 
     Prints each finding with its file, line and key, and what to write instead. An error keeps the program from starting. A
     warning is a probable mistake. Of many warnings of one kind, the first five are printed.
@@ -45,15 +45,15 @@ def _as_text(loaded: Loaded) -> str:
     if loaded.settings is None:
         lines.append(f"The settings have {counted(errors, 'error')} and {counted(warnings, 'warning')}.")
     else:
-        found = f" but for {counted(warnings, 'warning')}" if warnings else ""
-        lines.append(f"The settings are fine{found}: {_loaded(loaded.settings)}.")
+        found = f", with {counted(warnings, 'warning')}" if warnings else ""
+        lines.append(f"The settings are valid{found}: {_loaded(loaded.settings)}.")
     return "\n".join(lines)
 
 
 def _loaded(settings: Settings) -> str:
     listeners = {entry.listener for entry in settings.domains} - {ANY_LISTENER}
     own = sum(entry.listener != ANY_LISTENER for entry in settings.domains)
-    apart = f" ({own} of them on {counted(len(listeners), 'listener')} alone)" if own else ""
+    apart = f" ({own:,} of them for {counted(len(listeners), 'listener')} only)" if own else ""
     lists = (settings.relay_hosts, *settings.listener_relay_hosts.values())
     hosts = sum(len(networks.networks) for networks in lists)
     return f"{counted(len(settings.domains), 'listener domain')}{apart}, {counted(hosts, 'relay host')}"

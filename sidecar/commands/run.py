@@ -1,4 +1,4 @@
-"""`sidecar run`: the milter itself."""
+"""`sidecar run`: the milter."""
 
 import signal
 import sys
@@ -16,16 +16,17 @@ from sidecar.output.problems import config_option, loaded_or_exit, sentence
     "run",
     cls=Command,
     examples=["sidecar run --config /etc/sidecar/sidecar.toml"],
-    statuses={0: "it was told to stop, and did so in order", 1: "it could not start; its last line says why"},
+    statuses={0: "it was stopped", 1: "it could not start; the last line has the reason"},
 )
 @config_option
 def command(config: Path | None) -> None:
-    """Serve MTAs until stopped.
+    """Run the milter in the foreground until it is stopped.
 
-    SIGHUP, and a change of the files, loads the settings again. SIGTERM stops in order, and so does the end of the terminal.
+    It reloads its settings on SIGHUP, and when one of their files changes. SIGTERM, Ctrl-C and the end of its terminal stop it;
+    messages in progress get some seconds to finish.
     """
     terminal = Terminal()
-    # A reload that is asked for while the settings are being loaded is done by then; the default would end the program.
+    # SIGHUP while the settings are being loaded needs no reload. Its default action would end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loader = Loader(config)
     try:

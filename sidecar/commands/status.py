@@ -1,4 +1,4 @@
-"""`sidecar status`: whether the sidecar runs, since when, with which settings, and how the last reload ended."""
+"""`sidecar status`: the state of the running sidecar, its settings and its last reload."""
 
 import sys
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ from sidecar.output.problems import config_option
         "sidecar status --config /etc/sidecar/sidecar.toml",
         "sidecar status --config /etc/sidecar/sidecar.toml --json | jq .fine",
     ],
-    statuses={0: "it runs, and all is well", 1: "it does not run, its last reload failed, or its disk is too full"},
+    statuses={0: "it is running without a problem", 1: "it is not running, its last reload failed, or its disk is too full"},
 )
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def command(config: Path | None, *, as_json: bool) -> None:
-    """Say whether the sidecar runs, and how its last reload went.
+    """Show if the sidecar is running, and its last reload.
 
-    It is found by the state directory of its settings.
+    The command reads the status in the state directory that the settings name.
     """
     directory = state_directory(config)
     try:
@@ -54,33 +54,33 @@ def _answer(words: str, status: Status | None, *, as_json: bool) -> None:
 def _unknown(directory: Path, error: OSError | ValueError) -> str:
     match error:
         case FileNotFoundError():
-            text = f"No sidecar has run with its state in {directory}: start it, or name its settings with --config."
+            text = f"There is no status in {directory}: start the sidecar, or name its settings with --config."
         case OSError():
             text = f"{directory / FILE_NAME} cannot be read: {error.strerror}; ask as root or as the sidecar's user."
         case ValueError():
-            text = f"{directory / FILE_NAME} holds no status: {error}; restart the sidecar."
+            text = f"{directory / FILE_NAME} has no valid status: {error}; restart the sidecar."
     return printable(text)
 
 
 def _in_words(status: Status) -> Iterator[str]:
     if status.state == "stopped":
-        yield f"The sidecar does not run: it was stopped at {status.since}."
+        yield f"The sidecar is not running: it was stopped at {status.since}."
         return
     if not is_running(status):
         yield (
-            f"The sidecar does not run: process {status.pid}, {status.state} since {status.since}, has ended without "
-            f"an orderly stop. Its log may have the reason."
+            f"The sidecar is not running: process {status.pid}, {status.state} since {status.since}, ended unexpectedly. "
+            f"Look for the reason in its log."
         )
         return
-    yield f"The sidecar runs: process {status.pid}, version {status.version}, {status.state} since {status.since}."
+    yield f"The sidecar is running: process {status.pid}, version {status.version}, {status.state} since {status.since}."
     settings = status.settings
-    workers = f"{status.serving()} of {status.workers_wanted} workers serve at {status.socket}"
-    yield f"{workers}; workers that died since the start: {status.restarts}."
+    workers = f"{status.serving()} of {status.workers_wanted} workers serve {status.socket}"
+    yield f"{workers}; workers that ended unexpectedly since the start: {status.restarts}."
     if status.admin_socket is not None:
-        yield f"Policy and metrics are served at {status.admin_socket}."
+        yield f"The HTTP API is at {status.admin_socket}."
     yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
     if status.needs_restart:
-        yield f"It needs a restart for settings that have changed in the files: {', '.join(status.needs_restart)}."
+        yield f"These settings changed in the files and need a restart: {', '.join(status.needs_restart)}."
     if status.disk is not None:
         yield printable(f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}")
     if status.last_reload is not None:

@@ -30,14 +30,14 @@ BAD = '["a.com"]\nrelay_to = "\\u001b[31m"\nttl = 5\n'
 def test_fine(tmp_path: Path) -> None:
     """Settings in order: one line that says what was loaded, and exit status 0."""
     done = CliRunner().invoke(command, ["--config", write(tmp_path, GOOD)])
-    assert done.output == "The settings are fine: 2 listener domains (1 of them on 1 listener alone), 2 relay hosts.\n"
+    assert done.output == "The settings are valid: 2 listener domains (1 of them for 1 listener only), 2 relay hosts.\n"
     assert done.exit_code == 0
 
 
 def test_defaults() -> None:
     """Without a settings file the defaults are checked."""
     done = CliRunner().invoke(command, [])
-    assert (done.output, done.exit_code) == ("The settings are fine: 0 listener domains, 2 relay hosts.\n", 0)
+    assert (done.output, done.exit_code) == ("The settings are valid: 0 listener domains, 2 relay hosts.\n", 0)
 
 
 def test_warnings(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_warnings(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["--config", write(tmp_path, WARNED)])
     assert done.output.splitlines() == [
         'd.toml:2: warning: "a.com".ttl: ttl has no effect: a reload reads the domains again. Remove it.',
-        "The settings are fine but for 1 warning: 1 listener domain, 2 relay hosts.",
+        "The settings are valid, with 1 warning: 1 listener domain, 2 relay hosts.",
     ]
     assert done.exit_code == 0
 
@@ -115,7 +115,7 @@ def test_many_alike_are_a_few_lines(tmp_path: Path) -> None:
     assert [line.partition(" ")[0] for line in (*first, last)] == [f"d.toml:{line}:" for line in range(2, 12, 2)]
     assert not any("more like this" in line for line in first)
     assert "(and 995 more like this)." in last
-    assert summary.startswith("The settings are fine but for 1,000 warnings:")
+    assert summary.startswith("The settings are valid, with 1,000 warnings:")
 
 
 def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:

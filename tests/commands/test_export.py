@@ -1,4 +1,4 @@
-"""`sidecar export`: what it writes, where, and what it rejects to write."""
+"""`sidecar export`: its files, and when it writes none."""
 
 import json
 import stat
@@ -36,7 +36,7 @@ def body(text: str) -> list[str]:
 
 
 def test_postfix(folder: Path) -> None:
-    """Postfix gets a file of patterns, which says by which command it was made and what main.cf must say."""
+    """Postfix gets a file of patterns. Its head has the command that made it, and the lines that main.cf needs."""
     result = export(folder, "postfix")
     assert (result.exit_code, result.stderr) == (0, "")
     assert body(result.stdout) == ["!www.wild.example", "!.www.wild.example", "example.com", ".wild.example"]
@@ -54,15 +54,15 @@ def test_sendmail(folder: Path) -> None:
 
 
 def test_json(folder: Path) -> None:
-    """For machines it is one object with the same text, and names what is left out; it is not a file for the MTA."""
+    """--json prints one object with the same text and what is left out. It does not write a file."""
     write(folder, '["bounce.example.com"]\nlog_oob = true\n["[192.0.2.1]"]\nlog_oob = true\n')
-    told = json.loads(export(folder, "postfix", "--json").stdout)
-    assert told == {"mta": "postfix", "text": export(folder, "postfix").stdout, "left_out": ["[192.0.2.1]"]}
+    answer = json.loads(export(folder, "postfix", "--json").stdout)
+    assert answer == {"mta": "postfix", "text": export(folder, "postfix").stdout, "left_out": ["[192.0.2.1]"]}
     assert export(folder, "postfix", "--json", "--output", "x").exit_code == 2
 
 
 def test_output(folder: Path) -> None:
-    """The file is replaced whole, and may be read by the MTA's user; nothing else is left beside it."""
+    """The file is replaced in one step, and the MTA's user can read it. No other file is left."""
     target = folder / "map"
     target.write_text("old")
     before = set(folder.iterdir())
@@ -82,7 +82,7 @@ def test_output_through_a_link(folder: Path) -> None:
 
 
 def test_output_into_a_pipe(folder: Path) -> None:
-    """What is no file is written to, and stays what it is."""
+    """A pipe or device is written directly, and stays."""
     words = [
         sys.executable,
         "-m",
@@ -100,7 +100,7 @@ def test_output_into_a_pipe(folder: Path) -> None:
 
 
 def test_output_fails(folder: Path) -> None:
-    """A file that cannot be written is one sentence and status 1, and nothing is left behind."""
+    """A file that cannot be written is one sentence and status 1. No other file is left."""
     (folder / "map").mkdir()
     before = set(folder.iterdir())
     for target in (folder / "map", folder / "missing" / "map"):
@@ -112,7 +112,7 @@ def test_output_fails(folder: Path) -> None:
 
 @pytest.mark.parametrize("mta", ["postfix", "sendmail"])
 def test_everything(folder: Path, mta: str) -> None:
-    """A "*" that takes something is not exported: the sentence names it and what to do, and the old file stays."""
+    """A "*" that accepts mail is not exported: the error names it and the fix, and the old file stays."""
     write(folder, '["*"]\nlog_oob = true\n["example.com"]\nrelay_to = true\n')
     (folder / "map").write_text("old")
     result = export(folder, mta, "--output", str(folder / "map"))
@@ -122,29 +122,29 @@ def test_everything(folder: Path, mta: str) -> None:
     assert (folder / "map").read_text() == "old"
 
 
-def test_star_that_takes_nothing(folder: Path) -> None:
-    """A "*" that takes nothing is no hindrance."""
+def test_star_that_accepts_nothing(folder: Path) -> None:
+    """A "*" that accepts nothing does not prevent the export."""
     write(folder, '["*"]\nrelay_to = false\n["example.com"]\nrelay_to = true\n')
     assert body(export(folder, "postfix").stdout) == ["example.com"]
 
 
 def test_address_literal(folder: Path) -> None:
-    """An address literal is left out, and that is said."""
+    """An address literal is left out, and a warning names it."""
     write(folder, '["[192.0.2.1]"]\nrelay_to = true\n')
     result = export(folder, "postfix")
     assert (result.exit_code, body(result.stdout)) == (0, [])
-    assert result.stderr == "[192.0.2.1] is left out: an address is no domain, and Postfix rejects mail to it.\n"
+    assert result.stderr == "[192.0.2.1] is left out: Postfix cannot relay to an address literal.\n"
 
 
 def test_no_domains(tmp_path: Path) -> None:
-    """Without listener domains the file holds none, so that the MTA relays for no stranger."""
+    """Without listener domains the file has none, so the MTA relays for no external host."""
     (tmp_path / "sidecar.toml").write_text("")
     result = export(tmp_path, "postfix")
     assert (result.exit_code, body(result.stdout)) == (0, [])
 
 
 def test_wrong_settings(folder: Path) -> None:
-    """Settings with errors are exported by nobody."""
+    """Settings with errors are not exported."""
     write(folder, '["example.com"]\nrelay_too = true\n')
     result = export(folder, "postfix")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.commands.doctor.postfix_checks import check_postfix
-from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.commands.export import postfix_relay_domains
 from sidecar.config import load
 from sidecar.core.open_domains import POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import Settings

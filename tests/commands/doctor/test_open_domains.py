@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sidecar.commands.doctor.postfix_tables import DomainList
 from sidecar.commands.doctor.relaying import Relaying, compare
 from sidecar.commands.doctor.sendmail import Access, read_sendmail
-from sidecar.commands.export.lists import postfix_relay_domains, sendmail_access
+from sidecar.commands.export import postfix_relay_domains, sendmail_access
 from sidecar.core.open_domains import OpenDomains, boundary, lineage
 from sidecar.core.settings.values import DomainEntry
 from tests.building import entry, settings

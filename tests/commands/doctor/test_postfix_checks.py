@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from sidecar.commands.doctor.postfix_checks import check_postfix
-from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from sidecar.cli import main
 from sidecar.commands.doctor.postfix import DEFAULTS, read_postfix
-from sidecar.commands.export.lists import postfix_relay_domains
+from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.open_domains import PARENT_MATCHES, OpenDomains
 from tests import ROOT
 from tests.building import settings

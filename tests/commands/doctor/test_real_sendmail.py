@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from sidecar.commands.export.lists import sendmail_access
+from sidecar.commands.export import sendmail_access
 from sidecar.core.open_domains import OpenDomains
 from tests import ROOT
 from tests.building import settings

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.commands.doctor.sendmail import address_set, read_sendmail
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
-from sidecar.commands.export.lists import sendmail_access
+from sidecar.commands.export import sendmail_access
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings

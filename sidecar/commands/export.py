@@ -1,0 +1,147 @@
+"""`sidecar export`: the domains to which external hosts can send, for the MTA's own relay control.
+
+Owns the formats of Postfix and Sendmail, and what they cannot hold.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import click
+import idna
+import msgspec
+from msgspec import Struct
+
+from sidecar.core.open_domains import (
+    NAME_THEM,
+    PARENT_MATCHES,
+    POSTFIX_FILE,
+    OpenDomains,
+    Pattern,
+    boundary,
+    everything_open,
+    is_literal,
+)
+from sidecar.core.text import printable, printable_json
+from sidecar.output.help import Command
+from sidecar.output.problems import config_option, settings_or_exit
+from sidecar.output.streams import write_file
+
+_POSTFIX_HEAD = f"""\
+# The domains that external hosts can send to. Made by: sidecar export postfix
+# When the listener domains change, make it again, and then: postfix reload
+# Postfix's main.cf needs:
+#   relay_domains = {POSTFIX_FILE}
+#   parent_domain_matches_subdomains = {PARENT_MATCHES}
+"""
+_SENDMAIL_HEAD = """\
+# The domains that external hosts can send to. Made by: sidecar export sendmail
+# When the listener domains change, make it again, and then build the access map from it and your other entries.
+# In sendmail.mc, FEATURE(`access_db') needs the arguments `skip' and `lookupdotdomain'.
+"""
+
+
+class Export(Struct, frozen=True, kw_only=True):
+    """A file for the MTA, and the address literals that are left out.
+
+    Sendmail looks up a literal in parts, and to Postfix a colon means a table. So neither can hold all literals.
+    """
+
+    text: str
+    left_out: tuple[str, ...]
+
+
+def postfix_relay_domains(domains: OpenDomains) -> Export:
+    """Return a pattern file for `relay_domains` (postconf(5)). The first pattern that matches decides, and `!` excludes.
+
+    Deeper names come first, so an exception is before its wildcard. `domains.rest` must be None.
+    """
+    changes = boundary(domains.__contains__, domains.names)
+    lines = [
+        f"{'' if changes[pattern] else '!'}{'.' if pattern.below else ''}{spelled}\n"
+        for pattern in sorted(changes, key=lambda found: (-found.name.count("."), _labels(found.name), found.below))
+        if not is_literal(pattern.name)
+        for spelled in _spellings(pattern.name)
+    ]
+    return _export(_POSTFIX_HEAD, lines, changes)
+
+
+def sendmail_access(domains: OpenDomains) -> Export:
+    """Return lines for the access map (cf/README, "access_db"): `To:` the domain of a recipient, RELAY or SKIP.
+
+    Sendmail looks up the domain, all names below its parent (`.parent`), the parent, and so on; SKIP ends that. So each name
+    needs a second line for the names below it. `domains.rest` must be None.
+    """
+    changes = boundary(domains.__contains__, domains.names)
+    lines = []
+    for name in sorted({pattern.name for pattern in changes if not is_literal(pattern.name)}, key=_labels):
+        for pattern in (Pattern(name=name, below=False), Pattern(name=name, below=True)):
+            verdict = "RELAY" if pattern.probe in domains else "SKIP"
+            lines.append(f"To:{'.' if pattern.below else ''}{name}\t{verdict}\n")
+    return _export(_SENDMAIL_HEAD, lines, changes)
+
+
+def _export(head: str, lines: Iterable[str], changes: Iterable[Pattern]) -> Export:
+    literals = {pattern.name for pattern in changes if is_literal(pattern.name)}
+    return Export(text=head + "".join(lines), left_out=tuple(sorted(literals)))
+
+
+def _labels(name: str) -> list[str]:
+    return name.split(".")[::-1]
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Return the A-labels, and the U-labels if they differ: Postfix compares an address as the peer spelled it (RFC 6531)."""
+    yield name
+    if "xn--" in name:
+        try:
+            spelled = idna.decode(name)
+        except idna.IDNAError:
+            return
+        if spelled != name:
+            yield spelled
+
+
+_WRITERS: Mapping[str, Callable[[OpenDomains], Export]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
+
+# Postfix opens the file as user postfix, and nothing in it is secret.
+_MODE = 0o644
+
+
+@click.command(
+    "export",
+    cls=Command,
+    examples=[
+        "sidecar export postfix --config /etc/sidecar/sidecar.toml \\\n    --output /etc/postfix/sidecar-relay-domains",
+        "sidecar export sendmail --config /etc/sidecar/sidecar.toml \\\n    --output /etc/mail/sidecar-access",
+    ],
+    statuses={
+        0: "the list is written",
+        1: "nothing is written: the settings have errors, or the MTA would be an open relay",
+    },
+)
+@click.argument("mta", type=click.Choice(sorted(_WRITERS)))
+@config_option
+@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write FILE in one step, instead of stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs: the text, and what is left out.")
+def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool) -> None:
+    """Write the list of domains to which external hosts can send, for the MTA.
+
+    The MTA's own relay control reads this list. So the MTA and the sidecar agree, and an MTA that lost its milter line relays
+    to no other domain. The first lines of the file name the MTA's settings that it needs.
+    """
+    if as_json and output is not None:
+        raise click.UsageError("--json and --output exclude each other. Write one of them.")
+    domains = OpenDomains(settings_or_exit(config))
+    if (rejection := everything_open(domains, mta.capitalize())) is not None:
+        raise click.ClickException(printable(f"{rejection} {NAME_THEM}"))
+    export = _WRITERS[mta](domains)
+    if as_json:
+        click.echo(printable_json(msgspec.json.encode({"mta": mta, "text": export.text, "left_out": export.left_out})))
+        return
+    for literal in export.left_out:
+        click.echo(printable(f"{literal} is left out: {mta.capitalize()} cannot relay to an address literal."), err=True)
+    if output is None:
+        sys.stdout.buffer.write(export.text.encode())
+    else:
+        write_file(output, export.text.encode(), mode=_MODE)

@@ -1,1 +1,0 @@
-"""`sidecar export`: the listener domains as the relay control of an MTA."""
