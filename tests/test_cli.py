@@ -1,4 +1,4 @@
-"""What all commands have in common. A new command needs a call in `CALLS`; what is asked of the others is then asked of it."""
+"""The behaviour that all commands share. A new command needs a call in `CALLS`; all tests here then run for it."""
 
 import json
 import os
@@ -47,7 +47,7 @@ FILES = {
 
 
 class Call(Struct, frozen=True):
-    """How a command is called where nothing runs, and the exit status that this has."""
+    """The arguments of a command without a running sidecar, and the exit status."""
 
     arguments: str
     status: int = 0
@@ -75,7 +75,7 @@ WRITING = pytest.mark.parametrize("name", [name for name in COMMANDS if name != 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with what the calls name."""
+    """A folder with the files that the calls name."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 def call(
     folder: Path, name: str, *more: str, around: str = "{}", pass_fds: Sequence[int] = (), **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as it stands in the table, with more of the shell around it."""
+    """Run a command of the table in the shell, with `around` around it."""
     words = shlex.join([*SIDECAR, name, *shlex.split(CALLS[name].arguments), *more])
     bare = {key: text for key, text in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
     return subprocess.run(
@@ -106,7 +106,7 @@ def command_of(name: str) -> Command:
 
 
 def test_every_command_is_called() -> None:
-    """Whatever is asked here is asked of every command."""
+    """The tests here run for every command."""
     assert CALLS.keys() == COMMANDS.keys()
 
 
@@ -126,13 +126,13 @@ def test_help(name: str) -> None:
 
 @EACH
 def test_summary(name: str) -> None:
-    """The list of commands shows each with its summary, whole."""
+    """The list of commands has each with its complete summary."""
     assert f"  {name:8}  {COMMANDS[name]}\n" in CliRunner().invoke(main, ["--help"]).output
 
 
 @EACH
 def test_examples_can_be_called(name: str) -> None:
-    """What the examples name is there."""
+    """The options in the examples exist."""
     command = command_of(name)
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for example in command.examples:
@@ -142,13 +142,13 @@ def test_examples_can_be_called(name: str) -> None:
 
 
 def test_examples_of_the_program() -> None:
-    """They are of commands that exist."""
+    """The commands in the examples exist."""
     assert {example.split()[1] for example in EXAMPLES} <= COMMANDS.keys()
     assert set(STATUSES) == {0, 1, 2, 130}
 
 
 def test_help_loads_no_command() -> None:
-    """The list of commands, and their completion, take none of what the commands take."""
+    """The list of commands loads no command."""
     loaded = (
         "import sys; from sidecar.cli import COMMANDS, main; main(['--help'], standalone_mode=False);"
         "sys.exit(any(f'sidecar.commands.{name}' in sys.modules for name in COMMANDS))"
@@ -166,7 +166,7 @@ def test_help_loads_no_command() -> None:
     ids=str,
 )
 def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None:
-    """In a pipe nothing is coloured, cut or drawn, whatever the character set, and strangers are not obeyed."""
+    """In a pipe output has no colours, is not cut, and external text is escaped, in any character set."""
     done = call(folder, name, **environment)  # type: ignore[arg-type]  # names of variables, never of parameters
     assert done.returncode == CALLS[name].status
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", (done.stdout + done.stderr).replace(b"\t", b""))
@@ -176,7 +176,7 @@ def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None
 
 @pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.as_json])
 def test_json(name: str, folder: Path) -> None:
-    """For machines each line is JSON, with the same exit status."""
+    """With --json each line is JSON, and the exit status is the same."""
     done = call(folder, name, "--json")
     assert done.returncode == CALLS[name].status
     assert [json.loads(line) for line in done.stdout.splitlines()]
@@ -186,7 +186,7 @@ def test_json(name: str, folder: Path) -> None:
 
 @EACH
 def test_closed_streams(name: str, folder: Path) -> None:
-    """Who closes the streams wants nothing from them, but still the exit status."""
+    """With closed streams the exit status is the same."""
     assert call(folder, name, around="{} <&- >&- 2>&-").returncode == CALLS[name].status
     done = call(folder, name, around="{} >&-")
     assert done.returncode == CALLS[name].status
@@ -204,8 +204,8 @@ def test_output_that_cannot_be_written(name: str, more: str, folder: Path) -> No
 
 
 @WRITING
-def test_a_reader_that_has_seen_enough(name: str, folder: Path) -> None:
-    """Output into a pipe that nobody reads is no error worth a word."""
+def test_a_reader_that_is_gone(name: str, folder: Path) -> None:
+    """Output into a pipe without a reader prints no error."""
     reading, writing = os.pipe()
     os.close(reading)
     done = call(folder, name, around=f"{{}} >&{writing}", pass_fds=[writing])
@@ -225,15 +225,15 @@ def test_wrong_usage(name: str) -> None:
 
 
 def test_no_such_command() -> None:
-    """A slip in a command's name is exit status 2, and is named."""
+    """A misspelled command is exit status 2, and the error names it."""
     result = CliRunner().invoke(main, ["explian"])
     assert result.exit_code == 2
     assert "'explian'" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.config and name != "status"])
-def test_settings_that_are_not_there(name: str, folder: Path) -> None:
-    """It is exit status 1, and a sentence that names the file."""
+def test_missing_settings(name: str, folder: Path) -> None:
+    """A missing settings file is exit status 1, and the error names it."""
     (folder / "bad.toml").unlink()
     (folder / "sidecar.toml").unlink()
     done = call(folder, name)
@@ -244,7 +244,7 @@ def test_settings_that_are_not_there(name: str, folder: Path) -> None:
 
 @EACH
 def test_ctrl_c(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a command is doing, Ctrl-C ends it without a word, and with the status that other programs have."""
+    """Ctrl-C ends any command without output, with the usual status."""
 
     def interrupted(**_arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -260,7 +260,7 @@ def test_ctrl_c(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ["parse -", "stats -", "tail -", "explain --record -", "explain --batch -", "doctor --postfix -"],
 )
 def test_ctrl_c_while_it_waits(arguments: str) -> None:
-    """So does a signal while it waits for its input."""
+    """The same while a command waits for its input."""
     terminal, end = pty.openpty()
     with subprocess.Popen([*SIDECAR, *arguments.split()], stdin=end, stderr=subprocess.PIPE, start_new_session=True) as program:
         os.close(end)
@@ -279,8 +279,8 @@ def _wait_until_it_reads(pid: int) -> None:
     """Wait until the process sleeps in a read of its standard input."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        # The call it sleeps in, if any, and its arguments; of no other call that waits the first is 0.
+        # The system call in which it sleeps, and its arguments. Only a read of standard input has 0 as the first.
         if Path(f"/proc/{pid}/syscall").read_text().split()[1:2] == ["0x0"]:
             return
         time.sleep(0.01)
-    raise AssertionError("it never reads")
+    raise AssertionError("the process never reads")

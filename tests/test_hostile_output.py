@@ -1,4 +1,4 @@
-"""What all commands print of data from outside: nothing that nobody sees, and nothing that steers a terminal or parts lines."""
+"""All commands escape external data: invisible characters, terminal controls and line separators."""
 
 import json
 import subprocess
@@ -118,7 +118,7 @@ RECORDS = [
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with settings, a log, messages and an MTA's settings, hostile in whatever they hold."""
+    """A folder with settings, a log, messages and an MTA's settings, all with hostile text."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sidecar.toml").write_text(CONFIG)
     (tmp_path / "other.toml").write_text(CONFIG.replace("domains.toml", "others.toml").replace("127", "128"))
@@ -126,7 +126,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.toml").write_text(f"a = {FOLDED}\n")
     (tmp_path / "domains.toml").write_text(DOMAINS)
     (tmp_path / "others.toml").write_text(DOMAINS.replace("true", "false").replace("x\\u200b", "y\\ufeff"))
-    # Unescaped, as far as JSON lets it stand; and a line that is no record.
+    # Unescaped, as far as JSON allows; and a line that is no record.
     lines = [json.dumps(one, ensure_ascii=False).encode() for one in RECORDS]
     (tmp_path / "few.jsonl").write_bytes(b"\n".join(lines) + b'\n{"type": "Reception\xc2\x9b\x1b[2J"\n')
     (tmp_path / "many.jsonl").write_bytes(b"\n".join(lines * 3) + b"\n")
@@ -144,7 +144,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 SETTINGS = ("--config", "sidecar.toml")
 ARF, OOB = "arf-\u200b\x1b.eml", "oob-\u200b\x1b.eml"
 ASKED = ("--peer", "203.0.113.9", "--helo", HOSTILE.replace("\x00", ""), "--from", FOLDED, "--to", "y@x.example.com")
-# Each command's arguments; `--json` is added where it has that option.
+# The arguments of each command; `--json` is added if it has that option.
 LINES: list[tuple[str, ...]] = [
     ("check", *SETTINGS),
     ("check", "--config", "wrong.toml"),
@@ -179,18 +179,18 @@ WITHOUT_JSON = {"run"}
 
 
 def test_every_command_is_called() -> None:
-    """A new command gets its lines here."""
+    """A new command needs its lines here."""
     assert {name for name, *_ in LINES} == set(COMMANDS)
 
 
 def check(text: str) -> None:
-    """Check that everything in a text is seen; line ends aside, and the tabs of Sendmail's tables."""
+    """Check that every character is visible, except line ends and the tabs of Sendmail's tables."""
     hidden = sorted({character for character in text if character not in "\n\t" and printable(character) != character})
     assert not hidden, [f"U+{ord(character):04X}" for character in hidden]
 
 
 def run(*arguments: str) -> tuple[str, str]:
-    if arguments[0] == "run":  # its loader is a process with an end that closes when this one does
+    if arguments[0] == "run":  # its loader is a process that needs this one
         done = subprocess.run([sys.executable, "-m", "sidecar", *arguments], capture_output=True, check=False, timeout=60)
         return done.stdout.decode(), done.stderr.decode()
     result = CliRunner().invoke(main, list(arguments))
@@ -200,7 +200,7 @@ def run(*arguments: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: " ".join(map(printable, line))[:60])
 def test_text(line: Sequence[str]) -> None:
-    """In words, and in what goes to standard error."""
+    """As text, and on standard error."""
     check("".join(run(*line)))
 
 
@@ -208,7 +208,7 @@ def test_text(line: Sequence[str]) -> None:
     "line", [line for line in LINES if line[0] not in WITHOUT_JSON], ids=lambda line: printable(line[-1])[:60]
 )
 def test_json(line: Sequence[str]) -> None:
-    """As JSON, a value a line, and in what goes to standard error."""
+    """As JSON, one value on each line, and on standard error."""
     out, err = run(*line, "--json")
     check(out + err)
     for one in out.splitlines():
@@ -227,7 +227,7 @@ def test_json(line: Sequence[str]) -> None:
     ],
 )
 def test_values_stay_the_same(line: Sequence[str], held: str) -> None:
-    """What is escaped is the same again for whoever reads the JSON."""
+    """A reader of the JSON gets the original values."""
     options = [] if "--batch" in line else ["--json"]
     out, _ = run(*line, *options)
     check(out)
@@ -243,8 +243,8 @@ def _texts(value: object) -> list[str]:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_an_mta_that_answers_anything(options: list[str]) -> None:
-    """An MTA's answers are data from outside, too."""
+def test_hostile_answers_of_an_mta(options: list[str]) -> None:
+    """The answers of an MTA are external data."""
     said = FOLDED.encode()
     with FakeMta(greeting=b"220 " + said + b"\r\n", rcpt=b"550 5.7.1 " + said + b"\r\n") as mta:
         out, err = run("simulate", "--mta", f"127.0.0.1:{mta.port}", "--to", "b@x.example.com", *options)
@@ -253,11 +253,11 @@ def test_an_mta_that_answers_anything(options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_status_with_anything(monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+def test_a_hostile_status(monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
     """The problems of a reload quote files."""
     problems = ReloadStatus(time=HOSTILE, problems=(HOSTILE,))
-    told = msgspec.structs.replace(SERVING, since=HOSTILE, socket=f"unix:{HOSTILE}", last_reload=problems)
-    monkeypatch.setattr(status, "read_status", lambda _: told)
+    hostile = msgspec.structs.replace(SERVING, since=HOSTILE, socket=f"unix:{HOSTILE}", last_reload=problems)
+    monkeypatch.setattr(status, "read_status", lambda _: hostile)
     monkeypatch.setattr(status, "is_running", lambda _: True)
     out, err = run("status", *SETTINGS, *options)
     assert "reload" in out
@@ -269,7 +269,7 @@ CHARACTERS = st.characters(exclude_categories=["Cs"])
 
 @given(st.text(CHARACTERS), st.sampled_from(["", "\t", "\r", "\n"]))
 def test_printable_json(text: str, space: str) -> None:
-    """Any text is escaped in JSON, and means the same; white space between values stays or becomes a blank."""
+    """Any text is escaped in JSON and keeps its value. White space between values stays or becomes a blank."""
     for ensure_ascii in (False, True):
         line = printable_json(f'{{{space}"a":{space}{json.dumps(text, ensure_ascii=ensure_ascii)}}}'.encode())
         assert json.loads(line) == {"a": text}
@@ -278,13 +278,13 @@ def test_printable_json(text: str, space: str) -> None:
 
 @given(st.binary())
 def test_printable_json_of_any_bytes(line: bytes) -> None:
-    """What is no UTF-8 is replaced, and never raises."""
+    """Bytes that are not UTF-8 are replaced, and never raise."""
     check(printable_json(line).decode())
 
 
 @given(st.text())
 def test_printable(text: str) -> None:
-    """Escaped text needs no escaping, and what is seen stays as it is."""
+    """Escaping twice is escaping once, and visible characters stay."""
     shown = printable(text)
     assert shown.isprintable()
     assert printable(shown) == shown == "".join(map(printable, text))

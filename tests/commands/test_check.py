@@ -28,7 +28,7 @@ BAD = '["a.com"]\nrelay_to = "\\u001b[31m"\nttl = 5\n'
 
 
 def test_fine(tmp_path: Path) -> None:
-    """Settings in order: one line that says what was loaded, and exit status 0."""
+    """Valid settings: one line with the number of entries, and exit status 0."""
     done = CliRunner().invoke(command, ["--config", write(tmp_path, GOOD)])
     assert done.output == "The settings are valid: 2 listener domains (1 of them for 1 listener only), 2 relay hosts.\n"
     assert done.exit_code == 0
@@ -62,7 +62,7 @@ def test_errors(tmp_path: Path) -> None:
 
 
 def test_a_hostile_file_name_is_printed_safely(tmp_path: Path) -> None:
-    """Not even the name of a file reaches the terminal raw."""
+    """The name of a file is escaped too."""
     (tmp_path / "\x1b.toml").write_text("[", encoding="utf-8")
     done = CliRunner().invoke(command, ["--config", write(tmp_path, "", 'listener_domains = ["d.toml"]\nx\\u001b = 1\n')])
     assert "\x1b" not in done.output
@@ -73,7 +73,7 @@ def test_a_hostile_file_name_is_printed_safely(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("domains", "status", "strict"), [(GOOD, 0, 0), (WARNED, 0, 1), (BAD, 1, 1)])
 def test_json(tmp_path: Path, domains: str, status: int, strict: int) -> None:
-    """For machines there is one object with every finding in its parts; --strict changes only the exit status."""
+    """--json prints one object with all findings; --strict changes only the exit status."""
     arguments = ["--json", "--config", write(tmp_path, domains)]
     done, strictly = (CliRunner().invoke(command, more) for more in (arguments, [*arguments, "--strict"]))
     assert (done.exit_code, strictly.exit_code, done.output) == (status, strict, strictly.output)
@@ -91,7 +91,7 @@ def test_json(tmp_path: Path, domains: str, status: int, strict: int) -> None:
 
 
 def test_json_shows_nothing_raw(tmp_path: Path) -> None:
-    """Not even the name of a file reaches the terminal raw, in JSON as well, and its value stays the same."""
+    """The name of a file is escaped in JSON too, and keeps its value."""
     path = tmp_path / "s\x7f\x85.toml"
     path.write_text("x = 1\n", encoding="utf-8")
     done = CliRunner().invoke(command, ["--json", "--config", str(path)])
@@ -100,7 +100,7 @@ def test_json_shows_nothing_raw(tmp_path: Path) -> None:
 
 
 def test_this_machine_is_asked(tmp_path: Path) -> None:
-    """Only this command asks which accounts and addresses the machine has; another loads without these warnings."""
+    """Only this command checks the accounts and addresses of the machine; others print no warnings."""
     path = write(tmp_path, '[listener."192.0.2.77:25"."a.com"]\nrelay_to = true\n')
     done = CliRunner().invoke(command, ["--json", "--config", path])
     assert ([finding["code"] for finding in json.loads(done.output)["findings"]], done.exit_code) == (["unknown_listener"], 0)
@@ -108,7 +108,7 @@ def test_this_machine_is_asked(tmp_path: Path) -> None:
 
 
 def test_many_alike_are_a_few_lines(tmp_path: Path) -> None:
-    """Thousands of findings of one kind are a few lines, and the last of them says how many more there are."""
+    """Thousands of findings of one kind are a few lines; the last of them counts the others."""
     text = "".join(f'["d{number}.com"]\nlog_oob = true\n' for number in range(1000))
     done = CliRunner().invoke(command, ["--config", write(tmp_path, text)])
     *first, last, summary = done.output.splitlines()
@@ -118,7 +118,7 @@ def test_many_alike_are_a_few_lines(tmp_path: Path) -> None:
     assert summary.startswith("The settings are valid, with 1,000 warnings:")
 
 
-def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+def test_a_reader_that_is_gone(tmp_path: Path) -> None:
     """`| head` ends the command quietly."""
     shell = f"{sys.executable} -m sidecar check --config {write(tmp_path, GOOD)} | true"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
@@ -126,7 +126,7 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """A settings file that is not there is an error like any other."""
+    """A missing settings file is an error like any other."""
     done = CliRunner().invoke(command, ["--json", "--config", str(tmp_path / "none.toml")])
     (finding,) = json.loads(done.output)["findings"]
     assert (finding["file"], finding["line"], done.exit_code) == (None, None, 1)

@@ -1,6 +1,6 @@
 """The man pages, made from the commands' own help: `python -m tests.deploy.manual` writes them.
 
-Owns what a man page looks like. Never says what a command does: its help does.
+Owns the layout of a man page. All descriptions come from the help.
 """
 
 import re
@@ -17,20 +17,20 @@ from tests import ROOT
 FOLDER = ROOT / "deploy/man"
 
 _FILES = {
-    "/etc/sidecar/sidecar.toml": "Where the settings usually are. No command looks there unasked: --config names them.",
-    "/var/lib/sidecar": "The state directory, with the journal, unless the settings name another. For a user other than root "
-    "it is ~/.local/state/sidecar.",
+    "/etc/sidecar/sidecar.toml": "The usual settings file. There is no default: --config names the file.",
+    "/var/lib/sidecar": "The default state directory, with the journal. For a user other than root it is "
+    "~/.local/state/sidecar.",
 }
 _ENVIRONMENT = {
-    "NO_COLOR": "If it is set, and not empty, nothing is coloured.",
-    "FORCE_COLOR": "If it is set, and not empty, output is coloured in a pipe, too.",
-    "COLUMNS": "The width of the terminal, where it is not to be asked.",
-    "STATE_DIRECTORY": "The state directory where the settings name none; systemd sets it.",
+    "NO_COLOR": "If it is set and not empty, output has no colours.",
+    "FORCE_COLOR": "If it is set and not empty, output has colours in a pipe too.",
+    "COLUMNS": "The width of the output. Default: the width of the terminal.",
+    "STATE_DIRECTORY": "The state directory, if the settings do not name one. systemd sets it.",
 }
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Give each page with its name, such as `sidecar-run`."""
+    """Return each page with its name, such as `sidecar-run`."""
     root = click.Context(main, info_name="sidecar", **main.context_settings)
     yield "sidecar", "\n".join(_program(root)) + "\n"
     for name, summary in COMMANDS.items():
@@ -72,7 +72,7 @@ def _command(context: click.Context, command: Command, summary: str) -> Iterator
 
 
 def _beginning(name: str, summary: str) -> Iterator[str]:
-    """Neither date nor version: a page changes when its command does, and then only."""
+    """Return the head, without date and version: a page changes only when its command changes."""
     yield r".\" Made by: python -m tests.deploy.manual"
     yield f'.TH {_text(name.upper())} 1 "" "sidecar" "sidecar manual"'
     yield from (".SH NAME", rf"{_text(name)} \- {_text(summary.rstrip('.'))}")
@@ -121,7 +121,7 @@ def _folded(text: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    r"""Write text so that roff obeys nothing in it, and prints hyphens and quotes that can be copied."""
+    r"""Escape text for roff, with hyphens and quotes that can be copied."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
     text = text.replace("^", r"\(ha").replace("~", r"\(ti").replace('"', r"\(dq")
     return re.sub(r"^\.", r"\\&.", text)

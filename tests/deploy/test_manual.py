@@ -22,8 +22,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def test_pages_are_those_of_the_commands() -> None:
-    """What a page says is what the help says: `python -m tests.deploy.manual` writes them anew."""
-    # In a process of its own: click keeps the help option that a command was first run with, and tests run them by themselves.
+    """The pages have the text of the help: `python -m tests.deploy.manual` writes them."""
+    # In a separate process: click keeps the help option of a command's first run, and other tests run commands.
     script = "import json, tests.deploy.manual as manual; print(json.dumps(dict(manual.pages())))"
     made = json.loads(subprocess.check_output([sys.executable, "-c", script], cwd=FOLDER.parents[1]))
     assert {path.stem: path.read_text() for path in FOLDER.iterdir()} == made
@@ -31,9 +31,9 @@ def test_pages_are_those_of_the_commands() -> None:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.stem)
 def test_pages_can_be_set(path: Path) -> None:
-    """Roff finds nothing to complain of, and the examples and exit statuses stand there as they are."""
+    """Groff prints no warning, and each page has all sections."""
     if shutil.which("groff") is None:
-        pytest.skip("there is no groff")
+        pytest.skip("groff is not installed")
     done = subprocess.run(["groff", "-ww", "-man", "-Tutf8", "-P-cbou", path], capture_output=True, check=True)
     assert done.stderr == b""
     assert all(heading in done.stdout for heading in (b"SYNOPSIS", b"EXAMPLES", b"EXIT STATUS", b"NO_COLOR", b"SEE ALSO"))
@@ -41,7 +41,7 @@ def test_pages_can_be_set(path: Path) -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A PATH on which there is a `sidecar`."""
+    """A PATH with a `sidecar`."""
     program = tmp_path / "sidecar"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m sidecar "$@"\n')
     program.chmod(0o755)
@@ -59,7 +59,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_completion(words: str, completed: list[str], environment: dict[str, str]) -> None:
-    """Bash, and fish where it is installed, complete commands, options and values."""
+    """Bash, and fish if it is installed, complete commands, options and values."""
     script = BASH.format(script=COMPLETIONS / "sidecar.bash", words=words)
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout.split(), done.stderr) == (completed, "")
@@ -67,4 +67,4 @@ def test_completion(words: str, completed: list[str], environment: dict[str, str
         line = words.removesuffix("''")
         script = f"source {COMPLETIONS / 'sidecar.fish'}; complete -C '{line}'"
         done = subprocess.run(["fish", "-c", script], env=environment, capture_output=True, text=True, check=True)
-        assert sorted(told.partition("\t")[0] for told in done.stdout.splitlines()) == sorted(completed)
+        assert sorted(line.partition("\t")[0] for line in done.stdout.splitlines()) == sorted(completed)
