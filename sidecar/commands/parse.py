@@ -40,24 +40,24 @@ _UNREACHED = {"failed", "delayed"}
         "sidecar parse --json Maildir/new/*",
         "sidecar parse --config /etc/sidecar/sidecar.toml bounce.eml",
     ],
-    statuses={0: "every FILE was read, be it a report or not", 1: "some FILE cannot be read"},
+    statuses={0: "all files were read, with a report or without", 1: "a file cannot be read"},
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file, each on a line of its own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file, one on each line.")
 @click.option(
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Settings (TOML): bounce_classifier gives bounces their classes (without it: iana), compat says how to read.",
+    help="The settings file (TOML). The command uses bounce_classifier (default: iana) and compat.",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.pass_context
 def command(context: click.Context, config: Path | None, files: tuple[str, ...], *, as_json: bool) -> None:
-    """Say of each FILE whether it is a bounce report or a feedback report, and what it reports.
+    """Show for each FILE if it is a bounce report or a feedback report, and what it reports.
 
-    A FILE holds one message as it came over SMTP; - is standard input, and a directory, such as the quarantine, stands for all
-    files in it that are named *.eml. A message that is no report is no error: the reason is printed.
+    A FILE has one message as the MTA received it; - is standard input. A directory, such as the quarantine, means all files
+    in it with a name in *.eml. A message that is not a report is not an error: the command prints the reason.
 
-    Of each recipient that a bounce report calls failed or delayed, the class of the bounce and the rule behind it are told.
+    For each failed or delayed recipient in a bounce report, the command prints the bounce class and the rule that matches.
     """
     settings = None if config is None else settings_or_exit(config)
     classifier = Classifier(iana_rules() if settings is None else settings.bounce_rules)

@@ -37,35 +37,40 @@ _MEANINGS = {
         "sidecar explain --config sidecar.toml --disagreements \\\n    --record /var/log/kumomta",
     ],
     statuses={
-        0: "every question is answered; that a message is rejected is an answer, and that a record disagrees is one",
-        1: "some question or record cannot be judged, there is no record, or --disagreements lists one",
+        0: "all questions have an answer, which can be a rejection or a disagreement",
+        1: "a question or record has no answer, there is no record, or --disagreements lists a record",
     },
 )
 @config_option
-@click.option("--peer", metavar="IP[:PORT]", help="Who connects.")
+@click.option("--peer", metavar="IP[:PORT]", help="The peer that connects.")
 @click.option("--listener", metavar="IP:PORT", help="The MTA's own end of the connection.")
-@click.option("--helo", metavar="NAME", help="The name the peer gives.")
-@click.option("--auth", metavar="ID", help="Who the peer proved to be (SMTP AUTH).")
+@click.option("--helo", metavar="NAME", help="The name that the peer sends.")
+@click.option("--auth", metavar="ID", help="The login of the peer (SMTP AUTH).")
 @click.option("--from", "sender", metavar="ADDR", help="The envelope sender; '' is the null sender.")
-@click.option("--to", metavar="ADDR", multiple=True, help="A recipient; may be given many times.")
+@click.option("--to", metavar="ADDR", multiple=True, help="A recipient; can be repeated.")
 @click.option(
-    "--message", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The message; without it, up to RCPT."
+    "--message",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The message. Without it, the answer ends at RCPT.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines; of records, one each.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: one object, or one for each record.")
 @click.option(
     "--batch",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Many questions, one JSON object a line; '-' is stdin.",
+    help="Many questions, one JSON object on each line; '-' is stdin.",
 )
 @click.option(
     "--record",
     metavar="PATH",
     type=click.Path(exists=True, allow_dash=True, path_type=Path),
-    help="Records of what happened: a file, a folder of segments, plain or zstd, or '-' for stdin.",
+    help="The records to explain: a file or a folder of segments, plain or zstd; '-' is stdin.",
 )
-@click.option("--disagreements", is_flag=True, help="With --record: list only what would be decided otherwise now.")
-@click.option("--follow", is_flag=True, help="With --disagreements: go on as the log is written, until Ctrl-C.")
+@click.option(
+    "--disagreements", is_flag=True, help="With --record: list only the records that this configuration decides differently."
+)
+@click.option("--follow", is_flag=True, help="With --disagreements: wait for new records, until Ctrl-C.")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     peer: str | None,
@@ -82,17 +87,14 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     disagreements: bool,
     follow: bool,
 ) -> None:
-    """Say what would happen to a message, and why, without an MTA.
+    """Explain the decision about a message, without an MTA. It runs the same code as the milter.
 
-    It asks the same code that the milter asks.
+    With --record, the input is records of the sidecar or KumoMTA. For each message the command prints why it was accepted or
+    rejected under this configuration, the line that decides, and the change that would reverse the decision. More than ten
+    messages become totals; with --json each has its own line.
 
-    With --record: say of records, the sidecar's or KumoMTA's, why each message was accepted or rejected under this
-    configuration, which line decided, and what to change so that it would not be. More than ten are put together into totals;
-    with --json each has a line of its own.
-
-    With --disagreements: list every record of a message that this configuration would have accepted where it was rejected, or
-    rejected where it was accepted, with the rule; and count what cannot be compared. So a node that runs with other files
-    shows at once.
+    With --disagreements, it lists the records of messages that this configuration accepts and the log rejected, or the reverse,
+    with the rule. Records that cannot be compared are counted. This shows a node with other settings files.
     """
     own = (peer, listener, helo, auth, sender, message, *to)
     _check_disagreements(record, disagreements=disagreements, follow=follow)

@@ -111,19 +111,23 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
         "sidecar simulate --mta mx.example.com:25 --to news-17@bounce.example.com \\\n    --shape postfix --shape spam",
     ],
     statuses={
-        0: "all came as it must; without --config, every message was answered",
-        1: "something came otherwise, or was not answered",
+        0: "all results are as expected; without --config, the MTA answered each message",
+        1: "a result is not as expected, or the MTA did not answer",
     },
 )
 @click.option(
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The sidecar's settings file: what must come of each message is worked out from it, and compared.",
+    help="The sidecar's settings file (TOML). The command compares each result with the one that these settings give.",
 )
-@click.option("--mta", metavar="HOST:PORT", callback=_mta, help="The MTA to send to; nothing is sent to any other.")
+@click.option("--mta", metavar="HOST:PORT", callback=_mta, help="The MTA to send to. The command sends to no other host.")
 @click.option(
-    "--to", metavar="ADDR", multiple=True, callback=_address, help="The address that takes reports; several get each message."
+    "--to",
+    metavar="ADDR",
+    multiple=True,
+    callback=_address,
+    help="An address that accepts reports; can be repeated. Each message is sent to all of them.",
 )
 @click.option(
     "--from",
@@ -132,7 +136,7 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     default=_SENDER,
     show_default=True,
     callback=_sender,
-    help="The envelope sender of complaints and spam; bounces have the null sender.",
+    help="The envelope sender of complaints and spam. Bounces have the null sender.",
 )
 @click.option(
     "--shape",
@@ -141,26 +145,26 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     multiple=True,
     callback=_shapes,
     shell_complete=completion(shape.name for shape in SHAPES),
-    help="Send only this one; may be given many times.",
+    help="Send only this message; can be repeated.",
 )
-@click.option("--list", "list_only", is_flag=True, help="Show the catalogue and send nothing.")
-@click.option("--bind", metavar="ADDRESS", callback=_ip, help="The address of this machine to call from, such as 127.0.0.2.")
+@click.option("--list", "list_only", is_flag=True, help="List the messages, and send nothing.")
+@click.option("--bind", metavar="ADDRESS", callback=_ip, help="The address of this machine to connect from, such as 127.0.0.2.")
 @click.option(
     "--xclient",
     metavar="ADDR[,HELO]",
     callback=_xclient,
-    help="Be taken for this peer: Postfix's XCLIENT, where smtpd_authorized_xclient_hosts names this machine.",
+    help="The peer that Postfix sees (XCLIENT). smtpd_authorized_xclient_hosts must have this machine.",
 )
-@click.option("--helo", metavar="NAME", callback=_helo, help="The name to give at EHLO, where the MTA wants one that exists.")
+@click.option("--helo", metavar="NAME", callback=_helo, help="The name in EHLO, for an MTA that looks it up.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(min=0.1, max=600),
     default=30.0,
     show_default=True,
-    help="How long to wait for each answer.",
+    help="The time to wait for each answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a shape, each on a line of its own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message, one on each line.")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     mta: tuple[str, int] | None,
@@ -175,19 +179,19 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     list_only: bool,
     as_json: bool,
 ) -> None:
-    """Send bounces, complaints and what is neither through a running MTA, and show what came of each.
+    """Send test bounces, complaints and other mail to a running MTA, and show the result of each.
 
-    Each shape of the catalogue is sent once, as a stranger would send it, on a connection of its own. With --config, what must
-    come of it is worked out by the policy for the peer that the MTA sees, and the records are looked up in the journal.
+    Each message of the list is sent once, on a separate connection. With --config the command also shows the expected result,
+    by the policy for the peer that the MTA sees, and the records in the journal.
 
-    This machine may be a relay host, from whom the MTA takes anything: --bind or --xclient make it a stranger. REAL MAIL GOES
-    ON to ADDR for what is relayed: reports where the domain has LogThenRelay, and everything from a relay host.
+    If this machine is a relay host, the MTA accepts all its mail. With --bind or --xclient it is an external host. THE MTA
+    DELIVERS REAL MAIL to ADDR if it relays a message: reports for a domain with LogThenRelay, and all mail from a relay host.
     """
     if list_only:
         _print_catalogue(shapes, as_json=as_json)
         return
     if mta is None or not to:
-        raise click.UsageError("Name the MTA with --mta and the address that takes reports with --to; or see --list.")
+        raise click.UsageError("Name the MTA with --mta, and an address that accepts reports with --to. Or use --list.")
     address, name = xclient or (None, None)
     settings = None if config is None else settings_or_exit(config)
     witness, trouble = _open_journal(settings)
