@@ -9,7 +9,7 @@ import msgspec
 
 from sidecar.config.state import state_directory
 from sidecar.core.text import printable, printable_json
-from sidecar.daemon.process.status import FILE_NAME, ReloadStatus, Status, in_words, is_fine, is_running, read_status
+from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, read_status
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 
@@ -31,27 +31,25 @@ def command(config: Path | None, *, as_json: bool) -> None:
     The command reads the status in the state directory that the settings name.
     """
     directory = state_directory(config)
+    status, running, fine = None, False, False
     try:
         status = read_status(directory)
     except (OSError, ValueError) as error:
-        _answer(_unknown(directory, error), None, as_json=as_json)
+        words = _unreadable(directory, error)
     else:
-        _answer("\n".join(_in_words(status)), status, as_json=as_json)
-
-
-def _answer(words: str, status: Status | None, *, as_json: bool) -> None:
-    running = status is not None and is_running(status)
-    fine = status is not None and running and is_fine(status)
-    degraded = status is not None and running and status.degraded
+        running = is_running(status)
+        fine = running and is_fine(status)
+        words = "\n".join(map(printable, _in_words(status)))
     if as_json:
+        degraded = status is not None and running and status.degraded
         answer = {"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status}
         click.echo(printable_json(msgspec.json.encode(answer)))
     else:
-        click.echo("\n".join(map(printable, words.split("\n"))))
+        click.echo(words)
     sys.exit(0 if fine else 1)
 
 
-def _unknown(directory: Path, error: OSError | ValueError) -> str:
+def _unreadable(directory: Path, error: OSError | ValueError) -> str:
     match error:
         case FileNotFoundError():
             text = f"There is no status in {directory}: start the sidecar, or name its settings with --config."
@@ -82,14 +80,11 @@ def _in_words(status: Status) -> Iterator[str]:
     if status.needs_restart:
         yield f"These settings changed in the files and need a restart: {', '.join(status.needs_restart)}."
     if status.disk is not None:
-        yield printable(f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}")
-    if status.last_reload is not None:
-        yield from _reload(status.last_reload)
-
-
-def _reload(reload: ReloadStatus) -> Iterator[str]:
-    if not reload.problems:
-        yield f"The last reload, at {reload.time}, succeeded."
+        yield f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}"
+    if (reload := status.last_reload) is None:
         return
-    yield f"The last reload, at {reload.time}, failed; the previous settings remain in use:"
-    yield from (f"  {printable(problem)}" for problem in reload.problems)
+    if reload.problems:
+        yield f"The last reload, at {reload.time}, failed; the previous settings remain in use:"
+        yield from (f"  {problem}" for problem in reload.problems)
+    else:
+        yield f"The last reload, at {reload.time}, succeeded."

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.commands.doctor.findings import Setting
 from sidecar.core.open_domains import PARENT_MATCHES
@@ -48,28 +49,20 @@ DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
 """The defaults of all settings that are checked. The default of `mynetworks` depends on the machine."""
 
 
-class MasterService(Struct, frozen=True, kw_only=True):
-    """One smtpd of master.cf. `chroot` None is unknown. `overrides` are its `-o` options."""
-
-    name: str
-    chroot: bool | None
-    overrides: Mapping[str, Setting] = field(default_factory=dict)
-
-    @property
-    def is_public(self) -> bool:
-        """True unless its name is an address of loopback."""
-        return not self.name.startswith(("127.", "localhost:", "[::1]", "::1:"))
-
-
 class Postfix(Struct, frozen=True, kw_only=True):
-    """The settings of one smtpd: those of main.cf and its overrides."""
+    """The settings of one smtpd, including the `-o` options of its line in master.cf, whose names are `overridden`.
 
+    `chroot` None is unknown.
+    """
+
+    name: str = ""
+    chroot: bool | None = None
     settings: Mapping[str, Setting]
-    service: MasterService
+    overridden: frozenset[str] = frozenset()
 
     def line(self, key: str) -> int | None:
         """Return the line of a setting, None if it has its default."""
-        return found.line if (found := self._set(key)) else None
+        return found.line if (found := self.settings.get(key)) else None
 
     def get(self, key: str) -> str | None:
         """Return a value with its references expanded, None if the default is unknown. Unknown references stay as they are."""
@@ -91,11 +84,8 @@ class Postfix(Struct, frozen=True, kw_only=True):
         """Return the words of a value."""
         return split(self.text(key))
 
-    def _set(self, key: str) -> Setting | None:
-        return self.service.overrides.get(key) or self.settings.get(key)
-
     def _plain(self, key: str) -> str | None:
-        found = self._set(key)
+        found = self.settings.get(key)
         return DEFAULTS.get(key) if found is None else found.value
 
     def _referred(self, match: re.Match[str]) -> str:
@@ -103,17 +93,17 @@ class Postfix(Struct, frozen=True, kw_only=True):
         return match[0] if value is None else value
 
 
-def read_postfix(text: str) -> tuple[Postfix, ...]:
+def read_postfix(text: str) -> list[Postfix]:
     """Return the settings of each smtpd that other machines can reach; without master.cf, of one without a name."""
-    settings: dict[str, Setting] = {}
-    services: list[MasterService] = []
+    main: dict[str, Setting] = {}
+    services: list[Postfix] = []
     for line, logical in logical_lines(text):
         if (match := _SETTING.fullmatch(logical)) is not None:
-            settings[match[1]] = Setting(value=match[2].strip(), line=line)
+            main[match[1]] = Setting(value=match[2].strip(), line=line)
         elif (service := _service(line, logical)) is not None:
             services.append(service)
-    checked = [service for service in services if service.is_public] or services or [MasterService(name="", chroot=None)]
-    return tuple(Postfix(settings=settings, service=service) for service in checked)
+    public = [each for each in services if not each.name.startswith(("127.", "localhost:", "[::1]", "::1:"))]
+    return [replace(each, settings={**main, **each.settings}) for each in public or services or [Postfix(settings={})]]
 
 
 def split(value: str) -> list[str]:
@@ -142,14 +132,13 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     yield start, " ".join(parts)
 
 
-def _service(line: int, logical: str) -> MasterService | None:
-    """Return the service if this is a line of master.cf(5) for an smtpd."""
-    fields = logical.split(None, _SERVICE_FIELDS)
-    if len(fields) < _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
+def _service(line: int, logical: str) -> Postfix | None:
+    """Return the service, with its own settings, if this is a line of master.cf(5) for an smtpd."""
+    fields = [*logical.split(None, _SERVICE_FIELDS), ""]
+    if len(fields) <= _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
         return None
-    arguments = fields[_SERVICE_FIELDS] if len(fields) > _SERVICE_FIELDS else ""
-    overrides = {
+    settings = {
         match[1] or match[3]: Setting(value=match[2] if match[1] else match[4], line=line)
-        for match in _OPTION.finditer(arguments)
+        for match in _OPTION.finditer(fields[_SERVICE_FIELDS])
     }
-    return MasterService(name=fields[0], chroot=fields[4] == "y", overrides=overrides)
+    return Postfix(name=fields[0], chroot=fields[4] == "y", settings=settings, overridden=frozenset(settings))

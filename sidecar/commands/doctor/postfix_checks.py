@@ -96,7 +96,7 @@ def check_postfix(text: str, settings: Settings, read: ReadFile) -> list[Finding
         case = PostfixCase(settings=settings, domains=domains, postfix=postfix, read=read)
         for check in CHECKS:
             for each in check(case):
-                found.setdefault(_finding(each, postfix), []).append(postfix.service.name)
+                found.setdefault(_finding(each, postfix), []).append(postfix.name)
     findings = [
         finding
         if len(names) == len(services)
@@ -108,8 +108,8 @@ def check_postfix(text: str, settings: Settings, read: ReadFile) -> list[Finding
 
 def _finding(found: Found, postfix: Postfix) -> Finding:
     level, code, key, text, fix = found
-    if key in postfix.service.overrides:
-        fix = f"In master.cf, remove -o {key} from {printable(postfix.service.name)}. {fix}"
+    if key in postfix.overridden:
+        fix = f"In master.cf, remove -o {key} from {printable(postfix.name)}. {fix}"
     return Finding(level=level, code=code, key=key, line=postfix.line(key), text=text, fix=fix)
 
 
@@ -117,7 +117,7 @@ def _finding(found: Found, postfix: Postfix) -> Finding:
 
 
 def _milter(case: PostfixCase) -> Iterator[Found]:
-    key, chroot = "smtpd_milters", case.postfix.service.chroot
+    key, chroot = "smtpd_milters", case.postfix.chroot
     if case.asks(key, chroot=chroot):
         return
     if chroot and case.asks(key, chroot=False):
@@ -167,7 +167,7 @@ def _socket(case: PostfixCase) -> Iterator[Found]:
     milter, key = case.settings.milter, "smtpd_milters"
     if not milter.socket.startswith("unix:"):
         return
-    if case.postfix.service.chroot is None and below_queue(milter.socket, case.queue) is None:
+    if case.postfix.chroot is None and below_queue(milter.socket, case.queue) is None:
         text, fix = out_of_reach(milter.socket, case.queue)
         yield "warning", "socket_unreachable", key, f"If smtpd is chrooted, as on Debian: {text}", fix
     by_group = milter.socket_group == "postfix" and milter.socket_mode & 0o020
