@@ -1,6 +1,6 @@
-"""Questions to this machine: which addresses, accounts and free disk space it has, and where a host name leads.
+"""Facts about this machine: its addresses, accounts and free disk space, and the addresses of a host name.
 
-Owns the system calls. Never decides what an answer means: the settings do.
+Owns the system calls. Never decides what a fact means.
 """
 
 import errno
@@ -16,12 +16,12 @@ from sidecar.core.names import IPAddress
 
 AccountKind = Literal["user", "group"]
 
-# No interface has it (bind(2)); or the kernel has no IPv6 at all. Anything else says nothing about the address.
+# No interface has it (bind(2)), or the kernel has no IPv6. Other errors do not concern the address.
 _NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def addresses_of(host: str) -> list[str]:
-    """Return the addresses of a host name; none if no name server knows it."""
+    """Return the addresses of a host name, none if it does not exist."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
@@ -30,7 +30,7 @@ def addresses_of(host: str) -> list[str]:
 
 
 def has_address(address: IPAddress) -> bool:
-    """Return True if an interface of this machine has the address: a UDP socket can be bound to it, and disturbs no one."""
+    """Return True if an interface of this machine has the address: a UDP socket can be bound to it."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
