@@ -10,7 +10,7 @@ import netaddr  # type: ignore[import-untyped]  # the package ships no annotatio
 from msgspec import Struct
 
 from sidecar.commands.doctor.findings import Found, some
-from sidecar.core.open_domains import OpenDomains, Pattern, above, is_literal, lineage
+from sidecar.core.open_domains import OpenDomains, Pattern, boundary, is_literal, lineage
 from sidecar.core.settings.values import Network, Settings
 
 # No external host has these addresses, and Debian lists more of them than needed.
@@ -50,11 +50,8 @@ def _patterns(names: Iterable[str], holds: Callable[[str], bool]) -> list[str]:
     """Write the set `holds` in few patterns: a name is left out if the set has all names below its parent."""
     rest = Pattern(name="", below=True)
     found = [rest] if holds(rest.probe) else []
-    for name in sorted(names):
-        if not holds(Pattern(name=above(name), below=True).probe):
-            patterns = (Pattern(name=name, below=False), Pattern(name=name, below=True))
-            found += [pattern for pattern in patterns if holds(pattern.probe)]
-    return [str(pattern) for pattern in found]
+    found += [pattern for pattern, is_member in boundary(holds, sorted(names)).items() if is_member]
+    return list(map(str, found))
 
 
 def block(text: str) -> netaddr.IPNetwork:
