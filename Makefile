@@ -1,9 +1,11 @@
 # What you can do here, on Debian 12. Everything is installed into .venv; running a command again is quick.
 
 PYTHON ?= python3
-VENV := .venv
+# Another Python has its own environment, such as .venv-python3.13.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 RUN := $(VENV)/bin
 FUZZ_SECONDS ?= 600
+FUZZ_SEED ?=
 BENCH ?=
 SOAK ?=
 
@@ -12,14 +14,21 @@ export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Without it Debian's pip runs the setup.py of pymilter itself, and warns that this is going away.
 export PIP_USE_PEP517 := 1
+# Where it is set, every program that a test starts would compile all its modules.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Of these folders `make check` runs the tests that start neither an MTA nor a daemon.
+CHECKED := tests/core tests/config tests/journal tests/commands tests/daemon tests/deploy \
+	tests/test_architecture.py tests/test_log.py tests/test_packaging.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench fuzz soak build-packages mta-packages tools-packages bench-packages sendmail clean
+.PHONY: help setup demo check test bench fuzz soak build-packages mta-packages tools-packages bench-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
-	@echo "make test    runs all checks and tests (as root for those with a real Postfix or Sendmail, some minutes)"
+	@echo "make check   runs ruff, mypy and the tests that need neither root nor an MTA (a minute)"
+	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
 	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 20 minutes; options: BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; SOAK=--help tells more)"
@@ -31,19 +40,27 @@ setup: $(VENV)/.program
 demo: $(VENV)/.program mta-packages
 	@$(RUN)/python -m tests.demo
 
+check: $(VENV)/.tools
+	@echo "Checking style and types."
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@echo "Running the tests that need neither root nor an MTA."
+	@$(RUN)/pytest -q -n 2 --dist worksteal -m "not mta and not daemon" $(CHECKED)
+
 test: $(VENV)/.tools mta-packages sendmail tools-packages
 	@echo "Checking style and types."
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 	@echo "Running the tests."
-	@$(RUN)/pytest -q -n 2 --dist loadfile
+	@.ci/test $(RUN)
 
 bench: $(VENV)/.tools mta-packages bench-packages
 	@$(RUN)/python -m tests.bench $(BENCH)
 
 fuzz: $(VENV)/.tools
-	@$(RUN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	@$(RUN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 soak: $(VENV)/.tools mta-packages
 	@$(RUN)/python -m tests.soak $(SOAK)
@@ -82,9 +99,9 @@ bench-packages:
 # Beside Postfix Debian's Sendmail cannot be installed, so it is only unpacked.
 sendmail: mta-packages
 	@.ci/packages sendmail
-	@tests/mta/get_sendmail.sh $(VENV)/sendmail
+	@tests/mta/get_sendmail.sh .venv/sendmail
 
 clean:
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .bench
+	@rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .bench
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@echo "Removed $(VENV) and all caches."
+	@echo "Removed all environments and caches."

@@ -26,6 +26,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+STARTS_DAEMON = {"tests.wire.program", "tests.daemon.process.starting"}
+"""A module that imports something of these starts the whole program."""
+
 LEFT = pytest.StashKey[list[str]]()
 """What the tests left in the temporary directory."""
 
@@ -75,10 +78,11 @@ def _default_log() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what needs Postfix where it cannot run; never in CI, where everything must be there."""
+    """Mark what starts the whole program. Skip, with the reason, what needs Postfix where it cannot run; never in CI."""
     missing = "is not run by root" if os.geteuid() else "has no Postfix" if shutil.which("postfix") is None else None
-    if missing is None or os.environ.get("CI"):
-        return
     for item in items:
-        if item.get_closest_marker("mta"):
+        if item.get_closest_marker("mta") and missing and not os.environ.get("CI"):
             item.add_marker(pytest.mark.skip(reason=f"a real MTA is needed, and this test run {missing}"))
+        names = vars(item.module) if isinstance(item, pytest.Function) else {}
+        if any(getattr(value, "__module__", "") in STARTS_DAEMON for value in names.values()):
+            item.add_marker("daemon")

@@ -78,6 +78,7 @@ def test_a_reload_and_a_death_are_survived_without_rights(program: Program) -> N
     program.write(domains=MORE_DOMAINS)
     wait_until(lambda: program.count("reloaded") == 1, "it has reloaded")
     wait_until(lambda: accepts(program, b"<a@more.example>"), "the new policy serves")
+    wait_until(lambda: len(program.workers()) == 2, "the former workers are gone")
     killed = min(program.workers())
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: killed not in program.workers() and program.answers(), "it is replaced")
