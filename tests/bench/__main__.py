@@ -49,7 +49,6 @@ def main() -> None:
         rows = _read(wanted.print)
     else:
         rows = _measure(wanted)
-        wanted.keep.write_text(json.dumps(rows) + "\n")
         _report(f"The raw figures are in {wanted.keep}; --print {wanted.keep} prints the tables again.")
     print(markdown(rows))  # noqa: T201 - this is a program
     if wanted.check and missed(rows):
@@ -95,6 +94,7 @@ def _measure(wanted: argparse.Namespace) -> list[Row]:
                     messages=wanted.messages,
                 )
                 found.append(Row(name, connections, rounds))
+                wanted.keep.write_text(json.dumps(found) + "\n")
                 seconds, load = time.monotonic() - began, os.getloadavg()[0]
                 _report(f"{name}, {connections} connections: {len(rounds)} rounds in {seconds:.0f} s, load average {load:.1f}")
     return found

@@ -77,9 +77,7 @@ class Rivals:
         self._ports: dict[tuple[str, bool], int] = {}
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._folder = stack.enter_context(private_directory())
-            self._stack = stack.pop_all()
+        self._folder = self._stack.enter_context(private_directory())
         return self
 
     def __exit__(self, *_: object) -> None:

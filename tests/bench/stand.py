@@ -31,7 +31,7 @@ SINK = {
     "default_process_limit": "100",
 }
 DISCARD = "discard unix - - n - - discard"
-_OWN_CONTROL = "-o relay_domains=bounce.example,fbl.example -o mynetworks=192.0.2.99"
+_OWN_CONTROL = "-o { smtpd_relay_restrictions = check_recipient_access inline:{bounce.example=OK,fbl.example=OK}, reject }"
 
 _LOGGED = re.compile(r"status=sent|milter-discard|milter-reject|reject: RCPT")
 _EXPECTED = {

@@ -1,13 +1,13 @@
 """The benchmark works: every rival gives its outcomes, and the tables follow from the figures. Nothing is timed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from tests.bench import stand
 from tests.bench.__main__ import no_such_name
-from tests.bench.rivals import BEST_C, DIRECT, NO_MILTER, PYMILTER, Rivals, build
-from tests.bench.scenarios import BOUNCE, RELAY, ROWS
+from tests.bench.rivals import BEST_C, DIRECT, NO_MILTER, OWN_CONTROL, PLAIN_C, PYMILTER, Rivals, build
+from tests.bench.scenarios import BOUNCE, REJECTED_RCPT, RELAY, ROWS, Scenario
 from tests.bench.stand import Burst, Round, measure
 from tests.bench.tables import Row, markdown, missed, rate_ratio
 
@@ -19,13 +19,17 @@ def rivals() -> Iterator[Rivals]:
 
 
 @pytest.mark.mta
-def test_a_round(rivals: Rivals) -> None:
-    """All kinds of mail together: in each round each rival gives the outcome of each kind, and uses CPU time."""
+@pytest.mark.parametrize(
+    ("scenarios", "names"),
+    [(ROWS["all mixed"], (BEST_C, PYMILTER, DIRECT)), ((REJECTED_RCPT,), (NO_MILTER, PLAIN_C, OWN_CONTROL, DIRECT))],
+)
+def test_rounds(rivals: Rivals, scenarios: Sequence[Scenario], names: Sequence[str]) -> None:
+    """In each round each rival gives its outcome for every message, and the milters use CPU time."""
     build()
-    names = [BEST_C, PYMILTER, DIRECT]
-    rounds = measure(ROWS["all mixed"], names, rivals, connections=5, rounds=2, messages=20)
-    assert [list(one) for one in rounds] == [names, names]
-    assert all(burst.time > 0 and burst.cpu > 0 for one in rounds for burst in one.values())
+    rounds = measure(scenarios, names, rivals, connections=5, rounds=2, messages=20)
+    assert [tuple(one) for one in rounds] == [names, names]
+    assert all(burst.time > 0 for one in rounds for burst in one.values())
+    assert all((burst.cpu > 0) == (name not in {NO_MILTER, OWN_CONTROL}) for one in rounds for name, burst in one.items())
 
 
 @pytest.mark.mta
