@@ -6,6 +6,7 @@ one level deep, and what a returned message contains is not our business.
 
 import binascii
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,9 @@ _MARK_LIMIT = 64
 
 # The fields of a part's header section: Content-Type and two or three others. What follows is not read.
 _PART_HEAD_LIMIT = 16 * 1024
+
+# What is decoded at once. In base64, it is a multiple of four.
+_PIECE = 64 * 1024
 
 REPORT = b"multipart/report"
 _PLAIN_TEXT = b"text/plain"
@@ -144,10 +148,19 @@ def transfer_decoded(part: Part) -> bytes | None:
     value = header(part.head, b"content-transfer-encoding")
     encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip().lower()
     if encoding == b"quoted-printable":
-        return binascii.a2b_qp(memoryview(part.message)[part.start : part.end])
+        return b"".join(map(binascii.a2b_qp, _line_pieces(part.message, part.start, part.end)))
     if encoding == b"base64":
         return unbase64(part.body)
     return part.body
+
+
+def _line_pieces(message: bytes, start: int, end: int) -> Iterator[memoryview]:
+    """Yield a part of a message in pieces of whole lines: other threads run between them."""
+    view = memoryview(message)
+    while start < end:
+        cut = end if end - start <= _PIECE else message.find(b"\n", start + _PIECE, end) + 1 or end
+        yield view[start:cut]
+        start = cut
 
 
 def unbase64(text: bytes) -> bytes | None:
@@ -155,8 +168,14 @@ def unbase64(text: bytes) -> bytes | None:
     digits = text.translate(None, b" \t\r\n\f\v").rstrip(b"=")
     if len(digits) % 4 == 1:
         digits = digits[:-1]
+    size = len(digits.rstrip(b"="))
+    if digits.find(b"=", 0, size) >= 0:
+        return None
+    digits += b"=" * (-len(digits) % 4)
+    # In pieces, the last one with the padding: other threads run between them.
+    pieces = (digits[start : start + _PIECE if start + _PIECE < size else None] for start in range(0, size or 1, _PIECE))
     try:
-        return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4), strict_mode=True)
+        return b"".join([binascii.a2b_base64(piece, strict_mode=True) for piece in pieces])
     except binascii.Error:
         return None
 
