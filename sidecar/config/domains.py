@@ -16,7 +16,7 @@ from sidecar.config.tables import Notes
 from sidecar.config.warnings.findings import Findings
 from sidecar.core.findings import Finding, warning
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
-from sidecar.core.settings.domain_layout import Lines
+from sidecar.core.settings.domain_table import Lines
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Where
 from sidecar.core.text import quoted, shown, written
 
@@ -91,7 +91,7 @@ class _Reading:
         self.document = document
         self.notes = Notes(document.file, problems)
         self.findings = findings
-        self.shapes: dict[tuple[tuple[str, int], ...], dict[str, int]] = {}
+        self.shapes: dict[tuple[tuple[str, int], ...], dict[str, tuple[str, int]]] = {}
 
     def entries(self) -> Entries:
         found: Entries = {}
@@ -168,8 +168,8 @@ class _Reading:
         steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
         shared = self.shapes.get(steps)
         if shared is None:
-            shared = self.shapes[steps] = dict(steps)
-        return Lines(self.document.file, first, shared)
+            shared = self.shapes[steps] = {key: (self.document.file, step) for key, step in steps}
+        return Lines(first, shared)
 
     def is_double(self, found: Entries, entry: DomainEntry) -> bool:
         """Return True if the file already has this domain: an error, except for a table that KumoMTA replaces."""

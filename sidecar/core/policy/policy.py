@@ -12,8 +12,8 @@ from sidecar.core.names import IPAddress
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable
 from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because, name_of
-from sidecar.core.policy.domains import WILDCARD, DomainMap
-from sidecar.core.settings.domain_table import DomainTable, table_of
+from sidecar.core.policy.domains import WILDCARD, Coverage
+from sidecar.core.settings.domain_table import DomainTable, ListenerDomains, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
 
 # Domains whose senders are at work. What an entry of a thousand networks takes to look through is some 100 kB.
@@ -65,14 +65,13 @@ class Policy:
         self.classify = classify
         self._relay_hosts = relay_hosts
         self._own_relay_hosts = dict(own_relay_hosts)
-        maps = {listener: DomainMap(listed) for listener, listed in domains.listeners.items()}
-        self._shared = maps.pop(ANY_LISTENER)
-        self._star = self._shared.listed.get(WILDCARD)
-        self._own = maps
+        self._own = dict(domains.listeners)
+        self._shared = self._own.pop(ANY_LISTENER)
+        self._star = self._shared.get(WILDCARD)
         self._grants_senders = any(entry.relay_from or entry.relay_from_authz for entry in domains.examples())
         self._relay_from: dict[tuple[str, str], Networks] = {}
-        self._shared_deferral = _deferral(next(filter(_permits, self._shared.listed.examples()), None))
-        self._deferrals = {listener: _deferral(self._opening(own)) for listener, own in maps.items()}
+        self._shared_deferral = _deferral(next(filter(_permits, self._shared.examples()), None))
+        self._deferrals = {listener: _deferral(self._opening(own)) for listener, own in self._own.items()}
 
     @property
     def depends_on_listener(self) -> bool:
@@ -175,15 +174,15 @@ class Policy:
             return (because(text, entry.where("")), absence)
         return (because(f"{entry.path} accepts no mail for {name_of(domain)} from external hosts", entry.where("")), absence)
 
-    def _opening(self, own: DomainMap) -> DomainEntry | None:
-        """Find an entry that a listener with a map of its own can reach and that permits something to strangers."""
-        if (opening := next(filter(_permits, own.listed.examples()), None)) is not None:
+    def _opening(self, own: ListenerDomains) -> DomainEntry | None:
+        """Return an entry that a listener with its own map can reach, and that permits something to external hosts."""
+        if (opening := next(filter(_permits, own.examples()), None)) is not None:
             return opening
-        if own.covers(WILDCARD):
+        coverage, shared = Coverage(own), self._shared
+        if coverage.covers(WILDCARD):
             return None
-        shared = self._shared.listed
         permitting = shared.alike(filter(_permits, shared.examples()))
-        return next((shared[name] for name in permitting if not own.covers(name)), None)
+        return next((shared[name] for name in permitting if not coverage.covers(name)), None)
 
 
 def _deferral(opening: DomainEntry | None) -> Because | None:

@@ -1,52 +1,112 @@
-"""All listener domains in one LMDB database in memory: a million of them need their memory once for all workers.
+"""All listener domains in one LMDB database in memory: a million of them need their memory once for all processes.
 
-Owns how an entry is found and made. Never reads a file, and never decides which entry serves a domain.
+Owns how entries are stored, and KumoMTA's walk to the entry of a domain. Never reads a file or decides what an entry permits.
 
-Objects are no alternative: each use of one counts a reference in it, and a page that is written after a fork is copied. A dict
-of a million names needs 400 MB with 8 workers, and each process that gets the settings from the loader would build its own.
+Python objects need more: each use counts a reference, and the system copies a page that is written after a fork. A dict of a
+million names needs 400 MB with 8 workers. The first byte of a key in the database says what the value is:
+
+- `CATALOGUE`: `Part` of every listener, as MessagePack.
+- `ENTRY`, number: shape and line of an entry, and its domain. Entries are numbered in the order of iteration.
+- `NODE`, listener, reversed domain: shape and line of the entry, then those of the entry `*.` below it; `NO_ENTRY` for none.
+  Each domain and each of its parents has a node, and so has the root, so that a walk to the parents stops at the first node.
+  Reversed, a domain and its parents are neighbours: the second look-up of a walk finds its page in the processor's cache.
+- `PATH`, shape, reversed domain: the key path of an entry that spells its domain in another way.
+- `SHAPE`, number: the number of the first entry with this `Shape`, and the shape as MessagePack.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import eq
-from typing import Any, Final, overload
+from struct import Struct as Packed
+from typing import Any, Final
 from weakref import WeakValueDictionary, finalize
 
 import lmdb
 import msgspec
+from msgspec import Struct
 
 from sidecar.core.networks import parse_network
-from sidecar.core.settings.domain_layout import (
-    CATALOGUE,
-    ENTRY,
-    ENTRY_VALUE,
-    NO_SHAPE,
-    NODE_VALUE,
-    NUMBER,
-    ODD,
-    SHAPE,
-    Lines,
-    Listed,
-    Odd,
-    Shape,
-    domain_key,
-    node_prefix,
-    write_table,
-)
-from sidecar.core.settings.values import DomainEntry, Network
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network
 
-# Nodes, entries and shapes, at some 700 bytes each, that a process keeps as objects. A dict is faster than the database.
+CATALOGUE, ENTRY, NODE, PATH, SHAPE = b"c", b"e", b"n", b"p", b"s"
+
+_NUMBER: Final = Packed(">I")  # in keys: LMDB sorts by bytes
+_ENTRY_VALUE: Final = Packed("<II")
+_NODE_VALUE: Final = Packed("<IIII")
+_NO_SHAPE: Final = 2**32 - 1
+_NO_ENTRY: Final = _ENTRY_VALUE.pack(_NO_SHAPE, 0)
+
+# LMDB needs the largest size in advance; the memory is used only as it is filled. Pages are at least half full, and branch
+# pages and what is beside each value take less than the rest.
+_MAP_MINIMUM: Final = 1 << 20
+_MAP_FOR_ENTRY: Final = 4096
+_MAP_FOR_BYTE: Final = 8
+
+# Entries and shapes, at some 700 bytes each, that a process keeps as objects. A dict is faster than the database.
 _KEPT: Final = 1024
 # A longer domain is in no file (names.DOMAIN_LIMIT), and LMDB has a limit for keys.
 _LONGEST: Final = 256
+_UNKNOWN: Final[Any] = object()
 
-_node_values = NODE_VALUE.unpack
-_entry_values = ENTRY_VALUE.unpack_from
+_node = _NODE_VALUE.unpack
 
 _open: WeakValueDictionary[tuple[int, int], Any] = WeakValueDictionary()
 """The databases that this process has open, by device and inode: LMDB opens none twice, and a forked worker inherits some."""
 _opening: Final = threading.Lock()
+
+
+class Lines(Mapping[str, tuple[str, int]]):
+    """The lines of an entry's keys: the line of its table, and for each key the file and the steps from that line.
+
+    Entries of one shape share `steps`.
+    """
+
+    __slots__ = ("first", "steps")
+
+    def __init__(self, first: int, steps: Mapping[str, tuple[str, int]]) -> None:
+        self.first = first
+        self.steps = steps
+
+    def __getitem__(self, key: str) -> tuple[str, int]:
+        file, step = self.steps[key]
+        return file, self.first + step
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+class Shape(Struct, frozen=True, kw_only=True, array_like=True):
+    """What many entries have in common: everything except domain and line.
+
+    `prefix` is the part of a key path before the domain, such as `listener."10.1.1.1:25".`; None if the entry has a `PATH` row.
+    `steps` are those of `Lines`, and `relay_from` are networks as written.
+    """
+
+    listener: str
+    prefix: str | None
+    steps: Mapping[str, tuple[str, int]]
+    relay_to: bool
+    relay_from: tuple[str, ...]
+    relay_from_authz: tuple[str, ...]
+    log_oob: LogMode
+    log_arf: LogMode
+    trues: tuple[str, ...]
+
+
+class Part(Struct, frozen=True, array_like=True):
+    """The part of one listener: its entries and shapes as ranges of numbers, and the dots of the longest node."""
+
+    listener: str
+    first: int
+    end: int
+    first_shape: int
+    end_shape: int
+    dots: int
 
 
 class DomainTable(Sequence[DomainEntry]):
@@ -57,141 +117,137 @@ class DomainTable(Sequence[DomainEntry]):
     """
 
     def __init__(self, descriptor: int) -> None:
-        database = _opened(descriptor)
+        self._store = store = _Store(_opened(descriptor))
         self.descriptor = os.dup(descriptor)
         finalize(self, os.close, self.descriptor)
-        self._store = store = _Store(database)
-        catalogue = msgspec.msgpack.decode(store.reader.get(CATALOGUE), type=tuple[Listed, ...])
-        self._size = catalogue[-1].end
+        parts = msgspec.msgpack.decode(store.reader.get(CATALOGUE), type=tuple[Part, ...])
+        self._size = parts[-1].end
         self.listeners: Mapping[str, ListenerDomains] = {
-            listed.listener: ListenerDomains(store, number, listed) for number, listed in enumerate(catalogue)
+            part.listener: ListenerDomains(store, number, part) for number, part in enumerate(parts)
         }
 
     def __len__(self) -> int:
         return self._size
 
-    @overload
-    def __getitem__(self, index: int) -> DomainEntry: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[DomainEntry]: ...
-    def __getitem__(self, index: int | slice) -> DomainEntry | Sequence[DomainEntry]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        return self._made(self._store.reader.get(ENTRY + NUMBER.pack(range(len(self))[index])))
+    def __getitem__(self, index: int) -> DomainEntry:  # type: ignore[override]  # nothing needs a slice of a table
+        return self._store.entry(*_row(self._store.reader.get(ENTRY + _NUMBER.pack(range(self._size)[index]))))
 
     def __iter__(self) -> Iterator[DomainEntry]:
-        return map(self._made, self._store.entries(0, self._size))
+        return (self._store.entry(*row) for row in self._store.rows(0, self._size))
 
     def __eq__(self, other: object) -> bool:
         """Return True if the other one is a sequence of the same entries."""
-        if not isinstance(other, Sequence) or len(self) != len(other):
-            return NotImplemented if not isinstance(other, Sequence) else False
-        return all(map(eq, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
 
-    __hash__ = None  # type: ignore[assignment]  # nobody needs one, and a million entries would have to be read for it
+    __hash__ = None  # type: ignore[assignment]  # it would have to read a million entries
 
     def examples(self) -> Iterator[DomainEntry]:
         """Yield the first entry of each shape, in the order of the entries."""
-        return (example for listed in self.listeners.values() for example in listed.examples())
-
-    def _made(self, row: bytes) -> DomainEntry:
-        shape, line = _entry_values(row)
-        domain = row[ENTRY_VALUE.size :].decode("ascii")
-        return self.listeners[self._store.shape(shape)[0].listener].made(shape, line, domain)
+        return (example for domains in self.listeners.values() for example in domains.examples())
 
 
 class ListenerDomains(Mapping[str, DomainEntry]):
-    """The entries of one listener by domain, and its nodes: those domains and all of their parents.
+    """The entries of one listener by domain, in the order of the files."""
 
-    A node is bytes, empty for none. `star` is the node of `"*"`.
-    """
-
-    def __init__(self, store: "_Store", number: int, listed: Listed) -> None:
-        self._store, self._listed = store, listed
-        self._reader = store.reader
-        self._prefix = node_prefix(number)
-        self._odd_prefix = ODD + NUMBER.pack(number)
-        self._dots = listed.dots
-        self._few: dict[str, bytes] | None = None
-        self._made: dict[str, DomainEntry] = {}
-        if listed.nodes <= _KEPT:
-            self._few = {key[::-1].decode("ascii"): node for key, node in store.below(self._prefix, listed.nodes)}
-        self.star = self.node("*")
+    def __init__(self, store: "_Store", number: int, part: Part) -> None:
+        self._store, self._part, self._reader = store, part, store.reader
+        self._prefix = NODE + _NUMBER.pack(number)
+        self._root: bytes = self._reader.get(self._prefix)
+        self._found: dict[str, DomainEntry | None] = {}
 
     def __getitem__(self, domain: str) -> DomainEntry:
-        entry = self.entry(self.node(domain), domain)
-        if entry is None:
+        shape, line = self._node(domain)[:2]
+        if shape == _NO_SHAPE:
             raise KeyError(domain)
-        return entry
+        return self._store.entry(shape, line, domain)
 
     def __contains__(self, domain: object) -> bool:
-        return isinstance(domain, str) and bool(node := self.node(domain)) and _node_values(node)[0] != NO_SHAPE
+        return isinstance(domain, str) and self._node(domain)[0] != _NO_SHAPE
 
     def __iter__(self) -> Iterator[str]:
-        return (row[ENTRY_VALUE.size :].decode("ascii") for row in self._rows())
+        return (domain for _, _, domain in self._rows())
 
     def __len__(self) -> int:
-        return self._listed.end - self._listed.first
+        return self._part.end - self._part.first
 
-    def node(self, domain: str) -> bytes:
-        """Return the node of a domain."""
-        if self._few is not None:
-            return self._few.get(domain, b"")
-        found: bytes = self._reader.get(domain_key(self._prefix, domain[:_LONGEST]), b"")
+    def find(self, domain: str) -> DomainEntry | None:
+        """Return the entry of a domain in normal form as KumoMTA finds it (policy reference, Lookup), or None.
+
+        KumoMTA walks a tree of labels from the right: a label without a node gets the `*` beside it, and a walk that ends on a
+        node without an entry finds nothing. The node where that walk stops is the longest parent that is a node.
+        """
+        found: DomainEntry | None = self._found.get(domain, _UNKNOWN)
+        if found is not _UNKNOWN:
+            return found
+        if len(self._found) >= _KEPT:
+            self._found.clear()
+        found = self._found[domain] = self._walk(domain)
         return found
 
-    def nearest(self, domain: str) -> tuple[bytes, str]:
-        """Return the node of a domain, or of the longest of its parents that has one, and the name of that node."""
-        if (few := self._few) is not None:
-            while not (node := few.get(domain, b"")) and (dot := domain.find(".")) >= 0:
-                domain = domain[dot + 1 :]
-            return node, domain
+    def _walk(self, domain: str) -> DomainEntry | None:
+        get, prefix, name = self._reader.get, self._prefix, domain
         # No node has more labels, except for a `*` before them.
-        if (beyond := domain.count(".") - self._dots) > 0 and "*" not in domain:
-            domain = domain.split(".", beyond)[-1]
-        get, start = self._reader.get, len(self._prefix)
-        key = domain_key(self._prefix, domain[-_LONGEST:])
-        while (found := get(key)) is None:
+        if (beyond := domain.count(".") - self._part.dots) > 0 and "*" not in domain:
+            name = domain.split(".", beyond)[-1]
+        key, start = prefix + name[: -_LONGEST - 1 : -1].encode("ascii", "replace"), len(prefix)
+        while (node := get(key)) is None:
             if (dot := key.rfind(b".", start)) < 0:
-                return b"", domain
+                key, node = prefix, self._root
+                break
             key = key[:dot]
-        return found, domain[start - len(key) :]
-
-    def entry(self, node: bytes, domain: str) -> DomainEntry | None:
-        """Return the entry at a node, whose name is `domain`; None for a node without one."""
-        if not node:
+        shape, line, star, star_line = _node(node)
+        size = len(key) - start
+        if 0 < size == len(domain):
+            return None if shape == _NO_SHAPE else self._store.entry(shape, line, domain)
+        if star == _NO_SHAPE:
             return None
-        if (kept := self._made.get(domain)) is not None:
-            return kept
-        shape, line, _, _ = _node_values(node)
-        return None if shape == NO_SHAPE else self.made(shape, line, domain)
-
-    def star_below(self, node: bytes, domain: str) -> DomainEntry | None:
-        """Return the entry `*` below a node, whose name is `domain`."""
-        _, _, shape, line = _node_values(node)
-        return None if shape == NO_SHAPE else self.made(shape, line, f"*.{domain}")
+        return self._store.entry(star, star_line, f"*.{domain[-size:]}" if size else "*")
 
     def examples(self) -> Iterator[DomainEntry]:
         """Yield the first entry of each shape, in the order of the entries."""
-        shapes = range(self._listed.first_shape, self._listed.end_shape)
-        return (self[self._store.first_of(shape)] for shape in shapes)
+        firsts = (self._store.shape_row(shape)[0] for shape in range(self._part.first_shape, self._part.end_shape))
+        return (self._store.entry(*row) for first in firsts for row in self._store.rows(first, first + 1))
 
     def alike(self, examples: Iterable[DomainEntry]) -> Iterator[str]:
         """Yield the domains of all entries that have the shape of one of these."""
-        shapes = {_node_values(self.node(example.domain))[0] for example in examples}
-        return (row[ENTRY_VALUE.size :].decode("ascii") for row in self._rows() if _entry_values(row)[0] in shapes)
+        shapes = {self._node(example.domain)[0] for example in examples}
+        return (domain for shape, _, domain in self._rows() if shape in shapes)
 
-    def made(self, shape_number: int, line: int, domain: str) -> DomainEntry:
+    def _node(self, domain: str) -> tuple[int, ...]:
+        # A character that no domain in the table can have becomes a question mark.
+        return _node(self._reader.get(self._prefix + domain[: -_LONGEST - 1 : -1].encode("ascii", "replace")) or _NO_ENTRY * 2)
+
+    def _rows(self) -> Iterator[tuple[int, int, str]]:
+        return self._store.rows(self._part.first, self._part.end)
+
+
+class _Reader(threading.local):
+    """One thread's access to the database: LMDB does not allow two threads in one transaction."""
+
+    def __init__(self, database: lmdb.Environment) -> None:
+        self.get: Callable[[bytes], Any] = database.begin().get
+
+
+class _Store:
+    """A database, and the shapes that were read from it."""
+
+    def __init__(self, database: lmdb.Environment) -> None:
+        self._database = database
+        self.reader = _Reader(database)
+        self._shapes: dict[int, tuple[Shape, tuple[Network, ...]]] = {}
+
+    def entry(self, shape_number: int, line: int, domain: str) -> DomainEntry:
         """Return the entry of a domain, made of its shape and its line."""
-        if (kept := self._made.get(domain)) is not None:
-            return kept
-        shape, relay_from = self._store.shape(shape_number)
-        odd = self._odd(domain) if shape.odd else None
-        entry = DomainEntry(
+        shape, relay_from = self._shapes.get(shape_number) or self._shape(shape_number)
+        if shape.prefix is not None:
+            path = f'{shape.prefix}"{domain}"'
+        else:
+            path = self.reader.get(PATH + _NUMBER.pack(shape_number) + domain[::-1].encode()).decode()
+        return DomainEntry(
             listener=shape.listener,
             domain=domain,
-            path=f'{shape.prefix}"{domain}"' if odd is None else odd.path,
-            lines=Lines(shape.file, line, shape.steps) if odd is None else odd.lines,
+            path=path,
+            lines=Lines(line, shape.steps),
             relay_to=shape.relay_to,
             relay_from=relay_from,
             relay_from_authz=shape.relay_from_authz,
@@ -199,72 +255,29 @@ class ListenerDomains(Mapping[str, DomainEntry]):
             log_arf=shape.log_arf,
             trues=shape.trues,
         )
-        if self._few is not None:
-            self._made[domain] = entry
-        return entry
 
-    def _odd(self, domain: str) -> Odd:
-        return msgspec.msgpack.decode(self._reader.get(domain_key(self._odd_prefix, domain)), type=Odd)
+    def rows(self, first: int, end: int) -> Iterator[tuple[int, int, str]]:
+        """Yield shape, line and domain of these entries."""
+        with self._database.begin() as rows, rows.cursor() as cursor:
+            cursor.set_range(ENTRY + _NUMBER.pack(first))
+            yield from (_row(value) for _, value in zip(range(first, end), cursor.iternext(keys=False), strict=False))
 
-    def _rows(self) -> Iterator[bytes]:
-        return self._store.entries(self._listed.first, self._listed.end)
+    def shape_row(self, number: int) -> tuple[int, bytes]:
+        """Return the number of the first entry of a shape, and the shape as MessagePack."""
+        row = self.reader.get(SHAPE + _NUMBER.pack(number))
+        return _NUMBER.unpack_from(row)[0], row[_NUMBER.size :]
 
-
-class _Reader(threading.local):
-    """One thread's access to the database: LMDB does not allow two threads in one transaction."""
-
-    def __init__(self, database: lmdb.Environment) -> None:
-        self.get: Callable[..., Any] = database.begin().get
-
-
-class _Store:
-    """A database in memory, and the shapes that it has been asked for."""
-
-    def __init__(self, database: lmdb.Environment) -> None:
-        self.reader = _Reader(database)
-        self._database = database
-        self._shapes: dict[int, tuple[Shape, tuple[Network, ...]]] = {}
-
-    def shape(self, number: int) -> tuple[Shape, tuple[Network, ...]]:
-        """Return a shape, and its networks."""
-        if (kept := self._shapes.get(number)) is not None:
-            return kept
-        _, shape = self._shape_row(number)
+    def _shape(self, number: int) -> tuple[Shape, tuple[Network, ...]]:
         if len(self._shapes) >= _KEPT:
             self._shapes.clear()
+        shape = msgspec.msgpack.decode(self.shape_row(number)[1], type=Shape)
         read = self._shapes[number] = shape, tuple(map(parse_network, shape.relay_from))
         return read
 
-    def first_of(self, shape: int) -> str:
-        """Return the domain of the first entry of a shape."""
-        return self._shape_row(shape)[0]
 
-    def entries(self, first: int, end: int) -> Iterator[bytes]:
-        """Yield the values of these entries."""
-        return (value for _, value in self._from(ENTRY + NUMBER.pack(first), end - first))
-
-    def below(self, prefix: bytes, count: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the first `count` rows whose keys begin with a prefix: the rest of the key, and the value."""
-        return ((key[len(prefix) :], value) for key, value in self._from(prefix, count))
-
-    def _from(self, key: bytes, count: int) -> Iterator[tuple[bytes, bytes]]:
-        with self._database.begin() as rows, rows.cursor() as cursor:
-            cursor.set_range(key)
-            yield from (row for _, row in zip(range(count), cursor, strict=False))
-
-    def _shape_row(self, number: int) -> tuple[str, Shape]:
-        return msgspec.msgpack.decode(self.reader.get(SHAPE + NUMBER.pack(number)), type=tuple[str, Shape])
-
-
-def table_of(entries: Sequence[DomainEntry]) -> DomainTable:
-    """Return the entries as a table, which they may be already."""
-    if isinstance(entries, DomainTable):
-        return entries
-    descriptor = write_table(entries)
-    try:
-        return DomainTable(descriptor)
-    finally:
-        os.close(descriptor)
+def _row(value: bytes) -> tuple[int, int, str]:
+    shape, line = _ENTRY_VALUE.unpack_from(value)
+    return shape, line, value[_ENTRY_VALUE.size :].decode("ascii")
 
 
 def _opened(descriptor: int) -> Any:  # noqa: ANN401 - the binding's own types do not cover weak references
@@ -275,3 +288,106 @@ def _opened(descriptor: int) -> Any:  # noqa: ANN401 - the binding's own types d
             database = lmdb.open(f"/proc/self/fd/{descriptor}", subdir=False, lock=False, readonly=True, readahead=False)
             _open[status.st_dev, status.st_ino] = database
     return database
+
+
+def table_of(entries: Sequence[DomainEntry]) -> DomainTable:
+    """Return the entries as a table, which they may be already. A domain appears once for each listener at most."""
+    if isinstance(entries, DomainTable):
+        return entries
+    by_listener: dict[str, list[DomainEntry]] = {}
+    for entry in entries:
+        by_listener.setdefault(entry.listener, []).append(entry)
+    by_listener.setdefault(ANY_LISTENER, [])
+    writer = _Writer()
+    for listener, listed in by_listener.items():
+        writer.add(listener, listed)
+    descriptor = writer.written()
+    try:
+        return DomainTable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Writer:
+    """The rows of a database, in the order of their keys within each list."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.entries: list[bytes] = []
+        self.nodes: list[tuple[bytes, bytes]] = []
+        self.paths: list[tuple[bytes, bytes]] = []
+        self.shapes: list[bytes] = []
+
+    def add(self, listener: str, listed: Iterable[DomainEntry]) -> None:
+        """Add all entries of one listener."""
+        first, first_shape = len(self.entries), len(self.shapes)
+        numbers: dict[bytes, int] = {}
+        own: dict[bytes, bytes] = {}
+        for entry in listed:
+            shape, line = _taken_apart(entry)
+            encoded = msgspec.msgpack.encode(shape)
+            if (number := numbers.get(encoded)) is None:
+                number = numbers[encoded] = len(self.shapes)
+                self.shapes.append(_NUMBER.pack(len(self.entries)) + encoded)
+            domain = entry.domain.encode("ascii")
+            own[domain[::-1]] = value = _ENTRY_VALUE.pack(number, line)
+            self.entries.append(value + domain)
+            if shape.prefix is None:
+                self.paths.append((PATH + _NUMBER.pack(number) + domain[::-1], entry.path.encode()))
+        root = NODE + _NUMBER.pack(len(self.parts))
+        self.nodes += [(root + key, value) for key, value in _nodes(own)]
+        dots = max((key.count(b".") - key.endswith(b".*") for key in own), default=0)
+        self.parts.append(Part(listener, first, len(self.entries), first_shape, len(self.shapes), dots))
+
+    def written(self) -> int:
+        """Write the rows, and return the descriptor of the database."""
+        descriptor = os.memfd_create("sidecar-domains")
+        records = sum(map(len, self.shapes)) + sum(len(value) for _, value in self.paths)
+        size = _MAP_MINIMUM + _MAP_FOR_ENTRY * len(self.nodes) + _MAP_FOR_BYTE * records
+        catalogue = (CATALOGUE, msgspec.msgpack.encode(self.parts))
+        rows = chain([catalogue], _numbered(ENTRY, self.entries), self.nodes, sorted(self.paths), _numbered(SHAPE, self.shapes))
+        path = f"/proc/self/fd/{descriptor}"
+        with (
+            lmdb.open(path, subdir=False, lock=False, sync=False, map_size=size) as database,
+            database.begin(write=True) as writing,
+        ):
+            writing.cursor().putmulti(rows, append=True)
+        return descriptor
+
+
+def _numbered(kind: bytes, values: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return ((kind + _NUMBER.pack(number), value) for number, value in enumerate(values))
+
+
+def _nodes(own: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Return the nodes of these entries in the order of their keys: the entries, all of their parents, and the root."""
+    stars = {key[:-2]: value for key, value in own.items() if key.endswith(b".*")}
+    stars[b""] = own.get(b"*", _NO_ENTRY)
+    parents = {b""}
+    for key in own:
+        # An address literal has no parents: its dots separate no labels.
+        dot = -1 if key.endswith(b"[") else key.rfind(b".")
+        while dot > 0 and (parent := key[:dot]) not in parents:
+            parents.add(parent)
+            dot = key.rfind(b".", 0, dot)
+    return [(key, own.get(key, _NO_ENTRY) + stars.get(key, _NO_ENTRY)) for key in sorted(parents.union(own))]
+
+
+def _taken_apart(entry: DomainEntry) -> tuple[Shape, int]:
+    """Return the shape of an entry, and the line of the entry."""
+    lines, prefix = entry.lines, entry.path.removesuffix(f'"{entry.domain}"')
+    if not isinstance(lines, Lines):
+        first = lines[""][1]
+        lines = Lines(first, {key: (file, line - first) for key, (file, line) in lines.items()})
+    shape = Shape(
+        listener=entry.listener,
+        prefix=None if prefix == entry.path else prefix,
+        steps=lines.steps,
+        relay_to=entry.relay_to,
+        relay_from=tuple([network.text for network in entry.relay_from]),
+        relay_from_authz=entry.relay_from_authz,
+        log_oob=entry.log_oob,
+        log_arf=entry.log_arf,
+        trues=entry.trues,
+    )
+    return shape, lines.first
