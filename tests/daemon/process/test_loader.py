@@ -79,6 +79,25 @@ def test_one_that_takes_too_long_is_killed(tmp_path: Path, monkeypatch: pytest.M
         Loader(config(tmp_path)).wait()
 
 
+def test_one_that_cannot_be_started_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither end of its control socket."""
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - names, not paths
+    monkeypatch.setattr("os.fork", lambda: (_ for _ in ()).throw(BlockingIOError(11, "no more processes")))
+    with pytest.raises(BlockingIOError):
+        Loader(config(tmp_path))
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - likewise
+
+
+def test_one_whose_settings_cannot_be_read_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory runs out here. It is not waited for, and whoever asked gets the exception."""
+    monkeypatch.setattr("sidecar.daemon.process.plan.Handover.read", lambda _: (_ for _ in ()).throw(MemoryError()))
+    loader = Loader(config(tmp_path))
+    with pytest.raises(MemoryError):
+        loader.wait()
+    assert loader.control.fileno() == -1
+    os.waitpid(loader.pid, 0)
+
+
 def test_whoever_asked_may_be_gone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Then there is nobody to tell, and nothing to say."""
     loader = Loader(config(tmp_path))

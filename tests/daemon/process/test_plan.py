@@ -1,5 +1,8 @@
 """What must work before anything starts: folders, and the installation's id."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -40,6 +43,38 @@ def test_a_spoilt_id_is_a_sentence_that_names_the_file(tmp_path: Path, text: str
     path.parent.mkdir()
     path.write_text(text, "latin-1")
     with pytest.raises(SetupError, match=f"{path} holds no UUID: fix it, or remove it to get a new id"):
+        make_plan(settings(tmp_path), ())
+
+
+def test_an_id_that_another_process_has_made_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when two sidecars start at the same time: both have one id, whoever wrote the file."""
+    link, other = os.link, "0de00000-0000-4000-8000-000000000001"
+
+    def late(source: str, target: Path) -> None:
+        target.write_text(other, "ascii")
+        link(source, target)
+
+    monkeypatch.setattr("os.link", late)
+    assert make_plan(settings(tmp_path), ()).node_id == other
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("elsewhere"), os.mkfifo])
+def test_an_id_that_is_no_plain_file_is_a_sentence_and_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "state").mkdir()
+    make(tmp_path / "state" / "node_id")
+    with pytest.raises(SetupError, match=r"node_id(:| holds no UUID).*remove it to get a new id"):
+        make_plan(settings(tmp_path), ())
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root, on a file system that does not answer as it should."""
+
+    def fail(*_: object, **_more: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("sidecar.daemon.process.privileges.entered", fail)
+    with pytest.raises(SetupError, match=r"cannot look into .*: Input/output error; name that user with user ="):
         make_plan(settings(tmp_path), ())
 
 

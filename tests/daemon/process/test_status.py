@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,24 @@ def test_a_process_that_got_the_number_later_is_not_taken_for_the_sidecar() -> N
         wait_until(lambda: not is_running(status), "it is seen to be dead")
         assert process.returncode is None
     assert not is_running(status)
+
+
+@pytest.mark.parametrize(
+    ("error", "running"), [(PermissionError(), True), (ProcessLookupError(), False)], ids=["of another user", "dead"]
+)
+def test_a_process_of_another_user_runs_too(monkeypatch: pytest.MonkeyPatch, error: OSError, running: bool) -> None:
+    """Its start cannot always be seen: then its number must do."""
+
+    def refuse(_pid: int, _signal: int) -> None:
+        raise error
+
+    monkeypatch.setattr("os.kill", refuse)
+    assert is_running(replace(SERVING, pid=1 << 30, start_ticks=5)) == running
+
+
+def test_without_an_installation_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: (_ for _ in ()).throw(metadata.PackageNotFoundError()))
+    assert module._version() == "unknown"
 
 
 def ask(*arguments: str) -> tuple[int, str]:

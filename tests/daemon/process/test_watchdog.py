@@ -96,6 +96,16 @@ def test_anything_else_is_none(tmp_path: Path, said: bytes) -> None:
         assert probe.answered == 0.0
 
 
+def test_a_question_that_was_given_up_in_this_turn_is_left(tmp_path: Path) -> None:
+    """The selector may have named its connection before."""
+    with listening(tmp_path, inet=False) as (_, name), selectors.DefaultSelector() as selector:
+        probe = Probe(name, selector)
+        probe.begin()
+        probe._fail("no answer")
+        probe.step()
+        assert (probe.answered, probe._offered, len(selector.get_map())) == (0.0, False, 0)
+
+
 def test_where_nobody_listens_there_is_none(tmp_path: Path) -> None:
     with selectors.DefaultSelector() as selector:
         probe = Probe(f"unix:{tmp_path}/s", selector)
