@@ -172,7 +172,7 @@ def _socket(case: PostfixCase) -> Iterator[Found]:
         yield "warning", "socket_unreachable", key, f"If smtpd is chrooted, as on Debian: {text}", fix
     by_group = milter.socket_group == "postfix" and milter.socket_mode & 0o020
     if not (milter.socket_mode & 0o002 or milter.socket_owner == "postfix" or by_group):
-        text = f"smtpd runs as user postfix, which cannot write to {milter.socket} (mode {milter.socket_mode:04o})."
+        text = f"{milter.socket} has mode {milter.socket_mode:04o}, and user postfix is probably not in its group."
         fix = 'In sidecar.toml, write socket_group = "postfix" and socket_mode = "0660" below [milter].'
         yield "warning", "socket_permissions", key, text, fix
 
