@@ -1,29 +1,22 @@
-"""`sidecar explain`: what would happen to a message, and why."""
+"""`sidecar explain`: what happens to a message, and why."""
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import click
 import msgspec
 
-from sidecar.commands.explain.words import connect_words, recipient_words
+from sidecar.commands.explain.words import explanation_words
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question, encode_explanation
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import printable_json
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 
 _QUESTIONS = msgspec.json.Decoder(Question)
-
-_MEANINGS = {
-    "accept": "accept",
-    "discard": "discard, the peer is answered 250 and the MTA drops the message",
-    "reject": "reject",
-}
 
 
 @click.command(
@@ -99,14 +92,14 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     own = (peer, listener, helo, auth, sender, message, *to)
     _check_disagreements(record, disagreements=disagreements, follow=follow)
     _check_usage(own, batch=batch, record=record, whole=peer is not None and sender is not None and bool(to))
-    # What is allowed and yet hardly meant is for `check` to say.
+    # Warnings are for `check`.
     settings = settings_or_exit(config)
     if record is not None and disagreements:
         from sidecar.commands.explain.disagreements import explain_disagreements  # noqa: PLC0415 - as below
 
         sys.exit(explain_disagreements(settings, record, as_json=as_json, follow=follow))
     if record is not None:
-        from sidecar.commands.explain.records import explain_records  # noqa: PLC0415 - a question need not wait for what reads logs
+        from sidecar.commands.explain.records import explain_records  # noqa: PLC0415 - a question does not wait for these imports
 
         sys.exit(explain_records(settings, record, as_json=as_json))
     evaluator = Evaluator(settings)
@@ -123,31 +116,31 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         click.echo(encode_explanation(explanation))
         return
     if evaluator.policy.depends_on_listener and listener is None:
-        click.echo("Some rules hold on one listener only; without --listener, one without rules of its own is meant.", err=True)
-    click.echo("\n".join(_in_words(explanation, question)))
+        click.echo("Some rules apply only to one listener; without --listener, they are not used.", err=True)
+    click.echo("\n".join(explanation_words(explanation, peer)))
 
 
 def _check_disagreements(record: Path | None, *, disagreements: bool, follow: bool) -> None:
-    """See that there are records to compare, and that what is to be followed can be."""
     if disagreements and record is None:
-        raise click.UsageError("--disagreements compares records: say with --record where they are.")
+        raise click.UsageError("--disagreements compares records: name them with --record.")
     if follow and not disagreements:
-        raise click.UsageError("--follow goes with --disagreements; `sidecar tail` follows a log without comparing.")
+        raise click.UsageError("--follow needs --disagreements; `sidecar tail` follows a log without comparing.")
     if follow and record == STDIN:
-        raise click.UsageError("--follow wants a file or a folder; standard input is read to its end without it.")
+        raise click.UsageError("--follow needs a file or a folder; without it, standard input is read to its end.")
 
 
 def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path | None, whole: bool) -> None:
-    """See that there is one question, or that only other questions are brought along."""
     if batch is not None and record is not None:
         raise click.UsageError("--batch and --record do not go together.")
     if batch is None and record is None and not whole:
-        raise click.UsageError("A question needs --peer, --from and --to; or give many with --batch, or records with --record.")
-    if (batch is not None or record is not None) and any(value is not None for value in own):
-        brought = "--batch brings its own questions; only --config goes with it."
         raise click.UsageError(
-            brought if batch is not None else "--record tells what is asked; only --config and --json go with it."
+            "A question needs --peer, --from and --to; or use --batch for many questions, or --record for records."
         )
+    if (batch is not None or record is not None) and any(value is not None for value in own):
+        text = "--batch has its own questions; only --config can be added."
+        if record is not None:
+            text = "--record has the questions; only --config, --json and --disagreements can be added."
+        raise click.UsageError(text)
     require_utf8(*own)
 
 
@@ -158,7 +151,7 @@ def _answer(evaluator: Evaluator, question: Question, folder: Path) -> Explanati
 
 
 def _answer_batch(evaluator: Evaluator, batch: str) -> int:
-    """Answer line by line; a line that is no question gets an answer that says so, and exit status 1."""
+    """Answer line by line. A line that is not a question gets an answer with the error, and the exit status is 1."""
     folder = Path(batch).parent
     status = 0
     with click.open_file(batch, "rb") as lines:
@@ -172,19 +165,3 @@ def _answer_batch(evaluator: Evaluator, batch: str) -> int:
                 status = 1
             sys.stdout.buffer.write(answer + b"\n")
     return status
-
-
-def _in_words(explanation: Explanation, question: Question) -> Iterator[str]:
-    message = explanation.message
-    yield from connect_words(explanation.connect, question.peer)
-    for recipient in explanation.recipients:
-        yield from recipient_words(recipient)
-    if message.action is None:
-        return
-    yield f"END OF MESSAGE: {message.reply or _MEANINGS[message.action]}"
-    if message.relayed:
-        yield f"  relayed to {printable(', '.join(message.relayed))}"
-    if message.dropped:
-        yield f"  dropped for {printable(', '.join(message.dropped))}"
-    for record in message.records:
-        yield f"  record {record.type}: {printable(record.meta['why'])}"

@@ -1,18 +1,16 @@
-"""One record explained: what it says, what this configuration makes of it, whether the two agree, and what to change.
+"""One record explained: what it contains, what this configuration decides, whether the two agree, and what to change.
 
-Owns the shape of `explain --record --json`, which scripts read: it is for ever. Never reads a log.
+Owns the shape of `explain --record --json`, which scripts read: it is permanent. Never reads a log.
 """
+
+from collections.abc import Iterator
 
 import msgspec
 from msgspec import Struct
 
-from sidecar.commands.explain.change import Advice, set_up
-from sidecar.commands.explain.closing import to_reject
-from sidecar.commands.explain.disagreement import disagreement
-from sidecar.commands.explain.finding import ComparedRecord, find
+from sidecar.commands.explain.advice import Advice, Adviser
+from sidecar.commands.explain.finding import ComparedRecord, disagreement, find
 from sidecar.commands.explain.follow_up import Entry, FollowUp
-from sidecar.commands.explain.notes import notes, outgoing
-from sidecar.commands.explain.opening import to_accept
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Envelope, Happened
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided, deciding, explanation_of
@@ -20,17 +18,27 @@ from sidecar.core.evaluate.explanation import ConnectPart, MessagePart, Recipien
 from sidecar.core.policy import Because
 from sidecar.core.records import Logged, Response
 from sidecar.core.records.build import rfc3339
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.text import printable_json
 
 _YEAR_10000 = 253_402_300_800
 _ENCODER = msgspec.json.Encoder()
 
+_FOLLOW_UPS: dict[FollowUp, str] = {
+    "bounce_report": "A later record shows that it was a bounce report: an OOB record has the same id.",
+    "rejected": (
+        "A later record shows that the message was rejected: a Rejection of the command DATA follows from the same peer. "
+        "KumoMTA writes the Reception first."
+    ),
+    "outgoing": "A later record shows that it was sent on: it has the same id.",
+}
+
 
 class RecordPart(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
-    """What the record itself says; what it does not tell is null or empty.
+    """The content of the record. What it does not contain is null or empty.
 
-    `from` and `to` are the envelope's, also where the record puts others in their fields: in an OOB record the bounce's, in
-    KumoMTA's Rejections a recipient that was accepted. `response` is what the peer was answered, code and text.
+    `from` and `to` are the envelope's, also if these fields of the record have others: in an OOB record the bounce's, in
+    KumoMTA's Rejections an accepted recipient. `response` is the reply to the peer, code and text.
     """
 
     file: str
@@ -53,7 +61,7 @@ class RecordExplanation(Struct, frozen=True, kw_only=True):
     """The answer for one record.
 
     `happened` is what happened by the record, `follow_up` what later records of the log add. `disposition` is the decision of
-    this configuration; it is null for outgoing mail, and where `undecided` says what the record does not contain. `decided` has
+    this configuration; it is null for outgoing mail, and if `undecided` says what the record does not contain. `decided` has
     the reasons for the decision, the rule first. `fix` changes what happened.
     """
 
@@ -77,29 +85,33 @@ class RecordExplanation(Struct, frozen=True, kw_only=True):
 
 
 def encode_record_explanation(explanation: RecordExplanation) -> bytes:
-    """Give the explanation as one JSON object, without a line end."""
+    """Return the explanation as one JSON object, without a line end."""
     return printable_json(_ENCODER.encode(explanation))
 
 
 class Explainer:
-    """One configuration, ready to be asked about records."""
+    """One configuration, ready for records."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._setup = set_up(evaluator.settings, evaluator.policy)
+        self._adviser = Adviser(evaluator)
 
     def find(self, entry: Entry) -> ComparedRecord | None:
-        """Judge a record; None where it tells of mail that went out. Raises ValueError where it does not tell enough."""
+        """Compare a record; None for outgoing mail. Raises ValueError if it does not contain enough."""
         return find(entry, self._evaluator)
 
     def explain(self, entry: Entry) -> RecordExplanation:
-        """Say all there is to say of a record. Raises ValueError where it does not tell enough."""
+        """Return the complete explanation of a record. Raises ValueError if it does not contain enough."""
         found = self.find(entry)
         if found is None:
             assert entry.record is not None  # noqa: S101 - or `find` had raised
             part = _record_part(entry, entry.record)
-            return RecordExplanation(record=part, happened="outgoing", notes=[outgoing(part.type)])
-        outcome = found.judgement.outcome
+            note = (
+                f"A {part.type} record is about outgoing mail; the listener policy decides on incoming mail. "
+                "Look for the Reception with the same id."
+            )
+            return RecordExplanation(record=part, happened="outgoing", notes=[note])
+        outcome, how = found.judgement.outcome, disagreement(found)
         steps = explanation_of(found.envelope, found.judgement)
         return RecordExplanation(
             record=_record_part(entry, found.record, found.envelope),
@@ -108,57 +120,115 @@ class Explainer:
             disposition=outcome if isinstance(outcome, Disposition) else None,
             undecided=outcome if isinstance(outcome, Undecided) else None,
             agrees=found.agrees,
-            decided=deciding(found.judgement) if (how := disagreement(found)) is None else how.because,
+            decided=deciding(found.judgement) if how is None else how.because,
             connect=steps.connect,
             recipients=steps.recipients,
             message=steps.message,
             fix=self._advice(found),
-            notes=list(notes(found, depends_on_listener=self._evaluator.policy.depends_on_listener)),
+            notes=list(_notes(found, depends_on_listener=self._evaluator.policy.depends_on_listener)),
         )
 
     def _advice(self, found: ComparedRecord) -> Advice | None:
-        """Advise against what happened; where this configuration decides otherwise already, there is nothing to change."""
+        """Return the changes against what happened; None if this configuration already decides otherwise."""
         if found.agrees is False and ((how := disagreement(found)) is None or how.recipient is None):
             return None
         if found.answer.happened in {"accepted", "quarantined"}:
-            return to_reject(self._setup, found.envelope, found.judgement)
+            return self._adviser.to_reject(found.envelope, found.judgement)
         if found.answer.happened == "rejected" and found.judgement.outcome in REJECTED:
-            return to_accept(self._setup, found.envelope)
+            return self._adviser.to_accept(found.envelope)
         return None
 
 
-def _time(record: Logged) -> str:
-    """Give the record's time; KumoMTA's older versions write seconds alone."""
-    if record.event_time or not 0 < record.timestamp < _YEAR_10000:
-        return record.event_time
-    return rfc3339(record.timestamp)
-
-
 def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None) -> RecordPart:
+    time = record.event_time
+    if not time and 0 < record.timestamp < _YEAR_10000:  # older versions of KumoMTA write only seconds
+        time = rfc3339(record.timestamp)
     return RecordPart(
         file=entry.file,
         line=entry.line,
         type=record.type,
         id=record.id,
-        time=_time(record),
+        time=time,
         peer=None if record.peer_address is None else record.peer_address.addr,
-        listener=_told(record, "listener") or _told(record, "received_via"),
-        auth=_told(record, "authz_id"),
+        listener=_meta(record, "listener") or _meta(record, "received_via"),
+        auth=_meta(record, "authz_id"),
         sender=record.sender if envelope is None else envelope.sender,
         to=list(record.recipients if envelope is None else envelope.recipients),
         command=record.response.command,
-        response="" if record.type == "OOB" else _answer(record.response),
-        why=_told(record, "why"),
+        response="" if record.type == "OOB" else _reply(record.response),
+        why=_meta(record, "why"),
         count=record.count,
     )
 
 
-def _answer(response: Response) -> str:
+def _reply(response: Response) -> str:
     enhanced = response.enhanced_code
     status = "" if enhanced is None else f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail}"
     return " ".join(filter(None, (str(response.code or ""), status, response.content)))
 
 
-def _told(record: Logged, name: str) -> str | None:
+def _meta(record: Logged, name: str) -> str | None:
     value = record.meta.get(name)
     return value if isinstance(value, str) else None
+
+
+# --- notes, the most important first
+
+
+def _notes(found: ComparedRecord, *, depends_on_listener: bool) -> Iterator[str]:
+    yield from _about_the_answer(found)
+    yield from _about_a_reception(found)
+    if found.agrees is False:
+        yield (
+            f"This configuration would {_otherwise(found)}: the record is from another configuration, "
+            "or the node runs with other files."
+        )
+    if found.needs_more:
+        yield (
+            "Whether this configuration agrees depends on the listener or the login, which the record does not contain. "
+            "KumoMTA logs both if the meta of configure_local_logs lists received_via and authz_id."
+        )
+    if depends_on_listener and found.envelope.listener == ANY_LISTENER:
+        yield (
+            "Some rules apply only to one listener, and the record does not contain the listener: "
+            "it is judged without these rules."
+        )
+
+
+def _otherwise(found: ComparedRecord) -> str:
+    if found.judgement.outcome in REJECTED:
+        return "reject it"
+    return "reject some of its recipients" if found.answer.happened != "rejected" and found.rejected_among else "accept it"
+
+
+def _about_the_answer(found: ComparedRecord) -> Iterator[str]:
+    record, answer = found.record, found.answer
+    if answer.happened == "tempfailed":
+        yield "A 4xx reply is a fault or a limit, not a decision of the policy. The sender retries."
+    if answer.happened == "rejected_for_other_reason":
+        yield "This reply is not from the listener policy: no listener domain and no relay host changes it."
+    if record.count > 1:
+        yield f"The record stands for {record.count} rejections of this peer, and contains only what they have in common."
+    elif found.judgement.outcome == Undecided.RECIPIENTS_UNKNOWN and answer.stage == "end" and not answer.is_ours:
+        yield (
+            "KumoMTA's Rejection at the end of a message contains no recipient; the Reception just before it, "
+            "in the same session, does."
+        )
+    elif found.judgement.outcome == Undecided.RECIPIENTS_UNKNOWN and answer.stage != "connect":
+        yield "The record contains no recipient, so only the connection can be judged."
+
+
+def _about_a_reception(found: ComparedRecord) -> Iterator[str]:
+    if found.record.type != "Reception":
+        return
+    if found.follow_up is not None:
+        yield _FOLLOW_UPS[found.follow_up]
+    elif found.judgement.outcome in {Undecided.CONTENT_UNKNOWN, *REJECTED} and not found.answer.is_ours:
+        session = found.record.session_id
+        where = f"in the same session ({session})" if session else "from the same peer in the same second"
+        yield (
+            "KumoMTA writes a Reception with code 250 before it rejects at the end of the message: "
+            f"this record does not mean that the message was relayed. Look for a Rejection of the command DATA {where}."
+        )
+    elif found.judgement.outcome == Undecided.CONTENT_UNKNOWN:
+        yield "The sidecar writes no Reception for a rejected message: the message was a report."

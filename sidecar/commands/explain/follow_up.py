@@ -1,12 +1,12 @@
-"""What a log says later of a message that it calls received: that it was a report, was rejected after all, or went out.
+"""What later records of a log add to a Reception: that the message was a report, was rejected, or was sent on.
 
-Owns the window in which records wait for what belongs to them. Never judges a record.
+Owns the window in which records wait for what belongs to them.
 
-KumoMTA writes a Reception with code 250 before it rejects at the end of the message (contract section 4), one for each
-recipient. The Rejection that follows has no message id, no sender and no recipient, only the command DATA; what the two have
-in common is the session's id, in versions that write it, and the peer. Our log never has such a Reception.
+KumoMTA writes a Reception with code 250 for each recipient before it rejects at the end of the message. The Rejection that
+follows has no message id, sender and recipient, only the command DATA. The two share the peer, and, in versions that write it,
+the session's id. Our log never has such a Reception.
 
-A report has a Reception and an OOB record for each of its failures (contract section 4), all with one id: in our log too.
+A report has a Reception and an OOB record for each of its failures, all with one id, in our log as well.
 """
 
 from collections import deque
@@ -22,18 +22,18 @@ from sidecar.core.records import Logged
 FollowUp = Literal["bounce_report", "rejected", "outgoing"]
 """What later records of the same message or session add to a Reception."""
 
-# KumoMTA writes what is rejected or a report within milliseconds, and a delivery within seconds: ten seconds of a busy node.
+# KumoMTA writes a Rejection or a report within milliseconds, and a delivery within seconds: ten seconds of a busy node.
 _WAITING = 20_000
-# A record has 1 kB or so; but it may name a thousand recipients.
+# A record has about 1 kB, but it may have a thousand recipients.
 _WAITING_BYTES = 64 * 1024 * 1024
 # Without the session's id: the Rejection has the second of its Reception, or the next.
 _SECONDS_APART = 2
 
 
 class Entry(Struct, kw_only=True, gc=False):
-    """A line of a log in its place. `record` is None where it cannot be read; `fault` then says why. `size` is in bytes.
+    """A line of a log and its place. `record` is None if it cannot be read; `fault` then says why. `size` is in bytes.
 
-    `follow_up` becomes known while the entry waits. `is_follow_up` marks a record that only adds to a message told of before: a
+    `follow_up` becomes known while the entry waits. `is_follow_up` marks a record that only adds to an earlier message: a
     Rejection that ends it, or an OOB record of a report.
     """
 
@@ -47,23 +47,23 @@ class Entry(Struct, kw_only=True, gc=False):
 
 
 class Window:
-    """Where entries wait, in their order, for what later entries tell of them.
+    """Entries in their order that wait for their follow-ups.
 
-    One is let go when it is known what came of it, when too many wait, or `seconds` of the log's own time after it.
+    An entry leaves when its follow-up is known, when too many wait, or `seconds` of the log's own time later.
     """
 
     def __init__(self, *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES, seconds: float = inf) -> None:
         self._waiting, self._waiting_bytes, self._seconds = waiting, waiting_bytes, seconds
         self._queue: deque[Entry] = deque()
-        self._open_ones = _Open()
+        self._receptions = _Receptions()
         self._size = 0
         self._newest = 0
 
     def add(self, entry: Entry) -> Iterator[Entry]:
-        """Take an entry, and give those that need not wait any more."""
+        """Add an entry, and return those that need not wait any more."""
         if entry.record is not None:
-            entry.is_follow_up = self._open_ones.follow(entry.record)
-            self._open_ones.add(entry)
+            entry.is_follow_up = self._receptions.follow(entry.record)
+            self._receptions.add(entry, entry.record)
             self._newest = max(self._newest, entry.record.when)
         self._queue.append(entry)
         self._size += entry.size
@@ -71,13 +71,13 @@ class Window:
             yield self._pop()
 
     def rest(self) -> Iterator[Entry]:
-        """Give all that wait."""
+        """Return all that wait."""
         while self._queue:
             yield self._pop()
 
     def _waits(self, first: Entry) -> bool:
         return (
-            self._open_ones.has(first)
+            self._receptions.has(first)
             and len(self._queue) <= self._waiting
             and self._size <= self._waiting_bytes
             and first.record is not None
@@ -87,24 +87,24 @@ class Window:
     def _pop(self) -> Entry:
         entry = self._queue.popleft()
         self._size -= entry.size
-        self._open_ones.remove(entry)
+        self._receptions.remove(entry)
         return entry
 
 
 def with_follow_ups(
     entries: Iterable[Entry], *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES
 ) -> Iterator[Entry]:
-    """Give all entries in their order, each Reception once it is known what came of it, or the window is full."""
+    """Return all entries in their order, each Reception when its follow-up is known, or the window is full."""
     window = Window(waiting=waiting, waiting_bytes=waiting_bytes)
     for entry in entries:
         yield from window.add(entry)
     yield from window.rest()
 
 
-class _Open:
-    """The Receptions of which nothing more is known yet, by message id, and KumoMTA's by session in their order.
+class _Receptions:
+    """The Receptions without a follow-up yet, by message id, and KumoMTA's by session in their order.
 
-    `_reports` has the ids of the last OOB records: a report may tell of many failures.
+    `_reports` has the ids of the last OOB records: a report may contain many failures.
     """
 
     def __init__(self) -> None:
@@ -115,9 +115,8 @@ class _Open:
     def has(self, entry: Entry) -> bool:
         return entry.record is not None and self._by_id.get(entry.record.id) is entry
 
-    def add(self, entry: Entry) -> None:
-        record = entry.record
-        if record is None or record.type != "Reception" or not record.id:
+    def add(self, entry: Entry, record: Logged) -> None:
+        if record.type != "Reception" or not record.id:
             return
         self._close(record.id)
         self._by_id[record.id] = entry
@@ -129,7 +128,7 @@ class _Open:
             self._close(entry.record.id)
 
     def follow(self, record: Logged) -> bool:
-        """Let `record` tell what came of those that wait; say whether it only adds to a message that is told of already."""
+        """Set the follow-up of those that wait for `record`. Return True if it only adds to an earlier message."""
         answer = recorded_answer(record)
         if record.type == "OOB":
             return self._follow_report(record.id)
@@ -143,17 +142,17 @@ class _Open:
         return False
 
     def _follow_report(self, message_id: str) -> bool:
-        """Take note of an OOB record; say whether its message is told of: by a Reception, or by an OOB record before."""
+        """Return True if the message of an OOB record has a Reception, or an earlier OOB record."""
         if not message_id:
             return False
-        is_told = self._close(message_id, "bounce_report") or message_id in self._reports
+        is_known = self._close(message_id, "bounce_report") or message_id in self._reports
         self._reports[message_id] = None
         if len(self._reports) > _WAITING:
             del self._reports[next(iter(self._reports))]
-        return is_told
+        return is_known
 
     def _close(self, message_id: str, follow_up: FollowUp | None = None) -> bool:
-        """Let a Reception wait no more; say whether one did."""
+        """End the waiting of a Reception. Return False if none waits."""
         entry = self._by_id.pop(message_id, None)
         if entry is None or entry.record is None:
             return False
@@ -166,7 +165,7 @@ class _Open:
         return True
 
     def _last_message(self, rejection: Logged) -> list[str]:
-        """Give the ids of the session's last message: one for each recipient, and all with one sender."""
+        """Return the ids of the session's last message: one for each recipient, all with one sender."""
         found: list[Logged] = []
         for record in reversed(self._by_session.get(_session(rejection), {}).values()):
             apart = 0 if rejection.session_id else abs(rejection.timestamp - record.timestamp)

@@ -1,44 +1,42 @@
-"""`sidecar explain --record`: why was this accepted or rejected, in words, as JSON, or as totals.
-
-Owns how the answers look. Never decides anything.
-"""
+"""`sidecar explain --record`: the explanations of records in words, as JSON, or as totals. Owns how they look."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from textwrap import wrap
+from typing import TypeVar
 
 import click
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from sidecar.commands.explain.change import Advice, Change
+from sidecar.commands.explain.advice import Advice, Change
+from sidecar.commands.explain.entries import entries_of
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from sidecar.commands.explain.record_input import entries_of
-from sidecar.commands.explain.totals import RecordTotals
-from sidecar.commands.explain.totals_table import print_totals
-from sidecar.commands.explain.words import connect_words, kinds, recipient_words
+from sidecar.commands.explain.totals import AnswerCount, BoundedTally, RecordTotals
+from sidecar.commands.explain.words import connect_words, recipient_words
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
 from sidecar.core.policy import Because
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import sentence
 from sidecar.output.progress import Bar, progress
-from sidecar.output.terminal import console, plain
+from sidecar.output.terminal import console, plain, table
 
-# Ten answers of a dozen lines are still read; more are counted.
+# People read ten answers of a dozen lines; more are counted.
 _ONE_BY_ONE = 10
-_FAULTS_TOLD = 5
-_RECIPIENTS_TOLD = 10
-_TO_WRITE = " " * 6
+FAULTS_SHOWN = 5
+_RECIPIENTS_SHOWN = 10
+_ROWS = 10
+_TO_COPY = " " * 6
 
 _HAPPENED: dict[Happened, str] = {
     "accepted": "accepted",
@@ -60,14 +58,13 @@ OUTCOMES: dict[EnvelopeOutcome, str] = {
     Undecided.CONTENT_UNKNOWN: "accepts the recipient, but only for reports: it rejects any other message at its end",
 }
 _AGREEMENTS = {True: ", as the record says", False: ", other than the record says", None: ""}
-_ADVICE = {
-    ("reject", "all"): "To reject it:",
-    ("accept", "one"): "To accept it, make one of these changes, if you want it:",
-}
+_ADVICE = {"reject": "To reject it:", "accept": "To accept it, make one of these changes, if you want it:"}
+
+K = TypeVar("K")
 
 
 def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
-    """Explain every record in `path`; give the exit status."""
+    """Explain every record in `path`, and return the exit status."""
     explainer = Explainer(Evaluator(settings))
     try:
         warn_of_skipped_files(path)
@@ -80,14 +77,15 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
             totals = _count(chain(first, entries), explainer, bar) if many else RecordTotals()
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
-    if many:
-        print_totals(totals, console())
-        return _tell_faults(totals)
-    return _print_words(first, explainer, path)
+    if not many:
+        return _print_words(first, explainer, path)
+    _print_totals(totals, console())
+    if totals.unreadable > FAULTS_SHOWN:
+        click.echo(f"{totals.unreadable:,} lines in all cannot be judged; --json has the reason of each.", err=True)
+    return int(totals.unreadable > 0)
 
 
 def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> int:
-    """Print one object a record; a line that is none gets an object that says so."""
     status, entry = 0, None
     for entry in entries:
         try:
@@ -97,12 +95,12 @@ def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> i
             answer = printable_json(msgspec.json.encode(fault))
             status = 1
         sys.stdout.buffer.write(answer + b"\n")
-    return status if entry is not None else tell_nothing(path)
+    return status if entry is not None else report_no_record(path)
 
 
 def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> int:
     screen = console()
-    status, told = 0, False
+    status, printed = 0, False
     for entry in entries:
         try:
             explanation = explainer.explain(entry)
@@ -110,22 +108,36 @@ def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> 
             click.echo(fault_line(entry, error), err=True)
             status = 1
             continue
-        if told:
+        if printed:
             screen.print()
-        told = True
+        printed = True
         for place, line in enumerate(_in_words(explanation)):
             screen.print(wrapped(line, screen), style="" if place else "bold", soft_wrap=True)
-    return status if entries else tell_nothing(path)
+    return status if entries else report_no_record(path)
 
 
 def wrapped(line: str, screen: Console) -> Text:
-    """Wrap words for a reader; what is to be copied, and what goes into a pipe, is left whole."""
-    if line.startswith(_TO_WRITE) or not screen.is_terminal:
+    """Wrap words for a terminal. Lines to copy, and lines in a pipe, stay whole."""
+    if line.startswith(_TO_COPY) or not screen.is_terminal:
         return plain(line)
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     # Not at hyphens, which are in names of files and hosts.
     pieces = wrap(printable(line), screen.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return Text("\n".join(pieces))
+
+
+def report_no_record(path: Path) -> int:
+    """Report that there is no record, and return the exit status."""
+    click.echo(f"{printable(str(path))} contains no record. Name a log, or a folder of its segments.", err=True)
+    return 1
+
+
+def fault_line(entry: Entry, error: ValueError) -> str:
+    """Return the sentence for a line that cannot be judged."""
+    return f"{printable(entry.file)}:{entry.line} cannot be judged: {printable(str(error))}."
+
+
+# --- many records as totals
 
 
 def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> RecordTotals:
@@ -136,49 +148,80 @@ def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> RecordTo
             totals.add(explainer.find(entry))
         except ValueError as error:
             totals.unreadable += 1
-            if totals.unreadable <= _FAULTS_TOLD:
+            if totals.unreadable <= FAULTS_SHOWN:
                 click.echo(fault_line(entry, error), err=True)
     return totals
 
 
-def _tell_faults(totals: RecordTotals) -> int:
-    if totals.unreadable > _FAULTS_TOLD:
-        click.echo(f"{totals.unreadable:,} lines in all cannot be judged; --json tells why of each.", err=True)
-    return int(totals.unreadable > 0)
+def _print_totals(totals: RecordTotals, screen: Console) -> None:
+    screen.print(plain(_summary(totals), style="bold"))
+    _print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda it: (it.outcome.words, it.rule))
+    _print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
+    _print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
 
 
-def tell_nothing(path: Path) -> int:
-    """Say that there is no record; give the exit status."""
-    click.echo(f"{printable(str(path))} holds no record. Name a log, or a folder of its segments.", err=True)
-    return 1
+def _summary(totals: RecordTotals) -> str:
+    count = totals.all
+    answers = f"{count.accepted:,} accepted, {count.rejected:,} rejected, {count.tempfailed:,} tempfailed"
+    parts = [f"{counted(count.total, 'answer')} recorded: {answers}", _comparison(count)]
+    if totals.outgoing:
+        parts.append(f"{counted(totals.outgoing, 'more record')} of outgoing mail")
+    return "; ".join(parts) + "."
 
 
-def fault_line(entry: Entry, error: ValueError) -> str:
-    """Say that a line cannot be judged, and why."""
-    return f"{printable(entry.file)}:{entry.line} cannot be judged: {printable(str(error))}."
+def _comparison(count: AnswerCount) -> str:
+    otherwise = f"{count.differ:,}" if count.differ else "none"
+    if not count.unknown:
+        return f"{otherwise} would be decided otherwise under this configuration"
+    why = "(--disagreements shows why)"
+    compared = count.total - count.unknown
+    if not compared:
+        return f"none can be compared with this configuration {why}"
+    return (
+        f"{otherwise} of the {compared:,} that can be compared would be decided otherwise under this configuration, "
+        f"{count.unknown:,} cannot be compared {why}"
+    )
+
+
+def _print_table(
+    screen: Console, title: str, headings: tuple[str, ...], tally: BoundedTally[K], cells: Callable[[K], tuple[str, ...]]
+) -> None:
+    if not len(tally):
+        return
+    made = table(*headings, "accepted#", "rejected#", "tempfailed#", "differ#")
+    for key, count in tally.top(_ROWS):
+        numbers = (count.accepted, count.rejected, count.tempfailed, count.differ)
+        made.add_row(*(plain(cell) for cell in cells(key)), *(f"{number:,}" for number in numbers))
+    screen.print()
+    screen.print(plain(title, style="bold"))
+    screen.print(made)
+    more = len(tally) - _ROWS
+    if more > 0 or tally.others:
+        rest = f", and rarer ones with {tally.others:,} answers in all" if tally.others else ""
+        screen.print(f"and {max(more, 0):,} more{rest}")
 
 
 # --- one record in words
 
 
 def _in_words(explanation: RecordExplanation) -> Iterator[str]:
-    """Say what happened, what this configuration makes of it, step by step, and what to change; the gist in the first line."""
+    """Return what happened, what this configuration decides, step by step, and what to change; the summary first."""
     yield headline(explanation)
     if explanation.outcome is not None:
         yield f"This configuration {_outcome(explanation, explanation.outcome)}{_AGREEMENTS[explanation.agrees]}."
         yield f"Decided by: {_rules(explanation.decided)}."
     yield from (f"  {line}" for line in _steps(explanation))
     if explanation.record.why:
-        yield f"The record gives as its reason: {explanation.record.why}"
+        yield f"Reason in the record: {explanation.record.why}"
     yield from explanation.notes
     if explanation.fix is not None:
         yield from _advice(explanation.fix)
 
 
 def headline(explanation: RecordExplanation) -> str:
-    """Say what happened, by the record, and where that stands."""
+    """Return what happened by the record, and the place of the record."""
     record = explanation.record
-    names = record.to[:_RECIPIENTS_TOLD]
+    names = record.to[:_RECIPIENTS_SHOWN]
     more = f" and {len(record.to) - len(names)} more" if len(record.to) > len(names) else ""
     to = f" to {', '.join(f'<{name}>' for name in names)}{more}" if names else ""
     times = f"{record.count:,} times " if record.count > 1 else ""
@@ -191,46 +234,45 @@ def headline(explanation: RecordExplanation) -> str:
 
 
 def _outcome(explanation: RecordExplanation, outcome: EnvelopeOutcome) -> str:
-    takers = [part for part in explanation.recipients if kinds(part)]
-    if outcome not in REJECTED and any(part.action == "reject" for part in explanation.recipients):
-        return f"{OUTCOMES[outcome]}, but for some of its recipients only"
-    unless = (
-        outcome == Disposition.RELAYED and takers and explanation.message is not None and explanation.message.action is None
-    )
-    return f"{OUTCOMES[outcome]}{', unless it is a report that the domain takes' if unless else ''}"
+    parts, message = explanation.recipients, explanation.message
+    if outcome not in REJECTED and any(part.action == "reject" for part in parts):
+        return f"{OUTCOMES[outcome]}, but only for some of its recipients"
+    content_matters = any(part.report_kinds for part in parts) and message is not None and message.action is None
+    unless = ", unless it is a report that the domain accepts" if outcome == Disposition.RELAYED and content_matters else ""
+    return f"{OUTCOMES[outcome]}{unless}"
 
 
 def _steps(explanation: RecordExplanation) -> Iterator[str]:
     if explanation.connect is None:
         return
     yield from connect_words(explanation.connect, explanation.record.peer or "")
-    for part in explanation.recipients[:_RECIPIENTS_TOLD]:
+    for part in explanation.recipients[:_RECIPIENTS_SHOWN]:
         yield from recipient_words(part)
-    if len(explanation.recipients) > _RECIPIENTS_TOLD:
-        yield f"and {len(explanation.recipients) - _RECIPIENTS_TOLD} more recipients"
+    if len(explanation.recipients) > _RECIPIENTS_SHOWN:
+        yield f"and {len(explanation.recipients) - _RECIPIENTS_SHOWN} more recipients"
     message = explanation.message
     if message is not None and message.action is not None:
         yield f"END OF MESSAGE: {message.reply or message.action}"
         yield from (f"  because {reason}" for reason in explanation.decided)
     elif explanation.outcome == Undecided.CONTENT_UNKNOWN:
-        yield "END OF MESSAGE: a report is taken, any other message is answered 550 5.7.1 relaying not permitted"
+        yield "END OF MESSAGE: a report is accepted, any other message is rejected with 550 5.7.1 relaying not permitted"
 
 
 def _rules(decided: Sequence[Because]) -> str:
-    """Name the lines that decided; where a line is missing, what is missing."""
+    """Return the lines that decided; for a missing line, what is missing."""
     rules = [reason.text if reason.file is None else f"{reason.file}:{reason.line} {reason.key}" for reason in decided]
     return "; ".join(dict.fromkeys(rules))
 
 
 def _advice(advice: Advice) -> Iterator[str]:
-    yield _ADVICE[advice.aim, advice.apply]
+    yield _ADVICE[advice.aim]
     for change in advice.changes:
         yield f"  - {change.text}{_place(change)}"
-        yield from (f"{_TO_WRITE}{line}" for line in change.lines)
+        yield from (f"{_TO_COPY}{line}" for line in change.lines)
         if change.opens is not None:
-            yield f"    Mind that {change.opens}."
+            yield f"    Note: {change.opens}."
     if advice.more:
-        yield f"  and {advice.more} more, alike, for the other domains"
+        yield f"  and {advice.more} similar changes for the other domains"
     yield advice.then
 
 

@@ -1,28 +1,35 @@
-"""Many records as totals: by what this configuration makes of them and the rule that decides, by peer, and by recipient domain.
+"""Counts of the records of a log: by disposition and rule, by peer, by recipient domain, and by agreement with a configuration.
 
-Owns the counters, whose memory is bounded however many peers and domains there are. Never judges a record.
+Owns the counters. Their memory is bounded, however many peers and domains there are.
 """
 
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from sidecar.commands.explain.finding import ComparedRecord
+from sidecar.commands.explain.finding import ComparedRecord, Disagreement, came_by_smtp, disagreement
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Undecided, deciding
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of
 
-# Some 25 MB for each kind of key. A day has fewer peers; a flood of made-up domains is what the bound is for.
+# Some 25 MB for each kind of key. A day has fewer peers; the bound is for a flood of made-up domains.
 _KEYS = 100_000
 _NO_MATCH = "no listener domain matches"
+
+NotCompared = Literal["tempfailed", "rejected_for_other_reason", "not_smtp", "unknown"]
+"""Why a record cannot disagree.
+
+`tempfailed`: a 4xx reply is no decision; `rejected_for_other_reason`: not by the policy, for example an unknown user;
+`not_smtp`: by KumoMTA's HTTP listener, to which the policy does not apply; `unknown`: the record does not contain enough.
+"""
 
 K = TypeVar("K", bound=Hashable)
 
 
 class AnswerCount(Struct, kw_only=True, gc=False):
-    """How many, by what happened, and how many of these this configuration decides differently.
+    """Numbers of answers by what happened, and of those that this configuration decides otherwise.
 
     `unknown` counts those that cannot be compared: a 4xx reply is no decision, and some records do not contain enough.
     """
@@ -35,7 +42,7 @@ class AnswerCount(Struct, kw_only=True, gc=False):
 
     @property
     def total(self) -> int:
-        """How many in all."""
+        """The number of all answers."""
         return self.accepted + self.rejected + self.tempfailed
 
     def add(self, found: ComparedRecord) -> None:
@@ -55,10 +62,9 @@ class AnswerCount(Struct, kw_only=True, gc=False):
 
 
 class BoundedTally(Generic[K]):
-    """Counts by key. Where there are too many keys, the rarer half of them is given up, and summed in `others`.
+    """Counts by key. If there are too many keys, the rarer half is removed, and its sum is in `others`.
 
-    The counts of those that were never given up are exact; one that comes back begins anew. So whatever is frequent throughout
-    is told with its right number.
+    The counts of keys that were never removed are exact, so frequent keys have the right number.
     """
 
     def __init__(self, keys: int = _KEYS) -> None:
@@ -73,29 +79,26 @@ class BoundedTally(Generic[K]):
         """Count a record under `key`."""
         if key not in self._counts:
             if len(self._counts) >= self._keys:
-                self._give_up()
+                kept = dict(self.top(self._keys // 2))
+                self.others += sum(count.total for key, count in self._counts.items() if key not in kept)
+                self._counts = kept
             self._counts[key] = AnswerCount()
         self._counts[key].add(found)
 
     def top(self, number: int) -> list[tuple[K, AnswerCount]]:
-        """Give the most frequent, the first first; among equals those that came first."""
+        """Return the most frequent keys; of equal ones the earlier first."""
         return sorted(self._counts.items(), key=lambda item: -item[1].total)[:number]
-
-    def _give_up(self) -> None:
-        kept = dict(self.top(self._keys // 2))
-        self.others += sum(count.total for key, count in self._counts.items() if key not in kept)
-        self._counts = kept
 
 
 class Ruling(Struct, frozen=True, kw_only=True):
-    """What becomes of a record's envelope, and the rule that decides: `file:line key`, or what rule is missing."""
+    """The decision on a record's envelope, and the rule that decides: `file:line key`, or the rule that is missing."""
 
     outcome: EnvelopeOutcome
     rule: str
 
 
 class RecordTotals:
-    """All that is counted of a log. `outgoing` are records of mail that went out, `unreadable` those that tell too little."""
+    """All counts of a log. `outgoing` counts records of outgoing mail, `unreadable` those that do not contain enough."""
 
     def __init__(self, keys: int = _KEYS) -> None:
         self.all = AnswerCount()
@@ -106,32 +109,90 @@ class RecordTotals:
         self.unreadable = 0
 
     def add(self, found: ComparedRecord | None) -> None:
-        """Count a record that could be judged, or one of mail that went out; a message that two records tell of counts once."""
+        """Count a judged record, or one of outgoing mail. A message with two records counts once."""
         if found is None:
             self.outgoing += 1
             return
         if found.is_follow_up:
             return
+        outcome = found.judgement.outcome
         self.all.add(found)
-        self.rulings.add(_ruling(found), found)
+        self.rulings.add(Ruling(outcome=outcome, rule=rule_of(outcome, deciding(found.judgement)[0])), found)
         self.peers.add(str(found.envelope.peer), found)
-        for domain in {answer.domain for answer in found.judgement.recipients} or set(
-            map(domain_of, found.envelope.recipients)
-        ):
+        domains = {answer.domain for answer in found.judgement.recipients}
+        for domain in domains or set(map(domain_of, found.envelope.recipients)):
             self.domains.add(domain, found)
 
 
-def _ruling(found: ComparedRecord) -> Ruling:
-    outcome = found.judgement.outcome
-    return Ruling(outcome=outcome, rule=rule_of(outcome, deciding(found.judgement)[0]))
+class Comparison:
+    """The result of a comparison. Counts are of answers: a record may stand for many rejections of a flood.
+
+    `rules` has the disagreements by the rule that decides now. `outgoing` counts records of outgoing mail, `unreadable` lines
+    and records that do not contain enough to be judged.
+    """
+
+    def __init__(self) -> None:
+        self.same = 0
+        self.would_reject = 0
+        self.would_accept = 0
+        self.not_compared: dict[NotCompared, int] = {}
+        self.rules: BoundedTally[str] = BoundedTally()
+        self.outgoing = 0
+        self.unreadable = 0
+
+    @property
+    def otherwise(self) -> int:
+        """The number of answers that would differ."""
+        return self.would_reject + self.would_accept
+
+    @property
+    def compared(self) -> int:
+        """The number of answers that can be compared."""
+        return self.same + self.otherwise
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there was no record."""
+        return not (self.compared or self.not_compared or self.outgoing or self.unreadable)
+
+    def add(self, found: ComparedRecord | None) -> Disagreement | None:
+        """Count a record, and return the disagreement, if it is one."""
+        if found is None:
+            self.outgoing += 1
+        if found is None or found.is_counted_elsewhere:
+            return None
+        number = found.record.count
+        if (reason := _not_compared(found)) is not None:
+            self.not_compared[reason] = self.not_compared.get(reason, 0) + number
+            return None
+        if (how := disagreement(found)) is None:
+            self.same += number
+            return None
+        outcome = found.judgement.outcome if how.recipient is None else Disposition.REJECTED_AT_RCPT
+        self.rules.add(rule_of(outcome, how.because[0]), found)
+        if how.accepts:
+            self.would_accept += number
+        else:
+            self.would_reject += number
+        return how
 
 
 def rule_of(outcome: EnvelopeOutcome, reason: Because) -> str:
-    """Name the rule without the peer and the domain that are in its sentence: equal rulings are to be counted together."""
+    """Name the rule without the peer and the domain in its sentence, so that equal rulings are counted together."""
     if outcome == Disposition.REJECTED_AT_CONNECT:
-        return "no listener domain takes anything from strangers"
+        return "no listener domain accepts anything from external hosts"
     if reason.file is not None:
         return f"{reason.file}:{reason.line} {reason.key}"
     if reason.text.startswith(_NO_MATCH):
         return _NO_MATCH
     return "the default relay_hosts" if outcome in {Disposition.RELAYED, Undecided.RECIPIENTS_UNKNOWN} else reason.text
+
+
+def _not_compared(found: ComparedRecord) -> NotCompared | None:
+    if found.agrees is not None:
+        return None
+    if found.answer.happened == "tempfailed":
+        return "tempfailed"
+    if found.answer.happened == "rejected_for_other_reason":
+        return "rejected_for_other_reason"
+    return "unknown" if came_by_smtp(found.record) else "not_smtp"

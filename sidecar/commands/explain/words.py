@@ -1,31 +1,44 @@
-"""How `explain` puts an answer into words: the decision first, then its reasons with their places.
-
-Owns the sentences for the parts that questions and records have in common. Never decides anything.
-"""
+"""The answer to a question in words: the decision first, then its reasons with their places."""
 
 from collections.abc import Iterator
 
-from sidecar.core.evaluate.explanation import ConnectPart, RecipientPart
-from sidecar.core.settings.values import LogMode
+from sidecar.core.evaluate.explanation import ConnectPart, Explanation, RecipientPart
 from sidecar.core.text import printable
+
+_MEANINGS = {
+    "accept": "accept",
+    "discard": "discard: the peer gets 250, and the MTA drops the message",
+    "reject": "reject",
+}
+
+
+def explanation_words(explanation: Explanation, peer: str) -> Iterator[str]:
+    """Return the lines for a question."""
+    message = explanation.message
+    yield from connect_words(explanation.connect, peer)
+    for recipient in explanation.recipients:
+        yield from recipient_words(recipient)
+    if message.action is None:
+        return
+    yield f"END OF MESSAGE: {message.reply or _MEANINGS[message.action]}"
+    if message.relayed:
+        yield f"  relayed to {printable(', '.join(message.relayed))}"
+    if message.dropped:
+        yield f"  dropped for {printable(', '.join(message.dropped))}"
+    for record in message.records:
+        yield f"  record {record.type}: {printable(record.meta['why'])}"
 
 
 def connect_words(part: ConnectPart, peer: str) -> Iterator[str]:
-    """Say what becomes of the peer at connect."""
-    deferred = ", the verdict is deferred to RCPT" if part.deferred else ""
+    """Return what happens at connect."""
+    deferred = ", the decision is deferred to RCPT" if part.deferred else ""
     yield f"CONNECT from {printable(peer)}: {part.reply or part.action}{deferred}"
     yield from (f"  because {printable(reason)}" for reason in part.because)
 
 
 def recipient_words(part: RecipientPart) -> Iterator[str]:
-    """Say what becomes of one recipient at RCPT."""
+    """Return what happens to one recipient at RCPT."""
     yield f"RCPT TO:<{printable(part.address)}>: {part.reply or 'accept'}"
     yield from (f"  because {printable(str(reason))}" for reason in part.because)
     if part.action == "accept" and not part.relay:
-        yield f"  so only {kinds(part)} may pass; the end of the message decides"
-
-
-def kinds(part: RecipientPart) -> str:
-    """Name the reports that the recipient's domain takes."""
-    modes = (("bounce reports", part.log_oob), ("feedback reports", part.log_arf))
-    return " and ".join(name for name, mode in modes if mode is not LogMode.IGNORE)
+        yield f"  so it accepts only {part.report_kinds}; the end of the message decides"

@@ -7,14 +7,11 @@ from hypothesis import assume, example, given
 from hypothesis import settings as tries
 from msgspec.structs import replace
 
-from sidecar.commands.explain.change import Change, set_up
-from sidecar.commands.explain.closing import to_reject
-from sidecar.commands.explain.opening import to_accept
+from sidecar.commands.explain.advice import Adviser, Change
 from sidecar.core.disposition import REJECTED
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator, Judgement
 from sidecar.core.names import plain_address
-from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
 from tests.building import entry, settings
 from tests.commands.explain.worlds import applied, configurations
@@ -50,7 +47,7 @@ DOMAIN_ABOVE = (
 @tries(max_examples=300, deadline=None)
 def test_closing_closes(under: Settings, envelope: Envelope) -> None:
     """All changes together: nothing is relayed any more, and where the advice says so, not even a recipient is accepted."""
-    advice = to_reject(set_up(under, compile_policy(under)), envelope, judged(under, envelope))
+    advice = Adviser(Evaluator(under)).to_reject(envelope, judged(under, envelope))
     assume(advice is not None)
     assert advice is not None
     assert advice.changes
@@ -67,7 +64,7 @@ def test_closing_closes(under: Settings, envelope: Envelope) -> None:
 def test_opening_opens(under: Settings, envelope: Envelope) -> None:
     """Each change alone lets the recipients in that it is for, and says what else it opens."""
     assume(judged(under, envelope).outcome in REJECTED and len(set(envelope.recipients)) == 1)
-    advice = to_accept(set_up(under, compile_policy(under)), envelope)
+    advice = Adviser(Evaluator(under)).to_accept(envelope)
     if advice is None:
         assert "\x00" in envelope.recipients[0]
         return
@@ -94,13 +91,13 @@ def test_a_stranger_cannot_have_a_wildcard_advised(recipient: str) -> None:
     envelope = Envelope(
         peer=ENVELOPE.peer, listener=ANY_LISTENER, authz_id="x", sender=recipient, recipients=(recipient,), kind="unknown"
     )
-    advice = to_accept(set_up(under, compile_policy(under)), envelope)
+    advice = Adviser(Evaluator(under)).to_accept(envelope)
     assert advice is not None
     assert [change.key for change in advice.changes] == ["relay_hosts"]
 
 
 def lines_for(under: Settings, envelope: Envelope = ENVELOPE) -> list[tuple[str | None, int | None, tuple[str, ...]]]:
-    advice = to_reject(set_up(under, compile_policy(under)), envelope, judged(under, envelope))
+    advice = Adviser(Evaluator(under)).to_reject(envelope, judged(under, envelope))
     assert advice is not None
     return [(change.file, change.line, change.lines) for change in advice.changes]
 
@@ -151,8 +148,8 @@ def test_long_lists_are_not_written_out() -> None:
     """Of a list with many networks the text says what to take out."""
     many = [f"203.0.113.{number}" for number in range(20)]
     under = settings([], relay_hosts=many)
-    advice = to_reject(set_up(under, compile_policy(under)), ENVELOPE, judged(under, ENVELOPE))
+    advice = Adviser(Evaluator(under)).to_reject(ENVELOPE, judged(under, ENVELOPE))
     assert advice is not None
     assert advice.changes == (
-        Change(text="Take 203.0.113.9 out of relay_hosts.", file="sidecar.toml", line=1, key="relay_hosts"),
+        Change(text="Remove 203.0.113.9 from relay_hosts.", file="sidecar.toml", line=1, key="relay_hosts"),
     )

@@ -196,8 +196,8 @@ def test_in_words(folder: Path) -> None:
     assert "\x1b" not in words
     assert "553 5.1.3" in words
     words = run(folder, "--peer", "91.92.251.215", "--from", "t@test.com", "--to", "m@gmail.com", "--message", spam).stdout
-    assert "CONNECT from 91.92.251.215: continue, the verdict is deferred to RCPT" in words
-    assert "so only bounce reports and feedback reports may pass; the end of the message decides" in words
+    assert "CONNECT from 91.92.251.215: continue, the decision is deferred to RCPT" in words
+    assert "so it accepts only bounce reports and feedback reports; the end of the message decides" in words
     assert "END OF MESSAGE: 550 5.7.1 relaying not permitted" in words
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.disagreement import Comparison, Disagreement
 from sidecar.commands.explain.explanation import Explainer
+from sidecar.commands.explain.finding import Disagreement
 from sidecar.commands.explain.follow_up import with_follow_ups
+from sidecar.commands.explain.totals import Comparison
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings
@@ -75,7 +76,7 @@ ASIDE: dict[str, list[dict[str, Any]]] = {
 def test_rejected_and_would_be_accepted(made: list[dict[str, Any]]) -> None:
     comparison, told = compared(*made)
     assert [it.accepts for it in told if it is not None] == [True]
-    assert (comparison.would_accept, comparison.compared, comparison.asides) == (1, 1, {})
+    assert (comparison.would_accept, comparison.compared, comparison.not_compared) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", WOULD_REFUSE.values(), ids=WOULD_REFUSE)
@@ -84,7 +85,7 @@ def test_accepted_and_would_be_rejected(made: list[dict[str, Any]]) -> None:
     (found,) = (it for it in told if it is not None)
     assert not found.accepts
     assert found.recipient is None
-    assert (comparison.would_reject, comparison.compared, comparison.asides) == (1, 1, {})
+    assert (comparison.would_reject, comparison.compared, comparison.not_compared) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", ALIKE.values(), ids=ALIKE)
@@ -92,7 +93,7 @@ def test_alike(made: list[dict[str, Any]]) -> None:
     """KumoMTA's Reception before its own rejection is part of the rejection, and a bounce is told of once."""
     comparison, told = compared(*made)
     assert not any(told)
-    assert (comparison.same, comparison.compared, comparison.asides) == (1, 1, {})
+    assert (comparison.same, comparison.compared, comparison.not_compared) == (1, 1, {})
 
 
 @pytest.mark.parametrize("aside", ASIDE)
@@ -100,7 +101,7 @@ def test_what_cannot_disagree(aside: str) -> None:
     """A 4xx, a rejection for another cause, mail over HTTP and what is not known are counted apart."""
     comparison, told = compared(*ASIDE[aside])
     assert told == [None]
-    assert (comparison.asides, comparison.compared) == ({aside: 1}, 0)
+    assert (comparison.not_compared, comparison.compared) == ({aside: 1}, 0)
 
 
 BY_LISTENER_OR_LOGIN = settings(
@@ -127,7 +128,7 @@ BY_LISTENER_OR_LOGIN = settings(
 def test_what_the_record_does_not_tell(untold: dict[str, Any], disagrees: dict[str, str]) -> None:
     """KumoMTA's log tells listener and login only if it is told to: what they would decide is no disagreement without them."""
     comparison, told = compared(untold, under=BY_LISTENER_OR_LOGIN)
-    assert (told, comparison.asides, comparison.compared) == ([None], {"unknown": 1}, 0)
+    assert (told, comparison.not_compared, comparison.compared) == ([None], {"unknown": 1}, 0)
     comparison, (found,) = compared({**untold, "meta": disagrees}, under=BY_LISTENER_OR_LOGIN)
     assert found is not None
     assert comparison.otherwise == 1
@@ -176,6 +177,6 @@ def test_mail_that_went_out() -> None:
     """Records of what went out are counted, and nothing else."""
     comparison, told = compared(record("Delivery"), record("Bounce", id="2"))
     assert told == [None, None]
-    assert (comparison.outgoing, comparison.compared, comparison.asides) == (2, 0, {})
+    assert (comparison.outgoing, comparison.compared, comparison.not_compared) == (2, 0, {})
     assert not comparison.is_empty
     assert Comparison().is_empty

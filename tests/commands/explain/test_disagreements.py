@@ -57,7 +57,7 @@ log:2 Rejection, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.t
 1 rejected that it accepts.
 Left out: 1 tempfailed, which is no decision of the policy; 1 rejected for another reason than the listener policy; \
 1 not received by SMTP, so that the listener policy does not apply; 1 of which the record does not contain enough; \
-1 of mail that went out.
+1 of outgoing mail.
 
 Disagreements by the rule that decides now, and what the log says
 decided by                                       accepted  rejected
@@ -162,7 +162,7 @@ def test_no_record_at_all(folder: Path, text: bytes) -> None:
     (folder / "log").write_bytes(text)
     result = run(folder, folder / "log")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "holds no record" in result.stderr
+    assert "contains no record" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -250,15 +250,15 @@ def test_what_the_log_says_later(
     ("made", "note"),
     [
         (record(session_id="5f3c"), "in the same session (5f3c)"),
-        (ours(), "writes no Reception for what it rejects"),
+        (ours(), "writes no Reception for a rejected message"),
         (rejection("end"), "the Reception just before it"),
-        (rejection("rcpt", code=451, content="later"), "no decision of the policy"),
-        (rejection("EHLO x", code=500, content="5.5.2 what?"), "none of the listener policy's"),
+        (rejection("rcpt", code=451, content="later"), "not a decision of the policy"),
+        (rejection("EHLO x", code=500, content="5.5.2 what?"), "not from the listener policy"),
         (ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, None), meta={"count": 7}), "stands for 7 rejections"),
-        (record(recipient=[]), "tells no recipient"),
+        (record(recipient=[]), "contains no recipient"),
         (record(recipient="x@closed.example"), "would reject it"),
         (rejection("RCPT TO:<x@open.example>"), "would accept it"),
-        (record("Bounce"), "mail that goes out"),
+        (record("Bounce"), "outgoing mail"),
     ],
 )
 def test_notes(made: dict[str, Any], note: str) -> None:
@@ -277,7 +277,7 @@ def test_a_login_that_is_not_told() -> None:
 
 def test_the_listener() -> None:
     """Where rules hold on one listener only, a record that does not tell it is judged with a word of warning."""
-    note = "the record does not tell the listener"
+    note = "the record does not contain the listener"
     assert any(note in told for told in explained(record())[0].notes)
     assert not any(note in told for told in explained(record(meta={"listener": "10.1.1.1:25"}))[0].notes)
     assert not any(note in told for told in explained(record(), under=settings(DOMAINS[:2]))[0].notes)

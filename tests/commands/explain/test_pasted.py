@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from sidecar.commands.explain.pasted import is_pasted, pasted
+from sidecar.commands.explain.entries import is_pasted, pasted
 
 RECORD = '{"type": "Reception", "id": "1"}'
 PRETTY = json.dumps(json.loads(RECORD), indent=2)
@@ -63,10 +63,10 @@ def test_logs_are_read_by_line(beginning: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{\n"type": oops}', "line 2 is no JSON"),
-        ("{\n", "is no JSON"),
-        ('{"type": "Recep\n', r"line 1 is no JSON: Invalid control character$"),
-        ('{"type": "Recep', r"line 1 is no JSON: Unterminated string$"),
+        ('{\n"type": oops}', "line 2 is not JSON"),
+        ("{\n", "is not JSON"),
+        ('{"type": "Recep\n', r"line 1 is not JSON: Invalid control character$"),
+        ('{"type": "Recep', r"line 1 is not JSON: Unterminated string$"),
         ("[" * 100_000, "too deep"),
     ],
 )

@@ -67,7 +67,7 @@ def test_the_question_of_the_project(folder: Path) -> None:
     assert rest[0] == 'Decided by: listener_domains.toml:3 "*".log_oob; listener_domains.toml:4 "*".log_arf.'
     text = "\n".join(rest)
     for told in (
-        "the verdict is deferred to RCPT",
+        "the decision is deferred to RCPT",
         "does not mean that the message was relayed",
         "log_oob = false",
         "log_arf = false",
@@ -205,7 +205,7 @@ def test_no_record_at_all(folder: Path, text: bytes) -> None:
     (folder / "log").write_bytes(text)
     result = run(folder, folder / "log")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "holds no record" in result.stderr
+    assert "contains no record" in result.stderr
     assert run(folder, folder / "log", "--json").exit_code == 1
 
 
@@ -244,11 +244,11 @@ def test_a_folder_that_is_no_journal(folder: Path) -> None:
 
 def test_a_long_paste(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not one record a line and too long to be pasted is rejected with a word on what to do."""
-    monkeypatch.setattr("sidecar.commands.explain.record_input._PASTED_LIMIT", 100)
+    monkeypatch.setattr("sidecar.commands.explain.entries._PASTED_LIMIT", 100)
     (folder / "log").write_text(json.dumps([record()] * 9))
     result = run(folder, folder / "log")
     assert result.exit_code == 1
-    assert "one a line" in result.stderr
+    assert "one on each line" in result.stderr
 
 
 def test_a_paste_of_tiny_objects(folder: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_paste_of_tiny_objects(folder: Path) -> None:
     (folder / "log").write_bytes(b'{"a":\n1}\n' + b'{"a":1}\n' * 650_000)
     result = run(folder, folder / "log")
     assert result.exit_code == 1
-    assert "one a line" in result.stderr
+    assert "one on each line" in result.stderr
 
 
 def test_a_reader_that_has_seen_enough(folder: Path) -> None:

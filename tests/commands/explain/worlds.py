@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.commands.explain.change import Change
+from sidecar.commands.explain.advice import Change
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList, Settings
 from tests.building import MODES, entry, network, settings
 
