@@ -51,6 +51,12 @@ def _run(control: socket.socket, work: Work) -> NoReturn:
             os._exit(status)
 
 
+def reap(pid: int) -> tuple[int, str]:
+    """Reap a child. Return its exit status, or the negative number of a signal, and the same in words."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code, f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+
 def ignore_signals() -> None:
     """Ignore what Ctrl-C and systemd send to every process of the group: a child obeys its supervisor only."""
     for number in WATCHED:

@@ -22,7 +22,7 @@ from sidecar import log
 from sidecar.config import Loaded, Reading
 from sidecar.core.findings import Finding
 from sidecar.core.settings.domain_table import table_of
-from sidecar.daemon.process.child import FAILED, control_pair, start
+from sidecar.daemon.process.child import FAILED, control_pair, reap, start
 from sidecar.daemon.process.plan import Handover
 from sidecar.daemon.process.privileges import SetupError, become, new_identity
 
@@ -118,14 +118,10 @@ class Loader:
     def reap(self) -> str | None:
         """Close what belongs to it, once `receive` has returned None. Return what went wrong, None if nothing did."""
         self._close()
-        _, status = os.waitpid(self.pid, 0)
+        code, how = reap(self.pid)
         self._is_reaped = True
-        code = os.waitstatus_to_exitcode(status)
-        if code == 0:
-            return None
-        if code == -signal.SIGALRM:
-            return self.late()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        if code in {0, -signal.SIGALRM}:
+            return self.late() if code else None
         return f"{self._what()} the settings {how}; look whether memory has run out, or what the lines above say"
 
     def late(self) -> str:

@@ -118,7 +118,7 @@ def create_for(identity: Identity, folder: Path) -> None:
     """
     folder = folder.absolute()
     try:
-        with entered(folder.parent, missing=_create) as parent:
+        with entered(folder.parent, create=True) as parent:
             try:
                 os.mkdir(folder.name, _FOLDER_MODE, dir_fd=parent)
             except FileExistsError:
@@ -136,11 +136,6 @@ def create_for(identity: Identity, folder: Path) -> None:
         raise SetupError(f"cannot create {folder} for {identity.user}: {error}; {fix}") from error
     except OSError as error:
         raise SetupError(f"cannot create {folder} for {identity.user}: {error.strerror}; choose another folder") from error
-
-
-def _create(folder: int, name: str) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=folder)
 
 
 def check_only_root_writes(folder: Path) -> None:
@@ -181,26 +176,23 @@ def _others_may_write(found: os.stat_result) -> bool:
 
 
 @contextmanager
-def entered(
-    path: Path, *, missing: Callable[[int, str], None] | None = None, visit: Callable[[Path, int], None] | None = None
-) -> Iterator[int]:
+def entered(path: Path, *, create: bool = False, visit: Callable[[Path, int], None] = lambda *_: None) -> Iterator[int]:
     """Yield a descriptor of a folder, for `dir_fd` only (O_PATH).
 
     A link on the way, or at the end, is followed only if only root can have made it: it is root's, and so is its folder, to
-    which no other user may write. `missing` may create a component in the folder with that descriptor. `visit` is called with
-    each folder on the way. Raise UntrustedError for any other link, and OSError.
+    which no other user may write. With `create` missing folders are created. `visit` is called with each folder on the way.
+    Raise UntrustedError for any other link, and OSError.
     """
     descriptor, shown = os.open("/", _ENTER), Path("/")
     todo, links = [*reversed(path.absolute().parts[1:])], 0
     try:
         while True:
-            if visit is not None:
-                visit(shown, descriptor)
+            visit(shown, descriptor)
             if not todo:
                 break
             name = todo.pop()
             if (target := _link(descriptor, name)) is None:
-                descriptor = _replaced(descriptor, _enter(descriptor, name, missing))
+                descriptor = _replaced(descriptor, _enter(descriptor, name, create=create))
                 shown /= name
                 continue
             links += 1
@@ -227,13 +219,10 @@ def _is_roots_link(folder: int, name: str) -> bool:
     return own.st_uid == found.st_uid == 0 and not _others_may_write(found)
 
 
-def _enter(folder: int, name: str, missing: Callable[[int, str], None] | None) -> int:
-    try:
-        return os.open(name, _ENTER, dir_fd=folder)
-    except FileNotFoundError:
-        if missing is None:
-            raise
-    missing(folder, name)
+def _enter(folder: int, name: str, *, create: bool) -> int:
+    if create:
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
     return os.open(name, _ENTER, dir_fd=folder)
 
 

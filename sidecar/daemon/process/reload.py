@@ -131,7 +131,6 @@ class Reload:
             self.loader = self._load(self._config)
             self._selector.register(self.loader.control, selectors.EVENT_READ, self.loader)
         except OSError as error:
-            self._drop_loader()
             self.fail(f"cannot start a process to load the settings: {error.strerror}.", again=True)
 
     def receive(self, loader: Loader) -> None:
@@ -161,7 +160,6 @@ class Reload:
             log_finding(finding)
         self._files.follow(loaded.sources)
         if loaded.settings is None:
-            self._drop_loader()
             self.fail(*(_in_one_line(finding) for finding in loaded.problems if finding.level == "error"))
             return
         try:
@@ -170,7 +168,6 @@ class Reload:
             _LOG.error(str(error))
             # A repair of the folders is no change of a file.
             self._files.follow(loaded.sources, (loaded.settings.state_directory, *loaded.settings.journal.directories))
-            self._drop_loader()
             self.fail(f"{error}.", again=True)
             return
         self.coming = replace(plan, handover=loader.take_handover())
@@ -275,6 +272,7 @@ class Reload:
     def fail(self, *problems: str, again: bool = False) -> None:
         """Keep the serving plan. With `again` the cause is not in the files, and they are loaded again later."""
         self._end(again=again)
+        self._drop_loader()
         self._board.end_reload(*problems)
         _LOG.error("the reload failed; the previous settings remain in use", problems=problems)
         notify("READY=1")
@@ -293,7 +291,6 @@ class Reload:
             self.give_up(_FAULT)
         elif self._loading:
             self.fail(f"{_FAULT}.", again=True)
-            self._drop_loader()
 
     def stop(self) -> None:
         """Drop both plans and the loader. May be called again."""

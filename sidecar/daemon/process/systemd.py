@@ -3,6 +3,7 @@
 Owns the datagrams, the times of the questions, and the connection to our own socket. Never kills a process.
 """
 
+import math
 import os
 import selectors
 import socket
@@ -62,9 +63,9 @@ class Watchdog:
     ) -> None:
         self._clock = clock
         # sd_watchdog_enabled(3) recommends half the time.
-        self._half = None if within is None else within / 2
-        self._every = ASK_SECONDS if self._half is None else min(ASK_SECONDS, self._half / 4)
-        self._probe = None if within is None else Probe(listening, selector, clock)
+        self._half = math.inf if within is None else within / 2
+        self._every = min(ASK_SECONDS, self._half / 4)
+        self._probe = Probe(listening, selector, clock)
         self._fed = self.ask_at = clock()
 
     def ask(self, workers: Iterable[Worker]) -> bool:
@@ -75,22 +76,20 @@ class Watchdog:
         self.ask_at = now + self._every
         for one in workers:
             one.ask()
-        if self._probe is not None:
+        if self._half < math.inf:
             self._probe.begin()
         return True
 
     def feed(self, workers: Iterable[Worker]) -> None:
         """Send systemd a sign of life, if every worker and the socket have answered since the last one."""
-        if self._half is None or self._probe is None or self._clock() < self._fed + self._half:
-            return
-        if min([self._probe.answered, *(one.answered for one in workers)]) > self._fed:
+        now = self._clock()
+        if now >= self._fed + self._half and min([self._probe.answered, *(one.answered for one in workers)]) > self._fed:
             notify("WATCHDOG=1")
-            self._fed = self._clock()
+            self._fed = now
 
     def close(self) -> None:
         """Close the connection, in a forked child."""
-        if self._probe is not None:
-            self._probe.close()
+        self._probe.close()
 
 
 class Probe:

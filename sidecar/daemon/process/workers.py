@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 
 from sidecar import log
 from sidecar.daemon.metrics import Memory, Meter
-from sidecar.daemon.process.child import Backoff, Start, Work, control_pair, receive_word, send, send_plan
+from sidecar.daemon.process.child import Backoff, Start, Work, control_pair, reap, receive_word, send, send_plan
 from sidecar.daemon.process.plan import Plan
 
 Serve = Callable[[socket, Plan, Meter | None], int]
@@ -128,9 +128,7 @@ class Worker:
     def reap(self) -> float:
         """Reap the process: close its control socket, log how it ended, return its lifetime in seconds."""
         self.control.close()
-        _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        code, how = reap(self.pid)
         lived = self.clock() - self.born
         write = _LOG.info if self.retiring and code == 0 else _LOG.error
         write(f"{self.what} {how}", pid=self.pid, seconds=round(lived, 1), retiring=self.retiring)
