@@ -10,17 +10,23 @@ from contextlib import ExitStack, contextmanager
 
 from msgspec import Struct
 
-from tests.faults.flood import DOMAINS, Footprint, footprint
+from tests.faults.flood import DOMAINS, Footprint, cpu_time, footprint
 from tests.wire.client import CONTINUE
 from tests.wire.program import Program
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """A worker before and beside so many idle connections, and the seconds that the slowest answer to others took then."""
+    """A worker before and beside so many idle connections.
+
+    `busy_before` and `busy_beside` are the seconds of CPU time that the same sessions took without them and beside them.
+    `slowest` is the longest of those sessions, in seconds.
+    """
 
     connections: int
     before: Footprint
     beside: Footprint
+    busy_before: float
+    busy_beside: float
     slowest: float
 
     @property
@@ -29,20 +35,27 @@ class Report(Struct, frozen=True, kw_only=True):
         return (self.beside.memory - self.before.memory) / self.connections
 
 
-def idle(number: int, *, engine: str, sessions: int = 200) -> Report:
+def idle(number: int, *, engine: str, sessions: int = 500) -> Report:
     """Open so many connections to one worker, let them be idle, and have sessions beside them."""
     program = Program(domains=DOMAINS, engine=engine, milter="workers = 1")
     with _descriptors(number), program, ExitStack() as stack:
         (pid,) = program.workers()
-        for _ in range(sessions):
-            _session(program)
+        _sessions(program, pid, sessions)
+        busy_before, _ = _sessions(program, pid, sessions)
         before = footprint(pid)
         for index in range(number):
             mta = stack.enter_context(program.mta())
             if index % 2:
                 mta.begin(peer=f"203.0.113.{index % 250}")
-        slowest = max(_session(program) for _ in range(sessions))
-        return Report(connections=number, before=before, beside=footprint(pid), slowest=slowest)
+        busy_beside, slowest = _sessions(program, pid, sessions)
+        return Report(
+            connections=number,
+            before=before,
+            beside=footprint(pid),
+            busy_before=busy_before,
+            busy_beside=busy_beside,
+            slowest=slowest,
+        )
 
 
 @contextmanager
@@ -54,6 +67,13 @@ def _descriptors(number: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _sessions(program: Program, pid: int, number: int) -> tuple[float, float]:
+    """Have so many sessions; return the CPU time that the worker took for them, and the longest one, in seconds."""
+    began = cpu_time(pid)
+    slowest = max(_session(program) for _ in range(number))
+    return cpu_time(pid) - began, slowest
 
 
 def _session(program: Program) -> float:

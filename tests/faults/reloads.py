@@ -26,7 +26,7 @@ _REFUSED = Reply("y", "550 5.7.1 relaying not permitted for 203.0.113.9:4444")
 _POLICIES: dict[tuple[Reply, ...], str] = {(CONTINUE, _REFUSED): FIRST, (_REFUSED, CONTINUE): SECOND}
 # Sessions of every length up to this, so that some are open at each step of a reload.
 _LONGEST_PAUSE = 0.03
-_THREADS = 3
+THREADS = 3
 _SESSIONS_BETWEEN = 10
 
 
@@ -43,10 +43,14 @@ class Seen(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What came of reloads. Times are the longest in which a question was answered, in seconds."""
+    """What came of reloads. Times are the longest in which a question was answered, in seconds.
+
+    `fewest_meanwhile` is the number of sessions that ended between a signal to reload and its result, where it was smallest.
+    """
 
     reloads: int
     sessions: int
+    fewest_meanwhile: int
     longest_in_peace: float
     longest: float
     wrong: dict[str, list[str]]
@@ -60,13 +64,16 @@ def reload_under_load(number: int, *, engine: str = "direct", more_domains: int 
         peace, storm = _Sessions(program), _Sessions(program)
         with peace:
             wait_until(lambda: len(peace.seen) >= quiet_sessions, "sessions without a reload", seconds=60)
-        serving = FIRST
+        serving, meanwhile = FIRST, []
         with storm:
             for index in range(number):
                 # Good, bad, good, bad: each good file is the other policy.
                 good, sessions = index % 2 == 0, len(storm.seen)
                 serving = serving if not good else SECOND if serving == FIRST else FIRST
-                wrong += _reload(program, (serving if good else BAD) + more, good=good, serving=serving)
+                wrong += _reload(program, (serving if good else BAD) + more, good=good)
+                meanwhile.append(len(storm.seen) - sessions)
+                # An old worker may take one connection more, between its last look for one and the word to leave.
+                wait_until(lambda: _session(program).policy == serving, "the right policy serves")  # noqa: B023 - called here
                 wait_until(lambda: len(storm.seen) >= sessions + _SESSIONS_BETWEEN, "some sessions have ended")  # noqa: B023 - called here
         bugs = [line["event"] for line in program.lines() if "unexpected" in line["event"]]
         assert program.stop() == 0
@@ -74,6 +81,7 @@ def reload_under_load(number: int, *, engine: str = "direct", more_domains: int 
     return Report(
         reloads=number,
         sessions=len(storm.seen),
+        fewest_meanwhile=min(meanwhile),
         longest_in_peace=max(one.longest for one in peace.seen),
         longest=max(one.longest for one in storm.seen),
         wrong={
@@ -88,7 +96,7 @@ class _Sessions(Repeated):
     """A context manager: within it, there is always some session."""
 
     def __init__(self, program: Program) -> None:
-        super().__init__(self._add, threads=_THREADS)
+        super().__init__(self._add, threads=THREADS)
         self.seen: list[Seen] = []
         self._program = program
 
@@ -115,8 +123,8 @@ def _session(program: Program, *, pause: float = 0.0) -> Seen:
     return Seen(answers=tuple(answers), longest=max(times))
 
 
-def _reload(program: Program, domains: str, *, good: bool, serving: str) -> list[str]:
-    """Load other listener domains; say what is wrong afterwards."""
+def _reload(program: Program, domains: str, *, good: bool) -> list[str]:
+    """Load other listener domains until the program logs the result; return what is wrong with that."""
     before = program.log.stat().st_size
     program.write(domains=domains)
     program.signal(signal.SIGHUP)
@@ -126,6 +134,4 @@ def _reload(program: Program, domains: str, *, good: bool, serving: str) -> list
         return next((word for word in ('"reloaded"', '"the reload failed') if f'"event":{word}' in text), None)
 
     wait_until(said, "the program says what came of the reload", seconds=60)
-    # An old worker may take one connection more, between its last look for one and the word to leave.
-    wait_until(lambda: _session(program).policy == serving, "the right policy serves")
     return [] if (said() == '"reloaded"') == good else [f"a {'good' if good else 'bad'} file: {said()}"]

@@ -28,9 +28,9 @@ minimum_free = 0
 """
 # What a fault that shows in no answer is given, and what one that must show gets at most.
 HOLD_ANSWERS = 40
-FELT_WITHIN = 10.0
+FELT_WITHIN = 60.0
 # A worker that dies again and again is started again after 30 seconds at the latest, when all workers died so.
-HEALED_WITHIN = 40.0
+HEALED_WITHIN = 300.0
 
 
 class Scene:

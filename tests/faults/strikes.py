@@ -23,7 +23,7 @@ _CHANCE = random.Random(5321)  # noqa: S311 - the same order each time, as far a
 
 def kill_a_worker(scene: Scene) -> None:
     """SIGKILL one worker; the other serves on."""
-    wait_until(lambda: len(scene.program.workers()) >= 2, "both workers are there", seconds=40)
+    wait_until(lambda: len(scene.program.workers()) >= 2, "both workers are there")
     os.kill(_CHANCE.choice(sorted(scene.program.workers())), signal.SIGKILL)
 
 

@@ -7,7 +7,7 @@ from tests.faults.campaign import campaign
 from tests.faults.disk import mounts_permitted
 from tests.faults.flood import footprints
 from tests.faults.idle import idle
-from tests.faults.reloads import reload_under_load
+from tests.faults.reloads import THREADS, reload_under_load
 from tests.faults.strikes import STRIKES
 
 MEGABYTE = 1024 * 1024
@@ -35,10 +35,11 @@ def test_a_reload_under_load_costs_no_session_anything(engine: str) -> None:
 
 
 def test_loading_many_listener_domains_makes_no_session_wait() -> None:
-    """Reading 20,000 domains takes most of a second, in which nobody waits for a worker; the bound is for a busy machine."""
+    """Reading 20,000 domains takes most of a second, in which sessions begin and end as ever."""
     report = reload_under_load(2, more_domains=20_000)
     assert not {what: cases for what, cases in report.wrong.items() if cases}
-    assert report.longest < 0.25
+    # Sessions that wait for the end of a reload would be one for each thread.
+    assert report.fewest_meanwhile > 3 * THREADS
 
 
 @BOTH
@@ -56,8 +57,8 @@ def test_sessions_leave_nothing_behind_in_a_worker(engine: str) -> None:
 
 @BOTH
 def test_connections_that_say_nothing_cost_little_and_keep_nobody_waiting(engine: str) -> None:
-    """2,000 of them on one worker. Measured: 3.3 kB each at most, and an answer to others within a millisecond."""
+    """2,000 of them on one worker: it takes no more CPU time for the sessions of others. Measured: 3.3 kB each at most."""
     report = idle(2000, engine=engine)
     assert report.each < 8 * 1024
     assert report.beside.threads <= report.before.threads + 2
-    assert report.slowest < 0.25
+    assert report.busy_beside < 2 * report.busy_before + 0.02

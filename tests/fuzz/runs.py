@@ -38,7 +38,7 @@ _MEMORY = 1024
 # Seconds for one input, should it hang inside a call that never comes back to Python.
 _HANG = 20
 # Seconds for the start and the seeds, beside those of the run itself.
-_START = 60
+_START = 600
 
 _FIGURES = {
     "inputs": re.compile(r"stat::number_of_executed_units:\s*(\d+)"),

@@ -100,5 +100,5 @@ def test_validation_of_a_policy_that_does_not_use_it() -> None:
 def test_luacheck() -> None:
     """No unused or global variable, and no line over 130 columns."""
     command = ["luacheck", "--std", "lua54", "--no-self", "--max-line-length", "130", "--no-color", str(DEPLOYED), str(HERE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout

@@ -78,7 +78,7 @@ class Connection:
 
     def __init__(self, port: int, peer: Peer) -> None:
         self._peer = peer
-        self._smtp = smtplib.SMTP(HOST, port, timeout=60)
+        self._smtp = smtplib.SMTP(HOST, port, timeout=300)
 
     def __enter__(self) -> Self:
         self.say("EHLO localhost")

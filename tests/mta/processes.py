@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-PATIENCE = 20.0
-"""Seconds until a condition that does not come true fails the test; some 20 times what the slowest one took."""
+PATIENCE = 120.0
+"""Seconds until a condition that does not become true fails the test. Longer than any takes on a machine with a load of 10."""
 
 
 def wait_until(

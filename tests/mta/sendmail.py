@@ -244,7 +244,7 @@ class Caller(Connection):
         own, own_port = split_endpoint(peer.address)
         host, port = split_endpoint(peer.listener)
         try:
-            self._smtp = _Bound(str(host), port or 25, timeout=60, source_address=(str(own), own_port or 0))
+            self._smtp = _Bound(str(host), port or 25, timeout=300, source_address=(str(own), own_port or 0))
         except smtplib.SMTPConnectError as error:
             text = error.smtp_error
             raise Refused(Answer(code=error.smtp_code, text=text if isinstance(text, str) else text.decode())) from error

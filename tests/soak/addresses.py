@@ -236,7 +236,7 @@ def _sent_on(home: House, before: int, queue_ids: set[str]) -> Iterator[tuple[st
     def unfinished() -> set[str]:
         return queue_ids - set(re.findall(r": (\w+): (?:removed|milter-discard)", log()))
 
-    wait_until(lambda: not unfinished(), "Postfix is done with all messages", seconds=120)
+    wait_until(lambda: not unfinished(), "Postfix is done with all messages", seconds=600)
     yield from re.findall(r"(?m): to=<(.*?)>, (?:orig_to=<.*>, )?relay=.*status=\w+ \((.*)\)$", log())
 
 

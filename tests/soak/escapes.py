@@ -233,7 +233,7 @@ def _commands(several: Sequence[Sequence[str]]) -> list[str]:
 
 def _through_pipe(several: Sequence[Sequence[str]]) -> list[str]:
     """Run commands, and return the output of each."""
-    ran = subprocess.run(_commands(several), capture_output=True, check=True, cwd=ROOT, timeout=300)
+    ran = subprocess.run(_commands(several), capture_output=True, check=True, cwd=ROOT, timeout=900)
     return ran.stdout.decode().split(_BETWEEN)[:-1]
 
 
@@ -253,7 +253,7 @@ def _on_terminal(several: Sequence[Sequence[str]]) -> list[str]:
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     try:
         subprocess.run(
-            _commands(several), stdout=theirs, stderr=subprocess.DEVNULL, env=environ, cwd=ROOT, check=True, timeout=300
+            _commands(several), stdout=theirs, stderr=subprocess.DEVNULL, env=environ, cwd=ROOT, check=True, timeout=900
         )
     finally:
         os.close(theirs)

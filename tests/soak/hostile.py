@@ -137,7 +137,7 @@ def hostile_senders(what: Input, number: int, *, port: int, milter: str) -> Iter
             process.start()
         for _ in running:
             wait_until(
-                lambda: begun.acquire(block=False), "the hostile senders send", seconds=120, give_up=lambda: _dead(running)
+                lambda: begun.acquire(block=False), "the hostile senders send", seconds=600, give_up=lambda: _dead(running)
             )
         yield lambda: Sent(messages=messages.value, size=size.value)
     finally:

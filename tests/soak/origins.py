@@ -114,7 +114,7 @@ def _any_case(source: random.Random, name: str) -> str:
 
 def _ask(port: int, request: str) -> int:
     """Send a request; return the status of its answer."""
-    with socket.create_connection((HOST, port), timeout=20) as connection:
+    with socket.create_connection((HOST, port), timeout=120) as connection:
         connection.sendall(request.encode())
         answer = b""
         while b" " not in answer or len(answer.split(b" ", 2)[1]) < 3:

@@ -16,7 +16,7 @@ from sidecar.daemon.process.workers import ANSWER_WITHIN, KILL_AFTER, READY_WITH
 from tests import ROOT
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import MORE_DOMAINS, accepts, finish, reload
-from tests.mta.processes import wait_until
+from tests.mta.processes import PATIENCE, wait_until
 from tests.systemd.fence import expanded, settings_of, system_calls
 
 FOLDER = ROOT / "systemd"
@@ -113,7 +113,7 @@ def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news,
         quick({"reload.LOOK_SECONDS": 0.1}, engine=engine, inet=inet, milter='socket_group = "root"') as program,
     ):
-        news.settimeout(10)
+        news.settimeout(PATIENCE)
         news.bind(str(tmp_path / "notify"))
         program.python = [fence, str(UNIT), sys.executable, *program.python]
         program.start()

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from tests import ROOT
 from tests.mta.places import new_directory
-from tests.mta.processes import owned, session_members, stop_group, wait_until
+from tests.mta.processes import PATIENCE, owned, session_members, stop_group, wait_until
 from tests.wire.client import Mta
 
 DOMAINS = """\
@@ -122,7 +122,7 @@ class Program:
     def wait(self) -> int:
         """Wait for the supervisor's end and give its exit status; then nothing of it may be left."""
         assert self._process is not None
-        status = self._process.wait(timeout=20)
+        status = self._process.wait(timeout=PATIENCE)
         wait_until(lambda: not session_members(self.pid), "nothing of the sidecar is left")
         return status
 
