@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
         self.server.asked.append({name: values[0] for name, values in query.items()})
         if self.server.mood == "silent":
-            self.server.ended.wait(30)
+            self.server.ended.wait(600)
             return
         if self.server.mood == "hangs up":
             with suppress(OSError):
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         for byte in self.server.body:
             self.wfile.write(bytes([byte]))
-            if self.server.ended.wait(0.2):
+            if self.server.ended.wait(2.0):
                 return
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server has it

@@ -93,7 +93,7 @@ def test_an_answer_that_does_not_come(server: Endpoint, choice: dict[str, Any], 
     with Node(endpoint=server.url, timeout="300ms", **choice) as node:
         began = time.monotonic()
         put_off_or_by_file(node, choice)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60
 
 
 def test_nobody_listens(choice: dict[str, Any]) -> None:

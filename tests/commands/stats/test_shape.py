@@ -52,7 +52,7 @@ def test_any_text(text: str) -> None:
 @pytest.mark.parametrize("text", ["(" * 400, '"' * 399, "(a:1 " * 80, "a." * 200, ":" * 400, "1:" * 200, "@" * 400, "-1" * 200])
 def test_linear(text: str) -> None:
     """No text takes long: a stranger can write what he likes a million times."""
-    began = time.perf_counter()
+    began = time.process_time()
     for number in range(100):
         shape(f"{number}{text}")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -175,7 +175,7 @@ def test_the_supervisor_goes_on_while_settings_are_loaded() -> None:
         wait_until(lambda: len(program.workers()) == 2 and killed not in program.workers(), "the worker is replaced")
         began = time.monotonic()
         assert program.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40
 
 
 def test_warnings_come_after_readiness_and_after_a_reload() -> None:
