@@ -1,6 +1,6 @@
-"""What became of a recipient: one closed set of words, for records, JSON and tables.
+"""The dispositions of a recipient: one closed set of words for records, JSON and tables.
 
-Owns the words. Scripts read them: they are permanent. Never decides anything.
+Scripts read them: they are permanent. Never decides anything.
 """
 
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Final
 
 
 class Disposition(StrEnum):
-    """What became of a recipient, or of a message as a whole (policy reference, Dispositions)."""
+    """The result for a recipient, or for a message as a whole (policy reference, Dispositions)."""
 
     RELAYED = "relayed"
     LOGGED_AND_RELAYED = "logged_and_relayed"

@@ -60,8 +60,8 @@ ErrorCode = Literal[
 class Finding(Struct, frozen=True, kw_only=True):
     """One thing that is wrong. `text` says what is wrong, `fix` what to write instead; both are plain sentences.
 
-    `file` is the path as the operator named it, `line` counts from 1, `key` is the path of keys. They are None where the
-    finding concerns no line of a file. `more` counts the findings of the same kind that are left out; the text says so, too.
+    `file` is the path as the operator named it, `line` counts from 1, `key` is the path of keys. They are None if the finding
+    concerns no line of a file. `more` counts the findings of the same kind that are left out; the text names that number.
     """
 
     level: Level

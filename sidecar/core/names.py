@@ -1,4 +1,4 @@
-"""One spelling for each domain, peer and listener, wherever the name came from: a file, an MTA or a command line.
+"""One spelling for each domain, peer and listener, from a file, an MTA or a command line.
 
 Owns normal forms. Never decides what a name may do.
 """
@@ -16,11 +16,10 @@ DOMAIN_LIMIT = 255
 # RFC 1035 section 2.3.4; a label in Unicode is shorter than the same one in ASCII.
 _LABEL_LIMIT = 63
 
-# Reading an internationalised label takes as long as reading a hundred others; names have a few, most of them one.
+# Reading an internationalised label takes as long as reading a hundred others; real names have one or two.
 _IDN_LABELS_LIMIT = 4
 
-# Names and addresses that are read again and again. Each takes half a kilobyte at most: what is kept is how it reads, never
-# what it may do.
+# Names and addresses that are read often, at half a kilobyte at most. Only normal forms are kept, never permissions.
 _KEPT = 1024
 
 HIGHEST_PORT = 65535
@@ -81,7 +80,7 @@ def _u_label(label: str) -> str:
 
 
 def are_plain(names: Sequence[str]) -> bool:
-    """Tell whether all of these are domain names in normal form, as most are, and no address literals."""
+    """Return True if all of these are domain names in normal form, and no address literals."""
     return all(map(_PLAIN.fullmatch, names)) and max(map(len, names), default=0) <= DOMAIN_LIMIT
 
 
@@ -114,7 +113,7 @@ def _a_label(label: str) -> str:
 
 @lru_cache(maxsize=4096)
 def plain_address(text: str) -> IPAddress:
-    """Read an IP address; an IPv4-mapped IPv6 address is the IPv4 address it stands for. Raises ValueError."""
+    """Parse an IP address; an IPv4-mapped IPv6 address becomes its IPv4 address. Raise ValueError."""
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -125,7 +124,7 @@ def plain_address(text: str) -> IPAddress:
 def network_of(address: str) -> str:
     """Return the key under which every limit counts a peer: its IPv4 address in 8 hex digits, its IPv6 /64 in 16.
 
-    Raises ValueError when `address` is no IP address.
+    Raise ValueError if `address` is no IP address.
     """
     peer = plain_address(address)
     if isinstance(peer, ipaddress.IPv4Address):
@@ -134,7 +133,7 @@ def network_of(address: str) -> str:
 
 
 def split_endpoint(text: str) -> tuple[IPAddress, int | None]:
-    """Read `IP`, `IP:port`, `[IPv6]:port` or a bare IPv6 address. Raises ValueError, which says what is wrong."""
+    """Parse `IP`, `IP:port`, `[IPv6]:port` or a bare IPv6 address. Raise ValueError with the reason."""
     bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::(\d{1,5}))?", text, re.ASCII)
     dotted = re.fullmatch(r"([0-9.]+):(\d{1,5})", text, re.ASCII)
     host, port = (found[1], found[2]) if (found := bracketed or dotted) else (text, None)
@@ -145,13 +144,13 @@ def split_endpoint(text: str) -> tuple[IPAddress, int | None]:
 
 
 def endpoint(address: IPAddress, port: int | None) -> str:
-    """Write `IP:port`, an IPv6 address in brackets; without a port, the address alone (IPv6 in brackets)."""
+    """Return `IP:port`, or the address alone without a port; an IPv6 address is in brackets."""
     host = f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
     return host if port is None else f"{host}:{port}"
 
 
 def normal_listener(text: str) -> str:
-    """Give the one spelling of a listener, `IP:port` or `[IPv6]:port`. Raises ValueError when it is none."""
+    """Return the one spelling of a listener, `IP:port` or `[IPv6]:port`. Raise ValueError if it is none."""
     address, port = split_endpoint(text)
     if port is None:
         raise ValueError(f"{text!r} has no port; a listener is IP:port, such as 127.0.0.1:25 or [::1]:25")

@@ -1,6 +1,6 @@
-"""IP networks: read from text, and asked which of them holds an address.
+"""IP networks: parsed from text, and searched for an address.
 
-Owns the strict CIDR form. Never decides what an address may do.
+Owns the strict CIDR form. Never decides what an address is permitted to do.
 """
 
 import re
@@ -27,7 +27,7 @@ class HostBitsError(ValueError):
         self.network = network
 
 
-# Thousands of domains tend to name the same few networks: they share one value.
+# Thousands of domains name the same few networks: they share one value.
 @lru_cache(maxsize=65536)
 def parse_network(text: str) -> Network:
     """Return an IP literal or a strict CIDR block: no short forms, no netmasks, no zone; an IPv4-mapped one as IPv4.
@@ -48,7 +48,7 @@ def parse_network(text: str) -> Network:
 
 
 class Networks:
-    """An immutable set of networks that can tell which of them holds an address, the narrowest first."""
+    """An immutable set of networks."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         tables: dict[tuple[int, int], dict[int, Network]] = {}
@@ -64,7 +64,7 @@ class Networks:
         }
 
     def find(self, address: IPAddress) -> Network | None:
-        """Give the narrowest network that holds `address`, or None."""
+        """Return the narrowest network with `address`, or None."""
         number = int(address)
         for shift, table in self._tables[address.version]:
             if (network := table.get(number >> shift)) is not None:

@@ -1,6 +1,6 @@
-"""The domains that strangers may send something to: what an MTA's own relay control must let through, and nothing else.
+"""The domains to which external hosts can send: the MTA's own relay control must accept exactly these.
 
-Owns the exact boundary of that set, for export and for comparison. Never decides about a domain itself: the policy does.
+Owns the boundary of that set, for export and for comparison. Never decides about a domain itself: the policy does.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,9 @@ SENDMAIL_FILE = "/etc/mail/sidecar-access"
 PARENT_MATCHES = (
     "debug_peer_list, fast_flush_domains, mynetworks, permit_mx_backup_networks, qmqpd_authorized_clients, smtpd_access_maps"
 )
-NAME_THEM = "Give the domains that your bounces and complaints come back to entries of their own, and close that one."
+NAME_THEM = "Write an entry for each domain that receives your bounces and complaints, and remove the permissions of that one."
 
-# No domain name has U+0000, so this label stands for all that no file lists.
+# No domain name has U+0000, so this label stands for all names that are in no file.
 _UNLISTED = "\0"
 
 
@@ -34,33 +34,32 @@ class Pattern(Struct, frozen=True, kw_only=True):
 
     @property
     def probe(self) -> str:
-        """A name that stands for all that the pattern means."""
+        """A name that stands for all names of the pattern."""
         return f"{_UNLISTED}.{self.name}".removesuffix(".") if self.below else self.name
 
 
 def lineage(name: str) -> Iterator[str]:
-    """Give `name` and the domains above it, the longest first."""
+    """Yield `name` and the domains above it, the longest first."""
     while name:
         yield name
         name = above(name)
 
 
 def above(name: str) -> str:
-    """Give the domain above `name`, "" for a top-level one. An address literal has none: its dots part no labels."""
+    """Return the domain above `name`, "" for a top-level one. An address literal has none: its dots separate no labels."""
     return "" if is_literal(name) else name.partition(".")[2]
 
 
 def is_literal(name: str) -> bool:
-    """Tell whether `name` is an address literal (`[192.0.2.1]`)."""
+    """Return True if `name` is an address literal (`[192.0.2.1]`)."""
     return name.startswith("[")
 
 
 class OpenDomains:
-    """The set of domains for which a stranger's RCPT can be accepted on some listener (contract section 3).
+    """The set of domains for which RCPT from an external host can be accepted on a listener (policy reference, RCPT).
 
-    That is `relay_to`, or a `log_oob` or `log_arf` other than Ignore. What a listener domain lets its *senders* do
-    (`relay_from`, `relay_from_authz`) does not make mail to it welcome. One set for all listeners, because an MTA's relay
-    control knows of none.
+    That needs `relay_to`, or a `log_oob` or `log_arf` other than Ignore. Permissions of the domain's *senders* (`relay_from`,
+    `relay_from_authz`) do not count. There is one set for all listeners, because an MTA's relay control has no listeners.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -73,20 +72,20 @@ class OpenDomains:
         return self.opener(name) is not None
 
     def opener(self, name: str) -> DomainEntry | None:
-        """Give an entry that opens `name` (in normal form), None where it is closed on every listener."""
+        """Return an entry that opens `name` (in normal form), or None if it is closed on every listener."""
         found = (self._policy.lookup(listener, name) for listener in self._listeners)
         return next((entry for entry in found if entry is not None and _is_open(entry)), None)
 
     @property
     def rest(self) -> DomainEntry | None:
-        """The entry that opens every domain that no file lists, if there is one."""
+        """The entry that opens every domain that is in no file, or None."""
         return self.opener(Pattern(name="", below=True).probe)
 
 
 def boundary(holds: Callable[[str], bool], names: Iterable[str]) -> dict[Pattern, bool]:
-    """Describe a set of domains by the patterns at which membership changes, and what it becomes there.
+    """Return a set of domains as the patterns at which membership changes, and the membership there.
 
-    `names` must be closed upwards and hold every name at which it may change. What no pattern covers is not in the set.
+    `names` must have every name at which it may change, and all names above it. What no pattern covers is not in the set.
     """
     changes = {}
     for name in names:
@@ -100,7 +99,7 @@ def boundary(holds: Callable[[str], bool], names: Iterable[str]) -> dict[Pattern
 def _listed(entries: Iterable[DomainEntry]) -> Iterator[str]:
     for entry in entries:
         for name in lineage(entry.domain.removeprefix("*.")):
-            # A * anywhere else stands for itself, and no domain is called so; what is above it counts all the same.
+            # A * in any other place is no wildcard, and no domain has such a name. The names above it count.
             if "*" not in name:
                 yield name
 
@@ -110,11 +109,11 @@ def _is_open(entry: DomainEntry) -> bool:
 
 
 def everything_open(domains: OpenDomains, mta: str) -> str | None:
-    """Say why there is no relay control to write for an MTA, where a listener domain is open to every name."""
+    """Return why no relay control can be written for an MTA if a listener domain opens every name."""
     entry = domains.rest
     if entry is None:
         return None
     return (
-        f"{entry.path} ({entry.where('')}) opens every domain to strangers, and {mta} told so is an open relay "
-        "as soon as the sidecar is left out."
+        f"{entry.path} ({entry.where('')}) opens every domain to external hosts. With such a list {mta} is an open relay "
+        "as soon as the sidecar is disabled."
     )

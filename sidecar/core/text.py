@@ -1,4 +1,4 @@
-"""How problems spell what stands in a file: bad values shortened, control characters escaped, key paths as TOML has them.
+"""How messages spell values of a file: shortened, with control characters escaped, and key paths as in TOML.
 
 Owns spelling. Never decides what is wrong.
 """
@@ -16,10 +16,10 @@ SHOWN_LIMIT: Final = 60
 _UNSEEN: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 # From here on TOML's escapes have eight digits.
 _LONG: Final = 0x10000
-# The bytes of JSON that stay as they are: ASCII that is seen, and white space between values.
+# The bytes of JSON that stay: visible ASCII, and white space between values.
 _PLAIN: Final = bytes(range(0x20, 0x7F)) + b"\t\n"
 _WHITE_SPACE: Final = {"\t": "\t", "\n": "\n", "\r": " "}
-# In longer JSON whole pieces are escaped in C, with all in them that is not ASCII: Python's time for each character adds up.
+# In longer JSON, C code escapes all of a piece that is not ASCII: one step of Python for each character is too slow.
 _EXACT: Final = 4096
 _PIECE: Final = 128
 # No ASCII text has this character.
@@ -28,7 +28,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def printable(text: str) -> str:
-    r"""Return `text` for a terminal or a log: what nobody would see, or what steers a terminal, is written `\uXXXX`."""
+    r"""Return `text` for a terminal or a log: invisible characters and those that control a terminal become `\uXXXX`."""
     return text if _is_seen(text) else _replaced(text, _escaped)
 
 
@@ -53,7 +53,6 @@ def _is_seen(text: str) -> bool:
 
 
 def _replaced(text: str, escape: Callable[[str], str]) -> str:
-    """Return `text` with the characters escaped that nobody would see."""
     return text.translate({ord(one): one if _is_seen(one) else escape(one) for one in set(text)})
 
 
@@ -67,7 +66,7 @@ def _json_escaped(character: str) -> str:
 
 
 def _ascii_json(piece: str) -> str:
-    """Return a piece of JSON with all escaped that is not ASCII. What the encoder does to ASCII besides is undone."""
+    # What the encoder escapes in ASCII is undone.
     text = encode_basestring_ascii(piece)[1:-1].replace("\\\\", _STAND_IN)
     for escape, one in (('\\"', '"'), ("\\n", "\n"), ("\\t", "\t"), ("\\r", " "), (_STAND_IN, "\\")):
         text = text.replace(escape, one)
@@ -75,18 +74,18 @@ def _ascii_json(piece: str) -> str:
 
 
 def quoted(text: str, limit: int = SHOWN_LIMIT) -> str:
-    """Write `text` as a TOML string, shortened to `limit` characters."""
+    """Return `text` as a TOML string, shortened to `limit` characters."""
     short = text if len(text) <= limit else text[:limit] + "..."
     return '"' + printable(short.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def written(key: str) -> str:
-    """Write a key of a path: bare where TOML allows it."""
+    """Return a key of a path: bare if TOML allows it."""
     return key if _BARE.fullmatch(key) and len(key) <= SHOWN_LIMIT else quoted(key)
 
 
 def shown(value: object) -> str:
-    """Write a bad value for a sentence; of tables and lists no more than what they are."""
+    """Return a bad value for a sentence; tables and lists only by their type."""
     match value:
         case str():
             return quoted(value)
@@ -108,12 +107,12 @@ def counted(number: int, what: str, plural: str | None = None) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Write `a, b or c`."""
+    """Return `a, b or c`."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 
 
 @lru_cache(maxsize=1024)
 def nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """Give the known word that was probably meant, if any comes near."""
+    """Return the most similar known word, or None."""
     return next(iter(get_close_matches(word[:SHOWN_LIMIT], known, n=1)), None)

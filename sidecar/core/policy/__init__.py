@@ -1,4 +1,4 @@
-"""Settings -> one immutable Policy: who may send what to whom, and why. No I/O, no clock, no log, no memory of the past."""
+"""Settings -> one immutable Policy: which host can send what to which recipient, and why. No I/O, no clock, no state."""
 
 from sidecar.core.policy.address import without_route
 from sidecar.core.policy.answers import Because, ConnectAnswer, MessageAnswer, RecipientAnswer

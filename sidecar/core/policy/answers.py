@@ -1,4 +1,4 @@
-"""The policy's answers. Each has its reasons: the rule, its place in a file, and a sentence that says what the rule did."""
+"""The policy's answers. Each has its reasons: the rule, its place in a file, and a sentence."""
 
 from typing import Any, Literal
 
@@ -9,11 +9,10 @@ from sidecar.core.settings.values import LogMode, Where
 
 ReportKind = Literal["oob", "arf"]
 
-# In one sentence: more reasons explain nothing.
+# In one sentence: more reasons do not help.
 _REASONS_LIMIT = 4
 
-
-# By: is it relayed, is it logged as a report.
+# By: relayed, logged as a report.
 _DISPOSITIONS = {
     (True, False): Disposition.RELAYED,
     (True, True): Disposition.LOGGED_AND_RELAYED,
@@ -23,7 +22,7 @@ _DISPOSITIONS = {
 
 
 class Because(Struct, frozen=True, kw_only=True):
-    """One reason. `file`, `line` and `key` are None for what no file says: a default, or a rule that is missing."""
+    """One reason. `file`, `line` and `key` are None for a default, or for a rule that is missing."""
 
     file: str | None = None
     line: int | None = None
@@ -36,7 +35,7 @@ class Because(Struct, frozen=True, kw_only=True):
 
 
 def because(text: str, where: Where | None, value: object = None) -> Because:
-    """Make a reason of a sentence and the place of the rule behind it, if a file holds it."""
+    """Return a reason: a sentence, and the place of the rule if it is in a file."""
     if where is None:
         return Because(text=text, value=value)
     return Because(file=where.file, line=where.line, key=where.key, value=value, text=text)
@@ -48,7 +47,7 @@ def name_of(domain: str) -> str:
 
 
 class ConnectAnswer(Struct, frozen=True, kw_only=True):
-    """What becomes of a peer at connect. `deferred`: whether it may send is only known when it names a recipient."""
+    """The decision on a peer at connect. `deferred`: it depends on the recipient."""
 
     accept: bool
     deferred: bool
@@ -71,12 +70,12 @@ class RecipientAnswer(Struct, frozen=True, kw_only=True):
 
     @property
     def accept(self) -> bool:
-        """Tell whether the peer may name this recipient."""
+        """Whether RCPT is accepted."""
         return self.relay or self.takes_reports
 
     @property
     def takes_reports(self) -> bool:
-        """Tell whether it matters for this recipient what the message is."""
+        """Whether the decision depends on the kind of message."""
         return self.log_oob is not LogMode.IGNORE or self.log_arf is not LogMode.IGNORE
 
 

@@ -1,6 +1,6 @@
-"""The listener policy: what a peer may do at connect and with each recipient (contract section 3, KumoMTA's rules).
+"""The listener policy: the decisions at connect and for each recipient (policy reference, KumoMTA's rules).
 
-Owns the rules. Never reads a file, a clock or a socket, and never remembers an answer.
+Owns the rules. Never reads a file, a clock or a socket, and has no state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from sidecar.core.policy.domains import WILDCARD, Coverage
 from sidecar.core.settings.domain_table import DomainTable, ListenerDomains, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
 
-# Domains whose senders are at work. What an entry of a thousand networks takes to look through is some 100 kB.
+# Domains that send. The networks of an entry with a thousand of them need some 100 kB.
 _SENDERS_KEPT = 1024
 
 _REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
@@ -37,21 +37,21 @@ class RelayHosts:
         self._setting = setting
 
     def reason(self, peer: IPAddress) -> Because | None:
-        """Say why `peer` is a relay host, or None when it is not."""
+        """Return why `peer` is a relay host, or None if it is not."""
         if (network := self._networks.find(peer)) is None:
             return None
         place = "in the default relay_hosts" if self._setting.where is None else "in relay_hosts"
         return because(f"{peer} is a relay host: {network.text} is {place}", self._setting.where, network.text)
 
     def absence(self, peer: IPAddress) -> Because:
-        """Say that `peer` is no relay host, and which list does not hold it."""
+        """Return the reason that `peer` is no relay host, with the place of the list."""
         return because(f"{peer} is not in relay_hosts", self._setting.where)
 
 
 class Policy:
     """An immutable policy. Build it with `compile_policy`.
 
-    `classify` gives the class of a bounce, or of a refusal, from its SMTP response as one line; it is None without rules.
+    `classify` returns the class of a bounce or rejection from its SMTP response as one line; it is None without rules.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Policy:
 
     @property
     def depends_on_listener(self) -> bool:
-        """Tell whether some listener has rules of its own, so that a peer cannot be judged without knowing its listener."""
+        """Whether a listener has its own rules: no peer can be judged without its listener then."""
         return bool(self._own or self._own_relay_hosts)
 
     @property
@@ -85,18 +85,18 @@ class Policy:
 
     @property
     def refuses_at_connect(self) -> bool:
-        """Tell whether there is a listener on which a stranger is refused before he says anything."""
+        """Whether some listener rejects external hosts at connect."""
         return any(deferral is None for deferral in (self._shared_deferral, *self._deferrals.values()))
 
     def lookup(self, listener: str, domain: str) -> DomainEntry | None:
-        """Give the entry of `domain` (normal form) on `listener`: its own map, the shared map, the shared `*`."""
+        """Return the entry of `domain` (normal form) on `listener`: from its own map, the shared map, or the shared `*`."""
         own = self._own.get(listener)
         if own is not None and (entry := own.find(domain)) is not None:
             return entry
         return self._shared.find(domain) or self._star
 
     def at_connect(self, peer: IPAddress, listener: str) -> ConnectAnswer:
-        """Decide on a peer that has said nothing yet."""
+        """Decide on a peer that has connected."""
         relay_hosts = self._relay_hosts_of(listener)
         if (reason := relay_hosts.reason(peer)) is not None:
             return ConnectAnswer(accept=True, deferred=False, because=(reason,))
@@ -113,7 +113,7 @@ class Policy:
         domain = domain_of(recipient)
         entry = self.lookup(listener, domain)
         relaying = next(self._peer_reasons(peer, listener, authz_id, sender), None)
-        granted = entry if relaying is not None else _granted_to_strangers(entry, recipient)
+        granted = entry if relaying is not None else _granted_to_external(entry, recipient)
         if relaying is None and granted is not None and granted.relay_to:
             relaying = because(f"{name_of(domain)} accepts all mail from any host", granted.where("relay_to"), value=True)
         reasons = [] if relaying is None else [relaying]
@@ -133,7 +133,7 @@ class Policy:
         return self._own_relay_hosts.get(listener, self._relay_hosts)
 
     def _peer_reasons(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str) -> Iterator[Because]:
-        """Give the reasons for which this peer may relay to any recipient."""
+        """Yield the reasons why this peer is permitted to relay to any recipient."""
         if (reason := self._relay_hosts_of(listener).reason(peer)) is not None:
             yield reason
         if not self._grants_senders:
@@ -152,7 +152,7 @@ class Policy:
             yield because(text, origin.where("relay_from_authz"), authz_id)
 
     def _senders_of(self, origin: DomainEntry) -> Networks:
-        """Give the networks of `relay_from`; those of domains that send are made once."""
+        """Return the networks of `relay_from`, made once for domains that send."""
         name = origin.listener, origin.domain
         if (networks := self._relay_from.get(name)) is None:
             if len(self._relay_from) >= _SENDERS_KEPT:
@@ -186,7 +186,7 @@ class Policy:
 
 
 def _deferral(opening: DomainEntry | None) -> Because | None:
-    """Say why a stranger is not refused at connect; None where he is, because no entry permits anything."""
+    """Return why external hosts are not rejected at connect; None if no entry permits anything."""
     if opening is None:
         return None
     key = _permissions(opening)[0]
@@ -195,7 +195,7 @@ def _deferral(opening: DomainEntry | None) -> Because | None:
 
 
 def _permissions(entry: DomainEntry) -> list[str]:
-    """Name the keys by which `entry` lets a stranger in, in the contract's order."""
+    """Return the keys by which `entry` permits something to external hosts, in the order of the policy reference."""
     return [
         key
         for key, permits in (
@@ -214,20 +214,18 @@ def _permits(entry: DomainEntry) -> bool:
 
 
 def _plain(entry: DomainEntry, key: str) -> object:
-    """Give a setting of `entry` as JSON would hold it."""
+    """Return a setting of `entry` as a value for JSON."""
     value = getattr(entry, key)
     if isinstance(value, LogMode):
         return value.value
     return [network.text for network in entry.relay_from] if key == "relay_from" else value
 
 
-def _granted_to_strangers(entry: DomainEntry | None, recipient: str) -> DomainEntry | None:
-    """Give what `entry` grants for this address to a peer that may not relay.
+def _granted_to_external(entry: DomainEntry | None, recipient: str) -> DomainEntry | None:
+    """Return what `entry` grants to a peer without permission to relay, for this address.
 
-    What an MTA could read as another address would go on by permission of the wrong entry, or could not be taken off the
-    envelope again by this name (Postfix looks for `<user@domain>` where it was given `<<user@domain>>`): nothing is granted.
-    Where another domain could be found in the local part, nothing may go on, but reports may still be dropped. A domain that
-    programs map to different A-labels gets nothing either: Postfix would deliver to a domain without permission.
+    Nothing, if an MTA could read another address, or map the domain to other A-labels: it would relay by permission of the
+    wrong entry, or could not remove the recipient by this name. With another domain in the local part, only dropped reports.
     """
     if entry is None or not is_readable(recipient) or is_ambiguous(recipient):
         return None
@@ -245,7 +243,7 @@ def _report_reasons(entry: DomainEntry, domain: str) -> Iterator[Because]:
 
 
 def compile_policy(settings: Settings) -> Policy:
-    """Make the policy that `settings` describe. Settings are whole and right by their type, so this cannot fail."""
+    """Return the policy of `settings`. Settings are complete and valid, so this cannot fail."""
     return Policy(
         relay_hosts=RelayHosts(settings.relay_hosts),
         own_relay_hosts={listener: RelayHosts(setting) for listener, setting in settings.listener_relay_hosts.items()},

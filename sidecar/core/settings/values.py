@@ -14,29 +14,29 @@ RECORD_TYPES = ("Reception", "Rejection", "OOB", "Feedback")
 """The types of records that are written."""
 
 ANY_LISTENER = "*"
-"""The listener whose map serves every listener (KumoMTA: the tables outside `[listener."..."]`)."""
+"""The name of the map for all listeners (KumoMTA: the tables outside `[listener."..."]`)."""
 
 
 class LogMode(Enum):
-    """What becomes of a report that a domain takes (KumoMTA: LogReportDisposition)."""
+    """What happens to a report for a domain (KumoMTA: LogReportDisposition)."""
 
     IGNORE = "Ignore"
     LOG_THEN_RELAY = "LogThenRelay"
     LOG_THEN_DROP = "LogThenDrop"
 
-    # Enum hashes the name, in Python; a member is itself, and the policy asks for it with every recipient.
+    # Enum hashes the name, in Python; a member is itself, and the policy reads it for every recipient.
     __hash__ = object.__hash__
 
 
 Stamp = tuple[int, ...]
-"""What stat(2) says of a file that any change of it changes: comparing two is the only use."""
+"""The fields of stat(2) that a change of the file changes. It is only compared."""
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """A file that settings were read from, or should have been.
+    """A file of the settings.
 
-    `stamp` was taken just before reading it, so that a later change differs; None where there was no such file. `digest` is the
-    SHA-256 of what was read, in hexadecimal; None where nothing could be read.
+    `stamp` was taken just before reading it, so that a later change differs; None if the file did not exist. `digest` is the
+    SHA-256 of the content in hexadecimal; None if it could not be read.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Source(Struct, frozen=True, kw_only=True):
 
 
 class Where(Struct, frozen=True, kw_only=True):
-    """The place in a settings file where something stands.
+    """A place in a settings file.
 
     `file` is the path as the operator named it; `line` counts from 1; `key` is the path of keys as TOML spells it, such as
     `"bounce.example.com".log_oob` or `listener."10.1.1.1:25".relay_hosts`.
@@ -63,7 +63,7 @@ class Network(Struct, frozen=True, kw_only=True):
     """An IP literal or a strict CIDR block.
 
     `text` is as written; `version` 4 or 6; `first` the network address as an integer; `prefix` its length in bits. An
-    IPv4-mapped IPv6 network (`::ffff:192.168.1.0/120`) is held as the IPv4 network it stands for.
+    IPv4-mapped IPv6 network (`::ffff:192.168.1.0/120`) is kept as its IPv4 network.
     """
 
     text: str
@@ -80,11 +80,11 @@ class NetworkList(Struct, frozen=True, kw_only=True):
 
 
 class DomainEntry(Struct, frozen=True, kw_only=True):
-    """What the listener domains files say of one domain on one listener, after merging.
+    """The settings of one domain on one listener, after merging the listener domains files.
 
     `listener` is `ANY_LISTENER` or `IP:port`; `domain` the normal form (lower case, A-labels, no trailing dot), with `*` as
-    the label that stands for any. `lines` gives (file, line) for each key that was set, and under `""` the entry's own table;
-    `path` the entry's key path as written; `trues` are the report keys that were written `true`, for LogThenRelay.
+    the label for any labels. `lines` has (file, line) for each key that was set, and under `""` for the entry's own table;
+    `path` is the entry's key path as written; `trues` are the report keys that were written `true`, for LogThenRelay.
     """
 
     listener: str
@@ -99,13 +99,13 @@ class DomainEntry(Struct, frozen=True, kw_only=True):
     trues: tuple[str, ...] = ()
 
     def where(self, key: str) -> Where:
-        """Where `key` was set, or the entry itself where it was left at its default."""
+        """Return where `key` was set; the place of the entry if it has its default."""
         file, line = self.lines.get(key) or self.lines[""]
         return Where(file=file, line=line, key=f"{self.path}.{key}" if key in self.lines and key else self.path)
 
 
 class BounceRule(Struct, frozen=True, kw_only=True):
-    """A regular expression of a rule file, the class of the responses it fits, and the line it stands on."""
+    """A regular expression of a rule file, the class of the responses that it matches, and its place."""
 
     pattern: str
     bounce_class: str
@@ -116,7 +116,7 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
     """The milter's socket and its workers.
 
     `socket` is `unix:/path` or `inet:host:port` (Postfix's spelling). `socket_mode` is a mode in octal digits; owner and group
-    are names or None to leave them. `workers` counts processes. Without `allow_remote` the address is one of the loopback's.
+    are names or None to leave them. `workers` counts processes. Without `allow_remote` the address is on loopback.
     `engine` names the implementation of the protocol: "direct" (the program itself), or "libmilter". With
     `cpu_affinity` each worker runs on one CPU.
     """
@@ -132,7 +132,7 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
 
 
 class AdminSettings(Struct, frozen=True, kw_only=True):
-    """Where policy and metrics are served over HTTP: a socket as the milter's, on the loopback in any case."""
+    """Where policy and metrics are served over HTTP: a socket as for the milter, always on the loopback interface."""
 
     socket: str = "inet:127.0.0.1:8894"
     socket_mode: int = 0o660
@@ -141,9 +141,9 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
 
 
 class RecordSettings(Struct, frozen=True, kw_only=True):
-    """What becomes of one type of record: another directory, another end of its segments' names, or nothing at all.
+    """The segments of one type of record: their directory, and the end of their names. None means the journal's own.
 
-    Types for which both are the same share their segments. None stands for the journal's own.
+    Types with the same directory and suffix share their segments.
     """
 
     directory: Path | None = None
@@ -152,12 +152,12 @@ class RecordSettings(Struct, frozen=True, kw_only=True):
 
 
 class JournalSettings(Struct, frozen=True, kw_only=True):
-    """Where records are kept, and when a segment is finished: at so many bytes, or after so many seconds.
+    """Where records are kept, and when a segment is finished: at `segment_size` bytes, or after `segment_age` seconds.
 
-    `format` "zstd" is what KumoMTA's own tools read; `segment_size` then counts the bytes before packing, and
-    `compression_level` 0 is zstd's own choice. Of the entries of a record's `meta`, `meta` names those that are kept, with `*`
-    at the end for any that begin so; None keeps all. With less than `minimum_free` bytes free on a file system of the journal
-    the program is degraded (0: never). The fields at the end are named after the types of records.
+    KumoMTA's own tools read `format` "zstd"; `segment_size` then counts the bytes before compression, and `compression_level`
+    0 is zstd's default. `meta` names the entries of a record's `meta` that are kept, with `*` at the end for all that begin
+    like this; None keeps all. With less than `minimum_free` bytes free on a file system of the journal the program is degraded
+    (0: never). The last fields are named after the types of records.
     """
 
     directory: Path
@@ -173,7 +173,7 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
     Feedback: RecordSettings = RecordSettings()
 
     def place(self, record_type: str) -> tuple[Path, str] | None:
-        """Give the directory of a type's segments, and how their names end; None for a type that is not written."""
+        """Return the directory of a type's segments, and how their names end; None for a type that is not written."""
         own: RecordSettings = getattr(self, record_type)
         if not own.enabled:
             return None
@@ -182,21 +182,21 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """All directories that segments are written to; the journal's own is the first, whatever is in it."""
+        """All directories of segments; the journal's own is the first, even if no type uses it."""
         places = (self.place(record_type) for record_type in RECORD_TYPES)
         return tuple(dict.fromkeys((self.directory, *(place[0] for place in places if place is not None))))
 
 
 class LimitSettings(Struct, frozen=True, kw_only=True):
-    """How much of anything there may be at once; each worker counts for itself, but for the quarantine, which all share.
+    """The limits of resources. Each worker counts for itself, except for the quarantine, which all share.
 
-    Of a message that claims to be a report, `header_size` bounds the header section. `reports_per_second` and
-    `rejection_records_per_second` hold for one network (an IPv4 address, an IPv6 /64), for relay hosts only the latter.
-    `report_memory` bounds the bytes of all messages in hand that may be reports, and of reading those above 256 kB, which takes
-    four times their size; `sessions` the SMTP connections. The records of one external network have at most
+    `header_size` bounds the header section of a message that claims to be a report. `reports_per_second` and
+    `rejection_records_per_second` are for one network (an IPv4 address, an IPv6 /64); only the latter includes relay hosts.
+    `report_memory` bounds the bytes of all messages that may be reports, and of reading those above 256 kB, which needs four
+    times their size; `sessions` the SMTP connections. The records of one external network have at most
     `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and `record_bytes_burst` bytes more, which are
-    restored within a day. What is in the quarantine has `quarantine_size` bytes at most, a quarter of it from one network, and
-    stays `quarantine_age` seconds.
+    restored within a day. The quarantine has `quarantine_size` bytes at most, a quarter of it from one network, and keeps a
+    message `quarantine_age` seconds.
     """
 
     header_size: int = 256 * 1024
@@ -211,22 +211,21 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
-    """The program's own log: `format` "auto" is readable on a terminal and JSON elsewhere."""
+    """The program's own log: `format` "auto" is text on a terminal and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything an operator can set, checked as a whole.
+    """All settings, checked as a whole.
 
-    `listener_relay_hosts` holds the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
-    case) of the message headers that go into records. `report_size_limit` is in bytes; `recipient_limit` counts the recipients
-    of one message. `unreadable_reports` says what becomes of a message that claims to be a report, comes for domains that take
-    reports, and cannot be read. Of `bounce_rules` the first that fits gives a bounce its class. `user` and `group` are names:
-    whom a program that root started becomes; None is nobody else, and for the group the user's own. With `reload_on_change` a
-    changed file is loaded as for SIGHUP. With `compat` "kumomta" reports are read, and records written, to KumoMTA's letter.
-    Without `admin` nothing is served over HTTP.
+    `listener_relay_hosts` has the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
+    case) of the message headers that records have. `report_size_limit` is in bytes; `recipient_limit` counts the recipients of
+    one message. `unreadable_reports` is for an unparsable report to domains that accept reports. The first of `bounce_rules`
+    that matches is the class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the
+    group means the user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta"
+    reports are read and records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP.
     """
 
     relay_hosts: NetworkList
