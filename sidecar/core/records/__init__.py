@@ -1,4 +1,4 @@
-"""Closed record types in KumoMTA's shape, built from facts, the verdict's reasons and a report. No I/O, no clock."""
+"""Records in KumoMTA's shape, made of facts, the reasons of a verdict and a report. No I/O, no clock."""
 
 from sidecar.core.records.build import (
     Facts,

@@ -14,9 +14,9 @@ from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, Headers, Pe
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
 
 _ACCEPTED = Response(code=250)
-# KumoMTA's answer for a bounce that does not tell an SMTP reply.
-_UNTOLD = 550
-# KumoMTA takes any number up to 65535 for a code, but nothing else is one (RFC 5321 section 4.2).
+# KumoMTA's code for a bounce without an SMTP reply.
+_NO_REPLY = 550
+# KumoMTA accepts any number up to 65535 as a code, but only these are reply codes (RFC 5321 section 4.2).
 _REPLY_CODE = re.compile("[2-5][0-9]{2}")
 
 # In characters. Each record of a report repeats most of these texts, and a report may have a thousand records.
@@ -31,7 +31,7 @@ WHY_LIMIT = 1024
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What all records of a message have in common. Times are seconds since 1970; `message_id` is `""` before one exists.
+    """The common facts of all records of a message. Times are seconds since 1970; `message_id` can be empty.
 
     `classify` returns the class of a response as one line, or None if no rule matches; it is None if there are no rules.
     `compat` names the program whose records ours imitate, or is None.
@@ -78,16 +78,13 @@ def reception(  # noqa: PLR0913 - each is a field of the record
 
 
 def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, why: str) -> Iterator[Record]:
-    """Yield a record of each recipient that failed by the report. `recipient` is the report's own: the original's sender.
-
-    The disposition is this recipient's.
-    """
+    """Yield a record of each failed recipient of the report. `recipient` is the report's own: the sender of the original."""
     reporter = report.per_message.reporting_mta
     for failed in report.per_recipient:
         if failed.action != "failed":
             continue
         known = failed.original_recipient or failed.final_recipient
-        # Told as by the reporter, who had the message from the address that the report went to.
+        # From the view of the reporter, which got the message from the address that the report was sent to.
         own = replace(
             facts,
             now=_instant(failed.last_attempt_date, facts.now),
@@ -99,7 +96,7 @@ def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, 
 
 
 def bounce_response(failed: PerRecipient) -> Response:
-    """Give the response that a report tells of for one recipient: from its Diagnostic-Code, else 550, and its Status."""
+    """Return the response for one recipient of a report: from its Diagnostic-Code, or else 550, and its Status."""
     status = failed.status
     code, content = _smtp_reply(failed.diagnostic_code)
     content = content[:REPLY_LIMIT]
@@ -115,10 +112,7 @@ def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, wh
 
 
 def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
-    """Record many refusals of one peer at once; `first` is the record that the first of them would have had.
-
-    It tells what that one has in common with the others: the peer, and what it was answered.
-    """
+    """Return one record of many rejections of one peer, made of the `first` one's. It has the peer and the reply."""
     return replace(
         first,
         id="",
@@ -135,7 +129,7 @@ def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
 
 
 def rfc3339(seconds: float) -> str:
-    """Write an instant, given in seconds since 1970, in UTC with microseconds."""
+    """Return a time in seconds since 1970 as text in UTC, with microseconds."""
     whole = math.floor(seconds)
     micros = round((seconds - whole) * 1_000_000)
     if micros == 1_000_000:  # noqa: PLR2004 - in one second
@@ -146,7 +140,7 @@ def rfc3339(seconds: float) -> str:
 # A busy worker writes some thousands of records in each second.
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
-    # Not strftime: its %Y writes the year 1 with one digit, and a stranger's report may have that date.
+    # Not strftime: its %Y writes the year 1 with one digit, and a peer's report may have that date.
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
@@ -161,7 +155,6 @@ def _record(  # noqa: PLR0913 - each is a field of the record
     size: int = 0,
     report: ArfReport | None = None,
 ) -> Record:
-    """Fill what all records have."""
     return Record(
         type=kind,
         id=facts.message_id,
@@ -213,10 +206,10 @@ def _instant(text: str | None, otherwise: float) -> float:
 
 
 def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:
-    """Give code and text of an SMTP diagnostic, as KumoMTA reads one: `CODE rest`, or 550 and all of it."""
+    """Return code and text of an SMTP diagnostic as KumoMTA reads it: `CODE rest`, or 550 and all of it."""
     if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
-        return _UNTOLD, ""
+        return _NO_REPLY, ""
     code, space, rest = diagnostic.diagnostic.partition(" ")
     if space and _REPLY_CODE.fullmatch(code):
         return int(code), rest
-    return _UNTOLD, diagnostic.diagnostic
+    return _NO_REPLY, diagnostic.diagnostic

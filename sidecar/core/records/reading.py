@@ -1,7 +1,4 @@
-"""A record read back from a log: ours, or KumoMTA's of any type and version.
-
-Owns which fields are read, and how they are named here. Never judges a record, and never reads a file.
-"""
+"""A record read from a log: the sidecar's, or KumoMTA's of any type and version. Never reads a file."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -33,15 +30,15 @@ TYPES: Final = (
 _DISPOSITIONS: Final = {one.value: one for one in Disposition}
 _NO_RESPONSE = Response(code=0)
 
-# Bigger numbers are nobody's: a record stands for the refusals of about a second.
+# A record counts the rejections of about a second, so larger numbers are wrong.
 _COUNT_LIMIT = 10**9
 
 
 class Logged(Struct, frozen=True, kw_only=True, gc=False):
-    """What a log says in one line. Fields that are not read here are passed over; what a line does not tell is left empty.
+    """One line of a log. Other fields are ignored, and missing ones are empty.
 
-    `type` is any of KumoMTA's record types, not only ours. `recipient` is a list in KumoMTA's newer versions always, and
-    with several recipients in ours. `timestamp` and `created`, when the message began, are in seconds since 1970.
+    `type` is any of KumoMTA's record types. `recipient` is a list in newer versions of KumoMTA, and with several recipients in
+    ours. `timestamp` and `created`, the begin of the message, are in seconds since 1970.
     """
 
     type: str
@@ -72,21 +69,18 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def when(self) -> int:
-        """When the record was made.
-
-        That is not the `timestamp` of an OOB record, which repeats what the report says: the last attempt, in any year.
-        """
+        """When the record was made. The `timestamp` of an OOB record is the report's last attempt, in any year."""
         return self.created if self.type == "OOB" and self.created else self.timestamp
 
     @property
     def disposition(self) -> Disposition | None:
-        """What became of the recipient; None in KumoMTA's records."""
+        """The disposition; None in KumoMTA's records."""
         word = self.meta.get("disposition")
         return _DISPOSITIONS.get(word) if isinstance(word, str) else None
 
     @property
     def count(self) -> int:
-        """How many events the record stands for, 10**9 at most: refusals of a flood are counted into one."""
+        """How many events the record counts, 10**9 at most: one record can count the rejections of a flood."""
         counted = self.meta.get("count")
         return min(counted, _COUNT_LIMIT) if isinstance(counted, int) and counted > 0 else 1
 
@@ -95,7 +89,7 @@ _DECODER = msgspec.json.Decoder(Logged)
 
 
 def decode(line: bytes) -> Logged:
-    """Read one line of a log. Raises ValueError, which says what is wrong with it."""
+    """Parse one line of a log. Raise ValueError with the reason."""
     try:
         return _DECODER.decode(line)
     except RecursionError:

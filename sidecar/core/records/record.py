@@ -1,4 +1,4 @@
-"""The log record: KumoMTA's shape, field by field. Field names and order are for ever; docs call this "a record".
+"""The record: KumoMTA's shape, field by field. Field names and their order are permanent.
 
 Owns the shape and its encoding. Never decides what is written.
 """
@@ -19,7 +19,7 @@ Headers = Mapping[str, str | list[str]] | msgspec.Raw
 
 
 UNCATEGORIZED = "Uncategorized"
-"""KumoMTA's class of a bounce that no rule fits, and of every record where there are none."""
+"""KumoMTA's class of a bounce that no rule matches, and of all records if there are no rules."""
 
 
 class EnhancedCode(Struct, frozen=True, kw_only=True, rename={"class_": "class"}):
@@ -31,7 +31,7 @@ class EnhancedCode(Struct, frozen=True, kw_only=True, rename={"class_": "class"}
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """An SMTP response; `command` is the one that was answered, where the record tells it."""
+    """An SMTP response, and the `command` that it answers, if known."""
 
     code: int
     enhanced_code: EnhancedCode | None = None
@@ -40,7 +40,7 @@ class Response(Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """The response as the one line that rules for classes of bounces are written for (KumoMTA: to_single_line)."""
+        """The response as one line, for the rules of bounce classes (KumoMTA: to_single_line)."""
         enhanced = self.enhanced_code
         codes = f"{self.code} " if enhanced is None else f"{self.code} {enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
         return codes + self.content.replace("\r", "\\r").replace("\n", "\\n")
@@ -85,12 +85,12 @@ class Record(Struct, frozen=True, kw_only=True):
 
 _ENCODER = msgspec.json.Encoder()
 
-# The returned message is encoded in pieces of this many characters: what is needed besides the result stays small.
+# The returned message is encoded in pieces of this many characters: memory besides the result stays small.
 _PIECE = 16 * 1024
-# The returned message is the only large text of a record. As JSON it may have half as many bytes again as the whole report,
-# and this many in any case: control characters have six bytes each, in mail that people write they are rare.
+# The returned message is the only large text of a record. As JSON it can have 1.5 times the bytes of the report, and at least
+# this many: control characters have six bytes each, and are rare in mail.
 _TEXT_ALLOWANCE = 256 * 1024
-# Where the large text goes: no JSON has this byte.
+# The place of the large text: no JSON has this byte.
 _GAP = b"\0"
 
 
@@ -109,7 +109,6 @@ def encode(record: Record) -> bytes:
 
 
 def _bounded(text: str, limit: int) -> bytearray:
-    """Return a long text as JSON of at most `limit` bytes, made piece by piece."""
     json = bytearray(b'"')
     for start in range(0, len(text), _PIECE):
         piece = printable_json(_ENCODER.encode(text[start : start + _PIECE]))

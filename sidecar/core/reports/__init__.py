@@ -1,7 +1,7 @@
 """Bytes -> OOB report | ARF report | "not a report, because".
 
-`read` says what a message is; `may_be_report` says from its Content-Type alone whether it could still be one. Nothing here
-raises on any bytes, reads a clock or a file, recurses, or takes more than linear time.
+`read` decides what a message is; `may_be_report` decides from its Content-Type whether it can be a report. Nothing here raises
+an exception for any bytes, reads a clock or a file, recurses, or takes more than linear time.
 """
 
 from sidecar.core.reports.reading import may_be_report, read

@@ -1,7 +1,7 @@
 """The fields of a feedback report -> ArfReport (RFC 5965, RFC 6591).
 
-Owns what a feedback report must say to be one, and the trace that KumoMTA leaves in outgoing mail to find it again in a
-complaint. Never looks at the rest of the message.
+Owns the fields that a feedback report needs, and the trace that KumoMTA puts into outgoing mail to find it in a complaint.
+Never reads the rest of the message.
 """
 
 import binascii
@@ -19,17 +19,17 @@ from sidecar.core.reports.fields import Group, blocks, mta_name, number, take, t
 from sidecar.core.reports.mime import split_message
 from sidecar.core.reports.values import ArfReport
 
-# KumoMTA's trace holds the recipient and some metadata; its own example has 60 bytes, and Postfix cuts headers at 100 kB.
+# KumoMTA's trace has the recipient and some metadata; its own example has 60 bytes, and Postfix cuts headers at 100 kB.
 TRACE_LIMIT = 64 * 1024
 # The marker alone, in base64.
 TRACE_MINIMUM = 20
 # Mail that went through several filters has some 50 X- headers.
 TRACE_HEADER_LIMIT = 1000
-# Fields that claim to be a trace and are none. Each takes as long as a small report.
+# Fields that claim to be a trace and are none. Reading one takes as long as a small report.
 TRACE_FAILURES_LIMIT = 4
-# Quotes, brackets and commas of a trace, also those in its strings: each value takes time, also an empty one.
+# Quotes, brackets and commas of a trace, also those in its strings: each value costs time, even an empty one.
 TRACE_MARKS_LIMIT = 1000
-# A trace is a flat object, its metadata perhaps lists. Encoders recurse: a deep one must not come as far as them.
+# A trace is a flat object, its metadata perhaps lists. Encoders recurse, so a deep one must not reach them.
 TRACE_DEPTH_LIMIT = 32
 
 _REQUIRED = ("feedback-type", "user-agent", "version")
@@ -48,12 +48,12 @@ _BRACKET = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def read_feedback(body: bytes, original_message: str | None, supplemental_trace: object) -> ArfReport | str:
-    """Read the body of a feedback-report part, decoded. Gives the report, or in words what is missing."""
+    """Read the body of a feedback-report part, decoded. Return the report, or what is missing."""
     group = _group(body)
     feedback_type = take(group, "feedback-type")
     if feedback_type is None:
         return "its feedback-report part has no Feedback-Type"
-    # KumoMTA takes Received-Date only where there is no Arrival-Date, readable or not.
+    # KumoMTA reads Received-Date only if there is no Arrival-Date, readable or not.
     date = "arrival-date" if "arrival-date" in group else "received-date"
     return ArfReport(
         feedback_type=feedback_type,
@@ -76,7 +76,7 @@ def read_feedback(body: bytes, original_message: str | None, supplemental_trace:
 
 
 def _group(body: bytes) -> Group:
-    """Collect the fields up to the first empty line, as KumoMTA; past it only where required ones are still missing there."""
+    """Return the fields up to the first empty line, as KumoMTA, or all of them if required ones are missing."""
     found = blocks(body)
     if {name for name, _ in found[0]}.issuperset(_REQUIRED):
         found = found[:1]
@@ -87,13 +87,13 @@ def _group(body: bytes) -> Group:
 
 
 def supplemental_trace(returned: list[bytes]) -> Any:  # noqa: ANN401 - whatever JSON object the sender put there
-    """Find KumoMTA's trace in the returned messages, the last one first: the object without its marker, or None."""
+    """Return KumoMTA's trace from the returned messages, the last one first, without its marker; or None."""
     traces = (_trace(text) for message in reversed(returned) for text in _claimed_traces(message))
     return next((trace for trace in islice(traces, TRACE_FAILURES_LIMIT) if trace is not None), None)
 
 
 def _claimed_traces(message: bytes) -> Iterator[bytes]:
-    """Return what X- header fields hold in base64, where it has the marker of a trace."""
+    """Yield decoded base64 of X- header fields that has the marker of a trace."""
     head, _ = split_message(message)
     for field in islice(_X_HEADER.finditer(b"\n" + head), TRACE_HEADER_LIMIT):
         encoded = field[1].translate(None, b" \t\r\n\f\v")
@@ -118,7 +118,6 @@ def _trace(text: bytes) -> dict[str, Any] | None:
 
 
 def _finite(digits: str) -> float:
-    """Read a number. Raise ValueError if a double does not hold it."""
     number = float(digits)
     if math.isinf(number):
         raise ValueError(digits)
@@ -141,7 +140,6 @@ def _has_huge_integer(text: bytes) -> bool:
 
 
 def _too_deep(text: bytes) -> bool:
-    """Tell whether JSON nests deeper than the limit, in one pass over its brackets."""
     depth = 0
     for bracket in _BRACKET.finditer(text):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(bracket[0], 0)

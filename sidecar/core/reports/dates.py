@@ -1,7 +1,6 @@
 """Dates as mail programs write them -> RFC 3339 in UTC.
 
-Owns reading a date; never says what the date is of. The weekday is not believed: in a quarter of real bounce reports it does
-not fit the date.
+The weekday is ignored: in a quarter of real bounce reports it does not match the date.
 """
 
 import re
@@ -43,10 +42,10 @@ _COMMENT = re.compile(r"\([^()]*+\)")
 
 
 def read_date(text: str) -> str | None:
-    """Read RFC 5322 dates (obsolete forms too), ISO 8601 and ctime(3); give `2026-07-02T18:55:38Z`, or None.
+    """Return a date of RFC 5322 (also obsolete forms), ISO 8601 or ctime(3) as `2026-07-02T18:55:38Z`, or None.
 
-    Without a zone, or with one that is unknown or means several, the clock is taken for UTC: what RFC 5322 section 4.3 makes
-    of unknown zones, and KumoMTA as well. A leap second is given as :59, because few readers of RFC 3339 know of :60.
+    Without a zone, or with an unknown or ambiguous one, the clock is UTC, as in RFC 5322 section 4.3 and KumoMTA. A leap second
+    becomes :59, because few readers of RFC 3339 know :60.
     """
     text = text[:DATE_LIMIT]
     if "(" in text:
@@ -72,7 +71,6 @@ def read_date(text: str) -> str | None:
 
 
 def _year(digits: str) -> int:
-    """Complete a year of two or three digits (RFC 5322 section 4.3)."""
     year = int(digits)
     if len(digits) == 4:  # noqa: PLR2004 - four digits are a whole year
         return year
@@ -80,7 +78,7 @@ def _year(digits: str) -> int:
 
 
 def _offset(zone: str | None) -> timedelta:
-    """Give what the zone is ahead of UTC. Raises ValueError for an offset of a day or more."""
+    """Return the offset of a zone from UTC. Raise ValueError for an offset of a day or more."""
     if zone is None or zone[0].isalpha():
         return timedelta(hours=_ZONES.get((zone or "").upper(), 0))
     hours, minutes = int(zone[1:3]), int(zone[-2:])

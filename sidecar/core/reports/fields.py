@@ -1,6 +1,6 @@
-"""The fields of a report's machine-readable part, and the kinds of value they hold.
+"""The fields of a report's machine-readable part, and their kinds of value.
 
-Owns field syntax (RFC 5322, RFC 2047) and value syntax (RFC 3464); never says which fields a report must have.
+Owns field syntax (RFC 5322, RFC 2047) and value syntax (RFC 3464). Never decides which fields a report must have.
 """
 
 import binascii
@@ -14,15 +14,14 @@ from sidecar.core.reports.values import DiagnosticCode, DsnStatus, MtaName, Repo
 # A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
 FIELDS_SIZE_LIMIT = 512 * 1024
 
-# Fields and empty lines that a part may have beside one for so many of its bytes; the shortest group that real MTAs write has
-# 16 for each. Each line has a cost beyond that of its bytes. What follows is not read.
+# A part can have this many fields and empty lines, and one more for each 12 bytes; the shortest group of a real MTA has 16
+# bytes for each. Each line has a cost beyond that of its bytes. What follows is not read.
 _FIELDS_ALLOWED = 500
 _FIELD_SIZE = 12
-# In any case: 20 fields and empty lines for each of a thousand recipients.
+# The most: 20 fields and empty lines for each of a thousand recipients.
 _FIELD_LIMIT = 20_000
 
-# A whole multi-line SMTP reply fits several times (RFC 5321 section 4.5.3.1.5: 512 octets a line). The rest of a longer value
-# is cut off.
+# Several multi-line SMTP replies (RFC 5321 section 4.5.3.1.5: 512 octets a line). The rest of a longer value is cut off.
 VALUE_LIMIT = 8 * 1024
 
 Block = list[tuple[str, str]]
@@ -33,9 +32,9 @@ Group = dict[str, list[str]]
 
 T = TypeVar("T")
 
-# An empty line (white space only is empty too), or a field. A line that is neither is passed over. A value goes on over folds,
-# and over a line of white space only if a folded line follows it. All is possessive or atomic: nothing is looked at twice.
-# (A group is never repeated possessively: Python 3.11.2 keeps half a repetition then.)
+# An empty line (also of white space), or a field; other lines are skipped. A value continues over folds, and over a line of
+# white space if a folded line follows. All is possessive or atomic, so each byte is read once; groups are not repeated
+# possessively, because Python 3.11.2 then keeps half a repetition.
 _LINE = re.compile(
     r"""^(?:
           [ \t\r]*+(?:\n|\Z)
@@ -47,8 +46,8 @@ _SPACES = re.compile(r"[ \t\r\n]+")
 _BLANKS = " \t\r\n"
 
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,40}+)\?([BbQq])\?([^?\s]*+)\?=(?: (?==\?[^?\s]{1,40}+\?[BbQq]\?[^?\s]*+\?=))?")
-# Named here because Python's codecs go further than text: some are quadratic (punycode), some make lone surrogates
-# (unicode_escape), and a stranger should not choose which module is imported.
+# A list, because some of Python's codecs are quadratic (punycode) or make lone surrogates (unicode_escape), and a peer must not
+# choose which module is imported.
 _CHARSETS = frozenset(
     (
         *("utf-8", "us-ascii", "koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5"),
@@ -58,9 +57,9 @@ _CHARSETS = frozenset(
     )
 )
 
-# RFC 3463 section 2: the class is 2, 4 or 5, the others have three digits at most. Others are seen, and kept as text.
+# RFC 3463 section 2: the class is 2, 4 or 5, the others have three digits at most. Any other status stays text.
 _STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
-# What fits the 32 bits in which KumoMTA's readers hold a count.
+# KumoMTA's readers keep a count in 32 bits.
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _BRACKETED = re.compile(r"<([^<>]*+)>")
 _REPLY_CODE = re.compile(r"[245][0-9]{2}(?:[ -]|\Z)")
@@ -69,12 +68,12 @@ _KNOWN_TYPES = frozenset(("rfc822", "utf-8", "x400", "unknown", "dns", "smtp", "
 
 
 def field_limit(size: int) -> int:
-    """Return how many fields and empty lines are read of a part with `size` bytes."""
+    """Return how many fields and empty lines are read of a part of `size` bytes."""
     return min(_FIELD_LIMIT, _FIELDS_ALLOWED + size // _FIELD_SIZE)
 
 
 def blocks(body: bytes) -> list[Block]:
-    """Return the fields of a part, block by block as empty lines part them.
+    """Return the fields of a part in blocks, which empty lines separate.
 
     Values are unfolded, runs of white space are one space, encoded words are decoded, and bytes that are not UTF-8 are U+FFFD.
     """
@@ -92,7 +91,7 @@ def blocks(body: bytes) -> list[Block]:
 
 
 def take(group: Group, name: str) -> str | None:
-    """Take a single-valued field out of the group: the first of its name; others stay."""
+    """Remove the first field of a name from the group and return its value; others stay."""
     values = group.pop(name, None)
     if values is None:
         return None
@@ -102,7 +101,7 @@ def take(group: Group, name: str) -> str | None:
 
 
 def take_as(group: Group, name: str, convert: Callable[[str], T | None]) -> T | None:
-    """Take a single-valued field and convert it; where that cannot be done it stays in the group, so that nothing is lost."""
+    """Remove the first field of a name and return its converted value; if it is invalid it stays in the group."""
     values = group.get(name)
     converted = None if values is None else convert(values[0])
     if converted is not None:
@@ -150,7 +149,7 @@ def number(text: str) -> int | None:
 
 
 def unbracketed(address: str) -> str:
-    """Give an address without its angle brackets, and what stands beside them; `<>` is `""`."""
+    """Return an address without its angle brackets and the text beside them; `<>` is `""`."""
     if not (address.startswith("<") or address.endswith(">")):
         return address
     found = _BRACKETED.search(address)
@@ -158,9 +157,9 @@ def unbracketed(address: str) -> str:
 
 
 def _typed(text: str, default: str) -> tuple[str, str]:
-    """Split `type; text`, or `type text` where the type is a known one; without a type it is the default.
+    """Split `type; text`, or `type text` for a known type; without a type it is the default.
 
-    What stands before a `;` is the type, even if that is nothing (as in KumoMTA).
+    The text before a `;` is the type, even if it is empty (as in KumoMTA).
     """
     kind, semicolon, rest = text.partition(";")
     if not semicolon:

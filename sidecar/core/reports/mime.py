@@ -1,7 +1,6 @@
 """One level of MIME, on bytes: header sections, the Content-Type, the parts of a multipart, transfer encodings.
 
-Owns what a message is made of (RFC 5322, 2045, 2046, 2231) and never what it says. It does not descend into parts: a report is
-one level deep, and what a returned message contains is not our business.
+Owns the syntax of messages (RFC 5322, 2045, 2046, 2231). It does not read parts of parts: a report is one level deep.
 """
 
 import binascii
@@ -11,15 +10,14 @@ from itertools import islice
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-# RFC 3462 wants two or three parts; gateways and virus scanners add a few. A hundred is no report's, and keeps what is done for
-# each part far below what is done for each byte.
+# RFC 3462 wants two or three parts; gateways and virus scanners add a few. With a hundred, the work for each part stays far
+# below the work for each byte.
 PART_LIMIT = 100
 
 # Sendmail and Postfix accept header fields of 32 to 100 kB; the Content-Type of a report has some 150 bytes.
 CONTENT_TYPE_LIMIT = 64 * 1024
 
-# A report's Content-Type has two or three parameters and hardly ever a comment. A field with more is read up to there: each
-# one has a cost beyond that of its bytes.
+# A report's Content-Type has two or three parameters and almost never a comment. Each has a cost beyond that of its bytes.
 _PARAMETER_LIMIT = 128
 _MARK_LIMIT = 64
 
@@ -40,14 +38,14 @@ _COMMENT_MARK = re.compile(rb"\\.|[()]", re.DOTALL)
 _QUOTE_OR_COMMENT = re.compile(rb'["(]')
 
 _MEDIA_TYPE = re.compile(rb"\s*+([^\s/;]++)\s*+/\s*+([^\s;]++)")
-# Each alternative takes at least what a failed one before it has looked at, so the whole value is scanned in linear time.
-# Values may be bare where RFC 2045 wants quotes (`boundary=----=_Part_1`), and an unclosed quote ends with the field.
+# Each alternative consumes what a failed one before it has read, so the time is linear. Values can be bare where RFC 2045 wants
+# quotes (`boundary=----=_Part_1`), and an unclosed quote ends with the field.
 _PARAMETER = re.compile(rb'([^\s;="]++)\s*+=\s*+(?:"((?>(?:[^"\\]++|\\(?:.|\Z))*))"?|([^;\s]*+))|[^;\s]++|[;\s]++', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 class ContentType(NamedTuple):
-    """A Content-Type field: the media type in lower case (`multipart/report`), and what a report needs of its parameters."""
+    """A Content-Type field: the media type in lower case (`multipart/report`), and the parameters of a report."""
 
     media_type: bytes
     boundary: bytes | None
@@ -65,10 +63,7 @@ class Part(NamedTuple):
 
     @property
     def body(self) -> bytes:
-        """The body as it was sent: a copy, of what may be ten megabytes.
-
-        The line end before the next boundary is part of it, as in KumoMTA (RFC 2046 gives it to the boundary).
-        """
+        """A copy of the body as it was sent, with the line end before the next boundary, as in KumoMTA (unlike RFC 2046)."""
         return self.message[self.start : self.end]
 
 
@@ -81,12 +76,12 @@ def split_message(message: bytes) -> tuple[bytes, int]:
 
 
 def header(head: bytes, name: bytes) -> bytes | None:
-    """Give the value of the first field of this name (in lower case), folded as it came; None when there is none."""
+    """Return the value of the first field of this name (in lower case), still folded, or None."""
     lowered = b"\n" + head.lower()
     wanted = b"\n" + name
     at = lowered.find(wanted)
     while at >= 0:
-        # The line end put in front makes `at`, in `head`, the place of the name itself.
+        # Because of the line end in front, `at` is the place of the name in `head`.
         if value := _FIELD_VALUE.match(head, at + len(name)):
             return value[1]
         at = lowered.find(wanted, at + 1)
@@ -97,7 +92,7 @@ def media_type(value: bytes | None) -> bytes:
     """Return the media type of a Content-Type value, in lower case; `text/plain` where there is none (RFC 2045 section 5.2)."""
     if value is None:
         return _PLAIN_TEXT
-    # Comments behind the media type are the more common ones, and none of its business.
+    # Comments after the media type are the more common ones, and do not matter.
     kind = value[:CONTENT_TYPE_LIMIT].partition(b";")[0]
     found = _MEDIA_TYPE.match(_uncommented(value) if b"(" in kind else kind)
     return _PLAIN_TEXT if found is None else (found[1] + b"/" + found[2]).lower()
@@ -125,10 +120,10 @@ def content_type(value: bytes | None) -> ContentType:
 
 
 def parts(message: bytes, boundary: bytes, start: int = 0) -> list[Part]:
-    """Find the first `PART_LIMIT` parts of a multipart body, which begins with the line end at `start`.
+    """Return the first `PART_LIMIT` parts of a multipart body, which begins with the line end at `start`.
 
-    A missing closing boundary is the end of the message. What follows the boundary on its line is passed over: RFC 2046
-    section 5.1.1 wants only the beginning of a line compared, and lines come with trailing white space.
+    Without a closing boundary the last part ends with the message. The rest of a boundary's line is ignored: RFC 2046 section
+    5.1.1 compares only the beginning of a line.
     """
     found: list[Part] = []
     delimiter = b"\n--" + boundary.rstrip()
@@ -144,7 +139,7 @@ def parts(message: bytes, boundary: bytes, start: int = 0) -> list[Part]:
 
 
 def transfer_decoded(part: Part) -> bytes | None:
-    """Give a part's body without its transfer encoding; None when it is said to be base64 and is not."""
+    """Return a part's body without its transfer encoding; None if it claims to be base64 and is not."""
     value = header(part.head, b"content-transfer-encoding")
     encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip().lower()
     if encoding == b"quoted-printable":
@@ -164,7 +159,7 @@ def _line_pieces(message: bytes, start: int, end: int) -> Iterator[memoryview]:
 
 
 def unbase64(text: bytes) -> bytes | None:
-    """Decode base64 with white space in it, its padding there or not, even cut short; None when it has any other byte."""
+    """Decode base64 with white space, with or without padding, also when cut short; None if it has any other byte."""
     digits = text.translate(None, b" \t\r\n\f\v").rstrip(b"=")
     if len(digits) % 4 == 1:
         digits = digits[:-1]
@@ -181,7 +176,6 @@ def unbase64(text: bytes) -> bytes | None:
 
 
 def _part(message: bytes, start: int, end: int) -> Part:
-    """Read the part between the line end of its boundary line and `end`."""
     # From that line end on, an empty header section (`--b`, empty line) is found like any other.
     gap = _HEADER_END.search(message, start, end)
     head_end, body_start = (end, end) if gap is None else gap.span()
@@ -190,7 +184,7 @@ def _part(message: bytes, start: int, end: int) -> Part:
 
 
 def _parameter(parameters: dict[bytes, bytes], name: bytes) -> bytes | None:
-    """Give a parameter's value, put together from its RFC 2231 sections where it has no plain one."""
+    """Return a parameter's value, joined from its RFC 2231 sections if there is no plain one."""
     plain = parameters.get(name)
     if plain is not None:
         return plain
@@ -206,10 +200,7 @@ def _parameter(parameters: dict[bytes, bytes], name: bytes) -> bytes | None:
 
 
 def _uncommented(value: bytes) -> bytes:
-    """Cut a structured field value to its limit and put a space for each comment (RFC 5322 section 3.2.2), nested or not.
-
-    What follows the first `_MARK_LIMIT` quotes and parentheses is cut off.
-    """
+    """Return a structured field value, cut to its limits, with a space for each comment (RFC 5322 section 3.2.2)."""
     value = value[:CONTENT_TYPE_LIMIT]
     if b"(" not in value:
         return value
@@ -227,7 +218,7 @@ def _uncommented(value: bytes) -> bytes:
 
 
 def _comment_end(value: bytes, start: int, limit: int) -> tuple[int, int]:
-    """Return the end of the comment whose text begins at `start`, and its marks; beyond `limit` it is the field's end."""
+    """Return the end of the comment whose text begins at `start`, and its marks; above `limit` it is the field's end."""
     depth, marks = 1, 0
     for marks, mark in enumerate(islice(_COMMENT_MARK.finditer(value, start), limit), start=1):
         depth += {b"(": 1, b")": -1}.get(mark[0], 0)

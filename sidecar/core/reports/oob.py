@@ -1,7 +1,6 @@
 """The fields of a delivery status notification -> OobReport (RFC 3464, RFC 6533).
 
-Owns what a bounce report must say to be one, and which field belongs to which recipient. Never looks at the rest of the
-message.
+Owns the fields that a bounce report needs, and which field belongs to which recipient. Never reads the rest of the message.
 """
 
 import re
@@ -20,8 +19,8 @@ from sidecar.core.reports.fields import (
 )
 from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipient
 
-# A report tells of one message, and MTAs take about a thousand recipients a message at most (Postfix and Exim: 1000 or less).
-# Each makes a record, so this also bounds what one message can put into the journal.
+# A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
+# Each makes a record, so this also bounds the records of one message.
 RECIPIENT_LIMIT = 1000
 
 _ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
@@ -32,23 +31,22 @@ _BEGINS_RECIPIENTS = _NAMES_A_RECIPIENT | {"action"}
 
 
 def read_status(body: bytes, original_message: str | None) -> OobReport | str:
-    """Read the body of a delivery-status part, decoded. Gives the report, or in words what is missing."""
+    """Read the body of a delivery-status part, decoded. Return the report, or what is missing."""
     message, recipients = _groups(body)
     read = [_per_recipient(group) for group in recipients[:RECIPIENT_LIMIT]]
     per_recipient = [entry for entry in read if isinstance(entry, PerRecipient)]
     per_message = _per_message(message)
-    # KumoMTA takes a report that names its reporter and no recipient at all; it makes no OOB record, but it is a report.
+    # KumoMTA accepts a report that names its reporter and no recipient. It makes no OOB record, but it is a report.
     if not per_recipient and (read or per_message.reporting_mta is None):
         return f"its delivery-status part has no recipient{f' that is readable: {read[0]}' if read else ''}"
     return OobReport(per_message=per_message, per_recipient=per_recipient, original_message=original_message)
 
 
 def _groups(body: bytes) -> tuple[Group, list[Group]]:
-    """Sort the fields into those of the message and those of each recipient.
+    """Return the fields of the message, and those of each recipient.
 
-    An empty line should stand between groups (RFC 3464 section 2.1). Some MTAs leave it out, and gateways put empty lines
-    everywhere. So a block that names no recipient and repeats no field goes on with what came before it, and within a block
-    the fields themselves tell where a recipient begins.
+    An empty line should separate groups (RFC 3464 section 2.1). Some MTAs omit it, and gateways add empty lines anywhere. So a
+    block that names no recipient and repeats no field continues the previous group, and some fields begin a recipient's group.
     """
     message: Group = {}
     group = message
@@ -60,7 +58,7 @@ def _groups(body: bytes) -> tuple[Group, list[Group]]:
         else:
             begins = not (names.isdisjoint(_NAMES_A_RECIPIENT) and names.isdisjoint(group))
         for name, value in block:
-            if begins or (name in _BEGINS_RECIPIENTS and _begins_unparted(name, group, first=group is message)):
+            if begins or (name in _BEGINS_RECIPIENTS and _begins_without_gap(name, group, first=group is message)):
                 group = {}
                 recipients.append(group)
                 begins = False
@@ -68,11 +66,8 @@ def _groups(body: bytes) -> tuple[Group, list[Group]]:
     return message, recipients
 
 
-def _begins_unparted(name: str, group: Group, *, first: bool) -> bool:
-    """Tell whether a field begins a recipient's group although no empty line parts it from those in `group`."""
-    if first:
-        return name in _BEGINS_RECIPIENTS
-    return name in _NAMES_A_RECIPIENT and name in group and "action" in group
+def _begins_without_gap(name: str, group: Group, *, first: bool) -> bool:
+    return first or (name in _NAMES_A_RECIPIENT and name in group and "action" in group)
 
 
 def _per_message(group: Group) -> PerMessage:
@@ -87,7 +82,6 @@ def _per_message(group: Group) -> PerMessage:
 
 
 def _per_recipient(group: Group) -> PerRecipient | str:
-    """Read one recipient's fields. Gives them, or in words why they are no recipient's."""
     action: Action | None = take_as(group, "action", _action)
     if action is None:
         return "the first has no Action of RFC 3464"
@@ -110,6 +104,5 @@ def _per_recipient(group: Group) -> PerRecipient | str:
 
 
 def _action(text: str) -> Action | None:
-    """Read an action in any case, with whatever follows it: `Failed (permanently)`."""
-    word = _WORD.match(text.lower())
+    word = _WORD.match(text.lower())  # any text can follow: `Failed (permanently)`
     return None if word is None else _ACTIONS.get(word[0])

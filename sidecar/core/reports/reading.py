@@ -1,7 +1,7 @@
-"""A message, whole -> what report it is, if any.
+"""A complete message -> which report it is, if any.
 
-Owns the order of things: the top Content-Type, the parts directly below it, then the modules for each kind of report. Never
-looks below those parts.
+Owns the order of steps: the top Content-Type, the parts directly below it, then the module for each kind of report. Never reads
+deeper parts.
 """
 
 from codecs import getincrementaldecoder
@@ -18,16 +18,16 @@ _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 
-# A returned message of more bytes is decoded in pieces of them.
+# A larger returned message is decoded in pieces of this size.
 _PIECE = 64 * 1024
-# What a stranger wrote is cut to this many characters in a sentence.
+# Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
 
 
 def may_be_report(content_type: bytes | None) -> bool:
-    """Tell from the value of a message's first Content-Type field whether the message could still be a report.
+    """Return True if a message with this value of its first Content-Type field can be a report.
 
-    `read` never finds a report where this is False. The value may be folded, and None means that there is no such field.
+    `read` never finds a report if this is False. The value may be folded; None means that the field is missing.
     """
     return mime.media_type(content_type) == mime.REPORT
 
@@ -35,8 +35,8 @@ def may_be_report(content_type: bytes | None) -> bool:
 def read(message: bytes, *, strict: bool = False) -> ReportReading:
     """Read a message: header section, empty line, body; lines may end with CRLF or LF.
 
-    Never raises, whatever the bytes are. `why` says what the report is in short, or why the message is none. With `strict`
-    nothing is a report that KumoMTA would not take for one.
+    Never raise an exception for any bytes. `why` describes the report, or says why the message is none. With `strict` only
+    what KumoMTA accepts is a report.
     """
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
@@ -67,7 +67,7 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
 
 
 def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
-    """Put the two readings together; each is a report, or what it lacks to be one."""
+    """Combine the two readings: each is a report, or the reason why it is none."""
     found = []
     if isinstance(arf, ArfReport):
         found.append(f"a feedback report: {_quoted(arf.feedback_type.encode())}")
@@ -91,16 +91,16 @@ def _first(parts: list[mime.Part], media_types: frozenset[bytes]) -> mime.Part |
 
 
 def _body(part: mime.Part) -> bytes:
-    """Give a part's body without its transfer encoding; one that is said to be base64 and is not, as it stands."""
+    """Return a part's body without its transfer encoding, or unchanged if it claims to be base64 and is not."""
     decoded = mime.transfer_decoded(part)
     return part.body if decoded is None else decoded
 
 
 def _returned(parts: list[mime.Part]) -> list[bytes]:
-    """Give the returned messages, or header sections of such, without transfer encoding.
+    """Return the returned messages, or their header sections, without transfer encoding.
 
-    RFC 2046 forbids an encoding on message/rfc822: said to be base64 and not so, it is taken as it stands. The other types are
-    then left out, as in KumoMTA: encoded bytes are no original message.
+    RFC 2046 forbids an encoding of message/rfc822, so a false base64 is kept as it is. The other types are then left out, as in
+    KumoMTA: encoded bytes are no original message.
     """
     found = []
     for part in parts:
@@ -127,7 +127,6 @@ def _text(original: bytes) -> str:
 
 
 def _lacking(parts: list[mime.Part], *, is_feedback: bool) -> str:
-    """Say in words which part is not there."""
     if not parts:
         return "its body does not contain its boundary"
     if _first(parts, _FEEDBACK_TYPES) is not None:
@@ -137,7 +136,6 @@ def _lacking(parts: list[mime.Part], *, is_feedback: bool) -> str:
 
 
 def _bounce(report: OobReport) -> str:
-    """Say in words what became of how many recipients."""
     if not report.per_recipient:
         return "a bounce report that names no recipient"
     counts = Counter(entry.action for entry in report.per_recipient)
@@ -147,6 +145,6 @@ def _bounce(report: OobReport) -> str:
 
 
 def _quoted(text: bytes) -> str:
-    """Quote what a stranger wrote: cut, and without anything that a terminal could take for an order."""
+    """Return a peer's text, cut, in quotes and without control characters."""
     decoded = text.decode("utf-8", "replace")
     return repr(decoded if len(decoded) <= _QUOTED_LIMIT else decoded[: _QUOTED_LIMIT - 3] + "...")

@@ -1,8 +1,6 @@
-"""What KumoMTA demands of a report, and other readers of mail do not: where one of it is missing, it reads no report at all.
+"""KumoMTA's additional demands on a report: a message that misses one is no report for KumoMTA.
 
-Owns those demands. Never reads a value: what passes here is read as every other report is, with the same values.
-
-From KumoMTA's readers for RFC 3464 and RFC 5965 (August 2026).
+Never reads values for the report: other modules do. From KumoMTA's readers for RFC 3464 and RFC 5965 (August 2026).
 """
 
 import re
@@ -20,7 +18,7 @@ from sidecar.core.reports.values import Action
 
 Fits = Callable[[str], bool]
 Rules = Mapping[str, tuple[bool, Fits]]
-"""By field: whether it must be there, and what its value must be. None of them may stand there twice."""
+"""By field: whether it is required, and a test of its value. None can appear twice."""
 
 Fields = dict[str, list[list[str]]]
 """Lower-case names, each with its values in order, each value as the lines it is folded into."""
@@ -73,7 +71,7 @@ def _count(value: str) -> bool:
 
 
 def _date(value: str) -> bool:
-    """Tell whether it is a date, and its day of the week the right one."""
+    """Return True for a date with the right day of the week."""
     found = _DATE.fullmatch(value[:DATE_LIMIT])
     written = parsedate(value[:DATE_LIMIT])
     if found is None or written is None or read_date(value) is None:
@@ -112,7 +110,7 @@ _FEEDBACK: Rules = {
 
 
 def status_fault(head: bytes, part: mime.Part) -> str | None:
-    """Say what is wrong with a bounce report, by the header section of the message and its delivery-status part."""
+    """Return a fault of a bounce report, from the header section of the message and its delivery-status part."""
     body = mime.transfer_decoded(part)
     fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type)
     if body is None or fault is not None:
@@ -124,7 +122,7 @@ def status_fault(head: bytes, part: mime.Part) -> str | None:
 
 
 def feedback_fault(head: bytes, part: mime.Part) -> str | None:
-    """Say what is wrong with a feedback report, by the header section of the message and its feedback-report part."""
+    """Return a fault of a feedback report, from the header section of the message and its feedback-report part."""
     # KumoMTA reads this part as it was sent, whatever its transfer encoding.
     text = (
         part.message[part.start : min(part.end, part.start + FIELDS_SIZE_LIMIT)]
@@ -142,7 +140,7 @@ def feedback_fault(head: bytes, part: mime.Part) -> str | None:
 
 
 def _type_fault(head: bytes, wanted: bytes) -> str | None:
-    """Say what is wrong with a Content-Type that a lenient reader takes for `wanted`: KumoMTA compares it as it is written."""
+    """Return the fault of a Content-Type that means `wanted`: KumoMTA compares its spelling."""
     value = mime.header(head, b"content-type") or b""
     if value.partition(b";")[0].strip() == wanted:
         return None
@@ -150,7 +148,6 @@ def _type_fault(head: bytes, wanted: bytes) -> str | None:
 
 
 def _fault(fields: Fields | None, rules: Rules) -> str | None:
-    """Describe what is wrong with a block of fields."""
     if fields is None:
         return "its fields have lines that are not fields"
     for name, (required, fits) in rules.items():
@@ -165,7 +162,7 @@ def _fault(fields: Fields | None, rules: Rules) -> str | None:
 
 
 def _fields(text: str) -> Fields | None:
-    """Return the fields up to the first empty line; None where a line is no field at all, or there are too many."""
+    """Return the fields up to the first empty line; None if a line is no field, or there are too many."""
     fields: Fields = {}
     known: dict[str, list[list[str]]] = {}
     pieces: list[str] | None = None

@@ -1,6 +1,6 @@
-"""What a report says: the values that reading one gives.
+"""The content of a report.
 
-Field names and their order are the JSON shape of KumoMTA's log records and of `sidecar parse --json`: they are for ever.
+Field names and their order are the JSON shape of KumoMTA's log records and of `sidecar parse --json`: they are permanent.
 Dates are RFC 3339 in UTC with a `Z` (`2026-07-02T18:55:38Z`).
 """
 
@@ -43,7 +43,7 @@ class DiagnosticCode(Struct, frozen=True, kw_only=True):
 
 
 class PerMessage(Struct, frozen=True, kw_only=True):
-    """The fields that concern the whole message (RFC 3464 section 2.2)."""
+    """The fields of the whole message (RFC 3464 section 2.2)."""
 
     original_envelope_id: str | None = None
     reporting_mta: MtaName | None = None
@@ -54,7 +54,7 @@ class PerMessage(Struct, frozen=True, kw_only=True):
 
 
 class PerRecipient(Struct, frozen=True, kw_only=True):
-    """The fields that concern one recipient (RFC 3464 section 2.3)."""
+    """The fields of one recipient (RFC 3464 section 2.3)."""
 
     final_recipient: ReportedRecipient | None
     action: Action
@@ -69,7 +69,7 @@ class PerRecipient(Struct, frozen=True, kw_only=True):
 
 
 class OobReport(Struct, frozen=True, kw_only=True):
-    """A bounce that came later: a delivery status notification (RFC 3464, RFC 6533)."""
+    """A bounce report: a delivery status notification (RFC 3464, RFC 6533)."""
 
     per_message: PerMessage
     per_recipient: list[PerRecipient]
@@ -98,7 +98,7 @@ class ArfReport(Struct, frozen=True, kw_only=True):
 
 
 class ReportReading(Struct, frozen=True, kw_only=True):
-    """What one message turned out to be. Both readings are given where a message is both; `why` is one short sentence."""
+    """What one message is; it can be both. `why` is one short sentence."""
 
     arf: ArfReport | None = None
     oob: OobReport | None = None

@@ -1,4 +1,4 @@
-"""START HERE. One SMTP connection, sans-IO: events in; verdicts and records out; one transition table."""
+"""START HERE. One SMTP connection, without I/O: events in, verdicts and records out, one transition table."""
 
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.rules import NewestRules, NoRulesError, Rules, World

@@ -1,4 +1,4 @@
-"""The events of one SMTP connection, as the session handles them. Text is decoded already, where it enters."""
+"""The events of one SMTP connection, as the session handles them. Text was decoded where it entered."""
 
 from msgspec import Struct
 
@@ -7,10 +7,7 @@ from sidecar.core.policy import without_route
 
 
 class Connect(Struct, frozen=True, kw_only=True):
-    """A peer connected. `port` is None where the MTA does not tell it; `listener` is the MTA's own end, `IP:port`.
-
-    `listener` None means that the MTA did not say on which listener the peer came in.
-    """
+    """A peer connected. `listener` is the MTA's own end, `IP:port`. The MTA may omit it, and `port`."""
 
     peer: IPAddress
     port: int | None = None
@@ -26,9 +23,8 @@ class Helo(Struct, frozen=True, kw_only=True):
 class Mail(Struct, frozen=True, kw_only=True):
     """MAIL FROM: a message begins.
 
-    `sender` has no angle brackets, `""` is the null sender; `authz_id` is who the peer proved to be (SMTP AUTH);
-    `declared_size` what the peer said with SIZE= (RFC 1870), in bytes; `queue_id` is the MTA's, where it has one by now
-    (Sendmail has it here, Postfix from the second recipient on).
+    `sender` has no angle brackets, `""` is the null sender; `authz_id` is the user of SMTP AUTH; `declared_size` is SIZE=
+    (RFC 1870), in bytes; `queue_id` is the MTA's, if it has one (Sendmail here, Postfix from the second recipient on).
     """
 
     sender: str
@@ -52,7 +48,7 @@ class Rcpt(Struct, frozen=True, kw_only=True):
 
 
 class Data(Struct, frozen=True, kw_only=True):
-    """All recipients are named; the content comes next."""
+    """DATA: the content follows."""
 
     queue_id: str | None = None
 
@@ -67,7 +63,7 @@ class Header(Struct, frozen=True, kw_only=True):
 class Fields(Struct, frozen=True, kw_only=True):
     """Header fields that arrived together: names and values, as in `Header`.
 
-    `size` is what they have in the message, in bytes, together with those that were left out: after `ENOUGH` short ones are.
+    `size` is their size in the message in bytes, with the short ones that are left out after `ENOUGH`.
     """
 
     fields: list[tuple[bytes, bytes]]
@@ -79,19 +75,19 @@ class EndOfHeaders(Struct, frozen=True, kw_only=True):
 
 
 class Body(Struct, frozen=True, kw_only=True):
-    """A piece of the body, cut anywhere."""
+    """A piece of the body."""
 
     chunk: bytes
 
 
 class EndOfMessage(Struct, frozen=True, kw_only=True):
-    """The message is complete and waits for its verdict."""
+    """The message is complete, and the MTA waits for the verdict."""
 
     queue_id: str | None = None
 
 
 class Abort(Struct, frozen=True, kw_only=True):
-    """The message in hand is given up (RSET, a new HELO, a lost peer); the connection may go on."""
+    """The message is aborted (RSET, a new HELO, a lost peer). The connection can continue."""
 
 
 class Close(Struct, frozen=True, kw_only=True):

@@ -1,15 +1,15 @@
-"""A message file as the events an MTA would make of it, so that commands and tests run the code the MTA runs."""
+"""A message file as the events that an MTA makes of it: commands and tests run the same code as the milter."""
 
 from collections.abc import Iterator
 
 from sidecar.core.session.events import Body, EndOfHeaders, EndOfMessage, Event, Header
 
-# Postfix and Sendmail hand the body over in pieces of this size (MILTER_CHUNK_SIZE).
+# Postfix and Sendmail pass the body in pieces of this size (MILTER_CHUNK_SIZE).
 CHUNK = 65535
 
 
 def content_events(message: bytes) -> Iterator[Event]:
-    """Give what follows DATA for a whole message. The header section ends where the first line is no field, as in Postfix."""
+    """Yield the events after DATA. The header section ends at the first line that is no field, as in Postfix."""
     start = 0
     field: list[bytes] = []
     while start < len(message):
@@ -35,7 +35,7 @@ def content_events(message: bytes) -> Iterator[Event]:
 
 
 def _begins_field(line: bytes) -> bool:
-    """RFC 5322 section 2.2: a field name is printable ASCII without a space, and a colon follows."""
+    # RFC 5322 section 2.2: a field name is printable ASCII without a space, and a colon follows.
     name, colon, _ = line.partition(b":")
     return bool(colon and name) and all(33 <= byte <= 126 for byte in name.rstrip(b" \t"))  # noqa: PLR2004 - "!" to "~"
 

@@ -1,6 +1,6 @@
-"""One message in hand: what MAIL creates and what the end of the message, or an abort, takes away again.
+"""One message, from MAIL to its end or an abort.
 
-Owns the envelope and the buffer of a message that may be a report. Never decides anything.
+Owns the envelope and the buffer of a message that can be a report. Never decides anything.
 """
 
 import json
@@ -21,29 +21,28 @@ from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable_json
 
-# In bytes of JSON, escapes included, of all recorded headers of a message; an honest one has some 5,000 in its Received and
-# DKIM headers. All records of a message repeat them, and a bounce report may make a thousand. The rest is left out.
+# Bytes of JSON of all recorded headers of a message; Received and DKIM headers of usual mail have some 5,000. All records of a
+# message repeat them, and a bounce report can make a thousand. The rest is left out.
 RECORDED_HEADERS_LIMIT = 16 * 1024
 
 _TYPE = b"content-type"
 
-# Reading a large report, and writing its record, needs up to so many times its size (measured: text that a character of four
-# bytes has made wide, and what must be escaped). Smaller ones are many before they are much.
+# Reading a large report and writing its record needs up to four times its size (measured with text of four bytes a character,
+# and with much to escape).
 _LARGE = 256 * 1024
 _NEED = 4
 
-# Bytes of the quota that are taken ahead: a usual report needs it twice then, not once for each header field.
+# Bytes that are taken from the quota in advance: a usual report then asks it twice, not for each header field.
 _AHEAD = 4 * 1024
 
 
 class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
 
-    `is_decided`: the verdict is certain before the body, and waits for the end of the message. `whole`: all of the message was
-    seen.
-    The content is kept only while it may still be a report, and only within the bounds of the settings and of the `quota`, so
-    that a message of any size from a relay host costs nothing. `exceeded` is the first bound that it went over: from there on
-    nothing is kept. Call `release` when the message is over, however it ended.
+    `is_decided`: the verdict is certain before the body, and waits for the end of the message. `whole`: it is complete.
+    The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
+    any size cost nothing. `exceeded` is the first bound that was exceeded; from then on nothing is kept. Call `release` at the
+    end of the message, in any case.
     """
 
     def __init__(
@@ -70,45 +69,40 @@ class Message:
         self._quota = quota
         self._kept = False
         self._held = 0
-        self._room = 0
-        self._seen = 0
+        self._granted = 0
+        self.seen = 0
         self._in_headers = True
         self._is_typed = False
         self._fields = 0
         self._recordable = RECORDED_HEADERS_LIMIT
         self._recorded: Raw | None = None
-        # Not a list: a million pieces of a few bytes each would take fifteen times their size.
+        # Not a list: a million pieces of a few bytes each would need fifteen times their size.
         self._content = BytesIO()
 
     @property
     def takes_reports(self) -> bool:
-        """Tell whether it matters, for some recipient, what the message is."""
+        """Whether the decision for a recipient depends on the kind of message."""
         return any(recipient.takes_reports for recipient in self.recipients)
 
     @property
     def size(self) -> int:
-        """Give the size in bytes: of what was seen, or what the peer declared where the verdict came before the body."""
-        return self._seen if self.whole else max(self._seen, self.mail.declared_size or 0)
-
-    @property
-    def seen(self) -> int:
-        """Return the bytes of the header section and the body that were seen."""
-        return self._seen
+        """The size in bytes: as seen, or as the peer declared it if the verdict is given before the body."""
+        return self.seen if self.whole else max(self.seen, self.mail.declared_size or 0)
 
     @property
     def content(self) -> bytes:
-        """Give the whole message, as far as it was kept."""
+        """The message, as far as it was kept."""
         return self._content.getvalue()
 
     def begin_content(self) -> None:
-        """Mark where the envelope is complete."""
+        """Begin to keep the content if a recipient accepts reports."""
         self._kept = self.takes_reports
 
     def add_fields(self, fields: list[tuple[bytes, bytes]], size: int) -> bool:
-        """Keep header fields, record those that are wanted, and see whether they claim that this is a report.
+        """Keep header fields, record those of the settings, and check whether this claims to be a report.
 
-        `size` is what they have in the message, in bytes, together with those that were left out. Return True when none but a
-        Content-Type matters any more.
+        `size` is their size in the message in bytes, with those that were left out. Return True if of the following fields only
+        a Content-Type matters.
         """
         recorded = fields[: max(0, HEADER_FIELD_LIMIT - self._fields)] if self._settings.headers else ()
         self._fields += len(fields)
@@ -118,8 +112,8 @@ class Message:
                 self.release()
             self._keep(b"".join([b"%b: %b\r\n" % field for field in fields]), size)
         else:
-            self._seen += size
-        # Only the first counts, for the report reader too.
+            self.seen += size
+        # Only the first one counts, also for the report reader.
         if not self._is_typed:
             self._find_type(fields)
         for name, value in recorded:
@@ -129,26 +123,26 @@ class Message:
 
     def _find_type(self, fields: list[tuple[bytes, bytes]]) -> None:
         for name, value in fields:
-            # RFC 5322 section 4.5 let a blank stand before the colon, and the report reader takes it so too.
+            # RFC 5322 section 4.5 allows a blank before the colon, and so does the report reader.
             if len(name) >= len(_TYPE) and name.rstrip().lower() == _TYPE:
                 self._is_typed = True
                 self.claims_report = may_be_report(value)
                 return
 
     def end_headers(self) -> None:
-        """Mark where the body begins; what is certain to be no report is let go."""
+        """End the header section; release the content of a message that cannot be a report."""
         self._keep(b"\r\n", len(b"\r\n"))
         self._in_headers = False
         if not self.claims_report:
             self.release()
 
     def add_body(self, chunk: bytes) -> None:
-        """Take a piece of the body."""
+        """Keep a piece of the body."""
         self._keep(chunk, len(chunk))
 
     def begin_reading(self) -> None:
-        """Take the quota that reading a large report needs; `end_reading` returns it."""
-        need = self._seen * _NEED if self._kept and self._seen > _LARGE else 0
+        """Take the quota for reading a large report; `end_reading` frees it."""
+        need = self.seen * _NEED if self._kept and self.seen > _LARGE else 0
         if need and not self._quota.begin_reading(need):
             self.exceeded = Bound.MEMORY
             self.release()
@@ -156,43 +150,43 @@ class Message:
             self.needed = need
 
     def end_reading(self) -> None:
-        """Give back what reading and writing needed. May be called again."""
+        """Free the quota of reading and writing. May be called again."""
         if self.needed:
             self._quota.end_reading(self.needed)
             self.needed = 0
 
     def release(self) -> None:
-        """Let go of the content, and of its part of the quota. May be called again."""
+        """Release the content and its part of the quota. May be called again."""
         self._kept = False
         if self._held:
             self._content = BytesIO()
             self._quota.release(self._held)
-            self._held = self._room = 0
+            self._held = self._granted = 0
 
     def _keep(self, piece: bytes, size: int) -> None:
-        self._seen += size
+        self.seen += size
         if not self._kept:
             return
-        if self._seen > self._room:
-            self.exceeded = self._make_room()
+        if self.seen > self._granted:
+            self.exceeded = self._extend()
         if self.exceeded is None:
             self._content.write(piece)
         else:
             self.release()
 
-    def _make_room(self) -> Bound | None:
-        """Take the quota for what was seen, and for some more at once where there is, or name the bound that was gone over."""
+    def _extend(self) -> Bound | None:
+        """Take the quota for what was seen and, if possible, for some more. Return the bound that was exceeded."""
         limit = self._settings.report_size_limit
-        if self._seen > limit:
+        if self.seen > limit:
             return Bound.REPORT_SIZE
         if self._in_headers:
             limit = min(limit, self._settings.limits.header_size)
-        if self._seen > limit:
+        if self.seen > limit:
             return Bound.HEADER_SIZE
-        lacking = self._seen - self._held
+        lacking = self.seen - self._held
         if lacking > 0 and not (self._hold(lacking + _AHEAD) or self._hold(lacking)):
             return Bound.MEMORY
-        self._room = min(self._held, limit)
+        self._granted = min(self._held, limit)
         return None
 
     def _hold(self, size: int) -> bool:
@@ -202,22 +196,22 @@ class Message:
 
     @property
     def recorded_headers(self) -> Headers:
-        """Return the recorded headers in the form that all records share, encoded once."""
+        """The recorded headers in the form that all records share, encoded once."""
         if self._recorded is None and self.headers:
             encoded = printable_json(msgspec.json.encode(self.headers))
             if len(encoded) > RECORDED_HEADERS_LIMIT:
-                # In ASCII, where the bytes of a text do not depend on the text around it.
+                # In ASCII the bytes of a text do not depend on the text around it.
                 encoded = json.dumps(_within_limit(self.headers), separators=(",", ":")).encode()
             self._recorded = Raw(encoded)
         return self._recorded or {}
 
     def _record_header(self, name: str, value: bytes) -> None:
-        # In characters, which are fewer than the encoded bytes: those are counted once, when all headers are there.
-        room = self._recordable - len(name)
-        if room <= 0:
+        # In characters, which are fewer than the encoded bytes: those are counted once, after all headers.
+        left = self._recordable - len(name)
+        if left <= 0:
             return
-        text = " ".join(value.decode("utf-8", "replace").split())[:room]
-        self._recordable = room - len(text)
+        text = " ".join(value.decode("utf-8", "replace").split())[:left]
+        self._recordable = left - len(text)
         self._recorded = None
         known = self.headers.get(name)
         if known is None:
@@ -231,29 +225,29 @@ class Message:
 def _within_limit(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
     """Return the first headers, the last of them cut, whose encoded bytes are within the limit."""
     kept: dict[str, str | list[str]] = {}
-    room = RECORDED_HEADERS_LIMIT - len("{}")
+    left = RECORDED_HEADERS_LIMIT - len("{}")
     for name, value in headers.items():
-        room -= _encoded_size(name) + len("[]")
+        left -= _encoded_size(name) + len("[]")
         texts: list[str] = []
         for text in [value] if isinstance(value, str) else value:
-            if room < _encoded_size(""):
+            if left < _encoded_size(""):
                 return {**kept, name: texts} if texts else kept
-            texts.append(text[: bisect_right(range(len(text) + 1), room, key=lambda end: _encoded_size(text[:end])) - 1])
-            room -= _encoded_size(texts[-1])
+            texts.append(text[: bisect_right(range(len(text) + 1), left, key=lambda end: _encoded_size(text[:end])) - 1])
+            left -= _encoded_size(texts[-1])
         kept[name] = texts[0] if isinstance(value, str) else texts
     return kept
 
 
 def _encoded_size(text: str) -> int:
-    """Return the bytes of a text in JSON of ASCII, with its quotes and the sign that follows it."""
+    # With its quotes, and the comma or bracket that follows it.
     return len(json.dumps(text)) + 1
 
 
 def _is_among(name: str, wanted: tuple[str, ...]) -> bool:
-    """Tell whether a header is one that records want; those that end with `*` stand for all that begin so."""
     return name in wanted or name.startswith(_beginnings(wanted))
 
 
-@lru_cache(maxsize=8)  # there is one list in a worker; two, while it is replaced
+@lru_cache(maxsize=8)  # a worker has one list; two during a reload
 def _beginnings(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    # A name that ends with `*` means all names that begin like this.
     return tuple(one[:-1] for one in wanted if one.endswith("*"))

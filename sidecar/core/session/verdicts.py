@@ -1,6 +1,6 @@
-"""What the session answers: a closed set of verdicts, and the outcome that carries one with its records.
+"""The answers of a session: a closed set of verdicts, and the outcome that has one with its records.
 
-Match verdicts exhaustively (`typing.assert_never`). Only `daemon/milter` knows libmilter's codes for them.
+Match verdicts exhaustively (`typing.assert_never`). Only `daemon/milter` knows the milter codes for them.
 """
 
 from collections.abc import Callable
@@ -24,23 +24,23 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 
 class Continue(Struct, frozen=True, kw_only=True):
-    """Go on; at RCPT: the recipient is accepted."""
+    """Continue; at RCPT: accept the recipient."""
 
 
 class Accept(Struct, frozen=True, kw_only=True):
-    """Take the message, but first take these recipients (in the MTA's own spelling) off its envelope."""
+    """Accept the message, but remove these recipients (in the MTA's own spelling) from its envelope first."""
 
     without: tuple[str, ...] = ()
 
 
 class Reject(Struct, frozen=True, kw_only=True):
-    """Refuse for good (5xx): the connection, the recipient or the message, whatever was asked."""
+    """Reject the connection, the recipient or the message (5xx)."""
 
     reply: Reply
 
 
 class Tempfail(Struct, frozen=True, kw_only=True):
-    """Refuse for now (4xx): the peer tries again and nothing is lost."""
+    """Tempfail (4xx): the peer retries and nothing is lost."""
 
     reply: Reply
 
@@ -53,7 +53,7 @@ Verdict = Continue | Accept | Reject | Tempfail | Discard
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """A decision that gets a line in the log: at which stage, the action, the disposition, and the reason in one sentence."""
+    """A decision for the log: its stage, the action, the disposition, and the reason in one sentence."""
 
     stage: str
     action: str
@@ -65,10 +65,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class UnparsableReport(Struct, frozen=True, kw_only=True):
-    """A message that claims to be a report and cannot be read: what goes into the quarantine, and under which name.
-
-    `full` is the outcome instead, where it does not fit in any more.
-    """
+    """An unparsable report for the quarantine, and its name there. `full` is the outcome instead if the quarantine is full."""
 
     name: str
     content: bytes
@@ -78,13 +75,13 @@ class UnparsableReport(Struct, frozen=True, kw_only=True):
 class Outcome(Struct, frozen=True, kw_only=True):
     """The answer to one event.
 
-    The records must be written before the verdict is given; when they cannot be, the verdict is a Tempfail instead. With
-    `durable` they must have reached the disk, not only the kernel. `decision` is what the log tells; `answer` is the
-    policy's, with all its reasons. A `unparsable` is put into the quarantine, with the first record, before anything else.
+    The records must be written before the MTA gets the verdict; if that fails, the verdict is a Tempfail instead. With
+    `durable` they must be on disk. `decision` is for the log; `answer` is the policy's, with all its reasons. An `unparsable`
+    report is put into the quarantine first, with the first record.
 
-    `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records. It
-    is None for a relay host, whose records have no limit. `above` returns the outcome that replaces this one where its records
-    exceed their limit; it is None where the verdict rejects anyway.
+    `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records; it
+    is None for a relay host, whose records have no limit. `above` returns the outcome that replaces this one if its records
+    exceed their limit; it is None if the verdict rejects anyway.
     """
 
     verdict: Verdict
@@ -99,10 +96,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 GO_ON = Outcome(verdict=Continue())
-"""The outcome of most events: nothing to write, nothing to say."""
+"""The outcome of most events: continue, without records."""
 
 ENOUGH = Outcome(verdict=Continue())
-"""Go on; of the header fields to come, those too short for a Content-Type may be left out."""
+"""Continue; header fields that are too short for a Content-Type can be left out from now on."""
 
 
 def rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Disposition:
