@@ -91,7 +91,7 @@ class _Connection:
             translations=TRANSLATIONS,
             new_session=lambda: Session(rules=lambda: rules, world=world, quota=quota),
             recorder=self._recorder,
-            answers_connect=policy.refuses_at_connect,
+            answers_connect=policy.rejects_at_connect,
             answers_data=not settings.headers,
         )
         # Without `waits`, each callback returns its answer.

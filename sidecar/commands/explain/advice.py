@@ -83,9 +83,9 @@ class Adviser:
         if not accepted:
             return None
         relays = any(recipient.relay for recipient in accepted)
-        takes_reports = any(recipient.takes_reports for recipient in accepted)
+        accepts_reports = any(recipient.accepts_reports for recipient in accepted)
         # A message that is not a report is rejected as soon as it is not relayed; the domain may still accept reports.
-        leaves_reports = relays and takes_reports and envelope.kind not in {"oob", "arf"}
+        leaves_reports = relays and accepts_reports and envelope.kind not in {"oob", "arf"}
         keys = ("relay_to",) if leaves_reports else ("relay_to", *_REPORTS)
         changes = [*(self._close_peer(envelope) if relays else ()), *self._close_domains(envelope, accepted, keys)]
         then = "Then it is rejected at RCPT at the latest."

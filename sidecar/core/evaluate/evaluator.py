@@ -115,7 +115,7 @@ class Evaluator:
         accepted = [recipient for recipient in recipients if recipient.accept]
         if not accepted:
             return Judgement(outcome=Disposition.REJECTED_AT_RCPT, connect=connect, recipients=recipients)
-        if envelope.kind == "unknown" and any(recipient.takes_reports for recipient in accepted):
+        if envelope.kind == "unknown" and any(recipient.accepts_reports for recipient in accepted):
             relayed = any(recipient.relay for recipient in accepted)
             outcome: EnvelopeOutcome = Disposition.RELAYED if relayed else Undecided.CONTENT_UNKNOWN
             return Judgement(outcome=outcome, connect=connect, recipients=recipients)

@@ -71,10 +71,10 @@ class RecipientAnswer(Struct, frozen=True, kw_only=True):
     @property
     def accept(self) -> bool:
         """Whether RCPT is accepted."""
-        return self.relay or self.takes_reports
+        return self.relay or self.accepts_reports
 
     @property
-    def takes_reports(self) -> bool:
+    def accepts_reports(self) -> bool:
         """Whether the decision depends on the kind of message."""
         return self.log_oob is not LogMode.IGNORE or self.log_arf is not LogMode.IGNORE
 

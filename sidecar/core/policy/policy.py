@@ -84,7 +84,7 @@ class Policy:
         return frozenset((*self._own, *self._own_relay_hosts))
 
     @property
-    def refuses_at_connect(self) -> bool:
+    def rejects_at_connect(self) -> bool:
         """Whether some listener rejects external hosts at connect."""
         return any(deferral is None for deferral in (self._shared_deferral, *self._deferrals.values()))
 
@@ -126,7 +126,7 @@ class Policy:
             relay=relaying is not None,
             log_oob=LogMode.IGNORE if granted is None else granted.log_oob,
             log_arf=LogMode.IGNORE if granted is None else granted.log_arf,
-            because=tuple(reasons or self._refusal(peer, listener, entry, recipient, domain)),
+            because=tuple(reasons or self._rejection(peer, listener, entry, recipient, domain)),
         )
 
     def _relay_hosts_of(self, listener: str) -> RelayHosts:
@@ -160,7 +160,7 @@ class Policy:
             networks = self._relay_from[name] = Networks(origin.relay_from)
         return networks
 
-    def _refusal(
+    def _rejection(
         self, peer: IPAddress, listener: str, entry: DomainEntry | None, recipient: str, domain: str
     ) -> tuple[Because, ...]:
         absence = self._relay_hosts_of(listener).absence(peer)

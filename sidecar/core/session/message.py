@@ -80,9 +80,9 @@ class Message:
         self._content = BytesIO()
 
     @property
-    def takes_reports(self) -> bool:
+    def accepts_reports(self) -> bool:
         """Whether the decision for a recipient depends on the kind of message."""
-        return any(recipient.takes_reports for recipient in self.recipients)
+        return any(recipient.accepts_reports for recipient in self.recipients)
 
     @property
     def size(self) -> int:
@@ -96,7 +96,7 @@ class Message:
 
     def begin_content(self) -> None:
         """Begin to keep the content if a recipient accepts reports."""
-        self._kept = self.takes_reports
+        self._kept = self.accepts_reports
 
     def add_fields(self, fields: list[tuple[bytes, bytes]], size: int) -> bool:
         """Keep header fields, record those of the settings, and check whether this claims to be a report.

@@ -273,7 +273,7 @@ class Session:
         # Content cannot change the verdict on a relay host's mail, and costs the most. If the host disconnects before the end,
         # there is a record of a message that was not delivered, and the host retries. Other mail waits for its headers.
         at_data = self._answers_data and not self._rules.settings.headers
-        if at_data and self._is_relay_host and not message.takes_reports:
+        if at_data and self._is_relay_host and not message.accepts_reports:
             return self._conclude(_NO_CLAIM)
         message.begin_content()
         return GO_ON
@@ -288,7 +288,7 @@ class Session:
     def _on_end_of_headers(self, _event: EndOfHeaders) -> Outcome:
         message = self._current()
         message.end_headers()
-        if message.claims_report and message.takes_reports:
+        if message.claims_report and message.accepts_reports:
             if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
                 return self._reject_above(Bound.RATE)
             return GO_ON if message.exceeded is None else self._reject_above(message.exceeded)
