@@ -68,7 +68,9 @@ class Policy:
         self._own = dict(domains.listeners)
         self._shared = self._own.pop(ANY_LISTENER)
         self._star = self._shared.get(WILDCARD)
-        self._grants_senders = any(entry.relay_from or entry.relay_from_authz for entry in domains.examples())
+        self._grants_senders = any(
+            entry.relay_from or entry.relay_from_authz for own in domains.listeners.values() for entry in own.examples()
+        )
         self._relay_from: dict[tuple[str, str], Networks] = {}
         self._shared_deferral = _deferral(next(filter(_permits, self._shared.examples()), None))
         self._deferrals = {listener: _deferral(self._opening(own)) for listener, own in self._own.items()}

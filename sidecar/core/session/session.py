@@ -19,22 +19,7 @@ from sidecar.core.policy.answers import sentence
 from sidecar.core.records import Facts
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ReportReading
-from sidecar.core.session import outcomes, replies
-from sidecar.core.session.events import (
-    Abort,
-    Body,
-    Close,
-    Connect,
-    Data,
-    EndOfHeaders,
-    EndOfMessage,
-    Event,
-    Fields,
-    Header,
-    Helo,
-    Mail,
-    Rcpt,
-)
+from sidecar.core.session import events, outcomes, replies
 from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import Bound, verdict_above
@@ -97,7 +82,7 @@ class Session:
         self._answers_data = answers_data
         self._has_place = False
         self._began = world.clock()
-        self._connect: Connect
+        self._connect: events.Connect
         self._network = ""
         self._bytes_received = 0
         self._listener = ANY_LISTENER
@@ -113,7 +98,7 @@ class Session:
         """The MTA's own end of the connection; None if the MTA did not pass it."""
         return None if self._listener == ANY_LISTENER else self._listener
 
-    def handle(self, event: Event) -> Outcome:
+    def handle(self, event: events.Event) -> Outcome:
         """Handle the next event of the connection."""
         step = self.TRANSITIONS.get((self.state, type(event)))
         if step is None:
@@ -173,7 +158,7 @@ class Session:
 
     # --- the connection
 
-    def _on_connect(self, event: Connect) -> Outcome:
+    def _on_connect(self, event: events.Connect) -> Outcome:
         self._connect = event
         self.peer = str(event.peer)
         self._network = network_of(self.peer)
@@ -203,21 +188,21 @@ class Session:
             return answer, None
         return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
 
-    def _on_helo(self, event: Helo) -> Outcome:
+    def _on_helo(self, event: events.Helo) -> Outcome:
         self._helo = event.name
         self._bytes_received += len(event.name)
         return GO_ON
 
-    def _on_nothing(self, _event: Event) -> Outcome:
+    def _on_nothing(self, _event: events.Event) -> Outcome:
         return GO_ON
 
-    def _on_rejected(self, _event: Rcpt) -> Outcome:
+    def _on_rejected(self, _event: events.Rcpt) -> Outcome:
         """Repeat the verdict of connect: some MTAs let a rejected peer continue (Sendmail's delay_checks)."""
         return Outcome(verdict=self._at_connect.verdict)
 
     # --- the envelope
 
-    def _on_mail(self, event: Mail) -> Outcome:
+    def _on_mail(self, event: events.Mail) -> Outcome:
         self.written()
         self._bytes_received += len(event.sender)
         if (newest := self._newest()) is not self._rules:
@@ -232,7 +217,7 @@ class Session:
         )
         return GO_ON
 
-    def _on_rcpt(self, event: Rcpt) -> Outcome:
+    def _on_rcpt(self, event: events.Rcpt) -> Outcome:
         message, limit = self._current(event.queue_id), self._rules.settings.recipient_limit
         self._bytes_received += len(event.address)
         if self._rejected is not None:  # by rules newer than the connection, which itself can no longer be rejected
@@ -258,7 +243,7 @@ class Session:
         return self._reject_recipient(event, Reject(reply=reply), sentence(answer), answer)
 
     def _reject_recipient(
-        self, event: Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
+        self, event: events.Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
     ) -> Outcome:
         # For readers of the journal no message exists yet, so the record has no message id.
         facts = self._facts(rejected(verdict, Disposition.REJECTED_AT_RCPT), has_id=False)
@@ -266,7 +251,7 @@ class Session:
 
     # --- the message
 
-    def _on_data(self, event: Data) -> Outcome:
+    def _on_data(self, event: events.Data) -> Outcome:
         message = self._current(event.queue_id)
         if not message.recipients:
             raise ProtocolError("DATA arrived, but no recipient was accepted")
@@ -278,14 +263,14 @@ class Session:
         message.begin_content()
         return GO_ON
 
-    def _on_header(self, event: Header) -> Outcome:
+    def _on_header(self, event: events.Header) -> Outcome:
         self._current().add_fields([(event.name, event.value)], len(event.name) + len(event.value) + len(b": \r\n"))
         return GO_ON
 
-    def _on_fields(self, event: Fields) -> Outcome:
+    def _on_fields(self, event: events.Fields) -> Outcome:
         return ENOUGH if self._current().add_fields(event.fields, event.size) else GO_ON
 
-    def _on_end_of_headers(self, _event: EndOfHeaders) -> Outcome:
+    def _on_end_of_headers(self, _event: events.EndOfHeaders) -> Outcome:
         message = self._current()
         message.end_headers()
         if message.claims_report and message.accepts_reports:
@@ -298,12 +283,12 @@ class Session:
             return GO_ON
         return self._conclude(_NO_CLAIM)
 
-    def _on_body(self, event: Body) -> Outcome:
+    def _on_body(self, event: events.Body) -> Outcome:
         # No step for a verdict (see daemon/milter/negotiation.py): what exceeds a bound is not kept, and rejected at the end.
         self._current().add_body(event.chunk)
         return GO_ON
 
-    def _on_end_of_message(self, event: EndOfMessage) -> Outcome:
+    def _on_end_of_message(self, event: events.EndOfMessage) -> Outcome:
         message = self._current(event.queue_id)
         message.whole = True
         if message.is_decided:
@@ -360,33 +345,33 @@ class Session:
             classify=self._rules.policy.classify,
         )
 
-    TRANSITIONS: ClassVar[Mapping[tuple[State, type[Event]], Transition]] = {
-        (State.NEW, Connect): Transition(_on_connect, State.OPEN, State.REJECTED),
-        (State.NEW, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
-        (State.OPEN, Helo): Transition(_on_helo, State.OPEN, State.OPEN),
-        (State.OPEN, Mail): Transition(_on_mail, State.ENVELOPE, State.ENVELOPE),
-        (State.OPEN, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.OPEN, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+    TRANSITIONS: ClassVar[Mapping[tuple[State, type[events.Event]], Transition]] = {
+        (State.NEW, events.Connect): Transition(_on_connect, State.OPEN, State.REJECTED),
+        (State.NEW, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.OPEN, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
+        (State.OPEN, events.Mail): Transition(_on_mail, State.ENVELOPE, State.ENVELOPE),
+        (State.OPEN, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.OPEN, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
         # EHLO aborts the message (RFC 5321 section 4.1.4); Postfix sends HELO before the abort.
-        (State.ENVELOPE, Helo): Transition(_on_helo, State.OPEN, State.OPEN),
-        (State.ENVELOPE, Rcpt): Transition(_on_rcpt, State.ENVELOPE, State.ENVELOPE),
-        (State.ENVELOPE, Data): Transition(_on_data, State.HEADERS, State.OPEN),
-        (State.ENVELOPE, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.ENVELOPE, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
-        (State.HEADERS, Header): Transition(_on_header, State.HEADERS, State.HEADERS),
-        (State.HEADERS, Fields): Transition(_on_fields, State.HEADERS, State.HEADERS),
-        (State.HEADERS, EndOfHeaders): Transition(_on_end_of_headers, State.BODY, State.OPEN),
-        (State.HEADERS, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.HEADERS, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
-        (State.BODY, Body): Transition(_on_body, State.BODY, State.OPEN),
-        (State.BODY, EndOfMessage): Transition(_on_end_of_message, State.OPEN, State.OPEN),
-        (State.BODY, Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.BODY, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
-        (State.REJECTED, Helo): Transition(_on_nothing, State.REJECTED, State.REJECTED),
+        (State.ENVELOPE, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
+        (State.ENVELOPE, events.Rcpt): Transition(_on_rcpt, State.ENVELOPE, State.ENVELOPE),
+        (State.ENVELOPE, events.Data): Transition(_on_data, State.HEADERS, State.OPEN),
+        (State.ENVELOPE, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.ENVELOPE, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.HEADERS, events.Header): Transition(_on_header, State.HEADERS, State.HEADERS),
+        (State.HEADERS, events.Fields): Transition(_on_fields, State.HEADERS, State.HEADERS),
+        (State.HEADERS, events.EndOfHeaders): Transition(_on_end_of_headers, State.BODY, State.OPEN),
+        (State.HEADERS, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.HEADERS, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.BODY, events.Body): Transition(_on_body, State.BODY, State.OPEN),
+        (State.BODY, events.EndOfMessage): Transition(_on_end_of_message, State.OPEN, State.OPEN),
+        (State.BODY, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
+        (State.BODY, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.REJECTED, events.Helo): Transition(_on_nothing, State.REJECTED, State.REJECTED),
         # MAIL is never answered, CONNECT not always (see daemon/milter/negotiation.py): RCPT repeats the reply.
-        (State.REJECTED, Mail): Transition(_on_nothing, State.REJECTED, State.REJECTED),
-        (State.REJECTED, Rcpt): Transition(_on_rejected, State.REJECTED, State.REJECTED),
-        (State.REJECTED, Abort): Transition(_on_nothing, State.REJECTED, State.REJECTED),
-        (State.REJECTED, Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.REJECTED, events.Mail): Transition(_on_nothing, State.REJECTED, State.REJECTED),
+        (State.REJECTED, events.Rcpt): Transition(_on_rejected, State.REJECTED, State.REJECTED),
+        (State.REJECTED, events.Abort): Transition(_on_nothing, State.REJECTED, State.REJECTED),
+        (State.REJECTED, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
     }
     """The one table: which event is allowed in which state. A pair that is missing is a ProtocolError."""

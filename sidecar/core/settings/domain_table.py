@@ -11,7 +11,7 @@ million names needs 400 MB with 8 workers. The first byte of a key in the databa
   Each domain and each of its parents has a node, and so has the root, so that a walk to the parents stops at the first node.
   Reversed, a domain and its parents are neighbours: the second look-up of a walk finds its page in the processor's cache.
 - `PATH`, shape, reversed domain: the key path of an entry that spells its domain in another way.
-- `SHAPE`, number: the number of the first entry with this `Shape`, and the shape as MessagePack.
+- `SHAPE`, number: `Shape`, as MessagePack.
 """
 
 import os
@@ -99,13 +99,12 @@ class Shape(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Part(Struct, frozen=True, array_like=True):
-    """The part of one listener: its entries and shapes as ranges of numbers, and the dots of the longest node."""
+    """The part of one listener: its entries `first` to `end`, the first one of each shape, and the dots of the longest node."""
 
     listener: str
     first: int
     end: int
-    first_shape: int
-    end_shape: int
+    examples: list[int]
     dots: int
 
 
@@ -130,7 +129,7 @@ class DomainTable(Sequence[DomainEntry]):
         return self._size
 
     def __getitem__(self, index: int) -> DomainEntry:  # type: ignore[override]  # nothing needs a slice of a table
-        return self._store.entry(*_row(self._store.reader.get(ENTRY + _NUMBER.pack(range(self._size)[index]))))
+        return self._store.numbered(range(self._size)[index])
 
     def __iter__(self) -> Iterator[DomainEntry]:
         return (self._store.entry(*row) for row in self._store.rows(0, self._size))
@@ -140,10 +139,6 @@ class DomainTable(Sequence[DomainEntry]):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]  # it would have to read a million entries
-
-    def examples(self) -> Iterator[DomainEntry]:
-        """Yield the first entry of each shape, in the order of the entries."""
-        return (example for domains in self.listeners.values() for example in domains.examples())
 
 
 class ListenerDomains(Mapping[str, DomainEntry]):
@@ -205,8 +200,7 @@ class ListenerDomains(Mapping[str, DomainEntry]):
 
     def examples(self) -> Iterator[DomainEntry]:
         """Yield the first entry of each shape, in the order of the entries."""
-        firsts = (self._store.shape_row(shape)[0] for shape in range(self._part.first_shape, self._part.end_shape))
-        return (self._store.entry(*row) for first in firsts for row in self._store.rows(first, first + 1))
+        return map(self._store.numbered, self._part.examples)
 
     def alike(self, examples: Iterable[DomainEntry]) -> Iterator[str]:
         """Yield the domains of all entries that have the shape of one of these."""
@@ -237,7 +231,6 @@ class _Store:
         self._shapes: dict[int, tuple[Shape, tuple[Network, ...]]] = {}
 
     def entry(self, shape_number: int, line: int, domain: str) -> DomainEntry:
-        """Return the entry of a domain, made of its shape and its line."""
         shape, relay_from = self._shapes.get(shape_number) or self._shape(shape_number)
         if shape.prefix is not None:
             path = f'{shape.prefix}"{domain}"'
@@ -256,21 +249,18 @@ class _Store:
             trues=shape.trues,
         )
 
+    def numbered(self, number: int) -> DomainEntry:
+        return self.entry(*_row(self.reader.get(ENTRY + _NUMBER.pack(number))))
+
     def rows(self, first: int, end: int) -> Iterator[tuple[int, int, str]]:
-        """Yield shape, line and domain of these entries."""
         with self._database.begin() as rows, rows.cursor() as cursor:
             cursor.set_range(ENTRY + _NUMBER.pack(first))
             yield from (_row(value) for _, value in zip(range(first, end), cursor.iternext(keys=False), strict=False))
 
-    def shape_row(self, number: int) -> tuple[int, bytes]:
-        """Return the number of the first entry of a shape, and the shape as MessagePack."""
-        row = self.reader.get(SHAPE + _NUMBER.pack(number))
-        return _NUMBER.unpack_from(row)[0], row[_NUMBER.size :]
-
     def _shape(self, number: int) -> tuple[Shape, tuple[Network, ...]]:
         if len(self._shapes) >= _KEPT:
             self._shapes.clear()
-        shape = msgspec.msgpack.decode(self.shape_row(number)[1], type=Shape)
+        shape = msgspec.msgpack.decode(self.reader.get(SHAPE + _NUMBER.pack(number)), type=Shape)
         read = self._shapes[number] = shape, tuple(map(parse_network, shape.relay_from))
         return read
 
@@ -319,8 +309,7 @@ class _Writer:
         self.shapes: list[bytes] = []
 
     def add(self, listener: str, listed: Iterable[DomainEntry]) -> None:
-        """Add all entries of one listener."""
-        first, first_shape = len(self.entries), len(self.shapes)
+        first, examples = len(self.entries), list[int]()
         numbers: dict[bytes, int] = {}
         own: dict[bytes, bytes] = {}
         for entry in listed:
@@ -328,7 +317,8 @@ class _Writer:
             encoded = msgspec.msgpack.encode(shape)
             if (number := numbers.get(encoded)) is None:
                 number = numbers[encoded] = len(self.shapes)
-                self.shapes.append(_NUMBER.pack(len(self.entries)) + encoded)
+                self.shapes.append(encoded)
+                examples.append(len(self.entries))
             domain = entry.domain.encode("ascii")
             own[domain[::-1]] = value = _ENTRY_VALUE.pack(number, line)
             self.entries.append(value + domain)
@@ -337,10 +327,9 @@ class _Writer:
         root = NODE + _NUMBER.pack(len(self.parts))
         self.nodes += [(root + key, value) for key, value in _nodes(own)]
         dots = max((key.count(b".") - key.endswith(b".*") for key in own), default=0)
-        self.parts.append(Part(listener, first, len(self.entries), first_shape, len(self.shapes), dots))
+        self.parts.append(Part(listener, first, len(self.entries), examples, dots))
 
     def written(self) -> int:
-        """Write the rows, and return the descriptor of the database."""
         descriptor = os.memfd_create("sidecar-domains")
         records = sum(map(len, self.shapes)) + sum(len(value) for _, value in self.paths)
         size = _MAP_MINIMUM + _MAP_FOR_ENTRY * len(self.nodes) + _MAP_FOR_BYTE * records
