@@ -19,12 +19,12 @@ from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Net
 # Domains that send. The networks of an entry with a thousand of them need some 100 kB.
 _SENDERS_KEPT = 1024
 
+_PERMISSIONS = ("relay_to", "relay_from", "relay_from_authz", "log_oob", "log_arf")
 _REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
 _MODE_WORDS = {
     LogMode.LOG_THEN_RELAY: "logs them and relays them",
     LogMode.LOG_THEN_DROP: "logs them and drops them",
 }
-
 
 _NOTHING_ACCEPTED = Because(text="no listener domain accepts mail from external hosts on this listener")
 
@@ -72,7 +72,7 @@ class Policy:
             entry.relay_from or entry.relay_from_authz for own in domains.listeners.values() for entry in own.examples()
         )
         self._relay_from: dict[tuple[str, str], Networks] = {}
-        self._shared_deferral = _deferral(next(filter(_permits, self._shared.examples()), None))
+        self._shared_deferral = _deferral(next(filter(_permission, self._shared.examples()), None))
         self._deferrals = {listener: _deferral(self._opening(own)) for listener, own in self._own.items()}
 
     @property
@@ -114,7 +114,7 @@ class Policy:
         """Decide on one recipient. `sender` and `recipient` are addresses without angle brackets."""
         domain = domain_of(recipient)
         entry = self.lookup(listener, domain)
-        relaying = next(self._peer_reasons(peer, listener, authz_id, sender), None)
+        relaying = self._relay_reason(peer, listener, authz_id, sender)
         granted = entry if relaying is not None else _granted_to_external(entry, recipient)
         if relaying is None and granted is not None and granted.relay_to:
             relaying = because(f"{name_of(domain)} accepts all mail from any host", granted.where("relay_to"), value=True)
@@ -134,24 +134,21 @@ class Policy:
     def _relay_hosts_of(self, listener: str) -> RelayHosts:
         return self._own_relay_hosts.get(listener, self._relay_hosts)
 
-    def _peer_reasons(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str) -> Iterator[Because]:
-        """Yield the reasons why this peer is permitted to relay to any recipient."""
-        if (reason := self._relay_hosts_of(listener).reason(peer)) is not None:
-            yield reason
-        if not self._grants_senders:
-            return
-        from_domain = domain_of(sender)
-        origin = self.lookup(listener, from_domain)
-        if origin is not None:
-            yield from self._origin_reasons(origin, peer, authz_id, from_domain)
-
-    def _origin_reasons(self, origin: DomainEntry, peer: IPAddress, authz_id: str | None, domain: str) -> Iterator[Because]:
+    def _relay_reason(self, peer: IPAddress, listener: str, authz_id: str | None, sender: str) -> Because | None:
+        """Return why this peer is permitted to relay to any recipient, or None."""
+        if (reason := self._relay_hosts_of(listener).reason(peer)) is not None or not self._grants_senders:
+            return reason
+        domain = domain_of(sender)
+        origin = self.lookup(listener, domain)
+        if origin is None:
+            return None
         if origin.relay_from and (found := self._senders_of(origin).find(peer)) is not None:
             text = f"{peer} is permitted to relay for senders in {name_of(domain)}: it is in {found.text}"
-            yield because(text, origin.where("relay_from"), found.text)
+            return because(text, origin.where("relay_from"), found.text)
         if authz_id is not None and authz_id in origin.relay_from_authz:
             text = f"user {authz_id} is permitted to relay for senders in {name_of(domain)}"
-            yield because(text, origin.where("relay_from_authz"), authz_id)
+            return because(text, origin.where("relay_from_authz"), authz_id)
+        return None
 
     def _senders_of(self, origin: DomainEntry) -> Networks:
         """Return the networks of `relay_from`, made once for domains that send."""
@@ -178,49 +175,31 @@ class Policy:
 
     def _opening(self, own: ListenerDomains) -> DomainEntry | None:
         """Return an entry that a listener with its own map can reach, and that permits something to external hosts."""
-        if (opening := next(filter(_permits, own.examples()), None)) is not None:
+        if (opening := next(filter(_permission, own.examples()), None)) is not None:
             return opening
         coverage, shared = Coverage(own), self._shared
         if coverage.covers(WILDCARD):
             return None
-        permitting = shared.alike(filter(_permits, shared.examples()))
+        permitting = shared.alike(filter(_permission, shared.examples()))
         return next((shared[name] for name in permitting if not coverage.covers(name)), None)
 
 
 def _deferral(opening: DomainEntry | None) -> Because | None:
     """Return why external hosts are not rejected at connect; None if no entry permits anything."""
-    if opening is None:
+    if opening is None or (key := _permission(opening)) is None:
         return None
-    key = _permissions(opening)[0]
-    text = f"the recipient's domain decides at RCPT, because {opening.path} sets {key}"
-    return because(text, opening.where(key), _plain(opening, key))
-
-
-def _permissions(entry: DomainEntry) -> list[str]:
-    """Return the keys by which `entry` permits something to external hosts, in the order of the policy reference."""
-    return [
-        key
-        for key, permits in (
-            ("relay_to", entry.relay_to),
-            ("relay_from", bool(entry.relay_from)),
-            ("relay_from_authz", bool(entry.relay_from_authz)),
-            ("log_oob", entry.log_oob is not LogMode.IGNORE),
-            ("log_arf", entry.log_arf is not LogMode.IGNORE),
-        )
-        if permits
-    ]
-
-
-def _permits(entry: DomainEntry) -> bool:
-    return bool(_permissions(entry))
-
-
-def _plain(entry: DomainEntry, key: str) -> object:
-    """Return a setting of `entry` as a value for JSON."""
-    value = getattr(entry, key)
+    value = getattr(opening, key)
     if isinstance(value, LogMode):
-        return value.value
-    return [network.text for network in entry.relay_from] if key == "relay_from" else value
+        value = value.value
+    elif key == "relay_from":
+        value = [network.text for network in opening.relay_from]
+    text = f"the recipient's domain decides at RCPT, because {opening.path} sets {key}"
+    return because(text, opening.where(key), value)
+
+
+def _permission(entry: DomainEntry) -> str | None:
+    """Return the first key by which `entry` permits something to external hosts."""
+    return next((key for key in _PERMISSIONS if (value := getattr(entry, key)) and value is not LogMode.IGNORE), None)
 
 
 def _granted_to_external(entry: DomainEntry | None, recipient: str) -> DomainEntry | None:

@@ -83,11 +83,11 @@ def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, 
     for failed in report.per_recipient:
         if failed.action != "failed":
             continue
-        known = failed.original_recipient or failed.final_recipient
+        known, last_attempt = failed.original_recipient or failed.final_recipient, failed.last_attempt_date
         # From the view of the reporter, which got the message from the address that the report was sent to.
         own = replace(
             facts,
-            now=_instant(failed.last_attempt_date, facts.now),
+            now=facts.now if last_attempt is None else datetime.fromisoformat(last_attempt).timestamp(),
             helo="" if reporter is None else reporter.name,
             sender=recipient,
         )
@@ -155,6 +155,7 @@ def _record(  # noqa: PLR0913 - each is a field of the record
     size: int = 0,
     report: ArfReport | None = None,
 ) -> Record:
+    bounce_class = facts.classify(response.line) if facts.classify is not None and kind in {"OOB", "Rejection"} else None
     return Record(
         type=kind,
         id=facts.message_id,
@@ -168,7 +169,7 @@ def _record(  # noqa: PLR0913 - each is a field of the record
         event_time=rfc3339(facts.now),
         created=int(facts.created),
         created_time=rfc3339(facts.created),
-        bounce_classification=_class(facts, kind, response),
+        bounce_classification=bounce_class or UNCATEGORIZED,
         feedback_report=report,
         meta=_meta(facts, why),
         headers=facts.headers,
@@ -176,12 +177,6 @@ def _record(  # noqa: PLR0913 - each is a field of the record
         nodeid=facts.node_id,
         session_id=facts.session_id,
     )
-
-
-def _class(facts: Facts, kind: RecordType, response: Response) -> str:
-    if facts.classify is None or kind not in {"OOB", "Rejection"}:
-        return UNCATEGORIZED
-    return facts.classify(response.line) or UNCATEGORIZED
 
 
 def _mailboxes(addresses: Sequence[str]) -> list[str]:
@@ -199,10 +194,6 @@ def _meta(facts: Facts, why: str) -> dict[str, str]:
     if facts.compat is not None:
         meta["compat"] = facts.compat
     return meta
-
-
-def _instant(text: str | None, otherwise: float) -> float:
-    return otherwise if text is None else datetime.fromisoformat(text).timestamp()
 
 
 def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:

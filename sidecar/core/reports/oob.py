@@ -58,16 +58,13 @@ def _groups(body: bytes) -> tuple[Group, list[Group]]:
         else:
             begins = not (names.isdisjoint(_NAMES_A_RECIPIENT) and names.isdisjoint(group))
         for name, value in block:
-            if begins or (name in _BEGINS_RECIPIENTS and _begins_without_gap(name, group, first=group is message)):
+            is_next = name in _NAMES_A_RECIPIENT and name in group and "action" in group
+            if begins or is_next or (group is message and name in _BEGINS_RECIPIENTS):
                 group = {}
                 recipients.append(group)
                 begins = False
             group.setdefault(name, []).append(value)
     return message, recipients
-
-
-def _begins_without_gap(name: str, group: Group, *, first: bool) -> bool:
-    return first or (name in _NAMES_A_RECIPIENT and name in group and "action" in group)
 
 
 def _per_message(group: Group) -> PerMessage:
