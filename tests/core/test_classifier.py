@@ -169,7 +169,7 @@ def test_responses(line: str, expected: str | None) -> None:
 
 
 def test_the_end_of_a_long_line_is_not_read() -> None:
-    """Only so much of a line is looked at: a stranger cannot buy time with length."""
+    """Only so much of a line is looked at: an external host cannot buy time with length."""
     end = Classifier(rules(("End", "end")))
     assert end.classify("x" * (LINE_LIMIT - 3) + "end") == "End"
     assert end.classify("x" * (LINE_LIMIT - 2) + "end") is None

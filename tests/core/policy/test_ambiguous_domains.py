@@ -133,7 +133,7 @@ MARKED = [
 
 
 def characters() -> Iterator[str]:
-    """Give each character that a mapping changes or could ignore, and a part of the others."""
+    """Return each character that a mapping changes or could ignore, and a part of the others."""
     for code in range(0x80, 0x110000):
         character = chr(code)
         category = unicodedata.category(character)

@@ -53,7 +53,7 @@ def test_walk(listed: list[str], domain: str, found: str | None) -> None:
 
 
 def _tree_walk(listed: list[str], domain: str) -> str | None:
-    """KumoMTA's walk, told as a tree of labels: the second opinion."""
+    """KumoMTA's walk as a tree of labels: the second opinion."""
     nodes: dict[tuple[str, ...], str | None] = {(): None}
     for name in listed:
         labels = tuple(reversed(name.split(".")))

@@ -32,7 +32,7 @@ def _expected(*, relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: bool, 
 @pytest.mark.parametrize(("is_oob", "is_arf"), list(product(BOOLS, BOOLS)))
 @pytest.mark.parametrize(("relay", "log_oob", "log_arf"), list(product(BOOLS, LogMode, LogMode)))
 def test_one_recipient(relay: bool, log_oob: LogMode, log_arf: LogMode, is_oob: bool, is_arf: bool) -> None:
-    """A feedback report is looked for before a bounce; what is neither goes on only where the peer may relay."""
+    """A feedback report comes before a bounce; other messages are relayed only if the peer is permitted to relay."""
     recipient = _recipient("a@x", relay=relay, log_oob=log_oob, log_arf=log_arf)
     if not recipient.accept:
         return
@@ -66,7 +66,7 @@ def test_several_recipients(
     action: str,
     relayed: list[bool],
 ) -> None:
-    """Each recipient is judged on its own; the message is refused only if it is relayed to nobody and a report for nobody."""
+    """Each recipient is judged on its own; the message is rejected if it is relayed to none and a report for none."""
     answers = [_recipient(f"{number}@x", **values) for number, values in enumerate(recipients)]  # type: ignore[arg-type]  # the table mixes types
     answer = judge_message(answers, is_oob=is_oob, is_arf=is_arf)
     assert answer.action == action

@@ -41,7 +41,7 @@ def test_recipient(
     answer = policy.at_rcpt(
         RELAY_HOST if relay_host else STRANGER,
         "10.1.1.1:25",
-        "daniel" if authz else "somebody",
+        "daniel" if authz else "other",
         "me@from.example",
         "you@to.example",
     )
@@ -58,7 +58,7 @@ def test_recipient(
 @pytest.mark.parametrize("log_oob", MODES)
 @pytest.mark.parametrize(("relay_host", "relay_to"), list(product(BOOLS, BOOLS)))
 def test_an_address_with_a_route(recipient: str, log_oob: str, relay_host: bool, relay_to: bool) -> None:
-    """What a stranger sends to an address that an MTA could read otherwise never goes on; reports may be dropped for it."""
+    """Mail to an address that an MTA could read in another way is not relayed for external hosts; reports can be dropped."""
     policy = compile_policy(settings([entry("to.example", relay_to=relay_to, log_oob=log_oob)], relay_hosts=RELAY_HOSTS))
     answer = policy.at_rcpt(RELAY_HOST if relay_host else STRANGER, ANY_LISTENER, None, "me@from.example", recipient)
     assert answer.domain == "to.example"
@@ -175,7 +175,7 @@ CONNECTS = [
 
 @pytest.mark.parametrize(("domains", "peer", "listener", "expected"), CONNECTS)
 def test_connect(domains: list[DomainEntry], peer: object, listener: str, expected: tuple[bool, bool]) -> None:
-    """A stranger is deferred if some entry the listener can reach permits anything, and refused at once if none does."""
+    """An external host is deferred if some entry the listener can reach permits anything, and refused at once if none does."""
     policy = compile_policy(settings(domains, relay_hosts=RELAY_HOSTS))
     answer = policy.at_connect(plain_address(str(peer)), listener)
     assert (answer.accept, answer.deferred) == expected
@@ -214,7 +214,7 @@ def test_default_modes_are_ignore() -> None:
     "address", ["<x@y.example>", "x@y.example(", "x y@z.example", "x@y..example", "<<x>@y.example", "x(@y.example"]
 )
 def test_what_is_no_mailbox_is_granted_nothing(address: str) -> None:
-    """An address that MTAs could read otherwise is refused to strangers even where `*` takes all, but not to relay hosts."""
+    """An address that MTAs could read in another way is rejected for external hosts even if `*` accepts all."""
     policy = compile_policy(settings([entry("*", relay_to=True, log_oob="LogThenDrop")], relay_hosts=RELAY_HOSTS))
     refused = policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", address)
     assert not refused.accept
@@ -224,7 +224,7 @@ def test_what_is_no_mailbox_is_granted_nothing(address: str) -> None:
 
 
 def test_classes() -> None:
-    """A policy brings the classifier of its settings' rules; without rules it has none, so that nobody asks in vain."""
+    """A policy has the classifier of its settings' rules, and none without rules."""
     assert compile_policy(settings()).classify is None
     classify = compile_policy(settings(bounce_rules=iana_rules())).classify
     assert classify is not None

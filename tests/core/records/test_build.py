@@ -71,7 +71,7 @@ REFUSAL = Response(code=550, enhanced_code=ENHANCED, content="no", command="RCPT
 
 
 def oob(fields: str, facts: Facts = FACTS) -> list[str]:
-    """Give the classes of a report's bounces."""
+    """Return the classes of a report's bounces."""
     report = read_status(fields.encode(), None)
     assert isinstance(report, OobReport)
     records = oob_bounces(facts, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-")

@@ -72,9 +72,9 @@ def test_a_large_text_is_bounded(text: str) -> None:
     """Its JSON has 1.5 times the bytes of its report and 256 kB at most, and is cut where it would have more."""
     line = encode(record(text * 4 * MEGABYTE, 4 * MEGABYTE))
     assert len(line) < 6.3 * MEGABYTE
-    told = json.loads(line)["feedback_report"]["original_message"]
-    assert len(told) > MEGABYTE / 2
-    assert (text * 4 * MEGABYTE).startswith(told)
+    written = json.loads(line)["feedback_report"]["original_message"]
+    assert len(written) > MEGABYTE / 2
+    assert (text * 4 * MEGABYTE).startswith(written)
 
 
 def test_a_text_that_people_write_is_whole() -> None:

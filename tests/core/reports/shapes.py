@@ -1,4 +1,4 @@
-"""What strangers may send: a megabyte of whatever is hard to read. The rooms that meet it are tested with all of it.
+"""What external hosts may send: a megabyte of whatever is hard to read. The rooms that meet it are tested with all of it.
 
 Owns the shapes. Never says what becomes of them.
 """

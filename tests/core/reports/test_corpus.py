@@ -15,7 +15,7 @@ CORPUS = sorted((DATA / "reports").glob("*.eml"))
 
 
 def as_json(reading: ReportReading) -> dict[str, object]:
-    """Give a reading in the shape of `sidecar parse --json`, without the file."""
+    """Return a reading in the shape of `sidecar parse --json`, without the file."""
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = msgspec.to_builtins(reading.arf if reading.arf is not None else reading.oob)
     return {"kind": kind, "why": reading.why, "report": report}

@@ -103,7 +103,7 @@ def test_recipient(text: str, expected: tuple[str, str] | None) -> None:
     ],
 )
 def test_diagnostic_code(text: str, expected: tuple[str, str]) -> None:
-    """A diagnostic has a type where one is told or its text is an SMTP reply."""
+    """A diagnostic has a type if it names one or its text is an SMTP reply."""
     code = fields.diagnostic_code(text)
     assert code is not None
     assert (code.diagnostic_type, code.diagnostic) == expected

@@ -1,4 +1,4 @@
-"""What strangers may send: anything. It is read in linear time, and the answer can always be written down."""
+"""What external hosts may send: anything. It is read in linear time, and the answer can always be written down."""
 
 import json
 import time
@@ -48,7 +48,7 @@ def test_time_is_linear() -> None:
 
 
 def test_limits() -> None:
-    """What one message can put into a report is bounded, and what is within the bounds is there."""
+    """The content of a report is bounded, and complete within the bounds."""
     value = b"x" * 2 * fields.VALUE_LIMIT
     group = b"Final-Recipient: rfc822; a@b\nAction: failed\nX-Long: " + value + b"\n\n"
     reading = read(status(group)).oob

@@ -93,7 +93,7 @@ def test_parts(rest: bytes, bodies: list[bytes]) -> None:
 
 
 def test_part_limit() -> None:
-    """A stranger does not choose how many parts are looked at."""
+    """An external host does not choose how many parts are looked at."""
     assert len(mime.parts(b"\n--b" * 100_000, b"b")) == mime.PART_LIMIT
 
 

@@ -96,20 +96,20 @@ def rules(settings: Settings) -> Rules:
 
 
 def envelope(recipients: Iterable[str], *, sender: str = "", authz_id: str | None = None) -> Iterator[Event]:
-    """Give MAIL and RCPTs."""
+    """Return MAIL and RCPTs."""
     yield Mail(sender=sender, authz_id=authz_id)
     for recipient in recipients:
         yield Rcpt(address=recipient, mta_spelling=f"<{recipient}>")
 
 
 def hello(peer: object = STRANGER, *, port: int | None = 4444, listener: str | None = LISTENER) -> Iterator[Event]:
-    """Give the events of a new connection."""
+    """Return the events of a new connection."""
     yield Connect(peer=ip_address(str(peer)), port=port, listener=listener)
     yield Helo(name="peer.example.net")
 
 
 def content(message: bytes) -> Iterator[Event]:
-    """Give DATA and the whole message, with a queue id."""
+    """Return DATA and the whole message, with a queue id."""
     yield Data(queue_id=None)
     for event in content_events(message):
         yield EndOfMessage(queue_id="4ABC") if isinstance(event, EndOfMessage) else event

@@ -53,7 +53,7 @@ def deliver(message: bytes, *recipients: str, its: Settings, peer: object = STRA
 
 
 def refused(outcome: Outcome) -> tuple[str, str]:
-    """Give the reply and the reason on record, which must be one Rejection."""
+    """Return the reply and the reason on record, which must be one Rejection."""
     (record,) = outcome.records
     assert isinstance(outcome.verdict, Reject | Tempfail)
     assert (record.type, record.response.code) == ("Rejection", outcome.verdict.reply.code)
@@ -64,7 +64,7 @@ def refused(outcome: Outcome) -> tuple[str, str]:
 
 
 def with_headers(message: bytes, size: int) -> bytes:
-    """Give the message with so many bytes more in its header section."""
+    """Return the message with so many bytes more in its header section."""
     return b"X-More: " + b"x" * (size - 10) + b"\r\n" + message
 
 
@@ -91,7 +91,7 @@ def test_the_header_section_of_a_report(message: bytes) -> None:
     ],
 )
 def test_only_the_header_section_of_a_report_is_bounded(message: bytes, recipient: str, peer: object, verdict: type) -> None:
-    """Neither what claims nothing, nor what is for nobody who takes reports, nor the body."""
+    """Neither for a message that claims nothing, nor without a recipient that accepts reports, nor for the body."""
     assert isinstance(deliver(message, recipient, peer=peer, its=under(header_size=2000)).verdict, verdict)
 
 
@@ -138,7 +138,7 @@ def test_only_the_first_content_type_counts(first: bytes, verdict: type) -> None
 
 
 def test_reports_of_one_peer() -> None:
-    """Above its rate a peer is answered 451 at the end of the headers; another peer, and what claims nothing, goes on."""
+    """Above its rate a peer is answered 451 at the end of the headers; another peer, and other mail, continues."""
     its = under(reports_per_second=1)
     quota = Quota(its.limits)
     for _ in range(BURST_SECONDS):
@@ -168,7 +168,7 @@ def test_relay_hosts_have_no_rate() -> None:
 
 
 def test_the_rate_lets_nobody_in() -> None:
-    """The verdict is made anew for each message: a peer whose report was taken may still send nothing else."""
+    """Each message gets its own verdict: a peer whose report was accepted cannot send other mail."""
     its = under()
     quota = Quota(its.limits)
     assert isinstance(deliver(OOB, DROP, its=its, quota=quota).verdict, Discard)
@@ -187,7 +187,7 @@ def in_hand(its: Settings, quota: Quota, *, size: int) -> tuple[list[Event], Any
 
 
 def test_memory() -> None:
-    """When the messages in hand have as many bytes as may be, the next report is answered 451, and small mail goes on."""
+    """When messages use all of the memory, the next report is answered 451, and small mail continues."""
     its = under(report_memory=20_000)
     quota = Quota(its.limits)
     _, it = in_hand(its, quota, size=19_000)
@@ -200,7 +200,7 @@ def test_memory() -> None:
 
 
 def test_memory_is_no_matter_for_what_is_no_report() -> None:
-    """Also where it runs out in the header section, before anybody knows."""
+    """Also if it runs out in the header section, before the type is known."""
     its = under(report_memory=20_000)
     quota = Quota(its.limits)
     in_hand(its, quota, size=19_800)
@@ -233,7 +233,7 @@ def test_memory_is_given_back(end: str) -> None:
 
 
 def test_sessions() -> None:
-    """One connection too many is answered 451 at connect and from there on, and takes the place of nobody."""
+    """One connection too many is answered 451 at connect and from there on, and takes no place."""
     its = under(sessions=2)
     quota = Quota(its.limits)
     sessions = [session(its, quota=quota) for _ in range(4)]
@@ -290,7 +290,7 @@ def test_a_unparsable_that_finds_no_room() -> None:
     ],
 )
 def test_what_is_no_unparsable(message: bytes, recipients: list[str], peer: object, verdict: type) -> None:
-    """Neither what claims nothing, nor a report of a kind that the domain does not take, nor what somebody gets anyway."""
+    """Neither what claims nothing, nor a report of a kind that the domain does not accept, nor mail that is relayed anyway."""
     outcome = deliver(message, *recipients, peer=peer, its=QUARANTINING)
     assert isinstance(outcome.verdict, verdict)
     assert outcome.unparsable is None
@@ -298,7 +298,7 @@ def test_what_is_no_unparsable(message: bytes, recipients: list[str], peer: obje
 
 
 def test_explain_tells_of_the_quarantine() -> None:
-    """It would be dropped, for whom, and with which record."""
+    """It would be dropped, for which recipient, and with which record."""
     question = Question(peer=str(STRANGER), sender="", to=[DROP])
     answer = Evaluator(QUARANTINING).explain(question, BROKEN, clock=world().clock, new_id=world().new_id)
     assert (answer.message.action, answer.message.report, answer.message.dropped) == ("discard", None, [DROP])

@@ -1,4 +1,4 @@
-"""What strangers may send, through a whole session: judged in linear time, in bounded memory, with records of bounded size."""
+"""Hostile mail through a whole session: judged in linear time and bounded memory, with records of bounded size."""
 
 import json
 import time
@@ -31,14 +31,14 @@ TINY = Header(name=b"a", value=b"")
 
 
 def deliver(content: Iterable[Event], recipient: str = "t@both.example") -> Outcome:
-    """Send content that a stranger sends; give the outcome that ended it."""
+    """Send content that an external host sends; give the outcome that ended it."""
     it = session(SETTINGS)
     outcomes = map(it.handle, chain(hello(), envelope([recipient]), [Data()], content))
     return next(outcome for outcome in outcomes if not isinstance(outcome.verdict, Continue))
 
 
 def written(outcome: Outcome) -> int:
-    """Give the bytes that go into the journal."""
+    """Return the bytes that go into the journal."""
     return sum(len(encode(record)) for record in outcome.records)
 
 

@@ -24,7 +24,7 @@ def kumo_settings(**more: Any) -> Settings:
 
 
 def outcome_of(message: bytes, *recipients: str, made: Settings | None = None) -> tuple[Verdict, tuple[Record, ...]]:
-    """Let a stranger bring a message, and give the last verdict with its records."""
+    """Let an external host bring a message, and give the last verdict with its records."""
     it = session(kumo_settings() if made is None else made)
     outcomes = play(it, [*hello(), *envelope(recipients, sender="a@b.example"), *content(message)])
     return outcomes[-1].verdict, outcomes[-1].records
@@ -82,7 +82,7 @@ def test_a_sloppy_report_is_none() -> None:
 
 
 def test_what_is_too_big_was_never_received() -> None:
-    """A refusal above a limit has no Reception, and tells the envelope: KumoMTA answers it before it lets go of that."""
+    """A rejection above a limit has no Reception, and has the envelope: KumoMTA answers before it releases that."""
     recipients = (TO, "c@bounce.example.com")
     verdict, records = outcome_of(OOB + b"x" * 2000, *recipients, made=kumo_settings(report_size_limit=1000))
     assert isinstance(verdict, Reject)
@@ -92,7 +92,7 @@ def test_what_is_too_big_was_never_received() -> None:
 
 
 def test_nobody_is_refused_at_connect() -> None:
-    """Where nothing is permitted a stranger hears so at RCPT."""
+    """Where nothing is permitted an external host hears so at RCPT."""
     made = settings((), refuse_at_connect=False, compat="kumomta")
     outcomes = play(session(made), [*hello(), *envelope([TO])])
     assert [len(outcome.records) for outcome in outcomes] == [0, 0, 0, 1]
@@ -108,7 +108,7 @@ def test_relayed_mail_is_accepted() -> None:
 
 
 def test_hindsight_reads_them_as_kumomtas() -> None:
-    """Why a record was written is told from it as from one of KumoMTA's: its recipient stands in the command."""
+    """A record is explained like one of KumoMTA's: its recipient is in the command."""
     it = session(kumo_settings())
     refused = logged(play(it, [*hello(), *envelope([TO, "x@closed.example"])])[-1].records[0])
     assert not recorded_answer(refused).is_ours
@@ -119,9 +119,9 @@ def test_hindsight_reads_them_as_kumomtas() -> None:
 
 @pytest.mark.parametrize(("compat", "action"), [(None, "discard"), ("kumomta", "reject")])
 def test_explain_follows(compat: str | None, action: str) -> None:
-    """What would happen is told of the session that would be."""
+    """An explanation is made with the same session."""
     made = settings(DOMAINS, compat=compat)
     question = Question(peer="203.0.113.9:4444", sender="", to=[TO])
-    told = Evaluator(made).explain(question, SLOPPY, clock=world().clock, new_id=world().new_id)
-    assert told.message.action == action
-    assert [record.type for record in told.message.records][-1] == ("OOB" if compat is None else "Rejection")
+    explained = Evaluator(made).explain(question, SLOPPY, clock=world().clock, new_id=world().new_id)
+    assert explained.message.action == action
+    assert [record.type for record in explained.message.records][-1] == ("OOB" if compat is None else "Rejection")

@@ -75,13 +75,13 @@ def _play_on(events: list[Event], peer: object, *, under: Settings = PLAINLY) ->
 @given(SCRIPTS)
 @tries(max_examples=400)
 def test_a_strangers_non_report_is_never_accepted(events: list[Event]) -> None:
-    """In any order of events, a stranger's message that is no report is never accepted and never dropped with a 250."""
+    """In any order of events, an external host's message that is no report is never accepted and never dropped with a 250."""
     for _, outcome in _play_on(events, STRANGER):
         assert not isinstance(outcome.verdict, Accept | Discard)
 
 
 def _whole(*messages: bytes, identities: Sequence[str | None]) -> st.SearchStrategy[list[Event]]:
-    """Give the events of one of these messages in order, from MAIL to an abort."""
+    """Return the events of one of these messages in order, from MAIL to an abort."""
     return st.builds(
         lambda sender, authz_id, recipients, message: [
             Mail(sender=sender, authz_id=authz_id),
@@ -97,10 +97,10 @@ def _whole(*messages: bytes, identities: Sequence[str | None]) -> st.SearchStrat
     )
 
 
-WHOLE = _whole(PLAIN, BROKEN, OOB, ARF, identities=[None, "daniel", "somebody"])
+WHOLE = _whole(PLAIN, BROKEN, OOB, ARF, identities=[None, "daniel", "other"])
 
 
-@given(SCRIPTS | _whole(PLAIN, BROKEN, identities=[None, "somebody"]))
+@given(SCRIPTS | _whole(PLAIN, BROKEN, identities=[None, "other"]))
 @tries(max_examples=400)
 def test_a_strangers_unparsable_goes_no_further_than_the_quarantine(events: list[Event]) -> None:
     """In any order of events, with the quarantine on, what is no report is never accepted, and dropped only if it is kept."""

@@ -69,7 +69,7 @@ def test_an_ipv6_network_is_one_peer(first: str, second: str, together: bool) ->
 
 @pytest.mark.parametrize("back", [1.0, 3600.0, NOON])
 def test_a_clock_that_is_set_back(back: float) -> None:
-    """It gives nobody anything, and takes nothing from anybody for longer than a second."""
+    """It adds nothing, and takes nothing away for longer than a second."""
     quota = Quota(LimitSettings(reports_per_second=1))
     admitted(quota, PEER, NOON)
     assert not quota.admit_report(network_of(str(PEER)), NOON - back)

@@ -114,7 +114,7 @@ def test_a_listener_that_matters_now_and_was_not_told_is_a_451() -> None:
 
 
 def test_a_peer_rejected_at_connect_stays_rejected() -> None:
-    """Its connection is over, for all that its MTA has told it."""
+    """Its connection is over, as far as its MTA knows."""
     it = Reloaded()
     assert it.play(*hello()) == NOT_PERMITTED
     it.reload(OPEN)

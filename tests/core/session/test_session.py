@@ -54,8 +54,8 @@ def types(outcome: Outcome) -> list[str]:
     return [record.type for record in outcome.records]
 
 
-def told(outcome: Outcome, number: int = 0) -> dict[str, Any]:
-    """Give a record as its readers see it."""
+def logged(outcome: Outcome, number: int = 0) -> dict[str, Any]:
+    """Return a record as its readers see it."""
     record: dict[str, Any] = msgspec.json.decode(encode(outcome.records[number]))
     return record
 
@@ -95,7 +95,7 @@ def test_message(
     records: list[str],
     durable: bool,
 ) -> None:
-    """The message ends as contract section 3 says, its records are those of section 4, and reports are durable."""
+    """The message ends as the policy reference says, with its records, and reports are durable."""
     outcome = deliver(message, *recipients, peer=peer)
     given = str(outcome.verdict.reply) if isinstance(outcome.verdict, Reject) else outcome.verdict
     assert given == verdict
@@ -115,13 +115,13 @@ def test_message(
     ],
 )
 def test_refused_recipient(port: int | None, peer: str, name: str) -> None:
-    """A refused recipient gets the peer's own address told, and a Rejection of its own; the others go on."""
+    """The reply to a rejected recipient has the peer's address, and there is a Rejection; the others continue."""
     it = session(settings(DOMAINS))
     refused, accepted = play(it, [*hello(peer, port=port), *envelope(["x@else.example", OPEN], sender="s@t.example")])[-2:]
     assert isinstance(refused.verdict, Reject)
     assert str(refused.verdict.reply) == f"550 5.7.1 relaying not permitted for {name}"
     assert isinstance(accepted.verdict, Continue)
-    assert told(refused) == {
+    assert logged(refused) == {
         "type": "Rejection",
         "id": "",
         "sender": "s@t.example",
@@ -160,8 +160,8 @@ def test_refused_recipient(port: int | None, peer: str, name: str) -> None:
 
 
 def test_reception_record() -> None:
-    """A Reception tells the envelope, the size as the MTA gave it, 250, and the rule that let the message in."""
-    record = told(deliver(BROKEN, DROP, peer=RELAY_HOST))
+    """A Reception has the envelope, the size from the MTA, 250, and the rule that accepted the message."""
+    record = logged(deliver(BROKEN, DROP, peer=RELAY_HOST))
     assert record["size"] == len(BROKEN)
     assert record["recipient"] == DROP
     assert record["queue"] == "bounce.example.com"
@@ -178,7 +178,7 @@ def test_reception_record() -> None:
 
 def test_oob_record() -> None:
     """An OOB record speaks of the original message: its sender, its recipient, the reporter's reply and time."""
-    reception, oob = (told(deliver(OOB, DROP), number) for number in (0, 1))
+    reception, oob = (logged(deliver(OOB, DROP), number) for number in (0, 1))
     assert oob["id"] == reception["id"]
     assert (reception["size"], oob["size"]) == (len(OOB), 0)
     assert (oob["sender"], oob["recipient"], oob["queue"]) == (DROP, "alias@example.net", "bounce.example.com")
@@ -209,14 +209,14 @@ def test_oob_record() -> None:
 )
 def test_oob_response(diagnostic: bytes, code: int, content: str) -> None:
     """The response comes from an SMTP diagnostic: CODE and the rest, or 550 and all of it; otherwise 550 and nothing."""
-    response = told(deliver(OOB.replace(b"smtp; 550 5.1.1 no such user", diagnostic), DROP), 1)["response"]
+    response = logged(deliver(OOB.replace(b"smtp; 550 5.1.1 no such user", diagnostic), DROP), 1)["response"]
     assert (response["code"], response["content"]) == (code, content)
 
 
 def test_feedback_record() -> None:
     """A feedback report is recorded as Feedback, in the Reception's place, with what it says."""
     outcome = deliver(ARF, FBL)
-    record = told(outcome)
+    record = logged(outcome)
     assert record["feedback_report"]["feedback_type"] == "abuse"
     assert record["feedback_report"]["original_message"] == "From: news@example.com\nSubject: news\n\nNews.\n"
     assert (record["size"], record["reception_protocol"]) == (len(ARF), "ESMTP")
@@ -224,11 +224,11 @@ def test_feedback_record() -> None:
 
 def test_who_is_taken_off_did_not_receive() -> None:
     """A record's recipients are those the message was relayed to or logged for; who was taken off stands in meta.dropped."""
-    record = told(deliver(PLAIN, DROP, OPEN))
+    record = logged(deliver(PLAIN, DROP, OPEN))
     assert (record["recipient"], record["queue"], record["meta"]["dropped"]) == (OPEN, "open.example", [DROP])
-    record = told(deliver(ARF, DROP, FBL, OPEN))
+    record = logged(deliver(ARF, DROP, FBL, OPEN))
     assert (record["recipient"], record["meta"]["dropped"]) == ([FBL, OPEN], [DROP])
-    record = told(deliver(OOB, DROP, RELAY))
+    record = logged(deliver(OOB, DROP, RELAY))
     assert record["recipient"] == [DROP, RELAY]
     assert "dropped" not in record["meta"]
 
@@ -237,12 +237,12 @@ def test_what_was_seen_whole_has_its_own_size() -> None:
     """A peer's declaration counts only where the verdict came before the body."""
     events = [*hello(), *envelope([DROP]), *content(OOB)]
     events[2] = msgspec.structs.replace(events[2], declared_size=5_000_000)
-    assert told(play(session(settings(DOMAINS)), events)[-1])["size"] == len(OOB)
+    assert logged(play(session(settings(DOMAINS)), events)[-1])["size"] == len(OOB)
 
 
 def test_refused_message_has_only_a_rejection() -> None:
     """A message refused at its end has one record, a Rejection of DATA that names its recipients and what it was."""
-    record = told(deliver(PLAIN, DROP, FBL))
+    record = logged(deliver(PLAIN, DROP, FBL))
     assert record["response"]["command"] == "DATA"
     assert record["recipient"] == [DROP, FBL]
     assert record["id"]
@@ -255,23 +255,23 @@ def test_classes() -> None:
     told_of = {record.type: record.bounce_classification for record in deliver(OOB, RELAY, under=ruled).records}
     assert told_of == {"Reception": "Uncategorized", "OOB": "InvalidRecipient"}
     refused = [play(session(ruled), [*hello(), *envelope(["a@else.example"])])[-1], deliver(PLAIN, DROP, under=ruled)]
-    assert [told(outcome)["bounce_classification"] for outcome in refused] == ["RelayDenied", "RelayDenied"]
+    assert [logged(outcome)["bounce_classification"] for outcome in refused] == ["RelayDenied", "RelayDenied"]
     closed = settings(bounce_rules=iana_rules())
-    assert told(play(session(closed), hello())[0])["bounce_classification"] == "RelayDenied"
+    assert logged(play(session(closed), hello())[0])["bounce_classification"] == "RelayDenied"
     assert (
-        told(play(session(settings(DOMAINS)), [*hello(), *envelope(["a@else.example"])])[-1])["bounce_classification"]
+        logged(play(session(settings(DOMAINS)), [*hello(), *envelope(["a@else.example"])])[-1])["bounce_classification"]
         == "Uncategorized"
     )
 
 
 def test_refused_at_connect() -> None:
-    """A stranger that nothing could let in is refused at connect, once on record, and again at each further command."""
+    """An external host without any permission is rejected at connect, with one record, and again at each further command."""
     it = session(settings([entry("*", relay_to=False)]))
     connect, rcpt = (play(it, [event])[-1] for event in [next(hello()), next(iter([*envelope(["a@b.example"])][1:]))])
     assert isinstance(connect.verdict, Reject)
     assert str(connect.verdict.reply) == "550 5.7.1 relaying not permitted for 203.0.113.9:4444"
-    assert told(connect)["response"]["command"] == "CONNECT"
-    assert (told(connect)["sender"], told(connect)["recipient"], told(connect)["id"]) == ("", "", "")
+    assert logged(connect)["response"]["command"] == "CONNECT"
+    assert (logged(connect)["sender"], logged(connect)["recipient"], logged(connect)["id"]) == ("", "", "")
     assert rcpt.verdict == connect.verdict
     assert not rcpt.records
 
@@ -283,7 +283,7 @@ def test_early_refusal_can_be_turned_off() -> None:
 
 
 def test_unknown_listener() -> None:
-    """Where rules depend on the listener and the MTA does not tell it, nobody is let in, and nobody is turned away for good."""
+    """If rules depend on the listener and the MTA does not pass it, every peer is tempfailed."""
     own = settings([entry("a.example", LISTENER, log_oob="LogThenDrop")])
     for peer in (STRANGER, RELAY_HOST):
         it = session(own)
@@ -303,19 +303,19 @@ def test_verdict_at_data_for_relay_hosts() -> None:
     assert len(outcomes) == len([*events, "DATA"])
     assert it.state.name == "OPEN"
     assert outcome.verdict == Accept()
-    assert told(outcome)["size"] == 12345
+    assert logged(outcome)["size"] == 12345
 
 
 @pytest.mark.parametrize(("peer", "headers"), [(STRANGER, ()), (RELAY_HOST, ("subject",))])
 def test_verdict_after_the_headers_where_they_matter(peer: str, headers: tuple[str, ...]) -> None:
-    """A stranger's mail is accepted no earlier than its headers are there, and so is all mail whose records have some."""
+    """An external host's mail is accepted no earlier than its headers are there, and so is all mail whose records have some."""
     events = [*hello(peer), *envelope([OPEN])]
     events[2] = msgspec.structs.replace(events[2], declared_size=12345)
     outcomes = play(session(settings(DOMAINS, headers=headers)), [*events, *content(PLAIN)])
     assert len(outcomes) == len([*events, "DATA", "From", "Subject", "end of headers"])
     assert outcomes[-1].verdict == Accept()
-    assert told(outcomes[-1])["size"] == 12345
-    assert list(told(outcomes[-1])["headers"]) == list(headers)
+    assert logged(outcomes[-1])["size"] == 12345
+    assert list(logged(outcomes[-1])["headers"]) == list(headers)
 
 
 def test_verdict_at_end_of_headers_when_certain() -> None:
@@ -357,7 +357,7 @@ def test_too_many_recipients() -> None:
     it = session(settings(DOMAINS, recipient_limit=2))
     outcomes = play(it, [*hello(), *envelope([OPEN, OPEN, OPEN])])
     assert [type(outcome.verdict) for outcome in outcomes[3:]] == [Continue, Continue, Tempfail]
-    assert told(outcomes[-1])["response"]["code"] == 452
+    assert logged(outcomes[-1])["response"]["code"] == 452
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_wanted_headers_are_recorded() -> None:
     """The headers named in the settings go into the record, lower-cased, unfolded, as a list where there are several."""
     message = b"SUBJECT: a\r\n folded\r\nReceived: 1\r\nReceived: 2\r\nReceived: 3\r\nX-Not: x\r\n\r\nhello\r\n"
     outcome = deliver(message, OPEN, under=settings(DOMAINS, headers=("subject", "received")))
-    assert told(outcome)["headers"] == {"subject": "a folded", "received": ["1", "2", "3"]}
+    assert logged(outcome)["headers"] == {"subject": "a folded", "received": ["1", "2", "3"]}
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_wanted_headers_are_recorded() -> None:
 def test_headers_are_wanted_by_their_beginning_too(wanted: tuple[str, ...], expected: dict[str, str]) -> None:
     """A name that ends with `*` stands for all headers that begin so, in any case."""
     message = b"X-Job: 1\r\nx-list: 2\r\nSubject: s\r\nXY: 3\r\n\r\n"
-    assert told(deliver(message, OPEN, under=settings(DOMAINS, headers=wanted)))["headers"] == expected
+    assert logged(deliver(message, OPEN, under=settings(DOMAINS, headers=wanted)))["headers"] == expected
 
 
 def test_nothing_leaks_between_messages() -> None:
@@ -398,14 +398,14 @@ def test_nothing_leaks_between_messages() -> None:
     it = session(settings(DOMAINS))
     first = play(it, [*hello(), *envelope(["x@else.example"], sender="d@auth.example", authz_id="daniel"), *content(PLAIN)])
     assert first[-1].verdict == Accept()
-    assert told(first[-1])["meta"]["authz_id"] == "daniel"
+    assert logged(first[-1])["meta"]["authz_id"] == "daniel"
     second = play(it, envelope(["x@else.example"], sender="d@auth.example"))
     assert isinstance(second[-1].verdict, Reject)
     it.handle(Abort())
     third = play(it, [*envelope([DROP]), *content(OOB)])
     assert third[-1].verdict == Discard()
-    assert told(third[-1])["id"] != told(first[-1])["id"]
-    assert told(third[-1])["session_id"] == told(first[-1])["session_id"]
+    assert logged(third[-1])["id"] != logged(first[-1])["id"]
+    assert logged(third[-1])["session_id"] == logged(first[-1])["session_id"]
     fourth = play(it, [*envelope([DROP]), *content(PLAIN)])
     assert isinstance(fourth[-1].verdict, Reject)
 
@@ -415,7 +415,7 @@ def test_ehlo_gives_up_the_message() -> None:
     it = session(settings(DOMAINS))
     play(it, [*hello(), *envelope([OPEN]), Helo(name="other.example"), Abort()])
     outcome = play(it, [*envelope([OPEN]), *content(PLAIN)])[-1]
-    assert told(outcome)["peer_address"]["name"] == "other.example"
+    assert logged(outcome)["peer_address"]["name"] == "other.example"
 
 
 def test_report_in_any_pieces() -> None:

@@ -69,7 +69,7 @@ def test_every_handler_is_in_the_table() -> None:
 
 
 def test_data_without_recipients_is_an_error() -> None:
-    """A message for nobody cannot come; if it does, it is not accepted."""
+    """A message without recipients is not allowed, and is not accepted."""
     it = session(settings([entry("bounce.example.com", log_oob="LogThenDrop")]))
     play(it, [*hello(), Mail(sender="")])
     with pytest.raises(ProtocolError):

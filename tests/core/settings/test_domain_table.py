@@ -46,7 +46,7 @@ def entries(draw: st.DrawFn) -> list[DomainEntry]:
 
 
 def by_listener(listed: Sequence[DomainEntry]) -> list[DomainEntry]:
-    """Give the entries as a table has them: a listener's together, the first one's first."""
+    """Return the entries as a table has them: a listener's together, the first one's first."""
     listeners = dict.fromkeys(one.listener for one in listed)
     return [one for listener in listeners for one in listed if one.listener == listener]
 
