@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.simulate import SHAPES, Expectations, MessageShape, Result, Simulation, Target, Witness
+from sidecar.commands.simulate.client import Target
+from sidecar.commands.simulate.shapes import SHAPES, MessageShape
+from sidecar.commands.simulate.simulation import NewRecords, Result, Simulation
 from sidecar.config import load
+from sidecar.core.evaluate.evaluator import Evaluator
 from tests.mta.house import House, Pair, house
 from tests.mta.postfix import HOST
 from tests.mta.sendmail import SendmailHouse, sendmail_house
@@ -75,8 +78,8 @@ def play(home: Pair, *to: str, shapes: Sequence[MessageShape] = SHAPES, **more: 
             recipients=to,
             sender="fbl@mailbox.example",
             token="7d0fe1a9",  # noqa: S106 - a mark, and no secret
-            oracle=Expectations(settings),
-            witness=Witness(settings.journal.directory),
+            evaluator=Evaluator(settings),
+            journal=NewRecords(settings.journal.directory),
         )
         return [simulation.send(shape) for shape in shapes]
 
@@ -146,7 +149,7 @@ def test_the_mtas_own_rules() -> None:
     assert rightly.judged is not None
     assert wrongly.judged is not None
     assert (rightly.is_fine, wrongly.is_fine, fine.is_fine) == (True, False, True)
-    assert (rightly.judged.note or "").startswith("the MTA rejected it by its own rules, before the sidecar was asked")
+    assert (rightly.judged.note or "").startswith("the MTA rejected it by its own rules, before it asked the sidecar")
     assert (wrongly.judged.note or "").startswith(
         "it should have been logged and dropped, and the MTA rejected it by its own rules"
     )

@@ -1,30 +1,19 @@
-"""`sidecar simulate`: bounces and complaints sent through a running MTA, as a stranger would, and what came of each."""
+"""`sidecar simulate`: send bounces and complaints through a running MTA as an external host, and compare the results."""
 
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
 
 import click
 import msgspec
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from sidecar.commands.simulate import (
-    SHAPES,
-    Expectations,
-    MessageShape,
-    Result,
-    Simulation,
-    Target,
-    UnreachableError,
-    Witness,
-    texts,
-)
+from sidecar.commands.simulate import texts
+from sidecar.commands.simulate.client import Target, UnreachableError
+from sidecar.commands.simulate.shapes import SHAPES, MessageShape
+from sidecar.commands.simulate.simulation import NewRecords, Result, Simulation
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.core.policy.address import domain_of
 from sidecar.core.settings.values import Settings
@@ -32,18 +21,15 @@ from sidecar.core.text import nearest, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
 from sidecar.output.problems import sentence, settings_or_exit
-from sidecar.output.terminal import console, plain, table
+from sidecar.output.terminal import console, table
 
-# Nobody's address (RFC 2606): should what was relayed bounce, it bounces to nowhere.
+# An address that nobody has (RFC 2606): a bounce to it reaches nobody.
 _SENDER = "fbl@mailbox.example"
 _SMTP_PORT = 25
-# Columns of a terminal on which the table has room for the senders.
-_WIDE = 100
-_LONG = 30
 _PORT = r"(?::(\d{1,5}))?"
 _HOST = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([A-Za-z0-9_.-]+){_PORT}|([0-9A-Fa-f:.]+)", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}", re.ASCII)
-# No address has more (RFC 5321 section 4.5.3.1.3), and a local part that needs quotes is none to try an installation with.
+# The limits of RFC 5321 section 4.5.3.1; a local part that needs quotes is of no use here.
 _ADDRESS = re.compile(r"[^\s<>@\"\\]{1,64}@[^\s<>@\"\\]{1,255}")
 
 
@@ -111,23 +97,23 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
         "sidecar simulate --mta mx.example.com:25 --to news-17@bounce.example.com \\\n    --shape postfix --shape spam",
     ],
     statuses={
-        0: "all results are as expected; without --config, the MTA answered each message",
-        1: "a result is not as expected, or the MTA did not answer",
+        0: "all results are as expected; without --config, every message was answered",
+        1: "some result is not as expected, or some message was not answered",
     },
 )
 @click.option(
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The sidecar's settings file (TOML). The command compares each result with the one that these settings give.",
+    help="The sidecar's settings file (TOML): results are compared with those that the policy expects.",
 )
-@click.option("--mta", metavar="HOST:PORT", callback=_mta, help="The MTA to send to. The command sends to no other host.")
+@click.option("--mta", metavar="HOST:PORT", callback=_mta, help="The MTA to send to; no other MTA gets anything.")
 @click.option(
     "--to",
     metavar="ADDR",
     multiple=True,
     callback=_address,
-    help="An address that accepts reports; can be repeated. Each message is sent to all of them.",
+    help="An address that accepts reports; can be repeated.",
 )
 @click.option(
     "--from",
@@ -136,7 +122,7 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     default=_SENDER,
     show_default=True,
     callback=_sender,
-    help="The envelope sender of complaints and spam. Bounces have the null sender.",
+    help="The envelope sender of complaints and spam; bounces have the null sender.",
 )
 @click.option(
     "--shape",
@@ -145,26 +131,26 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     multiple=True,
     callback=_shapes,
     shell_complete=completion(shape.name for shape in SHAPES),
-    help="Send only this message; can be repeated.",
+    help="Send only this shape; can be repeated.",
 )
-@click.option("--list", "list_only", is_flag=True, help="List the messages, and send nothing.")
+@click.option("--list", "list_only", is_flag=True, help="Show the catalogue and send nothing.")
 @click.option("--bind", metavar="ADDRESS", callback=_ip, help="The address of this machine to connect from, such as 127.0.0.2.")
 @click.option(
     "--xclient",
     metavar="ADDR[,HELO]",
     callback=_xclient,
-    help="The peer that Postfix sees (XCLIENT). smtpd_authorized_xclient_hosts must have this machine.",
+    help="Send as this peer: Postfix's XCLIENT, if smtpd_authorized_xclient_hosts names this machine.",
 )
-@click.option("--helo", metavar="NAME", callback=_helo, help="The name in EHLO, for an MTA that looks it up.")
+@click.option("--helo", metavar="NAME", callback=_helo, help="The name for EHLO, if the MTA needs one that exists.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(min=0.1, max=600),
     default=30.0,
     show_default=True,
-    help="The time to wait for each answer.",
+    help="How long to wait for each answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message, one on each line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each shape, one on each line.")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     mta: tuple[str, int] | None,
@@ -179,53 +165,53 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     list_only: bool,
     as_json: bool,
 ) -> None:
-    """Send test bounces, complaints and other mail to a running MTA, and show the result of each.
+    """Send bounces, complaints and other mail through a running MTA, and show the results.
 
-    Each message of the list is sent once, on a separate connection. With --config the command also shows the expected result,
-    by the policy for the peer that the MTA sees, and the records in the journal.
+    Each shape of the catalogue is sent once, as an external host sends it, on its own connection. With --config, the policy
+    works out the expected result for the peer that the MTA sees, and the records are read from the journal.
 
-    If this machine is a relay host, the MTA accepts all its mail. With --bind or --xclient it is an external host. THE MTA
-    DELIVERS REAL MAIL to ADDR if it relays a message: reports for a domain with LogThenRelay, and all mail from a relay host.
+    This machine may be a relay host, from which the MTA accepts everything: --bind or --xclient make it an external host. REAL
+    MAIL GOES ON to ADDR if it is relayed: reports if the domain has LogThenRelay, and everything from a relay host.
     """
     if list_only:
         _print_catalogue(shapes, as_json=as_json)
         return
     if mta is None or not to:
-        raise click.UsageError("Name the MTA with --mta, and an address that accepts reports with --to. Or use --list.")
+        raise click.UsageError("Name the MTA with --mta and the address that accepts reports with --to; or use --list.")
     address, name = xclient or (None, None)
     settings = None if config is None else settings_or_exit(config)
-    witness, trouble = _open_journal(settings)
+    journal, problem = _open_journal(settings)
     simulation = Simulation(
         target=Target(host=mta[0], port=mta[1], bind=bind, xclient=address, timeout=timeout),
         recipients=to,
         sender=sender,
         token=token_hex(4),
         helo=name or helo,
-        oracle=None if settings is None else Expectations(settings),
-        witness=witness,
+        evaluator=None if settings is None else Evaluator(settings),
+        journal=journal,
     )
     results, failure = _run(simulation, shapes)
     if as_json:
         for result in results:
             click.echo(printable_json(msgspec.json.encode(texts.as_object(simulation, result))))
     elif results:
-        _print_results(simulation, results)
-    for text in filter(None, (trouble, failure)):
+        texts.print_results(simulation, results)
+    for text in filter(None, (problem, failure)):
         click.echo(printable(text), err=True)
     fine = all(result.is_fine for result in results) and any(result.was_sent for result in results)
     sys.exit(0 if fine and not failure else 1)
 
 
-def _open_journal(settings: Settings | None) -> tuple[Witness | None, str]:
-    """Open the journal of these settings; where that fails, the simulation does without, and the sentence says why."""
+def _open_journal(settings: Settings | None) -> tuple[NewRecords | None, str]:
+    """Return the journal of these settings; or None, and the sentence why the simulation goes on without it."""
     try:
-        return (None if settings is None else Witness(settings.journal.directory)), ""
+        return (None if settings is None else NewRecords(settings.journal.directory)), ""
     except JournalError as error:
         return None, sentence(error)
 
 
 def _run(simulation: Simulation, shapes: Sequence[MessageShape]) -> tuple[list[Result], str]:
-    """Send them all, or as many as go until the MTA or the journal fails; the sentence says how it failed."""
+    """Send the shapes until the MTA or the journal fails; the sentence says how."""
     results: list[Result] = []
     try:
         with console(stderr=True).status("") as status:
@@ -242,80 +228,9 @@ def _run(simulation: Simulation, shapes: Sequence[MessageShape]) -> tuple[list[R
 def _print_catalogue(shapes: Sequence[MessageShape], *, as_json: bool) -> None:
     if as_json:
         for shape in shapes:
-            click.echo(msgspec.json.encode(texts.shape_as_object(shape)))
+            click.echo(msgspec.json.encode({"shape": shape.name, "kind": shape.kind, "summary": shape.summary}))
         return
     listing = table("shape", "kind", "what it is")
     for shape in shapes:
         listing.add_row(shape.name, shape.kind, shape.summary)
     console().print(listing)
-
-
-def _print_results(simulation: Simulation, results: Sequence[Result]) -> None:
-    out = console()
-    for line in texts.opening(simulation, results[0]):
-        out.print(plain(line))
-    out.print()
-    out.print(_as_table(simulation, results, wide=out.width >= _WIDE))
-    _print_groups(out, "Why:", results, texts.reasons)
-    _print_groups(out, "To note:", results, texts.notes)
-    out.print()
-    out.print(plain(texts.totals(results), style="" if all(result.is_fine for result in results) else "bold red"))
-
-
-def _as_table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> Table:
-    """Make the table; on a narrow terminal the sender is left out, and of the answer only its codes are shown."""
-    shown = {
-        "": True,
-        "shape": True,
-        "kind": True,
-        "sent as": wide,
-        "answer": True,
-        "expected": simulation.oracle is not None,
-        "records": simulation.witness is not None,
-    }
-    listing = table(*(name for name, is_shown in shown.items() if is_shown))
-    # What may shrink on a terminal that has no room for all; records in many words are rather folded.
-    is_long = max(len(texts.records(result)) for result in results) > _LONG
-    for column in listing.columns:
-        column.no_wrap = column.header not in {"sent as", "answer", *(["records"] if is_long else [])}
-    for result in results:
-        answer = str(result.dialogue.last or "")
-        cells = {
-            "": _mark(result),
-            "shape": plain(result.shape.name),
-            "kind": plain(result.shape.kind),
-            "sent as": _in_one_line(f"<{result.sender}>"),
-            "answer": _in_one_line(answer if wide else " ".join(answer.split()[:2])),
-            "expected": plain(result.expected.disposition.words if result.expected else ""),
-            "records": plain(texts.records(result)),
-        }
-        listing.add_row(*(cell for name, cell in cells.items() if shown[name]))
-    return listing
-
-
-def _mark(result: Result) -> Text:
-    if not result.was_sent:
-        return Text("not sent", style="yellow")
-    if result.judged is None:
-        return Text("sent")
-    return Text("ok", style="green") if result.judged.agrees else Text("differs", style="bold red")
-
-
-def _in_one_line(text: str) -> Text:
-    shown = plain(text)
-    shown.no_wrap, shown.overflow = True, "ellipsis"
-    return shown
-
-
-def _print_groups(out: Console, title: str, results: Sequence[Result], told: Callable[[Result], Iterable[str]]) -> None:
-    """Print each sentence that is told of a result once, with the shapes that it is about."""
-    groups: defaultdict[str, list[str]] = defaultdict(list)
-    for result in results:
-        for text in told(result):
-            groups[text].append(result.shape.name)
-    if groups:
-        out.print()
-        out.print(Text(title, style="bold"))
-    for text, names in groups.items():
-        who = "all" if len(names) == len(results) > 1 else ", ".join(names)
-        out.print(Padding(plain(f"{who}: {text}"), (0, 0, 0, 2), expand=False))

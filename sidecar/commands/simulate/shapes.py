@@ -1,9 +1,7 @@
-"""The catalogue: what real MTAs and mailbox providers send to the addresses that take reports, and what comes there besides.
+"""The catalogue: what real MTAs and mailbox providers send to addresses that accept reports, and what else arrives there.
 
-Owns the list of shapes and the filling of their templates. Never sends one.
-
-Each template is of our own writing, after the form that the named sender gives its reports: the fields, their order, spelling
-and encoding, the nesting of the parts. The names in it are those that RFC 2606 keeps for examples.
+Each template is our own text in the form of the named sender's reports: the fields, their order, spelling and encoding, and the
+nesting of the parts. Its names are those that RFC 2606 reserves for examples.
 """
 
 from collections.abc import Sequence
@@ -15,23 +13,23 @@ from typing import Literal
 
 from msgspec import Struct
 
-Kind = Literal["oob", "arf", "none"]
-"""What `sidecar parse` finds a message to be."""
+ShapeKind = Literal["oob", "arf", "none"]
+"""The kind of a message in `sidecar parse`."""
 
 _RETRIED_FOR = timedelta(days=5)
 _TRAVELLED_FOR = timedelta(hours=1)
 
 
 class MessageShape(Struct, frozen=True, kw_only=True):
-    """One message of the catalogue. With `from_null` it has the null sender, as reports by RFC 3464 and RFC 8098 do."""
+    """One message of the catalogue. With `from_null` it has the null sender, like reports of RFC 3464 and RFC 8098."""
 
     name: str
-    kind: Kind
+    kind: ShapeKind
     summary: str
     from_null: bool = True
 
     def filled(self, *, to: str, mark: str, now: float) -> bytes:
-        """Give the message, with CRLF line ends: for `to`, marked with `mark`, made `now` (seconds since 1970)."""
+        """Return the message with CRLF line ends: for `to`, marked with `mark`, dated `now` (seconds since 1970)."""
         made = datetime.fromtimestamp(now, UTC).replace(microsecond=0)
         text = (files(__package__) / "catalogue" / f"{self.name}.eml").read_text(encoding="utf-8")
         filled = Template(text).substitute(
@@ -49,7 +47,7 @@ def _bounce(name: str, summary: str) -> MessageShape:
 
 
 def _complaint(name: str, summary: str) -> MessageShape:
-    # Providers send complaints from an address of their own: seen of all that are named here.
+    # All providers named here send complaints from their own address.
     return MessageShape(name=name, kind="arf", summary=summary, from_null=False)
 
 
@@ -65,7 +63,7 @@ SHAPES: Sequence[MessageShape] = (
     _bounce("microsoft-365", "Microsoft 365: recipient not found, folded diagnostic"),
     _bounce("gmail", "Gmail: a reply of three lines, an image among the parts"),
     _bounce("delayed", "Postfix: delayed, still retried; no bounce"),
-    _bounce("delivered", "Postfix: delivered, as the sender asked to be told; no bounce"),
+    _bounce("delivered", "Postfix: delivered, a notification that the sender requested; no bounce"),
     _bounce("international", "RFC 6533: message/global-delivery-status about an address in UTF-8"),
     _bounce("many-recipients", "Sendmail: four recipients, two failed, one delayed, one delivered"),
     _bounce("sloppy", "a gateway that breaks many rules: no Reporting-MTA, <addr>, Failed, a stray line"),
@@ -84,7 +82,7 @@ SHAPES: Sequence[MessageShape] = (
     _other("dmarc-aggregate", "a DMARC aggregate report: XML in a zip", from_null=False),
     _other("read-receipt", "a read receipt (RFC 8098): multipart/report of another type"),
     _other("truncated", "a bounce cut off before its Action"),
-    _other("forwarded-bounce", "a bounce that a person forwarded: the report is a message deeper", from_null=False),
+    _other("forwarded-bounce", "a bounce that a person forwarded: the report is inside an attached message", from_null=False),
     _other("disguised-spam", "spam dressed as a bounce: multipart/report without a status part"),
     _other("no-report-type", "a complaint whose report-type is missing", from_null=False),
 )

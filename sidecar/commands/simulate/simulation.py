@@ -1,28 +1,60 @@
-"""The catalogue sent through a running MTA, shape by shape, and what came of each.
+"""The catalogue through a running MTA, shape by shape: send it, find its records in the journal, compare both with the policy.
 
-Owns the order of things: send, look into the journal, compare. Never prints.
+Never decides: the evaluator does, as for `explain`. Never changes a file.
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.simulate.client import Dialogue, Target, deliver
-from sidecar.commands.simulate.expectation import Assessment, Expectations, Expected, compare
+from sidecar.commands.simulate.client import Answer, Dialogue, Target, deliver
 from sidecar.commands.simulate.shapes import MessageShape
-from sidecar.commands.simulate.witness import Witness
+from sidecar.core.disposition import Disposition
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.names import endpoint, normal_listener, plain_address, split_endpoint
-from sidecar.core.records import Logged
+from sidecar.core.records import Logged, decode
+from sidecar.journal import JournalError
+from sidecar.journal.read import Line
+from sidecar.journal.read.follow import Follower
+
+# 127.0.0.0/8 belongs to this machine (RFC 1122 section 3.2.1.3), and only 127.0.0.1 is in relay_hosts by default.
+_OTHER_LOOPBACK = "127.0.0.2"
+_ACCEPTED, _TEMPFAILED, _REJECTED = 2, 4, 5
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """The expected result of a message that `peer` sends to `listener`.
+
+    `recipients` are the rejections, None for each accepted one; `reply` is the rejection that decides, or None; `records` are
+    the types of the records.
+    """
+
+    peer: str
+    listener: str
+    disposition: Disposition
+    recipients: tuple[str | None, ...]
+    reply: str | None
+    records: tuple[str, ...]
+
+
+class Assessment(Struct, frozen=True, kw_only=True):
+    """Whether the result is as expected. `note` says what else is known, and what to do about it."""
+
+    agrees: bool
+    note: str | None = None
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """A shape, how it was sent, and what came of it.
+    """A shape, how it was sent, and the result.
 
-    `expected` and `judged` are None without an oracle, `records` without a journal that can be read.
+    `expected` and `judged` are None without settings, `records` without a readable journal.
     """
 
     shape: MessageShape
@@ -35,20 +67,57 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def was_sent(self) -> bool:
-        """Tell whether the message was offered to the MTA at all."""
+        """True if the message was offered to the MTA."""
         return self.dialogue.last is not None
 
     @property
     def is_fine(self) -> bool:
-        """Tell whether nothing came otherwise than it must, as far as that is known."""
+        """True if nothing is known to differ from what is expected."""
         return self.judged is None or self.judged.agrees
 
 
-class Simulation(Struct, frozen=True, kw_only=True):
-    """Who sends to whom, through which MTA, and who knows what must come of it.
+class NewRecords:
+    """The records that were added to a journal since this was made, and then since the last look. Raises JournalError."""
 
-    `token` marks all messages of this run; `sender` is the envelope sender of what has not the null sender. Without a `helo`
-    each message has a name of its own, by which its records are found.
+    def __init__(self, directory: Path) -> None:
+        if not directory.is_dir():
+            raise JournalError(f"there is no journal in {directory}, so no records are shown; run this where the sidecar runs")
+        self._follower = Follower(directory)
+        for file in self._follower.look():
+            file.skip()
+
+    def look(self, *, helo: str, peer: str) -> tuple[Logged, ...]:
+        """Return the new records of the sessions with the name `helo`, and of a connection of `peer` that was rejected.
+
+        A record reaches the kernel before its verdict reaches the peer: after the answer, the records are there.
+        """
+        found, sessions = [], set[str]()
+        # The first record of a session has the name, if any has it: an OOB record has the reporting MTA's, and that of a
+        # rejected connection has none.
+        for record in self._candidates(helo, sessions):
+            rejected = record.response.command == "CONNECT" and record.peer_address and record.peer_address.addr == peer
+            named = record.peer_address is not None and record.peer_address.name == helo
+            if record.session_id and (rejected or named):
+                sessions.add(record.session_id)
+            if record.session_id in sessions:
+                found.append(record)
+        return tuple(found)
+
+    def _candidates(self, helo: str, sessions: set[str]) -> Iterator[Logged]:
+        """Return the records that may match. On a busy MTA, the others are not even decoded."""
+        for file in self._follower.look():
+            for line in file.lines():
+                marks = (helo, '"CONNECT"', *sessions)
+                if isinstance(line, Line) and any(mark.encode() in line.text for mark in marks):
+                    with suppress(ValueError):  # damaged, and not ours: those were answered
+                        yield decode(line.text)
+
+
+class Simulation(Struct, frozen=True, kw_only=True):
+    """The MTA and the envelope, and what is known of the expected result.
+
+    `token` marks all messages of this run; `sender` is the envelope sender of messages without the null sender. Without `helo`
+    each message has its own name, by which its records are found.
     """
 
     target: Target
@@ -56,11 +125,11 @@ class Simulation(Struct, frozen=True, kw_only=True):
     sender: str
     token: str
     helo: str | None = None
-    oracle: Expectations | None = None
-    witness: Witness | None = None
+    evaluator: Evaluator | None = None
+    journal: NewRecords | None = None
 
     def send(self, shape: MessageShape) -> Result:
-        """Send a shape once, and see what came of it. Raises UnreachableError and JournalError, where either fails."""
+        """Send a shape once, and return the result. Raises UnreachableError and JournalError."""
         mark = f"{self.token}-{shape.name}"
         helo = self.helo or f"{mark}.simulate.example"
         sender = "" if shape.from_null else self.sender
@@ -68,18 +137,18 @@ class Simulation(Struct, frozen=True, kw_only=True):
         dialogue = deliver(self.target, helo=helo, sender=sender, recipients=self.recipients, content=content)
         sent = Result(shape=shape, helo=helo, sender=sender, dialogue=dialogue)
         records = None
-        if self.witness is not None:
-            records = self.witness.look(helo=helo, peer=str(split_endpoint(dialogue.peer)[0]))
-        if self.oracle is None:
+        if self.journal is not None:
+            records = self.journal.look(helo=helo, peer=str(split_endpoint(dialogue.peer)[0]))
+        if self.evaluator is None:
             return replace(sent, records=records)
         peer, listener = _seen_as(dialogue, records or ())
         question = Question(peer=peer, listener=listener, helo=helo, sender=sender, to=list(self.recipients))
-        expected = self.oracle.expect(question, content)
+        expected = expect(self.evaluator, question, content)
         return replace(sent, records=records, expected=expected, judged=compare(expected, dialogue, records))
 
 
 def _seen_as(dialogue: Dialogue, records: Sequence[Logged]) -> tuple[str, str]:
-    """Give peer and listener as the sidecar saw them: between here and there may be a NAT, a proxy or a container."""
+    """Return peer and listener as the sidecar saw them: a NAT, a proxy or a container may be in between."""
     peer, listener = dialogue.peer, dialogue.listener
     for record in records:
         with suppress(ValueError):  # a peer on a UNIX socket has no address
@@ -87,3 +156,97 @@ def _seen_as(dialogue: Dialogue, records: Sequence[Logged]) -> tuple[str, str]:
             peer = peer if seen == split_endpoint(peer)[0] else endpoint(seen, None)
             listener = normal_listener(str(record.meta.get("listener")))
     return peer, listener
+
+
+# --- what is expected
+
+
+def relay_host_reason(evaluator: Evaluator, peer: str, listener: str) -> str | None:
+    """Return why `peer` is a relay host for the MTA; None if it is an external host."""
+    answer = evaluator.policy.at_connect(split_endpoint(peer)[0], normal_listener(listener))
+    return str(answer.because[0]) if answer.accept and not answer.deferred else None
+
+
+def external_options(evaluator: Evaluator, peer: str, listener: str) -> str:
+    """Return the options that make a relay host an external host for this listener."""
+    address, other = split_endpoint(peer)[0], split_endpoint(_OTHER_LOOPBACK)[0]
+    is_near = address.is_loopback and address.version == other.version
+    if is_near and relay_host_reason(evaluator, _OTHER_LOOPBACK, listener) is None:
+        return f"add --bind {_OTHER_LOOPBACK}"
+    return "add --bind with an address that is not in relay_hosts, or --xclient 203.0.113.9 if Postfix permits it"
+
+
+def expect(evaluator: Evaluator, question: Question, content: bytes) -> Expected:
+    """Return the expected result of a message. The question names its listener."""
+    answer = evaluator.explain(question, content, clock=time.time, new_id=uuid4)
+    connect, message = answer.connect, answer.message
+    rejections = tuple(recipient.reply for recipient in answer.recipients)
+    assert question.listener is not None  # noqa: S101 - see above
+    assert message.disposition is not None  # noqa: S101 - the question has a message
+    reply = message.reply
+    if connect.action == "reject":
+        reply = connect.reply
+    elif message.action is None:
+        reply = rejections[0]
+    early = ("Rejection",) * (len(list(filter(None, rejections))) + (connect.action == "reject"))
+    return Expected(
+        peer=question.peer,
+        listener=question.listener,
+        disposition=message.disposition,
+        recipients=rejections,
+        reply=reply,
+        records=early + tuple(record.type for record in message.records),
+    )
+
+
+# --- the comparison
+
+
+def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | None) -> Assessment:
+    """Compare the answers, and the records (None: they are not known), with what is expected."""
+    last = dialogue.last
+    if last is None:
+        return Assessment(agrees=True, note=f"it could not be sent: the MTA does not offer {dialogue.lacking}")
+    own = _own_rejections(expected, dialogue)
+    replies = (*expected.recipients, expected.reply)
+    wanted = tuple(int(reply[0]) if reply else _ACCEPTED for reply in replies)
+    found = (*(answer.kind for answer in dialogue.recipients), last.kind)
+    # An MTA may tell a peer only at RCPT that it is rejected at connect (Sendmail's delay_checks).
+    if wanted[-1] != found[-1] or (len(wanted) == len(found) and wanted != found):
+        return Assessment(agrees=False, note=_other_answer(expected, last, records))
+    if records is not None and Counter(expected.records) != Counter((*(each.type for each in records), *["Rejection"] * own)):
+        return Assessment(agrees=False, note=_other_records(expected, records))
+    note = "the MTA rejected it by its own rules, before it asked the sidecar: its log shows why"
+    return Assessment(agrees=True, note=note if own else None)
+
+
+def _own_rejections(expected: Expected, dialogue: Dialogue) -> int:
+    """Count the recipients that are rejected as expected, but not in the sidecar's words."""
+    pairs = zip(expected.recipients, dialogue.recipients, strict=False)
+    return sum(reply is not None and answer.kind == _REJECTED and not _contains(answer, reply) for reply, answer in pairs)
+
+
+def _contains(answer: Answer, reply: str) -> bool:
+    # The MTA may know the peer by another port, or none.
+    return reply.partition(" for ")[0].split(" ", 2)[2] in answer.text
+
+
+def _other_answer(expected: Expected, last: Answer, records: Sequence[Logged] | None) -> str:
+    wanted = f"it should have been {expected.disposition.words}"
+    unrecorded = records is not None and not records
+    if last.kind == _TEMPFAILED:
+        return f"{wanted}, and was tempfailed: greylisting, or a fault of the sidecar; the logs of both show which"
+    if last.kind == _ACCEPTED and unrecorded:
+        return f"{wanted}, and was accepted without a record: does this MTA ask this sidecar? See `sidecar doctor`"
+    if unrecorded:
+        return f"{wanted}, and the MTA rejected it by its own rules, before it asked the sidecar: see `sidecar doctor`"
+    done = "accepted" if last.kind == _ACCEPTED else "rejected for another reason"
+    return f"{wanted}, and was {done}: does the sidecar run with these settings? See `sidecar status`"
+
+
+def _other_records(expected: Expected, records: Sequence[Logged]) -> str:
+    wanted = ", ".join(expected.records) or "none"
+    if not records:
+        return f"the answer is right, but the journal has none of the records ({wanted}): does this MTA ask this sidecar?"
+    found = ", ".join(record.type for record in records)
+    return f"the answer is right, but the records are {found}, and should be {wanted}"

@@ -1,72 +1,29 @@
-"""What came of a simulation, in words for people and as objects for machines.
+"""The results of a simulation, as sentences and tables for people and as objects for programs.
 
-Owns the sentences, and the shape of `simulate --json`, which scripts read: it is for ever. Never prints, and never judges.
+Owns the shape of `simulate --json`, which scripts read: it is permanent.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from sidecar.commands.simulate.shapes import MessageShape
-from sidecar.commands.simulate.simulation import Result, Simulation
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sidecar.commands.simulate.simulation import Result, Simulation, external_options, relay_host_reason
 from sidecar.core.names import split_endpoint
 from sidecar.core.records import Logged
+from sidecar.output.terminal import console, plain, table
 
 _UNCLASSIFIED = {"", "Uncategorized"}
-
-
-def opening(simulation: Simulation, first: Result) -> Iterator[str]:
-    """Say who sent to whom, as whom the MTA took the sender, and what to do about that."""
-    peer, listener = first.dialogue.peer, first.dialogue.listener
-    sent = f"{simulation.target} for {', '.join(simulation.recipients)}. What was sent is marked {simulation.token}."
-    if simulation.oracle is None or first.expected is None:
-        yield f"As {_address(peer)} to {sent}"
-        if split_endpoint(peer)[0].is_loopback:
-            yield "The MTA may take this machine for a relay host, and anything from it: with --config this tells."
-        return
-    seen = first.expected
-    reason = simulation.oracle.relay_host(seen.peer, seen.listener)
-    yield f"As {_address(peer)}, a {'stranger' if reason is None else 'relay host'}, to {sent}"
-    if (_address(seen.peer), seen.listener) != (_address(peer), listener):
-        yield f"The sidecar saw {_address(seen.peer)} on listener {seen.listener}: what is expected is worked out for these."
-    if reason is not None:
-        way = simulation.oracle.way_to_be_a_stranger(seen.peer, seen.listener)
-        yield f"{reason}. What a relay host brings is relayed, whatever it is; to see what a stranger gets, {way}."
-
-
-def reasons(result: Result) -> Iterable[str]:
-    """Give the records' reasons, each once."""
-    return dict.fromkeys(str(record.meta["why"]) for record in result.records or () if "why" in record.meta)
-
-
-def notes(result: Result) -> Iterable[str]:
-    """Give what else there is to know of a result."""
-    return () if result.judged is None or result.judged.note is None else (result.judged.note,)
-
-
-def records(result: Result) -> str:
-    """Name the records with their bounce classes: `Reception, 2 OOB InvalidRecipient`."""
-    counts = Counter(map(_named, result.records or ()))
-    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
-
-
-def totals(results: Sequence[Result]) -> str:
-    """Say in one line how many were sent, what was answered, what was recorded, and whether that is as it must be."""
-    answers = Counter(result.dialogue.last.kind for result in results if result.dialogue.last is not None)
-    told = [f"{answers[kind]} {word}" for kind, word in ((2, "accepted"), (5, "rejected"), (4, "tempfailed")) if answers[kind]]
-    types = Counter(record.type for result in results for record in result.records or ())
-    written = f"; records: {', '.join(f'{count} {name}' for name, count in types.items())}" if types else ""
-    wrong = sum(not result.is_fine for result in results)
-    verdict = f"{wrong} not as expected" if wrong else "all as expected"
-    if all(result.judged is None for result in results):
-        verdict = "--config tells what was to be expected"
-    count = answers.total()
-    if not count:
-        return "No message could be sent."
-    return f"{count} message{'' if count == 1 else 's'}: {', '.join(told)}{written}; {verdict}."
+# Columns of a terminal that has room for the senders in the table.
+_WIDE = 100
+_LONG = 30
 
 
 def as_object(simulation: Simulation, result: Result) -> Mapping[str, object]:
-    """Give a result as JSON has it; null is what is not known."""
+    """Return a result in its JSON form; null for what is not known."""
     dialogue, judged = result.dialogue, result.judged
     return {
         "shape": result.shape.name,
@@ -89,11 +46,6 @@ def as_object(simulation: Simulation, result: Result) -> Mapping[str, object]:
     }
 
 
-def shape_as_object(shape: MessageShape) -> Mapping[str, object]:
-    """Give a shape as JSON has it."""
-    return {"shape": shape.name, "kind": shape.kind, "summary": shape.summary}
-
-
 def _as_object(record: Logged) -> Mapping[str, object]:
     return {
         "type": record.type,
@@ -108,11 +60,125 @@ def _as_object(record: Logged) -> Mapping[str, object]:
     }
 
 
-def _named(record: Logged) -> str:
-    known = record.bounce_classification not in _UNCLASSIFIED
-    return f"{record.type} {record.bounce_classification}" if known else record.type
+def print_results(simulation: Simulation, results: Sequence[Result]) -> None:
+    """Print who sent, a table with a row for each shape, the reasons, the notes, and the totals."""
+    out = console()
+    for line in _opening(simulation, results[0]):
+        out.print(plain(line))
+    out.print()
+    out.print(_table(simulation, results, wide=out.width >= _WIDE))
+    _print_groups(out, "Why:", results, _reasons)
+    _print_groups(out, "Notes:", results, lambda result: [result.judged.note] if result.judged and result.judged.note else [])
+    out.print()
+    out.print(plain(_totals(results), style="" if all(result.is_fine for result in results) else "bold red"))
+
+
+def _opening(simulation: Simulation, first: Result) -> Iterator[str]:
+    """Return the peer that the MTA saw, and how to be another one."""
+    peer, listener = first.dialogue.peer, first.dialogue.listener
+    sent = f"{simulation.target} for {', '.join(simulation.recipients)}. The messages are marked {simulation.token}."
+    seen, evaluator = first.expected, simulation.evaluator
+    if evaluator is None or seen is None:
+        yield f"As {_address(peer)} to {sent}"
+        if split_endpoint(peer)[0].is_loopback:
+            yield "This machine may be a relay host, from which the MTA accepts everything: --config shows whether it is."
+        return
+    reason = relay_host_reason(evaluator, seen.peer, seen.listener)
+    yield f"As {_address(peer)}, {'an external host' if reason is None else 'a relay host'}, to {sent}"
+    if (_address(seen.peer), seen.listener) != (_address(peer), listener):
+        yield f"The sidecar saw {_address(seen.peer)} on listener {seen.listener}: the expected results are for these."
+    if reason is not None:
+        options = external_options(evaluator, seen.peer, seen.listener)
+        yield f"{reason}. All mail of a relay host is relayed; to see the results of an external host, {options}."
+
+
+def _table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> Table:
+    """Return the table. On a narrow terminal it has no senders, and of each answer only the codes."""
+    shown = {
+        "": True,
+        "shape": True,
+        "kind": True,
+        "sent as": wide,
+        "answer": True,
+        "expected": simulation.evaluator is not None,
+        "records": simulation.journal is not None,
+    }
+    listing = table(*(name for name, is_shown in shown.items() if is_shown))
+    # The columns that may shrink if the terminal is too narrow; long lists of records are folded.
+    is_long = max(len(_records(result)) for result in results) > _LONG
+    for column in listing.columns:
+        column.no_wrap = column.header not in {"sent as", "answer", *(["records"] if is_long else [])}
+    for result in results:
+        answer = str(result.dialogue.last or "")
+        cells = {
+            "": _mark(result),
+            "shape": plain(result.shape.name),
+            "kind": plain(result.shape.kind),
+            "sent as": _in_one_line(f"<{result.sender}>"),
+            "answer": _in_one_line(answer if wide else " ".join(answer.split()[:2])),
+            "expected": plain(result.expected.disposition.words if result.expected else ""),
+            "records": plain(_records(result)),
+        }
+        listing.add_row(*(cell for name, cell in cells.items() if shown[name]))
+    return listing
+
+
+def _mark(result: Result) -> Text:
+    if not result.was_sent:
+        return Text("not sent", style="yellow")
+    if result.judged is None:
+        return Text("sent")
+    return Text("ok", style="green") if result.judged.agrees else Text("differs", style="bold red")
+
+
+def _in_one_line(text: str) -> Text:
+    shown = plain(text)
+    shown.no_wrap, shown.overflow = True, "ellipsis"
+    return shown
+
+
+def _records(result: Result) -> str:
+    """Return the records with their bounce classes: `Reception, 2 OOB InvalidRecipient`."""
+    names = (
+        record.type if record.bounce_classification in _UNCLASSIFIED else f"{record.type} {record.bounce_classification}"
+        for record in result.records or ()
+    )
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in Counter(names).items())
+
+
+def _reasons(result: Result) -> Iterable[str]:
+    return dict.fromkeys(str(record.meta["why"]) for record in result.records or () if "why" in record.meta)
+
+
+def _print_groups(out: Console, title: str, results: Sequence[Result], texts: Callable[[Result], Iterable[str]]) -> None:
+    """Print each sentence once, with the shapes that it is about."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for result in results:
+        for text in texts(result):
+            groups[text].append(result.shape.name)
+    if groups:
+        out.print()
+        out.print(Text(title, style="bold"))
+    for text, names in groups.items():
+        shapes = "all" if len(names) == len(results) > 1 else ", ".join(names)
+        out.print(Padding(plain(f"{shapes}: {text}"), (0, 0, 0, 2), expand=False))
+
+
+def _totals(results: Sequence[Result]) -> str:
+    answers = Counter(result.dialogue.last.kind for result in results if result.dialogue.last is not None)
+    if not (count := answers.total()):
+        return "No message could be sent."
+    words = ((2, "accepted"), (5, "rejected"), (4, "tempfailed"))
+    counted = ", ".join(f"{answers[kind]} {word}" for kind, word in words if answers[kind])
+    types = Counter(record.type for result in results for record in result.records or ())
+    written = f"; records: {', '.join(f'{count} {name}' for name, count in types.items())}" if types else ""
+    wrong = sum(not result.is_fine for result in results)
+    verdict = f"{wrong} not as expected" if wrong else "all as expected"
+    if all(result.judged is None for result in results):
+        verdict = "--config shows what is expected"
+    return f"{count} message{'' if count == 1 else 's'}: {counted}{written}; {verdict}."
 
 
 def _address(peer: str) -> str:
-    """Leave the port out: each message has another."""
+    # Without the port: each message has another.
     return str(split_endpoint(peer)[0])

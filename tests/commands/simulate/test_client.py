@@ -138,11 +138,11 @@ def test_endless_answer() -> None:
 
 
 UNREACHABLE: list[tuple[dict[str, Any], str]] = [
-    ({"port": 1}, "127.0.0.1:1 cannot be talked to: Connection refused."),
-    ({"host": "nobody.invalid"}, "nobody.invalid:25 cannot be talked to: "),
-    ({"bind": "192.0.2.99"}, "127.0.0.1:25 cannot be called from 192.0.2.99: --bind wants an address of this machine"),
-    ({"bind": "::1"}, "127.0.0.1:25 cannot be called from ::1: --bind wants an address of this machine"),
-    ({"host": "::1", "port": 1}, "[::1]:1 cannot be talked to: "),
+    ({"port": 1}, "127.0.0.1:1 cannot be used: Connection refused."),
+    ({"host": "nobody.invalid"}, "nobody.invalid:25 cannot be used: "),
+    ({"bind": "192.0.2.99"}, "127.0.0.1:25 cannot be reached from 192.0.2.99: --bind needs an address of this machine"),
+    ({"bind": "::1"}, "127.0.0.1:25 cannot be reached from ::1: --bind needs an address of this machine"),
+    ({"host": "::1", "port": 1}, "[::1]:1 cannot be used: "),
 ]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sidecar.commands.simulate import SHAPES
 from sidecar.commands.simulate.command import command
+from sidecar.commands.simulate.shapes import SHAPES
 from tests import ROOT
 from tests.commands.simulate.fake_mta import FakeMta
 from tests.mta.processes import wait_until
@@ -66,7 +66,7 @@ def test_every_message_answered() -> None:
     assert result.exit_code == 0
     assert len(mta.content) == len(SHAPES)
     assert all(re.search(rf"(?m)^sent  {shape.name} .*250 2[.]0[.]0 Ok: queued as 4dSim *$", result.stdout) for shape in SHAPES)
-    assert result.stdout.endswith("29 messages: 29 accepted; --config tells what was to be expected.\n")
+    assert result.stdout.endswith("29 messages: 29 accepted; --config shows what is expected.\n")
     assert "relay host" in result.stdout
     assert result.stderr == ""
 
@@ -78,7 +78,7 @@ def test_envelopes() -> None:
     said = [line for line in mta.heard if line.startswith(("MAIL", "RCPT"))]
     recipients = [f"RCPT TO:<{TO}>", "RCPT TO:<b@fbl.example>"]
     assert said == ["MAIL FROM:<>", *recipients, "MAIL FROM:<me@own.example>", *recipients]
-    token = re.search(r"is marked ([0-9a-f]{8})[.]", result.stdout)
+    token = re.search(r"are marked ([0-9a-f]{8})[.]", result.stdout)
     assert token is not None
     assert all(f"\r\nMessage-Id: <{token[1]}-".lower().encode() in content.lower() for content in mta.content)
 
@@ -88,7 +88,9 @@ def test_an_mta_that_asks_nobody(config: Path) -> None:
     with FakeMta() as mta:
         result = send(mta, "--config", config, "--bind", "127.0.0.2", "--shape", "spam", "--shape", "postfix")
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"As 127.0.0.2, a stranger, to 127.0.0.1:{mta.port} for {TO}. What was sent is marked ")
+    assert result.stdout.startswith(
+        f"As 127.0.0.2, an external host, to 127.0.0.1:{mta.port} for {TO}. The messages are marked "
+    )
     assert re.search(r"(?m)^differs  spam .*rejected at the end *$", result.stdout)
     assert "spam: it should have been rejected at the end, and was accepted without a record" in result.stdout
     assert "postfix: the answer is right, but the journal has none of the records (Reception, OOB)" in result.stdout
@@ -101,7 +103,7 @@ def test_the_mtas_own_rules(config: Path) -> None:
         arguments = ("--mta", f"127.0.0.1:{mta.port}", "--to", "a@elsewhere.example", "--config", config, "--bind", "127.0.0.2")
         result = run(*arguments, "--shape", "spam")
     assert result.exit_code == 0
-    assert "spam: the MTA rejected it by its own rules, before the sidecar was asked" in result.stdout
+    assert "spam: the MTA rejected it by its own rules, before it asked the sidecar" in result.stdout
     assert result.stdout.endswith("1 message: 1 rejected; all as expected.\n")
 
 
@@ -112,7 +114,7 @@ def test_a_relay_host_is_told(config: Path) -> None:
     first, second = result.stdout.splitlines()[:2]
     assert first.startswith("As 127.0.0.1, a relay host, to ")
     assert second.startswith("127.0.0.1 is a relay host: 127.0.0.1 is in the default relay_hosts.")
-    assert second.endswith("to see what a stranger gets, add --bind 127.0.0.2.")
+    assert second.endswith("to see the results of an external host, add --bind 127.0.0.2.")
     assert re.search(r"(?m)^differs  spam .* relayed *$", result.stdout)
 
 
@@ -171,7 +173,7 @@ def test_an_mta_that_is_not_there() -> None:
     result = run("--mta", "127.0.0.1:1", "--to", TO)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "127.0.0.1:1 cannot be talked to: Connection refused. Is this the MTA, and does it run?\n"
+    assert result.stderr == "127.0.0.1:1 cannot be used: Connection refused. Is this the MTA, and is it running?\n"
 
 
 def test_nothing_could_be_sent() -> None:

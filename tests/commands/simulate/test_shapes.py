@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 import sidecar.commands.simulate
-from sidecar.commands.simulate import SHAPES, MessageShape
+from sidecar.commands.simulate.shapes import SHAPES, MessageShape
 from sidecar.core.reports import read
 from sidecar.core.reports.values import PerRecipient
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from sidecar.commands.simulate import SHAPES, Expectations
+from sidecar.commands.simulate import simulation
 from sidecar.commands.simulate.client import Answer, Dialogue
-from sidecar.commands.simulate.expectation import Expected, compare
+from sidecar.commands.simulate.shapes import SHAPES
+from sidecar.commands.simulate.simulation import Expected, compare, external_options, relay_host_reason
+from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Logged
 from tests.building import entry, settings
@@ -17,13 +19,13 @@ DOMAINS = [
     entry("relay.example", log_oob="LogThenRelay", log_arf="LogThenRelay"),
     entry("fbl.example", log_arf="LogThenDrop"),
 ]
-ORACLE = Expectations(settings(DOMAINS))
+EVALUATOR = Evaluator(settings(DOMAINS))
 MESSAGES = {shape.name: shape.filled(to="n@drop.example", mark="token", now=0) for shape in SHAPES}
 
 
-def expect(name: str, *to: str, peer: str = STRANGER, oracle: Expectations = ORACLE) -> Expected:
+def expect(name: str, *to: str, peer: str = STRANGER, evaluator: Evaluator = EVALUATOR) -> Expected:
     question = Question(peer=peer, listener=LISTENER, sender="", to=list(to))
-    return oracle.expect(question, MESSAGES[name])
+    return simulation.expect(evaluator, question, MESSAGES[name])
 
 
 BOUNCED = ("Reception", "OOB")
@@ -50,14 +52,14 @@ def test_expectation(name: str, to: list[str], outcome: str, records: tuple[str,
 
 def test_closed_door() -> None:
     """Where nobody takes anything, a stranger is rejected at connect, with one record."""
-    expected = expect("spam", "n@drop.example", oracle=Expectations(settings()))
+    expected = expect("spam", "n@drop.example", evaluator=Evaluator(settings()))
     assert (expected.disposition, expected.records) == ("rejected_at_connect", ("Rejection",))
 
 
 def test_relay_host() -> None:
     """A relay host is told apart from a stranger, with the reason, and expected to get everything through."""
-    assert ORACLE.relay_host(STRANGER, LISTENER) is None
-    assert "127.0.0.1 is a relay host" in (ORACLE.relay_host("127.0.0.1:4444", LISTENER) or "")
+    assert relay_host_reason(EVALUATOR, STRANGER, LISTENER) is None
+    assert "127.0.0.1 is a relay host" in (relay_host_reason(EVALUATOR, "127.0.0.1:4444", LISTENER) or "")
     assert expect("spam", "n@elsewhere.example", peer="127.0.0.1:4444").disposition == "relayed"
 
 
@@ -70,10 +72,10 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("relay_hosts", "peer", "way"), WAYS)
-def test_way_to_be_a_stranger(relay_hosts: list[str], peer: str, way: str) -> None:
+def test_external_options(relay_hosts: list[str], peer: str, way: str) -> None:
     """A relay host is told how to be a stranger, and 127.0.0.2 only where that is one."""
-    oracle = Expectations(settings(DOMAINS, relay_hosts=relay_hosts))
-    assert oracle.way_to_be_a_stranger(peer, LISTENER).startswith(way)
+    evaluator = Evaluator(settings(DOMAINS, relay_hosts=relay_hosts))
+    assert external_options(evaluator, peer, LISTENER).startswith(way)
 
 
 def dialogue(*recipients: str, content: str | None = None, rejected: str | None = None) -> Dialogue:
@@ -99,7 +101,7 @@ COMPARISONS = [
     pytest.param(("spam", "n@drop.example"), dialogue(OK, content=AT_END), ["Rejection"], True, None, id="rejected"),
     pytest.param(("spam", "n@elsewhere.example"), dialogue(NO), ["Rejection"], True, None, id="rejected_at_rcpt"),
     pytest.param(
-        ("spam", "n@elsewhere.example"), dialogue(OWN), [], True, "before the sidecar was asked", id="rejected by the MTA"
+        ("spam", "n@elsewhere.example"), dialogue(OWN), [], True, "before it asked the sidecar", id="rejected by the MTA"
     ),
     pytest.param(
         ("spam", "n@elsewhere.example"), dialogue(NO), [], False, "the journal has none", id="rejected in our words, unrecorded"
@@ -109,7 +111,7 @@ COMPARISONS = [
         dialogue(OWN, OK, content=TAKEN),
         BOUNCED,
         True,
-        "before the sidecar was asked",
+        "before it asked the sidecar",
         id="one recipient rejected by the MTA itself",
     ),
     pytest.param(
@@ -156,7 +158,7 @@ def test_comparison(
 
 def test_rejected_at_connect_in_the_mtas_words() -> None:
     """A peer rejected at connect hears the MTA's words, early or late."""
-    expected = expect("spam", "n@drop.example", oracle=Expectations(settings()))
+    expected = expect("spam", "n@drop.example", evaluator=Evaluator(settings()))
     logged = [Logged(type="Rejection")]
     assert compare(expected, dialogue(rejected="554 5.7.1 not accepting"), logged).agrees
     assert compare(expected, dialogue(NO), logged).agrees

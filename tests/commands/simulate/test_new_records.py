@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.simulate import Witness
+from sidecar.commands.simulate.simulation import NewRecords
 from sidecar.journal import JournalError
 
 SEGMENTS = ("20260702-185538.000000.jsonl", "20260702-185538.000001.jsonl")
@@ -28,59 +28,59 @@ def append(folder: Path, lines: bytes, segment: int = 0) -> None:
         file.write(lines)
 
 
-def looked(witness: Witness) -> list[tuple[str, str]]:
-    return [(record.type, record.id) for record in witness.look(helo=HELO, peer=PEER)]
+def looked(journal: NewRecords) -> list[tuple[str, str]]:
+    return [(record.type, record.id) for record in journal.look(helo=HELO, peer=PEER)]
 
 
 def test_only_what_is_new(tmp_path: Path) -> None:
     """Records from before are not looked at, and each is given once, whichever worker wrote it."""
     append(tmp_path, line("before"))
-    witness = Witness(tmp_path)
-    assert looked(witness) == []
+    journal = NewRecords(tmp_path)
+    assert looked(journal) == []
     append(tmp_path, line("mine"))
-    assert looked(witness) == [("Reception", "mine")]
-    assert looked(witness) == []
+    assert looked(journal) == [("Reception", "mine")]
+    assert looked(journal) == []
     append(tmp_path, line("next"), segment=1)
-    assert looked(witness) == [("Reception", "next")]
+    assert looked(journal) == [("Reception", "next")]
 
 
 def test_the_whole_session(tmp_path: Path) -> None:
     """An OOB record has the reporting MTA's name: it is found by its session."""
-    witness = Witness(tmp_path)
+    journal = NewRecords(tmp_path)
     others = line("theirs", helo="mx.other.example") + line("theirs", type_="OOB", helo="mx.remote.example")
     append(tmp_path, others + line("mine") + line("mine", type_="OOB", helo="mx.remote.example") + others)
-    assert looked(witness) == [("Reception", "mine"), ("OOB", "mine")]
+    assert looked(journal) == [("Reception", "mine"), ("OOB", "mine")]
 
 
 def test_rejected_at_connect(tmp_path: Path) -> None:
     """A peer that is rejected at connect has not said its name: it is found by its address."""
-    witness = Witness(tmp_path)
+    journal = NewRecords(tmp_path)
     append(tmp_path, line("mine", type_="Rejection", helo="", command="CONNECT"))
-    assert looked(witness) == [("Rejection", "mine")]
+    assert looked(journal) == [("Rejection", "mine")]
     append(tmp_path, line("mine", type_="Rejection", helo="", command="CONNECT").replace(b"127.0.0.2", b"127.0.0.3"))
-    assert looked(witness) == []
+    assert looked(journal) == []
 
 
 def test_damaged_lines(tmp_path: Path) -> None:
     """What is no record, or tells no peer, is passed over; a line that is not finished is waited for."""
-    witness = Witness(tmp_path)
+    journal = NewRecords(tmp_path)
     whole = line("mine")
     append(tmp_path, f"{HELO} is no JSON\n".encode() + f'{{"type": "{HELO}"}}\n'.encode() + whole[:40])
-    assert looked(witness) == []
+    assert looked(journal) == []
     append(tmp_path, whole[40:])
-    assert looked(witness) == [("Reception", "mine")]
+    assert looked(journal) == [("Reception", "mine")]
 
 
 def test_removed_segment(tmp_path: Path) -> None:
     """An operator's clean-up takes nothing away but what it removes."""
     append(tmp_path, line("before"))
-    witness = Witness(tmp_path)
+    journal = NewRecords(tmp_path)
     (tmp_path / SEGMENTS[0]).unlink()
     append(tmp_path, line("mine"), segment=1)
-    assert looked(witness) == [("Reception", "mine")]
+    assert looked(journal) == [("Reception", "mine")]
 
 
 def test_no_journal(tmp_path: Path) -> None:
     """Without a journal there is one sentence that says so, and what to do."""
     with pytest.raises(JournalError, match="run this where the sidecar runs"):
-        Witness(tmp_path / "nowhere")
+        NewRecords(tmp_path / "nowhere")
