@@ -69,7 +69,7 @@ def test_directory(tmp_path: Path) -> None:
         str(tmp_path / "a.eml"),
         str(tmp_path / "b.eml"),
     ]
-    assert result.stderr == f"{tmp_path / 'empty'} holds no file named *.eml that can be seen.\n"
+    assert result.stderr == f"{tmp_path / 'empty'} has no visible file named *.eml.\n"
 
 
 def test_wrong_usage() -> None:
