@@ -26,7 +26,7 @@ _REPORTS = {"log_oob": "bounces", "log_arf": "complaints"}
 _REPORT_KEYS = {"oob": ("log_oob",), "arf": ("log_arf",), "unknown": tuple(_REPORTS)}
 
 _BITS = {4: 32, 6: 128}
-# Nobody reads or pastes a line with more networks.
+# A line with more networks is too long to read or to paste.
 _NETWORKS_LIMIT = 8
 # A message may have a thousand recipients in as many domains.
 _CHANGES_LIMIT = 8
@@ -110,7 +110,7 @@ class Adviser:
             text = f"Remove {names} from relay_from: every host in it can relay with a sender that {origin.path} matches."
             yield _rewrite(origin, {"relay_from": left_keys["relay_from"]}, text)
         if "relay_from_authz" in left_keys:
-            text = f"Remove {envelope.authz_id} from relay_from_authz, or change its password if somebody else has used it."
+            text = f"Remove {envelope.authz_id} from relay_from_authz, or change its password if another person has used it."
             yield _rewrite(origin, {"relay_from_authz": left_keys["relay_from_authz"]}, text)
 
     def _origin(self, envelope: Envelope) -> DomainEntry | None:
@@ -197,7 +197,7 @@ class Adviser:
         return _list_relay_hosts(hosts, networks, text, opens="this peer can then send any mail to any domain")
 
     def _widen(self, envelope: Envelope, domain: str, values: dict[str, Value], text: str, opens: str) -> Change:
-        """Give `domain` these values: in its own entry, or in a new one that keeps the values of a wildcard."""
+        """Set values of `domain`: in its own entry, or in a new one that keeps the values of a wildcard."""
         entry = self._lookup(envelope.listener, domain)
         if entry is not None and entry.domain == domain:
             return _rewrite(entry, values, text, opens=opens)
@@ -254,7 +254,7 @@ def _names(networks: Iterable[Network]) -> str:
 
 
 def _rewrite(entry: DomainEntry, values: Mapping[str, Value], text: str, *, opens: str | None = None) -> Change:
-    """Give keys of an existing entry other values."""
+    """Change keys of an existing entry."""
     where = entry.where(next(iter(values)) if len(values) == 1 else "")
     lines = tuple(_line(where.file, key, value) for key, value in values.items())
     return Change(text=text, file=where.file, line=where.line, key=where.key, lines=lines, opens=opens)
@@ -274,7 +274,7 @@ def _new_table(  # noqa: PLR0913 - a table has a place, a name, values and a rea
 
 
 def _list_relay_hosts(setting: NetworkList, networks: Sequence[str], text: str, *, opens: str | None = None) -> Change:
-    """Give the list of relay hosts these networks. If they are many, the text is enough."""
+    """Set the list of relay hosts. If the networks are many, the text is enough."""
     where = setting.where
     lines = () if len(networks) > _NETWORKS_LIMIT else (_line(None, "relay_hosts", networks),)
     if where is None:

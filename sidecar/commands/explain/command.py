@@ -30,14 +30,14 @@ _QUESTIONS = msgspec.json.Decoder(Question)
         "sidecar explain --config sidecar.toml --disagreements \\\n    --record /var/log/kumomta",
     ],
     statuses={
-        0: "all questions have an answer, which can be a rejection or a disagreement",
-        1: "a question or record has no answer, there is no record, or --disagreements lists a record",
+        0: "every question is answered, also if the message is rejected or a record disagrees",
+        1: "some question or record cannot be judged, there is no record, or --disagreements lists one",
     },
 )
 @config_option
 @click.option("--peer", metavar="IP[:PORT]", help="The peer that connects.")
 @click.option("--listener", metavar="IP:PORT", help="The MTA's own end of the connection.")
-@click.option("--helo", metavar="NAME", help="The name that the peer sends.")
+@click.option("--helo", metavar="NAME", help="The name in the peer's HELO or EHLO.")
 @click.option("--auth", metavar="ID", help="The login of the peer (SMTP AUTH).")
 @click.option("--from", "sender", metavar="ADDR", help="The envelope sender; '' is the null sender.")
 @click.option("--to", metavar="ADDR", multiple=True, help="A recipient; can be repeated.")
@@ -45,9 +45,9 @@ _QUESTIONS = msgspec.json.Decoder(Question)
     "--message",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="The message. Without it, the answer ends at RCPT.",
+    help="The message; without it, the answer ends at RCPT.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: one object, or one for each record.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with --record one for each record.")
 @click.option(
     "--batch",
     metavar="FILE",
@@ -58,11 +58,9 @@ _QUESTIONS = msgspec.json.Decoder(Question)
     "--record",
     metavar="PATH",
     type=click.Path(exists=True, allow_dash=True, path_type=Path),
-    help="The records to explain: a file or a folder of segments, plain or zstd; '-' is stdin.",
+    help="Records of past mail: a file, a folder of segments, plain or zstd, or '-' for stdin.",
 )
-@click.option(
-    "--disagreements", is_flag=True, help="With --record: list only the records that this configuration decides differently."
-)
+@click.option("--disagreements", is_flag=True, help="With --record: list only what this configuration decides otherwise.")
 @click.option("--follow", is_flag=True, help="With --disagreements: wait for new records, until Ctrl-C.")
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
@@ -80,18 +78,19 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     disagreements: bool,
     follow: bool,
 ) -> None:
-    """Explain the decision about a message, without an MTA. It runs the same code as the milter.
+    """Show what happens to a message, and why, without an MTA. The answer comes from the same code as in the milter.
 
-    With --record, the input is records of the sidecar or KumoMTA. For each message the command prints why it was accepted or
-    rejected under this configuration, the line that decides, and the change that would reverse the decision. More than ten
-    messages become totals; with --json each has its own line.
+    With --record: show for records, the sidecar's or KumoMTA's, why this configuration accepts or rejects each message, which
+    line decides, and what to change so that it decides otherwise. More than ten records are counted in totals; with --json each
+    has its own line.
 
-    With --disagreements, it lists the records of messages that this configuration accepts and the log rejected, or the reverse,
-    with the rule. Records that cannot be compared are counted. This shows a node with other settings files.
+    With --disagreements: list each record of a message that was rejected and that this configuration accepts, or that was
+    accepted and that it rejects, with the rule; and count what cannot be compared. This shows whether a node runs with other
+    files.
     """
     own = (peer, listener, helo, auth, sender, message, *to)
-    _check_disagreements(record, disagreements=disagreements, follow=follow)
-    _check_usage(own, batch=batch, record=record, whole=peer is not None and sender is not None and bool(to))
+    whole = peer is not None and sender is not None and bool(to)
+    _check_usage(own, batch=batch, record=record, disagreements=disagreements, follow=follow, whole=whole)
     # Warnings are for `check`.
     settings = settings_or_exit(config)
     if record is not None and disagreements:
@@ -120,27 +119,25 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     click.echo("\n".join(explanation_words(explanation, peer)))
 
 
-def _check_disagreements(record: Path | None, *, disagreements: bool, follow: bool) -> None:
-    if disagreements and record is None:
-        raise click.UsageError("--disagreements compares records: name them with --record.")
-    if follow and not disagreements:
-        raise click.UsageError("--follow needs --disagreements; `sidecar tail` follows a log without comparing.")
-    if follow and record == STDIN:
-        raise click.UsageError("--follow needs a file or a folder; without it, standard input is read to its end.")
-
-
-def _check_usage(own: tuple[str | None, ...], *, batch: str | None, record: Path | None, whole: bool) -> None:
-    if batch is not None and record is not None:
-        raise click.UsageError("--batch and --record do not go together.")
-    if batch is None and record is None and not whole:
-        raise click.UsageError(
-            "A question needs --peer, --from and --to; or use --batch for many questions, or --record for records."
-        )
-    if (batch is not None or record is not None) and any(value is not None for value in own):
-        text = "--batch has its own questions; only --config can be added."
-        if record is not None:
-            text = "--record has the questions; only --config, --json and --disagreements can be added."
-        raise click.UsageError(text)
+def _check_usage(  # noqa: PLR0913 - the options that exclude each other
+    own: tuple[str | None, ...], *, batch: str | None, record: Path | None, disagreements: bool, follow: bool, whole: bool
+) -> None:
+    """Raise UsageError unless there is one question, or one source of questions or records."""
+    has_own = any(value is not None for value in own)
+    for is_wrong, text in (
+        (disagreements and record is None, "--disagreements compares records: name them with --record."),
+        (follow and not disagreements, "--follow needs --disagreements; `sidecar tail` follows a log without comparing."),
+        (follow and record == STDIN, "--follow needs a file or a folder; without it, standard input is read to its end."),
+        (batch is not None and record is not None, "--batch and --record do not go together."),
+        (batch is not None and has_own, "--batch has its own questions; only --config can be added."),
+        (record is not None and has_own, "--record has the questions; only --config, --json and --disagreements can be added."),
+        (
+            batch is None and record is None and not whole,
+            "A question needs --peer, --from and --to; or use --batch for many questions, or --record for records.",
+        ),
+    ):
+        if is_wrong:
+            raise click.UsageError(text)
     require_utf8(*own)
 
 

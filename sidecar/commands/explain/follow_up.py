@@ -55,16 +55,21 @@ class Window:
     def __init__(self, *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES, seconds: float = inf) -> None:
         self._waiting, self._waiting_bytes, self._seconds = waiting, waiting_bytes, seconds
         self._queue: deque[Entry] = deque()
-        self._receptions = _Receptions()
         self._size = 0
         self._newest = 0
+        # The Receptions without a follow-up yet, by message id, and KumoMTA's by session in their order.
+        self._by_id: dict[str, Entry] = {}
+        self._by_session: dict[str, dict[str, Logged]] = {}
+        # The ids of the last OOB records: a report may contain many failures.
+        self._reports: dict[str, None] = {}
 
     def add(self, entry: Entry) -> Iterator[Entry]:
         """Add an entry, and return those that need not wait any more."""
-        if entry.record is not None:
-            entry.is_follow_up = self._receptions.follow(entry.record)
-            self._receptions.add(entry, entry.record)
-            self._newest = max(self._newest, entry.record.when)
+        if (record := entry.record) is not None:
+            entry.is_follow_up = self._follow(record)
+            if record.type == "Reception" and record.id:
+                self._open(entry, record)
+            self._newest = max(self._newest, record.when)
         self._queue.append(entry)
         self._size += entry.size
         while self._queue and not self._waits(self._queue[0]):
@@ -77,57 +82,27 @@ class Window:
 
     def _waits(self, first: Entry) -> bool:
         return (
-            self._receptions.has(first)
+            first.record is not None
+            and self._by_id.get(first.record.id) is first
             and len(self._queue) <= self._waiting
             and self._size <= self._waiting_bytes
-            and first.record is not None
             and self._newest - first.record.when <= self._seconds
         )
 
     def _pop(self) -> Entry:
         entry = self._queue.popleft()
         self._size -= entry.size
-        self._receptions.remove(entry)
+        if entry.record is not None and self._by_id.get(entry.record.id) is entry:
+            self._close(entry.record.id)
         return entry
 
-
-def with_follow_ups(
-    entries: Iterable[Entry], *, waiting: int = _WAITING, waiting_bytes: int = _WAITING_BYTES
-) -> Iterator[Entry]:
-    """Return all entries in their order, each Reception when its follow-up is known, or the window is full."""
-    window = Window(waiting=waiting, waiting_bytes=waiting_bytes)
-    for entry in entries:
-        yield from window.add(entry)
-    yield from window.rest()
-
-
-class _Receptions:
-    """The Receptions without a follow-up yet, by message id, and KumoMTA's by session in their order.
-
-    `_reports` has the ids of the last OOB records: a report may contain many failures.
-    """
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, Entry] = {}
-        self._by_session: dict[str, dict[str, Logged]] = {}
-        self._reports: dict[str, None] = {}
-
-    def has(self, entry: Entry) -> bool:
-        return entry.record is not None and self._by_id.get(entry.record.id) is entry
-
-    def add(self, entry: Entry, record: Logged) -> None:
-        if record.type != "Reception" or not record.id:
-            return
+    def _open(self, entry: Entry, record: Logged) -> None:
         self._close(record.id)
         self._by_id[record.id] = entry
         if not recorded_answer(record).is_ours:  # no Rejection ends ours
             self._by_session.setdefault(_session(record), {})[record.id] = record
 
-    def remove(self, entry: Entry) -> None:
-        if entry.record is not None and self.has(entry):
-            self._close(entry.record.id)
-
-    def follow(self, record: Logged) -> bool:
+    def _follow(self, record: Logged) -> bool:
         """Set the follow-up of those that wait for `record`. Return True if it only adds to an earlier message."""
         answer = recorded_answer(record)
         if record.type == "OOB":
@@ -173,6 +148,14 @@ class _Receptions:
                 break
             found.append(record)
         return [record.id for record in found]
+
+
+def with_follow_ups(entries: Iterable[Entry], window: Window | None = None) -> Iterator[Entry]:
+    """Return all entries in their order, each Reception when its follow-up is known, or the window is full."""
+    window = window or Window()
+    for entry in entries:
+        yield from window.add(entry)
+    yield from window.rest()
 
 
 def _session(record: Logged) -> str:

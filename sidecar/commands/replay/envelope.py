@@ -30,6 +30,8 @@ _LISTED = re.compile(r'("(?>(?:[^"\\]++|\\.)*)"?)|\([^()]*+\)?|<([^<>]*+)>?|([,;
 
 # Postfix and Sendmail write it for the null sender, on the mbox line and in Return-Path.
 _NULL_SENDER = "MAILER-DAEMON"
+# Mail programs that do not know the envelope write these on the mbox line.
+_UNKNOWN_SENDERS = {b"-", b"???@???"}
 
 
 class StoredEnvelope(Struct, frozen=True, kw_only=True):
@@ -50,8 +52,14 @@ def read_envelope(
     if sender is not None and recipients:
         return StoredEnvelope(sender=sender, recipients=recipients)
     fields, delivered_to = _fields(message)
-    senders = (sender, _null_or(_return_path(fields)), _null_or(_mbox_sender(postmark)))
-    known_sender = next((one for one in senders if one is not None), None)
+    written = []
+    if (path := fields.get(b"return-path")) is not None:
+        written.append(_unfolded(path).removeprefix("<").removesuffix(">"))
+    if postmark is not None and postmark not in _UNKNOWN_SENDERS:
+        written.append(postmark.decode("utf-8", "replace"))
+    known_sender = sender
+    if sender is None and written:
+        known_sender = "" if written[0] == _NULL_SENDER else written[0]
     author = next(iter(_addresses(fields.get(b"from", b""))), "")
     known_recipients = recipients or delivered_to
     envelope = StoredEnvelope(
@@ -84,20 +92,6 @@ def _fields(message: bytes) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
             return fields, _addresses(named[name])
     recipient = _FOR.search(fields.get(b"received", b""))
     return fields, () if recipient is None else (recipient[1].decode("utf-8", "replace"),)
-
-
-def _return_path(fields: dict[bytes, bytes]) -> str | None:
-    path = fields.get(b"return-path")
-    return None if path is None else _unfolded(path).removeprefix("<").removesuffix(">")
-
-
-def _mbox_sender(postmark: bytes | None) -> str | None:
-    # Mail programs that do not know the envelope write these.
-    return None if postmark is None or postmark in {b"-", b"???@???"} else postmark.decode("utf-8", "replace")
-
-
-def _null_or(sender: str | None) -> str | None:
-    return "" if sender == _NULL_SENDER else sender
 
 
 def _addresses(value: bytes) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from sidecar.output.help import Command, completion
 from sidecar.output.problems import sentence, settings_or_exit
 from sidecar.output.terminal import console, table
 
-# An address that nobody has (RFC 2606): a bounce to it reaches nobody.
+# An address of a reserved domain (RFC 2606): a bounce to it is not delivered.
 _SENDER = "fbl@mailbox.example"
 _SMTP_PORT = 25
 _PORT = r"(?::(\d{1,5}))?"
@@ -171,7 +171,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     works out the expected result for the peer that the MTA sees, and the records are read from the journal.
 
     This machine may be a relay host, from which the MTA accepts everything: --bind or --xclient make it an external host. REAL
-    MAIL GOES ON to ADDR if it is relayed: reports if the domain has LogThenRelay, and everything from a relay host.
+    MAIL REACHES ADDR if it is relayed: reports if the domain has LogThenRelay, and everything from a relay host.
     """
     if list_only:
         _print_catalogue(shapes, as_json=as_json)
@@ -203,7 +203,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _open_journal(settings: Settings | None) -> tuple[NewRecords | None, str]:
-    """Return the journal of these settings; or None, and the sentence why the simulation goes on without it."""
+    """Return the journal of these settings; or None, and the sentence why the simulation runs without it."""
     try:
         return (None if settings is None else NewRecords(settings.journal.directory)), ""
     except JournalError as error:

@@ -211,7 +211,7 @@ def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | 
     replies = (*expected.recipients, expected.reply)
     wanted = tuple(int(reply[0]) if reply else _ACCEPTED for reply in replies)
     found = (*(answer.kind for answer in dialogue.recipients), last.kind)
-    # An MTA may tell a peer only at RCPT that it is rejected at connect (Sendmail's delay_checks).
+    # An MTA may delay a rejection at connect to RCPT (Sendmail's delay_checks).
     if wanted[-1] != found[-1] or (len(wanted) == len(found) and wanted != found):
         return Assessment(agrees=False, note=_other_answer(expected, last, records))
     if records is not None and Counter(expected.records) != Counter((*(each.type for each in records), *["Rejection"] * own)):
@@ -223,12 +223,11 @@ def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | 
 def _own_rejections(expected: Expected, dialogue: Dialogue) -> int:
     """Count the recipients that are rejected as expected, but not in the sidecar's words."""
     pairs = zip(expected.recipients, dialogue.recipients, strict=False)
-    return sum(reply is not None and answer.kind == _REJECTED and not _contains(answer, reply) for reply, answer in pairs)
-
-
-def _contains(answer: Answer, reply: str) -> bool:
     # The MTA may know the peer by another port, or none.
-    return reply.partition(" for ")[0].split(" ", 2)[2] in answer.text
+    return sum(
+        reply is not None and answer.kind == _REJECTED and reply.partition(" for ")[0].split(" ", 2)[2] not in answer.text
+        for reply, answer in pairs
+    )
 
 
 def _other_answer(expected: Expected, last: Answer, records: Sequence[Logged] | None) -> str:

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from sidecar.commands.explain.follow_up import Entry, with_follow_ups
+from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
 from tests.commands.explain.samples import entry_of, ours, record, rejection
 
 
 def run(*made: dict[str, Any], **limits: int) -> list[tuple[str | None, bool]]:
     entries = [entry_of(it, line) for line, it in enumerate(made, start=1)]
-    out = list(with_follow_ups(entries, **limits))
+    out = list(with_follow_ups(entries, Window(**limits)))
     assert [entry.line for entry in out] == list(range(1, len(made) + 1))
     return [(entry.follow_up, entry.is_follow_up) for entry in out]
 
@@ -127,6 +127,6 @@ MADE = st.builds(
 def test_every_entry_once_and_in_order(made: list[dict[str, Any]], waiting: int) -> None:
     """Whatever a log holds, every entry comes out once, in its place; only Receptions have an follow_up."""
     entries = [entry_of(it, line) for line, it in enumerate(made)]
-    out = list(with_follow_ups(entries, waiting=waiting))
+    out = list(with_follow_ups(entries, Window(waiting=waiting)))
     assert [entry.line for entry in out] == list(range(len(made)))
     assert all(entry.follow_up is None or (entry.record and entry.record.type == "Reception") for entry in out)
