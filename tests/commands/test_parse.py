@@ -131,7 +131,7 @@ def test_summary(name: str, lines: list[str]) -> None:
 
 
 def classes(name: str, *options: str) -> list[str | None]:
-    """Give the class of each recipient of a sample report."""
+    """Return the class of each recipient of a sample report."""
     result = CliRunner().invoke(command, ["--json", *options, str(REPORTS / f"{name}.eml")])
     assert result.exit_code == 0
     found: list[str | None] = json.loads(result.stdout_bytes)["bounce_classification"]
@@ -154,7 +154,7 @@ def test_classes(tmp_path: Path) -> None:
 
 
 def test_settings_with_errors(tmp_path: Path) -> None:
-    """Settings with errors are told, line by line, and nothing is parsed."""
+    """Settings with errors are reported, line by line, and nothing is parsed."""
     config = tmp_path / "sidecar.toml"
     config.write_text("bounce_classifier = ['none.toml']\n", encoding="utf-8")
     result = CliRunner().invoke(command, ["--config", str(config), str(REPORTS / "oob-postfix.eml")])
@@ -176,7 +176,7 @@ def test_nothing_a_terminal_obeys(path: Path) -> None:
 
 @pytest.mark.parametrize(("setting", "kind"), [("", "oob"), ('compat = "kumomta"\n', None)])
 def test_compat(tmp_path: Path, setting: str, kind: str | None) -> None:
-    """With settings that read as KumoMTA does, what KumoMTA cannot read is no report, and the reason is told."""
+    """With settings that read as KumoMTA does, a message that KumoMTA cannot read is no report, and the reason is shown."""
     config = tmp_path / "sidecar.toml"
     config.write_text(setting, encoding="utf-8")
     printed = CliRunner().invoke(command, ["--json", "--config", str(config), str(REPORTS / "oob-action-sloppy.eml")]).stdout

@@ -1,4 +1,4 @@
-"""Records as logs have them, in few words: KumoMTA's shape, and ours, which tells why."""
+"""Records as logs have them, in few words: KumoMTA's shape, and ours, which has the reason."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import msgspec
 from sidecar.commands.explain.follow_up import Entry
 from sidecar.core.records import Logged
 
-STRANGER = "203.0.113.9"
+EXTERNAL = "203.0.113.9"
 NOT_PERMITTED = "relaying not permitted"
 
 
@@ -20,7 +20,7 @@ def record(kind: str = "Reception", **more: Any) -> dict[str, Any]:
         "sender": "a@sender.test",
         "recipient": "x@a.example",
         "response": {"code": code, "enhanced_code": None, "content": content, "command": command},
-        "peer_address": {"name": "peer.test", "addr": more.pop("peer", STRANGER)},
+        "peer_address": {"name": "peer.test", "addr": more.pop("peer", EXTERNAL)},
         "timestamp": 1_790_000_000,
         "meta": {},
         **more,

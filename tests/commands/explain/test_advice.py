@@ -22,12 +22,12 @@ def judged(under: Settings, envelope: Envelope) -> Judgement:
     return Evaluator(under).judge(envelope)
 
 
-STRANGER = plain_address("203.0.113.9")
+EXTERNAL = plain_address("203.0.113.9")
 # The wildcard's own entry lets the sender in as well; and a name of its own would hide the sender's domain from its wildcard.
 SAME_DOMAIN = (
     settings([entry("*.example.com", relay_from=["203.0.113.0/24"], log_oob="LogThenDrop")], relay_hosts=[]),
     Envelope(
-        peer=STRANGER,
+        peer=EXTERNAL,
         listener=ANY_LISTENER,
         authz_id=None,
         sender="a@a.example.com",

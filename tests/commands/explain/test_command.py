@@ -49,7 +49,7 @@ def ask(folder: Path, **question: Any) -> dict[str, Any]:
 
 
 def test_a_unparsable_that_would_be_kept(folder: Path) -> None:
-    """It is told as dropped, with its record and its file's name, and nothing is written anywhere."""
+    """It is shown as dropped, with its record and its file's name, and nothing is written anywhere."""
     with (folder / "sidecar.toml").open("a") as file:
         file.write('unreadable_reports = "quarantine"\nstate_directory = "state"\n')
     (folder / "broken.eml").write_bytes(BROKEN)
@@ -65,7 +65,7 @@ def test_a_unparsable_that_would_be_kept(folder: Path) -> None:
 
 
 def test_the_shape(folder: Path) -> None:
-    """The JSON object has the contract's keys, and `because` names file, line, key and value."""
+    """The JSON object has the documented keys, and `because` has file, line, key and value."""
     message = str(folder / "oob.eml")
     result = run(
         folder, "--peer", "203.0.113.9:4444", "--from", "", "--to", "x@bounce.example.com", "--message", message, "--json"
@@ -104,7 +104,7 @@ def test_the_shape(folder: Path) -> None:
 
 
 def test_the_question_of_the_project(folder: Path) -> None:
-    """The stranger's spam passes RCPT because `*` takes reports, and is rejected because it is none."""
+    """External spam is accepted at RCPT because `*` accepts reports, and rejected because it is not a report."""
     spam = {"peer": "91.92.251.215:50000", "helo": "WIN-CLJ1B0GQ6JP", "from": "test@test.com", "to": ["mmiihhww09@gmail.com"]}
     answer = ask(folder, **spam, message=str(folder / "plain.eml"))
     assert answer["connect"]["deferred"]
@@ -152,7 +152,7 @@ def test_recipients(folder: Path, question: dict[str, Any], expected: list[tuple
 
 
 def test_rejected_at_connect(tmp_path: Path) -> None:
-    """Where nothing is taken from strangers, the answer ends at connect."""
+    """If external hosts can send nothing, the answer ends at connect."""
     (tmp_path / "sidecar.toml").write_text("")
     answer = ask(tmp_path, peer="203.0.113.9:1", **{"from": "", "to": ["a@b.example"]})
     assert answer["connect"]["action"] == "reject"
@@ -162,7 +162,7 @@ def test_rejected_at_connect(tmp_path: Path) -> None:
 
 
 def test_batch(folder: Path) -> None:
-    """A batch is answered line by line, in order; message paths are relative to it, and a bad line is told where it stands."""
+    """A batch is answered line by line, in order; message paths are relative to it, an error has the number of its line."""
     batch = folder / "questions.jsonl"
     lines = [
         '{"peer": "203.0.113.9", "from": "", "to": ["f@else.example"], "message": "arf.eml"}',
@@ -188,7 +188,7 @@ def test_batch(folder: Path) -> None:
 
 
 def test_in_words(folder: Path) -> None:
-    """The words name the decision first, then its reasons with their places; strangers' text cannot draw on the terminal."""
+    """The words have the decision first, then its reasons with their places; external text cannot draw on the terminal."""
     spam = str(folder / "plain.eml")
     words = run(
         folder, "--peer", "91.92.251.215", "--from", "t@test.com", "--to", "m\x1b[2J@gmail.com", "--message", spam

@@ -27,8 +27,8 @@ INSIDE = "10.0.0.7"
 
 def compared(*made: dict[str, Any], under: Settings = UNDER) -> tuple[Comparison, list[Disagreement | None]]:
     explainer, comparison = Explainer(Evaluator(under)), Comparison()
-    told = [comparison.add(explainer.find(it)) for it in with_follow_ups([entry_of(one) for one in made])]
-    return comparison, told
+    printed = [comparison.add(explainer.find(it)) for it in with_follow_ups([entry_of(one) for one in made])]
+    return comparison, printed
 
 
 def rcpt(address: str, code: int = 550, content: str = "relaying not permitted", **more: Any) -> dict[str, Any]:
@@ -74,15 +74,15 @@ ASIDE: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("made", WOULD_ACCEPT.values(), ids=WOULD_ACCEPT)
 def test_rejected_and_would_be_accepted(made: list[dict[str, Any]]) -> None:
-    comparison, told = compared(*made)
-    assert [it.accepts for it in told if it is not None] == [True]
+    comparison, printed = compared(*made)
+    assert [it.accepts for it in printed if it is not None] == [True]
     assert (comparison.would_accept, comparison.compared, comparison.not_compared) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", WOULD_REFUSE.values(), ids=WOULD_REFUSE)
 def test_accepted_and_would_be_rejected(made: list[dict[str, Any]]) -> None:
-    comparison, told = compared(*made)
-    (found,) = (it for it in told if it is not None)
+    comparison, printed = compared(*made)
+    (found,) = (it for it in printed if it is not None)
     assert not found.accepts
     assert found.recipient is None
     assert (comparison.would_reject, comparison.compared, comparison.not_compared) == (1, 1, {})
@@ -90,17 +90,17 @@ def test_accepted_and_would_be_rejected(made: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("made", ALIKE.values(), ids=ALIKE)
 def test_alike(made: list[dict[str, Any]]) -> None:
-    """KumoMTA's Reception before its own rejection is part of the rejection, and a bounce is told of once."""
-    comparison, told = compared(*made)
-    assert not any(told)
+    """KumoMTA's Reception before its own rejection is part of the rejection, and a bounce counts once."""
+    comparison, printed = compared(*made)
+    assert not any(printed)
     assert (comparison.same, comparison.compared, comparison.not_compared) == (1, 1, {})
 
 
 @pytest.mark.parametrize("aside", ASIDE)
 def test_what_cannot_disagree(aside: str) -> None:
     """A 4xx, a rejection for another cause, mail over HTTP and what is not known are counted apart."""
-    comparison, told = compared(*ASIDE[aside])
-    assert told == [None]
+    comparison, printed = compared(*ASIDE[aside])
+    assert printed == [None]
     assert (comparison.not_compared, comparison.compared) == ({aside: 1}, 0)
 
 
@@ -126,20 +126,20 @@ BY_LISTENER_OR_LOGIN = settings(
     ],
 )
 def test_what_the_record_does_not_tell(untold: dict[str, Any], disagrees: dict[str, str]) -> None:
-    """KumoMTA's log tells listener and login only if it is told to: what they would decide is no disagreement without them."""
-    comparison, told = compared(untold, under=BY_LISTENER_OR_LOGIN)
-    assert (told, comparison.not_compared, comparison.compared) == ([None], {"unknown": 1}, 0)
+    """KumoMTA's log has listener and login only if it is configured so: without them, a decision on them is no disagreement."""
+    comparison, printed = compared(untold, under=BY_LISTENER_OR_LOGIN)
+    assert (printed, comparison.not_compared, comparison.compared) == ([None], {"unknown": 1}, 0)
     comparison, (found,) = compared({**untold, "meta": disagrees}, under=BY_LISTENER_OR_LOGIN)
     assert found is not None
     assert comparison.otherwise == 1
 
 
 def test_what_nothing_untold_would_change() -> None:
-    """What no listener and no login would have had decided so is told of; our own record tells the login, if there was one."""
-    _, told = compared(
+    """A decision that no listener and no login explains is a disagreement; our own record has the login, if there was one."""
+    _, printed = compared(
         record(recipient=CLOSED, id="1"), ours(sender="a@login.example", recipient=CLOSED, id="2"), under=BY_LISTENER_OR_LOGIN
     )
-    assert all(told)
+    assert all(printed)
 
 
 def test_the_quarantine() -> None:
@@ -175,8 +175,8 @@ def test_the_rules_that_decide_now() -> None:
 
 def test_mail_that_went_out() -> None:
     """Records of what went out are counted, and nothing else."""
-    comparison, told = compared(record("Delivery"), record("Bounce", id="2"))
-    assert told == [None, None]
+    comparison, printed = compared(record("Delivery"), record("Bounce", id="2"))
+    assert printed == [None, None]
     assert (comparison.outgoing, comparison.compared, comparison.not_compared) == (2, 0, {})
     assert not comparison.is_empty
     assert Comparison().is_empty

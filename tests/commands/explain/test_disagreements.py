@@ -44,7 +44,7 @@ def run(folder: Path, path: Path | str, *more: str, stdin: bytes | None = None) 
     return CliRunner().invoke(main, arguments(folder, path, *more), input=stdin)
 
 
-TOLD = """\
+PRINTED = """\
 log:1 Reception, 2026-09-21T14:13:20.000000Z: peer 203.0.113.9, from <a@sender.test> to <x@closed.example>: accepted with 250
   This configuration rejects the recipient, because no listener domain matches closed.example; \
 203.0.113.9 is not in relay_hosts (sidecar.toml:1 relay_hosts).
@@ -72,7 +72,7 @@ def test_in_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "log").write_bytes(lines(ACCEPTED, REJECTED, ALIKE, OUTGOING, LATER, UNKNOWN_USER, OVER_HTTP, MAYBE))
     result = CliRunner().invoke(main, ["explain", "--config", "sidecar.toml", "--record", "log", "--disagreements"])
     assert (result.exit_code, result.stderr) == (1, "")
-    assert result.stdout == TOLD
+    assert result.stdout == PRINTED
 
 
 def test_none(folder: Path) -> None:
@@ -87,12 +87,12 @@ def test_as_json(folder: Path) -> None:
     (folder / "log").write_bytes(lines(ACCEPTED, ALIKE, REJECTED, LATER))
     result = run(folder, folder / "log", "--json")
     assert result.exit_code == 1
-    *told, last = map(json.loads, result.stdout.splitlines())
-    assert [(it["record"]["line"], it["happened"], it["agrees"]) for it in told] == [
+    *printed, last = map(json.loads, result.stdout.splitlines())
+    assert [(it["record"]["line"], it["happened"], it["agrees"]) for it in printed] == [
         (1, "accepted", False),
         (3, "rejected", False),
     ]
-    assert told[1]["decided"][0]["key"] == '"open.example".relay_to'
+    assert printed[1]["decided"][0]["key"] == '"open.example".relay_to'
     assert last == {
         "totals": {
             "compared": 3,
@@ -109,10 +109,9 @@ def test_as_json(folder: Path) -> None:
 def test_one_recipient_of_several(folder: Path) -> None:
     """The rejected one is named, with its own reason."""
     (folder / "log").write_bytes(lines(record(recipient=["x@open.example", "y\x1b@closed.example", "x@closed.example"])))
-    told = run(folder, folder / "log").stdout
-    assert (
-        "This configuration rejects <y\\u001b@closed.example> among the recipients, because the recipient's address has" in told
-    )
+    printed = run(folder, folder / "log").stdout
+    text = "This configuration rejects <y\\u001b@closed.example> among the recipients, because the recipient's address has"
+    assert text in printed
     (folder / "log").write_bytes(lines(record(recipient=["x@open.example", "x@closed.example"])))
     first, _ = map(json.loads, run(folder, folder / "log", "--json").stdout.splitlines())
     assert first["decided"][0]["text"] == "no listener domain matches closed.example"
@@ -147,7 +146,7 @@ def test_a_log_that_is_being_written(folder: Path, logs: Path) -> None:
 
 
 def test_lines_that_are_no_records(folder: Path) -> None:
-    """They are told with their place, are left out, and give exit status 1; only the first few are told."""
+    """They are shown with their place, are left out, and cause exit status 1; only the first few are shown."""
     (folder / "log").write_bytes(lines(ALIKE) + b"no record \x1b[2J\n" * 9)
     result = run(folder, folder / "log")
     assert result.exit_code == 1
@@ -191,7 +190,7 @@ def test_text_of_strangers(folder: Path) -> None:
 
 
 def test_a_file_whose_name_is_no_text(folder: Path, logs: Path) -> None:
-    """What is found in a file with any bytes in its name is told, in JSON too."""
+    """A disagreement in a file with any bytes in its name is shown, also in JSON."""
     (logs / os.fsdecode(b"20260921-141320\xff")).write_bytes(lines(ACCEPTED))
     first, _ = map(json.loads, run(folder, logs, "--json").stdout.splitlines())
     assert first["record"]["file"].endswith("20260921-141320\ufffd")
@@ -216,11 +215,11 @@ class Following:
             self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
 
     def sees(self, text: str) -> None:
-        """Wait until something is told."""
-        wait_until(lambda: text in self.shown.read_text(), f"{text} is told")
+        """Wait until a text is shown."""
+        wait_until(lambda: text in self.shown.read_text(), f"{text} is printed")
 
     def end(self) -> str:
-        """Press Ctrl-C; give what was told."""
+        """Press Ctrl-C; return everything that was shown."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(timeout=30) == 130
         return self.shown.read_text()
@@ -239,7 +238,7 @@ def append(path: Path, *made: dict[str, Any]) -> None:
 
 
 def test_following(folder: Path, logs: Path) -> None:
-    """What is there and what comes is told at once, over a change of segments; Ctrl-C ends it with the totals."""
+    """Old and new records are shown at once, over a change of segments; Ctrl-C ends it with the totals."""
     append(logs / "20260921-141320", REJECTED, ALIKE)
     following = Following(folder, logs)
     following.sees("141320:1 Rejection")
@@ -247,13 +246,13 @@ def test_following(folder: Path, logs: Path) -> None:
     following.sees("141320:3 Rejection")
     append(logs / "20260921-141330", REJECTED)
     following.sees("141330:1 Rejection")
-    told = following.end()
-    assert "Traceback" not in told
-    assert "4 answers compared; 3 would be decided otherwise" in told
+    printed = following.end()
+    assert "Traceback" not in printed
+    assert "4 answers compared; 3 would be decided otherwise" in printed
 
 
 def test_following_waits_for_what_belongs_together(folder: Path, logs: Path) -> None:
-    """A Reception of KumoMTA's is told when the log has gone on for a while without a Rejection, and with one never."""
+    """A Reception of KumoMTA's is shown when the log has grown for a while without a Rejection, and never with one."""
     following = Following(folder, logs, "--json")
     append(logs / "1", record(id="1", recipient="x@closed.example", session_id="s"))
     append(logs / "20260921-141320", record(id="1", recipient="x@closed.example", session_id="s", timestamp=100))
@@ -261,8 +260,8 @@ def test_following_waits_for_what_belongs_together(folder: Path, logs: Path) -> 
     append(logs / "20260921-141320", record(id="2", recipient="y@closed.example", session_id="t", timestamp=101))
     append(logs / "20260921-141320", record(id="3", recipient="x@open.example", session_id="u", timestamp=120))
     following.sees("y@closed.example")
-    *told, last = map(json.loads, following.end().splitlines())
-    assert [it["record"]["to"] for it in told] == [["y@closed.example"]]
+    *printed, last = map(json.loads, following.end().splitlines())
+    assert [it["record"]["to"] for it in printed] == [["y@closed.example"]]
     assert last["totals"]["would_reject"] == 1
 
 

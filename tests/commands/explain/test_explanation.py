@@ -39,7 +39,7 @@ def changes(explanation: RecordExplanation) -> list[tuple[str | None, tuple[str,
 
 
 def test_the_question_of_the_project() -> None:
-    """The stranger came as far as RCPT because `*` takes reports, and the record does not say that his message was relayed."""
+    """The external host reached RCPT because `*` accepts reports, and the record does not mean that its message was relayed."""
     (it,) = explained(
         record(
             sender="test@test.com",
@@ -125,7 +125,7 @@ STRANGERS_OWN = {"recipient": "x@other.test"}
             ['"bounce.example.com".log_oob'],
             [],
         ),
-        # Rejected, and what would let it in.
+        # Rejected, and what makes it accepted.
         (
             rejection("RCPT TO:<x@closed.example>"),
             "rejected_at_rcpt",
@@ -141,7 +141,7 @@ STRANGERS_OWN = {"recipient": "x@other.test"}
             ['"bounce.example.com"', "relay_hosts"],
         ),
         (rejection("end"), "recipients_unknown", None, ["relay_hosts", '"*".log_oob'], []),
-        # Rejected then, let in today.
+        # Rejected then, accepted today.
         (rejection("RCPT TO:<x@open.example>"), "relayed", False, ['"open.example".relay_to'], []),
         (rejection("rcpt"), "content_unknown", False, ['"*".log_oob', '"*".log_arf'], []),
         (
@@ -200,7 +200,7 @@ def test_quarantine() -> None:
 
 
 def test_rejected_at_connect() -> None:
-    """Where nothing is taken from strangers, the connection decides, and whoever is let in has to be named."""
+    """If external hosts can send nothing, the connection decides, and the advice names the peer."""
     (it,) = explained(ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, "CONNECT")), under=settings([]))
     assert (it.outcome, it.agrees) == ("rejected_at_connect", True)
     assert it.connect is not None
@@ -240,7 +240,7 @@ def test_recipients_with_different_fates() -> None:
 def test_what_the_log_says_later(
     made: list[dict[str, Any]], follow_up: str, outcome: str, agrees: bool | None, note: str
 ) -> None:
-    """A Reception of KumoMTA's is told apart by the records that follow it."""
+    """A Reception of KumoMTA's is classified by the records that follow it."""
     it = explained(*made)[0]
     assert (it.follow_up, it.outcome, it.agrees) == (follow_up, outcome, agrees)
     assert note in it.notes[0]
@@ -264,27 +264,27 @@ def test_what_the_log_says_later(
 def test_notes(made: dict[str, Any], note: str) -> None:
     """What has to be known before a record is believed is said."""
     (it,) = explained(made)
-    assert any(note in told for told in it.notes)
+    assert any(note in printed for printed in it.notes)
 
 
 def test_a_login_that_is_not_told() -> None:
-    """Where it would decide, the record neither agrees nor disagrees, and how to have it told is said."""
+    """If the login would decide, the record neither agrees nor disagrees, and a note says how to log it."""
     under = settings([entry("login.example", relay_from_authz=["daniel"])])
     (it,) = explained(record(sender="a@login.example", recipient="x@closed.example"), under=under)
     assert (it.outcome, it.agrees, it.fix) == ("rejected_at_rcpt", None, None)
-    assert any("lists received_via and authz_id" in told for told in it.notes)
+    assert any("lists received_via and authz_id" in printed for printed in it.notes)
 
 
 def test_the_listener() -> None:
-    """Where rules hold on one listener only, a record that does not tell it is judged with a word of warning."""
+    """If rules apply only to one listener, a record without the listener is judged with a note."""
     note = "the record does not contain the listener"
-    assert any(note in told for told in explained(record())[0].notes)
-    assert not any(note in told for told in explained(record(meta={"listener": "10.1.1.1:25"}))[0].notes)
-    assert not any(note in told for told in explained(record(), under=settings(DOMAINS[:2]))[0].notes)
+    assert any(note in printed for printed in explained(record())[0].notes)
+    assert not any(note in printed for printed in explained(record(meta={"listener": "10.1.1.1:25"}))[0].notes)
+    assert not any(note in printed for printed in explained(record(), under=settings(DOMAINS[:2]))[0].notes)
 
 
 def test_addresses_that_are_none() -> None:
-    """What no configuration would let in has nothing to change."""
+    """An address that no configuration accepts has nothing to change."""
     (it,) = explained(
         ours("Rejection", recipient="x\x00@a.example", answer=(553, "this recipient address cannot be read", None))
     )
@@ -323,8 +323,8 @@ def test_the_shape() -> None:
     line = encode_record_explanation(it)
     assert b"\xc2\x9b" not in line
     assert b"\n" not in line
-    told = json.loads(line)
-    assert list(told) == [
+    printed = json.loads(line)
+    assert list(printed) == [
         "record",
         "happened",
         "follow_up",
@@ -338,7 +338,7 @@ def test_the_shape() -> None:
         "fix",
         "notes",
     ]
-    assert list(told["record"]) == [
+    assert list(printed["record"]) == [
         "file",
         "line",
         "type",
@@ -355,10 +355,10 @@ def test_the_shape() -> None:
         "count",
     ]
     (it,) = explained(record())
-    told = json.loads(encode_record_explanation(it))
-    assert list(told["fix"]) == ["aim", "apply", "changes", "more", "then"]
-    assert list(told["fix"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens"]
-    assert list(told["decided"][0]) == ["file", "line", "key", "value", "text"]
+    printed = json.loads(encode_record_explanation(it))
+    assert list(printed["fix"]) == ["aim", "apply", "changes", "more", "then"]
+    assert list(printed["fix"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens"]
+    assert list(printed["decided"][0]) == ["file", "line", "key", "value", "text"]
 
 
 def test_a_line_that_is_no_record() -> None:

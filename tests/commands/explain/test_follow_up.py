@@ -32,13 +32,13 @@ ADDS = (None, True)
         ([record(), record("OOB")], [REPORT, ADDS]),
         ([ours(), ours("OOB")], [REPORT, ADDS]),
         ([ours(id="1"), ours(id="2"), ours("OOB", id="1")], [REPORT, NONE, ADDS]),
-        # A report may tell of several failures, and its Reception may be in another log.
+        # A report may contain several failures, and its Reception may be in another log.
         ([record(), record("OOB"), record("OOB")], [REPORT, ADDS, ADDS]),
         ([record("OOB"), record("OOB"), record("OOB", id="2")], [NONE, ADDS, NONE]),
         ([record("OOB", id=""), record("OOB", id="")], [NONE, NONE]),
         ([record(), record("Delivery", peer="192.0.2.1")], [("outgoing", False), NONE]),
         ([record(), record("OOB", id="another")], [NONE, NONE]),
-        # By the session, where it is told.
+        # By the session, if the record has it.
         ([record(session_id="s"), rejection("end", session_id="s")], [REJECTED, THE_END]),
         ([record(session_id="s"), rejection("end", session_id="t")], [NONE, NONE]),
         ([record(session_id="s", timestamp=5), rejection("end", session_id="s", timestamp=500)], [REJECTED, THE_END]),
@@ -80,9 +80,9 @@ def test_what_belongs_together(made: list[dict[str, Any]], expected: list[tuple[
 def test_the_window_has_bounds() -> None:
     """What waits too long, by number or by bytes, is given as it is."""
     made = [record(id=str(number)) for number in range(4)] + [record("OOB", id="0"), record("OOB", id="3")]
-    assert [told for told, _ in run(*made)] == ["bounce_report", None, None, "bounce_report", None, None]
-    assert [told for told, _ in run(*made, waiting=2)] == [None, None, None, "bounce_report", None, None]
-    assert [told for told, _ in run(*made, waiting_bytes=2500)] == [None, None, None, "bounce_report", None, None]
+    assert [printed for printed, _ in run(*made)] == ["bounce_report", None, None, "bounce_report", None, None]
+    assert [printed for printed, _ in run(*made, waiting=2)] == [None, None, None, "bounce_report", None, None]
+    assert [printed for printed, _ in run(*made, waiting_bytes=2500)] == [None, None, None, "bounce_report", None, None]
 
 
 def test_nothing_waits_without_need() -> None:

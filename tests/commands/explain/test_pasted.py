@@ -56,7 +56,7 @@ def test_shapes(text: str, lines: list[int]) -> None:
     ],
 )
 def test_logs_are_read_by_line(beginning: bytes) -> None:
-    """A log has one record a line, or is packed; the first line tells, also where only its beginning is seen."""
+    """A log has one record on each line, or is packed; the first line shows it, also if only its beginning is read."""
     assert not is_pasted(beginning)
 
 

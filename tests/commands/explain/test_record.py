@@ -56,7 +56,7 @@ def piped(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.Compl
 
 
 def test_the_question_of_the_project(folder: Path) -> None:
-    """The fragment that people paste is answered as the contract tells it, with the lines to write."""
+    """The fragment that people paste is answered with the reason and the lines to write."""
     (folder / "record.json").write_text(FRAGMENT)
     result = run(folder, folder / "record.json")
     assert result.exit_code == 0
@@ -66,7 +66,7 @@ def test_the_question_of_the_project(folder: Path) -> None:
     assert gist.startswith("This configuration accepts the recipient, but only for reports")
     assert rest[0] == 'Decided by: listener_domains.toml:3 "*".log_oob; listener_domains.toml:4 "*".log_arf.'
     text = "\n".join(rest)
-    for told in (
+    for printed in (
         "the decision is deferred to RCPT",
         "does not mean that the message was relayed",
         "log_oob = false",
@@ -74,7 +74,7 @@ def test_the_question_of_the_project(folder: Path) -> None:
         '["bounce.example.com"]',
         "Then it is rejected at RCPT at the latest.",
     ):
-        assert told in text
+        assert printed in text
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -87,8 +87,8 @@ def test_logs(folder: Path, *, packed: bool, as_folder: bool) -> None:
     log.write_bytes(zstandard.compress(text) if packed else text)
     result = run(folder, log.parent if as_folder else log, "--json")
     assert result.exit_code == 0, result.output
-    told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(it["record"]["line"], it["happened"], it["undecided"]) for it in told] == [
+    printed = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(it["record"]["line"], it["happened"], it["undecided"]) for it in printed] == [
         (1, "accepted", "content_unknown"),
         (2, "rejected", "content_unknown"),
         (3, "outgoing", None),
@@ -124,7 +124,7 @@ def test_ten_are_told_and_eleven_counted(folder: Path) -> None:
 
 @pytest.mark.parametrize("many", [0, 20])
 def test_lines_that_are_no_records(folder: Path, many: int) -> None:
-    """What cannot be judged is told with its place, does not stop the rest, and gives exit status 1."""
+    """A line that cannot be judged is shown with its place, does not stop the rest, and causes exit status 1."""
     log = folder / "log"
     bad = [b'{"type": 7}\n', b"no json \x1b[2J\n", lines(record(peer_address=None)), lines(record(peer="nobody"))]
     log.write_bytes(lines(ours()) + b"".join(bad) + lines(*[ours()] * many))
@@ -135,9 +135,9 @@ def test_lines_that_are_no_records(folder: Path, many: int) -> None:
         assert f"{log}:{number} cannot be judged: " in result.stderr
     result = run(folder, log, "--json")
     assert result.exit_code == 1
-    told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [it["record"]["line"] for it in told if "error" in it] == [2, 3, 4, 5]
-    assert len(told) == 5 + many
+    printed = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [it["record"]["line"] for it in printed if "error" in it] == [2, 3, 4, 5]
+    assert len(printed) == 5 + many
 
 
 def test_what_cannot_be_judged_leaves_no_blank_line(folder: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_log_whose_first_line_is_broken(folder: Path, broken: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "printed"),
     [
         (
             [ours(id=str(number)) for number in range(9)] + [record(id="a"), record(id="b")],
@@ -175,10 +175,10 @@ def test_a_log_whose_first_line_is_broken(folder: Path, broken: bytes) -> None:
         ([record(id=str(number)) for number in range(12)], "; none can be compared with this configuration ("),
     ],
 )
-def test_the_first_line_tells_what_cannot_be_compared(folder: Path, made: list[dict[str, Any]], told: str) -> None:
+def test_the_first_line_tells_what_cannot_be_compared(folder: Path, made: list[dict[str, Any]], printed: str) -> None:
     """That nothing would be decided otherwise is said of what can be compared only."""
     (folder / "log").write_bytes(lines(*made))
-    assert told in run(folder, folder / "log").stdout.partition("\n")[0]
+    assert printed in run(folder, folder / "log").stdout.partition("\n")[0]
 
 
 def test_a_journal_of_reports(folder: Path) -> None:
@@ -227,7 +227,7 @@ def test_text_of_strangers(folder: Path) -> None:
     "arguments", [["--peer", "203.0.113.9"], ["--to", "x@y.example"], ["--batch", "-"], ["--message", "sidecar.toml"]]
 )
 def test_wrong_usage(folder: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records tell what is asked: a question beside them is wrong usage, as is a path that is not there."""
+    """Records are the questions: another question beside them is wrong usage, as is a path that does not exist."""
     monkeypatch.chdir(folder)
     (folder / "log").write_bytes(lines(record()))
     assert run(folder, "log", *arguments).exit_code == 2

@@ -37,7 +37,7 @@ def numbers(counted: Any) -> tuple[int, int, int, int]:
 
 
 def test_what_is_counted() -> None:
-    """Each record by what it says, as often as it counts; a message that two records tell of counts once."""
+    """Each record counts by what it says, as often as it stands for; a message with two records counts once."""
     counted = totals(
         record(),
         record(recipient="x@nowhere.test", id="2"),
@@ -76,13 +76,13 @@ def test_a_report_counts_once(make: Any) -> None:
 
 
 def test_what_cannot_be_compared() -> None:
-    """Where nobody can tell whether this configuration would decide otherwise, it is counted as that."""
+    """Records that cannot be compared are counted as such."""
     counted = totals(record(recipient="x@b.example"), rejection("rcpt", code=451, content="later"), record(id="2"))
     assert (counted.all.total, counted.all.unknown, counted.all.differ) == (3, 2, 0)
 
 
 def test_the_first_comes_first() -> None:
-    """The most frequent is told first, and of equals the one that came first."""
+    """The most frequent is first, and of equal ones the earlier."""
     tally: BoundedTally[str] = BoundedTally()
     for key in "abcbdd":
         tally.add(key, found())

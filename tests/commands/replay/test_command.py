@@ -24,7 +24,7 @@ SPAM = b"Delivered-To: x%d@s%d.example\nSubject: spam\n\nBuy\n"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder with settings and an mbox of two messages."""
+    """Return a folder with settings and an mbox of two messages."""
     (tmp_path / "sidecar.toml").write_text('listener_domains = ["domains.toml"]\n')
     (tmp_path / "domains.toml").write_text('["bounce.example"]\nlog_oob = "LogThenDrop"\n')
     (tmp_path / "mbox").write_bytes(MARK + OOB + b"\n" + MARK + SPAM % (1, 1) + b"\n")
@@ -73,7 +73,7 @@ def is_gone(pid: int) -> bool:
 
 @pytest.fixture
 def full(folder: Path) -> Path:
-    """Give the folder with an mbox whose lines are far more than all pipes on the way hold."""
+    """Return the folder with an mbox whose lines are far more than all pipes on the way hold."""
     (folder / "full").write_bytes((MARK + OOB + b"\n") * 8_000)
     return folder
 
@@ -142,7 +142,7 @@ def test_no_mail(folder: Path) -> None:
 
 
 def test_skipped_and_guessed(folder: Path) -> None:
-    """What tells no envelope is skipped, and what was guessed is said; neither is an error."""
+    """A message without an envelope is skipped, and guessed ones are counted; neither is an error."""
     (folder / "none.eml").write_bytes(b"Subject: x\n\n")
     (folder / "guess.eml").write_bytes(b"From: a@b\nTo: x@bounce.example\n\n")
     found = run(folder, folder / "none.eml", folder / "guess.eml")
@@ -178,7 +178,7 @@ def test_rules_of_one_listener(folder: Path) -> None:
 
 
 def test_names_are_escaped(folder: Path) -> None:
-    """Nothing that a file is called or a stranger wrote reaches the terminal as an order."""
+    """Names of files and text from outside cannot control the terminal."""
     (folder / "x\x1b[31m.eml").write_bytes(b"Delivered-To: a@b\x9b31m\nFrom: \x1b[31m@x\n\n")
     found = run(folder, folder / "x\x1b[31m.eml", folder / "gone\x1b[31m")
     assert b"\x1b" not in found.stdout + found.stderr

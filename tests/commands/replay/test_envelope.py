@@ -22,7 +22,7 @@ GMAIL = b"Delivered-To: me@x.example\nReceived: by ::1; now\nX-Received: a\nRetu
         (EXIM, None, "s@x.example", ("a@b.example", "c@b.example"), False),
         (SENDMAIL, None, "", ("v-17@bounce.example",), False),
         (GMAIL, None, "s@y.example", ("me@x.example",), False),
-        # The last delivery tells the envelope, not one before it.
+        # The last delivery has the envelope, not one before it.
         (b"Return-Path: <s@y>\nDelivered-To: new@x\nReceived: b\nX-Original-To: old@x\n", None, "s@y", ("new@x",), False),
         (b"Received: by x; now\nX-Original-To: a@x\nReceived: by y; now\n", b"s@y", "s@y", ("a@x",), False),
         (b"Delivered-To: a@x\n", b"MAILER-DAEMON", "", ("a@x",), False),
@@ -41,12 +41,12 @@ GMAIL = b"Delivered-To: me@x.example\nReceived: by ::1; now\nX-Received: a\nRetu
             True,
         ),
         (b"From: a@y\nTo: John@home <j@x>,\n\t<k@x>\n", None, "a@y", ("j@x", "k@x"), True),
-        # Fields of a returned message, below the header section, tell of another envelope.
+        # Fields of a returned message, below the header section, are of another envelope.
         (b"From: a@y\nTo: b@x\n\nReturn-Path: <no@y>\nDelivered-To: no@x\n", None, "a@y", ("b@x",), True),
     ],
 )
 def test_envelope(message: bytes, postmark: bytes | None, sender: str, recipients: tuple[str, ...], guessed: bool) -> None:
-    """The delivery's own fields tell the envelope, the truest first; From and To only stand in for it."""
+    """The delivery's own fields have the envelope, the most reliable first; From and To only replace them."""
     assert read_envelope(message, postmark) == StoredEnvelope(sender=sender, recipients=recipients, guessed=guessed)
 
 
@@ -60,7 +60,7 @@ def test_envelope(message: bytes, postmark: bytes | None, sender: str, recipient
     ],
 )
 def test_no_envelope(message: bytes, why: str) -> None:
-    """Where nothing tells an envelope, the answer is what to give."""
+    """Without an envelope, the answer is which option to use."""
     assert read_envelope(message, None) == why
 
 

@@ -145,7 +145,7 @@ def test_it_is_the_same_explanation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_mbox(tmp_path: Path) -> None:
-    """An mbox gives its messages with their places; its line tells the sender; a file of its own is no mbox."""
+    """An mbox has its messages with their places; its line has the sender; a message in its own file is no mbox."""
     mark = b"From s@open.example  Sun Nov 22 19:34:47 2026\n"
     first, second = b"Envelope-To: a@open.example\n\n>From x\n", b"Subject: none\n\n"
     (tmp_path / "mbox").write_bytes(mark + first + b"\n" + mark + second + b"\n")
@@ -218,7 +218,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_lines_come_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task with too many lines is interrupted, and the rest of it goes on with the next message, also inside an mbox."""
+    """A task with too many lines is interrupted, and the rest of it begins with the next message, also inside an mbox."""
     mark = b"From MAILER-DAEMON  Sun Nov 22 19:34:47 2026\n"
     (tmp_path / "x.eml").write_bytes(stored(OOB, "a@bounce.example"))
     (tmp_path / "mbox").write_bytes(b"".join(mark + stored(OOB, f"{n}@bounce.example") + b"\n" for n in range(6)))

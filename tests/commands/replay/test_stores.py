@@ -53,7 +53,7 @@ def test_order(tmp_path: Path) -> None:
 
 
 def test_links(tmp_path: Path) -> None:
-    """Below a folder links to folders are not followed, so there is no circle; one that is named is, as are links to files."""
+    """Links to folders below a folder are not followed, so there is no circle. Named links and links to files are followed."""
     make(tmp_path, "real/a", "other/b")
     (tmp_path / "real" / "circle").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "out").symlink_to(tmp_path / "other")
@@ -70,7 +70,7 @@ def test_no_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given itself, so that opening it tells why; the others are read all the same."""
+    """It is in the result itself, so that opening it shows why; the others are read all the same."""
     make(tmp_path, "a/1", "b/2", "m/cur/", "m/new/3")
 
     def reject(path: str) -> object:

@@ -1,4 +1,4 @@
-"""An MTA on loopback that answers as it is told, and keeps what it heard.
+"""An MTA on loopback with the answers of a test, which keeps all commands.
 
 Owns one connection at a time. Never takes mail anywhere.
 """

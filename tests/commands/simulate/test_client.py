@@ -85,7 +85,7 @@ def test_xclient_rejected() -> None:
 
 
 def test_xclient_not_offered() -> None:
-    """Where XCLIENT is not offered, nothing is sent: it would come from somebody else."""
+    """If XCLIENT is not offered, nothing is sent: it would come from the wrong peer."""
     with FakeMta(ehlo=b"250 mx.example\r\n") as mta, pytest.raises(UnreachableError, match="smtpd_authorized_xclient_hosts"):
         send(mta, xclient="203.0.113.9")
     assert mta.heard == ["EHLO me.example"]

@@ -108,7 +108,7 @@ def test_the_mtas_own_rules(config: Path) -> None:
 
 
 def test_a_relay_host_is_told(config: Path) -> None:
-    """A relay host is told so, and how to be a stranger."""
+    """A relay host is called so, and gets the options that make it an external host."""
     with FakeMta() as mta:
         result = send(mta, "--config", config, "--shape", "spam")
     first, second = result.stdout.splitlines()[:2]
@@ -177,7 +177,7 @@ def test_an_mta_that_is_not_there() -> None:
 
 
 def test_nothing_could_be_sent() -> None:
-    """Where nothing can be sent for want of an extension, the status is 1."""
+    """If nothing can be sent because an extension is missing, the status is 1."""
     with FakeMta(ehlo=b"250 mx.example\r\n") as mta:
         result = send(mta, "--shape", "international")
     assert result.exit_code == 1

@@ -62,7 +62,7 @@ def test_rejected_at_connect(tmp_path: Path) -> None:
 
 
 def test_damaged_lines(tmp_path: Path) -> None:
-    """What is no record, or tells no peer, is passed over; a line that is not finished is waited for."""
+    """A line that is no record, or has no peer, is skipped; a line that is not complete is waited for."""
     journal = NewRecords(tmp_path)
     whole = line("mine")
     append(tmp_path, f"{HELO} is no JSON\n".encode() + f'{{"type": "{HELO}"}}\n'.encode() + whole[:40])

@@ -53,7 +53,7 @@ def test_form(shape: MessageShape) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_names(shape: MessageShape) -> None:
-    """No message names a domain or an address of anybody's: only those that RFC 2606, 5737 and 3849 keep for examples."""
+    """Messages have only domains and addresses that RFC 2606, 5737 and 3849 reserve for examples."""
     text = message(shape).decode()
     addresses = re.findall(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)*)", text)
     assert {domain.rpartition(".")[2] for domain in addresses if "." in domain} <= {"example"}
@@ -63,7 +63,7 @@ def test_names(shape: MessageShape) -> None:
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.kind == "oob"], ids=lambda shape: shape.name)
 def test_bounces_have_no_sender(shape: MessageShape) -> None:
-    """A bounce comes from nobody (RFC 3464 section 2), and a complaint from somebody."""
+    """A bounce has the null sender (RFC 3464 section 2), and a complaint has an address."""
     assert shape.from_null
 
 
@@ -73,8 +73,8 @@ def test_complaints_have_a_sender(shape: MessageShape) -> None:
     assert not shape.from_null
 
 
-def told(entry: PerRecipient) -> tuple[str, str, str, str]:
-    """Give the address, what became of it, its status and its diagnostic."""
+def printed(entry: PerRecipient) -> tuple[str, str, str, str]:
+    """Return the address, its action, its status and its diagnostic."""
     status, known = entry.status, entry.original_recipient or entry.final_recipient
     return (
         "" if known is None else known.recipient,
@@ -137,7 +137,7 @@ def test_bounce(name: str) -> None:
     oob = read(message(BY_NAME[name])).oob
     assert oob is not None
     mark = f"token-{name}"
-    assert list(map(told, oob.per_recipient)) == [tuple(text.format(mark, mark) for text in row) for row in BOUNCES[name]]
+    assert list(map(printed, oob.per_recipient)) == [tuple(text.format(mark, mark) for text in row) for row in BOUNCES[name]]
     assert f"Message-ID: <{mark}@sender.example>" in (oob.original_message or "")
     assert (oob.per_message.reporting_mta is None) == (name == "sloppy")
 

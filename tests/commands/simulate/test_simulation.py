@@ -13,7 +13,7 @@ from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Logged
 from tests.building import entry, settings
 
-STRANGER, LISTENER = "127.0.0.2:4444", "127.0.0.1:25"
+EXTERNAL, LISTENER = "127.0.0.2:4444", "127.0.0.1:25"
 DOMAINS = [
     entry("drop.example", log_oob="LogThenDrop", log_arf="LogThenDrop"),
     entry("relay.example", log_oob="LogThenRelay", log_arf="LogThenRelay"),
@@ -23,7 +23,7 @@ EVALUATOR = Evaluator(settings(DOMAINS))
 MESSAGES = {shape.name: shape.filled(to="n@drop.example", mark="token", now=0) for shape in SHAPES}
 
 
-def expect(name: str, *to: str, peer: str = STRANGER, evaluator: Evaluator = EVALUATOR) -> Expected:
+def expect(name: str, *to: str, peer: str = EXTERNAL, evaluator: Evaluator = EVALUATOR) -> Expected:
     question = Question(peer=peer, listener=LISTENER, sender="", to=list(to))
     return simulation.expect(evaluator, question, MESSAGES[name])
 
@@ -51,14 +51,14 @@ def test_expectation(name: str, to: list[str], outcome: str, records: tuple[str,
 
 
 def test_closed_door() -> None:
-    """Where nobody takes anything, a stranger is rejected at connect, with one record."""
+    """If no domain accepts anything, an external host is rejected at connect, with one record."""
     expected = expect("spam", "n@drop.example", evaluator=Evaluator(settings()))
     assert (expected.disposition, expected.records) == ("rejected_at_connect", ("Rejection",))
 
 
 def test_relay_host() -> None:
-    """A relay host is told apart from a stranger, with the reason, and expected to get everything through."""
-    assert relay_host_reason(EVALUATOR, STRANGER, LISTENER) is None
+    """A relay host is recognised, with the reason, and all its mail is expected to be relayed."""
+    assert relay_host_reason(EVALUATOR, EXTERNAL, LISTENER) is None
     assert "127.0.0.1 is a relay host" in (relay_host_reason(EVALUATOR, "127.0.0.1:4444", LISTENER) or "")
     assert expect("spam", "n@elsewhere.example", peer="127.0.0.1:4444").disposition == "relayed"
 
@@ -73,7 +73,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("relay_hosts", "peer", "way"), WAYS)
 def test_external_options(relay_hosts: list[str], peer: str, way: str) -> None:
-    """A relay host is told how to be a stranger, and 127.0.0.2 only where that is one."""
+    """A relay host gets the options that make it an external host, and 127.0.0.2 only if that is one."""
     evaluator = Evaluator(settings(DOMAINS, relay_hosts=relay_hosts))
     assert external_options(evaluator, peer, LISTENER).startswith(way)
 
@@ -81,7 +81,7 @@ def test_external_options(relay_hosts: list[str], peer: str, way: str) -> None:
 def dialogue(*recipients: str, content: str | None = None, rejected: str | None = None) -> Dialogue:
     read = [Answer(code=int(text[:3]), text=text[4:]) for text in (*recipients, *filter(None, (content, rejected)))]
     return Dialogue(
-        peer=STRANGER,
+        peer=EXTERNAL,
         listener=LISTENER,
         mail=None if rejected else Answer(code=250, text="Ok"),
         recipients=tuple(read[: len(recipients)]),
@@ -166,6 +166,6 @@ def test_rejected_at_connect_in_the_mtas_words() -> None:
 
 def test_not_sent() -> None:
     """What could not be sent is no fault of the policy's."""
-    judged = compare(expect("postfix", "n@drop.example"), Dialogue(peer=STRANGER, listener=LISTENER, lacking="8BITMIME"), [])
+    judged = compare(expect("postfix", "n@drop.example"), Dialogue(peer=EXTERNAL, listener=LISTENER, lacking="8BITMIME"), [])
     assert judged.agrees
     assert "8BITMIME" in (judged.note or "")
