@@ -155,7 +155,7 @@ def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> RecordTo
 
 def _print_totals(totals: RecordTotals, screen: Console) -> None:
     screen.print(plain(_summary(totals), style="bold"))
-    _print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda it: (it.outcome.words, it.rule))
+    _print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda ruling: (ruling[0].words, ruling[1]))
     _print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
     _print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
 

@@ -90,19 +90,15 @@ class BoundedTally(Generic[K]):
         return sorted(self._counts.items(), key=lambda item: -item[1].total)[:number]
 
 
-class Ruling(Struct, frozen=True, kw_only=True):
-    """The decision on a record's envelope, and the rule that decides: `file:line key`, or the rule that is missing."""
-
-    outcome: EnvelopeOutcome
-    rule: str
-
-
 class RecordTotals:
-    """All counts of a log. `outgoing` counts records of outgoing mail, `unreadable` those that do not contain enough."""
+    """All counts of a log. `rulings` are by the outcome and its rule: `file:line key`, or the rule that is missing.
+
+    `outgoing` counts records of outgoing mail, `unreadable` those that do not contain enough.
+    """
 
     def __init__(self, keys: int = _KEYS) -> None:
         self.all = AnswerCount()
-        self.rulings: BoundedTally[Ruling] = BoundedTally(keys)
+        self.rulings: BoundedTally[tuple[EnvelopeOutcome, str]] = BoundedTally(keys)
         self.peers: BoundedTally[str] = BoundedTally(keys)
         self.domains: BoundedTally[str] = BoundedTally(keys)
         self.outgoing = 0
@@ -117,7 +113,7 @@ class RecordTotals:
             return
         outcome = found.judgement.outcome
         self.all.add(found)
-        self.rulings.add(Ruling(outcome=outcome, rule=rule_of(outcome, deciding(found.judgement)[0])), found)
+        self.rulings.add((outcome, rule_of(outcome, deciding(found.judgement)[0])), found)
         self.peers.add(str(found.envelope.peer), found)
         domains = {answer.domain for answer in found.judgement.recipients}
         for domain in domains or set(map(domain_of, found.envelope.recipients)):

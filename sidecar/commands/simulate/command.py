@@ -33,9 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}", re.ASCII)
 _ADDRESS = re.compile(r"[^\s<>@\"\\]{1,64}@[^\s<>@\"\\]{1,255}")
 
 
-def _mta(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    if value is None:
-        return None
+def _mta(value: str) -> tuple[str, int]:
     found = _HOST.fullmatch(value)
     host, port = (found[1] or found[3] or found[5], int(found[2] or found[4] or _SMTP_PORT)) if found else ("", 0)
     if not 0 < port <= HIGHEST_PORT:
@@ -43,37 +41,34 @@ def _mta(_context: click.Context, _option: click.Parameter, value: str | None) -
     return host, port
 
 
-def _address(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    for address in value:
-        if not (_ADDRESS.fullmatch(address) and address.isprintable() and domain_of(address)):
-            raise click.BadParameter(f"{address!r} is not an address such as news-17@bounce.example.com.")
+def _address(value: str) -> str:
+    if not (_ADDRESS.fullmatch(value) and value.isprintable() and domain_of(value)):
+        raise click.BadParameter(f"{value!r} is not an address such as news-17@bounce.example.com.")
     return value
 
 
-def _sender(context: click.Context, option: click.Parameter, value: str) -> str:
-    return _address(context, option, (value,))[0] if value else value
+def _sender(value: str) -> str:
+    return value and _address(value)
 
 
-def _ip(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+def _ip(value: str) -> str:
     try:
-        return None if value is None else str(plain_address(value))
+        return str(plain_address(value))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not an IP address of this machine, such as 127.0.0.2.") from error
 
 
-def _xclient(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, str | None] | None:
-    if value is None:
-        return None
+def _xclient(value: str) -> tuple[str, str | None]:
     address, _, helo = value.partition(",")
     try:
         split_endpoint(address)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not ADDR[,HELO], such as 203.0.113.9,mx.remote.example.") from error
-    return address, _helo(context, option, helo or None)
+    return address, _helo(helo) if helo else None
 
 
-def _helo(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not _NAME.fullmatch(value):
+def _helo(value: str) -> str:
+    if not _NAME.fullmatch(value):
         raise click.BadParameter(f"{value!r} is not a name for EHLO, such as mx.remote.example.")
     return value
 
@@ -107,12 +102,12 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     type=click.Path(path_type=Path),
     help="The sidecar's settings file (TOML): results are compared with those that the policy expects.",
 )
-@click.option("--mta", metavar="HOST:PORT", callback=_mta, help="The MTA to send to; no other MTA gets anything.")
+@click.option("--mta", metavar="HOST:PORT", type=_mta, help="The MTA to send to; no other MTA gets anything.")
 @click.option(
     "--to",
     metavar="ADDR",
     multiple=True,
-    callback=_address,
+    type=_address,
     help="An address that accepts reports; can be repeated.",
 )
 @click.option(
@@ -121,7 +116,7 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     metavar="ADDR",
     default=_SENDER,
     show_default=True,
-    callback=_sender,
+    type=_sender,
     help="The envelope sender of complaints and spam; bounces have the null sender.",
 )
 @click.option(
@@ -134,14 +129,14 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     help="Send only this shape; can be repeated.",
 )
 @click.option("--list", "list_only", is_flag=True, help="Show the catalogue and send nothing.")
-@click.option("--bind", metavar="ADDRESS", callback=_ip, help="The address of this machine to connect from, such as 127.0.0.2.")
+@click.option("--bind", metavar="ADDRESS", type=_ip, help="The address of this machine to connect from, such as 127.0.0.2.")
 @click.option(
     "--xclient",
     metavar="ADDR[,HELO]",
-    callback=_xclient,
+    type=_xclient,
     help="Send as this peer: Postfix's XCLIENT, if smtpd_authorized_xclient_hosts names this machine.",
 )
-@click.option("--helo", metavar="NAME", callback=_helo, help="The name for EHLO, if the MTA needs one that exists.")
+@click.option("--helo", metavar="NAME", type=_helo, help="The name for EHLO, if the MTA needs one that exists.")
 @click.option(
     "--timeout",
     metavar="SECONDS",

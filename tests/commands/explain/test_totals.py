@@ -49,7 +49,7 @@ def test_what_is_counted() -> None:
     )
     assert numbers(counted.all) == (2, 8, 1, 1)
     assert counted.outgoing == 1
-    rulings = {(it.outcome, it.rule): numbers(count) for it, count in counted.rulings.top(9)}
+    rulings = {ruling: numbers(count) for ruling, count in counted.rulings.top(9)}
     assert rulings == {
         ("relayed", 'domains.toml:2 "a.example".relay_to'): (1, 0, 1, 0),
         ("rejected_at_rcpt", "no listener domain matches"): (1, 0, 0, 1),
@@ -72,7 +72,7 @@ def test_a_report_counts_once(make: Any) -> None:
     assert counted.all.unknown == 0
     for tally in (counted.rulings, counted.peers, counted.domains):
         assert [count.total for _, count in tally.top(9)] == [1]
-    assert [ruling.outcome for ruling, _ in counted.rulings.top(9)] == ["logged_and_dropped"]
+    assert [outcome for (outcome, _), _ in counted.rulings.top(9)] == ["logged_and_dropped"]
 
 
 def test_what_cannot_be_compared() -> None:
