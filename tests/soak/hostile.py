@@ -3,6 +3,7 @@
 Owns the inputs. Never measures.
 """
 
+import base64
 import contextlib
 import smtplib
 import time
@@ -32,6 +33,9 @@ BOUNCES, COMPLAINTS, ELSEWHERE = "x7@bounce.example", "x7@fbl.example", "x7@else
 
 # Recipients in one write: their replies must fit into the socket's buffers, or both ends wait for each other.
 _WINDOW = 100
+
+# A piece of a body in one packet, as Postfix sends it.
+_CHUNK = 65_535
 
 # Seconds for the senders' last messages; none of them needs an orderly end.
 _GRACE = 5
@@ -115,6 +119,25 @@ def inputs(share: float = 1) -> tuple[Input, ...]:
         ),
         Input(name="bounce of 1,000 recipients", content=_status(groups)),
         Input(name="nested comments in dates", content=_status(_DELAYED * size(2400))),
+    )
+
+
+def large_reports(size: int = 9_000_000) -> tuple[Input, ...]:
+    """Return reports of about this size, each slow to read in another way, for senders that bypass the MTA."""
+    text = b"All work and no play makes a dull letter, and yet here it is.\r\n"
+    encoded = base64.encodebytes(text * (size * 3 // 4 // len(text))).replace(b"\n", b"\r\n")
+    plain = _complaint(b"Subject: x\r\n\r\n" + text * (size // len(text)))
+    contents = {
+        "plain": plain,
+        "not UTF-8": _complaint(b"Subject: x\r\n\r\n" + b"\xe9\xe8\xff\r\n" * (size // 5)),
+        "base64": _complaint(encoded).replace(
+            b"message/rfc822\r\n", b"message/rfc822\r\nContent-Transfer-Encoding: base64\r\n"
+        ),
+        "unparsable": plain.replace(b"Feedback-Type", b"Feedback-Kind"),
+    }
+    return tuple(
+        Input(name=f"large complaint, {name}", recipients=(COMPLAINTS,), content=content, wire=True)
+        for name, content in contents.items()
     )
 
 
@@ -219,7 +242,8 @@ def _by_wire(what: Input, milter: str, peer: str, stop: Event, sent: Callable[[]
             mta.data()
             replies = (mta.ask(b"L", name + b"\0" + value + b"\0") for name, value in fields)
             if all(reply.code in {"", "c"} for reply in replies) and mta.ask(b"N").code in {"", "c"}:
-                mta.ask(b"B", body)
+                for start in range(0, len(body), _CHUNK):
+                    mta.ask(b"B", body[start : start + _CHUNK])
                 mta.ask(b"E")
             mta.send(b"A")
             sent()

@@ -1,6 +1,6 @@
 """How long another peer waits for the reply to RCPT while hostile senders load the sidecar.
 
-    python -m tests.soak.latency [--seconds N] [--senders N] [--only WORD]
+    python -m tests.soak.latency [--seconds N] [--senders N] [--only WORD] [--large]
 
 Owns the bystander and the figures. Never judges them.
 """
@@ -21,7 +21,8 @@ from tests.mta.client import Connection, Peer
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix
 from tests.mta.sidecar import Sidecar
-from tests.soak.hostile import BOUNCES, DOMAINS, Input, Sent, hostile_senders, inputs
+from tests.soak.hostile import BOUNCES, DOMAINS, ELSEWHERE, Input, Sent, hostile_senders, inputs, large_reports
+from tests.wire.client import Mta
 
 BYSTANDER = Peer(address="198.51.100.77:4444", helo="mail.bystander.example")
 
@@ -45,6 +46,13 @@ _POSTFIX = {
     "relay_domains": "bounce.example, .bounce.example, fbl.example",
     "parent_domain_matches_subdomains": "",
 }
+# Reports of 9 MB exceed the burst of records in no time.
+_LIMITS = "[limits]\nrecord_bytes_per_byte = 0\nreports_per_second = 100000\nquarantine_size = 1_000_000_000\n"
+_STEPS = (
+    ("198.51.100.77", BOUNCES, "rcpt", "c"),
+    ("198.51.100.77", ELSEWHERE, "rcpt", "y"),
+    ("127.0.0.1", ELSEWHERE, "data", "a"),
+)
 _ALL = {"relay_domains": "static:ALL"}
 
 
@@ -74,8 +82,21 @@ def stand(*, milter: bool = True, engine: str = "direct") -> Iterator[tuple[int,
         yield postfix.port, (socket or "").removeprefix("unix:")
 
 
+@contextmanager
+def stand_without_mta(*, engine: str = "direct") -> Iterator[tuple[int, str]]:
+    """Run a sidecar alone: as `stand`, with port 0."""
+    with (
+        private_directory() as folder,
+        Sidecar(folder / "sidecar", domains=DOMAINS, settings=_LIMITS, engine=engine) as sidecar,
+    ):
+        yield 0, sidecar.socket.removeprefix("unix:")
+
+
 def measure(what: Input | None, where: tuple[int, str], *, senders: int, seconds: float) -> Waits:
     """Let the bystander send RCPT beside hostile senders of `what`, or alone, for some seconds. `where` is a stand.
+
+    Without an MTA the bystander is one itself, and takes turns: a recipient that is accepted, one that is rejected, and a
+    message of a relay host.
 
     It goes on for up to four times the seconds while there are few samples.
     """
@@ -85,9 +106,9 @@ def measure(what: Input | None, where: tuple[int, str], *, senders: int, seconds
         waits: list[float] = []
         unanswered = 0
         while _goes_on(time.monotonic() - began, seconds, len(waits)):
-            code, wait = _one_session(where[0])
+            answered, wait = _one_session(where[0]) if where[0] else _one_step(where[1], len(waits))
             waits.append(wait)
-            unanswered += code != 250
+            unanswered += not answered
             time.sleep(_PAUSE)
         after, elapsed = sent(), time.monotonic() - began
     total = Sent(messages=after.messages - before.messages, size=after.size - before.size)
@@ -105,12 +126,24 @@ def _load(what: Input | None, senders: int, port: int, socket: str) -> Iterator[
         yield sent
 
 
-def _one_session(port: int) -> tuple[int, float]:
+def _one_session(port: int) -> tuple[bool, float]:
     with Connection(port, BYSTANDER) as connection:
         connection.say("MAIL FROM:<>")
         began = time.perf_counter()
         code = connection.say(f"RCPT TO:<{BOUNCES}>").code
-        return code, time.perf_counter() - began
+        return code == 250, time.perf_counter() - began
+
+
+def _one_step(socket: str, number: int) -> tuple[bool, float]:
+    peer, recipient, step, code = _STEPS[number % len(_STEPS)]
+    with Mta(socket) as mta:
+        mta.begin(peer=peer)
+        mta.mail(b"<a@peer.example>")
+        began = time.perf_counter()
+        answer = mta.rcpt(b"<%s>" % recipient.encode())
+        if step == "data":
+            answer = mta.data()
+        return answer.code == code, time.perf_counter() - began
 
 
 def _goes_on(elapsed: float, seconds: float, samples: int) -> bool:
@@ -144,9 +177,17 @@ def chosen(word: str) -> list[Input]:
 @click.option("--senders", default=SENDERS, show_default=True, help="How many hostile senders.")
 @click.option("--only", default="", metavar="WORD", help="Only the inputs with this word in their name.")
 @click.option("--engine", default="direct", show_default=True, help="The engine of the sidecar.")
-def main(seconds: float, senders: int, only: str, engine: str) -> None:
+@click.option("--large", is_flag=True, help="Measure beside reports of 9 MB, without an MTA.")
+def main(seconds: float, senders: int, only: str, engine: str, *, large: bool) -> None:
     """Measure the waits for a reply to RCPT behind Postfix, with the sidecar and without a milter."""
     console = Console(highlight=False, width=150)
+    if large:
+        shown = table(f"The sidecar without an MTA, engine {engine}, {senders} senders, {os.cpu_count()} cores; replies in ms")
+        for what in (None, *large_reports()):
+            with stand_without_mta(engine=engine) as where:
+                shown.add_row(*row(measure(what, where, senders=senders, seconds=seconds)))
+        console.print(shown)
+        return
     for title, milter in ((f"Postfix and the sidecar, engine {engine}", True), ("Postfix without a milter", False)):
         shown = table(f"{title}, {senders} hostile senders, {os.cpu_count()} cores; reply to RCPT in ms")
         for what in (None, *(one for one in chosen(only) if milter or not one.wire)):

@@ -33,6 +33,7 @@ NOW = 1_700_000_000.0
 class ScriptedSession:
     """Goes on everywhere and accepts at the end, except where the script says otherwise."""
 
+    report_size = 0
     session_id = "5e551017-0000-4000-8000-000000000000"
     peer = "203.0.113.9"
 

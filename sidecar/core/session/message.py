@@ -90,6 +90,11 @@ class Message:
         return self.seen if self.whole else max(self.seen, self.mail.declared_size or 0)
 
     @property
+    def kept(self) -> int:
+        """Return the bytes of the content that are kept for the end of the message."""
+        return self._seen if self._kept else 0
+
+    @property
     def content(self) -> bytes:
         """The message, as far as it was kept."""
         return self._content.getvalue()

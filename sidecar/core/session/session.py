@@ -98,6 +98,11 @@ class Session:
         """The MTA's own end of the connection; None if the MTA did not pass it."""
         return None if self._listener == ANY_LISTENER else self._listener
 
+    @property
+    def report_size(self) -> int:
+        """The bytes of a possible report that the end of the message reads."""
+        return 0 if self._message is None else self._message.kept
+
     def handle(self, event: events.Event) -> Outcome:
         """Handle the next event of the connection."""
         step = self.TRANSITIONS.get((self.state, type(event)))

@@ -28,6 +28,9 @@ from sidecar.journal.write.recorder import Recorder
 Callback = Callable[..., int]
 Observe = Callable[[int], None]
 
+# Reports from this size on are read by another thread: a bounce of 32 kB with 500 recipients takes some 15 ms.
+LARGE_REPORT = 32 * 1024
+
 _LOG = log.get("milter")
 _SKIP = int(milter.SKIP)
 _NO_LISTENER = (
@@ -128,6 +131,8 @@ class Adapter:
             if connection is None or (session := connection.session) is None or (terms := connection.terms) is None:
                 return _tempfail(context, unasked=unasked)
             try:
+                if is_end and self._waits and session.report_size >= LARGE_REPORT:
+                    return self._read_slowly(translate(context, *arguments), _Late(self, step, context, connection, observe))
                 outcome = session.handle(translate(context, *arguments))
                 # There it would accept the message.
                 if not is_end and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
@@ -143,6 +148,19 @@ class Adapter:
             return WAITING if result is None else self.finish(step, context, connection, result)
 
         return callback if observe is None else _timed(callback, observe)
+
+    def _read_slowly(self, event: Event, done: "_Late") -> int:
+        """Let another thread read a large report, and write what belongs to it."""
+
+        def work() -> Outcome:
+            session, terms = done.connection.session, done.connection.terms
+            assert session is not None and terms is not None, "nothing else happens to a connection that waits"  # noqa: PT018, S101
+            outcome = session.handle(event)
+            check(done.step, outcome.verdict, terms)
+            return self._recorder.write(outcome)
+
+        self._recorder.run_slowly(work, done)
+        return WAITING
 
     def finish(self, step: Step, context: Context, connection: Connection, result: Outcome | Exception) -> int:
         """Return the code for an outcome whose records are written, or for a fault."""

@@ -16,6 +16,9 @@ from sidecar.journal.error import JournalError
 from sidecar.journal.write.disk_thread import DiskThread, Done
 from sidecar.journal.write.journal import Journal
 
+# Lines of more bytes have segments of their own: while the disk thread appends 10 MB, the others need not wait for that.
+_LARGE_LINES = 256 * 1024
+
 
 class Batch(Struct, frozen=True, kw_only=True):
     """Encoded records: the lines for each journal, and the bytes of all lines together."""
@@ -25,29 +28,24 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 class Routes:
-    """The journals that the settings ask for: one for each directory and suffix. Build it after the fork.
+    """The journals of the settings: for each directory and suffix one, and one for large lines. Build it after the fork.
 
     A type of record without a journal is not written. Of `meta` the names in the settings are kept; without any, all.
     """
 
     def __init__(self, settings: JournalSettings) -> None:
         by_place: dict[tuple[Path, str], Journal] = {}
+        self._large: dict[Journal, Journal] = {}
         self._by_type: dict[str, Journal] = {}
         for record_type in RECORD_TYPES:
             place = settings.place(record_type)
             if place is None:
                 continue
             if place not in by_place:
-                directory, suffix = place
-                by_place[place] = Journal(
-                    directory,
-                    segment_size=settings.segment_size,
-                    segment_age=settings.segment_age,
-                    suffix=suffix,
-                    level=settings.compression_level if settings.format == "zstd" else None,
-                )
+                by_place[place] = _open_journal(*place, settings)
+                self._large[by_place[place]] = _open_journal(*place, settings)
             self._by_type[record_type] = by_place[place]
-        self._disk = DiskThread(by_place.values())
+        self._disk = DiskThread((*self._large, *self._large.values()))
         is_one = len(by_place) == 1 and len(self._by_type) == len(RECORD_TYPES)
         self._only = next(iter(by_place.values())) if is_one else None
         self._kept = None if settings.meta is None else frozenset(settings.meta)
@@ -62,12 +60,12 @@ class Routes:
             records = [self._trimmed(record) for record in records]
         if self._only is not None:
             lines = b"".join(map(encode, records))
-            return Batch(lines=((self._only, lines),), size=len(lines))
+            return Batch(lines=(self._part(self._only, lines),), size=len(lines))
         by_journal: dict[Journal, list[bytes]] = {}
         for record in records:
             if (journal := self._by_type.get(record.type)) is not None:
                 by_journal.setdefault(journal, []).append(encode(record))
-        parts = tuple((journal, b"".join(own)) for journal, own in by_journal.items())
+        parts = tuple(self._part(journal, b"".join(own)) for journal, own in by_journal.items())
         return Batch(lines=parts, size=sum(len(own) for _, own in parts))
 
     def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:
@@ -99,8 +97,21 @@ class Routes:
         """Finish all journals."""
         self._disk.close()
 
+    def _part(self, journal: Journal, lines: bytes) -> tuple[Journal, bytes]:
+        return (journal if len(lines) <= _LARGE_LINES else self._large[journal]), lines
+
     def _trimmed(self, record: Record) -> Record:
         return replace(record, meta={name: value for name, value in record.meta.items() if self._keeps(name)})
 
     def _keeps(self, name: str) -> bool:
         return self._kept is None or name in self._kept or name.startswith(self._beginnings)
+
+
+def _open_journal(directory: Path, suffix: str, settings: JournalSettings) -> Journal:
+    return Journal(
+        directory,
+        segment_size=settings.segment_size,
+        segment_age=settings.segment_age,
+        suffix=suffix,
+        level=settings.compression_level if settings.format == "zstd" else None,
+    )

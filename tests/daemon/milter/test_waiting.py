@@ -15,6 +15,7 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.session import Quota, Rules, Session, World
 from sidecar.core.settings.values import JournalSettings, LimitSettings
 from sidecar.daemon.milter import Adapter
+from sidecar.daemon.milter.adapter import LARGE_REPORT
 from sidecar.daemon.milter.conversation import Steps
 from sidecar.daemon.milter.loop import Loop
 from sidecar.daemon.milter.packets import TRANSLATIONS
@@ -22,6 +23,7 @@ from sidecar.journal.write import Quarantine, Recorder, Routes
 from tests.building import entry, settings
 from tests.core.session.driving import NODE
 from tests.journal.conftest import texts
+from tests.mta.processes import wait_until
 from tests.wire.client import ACCEPT, CONTINUE, DISCARD, TROUBLE, Mta
 
 BOUNCES, ELSEWHERE = b"<b@bounce.example>", b"<x@elsewhere.example>"
@@ -31,6 +33,7 @@ STATUS = b"Reporting-MTA: dns; mx\r\n\r\nFinal-Recipient: rfc822; a@b\r\nAction:
 BOUNCE = HEAD + b"Content-Type: message/delivery-status\r\n\r\n" + STATUS + b"--b--\r\n"
 LARGE = BOUNCE.replace(b"--b--", b"--b\r\nContent-Type: message/rfc822\r\n\r\n" + b"x" * 70 * 1024 + b"\r\n--b--")
 UNPARSABLE = HEAD + b"Content-Type: text/plain\r\n\r\nhello\r\n--b--\r\n"
+LARGE_UNPARSABLE = UNPARSABLE.replace(b"hello", b"x\r\n" * LARGE_REPORT)
 
 
 class Worker:
@@ -144,26 +147,39 @@ def test_rejections_that_need_a_new_segment_hold_up_no_other_connection(rolling:
         assert first.rcpt(ELSEWHERE).code == "y"
 
 
-def test_the_quarantine_is_not_written_by_the_loop(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other connections are served meanwhile."""
+@pytest.mark.parametrize("message", [LARGE, LARGE_UNPARSABLE, UNPARSABLE], ids=["large", "large unparsable", "unparsable"])
+def test_slow_work_is_not_done_by_the_loop(worker: Worker, monkeypatch: pytest.MonkeyPatch, message: bytes) -> None:
+    """Reading a large report, and putting a message into the quarantine: other connections are served meanwhile."""
     entered, held = threading.Event(), threading.Event()
-    whole_keep = Quarantine.keep
+    whole_handle, whole_keep = Session.handle, Quarantine.keep
 
-    def keep(self: Quarantine, name: str, *, message: bytes, record: bytes) -> None:
+    def hold() -> None:
         entered.set()
         assert held.wait(20)
+
+    def handle(self: Session, event: object) -> object:
+        if self.report_size >= LARGE_REPORT and type(event).__name__ == "EndOfMessage":
+            hold()
+        return whole_handle(self, event)  # type: ignore[arg-type]  # as it came
+
+    def keep(self: Quarantine, name: str, *, message: bytes, record: bytes) -> None:
+        hold()
         whole_keep(self, name, message=message, record=record)
 
+    monkeypatch.setattr(Session, "handle", handle)
     monkeypatch.setattr(Quarantine, "keep", keep)
     with worker.mta() as reporter, worker.mta() as other:
-        begin_report(reporter, UNPARSABLE)
+        begin_report(reporter, message)
         assert entered.wait(10)
         assert other.envelope(b"<a@b>", ELSEWHERE)[0].code == "y"
         assert other.rcpt(BOUNCES) == CONTINUE
         held.set()
         assert reporter.reply() == DISCARD
-    assert [json.loads(text)["type"] for text in texts(worker.folder / "journal")] == ["Rejection", "Reception"]
-    assert len(list((worker.folder / "quarantine").glob("*.eml"))) == 1
+        reporter.quit()
+    wait_until(lambda: worker.loop.open_connections() == 0, "no connection is left")
+    types = [json.loads(text)["type"] for text in texts(worker.folder / "journal")]
+    assert types == ["Rejection", "Reception", *(["OOB"] if message == LARGE else [])]
+    assert len(list((worker.folder / "quarantine").glob("*.eml"))) == (message != LARGE)
 
 
 @pytest.mark.parametrize("message", [BOUNCE, LARGE, UNPARSABLE], ids=["small", "large", "unparsable"])

@@ -2,7 +2,9 @@
 
 import json
 import os
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -94,6 +96,33 @@ def test_one_that_fails_fails_all(tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     routes.write(routes.encode(RECORDS[:2]), durable=True)
     routes.close()
+
+
+def test_large_lines_have_segments_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop appends other lines while the disk thread is busy with those."""
+    routes = Routes(JournalSettings(directory=tmp_path))
+    small, large = routes.encode((TAKEN,)), routes.encode((replace(TAKEN, site="x" * 300_000),))
+    routes.write(small, durable=True)
+    routes.write(large, durable=True)
+    entered, held = threading.Event(), threading.Event()
+    whole_write = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        if len(data) > 200_000:
+            entered.set()
+            assert held.wait(10)
+        return whole_write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    results: SimpleQueue[JournalError | None] = SimpleQueue()
+    assert not routes.submit(large, durable=True, done=results.put)
+    assert entered.wait(10)
+    assert routes.submit(small, durable=False, done=results.put)
+    held.set()
+    assert results.get(timeout=10) is None
+    routes.close()
+    sizes = sorted(path.stat().st_size for path in tmp_path.iterdir())
+    assert sizes == [2 * small.size, 2 * large.size]
 
 
 @pytest.mark.parametrize(
