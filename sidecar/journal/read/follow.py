@@ -1,9 +1,9 @@
-"""Following a log while it is written: each whole line once, whatever becomes of the files.
+"""Following a log while it is written: each whole line once, also if files are removed, replaced or packed.
 
 Owns which files are followed, and how far each has been read. Never waits, and never decodes a record.
 
-A segment that is read-only is finished, ours and KumoMTA's alike: once read to its end, it is not looked at any more. A file
-that was truncated or replaced is read from its beginning.
+A segment that is read-only is finished, ours and KumoMTA's alike: once read to its end, it is not opened again. A file that was
+truncated or replaced is read from its beginning.
 """
 
 import os
@@ -12,15 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from sidecar.journal.layout import is_finished
-from sidecar.journal.read.lines import Cutter, Line, Skipped
+from sidecar.journal.read.lines import Cutter, Line, Skipped, Unpacker, UnpackingError
 from sidecar.journal.read.logs import Folder, Found, named
 from sidecar.journal.read.reader import last_lines, open_file, unreadable
-from sidecar.journal.read.unpacking import Unpacker, UnpackingError
 
 _CHUNK = 256 * 1024
 
-# A file that is held open can be read to its end after somebody removed it. Ours and KumoMTA's writers have a few open at a
-# time; of a folder with hundreds of files that nobody made read-only, such as a copy, none is held open.
+# An open file can be read to its end after it was removed. Our writers and KumoMTA's have a few open at a time. If a folder has
+# hundreds of files that are not read-only, such as a copy, none is kept open.
 _HELD_LIMIT = 64
 
 
@@ -42,14 +41,14 @@ class Followed:
         self.finished = self._is_finished(state)
 
     def skip(self) -> None:
-        """Pass over what is in the file now; a line that has not ended yet is still to come."""
+        """Skip what the file has now; a line that has not ended yet will be read."""
         try:
             self._skip = self._look().st_size
         except FileNotFoundError:
             self.done = True
 
     def changed(self) -> bool:
-        """Tell whether there may be something new since the last `lines` or `skip`."""
+        """Return True if the file has changed since the last `lines` or `skip`."""
         if self.done:
             return False
         try:
@@ -58,16 +57,16 @@ class Followed:
             return False
 
     def lines(self) -> Iterator[Line | Skipped]:
-        """Give the whole lines that are new; to be gone through to the end. Raises JournalError."""
+        """Yield the whole lines that are new; the caller must read all of them. Raise JournalError."""
         try:
             descriptor = self._open()
             size = self._look().st_size
             if size < self._position:
                 self._restart()
-            self._skip = min(self._skip, size)  # half a line of what was passed over may have been taken back
+            self._skip = min(self._skip, size)  # half a line that was skipped may have been cut off
             yield from self._new_lines(descriptor)
         except FileNotFoundError:
-            self.done = True  # an operator's clean-up
+            self.done = True  # removed by an operator
         except UnpackingError as error:
             self.done = True
             yield self._cutter.broken(str(error))
@@ -77,18 +76,18 @@ class Followed:
             self.close()
 
     def hold(self, *, held: bool) -> None:
-        """Hold the file open from now on, or do not. Raises OSError."""
+        """Keep the file open from now on, or do not. Raise OSError."""
         self.held = held
         if held:
             self._open()
 
     def leave(self) -> None:
-        """Expect nothing more after what is there now."""
+        """Expect nothing more after what the file has now."""
         self._growing = False
         self._marks = None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -102,7 +101,7 @@ class Followed:
         return self.path.stat() if self._descriptor is None else os.fstat(self._descriptor)
 
     def _look(self) -> os.stat_result:
-        # Before reading: what is finished now has nothing more to come.
+        # Before reading: a file that is finished now does not grow any more.
         state = self._state()
         self._marks = _marks(state)
         self.done = self._is_finished(state)
@@ -119,16 +118,16 @@ class Followed:
     def _new_lines(self, descriptor: int) -> Iterator[Line | Skipped]:
         while stored := os.pread(descriptor, self._next_size(), self._position):
             self._position += len(stored)
-            # What is passed over is read all the same: to know which line it is, and how a packed file goes on.
-            passed_over = self._position <= self._skip
+            # What is skipped is read all the same: to count its lines, and to unpack what follows.
+            skipped = self._position <= self._skip
             for data in self._unpacker.feed(stored):
                 for line in self._cutter.feed(data):
-                    if not passed_over:
+                    if not skipped:
                         yield line
         if self.done:
             yield from last_lines(self._unpacker, self._cutter)
         elif self._unpacker.plain:
-            # A writer that fails cuts half a line off, and the next line then stands in its place: read it anew.
+            # A writer that fails cuts half a line off, and the next line is written in its place: read it again.
             self._position -= self._cutter.forget()
 
     def _next_size(self) -> int:
@@ -136,9 +135,9 @@ class Followed:
 
 
 class Follower:
-    """Follows a file, or all segments of a folder and of those below it. Neither need be there yet.
+    """Follows a file, or all segments of a folder and of those below it; they need not exist yet.
 
-    Without `growing`, what is there is all there will be.
+    Without `growing`, nothing is added to what exists now.
     """
 
     def __init__(self, path: Path, *, growing: bool = True) -> None:
@@ -150,14 +149,14 @@ class Follower:
         self._read: dict[str, Found] = {}
 
     def look(self) -> list[Followed]:
-        """Give the files that have something new, in the order in which they began. Raises JournalError.
+        """Return the files that have changed, in the order in which they began; the first time, all. Raise JournalError.
 
-        The first time, these are all there are. Those of the last time must have been read, or passed over.
+        The caller must have read or skipped those of the last call.
         """
         try:
             self._drop()
             if (found := self._listed()) is not None:
-                self._take(found)
+                self._update(found)
             new = (*self._leaving, *(file for file in self._files.values() if file.changed()))
             return sorted(new, key=lambda file: (file.began, file.path))
         except OSError as error:
@@ -169,11 +168,9 @@ class Follower:
             file.close()
 
     def _listed(self) -> Sequence[Found] | None:
-        """Give the files to follow; None, if they are the same as the last time."""
+        """Return the files to follow; None if they are the same as the last time."""
         try:
-            if self._path.is_dir():
-                return self._folder.look()
-            return (named(self._path),)
+            return self._folder.look() if self._path.is_dir() else (named(self._path),)
         except FileNotFoundError:
             return ()
 
@@ -184,18 +181,21 @@ class Follower:
         for key in [key for key, file in self._files.items() if file.done]:
             del self._files[key]
 
-    def _take(self, found: Sequence[Found]) -> None:
-        there = {segment.key: segment for segment in found}
-        for key in self._files.keys() - there.keys():
+    def _update(self, found: Sequence[Found]) -> None:
+        present = {segment.key: segment for segment in found}
+        for key in self._files.keys() - present.keys():
             self._leave(key)
-        self._read = {key: segment for key, segment in self._read.items() if key in there}
-        for key, segment in there.items():
+        self._read = {key: segment for key, segment in self._read.items() if key in present}
+        for key, segment in present.items():
             known = self._read.get(key)
             self._read[key] = segment
             # Under another name it is the same segment, packed or unpacked since.
             if known is None or (known.path == segment.path and known.inode != segment.inode):
                 self._leave(key)
-                self._begin(key, segment)
+                try:
+                    self._files[key] = Followed(segment, growing=self._growing)
+                except FileNotFoundError:
+                    del self._read[key]  # removed since it was listed
             elif known.path != segment.path:
                 self._leave(key)
         live = [file for file in self._files.values() if not file.finished]
@@ -203,14 +203,8 @@ class Follower:
             with suppress(FileNotFoundError):
                 file.hold(held=len(live) <= _HELD_LIMIT)
 
-    def _begin(self, key: str, segment: Found) -> None:
-        try:
-            self._files[key] = Followed(segment, growing=self._growing)
-        except FileNotFoundError:
-            del self._read[key]  # removed since it was listed
-
     def _leave(self, key: str) -> None:
-        """Give what is left in a file that was removed, replaced or packed, and then no more."""
+        """Return only the rest of a file that was removed, replaced or packed."""
         file = self._files.pop(key, None)
         if file is not None and file.held:
             file.leave()
@@ -218,5 +212,5 @@ class Follower:
 
 
 def _marks(state: os.stat_result) -> tuple[int, ...]:
-    """Give what any change worth a look changes."""
+    """Return what every relevant change of a file changes."""
     return (state.st_size, state.st_mtime_ns, state.st_mode)

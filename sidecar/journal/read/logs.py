@@ -1,4 +1,4 @@
-"""Which files of a folder are segments: ours, and KumoMTA's with whatever suffix its operator chose.
+"""Which files of a folder are segments: ours, and KumoMTA's with any suffix that its operator chose.
 
 Owns their names and their order. Never opens a file.
 """
@@ -13,22 +13,22 @@ from msgspec import Struct
 
 from sidecar.journal.error import JournalError
 
-# KumoMTA names a segment by the instant at which it began: `YYYYMMDD-HHMMSS`, a fraction of up to nine digits where there is
-# one, and the suffix, if any, that the operator chose; ours are such names too. A message in the quarantine is named alike.
+# KumoMTA names a segment by the instant at which it began: `YYYYMMDD-HHMMSS`, an optional fraction of up to nine digits, and an
+# optional suffix that the operator chose. Ours are such names too. A message in the quarantine has a similar one.
 _NAME = re.compile(r"(\d{8}-\d{6}(?:\.\d{1,9})?)(?!-[0-9a-f]{32}(?:-[0-9a-f]{8,16})?\.).*", re.ASCII)
 
-# KumoMTA's log directory may be a pattern of dates (`%Y/%m/%d/%H`), and each type of record may have a directory of its own.
+# KumoMTA's log directory can be a pattern of dates (`%Y/%m/%d/%H`), and each type of record can have its own directory.
 DEPTH_LIMIT = 5
 
-# The clock that stamps files goes in steps, of 4 ms or, on some disks, 2 s: a directory that changed so short a time before it
-# was looked at may have changed once more since, and tell the same time.
+# Times of files have steps of 4 ms or, on some disks, 2 s: a directory that changed shortly before it was listed can change
+# again without a change of its time.
 _STEP_NS = 2_000_000_000
 
 _PACKED = (".zst", ".gz", ".xz", ".bz2")
 
 
 class Found(Struct, frozen=True, kw_only=True, gc=False):
-    """A segment. `began` is the instant in its name: text that sorts as time does. `inode` tells it from a later namesake."""
+    """A segment. `began` is the instant in its name: text that sorts as time does. A later namesake has another `inode`."""
 
     began: str
     path: Path
@@ -36,7 +36,7 @@ class Found(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def key(self) -> str:
-        """One segment's name before and after somebody packed it."""
+        """The name of a segment without the suffix of a packer."""
         path = str(self.path)
         for ending in _PACKED:
             path = path.removesuffix(ending)
@@ -44,10 +44,10 @@ class Found(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class _Directory(Struct, frozen=True, kw_only=True):
-    """What one directory held at `changed`, its own time of change; `settled`, if that time will tell of any later change."""
+    """What one directory had at `changed`, its own time of change; with `stable`, any later change changes that time."""
 
     changed: int
-    settled: bool
+    stable: bool
     segments: list[Found]
     below: list[Path]
     others: int
@@ -55,17 +55,17 @@ class _Directory(Struct, frozen=True, kw_only=True):
 
 
 class Folder:
-    """A folder, and those below it, which can be looked at again and again: only what has changed is read anew."""
+    """A folder, and those below it, which can be listed again and again: only what has changed is listed again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[Path, _Directory] = {}
 
     def look(self) -> tuple[Found, ...] | None:
-        """Give the segments, the oldest first; None, if they are the same as the last time. Raises OSError.
+        """Return the segments, the oldest first; None if they are the same as the last time. Raise OSError.
 
-        Of a segment that is there both packed and not, the latter: somebody is just packing it. An empty folder is a journal
-        in which nothing has been written yet; one that, the first time, has files and no segments raises JournalError.
+        Of a segment that exists both packed and not, the latter is returned: a program is just packing it. An empty folder is a
+        journal without records yet. Raise JournalError if the folder has files and no segments at the first call.
         """
         before, self._known = self._known, dict(self._walk())
         if before and before == self._known:
@@ -78,9 +78,9 @@ class Folder:
         return segments
 
     def passed_over(self) -> tuple[Path, int] | None:
-        """Give one of the files that are no segments, and how many stand beside those that are; None if none does.
+        """Return one of the files beside the segments that are none, and their number; None if all are segments. Raise OSError.
 
-        Where there are no segments at all, `look` says so. Raises OSError.
+        If no file is a segment, `look` reports it.
         """
         directories = dict(self._walk())
         found = [path / directory.other for path, directory in directories.items() if directory.other is not None]
@@ -97,7 +97,7 @@ class Folder:
             except OSError:
                 if path == self._path:
                     raise
-                continue  # removed meanwhile, or none of the reader's business
+                continue  # removed meanwhile, or not readable
             yield path, directory
             if depth < DEPTH_LIMIT:
                 paths += [(below, depth + 1) for below in directory.below]
@@ -105,30 +105,30 @@ class Folder:
     def _directory(self, path: Path) -> _Directory:
         changed = path.stat().st_mtime_ns
         known = self._known.get(path)
-        if known is not None and known.settled and known.changed == changed:
+        if known is not None and known.stable and known.changed == changed:
             return known
         return _listed(path, changed)
 
 
 def named(path: Path) -> Found:
-    """Give one file by its name, be it that of a segment or not. Raises OSError."""
+    """Return one file, whether it is named as a segment or not. Raise OSError."""
     name = _NAME.fullmatch(path.name)
     return Found(began=name[1] if name else "", path=path, inode=path.stat().st_ino)
 
 
 def find(path: Path) -> tuple[Found, ...]:
-    """Give the segments in a folder and in those below it, as `Folder.look` does. Raises OSError and JournalError."""
+    """Return the segments in a folder and in those below it, as `Folder.look` does. Raise OSError and JournalError."""
     return Folder(path).look() or ()
 
 
 def _listed(path: Path, changed: int) -> _Directory:
-    settled = changed < time.time_ns() - _STEP_NS
+    stable = changed < time.time_ns() - _STEP_NS
     segments: list[Found] = []
     below: list[Path] = []
     others, other = 0, None
     with os.scandir(path) as entries:
         for entry in entries:
-            # A dot hides what others keep here, such as the marks of KumoMTA's tailer.
+            # Other programs keep hidden files here, such as the marks of KumoMTA's tailer.
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -138,15 +138,15 @@ def _listed(path: Path, changed: int) -> _Directory:
             else:
                 others += 1
                 other = entry.name if other is None else min(other, entry.name)
-    return _Directory(changed=changed, settled=settled, segments=segments, below=below, others=others, other=other)
+    return _Directory(changed=changed, stable=stable, segments=segments, below=below, others=others, other=other)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Tell a file from a pipe or a device, which would be waited for, or read, for ever."""
+    """Return False for a pipe or a device: reading it might never end."""
     try:
         return entry.is_file()
     except OSError:
-        return True  # a link in a circle, or nothing to be seen: whoever opens it will say why
+        return True  # a loop of links, or not accessible: opening it reports why
 
 
 def _in_order(directories: Iterable[_Directory]) -> tuple[Found, ...]:

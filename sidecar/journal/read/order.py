@@ -1,6 +1,6 @@
-"""In which order records come that several workers wrote at a time, each into a segment of its own.
+"""The order of records that several workers wrote at the same time, each into its own segments.
 
-Owns the order, and how far back the last records are looked for. Never changes the order within a segment.
+Owns the order, and how far back the last records are searched. Never changes the order within a segment.
 """
 
 from collections import deque
@@ -15,13 +15,12 @@ from msgspec import Struct
 from sidecar.core.records import Logged, decode
 from sidecar.journal.read import Followed, Line, Skipped
 
-# The last records are looked for in so many bytes of log, as they are stored, the newest first: some 250,000 records of ours,
-# or millions of KumoMTA's, which are packed. With a filter that lets few through, all of a journal would have to be read
-# before the first line appears.
+# The last records are searched in so many stored bytes of log, the newest first: some 250,000 records of ours, or millions of
+# KumoMTA's, which are packed. With a filter that few records pass, the search would read all of a journal.
 LOOK_BACK = 256 * 1024 * 1024
 
-# Files that are open at a time, of the 1,024 descriptors that a process has as a rule. More than that overlap only where names
-# do not tell when files began, as those of a writer that goes by local time; then the order is less exact.
+# Files that are open at a time, of the usual 1,024 descriptors of a process. More than that overlap only if their names do not
+# show when they began, as those of a writer with local time; then the order is less exact.
 _OPEN_LIMIT = 500
 
 _STAMP = "%Y%m%d-%H%M%S"
@@ -29,7 +28,7 @@ _STAMP_LENGTH = len("20261122-093000")
 
 
 class OrderedLine(Struct, frozen=True, kw_only=True, gc=False):
-    """A line of a log. `record` is None where it is none, and `why` says so; `when`, in seconds since 1970, orders them."""
+    """A line of a log. `record` is None if it is none, and `why` is the reason; `when` (seconds since 1970) orders them."""
 
     line: Line | Skipped
     record: Logged | None
@@ -46,7 +45,7 @@ _CREATED = msgspec.json.Decoder(_Created)
 
 
 def merged(files: Sequence[Followed]) -> Iterator[OrderedLine]:
-    """Give what is new in the files. Each is opened only when the others have come to the time of its beginning."""
+    """Yield what is new in the files. Each is opened only when the others have reached the time of its beginning."""
     heap: list[tuple[float, int, OrderedLine, Iterator[OrderedLine]]] = []
     for number, file in enumerate(sorted(files, key=_began)):
         yield from _until(_began(file), heap)
@@ -57,7 +56,7 @@ def merged(files: Sequence[Followed]) -> Iterator[OrderedLine]:
 
 
 def latest(files: Sequence[Followed], *, number: int, wanted: Callable[[Logged], bool] | None = None) -> list[OrderedLine]:
-    """Return the last entries, `number` at most, in order; the files are passed over up to their ends.
+    """Return the last entries, `number` at most, in order; the files are skipped up to their ends.
 
     With `wanted`, only records for which it returns True.
     """
@@ -81,7 +80,7 @@ def _last(file: Followed, number: int, wanted: Callable[[Logged], bool] | None) 
 
 
 def _until(when: float, heap: list[tuple[float, int, OrderedLine, Iterator[OrderedLine]]]) -> Iterator[OrderedLine]:
-    """Give the entries up to a time, and take them off the heap of (next time, number of the stream, next entry, the rest)."""
+    """Yield the entries up to a time, and remove them from the heap of (next time, number, next entry, other entries)."""
     while heap and (heap[0][0] <= when or len(heap) > _OPEN_LIMIT):
         _, number, entry, stream = heap[0]
         yield entry
@@ -93,7 +92,7 @@ def _until(when: float, heap: list[tuple[float, int, OrderedLine, Iterator[Order
 
 
 def entries(lines: Iterable[Line | Skipped]) -> Iterator[OrderedLine]:
-    """Read the lines of one file; `when` never goes back."""
+    """Read the lines of one file; `when` never decreases."""
     when = 0.0
     for line in lines:
         if isinstance(line, Skipped):
@@ -109,21 +108,21 @@ def entries(lines: Iterable[Line | Skipped]) -> Iterator[OrderedLine]:
 
 
 def _record(text: bytes) -> Logged:
-    """Read one line. Raises ValueError, also for what is not UTF-8 in fields that nobody looks into."""
+    """Read one line. Raise ValueError, also for bytes that are not UTF-8 in fields that are not used."""
     if not text.isascii():
         text.decode()
     return decode(text)
 
 
 def _instant(record: Logged, text: bytes) -> float:
-    """Give when a record was written; 0 where it does not tell."""
-    told, seconds = record.event_time, record.timestamp
+    """Return when a record was written; 0 if that is unknown."""
+    time, seconds = record.event_time, record.timestamp
     if record.type == "OOB":
-        # A stranger's report tells these two; the message was made a moment before.
+        # These two are from the report of an external host; the message was created a moment before.
         created = _CREATED.decode(text)
-        told, seconds = created.created_time, created.created
+        time, seconds = created.created_time, created.created
     try:
-        return datetime.fromisoformat(told).timestamp()
+        return datetime.fromisoformat(time).timestamp()
     except ValueError:
         return seconds
 

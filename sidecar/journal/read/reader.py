@@ -1,6 +1,6 @@
-"""Reading records back: the lines of a file, of all segments in a folder, live ones included, or of standard input.
+"""Reading records: the lines of a file, of all segments in a folder, live ones included, or of standard input.
 
-Owns the order in which files are read, and which may be left out. Never decodes a record, and never changes a file.
+Owns the order in which files are read, and which are left out. Never decodes a record, and never changes a file.
 """
 
 import errno
@@ -13,15 +13,12 @@ from typing import BinaryIO, Literal
 
 from sidecar.journal.error import JournalError
 from sidecar.journal.read import logs
-from sidecar.journal.read.lines import Cutter, Line, Skipped
-from sidecar.journal.read.unpacking import Unpacker, UnpackingError
+from sidecar.journal.read.lines import Cutter, Line, Skipped, Unpacker, UnpackingError
 
 STDIN = Path("-")
 
 _BREAKS_OFF = "the packed data breaks off: it is still being written, or a crash has cut it off"
-
 _CHUNK = 256 * 1024
-
 # A clock may have been set back by so many seconds between a record's time and its segment's last write.
 _SLACK = 3600.0
 
@@ -29,28 +26,29 @@ _SLACK = 3600.0
 def read(
     path: Path, *, since: float | None = None, progress: Callable[[int], object] | None = None
 ) -> Iterator[Line | Skipped]:
-    """Give the lines of a file, of a folder's segments from the oldest to the newest, or of standard input (`-`).
+    """Yield the lines of a file, of a folder's segments from the oldest to the newest, or of standard input (`-`).
 
-    Plain or packed with zstd. Blank lines are passed over. With `since`, in seconds since 1970, files that were last written
-    before it are left out; those that are read may well have older records. `progress` is called with the number of bytes, as
-    they are stored, that were read since the last time. Raises JournalError where something cannot be read.
+    Plain or packed with zstd. Blank lines are skipped. With `since`, in seconds since 1970, files that were last written before
+    it are left out; the others can have older records. `progress` is called with the number of stored bytes read since its last
+    call. Raise JournalError if something cannot be read.
     """
-    report = progress or _nobody
+    progress = progress or (lambda _: None)
     try:
         if path == STDIN:
             if sys.stdin is None:
                 raise JournalError("standard input is closed; give it the records, or name a file or a journal directory")
-            yield from _lines(path, sys.stdin.buffer, report)
+            yield from _lines(path, sys.stdin.buffer, progress)
         elif path.is_dir():
-            yield from _read_folder(path, since, report)
+            yield from _read_folder(path, since, progress)
         else:
-            yield from _read_file(path, report)
+            with path.open("rb", buffering=0) as file:
+                yield from _lines(path, file, progress)
     except OSError as error:
         raise unreadable(error, path) from error
 
 
 def stored_size(path: Path, *, since: float | None = None) -> int | None:
-    """Give how many bytes `read` is going to report; None where nobody can tell: of a pipe. Raises JournalError."""
+    """Return how many bytes `read` will report; None if that is unknown, as of a pipe. Raise JournalError."""
     try:
         if path == STDIN:
             return None
@@ -62,9 +60,9 @@ def stored_size(path: Path, *, since: float | None = None) -> int | None:
 
 
 def passed_over(path: Path) -> tuple[Path, int] | None:
-    """Give one of the files that `read` does not read in a folder, since they are not named as segments, and their number.
+    """Return one of the files in a folder that `read` leaves out, since they are not named as segments, and their number.
 
-    None if there are none, or `path` is no folder. Raises JournalError.
+    None if all are named so, or `path` is no folder. Raise JournalError.
     """
     try:
         return logs.Folder(path).passed_over() if path != STDIN and path.is_dir() else None
@@ -73,7 +71,7 @@ def passed_over(path: Path) -> tuple[Path, int] | None:
 
 
 def kind_of(path: Path) -> Literal["files", "stream", "nothing"]:
-    """Tell what `path` is: what can be read again and again, what gives each line once, or not there. Raises JournalError."""
+    """Return what `path` is: "files" can be read again, a "stream" cannot, and "nothing" is missing. Raise JournalError."""
     try:
         if path == STDIN:
             return "stream"
@@ -85,25 +83,20 @@ def kind_of(path: Path) -> Literal["files", "stream", "nothing"]:
     return "files" if S_ISREG(mode) or S_ISDIR(mode) else "stream"
 
 
-def _read_folder(folder: Path, since: float | None, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
+def _read_folder(folder: Path, since: float | None, progress: Callable[[int], object]) -> Iterator[Line | Skipped]:
     for segment in logs.find(folder):
         try:
             if not _is_older(segment.path, since):
                 with os.fdopen(open_file(segment.path), "rb", buffering=0) as file:
-                    yield from _lines(segment.path, file, report)
+                    yield from _lines(segment.path, file, progress)
         except FileNotFoundError:
-            continue  # an operator's clean-up, or an empty segment that was removed, since the listing
-
-
-def _read_file(path: Path, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
-    with path.open("rb", buffering=0) as file:
-        yield from _lines(path, file, report)
+            continue  # removed since the listing, by an operator or because it was empty
 
 
 def open_file(path: Path) -> int:
-    """Open what was a file when it was listed, and give its descriptor. Raises OSError, as of what is gone, if it is none now.
+    """Open what was a file when it was listed, and return its descriptor. Raise OSError, FileNotFoundError if it is none now.
 
-    A pipe that somebody put in its place would be waited for until there is a writer.
+    A pipe in its place would wait for a writer.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if S_ISREG(os.fstat(descriptor).st_mode):
@@ -112,14 +105,14 @@ def open_file(path: Path) -> int:
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
-def _lines(path: Path, file: BinaryIO, report: Callable[[int], object]) -> Iterator[Line | Skipped]:
+def _lines(path: Path, file: BinaryIO, progress: Callable[[int], object]) -> Iterator[Line | Skipped]:
     unpacker, cutter = Unpacker(), Cutter(path)
-    read_some = getattr(file, "read1", file.read)  # what there is, rather than wait until a pipe has given a whole chunk
+    read_some = getattr(file, "read1", file.read)  # `read` would wait until a pipe has sent a whole chunk
     try:
         while stored := read_some(_CHUNK):
             for data in unpacker.feed(stored):
                 yield from cutter.feed(data)
-            report(len(stored))
+            progress(len(stored))
     except UnpackingError as error:
         yield cutter.broken(str(error))
         return
@@ -127,7 +120,7 @@ def _lines(path: Path, file: BinaryIO, report: Callable[[int], object]) -> Itera
 
 
 def last_lines(unpacker: Unpacker, cutter: Cutter) -> Iterator[Line | Skipped]:
-    """Yield what is left at the end of a file: a line without its line feed, and a note where packed data breaks off.
+    """Yield the rest at the end of a file: a line without its line feed, and a note if packed data breaks off.
 
     A whole object without a line feed is a record, in a packed file as in a plain one: the packer may have lost only its end.
     """
@@ -150,12 +143,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _nobody(_count: int) -> None:
-    """Take no notice."""
-
-
 def unreadable(error: OSError, path: Path) -> JournalError:
-    """Say that `path` could not be read."""
-    return JournalError.because(
-        error, fact="records could not be read from", path=path, then="name a file or a journal directory that can"
-    )
+    """Return the error for a path that cannot be read."""
+    fact, then = "records could not be read from", "name a file or a journal directory that can"
+    return JournalError.because(error, fact=fact, path=path, then=then)
