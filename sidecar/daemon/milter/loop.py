@@ -11,7 +11,6 @@ import errno
 import os
 import select
 import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -34,9 +33,6 @@ _EVENTS = 64
 _IDLE_SECONDS = 7210.0
 _SWEEP_SECONDS = 60.0
 _LEAVE_SECONDS = 5.0
-# After this time another thread passes the interpreter on to the loop, which may need it after each system call. With Python's
-# 5 ms, an answer beside a thread that reads a large report takes up to 25 ms.
-_SWITCH_SECONDS = 0.0002
 # The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_SECONDS = 0.1
@@ -91,7 +87,6 @@ class Loop:
 
     def start(self) -> None:
         """Begin to accept connections, in a thread."""
-        sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=self._run, name="milter", daemon=True).start()
 
     def leave(self) -> None:

@@ -4,6 +4,7 @@ Owns the order (the limit on records, the quarantine, the journal, the answer) a
 mail.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ _FLUSH_SECONDS = 1.0
 _SWEEP_SECONDS = 60.0
 # For what is too slow for the thread of the connections: it waits for the disk, or keeps the interpreter busy.
 _SLOW_THREADS = 2
+# While they work, threads pass the interpreter on after this time: the thread of the connections may wait for it after each
+# system call. Always, it would cost some CPU time.
+_SLOW_SWITCH, _USUAL_SWITCH = 0.0002, sys.getswitchinterval()
 
 _LOG = log.get("milter")
 
@@ -75,6 +79,8 @@ class Recorder:
         self._clock = clock
         self._closing = threading.Event()
         self._flushing = threading.Lock()
+        self._slow_lock = threading.Lock()
+        self._slow = 0
         self._pool = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="slow")
 
     def start(self) -> None:
@@ -116,13 +122,21 @@ class Recorder:
         """Let one of few threads do this, then call `done` with the outcome or the exception."""
 
         def run() -> None:
+            self._count_slow(1)
             try:
                 result: Outcome | Exception = work()
             except Exception as error:  # noqa: BLE001 - raised again by `done`, in the guard of the connection
                 result = error
+            finally:
+                self._count_slow(-1)
             done(result)
 
         self._pool.submit(run)
+
+    def _count_slow(self, change: int) -> None:
+        with self._slow_lock:
+            self._slow += change
+            sys.setswitchinterval(_SLOW_SWITCH if self._slow else _USUAL_SWITCH)
 
     def kept(self, outcome: Outcome) -> None:
         """Do what a subclass adds for an outcome that holds, counted or recorded."""
