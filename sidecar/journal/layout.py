@@ -1,15 +1,12 @@
-"""What writers and readers of segments both know: how a packed segment begins and ends, and the mode of a finished one.
-
-Owns these facts. Never opens a file.
-"""
+"""What writers and readers of segments both know: how a packed segment begins and ends, and the mode of a finished one."""
 
 import os
 
 MAGIC = b"\x28\xb5\x2f\xfd"
-"""What a zstd frame begins with (RFC 8878 section 3.1.1)."""
+"""The first bytes of a zstd frame (RFC 8878 section 3.1.1)."""
 
 WINDOW_LIMIT = 64 * 1024 * 1024
-"""Bytes of memory that unpacking may take: the window of level 21, the highest of KumoMTA's `compression_level`."""
+"""Bytes of memory that unpacking can need: the window of level 21, the highest of KumoMTA's `compression_level`."""
 
 END_OF_FRAME = b"\x01\x00\x00"
 """A last block without content (RFC 8878 section 3.1.1.2). Our frames have no checksum, so any program can end one with it."""
@@ -20,5 +17,5 @@ WRITE_BITS = 0o222
 
 def is_finished(state: os.stat_result) -> bool:
     """Return True if a segment is finished, by its mode: the sidecar's and KumoMTA's are read-only then."""
-    # Not by access(2), which is always yes for root.
+    # Not by access(2), which always permits root.
     return not state.st_mode & WRITE_BITS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from sidecar.journal.error import JournalError
+from sidecar.journal import JournalError
 
 # KumoMTA names a segment by the instant at which it began: `YYYYMMDD-HHMMSS`, an optional fraction of up to nine digits, and an
 # optional suffix that the operator chose. Ours are such names too. A message in the quarantine has a similar one.

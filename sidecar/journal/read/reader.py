@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO, Literal
 
-from sidecar.journal.error import JournalError
+from sidecar.journal import JournalError
 from sidecar.journal.read import logs
 from sidecar.journal.read.lines import Cutter, Line, Skipped, Unpacker, UnpackingError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 
 from sidecar import log
-from sidecar.journal.error import JournalError
+from sidecar.journal import JournalError
 from sidecar.journal.write.journal import Journal
 from sidecar.journal.write.segment import Segment
 

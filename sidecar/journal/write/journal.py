@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from sidecar import log
-from sidecar.journal.error import JournalError
+from sidecar.journal import JournalError
 from sidecar.journal.write.leftovers import finish_leftovers
 from sidecar.journal.write.segment import Segment
 

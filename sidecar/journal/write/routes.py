@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sidecar.core.records import Record, encode
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
-from sidecar.journal.error import JournalError
+from sidecar.journal import JournalError
 from sidecar.journal.write.disk_thread import DiskThread, Done
 from sidecar.journal.write.journal import Journal
 

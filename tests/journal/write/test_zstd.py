@@ -185,7 +185,7 @@ def test_two_that_start_together(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     def other_was_quicker(descriptor: int) -> bool:
         monkeypatch.undo()
         finish_leftovers(folder)
-        monkeypatch.delattr(leftovers, "_close_frame")
+        monkeypatch.delattr(leftovers, "_finish")
         return claim(descriptor)
 
     monkeypatch.setattr(leftovers, "claim", other_was_quicker)
