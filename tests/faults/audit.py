@@ -113,4 +113,4 @@ def _served(entry: Entry) -> list[str]:
 
 def unexpected(log: str) -> list[str]:
     """Give the lines of a program's log that tell of a bug rather than of a fault."""
-    return re.findall(r"(?m)^.*(?:unexpected fault|Traceback|the worker failed|could not hand over).*$", log)
+    return re.findall(r"(?m)^.*(?:unexpected fault|Traceback|the worker failed|could not pass on).*$", log)

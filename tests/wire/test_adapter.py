@@ -352,7 +352,7 @@ def test_a_helo_name_that_is_no_text_decides_nothing(mta: Mta, folder: Path, eng
     mta.helo(b"\xff\xfe")
     mta.envelope(b"<fine@b>", b"<a@b>")
     assert mta.content(MESSAGE) == (ACCEPT, [])
-    assert ("could not hand over an event" in (folder / "log").read_text()) == (engine == "libmilter")
+    assert ("could not pass on an event" in (folder / "log").read_text()) == (engine == "libmilter")
 
 
 def test_a_field_name_that_is_no_text(mta: Mta, engine: str) -> None:

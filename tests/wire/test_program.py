@@ -237,7 +237,7 @@ def test_a_listener_that_is_never_told_is_said_once_by_each_worker() -> None:
                 mta.negotiate()
                 mta.connect(listener=None)
                 assert mta.envelope(b"<>", b"<a@bounce.example>") == [CONTINUE]
-        assert program.count("the MTA does not tell its own end of a connection") == 1
+        assert program.count("the MTA does not report its own end of a connection") == 1
 
 
 def test_a_stranger_is_refused_at_connect_where_nothing_could_let_it_in() -> None:

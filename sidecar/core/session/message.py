@@ -92,7 +92,7 @@ class Message:
     @property
     def kept(self) -> int:
         """Return the bytes of the content that are kept for the end of the message."""
-        return self._seen if self._kept else 0
+        return self.seen if self._kept else 0
 
     @property
     def content(self) -> bytes:

@@ -34,11 +34,11 @@ LARGE_REPORT = 32 * 1024
 _LOG = log.get("milter")
 _SKIP = int(milter.SKIP)
 _NO_LISTENER = (
-    "the MTA does not tell its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
-    " until then everybody gets 451 where a listener has rules of its own"
+    "the MTA does not report its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
+    " until then, if a listener has its own rules, every peer gets 451"
 )
 _FROM_HERE_ON = "the connection is answered 451 from here on"
-# Faults that are no bugs: their sentence tells an operator more than a stack of calls.
+# Faults that are no bugs: their sentence helps an operator more than a traceback.
 _FORESEEN = (JournalError, CannotRemoveError, MalformedError, NoRulesError, translation.UnknownPeerError)
 
 

@@ -1,6 +1,6 @@
-"""Verdicts in libmilter's words.
+"""Verdicts as libmilter's codes.
 
-Owns which verdict may answer which step, and the code that stands for it. Never chooses a verdict.
+Owns which verdict may answer which step. Never chooses a verdict.
 """
 
 import re
@@ -12,53 +12,52 @@ from sidecar.core.session.verdicts import Accept, Continue, Discard, Reject, Rep
 from sidecar.daemon.milter.context import Context
 from sidecar.daemon.milter.negotiation import Step, Terms
 
-# RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, with its code, enhanced code and CRLF; libmilter itself
-# refuses texts of 980 and more.
+# RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, with its code, enhanced code and CRLF. The limit of
+# libmilter is 980.
 _TEXT_LIMIT = 480
 
 
 class WrongVerdictError(Exception):
-    """The session gave a verdict that cannot answer this step: our own fault."""
+    """The session returned a verdict that cannot answer this step: a fault of the program."""
 
 
 class CannotRemoveError(Exception):
-    """The MTA did not offer to have recipients taken off."""
+    """The MTA did not offer to remove recipients."""
 
 
 _UNSENDABLE = re.compile("[^ -~]")
 
 _Verdicts = frozenset[type[Verdict]]
-_GOING_ON: _Verdicts = frozenset({Continue})
-_REFUSALS: _Verdicts = frozenset({Reject, Tempfail})
-_ENDINGS: _Verdicts = _REFUSALS | {Accept, Discard}
-# libmilter would take each of its codes anywhere: ACCEPT at connect lets everything pass that follows, CONTINUE at the end of
-# the message accepts it. So whatever is not named here is a fault.
+_CONTINUE: _Verdicts = frozenset({Continue})
+_REJECTIONS: _Verdicts = frozenset({Reject, Tempfail})
+_ENDINGS: _Verdicts = _REJECTIONS | {Accept, Discard}
+# libmilter accepts each code at each step: ACCEPT at connect accepts all that follows, CONTINUE at the end of a message accepts
+# it. So a verdict that is missing here is a fault.
 _MAY_ANSWER: dict[Step, _Verdicts] = {
-    Step.CONNECT: _REFUSALS | _GOING_ON,
-    Step.RCPT: _REFUSALS | _GOING_ON,
+    Step.CONNECT: _REJECTIONS | _CONTINUE,
+    Step.RCPT: _REJECTIONS | _CONTINUE,
     Step.DATA: frozenset({Accept, Continue}),
-    Step.END_OF_HEADERS: _ENDINGS | _GOING_ON,
+    Step.END_OF_HEADERS: _ENDINGS | _CONTINUE,
     Step.END_OF_MESSAGE: _ENDINGS,
 }
 
 
 def check(step: Step, verdict: Verdict, terms: Terms) -> None:
-    """See that a verdict can be given here, before anything is written about it.
+    """Raise WrongVerdictError or CannotRemoveError if a verdict cannot be given here. Call it before its records are written.
 
-    A step that has no answer takes only Continue; but for CONNECT, where the session says a refusal again at RCPT. Raises
-    WrongVerdictError and CannotRemoveError.
+    A step without an answer permits only Continue, except CONNECT: the session repeats that rejection at RCPT.
     """
-    if type(verdict) not in _MAY_ANSWER.get(step, _GOING_ON):
+    if type(verdict) not in _MAY_ANSWER.get(step, _CONTINUE):
         raise WrongVerdictError(f"{type(verdict).__name__} cannot answer {step.name}")
     if isinstance(verdict, Accept) and verdict.without:
         if step is not Step.END_OF_MESSAGE:
-            raise WrongVerdictError(f"recipients cannot be taken off at {step.name}")
+            raise WrongVerdictError(f"recipients cannot be removed at {step.name}")
         if not terms.can_remove:
-            raise CannotRemoveError("the MTA lets no recipient be taken off the envelope")
+            raise CannotRemoveError("the MTA does not permit the removal of recipients")
 
 
 def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
-    """Tell libmilter a verdict and give the code to return."""
+    """Pass a verdict to the context, and return its code."""
     if step in terms.unanswered:
         return int(milter.NOREPLY)
     match verdict:
@@ -82,6 +81,6 @@ def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
 
 
 def set_reply(context: Context, reply: Reply) -> None:
-    """Set the text that goes with a refusal. Sendmail takes it for a format: `%` goes out doubled and comes out single."""
+    """Set the text of a rejection. Sendmail uses it as a format: `%` is sent doubled and becomes a single one."""
     text = _UNSENDABLE.sub("?", reply.text[:_TEXT_LIMIT])
     context.setreply(str(reply.code), reply.enhanced, text.replace("%", "%%"))

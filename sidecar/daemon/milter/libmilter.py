@@ -1,6 +1,6 @@
-"""Serving through libmilter and its binding: the callbacks it calls, and its loop in a thread of its own.
+"""Serving through libmilter and its binding: the callbacks it calls, and its loop in a thread.
 
-Owns that thread. Never stops it: only the end of the process does, because a stopping libmilter answers nobody any more.
+Owns that thread. Never stops it: a stopping libmilter answers no connection any more, so only the end of the process does.
 """
 
 import os
@@ -37,12 +37,12 @@ def install(adapter: Adapter) -> None:
 
 
 def start(ended: Callable[[], None]) -> None:
-    """Begin to accept connections; `ended` is called from another thread if that comes to an end.
+    """Begin to accept connections; another thread calls `ended` if libmilter ends.
 
-    libmilter blocks SIGTERM, SIGINT and SIGHUP in the thread that runs it and waits for them there, to stop at once and
-    without grace. In a second thread it waits in vain: the main thread, where they are not blocked, is served first.
+    libmilter blocks SIGTERM, SIGINT and SIGHUP in its thread and waits for them there, to stop at once. In a second thread it
+    never gets them: the main thread, where they are not blocked, does.
     """
-    sys.excepthook = _log_unseen
+    sys.excepthook = _log_unhandled
     threading.Thread(target=_loop, args=(ended,), name="libmilter", daemon=True).start()
 
 
@@ -54,10 +54,10 @@ def _loop(ended: Callable[[], None]) -> None:
     ended()
 
 
-def _log_unseen(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-    """Log what the binding itself stumbles over before a callback of ours runs: a HELO or a field name that is not UTF-8.
+def _log_unhandled(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Log an exception of the binding itself before a callback of ours runs: a HELO or a field name that is not UTF-8.
 
-    A HELO name is then not heard of. After a field name libmilter says nothing any more about that message, and the MTA gives
-    it up with a temporary failure when its patience ends; Postfix takes such a line for the beginning of the body instead.
+    Such a HELO name is lost. After such a field name libmilter does not answer for that message, and the MTA tempfails it after
+    its timeout; Postfix reads such a line as the beginning of the body instead.
     """
-    _LOG.error("the milter binding could not hand over an event", error=f"{type(error).__name__}: {error}", pid=os.getpid())
+    _LOG.error("the milter binding could not pass on an event", error=f"{type(error).__name__}: {error}", pid=os.getpid())

@@ -1,6 +1,6 @@
 """The listening socket: opened once by the supervisor through libmilter, then shared with every worker by fork.
 
-Owns the socket's name, its rights and its end. Never accepts a connection; an engine does.
+Owns the socket's name, its mode and owner, and its end. Never accepts a connection; an engine does.
 """
 
 import errno
@@ -15,30 +15,30 @@ import milter
 from sidecar.core.settings.values import MilterSettings
 from sidecar.daemon.sockets import ListenError, SocketPath, private_path
 
-# libmilter keeps a pointer into this very string.
+# libmilter keeps a pointer into this string object.
 NAME = "sidecar"
-# Connections that wait while no worker accepts: a reload or a crash takes some 100 ms, and busy MTAs open 1,000 a second.
+# Connections that wait while no worker accepts: a reload or a crash takes 100 ms, and busy MTAs open 1,000 a second.
 _BACKLOG = 1024
 
 
 class Listener:
-    """A listening socket. `name` is as the settings spell it, `address` its local end; `path` is None for an inet socket."""
+    """A listening socket. `name` is the setting, `address` its local end; `path` is None for an inet socket."""
 
     def __init__(self, *, name: str, descriptor: int, address: str | int, path: Path | None) -> None:
         self.name = name
         self._address = address
         self._descriptor = descriptor
         self._path = None if path is None else SocketPath(path)
-        self._silence = socket.socketpair()
-        # Two workers wake for one connection; the one that comes too late must not wait in accept() for the next.
+        self._silent = socket.socketpair()
+        # Two workers wake for one connection; the later one must not wait in accept() for the next.
         os.set_blocking(self._descriptor, False)
         if path is None:
-            # Accepted sockets inherit this. Without it, a small answer may wait for the MTA to acknowledge the last one.
+            # Accepted sockets inherit this. Without it, a small answer can wait until the MTA acknowledges the last one.
             with _seen_as_socket(self._descriptor) as listening:
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fileno(self) -> int:
-        """Give the descriptor, for an engine that accepts from it."""
+        """Return the descriptor, for an engine that accepts from it."""
         return self._descriptor
 
     def withdraw(self) -> None:
@@ -47,41 +47,40 @@ class Listener:
             self._path.remove()
 
     def close(self) -> None:
-        """Let go of the socket in a process that never accepted from it; it ends when the workers have left it too."""
+        """Close the socket in a process that never accepted from it; it ends when the workers have left it too."""
         self.withdraw()
         os.close(self._descriptor)
-        for one in self._silence:
+        for one in self._silent:
             one.close()
 
     def leave(self) -> None:
-        """Stop accepting in this process only; connections that are open stay open.
+        """Stop accepting in this process only; open connections stay open.
 
-        libmilter cannot be told to, so its descriptor is made to mean a socket on which nothing ever happens. (Shutting the
-        socket down instead makes libmilter abort all it has open.) The poll() that libmilter sits in meanwhile holds on to the
-        socket for up to 5 seconds: where connections are open, so long may a port go on to be taken. It takes no connection any
-        more, as poll() and accept() look the descriptor up anew; only an accept() that has done so at this very moment may.
+        libmilter has no call for that, so its descriptor is replaced with a socket that nothing connects to. (A shutdown of the
+        socket makes libmilter abort its connections.) A poll() of libmilter keeps the socket for up to 5 seconds: so long a
+        port can stay in use while connections are open. Only an accept() that runs at this moment can still accept one.
         """
-        os.dup2(self._silence[0].fileno(), self._descriptor)
+        os.dup2(self._silent[0].fileno(), self._descriptor)
 
     def open_connections(self) -> int:
-        """Count this process's connections from MTAs, those that have said nothing yet included; call it after `leave`."""
+        """Count this process's connections from MTAs, silent ones included; call it after `leave`."""
         try:
             return len(self._ours())
         except OSError:
-            # To look takes a descriptor; where there is none to be had, connections have them all.
+            # Listing needs a descriptor; if there is none, connections have them all.
             return 1
 
-    def prove_alive(self, say: Callable[[], None]) -> None:
-        """Call this: each connection has a thread of its own, and where all of them hang, so does the one that asks."""
-        say()
+    def prove_alive(self, report: Callable[[], None]) -> None:
+        """Call this: each connection has its own thread, and if all of them hang, so does the caller's."""
+        report()
 
     def _ours(self) -> list[int]:
-        """Give the descriptors of all sockets with this local end: the listening one, and those accepted from it."""
+        """Return the descriptors of all sockets with this local end: the listening one, and those accepted from it."""
         return [number for number in _descriptors() if _local_end(number) == self._address]
 
 
 def _descriptors() -> list[int]:
-    """Return the descriptors of this process. Raise OSError where there is none left to look with."""
+    """Return the descriptors of this process. Raise OSError if none is left for the listing."""
     return list(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - names, not paths
 
 
@@ -99,9 +98,9 @@ def _listens(descriptor: int) -> bool:
 
 
 def _local_end(descriptor: int) -> str | int | None:
-    """Give the path of a UNIX socket, or the port of another, whose address varies when it listens on all.
+    """Return the path of a UNIX socket, or the port of an inet socket, whose address varies if it listens on all.
 
-    None when the descriptor is no such socket, or is gone by now.
+    None if the descriptor is no such socket, or is closed by now.
     """
     try:
         with _seen_as_socket(descriptor) as one:
@@ -115,7 +114,7 @@ def _local_end(descriptor: int) -> str | int | None:
 
 @contextmanager
 def _seen_as_socket(descriptor: int) -> Iterator[socket.socket]:
-    """Look at somebody else's descriptor as a socket; it stays theirs. Raises OSError when it is none."""
+    """Yield a descriptor as a socket, and do not close it. Raise OSError if it is none."""
     one = socket.socket(fileno=descriptor)
     try:
         yield one
@@ -124,7 +123,7 @@ def _seen_as_socket(descriptor: int) -> Iterator[socket.socket]:
 
 
 def listen(settings: MilterSettings) -> Listener:
-    """Open the socket of the settings. Raises ListenError."""
+    """Open the socket of the settings. Raise ListenError."""
     kind, _, where = settings.socket.partition(":")
     if kind == "unix":
         with private_path(settings, "milter") as private:
@@ -138,12 +137,12 @@ def _listen_inet(host: str, port: int, shown: str) -> Listener:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
-            # As libmilter does: connections of a former sidecar that are still closing do not keep the port.
+            # As libmilter does: closing connections of an earlier sidecar do not keep the port in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        fix = "stop what is listening there, or choose another port" if taken else "choose an address of this machine"
+        in_use = error.errno == errno.EADDRINUSE
+        fix = "stop what is listening there, or choose another port" if in_use else "choose an address of this machine"
         raise ListenError(f"cannot listen on {shown}: {error.strerror}; {fix}") from error
     kind = "inet6" if family == socket.AF_INET6 else "inet"
     descriptor = _open(f"{kind}:{port}@[{address[0]}]", shown=shown)
@@ -160,7 +159,7 @@ def _open(connection: str, *, shown: str) -> int:
         milter.opensocket(1)
     except milter.error as error:
         raise ListenError(f"libmilter cannot listen on {shown}: {error}; the system log has libmilter's reason") from error
-    # libmilter does not return which descriptor it opened.
+    # libmilter does not return the descriptor.
     opened = _listening() - before
     if len(opened) != 1:
         raise ListenError(f"libmilter opened {len(opened)} sockets for {shown} instead of one")

@@ -1,6 +1,6 @@
-"""What is asked of an MTA at the start of a milter connection: steps, replies, actions and macros.
+"""The negotiation with an MTA at the start of a milter connection: steps, replies, actions and macros.
 
-Owns the negotiation. Never looks at mail.
+Owns the answer to the MTA's offer. Never reads mail.
 """
 
 from enum import Enum, auto
@@ -32,8 +32,8 @@ class Step(Enum):
     __hash__ = object.__hash__
 
 
-# Steps that need no answer: each saves a round trip for each message, and no verdict is due there. libmilter answers in
-# our place where the MTA wants an answer all the same (protocol versions before 6), so this holds with every MTA.
+# Steps without an answer: each saves a round trip for each message, and no verdict is given there. If an MTA needs an answer
+# (protocol versions before 6), the engine gives it.
 _NO_REPLY = {
     Step.HELO: milter.P_NR_HELO,
     Step.MAIL: milter.P_NR_MAIL,
@@ -42,13 +42,13 @@ _NO_REPLY = {
 }
 # The protocol has no answer to these.
 _NEVER_ANSWERED = frozenset({Step.ABORT, Step.CLOSE})
-# Unknown SMTP commands are none of our business. P_HDR_LEADSPC keeps the first space of a header field's value, without which
-# Sendmail strips all of them and the bytes could not be put together again.
+# Unknown SMTP commands are left to the MTA. P_HDR_LEADSPC keeps the first space of a header field's value: without it Sendmail
+# strips all of them, and the original bytes are lost.
 _WANTED_IF_OFFERED = milter.P_NOUNKNOWN | milter.P_HDR_LEADSPC
 _ALL_NO_REPLY = reduce(or_, _NO_REPLY.values())
-# Likewise, where the settings say that no verdict can fall there.
+# Likewise, if the settings permit no verdict there.
 _MAYBE_NO_REPLY = {Step.CONNECT: milter.P_NR_CONN, Step.DATA: milter.P_NR_DATA}
-# Version 4 of the protocol brought both the DATA step and this flag, so an MTA that offers the one has the other.
+# Version 4 of the protocol introduced both the DATA step and this flag: an MTA has both or neither.
 _DATA_STEP = milter.P_NODATA
 
 _ACTIONS = milter.DELRCPT | milter.SETSYMLIST
@@ -69,8 +69,8 @@ MACRO_KEYS = {spelling.encode(): name.encode() for name in _BARE_NAMES for spell
 class Terms(Struct, frozen=True, kw_only=True):
     """What was agreed.
 
-    Which steps are not answered, whether the MTA takes recipients off, and whether it tells enough for a message to be judged
-    at all. `shortcomings` are sentences for the log: what this MTA does not offer, and what follows from it.
+    Which steps are not answered, whether the MTA removes recipients, and whether it reports enough for a decision.
+    `shortcomings` are sentences for the log: what this MTA does not offer, and what follows.
     """
 
     unanswered: frozenset[Step]
@@ -80,15 +80,15 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 def unanswered(*, answers_connect: bool, answers_data: bool) -> frozenset[Step]:
-    """Give the steps that go without an answer: CONNECT where no peer may be refused, DATA where no message may be accepted."""
+    """Return the steps without an answer: CONNECT if no peer can be rejected, DATA if no message can be accepted there."""
     answers = {Step.CONNECT: answers_connect, Step.DATA: answers_data}
     return frozenset(_NO_REPLY) | _NEVER_ANSWERED | {step for step, answered in answers.items() if not answered}
 
 
 def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
-    """Answer the MTA's offer in place (libmilter's actions, steps, and two reserved numbers) and say what was agreed.
+    """Answer the MTA's offer in place (libmilter's actions, steps, and two reserved numbers). Return what was agreed.
 
-    `silent` are the steps that shall go without an answer.
+    `silent` are the steps without an answer.
     """
     actions, steps = offer[0], offer[1]
     terms, wanted = _answer(actions, steps, silent)
@@ -111,7 +111,7 @@ def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, t
 
 
 def no_reply(silent: frozenset[Step]) -> int:
-    """Return the protocol's flags for the steps that go without an answer."""
+    """Return the protocol's flags for the steps without an answer."""
     return int(reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), _ALL_NO_REPLY))
 
 
@@ -120,7 +120,7 @@ def _shortcomings(actions: int, steps: int) -> list[str]:
     if not steps & _DATA_STEP:
         found.append("the MTA's milter protocol is older than version 4: everything is answered 451 until it speaks version 6")
     if not actions & milter.DELRCPT:
-        found.append("the MTA lets no recipient be taken off: a message that needs it is answered 451")
+        found.append("the MTA does not permit the removal of recipients: a message that needs it is answered 451")
     if not actions & milter.SETSYMLIST:
         found.append(
             "the MTA cannot be asked for macros: let it send {daemon_addr} and {daemon_port} at connect by its own settings"

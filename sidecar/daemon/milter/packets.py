@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from sidecar.core.session.events import Body, Connect, Event, Fields, Helo, Mail, Rcpt
+from sidecar.core.session.events import Connect, Event, Fields
 from sidecar.daemon.milter import translation
 from sidecar.daemon.milter.context import Macros
 from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
 
-# libmilter accepts no larger ones either. MTAs send bodies in pieces (MILTER_CHUNK_SIZE is 65,535), and Postfix cuts a header
-# field to 60,000 bytes for milters, whatever its header_size_limit is.
+# As libmilter's limit. MTAs send bodies in pieces (MILTER_CHUNK_SIZE is 65,535), and Postfix cuts header fields for milters to
+# 60,000 bytes, whatever its header_size_limit is.
 PAYLOAD_LIMIT = 65_535
-# Of a macro's value. The longest is an identity of SMTP AUTH, at most 255 bytes with PLAIN (RFC 4616). A part of one would be
-# another identity, so a longer one is ignored.
+# Of a macro's value. The longest is an identity of SMTP AUTH, at most 255 bytes with PLAIN (RFC 4616). A longer one is ignored:
+# a part of it would be another identity.
 MACRO_LIMIT = 1024
 
 HEAD = struct.Struct("!Ic")
-"""What a packet begins with: the length of all that follows the length itself, and the letter."""
+"""The begin of a packet: the length of everything after the length itself, and the letter."""
 
 OFFER, MACROS, END_OF_MESSAGE, QUIT, QUIT_BUT_STAY, UNKNOWN = b"O", b"D", b"E", b"Q", b"K", b"U"
-"""Letters that are no plain step; QUIT_BUT_STAY ends an SMTP connection, and another follows on the same milter connection."""
+"""Letters that are no plain step; after QUIT_BUT_STAY another SMTP connection follows on the same milter connection."""
 
 LETTERS = {
     Step.CONNECT: b"C",
@@ -46,16 +46,16 @@ _STAGE = struct.Struct("!I")
 _PORT = struct.Struct("!H")
 _BLANK = ord(" ")
 _FAMILIES = {b"4": socket.AF_INET, b"6": socket.AF_INET6, b"L": socket.AF_UNIX}
-# Of the protocol; this program agrees on no newer one, and on none before 2, as libmilter does.
+# Versions of the protocol, as with libmilter.
 _OLDEST, _NEWEST = 2, 6
 
 
 class MalformedError(Exception):
-    """What came is no packet of the milter protocol, or none that can come now: the sender is no MTA, or a broken one."""
+    """Not a packet of the milter protocol, or one that is not allowed now: the sender is no MTA, or a faulty one."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """What an MTA speaks: the version of the protocol, and its bits for actions and steps."""
+    """An MTA's offer: the version of the protocol, and its bits for actions and steps."""
 
     version: int
     actions: int
@@ -63,35 +63,35 @@ class Offer(Struct, frozen=True, kw_only=True):
 
 
 def packet(letter: bytes, payload: bytes = b"") -> bytes:
-    """Put a packet together."""
+    """Return a packet."""
     return HEAD.pack(len(payload) + 1, letter) + payload
 
 
 def offer(payload: bytes) -> Offer:
-    """Read an MTA's offer. Raises MalformedError, also for a version of the protocol that is too old."""
+    """Read an MTA's offer. Raise MalformedError, also for a version of the protocol that is too old."""
     if len(payload) < _NUMBERS.size:
         raise MalformedError("an offer has three numbers")
     version, actions, steps = _NUMBERS.unpack_from(payload)
     if version < _OLDEST:
-        raise MalformedError(f"version {version} of the protocol is not spoken here")
+        raise MalformedError(f"version {version} of the protocol is too old")
     return Offer(version=min(version, _NEWEST), actions=actions, steps=steps)
 
 
 def agreement(version: int, actions: int, steps: int, macros: Iterable[tuple[int, str]]) -> bytes:
-    """Give the answer to an offer; `macros` are those asked for, by libmilter's number of a stage."""
+    """Return the answer to an offer; `macros` are those asked for, by libmilter's number of a stage."""
     asked = b"".join(_STAGE.pack(stage) + names.encode() + b"\0" for stage, names in macros)
     return packet(OFFER, _NUMBERS.pack(version, actions, steps) + asked)
 
 
 def words(payload: bytes) -> list[bytes]:
-    """Take a payload of words apart. Raises MalformedError where the last one does not end, or there is none."""
+    """Split a payload into words. Raise MalformedError if the last one has no end, or there is none."""
     if payload[-1:] != b"\0":
         raise MalformedError("a word has no end")
     return payload[:-1].split(b"\0")
 
 
 def macros(payload: bytes) -> dict[bytes, bytes]:
-    """Read the macros of a stage, behind its letter: names and values in turn. Raises MalformedError.
+    """Read the macros of a stage, after its letter: names and values in turn. Raise MalformedError.
 
     Only those that were asked for are returned, without braces, and none whose value is too long.
     """
@@ -105,37 +105,25 @@ def macros(payload: bytes) -> dict[bytes, bytes]:
     return kept
 
 
-def _connect(told: Macros, payload: bytes) -> Connect:
+def _connect(source: Macros, payload: bytes) -> Connect:
     """Read the name of the peer, the letter of its address family, its port, and its address."""
     name, _, rest = payload.partition(b"\0")
     family = _FAMILIES.get(rest[:1], socket.AF_UNSPEC)
     if family not in {socket.AF_INET, socket.AF_INET6}:
-        return translation.connect(told, _text(name), family, None)
+        return translation.connect(source, translation.text(name), family, None)
     if len(rest) <= _PORT.size + 1:
         raise MalformedError("an address is missing")
     (port,) = _PORT.unpack_from(rest, 1)
-    # Sendmail puts this before addresses of version 6.
-    address = _text(b"\0".join(words(rest[3:]))).removeprefix("IPv6:")
+    # Sendmail writes this before addresses of version 6.
+    address = translation.text(b"\0".join(words(rest[3:]))).removeprefix("IPv6:")
     try:
-        return translation.connect(told, _text(name), family, (address, port))
+        return translation.connect(source, translation.text(name), family, (address, port))
     except ValueError as error:
         raise MalformedError(str(error)) from error
 
 
-def _helo(told: Macros, payload: bytes) -> Helo:
-    return translation.helo(told, _text(payload.removesuffix(b"\0")))
-
-
-def _mail(told: Macros, payload: bytes) -> Mail:
-    return translation.mail(told, *words(payload))
-
-
-def _rcpt(told: Macros, payload: bytes) -> Rcpt:
-    return translation.rcpt(told, *words(payload))
-
-
-def _fields(_told: Macros, payloads: list[bytes], size: int) -> Fields:
-    """Read header fields; a name of any bytes is one."""
+def _fields(_macros: Macros, payloads: list[bytes], size: int) -> Fields:
+    """Read header fields; a name can have any bytes."""
     fields = []
     for payload in payloads:
         name, nul, value = payload.partition(b"\0")
@@ -145,34 +133,12 @@ def _fields(_told: Macros, payloads: list[bytes], size: int) -> Fields:
     return Fields(fields=fields, size=size)
 
 
-def _body(_told: Macros, payload: bytes) -> Body:
-    return Body(chunk=payload)
-
-
-def _without(translate: Callable[[Macros], Event]) -> Callable[[Macros, bytes], Event]:
-    """Give what ignores the payload."""
-
-    def translated(told: Macros, _payload: bytes) -> Event:
-        return translate(told)
-
-    return translated
-
-
-def _text(given: bytes) -> str:
-    return given.decode("utf-8", "replace")
-
-
 TRANSLATIONS: Mapping[Step, Callable[..., Event]] = {
     Step.CONNECT: _connect,
-    Step.HELO: _helo,
-    Step.MAIL: _mail,
-    Step.RCPT: _rcpt,
-    Step.DATA: _without(translation.data),
+    Step.HELO: lambda source, payload: translation.helo(source, translation.text(payload.removesuffix(b"\0"))),
+    Step.MAIL: lambda source, payload: translation.mail(source, *words(payload)),
+    Step.RCPT: lambda source, payload: translation.rcpt(source, *words(payload)),
     Step.HEADER: _fields,
-    Step.END_OF_HEADERS: _without(translation.end_of_headers),
-    Step.BODY: _body,
-    Step.END_OF_MESSAGE: _without(translation.end_of_message),
-    Step.ABORT: _without(translation.abort),
-    Step.CLOSE: _without(translation.close),
+    **translation.PLAIN,
 }
 """How the payload of each step becomes its event; for header fields it is a list of payloads. Each raises MalformedError."""

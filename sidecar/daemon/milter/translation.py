@@ -1,6 +1,6 @@
 """An MTA's words as the session's events: bytes are decoded here, once, as UTF-8 with U+FFFD for what is not.
 
-Owns the decoding. Never judges: an address that did not decode is refused by the session.
+Owns the decoding. Never decides: the session rejects an address that did not decode.
 """
 
 import re
@@ -31,94 +31,74 @@ _SIZE = re.compile(rb"SIZE=0{0,2}([0-9]{1,18})", re.IGNORECASE)
 
 
 class UnknownPeerError(Exception):
-    """The MTA told of a peer without an IP address, and without one nothing can be decided."""
+    """The MTA reported a peer without an IP address, which every decision needs."""
 
 
-def connect(told: Macros, _name: str, family: int, address: tuple[str, int] | str | None) -> Connect:
-    """The peer's address and port, and the listener. Raises UnknownPeerError for a peer that has no IP address."""
+def connect(macros: Macros, _name: str, family: int, address: tuple[str, int] | str | None) -> Connect:
+    """Return the peer's address and port, and the listener. Raise UnknownPeerError for a peer without an IP address."""
     if family not in {socket.AF_INET, socket.AF_INET6} or not isinstance(address, tuple):
-        raise UnknownPeerError(f"the MTA told of a peer of address family {family}, which has no IP address")
-    return Connect(peer=_address(address[0]), port=address[1] or None, listener=listener(told))
+        raise UnknownPeerError(f"the MTA reported a peer of address family {family}, which has no IP address")
+    return Connect(peer=_address(address[0]), port=address[1] or None, listener=listener(macros))
 
 
-def helo(_told: Macros, name: str) -> Helo:
-    """The peer's name for itself."""
+def helo(_macros: Macros, name: str) -> Helo:
+    """Return the peer's own name."""
     return Helo(name=name)
 
 
-def mail(told: Macros, sender: bytes, *parameters: bytes) -> Mail:
-    """The envelope sender, who the peer proved to be, and the size it declared."""
+def mail(macros: Macros, sender: bytes, *parameters: bytes) -> Mail:
+    """Return the envelope sender, the identity of SMTP AUTH, and the declared size."""
     sizes = (found for parameter in parameters if (found := _SIZE.fullmatch(parameter)))
     size = next(sizes, None)
     return Mail(
-        sender=_bare(_text(sender)),
-        authz_id=told.getsymval("{auth_authen}") or None,
+        sender=_bare(text(sender)),
+        authz_id=macros.getsymval("{auth_authen}") or None,
         declared_size=int(size[1]) if size is not None else None,
-        queue_id=_queue_id(told),
+        queue_id=_queue_id(macros),
     )
 
 
-def rcpt(told: Macros, recipient: bytes, *_parameters: bytes) -> Rcpt:
-    """One recipient."""
-    given = _text(recipient)
-    return Rcpt(address=_bare(given), mta_spelling=given, queue_id=_queue_id(told))
+def rcpt(macros: Macros, recipient: bytes, *_parameters: bytes) -> Rcpt:
+    """Return one recipient."""
+    spelling = text(recipient)
+    return Rcpt(address=_bare(spelling), mta_spelling=spelling, queue_id=_queue_id(macros))
 
 
-def data(told: Macros) -> Data:
-    """The envelope is complete."""
-    return Data(queue_id=_queue_id(told))
+def data(macros: Macros, *_: bytes) -> Data:
+    """Return the end of the envelope."""
+    return Data(queue_id=_queue_id(macros))
 
 
-def header(_told: Macros, name: str, value: bytes) -> Header:
-    """One header field. Its value comes with the space that follows the colon."""
+def header(_macros: Macros, name: str, value: bytes) -> Header:
+    """Return one header field. The MTA passes its value with the space after the colon."""
     return Header(name=name.encode(), value=value.removeprefix(b" "))
 
 
-def end_of_headers(_told: Macros) -> EndOfHeaders:
-    """No more header fields."""
-    return EndOfHeaders()
-
-
-def body(_told: Macros, chunk: bytes) -> Body:
-    """A piece of the body."""
+def body(_macros: Macros, chunk: bytes) -> Body:
+    """Return a piece of the body."""
     return Body(chunk=chunk)
 
 
-def end_of_message(told: Macros) -> EndOfMessage:
-    """The message is complete."""
-    return EndOfMessage(queue_id=_queue_id(told))
-
-
-def abort(_told: Macros) -> Abort:
-    """The message is given up."""
-    return Abort()
-
-
-def close(_told: Macros) -> Close:
-    """The connection is over."""
-    return Close()
-
-
-def listener(told: Macros) -> str | None:
-    """Give the MTA's own end as `IP:port`; None where the MTA does not tell it, or not in a form that can be read.
+def listener(macros: Macros) -> str | None:
+    """Return the MTA's own end as `IP:port`; None if the MTA does not report it, or not in a readable form.
 
     Sendmail's `{daemon_addr}` is what the daemon was configured with, often 0.0.0.0, and its `{if_addr}` the address of the
-    interface, left out on the loopback. Postfix's `{daemon_addr}` is the connection's own. IPv6 comes as `IPv6:::1` or `::1`.
+    interface, left out on the loopback. Postfix's `{daemon_addr}` is the connection's own. IPv6 is `IPv6:::1` or `::1`.
     """
     try:
-        host = told.getsymval("{if_addr}") or told.getsymval("{daemon_addr}")
-        return _endpoint(host or "", told.getsymval("{daemon_port}") or "")
+        host = macros.getsymval("{if_addr}") or macros.getsymval("{daemon_addr}")
+        return _endpoint(host or "", macros.getsymval("{daemon_port}") or "")
     except UnicodeDecodeError:
         return None
 
 
-# Relay hosts come again and again. What is kept is how an address reads, never what it may do.
+# Relay hosts connect again and again. Only the parsed address is kept, never a decision.
 _address = lru_cache(maxsize=1024)(plain_address)
 
 
 @lru_cache(maxsize=1024)
 def _endpoint(host: str, port: str) -> str | None:
-    """Give the one spelling of an MTA's own end. It has a few, and reading one takes as long as a tenth of a session."""
+    """Return the normal spelling of an MTA's own end. There are few, and reading one takes a tenth of a session's time."""
     try:
         address = endpoint(plain_address(host.removeprefix("IPv6:").strip("[]")), None)
         return normal_listener(f"{address}:{port}")
@@ -126,30 +106,36 @@ def _endpoint(host: str, port: str) -> str | None:
         return None
 
 
-def _queue_id(told: Macros) -> str | None:
-    return told.getsymval("i") or None
+def _queue_id(macros: Macros) -> str | None:
+    return macros.getsymval("i") or None
 
 
-def _text(given: bytes) -> str:
-    return given.decode("utf-8", "replace")
+def text(octets: bytes) -> str:
+    """Decode UTF-8, with U+FFFD for what is not."""
+    return octets.decode("utf-8", "replace")
 
 
 def _bare(path: str) -> str:
-    """Take the angle brackets off; both MTAs hand them over as the peer wrote them, and a peer may leave them out."""
+    """Return a path without angle brackets; both MTAs pass them on as the peer wrote them, and a peer can leave them out."""
     return path[1:-1] if path.startswith("<") and path.endswith(">") else path
 
+
+PLAIN: Mapping[Step, Callable[..., Event]] = {
+    Step.DATA: data,
+    Step.END_OF_HEADERS: lambda _macros, *_: EndOfHeaders(),
+    Step.BODY: body,
+    Step.END_OF_MESSAGE: lambda macros, *_: EndOfMessage(queue_id=_queue_id(macros)),
+    Step.ABORT: lambda _macros, *_: Abort(),
+    Step.CLOSE: lambda _macros, *_: Close(),
+}
+"""The steps whose events are the same with both engines, which may pass an empty payload."""
 
 TRANSLATIONS: Mapping[Step, Callable[..., Event]] = {
     Step.CONNECT: connect,
     Step.HELO: helo,
     Step.MAIL: mail,
     Step.RCPT: rcpt,
-    Step.DATA: data,
     Step.HEADER: header,
-    Step.END_OF_HEADERS: end_of_headers,
-    Step.BODY: body,
-    Step.END_OF_MESSAGE: end_of_message,
-    Step.ABORT: abort,
-    Step.CLOSE: close,
+    **PLAIN,
 }
-"""What becomes an event at each step of libmilter's."""
+"""How each step of libmilter becomes an event."""
