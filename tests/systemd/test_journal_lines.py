@@ -1,4 +1,4 @@
-"""Where systemd's journal reads the log, each line tells its priority, and nothing else changes."""
+"""If systemd's journal reads the log, each line has its priority, and nothing else changes."""
 
 import json
 import os
@@ -21,13 +21,13 @@ def _as_before() -> Iterator[None]:
 
 
 def written(path: Path, monkeypatch: pytest.MonkeyPatch, *, named: str = "{0}:{1}", format: str = "auto") -> list[str]:  # noqa: A002 - the setting's name
-    """Log a line of each level to a file of which JOURNAL_STREAM speaks, and give what is in it."""
+    """Log a line of each level to a file that JOURNAL_STREAM names. Return its lines."""
     with path.open("w") as file:
         found = os.fstat(file.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", named.format(found.st_dev, found.st_ino))
         log.configure(level="debug", format=format, stream=file)
-        for tell in (LOG.debug, LOG.info, LOG.warning, LOG.error):
-            tell("happened", text="a\n<0>b")
+        for write in (LOG.debug, LOG.info, LOG.warning, LOG.error):
+            write("happened", text="a\n<0>b")
     return path.read_text().splitlines()
 
 
@@ -52,7 +52,7 @@ def test_lines_for_people_have_it_too_each_of_an_exception_as_well(tmp_path: Pat
 
 @pytest.mark.parametrize("named", ["", "{0}:1", "{1}:{0}", "x"])
 def test_any_other_stream_has_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
-    """The variable is inherited: standard error may by now be somebody else's file."""
+    """The variable is inherited: standard error may by now be another program's file."""
     assert {line[0] for line in written(tmp_path / "log", monkeypatch, named=named)} == {"{"}
 
 

@@ -1,4 +1,4 @@
-"""The unit: systemd takes it, finds it well fenced, and the program works behind that fence."""
+"""The unit: systemd accepts it, rates its sandbox as safe, and the program works in that sandbox."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests import ROOT
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import MORE_DOMAINS, accepts, finish, reload
 from tests.mta.processes import PATIENCE, wait_until
-from tests.systemd.fence import expanded, settings_of, system_calls
+from tests.systemd.sandbox import expanded, settings_of, system_calls
 
 FOLDER = ROOT / "systemd"
 UNIT = FOLDER / "sidecar.service"
@@ -28,8 +28,8 @@ needs_systemd = pytest.mark.skipif(
 )
 
 
-def told(*command: str) -> tuple[int, str]:
-    """Run a tool of systemd; give its exit status and all that it says."""
+def run(*command: str) -> tuple[int, str]:
+    """Run a tool of systemd. Return its exit status and its output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, done.stdout
 
@@ -44,7 +44,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path, drop_in: bool) -> None:
     if drop_in:
         (tmp_path / "sidecar.service.d").mkdir()
         shutil.copy(POSTFIX, tmp_path / "sidecar.service.d")
-    assert told("systemd-analyze", "verify", "--man=no", str(unit)) == (0, "")
+    assert run("systemd-analyze", "verify", "--man=no", str(unit)) == (0, "")
 
 
 @needs_systemd
@@ -53,15 +53,15 @@ def test_the_exposure_is_below_2(tmp_path: Path) -> None:
     (tmp_path / "sidecar.service.d").mkdir()
     shutil.copy(POSTFIX, tmp_path / "sidecar.service.d")
     for unit in (UNIT, Path(shutil.copy(UNIT, tmp_path))):
-        status, said = told("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=20", str(unit))
-        (level,) = re.findall(r"Overall exposure level for sidecar.service: ([0-9.]+)", said)
+        status, text = run("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=20", str(unit))
+        (level,) = re.findall(r"Overall exposure level for sidecar.service: ([0-9.]+)", text)
         assert (status, float(level) < 2.0) == (0, True)
 
 
 @needs_systemd
 def test_sysusers_makes_the_user_of_the_unit(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
-    assert told("systemd-sysusers", f"--root={tmp_path}", "--inline", *sysusers()) == (
+    assert run("systemd-sysusers", f"--root={tmp_path}", "--inline", *sysusers()) == (
         0,
         "Creating group 'sidecar' with GID 999.\nCreating user 'sidecar' (Milter policy daemon) with UID 999 and GID 999.\n",
     )
@@ -74,7 +74,7 @@ def sysusers() -> list[str]:
 
 
 def test_systemd_is_more_patient_than_the_program() -> None:
-    """What the program mends or ends by itself is not cut short."""
+    """What the program fixes or ends by itself is not cut short."""
     seconds = {key: float(values[0]) for key, values in settings_of(UNIT).items() if key.endswith("Sec")}
     # Half of it may have passed when a worker begins to hang, and the one in its place must have answered.
     assert seconds["WatchdogSec"] / 2 > ANSWER_WITHIN
@@ -104,18 +104,18 @@ def test_the_filter_leaves_out_what_no_milter_needs() -> None:
     shutil.which("gcc") is None and not os.environ.get("CI"), reason="there is no gcc to ask for the kernel's numbers"
 )
 @pytest.mark.parametrize(("engine", "inet"), [("libmilter", False), ("libmilter", True), ("direct", False)])
-def test_the_program_works_behind_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, inet: bool) -> None:
-    """It serves, writes, reloads, replaces a worker, feeds the watchdog and stops; and finds nothing forbidden."""
+def test_the_program_works_in_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, inet: bool) -> None:
+    """It serves, writes, reloads, replaces a worker, feeds the watchdog and stops; and nothing is forbidden."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "500000")
-    fence = str(Path(__file__).with_name("fence.py"))
+    sandbox = str(Path(__file__).with_name("sandbox.py"))
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news,
         quick({"reload.LOOK_SECONDS": 0.1}, engine=engine, inet=inet, milter='socket_group = "root"') as program,
     ):
         news.settimeout(PATIENCE)
         news.bind(str(tmp_path / "notify"))
-        program.python = [fence, str(UNIT), sys.executable, *program.python]
+        program.python = [sandbox, str(UNIT), sys.executable, *program.python]
         program.start()
         for pid in (program.pid, *program.workers()):
             status = Path(f"/proc/{pid}/status").read_text()

@@ -1,6 +1,6 @@
 """A supervisor in this process: its clock, its children and its loader are a test's own.
 
-Owns what the supervisor is given. A child is a process that sleeps, and a test speaks and dies for it.
+Owns what the supervisor is given. A child is a process that sleeps: a test sends its messages, and kills it.
 """
 
 import json

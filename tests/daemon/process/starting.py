@@ -1,4 +1,4 @@
-"""A sidecar that is started with some of its numbers changed, so that a test need not wait as long as an operator would."""
+"""A sidecar that is started with some of its numbers changed, so that a test need not wait as long as an operator."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

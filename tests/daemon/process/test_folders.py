@@ -124,7 +124,7 @@ def test_a_folder_behind_roots_link_is_made_for_the_user(tmp_path: Path) -> None
         ("", None),
     ],
 )
-def test_root_writes_only_where_nobody_else_can_plant_anything(tmp_path: Path, name: str, said: str | None) -> None:
+def test_root_writes_only_where_no_other_user_can_create_anything(tmp_path: Path, name: str, said: str | None) -> None:
     (owned(tmp_path / "own") / "below").mkdir()
     in_a_folder_of_all(tmp_path)
     in_a_folder_of_a_group(tmp_path)

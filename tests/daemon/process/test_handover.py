@@ -1,4 +1,4 @@
-"""Loaded settings as memory: read by any number of processes, whole or not at all, and closed in the end."""
+"""Loaded settings as memory: any number of processes read it, whole or not at all, and it is closed in the end."""
 
 import os
 import sys
@@ -64,7 +64,7 @@ def test_it_is_passed_on_as_descriptors_of_the_receivers_own(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_with_fewer_descriptors_than_were_passed_nothing_is_read(tmp_path: Path, count: int) -> None:
-    """As where the receiver may have no more of them."""
+    """As if the receiver may open no more of them."""
     handover = loaded(config(tmp_path))
     with pytest.raises(ValueError, match="not enough values"):
         Handover(handover.descriptors[:count]).read()
@@ -72,7 +72,7 @@ def test_with_fewer_descriptors_than_were_passed_nothing_is_read(tmp_path: Path,
 
 
 @pytest.mark.parametrize("domains", [DOMAINS, '["a.com"]\nrelay_too = true\n'])
-def test_a_loader_that_is_buried_closes_what_nobody_took(tmp_path: Path, domains: str) -> None:
+def test_a_loader_that_is_reaped_closes_what_was_not_taken(tmp_path: Path, domains: str) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names, not paths
     loader = Loader(config(tmp_path, domains))
     settings = loader.wait().settings

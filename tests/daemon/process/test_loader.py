@@ -1,4 +1,4 @@
-"""The process that loads the settings: what it hands over, and what becomes of the program when it does not."""
+"""The process that loads the settings: what it passes, and what the program does if it passes nothing."""
 
 import os
 import signal
@@ -25,8 +25,8 @@ def config(folder: Path, domains: str = WARNED) -> Path:
     return folder / "sidecar.toml"
 
 
-def test_it_hands_over_what_loading_gives(tmp_path: Path) -> None:
-    """Settings first, with the domains in a mapping that nobody else has to copy; then the warnings; then it ends."""
+def test_it_passes_what_loading_returns(tmp_path: Path) -> None:
+    """Settings first, with the domains in a shared mapping; then the warnings; then it ends."""
     path = config(tmp_path)
     loader = Loader(path)
     loaded = loader.wait()
@@ -43,7 +43,7 @@ def test_it_hands_over_what_loading_gives(tmp_path: Path) -> None:
     assert loader.reap() is None
 
 
-def test_settings_with_errors_are_handed_over_as_problems(tmp_path: Path) -> None:
+def test_settings_with_errors_are_passed_as_findings(tmp_path: Path) -> None:
     path = config(tmp_path, '["a.com"]\nrelay_too = true\nttl = 5\n')
     loader = Loader(path)
     assert loader.wait() == load(path)
@@ -51,8 +51,8 @@ def test_settings_with_errors_are_handed_over_as_problems(tmp_path: Path) -> Non
     assert loader.reap() is None
 
 
-def test_it_keeps_nothing_that_is_its_parents(tmp_path: Path) -> None:
-    """A pipe that the parent closes has no other end any more."""
+def test_it_closes_what_is_its_parents(tmp_path: Path) -> None:
+    """A pipe that the parent closes has no other end then."""
     reading, writing = os.pipe()
     loader = Loader(config(tmp_path))
     os.close(writing)
@@ -89,7 +89,7 @@ def test_one_that_cannot_be_started_leaves_nothing(tmp_path: Path, monkeypatch: 
 
 
 def test_one_whose_settings_cannot_be_read_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when memory runs out here. It is not waited for, and whoever asked gets the exception."""
+    """As when memory runs out here. It is not waited for, and the caller gets the exception."""
     monkeypatch.setattr("sidecar.daemon.process.plan.Handover.read", lambda _: (_ for _ in ()).throw(MemoryError()))
     loader = Loader(config(tmp_path))
     with pytest.raises(MemoryError):
@@ -98,8 +98,8 @@ def test_one_whose_settings_cannot_be_read_is_killed(tmp_path: Path, monkeypatch
     os.waitpid(loader.pid, 0)
 
 
-def test_whoever_asked_may_be_gone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Then there is nobody to tell, and nothing to say."""
+def test_without_a_supervisor_it_ends_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It logs nothing."""
     loader = Loader(config(tmp_path))
     os.kill(loader.pid, signal.SIGSTOP)
     loader.control.close()
@@ -110,7 +110,7 @@ def test_whoever_asked_may_be_gone(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 # --- in the program
 
-# While `marker` is there, loading ends as its text says.
+# While the file `marker` exists, loading ends as its text says.
 TROUBLED = """
 import os, time
 from pathlib import Path
@@ -132,7 +132,7 @@ TROUBLES = [("hang", "took longer than"), ("die", "was killed by SIGKILL"), ("fa
 
 @pytest.mark.parametrize(("trouble", "said"), TROUBLES)
 def test_a_loader_in_trouble_is_a_failed_reload(trouble: str, said: str) -> None:
-    """The old settings remain in use, before and after, and the next reload may have more luck."""
+    """The old settings remain in use, before and after, and the next reload may succeed."""
     with quick({}) as program:
         marker = program.directory / "trouble"
         program.python = ["-c", TROUBLED.format(marker=str(marker))]
@@ -144,11 +144,11 @@ def test_a_loader_in_trouble_is_a_failed_reload(trouble: str, said: str) -> None
         wait_until(lambda: program.says("the reload failed"), "the reload fails")
         assert program.says(said)
         assert program.workers() == before
-        assert not takes_more(program)
+        assert not accepts_more(program)
         marker.unlink()
         program.signal(signal.SIGHUP)
-        wait_until(lambda: program.count("reloaded") == 1, "the next reload is taken")
-        assert takes_more(program)
+        wait_until(lambda: program.count("reloaded") == 1, "the next reload succeeds")
+        assert accepts_more(program)
         assert program.stop() == 0
 
 
@@ -162,8 +162,8 @@ def test_a_loader_in_trouble_is_a_failed_start(trouble: str, said: str) -> None:
         assert said in program.log.read_text()
 
 
-def test_the_supervisor_goes_on_while_settings_are_loaded() -> None:
-    """Workers that die meanwhile are replaced, and a stop does not wait."""
+def test_the_supervisor_serves_while_settings_are_loaded() -> None:
+    """Workers that die then are replaced, and a stop does not wait."""
     with quick({}) as program:
         marker = program.directory / "trouble"
         program.python = ["-c", TROUBLED.format(marker=str(marker)).replace("LOAD_WITHIN = 0.5", "LOAD_WITHIN = 50.0")]
@@ -178,7 +178,7 @@ def test_the_supervisor_goes_on_while_settings_are_loaded() -> None:
         assert time.monotonic() - began < 40
 
 
-def test_warnings_come_after_readiness_and_after_a_reload() -> None:
+def test_warnings_are_logged_after_readiness_and_after_a_reload() -> None:
     """They are log lines like any other."""
     with Program(domains='["single"]\nrelay_to = true\n') as program:
         wait_until(lambda: warned(program) == 1, "the start warns")
@@ -191,14 +191,14 @@ def warned(program: Program) -> int:
     return sum("single" in str(line.get("where", "")) or "single" in str(line.get("key", "")) for line in program.lines())
 
 
-def takes_more(program: Program) -> bool:
+def accepts_more(program: Program) -> bool:
     with program.mta() as mta:
         mta.begin()
         return mta.envelope(b"<s@x.example>", b"<a@more.example>") == [CONTINUE]
 
 
 def test_a_mapping_is_shared(tmp_path: Path) -> None:
-    """What the loader wrote is one object of the kernel for all processes, and goes when the last of them lets go."""
+    """What the loader wrote is one object of the kernel for all processes, until the last of them closes it."""
     loader = Loader(config(tmp_path))
     loaded = loader.wait()
     assert loaded.settings is not None

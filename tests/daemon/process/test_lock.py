@@ -39,7 +39,7 @@ def test_one_that_does_not_stop_in_time_is_not_waited_for(tmp_path: Path, monkey
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
-    """Whoever planted it: no file is made elsewhere."""
+    """Whichever user made it: no file is created elsewhere."""
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SetupError, match="cannot open"):
         lock_state(tmp_path)
@@ -99,7 +99,7 @@ def test_the_next_one_waits_for_one_that_stops() -> None:
         assert second.stop() == 0
 
 
-def test_one_that_was_killed_keeps_nobody_out() -> None:
+def test_one_that_was_killed_does_not_keep_the_lock() -> None:
     """Though its workers are alive, and serve a session."""
     with Program() as program, program.mta() as mta:
         mta.begin()

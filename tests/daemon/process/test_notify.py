@@ -10,7 +10,7 @@ from sidecar.daemon.process.systemd import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_news_are_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+def test_all_lines_are_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
     name = f"@sidecar-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
@@ -21,7 +21,7 @@ def test_news_are_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("name", ["", "/nowhere/at/all", "relative"])
-def test_where_nobody_listens_nothing_happens(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The service goes on, whatever became of systemd."""
+def test_without_a_listener_nothing_happens(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The service continues without systemd."""
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     notify("READY=1")

@@ -27,7 +27,7 @@ AS_USER = 'user = "daemon"'
 
 @contextmanager
 def enterable(**how: Any) -> Iterator[Program]:
-    """A program that is not started yet, whose folder belongs to root and may be entered by anybody."""
+    """Yield a program that is not started yet. Its folder belongs to root, and every user may enter it."""
     with quick({"reload.LOOK_SECONDS": 0.1}, **how) as program:
         program.directory.chmod(0o755)
         # Its user cannot write where the coverage is kept.
@@ -43,12 +43,12 @@ def program() -> Iterator[Program]:
 
 
 def facts(pid: int) -> dict[str, str]:
-    """Give what proc_pid_status(5) says of a process."""
+    """Return what proc_pid_status(5) says of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def test_nobody_has_rights_any_more_and_nobody_gets_them_back(program: Program) -> None:
+def test_no_process_has_roots_rights_and_none_can_get_them_back(program: Program) -> None:
     """Real, effective, saved and file system ids of the supervisor and of every worker."""
     for pid in (program.pid, *program.workers()):
         found = facts(pid)
@@ -85,14 +85,14 @@ def test_a_reload_and_a_death_are_survived_without_rights(program: Program) -> N
 
 
 def test_it_stops_in_order_and_starts_again_though_its_socket_had_to_stay(program: Program) -> None:
-    """The folder of the socket is root's: nobody without rights can take the path away."""
+    """The folder of the socket is root's: without rights the path cannot be removed."""
     assert program.stop() == 0
     assert program.count("stopped") == 1
     program.start()
     assert program.answers()
 
 
-def test_a_file_that_cannot_be_read_any_more_is_a_reload_that_fails_and_its_mending_is_seen(program: Program) -> None:
+def test_a_file_that_cannot_be_read_any_more_is_a_reload_that_fails_and_its_repair_is_seen(program: Program) -> None:
     config = program.directory / "sidecar.toml"
     config.chmod(0o600)
     reload(program, "the reload failed")
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_any_more_is_a_reload_that_fails_and_its_mend
 
 
 @pytest.mark.parametrize("name", ["sidecar.toml", "listener_domains.toml"])
-def test_it_does_not_start_with_files_that_it_could_not_load_anew(name: str) -> None:
+def test_it_does_not_start_with_files_that_it_could_not_load_again(name: str) -> None:
     with enterable(settings=AS_USER) as program:
         path = program.directory / name
         path.chmod(0o600)
@@ -113,8 +113,8 @@ def test_it_does_not_start_with_files_that_it_could_not_load_anew(name: str) -> 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ('user = "nobody-at-all"', "there is no user 'nobody-at-all' on this machine: "),
-        ('user = "daemon"\ngroup = "nobody-at-all"', "there is no group 'nobody-at-all' on this machine: "),
+        ('user = "no-such-account"', "there is no user 'no-such-account' on this machine: "),
+        ('user = "daemon"\ngroup = "no-such-account"', "there is no group 'no-such-account' on this machine: "),
     ],
 )
 def test_a_user_that_does_not_exist_is_a_sentence(lines: str, said: str) -> None:
@@ -126,7 +126,7 @@ def test_a_user_that_does_not_exist_is_a_sentence(lines: str, said: str) -> None
 
 
 def test_a_folder_that_the_user_may_not_write_to_is_a_sentence() -> None:
-    """One that exists is never given away: it may be somebody else's."""
+    """One that exists is never given away: it may be another user's."""
     with enterable(settings=AS_USER) as program:
         (program.directory / "state" / "journal").mkdir(parents=True)
         text = refused_start(program)
@@ -176,7 +176,7 @@ def test_without_a_user_root_stays_root_and_is_warned_once() -> None:
 UNPRIVILEGED = """\
 import os
 from sidecar.cli import main
-import sidecar.commands.run  # now, since another user may not be let in where it is
+import sidecar.commands.run  # now, since another user may not read its folder
 os.setgid(2)
 os.setuid(2)
 main()
@@ -184,8 +184,8 @@ main()
 
 
 @pytest.mark.parametrize(("user", "warned"), [("bin", False), ("daemon", True)])
-def test_whoever_is_not_root_stays_who_he_is(user: str, warned: bool) -> None:
-    """And hears of it, if he should be somebody else."""
+def test_without_root_the_user_stays_the_same(user: str, warned: bool) -> None:
+    """With a warning, if the settings name another one."""
     with enterable(settings=f'user = "{user}"') as program:
         os.chown(program.directory, 2, 2)
         program.python = ["-c", UNPRIVILEGED]
@@ -247,14 +247,14 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "gid"), [(settings(user="daemon"), USER.pw_gid), (settings(user="daemon", group="mail"), 8), (settings(), None)]
 )
-def test_the_user_brings_his_group_unless_another_is_named(named: Settings, gid: int | None) -> None:
+def test_the_group_is_that_of_the_user_unless_another_is_named(named: Settings, gid: int | None) -> None:
     identity = new_identity(named)
     assert (identity and identity.gid) == gid
 
 
 @pytest.mark.parametrize("name", ["sidecar.toml", "listener_domains.toml"])
-def test_a_start_that_fails_after_rights_were_given_up_says_why_and_no_more(name: str) -> None:
-    """Nobody waits for the loader, which still looks for warnings."""
+def test_a_start_that_fails_after_rights_were_given_up_logs_why_and_no_more(name: str) -> None:
+    """The loader, which still looks for warnings, is not waited for."""
     with enterable(settings=AS_USER) as program:
         program.python = ["-c", SLOW_WARNINGS]
         (program.directory / name).chmod(0o600)

@@ -1,4 +1,4 @@
-"""Old workers after reloads: what they judge by, how many there are, and what is left of them."""
+"""Old workers after reloads: by which policy they judge, how many there are, and what remains of them."""
 
 import os
 import selectors
@@ -28,7 +28,7 @@ TO = b"<a@relay.example>"
 
 
 def descriptors(pid: int) -> list[str]:
-    """Give what the open descriptors of a process are."""
+    """Return what the open descriptors of a process are."""
     found = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # it is closed by now
@@ -77,7 +77,6 @@ UNABLE = """
 from pathlib import Path
 from sidecar.cli import main
 from sidecar.daemon.process import worker
-take = worker.compile_policy
 def fail(settings):
     raise MemoryError("no room")
 worker.compile_policy = fail
@@ -86,8 +85,8 @@ main()
 
 
 @ENGINES
-def test_a_worker_that_cannot_take_the_new_settings_accepts_nothing_by_the_old(engine: str) -> None:
-    """What is in hand ends by the rules that it began with; then the connection is answered 451, and the log says why."""
+def test_a_worker_that_cannot_apply_the_new_settings_accepts_nothing_by_the_old(engine: str) -> None:
+    """An open message ends by the rules that it began with; then the connection is answered 451, and the log has the reason."""
     with quick({}, engine=engine) as program:
         program.python = ["-c", UNABLE]
         program.start()
@@ -110,7 +109,7 @@ def test_a_worker_that_cannot_take_the_new_settings_accepts_nothing_by_the_old(e
 
 @ENGINES
 def test_reloads_in_a_row_leave_a_bounded_number_of_workers_and_descriptors(engine: str) -> None:
-    """Each generation has an open connection. Those of the newest ones go on, by the newest policy."""
+    """Each generation has an open connection. Those of the newest ones continue, by the newest policy."""
     with quick({"workers.STOP_GRACE": 0.1}, engine=engine, milter="workers = 1") as program, ExitStack() as stack:
         program.start()
         held: list[Mta] = []
@@ -152,8 +151,8 @@ def test_an_old_worker_without_connections_ends_at_once(engine: str) -> None:
         assert program.stop() == 0
 
 
-def test_an_old_worker_that_does_not_take_the_new_settings_is_ended() -> None:
-    """One that is stopped takes nothing. Its connections are at the MTA's disposal soon, not in ten minutes."""
+def test_an_old_worker_that_does_not_apply_the_new_settings_is_ended() -> None:
+    """As one that is stopped. Its connections are closed soon, not in ten minutes."""
     changes = {"reload.LEAVE_WITHIN": 0.2, "reload.STOP_GRACE": 0.1, "workers.KILL_AFTER": 0.1}
     with quick(changes, milter="workers = 1") as program:
         program.start()

@@ -33,14 +33,14 @@ def program(request: pytest.FixtureRequest) -> Iterator[Program]:
 
 
 def accepts(program: Program, recipient: bytes) -> bool:
-    """Tell whether a new connection's peer, a stranger, may send to a recipient."""
+    """Return True if an external host may send to a recipient, on a new connection."""
     with program.mta() as mta:
         mta.begin()
         return mta.envelope(b"<s@x.example>", recipient) == [CONTINUE]
 
 
 def finish(mta: Mta) -> None:
-    """Take a session that is open to its end, twice over."""
+    """Send two bounces on an open session, and end it."""
     for _ in range(2):
         assert mta.envelope(b"<>", b"<sender@bounce.example>") == [CONTINUE]
         assert mta.content(OOB) == (DISCARD, [])
@@ -50,31 +50,31 @@ def finish(mta: Mta) -> None:
 # --- start
 
 
-def test_it_says_where_it_listens_with_how_many_workers_and_domains(program: Program) -> None:
+def test_it_logs_where_it_listens_with_how_many_workers_and_domains(program: Program) -> None:
     (line,) = [line for line in program.lines() if line["event"] == "ready"]
     assert (line["socket"], line["workers"], line["listener_domains"]) == (f"unix:{program.path}", 2, 3)
     assert len(program.workers()) == 2
 
 
-def test_it_tells_systemd_when_it_is_ready_and_when_it_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_is_notified_when_it_is_ready_and_when_it_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
         news.settimeout(10)
         news.bind(str(tmp_path / "notify"))
 
-        def heard() -> bytes:
-            """Give the next thing it tells of itself, but for sentences for people."""
-            while (said := news.recv(1000)).startswith(b"STATUS="):
+        def received() -> bytes:
+            """Return the next datagram that is no sentence for people."""
+            while (datagram := news.recv(1000)).startswith(b"STATUS="):
                 pass
-            return said
+            return datagram
 
         with Program() as program:
-            assert heard() == b"READY=1"
+            assert received() == b"READY=1"
             program.signal(signal.SIGHUP)
-            assert heard().startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-            assert heard() == b"READY=1"
+            assert received().startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert received() == b"READY=1"
             assert program.stop() == 0
-            assert heard() == b"STOPPING=1"
+            assert received() == b"STOPPING=1"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def unstarted(**how: Any) -> Iterator[Program]:
 
 
 def refused_start(program: Program) -> str:
-    """Start a program that must not start; give what it said."""
+    """Start a program that must not start. Return its log."""
     assert program.launch().wait(timeout=20) == 1
     text = program.log.read_text()
     assert "Traceback" not in text
@@ -132,7 +132,7 @@ def test_it_refuses_a_port_that_is_taken() -> None:
         ('socket = "unix:{0}/missing/s"', "the folder of the socket is missing: create {0}/missing"),
         ('socket = "unix:{0}/sidecar.toml"', "{0}/sidecar.toml exists and is no socket"),
         ('socket = "unix:{0}/' + "x" * 90 + '"', "is too long"),
-        ('socket = "unix:{0}/t"\nsocket_owner = "nobody-at-all"', "cannot set up unix:{0}/t"),
+        ('socket = "unix:{0}/t"\nsocket_owner = "no-such-account"', "cannot set up unix:{0}/t"),
         ('allow_remote = true\nsocket = "inet:203.0.113.1:8893"', "cannot listen on inet:203.0.113.1:8893"),
     ],
 )
@@ -197,7 +197,7 @@ def test_the_node_id_is_made_once_and_kept(program: Program) -> None:
 # --- death
 
 
-def test_a_worker_that_is_killed_is_replaced_and_service_goes_on(program: Program) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_service_continues(program: Program) -> None:
     killed, other = sorted(program.workers())
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: len(program.workers()) == 2 and killed not in program.workers(), "the worker is replaced")
@@ -231,7 +231,7 @@ def test_children_are_reaped_though_the_parent_has_their_signal_ignored() -> Non
         assert not program.says("an unexpected fault")
 
 
-def test_workers_do_not_listen_to_signals(program: Program) -> None:
+def test_workers_ignore_signals(program: Program) -> None:
     """Ctrl-C and systemd signal every process of the group: only the supervisor acts on it."""
     before = program.workers()
     for pid in before:
@@ -243,11 +243,11 @@ def test_workers_do_not_listen_to_signals(program: Program) -> None:
 
 @EVERYWHERE
 def test_when_the_supervisor_is_killed_no_worker_stays_and_a_new_one_takes_over(engine: str, inet: bool) -> None:
-    """An open session is finished, nothing new is taken, and the same address serves again at once."""
+    """An open session is finished, no new one is accepted, and the same address serves again at once."""
     with Program(engine=engine, inet=inet) as program, program.mta() as mta:
         mta.begin()
         first = program.kill_supervisor()
-        wait_until(lambda: not program.answers(), "nobody takes new connections")
+        wait_until(lambda: not program.answers(), "no process accepts new connections")
         program.start()
         assert all(program.answers() for _ in range(10))
         finish(mta)
@@ -294,7 +294,7 @@ def test_a_second_signal_does_not_wait(program: Program) -> None:
 
 
 def test_a_worker_that_hangs_is_killed(program: Program) -> None:
-    """Here one is stopped by a signal, so that it hears nothing."""
+    """Here one is stopped by a signal, so that it reads nothing."""
     hanging = min(program.workers())
     os.kill(hanging, signal.SIGSTOP)
     program.signal(signal.SIGTERM)
@@ -305,11 +305,11 @@ def test_a_worker_that_hangs_is_killed(program: Program) -> None:
 
 
 def test_the_path_of_another_ones_socket_is_left_alone(program: Program) -> None:
-    """Whoever took the path over keeps it."""
+    """The other program keeps it."""
     program.path.unlink()
-    program.path.write_text("somebody else's")
+    program.path.write_text("another program's")
     assert program.stop() == 0
-    assert program.path.read_text() == "somebody else's"
+    assert program.path.read_text() == "another program's"
 
 
 # --- reload
@@ -358,8 +358,8 @@ main()
 
 
 @pytest.mark.parametrize(("within", "in_time"), [(20.0, True), (0.1, False)])
-def test_a_reload_is_told_when_the_old_workers_have_left_or_have_had_their_time(within: float, in_time: bool) -> None:
-    """Where they had their time and still take sessions, the log says so."""
+def test_a_reload_is_logged_when_the_old_workers_have_left_or_their_time_is_over(within: float, in_time: bool) -> None:
+    """If they still accept sessions then, the log says so."""
     with unstarted() as program:
         program.python = ["-c", LATE.format(within=within)]
         program.start()
@@ -370,18 +370,18 @@ def test_a_reload_is_told_when_the_old_workers_have_left_or_have_had_their_time(
         assert program.stop() == 0
 
 
-def test_a_reload_with_errors_changes_nothing_and_says_every_one(program: Program) -> None:
+def test_a_reload_with_errors_changes_nothing_and_logs_every_one(program: Program) -> None:
     before = program.workers()
     program.write(domains='["a.example"]\nrelay_too = true\n["b.example"]\nlog_oob = "Perhaps"\n')
     reload(program, "the reload failed")
-    told = [line for line in program.lines() if line["level"] == "error"]
-    assert {str(line.get("where", "")).rpartition(":")[2] for line in told} >= {"2", "4"}
+    errors = [line for line in program.lines() if line["level"] == "error"]
+    assert {str(line.get("where", "")).rpartition(":")[2] for line in errors} >= {"2", "4"}
     assert program.workers() == before
     assert accepts(program, b"<a@relay.example>")
 
 
 def test_a_reload_whose_workers_fail_changes_nothing() -> None:
-    """The old ones serve until the new ones are ready; a later reload may have more luck."""
+    """The old ones serve until the new ones are ready. A later reload may succeed."""
     with unstarted() as program:
         marker = program.directory / "unlucky"
         program.python = ["-c", UNLUCKY.format(marker=str(marker))]
@@ -413,7 +413,7 @@ def test_a_stop_in_the_middle_of_a_reload_is_a_stop(program: Program) -> None:
     assert not program.path.exists()
 
 
-def test_a_reload_changes_the_number_of_workers_and_says_what_it_cannot_change(program: Program) -> None:
+def test_a_reload_changes_the_number_of_workers_and_logs_what_it_cannot_change(program: Program) -> None:
     program.milter = 'workers = 3\nsocket_mode = "0600"'
     program.write()
     reload(program, "reloaded")
@@ -422,7 +422,7 @@ def test_a_reload_changes_the_number_of_workers_and_says_what_it_cannot_change(p
 
 
 def engine_of(program: Program) -> str:
-    """Tell which engine its workers have; only our own has a bell (see loop.py)."""
+    """Return the engine of its workers: only our own has an event descriptor (see loop.py)."""
     (pid,) = program.workers()
     opened = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - no path, but a name
     return "direct" if "anon_inode:[eventfd]" in opened else "libmilter"

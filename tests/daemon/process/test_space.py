@@ -1,4 +1,4 @@
-"""The room for records: what is looked at, when the program is degraded, and where that shows."""
+"""The space for records: what is looked at, when the program is degraded, and where that shows."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from sidecar.daemon.process.status import DiskStatus, Space, Status, in_words, i
 from tests.daemon.http.test_running import ask as ask_admin
 from tests.daemon.http.test_running import samples
 from tests.daemon.process.starting import quick
-from tests.daemon.process.test_status import SERVING, WELL, ask, config, told
+from tests.daemon.process.test_status import SERVING, WELL, ask, config, shown
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 
@@ -97,7 +97,7 @@ def test_the_time_left(machine: Machine) -> None:
 
 
 def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> None:
-    """Nothing while there is room, and the status is shown as often."""
+    """Nothing while there is space, and the status changes as often."""
     it = Space(lambda: machine.now)
     for _ in range(20):
         machine.free = {"/j": 2 * GIB}
@@ -117,7 +117,7 @@ def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> N
 
 
 def test_between_two_looks_the_disk_is_left_alone(machine: Machine) -> None:
-    """The supervisor's loop turns with every word of a worker."""
+    """The supervisor's loop turns with every message of a worker."""
     it = Space(lambda: machine.now)
     machine.free = {"/j": 2 * GIB}
     first = it.look(journal())
@@ -149,16 +149,16 @@ def low(program: Program, minimum: int) -> None:
 
 
 def test_a_disk_that_is_too_full_shows_everywhere() -> None:
-    """In the status and its exit status, in /readyz, in the metrics and each minute in the log, until there is room."""
+    """In the status and its exit status, in /readyz, in the metrics and each minute in the log, until there is space."""
     with quick(QUICK) as program:
         low(program, TOO_MUCH)
         program.start()
-        wait_until(lambda: told(program)["degraded"], "it is degraded")
-        status, said = ask(*config(program))
+        wait_until(lambda: shown(program)["degraded"], "it is degraded")
+        status, text = ask(*config(program))
         assert status == 1
-        assert "\nDegraded: " in said
-        assert f"less than journal.minimum_free, {TOO_MUCH}" in said
-        answer = told(program)
+        assert "\nDegraded: " in text
+        assert f"less than journal.minimum_free, {TOO_MUCH}" in text
+        answer = shown(program)
         assert (answer["running"], answer["fine"]) == (True, False)
         assert answer["status"]["disk"]["directory"] == str(program.directory / "state" / "journal")
         wait_until(lambda: (program.directory / "admin").exists() and _ready(program) == 503, "it is not ready")
@@ -169,7 +169,7 @@ def test_a_disk_that_is_too_full_shows_everywhere() -> None:
         assert found["sidecar_degraded"] == 1
         assert 0 < found["sidecar_journal_free_bytes"] < found["sidecar_journal_minimum_free_bytes"] == TOO_MUCH
         assert found["sidecar_journal_time_left_seconds"] >= 0
-        wait_until(lambda: program.count("degraded") >= 2, "the log tells again")
+        wait_until(lambda: program.count("degraded") >= 2, "the log has it again")
         (line, *_) = (line for line in program.lines() if line["event"].startswith("degraded"))
         assert (line["level"], line["minimum_free"]) == ("error", TOO_MUCH)
         assert {"directory", "free", "seconds_left"} <= line.keys()

@@ -72,8 +72,8 @@ WELL = f"Serving at unix:/s with 1 worker and 3 listener domains, settings abc o
         ({"state": "stopping", "last_reload": ReloadStatus(time=AT, problems=("a",))}, "Stopping."),
     ],
 )
-def test_one_sentence_says_how_it_is(changes: dict[str, Any], said: str) -> None:
-    """On one line, whatever stands in the files."""
+def test_one_sentence_has_the_whole_status(changes: dict[str, Any], said: str) -> None:
+    """On one line, whatever is in the files."""
     assert sentence(replace(SERVING, **changes)) == said
 
 
@@ -157,8 +157,8 @@ def a_process() -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def test_a_process_that_got_the_number_later_is_not_taken_for_the_sidecar() -> None:
-    """Nor is one that is dead, whether it is buried or not."""
+def test_a_process_that_got_the_number_later_is_not_the_sidecar() -> None:
+    """Nor is a dead one, whether it is reaped or not."""
     with a_process() as process:
         status = replace(SERVING, pid=process.pid, start_ticks=_start_ticks(process.pid))
         assert is_running(status)
@@ -190,7 +190,7 @@ def test_without_an_installation_the_version_is_unknown(monkeypatch: pytest.Monk
 
 
 def ask(*arguments: str) -> tuple[int, str]:
-    """Run `sidecar status`; give its exit status and what it says."""
+    """Run `sidecar status`. Return its exit status and its output."""
     result = CliRunner().invoke(main, ["status", *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
@@ -200,7 +200,7 @@ def config(program: Program) -> list[str]:
     return ["--config", str(program.directory / "sidecar.toml")]
 
 
-def test_it_says_that_it_runs_since_when_and_with_what() -> None:
+def test_it_shows_that_it_runs_since_when_and_with_what() -> None:
     with Program() as program:
         wait_until(lambda: ask(*config(program))[0] == 0, "all is well")
         status, said = ask(*config(program))
@@ -213,57 +213,59 @@ def test_it_says_that_it_runs_since_when_and_with_what() -> None:
         assert said.startswith("The sidecar is not running: it was stopped at 20")
 
 
-def told(program: Program) -> dict[str, Any]:
-    """Give the answer for machines."""
+def shown(program: Program) -> dict[str, Any]:
+    """Return the answer for machines."""
     answer: dict[str, Any] = json.loads(ask("--json", *config(program))[1])
     return answer
 
 
-def test_machines_are_told_everything() -> None:
+def test_the_answer_for_machines_has_everything() -> None:
     with Program() as program:
-        wait_until(lambda: told(program)["fine"], "all is well")
-        answer = told(program)
+        wait_until(lambda: shown(program)["fine"], "all is well")
+        answer = shown(program)
         status = answer["status"]
         assert (answer["running"], answer["fine"], status["state"]) == (True, True, "serving")
         assert {worker["pid"] for worker in status["workers"]} == program.workers()
         assert (status["pid"], status["last_reload"], status["restarts"]) == (program.pid, None, 0)
         os.kill(min(program.workers()), signal.SIGKILL)
-        wait_until(lambda: told(program)["status"]["restarts"] == 1, "the death is told")
-        wait_until(lambda: {one["pid"] for one in told(program)["status"]["workers"]} == program.workers(), "so is the new one")
+        wait_until(lambda: shown(program)["status"]["restarts"] == 1, "the death is shown")
+        wait_until(
+            lambda: {one["pid"] for one in shown(program)["status"]["workers"]} == program.workers(), "so is the new one"
+        )
 
 
-def test_a_reload_that_failed_is_told_with_its_problems_until_one_is_taken() -> None:
+def test_a_reload_that_failed_is_shown_with_its_problems_until_one_succeeds() -> None:
     """Even while the settings file, which says where to look, is broken."""
     with Program() as program:
-        wait_until(lambda: told(program)["fine"], "all is well")
-        first = told(program)["status"]["settings"]["revision"]
+        wait_until(lambda: shown(program)["fine"], "all is well")
+        first = shown(program)["status"]["settings"]["revision"]
         path = program.directory / "sidecar.toml"
         whole = path.read_text()
         path.write_text(f"{whole}\n[milter\n")
         reload(program, "the reload failed")
-        wait_until(lambda: ask(*config(program))[0] == 1, "the failure is told")
+        wait_until(lambda: ask(*config(program))[0] == 1, "the failure is shown")
         said = ask(*config(program))[1]
         assert "failed; the previous settings remain in use:\n" in said
         assert f"  {path}:{whole.count(chr(10)) + 2}: : This is not TOML" in said
         path.write_text(whole)
         program.write(domains=MORE_DOMAINS)
         reload(program, "reloaded")
-        wait_until(lambda: ask(*config(program))[0] == 0, "all is well again")
+        wait_until(lambda: ask(*config(program))[0] == 0, "it has recovered")
         assert "succeeded." in ask(*config(program))[1]
-        now = told(program)["status"]["settings"]
+        now = shown(program)["status"]["settings"]
         assert (now["revision"] != first, now["listener_domains"]) == (True, 4)
 
 
 def test_a_sidecar_that_was_killed_does_not_run() -> None:
     with Program() as program:
-        wait_until(lambda: told(program)["fine"], "all is well")
+        wait_until(lambda: shown(program)["fine"], "all is well")
         program.kill_supervisor()
         status, said = ask(*config(program))
         assert (status, "ended unexpectedly" in said) == (1, True)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff", msgspec.json.encode({"pid": "x"})])
-def test_where_no_sidecar_has_been_the_answer_is_a_sentence(content: bytes | None) -> None:
+def test_without_a_status_the_answer_is_a_sentence(content: bytes | None) -> None:
     with unstarted() as program:
         if content is not None:
             (program.directory / "state").mkdir()
@@ -271,7 +273,7 @@ def test_where_no_sidecar_has_been_the_answer_is_a_sentence(content: bytes | Non
         status, said = ask(*config(program))
         assert (status, said.count("\n")) == (1, 1)
         assert str(program.directory / "state") in said
-        assert told(program)["status"] is None
+        assert shown(program)["status"] is None
 
 
 def test_systemd_gets_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

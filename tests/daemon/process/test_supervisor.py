@@ -128,7 +128,7 @@ def test_a_dead_worker_is_replaced_after_a_while(stage: Stage) -> None:
 
 @pytest.mark.parametrize("error", [NO_PROCESS, MemoryError()])
 def test_a_worker_that_cannot_be_started_is_tried_again(stage: Stage, error: Exception) -> None:
-    """The other one serves meanwhile, and nobody asks the system in every turn."""
+    """The other one serves meanwhile, and the system is not asked in every turn."""
     stage.serve()
     stage.start_fails = error
     stage.children[0].die()
@@ -194,7 +194,7 @@ def begun(stage: Stage) -> None:
 
 
 def serves_as_before(stage: Stage, *, failed: int = 1) -> None:
-    """The first two workers serve, nobody else is there, and the reload is known to have failed."""
+    """Check that the first two workers serve, without others, and that the status shows the failure."""
     stage.alive()
     status = stage.status()
     assert status["state"] == "serving"
@@ -255,8 +255,8 @@ def test_a_loader_that_cannot_be_started_is_a_failed_reload(stage: Stage, error:
     assert stage.status()["reloads"] == 1
 
 
-def test_memory_that_ends_while_the_loader_is_heard_is_a_failed_reload(stage: Stage) -> None:
-    """And the loader is not heard again: it would be for ever."""
+def test_memory_that_ends_while_settings_are_received_is_a_failed_reload(stage: Stage) -> None:
+    """And the loader is dropped: it would fail in every turn."""
     begun(stage)
     stage.loader.passes(MemoryError())
     stage.turn()
@@ -443,7 +443,7 @@ def test_a_loader_that_is_late_is_a_failed_reload(stage: Stage) -> None:
 
 
 def test_a_stop_does_not_wait_for_a_loader_that_hangs(stage: Stage) -> None:
-    """Workers are told first. The fake loader does not let itself be waited for."""
+    """The workers get their order first. The fake loader raises if it is waited for."""
     begun(stage)
     stage.signal(signal.SIGTERM)
     assert stage.loader.is_killed
@@ -451,8 +451,8 @@ def test_a_stop_does_not_wait_for_a_loader_that_hangs(stage: Stage) -> None:
     assert not stage.says("fault")
 
 
-def test_what_a_loader_passes_after_a_stop_is_left(stage: Stage) -> None:
-    """Both may be there in one turn."""
+def test_settings_that_arrive_after_a_stop_are_ignored(stage: Stage) -> None:
+    """Both may happen in one turn."""
     begun(stage)
     stage.loader.passes(stage.loaded())
     stage.children[0].sends("left", "applied")
@@ -472,8 +472,8 @@ def test_a_loader_that_fails_at_its_warnings_is_a_line_in_the_log(stage: Stage) 
     assert (stage.status()["reloads"], stage.status()["failed_reloads"]) == (1, 0)
 
 
-def test_memory_that_ends_while_warnings_are_heard_ends_no_reload(stage: Stage) -> None:
-    """The loader is dropped, so that it is not heard again in every turn."""
+def test_memory_that_ends_while_warnings_are_received_ends_no_reload(stage: Stage) -> None:
+    """The loader is dropped, so that it does not fail in every turn."""
     begun(stage)
     stage.loader.passes(stage.loaded())
     stage.turn()
@@ -508,7 +508,7 @@ def failing(stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_fault_in_a_step_keeps_no_other_from_being_taken(stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Service goes on, even if the step fails in every turn."""
+    """The others are taken, even if the step fails in every turn."""
     stage.serve()
     failing(stage, monkeypatch, step)
     stage.turn(5)

@@ -1,4 +1,4 @@
-"""Changed files: each change is seen once it is over, and leads to a reload as SIGHUP does."""
+"""Changed files: a change is seen when it is complete, and leads to a reload as SIGHUP does."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def test_a_change_is_seen_when_two_looks_find_the_same(tmp_path: Path, change: C
     assert [watch.changed() for _ in range(2)] == [[], []]
 
 
-def test_rights_that_stat_does_not_tell_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rights_that_stat_does_not_show_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an access list, or a rule of a security module. Only a file that could not be read is asked about them."""
     path, other = tmp_path / "a.toml", tmp_path / "b.toml"
     for file in (path, other):
@@ -105,7 +105,7 @@ def test_a_file_that_changed_while_it_was_read_is_seen(tmp_path: Path) -> None:
     assert [watch.changed() for _ in range(2)] == [[], [path]]
 
 
-def test_a_changed_file_is_loaded_without_being_told() -> None:
+def test_a_changed_file_is_loaded_without_a_signal() -> None:
     with quick(LOOK) as program:
         program.start()
         assert not accepts(program, b"<a@more.example>")
@@ -120,17 +120,17 @@ def test_a_changed_file_is_loaded_without_being_told() -> None:
 COUNTING = """
 from sidecar.daemon.process.supervisor import Supervisor
 look_at_files = Supervisor._look_at_files
-def look_and_tell(self):
+def look_and_count(self):
     with open({path!r}, "a") as file:
         file.write(".")
     look_at_files(self)
-Supervisor._look_at_files = look_and_tell
+Supervisor._look_at_files = look_and_count
 main()
 """
 
 
 def count_looks(program: Program) -> None:
-    """Have the program write down each look, so that a test knows that nothing came of some."""
+    """Have the program write down each look, so that a test knows when one had no effect."""
     path = program.directory / "looks"
     path.touch()
     program.python[1] = program.python[1].replace("main()", COUNTING.format(path=str(path)))
@@ -143,7 +143,7 @@ def looks(program: Program, times: int = 8) -> None:
     wait_until(lambda: len(path.read_bytes()) >= before + times, f"it has looked {times} times")
 
 
-def test_a_bad_file_changes_nothing_and_is_told_once_and_its_mending_is_seen() -> None:
+def test_a_bad_file_changes_nothing_and_is_logged_once_and_its_repair_is_seen() -> None:
     with quick(LOOK) as program:
         count_looks(program)
         program.start()
@@ -161,14 +161,14 @@ def test_a_bad_file_changes_nothing_and_is_told_once_and_its_mending_is_seen() -
 
 
 def test_a_file_that_only_the_bad_settings_name_is_watched_too() -> None:
-    """Mending it is enough: the settings file itself was right."""
+    """To fix it is enough: the settings file itself was right."""
     with quick(LOOK) as program:
         program.start()
         config = program.directory / "sidecar.toml"
         config.write_text(config.read_text().replace('"listener_domains.toml"', '"listener_domains.toml", "more.toml"'))
         wait_until(lambda: program.count("the reload failed") == 1, "the reload has failed")
         (program.directory / "more.toml").write_text('["more.example"]\nrelay_to = true\n')
-        # It may be seen while it is still empty, and is then loaded once more.
+        # It may be seen while it is still empty, and is then loaded again.
         wait_until(lambda: accepts(program, b"<a@more.example>"), "it has reloaded")
 
 
@@ -189,7 +189,7 @@ def test_with_reload_on_change_off_only_sighup_loads() -> None:
         assert not accepts(program, b"<a@more.example>")
 
 
-def test_what_cannot_change_is_said_and_stays(tmp_path: Path) -> None:
+def test_what_cannot_change_is_logged_and_stays(tmp_path: Path) -> None:
     """The state, the journal below it and the node's id stay where they are until the next start."""
     with quick(LOOK) as program:
         program.start()
@@ -230,6 +230,6 @@ def test_a_supervisor_that_waits_for_workers_takes_no_time() -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the time a process has computed, for itself and in the kernel (proc_pid_stat(5))."""
+    """Return the CPU time of a process, its own and the kernel's (proc_pid_stat(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

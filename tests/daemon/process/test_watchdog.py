@@ -1,4 +1,4 @@
-"""Signs of life: systemd hears that all is well only while every worker and the socket answer."""
+"""Signs of life: systemd gets one only while every worker and the socket answer."""
 
 import os
 import selectors
@@ -32,7 +32,7 @@ ANSWER = b"\0\0\0\x0dO" + b"\0" * 12
         ({"WATCHDOG_USEC": "3 s"}, None),
     ],
 )
-def test_how_often_systemd_wants_to_hear(environ: dict[str, str], within: float | None) -> None:
+def test_how_often_systemd_wants_a_sign_of_life(environ: dict[str, str], within: float | None) -> None:
     """The environment may be another process's: then nothing is wanted of this one."""
     assert watchdog_seconds(environ) == within
 
@@ -106,7 +106,7 @@ def test_a_question_that_was_given_up_in_this_turn_is_left(tmp_path: Path) -> No
         assert (probe.answered, probe._offered, len(selector.get_map())) == (0.0, False, 0)
 
 
-def test_where_nobody_listens_there_is_none(tmp_path: Path) -> None:
+def test_without_a_listener_there_is_none(tmp_path: Path) -> None:
     with selectors.DefaultSelector() as selector:
         probe = Probe(f"unix:{tmp_path}/s", selector)
         probe.begin()
@@ -131,7 +131,7 @@ def test_one_that_does_not_answer_is_waited_for_and_then_given_up(tmp_path: Path
         probe.close()
 
 
-def test_a_socket_that_is_only_for_the_mta_is_taken_at_the_workers_word(
+def test_for_a_socket_that_is_only_for_the_mta_the_answers_of_the_workers_are_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_self: socket.socket, _address: object) -> None:
@@ -149,22 +149,22 @@ def test_a_socket_that_is_only_for_the_mta_is_taken_at_the_workers_word(
 
 
 class News:
-    """What a program tells systemd."""
+    """What a program sends to systemd."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(str(path))
-        self._heard: list[str] = []
+        self._received: list[str] = []
 
     def count(self, word: str) -> int:
-        """Count the times that it said a word so far."""
+        """Count the times that it sent a word so far."""
         with suppress(BlockingIOError):
             while True:
-                self._heard.append(self._socket.recv(4096).decode())
-        return sum(word in said.splitlines() for said in self._heard)
+                self._received.append(self._socket.recv(4096).decode())
+        return sum(word in one.splitlines() for one in self._received)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Close the socket."""
         self._socket.close()
 
 
@@ -187,12 +187,12 @@ def pass_by(seconds: float) -> None:
 def hears(news: News, word: str = "WATCHDOG=1", *, more: int = 1) -> None:
     """Wait until a word comes again, so many times."""
     before = news.count(word)
-    wait_until(lambda: news.count(word) >= before + more, f"systemd hears {word}")
+    wait_until(lambda: news.count(word) >= before + more, f"systemd gets {word}")
 
 
 @pytest.mark.parametrize("inet", [False, True])
-def test_systemd_hears_that_all_is_well_again_and_again(news: News, inet: bool) -> None:
-    """And the questions leave no trace in the log."""
+def test_systemd_gets_signs_of_life_in_time(news: News, inet: bool) -> None:
+    """The questions are not logged."""
     with Program(inet=inet) as program:
         began = time.monotonic()
         hears(news, more=5)
@@ -203,7 +203,7 @@ def test_systemd_hears_that_all_is_well_again_and_again(news: News, inet: bool) 
 
 
 def test_a_worker_that_hangs_keeps_the_watchdog_unfed_until_another_is_in_its_place(news: News) -> None:
-    """It is killed after the time that is named in the log, and then systemd hears again that all is well."""
+    """It is killed after the time that is in the log. Then systemd gets signs of life again."""
     with quick({"workers.ANSWER_WITHIN": 2.0}) as program:
         program.start()
         hears(news)
@@ -220,8 +220,8 @@ def test_a_worker_that_hangs_keeps_the_watchdog_unfed_until_another_is_in_its_pl
         assert program.stop() == 0
 
 
-def test_when_the_socket_is_gone_systemd_hears_nothing_more(news: News) -> None:
-    """Workers that nobody can reach are of no use, however lively; once it is back, all is well again."""
+def test_without_the_socket_systemd_gets_no_sign_of_life(news: News) -> None:
+    """Workers that no MTA can reach are of no use. When the socket is back, systemd gets signs of life again."""
     with Program() as program:
         hears(news)
         away = program.directory / "away"
@@ -263,7 +263,7 @@ main()
 """
 
 
-def test_a_worker_that_is_busy_is_not_taken_for_one_that_hangs() -> None:
+def test_a_worker_that_is_busy_is_not_killed() -> None:
     """It answers beside its work."""
     with quick({}, milter="workers = 1") as program:
         program.python = ["-c", BUSY]
@@ -282,17 +282,17 @@ from sidecar.daemon.process import systemd, workers
 workers.ANSWER_WITHIN = 0.5
 systemd.ASK_SECONDS = 0.2
 helo = translation.helo
-def hang_or_go_on(told, name):
+def hang_or_continue(arguments, name):
     if name == "hang":
         threading.Event().wait()
-    return helo(told, name)
-translation.helo = hang_or_go_on
+    return helo(arguments, name)
+translation.helo = hang_or_continue
 main()
 """
 
 
 def test_a_direct_engine_that_hangs_is_killed_and_another_one_takes_its_place() -> None:
-    """Its other threads are alive, and serve nobody. The MTA hears that the connection is over; the next one is answered."""
+    """Its other threads run, and serve no one. The connection is closed for the MTA; the next one is answered."""
     with quick({}, milter="workers = 1", engine="direct") as program:
         program.python = ["-c", HANGING]
         program.start()
@@ -328,7 +328,7 @@ main()
 
 
 def test_a_reload_that_takes_long_is_no_fault_of_the_workers() -> None:
-    """What they answered meanwhile is heard before they are judged."""
+    """Their answers of that time are received before they are killed."""
     with quick({}) as program:
         program.python = ["-c", SLOW]
         program.start()

@@ -1,10 +1,10 @@
-"""Run a command behind the system call filters of a unit, as systemd would set them up before it starts the command.
+"""Run a command with the system call filters of a unit, as systemd sets them up before it starts the command.
 
-    python fence.py UNIT COMMAND...
+    python sandbox.py UNIT COMMAND...
 
 Covers SystemCallFilter, SystemCallErrorNumber=EPERM, MemoryDenyWriteExecute, RestrictAddressFamilies, CapabilityBoundingSet=,
 NoNewPrivileges, and RestrictNamespaces as far as threads are concerned; each only if the unit has it. Not the mount namespace
-and not the cgroup's address filter: those take systemd itself.
+and not the cgroup's address filter: only systemd can set these up.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ def settings_of(unit: Path) -> dict[str, list[str]]:
 
 
 def system_calls(filters: list[str]) -> set[str]:
-    """Give the calls that lines of SystemCallFilter allow (systemd.exec(5)); @default is always allowed."""
+    """Return the calls that lines of SystemCallFilter allow (systemd.exec(5)); @default is always allowed."""
     allowed = expanded("@default")
     for line in filters:
         for word in line.removeprefix("~").split():
@@ -48,30 +48,30 @@ def system_calls(filters: list[str]) -> set[str]:
 
 
 def expanded(word: str) -> set[str]:
-    """Give the calls of a set and of the sets within it."""
+    """Return the calls of a set and of the sets within it."""
     if not word.startswith("@"):
         return {word}
-    told = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager", word], check=True, capture_output=True, text=True)
-    words = [line.strip() for line in told.stdout.splitlines()[1:]]
+    done = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager", word], check=True, capture_output=True, text=True)
+    words = [line.strip() for line in done.stdout.splitlines()[1:]]
     return {call for each in words if each and not each.startswith("#") for call in expanded(each)}
 
 
 def numbers() -> dict[str, int]:
-    """Give the kernel's number of each call, from the headers of this machine."""
+    """Return the kernel's number of each call, from the headers of this machine."""
     source = b"#include <asm/unistd.h>\n"
-    told = subprocess.run(["gcc", "-E", "-dM", "-"], input=source, check=True, capture_output=True).stdout.decode()
-    defined = (line.split() for line in told.splitlines() if line.startswith("#define __NR_"))
+    done = subprocess.run(["gcc", "-E", "-dM", "-"], input=source, check=True, capture_output=True).stdout.decode()
+    defined = (line.split() for line in done.splitlines() if line.startswith("#define __NR_"))
     return {words[1].removeprefix("__NR_"): int(words[2]) for words in defined if len(words) == 3 and words[2].isdigit()}
 
 
 def program(unit: dict[str, list[str]]) -> Iterator[Instruction]:
-    """Give the filter, in classic BPF (seccomp(2))."""
+    """Return the filter, in classic BPF (seccomp(2))."""
     number = numbers()
     yield (_LOAD, 0, 0, _NUMBER)
     if unit.get("MemoryDenyWriteExecute") == ["yes"]:
-        yield from refuse_bits(number["mmap"], 2, _WRITE_AND_EXECUTE)
-        yield from refuse_bits(number["mprotect"], 2, _EXECUTE)
-        yield from refuse_bits(number["pkey_mprotect"], 2, _EXECUTE)
+        yield from reject_bits(number["mmap"], 2, _WRITE_AND_EXECUTE)
+        yield from reject_bits(number["mprotect"], 2, _EXECUTE)
+        yield from reject_bits(number["pkey_mprotect"], 2, _EXECUTE)
     if families := unit.get("RestrictAddressFamilies"):
         yield from allow_only(number["socket"], 0, [int(getattr(socket, name)) for name in families[0].split()])
     if unit.get("RestrictNamespaces") == ["yes"]:
@@ -84,8 +84,8 @@ def program(unit: dict[str, list[str]]) -> Iterator[Instruction]:
     yield (_RETURN, 0, 0, _ERRNO | errno.EPERM)
 
 
-def refuse_bits(call: int, argument: int, bits: int) -> list[Instruction]:
-    """Refuse a call with EPERM when all these bits of an argument are set."""
+def reject_bits(call: int, argument: int, bits: int) -> list[Instruction]:
+    """Reject a call with EPERM when all these bits of an argument are set."""
     return [
         (_EQUAL, 0, 5, call),
         (_LOAD, 0, 0, _ARGUMENTS + 8 * argument),
@@ -97,7 +97,7 @@ def refuse_bits(call: int, argument: int, bits: int) -> list[Instruction]:
 
 
 def allow_only(call: int, argument: int, values: list[int]) -> list[Instruction]:
-    """Refuse a call with EAFNOSUPPORT unless an argument has one of these values."""
+    """Reject a call with EAFNOSUPPORT unless an argument has one of these values."""
     tests = [(_EQUAL, len(values) - index, 0, value) for index, value in enumerate(values)]
     return [
         (_EQUAL, 0, len(values) + 3, call),
@@ -115,15 +115,15 @@ class _Program(ctypes.Structure):
 
 
 def put_up(unit: dict[str, list[str]]) -> None:
-    """Put this process, and all that comes of it, behind the fence. Raises OSError."""
+    """Put this process and its children into the sandbox. Raise OSError."""
     instructions = [struct.pack("=HBBI", code, yes, no, value) for code, yes, no, value in program(unit)]
-    fence = _Program(len(instructions), b"".join(instructions))
+    filters = _Program(len(instructions), b"".join(instructions))
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if unit.get("CapabilityBoundingSet") == [""]:
         # What is not in the bounding set is lost at the next execve(2), root's capabilities too.
         for capability in itertools.takewhile(lambda one: prctl(_PR_CAPBSET_READ, one, 0, 0, 0) >= 0, itertools.count()):
             prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
-    for call in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(fence), 0, 0)):
+    for call in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(filters), 0, 0)):
         if prctl(*call) != 0:
             raise OSError(ctypes.get_errno(), "the filter cannot be put up")
 
