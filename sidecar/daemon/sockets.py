@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from sidecar.core.settings.values import AdminSettings, MilterSettings
 
@@ -64,6 +65,13 @@ def private_path(settings: MilterSettings | AdminSettings, section: str) -> Iter
         raise ListenError(f"cannot set up {settings.socket}: {error}") from error
     finally:
         os.umask(umask)
+
+
+def resolve(spelled: str) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """Return family and address of an inet socket in the settings' spelling, `inet:HOST:PORT`. Raise OSError."""
+    host, _, port = spelled.removeprefix("inet:").rpartition(":")
+    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    return family, address
 
 
 def _check_free(path: Path, setting: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import milter
 
 from sidecar.core.settings.values import MilterSettings
-from sidecar.daemon.sockets import ListenError, SocketPath, private_path
+from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
 
 # libmilter keeps a pointer into this string object.
 NAME = "sidecar"
@@ -129,13 +129,12 @@ def listen(settings: MilterSettings) -> Listener:
         with private_path(settings, "milter") as private:
             descriptor = _open(f"unix:{private}", shown=settings.socket)
         return Listener(name=settings.socket, descriptor=descriptor, address=str(private), path=Path(where))
-    host, _, port = where.rpartition(":")
-    return _listen_inet(host.strip("[]"), int(port), settings.socket)
+    return _listen_inet(settings.socket)
 
 
-def _listen_inet(host: str, port: int, shown: str) -> Listener:
+def _listen_inet(shown: str) -> Listener:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, address = resolve(shown)
         with socket.socket(family) as probe:
             # As libmilter does: closing connections of an earlier sidecar do not keep the port in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -145,8 +144,8 @@ def _listen_inet(host: str, port: int, shown: str) -> Listener:
         fix = "stop what is listening there, or choose another port" if in_use else "choose an address of this machine"
         raise ListenError(f"cannot listen on {shown}: {error.strerror}; {fix}") from error
     kind = "inet6" if family == socket.AF_INET6 else "inet"
-    descriptor = _open(f"{kind}:{port}@[{address[0]}]", shown=shown)
-    return Listener(name=shown, descriptor=descriptor, address=port, path=None)
+    descriptor = _open(f"{kind}:{address[1]}@[{address[0]}]", shown=shown)
+    return Listener(name=shown, descriptor=descriptor, address=address[1], path=None)
 
 
 def _open(connection: str, *, shown: str) -> int:

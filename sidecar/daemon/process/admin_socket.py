@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from sidecar.core.settings.values import AdminSettings
-from sidecar.daemon.sockets import ListenError, SocketPath, private_path
+from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
 
 
 class AdminSocket:
@@ -46,17 +46,16 @@ def open_admin_socket(settings: AdminSettings) -> AdminSocket:
             one.close()
             raise
     else:
-        one = _inet(where, settings.socket)
+        one = _inet(settings.socket)
     one.listen()
     return AdminSocket(one, settings.socket, SocketPath(Path(where)) if kind == "unix" else None)
 
 
-def _inet(where: str, shown: str) -> socket.socket:
-    host, _, port = where.rpartition(":")
+def _inet(shown: str) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        family, address = resolve(shown)
         # asyncio sends small answers at once (TCP_NODELAY) only if it knows that this is TCP: 0.5 ms instead of 44.
-        one = socket.socket(family, kind, protocol)
+        one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise ListenError(f"cannot listen on {shown}: {error.strerror}; choose an address of this machine") from error
     try:

@@ -65,7 +65,7 @@ class Loader:
         self.kill_at: float | None = time.monotonic() + LOAD_WITHIN
         self.has_loaded = False
         self._is_reaped = False
-        self._handover: Handover | None = None
+        self._handover = Handover()
 
     def wait(self) -> Loaded:
         """Wait for what it loads. Raise LoaderError."""
@@ -98,9 +98,9 @@ class Loader:
             warnings: tuple[Finding, ...] = pickle.load(file)  # noqa: S301 - written by our own child
             return warnings
 
-    def take_handover(self) -> Handover | None:
+    def take_handover(self) -> Handover:
         """Return the memory that the settings were in, for the caller to close."""
-        handover, self._handover = self._handover, None
+        handover, self._handover = self._handover, Handover()
         return handover
 
     def kill(self) -> None:
@@ -134,8 +134,7 @@ class Loader:
 
     def _close(self) -> None:
         self.control.close()
-        if (handover := self.take_handover()) is not None:
-            handover.close()
+        self._handover.close()
 
 
 # --- in the loader itself

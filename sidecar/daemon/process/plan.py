@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sidecar.config import Loaded
@@ -34,7 +34,7 @@ class Handover:
     owner closes them. Any number of processes may read the same memory at the same time.
     """
 
-    def __init__(self, descriptors: Sequence[int]) -> None:
+    def __init__(self, descriptors: Sequence[int] = ()) -> None:
         self.descriptors = tuple(descriptors)
 
     def read(self) -> Loaded:
@@ -60,7 +60,7 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
 
     `revision` is short for the bytes of the files of the settings; `made` is in seconds since 1970. `needs_restart` names
     the settings in the files that take effect only at the next start. `handover` is the memory that the settings were in, for
-    workers that have an earlier plan; call `close` when no worker needs it any more.
+    workers that have an earlier plan; close it when no worker needs it any more.
     """
 
     settings: Settings
@@ -69,12 +69,7 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
     revision: str
     made: float
     needs_restart: tuple[str, ...] = ()
-    handover: Handover | None = None
-
-    def close(self) -> None:
-        """Close the handover."""
-        if self.handover is not None:
-            self.handover.close()
+    handover: Handover = field(default_factory=Handover)
 
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:

@@ -225,7 +225,7 @@ class Reload:
         leave_by = self._clock() + LEAVE_WITHIN
         old, self.plan, self.coming, self._leave_by = self.plan, coming, None, leave_by
         if old is not None:
-            old.close()
+            old.handover.close()
 
     def follow(self) -> None:
         """Retire the workers of other plans than these two, and replace dead workers of the serving plan."""
@@ -263,7 +263,7 @@ class Reload:
         """Keep the serving plan. Without one the start has failed."""
         failed, self.coming = self.coming, None
         if failed is not None:
-            failed.close()
+            failed.handover.close()
         if self.plan is None:
             self._fail_start(why)
         else:
@@ -314,7 +314,7 @@ class Reload:
     def _close_plans(self) -> None:
         for plan in (self.plan, self.coming):
             if plan is not None:
-                plan.close()
+                plan.handover.close()
 
 
 # --- the next plan

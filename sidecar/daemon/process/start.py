@@ -134,13 +134,16 @@ def _wait_for_lock(file: IO[bytes], directory: Path) -> None:
     until = time.monotonic() + WAIT_WITHIN
     waited = False
     while not _is_locked(file, directory):
-        pid, ends = _holder(directory)
-        if not ends or time.monotonic() >= until:
-            which = "another sidecar" if pid is None else f"another sidecar, process {pid},"
+        try:
+            holder = read_status(directory)
+        except (OSError, ValueError):
+            holder = None
+        if holder is None or holder.state not in {"stopping", "stopped"} or time.monotonic() >= until:
+            which = "another sidecar" if holder is None else f"another sidecar, process {holder.pid},"
             fix = "stop it first, or name another state_directory in the settings of one of the two"
             raise SetupError(f"{which} keeps its state in {directory}: {fix}")
         if not waited:
-            _LOG.info("another sidecar with this state directory is stopping: waiting for its end", pid=pid)
+            _LOG.info("another sidecar with this state directory is stopping: waiting for its end", pid=holder.pid)
             waited = True
         time.sleep(_LOOK_SECONDS)
 
@@ -153,12 +156,3 @@ def _is_locked(file: IO[bytes], directory: Path) -> bool:
             return False
         _LOG.warning(f"{directory} cannot be locked: {error.strerror}; check that no other sidecar keeps its state there")
     return True
-
-
-def _holder(directory: Path) -> tuple[int | None, bool]:
-    """Return the process id in the status file, and True if that sidecar is stopping or has just stopped."""
-    try:
-        status = read_status(directory)
-    except (OSError, ValueError):
-        return None, False
-    return status.pid, status.state in {"stopping", "stopped"}

@@ -11,9 +11,11 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from sidecar import log
 from sidecar.daemon.process.workers import Worker
+from sidecar.daemon.sockets import resolve
 
 ASK_SECONDS = 5.0
 # A worker answers within a millisecond. This long after, the connection is given up and another one tried.
@@ -101,7 +103,9 @@ class Probe:
     def __init__(self, listening: str, selector: selectors.BaseSelector, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.answered = 0.0
-        self._family, self._address = _address(listening)
+        self._address: str | tuple[Any, ...]
+        path = listening.removeprefix("unix:")
+        self._family, self._address = resolve(listening) if path == listening else (socket.AF_UNIX, path)
         self._selector = selector
         self._socket: socket.socket | None = None
         self._began = 0.0
@@ -175,13 +179,3 @@ class Probe:
         if self._socket is not None:
             self._selector.unregister(self._socket)
             self.close()
-
-
-def _address(listening: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
-    kind, _, where = listening.partition(":")
-    if kind == "unix":
-        return socket.AF_UNIX, where
-    host, _, port = where.rpartition(":")
-    # A socket on all addresses answers here too: to connect to 0.0.0.0 or :: is to connect to the loopback.
-    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    return family, (str(address[0]), int(address[1]))

@@ -106,7 +106,7 @@ class Worker:
         """Pass a newer plan to it, unless it has it."""
         if self.newest is not plan:
             self.newest = plan
-            if plan.handover is not None:
+            if plan.handover.descriptors:
                 self.sent += 1
                 send_plan(self.control, plan.handover)
 

@@ -25,7 +25,7 @@ from sidecar.daemon.process import reload, status, supervisor, workers
 from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.child import Word, Work, control_pair, send
 from sidecar.daemon.process.loader import Loader
-from sidecar.daemon.process.plan import make_plan
+from sidecar.daemon.process.plan import Handover, make_plan
 from sidecar.daemon.process.signals import WATCHED, Terminal
 from sidecar.daemon.process.start import lock_state
 from sidecar.daemon.process.supervisor import Supervisor
@@ -105,8 +105,9 @@ class FakeLoader:
             raise passed
         return passed
 
-    def take_handover(self) -> None:
-        """Return nothing: the settings are no memory of a process."""
+    def take_handover(self) -> Handover:
+        """Return an empty one: the settings are no memory of a process."""
+        return Handover()
 
     def kill(self) -> None:
         """Note that it was killed."""
