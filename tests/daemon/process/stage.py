@@ -142,6 +142,7 @@ class Stage:
         self.start_fails: Exception | None = None
         self.load_fails: Exception | None = None
         self.lines: list[str] = []
+        self.tracebacks: list[object] = []
         self.waits: list[float | None] = []
         self.file = folder / "sidecar.toml"
         self.file.write_text("", encoding="ascii")
@@ -153,7 +154,7 @@ class Stage:
         )
         for module in (supervisor, workers, reload, status):
             for level in ("info", "warning", "error"):
-                monkeypatch.setattr(module._LOG, level, lambda line, **_: self.lines.append(line))
+                monkeypatch.setattr(module._LOG, level, self._log)
         monkeypatch.setattr(supervisor, "FAULT_PAUSE", 0.0)
         monkeypatch.setattr("os.kill", self._kill)
         self.supervisor = Supervisor(
@@ -195,6 +196,10 @@ class Stage:
 
     def look(self) -> None:
         """See nothing."""
+
+    def _log(self, line: str, *, exc_info: object = None, **_: object) -> None:
+        self.lines.append(line)
+        self.tracebacks += [exc_info] if exc_info is not None else []
 
     # --- children and loaders
 

@@ -231,6 +231,29 @@ def test_children_are_reaped_though_the_parent_has_their_signal_ignored() -> Non
         assert not program.says("an unexpected fault")
 
 
+def allowed_cpus(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text().partition("Cpus_allowed_list:")[2].split()[0]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one CPU there is nothing to choose")
+@pytest.mark.parametrize("affinity", [True, False])
+def test_each_worker_has_its_own_cpu_unless_the_settings_turn_that_off(affinity: bool) -> None:
+    """Also one that replaces a dead one. The supervisor runs on all of them."""
+    with Program(milter=f"workers = 2\ncpu_affinity = {str(affinity).lower()}") as program:
+        everywhere = allowed_cpus(program.pid)
+        assert everywhere == allowed_cpus(os.getpid())
+
+        def are_as_wanted() -> bool:
+            cpus = [allowed_cpus(pid) for pid in program.workers()]
+            return cpus == [everywhere] * 2 if not affinity else len(set(cpus)) == len(cpus) == 2 and everywhere not in cpus
+
+        assert are_as_wanted()
+        killed = min(program.workers())
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: killed not in program.workers() and are_as_wanted(), "the next worker has the CPU that is free")
+        assert program.stop() == 0
+
+
 def test_workers_ignore_signals(program: Program) -> None:
     """Ctrl-C and systemd signal every process of the group: only the supervisor acts on it."""
     before = program.workers()

@@ -213,6 +213,16 @@ def test_it_shows_that_it_runs_since_when_and_with_what() -> None:
         assert said.startswith("The sidecar is not running: it was stopped at 20")
 
 
+def test_changed_settings_that_wait_for_a_restart_are_shown() -> None:
+    with unstarted() as program:
+        (program.directory / "state").mkdir()
+        for names, line in (((), ""), (("milter.socket", "admin"), "changed in the files: milter.socket, admin.")):
+            write_status(program.directory / "state", replace(SERVING, needs_restart=names))
+            said = ask(*config(program))[1]
+            assert ("It needs a restart for settings that have " in said) == bool(names)
+            assert line in said
+
+
 def shown(program: Program) -> dict[str, Any]:
     """Return the answer for machines."""
     answer: dict[str, Any] = json.loads(ask("--json", *config(program))[1])

@@ -528,6 +528,7 @@ def test_a_fault_in_a_reload_keeps_the_settings(stage: Stage, monkeypatch: pytes
         stage.turn(1)
     serves_as_before(stage)
     assert stage.loader.is_killed
+    assert list(map(str, stage.tracebacks)) == ["no luck today"]
 
 
 def test_a_fault_in_a_stop_stops_the_workers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
