@@ -25,12 +25,12 @@ def test_the_target_of_a_link_is_never_given_away(tmp_path: Path) -> None:
     """A link put in the socket's place is given away itself. A real socket is given to the user of the settings."""
     victim = tmp_path / "victim"
     victim.touch()
-    with private_path(settings(tmp_path / "s", "nobody"), "milter") as private:
+    with private_path(settings(tmp_path / "s", "daemon"), "milter") as private:
         private.symlink_to(victim)
     assert victim.stat().st_uid == 0
-    with private_path(settings(tmp_path / "t", "nobody"), "milter") as private:
+    with private_path(settings(tmp_path / "t", "daemon"), "milter") as private:
         bound(private)
-    assert (tmp_path / "t").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    assert (tmp_path / "t").stat().st_uid == pwd.getpwnam("daemon").pw_uid
 
 
 def test_the_mode_is_that_of_the_settings_and_a_stale_socket_is_replaced(tmp_path: Path) -> None:

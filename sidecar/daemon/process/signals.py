@@ -1,4 +1,4 @@
-"""Signals as data: the handlers do nothing, a pipe wakes the supervisor's loop.
+"""Signals as data to read: the handlers do nothing, and a pipe wakes the supervisor's loop.
 
 Owns the handlers and the pipe, and what a SIGHUP means. Never acts on a signal.
 """

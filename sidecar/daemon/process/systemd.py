@@ -1,4 +1,4 @@
-"""What systemd hears of the service (sd_notify(3)), and the watchdog: a sign of life only if all workers and the socket answer.
+"""Messages to systemd (sd_notify(3)), and the watchdog: a sign of life only if all workers and the socket answer.
 
 Owns the datagrams, the times of the questions, and the connection to our own socket. Never kills a process.
 """

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pytest
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sidecar.config import Loaded
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import AdminSettings, JournalSettings, LogSettings, MilterSettings
+from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.reload import LEAVE_WITHIN, LONGEST_RETRY
 from sidecar.daemon.process.systemd import ASK_SECONDS
 from sidecar.daemon.process.workers import ANSWER_WITHIN, KILL_AFTER, READY_WITHIN, STOP_GRACE
@@ -459,6 +460,15 @@ def test_settings_that_arrive_after_a_stop_are_ignored(stage: Stage) -> None:
     stage.signal(signal.SIGTERM)
     assert not stage.says("fault")
     assert stage.status()["reloads"] == 0
+
+
+def test_a_message_of_a_loader_that_was_dropped_is_ignored(stage: Stage) -> None:
+    """The selector may have reported it before, in the same turn."""
+    begun(stage)
+    stage.signal(signal.SIGTERM)
+    stage.supervisor._reload.receive(cast("Loader", stage.loader))
+    assert len(stage.children) == 2
+    assert not stage.says("fault")
 
 
 def test_a_loader_that_fails_at_its_warnings_is_a_line_in_the_log(stage: Stage) -> None:
