@@ -18,7 +18,7 @@ from tests import ROOT
 DECLARED = [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
 
 # Of these the program subclasses, replaces or calls what they do not document.
-BOUNDED = {"click", "h11", "idna", "prometheus-client", "pymilter", "starlette", "structlog", "uvicorn"}
+BOUNDED = {"click", "idna", "prometheus-client", "pymilter", "starlette", "structlog"}
 
 Pins = dict[str, tuple[str, list[str]]]
 

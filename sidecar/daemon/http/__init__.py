@@ -1,11 +1,10 @@
-"""Policy over HTTP: what KumoMTA's nodes ask for a domain, what operators ask and monitoring reads.
+"""Policy over HTTP: the questions of KumoMTA nodes and operators, health, and metrics.
 
-Owns an ASGI application and the one process that serves it, on the loopback or a UNIX socket. Imported in that process only:
-whatever it costs in memory and time, no verdict waits for it. Never reads a file, and never changes anything.
+Owns an ASGI application and its server, for one process on loopback or a UNIX socket. Only that process imports this package,
+and no verdict waits for it. Never opens a file that a client names, and never changes anything.
 """
 
 from sidecar.daemon.http.app import application
-from sidecar.daemon.http.serve import serve
-from sidecar.daemon.http.service import Service
+from sidecar.daemon.http.server import Server
 
-__all__ = ["Service", "application", "serve"]
+__all__ = ["Server", "application"]

@@ -1,16 +1,20 @@
-"""The form of answers: JSON, and for every error one sentence.
-
-Owns that form. Never decides which answer is given.
-"""
+"""The shapes of answers: JSON, and for each error one sentence."""
 
 from msgspec import Struct, json
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from sidecar.core.settings.values import LogMode
 from sidecar.core.text import printable, printable_json
 
 JSON = "application/json"
-# Sentences may quote what was asked.
+# A sentence can quote the question.
 _SENTENCE_LIMIT = 500
+# The router's own texts.
+_SENTENCES = {
+    "Not Found": "Nothing has this path: /openapi.json lists all paths.",
+    "Method Not Allowed": "This path does not have this method.",
+}
 
 
 class Error(Struct, frozen=True, kw_only=True):
@@ -20,37 +24,37 @@ class Error(Struct, frozen=True, kw_only=True):
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """This process lives."""
+    """This process is alive."""
 
     alive: bool
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """How many workers serve, and with which settings."""
+    """The number of workers that accept mail, and the revision of their settings."""
 
     ready: bool
     workers: int
     revision: str
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, and most of the time the asker's fault
-    """An answer other than 200: its status and the sentence. `retry_after` is in seconds."""
+class ListenerDomain(Struct, frozen=True, kw_only=True):
+    """The parameters of KumoMTA's make_listener_domain, and relay_from_authz, which its helper removes before."""
 
-    def __init__(self, status: int, sentence: str, *, retry_after: int | None = None) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.retry_after = retry_after
+    relay_to: bool
+    relay_from: list[str]
+    relay_from_authz: list[str]
+    log_oob: LogMode
+    log_arf: LogMode
 
 
 def json_answer(value: object, status: int = 200) -> Response:
-    """Give a value as JSON in which nothing plays with terminals."""
+    """Return a value as JSON without control characters for terminals."""
     return Response(printable_json(json.encode(value)) + b"\n", status, media_type=JSON)
 
 
-def error_answer(refusal: Refusal) -> Response:
-    """Give a refusal as JSON."""
-    response = json_answer(Error(error=printable(refusal.sentence)[:_SENTENCE_LIMIT]), refusal.status)
-    if refusal.retry_after is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after)
-    return response
+def error_answer(error: HTTPException) -> Response:
+    """Return an error as JSON."""
+    sentence = _SENTENCES.get(error.detail, error.detail)
+    answer = json_answer(Error(error=printable(sentence)[:_SENTENCE_LIMIT]), error.status_code)
+    answer.headers.update(error.headers or {})
+    return answer

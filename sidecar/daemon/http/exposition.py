@@ -15,16 +15,16 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from sidecar.daemon.http.service import Service
 from sidecar.daemon.metrics import BOUNDS, CELL, FAMILIES, INFINITE, Memory
+from sidecar.daemon.process.plan import Plan
 
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
 
-def exposition(memory: Memory, service: Service) -> Callable[[str], tuple[bytes, str]]:
+def exposition(memory: Memory, plan: Plan) -> Callable[[str], tuple[bytes, str]]:
     """Return a function from an Accept header to the metrics and their content type."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(memory, service))
+    registry.register(_Collector(memory, plan))
 
     def scrape(accept: str) -> tuple[bytes, str]:
         encode, kind = choose_encoder(accept)
@@ -34,9 +34,9 @@ def exposition(memory: Memory, service: Service) -> Callable[[str], tuple[bytes,
 
 
 class _Collector(Collector):
-    def __init__(self, memory: Memory, service: Service) -> None:
+    def __init__(self, memory: Memory, plan: Plan) -> None:
         self._memory = memory
-        self._service = service
+        self._plan = plan
 
     def collect(self) -> Iterator[Metric]:
         totals = self._memory.totals()
@@ -50,9 +50,9 @@ class _Collector(Collector):
                     metric.add_metric(values, math.inf if totals[cell] == INFINITE else totals[cell])
             yield metric
         info = InfoMetricFamily("sidecar_policy", "The policy that this process serves; all workers get the same.")
-        info.add_metric((), {"revision": self._service.revision})
+        info.add_metric((), {"revision": self._plan.revision})
         yield info
-        made = self._service.made
+        made = self._plan.made
         yield GaugeMetricFamily("sidecar_policy_loaded_timestamp_seconds", "When that policy was loaded.", value=made)
 
 

@@ -1,16 +1,18 @@
-"""What stands in front of every request: who may ask at all.
+"""The first step of each request: it must not come from a web page.
 
-Owns the refusal of browsers that were led here, and the headers that all answers have. Never looks at what is asked.
+A page on any host can make its own name resolve to 127.0.0.1, and then ask from the visitor's browser (DNS rebinding). The Host
+header has that name, and requests to another origin have an Origin header. No browser reaches a UNIX socket.
 """
 
 import re
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
-from sidecar.daemon.http.answers import Refusal, error_answer
+from sidecar.daemon.http.answers import error_answer
 
 _LOG = log.get("admin")
 
@@ -18,29 +20,20 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-def own_hosts(listening: str) -> frozenset[str] | None:
-    """Give the names under which `unix:/path` or `inet:host:port` may be asked; None for a UNIX socket: any.
-
-    A page from anywhere can have its own name resolve to 127.0.0.1 and then ask us from the visitor's browser as its own
-    server (DNS rebinding); the Host header tells that name. No browser reaches a UNIX socket.
-    """
-    kind, _, where = listening.partition(":")
-    return None if kind == "unix" else _LOOPBACK | {where.rpartition(":")[0].lower()}
-
-
 class Guard:
-    """The application inside gets only requests that were meant for it; `headers` go with all answers that have none such."""
+    """ASGI middleware: rejects requests of web pages, adds `headers` to all answers, and logs unexpected exceptions.
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None, headers: Mapping[str, str]) -> None:
+    `listening` is `unix:/path` or `inet:host:port`.
+    """
+
+    def __init__(self, app: ASGIApp, *, listening: str, headers: Mapping[str, str]) -> None:
         self._app = app
-        self._hosts = hosts
+        kind, _, where = listening.partition(":")
+        self._hosts = None if kind == "unix" else _LOOPBACK | {where.rpartition(":")[0].lower()}
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -49,22 +42,16 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        fault = self._fault(Headers(scope=scope))
         try:
-            try:
-                self._check(Headers(scope=scope))
-            except Refusal as refusal:
-                await error_answer(refusal)(scope, receive, send_with_headers)
-            else:
-                await self._app(scope, receive, send_with_headers)
-        except Exception as error:  # noqa: BLE001 - the one guard: it was answered 500, and here it is told
+            await (self._app if fault is None else error_answer(HTTPException(403, fault)))(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 - the one guard of the application, which has answered 500
             _LOG.error("an unexpected fault; the request is answered 500", exc_info=error)
 
-    def _check(self, headers: Headers) -> None:
-        """Raise a Refusal for what a browser sent for a page of somebody else's."""
+    def _fault(self, headers: Headers) -> str | None:
         if "origin" in headers:
-            raise Refusal(403, "Pages in a browser may not ask here: ask without an Origin header.")
-        if self._hosts is None:
-            return
+            return "Pages in a browser may not ask here: ask without an Origin header."
         host = _HOST.fullmatch(headers.get("host", ""))
-        if host is None or host[1].lower() not in self._hosts:
-            raise Refusal(403, "The Host header names somebody else: ask for 127.0.0.1, [::1] or localhost.")
+        if self._hosts is not None and (host is None or host[1].lower() not in self._hosts):
+            return "The Host header has another name: ask for 127.0.0.1, [::1] or localhost."
+        return None

@@ -1,7 +1,4 @@
-"""The OpenAPI document, made of the types that questions are read into and answers written from.
-
-Owns that document. Never serves it.
-"""
+"""The OpenAPI document, made from the types of questions and answers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,124 +7,91 @@ import msgspec
 from msgspec import NODEFAULT
 
 from sidecar.core.evaluate.explanation import Explanation
-from sidecar.daemon.http.answers import JSON, Error, Health, Readiness
+from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion
-from sidecar.daemon.http.service import ListenerDomain
 
-_TYPES = (ListenerDomain, ExplainQuestion, Explanation, Error, Health, Readiness)
+_TYPES = (ListenerDomain, ExplainQuestion, Explanation, Error, Health, Readiness, DomainQuestion)
 _EITHER = ("message_text", "message_base64")
-_SCHEMAS = "#/components/schemas/{name}"
 _REVISION = {
     "Sidecar-Revision": {
-        "description": "The settings that answered, short for the bytes of all files they came from.",
+        "description": "The settings of this answer: a short hash of the bytes of all their files.",
         "schema": {"type": "string"},
     }
+}
+_ERRORS = {
+    "400": "The question cannot be read or answered.",
+    "403": "The request comes from a web page, or is for another host.",
+    "408": "The body took too long.",
+    "409": "The policy has rules for one listener: name it.",
+    "413": "The body is too big.",
+    "503": "Not now: busy, or not ready.",
 }
 
 
 def document(version: str) -> dict[str, Any]:
-    """Give the document (OpenAPI 3.1) of this version of the program."""
-    schemas, components = msgspec.json.schema_components(_TYPES, ref_template=_SCHEMAS)
-    # What no type says: at most one of the two.
+    """Return the document (OpenAPI 3.1) of this version of the program."""
+    schemas, components = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    # At most one of the two, which no type says.
     components[ExplainQuestion.__name__]["not"] = {
         "required": list(_EITHER),
         "properties": {name: {"type": "string"} for name in _EITHER},
     }
+    domain_question = components.pop(DomainQuestion.__name__)
     of = dict(zip(_TYPES, schemas, strict=True))
-    errors = {
-        status: _answer(text, of[Error])
-        for status, text in {
-            "400": "The question cannot be read or answered.",
-            "403": "A browser asks for a page, or for another host.",
-            "408": "The body took too long.",
-            "409": "The policy has rules of one listener: name it.",
-            "413": "The body is too big.",
-            "503": "Not now: busy, or not ready.",
-        }.items()
-    }
 
-    def some(*statuses: str) -> dict[str, Any]:
-        return {status: errors[status] for status in statuses}
+    def operation(name: str, summary: str, content: Mapping[str, Any], *errors: str, **more: object) -> dict[str, Any]:
+        answers = {"200": _answer("The answer.", content)}
+        answers |= {status: _answer(_ERRORS[status], {JSON: {"schema": of[Error]}}) for status in sorted((*errors, "403"))}
+        return {"operationId": name, "summary": summary, "responses": answers, **more}
 
-    listener_domain = {
-        "operationId": "listenerDomain",
-        "summary": "The parameters of KumoMTA's make_listener_domain for a domain, or null.",
-        "parameters": _parameters(),
-        "responses": {
-            "200": _answer("The entry.", {"oneOf": [of[ListenerDomain], {"type": "null"}]}),
-            **some("400", "403", "409"),
-        },
-    }
-    explain = {
-        "operationId": "explain",
-        "summary": "What would happen to a message, and why, as `sidecar explain --json` says it.",
-        "requestBody": {"required": True, "content": {JSON: {"schema": of[ExplainQuestion]}}},
-        "responses": {"200": _answer("The answer.", of[Explanation]), **some("400", "403", "408", "413", "503")},
-    }
+    def get(name: str, summary: str, schema: Mapping[str, Any], *errors: str, **more: object) -> dict[str, Any]:
+        return {"get": operation(name, summary, {JSON: {"schema": schema}}, *errors, **more)}
+
+    text = {"schema": {"type": "string"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "sidecar", "summary": "A listener policy, and why it decides as it does.", "version": version},
+        "info": {"title": "sidecar", "summary": "A listener policy, and the reasons for its decisions.", "version": version},
         "paths": {
-            "/v1/listener-domain": {"get": listener_domain},
-            "/v1/explain": {"post": explain},
-            "/healthz": {
-                "get": {
-                    "operationId": "healthz",
-                    "summary": "Whether this process lives.",
-                    "responses": {"200": _answer("It does.", of[Health]), **some("403")},
-                }
+            "/v1/listener-domain": get(
+                "listenerDomain",
+                "The parameters of KumoMTA's make_listener_domain for a domain, or null.",
+                {"oneOf": [of[ListenerDomain], {"type": "null"}]},
+                "400",
+                "409",
+                parameters=[
+                    {
+                        "name": field.name,
+                        "in": "query",
+                        "required": field.default is NODEFAULT,
+                        "schema": domain_question["properties"][field.name],
+                    }
+                    for field in msgspec.structs.fields(DomainQuestion)
+                ],
+            ),
+            "/v1/explain": {
+                "post": operation(
+                    "explain",
+                    "What would happen to a message, and why: the same as `sidecar explain --json`.",
+                    {JSON: {"schema": of[Explanation]}},
+                    "400",
+                    "408",
+                    "413",
+                    "503",
+                    requestBody={"required": True, "content": {JSON: {"schema": of[ExplainQuestion]}}},
+                )
             },
-            "/readyz": {
-                "get": {
-                    "operationId": "readyz",
-                    "summary": "Whether workers judge mail, and the journal has room.",
-                    "responses": {"200": _answer("They do.", of[Readiness]), **some("403", "503")},
-                }
-            },
+            "/healthz": get("healthz", "Whether this process is alive.", of[Health]),
+            "/readyz": get("readyz", "Whether workers accept mail, and the journal has space.", of[Readiness], "503"),
             "/metrics": {
-                "get": {
-                    "operationId": "metrics",
-                    "summary": "Counts and times, for Prometheus.",
-                    "responses": {"200": _metrics(), **some("403")},
-                }
+                "get": operation(
+                    "metrics", "Counts and times, for Prometheus.", {"text/plain": text, "application/openmetrics-text": text}
+                )
             },
-            "/openapi.json": {
-                "get": {
-                    "operationId": "openapi",
-                    "summary": "This document.",
-                    "responses": {"200": _answer("It.", {"type": "object"}), **some("403")},
-                }
-            },
+            "/openapi.json": get("openapi", "This document.", {"type": "object"}),
         },
         "components": {"schemas": components},
     }
 
 
-def _answer(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": text, "headers": _REVISION, "content": {JSON: {"schema": schema}}}
-
-
-def _metrics() -> dict[str, Any]:
-    content = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
-    return {"description": "The exposition format.", "headers": _REVISION, "content": content}
-
-
-def _parameters() -> list[dict[str, Any]]:
-    """Give the fields of a question as parameters of a query."""
-    (_, components) = msgspec.json.schema_components([DomainQuestion], ref_template=_SCHEMAS)
-    properties = components[DomainQuestion.__name__]["properties"]
-    return [
-        {
-            "name": field.encode_name,
-            "in": "query",
-            "required": field.default is NODEFAULT,
-            "schema": _text(properties[field.encode_name]),
-        }
-        for field in msgspec.structs.fields(DomainQuestion)
-    ]
-
-
-def _text(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the schema of a text that may be left out: in a query there is no null."""
-    found = next((one for one in schema.get("anyOf", ()) if one.get("type") == "string"), schema)
-    return {key: value for key, value in found.items() if key != "default"}
+def _answer(text: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": text, "headers": _REVISION, "content": content}

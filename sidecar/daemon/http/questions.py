@@ -1,68 +1,80 @@
-"""Reading what is asked: a query string or a JSON body in, a typed question out, or a sentence that says what is wrong.
-
-Owns the shape of questions. Never reads a file that somebody names.
-"""
+"""Questions: a query string or a JSON body to a typed question, or to an error. Never reads a file that a client names."""
 
 import binascii
 from base64 import b64decode
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.policy.address import ADDRESS_LIMIT
 from sidecar.core.text import listed, quoted
-from sidecar.daemon.http.answers import Refusal
-from sidecar.daemon.http.patterns import BASE64, LISTENER, PEER
 
-# As many recipients as `recipient_limit` lets a message have, as a rule.
-_MOST_RECIPIENTS = 1000
+# A usual `recipient_limit`.
+_MOST_RECIPIENTS: Final = 1000
+
+# For readers of the OpenAPI document. The program itself uses `sidecar.core.names`.
+_OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4: Final = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+_GROUP: Final = "[0-9A-Fa-f]{1,4}"
+# RFC 4291 section 2.2: eight groups; or fewer, with `::`; or an IPv4 address at the end.
+_SHORTENED: Final = (
+    f"{'' if before else ':'}(?:{_GROUP}:){{{before}}}:(?:{_GROUP}(?::{_GROUP}){{0,{6 - before}}})?" for before in range(7)
+)
+_IPV6: Final = "|".join((f"(?:{_GROUP}:){{7}}(?:{_GROUP}|:)", *_SHORTENED, f"::(?:[Ff]{{4}}:)?{_IPV4}"))
+_PORT: Final = "(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+LISTENER: Final = rf"^(?:{_IPV4}|\[(?:{_IPV6})\]):{_PORT}$"
+PEER: Final = rf"^(?:{_IPV4}(?::{_PORT})?|\[(?:{_IPV6})\](?::{_PORT})?|{_IPV6})$"
+_BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 _Name = Annotated[str, Meta(max_length=ADDRESS_LIMIT)]
-# The patterns are for whoever reads the document: msgspec checks none of them, the service does.
-_Peer = Annotated[_Name, Meta(description="Who connects, IP or IP:port.", extra_json_schema={"pattern": PEER})]
+_Peer = Annotated[_Name, Meta(description="The connecting host, IP or IP:port.", extra_json_schema={"pattern": PEER})]
 _Listener = Annotated[_Name, Meta(description="The MTA's own end, IP:port.", extra_json_schema={"pattern": LISTENER})]
-_Base64 = Annotated[
+_Text = Annotated[str, Meta(description="The complete message, if it is UTF-8.")]
+_Encoded = Annotated[
     str,
     Meta(
-        description="The message, not along with message_text.",
-        extra_json_schema={"contentEncoding": "base64", "pattern": BASE64},
+        description="The complete message; not together with message_text.",
+        extra_json_schema={"contentEncoding": "base64", "pattern": _BASE64},
     ),
 ]
 
 
 class DomainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What KumoMTA's event get_listener_domain tells: a domain, the listener, and of the connection who is asking for what.
+    """The arguments of KumoMTA's event get_listener_domain: a domain, the listener, and facts about the connection.
 
-    `peer` and `authz_id` change nothing in the answer: KumoMTA applies relay_from itself.
+    `peer` and `authz_id` do not change the answer: KumoMTA itself applies relay_from.
     """
 
     domain: Annotated[_Name, Meta(description="The sender's or the recipient's domain; empty for the null sender.")]
-    listener: _Listener | None = None
-    peer: _Peer | None = None
-    authz_id: Annotated[_Name, Meta(description="Who the peer proved to be. Changes nothing in the answer.")] | None = None
+    listener: _Listener | UnsetType = UNSET
+    peer: _Peer | UnsetType = UNSET
+    authz_id: (
+        Annotated[_Name, Meta(description="The name that the peer has proved. Does not change the answer.")] | UnsetType
+    ) = UNSET
 
 
 class ExplainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"sender": "from"}):
-    """Who would send what to whom, as in `sidecar explain --batch`; but the message comes along, as text or as base64."""
+    """Peer, sender and recipients, as in `sidecar explain --batch`, and the message itself, as text or as base64."""
 
     peer: _Peer
     listener: _Listener | None = None
     helo: _Name | None = None
-    auth: Annotated[_Name, Meta(description="Who the peer proved to be (SMTP AUTH).")] | None = None
+    auth: Annotated[_Name, Meta(description="The name that the peer has proved (SMTP AUTH).")] | None = None
     sender: Annotated[_Name, Meta(description="The envelope sender; empty for the null sender.")]
     to: Annotated[list[_Name], Meta(max_length=_MOST_RECIPIENTS)]
-    message_text: Annotated[str, Meta(description="The whole message, where it is UTF-8.")] | None = None
-    message_base64: _Base64 | None = None
+    message_text: _Text | None = None
+    message_base64: _Encoded | None = None
 
     def envelope(self) -> Question:
-        """Give the question without the message."""
+        """Return the question without the message."""
         return Question(peer=self.peer, listener=self.listener, helo=self.helo, auth=self.auth, sender=self.sender, to=self.to)
 
     def message(self) -> bytes | None:
-        """Give the message. Raises ValueError."""
+        """Return the message. Raises ValueError."""
         if self.message_text is not None and self.message_base64 is not None:
             raise ValueError("message_text and message_base64 do not go together: send one of the two")
         if self.message_text is not None:
@@ -70,7 +82,7 @@ class ExplainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         try:
             return None if self.message_base64 is None else b64decode(self.message_base64, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"message_base64 is no base64: {error}") from error
+            raise ValueError(f"message_base64 is not base64: {error}") from error
 
 
 _EXPLAIN = msgspec.json.Decoder(ExplainQuestion)
@@ -78,29 +90,29 @@ _A_PATH = "unknown field `message`"
 
 
 def read_domain_question(query: QueryParams) -> DomainQuestion:
-    """Read a query string. Raises Refusal."""
+    """Read a query string. Raises HTTPException."""
     known = [field.name for field in msgspec.structs.fields(DomainQuestion)]
-    taken: dict[str, str] = {}
+    found: dict[str, str] = {}
     for name, value in query.multi_items():
         if name not in known:
-            raise Refusal(400, f"{quoted(name)} is not a parameter here; known are {listed(known)}.")
-        if name in taken:
-            raise Refusal(400, f"{name} is given more than once: give it once.")
-        taken[name] = value
-    if "domain" not in taken:
-        raise Refusal(400, "domain is missing: name the domain to look up; it is empty for the null sender.")
+            raise HTTPException(400, f"{quoted(name)} is not a parameter here; known are {listed(known)}.")
+        if name in found:
+            raise HTTPException(400, f"{name} is given more than once: give it once.")
+        found[name] = value
+    if "domain" not in found:
+        raise HTTPException(400, "domain is missing: name the domain to look up; it is empty for the null sender.")
     try:
-        return msgspec.convert(taken, DomainQuestion)
+        return msgspec.convert(found, DomainQuestion)
     except msgspec.ValidationError as error:
-        raise Refusal(400, f"The question cannot be read: {error}.") from error
+        raise HTTPException(400, f"The question cannot be read: {error}.") from error
 
 
 def read_explain_question(body: bytes) -> ExplainQuestion:
-    """Read a JSON body. Raises Refusal."""
+    """Read a JSON body. Raises HTTPException."""
     try:
         return _EXPLAIN.decode(body)
     except (ValueError, RecursionError) as error:
         if _A_PATH in str(error):
             sentence = "No file is read here: send the message itself, as message_text or message_base64."
-            raise Refusal(400, sentence) from error
-        raise Refusal(400, f"The body is no question: {error}.") from error
+            raise HTTPException(400, sentence) from error
+        raise HTTPException(400, f"The body is not a question: {error}.") from error

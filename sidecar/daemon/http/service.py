@@ -1,76 +1,53 @@
-"""What is served: one policy, with what is known of it.
-
-Owns the answers as values. Never speaks HTTP.
-"""
+"""The answers of a plan's policy to the questions. Never knows HTTP."""
 
 import time
 from uuid import uuid4
 
-from msgspec import Struct
+from msgspec import UNSET
 
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.names import normal_domain, normal_listener, split_endpoint
-from sidecar.core.policy import Policy
 from sidecar.core.policy.address import NO_DOMAIN
-from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.settings.values import ANY_LISTENER
+from sidecar.daemon.http.answers import ListenerDomain
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion
+from sidecar.daemon.process.plan import Plan
 
 
 class NoListenerError(ValueError):
-    """The answer depends on the listener, and none was told."""
+    """The answer depends on the listener, and the question has none."""
 
 
-class ListenerDomain(Struct, frozen=True, kw_only=True):
-    """The parameters of KumoMTA's make_listener_domain, and relay_from_authz, which its helper takes out before."""
+def find_listener_domain(plan: Plan, question: DomainQuestion) -> ListenerDomain | None:
+    """Return the entry of a domain. Raises ValueError, with one sentence, if the question cannot be answered.
 
-    relay_to: bool
-    relay_from: list[str]
-    relay_from_authz: list[str]
-    log_oob: LogMode
-    log_arf: LogMode
-
-
-class Service(Struct, frozen=True, kw_only=True, eq=False):
-    """A policy and the settings it was compiled from; `revision` names them, `made` is in seconds since 1970.
-
-    `version` is the program's.
+    As in an address, a text that is not a domain name finds the entry "*".
     """
-
-    policy: Policy
-    settings: Settings
-    node_id: str
-    revision: str
-    made: float
-    version: str
-
-    def listener_domain(self, question: DomainQuestion) -> ListenerDomain | None:
-        """Give the entry of a domain. Raises ValueError, one sentence, for a question that cannot be answered.
-
-        A domain that is no domain name finds what "*" has, as an address with such a domain does.
-        """
-        if question.peer is not None:
-            split_endpoint(question.peer)
-        entry = self.policy.lookup(self._listener(question.listener), normal_domain(question.domain) or NO_DOMAIN)
-        if entry is None:
-            return None
-        return ListenerDomain(
+    if question.peer is not UNSET:
+        split_endpoint(question.peer)
+    if question.listener is not UNSET:
+        listener = normal_listener(question.listener)
+    elif plan.policy.depends_on_listener:
+        # The milter tempfails here. To use the rules of another listener would be a guess.
+        raise NoListenerError("some rules hold on one listener only: name the listener")
+    else:
+        listener = ANY_LISTENER
+    entry = plan.policy.lookup(listener, normal_domain(question.domain) or NO_DOMAIN)
+    return (
+        None
+        if entry is None
+        else ListenerDomain(
             relay_to=entry.relay_to,
             relay_from=[network.text for network in entry.relay_from],
             relay_from_authz=list(entry.relay_from_authz),
             log_oob=entry.log_oob,
             log_arf=entry.log_arf,
         )
+    )
 
-    def _listener(self, told: str | None) -> str:
-        """Read a listener. Where it matters, nothing is answered without one: the milter would answer 451."""
-        if told is not None:
-            return normal_listener(told)
-        if self.policy.depends_on_listener:
-            raise NoListenerError("some rules hold on one listener only: name the listener")
-        return ANY_LISTENER
 
-    def explain(self, question: ExplainQuestion) -> Explanation:
-        """Say what would happen. Raises ValueError, one sentence, for addresses and messages that are none."""
-        evaluator = Evaluator(self.settings, policy=self.policy, node_id=self.node_id)
-        return evaluator.explain(question.envelope(), question.message(), clock=time.time, new_id=uuid4)
+def explain_question(plan: Plan, question: ExplainQuestion) -> Explanation:
+    """Return what would happen. Raise ValueError, with one sentence, for unreadable addresses and messages."""
+    evaluator = Evaluator(plan.settings, policy=plan.policy, node_id=plan.node_id)
+    return evaluator.explain(question.envelope(), question.message(), clock=time.time, new_id=uuid4)

@@ -3,6 +3,7 @@
 Owns its life. Never waits for it, and never lets a fault of it touch a worker: without it mail is judged as ever.
 """
 
+import asyncio
 import selectors
 import socket
 import time
@@ -96,37 +97,36 @@ class Keeper(Processes):
 
 
 def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> int:
-    """Serve until told to end. Return the exit status."""
+    """Serve until the supervisor ends it. Return the exit status."""
     try:
         ignore_signals()
-        _serve(control, admin_socket, memory, plan)
+        asyncio.run(_serve(control, admin_socket, memory, plan))
     except ImportError as error:
-        _LOG.error(f"the HTTP server cannot be loaded: {error}; install the program whole, where its user may read it")
+        _LOG.error(f"cannot load the HTTP server: {error}; install the complete program where its user can read it")
         return FAILED
-    except Exception as error:  # noqa: BLE001 - whatever it is, another process takes its place
-        _LOG.error("the process for admin.socket failed", exc_info=error)
+    except Exception as error:  # noqa: BLE001 - the one guard of this process: another process replaces it
+        _LOG.error(f"{AdminProcess.what} failed", exc_info=error)
         return FAILED
     return 0
 
 
-def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> None:
-    from sidecar.daemon import http as admin  # noqa: PLC0415 - the HTTP server is for this process alone: no worker pays for it
+async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> None:
+    from sidecar.daemon import http  # noqa: PLC0415 - only this process pays for the HTTP server
 
-    def hear() -> float | None:
-        heard = receive_order(control)
-        if heard == "ping":
+    loop = asyncio.get_running_loop()
+    end: asyncio.Future[float] = loop.create_future()
+
+    def on_order() -> None:
+        order = receive_order(control)
+        if order == "ping":
             send(control, "alive")
-            return None
-        # A newer plan is passed to workers only.
-        return heard if isinstance(heard, float) else ORPHAN_GRACE
+        else:
+            # A newer plan is passed to workers only.
+            loop.remove_reader(control)
+            end.set_result(order if isinstance(order, float) else ORPHAN_GRACE)
 
-    service = admin.Service(
-        policy=plan.policy,
-        settings=plan.settings,
-        node_id=plan.node_id,
-        revision=plan.revision,
-        made=plan.made,
-        version=VERSION,
-    )
-    app = admin.application(service, memory, listening=admin_socket.name)
-    admin.serve(app, admin_socket.socket, control=control, hear=hear, ready=lambda: send(control, "ready"))
+    server = http.Server(http.application(plan, memory, version=VERSION, listening=admin_socket.name))
+    await server.start(admin_socket.socket)
+    loop.add_reader(control, on_order)
+    send(control, "ready")
+    await server.drain(await end)

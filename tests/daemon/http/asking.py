@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Message
 
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import DomainEntry
-from sidecar.daemon.http import Service, application
+from sidecar.daemon.http import application
 from sidecar.daemon.metrics import Memory
+from sidecar.daemon.process.plan import Plan
 from tests.building import entry, settings
 
 LISTENING = "inet:127.0.0.1:8894"
@@ -45,17 +46,17 @@ class Answer(Struct, frozen=True, kw_only=True):
         return sentence
 
 
-def service(domains: Iterable[DomainEntry] = DOMAINS, **more: Any) -> Service:
-    """Make what is served."""
+def plan(domains: Iterable[DomainEntry] = DOMAINS, **more: Any) -> Plan:
+    """Return a plan to serve."""
     made = settings(domains, **more)
-    return Service(
-        policy=compile_policy(made), settings=made, node_id="node", revision="abc123", made=1_700_000_000.5, version="1.2"
-    )
+    return Plan(policy=compile_policy(made), settings=made, node_id="node", revision="abc123", made=1_700_000_000.5)
 
 
-def app(domains: Iterable[DomainEntry] = DOMAINS, memory: Memory | None = None, **more: Any) -> ASGIApp:
-    """Make the application."""
-    return application(service(domains, **more), memory or Memory(), listening=LISTENING)
+def app(
+    domains: Iterable[DomainEntry] = DOMAINS, memory: Memory | None = None, listening: str = LISTENING, **more: Any
+) -> ASGIApp:
+    """Return the application."""
+    return application(plan(domains, **more), memory or Memory(), version="1.2", listening=listening)
 
 
 def ask(

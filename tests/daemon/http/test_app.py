@@ -25,7 +25,7 @@ from sidecar.daemon.http import bodies
 from sidecar.daemon.http.questions import read_explain_question
 from sidecar.daemon.metrics import INFINITE, Memory
 from tests.building import entry
-from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, service
+from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, plan
 
 NOTHING = {"relay_to": False, "relay_from": [], "relay_from_authz": [], "log_oob": "Ignore", "log_arf": "Ignore"}
 DOMAIN = "/v1/listener-domain"
@@ -69,10 +69,9 @@ def test_a_domain_gives_the_parameters_of_its_entry_or_null(query: dict[str, str
 )
 def test_the_answer_is_what_the_policy_looks_up(domain: str, listener: str) -> None:
     """Whatever the name is; what is no domain name finds what "*" has, as in an address."""
-    served = service([*DOMAINS, entry("*", log_arf="LogThenDrop"), entry("relay.example", OWN, log_oob="LogThenDrop")])
-    found = pages.application(served, Memory(), listening="unix:/s")
-    value = ask(found, DOMAIN, {"domain": domain, "listener": listener}).value
-    policy = served.policy
+    domains = [*DOMAINS, entry("*", log_arf="LogThenDrop"), entry("relay.example", OWN, log_oob="LogThenDrop")]
+    value = ask(app(domains), DOMAIN, {"domain": domain, "listener": listener}).value
+    policy = plan(domains).policy
     from_address = policy.lookup(listener, policy.at_rcpt(STRANGER, listener, None, "", f"x@{domain}").domain)
     if "@" not in domain and '"' not in domain:
         assert value is not None
@@ -134,7 +133,7 @@ def put(question: object, **how: Any) -> Any:
 )
 def test_explain_answers_as_the_command_does(message: dict[str, str], content: bytes | None) -> None:
     """The same code, the same object."""
-    served = service()
+    served = plan()
     question = msgspec.convert(QUESTION, Question)
     expected = Evaluator(served.settings).explain(question, content, clock=lambda: 0.0, new_id=uuid4)
     found = put(QUESTION | message).value
@@ -157,11 +156,11 @@ def test_no_file_that_a_client_names_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        (b"", "no question"),
-        (b"{", "no question"),
-        (b"[]", "no question"),
-        (b"[" * 100_000, "no question"),
-        (b"\xff", "no question"),
+        (b"", "not a question"),
+        (b"{", "not a question"),
+        (b"[]", "not a question"),
+        (b"[" * 100_000, "not a question"),
+        (b"\xff", "not a question"),
         ({}, "peer"),
         (QUESTION | {"to": "x@y"}, "array"),
         (QUESTION | {"to": ["x@y"] * 1001}, "<= 1000"),
@@ -170,9 +169,9 @@ def test_no_file_that_a_client_names_is_read(tmp_path: Path) -> None:
         (QUESTION | {"helo": "\x1b[2J", "peer": "\x1b"}, r"\x1b"),
         (QUESTION | {"message_base64": "%"}, "base64"),
         (QUESTION | {"message_base64": "", "message_text": ""}, "go together"),
-        (b'{"peer": "203.0.113.9", "from": "\\ud800x", "to": []}', "no question"),
+        (b'{"peer": "203.0.113.9", "from": "\\ud800x", "to": []}', "not a question"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_what_is_no_question_gets_a_sentence(question: object, said: str) -> None:
     """Whatever it is."""
@@ -315,7 +314,7 @@ def test_a_name_that_is_not_ours_is_refused(host: str, status: int) -> None:
 def test_a_request_without_a_name_is_refused_but_on_a_unix_socket() -> None:
     """No browser reaches one, and clients write there what they like."""
     assert ask(app(), "/healthz", headers={}).status == 403
-    unix = pages.application(service(), Memory(), listening="unix:/run/sidecar/admin.sock")
+    unix = app(listening="unix:/run/sidecar/admin.sock")
     assert ask(unix, "/healthz", headers={}).status == 200
     assert ask(unix, "/healthz", headers={"host": "whoever"}).status == 200
 
@@ -355,7 +354,7 @@ def test_a_fault_is_a_sentence_and_a_line_in_the_log(
     """And never more of ours than that."""
     monkeypatch.setattr(Memory, "totals", lambda _: 1 / 0)
     found = ask(app(), "/metrics")
-    assert (found.status, found.error) == (500, "An unexpected fault: the log of the sidecar tells more.")
+    assert (found.status, found.error) == (500, "An unexpected fault: see the log of the sidecar.")
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

@@ -5,15 +5,14 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, settings
 
-from sidecar.daemon.http import application
 from sidecar.daemon.metrics import Memory
 from tests.building import entry
-from tests.daemon.http.asking import DOMAINS, service
+from tests.daemon.http.asking import DOMAINS, app
 
 _MEMORY = Memory()
 _MEMORY.publish({("workers", "ready"): 1})
 # The name under which it asks is its own; on a UNIX socket any will do.
-_APP = application(service([*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)]), _MEMORY, listening="unix:/s")
+_APP = app([*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)], _MEMORY, listening="unix:/s")
 schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.names import normal_listener, split_endpoint
-from sidecar.daemon.http.patterns import LISTENER, PEER
+from sidecar.daemon.http.questions import LISTENER, PEER
 
 _HOSTS = st.ip_addresses(v=4).map(str) | st.ip_addresses(v=6).flatmap(
     lambda one: st.sampled_from([str(one), one.exploded, str(one).upper()]).map("[{}]".format)

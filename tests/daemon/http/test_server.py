@@ -1,0 +1,198 @@
+"""The HTTP server with real connections: framing, several requests on a connection, and the end."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from sidecar.daemon.http import Server, server
+
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with method, path and body. `/early` does not read the body, `/fault` stops in its answer."""
+    body = b""
+    if scope["path"] != "/early":
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+    content = json.dumps([scope["method"], scope["path"], scope["query_string"].decode(), body.decode()]).encode()
+    headers = [] if scope["path"] == "/chunked" else [(b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] != "/fault":
+        await send({"type": "http.response.body", "body": content})
+
+
+def run(work: Callable[[Server, Callable[[], Awaitable[Client]]], Awaitable[None]], path: Path) -> None:
+    """Run a server on a UNIX socket, and a function that gets the server and a way to connect."""
+
+    async def both() -> None:
+        made = Server(echo)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path / "s"))
+            listening.listen()
+            await made.start(listening)
+            writers: list[asyncio.StreamWriter] = []
+
+            async def connect() -> Client:
+                reader, writer = await asyncio.open_unix_connection(path / "s")
+                writers.append(writer)
+                return reader, writer
+
+            async with asyncio.timeout(30):
+                await work(made, connect)
+                if not made.draining:
+                    await made.drain(0)
+                for writer in writers:
+                    writer.close()
+                    with suppress(ConnectionError):
+                        await writer.wait_closed()
+
+    asyncio.run(both())
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, list[str] | None]:
+    """Read the head of an answer, and its content if it has a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    for line in head.lower().splitlines():
+        if line.startswith(b"content-length:"):
+            return head, json.loads(await reader.readexactly(int(line.split()[1])))
+    return head, None
+
+
+FOUND = ["GET", "/x", "a=b", ""]
+ONE = b"GET /x?a=b HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /y HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        ([ONE], [FOUND]),
+        ([ONE + ONE], [FOUND] * 2),
+        ([ONE[:10], ONE[10:]], [FOUND]),
+        ([b"GET /%C3%A4%2F HTTP/1.1\r\nHost: x\r\n\r\n"], [["GET", "/\xe4/", "", ""]]),
+        ([POST + b"Content-Length: 4\r\n\r\nab", b"cd" + ONE], [["POST", "/y", "", "abcd"], FOUND]),
+        ([POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"], [["POST", "/y", "", "abcd"]]),
+        ([POST.replace(b"/y", b"/early") + b"Content-Length: 4\r\n\r\nab", b"cd" + ONE], [["POST", "/early", "", ""], FOUND]),
+        ([b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", ONE], [["GET", "/x", "", ""], FOUND]),
+    ],
+    ids=["one", "two at once", "in pieces", "escapes", "body, then another", "chunks", "a body that is not read", "upgrade"],
+)  # fmt: skip
+def test_each_request_is_answered_in_its_order(sent: list[bytes], answers: list[list[str]], tmp_path: Path) -> None:
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        for piece in sent:
+            writer.write(piece)
+            await writer.drain()
+        for wanted in answers:
+            head, content = await answer(reader)
+            assert (head[:15], content) == (b"HTTP/1.1 200 \r\n", wanted)
+            assert b"\r\ndate: " in head
+
+    run(work, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sent", "end"),
+    [
+        (b"GET /x HTTP/1.0\r\n\r\n", b'["GET", "/x", "", ""]'),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b'["GET", "/x", "", ""]'),
+        (b"HEAD /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"Connection: close\r\n\r\n"),
+        (b"GET /chunked HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b'1b\r\n["GET", "/chunked", "", ""]\r\n0\r\n\r\n'),
+        # The client may or may not send the body now: nobody can know where the next request begins.
+        (POST.replace(b"/y", b"/early") + b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n", b'["POST", "/early", "", ""]'),
+        (b"GET /fault HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n", b'["POST", "/y", "", ""]'),
+        (b"GET /x HTTP/1.1\r\n\r\n", b'its head is too big."}\n'),
+    ],
+    ids=["HTTP/1.0", "close", "HEAD", "no length", "no continue", "fault", "broken chunk", "no host"],
+)
+def test_the_connection_ends_after_the_answer(sent: bytes, end: bytes, tmp_path: Path) -> None:
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(sent)
+        assert (await reader.read()).endswith(end)
+
+    run(work, tmp_path)
+
+
+def test_the_client_learns_that_it_may_send_its_body(tmp_path: Path) -> None:
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(POST + b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        writer.write(b"abcd")
+        assert (await answer(reader))[1] == ["POST", "/y", "", "abcd"]
+
+    run(work, tmp_path)
+
+
+def test_one_connection_too_many_closes_the_one_that_was_answered_longest_ago(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_LIMIT", 3)
+
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        clients = [await connect() for _ in range(3)]
+        reader, writer = clients[0]
+        writer.write(ONE)
+        await answer(reader)
+        clients.append(await connect())
+        assert await clients[1][0].read() == b""
+        for reader, writer in (clients[0], *clients[2:]):
+            writer.write(ONE)
+            assert (await answer(reader))[1] == FOUND
+
+    run(work, tmp_path)
+
+
+def test_at_the_end_each_connection_gets_one_more_answer(tmp_path: Path) -> None:
+    """It tells the client to close."""
+
+    async def work(made: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(ONE)
+        await answer(reader)
+        ended = asyncio.create_task(made.drain(20))
+        await asyncio.sleep(0)
+        writer.write(ONE)
+        assert b"\r\nconnection: close\r\n" in (await answer(reader))[0].lower()
+        await ended
+        with pytest.raises(OSError, match="refused"):
+            await connect()
+
+    run(work, tmp_path)
+
+
+@pytest.mark.parametrize("turns", range(2, 7))
+def test_a_connection_that_was_just_accepted_is_answered(turns: int, tmp_path: Path) -> None:
+    """The second turn of the loop accepts it. Before that, it is left to the next process."""
+
+    async def work(made: Server, _connect: Callable[[], Awaitable[Client]]) -> None:
+        with socket.socket(socket.AF_UNIX) as late:
+            late.setblocking(False)
+            late.connect(str(tmp_path / "s"))
+            late.send(ONE)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await made.drain(20)
+            assert late.recv(100).startswith(b"HTTP/1.1 200 ")
+
+    run(work, tmp_path)
+
+
+def test_the_end_waits_no_longer_than_its_grace(tmp_path: Path) -> None:
+    async def work(made: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        await connect()
+        await made.drain(0.1)
+
+    run(work, tmp_path)
