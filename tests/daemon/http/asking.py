@@ -1,4 +1,4 @@
-"""The application asked in-process, as an HTTP server would ask it; no server, no socket."""
+"""Requests to the application in this process, without a server or a socket."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ DOMAINS = (
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,7 +40,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> str:
-        """The sentence of a refusal."""
+        """The sentence of an error."""
         (sentence,) = self.value.values()
         assert isinstance(sentence, str)
         return sentence
@@ -80,7 +80,7 @@ async def asked(
     headers: Mapping[str, str] | None = None,
     pieces: Iterable[bytes] = (b"",),
 ) -> Answer:
-    """Ask once. The body comes in `pieces`; after the last of them nothing more ever comes."""
+    """Ask once. The body arrives in `pieces`; nothing arrives after the last one."""
     sent: list[Message] = []
     coming = [*pieces]
     text = query if isinstance(query, str) else urlencode(query)
@@ -90,7 +90,6 @@ async def asked(
         if not coming:
             await asyncio.Event().wait()
         piece = coming.pop(0)
-        # An empty piece in the end is one that never comes.
         if piece == NEVER:
             await asyncio.Event().wait()
         if piece == GONE:
@@ -124,7 +123,7 @@ async def asked(
 
 
 NEVER = b"\0never\0"
-"""A piece that never comes."""
+"""In place of a piece: it never arrives."""
 
 GONE = b"\0gone\0"
 """In place of a piece: the client hangs up."""

@@ -1,4 +1,4 @@
-"""Each path's answers, and what is refused."""
+"""The answers of each path, and the rejected requests."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, plan
 NOTHING = {"relay_to": False, "relay_from": [], "relay_from_authz": [], "log_oob": "Ignore", "log_arf": "Ignore"}
 DOMAIN = "/v1/listener-domain"
 OWN = "10.1.1.1:25"
-STRANGER = ip_address("203.0.113.9")
+EXTERNAL = ip_address("203.0.113.9")
 OOB = (
     b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
     b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n"
@@ -55,8 +55,8 @@ OOB = (
         ({"domain": "no domain, but text\r\n\0"}, None),
     ],
 )
-def test_a_domain_gives_the_parameters_of_its_entry_or_null(query: dict[str, str], answer: Any) -> None:
-    """Who asks, and as whom, changes nothing: KumoMTA applies relay_from itself."""
+def test_the_answer_has_the_parameters_of_the_entry_or_is_null(query: dict[str, str], answer: Any) -> None:
+    """The peer and its name do not matter: KumoMTA itself applies relay_from."""
     found = ask(app(), DOMAIN, query)
     assert (found.status, found.value) == (200, answer)
     assert (found.headers["cache-control"], found.headers["sidecar-revision"]) == ("max-age=5", "abc123")
@@ -68,11 +68,11 @@ def test_a_domain_gives_the_parameters_of_its_entry_or_null(query: dict[str, str
     listener=st.sampled_from([OWN, "10.1.1.2:25"]),
 )
 def test_the_answer_is_what_the_policy_looks_up(domain: str, listener: str) -> None:
-    """Whatever the name is; what is no domain name finds what "*" has, as in an address."""
+    """A text that is not a domain name finds the entry "*", as in an address."""
     domains = [*DOMAINS, entry("*", log_arf="LogThenDrop"), entry("relay.example", OWN, log_oob="LogThenDrop")]
     value = ask(app(domains), DOMAIN, {"domain": domain, "listener": listener}).value
     policy = plan(domains).policy
-    from_address = policy.lookup(listener, policy.at_rcpt(STRANGER, listener, None, "", f"x@{domain}").domain)
+    from_address = policy.lookup(listener, policy.at_rcpt(EXTERNAL, listener, None, "", f"x@{domain}").domain)
     if "@" not in domain and '"' not in domain:
         assert value is not None
         assert from_address is not None
@@ -83,8 +83,8 @@ def test_the_answer_is_what_the_policy_looks_up(domain: str, listener: str) -> N
         )
 
 
-def test_where_listeners_differ_none_is_not_answered() -> None:
-    """The milter answers 451 then; to take another listener's rules would be a guess."""
+def test_without_a_listener_there_is_no_answer_if_listeners_differ() -> None:
+    """The milter answers 451 then; to use the rules of another listener would be a guess."""
     found = app([*DOMAINS, entry("relay.example", OWN, log_oob="LogThenDrop")])
     assert ask(found, DOMAIN, {"domain": "relay.example", "listener": OWN}).value == NOTHING | {"log_oob": "LogThenDrop"}
     refused = ask(found, DOMAIN, {"domain": "relay.example"})
@@ -106,8 +106,8 @@ def test_where_listeners_differ_none_is_not_answered() -> None:
         ("domain=a&%1b%5b2J=1", r"\u001b"),
     ],
 )
-def test_a_question_that_cannot_be_answered_gets_a_sentence(query: str, said: str) -> None:
-    """And never a parameter that was not meant."""
+def test_a_wrong_query_gets_a_sentence(query: str, said: str) -> None:
+    """An unknown parameter is never ignored."""
     found = ask(app(), DOMAIN, query)
     assert found.status == 400
     assert said in found.error
@@ -132,7 +132,7 @@ def put(question: object, **how: Any) -> Any:
     ids=["none", "text", "base64"],
 )
 def test_explain_answers_as_the_command_does(message: dict[str, str], content: bytes | None) -> None:
-    """The same code, the same object."""
+    """It is the same code and the same object."""
     served = plan()
     question = msgspec.convert(QUESTION, Question)
     expected = Evaluator(served.settings).explain(question, content, clock=lambda: 0.0, new_id=uuid4)
@@ -146,7 +146,7 @@ def test_explain_answers_as_the_command_does(message: dict[str, str], content: b
 
 
 def test_no_file_that_a_client_names_is_read(tmp_path: Path) -> None:
-    """The command's questions name a path; here such a question is refused."""
+    """The questions of the command name a path; here such a question is rejected."""
     path = tmp_path / "oob.eml"
     path.write_bytes(OOB)
     found = put(QUESTION | {"message": str(path)})
@@ -173,8 +173,8 @@ def test_no_file_that_a_client_names_is_read(tmp_path: Path) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_no_question_gets_a_sentence(question: object, said: str) -> None:
-    """Whatever it is."""
+def test_a_wrong_body_gets_a_sentence(question: object, said: str) -> None:
+    """The sentence is printable."""
     found = put(question)
     assert found.status == 400
     assert said in found.error
@@ -187,40 +187,40 @@ def test_what_is_no_question_gets_a_sentence(question: object, said: str) -> Non
     )
 )
 def test_any_json_gets_an_answer(value: object) -> None:
-    """Never a fault."""
+    """It is never a fault of the program."""
     assert put(value).status == 400
 
 
 @settings(deadline=None)
 @given(st.fixed_dictionaries({"from": st.text(), "to": st.lists(st.text(), max_size=4)}, optional={"message_text": st.text()}))
 def test_any_envelope_and_message_get_an_answer(question: dict[str, Any]) -> None:
-    """Strangers' addresses are no fault of ours."""
+    """Addresses of external hosts are never a fault of the program."""
     assert put(QUESTION | question).status == 200
 
 
 def test_a_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not even read to its end."""
+    """It is not read to its end."""
     monkeypatch.setattr(bodies, "BODY_LIMIT", 1000)
     found = ask(app(), "/v1/explain", method="POST", pieces=[b"x" * 600, b"x" * 600, NEVER])
     assert (found.status, "1000 bytes" in found.error) == (413, True)
 
 
-def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow sender keeps nobody's place for long."""
+def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow client cannot wait for ever."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     assert ask(app(), "/v1/explain", method="POST", pieces=[b"{", NEVER]).status == 408
 
 
-def test_a_body_that_breaks_off_is_no_fault_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever hangs up does not fill the log, and keeps nobody's place."""
+def test_an_incomplete_body_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Clients that hang up do not fill the log, and do not keep others out."""
     found = app()
     for _ in range(pages.EXPLAINING_LIMIT + 1):
         assert ask(found, "/v1/explain", method="POST", pieces=[b"{", GONE]).status == 400
     assert capsys.readouterr().err == ""
 
 
-def test_only_a_few_questions_are_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is rejected for a second; when they are answered there are places again. A domain is answered meanwhile."""
+def test_only_a_few_questions_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is rejected until they are answered. A question for a domain is answered meanwhile."""
     going_on = threading.Event()
 
     def slowly(body: bytes) -> Any:
@@ -248,8 +248,8 @@ def test_only_a_few_questions_are_in_hand(monkeypatch: pytest.MonkeyPatch) -> No
     assert ask(found, "/v1/explain", method="POST", pieces=question).status == 200
 
 
-def test_who_sends_no_body_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many such requests wait: a complete question is answered."""
+def test_clients_that_send_no_body_keep_no_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complete question is answered, whatever the number of such requests."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
     found = app()
 
@@ -266,7 +266,7 @@ def test_who_sends_no_body_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bodies that were silent longest make room; one that goes on arriving is read."""
+    """The bodies that were silent for the longest time are given up; one that is still arriving is read."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 60)
     monkeypatch.setattr(bodies, "BODIES_LIMIT", 1000)
     found = app()
@@ -277,7 +277,7 @@ def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
         slow = [asked(found, "/v1/explain", method="POST", pieces=[b"x" * 400, NEVER]) for _ in range(3)]
         waiting = [asyncio.create_task(one) for one in slow]
         first, second, third = waiting
-        # The third was one too many.
+        # The third body was too much.
         assert (await first).status == 503
         answer = await asked(found, "/v1/explain", method="POST", pieces=[bytes([byte]) for byte in question + b" " * 300])
         assert (await second).headers["retry-after"] == "1"
@@ -288,7 +288,7 @@ def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
     assert asyncio.run(many()).status == 200
 
 
-# --- who may ask
+# --- which clients get an answer
 
 
 @pytest.mark.parametrize(
@@ -306,13 +306,13 @@ def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
         ("", 403),
     ],
 )
-def test_a_name_that_is_not_ours_is_refused(host: str, status: int) -> None:
-    """A page in a browser on this machine reaches us by its own name, once that resolves to 127.0.0.1."""
+def test_another_host_name_is_rejected(host: str, status: int) -> None:
+    """A page in a browser on this machine asks for its own name, which resolves to 127.0.0.1."""
     assert ask(app(), "/healthz", headers={"host": host}).status == status
 
 
-def test_a_request_without_a_name_is_refused_but_on_a_unix_socket() -> None:
-    """No browser reaches one, and clients write there what they like."""
+def test_only_on_a_unix_socket_any_host_name_is_accepted() -> None:
+    """No browser reaches one, and clients write any name there."""
     assert ask(app(), "/healthz", headers={}).status == 403
     unix = app(listening="unix:/run/sidecar/admin.sock")
     assert ask(unix, "/healthz", headers={}).status == 200
@@ -321,8 +321,8 @@ def test_a_request_without_a_name_is_refused_but_on_a_unix_socket() -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:8894"])
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/v1/explain"])
-def test_a_page_is_refused(path: str, origin: str) -> None:
-    """Whatever it asks for."""
+def test_a_request_of_a_page_is_rejected(path: str, origin: str) -> None:
+    """It has an Origin header."""
     found = ask(app(), path, headers={"host": "127.0.0.1", "origin": origin})
     assert (found.status, found.error) == (403, "Pages in a browser may not ask here: ask without an Origin header.")
 
@@ -340,8 +340,8 @@ def test_a_page_is_refused(path: str, origin: str) -> None:
         ("TRACE", "/metrics", 405),
     ],
 )
-def test_what_is_not_there_gets_a_sentence(method: str, path: str, status: int) -> None:
-    """With the methods that there are."""
+def test_an_unknown_path_or_method_gets_a_sentence(method: str, path: str, status: int) -> None:
+    """For a wrong method also the right ones."""
     found = ask(app(), path, method=method)
     assert found.status == status
     assert found.error.endswith(".")
@@ -351,18 +351,18 @@ def test_what_is_not_there_gets_a_sentence(method: str, path: str, status: int) 
 def test_a_fault_is_a_sentence_and_a_line_in_the_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And never more of ours than that."""
+    """The client gets no detail of the program."""
     monkeypatch.setattr(Memory, "totals", lambda _: 1 / 0)
     found = ask(app(), "/metrics")
     assert (found.status, found.error) == (500, "An unexpected fault: see the log of the sidecar.")
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-# --- how it is
+# --- health
 
 
 def test_it_is_ready_while_a_worker_serves() -> None:
-    """The supervisor says so."""
+    """The supervisor publishes it."""
     memory = Memory()
     found = app(memory=memory)
     assert (ask(found, "/healthz").value, ask(found, "/readyz").status) == ({"alive": True}, 503)
@@ -371,8 +371,8 @@ def test_it_is_ready_while_a_worker_serves() -> None:
 
 
 @pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0", "\xff;q=x"])
-def test_metrics_are_what_prometheus_reads(accept: str) -> None:
-    """In either of its formats."""
+def test_prometheus_reads_the_metrics(accept: str) -> None:
+    """It reads both formats."""
     memory = Memory()
     memory.publish({("workers", "ready"): 2, ("reloads", "taken"): 3, ("journal_time_left_seconds",): INFINITE})
     found = ask(app(memory=memory), "/metrics", headers={"host": "localhost", "accept": accept})
@@ -388,6 +388,6 @@ def test_metrics_are_what_prometheus_reads(accept: str) -> None:
     assert samples["sidecar_policy_loaded_timestamp_seconds",] == 1_700_000_000.5
 
 
-def test_any_listener_is_a_word_of_ours_and_none_of_a_clients() -> None:
-    """It would get at the rules that a listener of its own has not."""
+def test_a_client_cannot_ask_for_any_listener() -> None:
+    """That name is internal."""
     assert ask(app(), DOMAIN, {"domain": "relay.example", "listener": ANY_LISTENER}).status == 400

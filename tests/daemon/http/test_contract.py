@@ -1,4 +1,4 @@
-"""The OpenAPI document and the application, put to each other."""
+"""The application answers as its OpenAPI document says."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.daemon.http.asking import DOMAINS, app
 
 _MEMORY = Memory()
 _MEMORY.publish({("workers", "ready"): 1})
-# The name under which it asks is its own; on a UNIX socket any will do.
+# The client sends its own Host header; on a UNIX socket any name is accepted.
 _APP = app([*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)], _MEMORY, listening="unix:/s")
 schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 
@@ -19,5 +19,5 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any]) -> None:
-    """Whatever is asked, rightly or wrongly: status, headers, type and shape."""
+    """Status, headers, type and shape, for valid and invalid requests."""
     case.call_and_validate()

@@ -1,4 +1,4 @@
-"""`sidecar run` with [admin], seen from outside: the process that serves, its generations, and what it survives."""
+"""`sidecar run` with [admin]: the HTTP process, its generations, and what it survives."""
 
 import http.client
 import json
@@ -45,7 +45,7 @@ class Unix(http.client.HTTPConnection):
 
 
 def ask(program: Program, path: str) -> tuple[int, dict[str, str], Any]:
-    """Ask over a connection of its own."""
+    """Ask on a new connection."""
     with closing(Unix(program.directory / "admin")) as connection:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -72,7 +72,7 @@ def samples(program: Program) -> dict[str, float]:
 
 
 def admin_pid(program: Program) -> int:
-    """Give the process that is none of the workers."""
+    """Return the process that is not a worker."""
     status = json.loads((program.directory / "state" / "status.json").read_text())
     workers = {worker["pid"] for worker in status["workers"]}
     (pid,) = set(session_members(program.pid)) - workers - {program.pid}
@@ -101,7 +101,7 @@ def test_without_the_section_nothing_is_served() -> None:
 
 
 def test_neither_workers_nor_the_supervisor_pay_for_the_http_server() -> None:
-    """It is imported in its own process only."""
+    """Only its own process imports it."""
     program = "import sys, sidecar.daemon.process, sidecar.daemon.process.worker; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
@@ -110,14 +110,14 @@ def test_neither_workers_nor_the_supervisor_pay_for_the_http_server() -> None:
     assert "sidecar.daemon.metrics" in loaded
 
 
-def test_a_reload_is_served_and_nobody_who_asks_notices(program: Program) -> None:
-    """A new generation answers before the old one ends, and no connection is closed on somebody's question.
+def test_a_reload_is_served_and_no_client_notices(program: Program) -> None:
+    """A new generation answers before the old one ends, and no connection is closed while a question is on its way.
 
-    Each answer tells the revision of the settings.
+    Each answer has the revision of the settings.
     """
     before = ask(program, "/healthz")[1]["sidecar-revision"]
     program.write(domains=MORE_DOMAINS)
-    # This client does not ask again where a connection breaks.
+    # This client does not ask again when a connection breaks.
     kept = [Unix(program.directory / "admin") for _ in range(4)]
     revisions: list[str] = []
     deadline = time.monotonic() + 20
@@ -144,11 +144,11 @@ def test_a_failed_reload_is_counted_and_changes_nothing(program: Program) -> Non
     wait_until(lambda: samples(program)['sidecar_reloads_total{outcome="failed"}'] == 1, "the failure is counted")
 
 
-def test_when_it_dies_mail_is_judged_as_ever_and_another_one_starts(program: Program) -> None:
+def test_when_it_dies_mail_is_still_judged_and_another_one_starts(program: Program) -> None:
     died = admin_pid(program)
     workers = program.workers() - {died}
     os.kill(died, signal.SIGKILL)
-    wait_until(lambda: program.says("the process for admin.socket was killed by SIGKILL"), "its death is told")
+    wait_until(lambda: program.says("the process for admin.socket was killed by SIGKILL"), "its death is logged")
     assert program.answers()
     wait_until(lambda: answers(program), "another one serves")
     assert admin_pid(program) != died
@@ -176,7 +176,7 @@ def test_it_ends_with_the_supervisor_however_that_ends(program: Program) -> None
         wait_until(lambda: not session_members(session), "nothing of it is left")
 
 
-def test_a_client_that_says_nothing_does_not_keep_it_from_ending(program: Program) -> None:
+def test_a_silent_client_does_not_keep_it_from_ending(program: Program) -> None:
     with closing(Unix(program.directory / "admin")) as idle, closing(Unix(program.directory / "admin")) as half:
         idle.connect()
         half.connect()
@@ -197,10 +197,10 @@ main()
 @pytest.mark.parametrize(
     "said",
     [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 500],
-    ids=["says nothing", "stops in its head", "asks much and reads nothing"],
+    ids=["sends nothing", "stops in its head", "asks much and reads nothing"],
 )
 def test_patience_has_an_end(said: bytes) -> None:
-    """Whoever keeps a connection and does not go on with it loses it; others are answered meanwhile."""
+    """A client that does not continue loses its connection; others are answered meanwhile."""
     with unstarted(milter=ADMIN) as program:
         program.python = ["-c", IMPATIENT]
         program.start()
@@ -214,8 +214,8 @@ def test_patience_has_an_end(said: bytes) -> None:
             assert poll.poll(10_000)
 
 
-def test_posts_without_a_body_lock_nobody_out(program: Program) -> None:
-    """However many connections announce a body and send none, a question is answered."""
+def test_posts_without_a_body_keep_no_one_out(program: Program) -> None:
+    """A question is answered, whatever number of connections announce a body and send none."""
     head = b"POST /v1/explain HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
     silent = [socket.socket(socket.AF_UNIX) for _ in range(20)]
     try:
@@ -233,8 +233,8 @@ def test_posts_without_a_body_lock_nobody_out(program: Program) -> None:
             one.close()
 
 
-def test_many_who_say_nothing_lock_nobody_out(program: Program) -> None:
-    """The one that was silent longest makes room."""
+def test_many_silent_clients_keep_no_one_out(program: Program) -> None:
+    """The one that was silent for the longest time is closed."""
     silent = [socket.socket(socket.AF_UNIX) for _ in range(450)]
     try:
         for one in silent:
@@ -251,9 +251,9 @@ def test_many_who_say_nothing_lock_nobody_out(program: Program) -> None:
 @pytest.mark.parametrize(
     "said",
     [b"\0\0\0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10_000, b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"],
-    ids=["no HTTP", "too much of it", "no ASCII"],
+    ids=["not HTTP", "too long", "not ASCII"],
 )
-def test_what_is_no_http_gets_a_sentence(program: Program, said: bytes) -> None:
+def test_bytes_that_are_not_http_get_a_sentence(program: Program, said: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as one:
         one.settimeout(10)
         one.connect(str(program.directory / "admin"))
@@ -279,7 +279,7 @@ def test_a_socket_that_is_taken_stops_the_start(program: Program) -> None:
 
 @pytest.mark.parametrize("program", list(ENGINES), indirect=True)
 def test_everything_is_counted(program: Program) -> None:
-    """By all workers together, and it goes on over the death of one."""
+    """The counts are those of all workers, and remain when a worker dies."""
     with program.mta() as mta:
         mta.begin()
         assert mta.envelope(b"<>", b"<x@bounce.example>") == [CONTINUE]
@@ -306,6 +306,6 @@ def test_everything_is_counted(program: Program) -> None:
     assert samples(program)['sidecar_reports_total{kind="oob"}'] == 1
 
 
-def test_status_tells_where_it_is_served(program: Program) -> None:
+def test_status_shows_the_socket(program: Program) -> None:
     status = json.loads((program.directory / "state" / "status.json").read_text())
     assert status["admin_socket"] == f"unix:{program.directory / 'admin'}"

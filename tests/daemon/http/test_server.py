@@ -108,7 +108,7 @@ def test_each_request_is_answered_in_its_order(sent: list[bytes], answers: list[
         (b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b'["GET", "/x", "", ""]'),
         (b"HEAD /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"Connection: close\r\n\r\n"),
         (b"GET /chunked HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b'1b\r\n["GET", "/chunked", "", ""]\r\n0\r\n\r\n'),
-        # The client may or may not send the body now: nobody can know where the next request begins.
+        # The client may or may not send the body now: the next request could begin anywhere.
         (POST.replace(b"/y", b"/early") + b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n", b'["POST", "/early", "", ""]'),
         (b"GET /fault HTTP/1.1\r\nHost: x\r\n\r\n", b""),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n", b'["POST", "/y", "", ""]'),
@@ -156,7 +156,7 @@ def test_one_connection_too_many_closes_the_one_that_was_answered_longest_ago(
 
 
 def test_at_the_end_each_connection_gets_one_more_answer(tmp_path: Path) -> None:
-    """It tells the client to close."""
+    """The answer has "Connection: close"."""
 
     async def work(made: Server, connect: Callable[[], Awaitable[Client]]) -> None:
         reader, writer = await connect()

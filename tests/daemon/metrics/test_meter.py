@@ -1,4 +1,4 @@
-"""Each outcome a session can give is counted under its own name, and nothing of a stranger's is a name."""
+"""Each outcome of a session is counted under its own name, and no text from outside becomes a name."""
 
 import uuid
 from ipaddress import ip_address
@@ -39,11 +39,11 @@ DOMAINS = (
     entry("fbl.example", log_arf="LogThenDrop"),
     entry("send.example", relay_from=["198.51.100.0/24"], relay_from_authz=["daniel"]),
 )
-STRANGER, HOST = "203.0.113.9", "127.0.0.1"
+EXTERNAL, HOST = "203.0.113.9", "127.0.0.1"
 
 
 class Counting:
-    """A meter, and what it has counted."""
+    """A meter and its counts."""
 
     def __init__(self) -> None:
         self._memory = Memory()
@@ -57,14 +57,14 @@ class Counting:
 
 def judge(
     *,
-    peer: str = STRANGER,
+    peer: str = EXTERNAL,
     sender: str = "",
     auth: str | None = None,
     to: tuple[str, ...] = ("x@bounce.example",),
     message: bytes | None = None,
     more: dict[str, Any] | None = None,
 ) -> dict[tuple[str, ...], int]:
-    """Put one envelope, and a message, to a metered session, as a worker does; give what was counted."""
+    """Judge an envelope, and a message, with a metered session, like a worker. Return the counts."""
     counting = Counting()
     made = rules(settings(**{"domains": DOMAINS} | (more or {})))
     world = World(clock=lambda: 1.0, new_id=lambda: str(uuid.uuid4()), node_id="node")
@@ -122,8 +122,8 @@ def judge(
     ],
     ids=str,
 )
-def test_what_goes_on_and_what_is_refused(question: dict[str, Any], counted: list[Any]) -> None:
-    """By stage, action and the key that decided."""
+def test_peers_and_recipients(question: dict[str, Any], counted: list[Any]) -> None:
+    """They are counted by stage, action and the key of the deciding rule."""
     assert judge(**question) == {("verdicts", *one): 1 for one in counted}
 
 
@@ -148,21 +148,21 @@ def test_what_goes_on_and_what_is_refused(question: dict[str, Any], counted: lis
         ),
         (
             "x@fbl.example",
-            ARF % b"whatever a stranger writes",
+            ARF % b"any text from outside",
             [("verdicts", "message", "discard", "arf"), ("reports", "arf"), ("complaints", OTHER)],
         ),
         ("x@bounce.example", b"Subject: x\r\n\r\n", [("verdicts", "message", "reject", "relaying_not_permitted")]),
     ],
 )
 def test_messages_and_reports(to: str, message: bytes, counted: list[Any]) -> None:
-    """By what they were taken as, and the class of what they tell."""
+    """They are counted by their kind, and reports by their class too."""
     rule = BounceRule(pattern="^550 5.1.1 ", bounce_class="InvalidRecipient", where=Where(file="r", line=1, key="k"))
     found = judge(to=(to,), message=message, more={"bounce_rules": (rule,)})
     assert {name: count for name, count in found.items() if name[1] not in {"connect", "rcpt"}} == dict.fromkeys(counted, 1)
 
 
-def test_a_class_of_the_operators_own_is_another() -> None:
-    """A name in monitoring is never out of a file, so the set stays closed."""
+def test_a_class_of_a_rule_file_counts_as_other() -> None:
+    """A name in monitoring is never from a file, so the set stays closed."""
     rule = BounceRule(pattern=".", bounce_class="my own", where=Where(file="r", line=1, key="k"))
     assert judge(message=OOB, more={"bounce_rules": (rule,)})["bounces", OTHER] == 1
 
@@ -175,8 +175,8 @@ def test_a_class_of_the_operators_own_is_another() -> None:
         (Reply(code=599, enhanced="5.9.9", text="x"), OTHER),
     ],
 )
-def test_refusals_of_messages(reply: Reply, reason: str) -> None:
-    """By the reply; one that nobody knows is another."""
+def test_rejections_of_messages(reply: Reply, reason: str) -> None:
+    """They are counted by the reply; an unknown one as other."""
     counting = Counting()
     decision = Decision(stage="message", action="reject", disposition=Disposition.REJECTED_AT_RCPT, why="")
     counting.meter.judged(Outcome(verdict=Reject(reply=reply), decision=decision))
@@ -188,7 +188,7 @@ def test_refusals_of_messages(reply: Reply, reason: str) -> None:
     [(TOO_MANY_REPORTS, "too_many_reports"), (TOO_MANY_RECORDS, "too_many_records"), (NO_MEMORY, "no_room")],
 )
 def test_tempfails_of_messages(reply: Reply, reason: str) -> None:
-    """By the reply: each limit that an operator may raise has its own reason."""
+    """They are counted by the reply: each limit that an operator can raise has its own reason."""
     counting = Counting()
     decision = Decision(stage="message", action="tempfail", disposition=Disposition.REJECTED_AT_RCPT, why="")
     counting.meter.judged(Outcome(verdict=Tempfail(reply=reply), decision=decision))
@@ -196,7 +196,7 @@ def test_tempfails_of_messages(reply: Reply, reason: str) -> None:
 
 
 def test_a_report_above_the_limit_on_records_is_counted_as_tempfailed() -> None:
-    """And not as the report that it would have been, though its Rejection is only counted in the journal as well."""
+    """It is not counted as a report, although its Rejection can be only a count in the journal."""
     counting, disk = Counting(), Disk()
     limits = LimitSettings(record_bytes_burst=1000, rejection_records_per_second=1)
     recorder = MeteredRecorder(counting.meter, journal=disk, quarantine=disk, limits=limits)
@@ -210,14 +210,13 @@ def test_a_report_above_the_limit_on_records_is_counted_as_tempfailed() -> None:
     assert counting.counted() == {("verdicts", "message", "tempfail", "too_many_records"): 3}
 
 
-def test_each_stage_and_action_has_another() -> None:
-    """So that nothing is ever left uncounted."""
+def test_each_stage_and_action_has_other() -> None:
+    """So everything is counted."""
     verdicts = [name for name in CELL if name[0] == "verdicts"]
     assert all((*name[:3], OTHER) in verdicts for name in verdicts)
 
 
-def test_sessions_in_hand_are_those_with_a_place() -> None:
-    """One that was turned away is none."""
+def test_a_rejected_session_does_not_count_as_open() -> None:
     counting = Counting()
     quota: Quota = MeteredQuota(counting.meter, LimitSettings(sessions=2))
     assert [quota.enter() for _ in range(3)] == [True, True, False]
@@ -225,8 +224,8 @@ def test_sessions_in_hand_are_those_with_a_place() -> None:
     assert counting.counted() == {("sessions",): 1}
 
 
-def test_a_failed_write_is_counted_and_told() -> None:
-    """The writer learns of it as without a meter."""
+def test_a_failed_write_is_counted_and_raised() -> None:
+    """The caller gets the same exception as without a meter."""
     from sidecar.journal import JournalError  # noqa: PLC0415 - for this one
     from sidecar.journal.write.disk_thread import Done  # noqa: PLC0415 - as well
     from sidecar.journal.write.routes import Batch  # noqa: PLC0415 - as well
