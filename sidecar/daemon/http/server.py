@@ -124,7 +124,7 @@ class _HttpConnection:
     async def _receive(self) -> Message:
         if self._http.they_are_waiting_for_100_continue:
             self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        with suppress(h11.RemoteProtocolError):
+        with suppress(h11.RemoteProtocolError, ConnectionError):
             event = await self._next_event()
             if isinstance(event, h11.Data):
                 return {"type": "http.request", "body": bytes(event.data), "more_body": True}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidecar.daemon.http import Server, server
 
@@ -31,11 +31,11 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": content})
 
 
-def run(work: Callable[[Server, Callable[[], Awaitable[Client]]], Awaitable[None]], path: Path) -> None:
+def run(work: Callable[[Server, Callable[[], Awaitable[Client]]], Awaitable[None]], path: Path, app: ASGIApp = echo) -> None:
     """Run a server on a UNIX socket, and a function that gets the server and a way to connect."""
 
     async def both() -> None:
-        made = Server(echo)
+        made = Server(app)
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(path / "s"))
             listening.listen()
@@ -134,6 +134,29 @@ def test_the_client_learns_that_it_may_send_its_body(tmp_path: Path) -> None:
         assert (await answer(reader))[1] == ["POST", "/y", "", "abcd"]
 
     run(work, tmp_path)
+
+
+def test_a_client_that_resets_its_connection_is_no_fault_of_the_application(tmp_path: Path) -> None:
+    """Its body is incomplete, and each such client would fill the log."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            begun.set()
+        await echo(scope, receive, send)
+        if scope["method"] == "POST":
+            ended.set()
+
+    async def work(_server: Server, _connect: Callable[[], Awaitable[Client]]) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(str(tmp_path / "s"))
+            client.send(ONE + POST + b"Content-Length: 4\r\n\r\n")
+            await begun.wait()
+        # Closed with an unread answer, it was reset.
+        await ended.wait()
+
+    run(work, tmp_path, app)
 
 
 def test_one_connection_too_many_closes_the_one_that_was_answered_longest_ago(
