@@ -1,6 +1,7 @@
 """What every test run needs: a temporary directory, whether a real MTA can run here, and how property tests search."""
 
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -14,12 +15,12 @@ from sidecar import log
 from tests.mta.places import RUN_DIRECTORY
 
 # A red run must be a fault of the change: the same examples each time, and no limit on wall time, which a busy machine exceeds.
-# HYPOTHESIS_PROFILE=search looks for new examples, ten times as many where a test does not name a number.
+# HYPOTHESIS_PROFILE=search looks for new examples, SEARCH_FACTOR times as many, in an order that depends on the seed.
 hypothesis_settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis_settings.register_profile(
-    "search", max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
-hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+hypothesis_settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
+SEARCH_FACTOR = int(os.environ.get("SEARCH_FACTOR", "10"))
+hypothesis_settings.load_profile(PROFILE)
 
 # A shell that runs a job in the background has it ignore Ctrl-C, and every program that a test starts would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -77,8 +78,10 @@ def _default_log() -> None:
     log.configure(level="warning")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what starts the whole program. Skip, with the reason, what needs Postfix where it cannot run; never in CI."""
+    if PROFILE == "search":
+        search(items, config.getoption("hypothesis_seed"))
     missing = "is not run by root" if os.geteuid() else "has no Postfix" if shutil.which("postfix") is None else None
     for item in items:
         if item.get_closest_marker("mta") and missing and not os.environ.get("CI"):
@@ -86,3 +89,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = vars(item.module) if isinstance(item, pytest.Function) else {}
         if any(getattr(value, "__module__", "") in STARTS_DAEMON for value in names.values()):
             item.add_marker("daemon")
+
+
+def search(items: list[pytest.Item], seed: str | None) -> None:
+    """Give property tests more examples, which differ from run to run unless the seed is the same, and shuffle the tests."""
+    tests = {item.obj for item in items if isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)}
+    for test in tests:
+        own: hypothesis_settings = test._hypothesis_internal_use_settings
+        more = hypothesis_settings(own, max_examples=own.max_examples * SEARCH_FACTOR, derandomize=False)
+        test._hypothesis_internal_use_settings = more
+    if seed is not None:
+        random.Random(seed).shuffle(items)  # noqa: S311 - no secret

@@ -1,12 +1,13 @@
-"""Runs of the fuzzer: a target's process started, watched to its end, and its figures read.
+"""Runs of the fuzzer and of the property tests: a process started, watched to its end, and its figures read.
 
-Owns the options of libFuzzer. Never knows what a target checks.
+Owns the options of libFuzzer and of pytest. Never knows what a target checks.
 """
 
 import hashlib
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from tests import ROOT
 from tests.fuzz.climbing import Climb
 
 TARGETS = (
@@ -39,6 +41,9 @@ _MEMORY = 1024
 _HANG = 20
 # Seconds for the start and the seeds, beside those of the run itself.
 _START = 600
+
+PROPERTIES = "properties"
+"""All property tests, with ten times as many examples as `make test` has."""
 
 _FIGURES = {
     "inputs": re.compile(r"stat::number_of_executed_units:\s*(\d+)"),
@@ -111,3 +116,35 @@ def climb(folder: Path, *, seconds: int, inputs: int = sys.maxsize, seed: int = 
         check=True,
     )
     return msgspec.json.decode(ended.stdout, type=Climb)
+
+
+class Searched(Struct, frozen=True, kw_only=True):
+    """How many property tests passed, and the end of the output of pytest if one failed."""
+
+    passed: int
+    fault: str | None
+
+
+def search(folder: Path, *more: str, seconds: int, seed: int, factor: int = 10) -> Searched:
+    """Run the property tests below a folder, in an order and with examples that the seed decides, until the time is over.
+
+    `more` are options of pytest.
+    """
+    options = ["-q", "-n", "2", "-m", "hypothesis", "--hypothesis-seed", str(seed), *more]
+    environ = {**os.environ, "HYPOTHESIS_PROFILE": "search", "SEARCH_FACTOR": str(factor)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, str(folder)],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as pytest:
+        try:
+            said, _ = pytest.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            pytest.send_signal(signal.SIGTERM)
+            said, _ = pytest.communicate()
+    passed, failed = (int((re.findall(rf"(\d+) {word}", said) or ["0"])[-1]) for word in ("passed", "(?:failed|error)"))
+    interrupted = "KeyboardInterrupt" in said
+    return Searched(passed=passed, fault=said[-8000:] if failed or (pytest.returncode and not interrupted) else None)

@@ -1,15 +1,20 @@
 """A short run of every target: the fuzzer works, and finds nothing at hand."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.fuzz import climbing
-from tests.fuzz.runs import TARGETS, climb, run
+from tests.fuzz.runs import TARGETS, climb, run, search
 
-pytest.importorskip("atheris", reason="there is no wheel of atheris for this Python or this machine")
+needs_atheris = pytest.mark.skipif(
+    find_spec("atheris") is None, reason="there is no wheel of atheris for this Python or this machine"
+)
 
 
+@needs_atheris
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_finds_nothing(target: str, tmp_path: Path) -> None:
     """The first inputs of a fixed order, from the seeds on, are answered as they must be, and reach code beyond the seeds'."""
@@ -19,6 +24,7 @@ def test_a_target_finds_nothing(target: str, tmp_path: Path) -> None:
     assert ended.coverage > 0
 
 
+@needs_atheris
 def test_a_fault_is_found(tmp_path: Path) -> None:
     """An input that a check fails on is reported, and kept in a file."""
     ended = run("broken", tmp_path, seconds=20, inputs=100_000, seed=1)
@@ -45,3 +51,28 @@ def test_the_search_finds_what_costs_too_much(tmp_path: Path, monkeypatch: pytes
     assert found.fault is not None
     (kept,) = tmp_path.glob("cost-*.eml")
     assert kept.stat().st_size > 0
+
+
+COUNTING = """\
+from hypothesis import given, strategies
+
+SEEN = []
+
+@given(strategies.integers())
+def test_property(number):
+    SEEN.append(number)
+    assert len(SEEN) <= 300
+
+def test_other():
+    raise AssertionError("this is no property test")
+"""
+
+
+@pytest.mark.parametrize(("factor", "passed"), [(1, 1), (10, 0)])
+def test_property_tests_have_more_examples(tmp_path: Path, factor: int, passed: int) -> None:
+    """An assertion that fails at the 301st example fails only where there are so many."""
+    (tmp_path / "test_counting.py").write_text(COUNTING)
+    found = search(tmp_path, "-p", "tests.conftest", "-c", f"{ROOT}/pyproject.toml", seconds=600, seed=1, factor=factor)
+    assert found.passed == passed
+    assert (found.fault is None) == bool(passed)
+    assert found.fault is None or "test_property" in found.fault
