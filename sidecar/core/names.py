@@ -1,6 +1,6 @@
 """One spelling for each domain, peer and listener, from a file, an MTA or a command line.
 
-Owns normal forms. Never decides what a name may do.
+Owns normal forms. Never decides what a name is permitted to do.
 """
 
 import ipaddress
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import idna
 
-# RFC 1035 section 2.3.4 allows 255 octets on the wire, 253 in text; an MTA may hand over more, and idna need not see it.
+# RFC 1035 section 2.3.4 allows 255 octets on the wire, 253 in text; an MTA can pass more, and idna need not read it.
 DOMAIN_LIMIT = 255
 
 # RFC 1035 section 2.3.4; a label in Unicode is shorter than the same one in ASCII.
@@ -86,7 +86,7 @@ def are_plain(names: Sequence[str]) -> bool:
 
 def _a_labels(domain: str) -> str | None:
     """Return an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
-    # Before the mapping, which may make more labels of one (U+3002 is a dot), and afterwards.
+    # Before the mapping, which can make more labels of one (U+3002 is a dot), and afterwards.
     if _idn_labels(domain) > _IDN_LABELS_LIMIT:
         return None
     try:

@@ -51,7 +51,7 @@ def has_route(address: str) -> bool:
 
 
 def is_ambiguous(address: str) -> bool:
-    """Return True if an MTA may map the domain of `address` to other A-labels than `domain_of` does."""
+    """Return True if an MTA can map the domain of `address` to other A-labels."""
     return not address.isascii() and is_ambiguous_domain(_split(address)[1])
 
 

@@ -7,7 +7,7 @@ from sidecar.core.policy import without_route
 
 
 class Connect(Struct, frozen=True, kw_only=True):
-    """A peer connected. `listener` is the MTA's own end, `IP:port`. The MTA may omit it, and `port`."""
+    """A peer connected. `listener` is the MTA's own end, `IP:port`. The MTA can omit it, and `port`."""
 
     peer: IPAddress
     port: int | None = None

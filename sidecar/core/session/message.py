@@ -32,7 +32,7 @@ _TYPE = b"content-type"
 _LARGE = 256 * 1024
 _NEED = 4
 
-# Bytes that are taken from the quota in advance: a usual report then asks it twice, not for each header field.
+# Bytes that are taken from the quota in advance: a usual report then needs it twice, not for each header field.
 _AHEAD = 4 * 1024
 
 

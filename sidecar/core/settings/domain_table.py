@@ -313,7 +313,7 @@ class _Writer:
         numbers: dict[bytes, int] = {}
         own: dict[bytes, bytes] = {}
         for entry in listed:
-            shape, line = _taken_apart(entry)
+            shape, line = _shape_and_line(entry)
             encoded = msgspec.msgpack.encode(shape)
             if (number := numbers.get(encoded)) is None:
                 number = numbers[encoded] = len(self.shapes)
@@ -362,7 +362,7 @@ def _nodes(own: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     return [(key, own.get(key, _NO_ENTRY) + stars.get(key, _NO_ENTRY)) for key in sorted(parents.union(own))]
 
 
-def _taken_apart(entry: DomainEntry) -> tuple[Shape, int]:
+def _shape_and_line(entry: DomainEntry) -> tuple[Shape, int]:
     """Return the shape of an entry, and the line of the entry."""
     lines, prefix = entry.lines, entry.path.removesuffix(f'"{entry.domain}"')
     if not isinstance(lines, Lines):
