@@ -1,6 +1,6 @@
-"""The process that serves policy and metrics over HTTP: started, restarted, renewed with each plan, ended.
+"""Start, restart, replace and end the process that serves policy and metrics over HTTP.
 
-Owns its life. Never waits for it, and never lets a fault of it touch a worker: without it mail is judged as ever.
+The supervisor never waits for it, and its faults never concern a worker.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from sidecar.daemon.process.status import VERSION
 from sidecar.daemon.process.worker import ORPHAN_GRACE
 from sidecar.daemon.process.workers import Processes, Worker
 
-# An answer in hand takes some seconds at most. The end of the whole program waits for none of them.
+# An answer takes some seconds at most. The end of the program does not wait for it.
 RELOAD_GRACE = 10.0
 STOP_GRACE = 1.0
-# It imports its HTTP server anew each time, in some 0.3 s.
+# It imports the HTTP server, in some 0.3 s.
 READY_WITHIN = 30.0
 
 _LOG = log.get("supervisor")
@@ -36,7 +36,7 @@ class AdminProcess(Worker):
 
 
 class Keeper(Processes):
-    """Keeps one such process, with the plan that serves; without an `admin_socket`, none. Call `keep` after each event."""
+    """Keep one process for the plan in use, or none without an `admin_socket`. Call `keep` after each event."""
 
     def __init__(  # noqa: PLR0913 - each is a part of it
         self,
