@@ -1,4 +1,4 @@
-"""What the tests of this room share: journals that are closed again, and file systems of their own."""
+"""What these tests share: journals that are closed again, and file systems of their own."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -61,15 +61,15 @@ def _mount(*arguments: str) -> None:
 
 
 def texts(path: Path) -> list[bytes]:
-    """Give the whole lines of a journal directory or file."""
+    """Return the whole lines of a journal directory or file."""
     return [line.text for line in read(path) if isinstance(line, Line)]
 
 
 def segments(directory: Path) -> list[Path]:
-    """Give the segments, the oldest first."""
+    """Return the segments, the oldest first."""
     return sorted(directory.glob("*.jsonl"))
 
 
 def is_finished(segment: Path) -> bool:
-    """Tell by the mode whether a segment is read-only."""
+    """Return True if a segment is read-only."""
     return segment.stat().st_mode & 0o222 == 0

@@ -206,7 +206,7 @@ def test_a_report_above_the_limit_on_records_is_counted_as_tempfailed() -> None:
     )
     report = replace(above, verdict=Discard(), records=TAKEN.records * 2, above=lambda: above)
     assert [recorder.write(report).decision for _ in range(3)] == [None] * 3
-    assert disk.told == []
+    assert disk.written == []
     assert counting.counted() == {("verdicts", "message", "tempfail", "too_many_records"): 3}
 
 

@@ -30,7 +30,7 @@ class Callbacks:
         self.codes = {Step.END_OF_MESSAGE: milter.ACCEPT, Step.HELO: milter.NOREPLY, Step.HEADER: milter.NOREPLY} | (
             codes or {}
         )
-        self.heard: list[tuple[str, bytes]] = []
+        self.called: list[tuple[str, bytes]] = []
         self.sizes: list[int] = []
         self.steps = Steps({step: self._callback(step) for step in Step}, self._negotiate)
 
@@ -43,7 +43,7 @@ class Callbacks:
     def _callback(self, step: Step) -> Any:
         def callback(context: Conversation, payload: bytes) -> int:
             assert context.getpriv() is self
-            self.heard.append((step.name, payload))
+            self.called.append((step.name, payload))
             return int(self.codes.get(step, milter.CONTINUE))
 
         def fields(context: Conversation, payloads: list[bytes], size: int) -> int:
@@ -58,8 +58,8 @@ class Callbacks:
         return callback
 
     def names(self) -> list[str]:
-        """Give the steps that were heard of."""
-        return [name for name, _ in self.heard]
+        """Return the steps whose callbacks were called."""
+        return [name for name, _ in self.called]
 
 
 def begin(callbacks: Callbacks) -> Conversation:
@@ -80,7 +80,7 @@ def play(callbacks: Callbacks, *pieces: bytes) -> bytes:
 
 
 def take(conversation: Conversation, piece: bytes) -> None:
-    """Feed a conversation one piece, and let it go on to the end of that."""
+    """Feed a conversation one piece, and let it handle all of it."""
     conversation.receive(piece)
     while conversation.more:
         conversation.receive(b"")
@@ -96,9 +96,9 @@ def test_pieces_of_any_size_make_the_same_conversation(size: int) -> None:
     pieces = [ALL[at : at + size] for at in range(0, len(ALL), size)]
     answers = GO_ON * 6 + ACCEPT  # CONNECT, MAIL, RCPT, DATA, the end of the headers, the body, and the message
     assert play(callbacks, *pieces) == AGREED + answers
-    told = ["CONNECT", "HELO", "MAIL", "RCPT", "DATA", "HEADER", "END_OF_HEADERS", "BODY", "END_OF_MESSAGE", "CLOSE"]
-    assert callbacks.names() == told
-    assert ("HEADER", b"Subject\0 hello\0") in callbacks.heard
+    steps = ["CONNECT", "HELO", "MAIL", "RCPT", "DATA", "HEADER", "END_OF_HEADERS", "BODY", "END_OF_MESSAGE", "CLOSE"]
+    assert callbacks.names() == steps
+    assert ("HEADER", b"Subject\0 hello\0") in callbacks.called
 
 
 def test_an_mta_that_cannot_do_without_an_answer_gets_one() -> None:
@@ -125,14 +125,14 @@ def test_fields_that_arrive_together_are_passed_on_together(noise: bytes) -> Non
 
 @pytest.mark.parametrize("noise", [b"", NOISE])
 @pytest.mark.parametrize("cut", range(1, len(NOISE + SHORT)))
-def test_short_fields_are_left_out_when_enough_were_heard(noise: bytes, cut: int) -> None:
-    """Wherever the packets are cut; a field that may be a Content-Type is passed on, and the next message begins anew."""
+def test_short_fields_are_left_out_when_enough_were_called(noise: bytes, cut: int) -> None:
+    """Wherever the packets are cut; a field that may be a Content-Type is passed on, and the next message is not affected."""
     callbacks = Callbacks({Step.HEADER: milter.SKIP})
     begin, fields = OFFER + CONNECT + ENVELOPE + noise + SHORT, (noise + SHORT) * 2 + noise + FIELD + (noise + SHORT) * 2
     rest = noise + packet(b"N") + packet(b"E") + MESSAGE
     pieces = [begin, *(fields[at : at + cut] for at in range(0, len(fields), cut)), rest]
     assert play(callbacks, *pieces) == AGREED + GO_ON * 5 + ACCEPT + GO_ON * 5 + ACCEPT
-    assert [payload for name, payload in callbacks.heard if name == "HEADER"] == [
+    assert [payload for name, payload in callbacks.called if name == "HEADER"] == [
         b"a\0 b\0", b"Content-Type\0 x\0", b"Subject\0 hello\0"
     ]  # fmt: skip
     assert sum(callbacks.sizes[:-1]) == 5 * len(b"a: b\r\n") + len(b"Content-Type: x\r\n")
@@ -180,11 +180,11 @@ def test_a_step_that_is_not_answered_can_wait_too() -> None:
 def test_the_last_piece_of_a_body_may_come_with_the_end() -> None:
     callbacks = Callbacks()
     play(callbacks, OFFER + CONNECT + ENVELOPE + packet(b"N") + packet(b"E", b"the rest"))
-    assert callbacks.heard[-3:] == [("BODY", b"the rest"), ("END_OF_MESSAGE", b""), ("CLOSE", b"")]
+    assert callbacks.called[-3:] == [("BODY", b"the rest"), ("END_OF_MESSAGE", b""), ("CLOSE", b"")]
 
 
 def test_a_message_that_another_one_follows_is_given_up() -> None:
-    """Sendmail does not tell of RSET: the next MAIL does, or its macros, which stay, or EHLO. Abort is heard of once."""
+    """Sendmail does not report RSET: the next MAIL does, or its macros, which stay, or EHLO. Abort is called once."""
     callbacks = Callbacks()
     conversation = begin(callbacks)
     conversation.receive(OFFER + CONNECT + ENVELOPE + packet(b"D", b"Mi\0second\0") + packet(b"M", b"<>\0"))
@@ -247,7 +247,7 @@ def test_a_new_message_has_none_of_the_last_ones_macros() -> None:
 
 
 def test_a_message_without_macros_has_none_of_the_last_ones() -> None:
-    """However that ended, here by an answer before its content: nobody is let in by another message's identity."""
+    """However that ended, here by an answer before its content: no one is accepted by the identity of another message."""
     conversation = begin(Callbacks({Step.DATA: milter.ACCEPT}))
     conversation.receive(OFFER + CONNECT + packet(b"D", b"M{auth_authen}\0daniel\0") + ENVELOPE)
     assert conversation.getsymval("{auth_authen}") == "daniel"
@@ -296,18 +296,18 @@ def test_a_few_packets_are_taken_at_once() -> None:
     callbacks = Callbacks()
     conversation = begin(callbacks)
     conversation.receive(OFFER + CONNECT + packet(b"M", b"<>\0") + b"".join(packet(b"R", b"<%d@b>\0" % n) for n in range(40)))
-    heard = [len(callbacks.heard)]
+    called = [len(callbacks.called)]
     while conversation.more:
         conversation.receive(b"")
-        heard.append(len(callbacks.heard))
-    assert heard == [15, 31, 42]
-    assert [payload for name, payload in callbacks.heard if name == "RCPT"] == [b"<%d@b>\0" % n for n in range(40)]
+        called.append(len(callbacks.called))
+    assert called == [15, 31, 42]
+    assert [payload for name, payload in callbacks.called if name == "RCPT"] == [b"<%d@b>\0" % n for n in range(40)]
     # Behind the last of them stands the head of one that is not whole, and whose rest comes later.
     pieces = packet(b"R", b"<x@b>\0") * 16 + packet(b"R", b"<y@b>\0")
     take(conversation, pieces[:-9])
-    assert callbacks.heard[-1] == ("RCPT", b"<x@b>\0")
+    assert callbacks.called[-1] == ("RCPT", b"<x@b>\0")
     take(conversation, pieces[-9:])
-    assert callbacks.heard[-1] == ("RCPT", b"<y@b>\0")
+    assert callbacks.called[-1] == ("RCPT", b"<y@b>\0")
 
 
 @pytest.mark.parametrize("payload", [b"", b"M", b"L", b"Mi\0", b"Z", b"M\0\0"])
@@ -375,7 +375,7 @@ def test_an_unknown_smtp_command_is_the_mtas_to_refuse() -> None:
     ],
 )
 def test_what_no_mta_says_ends_the_connection(packets: bytes) -> None:
-    """And nothing is heard of it: no step before an offer, no second offer, no second peer, no packet out of bounds."""
+    """And nothing is called of it: no step before an offer, no second offer, no second peer, no packet out of bounds."""
     with pytest.raises(MalformedError):
         begin(Callbacks()).receive(packets)
 
@@ -385,4 +385,4 @@ def test_the_largest_packet_is_taken_in_linear_time() -> None:
     callbacks = Callbacks()
     body = packet(b"B", b"x" * PAYLOAD_LIMIT)
     play(callbacks, OFFER + CONNECT + ENVELOPE + packet(b"N"), *(body[at : at + 1] for at in range(len(body))))
-    assert ("BODY", b"x" * PAYLOAD_LIMIT) in callbacks.heard
+    assert ("BODY", b"x" * PAYLOAD_LIMIT) in callbacks.called

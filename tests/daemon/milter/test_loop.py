@@ -1,4 +1,4 @@
-"""The loop with real sockets: who waits for whom, and what becomes of MTAs that go away at the wrong moment."""
+"""The loop with real sockets: which connection waits for which, and MTAs that disconnect at the wrong moment."""
 
 import errno
 import os
@@ -139,7 +139,7 @@ def test_who_waits_for_the_disk_holds_up_nobody(served: Served) -> None:
 
 @pytest.mark.parametrize("more", [b"", b"\0\0\0\x01A"])
 def test_an_mta_may_go_away_while_its_message_waits_for_the_disk(served: Served, more: bytes) -> None:
-    """The session ends when the wait is over, once, and the loop goes on; meanwhile it does not spin."""
+    """The session ends when the wait is over, once, and the loop continues; meanwhile it does not spin."""
     with served.mta() as mta:
         begin(mta, SLOW)
         mta.send(b"E")
@@ -169,7 +169,7 @@ def test_what_is_sent_on_during_the_wait_is_heard_after_it(served: Served) -> No
 
 
 def test_answers_that_nobody_reads_hold_up_nobody(served: Served) -> None:
-    """Nothing more is read from such an MTA, so that what is kept for it has a bound; when it reads, all is there."""
+    """Nothing more is read from such an MTA, so that its output has a bound; when it reads, nothing is missing."""
     count = 150_000
     with served.mta() as mta:
         mta.negotiate()
@@ -294,13 +294,13 @@ def test_without_descriptors_it_waits_for_some_and_says_so_once(served: Served, 
 
 
 def test_an_mta_that_sends_as_fast_as_it_can_has_to_take_turns(served: Served) -> None:
-    """Another one is heard of before all that is there of the first is done."""
+    """Another one is served before all packets of the first are handled."""
     count, all_sent = 12_000, threading.Event()
     with served.mta() as first, served.mta() as other:
         for mta in (first, other):
             mta.negotiate()
             mta.connect()
-        served.loop.prove_alive(lambda: None if all_sent.wait(10) else pytest.fail("nobody ended the wait"))
+        served.loop.prove_alive(lambda: None if all_sent.wait(10) else pytest.fail("the test did not end the wait"))
         first.socket.sendall(b"\0\0\0\x04Rx\0\0" * count)
         other.send(b"R", b"other\0")
         all_sent.set()
@@ -339,7 +339,7 @@ def test_an_mta_that_says_nothing_for_two_hours_is_given_up(served: Served, monk
 def test_where_the_loop_hangs_it_gives_no_sign_of_life(served: Served) -> None:
     """The supervisor's question is answered by the loop itself, in its turn."""
     hangs, answered = threading.Event(), threading.Event()
-    served.loop.prove_alive(lambda: None if hangs.wait(10) else pytest.fail("nobody ended the wait"))
+    served.loop.prove_alive(lambda: None if hangs.wait(10) else pytest.fail("the test did not end the wait"))
     served.loop.prove_alive(answered.set)
     assert not answered.wait(0.1)
     hangs.set()

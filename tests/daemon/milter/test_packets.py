@@ -16,11 +16,11 @@ class Macros:
     """Macros of one connection."""
 
     def getsymval(self, name: str, /) -> str | None:
-        """Give a macro."""
+        """Return a macro."""
         return {"{daemon_addr}": "10.1.1.1", "{daemon_port}": "25", "i": "4Q"}.get(name)
 
 
-TOLD = Macros()
+MACROS = Macros()
 PORT = struct.pack("!H", 4444)
 
 
@@ -35,7 +35,7 @@ PORT = struct.pack("!H", 4444)
     ],
 )
 def test_a_peer(payload: bytes, peer: str) -> None:
-    connect = TRANSLATIONS[Step.CONNECT](TOLD, payload)
+    connect = TRANSLATIONS[Step.CONNECT](MACROS, payload)
     assert connect == Connect(peer=ip_address(peer), port=4444, listener="10.1.1.1:25")
 
 
@@ -43,7 +43,7 @@ def test_a_peer(payload: bytes, peer: str) -> None:
 def test_a_peer_without_an_ip_address(payload: bytes) -> None:
     """As libmilter's: nothing can be decided about it."""
     with pytest.raises(translation.UnknownPeerError):
-        TRANSLATIONS[Step.CONNECT](TOLD, payload)
+        TRANSLATIONS[Step.CONNECT](MACROS, payload)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_a_peer_without_an_ip_address(payload: bytes) -> None:
 def test_a_peer_that_cannot_be_read(address: bytes) -> None:
     """No address is made up, whatever stands there."""
     with pytest.raises(MalformedError):
-        TRANSLATIONS[Step.CONNECT](TOLD, b"mx\x004" + PORT + address)
+        TRANSLATIONS[Step.CONNECT](MACROS, b"mx\x004" + PORT + address)
 
 
 def test_the_other_steps() -> None:
     """The same events as from what libmilter hands over."""
-    assert TRANSLATIONS[Step.HELO](TOLD, b"\xffpeer\0") == Helo(name="\N{REPLACEMENT CHARACTER}peer")
+    assert TRANSLATIONS[Step.HELO](MACROS, b"\xffpeer\0") == Helo(name="\N{REPLACEMENT CHARACTER}peer")
     words = [b"<a@b>", b"SIZE=1000"]
-    assert TRANSLATIONS[Step.MAIL](TOLD, b"<a@b>\0SIZE=1000\0") == translation.mail(TOLD, *words)
-    assert TRANSLATIONS[Step.RCPT](TOLD, b"<a@b>\0NOTIFY=NEVER\0") == translation.rcpt(TOLD, b"<a@b>", b"NOTIFY=NEVER")
-    assert TRANSLATIONS[Step.DATA](TOLD, b"") == Data(queue_id="4Q")
-    assert TRANSLATIONS[Step.END_OF_HEADERS](TOLD, b"") == EndOfHeaders()
-    assert TRANSLATIONS[Step.BODY](TOLD, b"a\0b") == Body(chunk=b"a\0b")
-    assert TRANSLATIONS[Step.END_OF_MESSAGE](TOLD, b"") == EndOfMessage(queue_id="4Q")
+    assert TRANSLATIONS[Step.MAIL](MACROS, b"<a@b>\0SIZE=1000\0") == translation.mail(MACROS, *words)
+    assert TRANSLATIONS[Step.RCPT](MACROS, b"<a@b>\0NOTIFY=NEVER\0") == translation.rcpt(MACROS, b"<a@b>", b"NOTIFY=NEVER")
+    assert TRANSLATIONS[Step.DATA](MACROS, b"") == Data(queue_id="4Q")
+    assert TRANSLATIONS[Step.END_OF_HEADERS](MACROS, b"") == EndOfHeaders()
+    assert TRANSLATIONS[Step.BODY](MACROS, b"a\0b") == Body(chunk=b"a\0b")
+    assert TRANSLATIONS[Step.END_OF_MESSAGE](MACROS, b"") == EndOfMessage(queue_id="4Q")
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_the_other_steps() -> None:
 )
 def test_a_header_field(payload: bytes, field: tuple[bytes, bytes]) -> None:
     """A space after the colon is not part of the value; a name of any bytes is a name."""
-    assert TRANSLATIONS[Step.HEADER](TOLD, [payload, payload], 99) == Fields(fields=[field, field], size=99)
+    assert TRANSLATIONS[Step.HEADER](MACROS, [payload, payload], 99) == Fields(fields=[field, field], size=99)
 
 
 @pytest.mark.parametrize("payload", [b"", b"Subject", b"Subject\0", b"Subject\0value"])
 def test_a_header_field_that_is_none(payload: bytes) -> None:
     with pytest.raises(MalformedError):
-        TRANSLATIONS[Step.HEADER](TOLD, [b"a\0b\0", payload], 99)
+        TRANSLATIONS[Step.HEADER](MACROS, [b"a\0b\0", payload], 99)
 
 
 @pytest.mark.parametrize("step", [Step.MAIL, Step.RCPT])
@@ -92,7 +92,7 @@ def test_a_header_field_that_is_none(payload: bytes) -> None:
 def test_an_address_that_does_not_end_is_none(step: Step, payload: bytes) -> None:
     """No sender is not the null sender, and half an address is not an address."""
     with pytest.raises(MalformedError):
-        TRANSLATIONS[step](TOLD, payload)
+        TRANSLATIONS[step](MACROS, payload)
 
 
 def test_every_step_is_translated_by_both_engines() -> None:
@@ -106,4 +106,4 @@ def test_a_newer_protocol_is_answered_with_the_newest_that_is_spoken() -> None:
 def test_families_are_those_of_sockets() -> None:
     """They stand in what an operator reads."""
     with pytest.raises(translation.UnknownPeerError, match=f"family {int(socket.AF_UNIX)}"):
-        TRANSLATIONS[Step.CONNECT](TOLD, b"mx\0L" + PORT + b"/run/s\0")
+        TRANSLATIONS[Step.CONNECT](MACROS, b"mx\0L" + PORT + b"/run/s\0")

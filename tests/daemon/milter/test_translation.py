@@ -18,7 +18,7 @@ class Macros:
         self.values = values
 
     def getsymval(self, name: str, /) -> str | None:
-        """Give one."""
+        """Return one."""
         return self.values.get(name)
 
 
@@ -93,15 +93,15 @@ def test_an_empty_macro_is_none() -> None:
         ({"{daemon_addr}": "10.1.1.1", "{daemon_port}": "2_5"}, None),
     ],
 )
-def test_the_listener_is_told_whole_or_not_at_all(macros: dict[str, str], listener: str | None) -> None:
-    told = translation.connect(Macros(**macros), "peer.example", socket.AF_INET, ("203.0.113.9", 0))
-    assert told == Connect(peer=ip_address("203.0.113.9"), port=None, listener=listener)
+def test_the_listener_is_reported_whole_or_not_at_all(macros: dict[str, str], listener: str | None) -> None:
+    reported = translation.connect(Macros(**macros), "peer.example", socket.AF_INET, ("203.0.113.9", 0))
+    assert reported == Connect(peer=ip_address("203.0.113.9"), port=None, listener=listener)
 
 
-@pytest.mark.parametrize("told", [(socket.AF_UNIX, "/run/x"), (0, None), (socket.AF_INET, None)])
-def test_a_peer_without_an_ip_address_is_an_error(told: tuple[int, str | None]) -> None:
+@pytest.mark.parametrize("reported", [(socket.AF_UNIX, "/run/x"), (0, None), (socket.AF_INET, None)])
+def test_a_peer_without_an_ip_address_is_an_error(reported: tuple[int, str | None]) -> None:
     with pytest.raises(translation.UnknownPeerError):
-        translation.connect(NOTHING, "peer.example", *told)
+        translation.connect(NOTHING, "peer.example", *reported)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_a_field_loses_the_one_space_after_its_colon(sent: bytes, value: bytes) 
     assert translation.header(NOTHING, "Subject", sent) == Header(name=b"Subject", value=value)
 
 
-def test_a_listener_that_is_no_text_is_not_told() -> None:
-    """A macro that is not UTF-8 tells nothing; it is read where no guard stands."""
+def test_a_listener_that_is_no_text_is_not_reported() -> None:
+    """A macro that is not UTF-8 is no listener; it is read outside the guard."""
 
     class Garbled(Macros):
         def getsymval(self, name: str, /) -> str | None:

@@ -18,7 +18,7 @@ SECOND = "20260102-000000.000000.jsonl"
 
 
 def new(follower: Follower) -> list[str]:
-    """Give what is new, with the reason in place of what is no record."""
+    """Return what is new, with the reason in place of what is no record."""
     return [line.text.decode() if isinstance(line, Line) else line.why for file in follower.look() for line in file.lines()]
 
 
@@ -37,7 +37,7 @@ def finish(path: Path) -> None:
 
 
 def test_a_line_comes_once_and_when_it_is_whole(tmp_path: Path) -> None:
-    """Half a line is held back until the rest of it is there."""
+    """Half a line is kept until its rest is written."""
     follower = Follower(tmp_path)
     append(tmp_path / FIRST, b"1\n2")
     assert new(follower) == ["1"]
@@ -216,7 +216,7 @@ def test_a_packed_segment_that_is_removed_while_it_grows(tmp_path: Path) -> None
 
 
 def test_without_growing(tmp_path: Path) -> None:
-    """What is there is all there is, so a last line may lack its end, or be unfinished."""
+    """Nothing is added, so a last line can lack its end, or be unfinished."""
     append(tmp_path / FIRST, b'{}\n{"a"')
     append(tmp_path / SECOND, b"[]")
     follower = Follower(tmp_path, growing=False)
@@ -245,7 +245,7 @@ def test_more_files_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_folder_that_rests_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a folder holds is read anew when it has changed; right after a change once more, as clocks go in steps."""
+    """A folder is listed again when it has changed, and once more right after a change, since times have steps."""
     listed: list[Path] = []
     real = logs._listed
 
@@ -341,7 +341,7 @@ Steps = st.lists(
 
 
 class Model:
-    """A folder with three writers at a time, and somebody who follows."""
+    """A folder with three writers at a time, and a follower."""
 
     def __init__(self, folder: Path, *, held: bool) -> None:
         self._folder, self._held = folder, held
@@ -373,7 +373,7 @@ class Model:
         """Remove a segment; its writer begins another."""
         writer = self._replace(slot)
         writer.path.unlink()
-        # Nobody can read what was removed before it was seen.
+        # What was removed before it was listed cannot be read.
         writer.seen = writer.seen and self._held
 
     def check(self) -> None:

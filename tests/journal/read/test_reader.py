@@ -80,7 +80,7 @@ def packed(content: bytes) -> bytes:
 
 
 def unfinished(content: bytes) -> bytes:
-    """Give a frame that was flushed, and that its writer has not finished."""
+    """Return a frame that was flushed, and that its writer has not finished."""
     frame = zstandard.ZstdCompressor().compressobj()
     return frame.compress(content) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
@@ -169,9 +169,9 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pipe_gives_lines_as_they_come(tmp_path: Path) -> None:
-    """No line waits until a whole chunk is there."""
+    """No line waits for a whole chunk."""
     os.mkfifo(path := tmp_path / "pipe")
-    ends = os.open(path, os.O_RDWR)  # both, so that nobody waits for the other
+    ends = os.open(path, os.O_RDWR)  # both, so that neither end waits for the other
     os.write(ends, b"{}\n[")
     assert next(read(path)) == Line(file=path, number=1, text=b"{}")
     assert stored_size(path) is None
@@ -213,7 +213,7 @@ def test_which_files_are_segments(tmp_path: Path, names: list[str], expected: li
 
 
 def test_pipes_and_devices_are_no_segments(tmp_path: Path) -> None:
-    """Whatever their names, nobody waits for a pipe or reads a device without end; a link to a file is a segment."""
+    """Whatever their names, a pipe is not waited for and a device is not read without end; a link to a file is a segment."""
     (tmp_path / "log").write_bytes(b"{}\n")
     (tmp_path / "20260101-000000.1").symlink_to(tmp_path / "log")
     (tmp_path / "20260101-000000.2").symlink_to("/dev/zero")
@@ -328,7 +328,7 @@ def _followed(path: Path) -> list[Line | Skipped]:
 def test_a_pipe_in_a_files_place_is_not_waited_for(
     tmp_path: Path, read_all: Callable[[Path], list[Line | Skipped]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A segment that somebody swaps for a pipe after it was listed is as one that is gone."""
+    """A segment that is replaced with a pipe after it was listed is as one that was removed."""
     segment = tmp_path / "20260101-000000.000000.jsonl"
     segment.write_bytes(b"{}\n")
     found = logs.find(tmp_path)

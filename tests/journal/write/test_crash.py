@@ -143,7 +143,7 @@ def test_what_is_left_alone(folder: Path, open_journal: OpenJournal, capsys: pyt
 
 
 def test_live_segment_of_another_journal(folder: Path, open_journal: OpenJournal) -> None:
-    """A segment that somebody writes to is left alone, however often others start."""
+    """A segment that a process writes is not touched, however often others start."""
     first = open_journal(folder)
     first.write(b"1\n", durable=False)
     open_journal(folder)
@@ -177,7 +177,7 @@ def test_segment_taken_away_at_birth(folder: Path, open_journal: OpenJournal, mo
 def test_leftover_that_cannot_be_finished(
     read_only: Path, open_journal: OpenJournal, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A repair that fails is told of and keeps nobody from starting; the whole lines can be read all the same."""
+    """A repair that fails is logged and stops no process; the whole lines can be read all the same."""
     subprocess.run(["mount", "-o", "remount,bind,rw", read_only], check=True)
     (read_only / NAME).write_bytes(b"{}\n{")
     subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True)

@@ -64,7 +64,7 @@ class Writer:
         self.journal: Journal = self.routes._only
 
     def submit(self, line: bytes, *, durable: bool = True) -> "Future[None]":
-        """Submit a line; the result is there when it is reported."""
+        """Submit a line; the future is done when the line is reported."""
         future: Future[None] = Future()
 
         def done(error: JournalError | None) -> None:
@@ -285,7 +285,7 @@ def test_success_after_failure_is_not_believed(
 
 
 def test_threads_and_rolls_lose_nothing(folder: Path, open_writer: Callable[..., Writer]) -> None:
-    """Many threads that write, wait and roll at once: each line is there once, each thread's in their order."""
+    """Many threads that write, wait and roll at once: no line is missing or written twice, each thread's are in order."""
     writer = open_writer(segment_size=200)
 
     def write(thread: int) -> None:

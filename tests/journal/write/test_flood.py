@@ -39,9 +39,9 @@ def refusal(now: float = NOON, peer: str = "203.0.113.9") -> Record:
     return rejection(facts(now, peer), recipients=("x@y.example",), response=response, why="it is so")
 
 
-def let_through(it: Flood, count: int, **told: Any) -> int:
+def let_through(it: Flood, count: int, **values: Any) -> int:
     """Send so many refusals; count those that are to be written one by one."""
-    record = refusal(**told)
+    record = refusal(**values)
     return sum(len(limit(it, [record])) for _ in range(count))
 
 
@@ -131,7 +131,7 @@ def test_a_counted_rejection_is_small() -> None:
 
 
 def test_after_the_end_nothing_is_counted() -> None:
-    """Nobody would write it any more."""
+    """No flush would write it any more."""
     it = Flood(1)
     it.end()
     assert let_through(it, 5) == 5
@@ -139,7 +139,7 @@ def test_after_the_end_nothing_is_counted() -> None:
 
 
 def test_the_record_of_many() -> None:
-    """It tells the peer, how many, the answer they got, and since when; nothing that only the first of them had."""
+    """It has the peer, the count, the answer, and the first time; and nothing that only the first of them had."""
     record = rejections(refusal(), count=7, now=NOON + 1.5, why="seven")
     assert (record.type, record.id, record.sender, record.recipient, record.headers) == ("Rejection", "", "", "", {})
     assert record.meta == {"why": "seven", "disposition": "relayed", "count": 7}

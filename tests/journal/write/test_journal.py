@@ -1,4 +1,4 @@
-"""Writing: what is promised when `write` returns, when segments roll, and how the journal heals."""
+"""Writing: what is promised when `write` returns, when segments roll, and how the journal recovers."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from tests.journal.conftest import OpenJournal, is_finished, segments, texts
 
 
 def test_names_and_modes(folder: Path, open_journal: OpenJournal) -> None:
-    """A segment is named after the instant it began, in UTC; nobody but owner and group can read what is in it."""
+    """A segment is named after the instant it began, in UTC; only owner and group can read it."""
     open_journal(folder, clock=lambda: 1_785_000_000.25).write(b"{}\n", durable=False)
     (segment,) = segments(folder)
     assert segment.name == "20260725-172000.250000.jsonl"
@@ -214,7 +214,7 @@ def test_short_write_that_cannot_be_cut_off(folder: Path, open_journal: OpenJour
     journal.write(b'{"n":3}\n', durable=False)
     assert [path.read_bytes() for path in segments(folder)] == [b'{"n":1}\n{"n"', b'{"n":3}\n']
     assert texts(folder) == [b'{"n":1}', b'{"n":3}']
-    # The next start mends the abandoned one, and leaves the live one alone.
+    # The next start repairs the abandoned one, and leaves the live one alone.
     journal.roll()
     open_journal(folder)
     assert [path.read_bytes() for path in segments(folder)] == [b'{"n":1}\n', b'{"n":3}\n']
@@ -246,7 +246,7 @@ def test_read_only_directory(read_only: Path, open_journal: OpenJournal) -> None
 
 @pytest.mark.parametrize("remove", [shutil.rmtree, lambda folder: segments(folder)[0].unlink()])
 def test_removed_underfoot(folder: Path, open_journal: OpenJournal, remove: Callable[[Path], object]) -> None:
-    """A segment or directory that somebody removes costs what was in it, and not one line more."""
+    """With a segment or directory that is removed, its lines are lost, and no other line."""
     journal = open_journal(folder)
     journal.write(b"1\n", durable=False)
     remove(folder)

@@ -31,7 +31,7 @@ def keep(it: Quarantine, number: int, message: bytes = b"message", network: str 
 
 
 def messages(directory: Path) -> list[str]:
-    """Give the names of what is kept."""
+    """Return the names of the files."""
     return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
 
 
@@ -54,7 +54,7 @@ def test_everything_is_on_disk_on_return(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
-    """What is there already stays as it is."""
+    """An existing file stays as it is."""
     it = quarantine(tmp_path)
     keep(it, 1)
     with pytest.raises(JournalError):
@@ -81,9 +81,9 @@ def test_the_workers_share_the_size(tmp_path: Path) -> None:
     assert len(messages(tmp_path)) == 100
 
 
-def _fill(told: tuple[Path, int]) -> int:
+def _fill(arguments: tuple[Path, int]) -> int:
     """Keep messages until there is no room; give how many."""
-    folder, first = told
+    folder, first = arguments
     it = quarantine(folder, size=50 * PAIR)
     for number in range(100):
         try:
@@ -174,8 +174,8 @@ def test_the_workers_share_the_share(tmp_path: Path) -> None:
     assert 10 <= len(own(tmp_path, NETWORKS[0])) <= 16 + 4
 
 
-def _flood(told: tuple[Path, int]) -> None:
-    folder, first = told
+def _flood(arguments: tuple[Path, int]) -> None:
+    folder, first = arguments
     it = quarantine(folder, size=64 * PAIR)
     for number in range(100):
         keep(it, first + number, network=NETWORKS[0])
@@ -192,7 +192,7 @@ def test_tiny_messages_of_one_network_close_it_to_nobody(tmp_path: Path) -> None
 
 
 def test_room_that_an_operator_makes(tmp_path: Path) -> None:
-    """What somebody moved away makes room, at the next sweep."""
+    """After messages were moved away, the next sweep releases their space."""
     it = quarantine(tmp_path, size=PAIR)
     keep(it, 1)
     for path in tmp_path.glob("*.[ej]*"):
@@ -205,7 +205,7 @@ def test_room_that_an_operator_makes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ledger", [None, b"", b"many bytes", b"\xff" * 32])
 def test_a_ledger_that_says_nothing(tmp_path: Path, ledger: bytes | None) -> None:
-    """Lost or damaged, it is made anew from what is there."""
+    """Lost or damaged, it is made again from the files."""
     it = quarantine(tmp_path, size=2 * PAIR)
     keep(it, 1)
     path = tmp_path / ".bytes"
@@ -218,7 +218,7 @@ def test_a_ledger_that_says_nothing(tmp_path: Path, ledger: bytes | None) -> Non
 
 
 def test_what_is_too_old_goes(tmp_path: Path) -> None:
-    """What is older than the age is removed, message and record; what is younger never is, nor any file of somebody else."""
+    """What is older than the age is removed, message and record; what is younger never is, nor any other file."""
     keep(quarantine(tmp_path), 1)
     keep(quarantine(tmp_path), 2)
     (tmp_path / "notes.eml").write_bytes(b"mine")
@@ -264,7 +264,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_sweep_without_a_quarantine(tmp_path: Path) -> None:
-    """It makes no folder that nobody needs."""
+    """It makes no folder before the first message."""
     quarantine(tmp_path / "none", now=NOON).sweep()
     assert not (tmp_path / "none").exists()
 

@@ -1,4 +1,4 @@
-"""What is on disk before the MTA hears of a verdict."""
+"""What is on disk before the MTA gets a verdict."""
 
 import json
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ TAKEN = Outcome(
 
 
 class Disk:
-    """A journal and a quarantine that remember what they were told, in order; `fault` is raised by both while it is set."""
+    """A journal and a quarantine that remember what was written, in order; `fault` is raised by both while it is set."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.written: list[Any] = []
         self.submitted: list[tuple[Batch, Done]] = []
         self.segment: Any = None
         self.fault: Exception | None = None
@@ -50,7 +50,7 @@ class Disk:
         """Take records, of the journal."""
         if isinstance(self.fault, JournalError):
             raise self.fault
-        self.told += [(durable, [json.loads(line) for line in lines.splitlines()]) for _, lines in batch.lines]
+        self.written += [(durable, [json.loads(line) for line in lines.splitlines()]) for _, lines in batch.lines]
 
     def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:
         """Write records that need no sync at once, and the others later."""
@@ -73,23 +73,23 @@ class Disk:
 
     def close(self) -> None:
         """Take note of the end."""
-        self.told.append("closed")
+        self.written.append("closed")
 
     def keep(self, name: str, *, message: bytes, record: bytes) -> None:
         """Take a message, of the quarantine."""
         if self.fault is not None:
             raise self.fault
-        self.told.append((name, message, json.loads(record)["type"]))
+        self.written.append((name, message, json.loads(record)["type"]))
 
     def sweep(self) -> None:
         """Fail the first time."""
         self.swept += 1
         if self.swept == 1:
-            raise RuntimeError("a fault that nobody foresaw")
+            raise RuntimeError("an unexpected fault")
 
     def counts(self) -> list[int | None]:
-        """Give the counts of the records written; None for a record of a single refusal."""
-        return [record["meta"].get("count") for told in self.told if told != "closed" for record in told[1]]
+        """Return the counts of the records written; None for a record of one rejection."""
+        return [record["meta"].get("count") for entry in self.written if entry != "closed" for record in entry[1]]
 
 
 @pytest.fixture
@@ -106,24 +106,24 @@ def recorder(disk: Disk) -> Recorder:
 def test_a_unparsable_is_kept_before_its_record(recorder: Recorder, disk: Disk) -> None:
     """A record never speaks of a message that is not there."""
     assert recorder.write(TAKEN) is TAKEN
-    assert disk.told[0] == ("name", b"message", "Reception")
-    assert disk.told[1][0] is True
-    assert disk.told[1][1][0]["type"] == "Reception"
+    assert disk.written[0] == ("name", b"message", "Reception")
+    assert disk.written[1][0] is True
+    assert disk.written[1][1][0]["type"] == "Reception"
 
 
 def test_a_full_quarantine_gives_the_other_outcome(recorder: Recorder, disk: Disk) -> None:
     """And its record, not the first one's."""
     disk.fault = QuarantineFullError()
     assert recorder.write(TAKEN) is REFUSED
-    assert [told[1][0]["type"] for told in disk.told] == ["Rejection"]
+    assert [entry[1][0]["type"] for entry in disk.written] == ["Rejection"]
 
 
 def test_what_cannot_be_kept_has_no_record(recorder: Recorder, disk: Disk) -> None:
-    """The fault goes on to the milter's guard, which answers 451."""
+    """The milter's guard gets the exception and answers 451."""
     disk.fault = JournalError("the disk is full")
     with pytest.raises(JournalError):
         recorder.write(TAKEN)
-    assert disk.told == []
+    assert disk.written == []
 
 
 def test_a_flood_is_one_record(recorder: Recorder, disk: Disk) -> None:
@@ -135,7 +135,7 @@ def test_a_flood_is_one_record(recorder: Recorder, disk: Disk) -> None:
     recorder.flush()
     recorder.flush()
     assert disk.counts() == [None] * RATE + [8]
-    record = disk.told[-1][1][0]
+    record = disk.written[-1][1][0]
     assert record["meta"]["why"].startswith("8 more rejections of this peer, counted")
     assert f"limits.rejection_records_per_second is {RATE}, " in record["meta"]["why"]
     assert record["meta"]["why"].endswith("; the first: it is so")
@@ -162,7 +162,7 @@ def limited(disk: Disk, burst: int = 3000) -> Recorder:
 
 
 def received(outcome: Outcome, count: int = 0) -> Outcome:
-    """Give an outcome of an external host that sent so many bytes."""
+    """Return an outcome of an external host that sent so many bytes."""
     return replace(outcome, network="cb007109", received=count, above=lambda: replace(REFUSED, network="cb007109", received=0))
 
 
@@ -170,11 +170,11 @@ def test_above_the_limit_the_other_outcome_holds(disk: Disk) -> None:
     """Nothing of the first one is kept, in the quarantine or the journal."""
     it = limited(disk, burst=1000)
     assert it.write(received(TAKEN)).verdict == TAKEN.verdict
-    kept = len(disk.told)
+    kept = len(disk.written)
     assert it.write(received(TAKEN)).verdict == REFUSED.verdict
-    assert len(disk.told) == kept
+    assert len(disk.written) == kept
     it.close()
-    assert disk.told[-2][1][0]["meta"]["count"] == 1
+    assert disk.written[-2][1][0]["meta"]["count"] == 1
     assert it.write(received(TAKEN, 1000)).verdict == TAKEN.verdict
 
 
@@ -214,7 +214,7 @@ def test_the_end_leaves_nothing_behind(recorder: Recorder, disk: Disk) -> None:
         recorder.write(REFUSED)
     recorder.close()
     assert disk.counts()[RATE:] == [3]
-    assert disk.told[-1] == "closed"
+    assert disk.written[-1] == "closed"
     assert recorder.write(REFUSED).decision is not None
 
 

@@ -23,7 +23,7 @@ OFF = RecordSettings(enabled=False)
 
 
 def in_each(folder: Path) -> dict[str, list[str]]:
-    """Give the types in each segment, by its directory and the end of its name."""
+    """Return the types in each segment, by its directory and the end of its name."""
     found: dict[str, list[str]] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         lines = [json.loads(line.text) for line in read(path) if isinstance(line, Line)]
@@ -137,9 +137,9 @@ def test_large_lines_have_segments_of_their_own(tmp_path: Path, monkeypatch: pyt
 )
 def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expected: set[str]) -> None:
     """The entries that the settings name, by name or by how they begin, and no others."""
-    told = facts()
+    its = facts()
     record: Record = reception(
-        replace(told, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), recipients=("x@y",), queue="y", size=1, why="so"
+        replace(its, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), recipients=("x@y",), queue="y", size=1, why="so"
     )
     routes = Routes(JournalSettings(directory=tmp_path, meta=kept))
     routes.write(routes.encode((record,)), durable=False)
@@ -152,8 +152,8 @@ def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expe
 def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tuple[str, ...], expected: set[str]) -> None:
     """With a reason and without the mark, a record would be read as one that is written in our own way."""
     routes = Routes(JournalSettings(directory=tmp_path, meta=kept))
-    told = replace(facts(), compat="kumomta")
-    routes.write(routes.encode((reception(told, recipients=("x@y",), queue="y", size=1, why="so"),)), durable=False)
+    its = replace(facts(), compat="kumomta")
+    routes.write(routes.encode((reception(its, recipients=("x@y",), queue="y", size=1, why="so"),)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
     routes.close()

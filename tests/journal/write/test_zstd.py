@@ -110,7 +110,7 @@ def test_size_counts_what_is_packed(folder: Path, open_journal: OpenJournal) -> 
 def test_an_old_segment_is_finished_without_a_write(
     folder: Path, open_journal: OpenJournal, monkeypatch: pytest.MonkeyPatch, level: int | None
 ) -> None:
-    """KumoMTA's tailer reads a segment to its end before it goes on to another writer's: an idle one must not hold it up."""
+    """KumoMTA's tailer reads a segment to its end before it reads another writer's: an idle one must not hold it up."""
     journal = open_journal(folder, segment_age=60, level=level)
     journal.write(line(1), durable=False)
     journal.roll()
@@ -178,7 +178,7 @@ def test_a_frame_that_was_ended_already(folder: Path) -> None:
 
 
 def test_two_that_start_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another worker has finished between the look and the lock is done with, and not mended again."""
+    """What another worker has finished between the listing and the lock is not repaired again."""
     folder.mkdir(parents=True)
     (folder / NAME).write_bytes(b"{}\n{")
 
@@ -207,7 +207,7 @@ def test_segments_of_others_are_left_alone(folder: Path, name: str) -> None:
 
 
 def test_what_another_program_packed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A frame with a checksum is none of ours, whatever its name: it is told of, and stays as it is."""
+    """A frame with a checksum is none of ours, whatever its name: it is logged, and stays as it is."""
     folder.mkdir(parents=True)
     packed = subprocess.run(["zstd", "--quiet", "--check"], input=line(1), check=True, capture_output=True).stdout
     (folder / NAME).write_bytes(packed)
@@ -297,7 +297,7 @@ def test_a_frame_that_cannot_be_ended(folder: Path, open_journal: OpenJournal, m
 
 
 def test_threads_lose_nothing(folder: Path, open_journal: OpenJournal) -> None:
-    """Many threads that write, wait and roll at once: each line is there once, and every frame is whole."""
+    """Many threads that write, wait and roll at once: no line is missing or written twice, and every frame is whole."""
     journal = open_journal(folder, suffix="", level=1, segment_size=2000)
 
     def write(thread: int) -> None:
