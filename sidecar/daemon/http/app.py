@@ -13,7 +13,7 @@ from sidecar import log
 from sidecar.core.evaluate.explanation import encode_explanation
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
-from sidecar.daemon.http.exposition import exposition
+from sidecar.daemon.http.exposition import Exposition
 from sidecar.daemon.http.guard import Guard
 from sidecar.daemon.http.openapi import document
 from sidecar.daemon.http.questions import read_domain_question, read_explain_question
@@ -34,7 +34,7 @@ class _Paths:
     def __init__(self, plan: Plan, memory: Memory, version: str) -> None:
         self._plan = plan
         self._memory = memory
-        self._scrape = exposition(memory, plan)
+        self._exposition = Exposition(memory, plan)
         # One thread: an explanation can take a second, and questions for a domain must not wait for it.
         self._explainer = ThreadPoolExecutor(1, "explainer")
         self._explaining = 0
@@ -85,7 +85,7 @@ class _Paths:
         return json_answer(Readiness(ready=True, workers=workers, revision=self._plan.revision))
 
     async def metrics(self, request: Request) -> Response:
-        content, kind = self._scrape(request.headers.get("accept", ""))
+        content, kind = self._exposition.scrape(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": kind})
 
     async def openapi(self, _request: Request) -> Response:

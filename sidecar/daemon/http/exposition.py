@@ -1,7 +1,7 @@
 """The metrics in the formats that Prometheus reads."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -21,24 +21,22 @@ from sidecar.daemon.process.plan import Plan
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
 
 
-def exposition(memory: Memory, plan: Plan) -> Callable[[str], tuple[bytes, str]]:
-    """Return a function from an Accept header to the metrics and their content type."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(memory, plan))
+class Exposition(Collector):
+    """The metrics of all processes, and of a plan."""
 
-    def scrape(accept: str) -> tuple[bytes, str]:
-        encode, kind = choose_encoder(accept)
-        return encode(registry), kind
-
-    return scrape
-
-
-class _Collector(Collector):
     def __init__(self, memory: Memory, plan: Plan) -> None:
         self._memory = memory
         self._plan = plan
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics and their content type, for an Accept header."""
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
 
     def collect(self) -> Iterator[Metric]:
+        """Return the metrics, for the registry."""
         totals = self._memory.totals()
         for family in FAMILIES:
             metric = _FAMILIES[family.kind](f"sidecar_{family.name}", family.text, labels=family.labels)

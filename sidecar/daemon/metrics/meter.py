@@ -20,7 +20,7 @@ from sidecar.core.session.replies import (
     UNKNOWN_LISTENER,
     UNREADABLE_ADDRESS,
 )
-from sidecar.core.session.verdicts import Outcome, Reject, Reply, Tempfail
+from sidecar.core.session.verdicts import Outcome, Reject, Tempfail
 from sidecar.daemon.metrics.series import BOUNDS, CELL, OTHER
 
 _BOUNDS = tuple(round(bound * 1e9) for bound in BOUNDS)
@@ -28,7 +28,6 @@ _SUM = len(BOUNDS) + 1
 _LAST_WRITE = CELL["journal_last_write_timestamp_seconds",]
 _VERDICTS = {name[1:]: cell for name, cell in CELL.items() if name[0] == "verdicts"}
 
-_TOO_BIG = (552, "5.3.4")
 _REASONS = {
     (reply.code, reply.enhanced): reason
     for reply, reason in (
@@ -41,7 +40,7 @@ _REASONS = {
         (TOO_MANY_RECORDS, "too_many_records"),
         (NO_MEMORY, "no_room"),
     )
-} | {_TOO_BIG: "too_big"}
+} | {(552, "5.3.4"): "too_big"}
 
 
 class Meter:
@@ -62,7 +61,10 @@ class Meter:
         if outcome.decision is None:
             return
         verdict, answer = outcome.verdict, outcome.answer
-        reason = _reason_of_reply(verdict.reply) if isinstance(verdict, Reject | Tempfail) else _reason_of_message(outcome)
+        if isinstance(verdict, Reject | Tempfail):
+            reason = _REASONS.get((verdict.reply.code, verdict.reply.enhanced), OTHER)
+        else:
+            reason = _reason_of_message(outcome)
         self._verdict(outcome.decision.stage, outcome.decision.action, reason)
         if isinstance(answer, MessageAnswer) and answer.logged_as is not None:
             self.add(CELL["reports", answer.logged_as])
@@ -92,10 +94,6 @@ class Meter:
             elif record.feedback_report is not None:
                 complaint = record.feedback_report.feedback_type.lower()
                 self.add(CELL.get(("complaints", complaint), CELL["complaints", OTHER]))
-
-
-def _reason_of_reply(reply: Reply) -> str:
-    return _REASONS.get((reply.code, reply.enhanced), OTHER)
 
 
 def _reason_of_message(outcome: Outcome) -> str:
