@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def search(items: list[pytest.Item], seed: str | None) -> None:
-    """Give property tests more examples, which differ from run to run unless the seed is the same, and shuffle the tests."""
+    """Make property tests try more examples, other ones unless the seed is the same, and shuffle the tests."""
     tests = {item.obj for item in items if isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)}
     for test in tests:
         own: hypothesis_settings = test._hypothesis_internal_use_settings

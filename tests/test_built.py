@@ -98,8 +98,10 @@ def test_check(sidecar: Installed) -> None:
 
 
 def test_explain(sidecar: Installed) -> None:
-    told = sidecar.run("explain", "--config", "sidecar.toml", "--peer", "203.0.113.9", "--from", "", "--to", "x@bounce.example")
-    assert "log_oob" in told
+    reason = sidecar.run(
+        "explain", "--config", "sidecar.toml", "--peer", "203.0.113.9", "--from", "", "--to", "x@bounce.example"
+    )
+    assert "log_oob" in reason
 
 
 @pytest.mark.parametrize("name", COMMANDS)

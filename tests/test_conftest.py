@@ -17,7 +17,7 @@ from pathlib import Path
 
 def test_inner(tmp_path):
     (tmp_path / "file").touch()
-    Path({told!r}).write_text(tempfile.gettempdir())
+    Path({name!r}).write_text(tempfile.gettempdir())
     {rest}
 """
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
@@ -25,7 +25,7 @@ OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "-c", str(ROO
 
 def run(folder: Path, rest: str, *options: str) -> subprocess.Popen[str]:
     """Start a run of one test, which writes the name of its temporary directory and does the rest."""
-    (folder / "test_inner.py").write_text(INNER.format(told=str(folder / "told"), rest=rest))
+    (folder / "test_inner.py").write_text(INNER.format(name=str(folder / "name"), rest=rest))
     command = [sys.executable, "-m", "pytest", *OPTIONS, *options, str(folder / "test_inner.py")]
     environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -33,7 +33,7 @@ def run(folder: Path, rest: str, *options: str) -> subprocess.Popen[str]:
 
 def directory(folder: Path) -> Path | None:
     """Return the temporary directory of the run, or None if it has not written its name."""
-    name = (folder / "told").read_text() if (folder / "told").exists() else ""
+    name = (folder / "name").read_text() if (folder / "name").exists() else ""
     return Path(name) if name else None
 
 

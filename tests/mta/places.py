@@ -16,7 +16,7 @@ RUN_DIRECTORY = "TESTS_RUN_DIRECTORY"
 
 def new_directory(below: str | None = None) -> Path:
     """Make a directory that only this user can pass through. Its path is short: a UNIX socket's has 107 bytes at most."""
-    # TMPDIR may be long, or closed to user postfix. mkdtemp makes a name that nobody can guess.
+    # TMPDIR may be long, or closed to user postfix. no other user can guess the name that mkdtemp makes.
     return Path(tempfile.mkdtemp(prefix="sidecar-", dir=below or os.environ.get(RUN_DIRECTORY, "/tmp")))  # noqa: S108
 
 
