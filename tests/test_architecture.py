@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,10 @@ def test_every_package_has_its_layer() -> None:
     """A new package is a change of the architecture, and is made here."""
     packages = {package_of(path) for path in MODULES}
     assert packages == MAY_IMPORT.keys()
+
+
+def test_no_class_name_has_two_meanings() -> None:
+    """A reader who searches for a class finds one, private classes included."""
+    trees = [ast.parse(module.read_text()) for module in MODULES]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert not [name for name, count in names.items() if count > 1]

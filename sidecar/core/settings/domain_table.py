@@ -5,7 +5,7 @@ Owns how entries are stored, and KumoMTA's walk to the entry of a domain. Never 
 Python objects need more: each use counts a reference, and the system copies a page that is written after a fork. A dict of a
 million names needs 400 MB with 8 workers. The first byte of a key in the database says what the value is:
 
-- `CATALOGUE`: `Part` of every listener, as MessagePack.
+- `CATALOGUE`: `ListenerPart` of every listener, as MessagePack.
 - `ENTRY`, number: shape and line of an entry, and its domain. Entries are numbered in the order of iteration.
 - `NODE`, listener, reversed domain: shape and line of the entry, then those of the entry `*.` below it; `NO_ENTRY` for none.
   Each domain and each of its parents has a node, and so has the root, so that a walk to the parents stops at the first node.
@@ -98,7 +98,7 @@ class Shape(Struct, frozen=True, kw_only=True, array_like=True):
     trues: tuple[str, ...]
 
 
-class Part(Struct, frozen=True, array_like=True):
+class ListenerPart(Struct, frozen=True, array_like=True):
     """The part of one listener: its entries `first` to `end`, the first one of each shape, and the dots of the longest node."""
 
     listener: str
@@ -119,7 +119,7 @@ class DomainTable(Sequence[DomainEntry]):
         self._store = store = _Store(_opened(descriptor))
         self.descriptor = os.dup(descriptor)
         finalize(self, os.close, self.descriptor)
-        parts = msgspec.msgpack.decode(store.reader.get(CATALOGUE), type=tuple[Part, ...])
+        parts = msgspec.msgpack.decode(store.reader.get(CATALOGUE), type=tuple[ListenerPart, ...])
         self._size = parts[-1].end
         self.listeners: Mapping[str, ListenerDomains] = {
             part.listener: ListenerDomains(store, number, part) for number, part in enumerate(parts)
@@ -144,7 +144,7 @@ class DomainTable(Sequence[DomainEntry]):
 class ListenerDomains(Mapping[str, DomainEntry]):
     """The entries of one listener by domain, in the order of the files."""
 
-    def __init__(self, store: "_Store", number: int, part: Part) -> None:
+    def __init__(self, store: "_Store", number: int, part: ListenerPart) -> None:
         self._store, self._part, self._reader = store, part, store.reader
         self._prefix = NODE + _NUMBER.pack(number)
         self._root: bytes = self._reader.get(self._prefix)
@@ -302,7 +302,7 @@ class _Writer:
     """The rows of a database, in the order of their keys within each list."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[ListenerPart] = []
         self.entries: list[bytes] = []
         self.nodes: list[tuple[bytes, bytes]] = []
         self.paths: list[tuple[bytes, bytes]] = []
@@ -327,7 +327,7 @@ class _Writer:
         root = NODE + _NUMBER.pack(len(self.parts))
         self.nodes += [(root + key, value) for key, value in _nodes(own)]
         dots = max((key.count(b".") - key.endswith(b".*") for key in own), default=0)
-        self.parts.append(Part(listener, first, len(self.entries), examples, dots))
+        self.parts.append(ListenerPart(listener, first, len(self.entries), examples, dots))
 
     def written(self) -> int:
         descriptor = os.memfd_create("sidecar-domains")
