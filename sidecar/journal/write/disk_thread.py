@@ -17,6 +17,8 @@ Done = Callable[[JournalError | None], None]
 
 # Before a sync, lines that arrived during the last write are written as well: some need no sync, and need not wait for it.
 _ROUNDS = range(2)
+# Lines that wait while the disk is slow, as much as one record has at most. Above it, messages are tempfailed.
+_WAITING_LIMIT = 64 * 1024 * 1024
 
 _LOG = log.get("journal")
 
@@ -24,21 +26,15 @@ _LOG = log.get("journal")
 class _Job:
     """The lines of one batch, and what became of them."""
 
-    __slots__ = ("_done", "durable", "error", "lines", "segments")
+    __slots__ = ("done", "durable", "error", "lines", "segments", "size")
 
-    def __init__(self, lines: Sequence[tuple[Journal, bytes]], done: Done, *, durable: bool) -> None:
+    def __init__(self, lines: Sequence[tuple[Journal, bytes]], done: Done, size: int, *, durable: bool) -> None:
         self.lines = lines
+        self.size = size
         self.durable = durable
         self.segments: list[tuple[Journal, Segment]] = []
         self.error: JournalError | None = None
-        self._done: Done | None = done
-
-    def report(self) -> None:
-        """Call `done`, once."""
-        done, self._done = self._done, None
-        if done is not None:
-            # A new exception for each: threads that raise the same one write into each other's traceback.
-            done(None if self.error is None else JournalError(*self.error.args))
+        self.done: Done | None = done
 
 
 class DiskThread:
@@ -48,15 +44,23 @@ class DiskThread:
         self._journals = tuple(journals)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
+        self._lock = threading.Lock()
+        self._waiting = 0
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
     def submit(self, lines: Sequence[tuple[Journal, bytes]], *, durable: bool, done: Done) -> None:
         """Write lines soon, then call `done`; with `durable` they are on disk by then."""
+        size = sum(len(own) for _, own in lines)
+        with self._lock:
+            is_full = 0 < self._waiting > _WAITING_LIMIT - size
+            self._waiting += 0 if is_full or self._closed else size
         if self._closed:
             done(JournalError("the journal is closed; nothing can be written to it any more"))
+        elif is_full:
+            done(JournalError("the disk is too slow for the records that wait to be written; each new message tries again"))
         else:
-            self._jobs.put(_Job(lines, done, durable=durable))
+            self._jobs.put(_Job(lines, done, size, durable=durable))
 
     def roll(self) -> None:
         """Finish segments that are too old, soon."""
@@ -81,7 +85,7 @@ class DiskThread:
                 for job in jobs:
                     job.error = JournalError(f"records could not be written, because of an unexpected fault: {error!r}")
             for job in jobs:
-                job.report()
+                self._report(job)
             jobs.clear()
 
     def _write(self, jobs: list[_Job]) -> bool:
@@ -103,13 +107,12 @@ class DiskThread:
         for job in jobs:
             if job.durable:
                 job.error = job.error or next((e for _, segment in job.segments if (e := errors[segment]) is not None), None)
-                job.report()
+                self._report(job)
         for journal in self._journals:
             journal.roll()
         return is_open
 
-    @staticmethod
-    def _append(jobs: Sequence[_Job]) -> None:
+    def _append(self, jobs: Sequence[_Job]) -> None:
         by_journal: dict[Journal, list[tuple[_Job, bytes]]] = {}
         for job in jobs:
             for journal, lines in job.lines:
@@ -122,4 +125,16 @@ class DiskThread:
                     job.segments.append((journal, result))
         for job in jobs:
             if not job.durable:
-                job.report()
+                self._report(job)
+
+    def _report(self, job: _Job) -> None:
+        """Call `done` of a job, once."""
+        done, job.done = job.done, None
+        if done is not None:
+            with self._lock:
+                self._waiting -= job.size
+            try:
+                # A new exception for each: threads that raise the same one write into each other's traceback.
+                done(None if job.error is None else JournalError(*job.error.args))
+            except Exception as error:  # noqa: BLE001 - the other jobs must be reported
+                _LOG.error("an unexpected fault after records were written", exc_info=error)

@@ -114,7 +114,12 @@ class Recorder:
             return None
 
         def written(error: JournalError | None) -> None:
-            done(self._written(outcome, batch) if error is None else error)
+            result: Outcome | Exception | None = error
+            try:
+                result = result or self._written(outcome, batch)
+            except Exception as fault:  # noqa: BLE001 - raised again by `done`, in the guard of the connection
+                result = fault
+            done(result)
 
         return self._written(outcome, batch) if self._journal.submit(batch, durable=outcome.durable, done=written) else None
 

@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.core.settings.values import JournalSettings
 from sidecar.journal import JournalError
-from sidecar.journal.write import Journal, Routes
+from sidecar.journal.write import Journal, Routes, disk_thread
 from sidecar.journal.write.routes import Batch
 from tests.journal.conftest import OpenJournal, is_finished, segments, texts
 from tests.mta.processes import wait_until
@@ -221,6 +221,15 @@ def test_a_fault_of_the_program_leaves_no_message_waiting(
     assert "an unexpected fault while records were written" in capsys.readouterr().err
 
 
+def test_a_report_that_raises_does_not_end_the_thread(
+    open_writer: Callable[..., Writer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = open_writer()
+    writer.routes.submit(Batch(lines=((writer.journal, b"1\n"),), size=2), durable=True, done=lambda _: 1 / 0)  # type: ignore[arg-type]
+    writer.write(b"2\n", durable=True)
+    assert "an unexpected fault after records were written" in capsys.readouterr().err
+
+
 def test_the_end_writes_what_waits(folder: Path, open_writer: Callable[..., Writer], disk: Disk) -> None:
     """And later lines are rejected."""
     writer = open_writer()
@@ -238,6 +247,24 @@ def test_the_end_writes_what_waits(folder: Path, open_writer: Callable[..., Writ
     for durable in (True, False):
         with pytest.raises(JournalError, match="is closed"):
             writer.submit(b"5\n", durable=durable).result(10)
+
+
+def test_what_waits_for_a_slow_disk_is_bounded(
+    folder: Path, open_writer: Callable[..., Writer], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the limit messages are tempfailed, but not one that is alone; when the disk is done, all are accepted again."""
+    monkeypatch.setattr(disk_thread, "_WAITING_LIMIT", 10)
+    writer = open_writer()
+    writer.write(b"0" * 20 + b"\n", durable=True)
+    disk.close_gate()
+    waiting = [writer.submit(b"1\n") for _ in range(5)]
+    with pytest.raises(JournalError, match="the disk is too slow"):
+        writer.submit(b"2\n").result(10)
+    disk.gate.set()
+    for one in waiting:
+        one.result(10)
+    writer.write(b"3\n", durable=True)
+    assert texts(folder) == [b"0" * 20, *[b"1"] * 5, b"3"]
 
 
 def test_a_roll_is_done_soon(folder: Path, open_writer: Callable[..., Writer]) -> None:

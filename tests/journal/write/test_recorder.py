@@ -126,6 +126,31 @@ def test_what_cannot_be_kept_has_no_record(recorder: Recorder, disk: Disk) -> No
     assert disk.written == []
 
 
+def test_what_must_be_on_disk_is_reported_later(recorder: Recorder, disk: Disk) -> None:
+    """What need not be is written at once."""
+    results: list[Outcome | Exception] = []
+    durable = replace(TAKEN, unparsable=None)
+    assert recorder.begin(REFUSED, results.append) is REFUSED
+    assert recorder.begin(durable, results.append) is None
+    assert (len(disk.written), results) == (1, [])
+    disk.sync()
+    assert results == [durable]
+
+
+def test_a_fault_after_the_write_is_reported_too(disk: Disk) -> None:
+    """A connection that waits for its records never waits in vain."""
+
+    class Faulty(Recorder):
+        def kept(self, outcome: Outcome) -> None:
+            raise RuntimeError(outcome.decision)
+
+    results: list[Outcome | Exception] = []
+    recorder = Faulty(journal=disk, quarantine=disk, limits=LimitSettings())
+    assert recorder.begin(replace(TAKEN, unparsable=None), results.append) is None
+    disk.sync()
+    assert [type(result) for result in results] == [RuntimeError]
+
+
 def test_a_flood_is_one_record(recorder: Recorder, disk: Disk) -> None:
     """Above the rate no line is written, in the journal or the log, until the next flush, which writes one for all."""
     outcomes = [recorder.write(REFUSED) for _ in range(RATE + 8)]
