@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -45,12 +46,15 @@ def main() -> None:
     """Measure, print the tables, and keep the raw figures."""
     wanted = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that everything is stopped and removed
+    failed: list[str] = []
     if wanted.print:
         rows = _read(wanted.print)
     else:
-        rows = _measure(wanted)
+        rows, failed = _measure(wanted)
         _report(f"The raw figures are in {wanted.keep}; --print {wanted.keep} prints the tables again.")
     print(markdown(rows))  # noqa: T201 - this is a program
+    if failed:
+        sys.exit("\n".join(("these rows failed:", *failed)))
     if wanted.check and missed(rows):
         sys.exit(f"{missed(rows)} targets are missed")
 
@@ -72,7 +76,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(wanted: argparse.Namespace) -> list[Row]:
+def _measure(wanted: argparse.Namespace) -> tuple[list[Row], list[str]]:
     rows = {name: scenarios for name, scenarios in ROWS.items() if re.search(rf"\b{re.escape(wanted.rows)}\b", name)}
     chosen = {name: _names(scenarios, wanted) for name, scenarios in rows.items()}
     build()
@@ -80,24 +84,24 @@ def _measure(wanted: argparse.Namespace) -> list[Row]:
         if not wanted.isolated:
             _isolate()
         threading.Thread(target=_name_server, daemon=True).start()
-    found = []
+    found: list[Row] = []
+    failed: list[str] = []
     with Rivals(workers=wanted.workers, domains=wanted.domains, other=(wanted.against or ROOT).resolve()) as rivals:
         for name, scenarios in rows.items():
             for connections in wanted.connections:
                 began = time.monotonic()
-                rounds = measure(
-                    scenarios,
-                    chosen[name],
-                    rivals,
-                    connections=connections,
-                    rounds=wanted.rounds,
-                    messages=wanted.messages,
-                )
+                size = {"connections": connections, "rounds": wanted.rounds, "messages": wanted.messages}
+                try:
+                    rounds = measure(scenarios, chosen[name], rivals, **size)
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # the other rows are measured all the same
+                    failed.append(f"{name}, {connections} connections: {error}")
+                    _report("\n".join(("failed:", failed[-1], *getattr(error, "__notes__", ()))))
+                    continue
                 found.append(Row(name, connections, rounds))
                 wanted.keep.write_text(json.dumps(found) + "\n")
                 seconds, load = time.monotonic() - began, os.getloadavg()[0]
                 _report(f"{name}, {connections} connections: {len(rounds)} rounds in {seconds:.0f} s, load average {load:.1f}")
-    return found
+    return found, failed
 
 
 def _names(scenarios: Sequence[Scenario], wanted: argparse.Namespace) -> list[str]:

@@ -85,7 +85,11 @@ class Rivals:
 
     def port(self, name: str, *, relay_host: bool) -> int:
         """Return the port on which Postfix serves this rival's mail from relay hosts, or from external hosts."""
-        return self._ports.setdefault((name, relay_host), free_port())
+        while (name, relay_host) not in self._ports:
+            # A free port may be the one of another rival, whose Postfix is not running at the moment.
+            if (port := free_port()) not in self._ports.values():
+                self._ports[name, relay_host] = port
+        return self._ports[name, relay_host]
 
     def running(self, name: str, outcome: str) -> Running:
         """Return the milter, which runs from now on."""

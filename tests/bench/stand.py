@@ -73,7 +73,7 @@ def measure(
                 order.shuffle(milters)
                 bursts = {milter.name: stand.burst(milter, rivals) for milter in milters}
                 found.append({name: bursts[name] for name in names})
-                if time.monotonic() > deadline:
+                if len(found) > 1 and time.monotonic() > deadline:
                     break
     return found[1:]  # Postfix starts its processes during the first round
 
@@ -109,10 +109,10 @@ class _Stand:
         queue = [self._postfix.directory / "queue" / name for name in ("incoming", "active")]
         wait_until(lambda: not any(os.listdir(folder) for folder in queue), "Postfix's queue is empty", seconds=60)  # noqa: PTH208
         burst = Burst((time.monotonic() - began) / messages, (milter.cpu() - cpu) / messages)
-        self._check(milter.name, messages)
+        self._check(milter, messages)
         return burst
 
-    def _check(self, name: str, messages: int) -> None:
+    def _check(self, milter: Running, messages: int) -> None:
         """Raise RuntimeError if Postfix's log does not show the outcome that this rival must give to each message."""
         with self._postfix.log.open(errors="replace") as file:
             found: Counter[str] = Counter()
@@ -123,15 +123,16 @@ class _Stand:
                 found.update(_LOGGED.findall(file.read()))
                 return found.total() >= messages
 
-            wait_until(complete, f"Postfix logged {messages} messages of {name}")
+            wait_until(complete, f"Postfix logged {messages} messages of {milter.name}")
             self._read = file.tell()
-        judges = name in (*SIDECARS, BEST_C, PYMILTER)
+        judges = milter.name in (*SIDECARS, BEST_C, PYMILTER)
         results = [_EXPECTED[scenario.outcome] if judges else "status=sent" for scenario in self._scenarios]
-        if name == OWN_CONTROL:
+        if milter.name == OWN_CONTROL:
             results = ["reject: RCPT"]
         expected = Counter({result: self._each * results.count(result) for result in results})
         if found != expected:
-            raise RuntimeError(f"{name} did not give the expected outcomes {dict(expected)}, but {dict(found)}")
+            outcomes = f"the expected outcomes {dict(expected)}, but {dict(found)}"
+            raise RuntimeError(f"{milter.name} did not give {outcomes}; its socket is {milter.socket}")
 
 
 def source(scenario: Scenario, content: Path, port: int, *, sessions: int) -> Sequence[str]:

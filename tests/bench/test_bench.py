@@ -1,11 +1,12 @@
 """The benchmark works: every rival gives its outcomes, and the tables follow from the figures. Nothing is timed."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from tests.bench import __main__ as program
 from tests.bench import stand
-from tests.bench.__main__ import no_such_name
 from tests.bench.rivals import BEST_C, DIRECT, NO_MILTER, OWN_CONTROL, PLAIN_C, PYMILTER, Rivals, build
 from tests.bench.scenarios import BOUNCE, REJECTED_RCPT, RELAY, ROWS, Scenario
 from tests.bench.stand import Burst, Round, measure
@@ -40,6 +41,23 @@ def test_another_outcome_ends_the_measurement(rivals: Rivals, monkeypatch: pytes
         measure((BOUNCE,), [DIRECT], rivals, connections=2, rounds=1, messages=20)
 
 
+def test_a_row_that_fails_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The rows that were measured are in the table; the run fails in the end."""
+
+    def measure_row(scenarios: Sequence[Scenario], names: Sequence[str], _: Rivals, **_size: int) -> list[Round]:
+        if scenarios == (BOUNCE,):
+            raise TimeoutError("not true after 60 s")
+        return [dict.fromkeys(names, Burst(0.002, 0.0004))]
+
+    monkeypatch.setattr(program, "measure", measure_row)
+    options = ["--rivals", "pymilter", "--connections", "10", "--rounds", "1", "--keep", str(tmp_path / "figures")]
+    monkeypatch.setattr("sys.argv", ["bench", *options])
+    rows, failed = program._measure(program._arguments())
+    assert [row.name for row in rows] == [name for name in ROWS if name != BOUNCE.name]
+    assert failed == [f"{BOUNCE.name}, 10 connections: not true after 60 s"]
+    assert program._read(tmp_path / "figures") == rows
+
+
 def _row(name: str, connections: int, rival: str, *ratios: float) -> Row:
     rounds: list[Round] = [{DIRECT: Burst(0.002, 0.0004), rival: Burst(0.002 * ratio, 0.0001)} for ratio in ratios]
     return Row(name, connections, rounds)
@@ -72,4 +90,4 @@ def test_no_name_exists() -> None:
     """The name server returns the question, without the additional records of the query, and NXDOMAIN."""
     question = b"\x04send\x07example\x00\x00\x10\x00\x01"
     query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01" + question + b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00\x00"
-    assert no_such_name(query) == b"\x12\x34\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00" + question
+    assert program.no_such_name(query) == b"\x12\x34\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00" + question
