@@ -1,6 +1,6 @@
 """The milter, the only package that imports libmilter's binding: engines, callbacks, negotiation, replies, socket.
 
-Owns how an MTA is spoken to. Never decides anything about mail.
+Owns the communication with an MTA. Never decides about mail.
 """
 
 from sidecar.daemon.milter.adapter import Adapter
