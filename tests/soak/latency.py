@@ -98,7 +98,7 @@ def measure(what: Input | None, where: tuple[int, str], *, senders: int, seconds
     Without an MTA the bystander is one itself, and takes turns: a recipient that is accepted, one that is rejected, and a
     message of a relay host.
 
-    It goes on for up to four times the seconds while there are few samples.
+    It continues for up to four times the seconds while there are few samples.
     """
     name = "no hostile senders" if what is None else what.name
     with _load(what, senders, *where) as sent:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tests.mta.processes import wait_until
 from tests.soak import addresses, escapes, latency, origins, removals, sessions
 from tests.soak.__main__ import main
-from tests.soak.hostile import Input, hostile_senders, inputs
+from tests.soak.hostile import Input, hostile_senders, inputs, large_reports
 
 SEED = 1
 
@@ -95,6 +95,17 @@ def test_a_bystander_is_served_beside_hostile_senders(stand: tuple[int, str], wh
         wait_until(lambda: sent().messages >= 1, "a hostile message has its last reply", seconds=300)
         waits = latency.measure(None, stand, senders=0, seconds=0)
     assert waits.unanswered == 0
+
+
+@pytest.mark.mta
+def test_a_bystander_is_served_beside_large_reports() -> None:
+    """Each has its last reply, and recipients and a relay host's messages are answered meanwhile. Nothing is timed."""
+    with latency.stand_without_mta() as where:
+        for what in large_reports(100_000):
+            with hostile_senders(what, 1, port=0, milter=where[1]) as sent:
+                wait_until(lambda sent=sent: sent().messages >= 1, "a large report has its last reply", seconds=60)  # type: ignore[misc]  # a default has no type
+                answered = [latency._one_step(where[1], number)[0] for number in range(3)]
+            assert answered == [True, True, True]
 
 
 @pytest.mark.mta
