@@ -125,6 +125,7 @@ class Adapter:
         unasked = step in self._unanswered
         continues = int(milter.NOREPLY if unasked else milter.CONTINUE)
         is_end = step is Step.END_OF_MESSAGE
+        pass_on = partial(self._pass_on, step, observe)
 
         def callback(context: Any, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; `translate` knows
             connection: Connection | None = context.getpriv()
@@ -132,7 +133,9 @@ class Adapter:
                 return _tempfail(context, unasked=unasked)
             try:
                 if is_end and self._waits and session.report_size >= LARGE_REPORT:
-                    return self._read_slowly(translate(context, *arguments), _Late(self, step, context, connection, observe))
+                    work = partial(self._read_slowly, step, connection, translate(context, *arguments))
+                    self._recorder.run_slowly(work, partial(pass_on, context, connection))
+                    return WAITING
                 outcome = session.handle(translate(context, *arguments))
                 # There it would accept the message.
                 if not is_end and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
@@ -142,27 +145,35 @@ class Adapter:
                 if not self._waits:
                     result: Outcome | Exception | None = self._recorder.write(outcome)
                 else:
-                    result = self._recorder.begin(outcome, _Late(self, step, context, connection, observe))
+                    result = self._recorder.begin(outcome, partial(pass_on, context, connection))
             except Exception as error:  # noqa: BLE001 - the one guard: no fault may let a message pass
                 result = error
-            return WAITING if result is None else self.finish(step, context, connection, result)
+            return WAITING if result is None else self._finish(step, context, connection, result)
 
         return callback if observe is None else _timed(callback, observe)
 
-    def _read_slowly(self, event: Event, done: "_Late") -> int:
-        """Let another thread read a large report, and write what belongs to it."""
+    def _read_slowly(self, step: Step, connection: Connection, event: Event) -> Outcome:
+        """Read a large report, and write what belongs to it; in another thread."""
+        session, terms = connection.session, connection.terms
+        assert session is not None and terms is not None, "nothing else happens to a connection that waits"  # noqa: PT018, S101
+        outcome = session.handle(event)
+        check(step, outcome.verdict, terms)
+        return self._recorder.write(outcome)
 
-        def work() -> Outcome:
-            session, terms = done.connection.session, done.connection.terms
-            assert session is not None and terms is not None, "nothing else happens to a connection that waits"  # noqa: PT018, S101
-            outcome = session.handle(event)
-            check(done.step, outcome.verdict, terms)
-            return self._recorder.write(outcome)
+    def _pass_on(
+        self, step: Step, observe: Observe | None, context: WaitingContext, connection: Connection, result: Outcome | Exception
+    ) -> None:
+        """Pass on the result of a step whose callback has returned WAITING; from any thread."""
 
-        self._recorder.run_slowly(work, done)
-        return WAITING
+        def finish() -> int:
+            code = self._finish(step, context, connection, result)
+            if observe is not None:
+                observe(time.perf_counter_ns() - connection.began)
+            return code
 
-    def finish(self, step: Step, context: Context, connection: Connection, result: Outcome | Exception) -> int:
+        context.resume_later(finish)
+
+    def _finish(self, step: Step, context: Context, connection: Connection, result: Outcome | Exception) -> int:
         """Return the code for an outcome whose records are written, or for a fault."""
         session, terms = connection.session, connection.terms
         assert session is not None and terms is not None, "the callback has looked"  # noqa: PT018, S101
@@ -182,32 +193,8 @@ class Adapter:
         return _tempfail(context, unasked=step in self._unanswered)
 
 
-class _Late:
-    """Passes on the result of a step whose callback has returned WAITING; call it from any thread."""
-
-    __slots__ = ("_adapter", "_context", "_observe", "connection", "step")
-
-    def __init__(
-        self, adapter: Adapter, step: Step, context: WaitingContext, connection: Connection, observe: Observe | None
-    ) -> None:
-        self._adapter = adapter
-        self.step = step
-        self._context = context
-        self.connection = connection
-        self._observe = observe
-
-    def __call__(self, result: Outcome | Exception) -> None:
-        self._context.resume_later(partial(self._finish, result))
-
-    def _finish(self, result: Outcome | Exception) -> int:
-        code = self._adapter.finish(self.step, self._context, self.connection, result)
-        if self._observe is not None:
-            self._observe(time.perf_counter_ns() - self.connection.began)
-        return code
-
-
 def _timed(callback: Callback, observe: Observe) -> Callback:
-    """Return a callback that observes its own time; of one that returns WAITING, `_Late` does."""
+    """Return a callback that observes its own time; of one that returns WAITING, `_pass_on` does."""
 
     def timed(context: Context, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it
         began = time.perf_counter_ns()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 from sidecar import log
 from sidecar.daemon.milter.conversation import Conversation, Finish, Steps
@@ -36,6 +37,8 @@ _LEAVE_SECONDS = 5.0
 # The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_SECONDS = 0.1
+
+_Argument = TypeVar("_Argument")
 
 _LOG = log.get("milter")
 
@@ -134,7 +137,7 @@ class Loop:
                 self._accept()
         for connection in queue:
             connection.queued = False
-            self._converse(connection, partial(connection.conversation.receive, b""))
+            self._converse(connection, connection.conversation.receive, b"")
         if self._accept_again is not None and self._now >= self._accept_again:
             self._start_accepting()
         if self._now >= self._sweep_at:
@@ -230,7 +233,7 @@ class Loop:
             size = 0
         if size:
             connection.active_at = self._now
-            self._converse(connection, partial(connection.conversation.receive, bytes(self._view[:size])))
+            self._converse(connection, connection.conversation.receive, bytes(self._view[:size]))
         else:
             self._end(connection)
 
@@ -240,13 +243,13 @@ class Loop:
     def _resume(self, connection: _Connection, finish: Finish) -> None:
         """Continue with a connection whose answer has waited."""
         if connection.watched or self._watch(connection):
-            self._converse(connection, lambda: connection.conversation.resume(finish()))
+            self._converse(connection, lambda finish: connection.conversation.resume(finish()), finish)
 
-    def _converse(self, connection: _Connection, step: Callable[[], None]) -> None:
+    def _converse(self, connection: _Connection, step: Callable[[_Argument], None], argument: _Argument) -> None:
         """Let the conversation take a step, and send its answers."""
         conversation = connection.conversation
         try:
-            step()
+            step(argument)
             if conversation.more and not conversation.waiting:
                 _use_turn(conversation)
         except MalformedError as error:
