@@ -23,7 +23,6 @@ Kind = Literal["relay_hosts", "setting", "domain", "lookup", "connect"]
 
 CONSEQUENCES: frozenset[Kind] = frozenset({"lookup", "connect"})
 
-
 Action = Literal["added", "removed", "changed"]
 
 
@@ -50,12 +49,12 @@ class RuleChange(Struct, frozen=True, kw_only=True):
 
     kind: Kind
     action: Action
-    effect: Effect
+    effect: Effect = "neither"
     danger: bool = False
     listener: str | None = None
     key: str
-    old: Spot | None
-    new: Spot | None
+    old: Spot | None = None
+    new: Spot | None = None
     text: str
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.diff.hosts import host_changes
-from sidecar.commands.diff.space import AddressSpace, is_wide
+from sidecar.commands.diff.hosts import AddressSpace, host_changes, is_wide
 from sidecar.core.networks import Networks
 from sidecar.core.settings.values import Network
 from tests.building import network
