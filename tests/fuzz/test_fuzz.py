@@ -72,7 +72,8 @@ def test_other():
 def test_property_tests_have_more_examples(tmp_path: Path, factor: int, passed: int) -> None:
     """An assertion that fails at the 301st example fails only where there are so many."""
     (tmp_path / "test_counting.py").write_text(COUNTING)
-    found = search(tmp_path, "-p", "tests.conftest", "-c", f"{ROOT}/pyproject.toml", seconds=600, seed=1, factor=factor)
+    options = ["-n", "0", "-p", "tests.conftest", "-c", f"{ROOT}/pyproject.toml"]
+    found = search(tmp_path, *options, seconds=600, seed=1, factor=factor)
     assert found.passed == passed
     assert (found.fault is None) == bool(passed)
     assert found.fault is None or "test_property" in found.fault
