@@ -12,6 +12,7 @@ import idna
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.names import is_literal
 from sidecar.core.open_domains import (
     NAME_THEM,
     PARENT_MATCHES,
@@ -20,7 +21,6 @@ from sidecar.core.open_domains import (
     Pattern,
     boundary,
     everything_open,
-    is_literal,
 )
 from sidecar.core.text import printable, printable_json
 from sidecar.output.help import Command

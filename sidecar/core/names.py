@@ -5,7 +5,7 @@ Owns normal forms. Never decides what a name is permitted to do.
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 
 import idna
@@ -54,7 +54,7 @@ def normal_domain(text: str) -> str | None:
 @lru_cache(maxsize=_KEPT)
 def _normal(text: str) -> str | None:
     domain = text.lower() if text.isascii() else text
-    if domain.startswith("["):
+    if is_literal(domain):
         return domain if _LITERAL.fullmatch(domain) else None
     domain = domain.removesuffix(".")
     if not domain.isascii():
@@ -67,6 +67,20 @@ def is_ambiguous_domain(domain: str) -> bool:
     return not domain.isascii() and _DEVIATING.search(domain) is not None
 
 
+def is_literal(domain: str) -> bool:
+    """Return True if `domain` is an address literal (`[192.0.2.1]`)."""
+    return domain.startswith("[")
+
+
+def parents(domain: str) -> Iterator[str]:
+    """Yield the parent domains of `domain`, the longest first. An address literal has none: its dots separate no labels."""
+    if not is_literal(domain):
+        _, dot, rest = domain.partition(".")
+        while dot:
+            yield rest
+            _, dot, rest = rest.partition(".")
+
+
 def unicode_domain(domain: str) -> str:
     """Return a domain in A-labels with U-labels instead; a label that is no A-label stays as it is."""
     return ".".join(map(_u_label, domain.split(".")))
@@ -77,11 +91,6 @@ def _u_label(label: str) -> str:
         return label[4:].encode().decode("punycode") if label.startswith("xn--") else label
     except UnicodeError:
         return label
-
-
-def are_plain(names: Sequence[str]) -> bool:
-    """Return True if all of these are domain names in normal form, and no address literals."""
-    return all(map(_PLAIN.fullmatch, names)) and max(map(len, names), default=0) <= DOMAIN_LIMIT
 
 
 def _a_labels(domain: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
+from sidecar.core.names import parents
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
 
@@ -39,20 +40,10 @@ class Pattern(Struct, frozen=True, kw_only=True):
 
 
 def lineage(name: str) -> Iterator[str]:
-    """Yield `name` and the domains above it, the longest first."""
-    while name:
+    """Yield `name` and its parent domains, the longest first; nothing for ""."""
+    if name:
         yield name
-        name = above(name)
-
-
-def above(name: str) -> str:
-    """Return the domain above `name`, "" for a top-level one. An address literal has none: its dots separate no labels."""
-    return "" if is_literal(name) else name.partition(".")[2]
-
-
-def is_literal(name: str) -> bool:
-    """Return True if `name` is an address literal (`[192.0.2.1]`)."""
-    return name.startswith("[")
+        yield from parents(name)
 
 
 class OpenDomains:
@@ -89,7 +80,7 @@ def boundary(holds: Callable[[str], bool], names: Iterable[str]) -> dict[Pattern
     """
     changes = {}
     for name in names:
-        inherited = holds(Pattern(name=above(name), below=True).probe)
+        inherited = holds(Pattern(name=next(parents(name), ""), below=True).probe)
         for pattern in (Pattern(name=name, below=False), Pattern(name=name, below=True)):
             if (held := holds(pattern.probe)) is not inherited:
                 changes[pattern] = held

@@ -1,6 +1,6 @@
 """Domain names: what reading one may cost."""
 
-from sidecar.core.names import normal_domain
+from sidecar.core.names import normal_domain, parents
 
 
 def test_labels() -> None:
@@ -15,3 +15,10 @@ def test_long_labels() -> None:
     """No label of 64 characters is encoded, which would take a microsecond for each of them."""
     assert normal_domain("é" * 64 + ".example") is None
     assert normal_domain("é" * 20 + ".example") is not None
+
+
+def test_parents() -> None:
+    """Label by label, the longest first. The dots of an address literal separate no labels."""
+    assert list(parents("a.b.c")) == ["b.c", "c"]
+    assert list(parents("c")) == []
+    assert list(parents("[192.0.2.1]")) == []

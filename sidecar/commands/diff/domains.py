@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sidecar.commands.diff.grants import differences
 from sidecar.commands.diff.values import EFFECTS, Action, RuleChange, Side, Spot
-from sidecar.core.open_domains import Pattern, is_literal, lineage
+from sidecar.core.names import is_literal
+from sidecar.core.open_domains import Pattern, lineage
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 _Key = tuple[str, str]

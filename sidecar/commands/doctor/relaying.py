@@ -10,7 +10,8 @@ import netaddr  # type: ignore[import-untyped]  # the package ships no annotatio
 from msgspec import Struct
 
 from sidecar.commands.doctor.findings import Found, some
-from sidecar.core.open_domains import OpenDomains, Pattern, boundary, is_literal, lineage
+from sidecar.core.names import is_literal
+from sidecar.core.open_domains import OpenDomains, Pattern, boundary, lineage
 from sidecar.core.settings.values import Network, Settings
 
 # No external host has these addresses, and Debian lists more of them than needed.

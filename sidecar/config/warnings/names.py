@@ -9,7 +9,7 @@ from typing import Final
 
 from sidecar.config.warnings.findings import Findings, some
 from sidecar.core.findings import Finding, warning
-from sidecar.core.names import is_ambiguous_domain, plain_address, unicode_domain
+from sidecar.core.names import is_ambiguous_domain, parents, plain_address, unicode_domain
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import quoted
 
@@ -111,15 +111,7 @@ def note_idle(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Fi
 
 
 def _has_wider(domains: Mapping[str, DomainEntry], domain: str) -> bool:
-    return (domain != "*" and "*" in domains) or any(f"*.{parent}" in domains for parent in _parents(domain.removeprefix("*.")))
-
-
-def _parents(domain: str) -> list[str]:
-    """Return the names above `domain`, the longest first. An address literal has none."""
-    if domain.startswith("["):
-        return []
-    labels = domain.split(".")
-    return [".".join(labels[start:]) for start in range(1, len(labels))]
+    return (domain != "*" and "*" in domains) or any(f"*.{parent}" in domains for parent in parents(domain.removeprefix("*.")))
 
 
 def _idle(entry: DomainEntry) -> Finding:
@@ -166,7 +158,7 @@ def _missed(
     """Return the names above `domain` that have no entry, and that a wildcard would match without it, the shortest first."""
     missed: list[str] = []
     wildcard: DomainEntry | None = None
-    for parent, name in pairwise(reversed(_parents(domain))):
+    for parent, name in pairwise(reversed([*parents(domain)])):
         if name in domains:
             missed, wildcard = [], None
             continue

@@ -1,8 +1,8 @@
 """What one listener's map of domains covers, so that another map is never asked (policy reference, Lookup)."""
 
-from collections.abc import Iterator
 from functools import cached_property
 
+from sidecar.core.names import parents
 from sidecar.core.settings.domain_table import ListenerDomains
 
 WILDCARD = "*"
@@ -28,25 +28,15 @@ class Coverage:
     @cached_property
     def _holed(self) -> frozenset[str]:
         """The parents of every node that finds nothing itself, or has no wildcard below; `""` is the root."""
-        nodes = {node for name in self._domains for node in (name, *_parents(name)) if not node.startswith(WILDCARD)}
+        nodes = {node for name in self._domains for node in (name, *parents(name)) if not node.startswith(WILDCARD)}
         return frozenset(
             parent
             for name in nodes
             if self._domains.find(name) is None or self._domains.find(_unlisted(f".{name}")) is None
-            for parent in ("", *_parents(name))
+            for parent in ("", *parents(name))
         )
 
 
 def _unlisted(base: str) -> str:
     """Return a name below `base` that no file can list: U+0000 is in no domain name."""
     return f"\0{base}"
-
-
-def _parents(domain: str) -> Iterator[str]:
-    """Yield the parents of a domain, the longest first. An address literal has none: its dots separate no labels."""
-    if domain.startswith("["):
-        return
-    _, dot, rest = domain.partition(".")
-    while dot:
-        yield rest
-        _, dot, rest = rest.partition(".")

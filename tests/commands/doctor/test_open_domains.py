@@ -142,6 +142,6 @@ def test_literals_are_left_out() -> None:
 
 
 def test_lineage() -> None:
-    """The parents of a domain, label by label. An address literal has none."""
+    """A domain and its parents. Above a top-level domain is nothing."""
     assert list(lineage("a.b.c")) == ["a.b.c", "b.c", "c"]
-    assert list(lineage("[192.0.2.1]")) == ["[192.0.2.1]"]
+    assert list(lineage("")) == []
