@@ -9,7 +9,7 @@ from sidecar.core.records.build import (
     rejections,
 )
 from sidecar.core.records.reading import TYPES, Logged, decode
-from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, RecordType, Response, encode
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode
 
 __all__ = [
     "TYPES",
@@ -19,7 +19,6 @@ __all__ = [
     "Logged",
     "PeerAddress",
     "Record",
-    "RecordType",
     "Response",
     "bounce_response",
     "decode",
