@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from sidecar.commands.diff import EFFECTS, Listing, Replay, Side, Verdicts, changes
+from sidecar.commands.diff.rules import Listing, changes
+from sidecar.commands.diff.values import EFFECTS, Side, Verdicts
+from sidecar.commands.diff.verdicts import Replay
 from sidecar.commands.diff.words import print_difference
 from sidecar.config import load
 from sidecar.config.files import UnreadableError, read_document
@@ -65,7 +67,15 @@ def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_jso
         listing.add(change)
     verdicts = None if records is None else _replay(records, *sides)
     if as_json:
-        sys.stdout.buffer.write(_as_json(old, new, listing, verdicts) + b"\n")
+        result = {
+            "old": printable(str(old)),
+            "new": printable(str(new)),
+            "rules": listing.rules,
+            "dangers": listing.dangers,
+            "changes": [change for effect in EFFECTS for change in listing.of(effect)],
+            "verdicts": verdicts,
+        }
+        sys.stdout.buffer.write(printable_json(msgspec.json.encode(result)) + b"\n")
     else:
         print_difference(listing, verdicts, limit=None if in_full else _SHOWN)
     sys.exit(1 if any(listing.counts.values()) else 0)
@@ -94,32 +104,16 @@ def _replay(records: Path, old: Side, new: Side) -> Verdicts:
         warn_of_skipped_files(records)
         with progress("records", total=None if records == STDIN else stored_size(records)) as bar:
             for line in read(records, progress=bar.read):
-                _add(replay, line.text if isinstance(line, Line) else None)
+                try:
+                    record = decode(line.text) if isinstance(line, Line) else None
+                except ValueError:
+                    record = None
+                if record is None:
+                    replay.add_unreadable()
+                else:
+                    replay.add(record)
                 bar.one_more()
     except JournalError as error:
         click.echo(f"Error: {sentence(error)}", err=True)
         sys.exit(_TROUBLE)
     return replay.verdicts()
-
-
-def _add(replay: Replay, line: bytes | None) -> None:
-    try:
-        record = None if line is None else decode(line)
-    except ValueError:
-        record = None
-    if record is None:
-        replay.add_unreadable()
-    else:
-        replay.add(record)
-
-
-def _as_json(old: Path, new: Path, listing: Listing, verdicts: Verdicts | None) -> bytes:
-    result = {
-        "old": printable(str(old)),
-        "new": printable(str(new)),
-        "rules": listing.rules,
-        "dangers": listing.dangers,
-        "changes": [change for effect in EFFECTS for change in listing.of(effect)],
-        "verdicts": verdicts,
-    }
-    return printable_json(msgspec.json.encode(result))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from sidecar.commands.diff.hosts import AddressSpace, by_key, is_wide, texts
-from sidecar.commands.diff.values import Effect
+from sidecar.commands.diff.values import Effect, effect_of
 from sidecar.core.settings.values import DomainEntry, LogMode
 
 _NO_ENTRY: Final = DomainEntry(listener="", domain="", path="", lines={})
@@ -81,5 +81,4 @@ def _log(key: str, names: str, old: LogMode, new: LogMode, unlogged: int) -> Key
         text = f"{_REPORTS[key]} to {names} are logged, and relayed as before"
     else:
         text = f"{_REPORTS[key]} to {names} are logged and {_DISPOSITIONS[after]}, no longer {_DISPOSITIONS[before]}"
-    effect: Effect = "neither" if after == before else "opens" if after > before else "closes"
-    return KeyDifference(key=key, effect=effect, old=old.value, new=new.value, text=text)
+    return KeyDifference(key=key, effect=effect_of(before, after), old=old.value, new=new.value, text=text)

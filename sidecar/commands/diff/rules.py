@@ -1,14 +1,14 @@
 """All differences between the rules of two configurations, the dangerous ones first."""
 
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.hosts import host_changes
 from sidecar.commands.diff.plain import plain_changes
-from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Action, Effect, RuleChange, Side, Spot
-from sidecar.core.names import IPAddress
+from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side, Spot
 from sidecar.core.policy import ConnectAnswer
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule
 
@@ -54,34 +54,24 @@ def bounce_rule_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield the bounce rules that were added or removed, or that their order changed. They decide on no mail."""
     before, after = old.settings.bounce_rules, new.settings.bounce_rules
     known, kept = set(map(_identity, before)), set(map(_identity, after))
-    for rule in after:
-        if _identity(rule) not in known:
-            yield _rule_change(rule, None, _rule_spot(rule, new))
-    for rule in before:
-        if _identity(rule) not in kept:
-            yield _rule_change(rule, _rule_spot(rule, old), None)
+    change = partial(RuleChange, kind="setting")
+    for rule in (rule for rule in after if _identity(rule) not in known):
+        text = f"this pattern gives the class {rule.bounce_class}, unless an earlier one matches"
+        yield change(action="added", key=rule.where.key, new=new.spot(rule.pattern, rule.where), text=text)
+    for rule in (rule for rule in before if _identity(rule) not in kept):
+        text = f"this pattern gives the class {rule.bounce_class} no longer, except through other patterns"
+        yield change(action="removed", key=rule.where.key, old=old.spot(rule.pattern, rule.where), text=text)
     if known == kept:
-        moved = next((pair for pair in zip(before, after, strict=False) if _identity(pair[0]) != _identity(pair[1])), None)
-        if moved is not None:
-            yield _rule_change(moved[1], _rule_spot(moved[0], old), _rule_spot(moved[1], new))
+        text = "the order of the rules changed, and the first match gives the class"
+        for was, now in zip(before, after, strict=False):
+            if _identity(was) != _identity(now):
+                first, second = old.spot(was.pattern, was.where), new.spot(now.pattern, now.where)
+                yield change(action="changed", key=now.where.key, old=first, new=second, text=text)
+                break
 
 
 def _identity(rule: BounceRule) -> tuple[str, str]:
     return rule.bounce_class, rule.pattern
-
-
-def _rule_spot(rule: BounceRule, side: Side) -> Spot:
-    return side.spot(rule.pattern, rule.where)
-
-
-def _rule_change(rule: BounceRule, old: Spot | None, new: Spot | None) -> RuleChange:
-    text = f"this pattern gives the class {rule.bounce_class}"
-    if old is None or new is None:
-        text += ", unless an earlier one matches" if old is None else " no longer, except through other patterns"
-    else:
-        text = "the order of the rules changed, and the first match gives the class"
-    action: Action = "added" if old is None else "removed" if new is None else "changed"
-    return RuleChange(kind="setting", action=action, effect="neither", key=rule.where.key, old=old, new=new, text=text)
 
 
 def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
@@ -89,24 +79,25 @@ def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     everywhere = _connect_change(ANY_LISTENER, old, new)
     if everywhere is not None:
         yield everywhere
-    listeners = dict.fromkeys(entry.listener for side in (old, new) for entry in side.settings.domains)
-    for listener in listeners:
+    for listener in dict.fromkeys(entry.listener for side in (old, new) for entry in side.settings.domains):
         change = None if listener == ANY_LISTENER else _connect_change(listener, old, new)
         if change is not None and (everywhere is None or change.text != everywhere.text):
             yield change
 
 
 def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
-    peer = next((peer for peer in _EXTERNAL if _is_external(peer, listener, old, new)), None)
-    if peer is None:
+    for peer in _EXTERNAL:
+        answers = [side.policy.at_connect(peer, listener) for side in (old, new)]
+        if all(answer.deferred or not answer.accept for answer in answers):
+            break
+    else:
         return None
-    before, after = (_answer(side.policy.at_connect(peer, listener), side) for side in (old, new))
+    before, after = map(_spot, answers, (old, new))
     if before.value == after.value:
         return None
     return RuleChange(
         kind="connect",
         action="changed",
-        effect="neither",
         listener=None if listener == ANY_LISTENER else listener,
         key="CONNECT",
         old=before,
@@ -117,12 +108,7 @@ def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
     )
 
 
-def _is_external(peer: IPAddress, listener: str, old: Side, new: Side) -> bool:
-    answers = (side.policy.at_connect(peer, listener) for side in (old, new))
-    return all(answer.deferred or not answer.accept for answer in answers)
-
-
-def _answer(answer: ConnectAnswer, side: Side) -> Spot:
+def _spot(answer: ConnectAnswer, side: Side) -> Spot:
     """Return the answer to an external host, with the rule behind it."""
     if not answer.accept and side.settings.refuse_at_connect:
         return Spot(value="reject")

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.config.places import Place
 from sidecar.core.disposition import Disposition
@@ -17,6 +18,12 @@ Effect = Literal["opens", "closes", "neither"]
 """`opens`: mail gets further, from rejected to dropped to relayed. `closes`: the opposite."""
 
 EFFECTS: tuple[Effect, ...] = ("opens", "closes", "neither")
+
+
+def effect_of(before: int, after: int) -> Effect:
+    """Return the effect of a change of how far mail gets."""
+    return "opens" if after > before else "closes" if after < before else "neither"
+
 
 Kind = Literal["relay_hosts", "setting", "domain", "lookup", "connect"]
 """The last two are consequences of other changes: names that find another entry, external hosts rejected earlier or later."""
@@ -85,10 +92,7 @@ class Side(Struct, frozen=True, kw_only=True, eq=False):
 
     def because(self, reason: Because) -> Because:
         """Return a reason of the policy with the path of `path_of`."""
-        if reason.file is None:
-            return reason
-        place = self.path_of(reason.file)
-        return Because(file=place, line=reason.line, key=reason.key, value=reason.value, text=reason.text)
+        return reason if reason.file is None else replace(reason, file=self.path_of(reason.file))
 
     def path_of(self, file: str) -> str:
         """Return the path of a settings file, so that the `listener_domains.toml` of both sides differ."""
@@ -133,11 +137,11 @@ class Group(Struct, frozen=True, kw_only=True):
     old_disposition: Disposition | None
     new_disposition: Disposition | None
     undecided: Undecided | None
-    count: int
+    count: int = 0
     old_rule: Because | None
     new_rule: Because | None
-    peers: tuple[Count, ...]
-    domains: tuple[Count, ...]
+    peers: tuple[Count, ...] = ()
+    domains: tuple[Count, ...] = ()
     example: Example
 
 

@@ -1,25 +1,36 @@
-"""Count the recorded envelopes with a different decision, in groups by the deciding rules.
+"""Compare the decisions of both configurations on recorded envelopes, in groups by the deciding rules.
 
 Owns what counts as one envelope. Never reads a log.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Final, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.diff.questions import Difference, Questions
-from sidecar.commands.diff.values import EFFECTS, Count, Example, Group, Side, Verdicts, What
+from sidecar.commands.diff.values import EFFECTS, Count, Effect, Example, Group, Side, Verdicts, What, effect_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, envelope_of
-from sidecar.core.evaluate.evaluator import Undecided
+from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecided
 from sidecar.core.policy import Because
-from sidecar.core.policy.address import domain_of
+from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.output.tally import Tally
+
+# How far a message gets. Other outcomes are rejections, or can become one.
+_ONLY_REPORTS: Final = 1
+_REACH: Final[dict[EnvelopeOutcome, int]] = {
+    Undecided.CONTENT_UNKNOWN: _ONLY_REPORTS,
+    Disposition.LOGGED_AND_DROPPED: 2,
+    Disposition.QUARANTINED: 2,
+    Disposition.RELAYED: 3,
+    Disposition.LOGGED_AND_RELAYED: 3,
+}
+
+# Two answers take some 25 us, and an entry some 500 bytes.
+_CACHE_LIMIT = 50_000
 
 # The records of a message are close together: the sidecar writes them at once, KumoMTA within seconds.
 _WAITING = 4096
@@ -36,7 +47,81 @@ _TYPES = 50
 # If the recipients of an envelope differ, the first of these counts.
 _WHATS: Final[tuple[What, ...]] = get_args(What)
 
-_Place = tuple[str | None, int | None, str | None]
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A question with two decisions."""
+
+    old: EnvelopeOutcome
+    new: EnvelopeOutcome
+    old_rule: Because
+    new_rule: Because
+
+    @property
+    def effect(self) -> Effect:
+        """Whether the message gets further than before."""
+        return effect_of(_REACH.get(self.old, 0), _REACH.get(self.new, 0))
+
+    @property
+    def what(self) -> What:
+        """Whether the new decision accepts the message, or rejects it."""
+        before, after = (min(_REACH.get(outcome, 0), _ONLY_REPORTS + 1) for outcome in (self.old, self.new))
+        if before == after:
+            return "delivery_changed" if before else "rejected_elsewhere"
+        return "newly_accepted" if after > before else "newly_rejected"
+
+
+class Questions:
+    """Both policies, with a bounded cache of their answers: neither policy changes while this runs."""
+
+    def __init__(self, old: Side, new: Side) -> None:
+        self._old, self._new = old, new
+        self._cache: dict[tuple[object, ...], Difference | None] = {}
+
+    def ask(self, envelope: Envelope) -> Difference | None:
+        """Return the difference for an envelope with one recipient or none; None if there is none."""
+        key = _key(envelope)
+        if key is None:
+            return self._difference(envelope)
+        if key not in self._cache:
+            if len(self._cache) >= _CACHE_LIMIT:
+                self._cache.clear()
+            self._cache[key] = self._difference(envelope)
+        return self._cache[key]
+
+    def _difference(self, envelope: Envelope) -> Difference | None:
+        before, after = self._old.evaluator.judge(envelope), self._new.evaluator.judge(envelope)
+        old, new = _outcome(before), _outcome(after)
+        # Relayed mail is relayed, whether it is also logged as a report or not.
+        if old is new or {old, new} == {Disposition.RELAYED, Disposition.LOGGED_AND_RELAYED}:
+            return None
+        old_rule, new_rule = self._old.because(_rule(before)), self._new.because(_rule(after))
+        return Difference(old=old, new=new, old_rule=old_rule, new_rule=new_rule)
+
+
+def _outcome(judgement: Judgement) -> EnvelopeOutcome:
+    """Return the outcome. The mail of a relay host is relayed, also where the record does not contain its recipients."""
+    is_relay_host = judgement.connect.accept and not judgement.connect.deferred
+    without_recipients = judgement.outcome is Undecided.RECIPIENTS_UNKNOWN
+    return Disposition.RELAYED if is_relay_host and without_recipients else judgement.outcome
+
+
+def _rule(judgement: Judgement) -> Because:
+    """Return the deciding reason for the recipient."""
+    if judgement.message is not None:
+        return judgement.message.results[0].because
+    if judgement.recipients:
+        return judgement.recipients[0].because[0]
+    # The first reason is about relay_hosts, the last about the listener domains.
+    return judgement.connect.because[-1]
+
+
+def _key(envelope: Envelope) -> tuple[object, ...] | None:
+    """Return all that the answer depends on: of usual addresses only the domains; None for an unusual address."""
+    recipient = "".join(envelope.recipients)
+    domain = domain_of(recipient)
+    if not domain or not is_text(recipient) or has_route(recipient) or is_ambiguous(recipient):
+        return None
+    return envelope.peer, envelope.listener, envelope.authz_id, envelope.kind, domain_of(envelope.sender), domain
 
 
 class _Seen(Struct, kw_only=True):
@@ -48,41 +133,24 @@ class _Seen(Struct, kw_only=True):
     count: int
 
 
-def _top(tally: Tally[str]) -> tuple[Count, ...]:
-    return tuple(Count(name=name, count=count) for name, count in tally.top(_LISTED))
+class _Counter:
+    """Counts the envelopes of a group."""
 
-
-class _GroupCounter:
-    """Counts a group. Without `rules` it is the group of all rules beyond the limit."""
-
-    def __init__(self, difference: Difference, example: Example, *, rules: bool) -> None:
-        self.difference = difference
-        self.example = example
-        self.rules = rules
-        self.count = 0
-        self.peers, self.domains = Tally[str](_NAMES), Tally[str](_NAMES)
+    def __init__(self, group: Group) -> None:
+        self._group, self._count = group, 0
+        self._peers, self._domains = Tally[str](_NAMES), Tally[str](_NAMES)
 
     def add(self, seen: _Seen, recipient: str) -> None:
-        self.count += seen.count
-        self.peers.add(str(seen.envelope.peer), seen.count)
+        self._count += seen.count
+        self._peers.add(str(seen.envelope.peer), seen.count)
         if recipient:
-            self.domains.add(domain_of(recipient), seen.count)
+            self._domains.add(domain_of(recipient), seen.count)
 
     def group(self) -> Group:
-        found = self.difference
-        return Group(
-            effect=found.effect,
-            what=found.what,
-            old_disposition=found.old if isinstance(found.old, Disposition) else None,
-            new_disposition=found.new if isinstance(found.new, Disposition) else None,
-            undecided=next((one for one in (found.old, found.new) if isinstance(one, Undecided)), None),
-            count=self.count,
-            old_rule=found.old_rule if self.rules else None,
-            new_rule=found.new_rule if self.rules else None,
-            peers=_top(self.peers),
-            domains=_top(self.domains),
-            example=self.example,
+        peers, domains = (
+            tuple(Count(name=name, count=count) for name, count in tally.top(_LISTED)) for tally in (self._peers, self._domains)
         )
+        return replace(self._group, count=self._count, peers=peers, domains=domains)
 
 
 class Replay:
@@ -92,7 +160,7 @@ class Replay:
         self._questions = Questions(old, new)
         self._needs_listener = old.policy.depends_on_listener or new.policy.depends_on_listener
         self._waiting: dict[str, _Seen] = {}
-        self._groups: dict[tuple[object, ...], _GroupCounter] = {}
+        self._groups: dict[tuple[object, ...], _Counter] = {}
         self._passed_over: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
 
@@ -112,10 +180,10 @@ class Replay:
             self._waiting[record.id] = seen
             if len(self._waiting) > _WAITING:
                 self._decide(self._waiting.pop(next(iter(self._waiting))))
-        elif set(envelope.recipients) <= set(first.envelope.recipients):
-            first.envelope = _with_kind(first.envelope, envelope)
-        else:
+        elif not set(envelope.recipients) <= set(first.envelope.recipients):
             self._decide(seen)
+        elif first.envelope.kind == "unknown":
+            first.envelope = replace(first.envelope, kind=envelope.kind)
 
     def add_unreadable(self) -> None:
         """Count a line that is no record."""
@@ -126,74 +194,55 @@ class Replay:
         for seen in self._waiting.values():
             self._decide(seen)
         self._waiting.clear()
-        groups = (one.group() for one in self._groups.values())
-        totals = self._totals
+        groups = sorted((one.group() for one in self._groups.values()), key=_rank)
         return Verdicts(
-            records=totals["records"],
-            unreadable=totals["unreadable"],
             passed_over=dict(self._passed_over),
-            envelopes=totals["envelopes"],
-            unknown_listener=totals["unknown_listener"],
-            differ=totals["newly_accepted"] + totals["newly_rejected"] + totals["delivery_changed"],
-            newly_accepted=totals["newly_accepted"],
-            newly_rejected=totals["newly_rejected"],
-            delivery_changed=totals["delivery_changed"],
-            rejected_elsewhere=totals["rejected_elsewhere"],
-            groups=tuple(sorted(groups, key=_rank)),
+            differ=sum(self._totals[what] for what in _WHATS if what != "rejected_elsewhere"),
+            groups=tuple(groups),
+            **{name: self._totals[name] for name in ("records", "unreadable", "envelopes", "unknown_listener", *_WHATS)},
         )
 
     def _decide(self, seen: _Seen) -> None:
+        """Count an envelope once in the totals, and once in each group of its recipients (see the policy reference, RCPT)."""
         envelope = seen.envelope
         self._totals["envelopes"] += seen.count
         if self._needs_listener and envelope.listener == ANY_LISTENER:
             self._totals["unknown_listener"] += seen.count
-        touched: dict[_GroupCounter, None] = {}
+        touched: set[_Counter] = set()
         whats: set[What] = set()
-        for one in _one_by_one(envelope):
+        for recipient in envelope.recipients or ("",):
+            one = replace(envelope, recipients=(recipient,)) if len(envelope.recipients) > 1 else envelope
             difference = self._questions.ask(one)
             if difference is None:
                 continue
             whats.add(difference.what)
-            group = self._group(difference, one, seen)
+            group = self._group(difference, seen, recipient)
             if group not in touched:
-                touched[group] = None
-                group.add(seen, "".join(one.recipients))
+                touched.add(group)
+                group.add(seen, recipient)
         if whats:
             self._totals[min(whats, key=_WHATS.index)] += seen.count
 
-    def _group(self, difference: Difference, envelope: Envelope, seen: _Seen) -> _GroupCounter:
-        rules = _place(difference.old_rule), _place(difference.new_rule)
-        key: tuple[object, ...] = (difference.old, difference.new, *rules)
+    def _group(self, found: Difference, seen: _Seen, recipient: str) -> _Counter:
+        """Return the group of both outcomes and rules. Beyond the limit it is that of the outcomes by any other rules."""
+        old, new = found.old_rule, found.new_rule
+        key: tuple[object, ...] = (found.old, found.new, old.file, old.line, old.key, new.file, new.line, new.key)
         has_room = key in self._groups or len(self._groups) < _GROUPS
         key = key if has_room else key[:2]
         if key not in self._groups:
-            self._groups[key] = _GroupCounter(difference, _example(envelope, seen), rules=has_room)
+            peer, sender = str(seen.envelope.peer), seen.envelope.sender
+            group = Group(
+                effect=found.effect,
+                what=found.what,
+                old_disposition=found.old if isinstance(found.old, Disposition) else None,
+                new_disposition=found.new if isinstance(found.new, Disposition) else None,
+                undecided=next((one for one in (found.old, found.new) if isinstance(one, Undecided)), None),
+                old_rule=old if has_room else None,
+                new_rule=new if has_room else None,
+                example=Example(id=seen.record_id, time=seen.time, peer=peer, sender=sender, recipient=recipient),
+            )
+            self._groups[key] = _Counter(group)
         return self._groups[key]
-
-
-def _with_kind(first: Envelope, later: Envelope) -> Envelope:
-    return replace(first, kind=later.kind) if first.kind == "unknown" else first
-
-
-def _one_by_one(envelope: Envelope) -> Iterable[Envelope]:
-    """Yield an envelope for each recipient, because each has its own decision (see the policy reference, RCPT)."""
-    if len(envelope.recipients) < 2:  # noqa: PLR2004 - one, or none
-        return (envelope,)
-    return (replace(envelope, recipients=(recipient,)) for recipient in envelope.recipients)
-
-
-def _place(rule: Because) -> _Place:
-    return rule.file, rule.line, rule.key
-
-
-def _example(envelope: Envelope, seen: _Seen) -> Example:
-    return Example(
-        id=seen.record_id,
-        time=seen.time,
-        peer=str(envelope.peer),
-        sender=envelope.sender,
-        recipient="".join(envelope.recipients),
-    )
 
 
 def _rank(group: Group) -> tuple[int, int, int]:

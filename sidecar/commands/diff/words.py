@@ -6,10 +6,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from sidecar.commands.diff import EFFECTS, Effect, Group, Listing, RuleChange, Verdicts
-from sidecar.commands.diff.values import Action, Count, Spot
-from sidecar.core.disposition import Disposition
-from sidecar.core.policy import Because
+from sidecar.commands.diff.rules import Listing
+from sidecar.commands.diff.values import EFFECTS, Effect, Group, RuleChange, Spot, Verdicts
 from sidecar.core.text import counted
 from sidecar.output.terminal import console, plain
 
@@ -20,7 +18,6 @@ _DO: dict[Effect, tuple[str, str]] = {
     "neither": ("does neither", "do neither"),
 }
 _STYLES: dict[Effect, str] = {"opens": "red", "closes": "yellow", "neither": "dim"}
-_VERBS: dict[Action, str] = {"added": "added", "removed": "removed", "changed": "changed"}
 _ITEMS = 3
 
 
@@ -38,38 +35,27 @@ def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int 
         _print_verdicts(screen, verdicts, limit)
 
 
-# --- the summary
-
-
 def _summary(listing: Listing, verdicts: Verdicts | None) -> str:
     rules = sum(listing.rules.values())
     parts = ", ".join(counted(listing.rules[effect], *_DO[effect]) for effect in EFFECTS if listing.rules[effect])
     summary = f"{counted(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
-    return f"{summary}." if verdicts is None else f"{summary}; {_verdict_summary(verdicts)}."
-
-
-def _verdict_summary(verdicts: Verdicts) -> str:
+    if verdicts is None:
+        return f"{summary}."
     kinds = (
         (verdicts.newly_accepted, "newly accepted"),
         (verdicts.newly_rejected, "newly rejected"),
         (verdicts.delivery_changed, "relayed instead of dropped, or dropped instead of relayed"),
     )
     parts = ", ".join(f"{count:,} {words}" for count, words in kinds if count)
+    differ = f"{verdicts.differ:,} {'has' if verdicts.differ == 1 else 'have'} another decision: {parts}"
     of = f"of {counted(verdicts.envelopes, 'recorded envelope')}"
-    return (
-        f"{of} {verdicts.differ:,} {'has' if verdicts.differ == 1 else 'have'} another decision: {parts}"
-        if parts
-        else f"{of} none has another decision"
-    )
-
-
-# --- rules
+    return f"{summary}; {of} {differ if parts else 'none has another decision'}."
 
 
 def _print_changes(screen: Console, effect: Effect, listing: Listing) -> None:
-    shown = listing.of(effect)
     screen.print()
     screen.print(Text(f"{_HEADINGS[effect]} ({listing.counts[effect]:,})", style=f"bold {_STYLES[effect]}"))
+    shown = listing.of(effect)
     for change in shown:
         _print_at(screen, 2, plain(_headline(change)))
         danger = Text("DANGER: ", style="bold red") if change.danger else Text()
@@ -82,7 +68,7 @@ def _headline(change: RuleChange) -> str:
     """Return `file:line: key: old -> new (was file:line)`."""
     spot = change.new if change.new is not None and change.new.file is not None else change.old or change.new
     place = "" if spot is None or spot.place is None else f"{spot.place}: "
-    notes = [f"entry {_VERBS[change.action]}"] if change.kind == "domain" and change.action != "changed" else []
+    notes = [f"entry {change.action}"] if change.kind == "domain" and change.action != "changed" else []
     if change.old is not None and change.old is not spot and change.old.place is not None:
         notes.append(f"was {change.old.place}")
     note = f" ({', '.join(notes)})" if notes else ""
@@ -92,15 +78,12 @@ def _headline(change: RuleChange) -> str:
 def _what(change: RuleChange) -> str:
     old, new = change.old, change.new
     if change.kind == "lookup":
-        return f": finds {_entry(new)}, found {_entry(old)} before"
+        finds, found = ("nothing" if spot is None or spot.value is None else str(spot.value) for spot in (new, old))
+        return f": finds {finds}, found {found} before"
     if old is not None and new is not None:
         return f": {_value(old)} -> {_value(new)}"
     spot = new if old is None else old
-    return "" if spot is None or spot.value == change.key else f": {_value(spot)} {_VERBS[change.action]}"
-
-
-def _entry(spot: Spot | None) -> str:
-    return "nothing" if spot is None or spot.value is None else str(spot.value)
+    return "" if spot is None or spot.value == change.key else f": {_value(spot)} {change.action}"
 
 
 def _value(spot: Spot) -> str:
@@ -117,9 +100,6 @@ def _value(spot: Spot) -> str:
             return str(spot.value)
 
 
-# --- verdicts
-
-
 def _print_verdicts(screen: Console, verdicts: Verdicts, limit: int | None) -> None:
     if verdicts.groups:
         screen.print()
@@ -131,40 +111,26 @@ def _print_verdicts(screen: Console, verdicts: Verdicts, limit: int | None) -> N
         _print_at(screen, 2, Text(f"and {count:,} more by {counted(len(more), 'other rule')}; --all lists them"))
     notes = list(_notes(verdicts))
     if notes:
-        screen.print()
-    for note in notes:
-        screen.print(plain(note))
+        screen.print("", *map(plain, notes), sep="\n")
 
 
 def _print_group(screen: Console, group: Group) -> None:
-    head = Text(
-        f"{group.count:,}  {_disposition(group, group.old_disposition)} -> {_disposition(group, group.new_disposition)}",
-        style=_STYLES[group.effect],
-    )
-    _print_at(screen, 2, head)
+    known = [disposition or group.undecided for disposition in (group.old_disposition, group.new_disposition)]
+    old, new = ("" if outcome is None else outcome.words for outcome in known)
+    _print_at(screen, 2, Text(f"{group.count:,}  {old} -> {new}", style=_STYLES[group.effect]))
     for what, rule in (("now by", group.new_rule), ("before by", group.old_rule)):
         if rule is not None and rule.file is not None:
-            _print_at(screen, 6, plain(f"{what} {_rule(rule)}"))
-    _print_at(screen, 6, plain("; ".join(filter(None, (_most("peers", group.peers), _most("to", group.domains))))))
+            _print_at(screen, 6, plain(f"{what} {rule.file}:{rule.line} {rule.key}"))
+    most = []
+    for label, counts in (("peers", group.peers), ("to", group.domains)):
+        if counts:
+            most.append(f"{label} " + ", ".join(f"{count.name or 'no domain'} ({count.count:,})" for count in counts))
+    _print_at(screen, 6, plain("; ".join(most)))
     example = group.example
     why = "" if group.new_rule is None else f": {group.new_rule.text}"
     to = f" to <{example.recipient}>" if example.recipient else ""
     named = f" {example.id}" if example.id else ""
     _print_at(screen, 6, plain(f"such as {example.time}{named}, {example.peer} from <{example.sender}>{to}{why}"))
-
-
-def _disposition(group: Group, disposition: Disposition | None) -> str:
-    known = disposition or group.undecided
-    return "" if known is None else known.words
-
-
-def _rule(rule: Because) -> str:
-    return f"{rule.file}:{rule.line} {rule.key}"
-
-
-def _most(label: str, counts: Iterable[Count]) -> str:
-    names = ", ".join(f"{count.name or 'no domain'} ({count.count:,})" for count in counts)
-    return f"{label} {names}" if names else ""
 
 
 def _notes(verdicts: Verdicts) -> Iterable[str]:

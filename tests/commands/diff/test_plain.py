@@ -7,8 +7,8 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.diff import changes
 from sidecar.commands.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
+from sidecar.commands.diff.rules import changes
 from sidecar.commands.diff.values import Spot
 from sidecar.config.places import toml_places
 from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Settings, Where

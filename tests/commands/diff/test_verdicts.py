@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.diff import Replay, Side, Verdicts, changes
-from sidecar.commands.diff.questions import Questions
-from sidecar.commands.diff.values import Count
+from sidecar.commands.diff.rules import changes
+from sidecar.commands.diff.values import Count, Side, Verdicts
+from sidecar.commands.diff.verdicts import Questions, Replay
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because
 from sidecar.core.records import Logged, PeerAddress
