@@ -29,7 +29,7 @@ help:
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
 	@echo "make check   runs ruff, mypy and the tests that need neither root nor an MTA (a minute)"
 	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
-	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 20 minutes; see BENCH=--help)"
+	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 30 minutes; see BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; see SOAK=--help)"
 	@echo "make clean   removes what the others made"
