@@ -5,7 +5,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from sidecar.commands.stats.shape import shape
-from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary, instant
+from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary, instant
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, Logged
@@ -37,24 +37,16 @@ class Collector:
     """Counts the records at or after `since` and before `until`, in seconds since 1970; None is no bound."""
 
     def __init__(self, since: float | None = None, until: float | None = None) -> None:
-        self._since = since
-        self._until = until
+        self._since, self._until = since, until
         self._bounded = since is not None or until is not None
         self._records = self._outside = self._untimed = self._unreadable = self._bytes = 0
         self._log_first: int | None = None
         self._log_last: int | None = None
         self._clockwork = Clockwork()
-        self._types: Tally[str] = Tally()
-        self._dispositions: Tally[str] = Tally()
         self._reasons: Tally[tuple[str, str]] = Tally()
+        self._tallies: dict[str, Tally[str]] = {name: Tally() for name in ("types", *TITLES)}
         # A peer is counted for its network when it is dropped, or at the end: that is cheaper than each time.
-        self._networks: Tally[str] = Tally()
-        self._peers: Tally[str] = Tally(heir=self._to_network)
-        self._recipient_domains: Tally[str] = Tally()
-        self._bounced_domains: Tally[str] = Tally()
-        self._reporting_mtas: Tally[str] = Tally()
-        self._bounce_classes: Tally[str] = Tally()
-        self._feedback_types: Tally[str] = Tally()
+        self._tallies["peers"] = Tally(heir=self._to_network)
 
     def skip(self) -> None:
         """Count a line that is no record."""
@@ -73,14 +65,21 @@ class Collector:
         if timed:
             self._clockwork.add(kind, when, count)
         self._records += 1
-        self._types.add(kind, count)
+        self._tallies["types"].add(kind, count)
         if record.meta and record.type != "OOB" and (disposition := record.disposition) is not None:
-            self._dispositions.add(disposition.value, count)
+            self._tallies["dispositions"].add(disposition.value, count)
         domains = [_domain_of(recipient) for recipient in record.recipients]
         self._reasons.add((kind, _reason(record, domains)), count)
         if record.type in _INCOMING:
             self._incoming(record, count)
-        self._failures(record, domains, count)
+        bounced = record.type in _BOUNCES
+        tally = self._tallies["bounced_domains" if bounced else "recipient_domains"]
+        for domain in domains if len(domains) == 1 else set(domains):
+            tally.add(domain, count)
+        bounce_class = record.bounce_classification
+        # Every record has the field, and most are no bounces.
+        if bounced or bounce_class not in {"", "Uncategorized"}:
+            self._tallies["bounce_classes"].add(bounce_class[:_NAME_LIMIT] or "Uncategorized", count)
 
     def _is_inside(self, when: int) -> bool:
         """Return True if the time is in the range. Update the first and last time of the log."""
@@ -94,34 +93,23 @@ class Collector:
 
     def _incoming(self, record: Logged, count: int) -> None:
         self._bytes += min(max(0, record.size), _SIZE_LIMIT)
-        if record.peer_address is not None:
-            self._peers.add(record.peer_address.addr[:_NAME_LIMIT] or UNKNOWN, count)
+        peer = record.peer_address
+        if peer is not None:
+            self._tallies["peers"].add(_text(peer.addr), count)
         if record.type == "OOB":
-            name = "" if record.peer_address is None else record.peer_address.name
-            self._reporting_mtas.add(name[:_NAME_LIMIT] or UNKNOWN, count)
+            self._tallies["reporting_mtas"].add(UNKNOWN if peer is None else _text(peer.name), count)
         elif record.type == "Feedback":
             report = record.feedback_report or {}
-            self._feedback_types.add(_text(report.get("feedback_type")), count)
-            self._reporting_mtas.add(_reporter(report), count)
-
-    def _failures(self, record: Logged, domains: list[str], count: int) -> None:
-        """Count the recipient domains, those that bounced separately, and the bounce class."""
-        bounced = record.type in _BOUNCES
-        tally = self._bounced_domains if bounced else self._recipient_domains
-        for domain in domains if len(domains) == 1 else set(domains):
-            tally.add(domain, count)
-        bounce_class = record.bounce_classification
-        # Every record has the field, and most are no bounces.
-        if bounced or bounce_class not in {"", "Uncategorized"}:
-            self._bounce_classes.add(bounce_class[:_NAME_LIMIT] or "Uncategorized", count)
+            self._tallies["feedback_types"].add(_text(report.get("feedback_type")), count)
+            self._tallies["reporting_mtas"].add(_reporter(report), count)
 
     def _to_network(self, peer: str, count: int) -> None:
-        self._networks.add(_network(peer), count)
+        self._tallies["networks"].add(_network(peer), count)
 
     def summary(self) -> Summary:
         """Return the figures. Add no record after this."""
         clockwork = self._clockwork
-        for peer, count in self._peers.top():
+        for peer, count in self._tallies["peers"].top():
             self._to_network(peer, count)
         since, until = (None if bound is None else int(bound) for bound in (self._since, self._until))
         return Summary(
@@ -132,22 +120,14 @@ class Collector:
             log_first=_instant(self._log_first if self._bounded else clockwork.first),
             log_last=_instant(self._log_last if self._bounded else clockwork.last),
             records=self._records,
-            count=self._types.total,
+            count=self._tallies["types"].total,
             outside=self._outside,
             untimed=self._untimed,
             unreadable=self._unreadable,
             bytes_received=self._bytes,
-            types=_ranking(self._types),
-            dispositions=_ranking(self._dispositions),
-            reasons=_typed_ranking(self._reasons),
-            peers=_ranking(self._peers),
-            networks=_ranking(self._networks),
-            recipient_domains=_ranking(self._recipient_domains),
-            bounced_domains=_ranking(self._bounced_domains),
-            reporting_mtas=_ranking(self._reporting_mtas),
-            bounce_classes=_ranking(self._bounce_classes),
-            feedback_types=_ranking(self._feedback_types),
+            reasons=_ranking(self._reasons),
             timeline=clockwork.timeline(since, until),
+            **{name: _ranking(tally) for name, tally in self._tallies.items()},
         )
 
 
@@ -155,15 +135,11 @@ def _instant(seconds: float | None) -> str | None:
     return None if seconds is None else instant(seconds)
 
 
-def _ranking(tally: Tally[str]) -> Ranking:
-    return _ranked(tally, [RankingEntry(name=name, count=count) for name, count in tally.top(_TOP)])
-
-
-def _typed_ranking(tally: Tally[tuple[str, str]]) -> Ranking:
-    return _ranked(tally, [RankingEntry(name=name, type=kind, count=count) for (kind, name), count in tally.top(_TOP)])
-
-
-def _ranked(tally: Tally[str] | Tally[tuple[str, str]], top: list[RankingEntry]) -> Ranking:
+def _ranking(tally: Tally[str] | Tally[tuple[str, str]]) -> Ranking:
+    top = []
+    for key, count in tally.top(_TOP):
+        kind, name = (None, key) if isinstance(key, str) else key
+        top.append(RankingEntry(name=name, count=count, type=kind))
     others = tally.total - sum(entry.count for entry in top)
     return Ranking(total=tally.total, others=others, names=tally.names, shortfall=tally.shortfall, top=top)
 
@@ -197,8 +173,8 @@ def _reporter(report: object) -> str:
     """Return the reporting MTA of a feedback report, or the program that made it."""
     match report:
         case {"reporting_mta": {"name": str(name)}} if name:
-            return name[:_NAME_LIMIT]
-        case {"user_agent": str(name)}:
+            return _text(name)
+        case {"user_agent": name}:
             return _text(name)
         case _:
             return UNKNOWN

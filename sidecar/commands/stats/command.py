@@ -16,12 +16,13 @@ import click
 import msgspec
 from msgspec.structs import replace
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from sidecar.commands.stats import Collector, Ranking, Summary, Timeline, instant, parse_when
+from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.page import page
-from sidecar.commands.stats.wording import extent, headline, nothing_found, share, span, sparkline, tick
+from sidecar.commands.stats.summary import Ranking, Summary, instant
+from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
 from sidecar.core.records import Logged, decode
 from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
@@ -43,14 +44,14 @@ _MOST_BARS = 120
 _STYLES = {"Rejection": "red", "Reception": "green", "OOB": "yellow", "Feedback": "magenta", "Delivery": "cyan"}
 
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
 def _when(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
     try:
         return None if text is None else parse_when(text, time.time())
     except ValueError as error:
         raise click.BadParameter(f"{printable(str(error))}.") from error
-
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(
@@ -218,16 +219,14 @@ def _print(screen: Console, summary: Summary) -> None:
     if not screen.is_terminal or screen.width < _WIDE:
         screen.print(*tables, sep="")
         return
-    grid = Table.grid(padding=(0, 4, 0, 0), expand=True)
-    grid.add_column(ratio=1)
-    grid.add_column(ratio=1)
+    grid = Table.grid(Column(ratio=1), Column(ratio=1), padding=(0, 4, 0, 0), expand=True)
     for left, right in zip_longest(tables[::2], tables[1::2], fillvalue=""):
         grid.add_row(left, right)
     screen.print(grid)
 
 
 def _over_time(screen: Console, summary: Summary) -> Table:
-    """Return one line for each type, its bars in its own scale, and the times of the first and last bar."""
+    """Return one line for each type, its bars in its own scale, its fullest bucket, and the times of the first and last bar."""
     timeline = summary.timeline
     shown = table("type", "count#", "" if timeline is None else f"in {span(timeline.seconds)}, over time", "most#", "at")
     columns = max(_FEWEST_BARS, screen.width - _BESIDE_BARS) if screen.is_terminal else _MOST_BARS
@@ -236,19 +235,15 @@ def _over_time(screen: Console, summary: Summary) -> Table:
         style = _STYLES.get(entry.name, "")
         counts = [] if timeline is None else timeline.series.get(entry.name, [])
         bars = sparkline(counts, columns, ascii_only=screen.options.ascii_only)
-        shown.add_row(plain(entry.name, style), f"{entry.count:,}", Text(bars, style), *_most(timeline, counts))
+        most = at = ""
+        if timeline is not None and counts:
+            fullest = max(counts)
+            most, at = f"{fullest:,}", tick(timeline.start + timeline.seconds * counts.index(fullest), timeline.seconds)
+        shown.add_row(plain(entry.name, style), f"{entry.count:,}", Text(bars, style), most, at)
     if timeline is not None:
         begin, end = (tick(seconds, timeline.seconds) for seconds in (timeline.start, timeline.end))
         shown.add_row("", "", f"{begin} {end.rjust(len(bars) - len(begin) - 1)}", "", "", style="dim")
     return shown
-
-
-def _most(timeline: Timeline | None, counts: Sequence[int]) -> tuple[str, str]:
-    """Return the count of the fullest bucket and its time."""
-    if timeline is None or not counts:
-        return "", ""
-    most = max(counts)
-    return f"{most:,}", tick(timeline.start + timeline.seconds * counts.index(most), timeline.seconds)
 
 
 def _ranking(title: str, ranking: Ranking) -> Group:
@@ -257,10 +252,8 @@ def _ranking(title: str, ranking: Ranking) -> Group:
     made = table("count#", "share#", "type", "name")
     made.show_header = False
     for entry in shown.top:
-        kind = entry.type or ""
-        made.add_row(
-            f"{entry.count:,}", share(entry.count, ranking.total), plain(kind, _STYLES.get(kind, "")), plain(entry.name)
-        )
+        kind = plain(entry.type or "", _STYLES.get(entry.type or "", ""))
+        made.add_row(f"{entry.count:,}", share(entry.count, ranking.total), kind, plain(entry.name))
     if shown.others:
         made.add_row(f"{shown.others:,}", share(shown.others, ranking.total), "", "others", style="dim")
     if all(entry.type is None for entry in shown.top):

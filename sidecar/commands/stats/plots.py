@@ -1,8 +1,6 @@
 """The figures as pictures. matplotlib is optional and slow to load: import this module only for a picture."""
 
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC
 from typing import Any
 
@@ -10,15 +8,15 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
+from sidecar.commands.stats.summary import Ranking, Summary
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import headline, span
 from sidecar.core.text import printable
 
 # Colours for readers with colour blindness too (Okabe and Ito, 2008).
-COLOURS: Mapping[str, str] = {
+_COLOURS = {
     "Rejection": "#d55e00",
     "Reception": "#0072b2",
     "OOB": "#e69f00",
@@ -37,11 +35,12 @@ _DPI = 110
 
 # A dollar sign in a name begins no formula, and a matplotlibrc in the current directory, which could run TeX, has no effect.
 _RULES: Any = {"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "sidecar", "font.size": 9}
+_STYLE = ["default", _RULES]
 
 
 def timeline_svg(summary: Summary) -> bytes:
     """Draw the records over time as SVG."""
-    with _house_style():
+    with style.context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
         _draw_timeline(figure.add_subplot(), summary.timeline)
         drawn = io.BytesIO()
@@ -53,7 +52,7 @@ def picture(summary: Summary) -> bytes:
     """Draw all figures as one PNG."""
     panels = list(summary.names())
     rows = -(-len(panels) // 2)
-    with _house_style():
+    with style.context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.6 + 2.6 * rows), dpi=_DPI, layout="constrained")
         figure.suptitle(headline(summary))
         grid = figure.add_gridspec(1 + rows, 2, height_ratios=[1.2] + [1] * rows)
@@ -63,15 +62,6 @@ def picture(summary: Summary) -> bytes:
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", metadata={"Software": None})
         return drawn.getvalue()
-
-
-def _house_style() -> AbstractContextManager[None]:
-    return style.context(["default", _RULES])
-
-
-def colour(kind: str) -> str:
-    """Return the colour of a record type."""
-    return COLOURS.get(kind, _OTHER_COLOUR)
 
 
 def _draw_timeline(axes: Axes, timeline: Timeline | None) -> None:
@@ -87,29 +77,21 @@ def _draw_timeline(axes: Axes, timeline: Timeline | None) -> None:
     days = [second / _DAY for second in buckets]
     below = [0] * len(days)
     for kind, counts in timeline.series.items():
-        axes.bar(
-            days,
-            counts,
-            width=width,
-            bottom=below,
-            align="edge",
-            color=colour(kind),
-            label=kind,
-            linewidth=0,
-            antialiased=False,
-        )
+        how: Any = {"align": "edge", "color": _COLOURS.get(kind, _OTHER_COLOUR), "linewidth": 0, "antialiased": False}
+        axes.bar(days, counts, width=width, bottom=below, label=kind, **how)
         below = [under + count for under, count in zip(below, counts, strict=True)]
     locator = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]  # dates are not annotated there
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]  # likewise
     axes.set_xlim(days[0], days[-1] + width)
     axes.set_ylabel(f"records in {span(timeline.seconds)}")
-    _plain_numbers(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(timeline.series), frameon=False, borderaxespad=0)
 
 
 def _draw_ranking(axes: Axes, title: str, ranking: Ranking) -> None:
-    shown: Sequence[RankingEntry] = ranking.top[:_BARS]
+    shown = ranking.top[:_BARS]
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontweight="bold")
     axes.barh(range(len(shown)), [entry.count for entry in shown], color=_BAR_COLOUR)
@@ -118,12 +100,7 @@ def _draw_ranking(axes: Axes, title: str, ranking: Ranking) -> None:
     # A few bars are as thin as many.
     axes.set_ylim(max(len(shown), 5) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-def _plain_numbers(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _label(name: str) -> str:

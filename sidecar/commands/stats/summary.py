@@ -4,8 +4,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.commands.stats.timeline import Timeline
+
+TITLES = {
+    "dispositions": "Dispositions",
+    "peers": "Peers",
+    "networks": "Networks of peers",
+    "recipient_domains": "Recipient domains",
+    "bounced_domains": "Domains that bounced",
+    "reporting_mtas": "Reporters",
+    "bounce_classes": "Bounce classes",
+    "feedback_types": "Feedback types",
+}
+"""The rankings of names, in the order of every output."""
 
 
 class RankingEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,13 +46,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     def first(self, number: int) -> "Ranking":
         """Return the ranking with `number` names in `top`."""
         top = self.top[:number]
-        return Ranking(
-            total=self.total,
-            others=self.total - sum(entry.count for entry in top),
-            names=self.names,
-            shortfall=self.shortfall,
-            top=top,
-        )
+        return replace(self, top=top, others=self.total - sum(entry.count for entry in top))
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -79,19 +86,12 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     def names(self) -> Iterator[tuple[str, Ranking]]:
         """Yield the rankings of names that are not empty, with their titles."""
-        titles = {
-            "Dispositions": self.dispositions,
-            "Peers": self.peers,
-            "Networks of peers": self.networks,
-            "Recipient domains": self.recipient_domains,
-            "Domains that bounced": self.bounced_domains,
-            "Reporters": self.reporting_mtas,
-            "Bounce classes": self.bounce_classes,
-            "Feedback types": self.feedback_types,
-        }
-        if not self.networks.shortfall and self.networks.names == self.peers.names:
-            del titles["Networks of peers"]  # each peer has its own network
-        return ((title, ranking) for title, ranking in titles.items() if ranking.top)
+        for name, title in TITLES.items():
+            ranking: Ranking = getattr(self, name)
+            # If each peer has its own network, the networks are the peers.
+            is_peers = name == "networks" and not ranking.shortfall and ranking.names == self.peers.names
+            if ranking.top and not is_peers:
+                yield title, ranking
 
 
 def instant(seconds: float) -> str:

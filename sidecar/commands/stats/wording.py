@@ -1,6 +1,12 @@
-"""The sentences and bars around the figures."""
+"""The sentences and bars around the figures, and the times that an operator types.
 
+The grammar of times is small enough for `--help`, and each text has one meaning. A library for any date in any language also
+accepts mistakes, and then answers for another day.
+"""
+
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.filesize import decimal
 
@@ -10,21 +16,23 @@ from sidecar.core.text import counted
 _DAY = 86400
 _BARS = " ▁▂▃▄▅▆▇█"
 _PLAIN_BARS = " .:-=+*#@"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY}
+# Six digits of days are 2,700 years.
+_AGO = re.compile(r"(\d{1,6})([smhdw])(?: ago)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+# The year 3000: no record is later.
+_LAST = 32_503_680_000.0
+_EXAMPLES = "2026-11-22, 2026-11-22T08:30Z, today, yesterday, 90m or 7d"
 _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 def headline(summary: Summary) -> str:
-    """Return one line: the number of records, their first and last time, and their bytes."""
-    if summary.first is None or summary.last is None:
-        return f"{records(summary)}, {decimal(summary.bytes_received)} received"
-    times = f"{moment(summary.first)} to {moment(summary.last)} UTC"
-    return f"{records(summary)}, {times}, {decimal(summary.bytes_received)} received"
-
-
-def records(summary: Summary) -> str:
-    """Return the number of records, and of the rejections and messages that they stand for."""
+    """Return one line: the number of records and of what they stand for, their first and last time, and their bytes."""
     number = counted(summary.records, "record")
-    return number if summary.records == summary.count else f"{number} that stand for {summary.count:,}"
+    parts = [number if summary.records == summary.count else f"{number} that stand for {summary.count:,}"]
+    if summary.first is not None and summary.last is not None:
+        parts.append(f"{moment(summary.first)} to {moment(summary.last)} UTC")
+    return ", ".join([*parts, f"{decimal(summary.bytes_received)} received"])
 
 
 def range_asked(summary: Summary) -> str:
@@ -80,3 +88,24 @@ def sparkline(counts: Sequence[int], columns: int, *, ascii_only: bool = False) 
     most = max(sums, default=0) or 1
     top = len(bars) - 1
     return "".join(bars[-(-count * top // most)] for count in sums)
+
+
+def parse_when(text: str, now: float) -> float:
+    """Return the time that `text` names, in seconds since 1970, as is `now`; from 1970 to 2999.
+
+    `now`, `today` and `yesterday` (their midnight), an age (`90s`, `15m`, `1h`, `7d`, `2w`, with or without `ago`), a date (its
+    midnight), or RFC 3339 with optional seconds and offset. The default offset is UTC. Raise ValueError with the fix.
+    """
+    word = " ".join(text.split())
+    named = {"now": now, "today": now // _DAY * _DAY, "yesterday": (now // _DAY - 1) * _DAY}
+    if word.lower() in named:
+        return named[word.lower()]
+    if found := _AGO.fullmatch(word.lower()):
+        return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
+    if not _DATE.fullmatch(word.upper()):
+        raise ValueError(f"{text!r} is no time; write one such as {_EXAMPLES}")
+    try:
+        read = datetime.fromisoformat(word.upper())
+        return min(max(0.0, (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()), _LAST)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is a day or an hour that does not exist; write one such as {_EXAMPLES}") from None

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats import Collector, Ranking, Summary, instant
+from sidecar.commands.stats.collector import Collector
+from sidecar.commands.stats.summary import Ranking, Summary, instant
 from sidecar.core.records import decode
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sidecar.commands.stats import Collector
+from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.command import _Whole, command
 from sidecar.core.records import Logged, decode
 from sidecar.journal.write import Journal

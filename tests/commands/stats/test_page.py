@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.stats import Collector, Summary
+from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.page import page
 from sidecar.commands.stats.plots import picture, timeline_svg
+from sidecar.commands.stats.summary import Summary
 from sidecar.core.records import decode
 from tests import ROOT
 from tests.commands.stats.test_collector import record
@@ -120,7 +121,7 @@ def test_any_range(span: int) -> None:
 def test_settings_of_matplotlib_elsewhere(tmp_path: Path) -> None:
     """A settings file of matplotlib's where the program starts changes nothing: it could have other programs run."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsvg.fonttype: none\nfont.size: 40\n")
-    code = "import sys; from sidecar.commands.stats import Collector; from sidecar.commands.stats.plots import *; "
+    code = "import sys; from sidecar.commands.stats.collector import Collector; from sidecar.commands.stats.plots import *; "
     code += "sys.stdout.buffer.write(timeline_svg(Collector().summary()))"
     drawn = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True, env={"PYTHONPATH": str(ROOT)}

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats import instant, parse_when
+from sidecar.commands.stats.summary import instant
+from sidecar.commands.stats.wording import parse_when
 
 NOW = datetime(2026, 11, 22, 15, 4, 5, tzinfo=UTC).timestamp()
 
