@@ -5,16 +5,15 @@ Owns the findings and their order, the most serious first. Never reads Postfix's
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 from msgspec import Struct
+from msgspec.structs import replace
 
-from sidecar.commands.doctor.findings import PATIENCE, DoctorCode, Found, ReadFile, seconds, some
+from sidecar.commands.doctor.findings import PATIENCE, Found, ReadFile, seconds, some
 from sidecar.commands.doctor.postfix import Postfix, read_postfix, split
 from sidecar.commands.doctor.postfix_tables import DomainList, before_the_verdict, networks
-from sidecar.commands.doctor.relaying import Relaying, beyond, compare, in_mynetworks, relay_hosts, relaying
+from sidecar.commands.doctor.relaying import Relaying, beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
 from sidecar.commands.doctor.sockets import below_queue, in_main_cf, milter_address, out_of_reach, reaches
-from sidecar.core.findings import Finding, Level
+from sidecar.core.findings import Finding
 from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, OpenDomains, everything_open
 from sidecar.core.settings.values import LogMode, Settings
 from sidecar.core.text import printable
@@ -27,7 +26,6 @@ _REJECTS = ("reject_unauth_destination", "defer_unauth_destination", "reject", "
 _CAN_PERMIT = ("check_", "permit_mx_backup", "permit_inet_interfaces", "permit_naked_ip_address")
 
 _MILTER_VERSION, _LEAST_MILTER_VERSION = 6, 4
-_EVERY_ADDRESS = "mynetworks has all addresses: without the sidecar this is an open relay."
 _WHILE_DOWN = {
     "accept": "Postfix accepts mail unchecked and without a record",
     "reject": "Postfix rejects mail permanently, including reports",
@@ -35,7 +33,7 @@ _WHILE_DOWN = {
 }
 
 
-class PostfixCase(Struct, frozen=True, kw_only=True):
+class _PostfixCase(Struct, frozen=True, kw_only=True):
     """The sidecar's settings, and those of one smtpd."""
 
     settings: Settings
@@ -45,16 +43,13 @@ class PostfixCase(Struct, frozen=True, kw_only=True):
 
     @property
     def listening(self) -> str:
-        """The sidecar's socket."""
         return self.settings.milter.socket
 
     @property
     def queue(self) -> str:
-        """The queue directory, which is the root of a chroot."""
         return self.postfix.text("queue_directory")
 
     def asks(self, key: str, *, chroot: bool | None) -> bool:
-        """Return True if the sidecar is among the milters of a setting."""
         named = map(milter_address, self.postfix.words(key))
         return any(reaches(address, self.listening, self.queue, chroot=chroot) for address in named)
 
@@ -93,16 +88,14 @@ def check_postfix(text: str, settings: Settings, read: ReadFile) -> list[Finding
     services = read_postfix(text)
     found: dict[Finding, list[str]] = {}
     for postfix in services:
-        case = PostfixCase(settings=settings, domains=domains, postfix=postfix, read=read)
+        case = _PostfixCase(settings=settings, domains=domains, postfix=postfix, read=read)
         for check in CHECKS:
             for each in check(case):
                 found.setdefault(_finding(each, postfix), []).append(postfix.name)
-    findings = [
-        finding
-        if len(names) == len(services)
-        else msgspec.structs.replace(finding, text=f"Of {some(names)} in master.cf: {finding.text}")
-        for finding, names in found.items()
-    ]
+    findings = []
+    for finding, names in found.items():
+        some_only = "" if len(names) == len(services) else f"Of {some(names)} in master.cf: "
+        findings.append(replace(finding, text=some_only + finding.text))
     return sorted(findings, key=lambda finding: finding.level != "error")
 
 
@@ -116,7 +109,7 @@ def _finding(found: Found, postfix: Postfix) -> Finding:
 # --- the sidecar is asked, and its verdict counts
 
 
-def _milter(case: PostfixCase) -> Iterator[Found]:
+def _milter(case: _PostfixCase) -> Iterator[Found]:
     key, chroot = "smtpd_milters", case.postfix.chroot
     if case.asks(key, chroot=chroot):
         return
@@ -128,7 +121,7 @@ def _milter(case: PostfixCase) -> Iterator[Found]:
     yield "error", "milter_missing", key, text, f"Write smtpd_milters = {in_main_cf(case.listening, case.queue)}."
 
 
-def _bypassed(case: PostfixCase) -> Iterator[Found]:
+def _bypassed(case: _PostfixCase) -> Iterator[Found]:
     if case.postfix.text(key := "smtpd_proxy_filter"):
         text = "With a filter before the queue the sidecar gets no content, and accepts each message that passed RCPT."
         yield "error", "before_queue_filter", key, text, "Remove it, and filter after the queue (content_filter)."
@@ -140,19 +133,19 @@ def _bypassed(case: PostfixCase) -> Iterator[Found]:
     yield from before_the_verdict(case.postfix, case.read)
 
 
-def _default_action(case: PostfixCase) -> Iterator[Found]:
+def _default_action(case: _PostfixCase) -> Iterator[Found]:
     key = "milter_default_action"
-    if effect := _WHILE_DOWN.get(action := case.postfix.text(key)):
-        text = f"{action} is not safe: while the sidecar is down, {effect}."
-        yield "error", "unsafe_default_action", key, text, f"Write {key} = tempfail."
+    actions = [(key, case.postfix.text(key), f"Write {key} = tempfail.")]
     for name, action in case.milter_options():
-        if name == "default_action" and (effect := _WHILE_DOWN.get(action)):
+        if name == "default_action":
+            actions.append(("smtpd_milters", action, f"In smtpd_milters, write default_action=tempfail instead of {action}."))
+    for where, action, fix in actions:
+        if effect := _WHILE_DOWN.get(action):
             text = f"{action} is not safe: while the sidecar is down, {effect}."
-            fix = f"In smtpd_milters, write default_action=tempfail instead of {action}."
-            yield "error", "unsafe_default_action", "smtpd_milters", text, fix
+            yield "error", "unsafe_default_action", where, text, fix
 
 
-def _protocol(case: PostfixCase) -> Iterator[Found]:
+def _protocol(case: _PostfixCase) -> Iterator[Found]:
     value = case.postfix.text(key := "milter_protocol")
     version = int(value[0]) if value[:1].isdigit() else _MILTER_VERSION
     if version < _LEAST_MILTER_VERSION:
@@ -163,7 +156,7 @@ def _protocol(case: PostfixCase) -> Iterator[Found]:
         yield "warning", "old_milter_protocol", key, text, f"Write {key} = 6."
 
 
-def _socket(case: PostfixCase) -> Iterator[Found]:
+def _socket(case: _PostfixCase) -> Iterator[Found]:
     milter, key = case.settings.milter, "smtpd_milters"
     if not milter.socket.startswith("unix:"):
         return
@@ -177,7 +170,7 @@ def _socket(case: PostfixCase) -> Iterator[Found]:
         yield "warning", "socket_permissions", key, text, fix
 
 
-def _timeouts(case: PostfixCase) -> Iterator[Found]:
+def _timeouts(case: _PostfixCase) -> Iterator[Found]:
     timeouts = {key: case.postfix.text(key) for key in (f"milter_{step}_timeout" for step in ("connect", "command", "content"))}
     short = [(key, value, f"Write {key} = 30s or more.") for key, value in timeouts.items()]
     for name, value in case.milter_options():
@@ -189,7 +182,7 @@ def _timeouts(case: PostfixCase) -> Iterator[Found]:
             yield "warning", "short_timeout", key, text, fix
 
 
-def _local_mail(case: PostfixCase) -> Iterator[Found]:
+def _local_mail(case: _PostfixCase) -> Iterator[Found]:
     if case.asks(key := "non_smtpd_milters", chroot=None):
         text = "Postfix also asks the sidecar about mail made on this machine, for which it has no rules."
         yield "warning", "local_mail", key, text, f"Remove the sidecar from {key}."
@@ -198,7 +191,7 @@ def _local_mail(case: PostfixCase) -> Iterator[Found]:
 # --- Postfix's own relay control
 
 
-def _relay_restrictions(case: PostfixCase) -> Iterator[Found]:
+def _relay_restrictions(case: _PostfixCase) -> Iterator[Found]:
     key = case.restrictions
     words = case.postfix.words(key)
     end = next((word for word in words if word in {"permit", *_REJECTS}), "permit")
@@ -215,7 +208,7 @@ def _relay_restrictions(case: PostfixCase) -> Iterator[Found]:
         yield "warning", "unknown_restriction", key, text, f"Move it behind {end}, unless it can only reject."
 
 
-def _relay_domains(case: PostfixCase) -> Iterator[Found]:
+def _relay_domains(case: _PostfixCase) -> Iterator[Found]:
     if not case.serves_external_hosts:
         return
     key = "relay_domains"
@@ -245,7 +238,7 @@ def _relay_domains(case: PostfixCase) -> Iterator[Found]:
         yield from compare(mta, case.domains)
 
 
-def _own_domains(case: PostfixCase) -> Iterator[Found]:
+def _own_domains(case: _PostfixCase) -> Iterator[Found]:
     if not case.serves_external_hosts or case.domains.rest is not None:
         return
     for key in _OWN_DOMAINS:
@@ -257,7 +250,7 @@ def _own_domains(case: PostfixCase) -> Iterator[Found]:
             yield "warning", "closed_domain", key, text, fix
 
 
-def _networks(case: PostfixCase) -> Iterator[Found]:
+def _networks(case: _PostfixCase) -> Iterator[Found]:
     if not case.serves_external_hosts:
         return
     if "permit_mynetworks" not in case.postfix.words(key := case.restrictions):
@@ -273,30 +266,23 @@ def _networks(case: PostfixCase) -> Iterator[Found]:
         yield "warning", "default_networks", key, text, fix
         return
     found, unknown = networks(value, case.read)
+    every_address = "mynetworks has all addresses: without the sidecar this is an open relay."
     if any(word.startswith("static:") for word in unknown):
-        yield "error", "open_relay", key, _EVERY_ADDRESS, fix
-    elif unknown:
+        yield "error", "open_relay", key, every_address, fix
+        return
+    if unknown:
         yield "warning", "unreadable_table", key, f"The doctor cannot read {some(unknown)}.", fix
-    else:
-        for level, code, text in _compare_networks(found, wanted):
-            yield level, code, key, text, fix
-
-
-def _compare_networks(found: netaddr.IPSet, wanted: netaddr.IPSet) -> Iterator[tuple[Level, DoctorCode, str]]:
-    if any(each.prefixlen == 0 for each in found.iter_cidrs()):
-        yield "error", "open_relay", _EVERY_ADDRESS
-    elif wider := beyond(found, wanted):
-        text = f"Postfix lets {some(wider)} relay, and the sidecar does not: only the sidecar rejects that mail."
-        yield "warning", "relays_beyond_policy", text
-    rejected = "can relay by the sidecar's settings, but Postfix rejects that mail before it asks the sidecar."
+        return
+    if is_open := any(each.prefixlen == 0 for each in found.iter_cidrs()):
+        yield "error", "open_relay", key, every_address, fix
+    yield from compare_hosts("Postfix", key, found & wanted if is_open else found, wanted, fix)
     # Settings do not show whether ::1 is in use.
     if "127.0.0.1" in wanted - found:
-        yield "warning", "rejected_before_sidecar", f"127.0.0.1 {rejected}"
-    if narrower := beyond(wanted, found):
-        yield "error", "rejected_before_sidecar", f"{some(narrower)} {rejected}"
+        text = "127.0.0.1 can relay by the sidecar's settings, but Postfix rejects that mail before it asks the sidecar."
+        yield "warning", "rejected_before_sidecar", key, text, fix
 
 
-def _authenticated(case: PostfixCase) -> Iterator[Found]:
+def _authenticated(case: _PostfixCase) -> Iterator[Found]:
     if not any(entry.relay_from_authz for entry in case.settings.domains) or not case.serves_external_hosts:
         return
     if "permit_sasl_authenticated" not in case.postfix.words(key := case.restrictions):
@@ -307,7 +293,7 @@ def _authenticated(case: PostfixCase) -> Iterator[Found]:
 # --- the rest
 
 
-def _in_flow_delay(case: PostfixCase) -> Iterator[Found]:
+def _in_flow_delay(case: _PostfixCase) -> Iterator[Found]:
     modes = ((entry, {entry.log_oob, entry.log_arf}) for entry in case.settings.domains)
     dropping = next((entry for entry, found in modes if LogMode.LOG_THEN_DROP in found), None)
     if dropping is not None and seconds(case.postfix.text(key := "in_flow_delay")) != 0:
@@ -316,13 +302,13 @@ def _in_flow_delay(case: PostfixCase) -> Iterator[Found]:
         yield "warning", "slow_after_drops", key, text, f"Write {key} = 0s."
 
 
-def _bare_newline(case: PostfixCase) -> Iterator[Found]:
+def _bare_newline(case: _PostfixCase) -> Iterator[Found]:
     if case.postfix.text(key := "smtpd_forbid_bare_newline") == "no":
         text = "A relay host can relay an external host's message that is hidden inside another (SMTP smuggling)."
         yield "warning", "smtp_smuggling", key, text, f"Write {key} = normalize."
 
 
-CHECKS: tuple[Callable[[PostfixCase], Iterator[Found]], ...] = (
+CHECKS: tuple[Callable[[_PostfixCase], Iterator[Found]], ...] = (
     _milter,
     _bypassed,
     _default_action,

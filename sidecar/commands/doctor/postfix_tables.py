@@ -21,17 +21,12 @@ _KEYED_TABLES = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash")
 _PATTERN_TABLES = ("regexp", "pcre")
 
 
-def _file(word: str, kinds: tuple[str, ...] = _KEYED_TABLES) -> str | None:
-    """Return the path of the text behind a word of a list: a file of patterns, or the source of a table."""
+def _text(word: str, read: ReadFile, kinds: tuple[str, ...] = _KEYED_TABLES) -> str | None:
+    """Return the text behind a word of a list: a file of patterns, or the source of a table. None if it cannot be read."""
     kind, _, path = word.removeprefix("proxy:").partition(":")
     if word.startswith("/"):
-        return word
-    return path if kind in kinds and path.startswith("/") else None
-
-
-def _text(word: str, read: ReadFile) -> str | None:
-    path = _file(word)
-    return None if path is None else read(path)
+        return read(word)
+    return read(path) if kind in kinds and path.startswith("/") else None
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -44,9 +39,6 @@ def _patterns(text: str) -> list[str]:
 
 def _table_keys(text: str) -> list[str]:
     return [line.split(None, 1)[0] for line in _lines(text) if not line[0].isspace()]
-
-
-# --- lists
 
 
 class DomainList:
@@ -165,8 +157,7 @@ def _actions(table: str, read: ReadFile) -> set[str]:
     elif inner.startswith("{"):
         values = [_value(kind, word.strip("{} ")) for word in split(inner.strip()[1:-1])]
     else:
-        path = _file(table, (*_KEYED_TABLES, *_PATTERN_TABLES, "cidr"))
-        text = None if path is None else read(path)
+        text = _text(table, read, (*_KEYED_TABLES, *_PATTERN_TABLES, "cidr"))
         values = [_value(kind, rule) for _, rule in logical_lines(text or "")]
     return {value.split(None, 1)[0].upper() for value in values if value.strip()}
 

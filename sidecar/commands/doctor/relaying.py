@@ -47,12 +47,21 @@ def compare(mta: Relaying, domains: OpenDomains) -> Iterator[Found]:
         yield "warning", "relays_beyond_policy", mta.key, text, mta.fix
 
 
+def compare_hosts(mta: str, key: str, allowed: netaddr.IPSet, wanted: netaddr.IPSet, fix: str) -> Iterator[Found]:
+    """Compare the hosts that can relay by the settings of both."""
+    if wider := beyond(allowed, wanted):
+        text = f"{mta} lets {some(wider)} relay, and the sidecar does not: only the sidecar rejects that mail."
+        yield "warning", "relays_beyond_policy", key, text, fix
+    if narrower := beyond(wanted, allowed):
+        text = f"{some(narrower)} can relay by the sidecar's settings, but {mta} rejects that mail before it asks the sidecar."
+        yield "error", "rejected_before_sidecar", key, text, fix
+
+
 def _patterns(names: Iterable[str], holds: Callable[[str], bool]) -> list[str]:
     """Write the set `holds` in few patterns: a name is left out if the set has all names below its parent."""
     rest = Pattern(name="", below=True)
-    found = [rest] if holds(rest.probe) else []
-    found += [pattern for pattern, is_member in boundary(holds, sorted(names)).items() if is_member]
-    return list(map(str, found))
+    members = [pattern for pattern, is_member in boundary(holds, sorted(names)).items() if is_member]
+    return [str(pattern) for pattern in ([rest, *members] if holds(rest.probe) else members)]
 
 
 def block(text: str) -> netaddr.IPNetwork:

@@ -124,21 +124,15 @@ class Access:
         for name in lineage(domain):
             below = f".{name.partition('.')[2]}"
             keys = [name, below] if sendmail.dots and below != "." else [name]
-            value = next((value for key in keys if (value := self._value(key)) is not None), None)
-            if value is not None:
+            value = next((self._values[form] for key in keys for form in (f"to:{key}", key) if form in self._values), None)
+            if value is not None or sendmail.hosts_only:
                 return value == "RELAY"
-            if sendmail.hosts_only:
-                return False
         return False
 
     @property
     def relaying(self) -> netaddr.IPSet:
         """The addresses of peers that can relay."""
-        keys = (key.removeprefix("connect:") for key, value in self._values.items() if value == "RELAY")
-        return address_set(keys)
-
-    def _value(self, key: str) -> str | None:
-        return self._values.get(f"to:{key}", self._values.get(key))
+        return address_set(key.removeprefix("connect:") for key, value in self._values.items() if value == "RELAY")
 
 
 def address_set(words: Iterable[str]) -> netaddr.IPSet:

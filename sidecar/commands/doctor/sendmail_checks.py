@@ -3,12 +3,12 @@
 Owns the findings and their order. Never reads Sendmail's syntax.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from msgspec import Struct
 
 from sidecar.commands.doctor.findings import PATIENCE, Found, ReadFile, some
-from sidecar.commands.doctor.relaying import Relaying, beyond, compare, relaying
+from sidecar.commands.doctor.relaying import Relaying, compare, compare_hosts, relaying
 from sidecar.commands.doctor.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
 from sidecar.core.findings import Finding
@@ -19,7 +19,7 @@ _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-side
 _MAP = f"Make {SENDMAIL_FILE} with sidecar export sendmail, and the access map from it as deploy/sendmail/README.md says"
 
 
-class SendmailCase(Struct, frozen=True, kw_only=True):
+class _SendmailCase(Struct, frozen=True, kw_only=True):
     """The sidecar's settings and Sendmail's. `access` is None if the source of the access map cannot be read."""
 
     settings: Settings
@@ -29,7 +29,6 @@ class SendmailCase(Struct, frozen=True, kw_only=True):
 
     @property
     def filter(self) -> Filter | None:
-        """The milter that is the sidecar."""
         listening = self.settings.milter.socket
         return next((each for each in self.sendmail.input_filters if same_socket(each.socket, listening)), None)
 
@@ -45,7 +44,7 @@ def check_sendmail(text: str, settings: Settings, read: ReadFile) -> list[Findin
     sendmail = read_sendmail(text, read)
     source = "" if sendmail.access_map is None else read(sendmail.access_map.value)
     access = None if source is None else Access(source)
-    case = SendmailCase(settings=settings, domains=OpenDomains(settings), sendmail=sendmail, access=access)
+    case = _SendmailCase(settings=settings, domains=OpenDomains(settings), sendmail=sendmail, access=access)
     findings = [
         Finding(level=level, code=code, key=key, line=sendmail.line(key), text=text, fix=fix)
         for check in CHECKS
@@ -54,7 +53,7 @@ def check_sendmail(text: str, settings: Settings, read: ReadFile) -> list[Findin
     return sorted(findings, key=lambda finding: finding.level != "error")
 
 
-def _milter(case: SendmailCase) -> Iterator[Found]:
+def _milter(case: _SendmailCase) -> Iterator[Found]:
     if case.filter is None:
         listening = case.settings.milter.socket
         text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks the sidecar."
@@ -71,7 +70,7 @@ def _in_sendmail(listening: str) -> str:
     return f"{kind}:{port}@{host.strip('[]')}"
 
 
-def _filter(case: SendmailCase) -> Iterator[Found]:
+def _filter(case: _SendmailCase) -> Iterator[Found]:
     found = case.filter
     if found is None:
         return
@@ -87,7 +86,7 @@ def _filter(case: SendmailCase) -> Iterator[Found]:
         yield "warning", "short_timeout", found.key, text, fix
 
 
-def _recipients(case: SendmailCase) -> Iterator[Found]:
+def _recipients(case: _SendmailCase) -> Iterator[Found]:
     """Compare the domains that Sendmail relays to with the sidecar's open domains."""
     sendmail, access, named, key = case.sendmail, case.access, case.named, "access_db"
     if sendmail.promiscuous:
@@ -121,22 +120,17 @@ def _recipients(case: SendmailCase) -> Iterator[Found]:
     yield from compare(mta, case.domains)
 
 
-def _peers(case: SendmailCase) -> Iterator[Found]:
+def _peers(case: _SendmailCase) -> Iterator[Found]:
     """Compare the hosts that can relay by Sendmail's settings with those that can by the sidecar's."""
     if case.access is None or case.sendmail.promiscuous:
         return
-    key, wanted = "access_db", relaying(case.settings)
+    wanted = relaying(case.settings)
     allowed = address_set(case.sendmail.members("R")) | case.access.relaying
     fix = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
-    if wider := beyond(allowed, wanted):
-        text = f"Sendmail lets {some(wider)} relay, and the sidecar does not: only the sidecar rejects that mail."
-        yield "warning", "relays_beyond_policy", key, text, fix
-    if narrower := beyond(wanted, allowed):
-        can = "can relay by the sidecar's settings, but Sendmail rejects that mail before it asks the sidecar"
-        yield "error", "rejected_before_sidecar", key, f"{some(narrower)} {can}.", fix
+    yield from compare_hosts("Sendmail", "access_db", allowed, wanted, fix)
 
 
-def _authenticated(case: SendmailCase) -> Iterator[Found]:
+def _authenticated(case: _SendmailCase) -> Iterator[Found]:
     needed = any(entry.relay_from_authz for entry in case.settings.domains)
     if needed and not case.sendmail.promiscuous and not case.sendmail.members("TrustAuthMech"):
         text = "Sendmail rejects the users in relay_from_authz before it asks the sidecar."
@@ -144,14 +138,14 @@ def _authenticated(case: SendmailCase) -> Iterator[Found]:
         yield "warning", "rejected_before_sidecar", "TRUST_AUTH_MECH", text, fix
 
 
-def _class_r(case: SendmailCase) -> Iterator[Found]:
+def _class_r(case: _SendmailCase) -> Iterator[Found]:
     if case.named and not case.sendmail.promiscuous:
         text = f"Class R has {some(sorted(case.named))}: a peer with such a name, or a name below it, can relay to any domain."
         fix = f"Remove them from class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}."
         yield "warning", "relays_beyond_policy", "relay-domains", text, fix
 
 
-def _privacy(case: SendmailCase) -> Iterator[Found]:
+def _privacy(case: _SendmailCase) -> Iterator[Found]:
     option = case.sendmail.options.get(key := "PrivacyOptions")
     flags = {flag.strip().lower() for flag in option.value.split(",")} if option else set()
     if "goaway" not in flags and not {"noexpn", "novrfy"} <= flags:
@@ -159,12 +153,4 @@ def _privacy(case: SendmailCase) -> Iterator[Found]:
         yield "warning", "address_probing", key, text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS."
 
 
-CHECKS: tuple[Callable[[SendmailCase], Iterator[Found]], ...] = (
-    _milter,
-    _filter,
-    _recipients,
-    _peers,
-    _authenticated,
-    _class_r,
-    _privacy,
-)
+CHECKS = (_milter, _filter, _recipients, _peers, _authenticated, _class_r, _privacy)
