@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from sidecar.commands.tail import Filters, Kind, line_of
+from sidecar.commands.tail.filters import Filters
+from sidecar.commands.tail.view import Kind, line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import TYPES
 from sidecar.core.text import printable, printable_json
@@ -107,29 +108,18 @@ def command(  # noqa: PLR0913 - one for each option
     if path is not None and config is not None:
         raise click.UsageError("--config and PATH both name a log to read; write one of them.")
     try:
-        filters = Filters.read(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
+        filters = Filters(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     log = settings_or_exit(config).journal.directory if path is None else path
     show = _show_json if as_json else _terminal() if console().is_terminal else _show_lines
     try:
-        kind = kind_of(log)
-        if kind == "nothing":
-            _expect(log, follow=not no_follow)
-        if kind == "stream":
+        if kind_of(log) == "stream":
             _show_stream(log, filters, lines or _ALL, show)
         else:
-            if no_follow:
-                warn_of_skipped_files(log)
             _tail(log, filters, lines or _DEFAULT_LINES, show, follow=not no_follow)
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
-
-
-def _expect(log: Path, *, follow: bool) -> None:
-    if not follow:
-        raise JournalError(f"{log} does not exist; write the path of a log, or remove --no-follow to wait for it")
-    click.echo(printable(f"{log} does not exist; waiting for it."), err=True)
 
 
 def _show_stream(log: Path, filters: Filters, lines: str, show: Show) -> None:
@@ -143,20 +133,24 @@ def _show_stream(log: Path, filters: Filters, lines: str, show: Show) -> None:
 
 
 def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) -> None:
+    is_missing = kind_of(log) == "nothing"
+    if is_missing and not follow:
+        raise JournalError(f"{log} does not exist; write the path of a log, or remove --no-follow to wait for it")
+    if is_missing:
+        click.echo(printable(f"{log} does not exist; waiting for it."), err=True)
+    elif not follow:
+        warn_of_skipped_files(log)
     follower = Follower(log, growing=follow)
     files = follower.look()
     if lines == _ALL:
-        show(entry for entry in merged(files) if _passes(entry, filters))
+        # A line that is no record is wanted only where every record is.
+        every = filters.wanted is None
+        show(entry for entry in merged(files) if (every if entry.record is None else filters.want(entry.record)))
     else:
         show(latest(files, number=int(lines), wanted=filters.wanted))
     for new in polls(follower) if follow else ():
         # A line that cannot be read can be the one that the operator looks for.
         show(entry for entry in merged(new) if entry.record is None or filters.want(entry.record))
-
-
-def _passes(entry: OrderedLine, filters: Filters) -> bool:
-    """Return True if a line is wanted. A line that is no record is wanted only where every record is."""
-    return filters.wanted is None if entry.record is None else filters.want(entry.record)
 
 
 def _show_json(shown: Iterable[OrderedLine]) -> None:
@@ -173,8 +167,7 @@ def _show_lines(shown: Iterable[OrderedLine]) -> None:
         if entry.record is None:
             _report(entry)
         else:
-            line = " ".join(part.text for part in line_of(entry.record))
-            sys.stdout.buffer.write(line.encode() + b"\n")
+            sys.stdout.buffer.write(" ".join(part.text for part in line_of(entry.record)).encode() + b"\n")
     sys.stdout.flush()
 
 

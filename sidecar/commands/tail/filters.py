@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Self
 
 from sidecar.config.readers import WrongValue, network
 from sidecar.core.disposition import Disposition
@@ -17,43 +16,27 @@ _BELOW = "*."
 
 
 class Filters:
-    """A record must match one value of each kind that is set. Without any, every record matches."""
+    """A record must match one value of each kind that is set. Without any, every record matches.
+
+    The values are the words of a command line. Raise ValueError with the error and the fix.
+    """
 
     def __init__(
         self,
         *,
         types: Sequence[str] = (),
-        dispositions: Sequence[Disposition] = (),
-        peers: Networks | None = None,
+        dispositions: Sequence[str] = (),
+        peers: Sequence[str] = (),
         domains: Sequence[str] = (),
         reason: str = "",
     ) -> None:
-        self._types = frozenset(name.lower() for name in types)
-        self._dispositions = frozenset(dispositions)
-        self._peers = peers
-        self._domains = frozenset(domains)
-        self._below = tuple(domain.removeprefix("*") for domain in domains if domain.startswith(_BELOW))
+        self._types = frozenset(_type(name) for name in types)
+        self._dispositions = frozenset(map(Disposition, dispositions))
+        self._peers = Networks(map(_network, peers)) if peers else None
+        # `*` matches every domain, also an empty one.
+        self._domains = frozenset() if "*" in domains else frozenset(map(_domain, domains))
+        self._below = tuple(domain.removeprefix("*") for domain in self._domains if domain.startswith(_BELOW))
         self._reason = reason.casefold()
-
-    @classmethod
-    def read(
-        cls,
-        *,
-        types: Sequence[str],
-        dispositions: Sequence[str] = (),
-        peers: Sequence[str],
-        domains: Sequence[str],
-        reason: str,
-    ) -> Self:
-        """Parse the words of a command line. Raise ValueError with the error and the fix."""
-        return cls(
-            types=[_type(name) for name in types],
-            dispositions=[Disposition(word) for word in dispositions],
-            peers=Networks(map(_network, peers)) if peers else None,
-            # `*` matches every domain, also an empty one.
-            domains=[] if "*" in domains else [_domain(text) for text in domains],
-            reason=reason,
-        )
 
     @property
     def wanted(self) -> Callable[[Logged], bool] | None:
@@ -99,7 +82,7 @@ def _type(name: str) -> str:
     known = {known.lower(): known for known in TYPES}
     if name.lower() not in known and (near := get_close_matches(name.lower(), known, n=1)):
         raise ValueError(f"There is no record type {quoted(name)}; did you mean {known[near[0]]}?")
-    return name
+    return name.lower()
 
 
 def _network(text: str) -> Network:

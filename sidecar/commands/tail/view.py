@@ -5,36 +5,20 @@ Owns the columns, and what is shortened on a narrow terminal. Never prints.
 
 from typing import Literal, NamedTuple
 
-from sidecar.core.disposition import Disposition
+from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.records import Logged
 from sidecar.core.text import printable
 
 Kind = Literal["aside", "good", "bad", "soft", "report", "text"]
 """The colour of a part: `good` for accepted, `bad` rejected, `soft` tempfailed, `report` a bounce or complaint."""
 
-_KINDS: dict[str, Kind] = {
-    "Reception": "good",
-    "Delivery": "good",
-    "Rejection": "bad",
-    "Bounce": "bad",
-    "AdminBounce": "bad",
-    "Expiration": "bad",
-    "TransientFailure": "soft",
-    "Delayed": "soft",
-    "OOB": "report",
-    "Feedback": "report",
+_WORDS: dict[Kind, tuple[str, ...]] = {
+    "good": ("Reception", "Delivery", Disposition.RELAYED),
+    "bad": ("Rejection", "Bounce", "AdminBounce", "Expiration", *REJECTED),
+    "soft": ("TransientFailure", "Delayed", Disposition.QUARANTINED, Disposition.TEMPFAILED),
+    "report": ("OOB", "Feedback", Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED),
 }
-
-_DISPOSITION_KINDS: dict[Disposition, Kind] = {
-    Disposition.RELAYED: "good",
-    Disposition.LOGGED_AND_RELAYED: "report",
-    Disposition.LOGGED_AND_DROPPED: "report",
-    Disposition.QUARANTINED: "soft",
-    Disposition.TEMPFAILED: "soft",
-    Disposition.REJECTED_AT_CONNECT: "bad",
-    Disposition.REJECTED_AT_RCPT: "bad",
-    Disposition.REJECTED_AT_END: "bad",
-}
+_KINDS: dict[str, Kind] = {word: kind for kind, words in _WORDS.items() for word in words}
 
 _TYPE_WIDTH = len("Rejection")
 _DISPOSITION_WIDTH = len(Disposition.REJECTED_AT_CONNECT)
@@ -74,16 +58,18 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
     parts = [
         LinePart(_time(record, today), "aside"),
         LinePart(printable(record.type).ljust(_TYPE_WIDTH), "soft" if rejected_for_now else _KINDS.get(record.type, "text")),
-        *_disposition(record, width),
-        LinePart(_code(record).ljust(_CODE_WIDTH), "text"),
-        LinePart(_peer(record).ljust(_PEER_WIDTH), "text"),
     ]
-    why = _why(record)
-    room = None if width is None else _room(width - sum(len(part.text) + 1 for part in parts), len(why))
+    # KumoMTA's records have no disposition.
+    if (disposition := record.disposition) is not None and (width is None or width >= _WIDE):
+        parts.append(LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _KINDS.get(disposition, "text")))
+    peer = "-" if record.peer_address is None else printable(record.peer_address.addr)
+    parts += [LinePart(_code(record).ljust(_CODE_WIDTH), "text"), LinePart(peer.ljust(_PEER_WIDTH), "text")]
+    why, room = _why(record), None
+    if width is not None:
+        left = width - sum(len(part.text) + 1 for part in parts)
+        room = max(_ENVELOPE_WIDTH, left - 1 - min(len(why), max(_WHY_WIDTH, left // 3)))
     parts.append(LinePart(_envelope(record, room), "text"))
-    if why:
-        parts.append(LinePart(why, "aside"))
-    return parts
+    return [*parts, LinePart(why, "aside")] if why else parts
 
 
 def _time(record: Logged, today: str | None) -> str:
@@ -94,14 +80,6 @@ def _time(record: Logged, today: str | None) -> str:
     return short[_DATE_LENGTH + 1 :] if short.startswith(today) else short[len("2026-") :]
 
 
-def _disposition(record: Logged, width: int | None) -> list[LinePart]:
-    """Return the column of the disposition. KumoMTA's records have none."""
-    disposition = record.disposition
-    if disposition is None or (width is not None and width < _WIDE):
-        return []
-    return [LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _DISPOSITION_KINDS.get(disposition, "text"))]
-
-
 def _code(record: Logged) -> str:
     code, enhanced = record.response.code, record.response.enhanced_code
     parts = [str(code) if code else "-"]
@@ -110,15 +88,6 @@ def _code(record: Logged) -> str:
     if record.bounce_classification not in _NO_CLASS:
         parts.append(printable(record.bounce_classification))
     return " ".join(parts)
-
-
-def _peer(record: Logged) -> str:
-    return "-" if record.peer_address is None else printable(record.peer_address.addr)
-
-
-def _room(left: int, why: int) -> int:
-    """Return the width of the envelope in the rest of a line with a reason of `why` characters."""
-    return max(_ENVELOPE_WIDTH, left - 1 - min(why, max(_WHY_WIDTH, left // 3)))
 
 
 def _envelope(record: Logged, room: int | None) -> str:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.tail import Filters
+from sidecar.commands.tail.filters import Filters
 from sidecar.core.records import Logged, decode
 
 
 def filters(**words: Any) -> Filters:
-    return Filters.read(**({"types": (), "peers": (), "domains": (), "reason": ""} | words))
+    return Filters(**({"types": (), "peers": (), "domains": (), "reason": ""} | words))
 
 
 def record(**fields: str) -> Logged:

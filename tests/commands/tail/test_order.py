@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.commands.tail import Filters
+from sidecar.commands.tail.filters import Filters
 from sidecar.journal.read import Follower, Line, order
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 

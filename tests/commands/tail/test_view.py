@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.tail import line_of
+from sidecar.commands.tail.view import line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import Logged, PeerAddress, Response
 from sidecar.core.records.record import EnhancedCode
