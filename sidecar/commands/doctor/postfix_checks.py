@@ -266,15 +266,14 @@ def _networks(case: _PostfixCase) -> Iterator[Found]:
         yield "warning", "default_networks", key, text, fix
         return
     found, unknown = networks(value, case.read)
-    every_address = "mynetworks has all addresses: without the sidecar this is an open relay."
-    if any(word.startswith("static:") for word in unknown):
-        yield "error", "open_relay", key, every_address, fix
-        return
-    if unknown:
+    is_open = any(each.prefixlen == 0 for each in found.iter_cidrs())
+    if is_open or any(word.startswith("static:") for word in unknown):
+        text = "mynetworks has all addresses: without the sidecar this is an open relay."
+        yield "error", "open_relay", key, text, fix
+    elif unknown:
         yield "warning", "unreadable_table", key, f"The doctor cannot read {some(unknown)}.", fix
+    if unknown:
         return
-    if is_open := any(each.prefixlen == 0 for each in found.iter_cidrs()):
-        yield "error", "open_relay", key, every_address, fix
     yield from compare_hosts("Postfix", key, found & wanted if is_open else found, wanted, fix)
     # Settings do not show whether ::1 is in use.
     if "127.0.0.1" in wanted - found:

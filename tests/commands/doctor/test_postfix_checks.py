@@ -79,6 +79,7 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"smtpd_milter_maps": "hash:/etc/postfix/maps"}, "warning", "smtpd_milter_maps", "does not ask"),
     ({"mynetworks": "127.0.0.1 [::1] 0.0.0.0/0"}, "error", "mynetworks", "open relay"),
     ({"mynetworks": "static:all"}, "error", "mynetworks", "open relay"),
+    ({"mynetworks": "0.0.0.0/0 hash:/etc/postfix/networks"}, "error", "mynetworks", "open relay"),
     ({"mynetworks": "192.168.1.0/24"}, "warning", "mynetworks", "127.0.0.1"),
     (
         {"smtpd_relay_restrictions": "permit_mynetworks, check_client_access cidr:{{0.0.0.0/0 OK}}, reject_unauth_destination"},
