@@ -74,20 +74,17 @@ class Clockwork:
             return None
         begin = self.first if since is None else min(since, self.first)
         end = self.last + 1 if until is None else max(until, self.last + 1)
-        width = next((width for width in _SHOWN if self._fits(width, begin, end)), _SHOWN[-1])
-        first, last = (begin - _ORIGIN) // width, (end - 1 - _ORIGIN) // width
-        step = width // self._width
-        series = {kind: _merged(counts, step) for kind, counts in self._series.items()}
+        for width in (width for width in _SHOWN if width % self._width == 0):
+            first, last = (begin - _ORIGIN) // width, (end - 1 - _ORIGIN) // width
+            if last - first < BUCKETS:
+                break
+        series = {kind: _merged(counts, width // self._width) for kind, counts in self._series.items()}
         buckets = range(first, last + 1)
         return Timeline(
             start=first * width + _ORIGIN,
             seconds=width,
             series={kind: [counts.get(bucket, 0) for bucket in buckets] for kind, counts in series.items()},
         )
-
-    def _fits(self, width: int, begin: int, end: int) -> bool:
-        buckets = (end - 1 - _ORIGIN) // width - (begin - _ORIGIN) // width + 1
-        return width % self._width == 0 and buckets <= BUCKETS
 
 
 def _merged(counts: dict[int, int], step: int) -> dict[int, int]:
