@@ -3,7 +3,6 @@
 import os
 import stat
 import sys
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from msgspec.structs import replace
 
 from sidecar.commands.doctor.postfix_checks import check_postfix
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
-from sidecar.core.findings import Finding
 from sidecar.core.text import counted, printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, finding_line, findings_json, settings_or_exit
@@ -51,7 +49,13 @@ def command(config: Path | None, postfix: str | None, sendmail: str | None, *, a
     # Standard input has no name, so a line of it is useless.
     shown = [replace(found, file=source) if source != "-" and found.line else replace(found, line=None) for found in findings]
     errors = sum(finding.level == "error" for finding in findings)
-    click.echo(findings_json(shown) if as_json else _as_text(shown, mta, errors))
+    if as_json:
+        click.echo(findings_json(shown))
+    else:
+        warnings = counted(len(findings) - errors, "warning")
+        fits = f"{mta} fits the sidecar{f', with {warnings}' if findings else ''}."
+        total = f"{mta} does not fit the sidecar: {counted(errors, 'error')} and {warnings}." if errors else fits
+        click.echo("\n".join([*map(finding_line, shown), total]))
     sys.exit(1 if errors else 0)
 
 
@@ -80,13 +84,3 @@ def _text(path: str) -> str | None:
             return file.read(_SIZE_LIMIT).decode("utf-8", "replace") if readable else None
     except (OSError, ValueError):
         return None
-
-
-def _as_text(findings: Sequence[Finding], mta: str, errors: int) -> str:
-    lines = [finding_line(finding) for finding in findings]
-    warnings = counted(len(findings) - errors, "warning")
-    if errors:
-        lines.append(f"{mta} does not fit the sidecar: {counted(errors, 'error')} and {warnings}.")
-    else:
-        lines.append(f"{mta} fits the sidecar{f', with {warnings}' if findings else ''}.")
-    return "\n".join(lines)
