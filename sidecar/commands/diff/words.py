@@ -66,24 +66,21 @@ def _print_changes(screen: Console, effect: Effect, listing: Listing) -> None:
 
 def _headline(change: RuleChange) -> str:
     """Return `file:line: key: old -> new (was file:line)`."""
-    spot = change.new if change.new is not None and change.new.file is not None else change.old or change.new
-    place = "" if spot is None or spot.place is None else f"{spot.place}: "
-    notes = [f"entry {change.action}"] if change.kind == "domain" and change.action != "changed" else []
-    if change.old is not None and change.old is not spot and change.old.place is not None:
-        notes.append(f"was {change.old.place}")
-    note = f" ({', '.join(notes)})" if notes else ""
-    return f"{place}{change.key}{_what(change)}{note}"
-
-
-def _what(change: RuleChange) -> str:
     old, new = change.old, change.new
+    spot = new if old is None or (new is not None and new.file is not None) else old
+    place = "" if spot is None or spot.place is None else f"{spot.place}: "
     if change.kind == "lookup":
-        finds, found = ("nothing" if spot is None or spot.value is None else str(spot.value) for spot in (new, old))
-        return f": finds {finds}, found {found} before"
-    if old is not None and new is not None:
-        return f": {_value(old)} -> {_value(new)}"
-    spot = new if old is None else old
-    return "" if spot is None or spot.value == change.key else f": {_value(spot)} {change.action}"
+        finds, found = ("nothing" if each is None or each.value is None else str(each.value) for each in (new, old))
+        what = f": finds {finds}, found {found} before"
+    elif old is not None and new is not None:
+        what = f": {_value(old)} -> {_value(new)}"
+    else:
+        what = "" if spot is None or spot.value == change.key else f": {_value(spot)} {change.action}"
+    notes = [f"entry {change.action}"] if change.kind == "domain" and change.action != "changed" else []
+    if old is not None and old is not spot and old.place is not None:
+        notes.append(f"was {old.place}")
+    note = f" ({', '.join(notes)})" if notes else ""
+    return f"{place}{change.key}{what}{note}"
 
 
 def _value(spot: Spot) -> str:

@@ -44,11 +44,11 @@ def range_asked(summary: Summary) -> str:
 
 def nothing_found(summary: Summary) -> str:
     """Return the sentence for a range without records, with the times that the log has."""
-    if summary.log_first is None or summary.log_last is None:
-        asked = range_asked(summary)
-        return f"There are no records{asked}, and no others in the log." if asked else "There are no records in the log."
-    covers = f"the log has records from {moment(summary.log_first)} to {moment(summary.log_last)} UTC"
-    return f"There are no records{range_asked(summary)}; {covers}."
+    asked = range_asked(summary)
+    if summary.log_first is not None and summary.log_last is not None:
+        covers = f"the log has records from {moment(summary.log_first)} to {moment(summary.log_last)} UTC"
+        return f"There are no records{asked}; {covers}."
+    return f"There are no records{asked}, and no others in the log." if asked else "There are no records in the log."
 
 
 def extent(ranking: Ranking, shown: int) -> str:

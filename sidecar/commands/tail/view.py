@@ -121,10 +121,10 @@ def _shortened(address: str, limit: int) -> str:
 
 def _why(record: Logged) -> str:
     """Return `meta.why`, or else the reply. For a bounce it is the reply of the remote MTA."""
-    meta_why = record.meta.get("why")
-    why = meta_why if isinstance(meta_why, str) else ""
-    reply = record.response.content
-    if record.type == "Feedback" and record.feedback_report is not None:
-        kind = record.feedback_report.get("feedback_type")
-        why = ": ".join(filter(None, (kind, why))) if isinstance(kind, str) else why
+    why, reply = record.meta.get("why"), record.response.content
+    if not isinstance(why, str):
+        why = ""
+    kind = (record.feedback_report or {}).get("feedback_type") if record.type == "Feedback" else None
+    if isinstance(kind, str):
+        why = ": ".join(filter(None, (kind, why)))
     return printable(" ".join(((reply or why) if record.type == "OOB" else (why or reply)).split()))
