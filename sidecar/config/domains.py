@@ -7,17 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from sidecar.config.files import Document
-from sidecar.config.places import Place
+from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
-from sidecar.config.tables import Notes
-from sidecar.config.warnings.findings import Findings
-from sidecar.core.findings import Finding, warning
+from sidecar.config.tables import Table, table_of_file
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
 from sidecar.core.settings.domain_table import Lines
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Where
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import quoted, shown, written
 
 # KumoMTA reserves this name for the tables of single listeners; it is no domain name.
@@ -34,18 +31,14 @@ REPORT_KEYS: Final = ("log_oob", "log_arf")
 UNUSED: Final = "ttl"
 _KEYS: Final = (*READERS, UNUSED)
 
+_UNUSED_TTL: Final = Kind("deprecated", "ttl has no effect: a reload reads the domains again.", "Remove it.")
+_REPLACED: Final = Kind("overridden", "The table {by.key} on line {by.line} replaces this one.", "Keep one of the two.")
+_OVERRIDDEN: Final = Kind(
+    "overridden", "This has no effect, because {by.key} ({by}) is later and has another value.", "Keep one of the two."
+)
+
 Entries = dict[str, dict[str, DomainEntry]]
 """By listener, then by domain."""
-
-
-class _Named(Struct, frozen=True, kw_only=True):
-    """The table of a domain before it is read, with the file's spelling of its name."""
-
-    listener: str
-    name: str
-    value: Any
-    place: Place
-    path: str
 
 
 def merge(entries: Entries, later: Entries, findings: Findings) -> None:
@@ -61,155 +54,130 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     changes = {key: getattr(later, key) for key in later.lines if key}
     for key, value in changes.items():
         if key in earlier.lines and getattr(earlier, key) != value:
-            findings.note(_overridden, earlier, later, key)
+            findings.warn(_OVERRIDDEN, earlier, key, by=later.where(key))
     trues = tuple(key for key in REPORT_KEYS if key in later.trues or (key in earlier.trues and key not in changes))
     lines = {**earlier.lines, **later.lines}
     return msgspec.structs.replace(earlier, path=later.path, lines=lines, trues=trues, **changes)
 
 
-def read_domains(document: Document, problems: list[Finding], findings: Findings) -> Entries:
-    """Read one listener domains file. Add errors to `problems` and warnings to `findings`; return the correct entries."""
-    return _Reading(document, problems, findings).entries()
+def read_domains(document: Document, findings: Findings) -> Entries:
+    """Read one listener domains file. Return the correct entries."""
+    found: Entries = {}
+    shapes: _Shapes = {}
+    for listener, table, name in _named(document, findings):
+        entry = _entry(listener, table, name, shapes)
+        if entry is not None and not _is_double(found, entry, findings):
+            found.setdefault(listener, {})[entry.domain] = entry
+    return found
 
 
 def _name(spelled: str) -> str:
     return quoted(spelled, DOMAIN_LIMIT)
 
 
-def _path_of(parts: Sequence[str]) -> str:
+def _path_of(keys: Sequence[str]) -> str:
     # The names of listeners and domains are always in quotes.
-    names = slice(1, 3) if parts[0] == LISTENER else slice(0, 1)
-    spelled = [written(part) for part in parts]
-    spelled[names] = [_name(part) for part in parts[names]]
-    return ".".join(spelled)
+    names = (1, 2) if keys[0] == LISTENER else (0,)
+    return ".".join(_name(key) if index in names else written(key) for index, key in enumerate(keys))
 
 
-class _Reading:
-    """One file, while it is read."""
+def _named(document: Document, findings: Findings) -> Iterator[tuple[str, Table, str]]:
+    """Yield each domain: its listener, and the table that has it under its name.
 
-    def __init__(self, document: Document, problems: list[Finding], findings: Findings) -> None:
-        self.document = document
-        self.notes = Notes(document.file, problems)
-        self.findings = findings
-        self.shapes: dict[tuple[tuple[str, int], ...], dict[str, tuple[str, int]]] = {}
+    Those outside `listener` are last, because in KumoMTA they replace `listener."*"`.
+    """
+    table = {"what": "a table of domains", "fix": 'Write tables such as [listener."127.0.0.1:25"."example.com"].'}
+    whole = table_of_file(document, findings, spell=lambda key: key if key == LISTENER else _name(key), path_of=_path_of)
+    listeners = whole.table(LISTENER, _name, **table)
+    for spelled in listeners.values:
+        listener = _listener(listeners, spelled)
+        domains = listeners.table(spelled, _name, **table)
+        for name in domains.values:
+            yield listener, domains, name
+    for name in whole.values:
+        if name != LISTENER:
+            yield ANY_LISTENER, whole, name
 
-    def entries(self) -> Entries:
-        found: Entries = {}
-        self.notes.repeats(self.document, _path_of)
-        for named in self.named():
-            entry = self.entry(named)
-            if entry is not None and not self.is_double(found, entry):
-                found.setdefault(entry.listener, {})[entry.domain] = entry
-        return found
 
-    def named(self) -> Iterator[_Named]:
-        """Yield the table of each domain. Those outside `listener` are last, because in KumoMTA they replace `listener."*"`."""
-        values, place = self.document.values, self.document.place
-        listeners = self.as_table(values.get(LISTENER, {}), place.at(LISTENER), LISTENER)
-        for spelled, domains in listeners.items():
-            at, path = place.at(LISTENER).at(spelled), _path_of([LISTENER, spelled])
-            listener = self.listener(spelled, at, path)
-            for name, value in self.as_table(domains, at, path).items():
-                yield _Named(listener=listener, name=name, value=value, place=at.at(name), path=f"{path}.{_name(name)}")
-        for name, value in values.items():
-            if name != LISTENER:
-                yield _Named(listener=ANY_LISTENER, name=name, value=value, place=place.at(name), path=_name(name))
+def _listener(listeners: Table, spelled: str) -> str:
+    """Return the normal form of a listener. A wrong one is an error, and its domains are read all the same."""
+    if spelled == ANY_LISTENER:
+        return ANY_LISTENER
+    try:
+        return normal_listener(spelled)
+    except ValueError:
+        fix = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
+        listeners.fault("invalid_listener", spelled, f"{quoted(spelled)} is not a listener.", fix)
+        return quoted(spelled)
 
-    def as_table(self, value: object, place: Place, path: str) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        fix = 'Write tables such as [listener."127.0.0.1:25"."example.com"].'
-        self.notes.add("wrong_type", place.line, path, f"{shown(value)} is not a table of domains.", fix)
-        return {}
 
-    def listener(self, spelled: str, place: Place, path: str) -> str:
-        """Return the normal form of a listener. A wrong one is an error, and its domains are read all the same."""
-        if spelled == ANY_LISTENER:
-            return ANY_LISTENER
+_Shapes = dict[tuple[tuple[str, int], ...], dict[str, tuple[str, int]]]
+"""What entries whose keys are on the same lines, counted from their first one, share in memory."""
+
+
+def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainEntry | None:
+    values = domains.values[name]
+    if not isinstance(values, dict):
+        _note_no_table(domains, name, shown(values))
+        return None
+    table = Table(domains.findings, domains.file, values, domains.place.at(name), domains.path_of(name))
+    fields = _fields(table, name)
+    domain = normal_domain(name)
+    if domain is None:
+        guess = _guess(name)
+        fix = f"Write {_name(guess)}." if guess else 'Write a name such as "example.com", "*.example.com" or "*".'
+        domains.fault("invalid_domain", name, f"{quoted(name)} is not a domain name.", fix)
+        return None
+    trues = tuple([key for key in REPORT_KEYS if values.get(key) is True])
+    place, first = table.place, table.place.line
+    steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
+    if (shared := shapes.get(steps)) is None:
+        shared = shapes[steps] = {key: (table.file, step) for key, step in steps}
+    return DomainEntry(listener=listener, domain=domain, path=table.path, lines=Lines(first, shared), trues=trues, **fields)
+
+
+def _fields(table: Table, name: str) -> dict[str, Any]:
+    fields = {}
+    for key, value in table.values.items():
         try:
-            return normal_listener(spelled)
-        except ValueError:
-            fix = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
-            self.notes.add("invalid_listener", place.line, path, f"{quoted(spelled)} is not a listener.", fix)
-            return quoted(spelled)
+            if (reader := READERS.get(key)) is not None:
+                fields[key] = reader(value)
+            elif key == UNUSED:
+                unused_duration(value)
+                table.findings.warn(_UNUSED_TTL, table.where(key))
+            elif isinstance(value, dict):
+                # TOML reads [example.com] as a table `com` in a table `example`.
+                whole = quoted(".".join([name, key, *_names_inside(value)]))
+                fix = f"Write {whole} in quotes."
+                table.fault("unquoted_domain", key, f"The domain {quoted(name)} has a table inside.", fix)
+            else:
+                table.unknown(key, _KEYS)
+        except WrongValue as error:
+            table.wrong(key, error)
+    return fields
 
-    def entry(self, named: _Named) -> DomainEntry | None:
-        if not isinstance(named.value, dict):
-            self.note_no_table(named)
-            return None
-        fields = self.fields(named)
-        domain = normal_domain(named.name)
-        if domain is None:
-            guess = _guess(named.name)
-            fix = f"Write {_name(guess)}." if guess else 'Write a name such as "example.com", "*.example.com" or "*".'
-            self.notes.add("invalid_domain", named.place.line, named.path, f"{quoted(named.name)} is not a domain name.", fix)
-            return None
-        trues = tuple(key for key in REPORT_KEYS if named.value.get(key) is True)
-        lines = self.lines(named.place, fields)
-        return DomainEntry(listener=named.listener, domain=domain, path=named.path, lines=lines, trues=trues, **fields)
 
-    def fields(self, named: _Named) -> dict[str, Any]:
-        fields = {}
-        for key, value in named.value.items():
-            try:
-                if (reader := READERS.get(key)) is not None:
-                    fields[key] = reader(value)
-                elif key == UNUSED:
-                    unused_duration(value)
-                    self.findings.note(_unused_ttl, self.where(named.place.at(key).line, f"{named.path}.{key}"))
-                else:
-                    self.note_unknown(named, key, value)
-            except WrongValue as error:
-                self.notes.wrong(named.place.at(key), f"{named.path}.{key}", error)
-        return fields
+def _is_double(found: Entries, entry: DomainEntry, findings: Findings) -> bool:
+    """Return True if the file already has this domain: an error, except for a table that KumoMTA replaces."""
+    first = found.get(entry.listener, {}).get(entry.domain)
+    if first is None:
+        return False
+    earlier, here = first.where(""), entry.where("")
+    if first.path.startswith(f"{LISTENER}.") and not entry.path.startswith(f"{LISTENER}."):
+        findings.warn(_REPLACED, first, by=here)
+        return False
+    text = f"This is the same domain as {earlier.key} on line {earlier.line}."
+    findings.error("repeated_domain", here, text, "Keep one of the two.")
+    return True
 
-    def lines(self, place: Place, fields: Mapping[str, Any]) -> Lines:
-        first = place.line
-        steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
-        shared = self.shapes.get(steps)
-        if shared is None:
-            shared = self.shapes[steps] = {key: (self.document.file, step) for key, step in steps}
-        return Lines(first, shared)
 
-    def is_double(self, found: Entries, entry: DomainEntry) -> bool:
-        """Return True if the file already has this domain: an error, except for a table that KumoMTA replaces."""
-        first = found.get(entry.listener, {}).get(entry.domain)
-        if first is None:
-            return False
-        earlier, here = first.where(""), entry.where("")
-        if first.path.startswith(f"{LISTENER}.") and not entry.path.startswith(f"{LISTENER}."):
-            self.findings.note(_replaced, first, entry)
-            return False
-        text = f"This is the same domain as {earlier.key} on line {earlier.line}."
-        self.notes.add("repeated_domain", here.line, here.key, text, "Keep one of the two.")
-        return True
-
-    def note_no_table(self, named: _Named) -> None:
-        line, value = named.place.line, shown(named.value)
-        if named.name in _KEYS:
-            text = f"{written(named.name)} = {value} is outside the table of a domain."
-            self.notes.add("misplaced_key", line, named.path, text, 'Write it below a line such as ["example.com"].')
-        else:
-            fix = f"Write [{named.path}] on a line of its own, and below it keys such as relay_to = true."
-            self.notes.add("wrong_type", line, named.path, f"{value} is not the table of a domain.", fix)
-
-    def note_unknown(self, named: _Named, key: str, value: object) -> None:
-        line, path = named.place.at(key).line, f"{named.path}.{written(key)}"
-        if isinstance(value, dict) and key not in _KEYS:
-            # TOML reads [example.com] as a table `com` in a table `example`.
-            whole = quoted(".".join([named.name, key, *_names_inside(value)]))
-            self.notes.add(
-                "unquoted_domain",
-                line,
-                path,
-                f"The domain {quoted(named.name)} has a table inside.",
-                f"Write {whole} in quotes.",
-            )
-        else:
-            self.notes.unknown(line, key, path, _KEYS)
-
-    def where(self, line: int, key: str) -> Where:
-        return Where(file=self.document.file, line=line, key=key)
+def _note_no_table(domains: Table, name: str, value: str) -> None:
+    if name in _KEYS:
+        text = f"{written(name)} = {value} is outside the table of a domain."
+        domains.fault("misplaced_key", name, text, 'Write it below a line such as ["example.com"].')
+    else:
+        fix = f"Write [{domains.path_of(name)}] on a line of its own, and below it keys such as relay_to = true."
+        domains.fault("wrong_type", name, f"{value} is not the table of a domain.", fix)
 
 
 def _guess(name: str) -> str | None:
@@ -223,31 +191,10 @@ def _guess(name: str) -> str | None:
     return guess if normal_domain(guess) is not None else None
 
 
-def _names_inside(table: dict[str, object]) -> Iterator[str]:
+def _names_inside(table: Mapping[str, object]) -> Iterator[str]:
     """Yield the other labels of an unquoted name: table in table, down to the one with keys."""
     inner: object = table
     while isinstance(inner, dict) and len(inner) == 1 and not inner.keys() & _KEYS:
         name, inner = next(iter(inner.items()))
         if isinstance(inner, dict):
             yield name
-
-
-def _unused_ttl(where: Where) -> Finding:
-    return warning("deprecated", where, "ttl has no effect: a reload reads the domains again.", "Remove it.")
-
-
-def _replaced(first: DomainEntry, second: DomainEntry) -> Finding:
-    here = second.where("")
-    return warning(
-        "overridden", first.where(""), f"The table {here.key} on line {here.line} replaces this one.", "Keep one of the two."
-    )
-
-
-def _overridden(earlier: DomainEntry, later: DomainEntry, key: str) -> Finding:
-    where = later.where(key)
-    return warning(
-        "overridden",
-        earlier.where(key),
-        f"This has no effect, because {where.key} ({where}) is later and has another value.",
-        "Keep one of the two.",
-    )

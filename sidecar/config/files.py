@@ -8,7 +8,6 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from msgspec import Struct
 
 from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
 from sidecar.core.findings import Finding, error
-from sidecar.core.settings.values import Stamp, Where
+from sidecar.core.settings.values import Source, Stamp, Where
 from sidecar.core.text import printable, shown
 
 # A million domains take some 100 MB; a mail server has more memory than this limit.
@@ -25,15 +24,6 @@ SIZE_LIMIT: Final = 1 << 30
 
 # Python rejects a number with more digits, and does not report the line.
 _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
-
-
-class Text(Struct, frozen=True, kw_only=True):
-    """The text of a file. `file` is its path as the operator wrote it, `digest` the SHA-256 of its bytes."""
-
-    file: str
-    digest: str
-    text: str
-    is_json: bool
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -60,32 +50,30 @@ class UnreadableError(Exception):
         return error("unreadable_file" if self.line is None else "syntax_error", where, self.text, self.fix)
 
 
-def read_text(path: Path, file: str) -> Text:
-    """Read a file: JSON if its name ends in .json, otherwise TOML. Raise UnreadableError."""
-    content = _content(path, shown(file))
-    digest = hashlib.sha256(content).hexdigest()
-    return Text(file=file, digest=digest, text=_decoded(content), is_json=path.suffix.lower() == ".json")
+def read_document(path: Path, file: str, sources: list[Source] | None = None) -> Document:
+    """Read and parse a file: JSON if its name ends in .json, otherwise TOML. Raise UnreadableError.
+
+    `file` is its path as the operator wrote it. The file becomes one of the `sources` in any case.
+    """
+    stamp, digest = stamp_of(path), None
+    try:
+        text, digest = _text_and_digest(path, shown(file))
+    finally:
+        if sources is not None:
+            sources.append(Source(path=path, stamp=stamp, digest=digest))
+    return parsed(text, file, is_json=path.suffix.lower() == ".json")
 
 
-def read_document(path: Path, file: str) -> Document:
-    """Read and parse a file. Raise UnreadableError."""
-    return parsed(read_text(path, file))
-
-
-def parsed(read: Text) -> Document:
+def parsed(text: str, file: str, *, is_json: bool) -> Document:
     """Parse the text of a file. Raise UnreadableError."""
     try:
-        if read.is_json:
-            values = _parsed(json.loads, read.text)
-            place, repeats = json_places(read.text)
-        else:
-            values = _parsed(tomli.loads, read.text)
-            place, repeats = toml_places(read.text), []
+        values = _values(text, is_json=is_json)
+        place, repeats = json_places(text) if is_json else (toml_places(text), [])
     except TooDeepError as error:
         raise UnreadableError(f"{error}.", "Use no more levels than the settings have.", error.lineno) from None
     if not isinstance(values, dict):
         raise UnreadableError(f"{shown(values)} is not a table.", "Put everything in { }.", line=1)
-    return Document(file=read.file, values=values, place=place, repeats=repeats)
+    return Document(file=file, values=values, place=place, repeats=repeats)
 
 
 def stamp_of(path: Path) -> Stamp | None:
@@ -96,6 +84,11 @@ def stamp_of(path: Path) -> Stamp | None:
         return None
     # Mode and owner are included: a change of them can make the file readable.
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode, found.st_uid, found.st_gid)
+
+
+def _text_and_digest(path: Path, name: str) -> tuple[str, str]:
+    content = _content(path, name)
+    return _decoded(content), hashlib.sha256(content).hexdigest()
 
 
 def _content(path: Path, name: str) -> bytes:
@@ -136,18 +129,16 @@ def _decoded(data: bytes) -> str:
         raise UnreadableError(f"The byte 0x{bad:02x} is not UTF-8.", "Save the file as UTF-8.", line) from None
 
 
-def _parsed(parse: Callable[[str], Any], text: str) -> Any:  # noqa: ANN401 - whatever the file holds
-    form = "JSON" if parse is json.loads else "TOML"
+def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
-        return parse(text)
+        return json.loads(text) if is_json else tomli.loads(text)
     except RecursionError:
         # The text is correct as far as it was parsed, so the search for places fails at the same level.
-        (json_places if parse is json.loads else toml_places)(text)
+        _ = json_places(text) if is_json else toml_places(text)
         raise TooDeepError(1) from None
     except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise UnreadableError(
-            f"This is not {form}: {printable(error.msg)}.", "Correct the line or the one before it.", error.lineno
-        ) from None
+        fault = f"This is not {'JSON' if is_json else 'TOML'}: {printable(error.msg)}."
+        raise UnreadableError(fault, "Correct the line or the one before it.", error.lineno) from None
     except ValueError:
         found = _HUGE_NUMBER.search(text)
         line = text.count("\n", 0, found.start() if found else 0) + 1

@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from sidecar.config.readers import Reader, choice, flag, list_of, path_in, text, whole_number, wrong
+from sidecar.config.findings import Kind
+from sidecar.config.readers import choice, flag, list_of, path_in, text, whole_number, wrong
 from sidecar.config.tables import Table
-from sidecar.config.warnings.findings import Findings
-from sidecar.core.findings import Finding, warning
-from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSettings, Where
+from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSettings
 from sidecar.core.text import shown
 
 _ANY: Final = "Any"
@@ -20,14 +19,19 @@ _ANY: Final = "Any"
 # A suffix that begins with a digit would look like a part of the time, and a `/` like another directory.
 _SUFFIX = re.compile(r"(?:[._-][A-Za-z0-9._-]{0,63})?", re.ASCII)
 
-_REPORTS: Final = ("OOB", "Feedback")
+_UNCOMPRESSED: Final = Kind("no_effect", "Plain segments are not compressed.", 'Write format = "zstd" too, or remove this.')
+_NO_RECORD: Final = Kind(
+    "no_record", "Records of the type {type} are not written. {consequence}", "Write true, unless you want that."
+)
 _CONSEQUENCE: Final = {
     "Reception": "A report without a failed recipient has no other record, and still gets 250.",
     "Rejection": "Nothing shows which hosts were rejected, and why.",
 }
+# The keys of domains that make these records of a report, which is dropped.
+_REPORTS: Final = {"OOB": "log_oob", "Feedback": "log_arf"}
 
 
-def read_journal(table: Table, folder: Path, directory: Path, findings: Findings) -> JournalSettings:
+def read_journal(table: Table, folder: Path, directory: Path) -> JournalSettings:
     """Read the section. Paths are relative to `folder`; the default of the journal's directory is `directory`."""
     path = path_in(folder, "a directory")
     values: dict[str, Any] = {"directory": directory} | table.take(
@@ -42,41 +46,27 @@ def read_journal(table: Table, folder: Path, directory: Path, findings: Findings
         }
     )
     tables = {name: table.table(name) for name in (*RECORD_TYPES, _ANY)}
-    read = {name: _read_type(own, path) for name, own in tables.items()}
+    readers = {"directory": path, "suffix": _suffix, "enabled": flag}
+    read = {name: RecordSettings(**own.only(readers)) for name, own in tables.items()}
     for record_type in RECORD_TYPES:
         name = record_type if record_type in table.values or _ANY not in table.values else _ANY
         values[record_type] = read[name]
         if not read[name].enabled:
-            _note_disabled(record_type, tables[name], findings)
+            _note_disabled(record_type, tables[name])
     if "compression_level" in values and values.get("format") != "zstd":
-        findings.note(_uncompressed, table.where("compression_level"))
+        table.findings.warn(_UNCOMPRESSED, table.where("compression_level"))
     table.close()
     return JournalSettings(**values)
 
 
-def _read_type(table: Table, path: Reader[Path]) -> RecordSettings:
-    return RecordSettings(**table.only({"directory": path, "suffix": _suffix, "enabled": flag}))
-
-
-def _note_disabled(record_type: str, table: Table, findings: Findings) -> None:
+def _note_disabled(record_type: str, table: Table) -> None:
     """An error for reports, because their senders got 250; otherwise a warning."""
-    if record_type in _REPORTS:
+    if key := _REPORTS.get(record_type):
         text = f"A record of the type {record_type} is all that is left of a dropped report: the report would be lost."
-        key = "log_oob" if record_type == "OOB" else "log_arf"
-        table.fault(
-            "unrecorded_reports", "enabled", text, f'Write true, or {key} = "Ignore" for the domains that should accept none.'
-        )
+        fix = f'Write true, or {key} = "Ignore" for the domains that should accept none.'
+        table.fault("unrecorded_reports", "enabled", text, fix)
     else:
-        findings.note(_no_record, record_type, table.where("enabled"))
-
-
-def _no_record(record_type: str, where: Where) -> Finding:
-    text = f"Records of the type {record_type} are not written. {_CONSEQUENCE[record_type]}"
-    return warning("no_record", where, text, "Write true, unless you want that.")
-
-
-def _uncompressed(where: Where) -> Finding:
-    return warning("no_effect", where, "Plain segments are not compressed.", 'Write format = "zstd" too, or remove this.')
+        table.findings.warn(_NO_RECORD, table.where("enabled"), type=record_type, consequence=_CONSEQUENCE[record_type])
 
 
 def _suffix(value: object) -> str:

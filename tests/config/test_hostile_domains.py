@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from sidecar.config import Reading
 from sidecar.config.domains import read_domains
-from sidecar.config.files import Text, UnreadableError, parsed
-from sidecar.config.warnings.findings import Findings
-from sidecar.core.findings import Finding
+from sidecar.config.files import UnreadableError, parsed
+from sidecar.config.findings import Findings
 
 TOML_LINES = [
     '["a.com"]',
@@ -74,24 +73,19 @@ JSON = st.builds(
 )
 
 
-def reading(text: str, *, is_json: bool) -> Text:
-    return Text(file="d.x", digest="", text=text, is_json=is_json)
-
-
 def read(text: str, *, is_json: bool) -> bool:
     """Read a text as settings do; return True if it has no error. Every error names a line that the text has."""
-    problems: list[Finding] = []
     findings = Findings()
     try:
-        document = parsed(reading(text, is_json=is_json))
+        document = parsed(text, "d.x", is_json=is_json)
     except UnreadableError as error:
         assert error.line in range(1, text.count("\n") + 2)  # noqa: PT017 - most texts raise nothing
         return False
-    entries = read_domains(document, problems, findings)
-    lines = [one.line for one in (*problems, *findings.warnings()) if one.line is not None]
+    entries = read_domains(document, findings)
+    lines = [one.line for one in (*findings.errors, *findings.warnings()) if one.line is not None]
     lines += [line for domains in entries.values() for one in domains.values() for _, line in one.lines.values()]
     assert all(1 <= line <= text.count("\n") + 1 for line in lines)
-    return not problems
+    return not findings.errors
 
 
 @given(TOML)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.files import read_document
+from sidecar.config.findings import Findings
 from sidecar.config.rules import SHIPPED, iana_rules, read_rules
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import BounceRule
@@ -60,9 +61,9 @@ def test_json(tmp_path: Path) -> None:
 
 def test_the_programs_own_rules(tmp_path: Path) -> None:
     """The word iana is the set that comes with the program; it has no problems, and takes its place in the order."""
-    problems: list[Finding] = []
-    assert read_rules(read_document(SHIPPED["iana"], "iana"), problems) == list(iana_rules())
-    assert problems == []
+    findings = Findings()
+    assert read_rules(read_document(SHIPPED["iana"], "iana"), findings) == list(iana_rules())
+    assert findings.errors == []
     settings = settings_of(tmp_path, {"own.toml": ONE, MAIN: 'bounce_classifier = ["own.toml", "iana"]'})
     assert settings.bounce_rules[3:] == iana_rules()
     assert {rule.where.file for rule in iana_rules()} == {"iana"}

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config import load
+from sidecar.config.findings import Findings
 from sidecar.config.warnings import note_warnings
-from sidecar.config.warnings.findings import Findings
 from sidecar.config.warnings.openings import is_wide
 from sidecar.core.findings import Finding, WarningCode
 from sidecar.core.names import plain_address

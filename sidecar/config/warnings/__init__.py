@@ -1,12 +1,9 @@
-"""Probable mistakes in settings. A warning never prevents a start or a reload.
+"""Probable mistakes in settings. A warning never prevents a start or a reload."""
 
-Each module has a function for each finding, which makes its text.
-"""
-
-from sidecar.config.warnings.findings import Findings
+from sidecar.config.findings import Findings
 from sidecar.config.warnings.listeners import note_listeners
 from sidecar.config.warnings.names import note_idle, note_name, note_shadows
-from sidecar.config.warnings.openings import note_opening, note_relay_hosts, note_true
+from sidecar.config.warnings.openings import note_opening, note_relay_hosts
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import Settings
 
@@ -18,7 +15,6 @@ def note_warnings(settings: Settings, findings: Findings) -> None:
     for entry in settings.domains:
         note_name(entry, findings)
         note_opening(entry, findings)
-        note_true(entry, findings)
     by_listener = table_of(settings.domains).listeners
     note_shadows(by_listener, findings)
     note_idle(by_listener, findings)

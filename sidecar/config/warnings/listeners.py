@@ -4,52 +4,69 @@ Only `sidecar check` asks this machine. These findings never prevent a start: th
 created later.
 """
 
-from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+from typing import Final
 
-from msgspec import Struct
-
-from sidecar.config.warnings.findings import Findings
-from sidecar.core.findings import Finding, warning
-from sidecar.core.names import HIGHEST_PORT, IPAddress, split_endpoint
-from sidecar.core.settings.values import ANY_LISTENER, JournalSettings, Settings, Where
+from sidecar.config.findings import Findings, Kind
+from sidecar.config.tables import Table
+from sidecar.core.names import HIGHEST_PORT, split_endpoint
+from sidecar.core.settings.values import ANY_LISTENER, Settings, Where
 from sidecar.core.text import quoted
 from sidecar.machine import AccountKind, free_bytes, has_account, has_address
 
+_ACCOUNTS: Final[dict[str, AccountKind]] = {
+    "user": "user",
+    "socket_owner": "user",
+    "group": "group",
+    "socket_group": "group",
+}
 
-class NamedAccount(Struct, frozen=True, kw_only=True):
-    """A user or a group that the settings name, and the place."""
-
-    kind: AccountKind
-    name: str
-    where: Where
+_IMPOSSIBLE: Final = Kind(
+    "never_matches",
+    "No connection ends at {listener}, so the settings of this listener have no effect.",
+    'Write the address and port that peers connect to, such as "203.0.113.1:25", or set it for every listener.',
+)
+_LOW_DISK: Final = Kind(
+    "low_disk",
+    "{directory} has {free} bytes free, less than journal.minimum_free, {minimum}: the program would be degraded at once.",
+    "Free some space there, or write a smaller minimum_free below [journal].",
+)
+_NO_INTERFACE: Final = Kind(
+    "unknown_listener",
+    "No interface of this machine has the address {address}: an MTA here cannot have this listener.",
+    "Write the address that peers connect to, unless the MTA runs elsewhere.",
+)
+_NO_ACCOUNT: Final = Kind("unknown_account", "This machine has no {account} {name}.", "Create it, or name another.")
 
 
 def note_listeners(settings: Settings, findings: Findings) -> None:
     """Add a warning for each listener that cannot be the MTA's end of a connection."""
     for listener, where in _listeners(settings).items():
         if not _is_possible(listener):
-            findings.note(_impossible, where, listener)
+            findings.warn(_IMPOSSIBLE, where, listener=listener)
 
 
-def note_missing(settings: Settings, accounts: Iterable[NamedAccount], findings: Findings) -> None:
-    """Add a warning for each listener address and account that this machine does not have."""
+def note_missing(settings: Settings, table: Table) -> None:
+    """Add a warning for each listener address, account and free byte that this machine does not have.
+
+    `table` is the settings file.
+    """
+    findings = table.findings
     for listener, where in _listeners(settings).items():
         address, _ = split_endpoint(listener)
         if _is_possible(listener) and not has_address(address):
-            findings.note(_no_interface, where, address)
-    for account in accounts:
-        if not has_account(account.kind, account.name):
-            findings.note(_no_account, account)
-
-
-def note_space(journal: JournalSettings, minimum_free: Where | None, findings: Findings) -> None:
-    """Add a warning for each journal directory with less free space than `journal.minimum_free`, which is set at this place."""
-    for directory in journal.directories:
+            findings.warn(_NO_INTERFACE, where, address=address)
+    for section in (table, table.table("milter"), table.table("admin")):
+        for key in section.values.keys() & _ACCOUNTS:
+            account, name = _ACCOUNTS[key], section.values[key]
+            if not has_account(account, name):
+                findings.warn(_NO_ACCOUNT, section.where(key), account=account, name=quoted(name))
+    section, minimum = table.table("journal"), settings.journal.minimum_free
+    place = section.where("minimum_free") if "minimum_free" in section.values else None
+    for directory in settings.journal.directories:
         with suppress(OSError):  # a directory that this user cannot reach
-            if (free := free_bytes(directory)) < journal.minimum_free:
-                findings.note(_low_disk, minimum_free, directory, free, journal.minimum_free)
+            if (free := free_bytes(directory)) < minimum:
+                findings.warn(_LOW_DISK, place, directory=directory, free=free, minimum=minimum)
 
 
 def _listeners(settings: Settings) -> dict[str, Where | None]:
@@ -65,39 +82,3 @@ def _is_possible(listener: str) -> bool:
     # A socket can listen on 0.0.0.0, but the MTA passes the address that the peer connected to.
     address, port = split_endpoint(listener)
     return not (address.is_unspecified or address.is_multicast) and port in range(1, HIGHEST_PORT + 1)
-
-
-def _impossible(where: Where | None, listener: str) -> Finding:
-    return warning(
-        "never_matches",
-        where,
-        f"No connection ends at {listener}, so the settings of this listener have no effect.",
-        'Write the address and port that peers connect to, such as "203.0.113.1:25", or set it for every listener.',
-    )
-
-
-def _low_disk(where: Where | None, directory: Path, free: int, minimum: int) -> Finding:
-    return warning(
-        "low_disk",
-        where,
-        f"{directory} has {free} bytes free, less than journal.minimum_free, {minimum}: the program would be degraded at once.",
-        "Free some space there, or write a smaller minimum_free below [journal].",
-    )
-
-
-def _no_interface(where: Where | None, address: IPAddress) -> Finding:
-    return warning(
-        "unknown_listener",
-        where,
-        f"No interface of this machine has the address {address}: an MTA here cannot have this listener.",
-        "Write the address that peers connect to, unless the MTA runs elsewhere.",
-    )
-
-
-def _no_account(account: NamedAccount) -> Finding:
-    return warning(
-        "unknown_account",
-        account.where,
-        f"This machine has no {account.kind} {quoted(account.name)}.",
-        "Create it, or name another.",
-    )

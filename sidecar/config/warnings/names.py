@@ -7,69 +7,74 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from sidecar.config.warnings.findings import Findings, some
-from sidecar.core.findings import Finding, warning
+from sidecar.config.findings import Findings, Kind
 from sidecar.core.names import is_ambiguous_domain, parents, plain_address, unicode_domain
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
-from sidecar.core.text import quoted
+from sidecar.core.text import listed, quoted
 
 _IPV6_TAG: Final = "IPv6:"  # RFC 5321 section 4.1.3
 _ADDRESS_ENDS: Final = tuple("0123456789]")
+_NAMES_SHOWN: Final = 3
+
+_AMBIGUOUS: Final = Kind(
+    "ambiguous_name",
+    "Programs disagree about this name: IDNA 2008 reads {domain}, IDNA 2003 reads another domain. "
+    "The sidecar rejects it in addresses from external hosts; they must use the A-label.",
+    "Write {domain}, and give external hosts addresses in that spelling.",
+)
+_DEAD_STAR: Final = Kind(
+    "never_matches",
+    "This entry matches no name: a * is a wildcard only as the whole first label.",
+    'Write a name such as "*.example.com".',
+)
+_WRONG_LITERAL: Final = Kind(
+    "never_matches",
+    "This entry matches no address: an address with an IP is written user@{literal}.",
+    'Write "{literal}".',
+)
+# KumoMTA's queue and shaping files have a "default"; its listener domains have "*".
+_DEFAULT: Final = Kind(
+    "never_matches",
+    'This entry matches only the domain "default". The entry for every other domain is "*".',
+    'Write "*" for every other domain.',
+)
+_SINGLE_LABEL: Final = Kind(
+    "single_label",
+    "This entry matches only addresses such as user@{domain}. A domain in public DNS has more than one label.",
+    'Write the complete domain, such as "{domain}.example.com", or leave it if your addresses are that short.',
+)
+_IDLE: Final = Kind(
+    "no_effect",
+    "This table sets nothing and has no effect: no wider entry matches the name.",
+    'Write what the domain accepts, such as log_oob = "LogThenDrop", or remove the table.',
+)
+_SHADOWED: Final = Kind(
+    "shadowed",
+    "Because of this entry {wildcard.key} ({wildcard}) does not match {names}.",
+    "Add entries for these names, if they should match.",
+)
+_NARROW_STAR: Final = Kind(
+    "shadowed",
+    "This entry does not match names below {names}, where this listener has other entries.",
+    'Add entries such as "*.example.com" or "*.com" to this listener, if more names should match.',
+)
 
 
 def note_name(entry: DomainEntry, findings: Findings) -> None:
     """Add a warning for a name that no address has, or few."""
     domain = entry.domain
     if "xn--" in domain and domain not in entry.path.lower() and is_ambiguous_domain(entry.path + unicode_domain(domain)):
-        findings.note(_ambiguous, entry)
+        findings.warn(_AMBIGUOUS, entry, domain=quoted(domain))
     if "*" in domain:
         if domain != "*" and "*" in domain.removeprefix("*."):
-            findings.note(_dead_star, entry)
+            findings.warn(_DEAD_STAR, entry)
     elif domain.endswith(_ADDRESS_ENDS) and (right := _literal_meant(domain)) is not None:
         if right.lower() != domain:
-            findings.note(_wrong_literal, entry, right)
+            findings.warn(_WRONG_LITERAL, entry, literal=right)
     elif domain == "default":
-        findings.note(_default, entry)
+        findings.warn(_DEFAULT, entry)
     elif "." not in domain and domain[0] != "[" and domain != "localhost":
-        findings.note(_single_label, entry)
-
-
-def _dead_star(entry: DomainEntry) -> Finding:
-    return warning(
-        "never_matches",
-        entry.where(""),
-        "This entry matches no name: a * is a wildcard only as the whole first label.",
-        'Write a name such as "*.example.com".',
-    )
-
-
-def _default(entry: DomainEntry) -> Finding:
-    # KumoMTA's queue and shaping files have a "default"; its listener domains have "*".
-    return warning(
-        "never_matches",
-        entry.where(""),
-        'This entry matches only the domain "default". The entry for every other domain is "*".',
-        'Write "*" for every other domain.',
-    )
-
-
-def _single_label(entry: DomainEntry) -> Finding:
-    return warning(
-        "single_label",
-        entry.where(""),
-        f"This entry matches only addresses such as user@{entry.domain}. A domain in public DNS has more than one label.",
-        f'Write the complete domain, such as "{entry.domain}.example.com", or leave it if your addresses are that short.',
-    )
-
-
-def _ambiguous(entry: DomainEntry) -> Finding:
-    return warning(
-        "ambiguous_name",
-        entry.where(""),
-        f"Programs disagree about this name: IDNA 2008 reads {quoted(entry.domain)}, IDNA 2003 reads another domain. "
-        "The sidecar rejects it in addresses from external hosts; they must use the A-label.",
-        f"Write {quoted(entry.domain)}, and give external hosts addresses in that spelling.",
-    )
+        findings.warn(_SINGLE_LABEL, entry, domain=domain)
 
 
 def _literal_meant(domain: str) -> str | None:
@@ -80,16 +85,6 @@ def _literal_meant(domain: str) -> str | None:
     except ValueError:
         return None
     return f"[{_IPV6_TAG}{inner}]" if ":" in inner else f"[{inner}]"
-
-
-def _wrong_literal(entry: DomainEntry, right: str) -> Finding:
-    # RFC 5321 section 4.1.3
-    return warning(
-        "never_matches",
-        entry.where(""),
-        f"This entry matches no address: an address with an IP is written user@{right}.",
-        f"Write {quoted(right)}.",
-    )
 
 
 def note_idle(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Findings) -> None:
@@ -107,20 +102,11 @@ def note_idle(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Fi
                 # A wildcard of a listener can replace any entry of the shared map.
                 wider = wider or domain in shared or _has_wider(shared, domain) or bool(shared and domain.startswith("*"))
             if not wider:
-                findings.note(_idle, entry)
+                findings.warn(_IDLE, entry)
 
 
 def _has_wider(domains: Mapping[str, DomainEntry], domain: str) -> bool:
     return (domain != "*" and "*" in domains) or any(f"*.{parent}" in domains for parent in parents(domain.removeprefix("*.")))
-
-
-def _idle(entry: DomainEntry) -> Finding:
-    return warning(
-        "no_effect",
-        entry.where(""),
-        "This table sets nothing and has no effect: no wider entry matches the name.",
-        'Write what the domain accepts, such as log_oob = "LogThenDrop", or remove the table.',
-    )
 
 
 def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Findings) -> None:
@@ -140,16 +126,7 @@ def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> No
         if wildcard is None or not new:
             continue
         noted.update(new)
-        findings.note(_shadowed, entry, wildcard, new)
-
-
-def _shadowed(entry: DomainEntry, wildcard: DomainEntry, names: Sequence[str]) -> Finding:
-    return warning(
-        "shadowed",
-        entry.where(""),
-        f"Because of this entry {wildcard.path} ({wildcard.where('')}) does not match {some(names)}.",
-        "Add entries for these names, if they should match.",
-    )
+        findings.warn(_SHADOWED, entry, wildcard=wildcard.where(""), names=_some(new))
 
 
 def _missed(
@@ -172,13 +149,10 @@ def _note_narrow_star(domains: Mapping[str, DomainEntry], findings: Findings) ->
     # A "*" of a listener is a node beside its other top labels, not a default.
     tops = sorted({domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"})
     if tops:
-        findings.note(_narrow_star, domains["*"], tops)
+        findings.warn(_NARROW_STAR, domains["*"], names=_some(tops))
 
 
-def _narrow_star(star: DomainEntry, tops: Sequence[str]) -> Finding:
-    return warning(
-        "shadowed",
-        star.where(""),
-        f"This entry does not match names below {some(tops)}, where this listener has other entries.",
-        'Add entries such as "*.example.com" or "*.com" to this listener, if more names should match.',
-    )
+def _some(names: Sequence[str]) -> str:
+    """Return the first few names as text, with the number of the others."""
+    more = len(names) - _NAMES_SHOWN
+    return listed([*map(quoted, names[:_NAMES_SHOWN]), *([f"{more} more"] if more > 0 else [])])

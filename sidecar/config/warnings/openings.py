@@ -3,14 +3,12 @@
 Owns how wide is too wide. These are warnings: the operator can know better.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
+from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import network
-from sidecar.config.warnings.findings import Findings
-from sidecar.core.findings import Finding, warning
-from sidecar.core.settings.values import DomainEntry, LogMode, Network, Settings, Where
+from sidecar.core.settings.values import DomainEntry, LogMode, Network, Settings
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}
 
@@ -52,57 +50,90 @@ _REACH_WORDS: Final[dict[Reach, str]] = {
     "shared": "which providers share among their customers (RFC 6598)",
 }
 
+_OPEN_RELAY: Final = Kind(
+    "open_relay",
+    "This is an open relay: every host can send any mail to {recipients}.",
+    "Write relay_to = true only for the domains that this server accepts mail for.",
+)
+_REPORT_RELAY: Final = Kind(
+    "report_relay",
+    "External hosts pass RCPT for {recipients}, and what looks like a {reports} is relayed there.",
+    'Write the domains that your reports return to instead, with "LogThenDrop".',
+)
+_WIDE_REPORTS: Final = Kind(
+    "wide_reports",
+    "External hosts pass RCPT for {recipients}: only the end of a message shows if it is a {reports}.",
+    "Write the domains that your reports return to instead.",
+)
+_SENDERS_FIX: Final = "Write the addresses of the servers that send for it, or use relay_from_authz instead."
+_OPEN_SENDERS: Final = Kind(
+    "open_relay",
+    "This is an open relay: {network} matches every host, and a host with an envelope sender in {senders} can "
+    "send any mail to any domain.",
+    _SENDERS_FIX,
+)
+_WIDE_SENDERS: Final = Kind(
+    "wide_network",
+    "Every host in {network}, {reach}, can send any mail to any domain with an envelope sender in {senders}{beside}.",
+    _SENDERS_FIX,
+)
+_HOSTS_FIX: Final = "Write the networks of your own servers."
+_OPEN_HOSTS: Final = Kind(
+    "open_relay",
+    "This is an open relay: {network} matches every host, and a relay host can send any mail to any domain.",
+    _HOSTS_FIX,
+)
+_WIDE_HOSTS: Final = Kind("wide_network", "Every host in {network}, {reach}, can send any mail to any domain.", _HOSTS_FIX)
+_NO_PEER: Final = Kind("never_matches", "No peer has the address {network}.", "Write the right addresses, or remove it.")
+_TRUE_RELAYS: Final = Kind(
+    "report_loop",
+    '{trues} {means} "LogThenRelay": the MTA sends the report to the domain\'s MX. If that is this server, it is a mail loop.',
+    'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another route for this domain.',
+)
+
 
 def note_opening(entry: DomainEntry, findings: Findings) -> None:
     """Add warnings for what an entry permits to more peers, or for more domains, than one operator has."""
-    if is_wide(entry.domain):
+    if wide := is_wide(entry.domain):
+        recipients = _recipients(entry.domain)
         relayed = [key for key in _REPORTS if getattr(entry, key) is LogMode.LOG_THEN_RELAY]
         dropped = [key for key in _REPORTS if getattr(entry, key) is LogMode.LOG_THEN_DROP]
         if entry.relay_to:
-            findings.note(_open_relay, entry)
-        elif relayed:
-            findings.note(_report_relay, entry, relayed)
-        elif dropped:
-            findings.note(_wide_reports, entry, dropped)
+            findings.warn(_OPEN_RELAY, entry, "relay_to", recipients=recipients)
+        elif keys := relayed or dropped:
+            kind = _REPORT_RELAY if relayed else _WIDE_REPORTS
+            reports = " or ".join(_REPORTS[key] for key in keys) + " report"
+            findings.warn(kind, entry, keys[0], recipients=recipients, reports=reports)
     for each in entry.relay_from:
         _note_senders(entry, each, findings)
+    if entry.trues and not (wide or entry.relay_to):
+        # `true`, after all files are merged, means LogThenRelay, which few expect. With relay_to the MTA has a route.
+        trues = " and ".join([f"{key} = true" for key in entry.trues])
+        findings.warn(_TRUE_RELAYS, entry, entry.trues[0], trues=trues, means="means" if len(entry.trues) == 1 else "mean")
 
 
-def _note_senders(entry: DomainEntry, each: Network, findings: Findings) -> None:
-    match _reach(each):
-        case "all":
-            findings.note(_open_senders, entry, each)
-        case "public" | "shared" as reach:
-            findings.note(_wide_senders, entry, each, _REACH_WORDS[reach])
-        case "none":
-            findings.note(_no_peer, entry.where("relay_from"), each)
-        case "few":
-            if not entry.relay_from_authz and _has_many_hosts(each):
-                findings.note(_wide_senders, entry, each, "a public network of more than 16 hosts")
+def _note_senders(entry: DomainEntry, peers: Network, findings: Findings) -> None:
+    reach = _reach(peers)
+    if reach == "all":
+        findings.warn(_OPEN_SENDERS, entry, "relay_from", network=peers.text, senders=_senders(entry.domain))
+    elif reach == "none":
+        findings.warn(_NO_PEER, entry, "relay_from", network=peers.text)
+    elif reach != "few" or (not entry.relay_from_authz and _has_many_hosts(peers)):
+        words = _REACH_WORDS.get(reach, "a public network of more than 16 hosts")
+        # One of the two keys is enough (see the policy reference, RCPT). Who sets both can expect that both are required.
+        beside = ", authenticated or not" if entry.relay_from_authz else ""
+        senders = _senders(entry.domain)
+        findings.warn(_WIDE_SENDERS, entry, "relay_from", network=peers.text, reach=words, senders=senders, beside=beside)
 
 
 def note_relay_hosts(settings: Settings, findings: Findings) -> None:
     """Add a warning for each network in `relay_hosts` that is wider than one operator's."""
     for hosts in (settings.relay_hosts, *settings.listener_relay_hosts.values()):
         for each in hosts.networks:
-            match _reach(each):
-                case "all":
-                    findings.note(_open_hosts, hosts.where, each)
-                case "public" | "shared" as reach:
-                    findings.note(_wide_hosts, hosts.where, each, _REACH_WORDS[reach])
-                case "none":
-                    findings.note(_no_peer, hosts.where, each)
-                case "few":
-                    pass
-
-
-def note_true(entry: DomainEntry, findings: Findings) -> None:
-    """Add a warning for a `log_*` key that is `true` after all files are merged: it means LogThenRelay, which few expect.
-
-    A domain with `relay_to` has a route in the MTA, and a wide name has a graver warning.
-    """
-    if entry.trues and not (entry.relay_to or is_wide(entry.domain)):
-        findings.note(_true_relays, entry)
+            reach = _reach(each)
+            if reach != "few":
+                kind = {"all": _OPEN_HOSTS, "none": _NO_PEER}.get(reach, _WIDE_HOSTS)
+                findings.warn(kind, hosts.where, network=each.text, reach=_REACH_WORDS.get(reach))
 
 
 def is_wide(domain: str) -> bool:
@@ -137,103 +168,12 @@ def _within(inner: Network, outer: Network) -> bool:
     return inner.version == outer.version and inner.prefix >= outer.prefix and (inner.first ^ outer.first) >> shift == 0
 
 
-def _recipients(entry: DomainEntry) -> str:
-    base = entry.domain.removeprefix("*").removeprefix(".")
+def _recipients(domain: str) -> str:
+    base = domain.removeprefix("*").removeprefix(".")
     return f'every domain below "{base}" that has no entry' if base else "every domain that has no entry"
 
 
-def _senders(entry: DomainEntry) -> str:
-    if entry.domain == "*":
+def _senders(domain: str) -> str:
+    if domain == "*":
         return "any domain that has no entry"
-    return f'a domain below "{entry.domain[2:]}"' if entry.domain.startswith("*.") else f'"{entry.domain}"'
-
-
-def _reports(keys: Sequence[str]) -> str:
-    return " or ".join(_REPORTS[key] for key in keys) + " report"
-
-
-def _open_relay(entry: DomainEntry) -> Finding:
-    return warning(
-        "open_relay",
-        entry.where("relay_to"),
-        f"This is an open relay: every host can send any mail to {_recipients(entry)}.",
-        "Write relay_to = true only for the domains that this server accepts mail for.",
-    )
-
-
-def _report_relay(entry: DomainEntry, keys: Sequence[str]) -> Finding:
-    return warning(
-        "report_relay",
-        entry.where(keys[0]),
-        f"External hosts pass RCPT for {_recipients(entry)}, and what looks like a {_reports(keys)} is relayed there.",
-        'Write the domains that your reports return to instead, with "LogThenDrop".',
-    )
-
-
-def _wide_reports(entry: DomainEntry, keys: Sequence[str]) -> Finding:
-    return warning(
-        "wide_reports",
-        entry.where(keys[0]),
-        f"External hosts pass RCPT for {_recipients(entry)}: only the end of a message shows if it is a {_reports(keys)}.",
-        "Write the domains that your reports return to instead.",
-    )
-
-
-def _open_senders(entry: DomainEntry, each: Network) -> Finding:
-    return warning(
-        "open_relay",
-        entry.where("relay_from"),
-        f"This is an open relay: {each.text} matches every host, and a host with an envelope sender in {_senders(entry)} can "
-        "send any mail to any domain.",
-        "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
-    )
-
-
-def _wide_senders(entry: DomainEntry, each: Network, reach: str) -> Finding:
-    # One of the two keys is enough (see the policy reference, RCPT). Who sets both can expect that both are required.
-    beside = ", authenticated or not" if entry.relay_from_authz else ""
-    return warning(
-        "wide_network",
-        entry.where("relay_from"),
-        f"Every host in {each.text}, {reach}, can send any mail to any domain with an envelope sender in {_senders(entry)}"
-        f"{beside}.",
-        "Write the addresses of the servers that send for it, or use relay_from_authz instead.",
-    )
-
-
-def _open_hosts(where: Where | None, each: Network) -> Finding:
-    return warning(
-        "open_relay",
-        where,
-        f"This is an open relay: {each.text} matches every host, and a relay host can send any mail to any domain.",
-        "Write the networks of your own servers.",
-    )
-
-
-def _wide_hosts(where: Where | None, each: Network, reach: str) -> Finding:
-    return warning(
-        "wide_network",
-        where,
-        f"Every host in {each.text}, {reach}, can send any mail to any domain.",
-        "Write the networks of your own servers.",
-    )
-
-
-def _no_peer(where: Where | None, each: Network) -> Finding:
-    return warning(
-        "never_matches",
-        where,
-        f"No peer has the address {each.text}.",
-        "Write the right addresses, or remove it.",
-    )
-
-
-def _true_relays(entry: DomainEntry) -> Finding:
-    keys = entry.trues
-    means = " and ".join(f"{key} = true" for key in keys) + (" means" if len(keys) == 1 else " mean")
-    return warning(
-        "report_loop",
-        entry.where(keys[0]),
-        f'{means} "LogThenRelay": the MTA sends the report to the domain\'s MX. If that is this server, it is a mail loop.',
-        'Write "LogThenDrop", or "LogThenRelay" in words if the MTA has another route for this domain.',
-    )
+    return f'a domain below "{domain[2:]}"' if domain.startswith("*.") else f'"{domain}"'
