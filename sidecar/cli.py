@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sidecar.core.text import printable
-from sidecar.output.help import INTERRUPTED, write_examples, write_statuses
+from sidecar.output.help import INTERRUPTED, write_epilog
 from sidecar.output.problems import sentence
 from sidecar.output.streams import prepare_streams
 
@@ -83,8 +83,7 @@ class LazyGroup(click.Group):
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the text below the commands."""
-        write_examples(formatter, EXAMPLES)
-        write_statuses(formatter, STATUSES)
+        write_epilog(formatter, EXAMPLES, STATUSES)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands for completion, without importing them."""

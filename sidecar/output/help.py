@@ -13,17 +13,13 @@ WRONG_USAGE = 2
 INTERRUPTED = 130
 """128 and the number of SIGINT: the status of a program that Ctrl-C ends."""
 
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-
-def completion(words: Iterable[str]) -> Complete:
+def completion(words: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     """Return a completion of an option's value to one of these words."""
     known = tuple(words)
-
-    def complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(word) for word in known if word.lower().startswith(incomplete.lower())]
-
-    return complete
+    return lambda _context, _parameter, typed: [
+        CompletionItem(word) for word in known if word.lower().startswith(typed.lower())
+    ]
 
 
 class Command(click.Command):
@@ -40,18 +36,13 @@ class Command(click.Command):
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the text below the options."""
-        write_examples(formatter, self.examples)
-        write_statuses(formatter, self.statuses)
+        write_epilog(formatter, self.examples, self.statuses)
 
 
-def write_examples(formatter: click.HelpFormatter, examples: Iterable[str]) -> None:
-    """Write the examples. Their lines are never folded."""
+def write_epilog(formatter: click.HelpFormatter, examples: Iterable[str], statuses: Mapping[int, str]) -> None:
+    """Write the examples, whose lines are never folded, and the exit statuses."""
     with formatter.section("Examples"):
         for line in "\n".join(examples).splitlines():
             formatter.write(f"{'':{formatter.current_indent}}{line}\n")
-
-
-def write_statuses(formatter: click.HelpFormatter, statuses: Mapping[int, str]) -> None:
-    """Write the exit statuses."""
     with formatter.section("Exit status"):
         formatter.write_dl([(str(status), meaning) for status, meaning in statuses.items()])

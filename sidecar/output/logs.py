@@ -27,22 +27,15 @@ def polls(follower: Follower) -> Iterator[list[Followed]]:
     while True:
         began = time.monotonic()
         yield follower.look()
-        if _reader_leaves(max(_PAUSE, _PAUSE_FACTOR * (time.monotonic() - began))):
+        # The wait ends as soon as the reader of the output is gone, as in `| head -1`.
+        output = select.poll()
+        output.register(sys.stdout, 0)  # poll(2) always reports errors and hang-ups
+        if output.poll(1000 * max(_PAUSE, _PAUSE_FACTOR * (time.monotonic() - began))):
             raise BrokenPipeError(errno.EPIPE, "the reader of the output is gone")
 
 
-def _reader_leaves(seconds: float) -> bool:
-    """Wait, and return True as soon as the reader of the output is gone, as in `| head -1`."""
-    poll = select.poll()
-    poll.register(sys.stdout, 0)  # poll(2) always reports errors and hang-ups
-    return bool(poll.poll(seconds * 1000))
-
-
 def warn_of_skipped_files(path: Path) -> None:
-    """Name on standard error a file of a folder that is not read because its name is not that of a segment.
-
-    Raise JournalError.
-    """
+    """Name on standard error a file whose name is not that of a segment, and which is not read. Raise JournalError."""
     if (found := passed_over(path)) is None:
         return
     file, count = found

@@ -50,7 +50,7 @@ def require_utf8(*arguments: str | None) -> None:
 
 
 def settings_or_exit(config: Path | None) -> Settings:
-    """Load the settings. If they have errors, print these to standard error and exit with status 1."""
+    """Load the settings, or print their errors and exit, as `loaded_or_exit`."""
     return loaded_or_exit(Reading(config).loaded)
 
 

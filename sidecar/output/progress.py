@@ -12,18 +12,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from sidecar.output.terminal import console
 
-# A shorter wait needs no bar.
-_SHORT = 0.5  # seconds
-# Items between two looks at the clock: some 20 ms of them.
-_PACE = 1000
+_SHORT = 0.5  # seconds of a wait that needs no bar
+_PACE = 1000  # items between two looks at the clock: some 20 ms of them
 
 
 class Bar:
     """Counts the bytes and the items that are read; `total` is in bytes. Shown only after some time."""
 
-    def __init__(self, shown: Progress | None, things: str) -> None:
+    def __init__(self, shown: Progress | None, things: str, total: int | None) -> None:
         self.count = 0
-        self.total: int | None = None
+        self.total = total
         self._shown = shown
         self._things = things
         self._task = None if shown is None else shown.add_task("", total=None)
@@ -47,10 +45,8 @@ class Bar:
         self._show()
 
     def _show(self) -> None:
-        if self._shown is None or self._task is None:
-            return
         seconds = time.monotonic() - self._began
-        if seconds < _SHORT:
+        if self._shown is None or self._task is None or seconds < _SHORT:
             return
         rate = f"{self.count:,} {self._things}, {self.count / seconds:,.0f} a second"
         self._shown.update(self._task, total=self.total, completed=self._size, description=rate if self.count else "")
@@ -62,13 +58,11 @@ def progress(things: str, total: int | None = None, *, wanted: bool = True) -> I
     """Show a bar while the context lasts; `total` is in bytes, None if unknown, `things` the plural of the items."""
     # FORCE_COLOR makes a pipe a terminal to the console, but must not draw a bar into it.
     if not (wanted and sys.stderr.isatty()):
-        yield Bar(None, things)
+        yield Bar(None, things, total)
         return
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     shown = Progress(*columns, console=console(stderr=True), transient=True, redirect_stdout=False)
-    bar = Bar(shown, things)
-    bar.total = total
     try:
-        yield bar
+        yield Bar(shown, things, total)
     finally:
         shown.stop()

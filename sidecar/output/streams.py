@@ -18,10 +18,8 @@ _STANDARD = 2  # the highest of the three standard descriptors
 
 
 def prepare_streams() -> None:
-    """Make every text writable in any character set, and connect streams that the caller closed to /dev/null.
-
-    Otherwise a file that is opened later would become the output.
-    """
+    """Make every text writable in any character set, and connect streams that the caller closed to /dev/null."""
+    # Otherwise a file that is opened later would become the output.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD:
         pass
     os.close(descriptor)
@@ -49,7 +47,10 @@ def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(content)
         else:
-            _replace(path.resolve(), content, 0o666 & ~_umask() if mode is None else mode)
+            if mode is None:
+                os.umask(mask := os.umask(0o077))  # the umask can only be read by setting it
+                mode = 0o666 & ~mask
+            _replace(path.resolve(), content, mode)
     except OSError as error:
         fix = "Name a file in a folder that this user can write to."
         raise click.ClickException(f"{printable(str(path))} cannot be written: {error.strerror}. {fix}") from error
@@ -68,10 +69,3 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
-
-
-def _umask() -> int:
-    """Return the umask. It can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

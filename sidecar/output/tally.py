@@ -30,12 +30,8 @@ class Tally(Generic[K]):
 
     def add(self, name: K, count: int) -> None:
         """Add `count` to the figure of `name`."""
-        counts = self._counts
-        if name in counts:
-            counts[name] += count
-            return
-        counts[name] = count
-        if len(counts) > 2 * self._limit:
+        self._counts[name] = self._counts.get(name, 0) + count
+        if len(self._counts) > 2 * self._limit:
             self._drop()
 
     @property
