@@ -26,22 +26,8 @@ _SITE: Final = {4: 24, 6: 48}
 _FEW_HOSTS: Final = {4: 28, 6: 60}
 _BITS: Final = {4: 32, 6: 128}
 # Addresses that no external host has: private, loopback, link-local, benchmarks, documentation (RFC 6890).
-_OWN: Final = tuple(
-    map(
-        network,
-        (
-            "10.0.0.0/8",
-            "127.0.0.0/8",
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "198.18.0.0/15",
-            "fc00::/7",
-            "fe80::/10",
-            "2001:db8::/32",
-        ),
-    )
-)
+_OWN_IPV4: Final = "10.0.0.0/8 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 198.18.0.0/15"
+_OWN: Final = tuple(map(network, f"{_OWN_IPV4} fc00::/7 fe80::/10 2001:db8::/32".split()))
 _SHARED: Final = network("100.64.0.0/10")
 
 Reach = Literal["all", "public", "shared", "few", "none"]
