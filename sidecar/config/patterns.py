@@ -31,7 +31,6 @@ _TOKEN = re.compile(
 _PLAIN_IN_CLASS = re.compile(r"\\[\s\S]|\[:\^?[a-z]+:\]")
 _COMBINED = re.compile(r"\[|&&|--|~~")
 
-_BACKSLASH: Final = "Write a backslash before a literal special character. In TOML, write the pattern in single quotes."
 # RE2's error, and the fix. The first match counts; the last always matches.
 _ADVICE: Final = tuple(
     (re.compile(complaint), fix)
@@ -40,19 +39,16 @@ _ADVICE: Final = tuple(
             r"perl operator: \(\?<?[=!]",
             "Look-around is not supported, here and in KumoMTA. Put exceptions into an earlier rule.",
         ),
-        (
-            r"escape sequence: \\[1-9]|operator: \(\?P",
-            "Back-references are not supported, here and in KumoMTA.",
-        ),
+        (r"escape sequence: \\[1-9]|operator: \(\?P", "Back-references are not supported, here and in KumoMTA."),
         (r"perl operator", "Supported are (?i), (?m), (?s), (?U), (?:...) and (?P<name>...)."),
         (r"repetition size", "Repeat up to 1000 times, with the smaller number first, as in {2,10}."),
         (r"bad repetition", "Write one repetition, such as + or *. ++ and ** are not supported."),
         (r"too large", "Write a shorter pattern: counted repetitions such as .{1,500} are the largest."),
         (
             r"class range",
-            "Write the lower character first, as in [a-z]. Write Unicode classes by short name: \\pL or \\p{Greek}.",
+            r"Write the lower character first, as in [a-z]. Write Unicode classes by short name: \pL or \p{Greek}.",
         ),
-        (r"", _BACKSLASH),
+        (r"", "Write a backslash before a literal special character. In TOML, write the pattern in single quotes."),
     )
 )
 
@@ -60,11 +56,8 @@ _ADVICE: Final = tuple(
 def pattern(value: object) -> str:
     """Read a regular expression. An error has RE2's own message."""
     if not isinstance(value, str):
-        raise wrong(
-            f"{shown(value)} is not a regular expression.",
-            "Write it in single quotes, such as '^550 5\\.1\\.1 '.",
-            "wrong_type",
-        )
+        fix = r"Write it in single quotes, such as '^550 5\.1\.1 '."
+        raise wrong(f"{shown(value)} is not a regular expression.", fix, "wrong_type")
     try:
         re2.compile(value, re2_options())
     except UnicodeEncodeError:
@@ -97,12 +90,14 @@ def _rejected(value: str, complaint: str) -> WrongValue:
 def _check_same_meaning(value: str, token: re.Match[str]) -> None:
     """Reject what KumoMTA reads in another way. Raise WrongValue."""
     if token["edge"] is not None:
-        text = f"{quoted(value)} has {token['edge']}, which is a word edge in KumoMTA, and not here."
-        raise wrong(text, "Write \\b for a word edge, or the character without a backslash.", "invalid_pattern")
-    if token["brace"] is not None:
-        text = f"{quoted(value)} has a {{ that begins no repetition, which KumoMTA rejects."
-        raise wrong(text, "Write \\{ for the character itself, or a repetition in full, such as {0,3}.", "invalid_pattern")
-    if token["inside"] is not None and _COMBINED.search(_PLAIN_IN_CLASS.sub("", token["inside"])):
-        text = f"{quoted(value)} combines character classes with [, &&, -- or ~~ inside [ ], which is not supported."
+        text = f"has {token['edge']}, which is a word edge in KumoMTA, and not here."
+        fix = r"Write \b for a word edge, or the character without a backslash."
+    elif token["brace"] is not None:
+        text = "has a { that begins no repetition, which KumoMTA rejects."
+        fix = r"Write \{ for the character itself, or a repetition in full, such as {0,3}."
+    elif token["inside"] is not None and _COMBINED.search(_PLAIN_IN_CLASS.sub("", token["inside"])):
+        text = "combines character classes with [, &&, -- or ~~ inside [ ], which is not supported."
         fix = "Write one class, with a backslash before each literal character of these."
-        raise wrong(text, fix, "invalid_pattern")
+    else:
+        return
+    raise wrong(f"{quoted(value)} {text}", fix, "invalid_pattern")

@@ -7,14 +7,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
-from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.core.findings import ErrorCode
 from sidecar.core.networks import HostBitsError, parse_network
 from sidecar.core.settings.values import LogMode, Network
 from sidecar.core.text import listed, nearest, quoted, shown
+
+# In its common form, RFC 9562 section 4.
+_UUID: Final = "[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 
 T = TypeVar("T")
 Reader = Callable[[object], T]
@@ -79,15 +82,19 @@ def text(what: str) -> Reader[str]:
 
 def choice(*words: str) -> Reader[str]:
     """Read one of `words`."""
+    every = listed(map(quoted, words))
 
     def read(value: object) -> str:
         if isinstance(value, str) and value in words:
             return value
-        guess = nearest(value, words) if isinstance(value, str) else None
-        fix = f"Write {quoted(guess)}." if guess else f"Write {listed(map(quoted, words))}."
-        raise wrong(f"{shown(value)} is not one of {listed(map(quoted, words))}.", fix)
+        raise wrong(f"{shown(value)} is not one of {every}.", _nearest_of(value, words, every))
 
     return read
+
+
+def _nearest_of(value: object, words: tuple[str, ...], every: str) -> str:
+    guess = nearest(value, words) if isinstance(value, str) else None
+    return f"Write {quoted(guess) if guess else every}."
 
 
 def list_of(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
@@ -102,7 +109,7 @@ def list_of(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
             try:
                 items.append(item(one))
             except WrongValue as error:
-                faults += [Fault(code=fault.code, text=fault.text, fix=fault.fix, index=index) for fault in error.faults]
+                faults += [replace(fault, index=index) for fault in error.faults]
         if faults:
             raise WrongValue(*faults)
         return tuple(items)
@@ -128,11 +135,8 @@ def log_mode(value: object) -> LogMode:
     if isinstance(value, (str, bool)) and (mode := _LOG_MODES.get(value)) is not None:
         return mode
     words = tuple(mode.value for mode in LogMode)
-    guess = nearest(value, words) if isinstance(value, str) else None
-    raise wrong(
-        f"{shown(value)} is not a log mode.",
-        f"Write {quoted(guess)}." if guess else f"Write {listed([*map(quoted, words), 'true', 'false'])}.",
-    )
+    every = listed([*map(quoted, words), "true", "false"])
+    raise wrong(f"{shown(value)} is not a log mode.", _nearest_of(value, words, every))
 
 
 def network(value: object) -> Network:
@@ -142,16 +146,12 @@ def network(value: object) -> Network:
     try:
         return parse_network(value)
     except HostBitsError as error:
-        raise wrong(
-            f"{shown(value)} has host bits set: {error.host} is one address inside {error.network}.",
-            f'Write "{error.network}" for the network or "{error.host}" for the one host.',
-            "host_bits_set",
-        ) from None
+        fault = f"{shown(value)} has host bits set: {error.host} is one address inside {error.network}."
+        fix = f'Write "{error.network}" for the network or "{error.host}" for the one host.'
+        raise wrong(fault, fix, "host_bits_set") from None
     except ValueError:
-        raise wrong(
-            f"{shown(value)} is neither an IP address nor a network.",
-            'Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".',
-        ) from None
+        fix = 'Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".'
+        raise wrong(f"{shown(value)} is neither an IP address nor a network.", fix) from None
 
 
 def path_in(folder: Path, what: str) -> Reader[Path]:
@@ -173,16 +173,11 @@ def header_names(value: object) -> tuple[str, ...]:
 
 
 def uuid(value: object) -> str:
-    """Read a UUID in its common form (RFC 9562 section 4); return it in lower case."""
-    try:
-        if isinstance(value, str) and str(UUID(value)) == value.lower():
-            return value.lower()
-    except ValueError:
-        pass
-    raise wrong(
-        f"{shown(value)} is not a UUID.",
-        "Leave node_id out to have one made, or write one such as 0f1c9b1e-52a4-4d43-9b1f-6a1f5f1a7c11 in quotes.",
-    )
+    """Read a UUID; return it in lower case."""
+    if not isinstance(value, str) or not re.fullmatch(_UUID, value):
+        fix = "Leave node_id out to have one made, or write one such as 0f1c9b1e-52a4-4d43-9b1f-6a1f5f1a7c11 in quotes."
+        raise wrong(f"{shown(value)} is not a UUID.", fix)
+    return value.lower()
 
 
 def unused_duration(value: object) -> None:

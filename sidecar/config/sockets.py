@@ -16,14 +16,7 @@ from sidecar.core.settings.values import AdminSettings, MilterSettings
 from sidecar.core.text import quoted, shown
 from sidecar.machine import addresses_of
 
-_REMOTE: Final = (
-    "The milter protocol has no passwords and no encryption: a host that reaches the socket can ask what is accepted, and "
-    "can fill the journal."
-)
-_LOCAL: Final = (
-    "Listen on 127.0.0.1, [::1] or a UNIX socket. If a firewall admits only the MTA, write allow_remote = true below [milter]."
-)
-
+_LOCAL: Final = "Listen on 127.0.0.1, [::1] or a UNIX socket."
 _SOCKET = re.compile(
     r"(?P<unix>unix|local):(?P<path>.+)"
     r"|inet6?:(?:(?P<host>\[[^\[\]@]+\]|[^\[\]:@]+):(?P<port>\d{1,5})|(?P<sendmail_port>\d{1,5})@(?P<sendmail_host>[^@]+))",
@@ -46,19 +39,17 @@ def socket_in(folder: Path, what: str) -> Reader[str]:
             fix = f"Write {quoted(f'unix:{value}')}." if bare_path else _SOCKET_FORMS
             raise wrong(f"{shown(value)} is not {what}.", fix)
         if match["unix"]:
-            return _unix_socket(folder / match["path"])
+            path = folder / match["path"]
+            if len(bytes(path)) > _SOCKET_PATH_LIMIT:
+                fix = f"Write a path of {_SOCKET_PATH_LIMIT} bytes at most."
+                raise wrong(f"{shown(str(path))} is too long for a socket.", fix)
+            return f"unix:{path}"
         host, port = match["host"] or match["sendmail_host"], int(match["port"] or match["sendmail_port"])
         if not 1 <= port <= HIGHEST_PORT:
             raise wrong(f"{shown(value)} has port {port}.", f"Write a port from 1 to {HIGHEST_PORT}.", "out_of_range")
         return f"inet:{_socket_host(host.strip('[]'))}:{port}"
 
     return read
-
-
-def _unix_socket(path: Path) -> str:
-    if len(bytes(path)) > _SOCKET_PATH_LIMIT:
-        raise wrong(f"{shown(str(path))} is too long for a socket.", f"Write a path of {_SOCKET_PATH_LIMIT} bytes at most.")
-    return f"unix:{path}"
 
 
 def _socket_host(host: str) -> str:
@@ -78,6 +69,14 @@ def socket_mode(value: object) -> int:
     return int(value, 8)
 
 
+_MILTER_READERS: Final[dict[str, Reader[Any]]] = {
+    "workers": whole_number(1, 64, "processes"),
+    "engine": choice("libmilter", "direct"),
+    "cpu_affinity": flag,
+    "allow_remote": flag,
+}
+
+
 def _socket_readers(folder: Path, what: str) -> dict[str, Reader[Any]]:
     return {
         "socket": socket_in(folder, what),
@@ -89,19 +88,14 @@ def _socket_readers(folder: Path, what: str) -> dict[str, Reader[Any]]:
 
 def read_milter(table: Table, folder: Path) -> MilterSettings:
     """Read the section [milter]. A relative path starts in `folder`."""
-    milter = MilterSettings(
-        **table.only(
-            _socket_readers(folder, "a milter socket")
-            | {
-                "workers": whole_number(1, 64, "processes"),
-                "engine": choice("libmilter", "direct"),
-                "cpu_affinity": flag,
-                "allow_remote": flag,
-            }
-        )
-    )
+    milter = MilterSettings(**table.only(_socket_readers(folder, "a milter socket") | _MILTER_READERS))
     if not milter.allow_remote and is_remote(milter.socket):
-        table.fault("remote_socket", "socket", f"Other machines can reach {milter.socket}. {_REMOTE}", _LOCAL)
+        fact = (
+            f"Other machines can reach {milter.socket}. The milter protocol has no passwords and no encryption: a host that "
+            "reaches the socket can ask what is accepted, and can fill the journal."
+        )
+        fix = f"{_LOCAL} If a firewall admits only the MTA, write allow_remote = true below [milter]."
+        table.fault("remote_socket", "socket", fact, fix)
     return milter
 
 
@@ -110,12 +104,11 @@ def read_admin(table: Table, folder: Path, *, milter: str) -> AdminSettings:
     admin = AdminSettings(**table.only(_socket_readers(folder, "a socket")))
     if is_remote(admin.socket):
         fact = f"Other machines can reach {admin.socket}, and a host that reaches it can ask for the policy."
-        fix = "Listen on 127.0.0.1, [::1] or a UNIX socket. For other hosts, put a web server with access control in front."
+        fix = f"{_LOCAL} For other hosts, put a web server with access control in front."
         table.fault("remote_socket", "socket", fact, fix)
     elif _same_place(admin.socket) == _same_place(milter):
-        table.fault(
-            "conflict", "socket", f"The milter already listens on {milter}.", "Write another port or path for one of them."
-        )
+        fact = f"The milter already listens on {milter}."
+        table.fault("conflict", "socket", fact, "Write another port or path for one of them.")
     return admin
 
 
