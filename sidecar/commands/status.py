@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from sidecar.config.state import state_directory
+from sidecar.config import state_directory
 from sidecar.core.text import printable, printable_json
 from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, read_status
 from sidecar.output.help import Command

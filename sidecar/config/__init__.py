@@ -3,6 +3,6 @@
 No other package reads a settings file, and nothing here decides about mail.
 """
 
-from sidecar.config.loading import Loaded, Reading, load
+from sidecar.config.loading import Loaded, Reading, load, state_directory
 
-__all__ = ["Loaded", "Reading", "load"]
+__all__ = ["Loaded", "Reading", "load", "state_directory"]

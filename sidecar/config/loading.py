@@ -1,14 +1,16 @@
 """Read the settings file and the files that it names into Settings, or into a list of all errors.
 
-Owns the top-level keys of the settings file. Never decides what a setting does.
+Owns the top-level keys of the settings file, and the default of the state directory. Never decides what a setting does.
 """
 
 import gc
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import tomli
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -20,7 +22,6 @@ from sidecar.config.places import Place
 from sidecar.config.readers import choice, flag, header_names, list_of, network, one_or_more, text, uuid, whole_number
 from sidecar.config.rules import IANA, SHIPPED, are_costly, note_hidden, read_rules
 from sidecar.config.sockets import read_admin, read_milter
-from sidecar.config.state import default_state_directory
 from sidecar.config.tables import Table, table_of_file
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.listeners import note_missing
@@ -67,6 +68,11 @@ _LIMIT_READERS: Final = {
     "quarantine_age": whole_number(3600, 3650 * 24 * 3600, "seconds"),
 }
 
+# The key in a file that can be broken elsewhere, with a string of TOML or JSON; TOML can read both.
+_STATE_DIRECTORY: Final = re.compile(
+    r"""(?:^|[{,])[ \t]*(?:state_directory|"state_directory")[ \t]*[=:][ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
+    re.MULTILINE,
+)
 _NO_FILE: Final = Document(file="", values={}, place=Place(1), repeats=[])
 _REPEATED_FILE: Final = Kind("repeated_file", "This names the file {first} again{other}.", "Name it once.")
 
@@ -241,3 +247,29 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
             found[name] = NetworkList(networks=values["relay_hosts"], where=listener.where("relay_hosts"))
         lines.setdefault(name, listener.place.line)
     return found
+
+
+def state_directory(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the state directory in the settings file at `path`, whatever else is wrong there, or the default.
+
+    `sidecar status` uses it: the file can be broken after the program started.
+    """
+    if path is None:
+        return default_state_directory(environ)
+    try:
+        found = _STATE_DIRECTORY.search(path.read_text("utf-8", "replace"))
+        named = tomli.loads(f"named = {found[1]}")["named"] if found else None
+    except (OSError, ValueError):
+        named = None
+    return path.parent.absolute() / named if named else default_state_directory(environ)
+
+
+def default_state_directory(environ: Mapping[str, str]) -> Path:
+    """Return the directory that systemd created (systemd.exec(5)), or root's, or the user's (XDG Base Directory)."""
+    if made := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(made)
+    state_home, home = Path(environ.get("XDG_STATE_HOME", "")), environ.get("HOME")
+    if os.geteuid() == 0 or not (state_home.is_absolute() or home):
+        return Path("/var/lib/sidecar")
+    # The XDG specification: ignore a relative path.
+    return (state_home if state_home.is_absolute() else Path(f"{home}/.local/state")) / "sidecar"

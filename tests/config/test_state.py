@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import load
+from sidecar.config import load, state_directory
 from sidecar.config.files import stamp_of
-from sidecar.config.state import state_directory
 from tests.config.helpers import MAIN, load_files
 
 
