@@ -24,18 +24,12 @@ def prepare_streams() -> None:
         pass
     os.close(descriptor)
     # A stream that was closed at the start is None.
-    sys.stdin = sys.stdin or _stream(0, "r")
-    sys.stdout = sys.stdout or _stream(1, "w")
-    sys.stderr = sys.stderr or _stream(2, "w")
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the program's life
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _stream(descriptor: int, mode: str) -> TextIOWrapper:
-    made = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - a descriptor, for the program's life
-    assert isinstance(made, TextIOWrapper)  # noqa: S101 - open() returns nothing else for a text mode
-    return made
 
 
 def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:

@@ -51,10 +51,9 @@ class Tally(Generic[K]):
     def _drop(self) -> None:
         self._most_names = self.names
         ranked = self.top()
-        dropped = ranked[self._limit :]
+        self._counts, dropped = dict(ranked[: self._limit]), ranked[self._limit :]
         self.shortfall += dropped[0][1]
         self._dropped += sum(count for _, count in dropped)
-        self._counts = dict(ranked[: self._limit])
         if self._heir is not None:
             for name, count in dropped:
                 self._heir(name, count)
