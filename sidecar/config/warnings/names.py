@@ -114,7 +114,10 @@ def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings:
     for listener, domains in by_listener.items():
         _note_shadowed(domains, findings)
         if listener != ANY_LISTENER and "*" in domains:
-            _note_narrow_star(domains, findings)
+            # A "*" of a listener is a node beside its other top labels, not a default.
+            tops = sorted({domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"})
+            if tops:
+                findings.warn(_NARROW_STAR, domains["*"], names=_some(tops))
 
 
 def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> None:
@@ -123,10 +126,9 @@ def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> No
     for domain, entry in domains.items() if wildcards else ():
         missed, wildcard = _missed(domain, domains, wildcards)
         new = [name for name in missed if name not in noted]
-        if wildcard is None or not new:
-            continue
-        noted.update(new)
-        findings.warn(_SHADOWED, entry, wildcard=wildcard.where(""), names=_some(new))
+        if wildcard is not None and new:
+            noted.update(new)
+            findings.warn(_SHADOWED, entry, wildcard=wildcard.where(""), names=_some(new))
 
 
 def _missed(
@@ -143,13 +145,6 @@ def _missed(
         if wildcard is not None:
             missed.append(name)
     return missed, wildcard
-
-
-def _note_narrow_star(domains: Mapping[str, DomainEntry], findings: Findings) -> None:
-    # A "*" of a listener is a node beside its other top labels, not a default.
-    tops = sorted({domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"})
-    if tops:
-        findings.warn(_NARROW_STAR, domains["*"], names=_some(tops))
 
 
 def _some(names: Sequence[str]) -> str:
