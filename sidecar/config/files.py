@@ -57,7 +57,9 @@ def read_document(path: Path, file: str, sources: list[Source] | None = None) ->
     """
     stamp, digest = stamp_of(path), None
     try:
-        text, digest = _text_and_digest(path, shown(file))
+        content = _content(path, shown(file))
+        text, digest = _decoded(content), hashlib.sha256(content).hexdigest()
+        del content  # some 100 MB for a million domains
     finally:
         if sources is not None:
             sources.append(Source(path=path, stamp=stamp, digest=digest))
@@ -86,14 +88,10 @@ def stamp_of(path: Path) -> Stamp | None:
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev, found.st_mode, found.st_uid, found.st_gid)
 
 
-def _text_and_digest(path: Path, name: str) -> tuple[str, str]:
-    content = _content(path, name)
-    return _decoded(content), hashlib.sha256(content).hexdigest()
-
-
 def _content(path: Path, name: str) -> bytes:
     try:
-        with open(path, "rb", opener=_open) as file:
+        # A FIFO must not block the program.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError(f"The file {name} is not a regular file.", "Name a file.")
@@ -111,22 +109,16 @@ def _content(path: Path, name: str) -> bytes:
         raise UnreadableError(f"The file {name} cannot be read: {reason}.", "Name another file.") from None
 
 
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block the program
-
-
 def _decoded(data: bytes) -> str:
     if data.startswith(b"\xef\xbb\xbf"):
         raise UnreadableError("The file begins with a byte order mark.", "Save it as UTF-8 without one.", line=1)
     if (position := data.find(b"\0")) >= 0:
-        line = data.count(b"\n", 0, position) + 1
-        raise UnreadableError("The file has a NUL byte.", "Save it as UTF-8 text.", line)
+        raise UnreadableError("The file has a NUL byte.", "Save it as UTF-8 text.", data.count(b"\n", 0, position) + 1)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        bad = data[error.start]
-        raise UnreadableError(f"The byte 0x{bad:02x} is not UTF-8.", "Save the file as UTF-8.", line) from None
+        text, line = f"The byte 0x{data[error.start]:02x} is not UTF-8.", data.count(b"\n", 0, error.start) + 1
+        raise UnreadableError(text, "Save the file as UTF-8.", line) from None
 
 
 def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the file holds

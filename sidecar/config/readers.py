@@ -5,7 +5,6 @@ Owns types and ranges. Never knows the key or its place.
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -152,12 +151,6 @@ def network(value: object) -> Network:
     except ValueError:
         fix = 'Write an address or a network in full, such as "192.168.1.7", "192.168.1.0/24" or "2001:db8::/32".'
         raise wrong(f"{shown(value)} is neither an IP address nor a network.", fix) from None
-
-
-def path_in(folder: Path, what: str) -> Reader[Path]:
-    """Read a path, relative to `folder`."""
-    read = text(what)
-    return lambda value: folder / read(value)
 
 
 def header_name(value: object) -> str:
