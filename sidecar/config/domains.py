@@ -144,7 +144,7 @@ def _fields(table: Table, name: str) -> dict[str, Any]:
                 fields[key] = reader(value)
             elif key == UNUSED:
                 unused_duration(value)
-                table.findings.warn(_UNUSED_TTL, table.where(key))
+                table.findings.warn(_UNUSED_TTL, table, key)
             elif isinstance(value, dict):
                 # TOML reads [example.com] as a table `com` in a table `example`.
                 whole = quoted(".".join([name, key, *_names_inside(value)]))

@@ -4,13 +4,13 @@ Owns how many warnings an operator reads, on the terminal, in JSON and in the lo
 """
 
 from collections import Counter
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from sidecar.core.findings import ErrorCode, Finding, WarningCode, error, warning
-from sidecar.core.settings.values import DomainEntry, Where
+from sidecar.core.settings.values import Where
 
 # Ten thousand findings of one kind have one fix, and the log of a reload must stay readable.
 _SHOWN: Final = 5
@@ -22,6 +22,10 @@ class Kind(Struct, frozen=True):
     code: WarningCode
     text: str
     fix: str
+
+
+class _HasPlaces(Protocol):
+    def where(self, key: str, /) -> Where: ...
 
 
 class Findings:
@@ -36,13 +40,13 @@ class Findings:
         """Add an error."""
         self.errors.append(error(code, where, text, fix))
 
-    def warn(self, kind: Kind, at: DomainEntry | Where | None, key: str = "", **values: object) -> None:
-        """Add a warning at a place, or at `key` of an entry. The text is made only if it is one of the first few."""
+    def warn(self, kind: Kind, at: _HasPlaces | Where | None, key: str = "", **values: object) -> None:
+        """Add a warning at a place, or at `key` of an entry or a table. The text is made only if it is one of the first few."""
         shown = self._shown.setdefault(kind, [])
         if len(shown) == _SHOWN:
             self._more[kind] += 1
             return
-        where = at.where(key) if isinstance(at, DomainEntry) else at
+        where = at if at is None or isinstance(at, Where) else at.where(key)
         shown.append(warning(kind.code, where, kind.text.format(**values), kind.fix.format(**values)))
 
     def warnings(self) -> list[Finding]:
