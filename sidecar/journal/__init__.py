@@ -1,6 +1,6 @@
 """What is kept on disk: the journal, whose segments hold one record a line, and the quarantine of unparsable reports.
 
-`write` and `read` share the layout of the files. Of mail, neither knows more than its records.
+`write` and `read` share the layout of the files. Both know only records, and nothing else of mail.
 """
 
 import errno

@@ -71,7 +71,7 @@ class MeteredRecorder(Recorder):
         super().__init__(**parts)
         self._meter = meter
 
-    def kept(self, outcome: Outcome) -> None:
+    def finished(self, outcome: Outcome) -> None:
         """Count the final verdict."""
         self._meter.judged(outcome)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sidecar.journal.layout import is_finished
-from sidecar.journal.read.lines import Cutter, Line, Skipped, Unpacker, UnpackingError
+from sidecar.journal.read.lines import Line, LineSplitter, Skipped, Unpacker, UnpackingError
 from sidecar.journal.read.logs import Folder, Found, named
 from sidecar.journal.read.reader import last_lines, open_file, unreadable
 
@@ -69,7 +69,7 @@ class Followed:
             self.done = True  # removed by an operator
         except UnpackingError as error:
             self.done = True
-            yield self._cutter.broken(str(error))
+            yield self._splitter.broken(str(error))
         except OSError as error:
             raise unreadable(error, self.path) from error
         if self.done or not self.held:
@@ -82,7 +82,7 @@ class Followed:
             self._open()
 
     def leave(self) -> None:
-        """Expect nothing more after what the file has now."""
+        """Expect no more lines than the file has now."""
         self._growing = False
         self._marks = None
 
@@ -113,22 +113,22 @@ class Followed:
     def _restart(self) -> None:
         self._position = 0
         self._skip = 0
-        self._unpacker, self._cutter = Unpacker(), Cutter(self.path)
+        self._unpacker, self._splitter = Unpacker(), LineSplitter(self.path)
 
     def _new_lines(self, descriptor: int) -> Iterator[Line | Skipped]:
         while stored := os.pread(descriptor, self._next_size(), self._position):
             self._position += len(stored)
-            # What is skipped is read all the same: to count its lines, and to unpack what follows.
+            # What is skipped is read too: to count its lines, and to unpack what follows.
             skipped = self._position <= self._skip
             for data in self._unpacker.feed(stored):
-                for line in self._cutter.feed(data):
+                for line in self._splitter.feed(data):
                     if not skipped:
                         yield line
         if self.done:
-            yield from last_lines(self._unpacker, self._cutter)
+            yield from last_lines(self._unpacker, self._splitter)
         elif self._unpacker.plain:
             # A writer that fails cuts half a line off, and the next line is written in its place: read it again.
-            self._position -= self._cutter.forget()
+            self._position -= self._splitter.forget()
 
     def _next_size(self) -> int:
         return min(_CHUNK, self._skip - self._position) if self._position < self._skip else _CHUNK
@@ -204,7 +204,7 @@ class Follower:
                 file.hold(held=len(live) <= _HELD_LIMIT)
 
     def _leave(self, key: str) -> None:
-        """Return only the rest of a file that was removed, replaced or packed."""
+        """Follow a file that was removed, replaced or packed only to its end."""
         file = self._files.pop(key, None)
         if file is not None and file.held:
             file.leave()

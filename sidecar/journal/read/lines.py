@@ -17,7 +17,7 @@ from sidecar.journal.layout import MAGIC, WINDOW_LIMIT
 # report can become 60 MiB of record. Longer lines are no records of ours.
 LINE_LIMIT = 64 * 1024 * 1024
 
-# What is cut at once: a list of many short lines needs ten times the memory of their bytes.
+# What is split at once: a list of many short lines needs ten times the memory of their bytes.
 _PIECE = 256 * 1024
 
 # Four bytes of a frame can stand for a block of 128 KiB (RFC 8878 section 3.1.1.2): so many bytes unpack to 8 MiB at most, and
@@ -49,8 +49,8 @@ class Skipped(Struct, frozen=True, kw_only=True, gc=False):
     unfinished: bool = False
 
 
-class Cutter:
-    """Cuts one file into lines. Blank ones are counted and skipped."""
+class LineSplitter:
+    """Splits one file into lines. Blank lines are counted and skipped."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

@@ -64,7 +64,7 @@ class Folder:
     def look(self) -> tuple[Found, ...] | None:
         """Return the segments, the oldest first; None if they are the same as the last time. Raise OSError.
 
-        Of a segment that exists both packed and not, the latter is returned: a program is just packing it. An empty folder is a
+        If a segment exists packed and unpacked, the unpacked file is returned: a program is packing it. An empty folder is a
         journal without records yet. Raise JournalError if the folder has files and no segments at the first call.
         """
         before, self._known = self._known, dict(self._walk())
@@ -78,7 +78,7 @@ class Folder:
         return segments
 
     def passed_over(self) -> tuple[Path, int] | None:
-        """Return one of the files beside the segments that are none, and their number; None if all are segments. Raise OSError.
+        """Return one of the files that are not segments, and their number; None if all are segments. Raise OSError.
 
         If no file is a segment, `look` reports it.
         """

@@ -15,12 +15,12 @@ from msgspec import Struct
 from sidecar.core.records import Logged, decode
 from sidecar.journal.read import Followed, Line, Skipped
 
-# The last records are searched in so many stored bytes of log, the newest first: some 250,000 records of ours, or millions of
-# KumoMTA's, which are packed. With a filter that few records pass, the search would read all of a journal.
+# The stored bytes that are searched for the last records, from the newest: some 250,000 of our records, or millions of
+# KumoMTA's, which are packed. Without a limit, a filter that few records pass would read the whole journal.
 LOOK_BACK = 256 * 1024 * 1024
 
-# Files that are open at a time, of the usual 1,024 descriptors of a process. More than that overlap only if their names do not
-# show when they began, as those of a writer with local time; then the order is less exact.
+# Files that are open at a time, of the usual 1,024 descriptors. More files overlap only if their names do not show when they
+# began, as with a writer that uses local time; then the order is less exact.
 _OPEN_LIMIT = 500
 
 _STAMP = "%Y%m%d-%H%M%S"

@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 
 from sidecar.journal import JournalError
 from sidecar.journal.read import logs
-from sidecar.journal.read.lines import Cutter, Line, Skipped, Unpacker, UnpackingError
+from sidecar.journal.read.lines import Line, LineSplitter, Skipped, Unpacker, UnpackingError
 
 STDIN = Path("-")
 
@@ -60,9 +60,9 @@ def stored_size(path: Path, *, since: float | None = None) -> int | None:
 
 
 def passed_over(path: Path) -> tuple[Path, int] | None:
-    """Return one of the files in a folder that `read` leaves out, since they are not named as segments, and their number.
+    """Return one of the files that `read` leaves out of a folder, and their number: their names are not those of segments.
 
-    None if all are named so, or `path` is no folder. Raise JournalError.
+    None if there are none, or if `path` is no folder. Raise JournalError.
     """
     try:
         return logs.Folder(path).passed_over() if path != STDIN and path.is_dir() else None
@@ -106,30 +106,30 @@ def open_file(path: Path) -> int:
 
 
 def _lines(path: Path, file: BinaryIO, progress: Callable[[int], object]) -> Iterator[Line | Skipped]:
-    unpacker, cutter = Unpacker(), Cutter(path)
+    unpacker, splitter = Unpacker(), LineSplitter(path)
     read_some = getattr(file, "read1", file.read)  # `read` would wait until a pipe has sent a whole chunk
     try:
         while stored := read_some(_CHUNK):
             for data in unpacker.feed(stored):
-                yield from cutter.feed(data)
+                yield from splitter.feed(data)
             progress(len(stored))
     except UnpackingError as error:
-        yield cutter.broken(str(error))
+        yield splitter.broken(str(error))
         return
-    yield from last_lines(unpacker, cutter)
+    yield from last_lines(unpacker, splitter)
 
 
-def last_lines(unpacker: Unpacker, cutter: Cutter) -> Iterator[Line | Skipped]:
+def last_lines(unpacker: Unpacker, splitter: LineSplitter) -> Iterator[Line | Skipped]:
     """Yield the rest at the end of a file: a line without its line feed, and a note if packed data breaks off.
 
     A whole object without a line feed is a record, in a packed file as in a plain one: the packer may have lost only its end.
     """
-    yield from cutter.feed(unpacker.rest())
-    last = cutter.end()
+    yield from splitter.feed(unpacker.rest())
+    last = splitter.end()
     if last is not None and (unpacker.finished or isinstance(last, Line)):
         yield last
     if not unpacker.finished:
-        yield cutter.unfinished(_BREAKS_OFF)
+        yield splitter.unfinished(_BREAKS_OFF)
 
 
 def _is_older(path: Path, since: float | None) -> bool:

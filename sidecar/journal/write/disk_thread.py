@@ -15,7 +15,7 @@ from sidecar.journal.write.segment import Segment
 Done = Callable[[JournalError | None], None]
 """Called with the error, or None if the lines are written; from the disk thread."""
 
-# Before a sync, lines that arrived during the last write are written as well: some need no sync, and need not wait for it.
+# Before a sync, lines that arrived during the last write are also written: those that need no sync do not wait for it.
 _ROUNDS = range(2)
 # Lines that wait while the disk is slow, as much as one record has at most. Above it, messages are tempfailed.
 _WAITING_LIMIT = 64 * 1024 * 1024
@@ -24,7 +24,7 @@ _LOG = log.get("journal")
 
 
 class _Job:
-    """The lines of one batch, and what became of them."""
+    """The lines of one batch, and the result of writing them."""
 
     __slots__ = ("done", "durable", "error", "lines", "segments", "size")
 
@@ -53,7 +53,7 @@ class DiskThread:
         """Write lines soon, then call `done`; with `durable` they are on disk by then."""
         size = sum(len(own) for _, own in lines)
         with self._lock:
-            is_full = 0 < self._waiting > _WAITING_LIMIT - size
+            is_full = self._waiting > 0 and self._waiting + size > _WAITING_LIMIT
             self._waiting += 0 if is_full or self._closed else size
         if self._closed:
             done(JournalError("the journal is closed; nothing can be written to it any more"))

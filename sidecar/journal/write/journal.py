@@ -20,7 +20,7 @@ from sidecar.journal.write.segment import Segment
 
 # Lines of several messages are joined up to this size: larger ones gain nothing from one system call, and need a copy.
 _TOGETHER_LIMIT = 1024 * 1024
-# More lines than that are not written by the thread that serves the connections: to copy 64 kB takes the kernel some 20 us.
+# The thread that serves the connections writes no more bytes than this: the kernel needs some 20 us to copy 64 kB.
 _NOW_LIMIT = 64 * 1024
 
 _LOG = log.get("journal")
@@ -81,7 +81,7 @@ class Journal:
                         segment.append(b"".join(pieces))
                         return [segment] * len(pieces)
                 except OSError:
-                    pass  # for some of them there can be space
+                    pass  # there can be space for some of them
             return [self._append(lines) for lines in pieces]
 
     def append_now(self, lines: bytes) -> bool:

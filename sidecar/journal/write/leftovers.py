@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar import log
 from sidecar.journal.layout import END_OF_FRAME, MAGIC, WINDOW_LIMIT, is_finished
-from sidecar.journal.write.segment import claim, make_read_only, write_all
+from sidecar.journal.write.segment import make_read_only, try_lock, write_all
 
 _LOG = log.get("journal")
 
@@ -18,10 +18,10 @@ _LOG = log.get("journal")
 # has 1 kB: with 64 kB one read is nearly always enough.
 _BLOCK = 64 * 1024
 
-# KumoMTA names its segments alike, with nine digits after the point, and locks none. If it writes to our directory, its
-# segments must stay as they are.
+# KumoMTA's names have nine digits after the point, and it locks no segment. If it writes to our directory, its segments must
+# stay unchanged.
 _INSTANT = r"\d{8}-\d{6}\.\d{6}"
-# Of settings without a suffix of their own, which may have been in force before.
+# The suffixes of settings without a suffix: an earlier start may have used them.
 _DEFAULT_SUFFIXES = (".jsonl", "")
 
 # Of a zstd frame, in bytes (RFC 8878 section 3.1.1).
@@ -42,7 +42,7 @@ def finish_leftovers(directory: Path, suffix: str = "") -> None:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 # Workers start together: another one may have finished it since it was listed.
-                if claim(descriptor) and not is_finished(os.fstat(descriptor)):
+                if try_lock(descriptor) and not is_finished(os.fstat(descriptor)):
                     _finish(path, descriptor)
             finally:
                 os.close(descriptor)

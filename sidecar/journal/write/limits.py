@@ -51,7 +51,7 @@ class RecordBudget:
             if debt and now > since:  # a clock that was set back restores nothing
                 debt -= (now - since) * self._restored
                 debt = debt if debt > 0 else 0.0
-            # Records that the bytes received pay for are written whatever the debt.
+            # Records that the received bytes pay for are always written.
             admitted = change <= 0 or debt + change <= self._burst or anyway
             debt += change if admitted else -self._each * received
             if debt > 0:
@@ -64,9 +64,9 @@ class RecordBudget:
 class Counted(Struct, frozen=True, kw_only=True):
     """Rejections of one network that have no record yet; `first` is the record of the first of them.
 
-    `first` has no sender, recipients or headers: these may have a megabyte, and the one record of all has none of them.
+    `first` has no sender, recipients or headers: they can have a megabyte, and the common record has none of them.
 
-    `limited` means that the limit on bytes holds for their record, `size` how many bytes it had when it was above the limit.
+    With `limited` their record is subject to the limit on bytes; `size` is its size in bytes when it was above the limit.
     """
 
     network: str
@@ -76,10 +76,10 @@ class Counted(Struct, frozen=True, kw_only=True):
     size: int = 0
 
 
-class Flood:
-    """Sorts records, in any threads: of one network's Rejections `rate` a second pass, and the rest is counted.
+class RejectionLimiter:
+    """Limits the Rejections of a network to `rate` a second, and counts the others. Any thread may call it.
 
-    The networks are keys such as `network_of` returns.
+    Networks are keys as `network_of` returns them.
     """
 
     def __init__(self, rate: int) -> None:
@@ -88,7 +88,7 @@ class Flood:
         self._second = 0
         self._passed: dict[str, int] = {}
         self._counted: dict[str, Counted] = {}
-        self._over = False
+        self._ended = False
 
     def limit(self, records: Sequence[Record], network: str, *, limited: bool) -> Sequence[Record]:
         """Return the records of an outcome, or none if they are those of a rejection that is counted."""
@@ -116,7 +116,7 @@ class Flood:
 
     def _count(self, record: Record, network: str, *, limited: bool) -> bool:
         known = self._counted.get(network)
-        if self._over or (known is None and len(self._counted) >= NETWORKS_LIMIT):
+        if self._ended or (known is None and len(self._counted) >= NETWORKS_LIMIT):
             return False
         if known is None:
             first = replace(record, sender="", recipient="", headers={})
@@ -133,7 +133,7 @@ class Flood:
             return counted
 
     def put_back(self, counted: Iterable[Counted]) -> None:
-        """Count again what could not be written; these keep their place before what was counted since."""
+        """Count again what could not be written, before what was counted since."""
         with self._lock:
             since, self._counted = self._counted, {one.network: one for one in counted}
             for network, one in since.items():
@@ -141,6 +141,6 @@ class Flood:
                 self._counted[network] = one if known is None else replace(known, count=known.count + one.count)
 
     def end(self) -> None:
-        """Count nothing more: each later rejection has its own record, or none can be written."""
+        """Count nothing more: each later rejection has its own record."""
         with self._lock:
-            self._over = True
+            self._ended = True

@@ -1,7 +1,7 @@
-"""The quarantine: messages that claim to be reports and cannot be read, whole on disk, for an operator to read.
+"""The quarantine: unparsable reports, complete on disk, for an operator to read.
 
 Owns the files in the quarantine directory: NAME.eml, the message, and NAME.json, its record. Never decides what is kept. It
-removes what is older than the age in the settings, and the oldest messages of a network that has more than its share.
+removes messages older than the age in the settings, and the oldest messages of a network that has more than its share.
 
 All workers share one directory, and together keep to its size: a small ledger beside the messages holds the bytes used, and
 the process that locks it (flock) may change it. The kernel releases the lock however a process ends.
@@ -25,12 +25,12 @@ from sidecar import log
 from sidecar.journal import JournalError
 from sidecar.journal.write.segment import make_directory, sync_directory, write_all
 
-# When, the message's id, and the network it came from: 8 hex digits of an IPv4 address, 16 of an IPv6 /64, none in old names.
+# The time, the message's id, and the peer's network: 8 hex digits of an IPv4 address, 16 of an IPv6 /64, none in old names.
 _NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{32}(?:-([0-9a-f]{8}|[0-9a-f]{16}))?\.(?:eml|json)")
 _IPV4_DIGITS = 8
 NETWORK_SHARE = 4
 """One network may have a quarter of the quarantine: a flood of its reports leaves space for those of others."""
-# Finding a network's oldest messages reads all names, up to 0.2 s: so much of its share is freed at once.
+# To find a network's oldest messages takes up to 0.2 s, because all names are read: this part of its share is freed at once.
 _FREED_SHARE = 16
 _FILE_MODE = 0o640
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,7 +82,7 @@ class Quarantine:
             raise JournalError.because(error, fact=fact, path=self._directory, then=then) from error
 
     def sweep(self) -> None:
-        """Remove what is too old, and count the rest again: an operator may have moved messages away. Log what fails."""
+        """Remove old messages, and count the others again: an operator may have moved messages away. Log a failure."""
         try:
             if not self._directory.is_dir():
                 return
@@ -95,7 +95,7 @@ class Quarantine:
         self._logged_full = self._logged_full and ledger.total > self._size // 2
         self._logged_share = False
         if removed:
-            _LOG.info("removed from the quarantine what was too old", directory=self._directory, files=removed)
+            _LOG.info("removed old messages from the quarantine", directory=self._directory, files=removed)
 
     def _reserve(self, network: str, wanted: int) -> None:
         """Reserve the bytes before writing. The next sweep releases what was not written."""
@@ -113,7 +113,7 @@ class Quarantine:
             if not self._logged_full:
                 self._logged_full = True
                 _LOG.error(
-                    "the quarantine is full: unreadable reports get 451 until it has space; "
+                    "the quarantine is full: unparsable reports get 451 until it has space; "
                     "read its messages and move them away, or raise limits.quarantine_size",
                     directory=self._directory,
                 )
@@ -165,7 +165,7 @@ class Quarantine:
             raise
 
     def _remove_old(self) -> int:
-        """Remove what is too old. Return the number of files removed."""
+        """Remove old messages. Return the number of files removed."""
         oldest = self._clock() - self._age
         old = [name for name, status in self._files() if status.st_mtime < oldest]
         for name in old:

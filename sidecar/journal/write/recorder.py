@@ -1,6 +1,6 @@
-"""From an outcome to the disk: what must be kept is kept before the MTA gets the verdict.
+"""From an outcome to the disk: records and quarantined messages are written before the MTA gets the verdict.
 
-Owns the order (the limit on records, the quarantine, the journal, the answer) and what is due each second. Never decides about
+Owns the order (the limit on records, the quarantine, the journal, the answer) and the work of each second. Never decides about
 mail.
 """
 
@@ -20,17 +20,17 @@ from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
 from sidecar.journal.write.disk_thread import Done
-from sidecar.journal.write.limits import NETWORKS_LIMIT, Counted, Flood, RecordBudget
+from sidecar.journal.write.limits import NETWORKS_LIMIT, Counted, RecordBudget, RejectionLimiter
 from sidecar.journal.write.quarantine import QuarantineFullError
 from sidecar.journal.write.routes import Batch
 
 _FLUSH_SECONDS = 1.0
-# An operator who has moved messages out of the quarantine waits so long; a sweep reads all its names, up to a second.
+# An operator who moves messages out of the quarantine waits so long for its space. A sweep reads all names, in up to a second.
 _SWEEP_SECONDS = 60.0
 # For what is too slow for the thread of the connections: it waits for the disk, or keeps the interpreter busy.
 _SLOW_THREADS = 2
-# While they work, threads pass the interpreter on after this time: the thread of the connections may wait for it after each
-# system call. Always, it would cost some CPU time.
+# While they work, a thread passes the interpreter on after this time, because the thread of the connections can wait for it
+# after each system call. Without slow work it would only cost CPU time.
 _SLOW_SWITCH, _USUAL_SWITCH = 0.0002, sys.getswitchinterval()
 
 _LOG = log.get("milter")
@@ -74,7 +74,7 @@ class Recorder:
         self._journal = journal
         self._quarantine = quarantine
         self._rate, self._burst = limits.rejection_records_per_second, limits.record_bytes_burst
-        self._flood = Flood(self._rate)
+        self._rejections = RejectionLimiter(self._rate)
         self._budget = RecordBudget(limits)
         self._clock = clock
         self._closing = threading.Event()
@@ -84,8 +84,8 @@ class Recorder:
         self._pool = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="slow")
 
     def start(self) -> None:
-        """Begin to do what is due each second."""
-        threading.Thread(target=self._keep_up, name="recorder", daemon=True).start()
+        """Start the thread for the work of each second."""
+        threading.Thread(target=self._run_each_second, name="recorder", daemon=True).start()
 
     def write(self, outcome: Outcome) -> Outcome:
         """Put on disk what belongs to an outcome, and return the one that holds. This waits. Raise JournalError.
@@ -143,24 +143,24 @@ class Recorder:
             self._slow += change
             sys.setswitchinterval(_SLOW_SWITCH if self._slow else _USUAL_SWITCH)
 
-    def kept(self, outcome: Outcome) -> None:
-        """Do what a subclass adds for an outcome that holds, counted or recorded."""
+    def finished(self, outcome: Outcome) -> None:
+        """Called with each final outcome, recorded or counted. A subclass can override it."""
 
     def _written(self, outcome: Outcome, batch: Batch | None) -> Outcome:
         """Return an outcome whose records are written, or only counted."""
-        self.kept(outcome)
+        self.finished(outcome)
         return outcome if batch is not None else replace(outcome, decision=None)
 
     def _within_limits(self, outcome: Outcome) -> tuple[Outcome, Batch | None]:
         """Return the outcome that the limits permit, and its records; None if they are only counted."""
-        records = self._flood.limit(outcome.records, outcome.network, limited=outcome.received is not None)
+        records = self._rejections.limit(outcome.records, outcome.network, limited=outcome.received is not None)
         batch = self._journal.encode(records) if records else None
         if outcome.received is not None and not self._budget.spend(
             outcome.network, received=outcome.received, size=0 if batch is None else batch.size, now=self._clock()
         ):
             if outcome.above is not None:
                 return self._within_limits(outcome.above())
-            if self._flood.count(records, outcome.network):
+            if self._rejections.count(records, outcome.network):
                 return outcome, None
         return outcome, batch
 
@@ -182,7 +182,7 @@ class Recorder:
             self._flush()
 
     def _flush(self) -> None:
-        counted = self._flood.take()
+        counted = self._rejections.take()
         if not counted:
             return
         now = self._clock()
@@ -196,11 +196,11 @@ class Recorder:
                 counted.pop()
         except JournalError as error:
             _LOG.error(f"{error}; this concerns counted rejections")
-        self._flood.put_back([*waiting, *counted])
+        self._rejections.put_back([*waiting, *counted])
 
     def _write_counted(self, counted: Counted, now: float, *, anyway: bool) -> Counted | None:
         """Write the record of counted rejections. Return them if it exceeds the limit. Raise JournalError."""
-        # Encoded only if the size of the last time is within the limit: thousands of networks can be above it.
+        # Encode it only if its last size is within the limit: thousands of networks can be above it.
         if not self._charge(counted, counted.size, now, anyway=anyway):
             return counted
         record = self._together(counted, now)
@@ -222,12 +222,12 @@ class Recorder:
     def close(self) -> None:
         """Write what is left, and finish the journal."""
         self._closing.set()
-        self._flood.end()
+        self._rejections.end()
         self.flush()
         self._journal.close()
 
     def _together(self, counted: Counted, now: float) -> Record:
-        # Each flush writes one such record for a network, so that it is about a second, or longer above the limit on bytes.
+        # Each flush writes one such record for a network: it covers a second, or more time above the limit on bytes.
         count = f"{counted.count} more rejection{'s' if counted.count > 1 else ''}"
         whose = "this peer's network" if ":" in counted.first.peer_address.addr else "this peer"
         why = (
@@ -236,7 +236,7 @@ class Recorder:
         )
         return rejections(counted.first, count=counted.count, now=now, why=why)
 
-    def _keep_up(self) -> None:
+    def _run_each_second(self) -> None:
         swept = -_SWEEP_SECONDS
         while not self._closing.wait(_FLUSH_SECONDS):
             try:
@@ -246,4 +246,4 @@ class Recorder:
                     swept = time.monotonic()
                     self._quarantine.sweep()
             except Exception as error:  # noqa: BLE001 - without this thread counted rejections are never written
-                _LOG.error("an unexpected fault in what is due each second", exc_info=error)
+                _LOG.error("an unexpected fault in the work of each second", exc_info=error)

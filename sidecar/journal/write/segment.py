@@ -63,11 +63,11 @@ class Segment:
     def usable(self) -> bool:
         """Return True if lines appended now will be kept.
 
-        Not after a failed fsync, not behind half a line, and not if the file was removed: the kernel would accept lines that
-        no one can read.
+        They are not kept after a failed fsync, behind half a line, or in a removed file: the kernel would accept lines that
+        nobody can read.
         """
-        spoilt = self._torn or self._broken_off or self._failure is not None
-        return not (spoilt or os.fstat(self._descriptor).st_nlink == 0)
+        damaged = self._torn or self._broken_off or self._failure is not None
+        return not (damaged or os.fstat(self._descriptor).st_nlink == 0)
 
     def append(self, lines: bytes) -> None:
         """Pass all of `lines` to the kernel, or none. Raise OSError."""
@@ -164,7 +164,7 @@ class _Packer:
         self._frame = None
 
 
-def claim(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     """Lock the segment for this process; False if another process has it, or has just removed it. Raise OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -219,13 +219,13 @@ def _create_file(directory: Path, instant: datetime, suffix: str) -> tuple[Path,
             descriptor = os.open(path, _FLAGS, _FILE_MODE)
             # Between open and lock another process that starts can take it for an empty leftover and remove it. Then the next
             # name is used.
-            claimed = False
+            locked = False
             try:
-                claimed = claim(descriptor)
+                locked = try_lock(descriptor)
             finally:
-                if not claimed:
+                if not locked:
                     os.close(descriptor)
-            if claimed:
+            if locked:
                 return path, descriptor
         instant += timedelta(microseconds=1)
 

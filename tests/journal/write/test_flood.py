@@ -10,7 +10,7 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
 from sidecar.core.records import Facts, PeerAddress, Record, Response, encode, reception, rejection, rejections
 from sidecar.journal.write import limits
-from sidecar.journal.write.limits import Flood
+from sidecar.journal.write.limits import RejectionLimiter
 
 NOON = 1_790_000_000.25
 
@@ -39,26 +39,26 @@ def refusal(now: float = NOON, peer: str = "203.0.113.9") -> Record:
     return rejection(facts(now, peer), recipients=("x@y.example",), response=response, why="it is so")
 
 
-def let_through(it: Flood, count: int, **values: Any) -> int:
+def let_through(it: RejectionLimiter, count: int, **values: Any) -> int:
     """Send so many refusals; count those that are to be written one by one."""
     record = refusal(**values)
     return sum(len(limit(it, [record])) for _ in range(count))
 
 
-def limit(it: Flood, records: Sequence[Record]) -> Sequence[Record]:
+def limit(it: RejectionLimiter, records: Sequence[Record]) -> Sequence[Record]:
     return it.limit(records, network_of(records[0].peer_address.addr), limited=True)
 
 
 def test_below_the_rate_nothing_is_counted() -> None:
     """So many refusals of one peer in each second have records of their own."""
-    it = Flood(10)
+    it = RejectionLimiter(10)
     assert [let_through(it, 10, now=NOON + second) for second in range(3)] == [10, 10, 10]
     assert it.take() == []
 
 
 def test_above_the_rate_a_peer_is_counted() -> None:
     """The rest of a second is counted, for each peer on its own, and given once."""
-    it = Flood(10)
+    it = RejectionLimiter(10)
     assert let_through(it, 25) == 10
     assert let_through(it, 11, peer="203.0.113.8") == 10
     assert let_through(it, 15, now=NOON + 1) == 10
@@ -77,14 +77,14 @@ def test_above_the_rate_a_peer_is_counted() -> None:
 )
 def test_an_ipv6_network_is_one_peer(first: str, second: str, together: bool) -> None:
     """A host that has an IPv6 address has 2^64 of them, and one rate, as in the quota."""
-    it = Flood(10)
+    it = RejectionLimiter(10)
     let_through(it, 10, peer=first)
     assert let_through(it, 1, peer=second) == (not together)
 
 
 def test_nothing_but_refusals_is_counted() -> None:
     """Whatever else a peer's records are, each is written."""
-    it = Flood(1)
+    it = RejectionLimiter(1)
     let_through(it, 5)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
     records = [taken, replace(taken, type="OOB"), refusal(), replace(taken, type="Feedback")]
@@ -94,7 +94,7 @@ def test_nothing_but_refusals_is_counted() -> None:
 
 def test_a_refusal_is_counted_with_all_its_records() -> None:
     """KumoMTA's Reception before a refusal is not left alone when the Rejection is counted."""
-    it = Flood(1)
+    it = RejectionLimiter(1)
     taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
     assert [len(limit(it, (taken, refusal()))) for _ in range(3)] == [2, 0, 0]
     assert [one.count for one in it.take()] == [2]
@@ -102,7 +102,7 @@ def test_a_refusal_is_counted_with_all_its_records() -> None:
 
 def test_what_could_not_be_written_is_not_forgotten() -> None:
     """It is counted together with what came since, and its first stays the first."""
-    it = Flood(1)
+    it = RejectionLimiter(1)
     let_through(it, 4)
     counted = it.take()
     let_through(it, 3, now=NOON + 1)
@@ -114,14 +114,14 @@ def test_what_could_not_be_written_is_not_forgotten() -> None:
 def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When too many peers are counted, one more has records of its own instead."""
     monkeypatch.setattr(limits, "NETWORKS_LIMIT", 3)
-    it = Flood(1)
+    it = RejectionLimiter(1)
     assert [let_through(it, 5, peer=f"203.0.113.{number}") for number in range(5)] == [1, 1, 1, 5, 5]
     assert len(it.take()) == 3
 
 
 def test_a_counted_rejection_is_small() -> None:
     """A rejection of a thousand long addresses keeps none of them: a network above its limit may wait for hours."""
-    it = Flood(0)
+    it = RejectionLimiter(0)
     addresses = tuple(f"{'x' * 300}{number}@y.example" for number in range(1000))
     record = rejection(facts(), recipients=addresses, response=Response(code=550, content="no", command="DATA"), why="so")
     assert len(encode(record)) > 300_000
@@ -132,7 +132,7 @@ def test_a_counted_rejection_is_small() -> None:
 
 def test_after_the_end_nothing_is_counted() -> None:
     """No flush would write it any more."""
-    it = Flood(1)
+    it = RejectionLimiter(1)
     it.end()
     assert let_through(it, 5) == 5
     assert it.take() == []

@@ -141,7 +141,7 @@ def test_a_fault_after_the_write_is_reported_too(disk: Disk) -> None:
     """A connection that waits for its records never waits in vain."""
 
     class Faulty(Recorder):
-        def kept(self, outcome: Outcome) -> None:
+        def finished(self, outcome: Outcome) -> None:
             raise RuntimeError(outcome.decision)
 
     results: list[Outcome | Exception] = []
