@@ -1,6 +1,6 @@
 """Start, restart, replace and end the process that serves policy and metrics over HTTP.
 
-The supervisor never waits for it, and its faults never concern a worker.
+The supervisor never waits for it, and its faults never affect a worker.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ class AdminProcess(Worker):
     ready_within = READY_WITHIN
 
 
-class Keeper(Processes):
-    """Keep one process for the plan in use, or none without an `admin_socket`. Call `keep` after each event."""
+class AdminProcesses(Processes):
+    """One process for the plan in use, or none without an `admin_socket`. Call `update` after each event."""
 
     def __init__(  # noqa: PLR0913 - each is a part of it
         self,
@@ -44,33 +44,33 @@ class Keeper(Processes):
         memory: Memory | None,
         *,
         selector: selectors.BaseSelector,
-        forget: Callable[[], None],
+        close_inherited: Callable[[], None],
         start: Start = start,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(start=start, forget=forget, selector=selector, clock=clock)
+        super().__init__(start=start, close_inherited=close_inherited, selector=selector, clock=clock)
         self._socket = admin_socket
         self._memory = memory
 
-    def keep(self, plan: Plan | None) -> None:
+    def update(self, plan: Plan | None) -> None:
         """Take all steps that are due: start a process for a new plan, end the one before, and kill those that are late."""
-        current = [one for one in self.everyone if one.plan is plan and not one.retiring]
+        current = [one for one in self.children if one.plan is plan and not one.retiring]
         if plan is not None and not current and self._clock() >= self._start_after:
             self._start_one(plan)
         if plan is None or any(one.ready for one in current):
-            for one in self.everyone:
+            for one in self.children:
                 if one not in current:
                     one.retire(STOP_GRACE if plan is None else RELOAD_GRACE)
         self.kill_late()
 
     def ask(self) -> None:
         """Ask for a sign of life."""
-        for one in self.everyone:
+        for one in self.children:
             one.ask()
 
     def due(self, plan: Plan | None) -> list[float]:
-        """Return the times (monotonic) at which `keep` has something to do."""
-        waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self.everyone)
+        """Return the times (monotonic) at which `update` has something to do."""
+        waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self.children)
         return [*self.deadlines(), self._start_after] if waits else self.deadlines()
 
     def receive(self, one: AdminProcess) -> None:
@@ -81,7 +81,7 @@ class Keeper(Processes):
                 self.delay(lived)
 
     def close(self) -> None:
-        """Close, in a forked child, what only this process needs."""
+        """In a forked child: close the supervisor's descriptors of this process."""
         self.close_controls()
         if self._socket is not None:
             self._socket.close()
@@ -121,7 +121,7 @@ async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memo
         if order == "ping":
             send(control, "alive")
         else:
-            # A newer plan is passed to workers only.
+            # Only workers get a newer plan.
             loop.remove_reader(control)
             end.set_result(order if isinstance(order, float) else ORPHAN_GRACE)
 

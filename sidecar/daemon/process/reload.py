@@ -31,7 +31,7 @@ from sidecar.daemon.process.child import Backoff
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError
-from sidecar.daemon.process.status import Board
+from sidecar.daemon.process.status import StatusPublisher
 from sidecar.daemon.process.systemd import notify
 from sidecar.daemon.process.workers import READY_WITHIN, STOP_GRACE, Workers
 
@@ -69,7 +69,7 @@ class Reload:
         *,
         load: Callable[[Path | None], Loader],
         workers: Workers,
-        board: Board,
+        publisher: StatusPublisher,
         fail_start: Callable[[str], None],
         selector: selectors.BaseSelector,
         clock: Callable[[], float],
@@ -81,7 +81,7 @@ class Reload:
         self._loading = False
         self._leave_by: float | None = None
         self._config = loader.config
-        self._load, self._workers, self._board, self._fail_start = load, workers, board, fail_start
+        self._load, self._workers, self._publisher, self._fail_start = load, workers, publisher, fail_start
         self._selector, self._clock = selector, clock
         self._look_at = clock() + LOOK_SECONDS
         self._files = FileWatch(sources)
@@ -220,7 +220,7 @@ class Reload:
         self._end()
         self._workers.start_at_once()
         if self.plan is not None:
-            self._board.end_reload()
+            self._publisher.end_reload()
         log.configure(level=coming.settings.log.level, format=coming.settings.log.format)
         leave_by = self._clock() + LEAVE_WITHIN
         old, self.plan, self.coming, self._leave_by = self.plan, coming, None, leave_by
@@ -249,7 +249,7 @@ class Reload:
                 one.retire(STOP_GRACE)
         self._leave_by = None
         notify("READY=1")
-        settings, now = self.plan.settings, self._board.now
+        settings, now = self.plan.settings, self._publisher.now
         _LOG.info(
             "reloaded" if now.reloads else "ready",
             socket=now.socket,
@@ -273,7 +273,7 @@ class Reload:
         """Keep the serving plan. With `again` the cause is not in the files, and they are loaded again later."""
         self._end(again=again)
         self._drop_loader()
-        self._board.end_reload(*problems)
+        self._publisher.end_reload(*problems)
         _LOG.error("the reload failed; the previous settings remain in use", problems=problems)
         notify("READY=1")
 

@@ -1,6 +1,6 @@
-"""What the supervisor shows of itself: in a file for `sidecar status`, in one sentence for systemd, in numbers for the metrics.
+"""The supervisor's status: a file for `sidecar status`, a sentence for systemd, and numbers for the metrics.
 
-Owns the form of these, and the look at the free space for records. Never decides about mail. The file's field names are stable.
+Owns their form, and the check of the free space for records. Never decides about mail. The file's field names are stable.
 """
 
 import os
@@ -129,8 +129,8 @@ class Status(Struct, frozen=True, kw_only=True):
         return sum(one.ready and not one.retiring for one in self.workers)
 
 
-class Board:
-    """The status of this process, shown each time it differs from the last."""
+class StatusPublisher:
+    """The status of this process, published when it has changed."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Board:
             settings=_settings(plan),
             admin_socket=admin_socket,
         )
-        self.space = Space(clock)
+        self.space = DiskSpace(clock)
         self._directory = plan.settings.state_directory
         self._memory = memory
         self._shown: Status | None = None
@@ -163,7 +163,7 @@ class Board:
         self._is_logged = False
 
     def enter(self, state: State) -> None:
-        """Be in another state, from now on."""
+        """Change the state."""
         if self.now.state != state:
             self.now = replace(self.now, state=state, since=instant(time.time()))
 
@@ -180,8 +180,8 @@ class Board:
             failed_reloads=self.now.failed_reloads + bool(problems),
         )
 
-    def show(self, plan: Plan | None, workers: Sequence[Worker]) -> None:
-        """Show the plan that serves, and these workers. A file that cannot be written costs one line in the log."""
+    def publish(self, plan: Plan | None, workers: Sequence[Worker]) -> None:
+        """Publish the plan that serves, and these workers. If the file cannot be written, log it once."""
         shown = (WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=instant(one.since)) for one in workers)
         self.now = replace(self.now, workers=tuple(shown))
         if plan is not None:
@@ -194,7 +194,7 @@ class Board:
                 disk=self.space.look(plan.settings.journal),
             )
         if self._memory is not None:
-            show_numbers(self._memory, self.now, self.space.latest)
+            publish_metrics(self._memory, self.now, self.space.latest)
         if self.now == self._shown:
             return
         self._shown = self.now
@@ -215,7 +215,7 @@ def _settings(plan: Plan) -> SettingsStatus:
     return SettingsStatus(revision=plan.revision, loaded=instant(plan.made), listener_domains=len(plan.settings.domains))
 
 
-def show_numbers(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
+def publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
     """Publish the supervisor's metrics. `disk` is from the last look, which the status need not show."""
     numbers = {
         ("workers", "wanted"): status.workers_wanted,
@@ -271,7 +271,7 @@ def write_status(directory: Path, status: Status) -> None:
     try:
         with suppress(FileNotFoundError):
             os.unlink(draft, dir_fd=folder)
-        # A link that another user puts there meanwhile is neither followed nor written to (open(2), O_EXCL).
+        # If another user puts a link there, O_EXCL does not follow it (open(2)).
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(draft, flags, _FILE_MODE, dir_fd=folder), "wb") as file:
             file.write(content)
@@ -280,8 +280,8 @@ def write_status(directory: Path, status: Status) -> None:
         os.close(folder)
 
 
-class Space:
-    """The free space for records, looked at every few seconds. `latest` is the last look, None before the first."""
+class DiskSpace:
+    """The free space for records, checked every few seconds. `latest` is the last result, None before the first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -19,13 +19,13 @@ from sidecar.core.settings.values import Source
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import child
-from sidecar.daemon.process.admin import AdminProcess, Keeper
+from sidecar.daemon.process.admin import AdminProcess, AdminProcesses
 from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.reload import Reload
 from sidecar.daemon.process.signals import SignalReader, Terminal
-from sidecar.daemon.process.status import Board
+from sidecar.daemon.process.status import StatusPublisher
 from sidecar.daemon.process.systemd import Probe, Watchdog, notify, watchdog_seconds
 from sidecar.daemon.process.worker import work
 from sidecar.daemon.process.workers import STOP_GRACE, Worker, Workers
@@ -40,7 +40,7 @@ class Supervisor:
     """`run` serves until it is stopped. `plan` was made from `sources`, which `loader` has read.
 
     `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. The last
-    three arguments are the system's, and a test's own in tests.
+    three arguments are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -65,7 +65,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
         memory = None if admin_socket is None else Memory()
-        self._board = Board(
+        self._publisher = StatusPublisher(
             plan,
             socket=listener.name,
             admin_socket=None if admin_socket is None else admin_socket.name,
@@ -75,7 +75,7 @@ class Supervisor:
         self._workers = Workers(
             serve=partial(work, listener),
             start=start,
-            forget=self._close_in_worker,
+            close_inherited=self._close_in_worker,
             memory=memory,
             selector=self._selector,
             clock=clock,
@@ -86,13 +86,13 @@ class Supervisor:
             loader,
             load=load,
             workers=self._workers,
-            board=self._board,
+            publisher=self._publisher,
             fail_start=self._fail_start,
             selector=self._selector,
             clock=clock,
         )
-        self._admin = Keeper(
-            admin_socket, memory, selector=self._selector, forget=self._close_in_admin, start=start, clock=clock
+        self._admin = AdminProcesses(
+            admin_socket, memory, selector=self._selector, close_inherited=self._close_in_admin, start=start, clock=clock
         )
         self._watchdog = Watchdog(within=watchdog_seconds(), listening=listener.name, selector=self._selector, clock=clock)
         self._stopping = False
@@ -102,9 +102,9 @@ class Supervisor:
     def run(self) -> int:
         """Serve. Return the exit status: 0 after an orderly stop, 1 if the first workers did not become ready."""
         self._guarded(self._reload.start_coming)
-        while self._workers.everyone or self._admin.everyone or not self._stopping:
+        while self._workers.children or self._admin.children or not self._stopping:
             self._guarded(self._turn)
-        self._board.enter("stopped")
+        self._publisher.enter("stopped")
         self._guarded(self._show_status)
         _LOG.info("stopped")
         return self._status
@@ -116,7 +116,7 @@ class Supervisor:
             self._signals.wait(FAULT_PAUSE)
         for step in (
             self._wait,
-            # First, when all answers are received: a step that takes long is no fault of the workers.
+            # First, because all answers are received now: a long step must not make workers late.
             self._kill_late,
             self._handle_signals,
             self._look_at_files,
@@ -126,12 +126,12 @@ class Supervisor:
             self._reload.begin,
             self._ask_for_life,
             self._show_status,
-            self._keep_admin,
+            self._update_admin,
         ):
             self._guarded(step)
 
     def _guarded(self, step: Callable[[], object]) -> None:
-        """Take a step. The one guard of the supervisor: an unexpected exception is a failed reload at most."""
+        """Take a step. This is the supervisor's only guard: an unexpected exception is a failed reload at most."""
         try:
             step()
         except Exception as error:  # noqa: BLE001 - see above
@@ -168,7 +168,7 @@ class Supervisor:
         plan = self._reload.plan
         due = [*self._workers.due(plan), *self._admin.due(plan), *self._reload.due()]
         if plan is not None:
-            due += [self._watchdog.ask_at, self._board.space.look_at]
+            due += [self._watchdog.ask_at, self._publisher.space.look_at]
         return max(0.0, min(due) - self._clock()) if due else None
 
     def _receive(self, one: Worker) -> None:
@@ -181,7 +181,7 @@ class Supervisor:
             self._reload.give_up("a worker ended before it was ready; the lines above say why")
         elif one.plan is self._reload.plan:
             self._workers.delay(lived)
-            self._board.count_restart()
+            self._publisher.count_restart()
 
     def _kill_late(self) -> None:
         self._workers.kill_late()
@@ -211,10 +211,10 @@ class Supervisor:
             self._watchdog.feed(workers)
 
     def _show_status(self) -> None:
-        self._board.show(self._reload.plan, self._workers.everyone)
+        self._publisher.publish(self._reload.plan, self._workers.children)
 
-    def _keep_admin(self) -> None:
-        self._admin.keep(self._reload.plan)
+    def _update_admin(self) -> None:
+        self._admin.update(self._reload.plan)
 
     # --- the end
 
@@ -227,8 +227,8 @@ class Supervisor:
         self._stopping = True
         self._workers.retire_all(grace)
         self._reload.stop()
-        self._board.enter("stopping")
-        # Another sidecar that starts reads in the status that it does not wait for long.
+        self._publisher.enter("stopping")
+        # Another sidecar that starts reads in the status that this one is stopping, and waits for its end.
         self._show_status()
         notify("STOPPING=1")
         self._listener.close()

@@ -25,7 +25,7 @@ Serve = Callable[[socket, Plan, Meter | None], int]
 
 # A worker is ready in some 10 ms. One that looks through a folder of a million segments may need a while.
 READY_WITHIN: Final = 60.0
-# The answer is from the worker's main thread, which runs every 5 ms (sys.getswitchinterval) however busy the others are.
+# The worker's main thread answers. It runs every 5 ms (sys.getswitchinterval), also if the other threads are busy.
 # A worker without an answer serves no one. Postfix gives up on it after 30 seconds (milter_command_timeout).
 ANSWER_WITHIN = 20.0
 # systemd waits 90 s by default. The sender retries, so nothing is lost when time is up.
@@ -136,14 +136,14 @@ class Worker:
 
 
 class Processes:
-    """Child processes of one kind: `everyone`. `forget` closes in a child what is the supervisor's."""
+    """Child processes of one kind. `close_inherited` is called in a new child: it closes the supervisor's descriptors."""
 
     def __init__(
-        self, *, start: Start, forget: Callable[[], None], selector: selectors.BaseSelector, clock: Callable[[], float]
+        self, *, start: Start, close_inherited: Callable[[], None], selector: selectors.BaseSelector, clock: Callable[[], float]
     ) -> None:
-        self.everyone: list[Worker] = []
+        self.children: list[Worker] = []
         self._start = start
-        self._forget = forget
+        self._close_inherited = close_inherited
         self._selector = selector
         self._clock = clock
         self._backoff = Backoff()
@@ -156,12 +156,12 @@ class Processes:
     def reap(self, one: Worker) -> float:
         """Remove a dead process. Return its lifetime in seconds."""
         self._selector.unregister(one.control)
-        self.everyone.remove(one)
+        self.children.remove(one)
         return one.reap()
 
     def kill_late(self) -> None:
         """Kill processes whose time is over."""
-        for one in self.everyone:
+        for one in self.children:
             if one.deadline is None or self._clock() < one.deadline:
                 continue
             if not one.retiring:
@@ -172,23 +172,23 @@ class Processes:
 
     def deadlines(self) -> list[float]:
         """Return the times at which processes are late."""
-        return [deadline for one in self.everyone if (deadline := one.deadline) is not None]
+        return [deadline for one in self.children if (deadline := one.deadline) is not None]
 
     def close_controls(self) -> None:
         """Close the control sockets, in a forked child: one that held another's would hide its end."""
-        for one in self.everyone:
+        for one in self.children:
             one.control.close()
 
     def _spawn(self, work: Work, new: Callable[..., Worker]) -> None:
-        """Start a process. It is on the list before it exists, so that a fault cannot leave one that is not."""
+        """Start a process. It is on the list before it exists, so that a fault leaves no process that is not on the list."""
         ours, theirs = control_pair()
         one = new(pid=0, control=ours, clock=self._clock)
-        self.everyone.append(one)
+        self.children.append(one)
         try:
             self._selector.register(ours, selectors.EVENT_READ, one)
             one.pid = self._start(theirs, partial(self._in_child, work))
         except BaseException:
-            self.everyone.remove(one)
+            self.children.remove(one)
             with suppress(KeyError):
                 self._selector.unregister(ours)
             ours.close()
@@ -199,7 +199,7 @@ class Processes:
 
     def _in_child(self, work: Work, control: socket) -> int:
         self.close_controls()
-        self._forget()
+        self._close_inherited()
         return work(control)
 
 
@@ -211,18 +211,18 @@ class Workers(Processes):
         *,
         serve: Serve,
         start: Start,
-        forget: Callable[[], None],
+        close_inherited: Callable[[], None],
         memory: Memory | None,
         selector: selectors.BaseSelector,
         clock: Callable[[], float],
     ) -> None:
-        super().__init__(start=start, forget=forget, selector=selector, clock=clock)
+        super().__init__(start=start, close_inherited=close_inherited, selector=selector, clock=clock)
         self._serve = serve
         self._memory = memory
 
     def of(self, plan: Plan) -> list[Worker]:
         """Return the workers that serve with a plan."""
-        return [one for one in self.everyone if one.plan is plan and not one.retiring]
+        return [one for one in self.children if one.plan is plan and not one.retiring]
 
     def are_ready(self, plan: Plan) -> bool:
         """Return True if all workers that a plan wants accept connections."""
@@ -234,7 +234,7 @@ class Workers(Processes):
         return any(self._clock() >= one.born + READY_WITHIN for one in self.of(plan) if not one.ready)
 
     def start_missing(self, plan: Plan) -> None:
-        """Start as many as a plan wants. Raise OSError if the system cannot start one."""
+        """Start the workers that a plan lacks. Raise OSError if the system cannot start a process."""
         for _ in range(self._missing(plan)):
             try:
                 self._start_one(plan)
@@ -257,24 +257,24 @@ class Workers(Processes):
 
         The newest old generations keep RELOAD_GRACE, the next one gets STOP_GRACE, and those before it end at once.
         """
-        for one in self.everyone:
+        for one in self.children:
             if one.plan is not plan and one.plan is not coming:
                 one.retire(RELOAD_GRACE)
                 one.update(plan)
-        generations = list(dict.fromkeys(one.plan for one in reversed(self.everyone) if one.retiring))
+        generations = list(dict.fromkeys(one.plan for one in reversed(self.children) if one.retiring))
         for number, old in enumerate(generations[RETIRING_GENERATIONS:]):
-            for one in self.everyone:
+            for one in self.children:
                 if one.retiring and one.plan is old:
                     one.retire(0.0 if number else STOP_GRACE)
 
     def behind(self, plan: Plan) -> list[Worker]:
         """Return the workers that may still judge a new message by an earlier plan than this one."""
-        others = [one for one in self.everyone if one.plan is not plan]
+        others = [one for one in self.children if one.plan is not plan]
         return [one for one in others if not one.left or one.newest is not plan or one.applied < one.sent]
 
     def retire_all(self, grace: float) -> None:
         """Order all workers to end."""
-        for one in self.everyone:
+        for one in self.children:
             one.retire(grace)
 
     def due(self, plan: Plan | None) -> list[float]:
@@ -286,21 +286,21 @@ class Workers(Processes):
 
     def _start_one(self, plan: Plan) -> None:
         memory = self._memory
-        block = None if memory is None else memory.free(one.block for one in self.everyone if one.block is not None)
+        block = None if memory is None else memory.free(one.block for one in self.children if one.block is not None)
         meter = None if memory is None or block is None else Meter(memory.block(block))
-        cpu = freest_cpu(self.of(plan), plan)
+        cpu = least_used_cpu(self.of(plan), plan)
         self._spawn(partial(self._work, plan, meter, cpu), partial(Worker, plan=plan, cpu=cpu, block=block))
 
     def _work(self, plan: Plan, meter: Meter | None, cpu: int | None, control: socket) -> int:
-        stay_on(cpu)
+        bind_to_cpu(cpu)
         return self._serve(control, plan, meter)
 
 
-def freest_cpu(workers: Sequence[Worker], plan: Plan) -> int | None:
+def least_used_cpu(workers: Sequence[Worker], plan: Plan) -> int | None:
     """Return the CPU for one more worker of a plan beside these: of the allowed CPUs, the one with the fewest of them.
 
-    Return None if the settings bind no worker to a CPU. The order begins elsewhere for each installation: containers see the
-    same CPUs, often with the same process ids and paths, and must not all choose the lowest ones.
+    Return None if the settings bind no worker to a CPU. Each installation begins at another CPU: containers see the same CPUs,
+    often with the same process ids and paths, and must not all choose the lowest ones.
     """
     if not plan.settings.milter.cpu_affinity:
         return None
@@ -310,11 +310,11 @@ def freest_cpu(workers: Sequence[Worker], plan: Plan) -> int | None:
     return min(allowed[first:] + allowed[:first], key=used.count)
 
 
-def stay_on(cpu: int | None) -> None:
+def bind_to_cpu(cpu: int | None) -> None:
     """Bind this process to one CPU. With None, or if the system does not permit it, it runs on all of them.
 
-    Only one thread at a time can run Python. On one CPU no thread waits for its turn while another has it, and is woken for
-    each step of a session: two workers handle 7,600 sessions a second if bound, and 3,400 if not.
+    Only one thread at a time can run Python. On several CPUs, threads wake each other at each step of a session: two workers
+    handle 7,600 sessions a second if bound, and 3,400 if not.
     """
     if cpu is not None:
         with suppress(OSError):

@@ -213,8 +213,8 @@ class Stage:
         if self.start_fails is not None:
             raise self.start_fails
         # Whatever goes wrong after the fork, the supervisor has the process on its list.
-        everyone = [*self.supervisor._workers.everyone, *self.supervisor._admin.everyone]
-        assert [one.pid for one in everyone].count(0) == 1
+        children = [*self.supervisor._workers.children, *self.supervisor._admin.children]
+        assert [one.pid for one in children].count(0) == 1
         self.children.append(Child(control, work))
         return self.children[-1].pid
 
@@ -309,7 +309,7 @@ class Stage:
         for loader in self.loaders:
             loader.control.close()
             loader.end.close()
-        for worker in self.supervisor._workers.everyone:
+        for worker in self.supervisor._workers.children:
             worker.control.close()
         self.supervisor._selector.close()
         self.supervisor._lock.close()

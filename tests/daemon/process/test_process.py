@@ -10,7 +10,7 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import MilterSettings
 from sidecar.daemon.process.child import control_pair
 from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.workers import Worker, freest_cpu, stay_on
+from sidecar.daemon.process.workers import Worker, bind_to_cpu, least_used_cpu
 from tests.building import settings
 
 
@@ -25,7 +25,7 @@ def chosen(one: Plan, count: int) -> list[int | None]:
     with ours, theirs:
         workers: list[Worker] = []
         for _ in range(count):
-            workers.append(Worker(pid=0, control=ours, plan=one, cpu=freest_cpu(workers, one)))
+            workers.append(Worker(pid=0, control=ours, plan=one, cpu=least_used_cpu(workers, one)))
     return [worker.cpu for worker in workers]
 
 
@@ -50,5 +50,5 @@ def test_instances_begin_at_different_cpus(monkeypatch: pytest.MonkeyPatch, wher
 def test_without_the_setting_no_worker_is_bound() -> None:
     before = os.sched_getaffinity(0)
     assert chosen(plan(cpu_affinity=False), 3) == [None, None, None]
-    stay_on(None)
+    bind_to_cpu(None)
     assert os.sched_getaffinity(0) == before

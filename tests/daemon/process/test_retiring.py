@@ -241,15 +241,20 @@ def test_the_oldest_generations_get_less_time() -> None:
     ours, theirs = control_pair()
     with ours, theirs, selectors.DefaultSelector() as selector:
         workers = Workers(
-            serve=lambda *_: 0, start=lambda *_: 0, forget=lambda: None, memory=None, selector=selector, clock=lambda: 1000.0
+            serve=lambda *_: 0,
+            start=lambda *_: 0,
+            close_inherited=lambda: None,
+            memory=None,
+            selector=selector,
+            clock=lambda: 1000.0,
         )
         for old, new in pairwise(plans):
-            workers.everyone += [Worker(pid=0, control=ours, plan=old, clock=lambda: 1000.0) for _ in range(2)]
+            workers.children += [Worker(pid=0, control=ours, plan=old, clock=lambda: 1000.0) for _ in range(2)]
             for _ in range(3):
                 workers.follow(new, None)
-        graces = [one.kill_at - KILL_AFTER - 1000.0 for one in workers.everyone if one.kill_at is not None]
+        graces = [one.kill_at - KILL_AFTER - 1000.0 for one in workers.children if one.kill_at is not None]
     assert graces == [0] * 4 + [STOP_GRACE] * 2 + [RELOAD_GRACE] * 4
-    assert workers.behind(plans[-1]) == workers.everyone
-    for one in workers.everyone:
+    assert workers.behind(plans[-1]) == workers.children
+    for one in workers.children:
         one.left = True
     assert workers.behind(plans[-1]) == []

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.daemon.process import status as module
-from sidecar.daemon.process.status import DiskStatus, Space, Status, in_words, is_fine, sentence
+from sidecar.daemon.process.status import DiskSpace, DiskStatus, Status, in_words, is_fine, sentence
 from tests.daemon.http.test_running import ask as ask_admin
 from tests.daemon.http.test_running import samples
 from tests.daemon.process.starting import quick
@@ -65,7 +65,7 @@ def journal(**more: Any) -> JournalSettings:
 def test_the_fullest_of_all_file_systems(machine: Machine, settings: JournalSettings, looked_at: str | None) -> None:
     """Of every directory that records are written to, and no other; one that cannot be reached is left out."""
     machine.free = {"/j": 5 * GIB, "/o": 3 * GIB}
-    found = Space().look(settings)
+    found = DiskSpace().look(settings)
     assert (None if found is None else found.directory) == looked_at
 
 
@@ -73,7 +73,7 @@ def test_the_fullest_of_all_file_systems(machine: Machine, settings: JournalSett
 def test_degraded(machine: Machine, free: int, minimum: int, low: bool) -> None:
     """Below minimum_free; 0 turns it off."""
     machine.free = {"/j": free}
-    found = Space().look(journal(minimum_free=minimum))
+    found = DiskSpace().look(journal(minimum_free=minimum))
     assert found is not None
     assert found.low == low
     assert is_fine(with_disk(found)) != low
@@ -85,7 +85,7 @@ def with_disk(disk: DiskStatus) -> Status:
 
 def test_the_time_left(machine: Machine) -> None:
     """It is worked out from the rate of the last minute, and unknown while the free space does not shrink."""
-    it = Space(lambda: machine.now)
+    it = DiskSpace(lambda: machine.now)
     seen = []
     for free in (10_000, 10_000, 9_500, 9_000, 9_500, 9_500):
         machine.free = {"/j": free}
@@ -98,7 +98,7 @@ def test_the_time_left(machine: Machine) -> None:
 
 def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> None:
     """Nothing while there is space, and the status changes as often."""
-    it = Space(lambda: machine.now)
+    it = DiskSpace(lambda: machine.now)
     for _ in range(20):
         machine.free = {"/j": 2 * GIB}
         it.look(journal())
@@ -118,7 +118,7 @@ def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> N
 
 def test_between_two_looks_the_disk_is_left_alone(machine: Machine) -> None:
     """The supervisor's loop turns with every message of a worker."""
-    it = Space(lambda: machine.now)
+    it = DiskSpace(lambda: machine.now)
     machine.free = {"/j": 2 * GIB}
     first = it.look(journal())
     machine.free = {}
@@ -128,7 +128,7 @@ def test_between_two_looks_the_disk_is_left_alone(machine: Machine) -> None:
 
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     """The disk is that of the nearest folder above it."""
-    found = Space().look(JournalSettings(directory=tmp_path / "a" / "b"))
+    found = DiskSpace().look(JournalSettings(directory=tmp_path / "a" / "b"))
     assert found is not None
     assert found.free > 0
 

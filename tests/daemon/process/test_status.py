@@ -23,10 +23,10 @@ from sidecar.core.policy import compile_policy
 from sidecar.daemon.process import status as module
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import (
-    Board,
     ReloadStatus,
     SettingsStatus,
     Status,
+    StatusPublisher,
     WorkerStatus,
     _start_ticks,
     is_running,
@@ -122,16 +122,17 @@ def test_a_link_that_is_planted_again_and_again_is_never_written_through(
     assert not (tmp_path / "status.json").exists()
 
 
-def board(folder: Path) -> Board:
+def publisher(folder: Path) -> StatusPublisher:
     made = replace(settings(), state_directory=folder)
-    return Board(Plan(settings=made, policy=compile_policy(made), node_id="", revision="", made=0.0), socket="unix:/s")
+    plan = Plan(settings=made, policy=compile_policy(made), node_id="", revision="", made=0.0)
+    return StatusPublisher(plan, socket="unix:/s")
 
 
 def test_a_file_is_written_only_when_something_has_changed(tmp_path: Path) -> None:
-    it = board(tmp_path)
-    it.show(None, ())
+    it = publisher(tmp_path)
+    it.publish(None, ())
     inode = (tmp_path / "status.json").stat().st_ino
-    it.show(None, ())
+    it.publish(None, ())
     assert (tmp_path / "status.json").stat().st_ino == inode
     assert read_status(tmp_path).state == "starting"
 
@@ -140,14 +141,14 @@ def test_a_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, monk
     """It is logged once, until it can be written again."""
     lines: list[str] = []
     monkeypatch.setattr(module._LOG, "warning", lines.append)
-    it = board(tmp_path / "gone")
+    it = publisher(tmp_path / "gone")
     for _ in range(2):
         it.count_restart()
-        it.show(None, ())
+        it.publish(None, ())
     assert [line.partition(":")[0] for line in lines] == [f"cannot write {tmp_path}/gone/status.json"]
     (tmp_path / "gone").mkdir()
     it.count_restart()
-    it.show(None, ())
+    it.publish(None, ())
     assert read_status(tmp_path / "gone").restarts == 3
 
 

@@ -179,7 +179,7 @@ def test_a_process_that_fails_to_start_is_not_on_the_list(stage: Stage, monkeypa
     stage.children[0].die()
     stage.turn()
     stage.turn(after=1.0)
-    assert [one.pid for one in stage.supervisor._workers.everyone] == [stage.children[1].pid]
+    assert [one.pid for one in stage.supervisor._workers.children] == [stage.children[1].pid]
     stage.signal(signal.SIGTERM)
     assert stage.children[1].received()[-1] == b"10.0"
 
@@ -507,7 +507,7 @@ STEPS = [
     "_reload.begin",
     "_ask_for_life",
     "_show_status",
-    "_keep_admin",
+    "_update_admin",
 ]
 
 

@@ -316,7 +316,7 @@ workers.ANSWER_WITHIN = 0.5
 begin = Reload.begin
 def begin_slowly(self):
     if self.wanted:
-        for one in self._workers.everyone:
+        for one in self._workers.children:
             one.ask()
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
