@@ -217,10 +217,10 @@ def test_it_shows_that_it_runs_since_when_and_with_what() -> None:
 def test_changed_settings_that_wait_for_a_restart_are_shown() -> None:
     with unstarted() as program:
         (program.directory / "state").mkdir()
-        for names, line in (((), ""), (("milter.socket", "admin"), "changed in the files: milter.socket, admin.")):
+        for names, line in (((), ""), (("milter.socket", "admin"), "need a restart: milter.socket, admin.")):
             write_status(program.directory / "state", replace(SERVING, needs_restart=names))
             said = ask(*config(program))[1]
-            assert ("It needs a restart for settings that have " in said) == bool(names)
+            assert ("These settings changed in the files" in said) == bool(names)
             assert line in said
 
 
