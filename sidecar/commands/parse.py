@@ -38,7 +38,7 @@ _UNREACHED = {"failed", "delayed"}
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Settings (TOML): bounce_classifier sets the rules for classes (without --config: iana), compat the way to read.",
+    help="The settings file (TOML), for bounce_classifier and compat. Without it, the iana rules apply.",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.pass_context

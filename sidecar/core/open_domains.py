@@ -18,7 +18,10 @@ SENDMAIL_FILE = "/etc/mail/sidecar-access"
 PARENT_MATCHES = (
     "debug_peer_list, fast_flush_domains, mynetworks, permit_mx_backup_networks, qmqpd_authorized_clients, smtpd_access_maps"
 )
-NAME_THEM = "Write an entry for each domain that receives your bounces and complaints, and remove the permissions of that one."
+NAME_THEM = (
+    "Write an entry for each domain that receives your bounces and complaints. Then remove the permissions of the entry that "
+    "opens every domain."
+)
 
 # No domain name has U+0000, so this label stands for all names that are in no file.
 _UNLISTED = "\0"

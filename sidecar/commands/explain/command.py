@@ -80,13 +80,13 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Show what happens to a message, and why, without an MTA. The answer comes from the same code as in the milter.
 
-    With --record: show for records, the sidecar's or KumoMTA's, why this configuration accepts or rejects each message, which
-    line decides, and what to change so that it decides otherwise. More than ten records are counted in totals; with --json each
-    has its own line.
+    With --record: explain records, the sidecar's or KumoMTA's. The answer shows whether this configuration accepts or rejects
+    the message, which line decides, and what to change for the opposite. More than ten records are counted in totals; with
+    --json each has its own line.
 
-    With --disagreements: list each record of a message that was rejected and that this configuration accepts, or that was
-    accepted and that it rejects, with the rule; and count what cannot be compared. This shows whether a node runs with other
-    files.
+    With --disagreements: list each record that this configuration decides otherwise, with the rule: accepted messages that it
+    rejects, and rejected messages that it accepts. Records that cannot be compared are counted. This shows whether a node runs
+    with other files.
     """
     own = (peer, listener, helo, auth, sender, message, *to)
     whole = peer is not None and sender is not None and bool(to)

@@ -70,7 +70,7 @@ def find(entry: Entry, evaluator: Evaluator) -> ComparedRecord | None:
     if entry.follow_up in _KINDS:
         envelope = replace(envelope, kind=_KINDS[entry.follow_up])
     judgement = evaluator.judge(envelope)
-    agrees = _agrees(answer, entry.follow_up, judgement) if came_by_smtp(record) else None
+    agrees = _agrees(answer, entry.follow_up, judgement) if received_by_smtp(record) else None
     needs_more = agrees is False and any(
         _agrees(answer, entry.follow_up, evaluator.judge(other)) is not False
         for other in _possible_envelopes(envelope, answer, evaluator.policy)
@@ -104,7 +104,7 @@ def disagreement(found: ComparedRecord) -> Disagreement | None:
     return None
 
 
-def came_by_smtp(record: Logged) -> bool:
+def received_by_smtp(record: Logged) -> bool:
     """Return True if the listener policy applies: KumoMTA also accepts mail over HTTP, and writes a Reception for it."""
     return record.reception_protocol is None or "SMTP" in record.reception_protocol.upper()
 

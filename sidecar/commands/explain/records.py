@@ -22,6 +22,7 @@ from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
 from sidecar.core.policy import Because
+from sidecar.core.session.replies import NOT_A_REPORT
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import counted, printable, printable_json
 from sidecar.journal import JournalError
@@ -57,7 +58,7 @@ OUTCOMES: dict[EnvelopeOutcome, str] = {
     Undecided.RECIPIENTS_UNKNOWN: "accepts the connection; it decides at RCPT, for each recipient",
     Undecided.CONTENT_UNKNOWN: "accepts the recipient, but only for reports: it rejects any other message at its end",
 }
-_AGREEMENTS = {True: ", as the record says", False: ", other than the record says", None: ""}
+_AGREEMENTS = {True: ", as the record says", False: ", unlike the record", None: ""}
 _ADVICE = {"reject": "To reject it:", "accept": "To accept it, make one of these changes, if you want it:"}
 
 K = TypeVar("K")
@@ -255,7 +256,7 @@ def _steps(explanation: RecordExplanation) -> Iterator[str]:
         yield f"END OF MESSAGE: {message.reply or message.action}"
         yield from (f"  because {reason}" for reason in explanation.decided)
     elif explanation.outcome == Undecided.CONTENT_UNKNOWN:
-        yield "END OF MESSAGE: a report is accepted, any other message is rejected with 550 5.7.1 relaying not permitted"
+        yield f"END OF MESSAGE: a report is accepted, any other message is rejected with {NOT_A_REPORT}"
 
 
 def _rules(decided: Sequence[Because]) -> str:

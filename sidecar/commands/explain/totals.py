@@ -8,7 +8,7 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from sidecar.commands.explain.finding import ComparedRecord, Disagreement, came_by_smtp, disagreement
+from sidecar.commands.explain.finding import ComparedRecord, Disagreement, disagreement, received_by_smtp
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Undecided, deciding
 from sidecar.core.policy import Because
@@ -191,4 +191,4 @@ def _not_compared(found: ComparedRecord) -> NotCompared | None:
         return "tempfailed"
     if found.answer.happened == "rejected_for_other_reason":
         return "rejected_for_other_reason"
-    return "unknown" if came_by_smtp(found.record) else "not_smtp"
+    return "unknown" if received_by_smtp(found.record) else "not_smtp"

@@ -11,9 +11,9 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from sidecar.commands.replay.replayer import Replayer
-from sidecar.commands.replay.stores import tasks, weigh
+from sidecar.commands.replay.stores import tasks, total_size
 from sidecar.commands.replay.tally import Reason, ReasonGroup, ReplayTally
-from sidecar.commands.replay.workers import WorkerLostError, working
+from sidecar.commands.replay.workers import WorkerLostError, run_workers
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import normal_listener, split_endpoint
@@ -100,9 +100,9 @@ def _replay(replayer: Replayer, paths: tuple[str, ...]) -> int:
     cores = len(os.sched_getaffinity(0))
     try:
         # The workers first: the progress bar has threads, which a fork does not copy.
-        with working(replayer.replay, tasks(paths), count=cores) as batches, progress("messages", wanted=wanted) as bar:
+        with run_workers(replayer.replay, tasks(paths), count=cores) as batches, progress("messages", wanted=wanted) as bar:
             # The size is found out while the mail is read.
-            Thread(target=lambda: setattr(bar, "total", weigh(paths)), daemon=True).start()
+            Thread(target=lambda: setattr(bar, "total", total_size(paths)), daemon=True).start()
             for batch in batches:
                 total.merge(batch.tally)
                 sys.stdout.buffer.write(batch.lines)

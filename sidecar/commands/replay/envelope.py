@@ -43,11 +43,11 @@ class StoredEnvelope(Struct, frozen=True, kw_only=True):
 
 
 def read_envelope(
-    message: bytes, postmark: bytes | None, *, sender: str | None = None, recipients: tuple[str, ...] = ()
+    message: bytes, mbox_sender: bytes | None, *, sender: str | None = None, recipients: tuple[str, ...] = ()
 ) -> StoredEnvelope | str:
     """Return the envelope of a message, or a sentence with the missing part.
 
-    `postmark` is the sender on its mbox line; `sender` and `recipients` of the caller replace everything that is found.
+    `mbox_sender` is the sender on its mbox line; `sender` and `recipients` of the caller replace everything that is found.
     """
     if sender is not None and recipients:
         return StoredEnvelope(sender=sender, recipients=recipients)
@@ -55,8 +55,8 @@ def read_envelope(
     written = []
     if (path := fields.get(b"return-path")) is not None:
         written.append(_unfolded(path).removeprefix("<").removesuffix(">"))
-    if postmark is not None and postmark not in _UNKNOWN_SENDERS:
-        written.append(postmark.decode("utf-8", "replace"))
+    if mbox_sender is not None and mbox_sender not in _UNKNOWN_SENDERS:
+        written.append(mbox_sender.decode("utf-8", "replace"))
     known_sender = sender
     if sender is None and written:
         known_sender = "" if written[0] == _NULL_SENDER else written[0]

@@ -1,7 +1,7 @@
 """An mbox as places in a file, found while it is read: never more than a block is in memory.
 
-Owns where a message begins and how its lines are quoted. The standard library's `mailbox` first reads the complete file for its
-table of contents, and treats every line that begins with `From ` as the begin of a message.
+Owns where a message begins and how its lines are quoted. The standard library's `mailbox` reads the complete file first, and
+starts a message at every line that begins with `From `.
 """
 
 import os
@@ -15,14 +15,14 @@ LINE_LIMIT = 1200
 _BEGIN = b"\nFrom "
 # RFC 4155 says only `From `, but some writers do not quote, and text has such lines. MTAs write a date as asctime(3) does; mail
 # programs add a zone.
-_POSTMARK = re.compile(rb"From ([^\n]{0,1024}?)\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b[^\n]{0,40}?\d\d:\d\d[^\n]*+\n?")
+_FROM_LINE = re.compile(rb"From ([^\n]{0,1024}?)\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b[^\n]{0,40}?\d\d:\d\d[^\n]*+\n?")
 _QUOTED = re.compile(rb"^>(>*+From )", re.MULTILINE)
 _EMPTY_LINE_AT_END = re.compile(rb"(?:\A|(?<=\n))\r?\n\Z")
 
 
-def postmark(message: bytes) -> re.Match[bytes] | None:
+def from_line(message: bytes) -> re.Match[bytes] | None:
     """Match the line that begins a message in an mbox, if `message` begins with one; group 1 is the sender, and space."""
-    return _POSTMARK.match(message[:LINE_LIMIT])
+    return _FROM_LINE.match(message[:LINE_LIMIT])
 
 
 def places(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -53,7 +53,7 @@ def unquoted(content: bytes) -> bytes:
 
 def _begins(descriptor: int, start: int, end: int) -> Iterator[int]:
     """Return where messages begin, from `start` on. If none begins before `end`, nothing after it is read."""
-    begun = start == 0 and postmark(os.pread(descriptor, LINE_LIMIT, 0)) is not None
+    begun = start == 0 and from_line(os.pread(descriptor, LINE_LIMIT, 0)) is not None
     if begun:
         yield 0
     # The line end before a message at `start` is in the previous range.
@@ -64,7 +64,7 @@ def _begins(descriptor: int, start: int, end: int) -> Iterator[int]:
             begin = found + 1
             whole = begin + LINE_LIMIT <= len(block)
             line = block[begin : begin + LINE_LIMIT] if whole else os.pread(descriptor, LINE_LIMIT, at + begin)
-            if postmark(line):
+            if from_line(line):
                 begun = True
                 yield at + begin
             found = block.find(_BEGIN, begin)

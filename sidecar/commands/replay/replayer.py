@@ -104,7 +104,7 @@ class Replayer(Struct, frozen=True, kw_only=True):
 
     def judge(self, file: str, stored: Stored) -> Judged:
         """Return what would happen to a message."""
-        envelope = read_envelope(stored.content, stored.postmark, sender=self.sender, recipients=self.recipients)
+        envelope = read_envelope(stored.content, stored.mbox_sender, sender=self.sender, recipients=self.recipients)
         if isinstance(envelope, str):
             reason = Because(text=envelope)
             return Judged(file=file, offset=stored.offset, size=stored.size, not_judged="no_envelope", reason=reason)

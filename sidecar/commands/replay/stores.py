@@ -40,11 +40,11 @@ Task = tuple[Piece, ...]
 class Stored(Struct, frozen=True, kw_only=True, gc=False):
     """A stored message. `size` is its size in the store, in bytes; `content` is cut off at a limit.
 
-    `offset` is its place in its mbox, and `postmark` the sender in the mbox line; None if it has its own file.
+    `offset` is its place in its mbox, and `mbox_sender` the sender in the mbox line; None if it has its own file.
     """
 
     offset: int | None = None
-    postmark: bytes | None = None
+    mbox_sender: bytes | None = None
     size: int
     content: bytes
 
@@ -55,18 +55,18 @@ def tasks(paths: Iterable[str]) -> Iterator[Task]:
     Files that cannot be read are included: opening them shows why.
     """
     gathered: list[Piece] = []
-    room = _NAMES_LIMIT
+    free = _NAMES_LIMIT
     for piece in _pieces(paths):
-        room -= len(piece.path)
-        if gathered and (len(gathered) == _FILES_LIMIT or room < 0 or piece.end is not None):
+        free -= len(piece.path)
+        if gathered and (len(gathered) == _FILES_LIMIT or free < 0 or piece.end is not None):
             yield tuple(gathered)
-            gathered, room = [], _NAMES_LIMIT - len(piece.path)
+            gathered, free = [], _NAMES_LIMIT - len(piece.path)
         gathered.append(piece)
     if gathered:
         yield tuple(gathered)
 
 
-def weigh(paths: Iterable[str]) -> int:
+def total_size(paths: Iterable[str]) -> int:
     """Return the size of all files in bytes, as far as it is known."""
     total = 0
     for piece in _pieces(paths):
@@ -139,7 +139,7 @@ def _in_file(path: str) -> Iterator[Piece]:
         found = os.stat(path)  # noqa: PTH116 - as above
         if stat.S_ISREG(found.st_mode) and found.st_size > RANGE_SIZE:
             with open(path, "rb") as file:  # noqa: PTH123 - as above
-                size = found.st_size if mbox.postmark(file.read(mbox.LINE_LIMIT)) else 0
+                size = found.st_size if mbox.from_line(file.read(mbox.LINE_LIMIT)) else 0
     if not size:
         yield Piece(path=path)
         return
@@ -162,16 +162,16 @@ def messages(piece: Piece, limit: int) -> Iterator[Stored]:
             raise ValueError("it is neither a file nor a folder")
         if piece.end is None:
             content = os.pread(descriptor, min(limit, found.st_size), 0)
-            if not mbox.postmark(content):
+            if not mbox.from_line(content):
                 yield Stored(size=found.st_size, content=content)
                 return
         for begin, end in mbox.places(descriptor, piece.start, found.st_size if piece.end is None else piece.end):
             raw = os.pread(descriptor, min(end - begin, limit), begin)
-            mark = mbox.postmark(raw)
+            mark = mbox.from_line(raw)
             if mark is None:
                 raise ValueError("it was changed while it was read")
             content = mbox.unquoted(raw[mark.end() :])
-            yield Stored(offset=begin, postmark=mark[1].strip(), size=end - begin, content=content)
+            yield Stored(offset=begin, mbox_sender=mark[1].strip(), size=end - begin, content=content)
     finally:
         os.close(descriptor)
 

@@ -34,8 +34,8 @@ class WorkerLostError(Exception):
 
 
 @contextmanager
-def working(work: _Work, tasks: Iterable[Task], *, count: int) -> Iterator[Iterator[JudgedBatch]]:
-    """Start up to `count` processes, and return the batches of all tasks in their order. Raises WorkerLostError.
+def run_workers(work: _Work, tasks: Iterable[Task], *, count: int) -> Iterator[Iterator[JudgedBatch]]:
+    """Start up to `count` processes, and yield the batches of all tasks in their order. Raises WorkerLostError.
 
     The processes are forks, so `work` is not pickled. Use it before any thread starts.
     """

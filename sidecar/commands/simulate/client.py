@@ -17,7 +17,7 @@ from sidecar.core.names import endpoint, plain_address, split_endpoint
 
 # RFC 5321 section 4.5.3.1.5 allows 512 octets in a line; replies to EHLO have some 20 lines.
 _REPLY_LIMIT = 64 * 1024
-# The address of another machine, of no use for this target, or of the other IP version.
+# The address belongs to another machine, cannot reach this target, or has the other IP version.
 _NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EINVAL, socket.EAI_ADDRFAMILY}
 _OK = 2
 _GO_AHEAD = 354
@@ -29,10 +29,10 @@ class UnreachableError(Exception):
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """The MTA, and the own identity.
+    """The MTA, and how to connect to it.
 
-    `bind` is the own address; `xclient`, `IP[:port]`, is the peer that Postfix takes us for (XCLIENT). `timeout` is in seconds,
-    for each step of the dialogue.
+    `bind` is our source address; `xclient`, `IP[:port]`, is the peer that Postfix sees instead (XCLIENT). `timeout` is in
+    seconds, for each step of the dialogue.
     """
 
     host: str
@@ -118,7 +118,7 @@ def deliver(target: Target, *, helo: str, sender: str, recipients: Sequence[str]
     with _errors_as_sentence(target), _connected(target, helo) as (smtp, greeting):
         peer, listener = _ends(smtp, target)
         answers = Dialogue(peer=peer, listener=listener)
-        rejected = _introduce(smtp, target, helo) if greeting.code == _READY else greeting
+        rejected = _send_ehlo(smtp, target, helo) if greeting.code == _READY else greeting
         if rejected is not None:
             return replace(answers, rejected=rejected)
         # The parameters that MAIL needs for these addresses and this content.
@@ -175,7 +175,7 @@ def _ends(smtp: _Client, target: Target) -> tuple[str, str]:
     return (endpoint(*split_endpoint(target.xclient)) if target.xclient else peer), listener
 
 
-def _introduce(smtp: _Client, target: Target, helo: str) -> Answer | None:
+def _send_ehlo(smtp: _Client, target: Target, helo: str) -> Answer | None:
     """Send EHLO, and XCLIENT if it is wanted; return a negative answer."""
     if (answer := _answer(smtp.ehlo(helo))).kind != _OK:
         return answer

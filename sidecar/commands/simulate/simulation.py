@@ -72,7 +72,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def is_fine(self) -> bool:
-        """True if nothing is known to differ from what is expected."""
+        """True unless the result differs from what is expected."""
         return self.judged is None or self.judged.agrees
 
 

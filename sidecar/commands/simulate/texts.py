@@ -17,7 +17,7 @@ from sidecar.core.records import Logged
 from sidecar.output.terminal import console, plain, table
 
 _UNCLASSIFIED = {"", "Uncategorized"}
-# Columns of a terminal that has room for the senders in the table.
+# A terminal with this many columns has space for the senders in the table.
 _WIDE = 100
 _LONG = 30
 

@@ -15,7 +15,7 @@ GMAIL = b"Delivered-To: me@x.example\nReceived: by ::1; now\nX-Received: a\nRetu
 
 
 @pytest.mark.parametrize(
-    ("message", "postmark", "sender", "recipients", "guessed"),
+    ("message", "mbox_sender", "sender", "recipients", "guessed"),
     [
         (POSTFIX, None, "", ("v-17@bounce.example",), False),
         (POSTFIX.replace(b"\n", b"\r\n"), None, "", ("v-17@bounce.example",), False),
@@ -45,9 +45,9 @@ GMAIL = b"Delivered-To: me@x.example\nReceived: by ::1; now\nX-Received: a\nRetu
         (b"From: a@y\nTo: b@x\n\nReturn-Path: <no@y>\nDelivered-To: no@x\n", None, "a@y", ("b@x",), True),
     ],
 )
-def test_envelope(message: bytes, postmark: bytes | None, sender: str, recipients: tuple[str, ...], guessed: bool) -> None:
+def test_envelope(message: bytes, mbox_sender: bytes | None, sender: str, recipients: tuple[str, ...], guessed: bool) -> None:
     """The delivery's own fields have the envelope, the most reliable first; From and To only replace them."""
-    assert read_envelope(message, postmark) == StoredEnvelope(sender=sender, recipients=recipients, guessed=guessed)
+    assert read_envelope(message, mbox_sender) == StoredEnvelope(sender=sender, recipients=recipients, guessed=guessed)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_what_is_given_stands_above_what_is_found() -> None:
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300), st.none() | st.binary(max_size=20))
-def test_any_bytes(value: bytes, postmark: bytes | None) -> None:
+def test_any_bytes(value: bytes, mbox_sender: bytes | None) -> None:
     """Whatever stands in the fields, there is an envelope of text that JSON can hold, or a reason."""
     message = b"Return-Path:" + value + b"\nTo: " + value + b"\nFrom: a@x\nDelivered-To: " + value
-    found = read_envelope(message, postmark)
+    found = read_envelope(message, mbox_sender)
     text = found if isinstance(found, str) else found.sender + "".join(found.recipients)
     assert text.encode()
 

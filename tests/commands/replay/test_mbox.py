@@ -34,7 +34,7 @@ def found(path: Path, cuts: list[int]) -> list[bytes]:
         raw = [os.pread(descriptor, end - begin, begin) for begin, end in found]
     finally:
         os.close(descriptor)
-    marks = [mbox.postmark(message) for message in raw]
+    marks = [mbox.from_line(message) for message in raw]
     return [mbox.unquoted(message[mark.end() :]) for message, mark in zip(raw, marks, strict=True) if mark]
 
 
@@ -73,7 +73,7 @@ def test_every_message_once(
 )
 def test_postmark(line: bytes, sender: bytes | None) -> None:
     """A line that begins a message has a date; text that only begins with the word has none."""
-    mark = mbox.postmark(line)
+    mark = mbox.from_line(line)
     assert (None if mark is None else mark[1].strip()) == sender
 
 

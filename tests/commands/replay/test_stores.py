@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.commands.replay import mbox, stores
-from sidecar.commands.replay.stores import RANGE_SIZE, Piece, tasks, weigh
+from sidecar.commands.replay.stores import RANGE_SIZE, Piece, tasks, total_size
 
 MARK = b"From s@x.example  Sun Nov 22 19:34:47 2026\n"
 
@@ -119,7 +119,7 @@ def test_ranges(tmp_path: Path, content: bytes, ranges: list[tuple[int, int | No
     path.write_bytes(content)
     assert [(piece.start, piece.end) for piece in chain.from_iterable(tasks([str(path)]))] == ranges
     assert len(list(tasks([str(path)]))) == len(ranges)
-    assert weigh([str(path), "missing", "-"]) == len(content)
+    assert total_size([str(path), "missing", "-"]) == len(content)
 
 
 def test_tasks_are_small(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_tasks_are_small(tmp_path: Path) -> None:
     assert max(sum(len(piece.path) for piece in task) for task in made) <= stores._NAMES_LIMIT
     assert max(map(len, made)) <= stores._FILES_LIMIT
     assert sorted(piece.path for task in made for piece in task) == sorted(str(tmp_path / name) for name in names)
-    assert weigh([str(tmp_path)]) == 200
+    assert total_size([str(tmp_path)]) == 200
 
 
 def test_a_piece_is_small() -> None:

@@ -12,7 +12,7 @@ from multiprocessing import active_children
 from sidecar.commands.replay.replayer import JudgedBatch
 from sidecar.commands.replay.stores import Piece
 from sidecar.commands.replay.tally import ReplayTally
-from sidecar.commands.replay.workers import WorkerLostError, working
+from sidecar.commands.replay.workers import WorkerLostError, run_workers
 
 def work(task):
     (piece,) = task
@@ -31,7 +31,7 @@ def work(task):
 
 tasks = ((Piece(path=str(number)),) for number in range(int(sys.argv[2])))
 try:
-    with working(work, tasks, count=3) as batches:
+    with run_workers(work, tasks, count=3) as batches:
         workers = active_children()
         print(len(workers))
         print(",".join(batch.lines.decode().split()[0] for batch in batches))
