@@ -94,7 +94,7 @@ def _u_label(label: str) -> str:
 
 
 def _a_labels(domain: str) -> str | None:
-    """Return an internationalised domain in A-labels; only those labels are encoded that need it, as `_x` and `*` are none."""
+    """Return an internationalised domain in A-labels; ASCII labels stay, because `_x` and `*` are no IDNA labels."""
     # Before the mapping, which can make more labels of one (U+3002 is a dot), and afterwards.
     if _idn_labels(domain) > _IDN_LABELS_LIMIT:
         return None

@@ -17,7 +17,7 @@ class Coverage:
     def covers(self, pattern: str) -> bool:
         """Return True if every domain that `pattern`, the name of an entry, can stand for finds an entry in this map.
 
-        A wildcard is not covered if a name that no file lists finds nothing, or if a node below it has no entry, or no
+        A wildcard is not covered if a name that no file lists finds nothing. Nor is it if a node below it has no entry, or no
         wildcard below itself.
         """
         if not pattern.startswith(WILDCARD):

@@ -1,4 +1,4 @@
-"""The listener policy: the decisions at connect and for each recipient (policy reference, KumoMTA's rules).
+"""The listener policy: the decisions at connect and for each recipient (policy reference, Connect and RCPT).
 
 Owns the rules. Never reads a file, a clock or a socket, and has no state.
 """

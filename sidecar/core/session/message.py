@@ -91,7 +91,7 @@ class Message:
 
     @property
     def kept(self) -> int:
-        """Return the bytes of the content that are kept for the end of the message."""
+        """The bytes of the content that are kept for the end of the message."""
         return self.seen if self._kept else 0
 
     @property
