@@ -48,4 +48,5 @@ class Bodies:
         while sum(self._sizes.values()) > BODIES_LIMIT:
             silent = next(iter(self._sizes))
             del self._sizes[silent]
-            silent.reschedule(asyncio.get_running_loop().time())
+            if not silent.expired():  # its time can be over in this turn of the loop
+                silent.reschedule(asyncio.get_running_loop().time())

@@ -5,6 +5,7 @@ import base64
 import json
 import math
 import threading
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,30 @@ def test_all_bodies_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
         return answer
 
     assert asyncio.run(many()).status == 200
+
+
+def test_a_body_whose_time_is_over_in_the_same_moment_is_no_fault_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODIES_LIMIT", 10)
+    all_bodies = bodies.Bodies()
+
+    async def both() -> None:
+        loop, counted = asyncio.get_running_loop(), asyncio.Event()
+
+        def count_another() -> None:
+            all_bodies._count(asyncio.Timeout(None), 8)
+            counted.set()
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as late:
+                all_bodies._count(late, 8)
+                late.reschedule(loop.time())
+                # After the timeout has fired, before this task gets it.
+                loop.call_soon(count_another)
+                await asyncio.sleep(60)
+        assert late.expired()
+        assert counted.is_set()
+
+    asyncio.run(both())
 
 
 # --- which clients get an answer
