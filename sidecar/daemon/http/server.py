@@ -4,6 +4,7 @@ Owns the connections, their number, and the time of each. Never knows what is as
 """
 
 import asyncio
+import errno
 from contextlib import suppress
 from email.utils import formatdate
 from socket import socket
@@ -13,6 +14,7 @@ import h11
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Scope
 
+from sidecar import log
 from sidecar.daemon.http.answers import error_answer
 
 # Each takes a descriptor and some 20 kB. One more closes the connection that was answered longest ago, so clients that only
@@ -24,8 +26,11 @@ PATIENCE_SECONDS = 30.0
 # The head of a request: an honest one has some hundred bytes.
 _HEAD_LIMIT = 16 * 1024
 _READ_SIZE = 64 * 1024
-# An accepted connection becomes a task after four turns of the event loop.
-_TURNS = 10
+# The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_RETRY_SECONDS = 0.1
+
+_LOG = log.get("admin")
 
 
 class Server:
@@ -34,12 +39,16 @@ class Server:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.draining = False
+        self._listening: socket
+        self._is_short = False
         # The one that was answered longest ago is the first.
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._connections: dict[asyncio.Task[None], None] = {}
 
-    async def start(self, listening: socket) -> None:
-        """Accept connections."""
-        self._acceptor = await asyncio.start_server(self._converse, sock=listening, limit=_READ_SIZE)
+    def start(self, listening: socket) -> None:
+        """Accept connections, in the running loop."""
+        listening.settimeout(0.0)
+        self._listening = listening
+        asyncio.get_running_loop().add_reader(listening, self._accept)
 
     async def drain(self, grace: float) -> None:
         """Accept no more connections, and close each with its next answer, all others after `grace` seconds.
@@ -47,11 +56,8 @@ class Server:
         A connection that seems idle can have a question on its way.
         """
         self.draining = True
-        # To close the acceptor at once would close connections that it has accepted in this moment.
-        asyncio.get_running_loop().remove_reader(self._acceptor.sockets[0])
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        self._acceptor.close()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 while self._connections:
@@ -61,25 +67,61 @@ class Server:
                 task.cancel()
             await asyncio.wait(self._connections)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self) -> None:
+        try:
+            one, _ = self._listening.accept()
+        except OSError as error:
+            if error.errno in _SHORTAGES:
+                self._accept_later(error)
+            return  # or another process was faster, or the client has gone
+        self._is_short = False
+        one.settimeout(0.0)
+        task = asyncio.create_task(self._converse(one))
+        self._connections[task] = None
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._connections.pop(task, None)
+            one.close()  # a task that is cancelled before its first step closes nothing
+
+        task.add_done_callback(end)
+        if len(self._connections) > CONNECTIONS_LIMIT:
+            self._close_oldest()
+
+    def _accept_later(self, error: OSError) -> None:
+        """Make space for the connection that waits, and accept it in a moment."""
+        if not self._is_short:  # a shortage can last, and is logged once
+            _LOG.error(f"cannot accept a connection: {error.strerror}; closing the one that was answered longest ago")
+        self._is_short = True
+        self._close_oldest()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listening)
+        loop.call_later(_RETRY_SECONDS, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if not self.draining:
+            asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _close_oldest(self) -> None:
+        if self._connections:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.cancel()
+
+    async def _converse(self, one: socket) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self._connections[task] = writer
-        if len(self._connections) > CONNECTIONS_LIMIT:
-            self._connections.pop(next(iter(self._connections))).transport.abort()
+        reader, writer = await asyncio.open_connection(sock=one, limit=_READ_SIZE)
         connection = _HttpConnection(self, reader, writer)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS) as patience:
                 while await connection.answer_next():
                     patience.reschedule(asyncio.get_running_loop().time() + PATIENCE_SECONDS)
-                    if self._connections.pop(task, None) is not None:
-                        self._connections[task] = writer
+                    self._connections[task] = self._connections.pop(task)
                     # A client that sends many requests in advance must not stop all others.
                     await asyncio.sleep(0)
         except (TimeoutError, OSError, h11.RemoteProtocolError):
             pass  # the client is too slow, or has gone
         finally:
-            self._connections.pop(task, None)
             writer.transport.abort()
 
 
@@ -91,6 +133,9 @@ class _HttpConnection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
         self._method = b""
         self._head = b""
+        self._is_lost = False
+        # The client sends its body only after "100 Continue", and has not got that.
+        self._is_waited_for = False
         # So that `drain` waits until the system has the complete answer.
         writer.transport.set_write_buffer_limits(0)
 
@@ -99,30 +144,39 @@ class _HttpConnection:
         try:
             request = await self._next_event()
         except h11.RemoteProtocolError:
-            self._method = b""
-            sentence = "Invalid HTTP request received: it is not HTTP/1.1, or its head is too big."
-            await error_answer(HTTPException(400, sentence))({"type": "http"}, self._receive, self._send)
-            return False
+            return await self._reject("it is not HTTP/1.1, or its head is too big")
         if not isinstance(request, h11.Request):
             return False
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
+            # A proxy in front may have read another end of this request (RFC 9112 section 6.1).
+            return await self._reject("it has both Content-Length and Transfer-Encoding")
         self._method = request.method
-        waits = self._http.they_are_waiting_for_100_continue
+        self._is_waited_for = self._http.they_are_waiting_for_100_continue
         await self._server.app(_scope(request), self._receive, self._send)
-        # Closed before the end of its body, a client could lose the answer. One that waits for "100 Continue" sends none.
-        while self._http.their_state is h11.SEND_BODY and not waits:
+        # Closed before the end of its body, a client could lose the answer.
+        while self._http.their_state is h11.SEND_BODY and not self._is_waited_for:
             await self._next_event()
-        if not self._http.our_state is self._http.their_state is h11.DONE:
+        if self._is_lost or not self._http.our_state is self._http.their_state is h11.DONE:
             return False
         self._http.start_next_cycle()
         return True
 
+    async def _reject(self, why: str) -> bool:
+        self._method = b""
+        error = error_answer(HTTPException(400, f"Invalid HTTP request received: {why}."))
+        await error({"type": "http"}, self._receive, self._send)
+        return False
+
     async def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(await self._reader.read(_READ_SIZE))
+        # A chunk can have one byte: without this, a client with thousands of them in one piece stops all others.
+        await asyncio.sleep(0)
         return event
 
     async def _receive(self) -> Message:
         if self._http.they_are_waiting_for_100_continue:
+            self._is_waited_for = False
             self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
         with suppress(h11.RemoteProtocolError, ConnectionError):
             event = await self._next_event()
@@ -146,9 +200,11 @@ class _HttpConnection:
         self._head = b""
         if not message.get("more_body", False):
             data += self._http.send(h11.EndOfMessage()) or b""
-        with suppress(ConnectionError):
+        try:
             self._writer.write(data)
             await self._writer.drain()
+        except ConnectionError:
+            self._is_lost = True  # what else it has asked in advance is not answered
 
 
 def _scope(request: h11.Request) -> Scope:

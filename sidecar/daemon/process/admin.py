@@ -114,6 +114,8 @@ async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memo
     from sidecar.daemon import http  # noqa: PLC0415 - only this process pays for the HTTP server
 
     loop = asyncio.get_running_loop()
+    # By default it would write tracebacks of many lines to standard error.
+    loop.set_exception_handler(lambda _, fault: _LOG.error(fault["message"], exc_info=fault.get("exception")))
     end: asyncio.Future[float] = loop.create_future()
 
     def on_order() -> None:
@@ -126,7 +128,7 @@ async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memo
             end.set_result(order if isinstance(order, float) else ORPHAN_GRACE)
 
     server = http.Server(http.application(plan, memory, version=VERSION, listening=admin_socket.name))
-    await server.start(admin_socket.socket)
+    server.start(admin_socket.socket)
     loop.add_reader(control, on_order)
     send(control, "ready")
     await server.drain(await end)

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.daemon.http import Server, server
 
@@ -39,7 +41,7 @@ def run(work: Callable[[Server, Callable[[], Awaitable[Client]]], Awaitable[None
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(path / "s"))
             listening.listen()
-            await made.start(listening)
+            made.start(listening)
             writers: list[asyncio.StreamWriter] = []
 
             async def connect() -> Client:
@@ -113,8 +115,13 @@ def test_each_request_is_answered_in_its_order(sent: list[bytes], answers: list[
         (b"GET /fault HTTP/1.1\r\nHost: x\r\n\r\n", b""),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n", b'["POST", "/y", "", ""]'),
         (b"GET /x HTTP/1.1\r\n\r\n", b'its head is too big."}\n'),
+        # Behind a proxy that goes by the length, the rest could be another client's request.
+        (
+            POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + ONE,
+            b'it has both Content-Length and Transfer-Encoding."}\n',
+        ),
     ],
-    ids=["HTTP/1.0", "close", "HEAD", "no length", "no continue", "fault", "broken chunk", "no host"],
+    ids=["HTTP/1.0", "close", "HEAD", "no length", "no continue", "fault", "broken chunk", "no host", "two lengths"],
 )
 def test_the_connection_ends_after_the_answer(sent: bytes, end: bytes, tmp_path: Path) -> None:
     async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
@@ -134,6 +141,100 @@ def test_the_client_learns_that_it_may_send_its_body(tmp_path: Path) -> None:
         assert (await answer(reader))[1] == ["POST", "/y", "", "abcd"]
 
     run(work, tmp_path)
+
+
+def test_a_client_that_sends_more_than_is_read_after_100_continue_keeps_its_connection(tmp_path: Path) -> None:
+    """Closed before the end of its body, the client could lose the answer."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (receive() if scope["method"] == "POST" else asyncio.sleep(0))
+        scope["path"] = "/early"
+        await echo(scope, receive, send)
+
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(POST + b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        writer.write(b"ab")
+        assert (await answer(reader))[1] == ["POST", "/early", "", ""]
+        writer.write(b"cd" + ONE)
+        assert (await answer(reader))[1] == ["GET", "/early", "a=b", ""]
+
+    run(work, tmp_path, app)
+
+
+def test_a_body_in_tiny_chunks_does_not_stop_others(tmp_path: Path) -> None:
+    number, pieces = 10_000, 0
+    begun = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted() -> Message:
+            nonlocal pieces
+            if scope["method"] == "POST":
+                pieces += 1
+                begun.set()
+            return await receive()
+
+        await echo(scope, counted, send)
+
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        slow_reader, slow_writer = await connect()
+        slow_writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * number + b"0\r\n\r\n")
+        await begun.wait()
+        writer.write(ONE)
+        assert (await answer(reader))[1] == FOUND
+        assert pieces < number // 2
+        assert (await answer(slow_reader))[1] == ["POST", "/y", "", "a" * number]
+
+    run(work, tmp_path, app)
+
+
+def test_requests_of_a_client_that_has_gone_are_not_answered(tmp_path: Path) -> None:
+    asked, begun = 0, asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal asked
+        asked += 1
+        begun.set()
+        await echo(scope, receive, send)
+
+    async def work(made: Server, _connect: Callable[[], Awaitable[Client]]) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(str(tmp_path / "s"))
+            client.send(ONE * 500)
+        await begun.wait()
+        await made.drain(20)
+        assert asked == 1
+
+    run(work, tmp_path, app)
+
+
+def test_without_a_free_descriptor_the_connection_that_was_answered_longest_ago_is_closed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(ONE)
+        await answer(reader)
+        with socket.socket(socket.AF_UNIX) as late:
+            late.setblocking(False)
+            free = os.dup(late.fileno())
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            try:
+                late.connect(str(tmp_path / "s"))
+                late.send(ONE)
+                assert await reader.read() == b""
+                assert (await asyncio.get_running_loop().sock_recv(late, 100)).startswith(b"HTTP/1.1 200 ")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    run(work, tmp_path)
+    assert capsys.readouterr().err.count("cannot accept a connection: Too many open files") == 1
 
 
 def test_a_client_that_resets_its_connection_is_no_fault_of_the_application(tmp_path: Path) -> None:
