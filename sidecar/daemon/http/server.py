@@ -29,6 +29,8 @@ _READ_SIZE = 64 * 1024
 # The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_SECONDS = 0.1
+# A shortage lasts, although each closed connection ends it for a moment: it is logged once in this time.
+_SHORTAGE_LOG_SECONDS = 60.0
 
 _LOG = log.get("admin")
 
@@ -40,7 +42,7 @@ class Server:
         self.app = app
         self.draining = False
         self._listening: socket
-        self._is_short = False
+        self._log_shortage_at = 0.0
         # The one that was answered longest ago is the first.
         self._connections: dict[asyncio.Task[None], None] = {}
 
@@ -74,7 +76,6 @@ class Server:
             if error.errno in _SHORTAGES:
                 self._accept_later(error)
             return  # or another process was faster, or the client has gone
-        self._is_short = False
         one.settimeout(0.0)
         task = asyncio.create_task(self._converse(one))
         self._connections[task] = None
@@ -89,11 +90,11 @@ class Server:
 
     def _accept_later(self, error: OSError) -> None:
         """Make space for the connection that waits, and accept it in a moment."""
-        if not self._is_short:  # a shortage can last, and is logged once
-            _LOG.error(f"cannot accept a connection: {error.strerror}; closing the one that was answered longest ago")
-        self._is_short = True
-        self._close_oldest()
         loop = asyncio.get_running_loop()
+        if loop.time() >= self._log_shortage_at:
+            self._log_shortage_at = loop.time() + _SHORTAGE_LOG_SECONDS
+            _LOG.error(f"cannot accept a connection: {error.strerror}; closing the one that was answered longest ago")
+        self._close_oldest()
         loop.remove_reader(self._listening)
         loop.call_later(_RETRY_SECONDS, self._accept_again)
 

@@ -37,6 +37,8 @@ _LEAVE_SECONDS = 5.0
 # The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_SECONDS = 0.1
+# A shortage lasts, although each connection that ends interrupts it: it is logged once in this time.
+_SHORTAGE_LOG_SECONDS = 60.0
 
 _Argument = TypeVar("_Argument")
 
@@ -81,7 +83,7 @@ class Loop:
         self._view = memoryview(self._buffer)
         self._left = threading.Event()
         self._accept_again: float | None = None
-        self._short = False
+        self._log_shortage_at = 0.0
         self._sweep_at = self._now + _SWEEP_SECONDS
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -182,7 +184,6 @@ class Loop:
             if error.errno in _SHORTAGES:
                 self._accept_later(error)
             return  # or another worker was faster, or the MTA has closed it
-        self._short = False
         one.settimeout(0.0)
         connection = _Connection(one, self._now)
         connection.conversation = Conversation(self._steps, partial(self._resume_later, connection))
@@ -192,9 +193,9 @@ class Loop:
             self._serve(connection)
 
     def _accept_later(self, error: OSError) -> None:
-        if not self._short:  # a shortage can last, and is logged once
+        if self._now >= self._log_shortage_at:
+            self._log_shortage_at = self._now + _SHORTAGE_LOG_SECONDS
             _LOG.error(f"cannot accept a connection: {error.strerror}; trying again until that is over")
-        self._short = True
         self._stop_accepting()
         self._accept_again = self._now + _RETRY_SECONDS
 

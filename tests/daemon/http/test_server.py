@@ -216,22 +216,26 @@ def test_without_a_free_descriptor_the_connection_that_was_answered_longest_ago_
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
-        reader, writer = await connect()
-        writer.write(ONE)
-        await answer(reader)
+    async def one_too_many(path: str, oldest: asyncio.StreamReader) -> None:
         with socket.socket(socket.AF_UNIX) as late:
             late.setblocking(False)
             free = os.dup(late.fileno())
             os.close(free)
             resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
             try:
-                late.connect(str(tmp_path / "s"))
+                late.connect(path)
                 late.send(ONE)
-                assert await reader.read() == b""
+                assert await oldest.read() == b""
                 assert (await asyncio.get_running_loop().sock_recv(late, 100)).startswith(b"HTTP/1.1 200 ")
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        for _ in range(2):
+            reader, writer = await connect()
+            writer.write(ONE)
+            await answer(reader)
+            await one_too_many(str(tmp_path / "s"), reader)
 
     run(work, tmp_path)
     assert capsys.readouterr().err.count("cannot accept a connection: Too many open files") == 1
