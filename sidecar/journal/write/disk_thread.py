@@ -53,14 +53,15 @@ class DiskThread:
         """Write lines soon, then call `done`; with `durable` they are on disk by then."""
         size = sum(len(own) for _, own in lines)
         with self._lock:
-            is_full = self._waiting > 0 and self._waiting + size > _WAITING_LIMIT
-            self._waiting += 0 if is_full or self._closed else size
-        if self._closed:
-            done(JournalError("the journal is closed; nothing can be written to it any more"))
-        elif is_full:
-            done(JournalError("the disk is too slow for the records that wait to be written; each new message tries again"))
-        else:
-            self._jobs.put(_Job(lines, done, size, durable=durable))
+            if self._closed:
+                error = "the journal is closed; nothing can be written to it any more"
+            elif self._waiting > 0 and self._waiting + size > _WAITING_LIMIT:
+                error = "the disk is too slow for the records that wait to be written; each new message tries again"
+            else:
+                self._waiting += size
+                self._jobs.put(_Job(lines, done, size, durable=durable))
+                return
+        done(JournalError(error))
 
     def roll(self) -> None:
         """Finish segments that are too old, soon."""
@@ -68,8 +69,9 @@ class DiskThread:
 
     def close(self) -> None:
         """Write what waits, end the thread, and finish the journals."""
-        self._closed = True
-        self._jobs.put(None)
+        with self._lock:  # no job follows the end
+            self._closed = True
+            self._jobs.put(None)
         self._thread.join()
         for journal in self._journals:
             journal.close()
@@ -84,6 +86,7 @@ class DiskThread:
                 _LOG.error("an unexpected fault while records were written", exc_info=error)
                 for job in jobs:
                     job.error = JournalError(f"records could not be written, because of an unexpected fault: {error!r}")
+                is_open = not (self._closed and self._jobs.empty())  # these can have been the last jobs
             for job in jobs:
                 self._report(job)
             jobs.clear()

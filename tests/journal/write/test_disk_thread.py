@@ -329,3 +329,29 @@ def test_threads_and_rolls_lose_nothing(folder: Path, open_writer: Callable[...,
         assert mine == sorted(mine)
     assert all(map(is_finished, segments(folder)))
     assert all(path.stat().st_size <= 200 for path in segments(folder))
+
+
+def test_an_unexpected_fault_with_the_last_lines_does_not_keep_it_from_closing(
+    open_writer: Callable[..., Writer], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer()
+    writer.write(b"0\n", durable=True)
+    disk.close_gate()
+    first = writer.submit(b"1\n")
+    assert disk.entered.acquire(timeout=10)
+    last = writer.submit(b"2\n")
+    closing = threading.Thread(target=writer.routes.close, daemon=True)
+    closing.start()
+    wait_until(lambda: writer.routes._disk._closed and writer.routes._disk._jobs.qsize() == 2, "the end waits in the queue")
+
+    def append(_pieces: object) -> Any:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.journal, "append", append)
+        disk.gate.set()
+        first.result(10)
+        with pytest.raises(JournalError, match="a fault"):
+            last.result(10)
+        closing.join(10)
+    assert not closing.is_alive()
