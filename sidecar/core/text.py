@@ -6,6 +6,7 @@ Owns spelling. Never decides what is wrong.
 import json
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -116,3 +117,11 @@ def listed(words: Iterable[str]) -> str:
 def nearest(word: str, known: tuple[str, ...]) -> str | None:
     """Return the most similar known word, or None."""
     return next(iter(get_close_matches(word[:SHOWN_LIMIT], known, n=1)), None)
+
+
+# A busy worker writes some thousands of records in each second.
+@lru_cache(maxsize=64)
+def rfc3339(seconds: int) -> str:
+    """Return whole seconds since 1970 as RFC 3339 in UTC."""
+    # Not strftime: its %Y writes the year 1 with one digit, and a peer's report may have that date.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -17,7 +17,7 @@ from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecide
 from sidecar.core.evaluate.explanation import ConnectPart, MessagePart, RecipientPart
 from sidecar.core.policy import Because
 from sidecar.core.records import Logged, Response
-from sidecar.core.records.build import rfc3339
+from sidecar.core.records.build import record_time
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.text import printable_json
 
@@ -142,7 +142,7 @@ class Explainer:
 def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None) -> RecordPart:
     time = record.event_time
     if not time and 0 < record.timestamp < _YEAR_10000:  # older versions of KumoMTA write only seconds
-        time = rfc3339(record.timestamp)
+        time = record_time(record.timestamp)
     return RecordPart(
         file=entry.file,
         line=entry.line,

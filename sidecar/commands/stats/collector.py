@@ -5,10 +5,11 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from sidecar.commands.stats.shape import shape
-from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary, instant
+from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, Logged
+from sidecar.core.text import rfc3339
 from sidecar.output.tally import Tally
 
 # There can be any number of unknown types.
@@ -132,7 +133,7 @@ class Collector:
 
 
 def _instant(seconds: float | None) -> str | None:
-    return None if seconds is None else instant(seconds)
+    return None if seconds is None else rfc3339(int(seconds))
 
 
 def _ranking(tally: Tally[str] | Tally[tuple[str, str]]) -> Ranking:

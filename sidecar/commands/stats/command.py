@@ -21,10 +21,10 @@ from rich.text import Text
 
 from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.page import page
-from sidecar.commands.stats.summary import Ranking, Summary, instant
+from sidecar.commands.stats.summary import Ranking, Summary
 from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
 from sidecar.core.records import Logged, decode
-from sidecar.core.text import counted, printable, printable_json
+from sidecar.core.text import counted, printable, printable_json, rfc3339
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if config is not None and paths:
         raise click.UsageError("--config and PATH both name logs to read; write one of them.")
     if since is not None and until is not None and since >= until:
-        raise click.UsageError(f"--since, {instant(since)}, is not before --until, {instant(until)}.")
+        raise click.UsageError(f"--since, {rfc3339(int(since))}, is not before --until, {rfc3339(int(until))}.")
     plots = _plots() if html or png else None
     sources = [Path(path) for path in paths] or [settings_or_exit(config).journal.directory]
     collector = Collector(since, until)

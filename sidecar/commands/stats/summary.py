@@ -1,7 +1,6 @@
 """The figures of `sidecar stats`. Owns their names in `--json`, which are permanent."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -92,8 +91,3 @@ class Summary(Struct, frozen=True, kw_only=True):
             is_peers = name == "networks" and not ranking.shortfall and ranking.names == self.peers.names
             if ranking.top and not is_peers:
                 yield title, ranking
-
-
-def instant(seconds: float) -> str:
-    """Return a time in seconds since 1970 as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from rich.filesize import decimal
 
-from sidecar.commands.stats.summary import Ranking, Summary, instant
-from sidecar.core.text import counted
+from sidecar.commands.stats.summary import Ranking, Summary
+from sidecar.core.text import counted, rfc3339
 
 _DAY = 86400
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -65,7 +65,7 @@ def moment(rfc3339: str) -> str:
 
 def tick(seconds: int, width: int) -> str:
     """Return the beginning of a bucket of `width` seconds, as short as it is unique."""
-    text = moment(instant(seconds))
+    text = moment(rfc3339(int(seconds)))
     return text[:10] if width % _DAY == 0 else text[5:16] if width % 60 == 0 else text[5:]
 
 

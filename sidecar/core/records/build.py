@@ -3,8 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from sidecar.core.disposition import Disposition
 from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, Headers, PeerAddress, Record, RecordType, Response
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
+from sidecar.core.text import rfc3339
 
 _ACCEPTED = Response(code=250)
 # KumoMTA's code for a bounce without an SMTP reply.
@@ -120,7 +120,7 @@ def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
         recipient="",
         response=replace(first.response, command=None),
         timestamp=int(now),
-        event_time=rfc3339(now),
+        event_time=record_time(now),
         created=first.timestamp,
         created_time=first.event_time,
         meta={"why": why[:WHY_LIMIT], "disposition": first.meta["disposition"], "count": count},
@@ -128,20 +128,13 @@ def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
     )
 
 
-def rfc3339(seconds: float) -> str:
+def record_time(seconds: float) -> str:
     """Return a time in seconds since 1970 as text in UTC, with microseconds."""
     whole = math.floor(seconds)
     micros = round((seconds - whole) * 1_000_000)
     if micros == 1_000_000:  # noqa: PLR2004 - in one second
         whole, micros = whole + 1, 0
-    return f"{_second(whole)}.{micros:06}Z"
-
-
-# A busy worker writes some thousands of records in each second.
-@lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    # Not strftime: its %Y writes the year 1 with one digit, and a peer's report may have that date.
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    return f"{rfc3339(whole)[:-1]}.{micros:06}Z"
 
 
 def _record(  # noqa: PLR0913 - each is a field of the record
@@ -166,9 +159,9 @@ def _record(  # noqa: PLR0913 - each is a field of the record
         response=response,
         peer_address=PeerAddress(name=facts.helo[:NAME_LIMIT], addr=facts.peer),
         timestamp=int(facts.now),
-        event_time=rfc3339(facts.now),
+        event_time=record_time(facts.now),
         created=int(facts.created),
-        created_time=rfc3339(facts.created),
+        created_time=record_time(facts.created),
         bounce_classification=bounce_class or UNCATEGORIZED,
         feedback_report=report,
         meta=_meta(facts, why),

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
-from sidecar.core.text import counted, printable
+from sidecar.core.text import counted, printable, rfc3339
 from sidecar.daemon.metrics import INFINITE, Memory
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.systemd import notify
@@ -141,7 +141,7 @@ class StatusPublisher:
         memory: Memory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        now = instant(time.time())
+        now = rfc3339(int(time.time()))
         self.now = Status(
             state="starting",
             since=now,
@@ -165,7 +165,7 @@ class StatusPublisher:
     def enter(self, state: State) -> None:
         """Change the state."""
         if self.now.state != state:
-            self.now = replace(self.now, state=state, since=instant(time.time()))
+            self.now = replace(self.now, state=state, since=rfc3339(int(time.time())))
 
     def count_restart(self) -> None:
         """Count a worker that died while it served."""
@@ -175,14 +175,16 @@ class StatusPublisher:
         """Note the end of a reload, which failed if there are problems."""
         self.now = replace(
             self.now,
-            last_reload=ReloadStatus(time=instant(time.time()), problems=problems),
+            last_reload=ReloadStatus(time=rfc3339(int(time.time())), problems=problems),
             reloads=self.now.reloads + (not problems),
             failed_reloads=self.now.failed_reloads + bool(problems),
         )
 
     def publish(self, plan: Plan | None, workers: Sequence[Worker]) -> None:
         """Publish the plan that serves, and these workers. If the file cannot be written, log it once."""
-        shown = (WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=instant(one.since)) for one in workers)
+        shown = (
+            WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=rfc3339(int(one.since))) for one in workers
+        )
         self.now = replace(self.now, workers=tuple(shown))
         if plan is not None:
             self.enter("serving")
@@ -212,7 +214,7 @@ class StatusPublisher:
 
 
 def _settings(plan: Plan) -> SettingsStatus:
-    return SettingsStatus(revision=plan.revision, loaded=instant(plan.made), listener_domains=len(plan.settings.domains))
+    return SettingsStatus(revision=plan.revision, loaded=rfc3339(int(plan.made)), listener_domains=len(plan.settings.domains))
 
 
 def publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
@@ -381,8 +383,3 @@ def _start_ticks(pid: int) -> int | None:
     # The second field, in parentheses, may hold anything.
     fields = text.rpartition(")")[2].split()
     return 0 if fields[0] == "Z" else int(fields[19])
-
-
-def instant(seconds: float) -> str:
-    """Return seconds since 1970 as RFC 3339."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

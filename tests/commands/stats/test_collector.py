@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.commands.stats.collector import Collector
-from sidecar.commands.stats.summary import Ranking, Summary, instant
+from sidecar.commands.stats.summary import Ranking, Summary
 from sidecar.core.records import decode
+from sidecar.core.text import rfc3339
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
 STATUS = {"class": 5, "subject": 1, "detail": 1}
@@ -139,9 +140,9 @@ def test_range() -> None:
     lines = [record(timestamp=NOON + minute * 60) for minute in range(-10, 10)] + [record(timestamp=0)]
     summary = summed(*lines, since=NOON - 60, until=NOON + 120)
     assert (summary.records, summary.outside, summary.untimed) == (3, 17, 1)
-    assert (summary.since, summary.first) == (instant(NOON - 60), instant(NOON - 60))
-    assert (summary.until, summary.last) == (instant(NOON + 120), instant(NOON + 60))
-    assert (summary.log_first, summary.log_last) == (instant(NOON - 600), instant(NOON + 540))
+    assert (summary.since, summary.first) == (rfc3339(int(NOON - 60)), rfc3339(int(NOON - 60)))
+    assert (summary.until, summary.last) == (rfc3339(int(NOON + 120)), rfc3339(int(NOON + 60)))
+    assert (summary.log_first, summary.log_last) == (rfc3339(int(NOON - 600)), rfc3339(int(NOON + 540)))
     assert summed(*lines).records == 21
     assert summed(*lines, since=NOON + 9999).timeline is None
 
@@ -150,7 +151,7 @@ def test_range() -> None:
 def test_the_time_of_a_bounce_is_when_it_came(timestamp: int) -> None:
     """What a report says of its last attempt, in whichever year, puts its record nowhere else."""
     summary = summed(record("OOB", timestamp=timestamp, created=NOON))
-    assert (summary.first, summary.untimed) == (instant(NOON), 0)
+    assert (summary.first, summary.untimed) == (rfc3339(int(NOON)), 0)
 
 
 def test_hostile_variety() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats.summary import instant
 from sidecar.commands.stats.wording import parse_when
+from sidecar.core.text import rfc3339
 
 NOW = datetime(2026, 11, 22, 15, 4, 5, tzinfo=UTC).timestamp()
 
@@ -39,7 +39,7 @@ NOW = datetime(2026, 11, 22, 15, 4, 5, tzinfo=UTC).timestamp()
 )
 def test_read(text: str, expected: str) -> None:
     """Each text has one meaning, in UTC unless it says otherwise."""
-    assert instant(parse_when(text, NOW)) == expected
+    assert rfc3339(int(parse_when(text, NOW))) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_no_calendar_has_it(text: str) -> None:
 def test_never_anything_else(text: str) -> None:
     """Any text is an instant that can be written, or a ValueError."""
     try:
-        assert instant(parse_when(text, NOW))
+        assert rfc3339(int(parse_when(text, NOW)))
     except ValueError as error:
         assert "write one such as" in str(error)  # noqa: PT017 - both ends are right
