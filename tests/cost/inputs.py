@@ -73,6 +73,7 @@ _TEXTS = {
     "0xff": b"\xff",
     "0xff and U+0080": b"\xff\xc2\x80",
     "an emoji and letters": b"\xf0\x9f\x98\x80" + b"x" * 100_000,
+    "an emoji, 0xff and letters": b"\xf0\x9f\x98\x80\xff" + b"x" * 100_000,
 }
 _LARGE = ("a line", "0x7f", "U+0080 between others", "0xff", "an emoji and letters")
 
