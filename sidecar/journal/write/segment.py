@@ -63,8 +63,8 @@ class Segment:
     def usable(self) -> bool:
         """Return True if lines appended now will be kept.
 
-        They are not kept after a failed fsync, behind half a line, or in a removed file: the kernel would accept lines that
-        nobody can read.
+        They are not kept after a failed fsync, behind half a line, or in a removed file: the kernel would accept lines
+        that cannot be read.
         """
         damaged = self._torn or self._broken_off or self._failure is not None
         return not (damaged or os.fstat(self._descriptor).st_nlink == 0)
