@@ -115,8 +115,8 @@ class RecordTotals:
         self.all.add(found)
         self.rulings.add((outcome, rule_of(outcome, deciding(found.judgement)[0])), found)
         self.peers.add(str(found.envelope.peer), found)
-        domains = {answer.domain for answer in found.judgement.recipients}
-        for domain in domains or set(map(domain_of, found.envelope.recipients)):
+        domains = [answer.domain for answer in found.judgement.recipients]
+        for domain in dict.fromkeys(domains or map(domain_of, found.envelope.recipients)):
             self.domains.add(domain, found)
 
 
