@@ -15,14 +15,7 @@ from sidecar.commands.explain.entries import entries_of, new_entries
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
 from sidecar.commands.explain.finding import Disagreement
 from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
-from sidecar.commands.explain.records import (
-    FAULTS_SHOWN,
-    OUTCOMES,
-    fault_line,
-    headline,
-    report_no_record,
-    wrapped,
-)
+from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, report_no_record, wrapped
 from sidecar.commands.explain.totals import Comparison, NotCompared
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
@@ -31,11 +24,11 @@ from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import polls
 from sidecar.output.problems import sentence
-from sidecar.output.terminal import console, plain, table
+from sidecar.output.terminal import console
 
 # KumoMTA writes a Rejection within milliseconds of the Reception that it contradicts; packing its output takes seconds.
 _PATIENCE = 10.0
-_RULES_SHOWN = 10
+_COUNTS = ("same", "would_reject", "would_accept", "left_out", "outgoing", "unreadable")
 
 _NOT_COMPARED: dict[NotCompared, str] = {
     "tempfailed": "tempfailed, which is no decision of the policy",
@@ -90,16 +83,8 @@ class _Printer:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Print each entry that disagrees, and count the others."""
-        for entry in entries:
-            try:
-                how = self.comparison.add(self._explainer.find(entry))
-            except ValueError as error:
-                self.comparison.unreadable += 1
-                if self.comparison.unreadable <= FAULTS_SHOWN:
-                    sys.stdout.flush()
-                    click.echo(fault_line(entry, error), err=True)
-                continue
-            if how is not None:
+        for entry, found in compared(entries, self._explainer, self.comparison):
+            if (how := self.comparison.add(found)) is not None:
                 self._print(self._explainer.explain(entry), how)
         sys.stdout.flush()
 
@@ -118,23 +103,16 @@ class _Printer:
         """Print the totals."""
         comparison, screen = self.comparison, self._screen
         if self._as_json:
-            sys.stdout.buffer.write(printable_json(msgspec.json.encode({"totals": _totals(comparison)})) + b"\n")
+            totals = {"compared": comparison.compared} | {name: getattr(comparison, name) for name in _COUNTS}
+            sys.stdout.buffer.write(printable_json(msgspec.json.encode({"totals": totals})) + b"\n")
             return
         sys.stdout.flush()
         if comparison.otherwise:
             screen.print()
         for line in _summary(comparison):
             screen.print(wrapped(line, screen), style="bold", soft_wrap=True)
-        if not comparison.otherwise:
-            return
-        made = table("decided by", "accepted#", "rejected#")
-        for rule, count in comparison.rules.top(_RULES_SHOWN):
-            made.add_row(plain(rule), f"{count.accepted:,}", f"{count.rejected:,}")
-        screen.print()
-        screen.print(plain("Disagreements by the rule that decides now, and what the log says", style="bold"))
-        screen.print(made)
-        if (more := len(comparison.rules) - _RULES_SHOWN) > 0:
-            screen.print(f"and {more:,} more")
+        title = "Disagreements by the rule that decides now, and what the log says"
+        print_table(screen, title, ("decided by",), comparison.rules, lambda rule: (rule,), ("accepted", "rejected"))
 
 
 def _in_words(explanation: RecordExplanation, how: Disagreement) -> str:
@@ -152,20 +130,8 @@ def _summary(comparison: Comparison) -> Iterator[str]:
         else "none would be decided otherwise"
     )
     yield f"{counted(comparison.compared, 'answer')} compared; {otherwise}."
-    left_out = [f"{number:,} {_NOT_COMPARED[reason]}" for reason, number in comparison.not_compared.items()]
+    left_out = [f"{number:,} {_NOT_COMPARED[reason]}" for reason, number in comparison.left_out.items()]
     left_out += [f"{comparison.outgoing:,} of outgoing mail"] if comparison.outgoing else []
     left_out += [f"{counted(comparison.unreadable, 'line')} that cannot be read"] if comparison.unreadable else []
     if left_out:
         yield f"Left out: {'; '.join(left_out)}."
-
-
-def _totals(comparison: Comparison) -> dict[str, object]:
-    return {
-        "compared": comparison.compared,
-        "same": comparison.same,
-        "would_reject": comparison.would_reject,
-        "would_accept": comparison.would_accept,
-        "left_out": comparison.not_compared,
-        "outgoing": comparison.outgoing,
-        "unreadable": comparison.unreadable,
-    }

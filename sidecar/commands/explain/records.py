@@ -15,8 +15,9 @@ from rich.text import Text
 from sidecar.commands.explain.advice import Advice, Change
 from sidecar.commands.explain.entries import entries_of
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
+from sidecar.commands.explain.finding import ComparedRecord
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from sidecar.commands.explain.totals import AnswerCount, BoundedTally, RecordTotals
+from sidecar.commands.explain.totals import AnswerCount, BoundedTally, Comparison, RecordTotals
 from sidecar.commands.explain.words import connect_words, recipient_words
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened
@@ -29,12 +30,12 @@ from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import sentence
-from sidecar.output.progress import Bar, progress
+from sidecar.output.progress import progress
 from sidecar.output.terminal import console, plain, table
 
 # People read ten answers of a dozen lines; more are counted.
 _ONE_BY_ONE = 10
-FAULTS_SHOWN = 5
+_FAULTS_SHOWN = 5
 _RECIPIENTS_SHOWN = 10
 _ROWS = 10
 _TO_COPY = " " * 6
@@ -75,13 +76,16 @@ def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
             entries = with_follow_ups(entries_of(path, bar.read))
             first = list(islice(entries, _ONE_BY_ONE + 1))
             many = len(first) > _ONE_BY_ONE
-            totals = _count(chain(first, entries), explainer, bar) if many else RecordTotals()
+            totals = RecordTotals()
+            for _, found in compared(chain(first, entries) if many else (), explainer, totals):
+                totals.add(found)
+                bar.one_more()
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
     if not many:
         return _print_words(first, explainer, path)
     _print_totals(totals, console())
-    if totals.unreadable > FAULTS_SHOWN:
+    if totals.unreadable > _FAULTS_SHOWN:
         click.echo(f"{totals.unreadable:,} lines in all cannot be judged; --json has the reason of each.", err=True)
     return int(totals.unreadable > 0)
 
@@ -100,21 +104,13 @@ def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> i
 
 
 def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> int:
-    screen = console()
-    status, printed = 0, False
-    for entry in entries:
-        try:
-            explanation = explainer.explain(entry)
-        except ValueError as error:
-            click.echo(fault_line(entry, error), err=True)
-            status = 1
-            continue
-        if printed:
+    screen, totals = console(), RecordTotals()
+    for number, (entry, _) in enumerate(compared(entries, explainer, totals, _ONE_BY_ONE)):
+        if number:
             screen.print()
-        printed = True
-        for place, line in enumerate(_in_words(explanation)):
+        for place, line in enumerate(_in_words(explainer.explain(entry))):
             screen.print(wrapped(line, screen), style="" if place else "bold", soft_wrap=True)
-    return status if entries else report_no_record(path)
+    return int(totals.unreadable > 0) if entries else report_no_record(path)
 
 
 def wrapped(line: str, screen: Console) -> Text:
@@ -133,32 +129,30 @@ def report_no_record(path: Path) -> int:
     return 1
 
 
-def fault_line(entry: Entry, error: ValueError) -> str:
-    """Return the sentence for a line that cannot be judged."""
-    return f"{printable(entry.file)}:{entry.line} cannot be judged: {printable(str(error))}."
+def compared(
+    entries: Iterable[Entry], explainer: Explainer, totals: RecordTotals | Comparison, faults_shown: int = _FAULTS_SHOWN
+) -> Iterator[tuple[Entry, ComparedRecord | None]]:
+    """Yield each entry with its comparison. Count the lines that cannot be judged, and report the first of them."""
+    for entry in entries:
+        try:
+            found = explainer.find(entry)
+        except ValueError as error:
+            totals.unreadable += 1
+            if totals.unreadable <= faults_shown:
+                sys.stdout.flush()
+                click.echo(f"{printable(entry.file)}:{entry.line} cannot be judged: {printable(str(error))}.", err=True)
+        else:
+            yield entry, found
 
 
 # --- many records as totals
 
 
-def _count(entries: Iterable[Entry], explainer: Explainer, bar: Bar) -> RecordTotals:
-    totals = RecordTotals()
-    for entry in entries:
-        bar.one_more()
-        try:
-            totals.add(explainer.find(entry))
-        except ValueError as error:
-            totals.unreadable += 1
-            if totals.unreadable <= FAULTS_SHOWN:
-                click.echo(fault_line(entry, error), err=True)
-    return totals
-
-
 def _print_totals(totals: RecordTotals, screen: Console) -> None:
     screen.print(plain(_summary(totals), style="bold"))
-    _print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda ruling: (ruling[0].words, ruling[1]))
-    _print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
-    _print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
+    print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda ruling: (ruling[0].words, ruling[1]))
+    print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
+    print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
 
 
 def _summary(totals: RecordTotals) -> str:
@@ -184,15 +178,20 @@ def _comparison(count: AnswerCount) -> str:
     )
 
 
-def _print_table(
-    screen: Console, title: str, headings: tuple[str, ...], tally: BoundedTally[K], cells: Callable[[K], tuple[str, ...]]
+def print_table(  # noqa: PLR0913, PLR0917 - what a table has
+    screen: Console,
+    title: str,
+    headings: tuple[str, ...],
+    tally: BoundedTally[K],
+    cells: Callable[[K], tuple[str, ...]],
+    numbers: Sequence[str] = ("accepted", "rejected", "tempfailed", "differ"),
 ) -> None:
+    """Print the most frequent keys of a tally, with these of their numbers; nothing if it is empty."""
     if not len(tally):
         return
-    made = table(*headings, "accepted#", "rejected#", "tempfailed#", "differ#")
+    made = table(*headings, *(f"{name}#" for name in numbers))
     for key, count in tally.top(_ROWS):
-        numbers = (count.accepted, count.rejected, count.tempfailed, count.differ)
-        made.add_row(*(plain(cell) for cell in cells(key)), *(f"{number:,}" for number in numbers))
+        made.add_row(*(plain(cell) for cell in cells(key)), *(f"{getattr(count, name):,}" for name in numbers))
     screen.print()
     screen.print(plain(title, style="bold"))
     screen.print(made)

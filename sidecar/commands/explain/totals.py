@@ -6,7 +6,7 @@ Owns the counters. Their memory is bounded, however many peers and domains there
 from collections.abc import Hashable
 from typing import Generic, Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from sidecar.commands.explain.finding import ComparedRecord, Disagreement, disagreement, received_by_smtp
 from sidecar.core.disposition import Disposition
@@ -47,14 +47,13 @@ class AnswerCount(Struct, kw_only=True, gc=False):
 
     def add(self, found: ComparedRecord) -> None:
         """Count a record for as many events as it stands for."""
-        number = found.record.count
-        match found.answer.happened:
-            case "accepted" | "quarantined" if found.follow_up != "rejected":
-                self.accepted += number
-            case "tempfailed":
-                self.tempfailed += number
-            case _:
-                self.rejected += number
+        number, happened = found.record.count, found.answer.happened
+        if happened == "tempfailed":
+            self.tempfailed += number
+        elif happened in {"accepted", "quarantined"} and found.follow_up != "rejected":
+            self.accepted += number
+        else:
+            self.rejected += number
         if found.agrees is None:
             self.unknown += number
         elif not found.agrees:
@@ -62,7 +61,7 @@ class AnswerCount(Struct, kw_only=True, gc=False):
 
 
 class BoundedTally(Generic[K]):
-    """Counts by key. If there are too many keys, the rarer half is removed, and its sum is in `others`.
+    """Counts by key. If there are too many keys, the rarer half is removed, and its sum is added to `others`.
 
     The counts of keys that were never removed are exact, so frequent keys have the right number.
     """
@@ -90,19 +89,18 @@ class BoundedTally(Generic[K]):
         return sorted(self._counts.items(), key=lambda item: -item[1].total)[:number]
 
 
-class RecordTotals:
+class RecordTotals(Struct, kw_only=True):
     """All counts of a log. `rulings` are by the outcome and its rule: `file:line key`, or the rule that is missing.
 
     `outgoing` counts records of outgoing mail, `unreadable` those that do not contain enough.
     """
 
-    def __init__(self, keys: int = _KEYS) -> None:
-        self.all = AnswerCount()
-        self.rulings: BoundedTally[tuple[EnvelopeOutcome, str]] = BoundedTally(keys)
-        self.peers: BoundedTally[str] = BoundedTally(keys)
-        self.domains: BoundedTally[str] = BoundedTally(keys)
-        self.outgoing = 0
-        self.unreadable = 0
+    all: AnswerCount = field(default_factory=AnswerCount)
+    rulings: BoundedTally[tuple[EnvelopeOutcome, str]] = field(default_factory=BoundedTally)
+    peers: BoundedTally[str] = field(default_factory=BoundedTally)
+    domains: BoundedTally[str] = field(default_factory=BoundedTally)
+    outgoing: int = 0
+    unreadable: int = 0
 
     def add(self, found: ComparedRecord | None) -> None:
         """Count a judged record, or one of outgoing mail. A message with two records counts once."""
@@ -120,21 +118,20 @@ class RecordTotals:
             self.domains.add(domain, found)
 
 
-class Comparison:
+class Comparison(Struct, kw_only=True):
     """The result of a comparison. Counts are of answers: a record may stand for many rejections of a flood.
 
     `rules` has the disagreements by the rule that decides now. `outgoing` counts records of outgoing mail, `unreadable` lines
     and records that do not contain enough to be judged.
     """
 
-    def __init__(self) -> None:
-        self.same = 0
-        self.would_reject = 0
-        self.would_accept = 0
-        self.not_compared: dict[NotCompared, int] = {}
-        self.rules: BoundedTally[str] = BoundedTally()
-        self.outgoing = 0
-        self.unreadable = 0
+    same: int = 0
+    would_reject: int = 0
+    would_accept: int = 0
+    left_out: dict[NotCompared, int] = {}
+    outgoing: int = 0
+    unreadable: int = 0
+    rules: BoundedTally[str] = field(default_factory=BoundedTally)
 
     @property
     def otherwise(self) -> int:
@@ -149,7 +146,7 @@ class Comparison:
     @property
     def is_empty(self) -> bool:
         """True if there was no record."""
-        return not (self.compared or self.not_compared or self.outgoing or self.unreadable)
+        return not (self.compared or self.left_out or self.outgoing or self.unreadable)
 
     def add(self, found: ComparedRecord | None) -> Disagreement | None:
         """Count a record, and return the disagreement, if it is one."""
@@ -159,7 +156,7 @@ class Comparison:
             return None
         number = found.record.count
         if (reason := _not_compared(found)) is not None:
-            self.not_compared[reason] = self.not_compared.get(reason, 0) + number
+            self.left_out[reason] = self.left_out.get(reason, 0) + number
             return None
         if (how := disagreement(found)) is None:
             self.same += number
@@ -187,8 +184,8 @@ def rule_of(outcome: EnvelopeOutcome, reason: Because) -> str:
 def _not_compared(found: ComparedRecord) -> NotCompared | None:
     if found.agrees is not None:
         return None
-    if found.answer.happened == "tempfailed":
-        return "tempfailed"
-    if found.answer.happened == "rejected_for_other_reason":
-        return "rejected_for_other_reason"
-    return "unknown" if received_by_smtp(found.record) else "not_smtp"
+    match found.answer.happened:
+        case "tempfailed" | "rejected_for_other_reason" as reason:
+            return reason
+        case _:
+            return "unknown" if received_by_smtp(found.record) else "not_smtp"

@@ -76,7 +76,7 @@ ASIDE: dict[str, list[dict[str, Any]]] = {
 def test_rejected_and_would_be_accepted(made: list[dict[str, Any]]) -> None:
     comparison, printed = compared(*made)
     assert [it.accepts for it in printed if it is not None] == [True]
-    assert (comparison.would_accept, comparison.compared, comparison.not_compared) == (1, 1, {})
+    assert (comparison.would_accept, comparison.compared, comparison.left_out) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", WOULD_REFUSE.values(), ids=WOULD_REFUSE)
@@ -85,7 +85,7 @@ def test_accepted_and_would_be_rejected(made: list[dict[str, Any]]) -> None:
     (found,) = (it for it in printed if it is not None)
     assert not found.accepts
     assert found.recipient is None
-    assert (comparison.would_reject, comparison.compared, comparison.not_compared) == (1, 1, {})
+    assert (comparison.would_reject, comparison.compared, comparison.left_out) == (1, 1, {})
 
 
 @pytest.mark.parametrize("made", ALIKE.values(), ids=ALIKE)
@@ -93,7 +93,7 @@ def test_alike(made: list[dict[str, Any]]) -> None:
     """KumoMTA's Reception before its own rejection is part of the rejection, and a bounce counts once."""
     comparison, printed = compared(*made)
     assert not any(printed)
-    assert (comparison.same, comparison.compared, comparison.not_compared) == (1, 1, {})
+    assert (comparison.same, comparison.compared, comparison.left_out) == (1, 1, {})
 
 
 @pytest.mark.parametrize("aside", ASIDE)
@@ -101,7 +101,7 @@ def test_what_cannot_disagree(aside: str) -> None:
     """A 4xx, a rejection for another cause, mail over HTTP and what is not known are counted apart."""
     comparison, printed = compared(*ASIDE[aside])
     assert printed == [None]
-    assert (comparison.not_compared, comparison.compared) == ({aside: 1}, 0)
+    assert (comparison.left_out, comparison.compared) == ({aside: 1}, 0)
 
 
 BY_LISTENER_OR_LOGIN = settings(
@@ -128,7 +128,7 @@ BY_LISTENER_OR_LOGIN = settings(
 def test_what_the_record_does_not_tell(untold: dict[str, Any], disagrees: dict[str, str]) -> None:
     """KumoMTA's log has listener and login only if it is configured so: without them, a decision on them is no disagreement."""
     comparison, printed = compared(untold, under=BY_LISTENER_OR_LOGIN)
-    assert (printed, comparison.not_compared, comparison.compared) == ([None], {"unknown": 1}, 0)
+    assert (printed, comparison.left_out, comparison.compared) == ([None], {"unknown": 1}, 0)
     comparison, (found,) = compared({**untold, "meta": disagrees}, under=BY_LISTENER_OR_LOGIN)
     assert found is not None
     assert comparison.otherwise == 1
@@ -177,6 +177,6 @@ def test_mail_that_went_out() -> None:
     """Records of what went out are counted, and nothing else."""
     comparison, printed = compared(record("Delivery"), record("Bounce", id="2"))
     assert printed == [None, None]
-    assert (comparison.outgoing, comparison.compared, comparison.not_compared) == (2, 0, {})
+    assert (comparison.outgoing, comparison.compared, comparison.left_out) == (2, 0, {})
     assert not comparison.is_empty
     assert Comparison().is_empty

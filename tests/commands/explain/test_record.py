@@ -143,8 +143,10 @@ def test_lines_that_are_no_records(folder: Path, many: int) -> None:
 def test_what_cannot_be_judged_leaves_no_blank_line(folder: Path) -> None:
     """Standard output has the answers, with one blank line between two, and nothing where there is none."""
     bad = b'{"type": 7}\n'
-    (folder / "log").write_bytes(bad * 3)
-    assert run(folder, folder / "log").stdout == ""
+    (folder / "log").write_bytes(bad * 9)
+    result = run(folder, folder / "log")
+    assert result.stdout == ""
+    assert result.stderr.count("cannot be judged") == 9
     (folder / "log").write_bytes(lines(ours()) + bad * 2 + lines(ours()) + bad)
     out = run(folder, folder / "log").stdout
     assert (out.count("\n\n"), out.count("\n\n\n"), out[0] == "\n") == (1, 0, False)
