@@ -97,21 +97,21 @@ class Adviser:
         """Return what stops this peer from relaying to any domain."""
         hosts = self._relay_hosts(envelope.listener)
         if found := _containing(hosts.networks, envelope.peer):
-            left = [network.text for network in hosts.networks if network not in found]
             is_wide = any(network.prefix < _BITS[network.version] for network in found)
             narrower = ", or list only those of its addresses that may relay" if is_wide else ""
-            yield _list_relay_hosts(hosts, left, f"Remove {_names(found)} from relay_hosts{narrower}.")
+            text = f"Remove {' and '.join(_texts(found))} from relay_hosts{narrower}."
+            yield _list_relay_hosts(hosts, _texts(network for network in hosts.networks if network not in found), text)
         origin = self._origin(envelope)
         if origin is None:
             return
-        left_keys = _without_peer(origin, envelope)
-        if "relay_from" in left_keys:
-            names = _names(_containing(origin.relay_from, envelope.peer))
+        left = _without_peer(origin, envelope)
+        if "relay_from" in left:
+            names = " and ".join(_texts(_containing(origin.relay_from, envelope.peer)))
             text = f"Remove {names} from relay_from: every host in it can relay with a sender that {origin.path} matches."
-            yield _rewrite(origin, {"relay_from": left_keys["relay_from"]}, text)
-        if "relay_from_authz" in left_keys:
+            yield _rewrite(origin, {"relay_from": left["relay_from"]}, text)
+        if "relay_from_authz" in left:
             text = f"Remove {envelope.authz_id} from relay_from_authz, or change its password if another person has used it."
-            yield _rewrite(origin, {"relay_from_authz": left_keys["relay_from_authz"]}, text)
+            yield _rewrite(origin, {"relay_from_authz": left["relay_from_authz"]}, text)
 
     def _origin(self, envelope: Envelope) -> DomainEntry | None:
         return self._lookup(envelope.listener, domain_of(envelope.sender))
@@ -131,7 +131,7 @@ class Adviser:
             granted = _without_peer(entry, envelope) if entry == self._origin(envelope) else {}
             values: dict[str, Value] = _values_of(entry) | granted | dict.fromkeys(closed, False)
             text = f"Exclude {domain} and its subdomains from {entry.path}: its own entry replaces the wildcard's."
-            yield _new_table(entry.where("").file, entry.listener, domain, values, text)
+            yield self._new_table(entry, domain, values, text)
 
     def _close_entry(self, entry: DomainEntry, closed: list[str]) -> Iterator[Change]:
         every = "every domain without its own entry" if entry.domain == WILDCARD else entry.domain
@@ -144,7 +144,7 @@ class Adviser:
         for key in closed:
             if key in _REPORTS and key not in self._named:
                 text = f"Name the domain to which your {_REPORTS[key]} return, in place of {_EXAMPLES[key]}."
-                yield _new_table(entry.where("").file, entry.listener, _EXAMPLES[key], {key: "LogThenDrop"}, text)
+                yield self._new_table(entry, _EXAMPLES[key], {key: "LogThenDrop"}, text)
 
     # --- from rejected to accepted
 
@@ -153,62 +153,78 @@ class Adviser:
         if not all(map(is_text, envelope.recipients)):
             return None
         domains = _writable_domains(envelope)
-        changes = [
-            *self._open_to_reports(envelope, domains),
-            *self._open_to_mail(envelope, domains),
-            *self._open_to_login(envelope),
-            self._open_to_peer(envelope),
-        ]
         then = "Then the recipients that the change is for are accepted." if len(domains) > 1 else "Then it is accepted."
-        return _advice("accept", changes, apply="one", then=then)
+        return _advice("accept", self._openings(envelope, domains), apply="one", then=then)
 
-    def _open_to_reports(self, envelope: Envelope, domains: list[str]) -> Iterator[Change]:
-        """Let the recipients' domains accept reports, unless the message was not a report."""
-        keys = _REPORT_KEYS.get(envelope.kind, ())
-        if not envelope.recipients:
-            for key in keys:
-                text = f"If your {_REPORTS[key]} return to this server, name their domain, in place of {_EXAMPLES[key]}."
-                yield self._widen(envelope, _EXAMPLES[key], {key: "LogThenDrop"}, text, "any host can then send reports to it")
+    def _openings(self, envelope: Envelope, domains: list[str]) -> Iterator[Change]:
+        """Return what lets the recipients' domains accept reports or any mail, and what lets the login or the peer relay."""
+        keys = _REPORT_KEYS.get(envelope.kind, ())  # none if the message was not a report
+        for key in keys if not envelope.recipients else ():
+            text = f"If your {_REPORTS[key]} return to this server, name their domain, in place of {_EXAMPLES[key]}."
+            yield self._widen(envelope, _EXAMPLES[key], {key: "LogThenDrop"}, text, "any host can then send reports to it")
         what = " and ".join(_REPORTS[key] for key in keys)
         for domain in domains if keys else ():
             text = f"If {what} return to {domain}, let it accept them."
             opens = f"any host can then name recipients in {domain}, and send them reports"
             yield self._widen(envelope, domain, dict.fromkeys(keys, "LogThenDrop"), text, opens)
-
-    def _open_to_mail(self, envelope: Envelope, domains: list[str]) -> Iterator[Change]:
         for domain in domains:
             text = f"If this server receives the mail of {domain}, let any host send to it."
             yield self._widen(envelope, domain, {"relay_to": True}, text, f"any host can then send any mail to {domain}")
-
-    def _open_to_login(self, envelope: Envelope) -> Iterator[Change]:
-        domain = domain_of(envelope.sender)
-        if envelope.authz_id is None or not _is_writable(domain):
-            return
-        entry = self._lookup(envelope.listener, domain)
-        known = () if entry is None else entry.relay_from_authz
-        text = f"If {envelope.authz_id} may send as {domain}, let this login relay."
-        opens = f"every user of this login can then send any mail to any domain as {domain}"
-        yield self._widen(envelope, domain, {"relay_from_authz": [*known, envelope.authz_id]}, text, opens)
-
-    def _open_to_peer(self, envelope: Envelope) -> Change:
+        peer, login, domain = envelope.peer, envelope.authz_id, domain_of(envelope.sender)
+        if login is not None and _is_writable(domain):
+            origin = self._origin(envelope)
+            known = () if origin is None else origin.relay_from_authz
+            text = f"If {login} may send as {domain}, let this login relay."
+            opens = f"every user of this login can then send any mail to any domain as {domain}"
+            yield self._widen(envelope, domain, {"relay_from_authz": [*known, login]}, text, opens)
         hosts = self._relay_hosts(envelope.listener)
-        networks = [*(network.text for network in hosts.networks), str(envelope.peer)]
-        text = f"If {envelope.peer} is one of your own servers, add it to relay_hosts."
-        return _list_relay_hosts(hosts, networks, text, opens="this peer can then send any mail to any domain")
+        text = f"If {peer} is one of your own servers, add it to relay_hosts."
+        yield _list_relay_hosts(
+            hosts, [*_texts(hosts.networks), str(peer)], text, "this peer can then send any mail to any domain"
+        )
+
+    # --- changes of one domain
 
     def _widen(self, envelope: Envelope, domain: str, values: dict[str, Value], text: str, opens: str) -> Change:
         """Set values of `domain`: in its own entry, or in a new one that keeps the values of a wildcard."""
         entry = self._lookup(envelope.listener, domain)
         if entry is not None and entry.domain == domain:
-            return _rewrite(entry, values, text, opens=opens)
-        if entry is None:
-            return _new_table(self._domains_file, ANY_LISTENER, domain, values, text, opens=opens)
-        if entry.domain == WILDCARD and entry.listener != ANY_LISTENER:
+            return _rewrite(entry, values, text, opens)
+        kept = {} if entry is None else _values_of(entry)
+        if entry is not None and entry.domain == WILDCARD and entry.listener != ANY_LISTENER:
             # See the policy reference, Lookup; `check` has a warning for it.
             opens += f", and {entry.path} no longer matches other names with this top label"
-        kept = _values_of(entry)
-        text += f" It keeps the values of {entry.path}." if kept else ""
-        return _new_table(entry.where("").file, entry.listener, domain, kept | values, text, opens=opens)
+        if entry is not None and kept:
+            text += f" It keeps the values of {entry.path}."
+        return self._new_table(entry, domain, kept | values, text, opens)
+
+    def _new_table(
+        self, beside: DomainEntry | None, domain: str, values: Mapping[str, Value], text: str, opens: str | None = None
+    ) -> Change:
+        """Add a domain that has no entry: in the file of the entry that it has until then, for the same listener."""
+        file = self._domains_file if beside is None else beside.where("").file
+        listener = ANY_LISTENER if beside is None else beside.listener
+        if _is_json(file):
+            table = f"{_json(domain)}: {_json(values)}"
+            lines: tuple[str, ...] = (table if listener == ANY_LISTENER else f'"listener": {{{_json(listener)}: {{{table}}}}}',)
+        else:
+            path = _toml(domain) if listener == ANY_LISTENER else f"listener.{_toml(listener)}.{_toml(domain)}"
+            lines = (f"[{path}]", *_lines(file, values))
+        return Change(text=text, file=file, lines=lines, opens=opens)
+
+
+def _rewrite(entry: DomainEntry, values: Mapping[str, Value], text: str, opens: str | None = None) -> Change:
+    """Change keys of an existing entry."""
+    where = entry.where(next(iter(values)) if len(values) == 1 else "")
+    return Change(text=text, file=where.file, line=where.line, key=where.key, lines=_lines(where.file, values), opens=opens)
+
+
+def _list_relay_hosts(setting: NetworkList, networks: Sequence[str], text: str, opens: str | None = None) -> Change:
+    """Set the list of relay hosts. If the networks are many, the text is enough."""
+    lines = () if len(networks) > _NETWORKS_LIMIT else _lines(None, {"relay_hosts": networks})
+    if (where := setting.where) is None:
+        return Change(text=text, key="relay_hosts", lines=lines, opens=opens)
+    return Change(text=text, file=where.file, line=where.line, key=where.key, lines=lines, opens=opens)
 
 
 def _advice(aim: Literal["reject", "accept"], changes: Iterable[Change], *, apply: Literal["all", "one"], then: str) -> Advice:
@@ -231,7 +247,7 @@ def _without_peer(origin: DomainEntry, envelope: Envelope) -> dict[str, Value]:
     """Return the keys of the sender's entry by which this peer can relay, with their values without it."""
     left: dict[str, Value] = {}
     if found := _containing(origin.relay_from, envelope.peer):
-        left["relay_from"] = [network.text for network in origin.relay_from if network not in found]
+        left["relay_from"] = _texts(network for network in origin.relay_from if network not in found)
     if envelope.authz_id is not None and envelope.authz_id in origin.relay_from_authz:
         left["relay_from_authz"] = [name for name in origin.relay_from_authz if name != envelope.authz_id]
     return left
@@ -246,55 +262,28 @@ def _containing(networks: Iterable[Network], peer: IPAddress) -> list[Network]:
     ]
 
 
-def _names(networks: Iterable[Network]) -> str:
-    return " and ".join(network.text for network in networks)
-
-
-# --- the lines
-
-
-def _rewrite(entry: DomainEntry, values: Mapping[str, Value], text: str, *, opens: str | None = None) -> Change:
-    """Change keys of an existing entry."""
-    where = entry.where(next(iter(values)) if len(values) == 1 else "")
-    lines = tuple(_line(where.file, key, value) for key, value in values.items())
-    return Change(text=text, file=where.file, line=where.line, key=where.key, lines=lines, opens=opens)
-
-
-def _new_table(  # noqa: PLR0913 - a table has a place, a name, values and a reason
-    file: str | None, listener: str, domain: str, values: Mapping[str, Value], text: str, *, opens: str | None = None
-) -> Change:
-    """Add a domain that has no entry."""
-    if _is_json(file):
-        table = f"{_json(domain)}: {_json(values)}"
-        lines: tuple[str, ...] = (table if listener == ANY_LISTENER else f'"listener": {{{_json(listener)}: {{{table}}}}}',)
-    else:
-        path = _toml(domain) if listener == ANY_LISTENER else f"listener.{_toml(listener)}.{_toml(domain)}"
-        lines = (f"[{path}]", *(_line(file, key, value) for key, value in values.items()))
-    return Change(text=text, file=file, lines=lines, opens=opens)
-
-
-def _list_relay_hosts(setting: NetworkList, networks: Sequence[str], text: str, *, opens: str | None = None) -> Change:
-    """Set the list of relay hosts. If the networks are many, the text is enough."""
-    where = setting.where
-    lines = () if len(networks) > _NETWORKS_LIMIT else (_line(None, "relay_hosts", networks),)
-    if where is None:
-        return Change(text=text, key="relay_hosts", lines=lines, opens=opens)
-    return Change(text=text, file=where.file, line=where.line, key=where.key, lines=lines, opens=opens)
+def _texts(networks: Iterable[Network]) -> list[str]:
+    return [network.text for network in networks]
 
 
 def _values_of(entry: DomainEntry) -> dict[str, Value]:
     """Return the values of an entry that are not the default."""
     values: dict[str, Value] = {"relay_to": True} if entry.relay_to else {}
     if entry.relay_from:
-        values["relay_from"] = [network.text for network in entry.relay_from]
+        values["relay_from"] = _texts(entry.relay_from)
     if entry.relay_from_authz:
         values["relay_from_authz"] = entry.relay_from_authz
     modes = {"log_oob": entry.log_oob, "log_arf": entry.log_arf}
     return values | {key: mode.value for key, mode in modes.items() if mode is not LogMode.IGNORE}
 
 
-def _line(file: str | None, key: str, value: Value) -> str:
-    return f"{_json(key)}: {_json(value)}" if _is_json(file) else f"{key} = {_toml(value)}"
+# --- the spelling of lines
+
+
+def _lines(file: str | None, values: Mapping[str, Value]) -> tuple[str, ...]:
+    if _is_json(file):
+        return tuple(f"{_json(key)}: {_json(value)}" for key, value in values.items())
+    return tuple(f"{key} = {_toml(value)}" for key, value in values.items())
 
 
 def _toml(value: Value) -> str:
