@@ -11,8 +11,9 @@ from io import TextIOWrapper
 from pathlib import Path
 
 import click
+import msgspec
 
-from sidecar.core.text import printable
+from sidecar.core.text import printable, printable_json
 
 _STANDARD = 2  # the highest of the three standard descriptors
 
@@ -30,6 +31,11 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON. Characters that control a terminal are escaped."""
+    sys.stdout.buffer.write(printable_json(msgspec.json.encode(value)) + b"\n")
 
 
 def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from sidecar.commands.diff.rules import Listing, changes
 from sidecar.commands.diff.values import EFFECTS, Side, Verdicts
@@ -15,13 +14,14 @@ from sidecar.config.files import UnreadableError, read_document
 from sidecar.config.places import Place
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.records import decode
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import printable
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import finding_line, sentence
 from sidecar.output.progress import progress
+from sidecar.output.streams import print_json
 
 # The limit for the changes of each effect, and for the groups of envelopes.
 _SHOWN = 20
@@ -67,15 +67,16 @@ def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_jso
         listing.add(change)
     verdicts = None if records is None else _replay(records, *sides)
     if as_json:
-        result = {
-            "old": printable(str(old)),
-            "new": printable(str(new)),
-            "rules": listing.rules,
-            "dangers": listing.dangers,
-            "changes": [change for effect in EFFECTS for change in listing.of(effect)],
-            "verdicts": verdicts,
-        }
-        sys.stdout.buffer.write(printable_json(msgspec.json.encode(result)) + b"\n")
+        print_json(
+            {
+                "old": printable(str(old)),
+                "new": printable(str(new)),
+                "rules": listing.rules,
+                "dangers": listing.dangers,
+                "changes": [change for effect in EFFECTS for change in listing.of(effect)],
+                "verdicts": verdicts,
+            }
+        )
     else:
         print_difference(listing, verdicts, limit=None if in_full else _SHOWN)
     sys.exit(1 if any(listing.counts.values()) else 0)

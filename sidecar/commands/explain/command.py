@@ -10,11 +10,11 @@ import msgspec
 
 from sidecar.commands.explain.words import explanation_words
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.evaluate.explanation import Explanation, Question, encode_explanation
-from sidecar.core.text import printable_json
+from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
+from sidecar.output.streams import print_json
 
 _QUESTIONS = msgspec.json.Decoder(Question)
 
@@ -112,7 +112,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     except (ValueError, OSError) as error:
         raise click.ClickException(f"The question cannot be asked: {error}.") from error
     if as_json:
-        click.echo(encode_explanation(explanation))
+        print_json(explanation)
         return
     if evaluator.policy.depends_on_listener and listener is None:
         click.echo("Some rules apply only to one listener; without --listener, they are not used.", err=True)
@@ -156,9 +156,8 @@ def _answer_batch(evaluator: Evaluator, batch: str) -> int:
             if not line.strip():
                 continue
             try:
-                answer = encode_explanation(_answer(evaluator, _QUESTIONS.decode(line), folder))
+                print_json(_answer(evaluator, _QUESTIONS.decode(line), folder))
             except (ValueError, OSError) as error:
-                answer = printable_json(msgspec.json.encode({"error": f"line {number} cannot be asked: {error}"}))
+                print_json({"error": f"line {number} cannot be asked: {error}"})
                 status = 1
-            sys.stdout.buffer.write(answer + b"\n")
     return status

@@ -9,26 +9,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
-import msgspec
 
 from sidecar.commands.explain.entries import entries_of, new_entries
-from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
+from sidecar.commands.explain.explanation import Explainer, RecordExplanation
 from sidecar.commands.explain.finding import Disagreement
 from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
 from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, report_no_record, wrapped
 from sidecar.commands.explain.totals import Comparison, NotCompared
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import counted, printable, printable_json
+from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import polls
 from sidecar.output.problems import sentence
+from sidecar.output.streams import print_json
 from sidecar.output.terminal import console
 
 # KumoMTA writes a Rejection within milliseconds of the Reception that it contradicts; packing its output takes seconds.
 _PATIENCE = 10.0
-_COUNTS = ("same", "would_reject", "would_accept", "left_out", "outgoing", "unreadable")
+_COUNTS = ("compared", "same", "would_reject", "would_accept", "left_out", "outgoing", "unreadable")
 
 _NOT_COMPARED: dict[NotCompared, str] = {
     "tempfailed": "tempfailed, which is no decision of the policy",
@@ -90,7 +90,7 @@ class _Printer:
 
     def _print(self, explanation: RecordExplanation, how: Disagreement) -> None:
         if self._as_json:
-            sys.stdout.buffer.write(encode_record_explanation(explanation) + b"\n")
+            print_json(explanation)
             return
         lines = headline(explanation), f"  {_in_words(explanation, how)}"
         if not self._screen.is_terminal:  # rich takes five times as long as all the rest
@@ -103,8 +103,7 @@ class _Printer:
         """Print the totals."""
         comparison, screen = self.comparison, self._screen
         if self._as_json:
-            totals = {"compared": comparison.compared} | {name: getattr(comparison, name) for name in _COUNTS}
-            sys.stdout.buffer.write(printable_json(msgspec.json.encode({"totals": totals})) + b"\n")
+            print_json({"totals": {name: getattr(comparison, name) for name in _COUNTS}})
             return
         sys.stdout.flush()
         if comparison.otherwise:

@@ -5,7 +5,6 @@ Owns the shape of `explain --record --json`, which scripts read: it is permanent
 
 from collections.abc import Iterator
 
-import msgspec
 from msgspec import Struct
 
 from sidecar.commands.explain.advice import Advice, Adviser
@@ -19,10 +18,8 @@ from sidecar.core.policy import Because
 from sidecar.core.records import Logged, Response
 from sidecar.core.records.build import record_time
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.core.text import printable_json
 
 _YEAR_10000 = 253_402_300_800
-_ENCODER = msgspec.json.Encoder()
 
 _FOLLOW_UPS: dict[FollowUp, str] = {
     "bounce_report": "A later record shows that it was a bounce report: an OOB record has the same id.",
@@ -82,11 +79,6 @@ class RecordExplanation(Struct, frozen=True, kw_only=True):
     def outcome(self) -> EnvelopeOutcome | None:
         """The disposition, or what the record does not contain."""
         return self.disposition or self.undecided
-
-
-def encode_record_explanation(explanation: RecordExplanation) -> bytes:
-    """Return the explanation as one JSON object, without a line end."""
-    return printable_json(_ENCODER.encode(explanation))
 
 
 class Explainer:

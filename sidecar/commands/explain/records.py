@@ -8,13 +8,12 @@ from textwrap import wrap
 from typing import TypeVar
 
 import click
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from sidecar.commands.explain.advice import Advice, Change
 from sidecar.commands.explain.entries import entries_of
-from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
+from sidecar.commands.explain.explanation import Explainer, RecordExplanation
 from sidecar.commands.explain.finding import ComparedRecord
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.totals import AnswerCount, BoundedTally, Comparison, RecordTotals
@@ -25,12 +24,13 @@ from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecide
 from sidecar.core.policy import Because
 from sidecar.core.session.replies import NOT_A_REPORT
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import counted, printable, printable_json
+from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import sentence
 from sidecar.output.progress import progress
+from sidecar.output.streams import print_json
 from sidecar.output.terminal import console, plain, table
 
 # People read ten answers of a dozen lines; more are counted.
@@ -94,12 +94,10 @@ def _print_json(entries: Iterable[Entry], explainer: Explainer, path: Path) -> i
     status, entry = 0, None
     for entry in entries:
         try:
-            answer = encode_record_explanation(explainer.explain(entry))
+            print_json(explainer.explain(entry))
         except ValueError as error:
-            fault = {"record": {"file": entry.file, "line": entry.line}, "error": str(error)}
-            answer = printable_json(msgspec.json.encode(fault))
+            print_json({"record": {"file": entry.file, "line": entry.line}, "error": str(error)})
             status = 1
-        sys.stdout.buffer.write(answer + b"\n")
     return status if entry is not None else report_no_record(path)
 
 

@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from sidecar.commands.explain.explanation import Explainer, RecordExplanation, encode_record_explanation
+from sidecar.commands.explain.explanation import Explainer, RecordExplanation
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
+from sidecar.output.streams import print_json
 from tests.building import entry, settings
 from tests.commands.explain.samples import NOT_PERMITTED, entry_of, ours, record, rejection
 
@@ -317,12 +319,13 @@ def test_times(more: dict[str, Any], time: str) -> None:
     assert it.record.time == time
 
 
-def test_the_shape() -> None:
+def test_the_shape(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """The keys of the JSON object are for ever."""
     (it,) = explained(ours("Rejection", answer=(550, NOT_PERMITTED, "DATA"), recipient="x@\x9b1m.example", session_id="s"))
-    line = encode_record_explanation(it)
+    print_json(it)
+    line = capsysbinary.readouterr().out
     assert b"\xc2\x9b" not in line
-    assert b"\n" not in line
+    assert line.count(b"\n") == 1
     printed = json.loads(line)
     assert list(printed) == [
         "record",
@@ -355,7 +358,7 @@ def test_the_shape() -> None:
         "count",
     ]
     (it,) = explained(record())
-    printed = json.loads(encode_record_explanation(it))
+    printed = msgspec.to_builtins(it)
     assert list(printed["fix"]) == ["aim", "apply", "changes", "more", "then"]
     assert list(printed["fix"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens"]
     assert list(printed["decided"][0]) == ["file", "line", "key", "value", "text"]
