@@ -4,7 +4,7 @@ Owns the line of a finding, and the sentence of an error. Never decides what is 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -49,6 +49,13 @@ def require_utf8(*arguments: str | None) -> None:
         raise click.UsageError("An argument is not UTF-8. Write it in UTF-8.") from None
 
 
+def print_errors(findings: Iterable[Finding]) -> None:
+    """Print the errors among findings to standard error."""
+    for finding in findings:
+        if finding.level == "error":
+            click.echo(finding_line(finding), err=True)
+
+
 def settings_or_exit(config: Path | None) -> Settings:
     """Load the settings, or print their errors and exit, as `loaded_or_exit`."""
     return loaded_or_exit(Reading(config).loaded)
@@ -57,8 +64,6 @@ def settings_or_exit(config: Path | None) -> Settings:
 def loaded_or_exit(loaded: Loaded) -> Settings:
     """Return the settings. If they have errors, print these to standard error and exit with status 1."""
     if loaded.settings is None:
-        for finding in loaded.problems:
-            if finding.level == "error":
-                click.echo(finding_line(finding), err=True)
+        print_errors(loaded.problems)
         sys.exit(1)
     return loaded.settings

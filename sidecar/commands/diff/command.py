@@ -1,6 +1,7 @@
 """`sidecar diff`: compare two configurations before the new one is used."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import finding_line, sentence
+from sidecar.output.problems import print_errors, sentence
 from sidecar.output.progress import progress
 from sidecar.output.streams import print_json
 
@@ -86,9 +87,7 @@ def _side(path: Path) -> Side:
     """Load one configuration. Print its errors and exit with status 2."""
     loaded = load(path)
     if loaded.settings is None:
-        for problem in loaded.problems:
-            if problem.level == "error":
-                click.echo(finding_line(problem), err=True)
+        print_errors(loaded.problems)
         click.echo(f"{printable(str(path))} has errors. Fix them first.", err=True)
         sys.exit(_TROUBLE)
     try:
@@ -105,14 +104,10 @@ def _replay(records: Path, old: Side, new: Side) -> Verdicts:
         warn_of_skipped_files(records)
         with progress("records", total=None if records == STDIN else stored_size(records)) as bar:
             for line in read(records, progress=bar.read):
-                try:
+                record = None
+                with suppress(ValueError):
                     record = decode(line.text) if isinstance(line, Line) else None
-                except ValueError:
-                    record = None
-                if record is None:
-                    replay.add_unreadable()
-                else:
-                    replay.add(record)
+                replay.add(record)
                 bar.one_more()
     except JournalError as error:
         click.echo(f"Error: {sentence(error)}", err=True)

@@ -49,7 +49,9 @@ class _Domains:
 
     def __init__(self, old: Side, new: Side) -> None:
         self.old, self.new = old, new
-        before, after = ({(entry.listener, entry.domain): entry for entry in side.settings.domains} for side in (old, new))
+        before, after = (
+            {(entry.listener, entry.domain): entry for entry in side.evaluator.settings.domains} for side in (old, new)
+        )
         self.pairs = {key: _Ends(before.get(key), after.get(key)) for key in before | after}
 
     def changes(self) -> Iterator[RuleChange]:
@@ -65,7 +67,7 @@ class _Domains:
         yield from self.lookup_changes(changed)
 
     def find(self, listener: str, names: Pattern) -> _Ends:
-        return _Ends(*(side.policy.lookup(listener, names.probe) for side in (self.old, self.new)))
+        return _Ends(*(side.evaluator.policy.lookup(listener, names.probe) for side in (self.old, self.new)))
 
     def spots(self, ends: _Ends, key: str, old: object, new: object) -> tuple[Spot, Spot]:
         """Return two values of `key` with the places of both ends."""

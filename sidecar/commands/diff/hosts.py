@@ -36,7 +36,7 @@ def host_changes(old: Side, new: Side) -> Iterator[RuleChange]:
 
 def _lists(side: Side) -> dict[str | None, NetworkList]:
     """Return the lists by listener; None is for all listeners without a list."""
-    return dict([(None, side.settings.relay_hosts), *side.settings.listener_relay_hosts.items()])
+    return dict([(None, side.evaluator.settings.relay_hosts), *side.evaluator.settings.listener_relay_hosts.items()])
 
 
 def _list_changes(

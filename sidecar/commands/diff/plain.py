@@ -83,7 +83,7 @@ MEANINGS: Final = {
 
 def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield the settings that differ."""
-    before, after = flat(old.settings), flat(new.settings)
+    before, after = flat(old.evaluator.settings), flat(new.evaluator.settings)
     for key in before | after:
         was: Any = before.get(key)
         now: Any = after.get(key)

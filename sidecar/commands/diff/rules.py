@@ -52,7 +52,7 @@ class Listing:
 
 def bounce_rule_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield the bounce rules that were added or removed, or that their order changed. They decide on no mail."""
-    before, after = old.settings.bounce_rules, new.settings.bounce_rules
+    before, after = old.evaluator.settings.bounce_rules, new.evaluator.settings.bounce_rules
     known, kept = set(map(_identity, before)), set(map(_identity, after))
     change = partial(RuleChange, kind="setting")
     for rule in (rule for rule in after if _identity(rule) not in known):
@@ -79,7 +79,7 @@ def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     everywhere = _connect_change(ANY_LISTENER, old, new)
     if everywhere is not None:
         yield everywhere
-    for listener in dict.fromkeys(entry.listener for side in (old, new) for entry in side.settings.domains):
+    for listener in dict.fromkeys(entry.listener for side in (old, new) for entry in side.evaluator.settings.domains):
         change = None if listener == ANY_LISTENER else _connect_change(listener, old, new)
         if change is not None and (everywhere is None or change.text != everywhere.text):
             yield change
@@ -87,7 +87,7 @@ def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
 
 def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
     for peer in _EXTERNAL:
-        answers = [side.policy.at_connect(peer, listener) for side in (old, new)]
+        answers = [side.evaluator.policy.at_connect(peer, listener) for side in (old, new)]
         if all(answer.deferred or not answer.accept for answer in answers):
             break
     else:
@@ -110,7 +110,7 @@ def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
 
 def _spot(answer: ConnectAnswer, side: Side) -> Spot:
     """Return the answer to an external host, with the rule behind it."""
-    if not answer.accept and side.settings.refuse_at_connect:
+    if not answer.accept and side.evaluator.settings.refuse_at_connect:
         return Spot(value="reject")
     rule = side.because(answer.because[-1])
     return Spot(value="continue", file=rule.file, line=rule.line) if answer.deferred else Spot(value="continue")

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from sidecar.config.places import Place
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator, Undecided
-from sidecar.core.policy import Because, Policy
-from sidecar.core.settings.values import Settings, Where
+from sidecar.core.policy import Because
+from sidecar.core.settings.values import Where
 from sidecar.core.text import printable
 
 Effect = Literal["opens", "closes", "neither"]
@@ -75,16 +75,6 @@ class Side(Struct, frozen=True, kw_only=True, eq=False):
     folder: PurePath
     place: Place
     evaluator: Evaluator
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of this side."""
-        return self.evaluator.settings
-
-    @property
-    def policy(self) -> Policy:
-        """The policy of this side."""
-        return self.evaluator.policy
 
     def spot(self, value: object, where: Where | None) -> Spot:
         """Return a value with its place."""

@@ -158,14 +158,17 @@ class Replay:
 
     def __init__(self, old: Side, new: Side) -> None:
         self._questions = Questions(old, new)
-        self._needs_listener = old.policy.depends_on_listener or new.policy.depends_on_listener
+        self._needs_listener = old.evaluator.policy.depends_on_listener or new.evaluator.policy.depends_on_listener
         self._waiting: dict[str, _Seen] = {}
         self._groups: dict[tuple[object, ...], _Counter] = {}
         self._passed_over: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
 
-    def add(self, record: Logged) -> None:
-        """Add a record. An OOB record gives the kind of the Reception with its id, and is no separate envelope."""
+    def add(self, record: Logged | None) -> None:
+        """Add a record; None for a line that is no record. An OOB record only adds the kind to the Reception with its id."""
+        if record is None:
+            self._totals["unreadable"] += 1
+            return
         self._totals["records"] += 1
         try:
             envelope = envelope_of(record)
@@ -185,20 +188,15 @@ class Replay:
         elif first.envelope.kind == "unknown":
             first.envelope = replace(first.envelope, kind=envelope.kind)
 
-    def add_unreadable(self) -> None:
-        """Count a line that is no record."""
-        self._totals["unreadable"] += 1
-
     def verdicts(self) -> Verdicts:
         """Return the totals. Add no record after this."""
         for seen in self._waiting.values():
             self._decide(seen)
         self._waiting.clear()
-        groups = sorted((one.group() for one in self._groups.values()), key=_rank)
         return Verdicts(
-            passed_over=dict(self._passed_over),
+            passed_over=self._passed_over,
             differ=sum(self._totals[what] for what in _WHATS if what != "rejected_elsewhere"),
-            groups=tuple(groups),
+            groups=tuple(sorted((counter.group() for counter in self._groups.values()), key=_rank)),
             **{name: self._totals[name] for name in ("records", "unreadable", "envelopes", "unknown_listener", *_WHATS)},
         )
 
@@ -208,8 +206,7 @@ class Replay:
         self._totals["envelopes"] += seen.count
         if self._needs_listener and envelope.listener == ANY_LISTENER:
             self._totals["unknown_listener"] += seen.count
-        touched: set[_Counter] = set()
-        whats: set[What] = set()
+        touched, whats = set[_Counter](), set[What]()
         for recipient in envelope.recipients or ("",):
             one = replace(envelope, recipients=(recipient,)) if len(envelope.recipients) > 1 else envelope
             difference = self._questions.ask(one)

@@ -232,7 +232,7 @@ def permitted(found: DomainEntry | None) -> tuple[Any, ...]:
 def test_no_name_changes_unsaid(old: tuple[DomainEntry, ...], new: tuple[DomainEntry, ...], name: str, listener: str) -> None:
     """Whatever name may do something else than before, on whatever listener, some change speaks of it."""
     sides = side(*old), side(*new)
-    before, after = (one.policy.lookup(listener, name) for one in sides)
+    before, after = (one.evaluator.policy.lookup(listener, name) for one in sides)
     if permitted(before) != permitted(after):
         assert any(covers(change, name, before, after) for change in domain_changes(*sides))
 
@@ -244,7 +244,7 @@ def test_what_is_said_of_a_name_is_so(old: tuple[DomainEntry, ...], new: tuple[D
     for change in domain_changes(*sides):
         if change.kind == "lookup":
             name = change.key.partition(" and ")[0].replace("*", "nobody")
-            before, after = (one.policy.lookup(change.listener or "10.2.2.2:25", name) for one in sides)
+            before, after = (one.evaluator.policy.lookup(change.listener or "10.2.2.2:25", name) for one in sides)
             assert permitted(before) != permitted(after)
             assert (change.old and change.old.value, change.new and change.new.value) == (
                 before and before.path,

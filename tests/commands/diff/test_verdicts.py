@@ -168,7 +168,7 @@ def test_what_is_no_envelope() -> None:
     replay = Replay(side(), side())
     replay.add(record("x@a.com", "Delivery"))
     replay.add(Logged(type="Reception", recipient="x@a.com"))
-    replay.add_unreadable()
+    replay.add(None)
     for number in range(100):
         replay.add(record("x@a.com", f"Type{number}"))
     verdicts = replay.verdicts()
