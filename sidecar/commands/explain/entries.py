@@ -18,7 +18,7 @@ from sidecar.commands.explain.follow_up import Entry
 from sidecar.core.records import Logged, decode
 from sidecar.journal import read as journal
 from sidecar.journal.layout import is_finished
-from sidecar.journal.read import Followed
+from sidecar.journal.read import Followed, Line, Skipped
 from sidecar.journal.read.order import merged
 
 # Enough to see whether the first line is a record; a pipe has no more at once.
@@ -29,7 +29,7 @@ _PASTED_LIMIT = 4 * 1024 * 1024
 
 _DECODER = json.JSONDecoder()
 _BLANK = b"\xef\xbb\xbf\r\n\t "
-_BETWEEN = re.compile(r"[\s,]*")
+_BEGIN = re.compile(r"[^\s,]")
 
 
 def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> Iterator[Entry]:
@@ -39,29 +39,20 @@ def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> I
         return
     is_folder = path.is_dir()
     for line in journal.read(path, progress=progress):
-        if is_folder and _is_being_written(line):
-            continue
-        if isinstance(line, journal.Skipped):
-            yield Entry(file=_name(line.file), line=line.number, size=0, fault=line.why)
-        else:
-            yield _entry(_name(line.file), line.number, line.text)
+        if not (is_folder and _is_being_written(line)):
+            yield _entry(line)
 
 
 def new_entries(files: Sequence[Followed]) -> Iterator[Entry]:
     """Return what is new in the files of a log, by time: a log may have a file for each type of record. Raises JournalError."""
     for found in merged(files):
-        if _is_being_written(found.line):
-            continue
-        file, number = _name(found.line.file), found.line.number
-        if found.record is None or isinstance(found.line, journal.Skipped):
-            yield Entry(file=file, line=number, size=0, fault=found.why)
-        else:
-            yield Entry(file=file, line=number, size=len(found.line.text), record=_slim(found.record))
+        if not _is_being_written(found.line):
+            yield _entry_of(found.line, found.record, found.why)
 
 
-def _is_being_written(line: journal.Line | journal.Skipped) -> bool:
+def _is_being_written(line: Line | Skipped) -> bool:
     """Return True for the end of a segment that is still written."""
-    if not (isinstance(line, journal.Skipped) and line.unfinished):
+    if not (isinstance(line, Skipped) and line.unfinished):
         return False
     try:
         return not is_finished(line.file.stat())
@@ -69,22 +60,22 @@ def _is_being_written(line: journal.Line | journal.Skipped) -> bool:
         return False
 
 
-def _name(path: Path) -> str:
-    """Return a file's name as text: JSON cannot contain other bytes."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _entry(file: str, number: int, text: bytes) -> Entry:
+def _entry(line: Line | Skipped) -> Entry:
+    if isinstance(line, Skipped):
+        return _entry_of(line, None, line.why)
     try:
-        record = decode(text)
+        return _entry_of(line, decode(line.text))
     except ValueError as error:
-        return Entry(file=file, line=number, size=0, fault=str(error))
-    return Entry(file=file, line=number, size=len(text), record=_slim(record))
+        return _entry_of(line, None, str(error))
 
 
-def _slim(record: Logged) -> Logged:
-    """Return a record without large fields that are not used: many records wait for their follow-ups."""
-    return replace(record, feedback_report=None, headers={})
+def _entry_of(line: Line | Skipped, record: Logged | None, fault: str = "") -> Entry:
+    """Return the entry, without large fields that are not used: many records wait for their follow-ups."""
+    slim = None if record is None else replace(record, feedback_report=None, headers={})
+    size = 0 if isinstance(line, Skipped) else len(line.text)
+    # JSON cannot contain the other bytes of a file's name.
+    file = os.fsencode(line.file).decode("utf-8", "replace")
+    return Entry(file=file, line=line.number, size=size, record=slim, fault=fault)
 
 
 def _beginning(path: Path) -> bytes:
@@ -107,9 +98,9 @@ def _pasted_entries(path: Path) -> Iterator[Entry]:
         )
     try:
         for line, record in pasted(text):
-            yield _entry(_name(path), line, record)
+            yield _entry(Line(file=path, number=line, text=record))
     except ValueError as error:
-        yield Entry(file=_name(path), line=1, size=0, fault=str(error))
+        yield _entry(Skipped(file=path, number=1, why=str(error)))
 
 
 def is_pasted(beginning: bytes) -> bool:
@@ -132,7 +123,8 @@ def pasted(text: bytes) -> Iterator[tuple[int, bytes]]:
     if whole.lstrip().startswith('"'):
         whole = f"{{{whole.strip().rstrip(',')}}}"
     position, line = 0, 1
-    while (start := _next(whole, position)) < len(whole):
+    while (found := _BEGIN.search(whole, position)) is not None:
+        start = found.start()
         line += whole.count("\n", position, start)
         try:
             value, position = _DECODER.raw_decode(whole, start)
@@ -147,11 +139,6 @@ def pasted(text: bytes) -> Iterator[tuple[int, bytes]]:
         else:
             yield line, whole[start:position].encode()
         line += whole.count("\n", start, position)
-
-
-def _next(text: str, position: int) -> int:
-    between = _BETWEEN.match(text, position)
-    return position if between is None else between.end()
 
 
 def _has_record(lines: bytes) -> bool:

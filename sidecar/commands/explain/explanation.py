@@ -85,16 +85,12 @@ class Explainer:
     """One configuration, ready for records."""
 
     def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
+        self.evaluator = evaluator
         self._adviser = Adviser(evaluator)
-
-    def find(self, entry: Entry) -> ComparedRecord | None:
-        """Compare a record; None for outgoing mail. Raises ValueError if it does not contain enough."""
-        return find(entry, self._evaluator)
 
     def explain(self, entry: Entry) -> RecordExplanation:
         """Return the complete explanation of a record. Raises ValueError if it does not contain enough."""
-        found = self.find(entry)
+        found = find(entry, self.evaluator)
         if found is None:
             assert entry.record is not None  # noqa: S101 - or `find` had raised
             part = _record_part(entry, entry.record)
@@ -117,7 +113,7 @@ class Explainer:
             recipients=steps.recipients,
             message=steps.message,
             fix=self._advice(found),
-            notes=list(_notes(found, depends_on_listener=self._evaluator.policy.depends_on_listener)),
+            notes=list(_notes(found, depends_on_listener=self.evaluator.policy.depends_on_listener)),
         )
 
     def _advice(self, found: ComparedRecord) -> Advice | None:

@@ -39,7 +39,7 @@ class Entry(Struct, kw_only=True, gc=False):
 
     file: str
     line: int
-    size: int
+    size: int = 0
     record: Logged | None = None
     fault: str = ""
     follow_up: FollowUp | None = None

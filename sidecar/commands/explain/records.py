@@ -14,7 +14,7 @@ from rich.text import Text
 from sidecar.commands.explain.advice import Advice, Change
 from sidecar.commands.explain.entries import entries_of
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation
-from sidecar.commands.explain.finding import ComparedRecord
+from sidecar.commands.explain.finding import ComparedRecord, find
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.totals import AnswerCount, BoundedTally, Comparison, RecordTotals
 from sidecar.commands.explain.words import connect_words, recipient_words
@@ -133,7 +133,7 @@ def compared(
     """Yield each entry with its comparison. Count the lines that cannot be judged, and report the first of them."""
     for entry in entries:
         try:
-            found = explainer.find(entry)
+            found = find(entry, explainer.evaluator)
         except ValueError as error:
             totals.unreadable += 1
             if totals.unreadable <= faults_shown:

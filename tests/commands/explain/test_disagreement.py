@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.explanation import Explainer
-from sidecar.commands.explain.finding import Disagreement
+from sidecar.commands.explain.finding import Disagreement, find
 from sidecar.commands.explain.follow_up import with_follow_ups
 from sidecar.commands.explain.totals import Comparison
 from sidecar.core.evaluate.evaluator import Evaluator
@@ -26,8 +25,8 @@ INSIDE = "10.0.0.7"
 
 
 def compared(*made: dict[str, Any], under: Settings = UNDER) -> tuple[Comparison, list[Disagreement | None]]:
-    explainer, comparison = Explainer(Evaluator(under)), Comparison()
-    printed = [comparison.add(explainer.find(it)) for it in with_follow_ups([entry_of(one) for one in made])]
+    evaluator, comparison = Evaluator(under), Comparison()
+    printed = [comparison.add(find(it, evaluator)) for it in with_follow_ups([entry_of(one) for one in made])]
     return comparison, printed
 
 

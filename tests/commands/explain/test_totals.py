@@ -4,30 +4,25 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.explanation import Explainer
-from sidecar.commands.explain.finding import ComparedRecord
+from sidecar.commands.explain.finding import ComparedRecord, find
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.totals import BoundedTally, RecordTotals
 from sidecar.core.evaluate.evaluator import Evaluator
 from tests.building import entry, settings
 from tests.commands.explain.samples import entry_of, ours, record, rejection
 
-UNDER = settings([entry("a.example", relay_to=True), entry("b.example", log_oob="LogThenDrop")])
-
-
-def explainer() -> Explainer:
-    return Explainer(Evaluator(UNDER))
+EVALUATOR = Evaluator(settings([entry("a.example", relay_to=True), entry("b.example", log_oob="LogThenDrop")]))
 
 
 def totals(*made: dict[str, Any]) -> RecordTotals:
-    asked, counted = explainer(), RecordTotals()
+    counted = RecordTotals()
     for it in with_follow_ups([entry_of(one) for one in made]):
-        counted.add(asked.find(it))
+        counted.add(find(it, EVALUATOR))
     return counted
 
 
 def found(**more: Any) -> ComparedRecord:
-    it = explainer().find(entry_of(record(**more)))
+    it = find(entry_of(record(**more)), EVALUATOR)
     assert it is not None
     return it
 
@@ -113,4 +108,4 @@ def test_memory_is_bounded(keys: int) -> None:
 def test_a_line_that_is_none() -> None:
     """What cannot be read raises what is wrong with it, for the caller to count."""
     with pytest.raises(ValueError, match="half a line"):
-        explainer().find(Entry(file="log", line=1, size=0, fault="half a line"))
+        find(Entry(file="log", line=1, size=0, fault="half a line"), EVALUATOR)
