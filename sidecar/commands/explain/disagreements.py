@@ -111,7 +111,7 @@ class _Printer:
         for line in _summary(comparison):
             screen.print(wrapped(line, screen), style="bold", soft_wrap=True)
         title = "Disagreements by the rule that decides now, and what the log says"
-        print_table(screen, title, ("decided by",), comparison.rules, lambda rule: (rule,), ("accepted", "rejected"))
+        print_table(screen, title, ("decided by",), comparison.rules, ("accepted", "rejected"))
 
 
 def _in_words(explanation: RecordExplanation, how: Disagreement) -> str:

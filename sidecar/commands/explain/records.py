@@ -1,11 +1,10 @@
 """`sidecar explain --record`: the explanations of records in words, as JSON, or as totals. Owns how they look."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from textwrap import wrap
-from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -38,15 +37,12 @@ _ONE_BY_ONE = 10
 _FAULTS_SHOWN = 5
 _RECIPIENTS_SHOWN = 10
 _ROWS = 10
+_NUMBERS = ("accepted", "rejected", "tempfailed", "differ")
 _TO_COPY = " " * 6
 
 _HAPPENED: dict[Happened, str] = {
-    "accepted": "accepted",
     "quarantined": "accepted, and kept in the quarantine",
-    "rejected": "rejected",
     "rejected_for_other_reason": "rejected",
-    "tempfailed": "tempfailed",
-    "outgoing": "outgoing",
 }
 OUTCOMES: dict[EnvelopeOutcome, str] = {
     Disposition.RELAYED: "accepts the message, and relays it",
@@ -61,8 +57,6 @@ OUTCOMES: dict[EnvelopeOutcome, str] = {
 }
 _AGREEMENTS = {True: ", as the record says", False: ", unlike the record", None: ""}
 _ADVICE = {"reject": "To reject it:", "accept": "To accept it, make one of these changes, if you want it:"}
-
-K = TypeVar("K")
 
 
 def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
@@ -148,9 +142,9 @@ def compared(
 
 def _print_totals(totals: RecordTotals, screen: Console) -> None:
     screen.print(plain(_summary(totals), style="bold"))
-    print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings, lambda ruling: (ruling[0].words, ruling[1]))
-    print_table(screen, "By peer", ("peer",), totals.peers, lambda peer: (peer,))
-    print_table(screen, "By recipient's domain", ("domain",), totals.domains, lambda domain: (domain or "(none)",))
+    print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings)
+    print_table(screen, "By peer", ("peer",), totals.peers)
+    print_table(screen, "By recipient's domain", ("domain",), totals.domains)
 
 
 def _summary(totals: RecordTotals) -> str:
@@ -176,20 +170,15 @@ def _comparison(count: AnswerCount) -> str:
     )
 
 
-def print_table(  # noqa: PLR0913, PLR0917 - what a table has
-    screen: Console,
-    title: str,
-    headings: tuple[str, ...],
-    tally: BoundedTally[K],
-    cells: Callable[[K], tuple[str, ...]],
-    numbers: Sequence[str] = ("accepted", "rejected", "tempfailed", "differ"),
+def print_table(
+    screen: Console, title: str, headings: Sequence[str], tally: BoundedTally, numbers: Sequence[str] = _NUMBERS
 ) -> None:
     """Print the most frequent keys of a tally, with these of their numbers; nothing if it is empty."""
     if not len(tally):
         return
     made = table(*headings, *(f"{name}#" for name in numbers))
     for key, count in tally.top(_ROWS):
-        made.add_row(*(plain(cell) for cell in cells(key)), *(f"{getattr(count, name):,}" for name in numbers))
+        made.add_row(*map(plain, key), *(f"{getattr(count, name):,}" for name in numbers))
     screen.print()
     screen.print(plain(title, style="bold"))
     screen.print(made)
@@ -227,7 +216,7 @@ def headline(explanation: RecordExplanation) -> str:
     answer = f" with {record.response}" if record.response else ""
     return (
         f"{record.file}:{record.line} {record.type}{when}: peer {record.peer or 'unknown'}, from <{record.sender}>{to}: "
-        f"{times}{_HAPPENED[explanation.happened]}{answer}"
+        f"{times}{_HAPPENED.get(explanation.happened, explanation.happened)}{answer}"
     )
 
 

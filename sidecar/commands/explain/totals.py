@@ -3,8 +3,7 @@
 Owns the counters. Their memory is bounded, however many peers and domains there are.
 """
 
-from collections.abc import Hashable
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -24,8 +23,6 @@ NotCompared = Literal["tempfailed", "rejected_for_other_reason", "not_smtp", "un
 `tempfailed`: a 4xx reply is no decision; `rejected_for_other_reason`: not by the policy, for example an unknown user;
 `not_smtp`: by KumoMTA's HTTP listener, to which the policy does not apply; `unknown`: the record does not contain enough.
 """
-
-K = TypeVar("K", bound=Hashable)
 
 
 class AnswerCount(Struct, kw_only=True, gc=False):
@@ -60,21 +57,21 @@ class AnswerCount(Struct, kw_only=True, gc=False):
             self.differ += number
 
 
-class BoundedTally(Generic[K]):
-    """Counts by key. If there are too many keys, the rarer half is removed, and its sum is added to `others`.
+class BoundedTally:
+    """Counts by key: the cells of a row. If there are too many keys, the rarer half is removed; `others` has its answers.
 
     The counts of keys that were never removed are exact, so frequent keys have the right number.
     """
 
     def __init__(self, keys: int = _KEYS) -> None:
         self._keys = keys
-        self._counts: dict[K, AnswerCount] = {}
+        self._counts: dict[tuple[str, ...], AnswerCount] = {}
         self.others = 0
 
     def __len__(self) -> int:
         return len(self._counts)
 
-    def add(self, key: K, found: ComparedRecord) -> None:
+    def add(self, found: ComparedRecord, *key: str) -> None:
         """Count a record under `key`."""
         if key not in self._counts:
             if len(self._counts) >= self._keys:
@@ -84,7 +81,7 @@ class BoundedTally(Generic[K]):
             self._counts[key] = AnswerCount()
         self._counts[key].add(found)
 
-    def top(self, number: int) -> list[tuple[K, AnswerCount]]:
+    def top(self, number: int) -> list[tuple[tuple[str, ...], AnswerCount]]:
         """Return the most frequent keys; of equal ones the earlier first."""
         return sorted(self._counts.items(), key=lambda item: -item[1].total)[:number]
 
@@ -96,9 +93,9 @@ class RecordTotals(Struct, kw_only=True):
     """
 
     all: AnswerCount = field(default_factory=AnswerCount)
-    rulings: BoundedTally[tuple[EnvelopeOutcome, str]] = field(default_factory=BoundedTally)
-    peers: BoundedTally[str] = field(default_factory=BoundedTally)
-    domains: BoundedTally[str] = field(default_factory=BoundedTally)
+    rulings: BoundedTally = field(default_factory=BoundedTally)
+    peers: BoundedTally = field(default_factory=BoundedTally)
+    domains: BoundedTally = field(default_factory=BoundedTally)
     outgoing: int = 0
     unreadable: int = 0
 
@@ -111,11 +108,11 @@ class RecordTotals(Struct, kw_only=True):
             return
         outcome = found.judgement.outcome
         self.all.add(found)
-        self.rulings.add((outcome, rule_of(outcome, deciding(found.judgement)[0])), found)
-        self.peers.add(str(found.envelope.peer), found)
+        self.rulings.add(found, outcome.words, rule_of(outcome, deciding(found.judgement)[0]))
+        self.peers.add(found, str(found.envelope.peer))
         domains = [answer.domain for answer in found.judgement.recipients]
         for domain in dict.fromkeys(domains or map(domain_of, found.envelope.recipients)):
-            self.domains.add(domain, found)
+            self.domains.add(found, domain or "(none)")
 
 
 class Comparison(Struct, kw_only=True):
@@ -131,7 +128,7 @@ class Comparison(Struct, kw_only=True):
     left_out: dict[NotCompared, int] = {}
     outgoing: int = 0
     unreadable: int = 0
-    rules: BoundedTally[str] = field(default_factory=BoundedTally)
+    rules: BoundedTally = field(default_factory=BoundedTally)
 
     @property
     def otherwise(self) -> int:
@@ -162,7 +159,7 @@ class Comparison(Struct, kw_only=True):
             self.same += number
             return None
         outcome = found.judgement.outcome if how.recipient is None else Disposition.REJECTED_AT_RCPT
-        self.rules.add(rule_of(outcome, how.because[0]), found)
+        self.rules.add(found, rule_of(outcome, how.because[0]))
         if how.accepts:
             self.would_accept += number
         else:

@@ -167,7 +167,7 @@ def test_the_rules_that_decide_now() -> None:
         record(recipient=CLOSED),
         record(recipient="x@other.example"),
     )
-    rules = {rule: (count.accepted, count.rejected) for rule, count in comparison.rules.top(9)}
+    rules = {rule: (count.accepted, count.rejected) for (rule,), count in comparison.rules.top(9)}
     assert rules == {'domains.toml:2 "open.example".relay_to': (0, 10), "no listener domain matches": (2, 0)}
     assert (comparison.would_accept, comparison.would_reject, comparison.otherwise) == (10, 2, 12)
 
