@@ -18,11 +18,8 @@ _EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.11
 
 def changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield every difference, in the order of the settings."""
-    yield from host_changes(old, new)
-    yield from plain_changes(old, new)
-    yield from bounce_rule_changes(old, new)
-    yield from domain_changes(old, new)
-    yield from connect_changes(old, new)
+    for compare in (host_changes, plain_changes, bounce_rule_changes, domain_changes, connect_changes):
+        yield from compare(old, new)
 
 
 class Listing:
@@ -95,17 +92,11 @@ def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
     before, after = map(_spot, answers, (old, new))
     if before.value == after.value:
         return None
-    return RuleChange(
-        kind="connect",
-        action="changed",
-        listener=None if listener == ANY_LISTENER else listener,
-        key="CONNECT",
-        old=before,
-        new=after,
-        text="external hosts are rejected at RCPT at the earliest; that alone permits nothing"
-        if after.value == "continue"
-        else "external hosts are rejected at connect; no listener domain permitted them anything",
-    )
+    text = "external hosts are rejected at connect; no listener domain permitted them anything"
+    if after.value == "continue":
+        text = "external hosts are rejected at RCPT at the earliest; that alone permits nothing"
+    where = None if listener == ANY_LISTENER else listener
+    return RuleChange(kind="connect", action="changed", listener=where, key="CONNECT", old=before, new=after, text=text)
 
 
 def _spot(answer: ConnectAnswer, side: Side) -> Spot:

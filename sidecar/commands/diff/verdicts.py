@@ -31,19 +31,14 @@ _REACH: Final[dict[EnvelopeOutcome, int]] = {
 
 # Two answers take some 25 us, and an entry some 500 bytes.
 _CACHE_LIMIT = 50_000
-
 # The records of a message are close together: the sidecar writes them at once, KumoMTA within seconds.
 _WAITING = 4096
-
 # Each deciding rule has a group, and a policy can have 200,000 rules.
 _GROUPS = 1000
-
 # The number of peers and domains that a group counts, and lists.
 _NAMES, _LISTED = 64, 5
-
 # KumoMTA has some fifteen record types.
 _TYPES = 50
-
 # If the recipients of an envelope differ, the first of these counts.
 _WHATS: Final[tuple[What, ...]] = get_args(What)
 
@@ -106,7 +101,6 @@ def _outcome(judgement: Judgement) -> EnvelopeOutcome:
 
 
 def _rule(judgement: Judgement) -> Because:
-    """Return the deciding reason for the recipient."""
     if judgement.message is not None:
         return judgement.message.results[0].because
     if judgement.recipients:

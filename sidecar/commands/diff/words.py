@@ -12,11 +12,7 @@ from sidecar.core.text import counted
 from sidecar.output.terminal import console, plain
 
 _HEADINGS: dict[Effect, str] = {"opens": "Opens", "closes": "Closes", "neither": "Neither opens nor closes"}
-_DO: dict[Effect, tuple[str, str]] = {
-    "opens": ("opens", "open"),
-    "closes": ("closes", "close"),
-    "neither": ("does neither", "do neither"),
-}
+_DO = {"opens": ("opens", "open"), "closes": ("closes", "close"), "neither": ("does neither", "do neither")}
 _STYLES: dict[Effect, str] = {"opens": "red", "closes": "yellow", "neither": "dim"}
 _ITEMS = 3
 
