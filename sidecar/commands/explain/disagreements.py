@@ -12,10 +12,9 @@ import click
 
 from sidecar.commands.explain.entries import entries_of, new_entries
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation
-from sidecar.commands.explain.finding import Disagreement
+from sidecar.commands.explain.finding import Comparison, Disagreement, NotCompared
 from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
 from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, report_no_record, wrapped
-from sidecar.commands.explain.totals import Comparison, NotCompared
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import counted, printable

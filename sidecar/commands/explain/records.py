@@ -13,9 +13,8 @@ from rich.text import Text
 from sidecar.commands.explain.advice import Advice, Change
 from sidecar.commands.explain.entries import entries_of
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation
-from sidecar.commands.explain.finding import ComparedRecord, find
+from sidecar.commands.explain.finding import AnswerCount, BoundedTally, ComparedRecord, Comparison, RecordTotals, find
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from sidecar.commands.explain.totals import AnswerCount, BoundedTally, Comparison, RecordTotals
 from sidecar.commands.explain.words import connect_words, recipient_words
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.diff.domains import domain_changes
-from sidecar.commands.diff.grants import differences
+from sidecar.commands.diff.domains import differences, domain_changes
 from sidecar.commands.diff.rules import connect_changes
 from sidecar.commands.diff.values import RuleChange, Side
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.finding import Disagreement, find
+from sidecar.commands.explain.finding import Comparison, Disagreement, find
 from sidecar.commands.explain.follow_up import with_follow_ups
-from sidecar.commands.explain.totals import Comparison
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from tests.building import entry, settings

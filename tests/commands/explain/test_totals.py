@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.finding import ComparedRecord, find
+from sidecar.commands.explain.finding import BoundedTally, ComparedRecord, RecordTotals, find
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
-from sidecar.commands.explain.totals import BoundedTally, RecordTotals
 from sidecar.core.evaluate.evaluator import Evaluator
 from tests.building import entry, settings
 from tests.commands.explain.samples import entry_of, ours, record, rejection
