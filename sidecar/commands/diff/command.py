@@ -84,7 +84,6 @@ def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_jso
 
 
 def _side(path: Path) -> Side:
-    """Load one configuration. Print its errors and exit with status 2."""
     loaded = load(path)
     if loaded.settings is None:
         print_errors(loaded.problems)

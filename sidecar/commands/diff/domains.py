@@ -174,7 +174,6 @@ def _pattern(domain: str) -> Pattern:
 
 
 def _around(name: str) -> Iterator[Pattern]:
-    """Yield the name, and the names below it."""
     if name:
         yield Pattern(name=name, below=False)
     if not is_literal(name):

@@ -94,7 +94,6 @@ class Adviser:
         return _advice("reject", changes, apply="all", then=then)
 
     def _close_peer(self, envelope: Envelope) -> Iterator[Change]:
-        """Return what stops this peer from relaying to any domain."""
         hosts = self._relay_hosts(envelope.listener)
         if found := _containing(hosts.networks, envelope.peer):
             is_wide = any(network.prefix < _BITS[network.version] for network in found)
@@ -117,7 +116,6 @@ class Adviser:
         return self._lookup(envelope.listener, domain_of(envelope.sender))
 
     def _close_domains(self, envelope: Envelope, recipients: list[RecipientAnswer], keys: tuple[str, ...]) -> Iterator[Change]:
-        """Return what closes the recipients' domains for all peers by these keys."""
         for domain in dict.fromkeys(recipient.domain for recipient in recipients):
             entry = self._lookup(envelope.listener, domain)
             closed = [] if entry is None else [key for key in keys if getattr(entry, key) not in {False, LogMode.IGNORE}]
@@ -157,7 +155,6 @@ class Adviser:
         return _advice("accept", self._openings(envelope, domains), apply="one", then=then)
 
     def _openings(self, envelope: Envelope, domains: list[str]) -> Iterator[Change]:
-        """Return what lets the recipients' domains accept reports or any mail, and what lets the login or the peer relay."""
         keys = _REPORT_KEYS.get(envelope.kind, ())  # none if the message was not a report
         for key in keys if not envelope.recipients else ():
             text = f"If your {_REPORTS[key]} return to this server, name their domain, in place of {_EXAMPLES[key]}."
@@ -214,7 +211,6 @@ class Adviser:
 
 
 def _rewrite(entry: DomainEntry, values: Mapping[str, Value], text: str, opens: str | None = None) -> Change:
-    """Change keys of an existing entry."""
     where = entry.where(next(iter(values)) if len(values) == 1 else "")
     return Change(text=text, file=where.file, line=where.line, key=where.key, lines=_lines(where.file, values), opens=opens)
 
