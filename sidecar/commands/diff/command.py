@@ -21,8 +21,8 @@ from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import print_errors, sentence
-from sidecar.output.progress import progress
 from sidecar.output.streams import print_json
+from sidecar.output.terminal import progress
 
 # The limit for the changes of each effect, and for the groups of envelopes.
 _SHOWN = 20

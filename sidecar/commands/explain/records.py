@@ -27,9 +27,8 @@ from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import sentence
-from sidecar.output.progress import progress
 from sidecar.output.streams import print_json
-from sidecar.output.terminal import console, plain, table
+from sidecar.output.terminal import console, plain, progress, table
 
 # People read ten answers of a dozen lines; more are counted.
 _ONE_BY_ONE = 10

@@ -20,8 +20,7 @@ from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.text import counted, printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
-from sidecar.output.progress import progress
-from sidecar.output.terminal import console, plain, table
+from sidecar.output.terminal import console, plain, progress, table
 
 # An address of a documentation network (RFC 5737), which is in no relay_hosts.
 _EXTERNAL = "192.0.2.1"

@@ -30,9 +30,8 @@ from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import config_option, sentence, settings_or_exit
-from sidecar.output.progress import progress
 from sidecar.output.streams import write_file
-from sidecar.output.terminal import console, plain, table
+from sidecar.output.terminal import console, plain, progress, table
 
 _ROWS = 10
 # From this width on, two tables are side by side.
