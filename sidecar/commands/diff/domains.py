@@ -4,6 +4,7 @@ Owns which names are compared, and the words for each key. The policy finds the 
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -84,36 +85,20 @@ class _Domains:
         return self.old.spot(old, next(places)), self.new.spot(new, next(places))
 
     def entry_changes(self, pair: _Ends, ends: _Ends) -> Iterator[RuleChange]:
-        entry, action = pair.entry, pair.action
-        listener, names = _listener(entry.listener), _on(entry.listener, _pattern(entry.domain))
+        entry, action, names = pair.entry, pair.action, _on(pair.entry.listener, _pattern(pair.entry.domain))
+        change = partial(RuleChange, kind="domain", action=action, listener=_listener(entry.listener))
         found = list(differences(names, *ends))
-        for difference in found:
-            old, new = self.spots(ends, difference.key, difference.old, difference.new)
-            yield RuleChange(
-                kind="domain",
-                action=action,
-                effect=difference.effect,
-                danger=difference.danger,
-                listener=listener,
-                key=f"{entry.path}.{difference.key}",
-                old=old,
-                new=new,
-                text=difference.text,
-            )
+        for one in found:
+            old, new = self.spots(ends, one.key, one.old, one.new)
+            key = f"{entry.path}.{one.key}"
+            yield change(effect=one.effect, danger=one.danger, key=key, old=old, new=new, text=one.text)
         if not found and action != "changed":
             # The old entry can be removed in the same change, so it permitted.
             other, verb = (ends.old, "permitted") if action == "added" else (ends.new, "permits")
             why = "it permits nothing, as before" if other is None else f"{other.path} {verb} the same"
             old, new = self.spots(pair, "", entry.path, entry.path)
-            yield RuleChange(
-                kind="domain",
-                action=action,
-                listener=listener,
-                key=entry.path,
-                old=None if action == "added" else old,
-                new=new if action == "added" else None,
-                text=f"no effect for {names}: {why}",
-            )
+            was, now = (None, new) if action == "added" else (old, None)
+            yield change(key=entry.path, old=was, new=now, text=f"no effect for {names}: {why}")
 
     def lookup_changes(self, changed: dict[_Key, _Ends]) -> Iterator[RuleChange]:
         """Yield the names that find another entry, except those that a changed entry already explains.

@@ -6,6 +6,7 @@ Owns the shape of `explain --record --json`, which scripts read: it is permanent
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from sidecar.commands.explain.advice import Advice, Adviser
 from sidecar.commands.explain.finding import ComparedRecord, disagreement, find
@@ -100,7 +101,6 @@ class Explainer:
             )
             return RecordExplanation(record=part, happened="outgoing", notes=[note])
         outcome, how = found.judgement.outcome, disagreement(found)
-        steps = explanation_of(found.envelope, found.judgement)
         return RecordExplanation(
             record=_record_part(entry, found.record, found.envelope),
             happened=found.answer.happened,
@@ -109,9 +109,7 @@ class Explainer:
             undecided=outcome if isinstance(outcome, Undecided) else None,
             agrees=found.agrees,
             decided=deciding(found.judgement) if how is None else how.because,
-            connect=steps.connect,
-            recipients=steps.recipients,
-            message=steps.message,
+            **asdict(explanation_of(found.envelope, found.judgement)),
             fix=self._advice(found),
             notes=list(_notes(found, depends_on_listener=self.evaluator.policy.depends_on_listener)),
         )
