@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import click
@@ -62,21 +63,15 @@ _QUESTIONS = msgspec.json.Decoder(Question)
 )
 @click.option("--disagreements", is_flag=True, help="With --record: list only what this configuration decides otherwise.")
 @click.option("--follow", is_flag=True, help="With --disagreements: wait for new records, until Ctrl-C.")
-def command(  # noqa: PLR0913, PLR0917 - one for each option
+def command(  # noqa: PLR0913 - one for each option
     config: Path | None,
-    peer: str | None,
-    listener: str | None,
-    helo: str | None,
-    auth: str | None,
-    sender: str | None,
-    to: tuple[str, ...],
-    message: str | None,
     *,
     as_json: bool,
     batch: str | None,
     record: Path | None,
     disagreements: bool,
     follow: bool,
+    **asked: Any,  # noqa: ANN401 - the fields of Question
 ) -> None:
     """Show what happens to a message, and why, without an MTA. The answer comes from the same code as in the milter.
 
@@ -88,9 +83,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     rejects, and rejected messages that it accepts. Records that cannot be compared are counted. This shows whether a node runs
     with other files.
     """
-    own = (peer, listener, helo, auth, sender, message, *to)
-    whole = peer is not None and sender is not None and bool(to)
-    _check_usage(own, batch=batch, record=record, disagreements=disagreements, follow=follow, whole=whole)
+    asked["to"] = list(asked["to"])
+    _check_usage(asked, batch=batch, record=record, disagreements=disagreements, follow=follow)
     # Warnings are for `check`.
     settings = settings_or_exit(config)
     if record is not None and disagreements:
@@ -104,9 +98,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     evaluator = Evaluator(settings)
     if batch is not None:
         sys.exit(_answer_batch(evaluator, batch))
-    assert peer is not None  # noqa: S101 - checked above
-    assert sender is not None  # noqa: S101 - checked above
-    question = Question(peer=peer, listener=listener, helo=helo, auth=auth, sender=sender, to=list(to), message=message)
+    question = Question(**asked)
     try:
         explanation = _answer(evaluator, question, Path())
     except (ValueError, OSError) as error:
@@ -114,16 +106,15 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if as_json:
         print_json(explanation)
         return
-    if evaluator.policy.depends_on_listener and listener is None:
+    if evaluator.policy.depends_on_listener and question.listener is None:
         click.echo("Some rules apply only to one listener; without --listener, they are not used.", err=True)
-    click.echo("\n".join(explanation_words(explanation, peer)))
+    click.echo("\n".join(explanation_words(explanation, question.peer)))
 
 
-def _check_usage(  # noqa: PLR0913 - the options that exclude each other
-    own: tuple[str | None, ...], *, batch: str | None, record: Path | None, disagreements: bool, follow: bool, whole: bool
-) -> None:
+def _check_usage(asked: dict[str, Any], *, batch: str | None, record: Path | None, disagreements: bool, follow: bool) -> None:
     """Raise UsageError unless there is one question, or one source of questions or records."""
-    has_own = any(value is not None for value in own)
+    has_own = any(value not in (None, []) for value in asked.values())  # '' is the null sender
+    whole = None not in (asked["peer"], asked["sender"]) and asked["to"]
     for is_wrong, text in (
         (disagreements and record is None, "--disagreements compares records: name them with --record."),
         (follow and not disagreements, "--follow needs --disagreements; `sidecar tail` follows a log without comparing."),
@@ -138,7 +129,7 @@ def _check_usage(  # noqa: PLR0913 - the options that exclude each other
     ):
         if is_wrong:
             raise click.UsageError(text)
-    require_utf8(*own)
+    require_utf8(*(value for name, value in asked.items() if name != "to"), *asked["to"])
 
 
 def _answer(evaluator: Evaluator, question: Question, folder: Path) -> Explanation:
