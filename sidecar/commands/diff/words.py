@@ -55,7 +55,7 @@ def _print_changes(screen: Console, effect: Effect, listing: Listing) -> None:
     for change in shown:
         _print_at(screen, 2, plain(_headline(change)))
         danger = Text("DANGER: ", style="bold red") if change.danger else Text()
-        _print_at(screen, 6, danger + plain(f"{change.text}." if change.text else "", style=_STYLES[effect]))
+        _print_at(screen, 6, danger + plain(f"{change.text}.", style=_STYLES[effect]))
     if more := listing.counts[effect] - len(shown):
         _print_at(screen, 2, Text(f"and {more:,} more; --all lists them"))
 

@@ -40,7 +40,6 @@ _NOT_COMPARED: dict[NotCompared, str] = {
 def explain_disagreements(settings: Settings, path: Path, *, as_json: bool, follow: bool) -> int:
     """List every record in `path` that this configuration would have decided otherwise, and return the exit status."""
     printer = _Printer(settings, as_json=as_json)
-    comparison = printer.comparison
     try:
         if follow:
             _follow(path, printer)
@@ -49,10 +48,10 @@ def explain_disagreements(settings: Settings, path: Path, *, as_json: bool, foll
             printer.add(with_follow_ups(whole))
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
-    if comparison.is_empty:
+    if printer.comparison.is_empty:
         return report_no_record(path)
     printer.end()
-    return int(comparison.otherwise > 0 or comparison.unreadable > 0)
+    return int(printer.comparison.otherwise > 0 or printer.comparison.unreadable > 0)
 
 
 def _follow(path: Path, printer: "_Printer") -> None:
