@@ -1,12 +1,13 @@
-"""What the checks of both MTAs share: the shape of settings and findings, and how values are written."""
+"""What the checks of both MTAs share: how they run, the shape of their findings, and how values are written."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from sidecar.core.findings import Level
+from sidecar.core.findings import Finding, Level
 from sidecar.core.text import printable
 
 ReadFile = Callable[[str], str | None]
@@ -52,17 +53,49 @@ _LISTED = 3
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-class Setting(Struct, frozen=True, kw_only=True):
-    """A value, and the line on which it begins."""
+class Service(Struct, frozen=True, kw_only=True):
+    """The settings of one service of an MTA. `lines` has the line of each setting; `overridden` are those set in master.cf."""
 
-    value: str
-    line: int
+    name: str = ""
+    overridden: frozenset[str] = frozenset()
+    lines: Mapping[str, int]
+
+
+S = TypeVar("S", bound=Service)
+Check = Callable[[S], Iterator[Found]]
+
+
+def run_checks(checks: Iterable[Check[S]], services: Sequence[S]) -> list[Finding]:
+    """Return the findings of all checks for all services, errors first. A finding about some services only names them."""
+    found: dict[Finding, list[str]] = {}
+    for service in services:
+        for level, code, key, text, fix in (each for check in checks for each in check(service)):
+            if key in service.overridden:
+                fix = f"In master.cf, remove -o {key} from {printable(service.name)}. {fix}"  # noqa: PLW2901
+            finding = Finding(level=level, code=code, key=key, line=service.lines.get(key), text=text, fix=fix)
+            found.setdefault(finding, []).append(service.name)
+    findings = [
+        finding if len(names) == len(services) else replace(finding, text=f"Of {some(names)} in master.cf: {finding.text}")
+        for finding, names in found.items()
+    ]
+    return sorted(findings, key=lambda finding: finding.level != "error")
 
 
 def some(names: Sequence[str]) -> str:
     """Write the first few names, and the number of the others."""
     more = len(names) - _LISTED
     return printable(", ".join(names[:_LISTED])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def logical_lines(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Return numbered lines; a line that begins with white space continues the one before it."""
+    start, parts = 0, [""]
+    for number, line in lines:
+        if not line[:1].isspace():
+            yield start, " ".join(parts)
+            start, parts = number, []
+        parts.append(line.strip())
+    yield start, " ".join(parts)
 
 
 def seconds(value: str) -> int | None:

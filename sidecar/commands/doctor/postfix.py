@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.doctor.findings import Setting
+from sidecar.commands.doctor.findings import Service, logical_lines
 from sidecar.core.open_domains import PARENT_MATCHES
 
 _SETTING = re.compile(r"([A-Za-z0-9_]+)\s*=\s*(.*)", re.DOTALL)
@@ -49,26 +48,15 @@ DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
 """The defaults of all settings that are checked. The default of `mynetworks` depends on the machine."""
 
 
-class Postfix(Struct, frozen=True, kw_only=True):
-    """The settings of one smtpd, including the `-o` options of its line in master.cf, whose names are `overridden`.
+class Postfix(Service, frozen=True, kw_only=True):
+    """The settings of one smtpd, including the `-o` options of its line in master.cf. `chroot` None is unknown."""
 
-    `chroot` None is unknown.
-    """
-
-    name: str = ""
     chroot: bool | None = None
-    settings: Mapping[str, Setting]
-    overridden: frozenset[str] = frozenset()
+    settings: Mapping[str, str]
 
-    def line(self, key: str) -> int | None:
-        """Return the line of a setting, None if it has its default."""
-        return found.line if (found := self.settings.get(key)) else None
-
-    def get(self, key: str) -> str | None:
-        """Return a value with its references expanded, None if the default is unknown. Unknown references stay as they are."""
-        value = self._plain(key)
-        if value is None:
-            return None
+    def text(self, key: str) -> str:
+        """Return a value with its references expanded, "" if it is not known. Unknown references stay as they are."""
+        value = self._plain(key) or ""
         for _ in range(_DEPTH):
             expanded = _REFERENCE.sub(self._referred, value)
             if expanded == value or len(expanded) > _EXPANDED_LIMIT:
@@ -76,17 +64,12 @@ class Postfix(Struct, frozen=True, kw_only=True):
             value = expanded
         return value.strip()
 
-    def text(self, key: str) -> str:
-        """Return a value whose default is known."""
-        return self.get(key) or ""
-
     def words(self, key: str) -> list[str]:
         """Return the words of a value."""
         return split(self.text(key))
 
     def _plain(self, key: str) -> str | None:
-        found = self.settings.get(key)
-        return DEFAULTS.get(key) if found is None else found.value
+        return self.settings.get(key, DEFAULTS.get(key))
 
     def _referred(self, match: re.Match[str]) -> str:
         value = self._plain(match[1] or match[2] or match[3])
@@ -95,15 +78,18 @@ class Postfix(Struct, frozen=True, kw_only=True):
 
 def read_postfix(text: str) -> list[Postfix]:
     """Return the settings of each smtpd that other machines can reach; without master.cf, of one without a name."""
-    main: dict[str, Setting] = {}
+    settings: dict[str, str] = {}
+    lines: dict[str, int] = {}
     services: list[Postfix] = []
-    for line, logical in logical_lines(text):
+    for line, logical in main_cf_lines(text):
         if (match := _SETTING.fullmatch(logical)) is not None:
-            main[match[1]] = Setting(value=match[2].strip(), line=line)
+            settings[match[1]] = match[2].strip()
+            lines[match[1]] = line
         elif (service := _service(line, logical)) is not None:
             services.append(service)
     public = [each for each in services if not each.name.startswith(("127.", "localhost:", "[::1]", "::1:"))]
-    return [replace(each, settings={**main, **each.settings}) for each in public or services or [Postfix(settings={})]]
+    used = public or services or [Postfix(settings={}, lines={})]
+    return [replace(each, settings={**settings, **each.settings}, lines={**lines, **each.lines}) for each in used]
 
 
 def split(value: str) -> list[str]:
@@ -119,17 +105,10 @@ def split(value: str) -> list[str]:
     return [*words, word] if word else words
 
 
-def logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Return logical lines (postconf(5)): a line that begins with white space continues the one before it."""
-    start, parts = 0, [""]
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if not line[0].isspace():
-            yield start, " ".join(parts)
-            start, parts = number, []
-        parts.append(line.strip())
-    yield start, " ".join(parts)
+def main_cf_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Return logical lines (postconf(5)): without comments and empty lines, which also end no line."""
+    numbered = enumerate(text.splitlines(), start=1)
+    return logical_lines((number, line) for number, line in numbered if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _service(line: int, logical: str) -> Postfix | None:
@@ -137,8 +116,7 @@ def _service(line: int, logical: str) -> Postfix | None:
     fields = [*logical.split(None, _SERVICE_FIELDS), ""]
     if len(fields) <= _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
         return None
-    settings = {
-        match[1] or match[3]: Setting(value=match[2] if match[1] else match[4], line=line)
-        for match in _OPTION.finditer(fields[_SERVICE_FIELDS])
-    }
-    return Postfix(name=fields[0], chroot=fields[4] == "y", settings=settings, overridden=frozenset(settings))
+    options = _OPTION.finditer(fields[_SERVICE_FIELDS])
+    settings = {match[1] or match[3]: match[2] if match[1] else match[4] for match in options}
+    lines = dict.fromkeys(settings, line)
+    return Postfix(name=fields[0], chroot=fields[4] == "y", settings=settings, lines=lines, overridden=frozenset(settings))

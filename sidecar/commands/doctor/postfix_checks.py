@@ -3,15 +3,14 @@
 Owns the findings and their order, the most serious first. Never reads Postfix's syntax.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict
 
-from sidecar.commands.doctor.findings import PATIENCE, Found, ReadFile, seconds, some
+from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, run_checks, seconds, some
 from sidecar.commands.doctor.postfix import Postfix, read_postfix, split
 from sidecar.commands.doctor.postfix_tables import DomainList, before_the_verdict, networks
-from sidecar.commands.doctor.relaying import Relaying, beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
+from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
 from sidecar.commands.doctor.sockets import below_queue, in_main_cf, milter_address, out_of_reach, reaches
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, OpenDomains, everything_open
@@ -33,120 +32,102 @@ _WHILE_DOWN = {
 }
 
 
-class _PostfixCase(Struct, frozen=True, kw_only=True):
-    """The sidecar's settings, and those of one smtpd."""
+class _Smtpd(Postfix, frozen=True, kw_only=True):
+    """The settings of one smtpd, and those of the sidecar."""
 
-    settings: Settings
+    sidecar: Settings
     domains: OpenDomains
-    postfix: Postfix
     read: ReadFile
 
     @property
     def listening(self) -> str:
-        return self.settings.milter.socket
+        return self.sidecar.milter.socket
 
     @property
     def queue(self) -> str:
-        return self.postfix.text("queue_directory")
+        return self.text("queue_directory")
 
     def asks(self, key: str, *, chroot: bool | None) -> bool:
-        named = map(milter_address, self.postfix.words(key))
+        named = map(milter_address, self.words(key))
         return any(reaches(address, self.listening, self.queue, chroot=chroot) for address in named)
 
     @property
     def restrictions(self) -> str:
         """The list that controls relaying (postconf(5): either can)."""
         relay, recipient = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
-        return relay if self.postfix.words(relay) or not self.postfix.words(recipient) else recipient
+        return relay if self.words(relay) or not self.words(recipient) else recipient
 
     @property
     def serves_external_hosts(self) -> bool:
         """True if this smtpd is not only for users that log in."""
-        words = self.postfix.words(self.restrictions)
-        return next((word for word in words if word in _REJECTS), "").endswith("_unauth_destination")
+        end = next((word for word in self.words(self.restrictions) if word in _REJECTS), "")
+        return end.endswith("_unauth_destination")
 
     @property
     def parents_match(self) -> bool:
         """True if a name in relay_domains includes all names below it."""
-        return "relay_domains" in self.postfix.words("parent_domain_matches_subdomains")
+        return "relay_domains" in self.words("parent_domain_matches_subdomains")
 
     def domain_list(self, key: str) -> DomainList:
         """Return a list of domains. Those that end at this machine never include names below them (ADDRESS_CLASS_README)."""
-        return DomainList(self.postfix.text(key), self.read, parents=key == "relay_domains" and self.parents_match)
+        return DomainList(self.text(key), self.read, parents=key == "relay_domains" and self.parents_match)
 
-    def milter_options(self) -> Iterator[tuple[str, str]]:
-        """Return the options of single milters (postconf(5): smtpd_milters)."""
-        for word in self.postfix.words("smtpd_milters"):
+    def milter_options(self, name: str) -> Iterator[tuple[str, str]]:
+        """Return the options of single milters whose names end in `name` (postconf(5): smtpd_milters)."""
+        for word in self.words("smtpd_milters"):
             for option in split(word.strip("{} "))[1:]:
-                name, _, value = option.partition("=")
-                yield name.strip(), value.strip()
+                key, _, value = map(str.strip, option.partition("="))
+                if key.endswith(name):
+                    yield key, value
 
 
 def check_postfix(text: str, settings: Settings, read: ReadFile) -> list[Finding]:
     """Return all findings, errors first. A finding about some services only names them."""
     domains = OpenDomains(settings)
-    services = read_postfix(text)
-    found: dict[Finding, list[str]] = {}
-    for postfix in services:
-        case = _PostfixCase(settings=settings, domains=domains, postfix=postfix, read=read)
-        for check in CHECKS:
-            for each in check(case):
-                found.setdefault(_finding(each, postfix), []).append(postfix.name)
-    findings = []
-    for finding, names in found.items():
-        some_only = "" if len(names) == len(services) else f"Of {some(names)} in master.cf: "
-        findings.append(replace(finding, text=some_only + finding.text))
-    return sorted(findings, key=lambda finding: finding.level != "error")
-
-
-def _finding(found: Found, postfix: Postfix) -> Finding:
-    level, code, key, text, fix = found
-    if key in postfix.overridden:
-        fix = f"In master.cf, remove -o {key} from {printable(postfix.name)}. {fix}"
-    return Finding(level=level, code=code, key=key, line=postfix.line(key), text=text, fix=fix)
+    smtpds = [_Smtpd(**asdict(each), sidecar=settings, domains=domains, read=read) for each in read_postfix(text)]
+    return run_checks(CHECKS, smtpds)
 
 
 # --- the sidecar is asked, and its verdict counts
 
 
-def _milter(case: _PostfixCase) -> Iterator[Found]:
-    key, chroot = "smtpd_milters", case.postfix.chroot
-    if case.asks(key, chroot=chroot):
+def _milter(smtpd: _Smtpd) -> Iterator[Found]:
+    key, chroot = "smtpd_milters", smtpd.chroot
+    if smtpd.asks(key, chroot=chroot):
         return
-    if chroot and case.asks(key, chroot=False):
-        yield "error", "socket_unreachable", key, *out_of_reach(case.listening, case.queue)
+    if chroot and smtpd.asks(key, chroot=False):
+        yield "error", "socket_unreachable", key, *out_of_reach(smtpd.listening, smtpd.queue)
         return
-    named = printable(", ".join(map(milter_address, case.postfix.words(key)))) or "no milter"
-    text = f"smtpd_milters names {named}, and the sidecar listens on {case.listening}: Postfix never asks the sidecar."
-    yield "error", "milter_missing", key, text, f"Write smtpd_milters = {in_main_cf(case.listening, case.queue)}."
+    named = printable(", ".join(map(milter_address, smtpd.words(key)))) or "no milter"
+    text = f"smtpd_milters names {named}, and the sidecar listens on {smtpd.listening}: Postfix never asks the sidecar."
+    yield "error", "milter_missing", key, text, f"Write smtpd_milters = {in_main_cf(smtpd.listening, smtpd.queue)}."
 
 
-def _bypassed(case: _PostfixCase) -> Iterator[Found]:
-    if case.postfix.text(key := "smtpd_proxy_filter"):
+def _bypassed(smtpd: _Smtpd) -> Iterator[Found]:
+    if smtpd.text(key := "smtpd_proxy_filter"):
         text = "With a filter before the queue the sidecar gets no content, and accepts each message that passed RCPT."
         yield "error", "before_queue_filter", key, text, "Remove it, and filter after the queue (content_filter)."
-    if "no_milters" in case.postfix.words(key := "receive_override_options"):
+    if "no_milters" in smtpd.words(key := "receive_override_options"):
         yield "error", "milter_bypassed", key, "no_milters means that Postfix never asks the sidecar.", "Remove no_milters."
-    if maps := case.postfix.text(key := "smtpd_milter_maps"):
+    if maps := smtpd.text(key := "smtpd_milter_maps"):
         text = f"Hosts in {printable(maps)} have other milters or none: for them Postfix does not ask the sidecar."
         yield "error" if "DISABLE" in maps else "warning", "milter_bypassed", key, text, f"Remove {key}."
-    yield from before_the_verdict(case.postfix, case.read)
+    yield from before_the_verdict(smtpd, smtpd.read)
 
 
-def _default_action(case: _PostfixCase) -> Iterator[Found]:
+def _default_action(smtpd: _Smtpd) -> Iterator[Found]:
     key = "milter_default_action"
-    actions = [(key, case.postfix.text(key), f"Write {key} = tempfail.")]
-    for name, action in case.milter_options():
-        if name == "default_action":
-            actions.append(("smtpd_milters", action, f"In smtpd_milters, write default_action=tempfail instead of {action}."))
+    actions = [(key, smtpd.text(key), f"Write {key} = tempfail.")]
+    for _, action in smtpd.milter_options("default_action"):
+        actions.append(("smtpd_milters", action, f"In smtpd_milters, write default_action=tempfail instead of {action}."))
     for where, action, fix in actions:
         if effect := _WHILE_DOWN.get(action):
             text = f"{action} is not safe: while the sidecar is down, {effect}."
             yield "error", "unsafe_default_action", where, text, fix
 
 
-def _protocol(case: _PostfixCase) -> Iterator[Found]:
-    value = case.postfix.text(key := "milter_protocol")
+def _protocol(smtpd: _Smtpd) -> Iterator[Found]:
+    value = smtpd.text(key := "milter_protocol")
     version = int(value[0]) if value[:1].isdigit() else _MILTER_VERSION
     if version < _LEAST_MILTER_VERSION:
         text = f"Version {version} of the milter protocol lacks facts that the sidecar needs: it answers 451 to everything."
@@ -156,12 +137,12 @@ def _protocol(case: _PostfixCase) -> Iterator[Found]:
         yield "warning", "old_milter_protocol", key, text, f"Write {key} = 6."
 
 
-def _socket(case: _PostfixCase) -> Iterator[Found]:
-    milter, key = case.settings.milter, "smtpd_milters"
+def _socket(smtpd: _Smtpd) -> Iterator[Found]:
+    milter, key = smtpd.sidecar.milter, "smtpd_milters"
     if not milter.socket.startswith("unix:"):
         return
-    if case.postfix.chroot is None and below_queue(milter.socket, case.queue) is None:
-        text, fix = out_of_reach(milter.socket, case.queue)
+    if smtpd.chroot is None and below_queue(milter.socket, smtpd.queue) is None:
+        text, fix = out_of_reach(milter.socket, smtpd.queue)
         yield "warning", "socket_unreachable", key, f"If smtpd is chrooted, as on Debian: {text}", fix
     by_group = milter.socket_group == "postfix" and milter.socket_mode & 0o020
     if not (milter.socket_mode & 0o002 or milter.socket_owner == "postfix" or by_group):
@@ -170,20 +151,19 @@ def _socket(case: _PostfixCase) -> Iterator[Found]:
         yield "warning", "socket_permissions", key, text, fix
 
 
-def _timeouts(case: _PostfixCase) -> Iterator[Found]:
-    timeouts = {key: case.postfix.text(key) for key in (f"milter_{step}_timeout" for step in ("connect", "command", "content"))}
-    short = [(key, value, f"Write {key} = 30s or more.") for key, value in timeouts.items()]
-    for name, value in case.milter_options():
-        if name.endswith("_timeout"):
-            short.append(("smtpd_milters", value, f"In smtpd_milters, write {name}=30s or more."))
-    for key, value, fix in short:
+def _timeouts(smtpd: _Smtpd) -> Iterator[Found]:
+    keys = [f"milter_{step}_timeout" for step in ("connect", "command", "content")]
+    timeouts = [(key, smtpd.text(key), f"Write {key} = 30s or more.") for key in keys]
+    for name, value in smtpd.milter_options("_timeout"):
+        timeouts.append(("smtpd_milters", value, f"In smtpd_milters, write {name}=30s or more."))
+    for key, value, fix in timeouts:
         if (time := seconds(value)) is not None and time < PATIENCE:
             text = f"Postfix waits {time} s for an answer of the sidecar, which can take longer if its disk is busy."
             yield "warning", "short_timeout", key, text, fix
 
 
-def _local_mail(case: _PostfixCase) -> Iterator[Found]:
-    if case.asks(key := "non_smtpd_milters", chroot=None):
+def _local_mail(smtpd: _Smtpd) -> Iterator[Found]:
+    if smtpd.asks(key := "non_smtpd_milters", chroot=None):
         text = "Postfix also asks the sidecar about mail made on this machine, for which it has no rules."
         yield "warning", "local_mail", key, text, f"Remove the sidecar from {key}."
 
@@ -191,9 +171,9 @@ def _local_mail(case: _PostfixCase) -> Iterator[Found]:
 # --- Postfix's own relay control
 
 
-def _relay_restrictions(case: _PostfixCase) -> Iterator[Found]:
-    key = case.restrictions
-    words = case.postfix.words(key)
+def _relay_restrictions(smtpd: _Smtpd) -> Iterator[Found]:
+    key = smtpd.restrictions
+    words = smtpd.words(key)
     end = next((word for word in words if word in {"permit", *_REJECTS}), "permit")
     if end == "permit":
         text = f"{key} never rejects an external host: without the sidecar this is an open relay."
@@ -208,16 +188,16 @@ def _relay_restrictions(case: _PostfixCase) -> Iterator[Found]:
         yield "warning", "unknown_restriction", key, text, f"Move it behind {end}, unless it can only reject."
 
 
-def _relay_domains(case: _PostfixCase) -> Iterator[Found]:
-    if not case.serves_external_hosts:
+def _relay_domains(smtpd: _Smtpd) -> Iterator[Found]:
+    if not smtpd.serves_external_hosts:
         return
     key = "relay_domains"
-    relayed, *others = (case.domain_list(each) for each in (key, *_OWN_DOMAINS))
+    relayed, *others = (smtpd.domain_list(each) for each in (key, *_OWN_DOMAINS))
     fix = (
         f"Write relay_domains = {POSTFIX_FILE}, and make that file with the settings that you check here: "
         f"sidecar export postfix --config FILE --output {POSTFIX_FILE}."
     )
-    if (to_all := everything_open(case.domains, "Postfix")) is not None:
+    if (to_all := everything_open(smtpd.domains, "Postfix")) is not None:
         text = to_all if relayed.is_everything else f"Postfix rightly rejects all domains outside relay_domains: {to_all}"
         yield "error", "wildcard_open_domain", key, text, NAME_THEM
     elif relayed.is_everything:
@@ -227,45 +207,44 @@ def _relay_domains(case: _PostfixCase) -> Iterator[Found]:
     else:
         # A table that cannot be read can have any domain: no finding is better than a wrong one.
         uncertain = any("$" not in word for each in others for word in each.unknown)
-        mta = Relaying(
+        yield from compare(
+            smtpd.domains,
             mta="Postfix",
             key=key,
             relays=relayed.__contains__,
             accepts=lambda name: name in relayed or uncertain or any(name in each for each in others),
             names=relayed.names,
-            fix=f"{fix} Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if case.parents_match else fix,
+            fix=f"{fix} Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if smtpd.parents_match else fix,
         )
-        yield from compare(mta, case.domains)
 
 
-def _own_domains(case: _PostfixCase) -> Iterator[Found]:
-    if not case.serves_external_hosts or case.domains.rest is not None:
+def _own_domains(smtpd: _Smtpd) -> Iterator[Found]:
+    if not smtpd.serves_external_hosts or smtpd.domains.rest is not None:
         return
     for key in _OWN_DOMAINS:
         # The lists can also have host names, localhost and addresses, to which no external host writes.
-        names = {name for name in case.domain_list(key).names if "." in name and "@" not in name and "localhost" not in name}
-        if closed := sorted(name for name in names - {case.postfix.get("myhostname")} if name not in case.domains):
+        names = {name for name in smtpd.domain_list(key).names if "." in name and "@" not in name and "localhost" not in name}
+        if closed := sorted(name for name in names - {smtpd.text("myhostname")} if name not in smtpd.domains):
             text = f"Only relay hosts can send to {some(closed)}: no listener domain allows it to external hosts."
             fix = "If these domains are to get mail, add a listener domain with relay_to = true for each."
             yield "warning", "closed_domain", key, text, fix
 
 
-def _networks(case: _PostfixCase) -> Iterator[Found]:
-    if not case.serves_external_hosts:
+def _networks(smtpd: _Smtpd) -> Iterator[Found]:
+    if not smtpd.serves_external_hosts:
         return
-    if "permit_mynetworks" not in case.postfix.words(key := case.restrictions):
-        if hosts := beyond(relay_hosts(case.settings)):
+    if "permit_mynetworks" not in smtpd.words(key := smtpd.restrictions):
+        if hosts := beyond(relay_hosts(smtpd.sidecar)):
             text = f"Postfix does not let the relay hosts {some(hosts)} relay: {key} has no permit_mynetworks."
             yield "error", "rejected_before_sidecar", key, text, f"Begin {key} with permit_mynetworks."
         return
-    key, wanted = "mynetworks", relaying(case.settings)
+    key, wanted = "mynetworks", relaying(smtpd.sidecar)
     fix = f"Write mynetworks = {in_mynetworks(wanted) or 'the networks of relay_hosts and relay_from'}."
-    value = case.postfix.get(key)
-    if value is None:
+    if key not in smtpd.lines:
         text = "mynetworks is not set: Postfix makes it from the addresses of this machine."
         yield "warning", "default_networks", key, text, fix
         return
-    found, unknown = networks(value, case.read)
+    found, unknown = networks(smtpd.text(key), smtpd.read)
     is_open = any(each.prefixlen == 0 for each in found.iter_cidrs())
     if is_open or any(word.startswith("static:") for word in unknown):
         text = "mynetworks has all addresses: without the sidecar this is an open relay."
@@ -281,10 +260,10 @@ def _networks(case: _PostfixCase) -> Iterator[Found]:
         yield "warning", "rejected_before_sidecar", key, text, fix
 
 
-def _authenticated(case: _PostfixCase) -> Iterator[Found]:
-    if not any(entry.relay_from_authz for entry in case.settings.domains) or not case.serves_external_hosts:
+def _authenticated(smtpd: _Smtpd) -> Iterator[Found]:
+    if not any(entry.relay_from_authz for entry in smtpd.sidecar.domains) or not smtpd.serves_external_hosts:
         return
-    if "permit_sasl_authenticated" not in case.postfix.words(key := case.restrictions):
+    if "permit_sasl_authenticated" not in smtpd.words(key := smtpd.restrictions):
         text = "Postfix rejects the users in relay_from_authz before it asks the sidecar."
         yield "warning", "rejected_before_sidecar", key, text, f"Write permit_sasl_authenticated before the end of {key}."
 
@@ -292,22 +271,22 @@ def _authenticated(case: _PostfixCase) -> Iterator[Found]:
 # --- the rest
 
 
-def _in_flow_delay(case: _PostfixCase) -> Iterator[Found]:
-    modes = ((entry, {entry.log_oob, entry.log_arf}) for entry in case.settings.domains)
+def _in_flow_delay(smtpd: _Smtpd) -> Iterator[Found]:
+    modes = ((entry, {entry.log_oob, entry.log_arf}) for entry in smtpd.sidecar.domains)
     dropping = next((entry for entry, found in modes if LogMode.LOG_THEN_DROP in found), None)
-    if dropping is not None and seconds(case.postfix.text(key := "in_flow_delay")) != 0:
+    if dropping is not None and seconds(smtpd.text(key := "in_flow_delay")) != 0:
         where = f"{dropping.path} ({dropping.where('')})"
         text = f"{where} drops reports. After some dozens of dropped reports every message waits for in_flow_delay."
         yield "warning", "slow_after_drops", key, text, f"Write {key} = 0s."
 
 
-def _bare_newline(case: _PostfixCase) -> Iterator[Found]:
-    if case.postfix.text(key := "smtpd_forbid_bare_newline") == "no":
+def _bare_newline(smtpd: _Smtpd) -> Iterator[Found]:
+    if smtpd.text(key := "smtpd_forbid_bare_newline") == "no":
         text = "A relay host can relay an external host's message that is hidden inside another (SMTP smuggling)."
         yield "warning", "smtp_smuggling", key, text, f"Write {key} = normalize."
 
 
-CHECKS: tuple[Callable[[_PostfixCase], Iterator[Found]], ...] = (
+CHECKS: Sequence[Check[_Smtpd]] = (
     _milter,
     _bypassed,
     _default_action,

@@ -11,7 +11,7 @@ from itertools import pairwise
 import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 
 from sidecar.commands.doctor.findings import DoctorCode, Found, ReadFile, some
-from sidecar.commands.doctor.postfix import Postfix, logical_lines, split
+from sidecar.commands.doctor.postfix import Postfix, main_cf_lines, split
 from sidecar.commands.doctor.relaying import block
 from sidecar.core.findings import Level
 from sidecar.core.open_domains import lineage
@@ -158,7 +158,7 @@ def _actions(table: str, read: ReadFile) -> set[str]:
         values = [_value(kind, word.strip("{} ")) for word in split(inner.strip()[1:-1])]
     else:
         text = _text(table, read, (*_KEYED_TABLES, *_PATTERN_TABLES, "cidr"))
-        values = [_value(kind, rule) for _, rule in logical_lines(text or "")]
+        values = [_value(kind, rule) for _, rule in main_cf_lines(text or "")]
     return {value.split(None, 1)[0].upper() for value in values if value.strip()}
 
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
-from msgspec import Struct
 
 from sidecar.commands.doctor.findings import Found, some
 from sidecar.core.names import is_literal
@@ -20,31 +19,28 @@ _LISTED = 20
 _MAPPED = netaddr.IPNetwork("::ffff:0:0/96")  # the IPv4-mapped addresses (RFC 4291 section 2.5.5.2)
 
 
-class Relaying(Struct, frozen=True, kw_only=True):
-    """The domains to which external hosts can send by an MTA's settings.
+def compare(  # noqa: PLR0913 - the relay control of any MTA
+    domains: OpenDomains,
+    *,
+    mta: str,
+    key: str,
+    relays: Callable[[str], bool],
+    accepts: Callable[[str], bool],
+    names: Iterable[str],
+    fix: str,
+) -> Iterator[Found]:
+    """Return one finding for all that the MTA rejects and the sidecar accepts, and one for all that it relays beyond that.
 
-    It `relays` to other hosts; `accepts` adds the domains that end at this machine. `names` are all names in its settings,
-    `key` is the setting that findings name, and `fix` what to write instead.
+    The MTA `relays` to other hosts; `accepts` adds the domains that end at this machine. `names` are all names in its settings.
     """
-
-    mta: str
-    key: str
-    relays: Callable[[str], bool]
-    accepts: Callable[[str], bool]
-    names: Iterable[str]
-    fix: str
-
-
-def compare(mta: Relaying, domains: OpenDomains) -> Iterator[Found]:
-    """Return one finding for all that the MTA rejects and the sidecar accepts, and one for all that it relays beyond that."""
     # As in the export, without address literals.
-    names = {name for listed in (*domains.names, *mta.names) for name in lineage(listed) if not is_literal(name)}
-    if rejected := _patterns(names, lambda name: name in domains and not mta.accepts(name)):
-        text = f"{mta.mta} rejects mail for {some(rejected)} before it asks the sidecar, which accepts it from external hosts."
-        yield "error", "rejected_before_sidecar", mta.key, text, mta.fix
-    if wider := _patterns(names, lambda name: mta.relays(name) and name not in domains):
-        text = f"{mta.mta} relays to {some(wider)} for any host: only the sidecar rejects that mail."
-        yield "warning", "relays_beyond_policy", mta.key, text, mta.fix
+    every = {name for listed in (*domains.names, *names) for name in lineage(listed) if not is_literal(name)}
+    if rejected := _patterns(every, lambda name: name in domains and not accepts(name)):
+        text = f"{mta} rejects mail for {some(rejected)} before it asks the sidecar, which accepts it from external hosts."
+        yield "error", "rejected_before_sidecar", key, text, fix
+    if wider := _patterns(every, lambda name: relays(name) and name not in domains):
+        text = f"{mta} relays to {some(wider)} for any host: only the sidecar rejects that mail."
+        yield "warning", "relays_beyond_policy", key, text, fix
 
 
 def compare_hosts(mta: str, key: str, allowed: netaddr.IPSet, wanted: netaddr.IPSet, fix: str) -> Iterator[Found]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 from msgspec import Struct
 
-from sidecar.commands.doctor.findings import ReadFile, Setting, seconds
+from sidecar.commands.doctor.findings import ReadFile, Service, logical_lines, seconds
 from sidecar.commands.doctor.relaying import block
 from sidecar.commands.doctor.sockets import socket_of
 from sidecar.core.open_domains import lineage
@@ -25,73 +25,64 @@ _OCTETS, _GROUPS = 4, 8
 class Filter(Struct, frozen=True, kw_only=True):
     """A milter (an `X` line): its socket in the sidecar's spelling, the flag for failures, and timeouts in seconds."""
 
-    name: str
+    key: str
     socket: str | None
     failure: str
     timeouts: Mapping[str, int]
-    line: int
-
-    @property
-    def key(self) -> str:
-        """The name of its line."""
-        return f"X{self.name}"
 
 
-class Sendmail(Struct, frozen=True, kw_only=True):
-    """The settings of Sendmail. `classes` has the members of each class, in lower case.
+class Sendmail(Service, frozen=True, kw_only=True):
+    """The settings of Sendmail. `filters` are the milters in use, `classes` the members of each class, in lower case.
 
-    The flags show which features made the rules: promiscuous_relay, relay_hosts_only, and access_db's lookupdotdomain and skip.
+    The source of the access map is at `access_path`. The flags show which features made the rules: promiscuous_relay,
+    relay_hosts_only, and access_db's lookupdotdomain and skip.
     """
 
-    filters: Mapping[str, Filter]
-    options: Mapping[str, Setting]
+    filters: list[Filter]
+    options: Mapping[str, str]
     classes: Mapping[str, frozenset[str]]
-    access_map: Setting | None
+    access_path: str | None
     promiscuous: bool
     hosts_only: bool
     dots: bool
     skips: bool
 
-    @property
-    def input_filters(self) -> list[Filter]:
-        """The milters in use, in order."""
-        option = self.options.get("InputMailFilters")
-        names = re.split(r"[,;\s]+", option.value) if option is not None else []
-        return [self.filters[name] for name in names if name in self.filters]
-
     def members(self, name: str) -> frozenset[str]:
         """Return the words of a class."""
         return self.classes.get(name, frozenset())
-
-    def line(self, key: str) -> int | None:
-        """Return the line of a setting, None if it is missing."""
-        found = self.access_map if key == "access_db" else self.options.get(key) or self.filters.get(key.removeprefix("X"))
-        return None if found is None else found.line
 
 
 def read_sendmail(text: str, read: ReadFile) -> Sendmail:
     """Return the settings in a sendmail.cf, with the classes in the files that it names."""
     filters: dict[str, Filter] = {}
-    options: dict[str, Setting] = {}
+    options: dict[str, str] = {}
     classes: dict[str, frozenset[str]] = {}
-    access_map = None
-    for number, line in _logical_lines(text):
+    lines: dict[str, int] = {}
+    access_path = None
+    # A continuation line of a comment is a comment.
+    uncommented = ("" if line.startswith("#") else line for line in text.splitlines())
+    for number, line in logical_lines(enumerate(uncommented, start=1)):
         if line.startswith("X"):
-            found = _filter(line, number)
-            filters[found.name] = found
+            found = _filter(line)
+            filters[found.key] = found
+            lines[found.key] = number
         elif (match := _OPTION.fullmatch(line)) is not None:
-            options[match[1]] = Setting(value=match[2].strip(), line=number)
+            options[match[1]] = match[2].strip()
+            lines[match[1]] = number
         elif (match := _ACCESS_MAP.fullmatch(line)) is not None:
-            access_map = Setting(value=match[1].split()[-1], line=number)
+            access_path = match[1].split()[-1]
+            lines["access_db"] = number
         elif (match := _CLASS.fullmatch(line)) is not None:
             words = match[4].split() if match[1] == "C" else _file_words(match[4], read)
             name = match[2] or match[3]
             classes[name] = classes.get(name, frozenset()).union(map(str.lower, words))
+    used = re.split(r"[,;\s]+", options.get("InputMailFilters", ""))
     return Sendmail(
-        filters=filters,
+        filters=[filters[f"X{name}"] for name in used if f"X{name}" in filters],
         options=options,
         classes=classes,
-        access_map=access_map,
+        access_path=access_path,
+        lines=lines,
         promiscuous=re.search(r"(?m)^SRcpt_ok\b", text) is not None and re.search(r"(?m)^SRelay_ok\b", text) is None,
         hosts_only=re.search(r"(?m)^R\$\+ < @ \$=R >", text) is not None,
         dots=re.search(r"(?m)^R.*\$\(access \$5:\.\$2 ", text) is not None,
@@ -156,27 +147,14 @@ def _network(word: str) -> netaddr.IPNetwork | None:
         return None
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Return logical lines: a line that begins with white space continues the one before it. Comments are empty."""
-    start, parts = 0, [""]
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line[:1].isspace():
-            parts.append(line.strip())
-            continue
-        yield start, " ".join(parts)
-        start, parts = number, [line if not line.startswith("#") else ""]
-    yield start, " ".join(parts)
-
-
-def _filter(line: str, number: int) -> Filter:
+def _filter(line: str) -> Filter:
     """Return the milter in `Xname, S=socket, F=failure, T=C:time;S:time;R:time;E:time`."""
     name, *equates = (part.strip() for part in line[1:].split(","))
     values = {key.strip(): value.strip() for key, _, value in (equate.partition("=") for equate in equates)}
     times = (each.strip().partition(":") for each in values.get("T", "").split(";"))
     return Filter(
-        name=name,
+        key=f"X{name}",
         socket=socket_of(values.get("S", ""), Path("/")),
         failure=values.get("F", ""),
         timeouts={key: time for key, _, value in times if (time := seconds(value)) is not None},
-        line=number,
     )

@@ -3,12 +3,12 @@
 Owns the findings and their order. Never reads Sendmail's syntax.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
+from msgspec.structs import asdict
 
-from sidecar.commands.doctor.findings import PATIENCE, Found, ReadFile, some
-from sidecar.commands.doctor.relaying import Relaying, compare, compare_hosts, relaying
+from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, run_checks, some
+from sidecar.commands.doctor.relaying import compare, compare_hosts, relaying
 from sidecar.commands.doctor.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
 from sidecar.core.findings import Finding
@@ -19,43 +19,36 @@ _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-side
 _MAP = f"Make {SENDMAIL_FILE} with sidecar export sendmail, and the access map from it as deploy/sendmail/README.md says"
 
 
-class _SendmailCase(Struct, frozen=True, kw_only=True):
-    """The sidecar's settings and Sendmail's. `access` is None if the source of the access map cannot be read."""
+class _Case(Sendmail, frozen=True, kw_only=True):
+    """Sendmail's settings and those of the sidecar. `access` is None if the source of the access map cannot be read."""
 
-    settings: Settings
+    sidecar: Settings
     domains: OpenDomains
-    sendmail: Sendmail
     access: Access | None
 
     @property
     def filter(self) -> Filter | None:
-        listening = self.settings.milter.socket
-        return next((each for each in self.sendmail.input_filters if same_socket(each.socket, listening)), None)
+        return next((each for each in self.filters if same_socket(each.socket, self.sidecar.milter.socket)), None)
 
     @property
     def named(self) -> frozenset[str]:
         """The domains in class R. Its addresses are peers."""
-        words = self.sendmail.members("R")
+        words = self.members("R")
         return frozenset(word for word in words if ":" not in word and not word.replace(".", "").isdecimal())
 
 
 def check_sendmail(text: str, settings: Settings, read: ReadFile) -> list[Finding]:
     """Return all findings, errors first."""
     sendmail = read_sendmail(text, read)
-    source = "" if sendmail.access_map is None else read(sendmail.access_map.value)
+    source = "" if sendmail.access_path is None else read(sendmail.access_path)
     access = None if source is None else Access(source)
-    case = _SendmailCase(settings=settings, domains=OpenDomains(settings), sendmail=sendmail, access=access)
-    findings = [
-        Finding(level=level, code=code, key=key, line=sendmail.line(key), text=text, fix=fix)
-        for check in CHECKS
-        for level, code, key, text, fix in check(case)
-    ]
-    return sorted(findings, key=lambda finding: finding.level != "error")
+    case = _Case(**asdict(sendmail), sidecar=settings, domains=OpenDomains(settings), access=access)
+    return run_checks(CHECKS, [case])
 
 
-def _milter(case: _SendmailCase) -> Iterator[Found]:
+def _milter(case: _Case) -> Iterator[Found]:
     if case.filter is None:
-        listening = case.settings.milter.socket
+        listening = case.sidecar.milter.socket
         text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks the sidecar."
         fix = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_in_sendmail(listening)}, F=T, T=S:30s;R:30s;E:5m')."
         yield "error", "milter_missing", "InputMailFilters", text, fix
@@ -70,7 +63,7 @@ def _in_sendmail(listening: str) -> str:
     return f"{kind}:{port}@{host.strip('[]')}"
 
 
-def _filter(case: _SendmailCase) -> Iterator[Found]:
+def _filter(case: _Case) -> Iterator[Found]:
     found = case.filter
     if found is None:
         return
@@ -86,10 +79,10 @@ def _filter(case: _SendmailCase) -> Iterator[Found]:
         yield "warning", "short_timeout", found.key, text, fix
 
 
-def _recipients(case: _SendmailCase) -> Iterator[Found]:
+def _recipients(case: _Case) -> Iterator[Found]:
     """Compare the domains that Sendmail relays to with the sidecar's open domains."""
-    sendmail, access, named, key = case.sendmail, case.access, case.named, "access_db"
-    if sendmail.promiscuous:
+    access, named, key = case.access, case.named, "access_db"
+    if case.promiscuous:
         text = "FEATURE(`promiscuous_relay') never rejects an external host: without the sidecar this is an open relay."
         fix = f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
         yield "error", "open_relay", "promiscuous_relay", text, fix
@@ -99,58 +92,56 @@ def _recipients(case: _SendmailCase) -> Iterator[Found]:
         yield "error", "wildcard_open_domain", key, text, NAME_THEM
         return
     if access is None:
-        assert sendmail.access_map is not None  # noqa: S101 - without a map, `access` is empty
-        text = f"The doctor cannot read {sendmail.access_map.value}, the source of the access map."
+        text = f"The doctor cannot read {case.access_path}, the source of the access map."
         yield "warning", "unreadable_table", key, text, f"{_MAP}."
         return
 
     def relays(domain: str) -> bool:
-        in_class = domain in named if sendmail.hosts_only else any(name in named for name in lineage(domain))
-        return in_class or access.relays_to(domain, sendmail)
+        in_class = domain in named if case.hosts_only else any(name in named for name in lineage(domain))
+        return in_class or access.relays_to(domain, case)
 
-    own = sendmail.members("w")
-    mta = Relaying(
+    yield from compare(
+        case.domains,
         mta="Sendmail",
         key=key,
         relays=relays,
-        accepts=lambda domain: domain in own or relays(domain),
+        accepts=lambda domain: domain in case.members("w") or relays(domain),
         names=[*named, *access.recipient_domains],
-        fix=f"{_MAP}." if sendmail.dots and sendmail.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {_MAP}.",
+        fix=f"{_MAP}." if case.dots and case.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {_MAP}.",
     )
-    yield from compare(mta, case.domains)
 
 
-def _peers(case: _SendmailCase) -> Iterator[Found]:
+def _peers(case: _Case) -> Iterator[Found]:
     """Compare the hosts that can relay by Sendmail's settings with those that can by the sidecar's."""
-    if case.access is None or case.sendmail.promiscuous:
+    if case.access is None or case.promiscuous:
         return
-    wanted = relaying(case.settings)
-    allowed = address_set(case.sendmail.members("R")) | case.access.relaying
+    wanted = relaying(case.sidecar)
+    allowed = address_set(case.members("R")) | case.access.relaying
     fix = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
     yield from compare_hosts("Sendmail", "access_db", allowed, wanted, fix)
 
 
-def _authenticated(case: _SendmailCase) -> Iterator[Found]:
-    needed = any(entry.relay_from_authz for entry in case.settings.domains)
-    if needed and not case.sendmail.promiscuous and not case.sendmail.members("TrustAuthMech"):
+def _authenticated(case: _Case) -> Iterator[Found]:
+    needed = any(entry.relay_from_authz for entry in case.sidecar.domains)
+    if needed and not case.promiscuous and not case.members("TrustAuthMech"):
         text = "Sendmail rejects the users in relay_from_authz before it asks the sidecar."
         fix = "In sendmail.mc, write TRUST_AUTH_MECH(`PLAIN LOGIN') with the mechanisms that you offer."
         yield "warning", "rejected_before_sidecar", "TRUST_AUTH_MECH", text, fix
 
 
-def _class_r(case: _SendmailCase) -> Iterator[Found]:
-    if case.named and not case.sendmail.promiscuous:
+def _class_r(case: _Case) -> Iterator[Found]:
+    if case.named and not case.promiscuous:
         text = f"Class R has {some(sorted(case.named))}: a peer with such a name, or a name below it, can relay to any domain."
         fix = f"Remove them from class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}."
         yield "warning", "relays_beyond_policy", "relay-domains", text, fix
 
 
-def _privacy(case: _SendmailCase) -> Iterator[Found]:
-    option = case.sendmail.options.get(key := "PrivacyOptions")
-    flags = {flag.strip().lower() for flag in option.value.split(",")} if option else set()
+def _privacy(case: _Case) -> Iterator[Found]:
+    key = "PrivacyOptions"
+    flags = {flag.strip().lower() for flag in case.options.get(key, "").split(",")}
     if "goaway" not in flags and not {"noexpn", "novrfy"} <= flags:
         text = "External hosts can ask for names with EXPN and VRFY, and Sendmail asks no milter about that."
         yield "warning", "address_probing", key, text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS."
 
 
-CHECKS = (_milter, _filter, _recipients, _peers, _authenticated, _class_r, _privacy)
+CHECKS: Sequence[Check[_Case]] = (_milter, _filter, _recipients, _peers, _authenticated, _class_r, _privacy)

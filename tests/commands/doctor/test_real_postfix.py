@@ -74,7 +74,7 @@ def test_defaults() -> None:
     own = ("mydestination", "queue_directory")
     for key in DEFAULTS.keys() - {*level, *own}:
         assert sorted(real.words(key)) == sorted(read_postfix("")[0].words(key)), key
-    assert read_postfix(postconf("-d"))[0].settings["relay_domains"].value.endswith("{$mydestination} : {}}")
+    assert read_postfix(postconf("-d"))[0].settings["relay_domains"].endswith("{$mydestination} : {}}")
 
 
 def test_harness() -> None:
@@ -94,8 +94,7 @@ def test_deployed() -> None:
     """The lines of deploy/postfix with a chrooted smtpd have no finding. While the sidecar is down, external hosts get 451."""
     pasted = read_postfix((ROOT / "deploy" / "postfix" / "main.unix.cf").read_text())[0]
     with private_directory() as directory:
-        lines = {key: setting.value for key, setting in pasted.settings.items()}
-        lines |= {"relay_domains": str(directory / "relay-domains"), "mynetworks": "127.0.0.1"}
+        lines = {**pasted.settings} | {"relay_domains": str(directory / "relay-domains"), "mynetworks": "127.0.0.1"}
         queue = directory / "postfix" / "queue"
         queue.mkdir(parents=True)
         port = free_port()

@@ -175,4 +175,4 @@ def test_addresses(word: str, network: str | None) -> None:
 def test_any_text(text: str) -> None:
     """Any text has an answer: it does not name the sidecar."""
     assert "InputMailFilters" in [found.key for found in check_sendmail(text, OWN, lambda _path: None)]
-    assert read_sendmail(text, lambda _path: None).input_filters == [] or "Xa" in text
+    assert read_sendmail(text, lambda _path: None).filters == [] or "Xa" in text
