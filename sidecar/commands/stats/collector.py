@@ -75,7 +75,7 @@ class Collector:
             self._incoming(record, count)
         bounced = record.type in _BOUNCES
         tally = self._tallies["bounced_domains" if bounced else "recipient_domains"]
-        for domain in domains if len(domains) == 1 else set(domains):
+        for domain in dict.fromkeys(domains):
             tally.add(domain, count)
         bounce_class = record.bounce_classification
         # Every record has the field, and most are no bounces.
@@ -137,10 +137,9 @@ def _instant(seconds: float | None) -> str | None:
 
 
 def _ranking(tally: Tally[str] | Tally[tuple[str, str]]) -> Ranking:
-    top = []
-    for key, count in tally.top(_TOP):
-        kind, name = (None, key) if isinstance(key, str) else key
-        top.append(RankingEntry(name=name, count=count, type=kind))
+    named = ((None, key, count) if isinstance(key, str) else (*key, count) for key, count in tally.top())
+    entries = [RankingEntry(type=kind, name=name, count=count) for kind, name, count in named]
+    top = sorted(entries, key=lambda entry: (-entry.count, entry.name, entry.type or ""))[:_TOP]
     others = tally.total - sum(entry.count for entry in top)
     return Ranking(total=tally.total, others=others, names=tally.names, shortfall=tally.shortfall, top=top)
 

@@ -206,6 +206,18 @@ def test_no_record(line: bytes) -> None:
         decode(line)
 
 
+def test_order() -> None:
+    """Names are in the order of their counts, and names of one count in alphabetical order."""
+    names = [f"{letter}.example" for letter in "hbgcfaed"]
+    lines = [record("Delivery", recipient=[f"x@{name}" for name in names]), record("Delivery", recipient="x@g.example")]
+    ranking = [entry.name for entry in summed(*lines).recipient_domains.top]
+    assert ranking == ["g.example", *sorted(set(names) - {"g.example"})]
+    reasons = [("Delivery", "b"), ("Bounce", "b"), ("OOB", "a")]
+    lines = [record(kind, response={"code": 250, "content": text}) for kind, text in reasons]
+    found = [(entry.name, entry.type) for entry in summed(*lines).reasons.top]
+    assert found == [("250 a", "OOB"), ("250 b", "Bounce"), ("250 b", "Delivery")]
+
+
 def test_first() -> None:
     """A shorter ranking has the same total, and what it leaves out is with the others."""
     lines = [record(addr=f"192.0.2.{number % 7}") for number in range(100)]
