@@ -39,10 +39,10 @@ class Collector:
 
     def __init__(self, since: float | None = None, until: float | None = None) -> None:
         self._since, self._until = since, until
-        self._bounded = since is not None or until is not None
+        self._begin, self._end = since or 0, _TIME_LIMIT if until is None else until
         self._records = self._outside = self._untimed = self._unreadable = self._bytes = 0
-        self._log_first: int | None = None
-        self._log_last: int | None = None
+        # The first and last time in the log, also outside the range.
+        self._first, self._last = _TIME_LIMIT, 0
         self._clockwork = Clockwork()
         self._reasons: Tally[tuple[str, str]] = Tally()
         self._tallies: dict[str, Tally[str]] = {name: Tally() for name in ("types", *TITLES)}
@@ -56,11 +56,15 @@ class Collector:
     def add(self, record: Logged) -> None:
         """Count a record, if it is in the range."""
         when = record.when
-        timed = 0 < when < _TIME_LIMIT
-        if not timed:
+        if timed := 0 < when < _TIME_LIMIT:
+            self._first, self._last = min(self._first, when), max(self._last, when)
+            if not self._begin <= when < self._end:
+                self._outside += 1
+                return
+        else:
             self._untimed += 1
-        if self._bounded and not (timed and self._is_inside(when)):
-            return
+            if self._since is not None or self._until is not None:
+                return
         kind = record.type if record.type in _TYPES else OTHER_TYPE
         count = record.count if record.meta else 1
         if timed:
@@ -74,23 +78,12 @@ class Collector:
         if record.type in _INCOMING:
             self._incoming(record, count)
         bounced = record.type in _BOUNCES
-        tally = self._tallies["bounced_domains" if bounced else "recipient_domains"]
         for domain in dict.fromkeys(domains):
-            tally.add(domain, count)
+            self._tallies["bounced_domains" if bounced else "recipient_domains"].add(domain, count)
         bounce_class = record.bounce_classification
         # Every record has the field, and most are no bounces.
         if bounced or bounce_class not in {"", "Uncategorized"}:
             self._tallies["bounce_classes"].add(bounce_class[:_NAME_LIMIT] or "Uncategorized", count)
-
-    def _is_inside(self, when: int) -> bool:
-        """Return True if the time is in the range. Update the first and last time of the log."""
-        if self._log_first is None or when < self._log_first:
-            self._log_first = when
-        if self._log_last is None or when > self._log_last:
-            self._log_last = when
-        inside = (self._since is None or self._since <= when) and (self._until is None or when < self._until)
-        self._outside += not inside
-        return inside
 
     def _incoming(self, record: Logged, count: int) -> None:
         self._bytes += min(max(0, record.size), _SIZE_LIMIT)
@@ -118,8 +111,8 @@ class Collector:
             until=_instant(self._until),
             first=_instant(clockwork.first),
             last=_instant(clockwork.last),
-            log_first=_instant(self._log_first if self._bounded else clockwork.first),
-            log_last=_instant(self._log_last if self._bounded else clockwork.last),
+            log_first=_instant(self._first if self._last else None),
+            log_last=_instant(self._last or None),
             records=self._records,
             count=self._tallies["types"].total,
             outside=self._outside,

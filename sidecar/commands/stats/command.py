@@ -6,11 +6,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain, zip_longest
 from pathlib import Path
 from types import ModuleType
-from typing import Self
 
 import click
 import msgspec
@@ -132,40 +132,38 @@ def _plots() -> ModuleType:
         raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {fix}") from error
 
 
-class _Whole:
-    """Add whole records to a collector: a Ctrl-C in the middle of one is raised after it."""
+@contextmanager
+def _whole_records(collector: Collector) -> Iterator[Callable[[Logged], None]]:
+    """Yield `collector.add` in a form that Ctrl-C does not interrupt: it is raised after the record."""
+    adding = interrupted = False
 
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        self._adding = self._interrupted = False
-
-    def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def add(self, record: Logged) -> None:
-        """Add one record."""
-        self._adding = True
-        self._collector.add(record)
-        self._adding = False
-        if self._interrupted:
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        if not adding:
             raise KeyboardInterrupt
 
-    def _interrupt(self, *_: object) -> None:
-        self._interrupted = True
-        if not self._adding:
+    def add(record: Logged) -> None:
+        nonlocal adding
+        adding = True
+        collector.add(record)
+        adding = False
+        if interrupted:
             raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield add
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _count(sources: Sequence[Path], collector: Collector, since: float | None) -> int:
     """Count all records. Return the exit status. After Ctrl-C the figures so far remain."""
     first: str | None = None
     try:
-        with _Whole(collector) as whole:
-            for line, why in _read(sources, whole.add, since):
+        with _whole_records(collector) as add:
+            for line, why in _read(sources, add, since):
                 collector.skip()
                 first = first or f"{line.file}:{line.number}: {why}"
     except KeyboardInterrupt:
@@ -199,9 +197,8 @@ def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector
     """Add the first and last time of the logs. Old files were left out, so `collector` reads all of them."""
     deque(_read([source for source in sources if source != STDIN], collector.add, None), maxlen=0)
     whole = collector.summary()
-    bounds = [whole.log_first, whole.log_last, summary.log_first, summary.log_last]
-    known = [bound for bound in bounds if bound is not None]
-    return replace(summary, log_first=min(known, default=None), log_last=max(known, default=None))
+    known = sorted(filter(None, (whole.log_first, whole.log_last, summary.log_first, summary.log_last)))
+    return replace(summary, log_first=known[0], log_last=known[-1]) if known else summary
 
 
 def _print(screen: Console, summary: Summary) -> None:

@@ -45,12 +45,8 @@ class Clockwork:
 
     def add(self, kind: str, when: int, count: int) -> None:
         """Count records of a type at `when`, in seconds since 1970."""
-        if self.first is None or self.last is None:
-            self.first = self.last = when
-        elif when > self.last:
-            self.last = when
-        elif when < self.first:
-            self.first = when
+        self.first = when if self.first is None else min(self.first, when)
+        self.last = when if self.last is None else max(self.last, when)
         series = self._series[kind]
         bucket = (when - _ORIGIN) // self._width
         if bucket in series:

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.commands.stats.collector import Collector
-from sidecar.commands.stats.command import _Whole, command
+from sidecar.commands.stats.command import _whole_records, command
 from sidecar.core.records import Logged, decode
 from sidecar.journal.write import Journal
 from tests import ROOT
@@ -306,8 +306,8 @@ def test_an_interrupt_in_the_middle_of_a_record() -> None:
             super().add(record)
 
     collector = Slow(None, None)
-    with pytest.raises(KeyboardInterrupt), _Whole(collector) as whole:
-        whole.add(decode(record()))
+    with pytest.raises(KeyboardInterrupt), _whole_records(collector) as add:
+        add(decode(record()))
     assert collector.summary().records == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
