@@ -115,7 +115,7 @@ def _is_whole(read: bytes) -> bool:
 
 def deliver(target: Target, *, helo: str, sender: str, recipients: Sequence[str], content: bytes) -> Dialogue:
     """Send one message, whose lines end with CRLF. Raises UnreachableError if the MTA does not answer."""
-    with _errors_as_sentence(target), _connected(target, helo) as (smtp, greeting):
+    with _connected(target, helo) as (smtp, greeting):
         peer, listener = _ends(smtp, target)
         answers = Dialogue(peer=peer, listener=listener)
         rejected = _send_ehlo(smtp, target, helo) if greeting.code == _READY else greeting
@@ -135,25 +135,8 @@ def deliver(target: Target, *, helo: str, sender: str, recipients: Sequence[str]
 
 
 @contextmanager
-def _errors_as_sentence(target: Target) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise UnreachableError(
-            f"{target} did not answer within {target.timeout:g} s: see its log, or use a longer --timeout."
-        ) from error
-    except (OSError, smtplib.SMTPException) as error:
-        if target.bind is not None and error.errno in _NO_SUCH_ADDRESS:
-            raise UnreachableError(
-                f"{target} cannot be reached from {target.bind}: --bind needs an address of this machine that reaches it."
-            ) from error
-        # SMTPException is an OSError too, without a strerror.
-        reason = error.strerror or error
-        raise UnreachableError(f"{target} cannot be used: {reason}. Is this the MTA, and is it running?") from error
-
-
-@contextmanager
 def _connected(target: Target, helo: str) -> Iterator[tuple[_Client, Answer]]:
+    """Yield a connection and its greeting. Raise UnreachableError for its errors."""
     source = None if target.bind is None else (target.bind, 0)
     # With a host, the constructor connects at once and raises on a negative greeting; without a name, it asks the DNS for one.
     smtp = _Client(local_hostname=helo, timeout=float(target.timeout), source_address=source)
@@ -163,6 +146,18 @@ def _connected(target: Target, helo: str) -> Iterator[tuple[_Client, Answer]]:
         yield smtp, _answer(smtp.connect(target.host, target.port))
         with suppress(OSError):
             smtp.docmd("QUIT")
+    except TimeoutError as error:
+        raise UnreachableError(
+            f"{target} did not answer within {target.timeout:g} s: see its log, or use a longer --timeout."
+        ) from error
+    except OSError as error:
+        if target.bind is not None and error.errno in _NO_SUCH_ADDRESS:
+            raise UnreachableError(
+                f"{target} cannot be reached from {target.bind}: --bind needs an address of this machine that reaches it."
+            ) from error
+        # SMTPException is an OSError too, without a strerror.
+        reason = error.strerror or error
+        raise UnreachableError(f"{target} cannot be used: {reason}. Is this the MTA, and is it running?") from error
     finally:
         smtp.close()
 

@@ -25,8 +25,8 @@ class MessageShape(Struct, frozen=True, kw_only=True):
 
     name: str
     kind: ShapeKind
+    from_null: bool
     summary: str
-    from_null: bool = True
 
     def filled(self, *, to: str, mark: str, now: float) -> bytes:
         """Return the message with CRLF line ends: for `to`, marked with `mark`, dated `now` (seconds since 1970)."""
@@ -42,47 +42,38 @@ class MessageShape(Struct, frozen=True, kw_only=True):
         return filled.replace("\n", "\r\n").encode()
 
 
-def _bounce(name: str, summary: str) -> MessageShape:
-    return MessageShape(name=name, kind="oob", summary=summary)
-
-
-def _complaint(name: str, summary: str) -> MessageShape:
-    # All providers named here send complaints from their own address.
-    return MessageShape(name=name, kind="arf", summary=summary, from_null=False)
-
-
-def _other(name: str, summary: str, *, from_null: bool = True) -> MessageShape:
-    return MessageShape(name=name, kind="none", summary=summary, from_null=from_null)
-
-
-SHAPES: Sequence[MessageShape] = (
-    _bounce("postfix", "Postfix: unknown user, the whole message returned"),
-    _bounce("sendmail", "Sendmail: mailbox full, types in capitals"),
-    _bounce("exim", "Exim: unknown user, Action first in its group"),
-    _bounce("exchange", "Exchange server: recipient not found, text and HTML in a part of their own"),
-    _bounce("microsoft-365", "Microsoft 365: recipient not found, folded diagnostic"),
-    _bounce("gmail", "Gmail: a reply of three lines, an image among the parts"),
-    _bounce("delayed", "Postfix: delayed, still retried; no bounce"),
-    _bounce("delivered", "Postfix: delivered, a notification that the sender requested; no bounce"),
-    _bounce("international", "RFC 6533: message/global-delivery-status about an address in UTF-8"),
-    _bounce("many-recipients", "Sendmail: four recipients, two failed, one delayed, one delivered"),
-    _bounce("sloppy", "a gateway that breaks many rules: no Reporting-MTA, <addr>, Failed, a stray line"),
-    _bounce("encoded-status", "an appliance that sends the status part as base64"),
-    _complaint("yahoo", "Yahoo's complaint feedback loop: Received-Date, Authentication-Results"),
-    _complaint("microsoft-jmrp", "Microsoft's junk mail reporting: the three required fields, and no address"),
-    _complaint("validity", "Validity's universal feedback loop: a recipient as a hash, fields of its own"),
-    _complaint("aol", "AOL's old form: Version 0.1, redacted addresses"),
-    _complaint("auth-failure", "RFC 6591: a message failed DMARC; no complaint"),
-    _complaint("not-spam", "a user took a message out of the spam folder; the opposite of a complaint"),
-    _complaint("opt-out", "a user wants no more such mail"),
-    _other("qmail", "qmail's bounce in plain text: no RFC 3464"),
-    _other("exim-text", "Exim's bounce in plain text, before it spoke RFC 3464"),
-    _other("spam", "plain spam", from_null=False),
-    _other("auto-reply", "an out-of-office reply (RFC 3834)"),
-    _other("dmarc-aggregate", "a DMARC aggregate report: XML in a zip", from_null=False),
-    _other("read-receipt", "a read receipt (RFC 8098): multipart/report of another type"),
-    _other("truncated", "a bounce cut off before its Action"),
-    _other("forwarded-bounce", "a bounce that a person forwarded: the report is inside an attached message", from_null=False),
-    _other("disguised-spam", "spam dressed as a bounce: multipart/report without a status part"),
-    _other("no-report-type", "a complaint whose report-type is missing", from_null=False),
+# Name, kind, True if it has the null sender, and summary. All providers named here send complaints from their own address.
+_ROWS: Sequence[tuple[str, ShapeKind, bool, str]] = (
+    ("postfix", "oob", True, "Postfix: unknown user, the whole message returned"),
+    ("sendmail", "oob", True, "Sendmail: mailbox full, types in capitals"),
+    ("exim", "oob", True, "Exim: unknown user, Action first in its group"),
+    ("exchange", "oob", True, "Exchange server: recipient not found, text and HTML in a part of their own"),
+    ("microsoft-365", "oob", True, "Microsoft 365: recipient not found, folded diagnostic"),
+    ("gmail", "oob", True, "Gmail: a reply of three lines, an image among the parts"),
+    ("delayed", "oob", True, "Postfix: delayed, still retried; no bounce"),
+    ("delivered", "oob", True, "Postfix: delivered, a notification that the sender requested; no bounce"),
+    ("international", "oob", True, "RFC 6533: message/global-delivery-status about an address in UTF-8"),
+    ("many-recipients", "oob", True, "Sendmail: four recipients, two failed, one delayed, one delivered"),
+    ("sloppy", "oob", True, "a gateway that breaks many rules: no Reporting-MTA, <addr>, Failed, a stray line"),
+    ("encoded-status", "oob", True, "an appliance that sends the status part as base64"),
+    ("yahoo", "arf", False, "Yahoo's complaint feedback loop: Received-Date, Authentication-Results"),
+    ("microsoft-jmrp", "arf", False, "Microsoft's junk mail reporting: the three required fields, and no address"),
+    ("validity", "arf", False, "Validity's universal feedback loop: a recipient as a hash, fields of its own"),
+    ("aol", "arf", False, "AOL's old form: Version 0.1, redacted addresses"),
+    ("auth-failure", "arf", False, "RFC 6591: a message failed DMARC; no complaint"),
+    ("not-spam", "arf", False, "a user took a message out of the spam folder; the opposite of a complaint"),
+    ("opt-out", "arf", False, "a user wants no more such mail"),
+    ("qmail", "none", True, "qmail's bounce in plain text: no RFC 3464"),
+    ("exim-text", "none", True, "Exim's bounce in plain text, before it spoke RFC 3464"),
+    ("spam", "none", False, "plain spam"),
+    ("auto-reply", "none", True, "an out-of-office reply (RFC 3834)"),
+    ("dmarc-aggregate", "none", False, "a DMARC aggregate report: XML in a zip"),
+    ("read-receipt", "none", True, "a read receipt (RFC 8098): multipart/report of another type"),
+    ("truncated", "none", True, "a bounce cut off before its Action"),
+    ("forwarded-bounce", "none", False, "a bounce that a person forwarded: the report is inside an attached message"),
+    ("disguised-spam", "none", True, "spam dressed as a bounce: multipart/report without a status part"),
+    ("no-report-type", "none", False, "a complaint whose report-type is missing"),
+)
+SHAPES: Sequence[MessageShape] = tuple(
+    MessageShape(name=name, kind=kind, from_null=from_null, summary=summary) for name, kind, from_null, summary in _ROWS
 )

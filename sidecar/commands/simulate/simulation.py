@@ -44,17 +44,11 @@ class Expected(Struct, frozen=True, kw_only=True):
     records: tuple[str, ...]
 
 
-class Assessment(Struct, frozen=True, kw_only=True):
-    """Whether the result is as expected. `note` says what else is known, and what to do about it."""
-
-    agrees: bool
-    note: str | None = None
-
-
 class Result(Struct, frozen=True, kw_only=True):
     """A shape, how it was sent, and the result.
 
-    `expected` and `judged` are None without settings, `records` without a readable journal.
+    `expected` and `agrees` are None without settings, `records` without a readable journal. `note` says what else is known, and
+    what to do about it.
     """
 
     shape: MessageShape
@@ -63,7 +57,8 @@ class Result(Struct, frozen=True, kw_only=True):
     dialogue: Dialogue
     expected: Expected | None = None
     records: tuple[Logged, ...] | None = None
-    judged: Assessment | None = None
+    agrees: bool | None = None
+    note: str | None = None
 
     @property
     def was_sent(self) -> bool:
@@ -73,7 +68,7 @@ class Result(Struct, frozen=True, kw_only=True):
     @property
     def is_fine(self) -> bool:
         """True unless the result differs from what is expected."""
-        return self.judged is None or self.judged.agrees
+        return self.agrees is not False
 
 
 class NewRecords:
@@ -144,7 +139,8 @@ class Simulation(Struct, frozen=True, kw_only=True):
         peer, listener = _seen_as(dialogue, records or ())
         question = Question(peer=peer, listener=listener, helo=helo, sender=sender, to=list(self.recipients))
         expected = expect(self.evaluator, question, content)
-        return replace(sent, records=records, expected=expected, judged=compare(expected, dialogue, records))
+        agrees, note = compare(expected, dialogue, records)
+        return replace(sent, records=records, expected=expected, agrees=agrees, note=note)
 
 
 def _seen_as(dialogue: Dialogue, records: Sequence[Logged]) -> tuple[str, str]:
@@ -202,22 +198,22 @@ def expect(evaluator: Evaluator, question: Question, content: bytes) -> Expected
 # --- the comparison
 
 
-def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | None) -> Assessment:
-    """Compare the answers, and the records (None: they are not known), with what is expected."""
+def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | None) -> tuple[bool, str | None]:
+    """Return True if the answers and the records (None: they are not known) are as expected, and a note for the operator."""
     last = dialogue.last
     if last is None:
-        return Assessment(agrees=True, note=f"it could not be sent: the MTA does not offer {dialogue.lacking}")
+        return True, f"it could not be sent: the MTA does not offer {dialogue.lacking}"
     own = _own_rejections(expected, dialogue)
     replies = (*expected.recipients, expected.reply)
     wanted = tuple(int(reply[0]) if reply else _ACCEPTED for reply in replies)
     found = (*(answer.kind for answer in dialogue.recipients), last.kind)
     # An MTA may delay a rejection at connect to RCPT (Sendmail's delay_checks).
     if wanted[-1] != found[-1] or (len(wanted) == len(found) and wanted != found):
-        return Assessment(agrees=False, note=_other_answer(expected, last, records))
+        return False, _other_answer(expected, last, records)
     if records is not None and Counter(expected.records) != Counter((*(each.type for each in records), *["Rejection"] * own)):
-        return Assessment(agrees=False, note=_other_records(expected, records))
+        return False, _other_records(expected, records)
     note = "the MTA rejected it by its own rules, before it asked the sidecar: its log shows why"
-    return Assessment(agrees=True, note=note if own else None)
+    return True, note if own else None
 
 
 def _own_rejections(expected: Expected, dialogue: Dialogue) -> int:

@@ -24,7 +24,7 @@ _LONG = 30
 
 def as_object(simulation: Simulation, result: Result) -> Mapping[str, object]:
     """Return a result in its JSON form; null for what is not known."""
-    dialogue, judged = result.dialogue, result.judged
+    dialogue = result.dialogue
     return {
         "shape": result.shape.name,
         "kind": result.shape.kind,
@@ -41,8 +41,8 @@ def as_object(simulation: Simulation, result: Result) -> Mapping[str, object]:
         "answer": None if dialogue.last is None else str(dialogue.last),
         "expected": result.expected,
         "records": None if result.records is None else list(map(_as_object, result.records)),
-        "agrees": None if judged is None else judged.agrees,
-        "note": None if judged is None else judged.note,
+        "agrees": result.agrees,
+        "note": result.note,
     }
 
 
@@ -68,7 +68,7 @@ def print_results(simulation: Simulation, results: Sequence[Result]) -> None:
     out.print()
     out.print(_table(simulation, results, wide=out.width >= _WIDE))
     _print_groups(out, "Why:", results, _reasons)
-    _print_groups(out, "Notes:", results, lambda result: [result.judged.note] if result.judged and result.judged.note else [])
+    _print_groups(out, "Notes:", results, lambda result: filter(None, [result.note]))
     out.print()
     out.print(plain(_totals(results), style="" if all(result.is_fine for result in results) else "bold red"))
 
@@ -94,41 +94,33 @@ def _opening(simulation: Simulation, first: Result) -> Iterator[str]:
 
 def _table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> Table:
     """Return the table. On a narrow terminal it has no senders, and of each answer only the codes."""
-    shown = {
-        "": True,
-        "shape": True,
-        "kind": True,
-        "sent as": wide,
-        "answer": True,
-        "expected": simulation.evaluator is not None,
-        "records": simulation.journal is not None,
+    cells: dict[str, Callable[[Result], Text]] = {
+        "": _mark,
+        "shape": lambda result: plain(result.shape.name),
+        "kind": lambda result: plain(result.shape.kind),
+        "sent as": lambda result: _in_one_line(f"<{result.sender}>"),
+        "answer": lambda result: _in_one_line(" ".join(str(result.dialogue.last or "").split(" ")[: None if wide else 2])),
+        "expected": lambda result: plain(result.expected.disposition.words if result.expected else ""),
+        "records": lambda result: plain(_records(result)),
     }
-    listing = table(*(name for name, is_shown in shown.items() if is_shown))
+    hidden = {"sent as": not wide, "expected": simulation.evaluator is None, "records": simulation.journal is None}
+    cells = {name: cell for name, cell in cells.items() if not hidden.get(name)}
+    listing = table(*cells)
     # The columns that may shrink if the terminal is too narrow; long lists of records are folded.
     is_long = max(len(_records(result)) for result in results) > _LONG
     for column in listing.columns:
         column.no_wrap = column.header not in {"sent as", "answer", *(["records"] if is_long else [])}
     for result in results:
-        answer = str(result.dialogue.last or "")
-        cells = {
-            "": _mark(result),
-            "shape": plain(result.shape.name),
-            "kind": plain(result.shape.kind),
-            "sent as": _in_one_line(f"<{result.sender}>"),
-            "answer": _in_one_line(answer if wide else " ".join(answer.split()[:2])),
-            "expected": plain(result.expected.disposition.words if result.expected else ""),
-            "records": plain(_records(result)),
-        }
-        listing.add_row(*(cell for name, cell in cells.items() if shown[name]))
+        listing.add_row(*(cell(result) for cell in cells.values()))
     return listing
 
 
 def _mark(result: Result) -> Text:
     if not result.was_sent:
         return Text("not sent", style="yellow")
-    if result.judged is None:
+    if result.agrees is None:
         return Text("sent")
-    return Text("ok", style="green") if result.judged.agrees else Text("differs", style="bold red")
+    return Text("ok", style="green") if result.agrees else Text("differs", style="bold red")
 
 
 def _in_one_line(text: str) -> Text:
@@ -174,7 +166,7 @@ def _totals(results: Sequence[Result]) -> str:
     written = f"; records: {', '.join(f'{count} {name}' for name, count in types.items())}" if types else ""
     wrong = sum(not result.is_fine for result in results)
     verdict = f"{wrong} not as expected" if wrong else "all as expected"
-    if all(result.judged is None for result in results):
+    if all(result.agrees is None for result in results):
         verdict = "--config shows what is expected"
     return f"{count} message{'' if count == 1 else 's'}: {counted}{written}; {verdict}."
 
