@@ -41,7 +41,7 @@ class Collector:
         self._since, self._until = since, until
         self._begin, self._end = since or 0, _TIME_LIMIT if until is None else until
         self._records = self._outside = self._untimed = self._unreadable = self._bytes = 0
-        # The first and last time in the log, also outside the range.
+        # The first and last time outside the range.
         self._first, self._last = _TIME_LIMIT, 0
         self._clockwork = Clockwork()
         self._reasons: Tally[tuple[str, str]] = Tally()
@@ -57,9 +57,9 @@ class Collector:
         """Count a record, if it is in the range."""
         when = record.when
         if timed := 0 < when < _TIME_LIMIT:
-            self._first, self._last = min(self._first, when), max(self._last, when)
             if not self._begin <= when < self._end:
                 self._outside += 1
+                self._first, self._last = min(self._first, when), max(self._last, when)
                 return
         else:
             self._untimed += 1
@@ -105,14 +105,16 @@ class Collector:
         clockwork = self._clockwork
         for peer, count in self._tallies["peers"].top():
             self._to_network(peer, count)
+        outside = (self._first, self._last) if self._outside else ()
+        times = [when for when in (clockwork.first, clockwork.last, *outside) if when is not None]
         since, until = (None if bound is None else int(bound) for bound in (self._since, self._until))
         return Summary(
             since=_instant(self._since),
             until=_instant(self._until),
             first=_instant(clockwork.first),
             last=_instant(clockwork.last),
-            log_first=_instant(self._first if self._last else None),
-            log_last=_instant(self._last or None),
+            log_first=_instant(min(times, default=None)),
+            log_last=_instant(max(times, default=None)),
             records=self._records,
             count=self._tallies["types"].total,
             outside=self._outside,

@@ -45,8 +45,10 @@ class Clockwork:
 
     def add(self, kind: str, when: int, count: int) -> None:
         """Count records of a type at `when`, in seconds since 1970."""
-        self.first = when if self.first is None else min(self.first, when)
-        self.last = when if self.last is None else max(self.last, when)
+        if self.first is None or when < self.first:
+            self.first = when
+        if self.last is None or when > self.last:
+            self.last = when
         series = self._series[kind]
         bucket = (when - _ORIGIN) // self._width
         if bucket in series:
