@@ -4,15 +4,17 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
+from rich.console import Console
 from rich.text import Text
 
-from sidecar.commands.tail.filters import Filters
+from sidecar.commands.tail.filters import Filter, make_filter
 from sidecar.commands.tail.view import Kind, line_of
 from sidecar.core.disposition import Disposition
-from sidecar.core.records import TYPES
+from sidecar.core.records import TYPES, Logged
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.journal.read import Follower, Line, kind_of, read
@@ -27,7 +29,7 @@ _STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft
 _ALL = "all"
 _DEFAULT_LINES = "10"
 
-Show = Callable[[Iterable[OrderedLine]], None]
+Write = Callable[[Line, Logged], None]
 
 
 def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -108,31 +110,32 @@ def command(  # noqa: PLR0913 - one for each option
     if path is not None and config is not None:
         raise click.UsageError("--config and PATH both name a log to read; write one of them.")
     try:
-        filters = Filters(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
+        wanted = make_filter(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     log = settings_or_exit(config).journal.directory if path is None else path
-    show = _show_json if as_json else _terminal() if console().is_terminal else _show_lines
+    screen = console()
+    write = _write_json if as_json else partial(_write_on_terminal, screen) if screen.is_terminal else _write_line
     try:
         if kind_of(log) == "stream":
-            _show_stream(log, filters, lines or _ALL, show)
+            _show_stream(log, wanted, lines or _ALL, write)
         else:
-            _tail(log, filters, lines or _DEFAULT_LINES, show, follow=not no_follow)
+            _tail(log, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
     except JournalError as error:
         raise click.ClickException(sentence(error)) from error
 
 
-def _show_stream(log: Path, filters: Filters, lines: str, show: Show) -> None:
+def _show_stream(log: Path, wanted: Filter | None, lines: str, write: Write) -> None:
     """Show the records of a pipe as they arrive, or its last records."""
-    wanted = (entry for entry in entries(read(log)) if entry.record is None or filters.want(entry.record))
+    shown = (entry for entry in entries(read(log)) if _is_shown(entry, wanted))
     if lines != _ALL:
-        show(deque(wanted, maxlen=int(lines)))
+        _show(deque(shown, maxlen=int(lines)), write)
         return
-    for entry in wanted:
-        show((entry,))
+    for entry in shown:
+        _show((entry,), write)
 
 
-def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) -> None:
+def _tail(log: Path, wanted: Filter | None, lines: str, write: Write, *, follow: bool) -> None:
     is_missing = kind_of(log) == "nothing"
     if is_missing and not follow:
         raise JournalError(f"{log} does not exist; write the path of a log, or remove --no-follow to wait for it")
@@ -143,53 +146,41 @@ def _tail(log: Path, filters: Filters, lines: str, show: Show, *, follow: bool) 
     follower = Follower(log, growing=follow)
     files = follower.look()
     if lines == _ALL:
-        # A line that is no record is wanted only where every record is.
-        every = filters.wanted is None
-        show(entry for entry in merged(files) if (every if entry.record is None else filters.want(entry.record)))
+        # A line that is no record is shown only where every record is.
+        _show((entry for entry in merged(files) if _is_shown(entry, wanted, others=wanted is None)), write)
     else:
-        show(latest(files, number=int(lines), wanted=filters.wanted))
+        _show(latest(files, number=int(lines), wanted=wanted), write)
     for new in polls(follower) if follow else ():
-        # A line that cannot be read can be the one that the operator looks for.
-        show(entry for entry in merged(new) if entry.record is None or filters.want(entry.record))
+        _show((entry for entry in merged(new) if _is_shown(entry, wanted)), write)
 
 
-def _show_json(shown: Iterable[OrderedLine]) -> None:
+def _is_shown(entry: OrderedLine, wanted: Filter | None, *, others: bool = True) -> bool:
+    """Return True if the filter wants a record. A line that cannot be read can be the one that the operator looks for."""
+    return others if entry.record is None else wanted is None or wanted(entry.record)
+
+
+def _show(shown: Iterable[OrderedLine], write: Write) -> None:
     for entry in shown:
         if isinstance(entry.line, Line) and entry.record is not None:
-            sys.stdout.buffer.write(printable_json(entry.line.text) + b"\n")
+            write(entry.line, entry.record)
         else:
-            _report(entry)
+            # In order with the records.
+            sys.stdout.flush()
+            text = f"{entry.line.file}:{entry.line.number}: {entry.why}"
+            console(stderr=True).print(plain(text, "dim"), soft_wrap=True)
     sys.stdout.flush()
 
 
-def _show_lines(shown: Iterable[OrderedLine]) -> None:
-    for entry in shown:
-        if entry.record is None:
-            _report(entry)
-        else:
-            sys.stdout.buffer.write(" ".join(part.text for part in line_of(entry.record)).encode() + b"\n")
-    sys.stdout.flush()
+def _write_json(line: Line, _record: Logged) -> None:
+    sys.stdout.buffer.write(printable_json(line.text) + b"\n")
 
 
-def _terminal() -> Show:
-    """Return a function that shows records on a terminal: in colour, each cut to one line."""
-    terminal = console()
-
-    def show(shown: Iterable[OrderedLine]) -> None:
-        for entry in shown:
-            if entry.record is None:
-                _report(entry)
-                continue
-            today = datetime.now(UTC).date().isoformat()
-            parts = line_of(entry.record, today=today, width=terminal.width)
-            text = Text(" ").join(Text(part.text, style=_STYLES[part.kind]) for part in parts)
-            terminal.print(text, no_wrap=True, overflow="ellipsis", crop=True)
-
-    return show
+def _write_line(_line: Line, record: Logged) -> None:
+    sys.stdout.buffer.write(" ".join(part.text for part in line_of(record)).encode() + b"\n")
 
 
-def _report(entry: OrderedLine) -> None:
-    """Report a line that is no record, in order with the others."""
-    sys.stdout.flush()
-    where = f"{entry.line.file}:{entry.line.number}"
-    console(stderr=True).print(plain(f"{where}: {entry.why}", "dim"), soft_wrap=True)
+def _write_on_terminal(screen: Console, _line: Line, record: Logged) -> None:
+    """Write a record in colour, cut to the width of the terminal."""
+    parts = line_of(record, today=datetime.now(UTC).date().isoformat(), width=screen.width)
+    text = Text(" ").join(Text(part.text, style=_STYLES[part.kind]) for part in parts)
+    screen.print(text, no_wrap=True, overflow="ellipsis", crop=True)

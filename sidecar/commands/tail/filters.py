@@ -15,60 +15,57 @@ from sidecar.core.text import quoted
 _BELOW = "*."
 
 
-class Filters:
-    """A record must match one value of each kind that is set. Without any, every record matches.
+Filter = Callable[[Logged], bool]
+"""Returns True if a record is wanted."""
+
+
+def make_filter(
+    *,
+    types: Sequence[str] = (),
+    dispositions: Sequence[str] = (),
+    peers: Sequence[str] = (),
+    domains: Sequence[str] = (),
+    reason: str = "",
+) -> Filter | None:
+    """Return a filter: a record must match one value of each kind that is set. Return None if every record matches.
 
     The values are the words of a command line. Raise ValueError with the error and the fix.
     """
+    filters: list[Filter] = []
+    if types:
+        known_types = frozenset(map(_type, types))
+        filters.append(lambda record: record.type.lower() in known_types)
+    if dispositions:
+        words = frozenset(map(Disposition, dispositions))
+        filters.append(lambda record: record.disposition in words)
+    if peers:
+        networks = Networks(map(_network, peers))
+        filters.append(lambda record: record.peer_address is not None and _is_in(record.peer_address.addr, networks))
+    # `*` matches every domain, also an empty one.
+    if domains and "*" not in domains:
+        names = frozenset(map(_domain, domains))
+        below = tuple(name.removeprefix("*") for name in names if name.startswith(_BELOW))
+        filters.append(lambda record: any(name in names or name.endswith(below) for name in _domains_of(record)))
+    if reason:
+        text = reason.casefold()
+        filters.append(lambda record: any(text in found.casefold() for found in _reasons_of(record)))
+    return (lambda record: all(wants(record) for wants in filters)) if filters else None
 
-    def __init__(
-        self,
-        *,
-        types: Sequence[str] = (),
-        dispositions: Sequence[str] = (),
-        peers: Sequence[str] = (),
-        domains: Sequence[str] = (),
-        reason: str = "",
-    ) -> None:
-        self._types = frozenset(_type(name) for name in types)
-        self._dispositions = frozenset(map(Disposition, dispositions))
-        self._peers = Networks(map(_network, peers)) if peers else None
-        # `*` matches every domain, also an empty one.
-        self._domains = frozenset() if "*" in domains else frozenset(map(_domain, domains))
-        self._below = tuple(domain.removeprefix("*") for domain in self._domains if domain.startswith(_BELOW))
-        self._reason = reason.casefold()
 
-    @property
-    def wanted(self) -> Callable[[Logged], bool] | None:
-        """The filter as a function; None if every record matches."""
-        selects = self._types or self._dispositions or self._peers is not None or self._domains or self._reason
-        return self.want if selects else None
+def _is_in(address: str, networks: Networks) -> bool:
+    try:
+        return networks.find(plain_address(address)) is not None
+    except ValueError:
+        return False
 
-    def want(self, record: Logged) -> bool:
-        """Return True if a record matches."""
-        return (
-            (not self._types or record.type.lower() in self._types)
-            and (not self._dispositions or record.disposition in self._dispositions)
-            and (self._peers is None or self._has_peer(record))
-            and (not self._domains or self._has_domain(record))
-            and (not self._reason or self._has_reason(record))
-        )
 
-    def _has_peer(self, record: Logged) -> bool:
-        if self._peers is None or record.peer_address is None:
-            return False
-        try:
-            return self._peers.find(plain_address(record.peer_address.addr)) is not None
-        except ValueError:
-            return False
+def _domains_of(record: Logged) -> list[str]:
+    return [*map(domain_of, record.recipients), _queue_domain(record.queue)]
 
-    def _has_domain(self, record: Logged) -> bool:
-        found = {domain_of(recipient) for recipient in record.recipients} | {_queue_domain(record.queue)}
-        return not self._domains.isdisjoint(found) or any(domain.endswith(self._below) for domain in found)
 
-    def _has_reason(self, record: Logged) -> bool:
-        why = record.meta.get("why")
-        return self._reason in record.response.content.casefold() or (isinstance(why, str) and self._reason in why.casefold())
+def _reasons_of(record: Logged) -> list[str]:
+    why = record.meta.get("why")
+    return [record.response.content, why if isinstance(why, str) else ""]
 
 
 def _queue_domain(queue: str) -> str:

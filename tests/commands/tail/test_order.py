@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.commands.tail.filters import Filters
+from sidecar.commands.tail.filters import Filter, make_filter
 from sidecar.journal.read import Follower, Line, order
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 
@@ -88,23 +88,23 @@ def test_what_is_no_record(tmp_path: Path, text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "filters", "expected"),
+    ("number", "wanted", "expected"),
     [
-        (0, Filters(), []),
-        (1, Filters(), [9]),
-        (3, Filters(), [7, 8, 9]),
-        (99, Filters(), [1, 2, 3, 4, 5, 6, 7, 8, 9]),
-        (2, Filters(types=["OOB"]), [3, 6]),
-        (2, Filters(types=["Feedback"]), []),
+        (0, None, []),
+        (1, None, [9]),
+        (3, None, [7, 8, 9]),
+        (99, None, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (2, make_filter(types=["OOB"]), [3, 6]),
+        (2, make_filter(types=["Feedback"]), []),
     ],
 )
-def test_latest(tmp_path: Path, number: int, filters: Filters, expected: list[float]) -> None:
+def test_latest(tmp_path: Path, number: int, wanted: Filter | None, expected: list[float]) -> None:
     """The last ones of all segments that are wanted; then everything has been passed over."""
     lines = [record(second, "OOB" if second % 3 == 0 and second < 9 else "Rejection") for second in range(1, 10)]
     segment(tmp_path, 0, *lines[::2], written=9)
     segment(tmp_path, 1, *lines[1::2], written=8)
     follower = Follower(tmp_path)
-    assert seconds(latest(follower.look(), number=number, wanted=filters.wanted)) == expected
+    assert seconds(latest(follower.look(), number=number, wanted=wanted)) == expected
     assert list(merged(follower.look())) == []
     segment(tmp_path, 1, *lines[1::2], record(10))
     assert seconds(list(merged(follower.look()))) == [10]
@@ -115,10 +115,10 @@ def test_latest_reads_no_more_than_it_must(tmp_path: Path, monkeypatch: pytest.M
     for begin in range(10, 50, 10):
         segment(tmp_path, begin, record(begin + 1), record(begin + 2), written=begin + 2)
     segment(tmp_path, 0, record(99), written=2)  # it would show
-    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=Filters().wanted)) == [32, 41, 42]
+    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=None)) == [32, 41, 42]
     monkeypatch.setattr(order, "LOOK_BACK", 1)
-    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=Filters(reason="x").wanted)) == []
-    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=Filters().wanted)) == [41, 42]
+    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=make_filter(reason="x"))) == []
+    assert seconds(latest(Follower(tmp_path).look(), number=3, wanted=None)) == [41, 42]
 
 
 @settings(max_examples=50, deadline=None)
@@ -145,6 +145,6 @@ def test_latest_is_the_end_of_everything(
     everything = sorted(time for times in segments.values() for time in times)
     assert sorted(map(float, everything)) == sorted(seconds(list(merged(Follower(folder).look()))))
     assert (
-        seconds(latest(Follower(folder).look(), number=number, wanted=Filters().wanted))
+        seconds(latest(Follower(folder).look(), number=number, wanted=None))
         == everything[len(everything) - min(number, len(everything)) :]
     )
