@@ -7,12 +7,12 @@ from pathlib import Path
 from threading import Thread
 
 import click
+from msgspec.structs import replace
 from rich.filesize import decimal
 from rich.text import Text
 
-from sidecar.commands.replay.replayer import Replayer
+from sidecar.commands.replay.replayer import Replayer, ReplayTally
 from sidecar.commands.replay.stores import tasks, total_size
-from sidecar.commands.replay.tally import Reason, ReasonGroup, ReplayTally
 from sidecar.commands.replay.workers import WorkerLostError, run_workers
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator
@@ -134,21 +134,14 @@ def _print_totals(total: ReplayTally, seconds: float) -> None:
     ordered = sorted(total.groups.items(), key=lambda item: -item[1].count)
     shown = table("disposition", "messages#", "reason")
     for reason, group in ordered[:_ROWS]:
+        outcome = _NOT_JUDGED.get(reason.outcome) or Disposition(reason.outcome).words
         style = "yellow" if reason.partly else _STYLES.get(reason.outcome, "red")
-        shown.add_row(Text(_outcome(reason), style=style), f"{group.count:,}", plain(_words(group)))
+        first = group.example
+        why = replace(first, text=f"{first.text}, and similar") if group.varied else first
+        words = f"{outcome}, not to all" if reason.partly else outcome
+        shown.add_row(Text(words, style=style), f"{group.count:,}", plain(str(why)))
     screen.print()
     screen.print(shown)
     if rest := ordered[_ROWS:]:
         more = counted(sum(group.count for _, group in rest), "more message")
         screen.print(f"{more}, for {counted(len(rest), 'other reason')}: --json has the reason of each.")
-
-
-def _outcome(reason: Reason) -> str:
-    words = _NOT_JUDGED.get(reason.outcome) or Disposition(reason.outcome).words
-    return f"{words}, not to all" if reason.partly else words
-
-
-def _words(group: ReasonGroup) -> str:
-    example = group.example
-    text = f"{example.text}, and similar" if group.varied else example.text
-    return text if example.file is None else f"{text} ({example.file}:{example.line} {example.key})"

@@ -1,27 +1,37 @@
-"""Stored messages, judged and counted: the work of a worker process.
+"""Stored messages, judged and counted in bounded memory: the work of a worker process.
 
-Owns the shape of `replay --json`, which scripts read: it is permanent. No message ends the run.
+Owns which reasons are the same, and the shape of `replay --json`, which is permanent. No message ends the run.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.commands.replay.envelope import read_envelope
 from sidecar.commands.replay.stores import Piece, Stored, Task, messages
-from sidecar.commands.replay.tally import ReplayTally
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessagePart, Question, RecipientPart
 from sidecar.core.policy import Because
+from sidecar.core.policy.address import domain_of
 from sidecar.core.text import printable_json
 
 # In bytes: a task makes 1 or 2 MB of lines, but a single hostile report can make 60 MB.
 _LINES_LIMIT = 8 * 1024 * 1024
+# An operator can have 200,000 rules, and external hosts write into reasons. Further reasons are counted together.
+REASONS_LIMIT = 1000
+_OTHERS = Because(text="for other reasons")
+# The content decides, so the rule is not the complete reason.
+_FOR_CONTENT = {Disposition.REJECTED_AT_END, Disposition.TEMPFAILED, Disposition.QUARANTINED}
+# The number of unreadable files that are named.
+NAMED_LIMIT = 5
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -44,6 +54,91 @@ class Judged(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
     connect: ConnectPart | None = None
     recipients: list[RecipientPart] | None = None
     message: MessagePart | None = None
+
+
+class Reason(NamedTuple):
+    """What makes two reasons the same: outcome and rule, and the words if there is no rule or it is not the complete reason."""
+
+    outcome: str
+    partly: bool
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+    words: str = _OTHERS.text
+
+
+@dataclass(kw_only=True)
+class ReasonGroup:
+    """Messages with one outcome for one reason. `example` is the first one's; `varied`: others differ in a name."""
+
+    count: int
+    example: Because
+    varied: bool = False
+
+
+@dataclass(kw_only=True)
+class ReplayTally:
+    """Counts of messages. `size` is in bytes; `guessed` counts envelopes, `reports` the accepted ones by kind.
+
+    `unreadable` names the first files that cannot be read, each with the reason.
+    """
+
+    messages: int = 0
+    size: int = 0
+    guessed: int = 0
+    reports: Counter[str] = field(default_factory=Counter)
+    groups: dict[Reason, ReasonGroup] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+    def count(self, outcome: str) -> int:
+        """Return the number of messages with this outcome."""
+        return sum(group.count for reason, group in self.groups.items() if reason.outcome == outcome)
+
+    def add(self, judged: Judged) -> None:
+        """Count one message, or a file that cannot be read."""
+        self.size += judged.size
+        self._group(_same_reason(judged), ReasonGroup(count=1, example=judged.reason))
+        if judged.not_judged == "unreadable":
+            self.unreadable = [*self.unreadable, f"{judged.file}: {judged.reason.text}"][:NAMED_LIMIT]
+            return
+        self.messages += 1
+        self.guessed += judged.guessed
+        if judged.message is not None and judged.message.report is not None:
+            self.reports[judged.message.report] += 1
+
+    def merge(self, later: "ReplayTally") -> None:
+        """Add the counts of the mail that follows."""
+        self.messages += later.messages
+        self.size += later.size
+        self.guessed += later.guessed
+        self.reports += later.reports
+        for reason, group in later.groups.items():
+            self._group(reason, group)
+        self.unreadable = [*self.unreadable, *later.unreadable][:NAMED_LIMIT]
+
+    def _group(self, reason: Reason, more: ReasonGroup) -> None:
+        group = self.groups.get(reason)
+        if group is None and len(self.groups) >= REASONS_LIMIT:
+            reason, more = Reason(reason.outcome, reason.partly), ReasonGroup(count=more.count, example=_OTHERS)
+            group = self.groups.get(reason)
+        if group is None:
+            self.groups[reason] = more
+            return
+        group.count += more.count
+        group.varied |= more.varied or more.example.text != group.example.text
+
+
+def _same_reason(judged: Judged) -> Reason:
+    """Return the same value for one rule, whatever domains it decided on, and for words that differ only in the domain."""
+    rule, outcome = judged.reason, judged.disposition or judged.not_judged
+    assert outcome is not None  # noqa: S101 - it has one of the two
+    words = "" if rule.file is not None and judged.disposition not in _FOR_CONTENT else rule.text
+    if words and judged.to:
+        words = words.removesuffix(domain_of(judged.to[0]))
+    return Reason(outcome, judged.partly, rule.file, rule.line, rule.key, words)
+
+
+# --- judging
 
 
 class JudgedBatch(Struct, frozen=True, kw_only=True):
@@ -83,7 +178,10 @@ class Replayer(Struct, frozen=True, kw_only=True):
                 if self.with_lines:
                     lines += printable_json(_ENCODER.encode(judged)) + b"\n"
                 if len(lines) > _LINES_LIMIT:
-                    rest = _after(judged, piece) + task[number:]
+                    rest = task[number:]
+                    if judged.offset is not None:
+                        # What follows the message in its mbox.
+                        rest = (replace(piece, start=judged.offset + judged.size), *rest)
                     return JudgedBatch(lines=bytes(lines), tally=tally, rest=rest)
         return JudgedBatch(lines=bytes(lines), tally=tally)
 
@@ -97,10 +195,8 @@ class Replayer(Struct, frozen=True, kw_only=True):
                 except Exception as error:  # noqa: BLE001 - the milter answers 451; here it must not end a run over a million messages
                     text = f"the program failed on it, which is an error of the program: {error!r}"
                     yield unreadable(name, text, stored.offset, stored.size)
-        except OSError as error:
-            yield unreadable(name, error.strerror or str(error))
-        except ValueError as error:
-            yield unreadable(name, str(error))
+        except (OSError, ValueError) as error:
+            yield unreadable(name, getattr(error, "strerror", None) or str(error))
 
     def judge(self, file: str, stored: Stored) -> Judged:
         """Return what would happen to a message."""
@@ -131,13 +227,6 @@ class Replayer(Struct, frozen=True, kw_only=True):
 def unreadable(file: str, why: str, offset: int | None = None, size: int = 0) -> Judged:
     """Return the entry of a file that cannot be read to its end, or of a message that cannot be judged."""
     return Judged(file=file, offset=offset, size=size, not_judged="unreadable", reason=Because(text=why))
-
-
-def _after(judged: Judged, piece: Piece) -> Task:
-    """Return what follows a message in its mbox; nothing if it has its own file."""
-    if judged.offset is None:
-        return ()
-    return (Piece(path=piece.path, start=judged.offset + judged.size, end=piece.end),)
 
 
 def _reason(explanation: Explanation) -> Because:

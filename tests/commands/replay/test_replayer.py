@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sidecar.commands.replay.replayer import JudgedBatch, Replayer, unreadable
+from sidecar.commands.replay.replayer import NAMED_LIMIT, REASONS_LIMIT, JudgedBatch, Replayer, ReplayTally, unreadable
 from sidecar.commands.replay.stores import Piece, Stored, Task, messages, tasks
-from sidecar.commands.replay.tally import NAMED_LIMIT, REASONS_LIMIT, ReplayTally
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question, encode_explanation
 from sidecar.core.settings.values import LimitSettings

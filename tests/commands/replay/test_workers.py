@@ -9,9 +9,8 @@ import pytest
 PROGRAM = """
 import os, signal, sys
 from multiprocessing import active_children
-from sidecar.commands.replay.replayer import JudgedBatch
+from sidecar.commands.replay.replayer import JudgedBatch, ReplayTally
 from sidecar.commands.replay.stores import Piece
-from sidecar.commands.replay.tally import ReplayTally
 from sidecar.commands.replay.workers import WorkerLostError, run_workers
 
 def work(task):
