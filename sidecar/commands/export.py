@@ -4,13 +4,13 @@ Owns the formats of Postfix and Sendmail, and what they cannot hold.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import filterfalse
 from pathlib import Path
 
 import click
 import idna
 import msgspec
-from msgspec import Struct
 
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import (
@@ -41,49 +41,37 @@ _SENDMAIL_HEAD = """\
 """
 
 
-class Export(Struct, frozen=True, kw_only=True):
-    """A file for the MTA, and the address literals that are left out.
-
-    Sendmail looks up a literal in parts, and to Postfix a colon means a table. So neither can hold all literals.
-    """
-
-    text: str
-    left_out: tuple[str, ...]
-
-
-def postfix_relay_domains(domains: OpenDomains) -> Export:
+def postfix_relay_domains(domains: OpenDomains) -> str:
     """Return a pattern file for `relay_domains` (postconf(5)). The first pattern that matches decides, and `!` excludes.
 
     Deeper names come first, so an exception is before its wildcard. `domains.rest` must be None.
     """
-    changes = boundary(domains.__contains__, domains.names)
-    lines = [
+    changes = boundary(domains.__contains__, filterfalse(is_literal, domains.names))
+    return _POSTFIX_HEAD + "".join(
         f"{'' if changes[pattern] else '!'}{'.' if pattern.below else ''}{spelled}\n"
         for pattern in sorted(changes, key=lambda found: (-found.name.count("."), _labels(found.name), found.below))
-        if not is_literal(pattern.name)
         for spelled in _spellings(pattern.name)
-    ]
-    return _export(_POSTFIX_HEAD, lines, changes)
+    )
 
 
-def sendmail_access(domains: OpenDomains) -> Export:
+def sendmail_access(domains: OpenDomains) -> str:
     """Return lines for the access map (cf/README, "access_db"): `To:` the domain of a recipient, RELAY or SKIP.
 
     Sendmail looks up the domain, all names below its parent (`.parent`), the parent, and so on; SKIP ends that. So each name
     needs a second line for the names below it. `domains.rest` must be None.
     """
-    changes = boundary(domains.__contains__, domains.names)
+    changes = boundary(domains.__contains__, filterfalse(is_literal, domains.names))
     lines = []
-    for name in sorted({pattern.name for pattern in changes if not is_literal(pattern.name)}, key=_labels):
+    for name in sorted({pattern.name for pattern in changes}, key=_labels):
         for pattern in (Pattern(name=name, below=False), Pattern(name=name, below=True)):
             verdict = "RELAY" if pattern.probe in domains else "SKIP"
             lines.append(f"To:{'.' if pattern.below else ''}{name}\t{verdict}\n")
-    return _export(_SENDMAIL_HEAD, lines, changes)
+    return _SENDMAIL_HEAD + "".join(lines)
 
 
-def _export(head: str, lines: Iterable[str], changes: Iterable[Pattern]) -> Export:
-    literals = {pattern.name for pattern in changes if is_literal(pattern.name)}
-    return Export(text=head + "".join(lines), left_out=tuple(sorted(literals)))
+def open_literals(domains: OpenDomains) -> list[str]:
+    """Return the open address literals. To Postfix their colon means a table, and Sendmail looks up parts of them."""
+    return sorted({pattern.name for pattern in boundary(domains.__contains__, filter(is_literal, domains.names))})
 
 
 def _labels(name: str) -> list[str]:
@@ -102,7 +90,7 @@ def _spellings(name: str) -> Iterator[str]:
             yield spelled
 
 
-_WRITERS: Mapping[str, Callable[[OpenDomains], Export]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
+_WRITERS: Mapping[str, Callable[[OpenDomains], str]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
 
 # Postfix opens the file as user postfix, and nothing in it is secret.
 _MODE = 0o644
@@ -135,13 +123,13 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
     domains = OpenDomains(settings_or_exit(config))
     if (rejection := everything_open(domains, mta.capitalize())) is not None:
         raise click.ClickException(printable(f"{rejection} {NAME_THEM}"))
-    export = _WRITERS[mta](domains)
+    text, left_out = _WRITERS[mta](domains), open_literals(domains)
     if as_json:
-        click.echo(printable_json(msgspec.json.encode({"mta": mta, "text": export.text, "left_out": export.left_out})))
+        click.echo(printable_json(msgspec.json.encode({"mta": mta, "text": text, "left_out": left_out})))
         return
-    for literal in export.left_out:
+    for literal in left_out:
         click.echo(printable(f"{literal} is left out: {mta.capitalize()} cannot relay to an address literal."), err=True)
     if output is None:
-        sys.stdout.buffer.write(export.text.encode())
+        sys.stdout.buffer.write(text.encode())
     else:
-        write_file(output, export.text.encode(), mode=_MODE)
+        write_file(output, text.encode(), mode=_MODE)

@@ -37,7 +37,7 @@ def test_postfix(main: str, config: str, exported: str, master: str) -> None:
     """The doctor has no finding about the lines to paste, with and without a chroot."""
     settings = loaded(DEPLOY / config)
     text = (DEPLOY / main).read_text() + "mydestination =\n" + master
-    assert check_postfix(text, settings, {exported: postfix_relay_domains(OpenDomains(settings)).text}.get) == []
+    assert check_postfix(text, settings, {exported: postfix_relay_domains(OpenDomains(settings))}.get) == []
 
 
 def test_sendmail_settings() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sidecar.commands.doctor.postfix_tables import DomainList
 from sidecar.commands.doctor.relaying import compare
 from sidecar.commands.doctor.sendmail import Access, read_sendmail
-from sidecar.commands.export import postfix_relay_domains, sendmail_access
+from sidecar.commands.export import open_literals, postfix_relay_domains, sendmail_access
 from sidecar.core.open_domains import OpenDomains, boundary, lineage
 from sidecar.core.settings.values import DomainEntry
 from tests.building import entry, settings
@@ -28,13 +28,13 @@ def opened(*entries: DomainEntry) -> OpenDomains:
 
 def in_postfix(domains: OpenDomains) -> Holds:
     """Return membership as Postfix reads the export."""
-    text = postfix_relay_domains(domains).text
+    text = postfix_relay_domains(domains)
     return DomainList("/map", lambda _path: text, parents=False).__contains__
 
 
 def in_sendmail(domains: OpenDomains) -> Holds:
     """Return membership as Sendmail reads the export."""
-    access, sendmail = Access(sendmail_access(domains).text), read_sendmail(FEATURES, lambda _path: None)
+    access, sendmail = Access(sendmail_access(domains)), read_sendmail(FEATURES, lambda _path: None)
     return lambda name: access.relays_to(name, sendmail)
 
 
@@ -80,7 +80,7 @@ FEW = st.dictionaries(st.one_of(SHORT, SHORT.map("*.{}".format)), st.booleans(),
 def test_comparison(here: dict[str, bool], there: dict[str, bool]) -> None:
     """An MTA with the export of other domains has findings exactly if it decides differently for some name."""
     domains, others = (opened(*(entry(name, relay_to=relay) for name, relay in rules.items())) for rules in (here, there))
-    holds = DomainList("/map", lambda _path: postfix_relay_domains(others).text, parents=False)
+    holds = DomainList("/map", lambda _path: postfix_relay_domains(others), parents=False)
     rejected = any(name in domains and name not in holds for name in UNIVERSE)
     beyond = any(name not in domains and name in holds for name in UNIVERSE)
     is_held, names = holds.__contains__, holds.names
@@ -115,7 +115,7 @@ def test_order_does_not_matter() -> None:
 
 def test_postfix_lines() -> None:
     """Exceptions are before their wildcard, and an IDN has both spellings."""
-    lines = [line for line in postfix_relay_domains(opened(*ENTRIES)).text.splitlines() if not line.startswith("#")]
+    lines = [line for line in postfix_relay_domains(opened(*ENTRIES)).splitlines() if not line.startswith("#")]
     assert lines == [
         "deep.below.the.wild.example",
         "open.closed.wild.example",
@@ -137,9 +137,9 @@ def test_postfix_lines() -> None:
 def test_literals_are_left_out() -> None:
     """An address literal is in no export. A colon would make it the name of a table."""
     domains = opened(entry("[ipv6:2001:db8::1]", relay_to=True), entry("[a,static:all]", relay_to=True))
-    for export in (postfix_relay_domains(domains), sendmail_access(domains)):
-        assert export.left_out == ("[a,static:all]", "[ipv6:2001:db8::1]")
-        assert [line for line in export.text.splitlines() if not line.startswith("#")] == []
+    assert open_literals(domains) == ["[a,static:all]", "[ipv6:2001:db8::1]"]
+    for text in (postfix_relay_domains(domains), sendmail_access(domains)):
+        assert [line for line in text.splitlines() if not line.startswith("#")] == []
 
 
 def test_lineage() -> None:

@@ -53,7 +53,7 @@ def findings(
     text = "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None) + master
     made = own or sidecar()
     domains = OpenDomains(made)
-    exported = {} if domains.rest else {POSTFIX_FILE: postfix_relay_domains(domains).text}
+    exported = {} if domains.rest else {POSTFIX_FILE: postfix_relay_domains(domains)}
     return check_postfix(text, made, {**exported, **(files or {})}.get)
 
 

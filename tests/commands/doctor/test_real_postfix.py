@@ -47,7 +47,7 @@ def relaying() -> Iterator[Connection]:
     """An external host's connection to a Postfix without a milter, whose relay_domains are the export of the examples."""
     with private_directory() as directory:
         exported = directory / "relay-domains"
-        exported.write_text(postfix_relay_domains(OpenDomains(settings(ENTRIES))).text)
+        exported.write_text(postfix_relay_domains(OpenDomains(settings(ENTRIES))))
         lines = {
             "relay_domains": str(exported),
             "parent_domain_matches_subdomains": PARENT_MATCHES,
