@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sidecar.core.text import printable
-from sidecar.output.help import INTERRUPTED, write_epilog
+from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import sentence
 from sidecar.output.streams import prepare_streams
 
@@ -56,7 +56,7 @@ STATUSES: Final[Mapping[int, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Command, click.Group):
     """A group that imports the module of a command only when it is called."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -80,10 +80,6 @@ class LazyGroup(click.Group):
         for heading, commands in GROUPS.items():
             with formatter.section(heading):
                 formatter.write_dl([(f"{name:{width}}", summary) for name, summary in commands.items()])
-
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the text below the commands."""
-        write_epilog(formatter, EXAMPLES, STATUSES)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands for completion, without importing them."""
@@ -125,7 +121,9 @@ def _exit_with(error: OSError) -> NoReturn:
     sys.exit(1)
 
 
-@click.group("sidecar", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "sidecar", cls=LazyGroup, examples=EXAMPLES, statuses=STATUSES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="sidecar", prog_name="sidecar")
 def main() -> None:
     """Accept bounce and feedback reports from external hosts, reject their other mail, and record the reason.

@@ -85,18 +85,16 @@ def _as_json(name: str, reading: ReportReading, classifier: Classifier) -> bytes
     answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": report}
     if isinstance(report, OobReport):
         # Beside the report, whose shape is KumoMTA's.
-        answer["bounce_classification"] = [_class(entry, _rule(entry, classifier)) for entry in report.per_recipient]
+        answer["bounce_classification"] = [_classified(entry, classifier)[0] for entry in report.per_recipient]
     return printable_json(msgspec.json.encode(answer))
 
 
-def _rule(entry: PerRecipient, classifier: Classifier) -> BounceRule | None:
-    return classifier.rule(bounce_response(entry).line)
-
-
-def _class(entry: PerRecipient, rule: BounceRule | None) -> str | None:
+def _classified(entry: PerRecipient, classifier: Classifier) -> tuple[str | None, BounceRule | None]:
+    """Return the class of a bounce and its rule, if one matches; None if the recipient did not miss the message."""
     if entry.action not in _UNREACHED:
-        return None
-    return UNCATEGORIZED if rule is None else rule.bounce_class
+        return None, None
+    rule = classifier.rule(bounce_response(entry).line)
+    return UNCATEGORIZED if rule is None else rule.bounce_class, rule
 
 
 def _as_text(name: str, reading: ReportReading, classifier: Classifier) -> bytes:
@@ -152,13 +150,12 @@ def _oob_facts(report: OobReport, classifier: Classifier) -> Iterator[tuple[str,
     yield "envelope id", report.per_message.original_envelope_id
     yield "arrived", report.per_message.arrival_date
     for entry in report.per_recipient:
-        rule = _rule(entry, classifier)
-        bounce_class = _class(entry, rule)
+        bounce_class, rule = _classified(entry, classifier)
         final, original = (one.recipient if one else None for one in (entry.final_recipient, entry.original_recipient))
         yield entry.action, final or original
         yield "  originally", None if original == final else original
         yield "  status", entry.status
-        yield "  class", bounce_class if rule is None or bounce_class is None else f"{bounce_class} ({rule.where})"
+        yield "  class", bounce_class if rule is None else f"{bounce_class} ({rule.where})"
         yield "  diagnostic", entry.diagnostic_code
         yield "  remote MTA", entry.remote_mta
         yield "  last attempt", entry.last_attempt_date

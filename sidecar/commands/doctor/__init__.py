@@ -1,4 +1,1 @@
-"""`sidecar doctor`: checks of Postfix's and Sendmail's settings against the sidecar's.
-
-Never starts a program. The checks read no files themselves: the command passes a function that does.
-"""
+"""`sidecar doctor`: checks of Postfix's and Sendmail's settings against the sidecar's. Never starts a program."""

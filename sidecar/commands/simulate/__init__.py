@@ -1,4 +1,1 @@
-"""`sidecar simulate`: reports as external hosts send them, through a running MTA, and the comparison with the policy.
-
-It sends only its catalogue, each shape once, and only to the MTA that the operator names.
-"""
+"""`sidecar simulate`: reports as external hosts send them, through a running MTA, compared with the policy."""

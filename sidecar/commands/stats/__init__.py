@@ -1,4 +1,1 @@
-"""`sidecar stats`: count records by type, reason, peer, domain and time.
-
-`plots` needs matplotlib, which is optional: the command imports it only for a picture.
-"""
+"""`sidecar stats`: count records by type, reason, peer, domain and time."""
