@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sidecar.commands.doctor.findings import Service, logical_lines
+from sidecar.commands.doctor.findings import ReadFile, Service, logical_lines
 from sidecar.core.open_domains import PARENT_MATCHES
 
 _SETTING = re.compile(r"([A-Za-z0-9_]+)\s*=\s*(.*)", re.DOTALL)
@@ -51,6 +51,7 @@ DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
 class Postfix(Service, frozen=True, kw_only=True):
     """The settings of one smtpd, including the `-o` options of its line in master.cf. `chroot` None is unknown."""
 
+    read: ReadFile
     chroot: bool | None = None
     settings: Mapping[str, str]
 
@@ -76,7 +77,7 @@ class Postfix(Service, frozen=True, kw_only=True):
         return match[0] if value is None else value
 
 
-def read_postfix(text: str) -> list[Postfix]:
+def read_postfix(text: str, read: ReadFile) -> list[Postfix]:
     """Return the settings of each smtpd that other machines can reach; without master.cf, of one without a name."""
     settings: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -85,10 +86,10 @@ def read_postfix(text: str) -> list[Postfix]:
         if (match := _SETTING.fullmatch(logical)) is not None:
             settings[match[1]] = match[2].strip()
             lines[match[1]] = line
-        elif (service := _service(line, logical)) is not None:
+        elif (service := _service(line, logical, read)) is not None:
             services.append(service)
     public = [each for each in services if not each.name.startswith(("127.", "localhost:", "[::1]", "::1:"))]
-    used = public or services or [Postfix(settings={}, lines={})]
+    used = public or services or [Postfix(read=read, settings={}, lines={})]
     return [replace(each, settings={**settings, **each.settings}, lines={**lines, **each.lines}) for each in used]
 
 
@@ -111,7 +112,7 @@ def main_cf_lines(text: str) -> Iterator[tuple[int, str]]:
     return logical_lines((number, line) for number, line in numbered if line.strip() and not line.lstrip().startswith("#"))
 
 
-def _service(line: int, logical: str) -> Postfix | None:
+def _service(line: int, logical: str, read: ReadFile) -> Postfix | None:
     """Return the service, with its own settings, if this is a line of master.cf(5) for an smtpd."""
     fields = [*logical.split(None, _SERVICE_FIELDS), ""]
     if len(fields) <= _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
@@ -119,4 +120,5 @@ def _service(line: int, logical: str) -> Postfix | None:
     options = _OPTION.finditer(fields[_SERVICE_FIELDS])
     settings = {match[1] or match[3]: match[2] if match[1] else match[4] for match in options}
     lines = dict.fromkeys(settings, line)
-    return Postfix(name=fields[0], chroot=fields[4] == "y", settings=settings, lines=lines, overridden=frozenset(settings))
+    overridden, chroot = frozenset(settings), fields[4] == "y"
+    return Postfix(name=fields[0], read=read, chroot=chroot, settings=settings, lines=lines, overridden=overridden)

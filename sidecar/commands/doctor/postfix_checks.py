@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, run_checks, seconds, some
 from sidecar.commands.doctor.postfix import Postfix, read_postfix, split
-from sidecar.commands.doctor.postfix_tables import DomainList, before_the_verdict, networks
+from sidecar.commands.doctor.postfix_tables import DomainList, access_actions, content_actions, networks, recipient_bcc_maps
 from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
 from sidecar.commands.doctor.sockets import below_queue, in_main_cf, milter_address, out_of_reach, reaches
 from sidecar.core.findings import Finding
@@ -37,7 +37,6 @@ class _Smtpd(Postfix, frozen=True, kw_only=True):
 
     sidecar: Settings
     domains: OpenDomains
-    read: ReadFile
 
     @property
     def listening(self) -> str:
@@ -84,8 +83,7 @@ class _Smtpd(Postfix, frozen=True, kw_only=True):
 def check_postfix(text: str, settings: Settings, read: ReadFile) -> list[Finding]:
     """Return all findings, errors first. A finding about some services only names them."""
     domains = OpenDomains(settings)
-    smtpds = [_Smtpd(**asdict(each), sidecar=settings, domains=domains, read=read) for each in read_postfix(text)]
-    return run_checks(CHECKS, smtpds)
+    return run_checks(CHECKS, [_Smtpd(**asdict(each), sidecar=settings, domains=domains) for each in read_postfix(text, read)])
 
 
 # --- the sidecar is asked, and its verdict counts
@@ -112,7 +110,6 @@ def _bypassed(smtpd: _Smtpd) -> Iterator[Found]:
     if maps := smtpd.text(key := "smtpd_milter_maps"):
         text = f"Hosts in {printable(maps)} have other milters or none: for them Postfix does not ask the sidecar."
         yield "error" if "DISABLE" in maps else "warning", "milter_bypassed", key, text, f"Remove {key}."
-    yield from before_the_verdict(smtpd, smtpd.read)
 
 
 def _default_action(smtpd: _Smtpd) -> Iterator[Found]:
@@ -289,6 +286,9 @@ def _bare_newline(smtpd: _Smtpd) -> Iterator[Found]:
 CHECKS: Sequence[Check[_Smtpd]] = (
     _milter,
     _bypassed,
+    recipient_bcc_maps,
+    content_actions,
+    access_actions,
     _default_action,
     _relay_restrictions,
     _relay_domains,

@@ -122,21 +122,28 @@ _ACCESS_ACTIONS: dict[str, tuple[Level, DoctorCode, str]] = {
 }
 
 
-def before_the_verdict(postfix: Postfix, read: ReadFile) -> Iterator[Found]:
-    """Find what acts on a message before the sidecar's verdict, and stays in effect after it."""
-    overridden = postfix.words("receive_override_options")
-    if "no_address_mappings" not in overridden and postfix.text(key := "recipient_bcc_maps"):
+def recipient_bcc_maps(postfix: Postfix) -> Iterator[Found]:
+    """Find copies that are made before the sidecar's verdict."""
+    if "no_address_mappings" not in postfix.words("receive_override_options") and postfix.text(key := "recipient_bcc_maps"):
         fix = "Use sender_bcc_maps or always_bcc, which copy accepted messages."
         yield "warning", "recipient_copied", key, f"{key} {_COPY}", fix
-    if "no_header_body_checks" not in overridden:
+
+
+def content_actions(postfix: Postfix) -> Iterator[Found]:
+    """Find actions of content checks that come before the sidecar's verdict, and stay in effect after it."""
+    if "no_header_body_checks" not in postfix.words("receive_override_options"):
         for key in _CONTENT_CHECKS:
             # The default of the other two is $header_checks.
             if key in {"header_checks", "body_checks"} or postfix.text(key) != postfix.text("header_checks"):
-                yield from _acting(key, postfix.words(key), read, _CONTENT_ACTIONS)
+                yield from _acting(key, postfix.words(key), postfix.read, _CONTENT_ACTIONS)
+
+
+def access_actions(postfix: Postfix) -> Iterator[Found]:
+    """Find such actions in the access tables."""
     for key in _RESTRICTIONS:
         checks = pairwise(postfix.words(key))
         tables = [table for check, table in checks if check.startswith("check_") and check.endswith("_access")]
-        yield from _acting(key, tables, read, _ACCESS_ACTIONS)
+        yield from _acting(key, tables, postfix.read, _ACCESS_ACTIONS)
 
 
 def _acting(key: str, tables: list[str], read: ReadFile, effects: dict[str, tuple[Level, DoctorCode, str]]) -> Iterator[Found]:

@@ -69,12 +69,12 @@ def test_export(relaying: Connection, name: str, code: int) -> None:
 
 def test_defaults() -> None:
     """The defaults are those of this machine's Postfix, except those that depend on others."""
-    real = read_postfix(postconf("-dx"))[0]
+    real = read_postfix(postconf("-dx"), lambda _path: None)[0]
     level = ("relay_domains", "smtpd_relay_restrictions")
     own = ("mydestination", "queue_directory")
     for key in DEFAULTS.keys() - {*level, *own}:
-        assert sorted(real.words(key)) == sorted(read_postfix("")[0].words(key)), key
-    assert read_postfix(postconf("-d"))[0].settings["relay_domains"].endswith("{$mydestination} : {}}")
+        assert sorted(real.words(key)) == sorted(read_postfix("", lambda _path: None)[0].words(key)), key
+    assert read_postfix(postconf("-d"), lambda _path: None)[0].settings["relay_domains"].endswith("{$mydestination} : {}}")
 
 
 def test_harness() -> None:
@@ -92,7 +92,7 @@ def test_harness() -> None:
 
 def test_deployed() -> None:
     """The lines of deploy/postfix with a chrooted smtpd have no finding. While the sidecar is down, external hosts get 451."""
-    pasted = read_postfix((ROOT / "deploy" / "postfix" / "main.unix.cf").read_text())[0]
+    pasted = read_postfix((ROOT / "deploy" / "postfix" / "main.unix.cf").read_text(), lambda _path: None)[0]
     with private_directory() as directory:
         lines = {**pasted.settings} | {"relay_domains": str(directory / "relay-domains"), "mynetworks": "127.0.0.1"}
         queue = directory / "postfix" / "queue"
