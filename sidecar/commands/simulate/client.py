@@ -63,23 +63,15 @@ class Answer(Struct, frozen=True, kw_only=True):
 class Dialogue(Struct, frozen=True, kw_only=True):
     """The answers of the MTA. `peer` and `listener` (`IP:port`) are the ends of the connection, as the MTA should see them.
 
-    `rejected` is a negative answer to the connection or to EHLO. `mail`, `recipients` and `content` are the answers to MAIL, to
-    each RCPT, and to the content, as far as the dialogue went. `lacking` names the missing extension if the message needs one.
+    `recipients` are the answers to each RCPT, `last` is the answer that decided; None if the message was not offered. `lacking`
+    names the missing extension if the message needs one.
     """
 
     peer: str
     listener: str
-    rejected: Answer | None = None
-    mail: Answer | None = None
     recipients: tuple[Answer, ...] = ()
-    content: Answer | None = None
+    last: Answer | None = None
     lacking: str | None = None
-
-    @property
-    def last(self) -> Answer | None:
-        """The answer that decided; None if the message was not offered."""
-        accepted = next((answer for answer in self.recipients if answer.kind == _OK), None)
-        return self.rejected or self.content or accepted or next(iter(self.recipients), None) or self.mail
 
 
 class _Client(smtplib.SMTP):
@@ -120,7 +112,7 @@ def deliver(target: Target, *, helo: str, sender: str, recipients: Sequence[str]
         answers = Dialogue(peer=peer, listener=listener)
         rejected = _send_ehlo(smtp, target, helo) if greeting.code == _READY else greeting
         if rejected is not None:
-            return replace(answers, rejected=rejected)
+            return replace(answers, last=rejected)
         # The parameters that MAIL needs for these addresses and this content.
         wanted = []
         if not (content.partition(b"\r\n\r\n")[0].isascii() and all(map(str.isascii, (sender, *recipients)))):
@@ -131,7 +123,8 @@ def deliver(target: Target, *, helo: str, sender: str, recipients: Sequence[str]
             if not smtp.has_extn(extension):
                 return replace(answers, lacking=extension)
         mail = f"FROM:<{sender}>{''.join(parameter for _, parameter in wanted)}"
-        return _transact(smtp, answers, mail, recipients, content)
+        named, last = _transact(smtp, mail, recipients, content)
+        return replace(answers, recipients=named, last=last)
 
 
 @contextmanager
@@ -189,20 +182,17 @@ def _send_ehlo(smtp: _Client, target: Target, helo: str) -> Answer | None:
     return answer if (answer := _answer(smtp.ehlo(helo))).kind != _OK else None
 
 
-def _transact(smtp: _Client, answers: Dialogue, mail: str, recipients: Sequence[str], content: bytes) -> Dialogue:
-    """Send MAIL, RCPT and DATA, as far as the MTA accepts them."""
-    answers = replace(answers, mail=_answer(smtp.docmd("MAIL", mail)))
-    if answers.mail is None or answers.mail.kind != _OK:
-        return answers
+def _transact(smtp: _Client, mail: str, recipients: Sequence[str], content: bytes) -> tuple[tuple[Answer, ...], Answer]:
+    """Send MAIL, RCPT and DATA, as far as the MTA accepts them. Return the answers to RCPT, and the answer that decided."""
+    if (answer := _answer(smtp.docmd("MAIL", mail))).kind != _OK:
+        return (), answer
     named = tuple(_answer(smtp.docmd("RCPT", f"TO:<{recipient}>")) for recipient in recipients)
-    answers = replace(answers, recipients=named)
     if not any(answer.kind == _OK for answer in named):
-        return answers
-    go_ahead = _answer(smtp.docmd("DATA"))
-    if go_ahead.code != _GO_AHEAD:
-        return replace(answers, content=go_ahead)
+        return named, named[0]
+    if (answer := _answer(smtp.docmd("DATA"))).code != _GO_AHEAD:
+        return named, answer
     smtp.send(content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-    return replace(answers, content=_answer(smtp.getreply()))
+    return named, _answer(smtp.getreply())
 
 
 def _answer(reply: tuple[int, bytes]) -> Answer:

@@ -23,7 +23,7 @@ ANSWERS: Mapping[str, bytes] = {
 
 
 class FakeMta:
-    """A context manager: it answers each verb with `answers`; an empty answer is none, and the connection stays open.
+    """A context manager: it answers each verb, or one line, with `answers`; after an empty answer the connection stays open.
 
     The greeting answers the verb `""`, and the end of a message `"."`. `heard` is all lines but those of messages, `content`
     what came of these, with CRLF.
@@ -71,7 +71,7 @@ class FakeMta:
                 verb, _, rest = line.decode().rstrip("\r\n").partition(" ")
                 verb = verb.upper()
                 self.heard.append(f"{verb} {rest}".rstrip())
-                connection.sendall(self._answers.get(verb, b"250 Ok\r\n"))
+                connection.sendall(self._answers.get(self.heard[-1].upper(), self._answers.get(verb, b"250 Ok\r\n")))
                 if verb == "QUIT":
                     connection.close()
                     return

@@ -83,10 +83,8 @@ def dialogue(*recipients: str, content: str | None = None, rejected: str | None 
     return Dialogue(
         peer=EXTERNAL,
         listener=LISTENER,
-        mail=None if rejected else Answer(code=250, text="Ok"),
         recipients=tuple(read[: len(recipients)]),
-        content=read[-1] if content else None,
-        rejected=read[-1] if rejected else None,
+        last=read[-1] if content or rejected else read[0],
     )
 
 
