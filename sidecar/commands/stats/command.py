@@ -4,7 +4,6 @@ import logging
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -26,7 +25,7 @@ from sidecar.commands.stats.wording import extent, headline, nothing_found, pars
 from sidecar.core.records import Logged, decode
 from sidecar.core.text import counted, printable, printable_json, rfc3339
 from sidecar.journal import JournalError
-from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
+from sidecar.journal.read import STDIN, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import config_option, sentence, settings_or_exit
@@ -160,12 +159,9 @@ def _whole_records(collector: Collector) -> Iterator[Callable[[Logged], None]]:
 
 def _count(sources: Sequence[Path], collector: Collector, since: float | None) -> int:
     """Count all records. Return the exit status. After Ctrl-C the figures so far remain."""
-    first: str | None = None
     try:
         with _whole_records(collector) as add:
-            for line, why in _read(sources, add, since):
-                collector.skip()
-                first = first or f"{line.file}:{line.number}: {why}"
+            first = _read(sources, collector, add, since)
     except KeyboardInterrupt:
         click.echo("Interrupted: the figures are incomplete, and no file was written.", err=True)
         return INTERRUPTED
@@ -174,28 +170,33 @@ def _count(sources: Sequence[Path], collector: Collector, since: float | None) -
     return 0
 
 
-def _read(sources: Sequence[Path], add: Callable[[Logged], None], since: float | None) -> Iterator[tuple[Line | Skipped, str]]:
-    """Pass each record to `add`. Yield the lines that are no records, and why."""
+def _read(sources: Sequence[Path], collector: Collector, add: Callable[[Logged], None], since: float | None) -> str | None:
+    """Pass each record to `add`, and count the other lines. Return the first of these lines, and the reason."""
+    first = None
     sizes = [stored_size(source, since=since) for source in sources]
     with progress("records", total=None if None in sizes else sum(filter(None, sizes))) as bar:
         for line in chain.from_iterable(read(source, since=since, progress=bar.read) for source in sources):
             bar.one_more()
+            why = None
             if isinstance(line, Skipped):
                 # The last line of a log can still be incomplete.
-                if not line.unfinished:
-                    yield line, line.why
-                continue
-            try:
-                record = decode(line.text)
-            except ValueError as error:
-                yield line, str(error)
+                why = None if line.unfinished else line.why
             else:
-                add(record)
+                try:
+                    record = decode(line.text)
+                except ValueError as error:
+                    why = str(error)
+                else:
+                    add(record)
+            if why is not None:
+                collector.skip()
+                first = first or f"{line.file}:{line.number}: {why}"
+    return first
 
 
 def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector) -> Summary:
     """Add the first and last time of the logs. Old files were left out, so `collector` reads all of them."""
-    deque(_read([source for source in sources if source != STDIN], collector.add, None), maxlen=0)
+    _read([source for source in sources if source != STDIN], collector, collector.add, None)
     whole = collector.summary()
     known = sorted(filter(None, (whole.log_first, whole.log_last, summary.log_first, summary.log_last)))
     return replace(summary, log_first=known[0], log_last=known[-1]) if known else summary
