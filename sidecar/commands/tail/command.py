@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sidecar.commands.tail.filters import Filter, make_filter
-from sidecar.commands.tail.view import Kind, line_of
+from sidecar.commands.tail.view import line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import TYPES, Logged
 from sidecar.core.text import printable, printable_json
@@ -23,8 +23,6 @@ from sidecar.output.help import Command, completion
 from sidecar.output.logs import polls, warn_of_skipped_files
 from sidecar.output.problems import config_option, sentence, settings_or_exit
 from sidecar.output.terminal import console, plain
-
-_STYLES: dict[Kind, str] = {"aside": "dim", "good": "green", "bad": "red", "soft": "yellow", "report": "magenta", "text": ""}
 
 _ALL = "all"
 _DEFAULT_LINES = "10"
@@ -182,5 +180,5 @@ def _write_line(_line: Line, record: Logged) -> None:
 def _write_on_terminal(screen: Console, _line: Line, record: Logged) -> None:
     """Write a record in colour, cut to the width of the terminal."""
     parts = line_of(record, today=datetime.now(UTC).date().isoformat(), width=screen.width)
-    text = Text(" ").join(Text(part.text, style=_STYLES[part.kind]) for part in parts)
+    text = Text(" ").join(Text(part.text, style=part.style) for part in parts)
     screen.print(text, no_wrap=True, overflow="ellipsis", crop=True)

@@ -3,22 +3,19 @@
 Owns the columns, and what is shortened on a narrow terminal. Never prints.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.records import Logged
 from sidecar.core.text import printable
 
-Kind = Literal["aside", "good", "bad", "soft", "report", "text"]
-"""The colour of a part: `good` for accepted, `bad` rejected, `soft` tempfailed, `report` a bounce or complaint."""
-
-_WORDS: dict[Kind, tuple[str, ...]] = {
-    "good": ("Reception", "Delivery", Disposition.RELAYED),
-    "bad": ("Rejection", "Bounce", "AdminBounce", "Expiration", *REJECTED),
-    "soft": ("TransientFailure", "Delayed", Disposition.QUARANTINED, Disposition.TEMPFAILED),
-    "report": ("OOB", "Feedback", Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED),
+_WORDS: dict[str, tuple[str, ...]] = {
+    "green": ("Reception", "Delivery", Disposition.RELAYED),
+    "red": ("Rejection", "Bounce", "AdminBounce", "Expiration", *REJECTED),
+    "yellow": ("TransientFailure", "Delayed", Disposition.QUARANTINED, Disposition.TEMPFAILED),
+    "magenta": ("OOB", "Feedback", Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED),
 }
-_KINDS: dict[str, Kind] = {word: kind for kind, words in _WORDS.items() for word in words}
+_STYLES = {word: style for style, words in _WORDS.items() for word in words}
 
 _TYPE_WIDTH = len("Rejection")
 _DISPOSITION_WIDTH = len(Disposition.REJECTED_AT_CONNECT)
@@ -42,10 +39,10 @@ _NO_CLASS = {"", "Uncategorized"}
 
 
 class LinePart(NamedTuple):
-    """A part of the line, without control characters."""
+    """A part of the line, without control characters, and its style on a terminal."""
 
     text: str
-    kind: Kind
+    style: str = ""
 
 
 def line_of(record: Logged, *, today: str | None = None, width: int | None = None) -> list[LinePart]:
@@ -55,21 +52,19 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
     recipient; the caller cuts the reason at the end of the line.
     """
     rejected_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
-    parts = [
-        LinePart(_time(record, today), "aside"),
-        LinePart(printable(record.type).ljust(_TYPE_WIDTH), "soft" if rejected_for_now else _KINDS.get(record.type, "text")),
-    ]
+    style = "yellow" if rejected_for_now else _STYLES.get(record.type, "")
+    parts = [LinePart(_time(record, today), "dim"), LinePart(printable(record.type).ljust(_TYPE_WIDTH), style)]
     # KumoMTA's records have no disposition.
     if (disposition := record.disposition) is not None and (width is None or width >= _WIDE):
-        parts.append(LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _KINDS.get(disposition, "text")))
+        parts.append(LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _STYLES.get(disposition, "")))
     peer = "-" if record.peer_address is None else printable(record.peer_address.addr)
-    parts += [LinePart(_code(record).ljust(_CODE_WIDTH), "text"), LinePart(peer.ljust(_PEER_WIDTH), "text")]
+    parts += [LinePart(_code(record).ljust(_CODE_WIDTH)), LinePart(peer.ljust(_PEER_WIDTH))]
     why, room = _why(record), None
     if width is not None:
         left = width - sum(len(part.text) + 1 for part in parts)
         room = max(_ENVELOPE_WIDTH, left - 1 - min(len(why), max(_WHY_WIDTH, left // 3)))
-    parts.append(LinePart(_envelope(record, room), "text"))
-    return [*parts, LinePart(why, "aside")] if why else parts
+    parts.append(LinePart(_envelope(record, room)))
+    return [*parts, LinePart(why, "dim")] if why else parts
 
 
 def _time(record: Logged, today: str | None) -> str:

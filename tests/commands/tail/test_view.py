@@ -168,13 +168,13 @@ def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int,
     assert width < 80 or sum(len(part.text) + 1 for part in parts[:5]) + 24 <= width
 
 
-def test_kinds() -> None:
+def test_styles() -> None:
     """What was taken, rejected, rejected for now, and reported is told apart."""
-    kinds = [
-        line_of(Logged(type=name, response=Response(code=code)))[1].kind
+    styles = [
+        line_of(Logged(type=name, response=Response(code=code)))[1].style
         for name, code in (("Reception", 250), ("Rejection", 550), ("Rejection", 451), ("OOB", 550), ("New", 0))
     ]
-    assert kinds == ["good", "bad", "soft", "report", "text"]
+    assert styles == ["green", "red", "yellow", "magenta", ""]
 
 
 Texts = st.text(max_size=30)
