@@ -57,14 +57,11 @@ class Judged(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
 
 
 class Reason(NamedTuple):
-    """What makes two reasons the same: outcome and rule, and the words if there is no rule or it is not the complete reason."""
+    """What makes two reasons the same. The rule has a text only if it is in no file or not the complete reason."""
 
     outcome: str
     partly: bool
-    file: str | None = None
-    line: int | None = None
-    key: str | None = None
-    words: str = _OTHERS.text
+    rule: Because = _OTHERS
 
 
 @dataclass(kw_only=True)
@@ -135,7 +132,7 @@ def _same_reason(judged: Judged) -> Reason:
     words = "" if rule.file is not None and judged.disposition not in _FOR_CONTENT else rule.text
     if words and judged.to:
         words = words.removesuffix(domain_of(judged.to[0]))
-    return Reason(outcome, judged.partly, rule.file, rule.line, rule.key, words)
+    return Reason(outcome, judged.partly, Because(file=rule.file, line=rule.line, key=rule.key, text=words))
 
 
 # --- judging

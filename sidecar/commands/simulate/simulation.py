@@ -5,8 +5,9 @@ Never decides: the evaluator does, as for `explain`. Never changes a file.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
@@ -87,25 +88,22 @@ class NewRecords:
         A record reaches the kernel before its verdict reaches the peer: after the answer, the records are there.
         """
         found, sessions = [], set[str]()
-        # The first record of a session has the name, if any has it: an OOB record has the reporting MTA's, and that of a
-        # rejected connection has none.
-        for record in self._candidates(helo, sessions):
-            rejected = record.response.command == "CONNECT" and record.peer_address and record.peer_address.addr == peer
-            named = record.peer_address is not None and record.peer_address.name == helo
-            if record.session_id and (rejected or named):
-                sessions.add(record.session_id)
-            if record.session_id in sessions:
-                found.append(record)
+        for line in chain.from_iterable(file.lines() for file in self._follower.look()):
+            # On a busy MTA, the records of other sessions are not even decoded.
+            if isinstance(line, Line) and any(mark.encode() in line.text for mark in (helo, '"CONNECT"', *sessions)):
+                try:
+                    record = decode(line.text)
+                except ValueError:
+                    continue  # damaged, and not ours: those were answered
+                rejected = record.response.command == "CONNECT" and record.peer_address and record.peer_address.addr == peer
+                named = record.peer_address is not None and record.peer_address.name == helo
+                # The first record of a session has the name, if any has it: an OOB record has the reporting MTA's, and that
+                # of a rejected connection has none.
+                if record.session_id and (rejected or named):
+                    sessions.add(record.session_id)
+                if record.session_id in sessions:
+                    found.append(record)
         return tuple(found)
-
-    def _candidates(self, helo: str, sessions: set[str]) -> Iterator[Logged]:
-        """Return the records that may match. On a busy MTA, the others are not even decoded."""
-        for file in self._follower.look():
-            for line in file.lines():
-                marks = (helo, '"CONNECT"', *sessions)
-                if isinstance(line, Line) and any(mark.encode() in line.text for mark in marks):
-                    with suppress(ValueError):  # damaged, and not ours: those were answered
-                        yield decode(line.text)
 
 
 class Simulation(Struct, frozen=True, kw_only=True):
