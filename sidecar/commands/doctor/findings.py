@@ -69,16 +69,21 @@ def run_checks(checks: Iterable[Check[S]], services: Sequence[S]) -> list[Findin
     """Return the findings of all checks for all services, errors first. A finding about some services only names them."""
     found: dict[Finding, list[str]] = {}
     for service in services:
-        for level, code, key, text, fix in (each for check in checks for each in check(service)):
-            if key in service.overridden:
-                fix = f"In master.cf, remove -o {key} from {printable(service.name)}. {fix}"  # noqa: PLW2901
-            finding = Finding(level=level, code=code, key=key, line=service.lines.get(key), text=text, fix=fix)
+        # A service can have the same fault twice: in two milters.
+        for finding in dict.fromkeys(_finding(each, service) for check in checks for each in check(service)):
             found.setdefault(finding, []).append(service.name)
     findings = [
         finding if len(names) == len(services) else replace(finding, text=f"Of {some(names)} in master.cf: {finding.text}")
         for finding, names in found.items()
     ]
     return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def _finding(found: Found, service: Service) -> Finding:
+    level, code, key, text, fix = found
+    if key in service.overridden:
+        fix = f"In master.cf, remove -o {key} from {printable(service.name)}. {fix}"
+    return Finding(level=level, code=code, key=key, line=service.lines.get(key), text=text, fix=fix)
 
 
 def some(names: Sequence[str]) -> str:

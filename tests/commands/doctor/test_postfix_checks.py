@@ -310,6 +310,14 @@ def test_services() -> None:
     assert found.text.startswith("Of 2525 in master.cf: ")
 
 
+def test_two_milters_with_one_fault() -> None:
+    """A fault that one service has twice is one finding, and the finding names that service."""
+    milters = " ".join(f"{{ inet:127.0.0.1:{port}, default_action=accept }}" for port in (8893, 8894))
+    master = "smtp inet n - n - - smtpd\n2525 inet n - n - - smtpd -o smtpd_milters=inet:127.0.0.1:8893\n"
+    (found,) = findings({"smtpd_milters": milters}, master=master)
+    assert found.text.startswith("Of smtp in master.cf: ")
+
+
 def test_errors_come_first() -> None:
     """Errors are first, in any order of the settings."""
     found = findings({"in_flow_delay": None, "milter_protocol": "4", "milter_default_action": "accept", "smtpd_milters": None})
