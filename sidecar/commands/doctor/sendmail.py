@@ -34,14 +34,17 @@ class Filter(Struct, frozen=True, kw_only=True):
 class Sendmail(Service, frozen=True, kw_only=True):
     """The settings of Sendmail. `filters` are the milters in use, `classes` the members of each class, in lower case.
 
-    The source of the access map is at `access_path`. The flags show which features made the rules: promiscuous_relay,
-    relay_hosts_only, and access_db's lookupdotdomain and skip.
+    `named` are the domains in class R, whose addresses are peers. `access` is the source of the access map (cf/README,
+    "ANTI-SPAM CONFIGURATION CONTROL"), None if `access_path` cannot be read. The flags show which features made the rules:
+    promiscuous_relay, relay_hosts_only, and access_db's lookupdotdomain and skip.
     """
 
     filters: list[Filter]
     options: Mapping[str, str]
     classes: Mapping[str, frozenset[str]]
+    named: frozenset[str]
     access_path: str | None
+    access: Mapping[str, str] | None
     promiscuous: bool
     hosts_only: bool
     dots: bool
@@ -50,6 +53,32 @@ class Sendmail(Service, frozen=True, kw_only=True):
     def members(self, name: str) -> frozenset[str]:
         """Return the words of a class."""
         return self.classes.get(name, frozenset())
+
+    @property
+    def recipient_domains(self) -> Iterator[str]:
+        """All names that can be domains of recipients."""
+        keys = (key.removeprefix("to:").removeprefix(".") for key in self.access or ())
+        yield from (key for key in keys if "." in key and ":" not in key and "@" not in key)
+        yield from self.named
+
+    def relays_to(self, domain: str) -> bool:
+        """Look up in class R, then as ruleset D: the name, all names below its parent, the parent, ... SKIP ends the search."""
+        values = self.access or {}
+        if domain in self.named if self.hosts_only else any(name in self.named for name in lineage(domain)):
+            return True
+        for name in lineage(domain):
+            below = f".{name.partition('.')[2]}"
+            keys = [name, below] if self.dots and below != "." else [name]
+            value = next((values[form] for key in keys for form in (f"to:{key}", key) if form in values), None)
+            if value is not None or self.hosts_only:
+                return value == "RELAY"
+        return False
+
+    @property
+    def relaying(self) -> netaddr.IPSet:
+        """The addresses of peers that can relay."""
+        keys = (key.removeprefix("connect:") for key, value in (self.access or {}).items() if value == "RELAY")
+        return address_set([*self.members("R"), *keys])
 
 
 def read_sendmail(text: str, read: ReadFile) -> Sendmail:
@@ -76,12 +105,15 @@ def read_sendmail(text: str, read: ReadFile) -> Sendmail:
             words = match[4].split() if match[1] == "C" else _file_words(match[4], read)
             name = match[2] or match[3]
             classes[name] = classes.get(name, frozenset()).union(map(str.lower, words))
+    source = "" if access_path is None else read(access_path)
     used = re.split(r"[,;\s]+", options.get("InputMailFilters", ""))
     return Sendmail(
         filters=[filters[f"X{name}"] for name in used if f"X{name}" in filters],
         options=options,
         classes=classes,
+        named=frozenset(word for word in classes.get("R", ()) if ":" not in word and not word.replace(".", "").isdecimal()),
         access_path=access_path,
+        access=None if source is None else _access(source),
         lines=lines,
         promiscuous=re.search(r"(?m)^SRcpt_ok\b", text) is not None and re.search(r"(?m)^SRelay_ok\b", text) is None,
         hosts_only=re.search(r"(?m)^R\$\+ < @ \$=R >", text) is not None,
@@ -97,33 +129,9 @@ def _file_words(value: str, read: ReadFile) -> list[str]:
     return [line.split()[0] for line in (text or "").splitlines() if line.strip() and line[0] != "#"]
 
 
-class Access:
-    """The source of the access map (cf/README, "ANTI-SPAM CONFIGURATION CONTROL")."""
-
-    def __init__(self, source: str) -> None:
-        lines = (line.split(None, 1) for line in source.splitlines() if line.strip() and not line.startswith("#"))
-        self._values = {line[0].lower(): line[1].strip() if len(line) > 1 else "" for line in lines}
-
-    @property
-    def recipient_domains(self) -> Iterator[str]:
-        """All keys that can be domains of recipients."""
-        keys = (key.removeprefix("to:").removeprefix(".") for key in self._values)
-        return (key for key in keys if "." in key and ":" not in key and "@" not in key)
-
-    def relays_to(self, domain: str, sendmail: Sendmail) -> bool:
-        """Look up as ruleset D does: the name, all names below its parent, the parent, and so on. SKIP ends the search."""
-        for name in lineage(domain):
-            below = f".{name.partition('.')[2]}"
-            keys = [name, below] if sendmail.dots and below != "." else [name]
-            value = next((self._values[form] for key in keys for form in (f"to:{key}", key) if form in self._values), None)
-            if value is not None or sendmail.hosts_only:
-                return value == "RELAY"
-        return False
-
-    @property
-    def relaying(self) -> netaddr.IPSet:
-        """The addresses of peers that can relay."""
-        return address_set(key.removeprefix("connect:") for key, value in self._values.items() if value == "RELAY")
+def _access(source: str) -> dict[str, str]:
+    lines = (line.split(None, 1) for line in source.splitlines() if line.strip() and not line.startswith("#"))
+    return {line[0].lower(): line[1].strip() if len(line) > 1 else "" for line in lines}
 
 
 def address_set(words: Iterable[str]) -> netaddr.IPSet:

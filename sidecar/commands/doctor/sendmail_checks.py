@@ -9,10 +9,10 @@ from msgspec.structs import asdict
 
 from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, run_checks, some
 from sidecar.commands.doctor.relaying import compare, compare_hosts, relaying
-from sidecar.commands.doctor.sendmail import Access, Filter, Sendmail, address_set, read_sendmail
+from sidecar.commands.doctor.sendmail import Filter, Sendmail, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
 from sidecar.core.findings import Finding
-from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open, lineage
+from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open
 from sidecar.core.settings.values import Settings
 
 _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-sidecar', `skip', `lookupdotdomain')"
@@ -20,29 +20,19 @@ _MAP = f"Make {SENDMAIL_FILE} with sidecar export sendmail, and the access map f
 
 
 class _Case(Sendmail, frozen=True, kw_only=True):
-    """Sendmail's settings and those of the sidecar. `access` is None if the source of the access map cannot be read."""
+    """Sendmail's settings and those of the sidecar."""
 
     sidecar: Settings
     domains: OpenDomains
-    access: Access | None
 
     @property
     def filter(self) -> Filter | None:
         return next((each for each in self.filters if same_socket(each.socket, self.sidecar.milter.socket)), None)
 
-    @property
-    def named(self) -> frozenset[str]:
-        """The domains in class R. Its addresses are peers."""
-        words = self.members("R")
-        return frozenset(word for word in words if ":" not in word and not word.replace(".", "").isdecimal())
-
 
 def check_sendmail(text: str, settings: Settings, read: ReadFile) -> list[Finding]:
     """Return all findings, errors first."""
-    sendmail = read_sendmail(text, read)
-    source = "" if sendmail.access_path is None else read(sendmail.access_path)
-    access = None if source is None else Access(source)
-    case = _Case(**asdict(sendmail), sidecar=settings, domains=OpenDomains(settings), access=access)
+    case = _Case(**asdict(read_sendmail(text, read)), sidecar=settings, domains=OpenDomains(settings))
     return run_checks(CHECKS, [case])
 
 
@@ -81,7 +71,7 @@ def _filter(case: _Case) -> Iterator[Found]:
 
 def _recipients(case: _Case) -> Iterator[Found]:
     """Compare the domains that Sendmail relays to with the sidecar's open domains."""
-    access, named, key = case.access, case.named, "access_db"
+    key = "access_db"
     if case.promiscuous:
         text = "FEATURE(`promiscuous_relay') never rejects an external host: without the sidecar this is an open relay."
         fix = f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
@@ -91,22 +81,17 @@ def _recipients(case: _Case) -> Iterator[Found]:
         text = f"Sendmail rightly rejects all domains outside its access map: {to_all}"
         yield "error", "wildcard_open_domain", key, text, NAME_THEM
         return
-    if access is None:
+    if case.access is None:
         text = f"The doctor cannot read {case.access_path}, the source of the access map."
         yield "warning", "unreadable_table", key, text, f"{_MAP}."
         return
-
-    def relays(domain: str) -> bool:
-        in_class = domain in named if case.hosts_only else any(name in named for name in lineage(domain))
-        return in_class or access.relays_to(domain, case)
-
     yield from compare(
         case.domains,
         mta="Sendmail",
         key=key,
-        relays=relays,
-        accepts=lambda domain: domain in case.members("w") or relays(domain),
-        names=[*named, *access.recipient_domains],
+        relays=case.relays_to,
+        accepts=lambda domain: domain in case.members("w") or case.relays_to(domain),
+        names=case.recipient_domains,
         fix=f"{_MAP}." if case.dots and case.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {_MAP}.",
     )
 
@@ -115,10 +100,8 @@ def _peers(case: _Case) -> Iterator[Found]:
     """Compare the hosts that can relay by Sendmail's settings with those that can by the sidecar's."""
     if case.access is None or case.promiscuous:
         return
-    wanted = relaying(case.sidecar)
-    allowed = address_set(case.members("R")) | case.access.relaying
     fix = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
-    yield from compare_hosts("Sendmail", "access_db", allowed, wanted, fix)
+    yield from compare_hosts("Sendmail", "access_db", case.relaying, relaying(case.sidecar), fix)
 
 
 def _authenticated(case: _Case) -> Iterator[Found]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.commands.doctor.postfix_tables import DomainList
 from sidecar.commands.doctor.relaying import compare
-from sidecar.commands.doctor.sendmail import Access, read_sendmail
+from sidecar.commands.doctor.sendmail import read_sendmail
 from sidecar.commands.export import open_literals, postfix_relay_domains, sendmail_access
 from sidecar.core.open_domains import OpenDomains, boundary, lineage
 from sidecar.core.settings.values import DomainEntry
@@ -34,8 +34,7 @@ def in_postfix(domains: OpenDomains) -> Holds:
 
 def in_sendmail(domains: OpenDomains) -> Holds:
     """Return membership as Sendmail reads the export."""
-    access, sendmail = Access(sendmail_access(domains)), read_sendmail(FEATURES, lambda _path: None)
-    return lambda name: access.relays_to(name, sendmail)
+    return read_sendmail(f"Kaccess hash /map\n{FEATURES}", lambda _path: sendmail_access(domains)).relays_to
 
 
 @pytest.mark.parametrize("name", OPEN)
