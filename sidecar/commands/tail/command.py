@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from sidecar.commands.tail.filters import Filter, make_filter
+from sidecar.commands.tail.filters import RecordFilter, make_filter
 from sidecar.commands.tail.view import line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import TYPES, Logged
@@ -123,7 +123,7 @@ def command(  # noqa: PLR0913 - one for each option
         raise click.ClickException(sentence(error)) from error
 
 
-def _show_stream(log: Path, wanted: Filter | None, lines: str, write: Write) -> None:
+def _show_stream(log: Path, wanted: RecordFilter | None, lines: str, write: Write) -> None:
     """Show the records of a pipe as they arrive, or its last records."""
     shown = (entry for entry in entries(read(log)) if _is_shown(entry, wanted))
     if lines != _ALL:
@@ -133,7 +133,7 @@ def _show_stream(log: Path, wanted: Filter | None, lines: str, write: Write) -> 
         _show((entry,), write)
 
 
-def _tail(log: Path, wanted: Filter | None, lines: str, write: Write, *, follow: bool) -> None:
+def _tail(log: Path, wanted: RecordFilter | None, lines: str, write: Write, *, follow: bool) -> None:
     is_missing = kind_of(log) == "nothing"
     if is_missing and not follow:
         raise JournalError(f"{log} does not exist; write the path of a log, or remove --no-follow to wait for it")
@@ -152,7 +152,7 @@ def _tail(log: Path, wanted: Filter | None, lines: str, write: Write, *, follow:
         _show((entry for entry in merged(new) if _is_shown(entry, wanted)), write)
 
 
-def _is_shown(entry: OrderedLine, wanted: Filter | None, *, others: bool = True) -> bool:
+def _is_shown(entry: OrderedLine, wanted: RecordFilter | None, *, others: bool = True) -> bool:
     """Return True if the filter wants a record. A line that cannot be read can be the one that the operator looks for."""
     return others if entry.record is None else wanted is None or wanted(entry.record)
 

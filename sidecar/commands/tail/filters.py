@@ -15,7 +15,7 @@ from sidecar.core.text import quoted
 _BELOW = "*."
 
 
-Filter = Callable[[Logged], bool]
+RecordFilter = Callable[[Logged], bool]
 """Returns True if a record is wanted."""
 
 
@@ -26,12 +26,12 @@ def make_filter(
     peers: Sequence[str] = (),
     domains: Sequence[str] = (),
     reason: str = "",
-) -> Filter | None:
+) -> RecordFilter | None:
     """Return a filter: a record must match one value of each kind that is set. Return None if every record matches.
 
     The values are the words of a command line. Raise ValueError with the error and the fix.
     """
-    filters: list[Filter] = []
+    filters: list[RecordFilter] = []
     if types:
         known_types = frozenset(map(_type, types))
         filters.append(lambda record: record.type.lower() in known_types)

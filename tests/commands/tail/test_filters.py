@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.tail.filters import Filter, make_filter
+from sidecar.commands.tail.filters import RecordFilter, make_filter
 from sidecar.core.records import Logged, decode
 
 
@@ -68,7 +68,7 @@ def test_want(words: dict[str, Any], fields: dict[str, str], wanted: bool) -> No
 
 def test_disposition() -> None:
     """A record is wanted by its disposition; KumoMTA's records have none."""
-    wanted: Filter | None = make_filter(dispositions=("relayed", "tempfailed"))
+    wanted: RecordFilter | None = make_filter(dispositions=("relayed", "tempfailed"))
     assert wanted is not None
     found = [Logged(type="Reception", meta=meta) for meta in ({"disposition": "relayed"}, {"disposition": "dropped"}, {})]
     assert [wanted(one) for one in found] == [True, False, False]

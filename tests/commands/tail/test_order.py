@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.commands.tail.filters import Filter, make_filter
+from sidecar.commands.tail.filters import RecordFilter, make_filter
 from sidecar.journal.read import Follower, Line, order
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 
@@ -98,7 +98,7 @@ def test_what_is_no_record(tmp_path: Path, text: bytes) -> None:
         (2, make_filter(types=["Feedback"]), []),
     ],
 )
-def test_latest(tmp_path: Path, number: int, wanted: Filter | None, expected: list[float]) -> None:
+def test_latest(tmp_path: Path, number: int, wanted: RecordFilter | None, expected: list[float]) -> None:
     """The last ones of all segments that are wanted; then everything has been passed over."""
     lines = [record(second, "OOB" if second % 3 == 0 and second < 9 else "Rejection") for second in range(1, 10)]
     segment(tmp_path, 0, *lines[::2], written=9)
