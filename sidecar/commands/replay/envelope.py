@@ -52,14 +52,12 @@ def read_envelope(
     if sender is not None and recipients:
         return StoredEnvelope(sender=sender, recipients=recipients)
     fields, delivered_to = _fields(message)
-    written = []
+    written = None
     if (path := fields.get(b"return-path")) is not None:
-        written.append(_unfolded(path).removeprefix("<").removesuffix(">"))
-    if mbox_sender is not None and mbox_sender not in _UNKNOWN_SENDERS:
-        written.append(mbox_sender.decode("utf-8", "replace"))
-    known_sender = sender
-    if sender is None and written:
-        known_sender = "" if written[0] == _NULL_SENDER else written[0]
+        written = _unfolded(path).removeprefix("<").removesuffix(">")
+    elif mbox_sender is not None and mbox_sender not in _UNKNOWN_SENDERS:
+        written = mbox_sender.decode("utf-8", "replace")
+    known_sender = ("" if written == _NULL_SENDER else written) if sender is None else sender
     author = next(iter(_addresses(fields.get(b"from", b""))), "")
     known_recipients = recipients or delivered_to
     envelope = StoredEnvelope(

@@ -16,7 +16,6 @@ from sidecar.commands.simulate.simulation import NewRecords, Result, Simulation
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.core.policy.address import domain_of
-from sidecar.core.settings.values import Settings
 from sidecar.core.text import nearest, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
@@ -174,15 +173,22 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if mta is None or not to:
         raise click.UsageError("Name the MTA with --mta and the address that accepts reports with --to; or use --list.")
     address, name = xclient or (None, None)
-    settings = None if config is None else settings_or_exit(config)
-    journal, problem = _open_journal(settings)
+    evaluator, journal, problem = None, None, ""
+    if config is not None:
+        settings = settings_or_exit(config)
+        evaluator = Evaluator(settings)
+        try:
+            journal = NewRecords(settings.journal.directory)
+        except JournalError as error:
+            # It also runs without the records.
+            problem = sentence(error)
     simulation = Simulation(
         target=Target(host=mta[0], port=mta[1], bind=bind, xclient=address, timeout=timeout),
         recipients=to,
         sender=sender,
         token=token_hex(4),
         helo=name or helo,
-        evaluator=None if settings is None else Evaluator(settings),
+        evaluator=evaluator,
         journal=journal,
     )
     results, failure = _run(simulation, shapes)
@@ -195,14 +201,6 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         click.echo(printable(text), err=True)
     fine = all(result.is_fine for result in results) and any(result.was_sent for result in results)
     sys.exit(0 if fine and not failure else 1)
-
-
-def _open_journal(settings: Settings | None) -> tuple[NewRecords | None, str]:
-    """Return the journal of these settings; or None, and the sentence why the simulation runs without it."""
-    try:
-        return (None if settings is None else NewRecords(settings.journal.directory)), ""
-    except JournalError as error:
-        return None, sentence(error)
 
 
 def _run(simulation: Simulation, shapes: Sequence[MessageShape]) -> tuple[list[Result], str]:
