@@ -162,7 +162,7 @@ def test_help_loads_no_command() -> None:
 @EACH
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "LANG": "C"}, {"NO_COLOR": "1"}, {"TERM": "dumb"}],
+    [{}, {"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C", "TERM": "dumb"}],
     ids=str,
 )
 def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None:

@@ -117,18 +117,34 @@ def battery(request: pytest.FixtureRequest) -> Iterator[Battery]:
             yield Battery(home=home, setup=setup)
 
 
-@pytest.mark.parametrize("trick", TRICKS)
-def test_a_stranger_relays_to_no_domain_that_is_not_open(battery: Battery, trick: str) -> None:
+# Looking where mail goes on to takes longer than offering it: these are offered together.
+TOGETHER = 12
+GROUPS = [TRICKS[start : start + TOGETHER] for start in range(0, len(TRICKS), TOGETHER)]
+
+
+def assert_within(allowed: set[str], battery: Battery, tricks: Sequence[str], content: bytes, *, friend: bool) -> None:
+    """Assert that no trick at these domains sends mail elsewhere. If one does, offer each alone, to name it."""
+    domains = ("drop.example",) if friend else ("open.example", "bounce.example")
+    arguments = [filled(trick, domain) for trick in tricks for domain in domains]
+    if battery.fire(arguments, content, friend=friend) <= allowed:
+        return
+    alone = {argument: battery.fire([argument], content, friend=friend) for argument in arguments}
+    assert {argument: hosts for argument, hosts in alone.items() if not hosts <= allowed} == {}
+    pytest.fail(f"only together: {arguments}")
+
+
+@pytest.mark.parametrize("tricks", GROUPS, ids=lambda tricks: tricks[0])
+def test_a_stranger_relays_to_no_domain_that_is_not_open(battery: Battery, tricks: Sequence[str]) -> None:
     """Whatever a stranger writes for a recipient, mail goes on to open domains only, and reports to those that take them."""
     for content, open_to_it in CONTENTS.items():
-        assert battery.fire([filled(trick, "open.example"), filled(trick, "bounce.example")], content) <= open_to_it
+        assert_within(open_to_it, battery, tricks, content, friend=False)
 
 
-@pytest.mark.parametrize("trick", TRICKS)
-def test_a_recipient_that_is_to_be_dropped_is_dropped(battery: Battery, trick: str) -> None:
+@pytest.mark.parametrize("tricks", GROUPS, ids=lambda tricks: tricks[0])
+def test_a_recipient_that_is_to_be_dropped_is_dropped(battery: Battery, tricks: Sequence[str]) -> None:
     """However a recipient that takes reports to be dropped is written, mail goes on only to the friend beside it."""
     for content in CONTENTS:
-        assert battery.fire([filled(trick, "drop.example")], content, friend=True) <= {"open.example"}
+        assert_within({"open.example"}, battery, tricks, content, friend=True)
 
 
 @pytest.mark.parametrize("sender", SENDERS)
