@@ -36,7 +36,7 @@ def networks(*texts: str, key: str = "relay_hosts") -> NetworkList:
 
 def entry(domain: str, listener: str = ANY_LISTENER, **keys: Any) -> DomainEntry:
     """Make a listener domain; its table stands on line 1 of domains.toml and its keys on the lines after it."""
-    lines = {"": ("domains.toml", 1)} | {key: ("domains.toml", line) for line, key in enumerate(keys, start=2)}
+    steps = {key: ("domains.toml", step) for step, key in enumerate(["", *keys])}
     values: dict[str, Any] = {
         key: MODES[value]
         if key.startswith("log_")
@@ -48,7 +48,7 @@ def entry(domain: str, listener: str = ANY_LISTENER, **keys: Any) -> DomainEntry
         for key, value in keys.items()
     }
     path = f'"{domain}"' if listener == ANY_LISTENER else f'listener."{listener}"."{domain}"'
-    return DomainEntry(listener=listener, domain=domain, path=path, lines=lines, **values)
+    return DomainEntry(listener=listener, domain=domain, path=path, line=1, steps=steps, **values)
 
 
 def settings(

@@ -13,7 +13,6 @@ from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
 from sidecar.config.tables import Table, table_of_file
 from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
-from sidecar.core.settings.domain_table import Lines
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import quoted, shown, written
 
@@ -51,13 +50,15 @@ def merge(entries: Entries, later: Entries, findings: Findings) -> None:
 
 
 def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> DomainEntry:
-    changes = {key: getattr(later, key) for key in later.lines if key}
+    changes = {key: getattr(later, key) for key in later.steps if key}
     for key, value in changes.items():
-        if key in earlier.lines and getattr(earlier, key) != value:
+        if key in earlier.steps and getattr(earlier, key) != value:
             findings.warn(_OVERRIDDEN, earlier, key, by=later.where(key))
     trues = tuple(key for key in REPORT_KEYS if key in later.trues or (key in earlier.trues and key not in changes))
-    lines = {**earlier.lines, **later.lines}
-    return msgspec.structs.replace(earlier, path=later.path, lines=lines, trues=trues, **changes)
+    between = earlier.line - later.line
+    steps = {key: (file, between + step) for key, (file, step) in earlier.steps.items()}
+    steps.update(later.steps)
+    return msgspec.structs.replace(earlier, path=later.path, line=later.line, steps=steps, trues=trues, **changes)
 
 
 def read_domains(document: Document, findings: Findings) -> Entries:
@@ -133,7 +134,7 @@ def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainE
     steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
     if (shared := shapes.get(steps)) is None:
         shared = shapes[steps] = {key: (table.file, step) for key, step in steps}
-    return DomainEntry(listener=listener, domain=domain, path=table.path, lines=Lines(first, shared), trues=trues, **fields)
+    return DomainEntry(listener=listener, domain=domain, path=table.path, line=first, steps=shared, trues=trues, **fields)
 
 
 def _fields(table: Table, name: str) -> dict[str, Any]:

@@ -37,7 +37,12 @@ def entries(settings: Settings) -> dict[tuple[str, str], DomainEntry]:
 
 def rules(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
     """Give what each entry sets, without the lines."""
-    return {name: {key: getattr(entry, key) for key in entry.lines if key} for name, entry in entries(settings).items()}
+    return {name: {key: getattr(entry, key) for key in entry.steps if key} for name, entry in entries(settings).items()}
+
+
+def places(entry: DomainEntry) -> dict[str, tuple[str, int]]:
+    """Return file and line of each key of an entry, and of its table."""
+    return {key: ((where := entry.where(key)).file, where.line) for key in entry.steps}
 
 
 def test_sample(tmp_path: Path) -> None:
@@ -60,16 +65,16 @@ def test_sample_as_json(tmp_path: Path) -> None:
     found = settings_of(tmp_path, {"d.json": as_json})
     assert rules(found) == rules(settings_of(tmp_path, {"d.toml": SAMPLE}))
     for entry in found.domains:
-        for _, line in entry.lines.values():
+        for line in (entry.where(key).line for key in entry.steps):
             assert as_json.splitlines()[line - 1].count('"') >= 2
-        assert entry.path.endswith(as_json.splitlines()[entry.lines[""][1] - 1].strip(" :{"))
+        assert entry.path.endswith(as_json.splitlines()[entry.line - 1].strip(" :{"))
 
 
 def test_lines(tmp_path: Path) -> None:
     """An entry knows the line of its table and of each key that was set, and spells its key path as the file does."""
     entry = entries(settings_of(tmp_path, {"d.toml": SAMPLE}))["127.0.0.1:25", "*.example.com"]
     path = 'listener."127.0.0.1:25"."*.example.com"'
-    assert dict(entry.lines) == {"": ("d.toml", 15), "log_oob": ("d.toml", 16)}
+    assert places(entry) == {"": ("d.toml", 15), "log_oob": ("d.toml", 16)}
     assert entry.where("log_oob") == Where(file="d.toml", line=16, key=f"{path}.log_oob")
     assert entry.where("relay_to") == Where(file="d.toml", line=15, key=path)
 
@@ -80,7 +85,7 @@ def test_other_shapes(tmp_path: Path) -> None:
     found = entries(settings_of(tmp_path, {"d.toml": text}))
     assert found["*", "a.com"].where("relay_to") == Where(file="d.toml", line=1, key='"A.com".relay_to')
     assert found["*", "b.com"].log_arf is LogMode.LOG_THEN_DROP
-    assert dict(found["*", "c.com"].lines) == {"": ("d.toml", 3)}
+    assert places(found["*", "c.com"]) == {"": ("d.toml", 3)}
 
 
 def test_merge(tmp_path: Path) -> None:
@@ -98,7 +103,7 @@ def test_merge(tmp_path: Path) -> None:
         ("*", "c.com"): {"relay_to": True},
     }
     merged = entries(settings)["*", "a.com"]
-    assert dict(merged.lines) == {"": ("b.json", 1), "relay_to": ("a.toml", 2), "log_oob": ("b.json", 2)}
+    assert places(merged) == {"": ("b.json", 1), "relay_to": ("a.toml", 2), "log_oob": ("b.json", 2)}
 
 
 def test_any_listener(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def read(text: str, *, is_json: bool) -> bool:
         return False
     entries = read_domains(document, findings)
     lines = [one.line for one in (*findings.errors, *findings.warnings()) if one.line is not None]
-    lines += [line for domains in entries.values() for one in domains.values() for _, line in one.lines.values()]
+    lines += [one.where(key).line for domains in entries.values() for one in domains.values() for key in one.steps]
     assert all(1 <= line <= text.count("\n") + 1 for line in lines)
     return not findings.errors
 
@@ -163,5 +163,5 @@ def test_settings_of_any_text(tmp_path_factory: pytest.TempPathFactory, texts: l
     assert (loaded.settings is None) == any(problem.level == "error" for problem in loaded.problems)
     one.warnings()
     if loaded.settings is not None:
-        files = {file for entry in loaded.settings.domains for file, _ in entry.lines.values()}
+        files = {file for entry in loaded.settings.domains for file, _ in entry.steps.values()}
         assert files <= set(names)

@@ -47,7 +47,7 @@ def entries(settings: Settings) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
     for entry in settings.domains:
         name = entry.domain if entry.listener == "*" else f"{entry.listener} {entry.domain}"
-        found[name] = {key: getattr(entry, key) for key in entry.lines if key}
+        found[name] = {key: getattr(entry, key) for key in entry.steps if key}
     return found
 
 

@@ -15,7 +15,7 @@ from sidecar.core.names import is_literal
 from sidecar.core.open_domains import Pattern, lineage
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
-_NO_ENTRY: Final = DomainEntry(listener="", domain="", path="", lines={})
+_NO_ENTRY: Final = DomainEntry(listener="", domain="", path="", line=0, steps={})
 _REPORTS: Final = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
 # How far a report gets: 0 is rejected.
 _REACH: Final = {LogMode.IGNORE: 0, LogMode.LOG_THEN_DROP: 1, LogMode.LOG_THEN_RELAY: 2}

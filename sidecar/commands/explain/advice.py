@@ -67,7 +67,7 @@ class Adviser:
         self._settings, self._lookup = evaluator.settings, evaluator.policy.lookup
         domains = self._settings.domains
         # The listener domains file for a new table.
-        self._domains_file = domains[-1].lines[""][0] if domains else None
+        self._domains_file = domains[-1].where("").file if domains else None
         exact = [entry for entry in domains if not entry.domain.startswith("*")]
         # The report keys of domains that are not wildcards.
         self._named = {key for key in _REPORTS if any(getattr(entry, key) is not LogMode.IGNORE for entry in exact)}

@@ -95,7 +95,7 @@ def note_idle(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Fi
     shared = by_listener.get(ANY_LISTENER, {})
     for listener, domains in by_listener.items():
         for domain, entry in domains.items():
-            if len(entry.lines) > 1:
+            if len(entry.steps) > 1:
                 continue
             wider = _has_wider(domains, domain)
             if listener != ANY_LISTENER:

@@ -180,8 +180,7 @@ class Policy:
         coverage, shared = Coverage(own), self._shared
         if coverage.covers(WILDCARD):
             return None
-        permitting = shared.alike(filter(_permission, shared.examples()))
-        return next((shared[name] for name in permitting if not coverage.covers(name)), None)
+        return next((entry for entry in filter(_permission, shared.values()) if not coverage.covers(entry.domain)), None)
 
 
 def _deferral(opening: DomainEntry | None) -> Because | None:

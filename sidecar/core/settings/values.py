@@ -83,14 +83,16 @@ class DomainEntry(Struct, frozen=True, kw_only=True):
     """The settings of one domain on one listener, after merging the listener domains files.
 
     `listener` is `ANY_LISTENER` or `IP:port`; `domain` the normal form (lower case, A-labels, no trailing dot), with `*` as
-    the label for any labels. `lines` has (file, line) for each key that was set, and under `""` for the entry's own table;
-    `path` is the entry's key path as written; `trues` are the report keys that were written `true`, for LogThenRelay.
+    the label for any labels. `path` is the entry's key path as written, and `line` the line of its table. `steps` has the file
+    and the lines from there for each key that was set, and under `""` for the table: many entries share it. `trues` are the
+    report keys that were written `true`, for LogThenRelay.
     """
 
     listener: str
     domain: str
     path: str
-    lines: Mapping[str, tuple[str, int]]
+    line: int
+    steps: Mapping[str, tuple[str, int]]
     relay_to: bool = False
     relay_from: tuple[Network, ...] = ()
     relay_from_authz: tuple[str, ...] = ()
@@ -100,8 +102,8 @@ class DomainEntry(Struct, frozen=True, kw_only=True):
 
     def where(self, key: str) -> Where:
         """Return where `key` was set; the place of the entry if it has its default."""
-        file, line = self.lines.get(key) or self.lines[""]
-        return Where(file=file, line=line, key=f"{self.path}.{key}" if key in self.lines and key else self.path)
+        file, step = self.steps.get(key) or self.steps[""]
+        return Where(file=file, line=self.line + step, key=f"{self.path}.{key}" if key in self.steps and key else self.path)
 
 
 class BounceRule(Struct, frozen=True, kw_only=True):

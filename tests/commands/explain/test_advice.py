@@ -139,7 +139,7 @@ def test_the_lines(domains: list[DomainEntry], expected: list[object]) -> None:
 
 def test_json_files_get_json() -> None:
     """Lines for a file of JSON are JSON."""
-    it = replace(entry("*.example", log_oob="LogThenDrop"), lines={"": ("d.json", 1), "log_oob": ("d.json", 2)})
+    it = replace(entry("*.example", log_oob="LogThenDrop"), steps={"": ("d.json", 0), "log_oob": ("d.json", 1)})
     under = settings([it])
     assert lines_for(under) == [("d.json", None, ('"a.example": {"log_oob":false}',))]
 

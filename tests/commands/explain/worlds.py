@@ -97,8 +97,7 @@ def _rewritten(it: DomainEntry, table: dict[str, Any]) -> DomainEntry:
     for key, value in table.items():
         log = key.startswith("log_")
         values[key] = MODES[_mode(value)] if log else tuple(map(network, value)) if key == "relay_from" else value
-    lines = {**it.lines, **dict.fromkeys(table, it.lines[""])}
-    return replace(it, lines=lines, **values)
+    return replace(it, steps={**it.steps, **dict.fromkeys(table, it.steps[""])}, **values)
 
 
 def _mode(value: bool | str) -> str:
