@@ -51,10 +51,7 @@ _READERS: Final = {
     "reload_on_change": flag,
     "compat": choice("kumomta"),
 }
-_LOG_READERS: Final = {
-    "level": choice("debug", "info", "warning", "error"),
-    "format": choice("auto", "console", "json"),
-}
+_LOG_READERS: Final = {"level": choice("debug", "info", "warning", "error"), "format": choice("auto", "console", "json")}
 
 _LIMIT_READERS: Final = {
     "header_size": whole_number(1000, 1 << 27, "bytes"),
@@ -70,8 +67,7 @@ _LIMIT_READERS: Final = {
 
 # The key in a file that can be broken elsewhere, with a string of TOML or JSON; TOML can read both.
 _STATE_DIRECTORY: Final = re.compile(
-    r"""(?:^|[{,])[ \t]*(?:state_directory|"state_directory")[ \t]*[=:][ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""",
-    re.MULTILINE,
+    r"""(?:^|[{,])[ \t]*(?:state_directory|"state_directory")[ \t]*[=:][ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""", re.MULTILINE
 )
 _NO_FILE: Final = Document(file="", values={}, place=Place(1), repeats=[])
 _REPEATED_FILE: Final = Kind("repeated_file", "This names the file {first} again{other}.", "Name it once.")

@@ -26,10 +26,7 @@ class Disposition(StrEnum):
         return _WORDS.get(self) or self.value.replace("_", " ")
 
 
-_WORDS: Final = {
-    Disposition.REJECTED_AT_RCPT: "rejected at RCPT",
-    Disposition.REJECTED_AT_END: "rejected at the end",
-}
+_WORDS: Final = {Disposition.REJECTED_AT_RCPT: "rejected at RCPT", Disposition.REJECTED_AT_END: "rejected at the end"}
 
 REJECTED: Final = frozenset((Disposition.REJECTED_AT_CONNECT, Disposition.REJECTED_AT_RCPT, Disposition.REJECTED_AT_END))
 """The dispositions of a 5xx reply by the policy."""

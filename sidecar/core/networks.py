@@ -57,8 +57,7 @@ class Networks:
             tables.setdefault((network.version, shift), {}).setdefault(network.first >> shift, network)
         self._tables = {
             version: sorted(
-                ((shift, table) for (family, shift), table in tables.items() if family == version),
-                key=lambda pair: pair[0],
+                ((shift, table) for (family, shift), table in tables.items() if family == version), key=lambda pair: pair[0]
             )
             for version in _BITS
         }

@@ -14,12 +14,7 @@ from sidecar.core.settings.values import ANY_LISTENER, Settings, Where
 from sidecar.core.text import quoted
 from sidecar.machine import AccountKind, free_bytes, has_account, has_address
 
-_ACCOUNTS: Final[dict[str, AccountKind]] = {
-    "user": "user",
-    "socket_owner": "user",
-    "group": "group",
-    "socket_group": "group",
-}
+_ACCOUNTS: Final[dict[str, AccountKind]] = {"user": "user", "socket_owner": "user", "group": "group", "socket_group": "group"}
 
 _IMPOSSIBLE: Final = Kind(
     "never_matches",

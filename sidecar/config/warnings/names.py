@@ -28,9 +28,7 @@ _DEAD_STAR: Final = Kind(
     'Write a name such as "*.example.com".',
 )
 _WRONG_LITERAL: Final = Kind(
-    "never_matches",
-    "This entry matches no address: an address with an IP is written user@{literal}.",
-    'Write "{literal}".',
+    "never_matches", "This entry matches no address: an address with an IP is written user@{literal}.", 'Write "{literal}".'
 )
 # KumoMTA's queue and shaping files have a "default"; its listener domains have "*".
 _DEFAULT: Final = Kind(

@@ -12,24 +12,9 @@ from msgspec import Struct
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.explanation import (
-    ConnectPart,
-    Explanation,
-    MessageAction,
-    MessagePart,
-    Question,
-    RecipientPart,
-)
+from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessageAction, MessagePart, Question, RecipientPart
 from sidecar.core.names import normal_listener, split_endpoint
-from sidecar.core.policy import (
-    Because,
-    ConnectAnswer,
-    MessageAnswer,
-    Policy,
-    RecipientAnswer,
-    compile_policy,
-    judge_message,
-)
+from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, compile_policy, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.records import Record
 from sidecar.core.session import Rules, Session, World, replies

@@ -21,10 +21,7 @@ _SENDERS_KEPT = 1024
 
 _PERMISSIONS = ("relay_to", "relay_from", "relay_from_authz", "log_oob", "log_arf")
 _REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
-_MODE_WORDS = {
-    LogMode.LOG_THEN_RELAY: "logs them and relays them",
-    LogMode.LOG_THEN_DROP: "logs them and drops them",
-}
+_MODE_WORDS = {LogMode.LOG_THEN_RELAY: "logs them and relays them", LogMode.LOG_THEN_DROP: "logs them and drops them"}
 
 _NOTHING_ACCEPTED = Because(text="no listener domain accepts mail from external hosts on this listener")
 

@@ -35,8 +35,7 @@ _MAIL = re.compile(
 )
 _ISO = re.compile(rf"(?P<year>\d{{4}})-(?P<month>\d{{2}})-(?P<day>\d{{2}})[Tt\s]+{_CLOCK}\s*{_ZONE}", re.ASCII)
 _CTIME = re.compile(
-    rf"[A-Za-z]+,?\s+(?P<month>[A-Za-z]{{3}})[a-z]*\s+(?P<day>\d{{1,2}}),?\s+{_CLOCK}\s+{_ZONE}\s*(?P<year>\d{{4}})",
-    re.ASCII,
+    rf"[A-Za-z]+,?\s+(?P<month>[A-Za-z]{{3}})[a-z]*\s+(?P<day>\d{{1,2}}),?\s+{_CLOCK}\s+{_ZONE}\s*(?P<year>\d{{4}})", re.ASCII
 )
 _COMMENT = re.compile(r"\([^()]*+\)")
 

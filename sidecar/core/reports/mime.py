@@ -113,9 +113,7 @@ def content_type(value: bytes | None) -> ContentType:
             text = bare if quoted is None else _ESCAPED.sub(rb"\1", quoted)
             parameters.setdefault(name.lower(), text)
     return ContentType(
-        (kind[1] + b"/" + kind[2]).lower(),
-        _parameter(parameters, b"boundary"),
-        _parameter(parameters, b"report-type"),
+        (kind[1] + b"/" + kind[2]).lower(), _parameter(parameters, b"boundary"), _parameter(parameters, b"report-type")
     )
 
 

@@ -7,16 +7,7 @@ import re
 from typing import get_args
 
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import (
-    Group,
-    blocks,
-    diagnostic_code,
-    mta_name,
-    recipient,
-    status,
-    take,
-    take_as,
-)
+from sidecar.core.reports.fields import Group, blocks, diagnostic_code, mta_name, recipient, status, take, take_as
 from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipient
 
 # A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).

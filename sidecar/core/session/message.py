@@ -45,15 +45,7 @@ class Message:
     end of the message, in any case.
     """
 
-    def __init__(
-        self,
-        mail: Mail,
-        *,
-        message_id: str,
-        created: float,
-        settings: Settings,
-        quota: Quota,
-    ) -> None:
+    def __init__(self, mail: Mail, *, message_id: str, created: float, settings: Settings, quota: Quota) -> None:
         self.mail = mail
         self.message_id = message_id
         self.created = created
