@@ -247,7 +247,7 @@ def _message_part(
         action=action,
         reply=reply,
         report=None if answer is None else answer.logged_as,
-        relayed=[result.address for result in results if result.relayed],
-        dropped=[result.address for result in results if action != "reject" and not result.relayed],
+        relayed=[result.recipient.address for result in results if result.relayed],
+        dropped=[result.recipient.address for result in results if action != "reject" and not result.relayed],
         records=list(records),
     )

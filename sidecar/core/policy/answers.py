@@ -82,9 +82,7 @@ class RecipientAnswer(Struct, frozen=True, kw_only=True):
 class RecipientResult(Struct, frozen=True, kw_only=True):
     """The decision on a complete message for one recipient; `logged_as` is the kind of report it is logged as."""
 
-    address: str
-    mta_spelling: str
-    domain: str
+    recipient: RecipientAnswer
     relayed: bool
     logged_as: ReportKind | None
     because: Because

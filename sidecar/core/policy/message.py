@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from sidecar.core.policy.answers import Because, MessageAnswer, RecipientAnswer, RecipientResult, ReportKind, name_of
+from msgspec.structs import replace
+
+from sidecar.core.policy.answers import MessageAnswer, RecipientAnswer, RecipientResult, ReportKind, name_of
 from sidecar.core.settings.values import LogMode
 
 _REPORT_NAMES: dict[ReportKind, str] = {"arf": "a feedback report", "oob": "a bounce report"}
@@ -18,38 +20,18 @@ def _result(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> Recipi
         return _logged(recipient, "arf", recipient.log_arf)
     if is_oob and recipient.log_oob is not LogMode.IGNORE:
         return _logged(recipient, "oob", recipient.log_oob)
-    return RecipientResult(
-        address=recipient.address,
-        mta_spelling=recipient.mta_spelling,
-        domain=recipient.domain,
-        relayed=recipient.relay,
-        logged_as=None,
-        because=recipient.because[0] if recipient.relay else _not_accepted(recipient),
-    )
+    rule = recipient.because[0]
+    if not recipient.relay:
+        # The rule is one that accepts reports.
+        modes = {"bounce": recipient.log_oob, "feedback": recipient.log_arf}
+        kinds = " and ".join(kind for kind, mode in modes.items() if mode is not LogMode.IGNORE)
+        text = f"{name_of(recipient.domain)} accepts only {kinds} reports from external hosts, and this message is not one"
+        rule = replace(rule, text=text)
+    return RecipientResult(recipient=recipient, relayed=recipient.relay, logged_as=None, because=rule)
 
 
 def _logged(recipient: RecipientAnswer, kind: ReportKind, mode: LogMode) -> RecipientResult:
-    rule = _rule(recipient, f"log_{kind}")
+    rule = next(reason for reason in recipient.because if (reason.key or "").endswith(f".log_{kind}"))
     relayed = mode is LogMode.LOG_THEN_RELAY
     text = f"{_REPORT_NAMES[kind]} for {name_of(recipient.domain)}, logged and {'relayed' if relayed else 'dropped'}"
-    return RecipientResult(
-        address=recipient.address,
-        mta_spelling=recipient.mta_spelling,
-        domain=recipient.domain,
-        relayed=relayed,
-        logged_as=kind,
-        because=Because(file=rule.file, line=rule.line, key=rule.key, value=rule.value, text=text),
-    )
-
-
-def _not_accepted(recipient: RecipientAnswer) -> Because:
-    """Return why a recipient that accepts only reports does not get the message. The rule is the one that accepts reports."""
-    rule = recipient.because[0]
-    modes = {"bounce": recipient.log_oob, "feedback": recipient.log_arf}
-    kinds = " and ".join(kind for kind, mode in modes.items() if mode is not LogMode.IGNORE)
-    text = f"{name_of(recipient.domain)} accepts only {kinds} reports from external hosts, and this message is not one"
-    return Because(file=rule.file, line=rule.line, key=rule.key, value=rule.value, text=text)
-
-
-def _rule(recipient: RecipientAnswer, key: str) -> Because:
-    return next(reason for reason in recipient.because if (reason.key or "").endswith(f".{key}"))
+    return RecipientResult(recipient=recipient, relayed=relayed, logged_as=kind, because=replace(rule, text=text))

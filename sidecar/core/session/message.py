@@ -72,6 +72,11 @@ class Message:
         self._content = BytesIO()
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the recipients."""
+        return tuple(recipient.address for recipient in self.recipients)
+
+    @property
     def accepts_reports(self) -> bool:
         """Whether the decision for a recipient depends on the kind of message."""
         return any(recipient.accepts_reports for recipient in self.recipients)

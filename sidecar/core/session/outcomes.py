@@ -40,7 +40,7 @@ def rejected_message(
     facts: Facts, message: Message, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None
 ) -> Outcome:
     """Return the outcome for a message that is rejected. `answer` is None if a bound was reached first."""
-    addresses = tuple(recipient.address for recipient in message.recipients)
+    addresses = message.addresses
     record = rejection(facts, recipients=addresses, response=_response(verdict.reply, "DATA"), why=why)
     records: tuple[Record, ...] = (record,)
     if facts.compat is not None:
@@ -49,7 +49,7 @@ def rejected_message(
             records = (_as_kumomta(record, recipient=addresses[-1]),)
         else:
             # KumoMTA records what its policy rejects as received before, and then has no envelope any more.
-            received = reception(facts, recipients=addresses, queue=answer.results[0].domain, size=message.size, why=why)
+            received = reception(facts, recipients=addresses, queue=message.recipients[0].domain, size=message.size, why=why)
             records = received, _as_kumomta(replace(record, sender=""), recipient="")
     decision = _decision(facts, "message", verdict, why, addresses)
     return Outcome(verdict=verdict, records=records, decision=decision, answer=answer)
@@ -61,8 +61,7 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
     """Return the outcome for an unparsable report; `full` replaces it if the quarantine is full."""
     why = f"{reading.why}; it claims to be a report, so it is quarantined and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
-    addresses = tuple(result.address for result in answer.results)
-    queue = answer.results[0].domain
+    addresses, queue = message.addresses, message.recipients[0].domain
     record = reception(facts, recipients=addresses, queue=queue, size=message.size, why=why, quarantine=f"{name}.eml")
     return Outcome(
         verdict=Discard(),
@@ -80,12 +79,12 @@ def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, read
     if answer.action == "discard":
         verdict: Accept | Discard = Discard()
     else:
-        verdict = Accept(without=tuple(result.mta_spelling for result in answer.results if not result.relayed))
+        verdict = Accept(without=tuple(result.recipient.mta_spelling for result in answer.results if not result.relayed))
     return Outcome(
         verdict=verdict,
         records=_received(facts, message, answer, reading, why),
         durable=answer.logged_as is not None,
-        decision=_decision(facts, "message", verdict, why, tuple(result.address for result in answer.results)),
+        decision=_decision(facts, "message", verdict, why, message.addresses),
         answer=answer,
     )
 
@@ -95,9 +94,9 @@ def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: Re
     received = [result for result in answer.results if result.relayed or result.logged_as is not None]
     first = reception(
         facts,
-        recipients=[result.address for result in received],
-        dropped=[result.address for result in answer.results if not result.relayed and result.logged_as is None],
-        queue=received[0].domain,
+        recipients=[result.recipient.address for result in received],
+        dropped=[result.recipient.address for result in answer.results if not result.relayed and result.logged_as is None],
+        queue=received[0].recipient.domain,
         size=message.size,
         why=why,
         report=reading.arf if answer.logged_as == "arf" else None,
@@ -106,7 +105,9 @@ def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: Re
     if own is None or reading.oob is None:
         return (first,)
     facts = replace(facts, disposition=answer.disposition_of(own))
-    bounces = oob_bounces(facts, report=reading.oob, recipient=own.address, queue=own.domain, why=str(own.because))
+    bounces = oob_bounces(
+        facts, report=reading.oob, recipient=own.recipient.address, queue=own.recipient.domain, why=str(own.because)
+    )
     return (first, *bounces)
 
 
