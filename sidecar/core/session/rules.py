@@ -31,22 +31,16 @@ class NoRulesError(Exception):
 
 
 class NewestRules:
-    """The rules for the next message of each session of a process. Any thread may call it."""
+    """The rules for the next message of each session of a process: any thread may call it, or replace `rules`.
+
+    With None the next message of each session is tempfailed.
+    """
 
     def __init__(self, rules: Rules) -> None:
-        self._rules: Rules | None = rules
+        self.rules: Rules | None = rules
 
     def __call__(self) -> Rules:
-        """Return the newest rules. Raise NoRulesError after `withdraw`."""
-        rules = self._rules
-        if rules is None:
+        """Return the newest rules. Raise NoRulesError if there are none."""
+        if (rules := self.rules) is None:
             raise NoRulesError("this worker could not compile the reloaded settings, and the previous ones are no longer valid")
         return rules
-
-    def replace(self, rules: Rules) -> None:
-        """Use these rules from the next message on."""
-        self._rules = rules
-
-    def withdraw(self) -> None:
-        """Use no rules: the next message of each session is tempfailed."""
-        self._rules = None

@@ -115,9 +115,9 @@ def _apply(rules: NewestRules, limits: LimitSettings, handover: Handover) -> Non
             raise ValueError("no settings were passed on")  # noqa: TRY301 - to be logged like every other reason
         # The counts that these bound are this worker's own.
         settings = replace(settings, limits=limits)
-        rules.replace(Rules(policy=compile_policy(settings), settings=settings))
+        rules.rules = Rules(policy=compile_policy(settings), settings=settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the earlier rules must not be used any more
-        rules.withdraw()
+        rules.rules = None
         what = "this old worker could not apply the reloaded settings: new messages of its open connections are answered 451"
         _LOG.error(what, exc_info=error)
     finally:

@@ -42,7 +42,7 @@ class Reloaded:
 
     def reload(self, *domains: Any, **more: Any) -> None:
         """Let other settings be the newest."""
-        self.newest.replace(rules(settings(domains, **more)))
+        self.newest.rules = rules(settings(domains, **more))
 
     def play(self, *events: Event) -> Verdict:
         """Feed events; give the last verdict."""
@@ -165,7 +165,7 @@ def test_the_bounds_of_a_message_are_those_of_its_rules() -> None:
 def test_without_rules_a_message_ends_by_its_own_and_no_other_begins() -> None:
     it = Reloaded(OPEN)
     it.play(*hello(), *envelope([TO]))
-    it.newest.withdraw()
+    it.newest.rules = None
     assert it.play(*content(PLAIN)) == Accept()
     with pytest.raises(NoRulesError, match="could not compile the reloaded settings"):
         it.session.handle(Mail(sender=""))
