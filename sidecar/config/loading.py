@@ -25,7 +25,7 @@ from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.tables import Table, table_of_file
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.listeners import note_missing
-from sidecar.core.classifier import Patterns, TooLargeError
+from sidecar.core.classifier import Classifier, TooLargeError
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainTable, table_of
@@ -195,7 +195,7 @@ class Reading:
         note_hidden(rules, self._findings)
         if not are_costly(rules, self._findings):
             try:
-                Patterns([rule.pattern for rule in rules])
+                Classifier(rules)
             except TooLargeError as error:
                 fix = "Write fewer or simpler patterns: counted repetitions such as .{1,200} are the largest."
                 text = f"The {len(rules)} patterns together are too large: {error}."

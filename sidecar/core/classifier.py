@@ -3,7 +3,7 @@
 Never reads a rule file, and never builds a response's line: records do.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import re2  # type: ignore[import-untyped]  # the package ships no annotations
@@ -28,34 +28,6 @@ class TooLargeError(ValueError):
         super().__init__(f"the limits are {COUNT_LIMIT} patterns, and {MEMORY_LIMIT // _MEBIBYTE} MiB when they are compiled")
 
 
-class Patterns:
-    """Many patterns that are searched at once, by any threads, in linear time. Raise TooLargeError."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        if len(patterns) > COUNT_LIMIT:
-            raise TooLargeError
-        options = re2_options()
-        options.max_mem = MEMORY_LIMIT
-        # Groups that capture nothing are cheaper.
-        options.never_capture = True
-        self._set = re2.Set.SearchSet(options)
-        for one in patterns:
-            self._set.Add(one)
-        # The last one always matches: this separates "none" from RE2's "no memory for a single state".
-        self._none = self._set.Add("")
-        try:
-            self._set.Compile()
-        except re2.error:
-            raise TooLargeError from None
-        if not self._set.Match(b""):
-            raise TooLargeError
-
-    def first(self, text: str) -> int | None:
-        """Return the index of the first pattern that matches somewhere in `text`, or None."""
-        found = min(self._set.Match(text.encode("utf-8", "replace")) or (self._none,))
-        return None if found == self._none else found
-
-
 def re2_options() -> re2.Options:
     """Return the options that every pattern is compiled with."""
     options = re2.Options()
@@ -64,16 +36,31 @@ def re2_options() -> re2.Options:
 
 
 class Classifier:
-    """An immutable set of rules, for any threads."""
+    """An immutable set of rules that are searched at once, by any threads, in linear time. Raise TooLargeError."""
 
     def __init__(self, rules: Iterable[BounceRule]) -> None:
-        self._rules = tuple(rules)
-        self._patterns = Patterns([rule.pattern for rule in self._rules])
+        # RE2 returns the index of each pattern that matches.
+        self._rules: tuple[BounceRule | None, ...] = (*rules, None)
+        if len(self._rules) - 1 > COUNT_LIMIT:
+            raise TooLargeError
+        options = re2_options()
+        options.max_mem = MEMORY_LIMIT
+        # Groups that capture nothing are cheaper.
+        options.never_capture = True
+        self._set = re2.Set.SearchSet(options)
+        for rule in self._rules:
+            # The last one always matches: this separates "none" from RE2's "no memory for a single state".
+            self._set.Add("" if rule is None else rule.pattern)
+        try:
+            self._set.Compile()
+        except re2.error:
+            raise TooLargeError from None
+        if not self._set.Match(b""):
+            raise TooLargeError
 
     def rule(self, line: str) -> BounceRule | None:
         """Return the first rule that matches a response as one line, `550 5.1.1 no such user`, or None."""
-        index = self._patterns.first(line[:LINE_LIMIT])
-        return None if index is None else self._rules[index]
+        return self._rules[min(self._set.Match(line[:LINE_LIMIT].encode("utf-8", "replace")), default=-1)]
 
     def classify(self, line: str) -> str | None:
         """Return the class of a response as one line, or None if no rule matches."""
