@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from sidecar.core.findings import ErrorCode, Finding, WarningCode, error, warning
+from sidecar.core.findings import ErrorCode, Finding, WarningCode, finding
 from sidecar.core.settings.values import Where
 
 # Ten thousand findings of one kind have one fix, and the log of a reload must stay readable.
@@ -38,7 +38,7 @@ class Findings:
 
     def error(self, code: ErrorCode, where: Where | None, text: str, fix: str) -> None:
         """Add an error."""
-        self.errors.append(error(code, where, text, fix))
+        self.errors.append(finding("error", code, where, text, fix))
 
     def warn(self, kind: Kind, at: _HasPlaces | Where | None, key: str = "", **values: object) -> None:
         """Add a warning at a place, or at `key` of an entry or a table. The text is made only if it is one of the first few."""
@@ -47,7 +47,7 @@ class Findings:
             self._more[kind] += 1
             return
         where = at if at is None or isinstance(at, Where) else at.where(key)
-        shown.append(warning(kind.code, where, kind.text.format(**values), kind.fix.format(**values)))
+        shown.append(finding("warning", kind.code, where, kind.text.format(**values), kind.fix.format(**values)))
 
     def warnings(self) -> list[Finding]:
         """Return the warnings. The last one of a kind has the number of those that are left out."""

@@ -3,7 +3,7 @@
 Owns the fields of `check --json` and `doctor --json`, and the codes of `check`. Scripts read both: they are permanent.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -79,17 +79,7 @@ class Finding(Struct, frozen=True, kw_only=True):
         return None if self.file is None else f"{self.file}:{self.line}"
 
 
-def error(code: ErrorCode, where: Where | None, text: str, fix: str) -> Finding:
-    """Return an error of the settings."""
-    return _finding("error", code, where, text, fix)
-
-
-def warning(code: WarningCode, where: Where | None, text: str, fix: str) -> Finding:
-    """Return a warning of the settings."""
-    return _finding("warning", code, where, text, fix)
-
-
-def _finding(level: Level, code: str, where: Where | None, text: str, fix: str) -> Finding:
-    if where is None:
-        return Finding(level=level, code=code, text=text, fix=fix)
-    return Finding(level=level, code=code, file=where.file, line=where.line, key=where.key, text=text, fix=fix)
+def finding(level: Level, code: ErrorCode | WarningCode, where: Where | None, text: str, fix: str) -> Finding:
+    """Return a finding about the settings, at its place if it has one."""
+    place: dict[str, Any] = {} if where is None else {"file": where.file, "line": where.line, "key": where.key}
+    return Finding(level=level, code=code, text=text, fix=fix, **place)
