@@ -51,21 +51,15 @@ class Networks:
     """An immutable set of networks."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        tables: dict[tuple[int, int], dict[int, Network]] = {}
-        for network in networks:
+        self._tables: dict[int, dict[int, dict[int, Network]]] = {4: {}, 6: {}}
+        for network in sorted(networks, key=lambda network: network.prefix, reverse=True):
             shift = _BITS[network.version] - network.prefix
-            tables.setdefault((network.version, shift), {}).setdefault(network.first >> shift, network)
-        self._tables = {
-            version: sorted(
-                ((shift, table) for (family, shift), table in tables.items() if family == version), key=lambda pair: pair[0]
-            )
-            for version in _BITS
-        }
+            self._tables[network.version].setdefault(shift, {}).setdefault(network.first >> shift, network)
 
     def find(self, address: IPAddress) -> Network | None:
         """Return the narrowest network with `address`, or None."""
         number = int(address)
-        for shift, table in self._tables[address.version]:
+        for shift, table in self._tables[address.version].items():
             if (network := table.get(number >> shift)) is not None:
                 return network
         return None
