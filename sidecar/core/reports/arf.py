@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import Group, blocks, mta_name, number, take, take_as, unbracketed
+from sidecar.core.reports.fields import Group, blocks, mta_name, number, take, unbracketed
 from sidecar.core.reports.mime import split_message
 from sidecar.core.reports.values import ArfReport
 
@@ -50,21 +50,21 @@ _BRACKET = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?|[\[{]|[\]}]', re.DOTALL)
 def read_feedback(body: bytes, original_message: str | None, supplemental_trace: object) -> ArfReport | str:
     """Read the body of a feedback-report part, decoded. Return the report, or what is missing."""
     group = _group(body)
-    feedback_type = take(group, "feedback-type")
+    feedback_type = take(group, "feedback-type", str)
     if feedback_type is None:
         return "its feedback-report part has no Feedback-Type"
     # KumoMTA reads Received-Date only if there is no Arrival-Date, readable or not.
     date = "arrival-date" if "arrival-date" in group else "received-date"
     return ArfReport(
         feedback_type=feedback_type,
-        user_agent=take(group, "user-agent"),
-        version=take(group, "version"),
-        arrival_date=take_as(group, date, read_date),
-        incidents=take_as(group, "incidents", number),
-        original_envelope_id=take(group, "original-envelope-id"),
-        original_mail_from=take_as(group, "original-mail-from", unbracketed),
-        reporting_mta=take_as(group, "reporting-mta", mta_name),
-        source_ip=take(group, "source-ip"),
+        user_agent=take(group, "user-agent", str),
+        version=take(group, "version", str),
+        arrival_date=take(group, date, read_date),
+        incidents=take(group, "incidents", number),
+        original_envelope_id=take(group, "original-envelope-id", str),
+        original_mail_from=take(group, "original-mail-from", unbracketed),
+        reporting_mta=take(group, "reporting-mta", mta_name),
+        source_ip=take(group, "source-ip", str),
         authentication_results=group.pop("authentication-results", []),
         original_rcpto_to=[unbracketed(address) for address in group.pop("original-rcpt-to", [])],
         reported_domain=group.pop("reported-domain", []),

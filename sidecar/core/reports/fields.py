@@ -90,22 +90,14 @@ def blocks(body: bytes) -> list[Block]:
     return found
 
 
-def take(group: Group, name: str) -> str | None:
-    """Remove the first field of a name from the group and return its value; others stay."""
-    values = group.pop(name, None)
-    if values is None:
-        return None
-    if len(values) > 1:
-        group[name] = values[1:]
-    return values[0]
-
-
-def take_as(group: Group, name: str, convert: Callable[[str], T | None]) -> T | None:
+def take(group: Group, name: str, convert: Callable[[str], T | None]) -> T | None:
     """Remove the first field of a name and return its converted value; if it is invalid it stays in the group."""
     values = group.get(name)
     converted = None if values is None else convert(values[0])
-    if converted is not None:
-        take(group, name)
+    if values is not None and converted is not None:
+        del group[name]
+        if len(values) > 1:
+            group[name] = values[1:]
     return converted
 
 

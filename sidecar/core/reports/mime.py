@@ -100,12 +100,10 @@ def media_type(value: bytes | None) -> bytes:
 
 def content_type(value: bytes | None) -> ContentType:
     """Read a Content-Type value: any case, comments, a trailing `;`, no `;` at all, RFC 2231 continuations."""
-    if value is None:
-        return ContentType(media_type(None), None, None)
-    plain = _uncommented(value)
+    plain = _uncommented(value or b"")
     kind = _MEDIA_TYPE.match(plain)
     if kind is None:
-        return ContentType(media_type(None), None, None)
+        return ContentType(_PLAIN_TEXT, None, None)
     parameters: dict[bytes, bytes] = {}
     for found in islice(_PARAMETER.finditer(plain, kind.end()), _PARAMETER_LIMIT):
         name, quoted, bare = found.groups()

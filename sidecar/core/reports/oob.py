@@ -7,7 +7,7 @@ import re
 from typing import get_args
 
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import Group, blocks, diagnostic_code, mta_name, recipient, status, take, take_as
+from sidecar.core.reports.fields import Group, blocks, diagnostic_code, mta_name, recipient, status, take
 from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipient
 
 # A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
@@ -60,33 +60,33 @@ def _groups(body: bytes) -> tuple[Group, list[Group]]:
 
 def _per_message(group: Group) -> PerMessage:
     return PerMessage(
-        original_envelope_id=take(group, "original-envelope-id"),
-        reporting_mta=take_as(group, "reporting-mta", mta_name),
-        dsn_gateway=take_as(group, "dsn-gateway", mta_name),
-        received_from_mta=take_as(group, "received-from-mta", mta_name),
-        arrival_date=take_as(group, "arrival-date", read_date),
+        original_envelope_id=take(group, "original-envelope-id", str),
+        reporting_mta=take(group, "reporting-mta", mta_name),
+        dsn_gateway=take(group, "dsn-gateway", mta_name),
+        received_from_mta=take(group, "received-from-mta", mta_name),
+        arrival_date=take(group, "arrival-date", read_date),
         extensions=group,
     )
 
 
 def _per_recipient(group: Group) -> PerRecipient | str:
-    action: Action | None = take_as(group, "action", _action)
+    action: Action | None = take(group, "action", _action)
     if action is None:
         return "the first has no Action of RFC 3464"
-    final = take_as(group, "final-recipient", recipient)
-    original = take_as(group, "original-recipient", recipient)
+    final = take(group, "final-recipient", recipient)
+    original = take(group, "original-recipient", recipient)
     if final is None and original is None:
         return "the first has neither Final-Recipient nor Original-Recipient"
     return PerRecipient(
         final_recipient=final,
         action=action,
-        status=take_as(group, "status", status),
+        status=take(group, "status", status),
         original_recipient=original,
-        remote_mta=take_as(group, "remote-mta", mta_name),
-        diagnostic_code=take_as(group, "diagnostic-code", diagnostic_code),
-        last_attempt_date=take_as(group, "last-attempt-date", read_date),
-        final_log_id=take(group, "final-log-id"),
-        will_retry_until=take_as(group, "will-retry-until", read_date),
+        remote_mta=take(group, "remote-mta", mta_name),
+        diagnostic_code=take(group, "diagnostic-code", diagnostic_code),
+        last_attempt_date=take(group, "last-attempt-date", read_date),
+        final_log_id=take(group, "final-log-id", str),
+        will_retry_until=take(group, "will-retry-until", read_date),
         extensions=group,
     )
 

@@ -4,9 +4,10 @@ Never reads values for the report: other modules do. From KumoMTA's readers for 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from email.utils import parsedate
+from io import StringIO
 from itertools import chain, repeat
 from typing import get_args
 
@@ -16,8 +17,7 @@ from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, field_limit
 from sidecar.core.reports.oob import RECIPIENT_LIMIT
 from sidecar.core.reports.values import Action
 
-Fits = Callable[[str], bool]
-Rules = Mapping[str, tuple[bool, Fits]]
+Rules = Mapping[str, tuple[bool, Callable[[str], object]]]
 """By field: whether it is required, and a test of its value. None can appear twice."""
 
 Fields = dict[str, list[list[str]]]
@@ -50,15 +50,7 @@ def _typed(value: str) -> bool:
 
 def _recipient(value: str) -> bool:
     kind, semicolon, address = value.partition(";")
-    return bool(semicolon) and (kind != "rfc822" or _address(address.strip()))
-
-
-def _address(value: str) -> bool:
-    return _ADDRESS.fullmatch(value) is not None
-
-
-def _action(value: str) -> bool:
-    return value in get_args(Action)
+    return bool(semicolon) and (kind != "rfc822" or _ADDRESS.fullmatch(address.strip()) is not None)
 
 
 def _status(value: str) -> bool:
@@ -93,7 +85,7 @@ _RECIPIENT: Rules = {
     "last-attempt-date": (False, _date),
     "will-retry-until": (False, _date),
     "final-log-id": (False, _any),
-    "action": (True, _action),
+    "action": (True, get_args(Action).__contains__),
     "status": (True, _status),
     "diagnostic-code": (False, _typed),
 }
@@ -103,7 +95,7 @@ _FEEDBACK: Rules = {
     "version": (True, _any),
     "incidents": (False, _count),
     "original-envelope-id": (False, _any),
-    "original-mail-from": (False, _address),
+    "original-mail-from": (False, _ADDRESS.fullmatch),
     "reporting-mta": (False, _typed),
     "source-ip": (False, _any),
 }
@@ -134,7 +126,9 @@ def feedback_fault(head: bytes, part: mime.Part) -> str | None:
     fault = _type_fault(head, mime.REPORT) or _type_fault(part.head, part.media_type) or _fault(fields, _FEEDBACK)
     if fault is None and mime.content_type(mime.header(head, b"content-type")).report_type != b"feedback-report":
         fault = "its report-type is not spelled feedback-report"
-    if fault is None and not all(_address(_unfolded(pieces)) for pieces in (fields or {}).get("original-rcpt-to", [])):
+    if fault is None and not all(
+        _ADDRESS.fullmatch(_unfolded(pieces)) for pieces in (fields or {}).get("original-rcpt-to", [])
+    ):
         fault = "its original-rcpt-to is invalid"
     return fault
 
@@ -167,7 +161,9 @@ def _fields(text: str) -> Fields | None:
     known: dict[str, list[list[str]]] = {}
     pieces: list[str] | None = None
     limit = field_limit(len(text))
-    for count, line in enumerate(_lines(text)):
+    # Only a line feed ends a line, and the lines are read one by one.
+    for count, ended in enumerate(StringIO(text, newline="\n")):
+        line = ended.removesuffix("\n").removesuffix("\r")
         if not line:
             break
         if count >= limit:
@@ -188,12 +184,3 @@ def _fields(text: str) -> Fields | None:
 
 def _unfolded(pieces: list[str]) -> str:
     return " ".join("".join(pieces).split())
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text one by one, without their ends."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end].removesuffix("\r")
-        start = end + 1
-    yield text[start:]
