@@ -23,8 +23,7 @@ from sidecar.core.names import plain_address
 from sidecar.core.policy import compile_policy
 from sidecar.core.records import encode
 from sidecar.core.session import Quota, Rules, Session, World
-from sidecar.core.session.events import Connect, Data, EndOfMessage, Helo, Mail, Rcpt
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Connect, Data, EndOfMessage, Helo, Mail, Rcpt, content_events
 from tests.bench.scenarios import BOUNCE, BOUNCES, DSN, RELAY, message, text, write_settings
 from tests.bench.stand import DISCARD, SINK, send, source
 from tests.mta.places import private_directory

@@ -5,8 +5,7 @@ Owns the packets. Never knows what they cost.
 
 import struct
 
-from sidecar.core.session.events import Body, EndOfHeaders, Header
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Body, EndOfHeaders, Header, content_events
 from tests.wire.client import ACTIONS, STEPS, VERSION
 
 STRANGER = b"203.0.113.9"

@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
-from sidecar.core.session.events import Abort, Close, Connect, Data, EndOfHeaders, EndOfMessage, Event
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Abort, Close, Connect, Data, EndOfHeaders, EndOfMessage, Event, content_events
 from sidecar.daemon.milter import translation
 from tests.fuzz.contract import PARTNER, RELAY_HOSTS
 from tests.fuzz.macros import Macros

@@ -18,8 +18,7 @@ from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, R
 from sidecar.core.policy.address import is_text
 from sidecar.core.records import Record
 from sidecar.core.session import Rules, Session, World, replies
-from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 

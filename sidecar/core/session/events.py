@@ -1,9 +1,19 @@
 """The events of one SMTP connection, as the session handles them. Text was decoded where it entered."""
 
+import re
+from collections.abc import Iterator
+
 from msgspec import Struct
 
 from sidecar.core.names import IPAddress
 from sidecar.core.policy import without_route
+
+# Postfix and Sendmail pass the body in pieces of this size (MILTER_CHUNK_SIZE).
+CHUNK = 65535
+
+# RFC 5322 section 2.2: a field name is printable ASCII without a space, and a colon follows.
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))\n?")
+_EMPTY_LINE = re.compile(rb"\r?\n")
 
 
 class Connect(Struct, frozen=True, kw_only=True):
@@ -95,3 +105,21 @@ class Close(Struct, frozen=True, kw_only=True):
 
 
 Event = Connect | Helo | Mail | Rcpt | Data | Header | Fields | EndOfHeaders | Body | EndOfMessage | Abort | Close
+
+
+def content_events(message: bytes) -> Iterator[Event]:
+    """Yield the events after DATA, as an MTA makes them of a message.
+
+    The header section ends at the first line that is no field, as in Postfix.
+    """
+    start = 0
+    while field := _FIELD.match(message, start):
+        name, value = field.groups()
+        yield Header(name=name, value=value.removeprefix(b" ").rstrip(b"\r\n"))
+        start = field.end()
+    yield EndOfHeaders()
+    if empty := _EMPTY_LINE.match(message, start):
+        start = empty.end()
+    for offset in range(start, len(message), CHUNK):
+        yield Body(chunk=message[offset : offset + CHUNK])
+    yield EndOfMessage()

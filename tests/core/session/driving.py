@@ -10,8 +10,7 @@ import msgspec
 from sidecar.core.policy import compile_policy
 from sidecar.core.records import Record
 from sidecar.core.session import Quota, Rules, Session, World
-from sidecar.core.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Continue, Outcome
 from sidecar.core.settings.values import Settings
 

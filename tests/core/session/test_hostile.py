@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from sidecar.core.records import encode
-from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header, content_events
 from sidecar.core.session.message import RECORDED_HEADERS_LIMIT
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject
 from sidecar.core.settings.values import LimitSettings

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
@@ -21,8 +22,8 @@ from sidecar.core.session.events import (
     Helo,
     Mail,
     Rcpt,
+    content_events,
 )
-from sidecar.core.session.feed import content_events
 from sidecar.core.session.session import State
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
@@ -154,3 +155,13 @@ def test_a_verdict_never_depends_on_another_message(first: list[Event], second: 
     alone = [outcome.verdict for _, outcome in _play_on(second, STRANGER)][1:]
     after = [outcome.verdict for _, outcome in _play_on(first + second, STRANGER)]
     assert after[len(after) - len(alone) :] == alone
+
+
+@pytest.mark.parametrize("line", [b" : x", b"\t:", b"no field", b": x", b"\x80: x"])
+def test_a_line_that_is_no_field_ends_the_header_section(line: bytes) -> None:
+    """It belongs to the body, as in Postfix."""
+    for before in ([], [Header(name=b"A", value=b"1")]):
+        fields = b"".join(b"%b: %b\r\n" % (field.name, field.value) for field in before)
+        rest = line if not before or line[:1] not in {b" ", b"\t"} else b"\r\n" + line
+        events = list(content_events(fields + rest + b"\r\n"))
+        assert events == [*before, EndOfHeaders(), Body(chunk=line + b"\r\n"), EndOfMessage()]

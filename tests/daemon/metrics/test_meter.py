@@ -9,8 +9,7 @@ from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.session import Quota, World
-from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt, content_events
 from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, too_large
 from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sidecar.core.reports import read
-from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header, content_events
 from sidecar.core.session.verdicts import Outcome
 from tests.building import entry, settings
 from tests.core.session.driving import envelope, hello, play, session

@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator
 
 from sidecar.core.reports import read
-from sidecar.core.session.events import Data
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Data, content_events
 from tests.building import entry, settings
 from tests.core.session.driving import envelope, hello, play, session
 from tests.fuzz.corpus import mails

@@ -9,8 +9,7 @@ import pytest
 
 from sidecar.core.names import plain_address
 from sidecar.core.session import Quota
-from sidecar.core.session.events import Close, Connect, Data, Event, Header, Helo, Mail, Rcpt
-from sidecar.core.session.feed import content_events
+from sidecar.core.session.events import Close, Connect, Data, Event, Header, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
 from sidecar.journal.read import Line, read
