@@ -14,7 +14,7 @@ from sidecar.core.evaluate.evaluator import Evaluator, Judgement
 from sidecar.core.names import IPAddress
 from sidecar.core.policy import RecipientAnswer
 from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_ambiguous, is_readable, is_text
-from sidecar.core.policy.domains import WILDCARD
+from sidecar.core.policy.policy import WILDCARD
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList
 from sidecar.core.text import quoted
 

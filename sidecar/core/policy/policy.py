@@ -3,18 +3,20 @@
 Owns the rules. Never reads a file, a clock or a socket, and has no state.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import msgspec
 
 from sidecar.core.classifier import Classifier
-from sidecar.core.names import IPAddress
+from sidecar.core.names import IPAddress, parents
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable
 from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because, name_of
-from sidecar.core.policy.domains import WILDCARD, Coverage
-from sidecar.core.settings.domain_table import DomainTable, ListenerDomains, table_of
+from sidecar.core.settings.domain_table import ListenerDomains, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
+
+WILDCARD = "*"
 
 # Domains that send. The networks of an entry with a thousand of them need some 100 kB.
 _SENDERS_KEPT = 1024
@@ -46,22 +48,16 @@ class RelayHosts:
 
 
 class Policy:
-    """An immutable policy. Build it with `compile_policy`.
+    """An immutable policy. Settings are complete and valid, so building it cannot fail.
 
     `classify` returns the class of a bounce or rejection from its SMTP response as one line; it is None without rules.
     """
 
-    def __init__(
-        self,
-        *,
-        relay_hosts: RelayHosts,
-        own_relay_hosts: Mapping[str, RelayHosts],
-        domains: DomainTable,
-        classify: Callable[[str], str | None] | None = None,
-    ) -> None:
-        self.classify = classify
-        self._relay_hosts = relay_hosts
-        self._own_relay_hosts = dict(own_relay_hosts)
+    def __init__(self, settings: Settings) -> None:
+        rules, domains = settings.bounce_rules, table_of(settings.domains)
+        self.classify: Callable[[str], str | None] | None = Classifier(rules).classify if rules else None
+        self._relay_hosts = RelayHosts(settings.relay_hosts)
+        self._own_relay_hosts = {listener: RelayHosts(hosts) for listener, hosts in settings.listener_relay_hosts.items()}
         self._own = dict(domains.listeners)
         self._shared = self._own.pop(ANY_LISTENER)
         self._star = self._shared.get(WILDCARD)
@@ -180,6 +176,40 @@ class Policy:
         return next((entry for entry in filter(_permission, shared.values()) if not coverage.covers(entry.domain)), None)
 
 
+class Coverage:
+    """What one listener's map of domains covers, so that another map is never asked (policy reference, Lookup)."""
+
+    def __init__(self, domains: ListenerDomains) -> None:
+        self._domains = domains
+
+    def covers(self, pattern: str) -> bool:
+        """Return True if every domain that `pattern`, the name of an entry, can stand for finds an entry in this map.
+
+        A wildcard is not covered if a name that no file lists finds nothing. Nor is it if a node below it has no entry, or no
+        wildcard below itself.
+        """
+        if not pattern.startswith(WILDCARD):
+            return self._domains.find(pattern) is not None
+        base = pattern.removeprefix(WILDCARD)
+        return self._domains.find(_unlisted(base)) is not None and base.removeprefix(".") not in self._holed
+
+    @cached_property
+    def _holed(self) -> frozenset[str]:
+        """The parents of every node that finds nothing itself, or has no wildcard below; `""` is the root."""
+        nodes = {node for name in self._domains for node in (name, *parents(name)) if not node.startswith(WILDCARD)}
+        return frozenset(
+            parent
+            for name in nodes
+            if self._domains.find(name) is None or self._domains.find(_unlisted(f".{name}")) is None
+            for parent in ("", *parents(name))
+        )
+
+
+def _unlisted(base: str) -> str:
+    """Return a name below `base` that no file can list: U+0000 is in no domain name."""
+    return f"\0{base}"
+
+
 def _deferral(opening: DomainEntry | None) -> Because | None:
     """Return why external hosts are not rejected at connect; None if no entry permits anything."""
     if opening is None or (key := _permission(opening)) is None:
@@ -220,10 +250,5 @@ def _report_reasons(entry: DomainEntry, domain: str) -> Iterator[Because]:
 
 
 def compile_policy(settings: Settings) -> Policy:
-    """Return the policy of `settings`. Settings are complete and valid, so this cannot fail."""
-    return Policy(
-        relay_hosts=RelayHosts(settings.relay_hosts),
-        own_relay_hosts={listener: RelayHosts(setting) for listener, setting in settings.listener_relay_hosts.items()},
-        domains=table_of(settings.domains),
-        classify=Classifier(settings.bounce_rules).classify if settings.bounce_rules else None,
-    )
+    """Return the policy of `settings`."""
+    return Policy(settings)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.policy.domains import Coverage
+from sidecar.core.policy.policy import Coverage
 from sidecar.core.settings.domain_table import ListenerDomains, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
