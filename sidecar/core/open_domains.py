@@ -59,7 +59,9 @@ class OpenDomains:
     def __init__(self, settings: Settings) -> None:
         self._policy: Policy = compile_policy(settings)
         self._listeners = sorted({entry.listener for entry in settings.domains} | {ANY_LISTENER})
-        self.names = frozenset(_listed(settings.domains))
+        # A * that is not the first label is no wildcard, and no domain has such a name. The names above it count.
+        names = {name for entry in settings.domains for name in lineage(entry.domain.removeprefix("*."))}
+        self.names = frozenset(name for name in names if "*" not in name)
         """Every name at which the answer may change: those with entries, and all above them."""
 
     def __contains__(self, name: str) -> bool:
@@ -67,8 +69,11 @@ class OpenDomains:
 
     def opener(self, name: str) -> DomainEntry | None:
         """Return an entry that opens `name` (in normal form), or None if it is closed on every listener."""
-        found = (self._policy.lookup(listener, name) for listener in self._listeners)
-        return next((entry for entry in found if entry is not None and _is_open(entry)), None)
+        for listener in self._listeners:
+            entry = self._policy.lookup(listener, name)
+            if entry is not None and (entry.relay_to or {entry.log_oob, entry.log_arf} != {LogMode.IGNORE}):
+                return entry
+        return None
 
     @property
     def rest(self) -> DomainEntry | None:
@@ -88,18 +93,6 @@ def boundary(holds: Callable[[str], bool], names: Iterable[str]) -> dict[Pattern
             if (held := holds(pattern.probe)) is not inherited:
                 changes[pattern] = held
     return changes
-
-
-def _listed(entries: Iterable[DomainEntry]) -> Iterator[str]:
-    for entry in entries:
-        for name in lineage(entry.domain.removeprefix("*.")):
-            # A * in any other place is no wildcard, and no domain has such a name. The names above it count.
-            if "*" not in name:
-                yield name
-
-
-def _is_open(entry: DomainEntry) -> bool:
-    return entry.relay_to or entry.log_oob is not LogMode.IGNORE or entry.log_arf is not LogMode.IGNORE
 
 
 def everything_open(domains: OpenDomains, mta: str) -> str | None:
