@@ -53,7 +53,7 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     changes = {key: getattr(later, key) for key in later.steps if key}
     for key, value in changes.items():
         if key in earlier.steps and getattr(earlier, key) != value:
-            findings.warn(_OVERRIDDEN, earlier, key, by=later.where(key))
+            findings.warn(_OVERRIDDEN, earlier.where(key), by=later.where(key))
     trues = tuple(key for key in REPORT_KEYS if key in later.trues or (key in earlier.trues and key not in changes))
     between = earlier.line - later.line
     steps = {key: (file, between + step) for key, (file, step) in earlier.steps.items()}
@@ -145,7 +145,7 @@ def _fields(table: Table, name: str) -> dict[str, Any]:
                 fields[key] = reader(value)
             elif key == UNUSED:
                 unused_duration(value)
-                table.findings.warn(_UNUSED_TTL, table, key)
+                table.findings.warn(_UNUSED_TTL, table.where(key))
             elif isinstance(value, dict):
                 # TOML reads [example.com] as a table `com` in a table `example`.
                 whole = quoted(".".join([name, key, *_names_inside(value)]))
@@ -165,7 +165,7 @@ def _is_double(found: Entries, entry: DomainEntry, findings: Findings) -> bool:
         return False
     earlier, here = first.where(""), entry.where("")
     if first.path.startswith(f"{LISTENER}.") and not entry.path.startswith(f"{LISTENER}."):
-        findings.warn(_REPLACED, first, by=here)
+        findings.warn(_REPLACED, earlier, by=here)
         return False
     text = f"This is the same domain as {earlier.key} on line {earlier.line}."
     findings.error("repeated_domain", here, text, "Keep one of the two.")

@@ -4,7 +4,7 @@ Owns how many warnings an operator reads, on the terminal, in JSON and in the lo
 """
 
 from collections import Counter
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -24,10 +24,6 @@ class Kind(Struct, frozen=True):
     fix: str
 
 
-class _HasPlaces(Protocol):
-    def where(self, key: str, /) -> Where: ...
-
-
 class Findings:
     """The errors and warnings so far."""
 
@@ -40,13 +36,12 @@ class Findings:
         """Add an error."""
         self.errors.append(finding("error", code, where, text, fix))
 
-    def warn(self, kind: Kind, at: _HasPlaces | Where | None, key: str = "", **values: object) -> None:
-        """Add a warning at a place, or at `key` of an entry or a table. The text is made only if it is one of the first few."""
+    def warn(self, kind: Kind, where: Where | None, **values: object) -> None:
+        """Add a warning. The text is made only if it is one of the first few."""
         shown = self._shown.setdefault(kind, [])
         if len(shown) == _SHOWN:
             self._more[kind] += 1
             return
-        where = at if at is None or isinstance(at, Where) else at.where(key)
         shown.append(finding("warning", kind.code, where, kind.text.format(**values), kind.fix.format(**values)))
 
     def warnings(self) -> list[Finding]:

@@ -62,17 +62,17 @@ def note_name(entry: DomainEntry, findings: Findings) -> None:
     """Add a warning for a name that no address has, or few."""
     domain = entry.domain
     if "xn--" in domain and domain not in entry.path.lower() and is_ambiguous_domain(entry.path + unicode_domain(domain)):
-        findings.warn(_AMBIGUOUS, entry, domain=quoted(domain))
+        findings.warn(_AMBIGUOUS, entry.where(""), domain=quoted(domain))
     if "*" in domain:
         if domain != "*" and "*" in domain.removeprefix("*."):
-            findings.warn(_DEAD_STAR, entry)
+            findings.warn(_DEAD_STAR, entry.where(""))
     elif domain.endswith(_ADDRESS_ENDS) and (right := _literal_meant(domain)) is not None:
         if right.lower() != domain:
-            findings.warn(_WRONG_LITERAL, entry, literal=right)
+            findings.warn(_WRONG_LITERAL, entry.where(""), literal=right)
     elif domain == "default":
-        findings.warn(_DEFAULT, entry)
+        findings.warn(_DEFAULT, entry.where(""))
     elif "." not in domain and domain[0] != "[" and domain != "localhost":
-        findings.warn(_SINGLE_LABEL, entry, domain=domain)
+        findings.warn(_SINGLE_LABEL, entry.where(""), domain=domain)
 
 
 def _literal_meant(domain: str) -> str | None:
@@ -100,7 +100,7 @@ def note_idle(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings: Fi
                 # A wildcard of a listener can replace any entry of the shared map.
                 wider = wider or domain in shared or _has_wider(shared, domain) or bool(shared and domain.startswith("*"))
             if not wider:
-                findings.warn(_IDLE, entry)
+                findings.warn(_IDLE, entry.where(""))
 
 
 def _has_wider(domains: Mapping[str, DomainEntry], domain: str) -> bool:
@@ -115,7 +115,7 @@ def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings:
             # A "*" of a listener is a node beside its other top labels, not a default.
             tops = sorted({domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"})
             if tops:
-                findings.warn(_NARROW_STAR, domains["*"], names=_some(tops))
+                findings.warn(_NARROW_STAR, domains["*"].where(""), names=_some(tops))
 
 
 def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> None:
@@ -126,7 +126,7 @@ def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> No
         new = [name for name in missed if name not in noted]
         if wildcard is not None and new:
             noted.update(new)
-            findings.warn(_SHADOWED, entry, wildcard=wildcard.where(""), names=_some(new))
+            findings.warn(_SHADOWED, entry.where(""), wildcard=wildcard.where(""), names=_some(new))
 
 
 def _missed(

@@ -85,31 +85,33 @@ def note_opening(entry: DomainEntry, findings: Findings) -> None:
         relayed = [key for key in _REPORTS if getattr(entry, key) is LogMode.LOG_THEN_RELAY]
         dropped = [key for key in _REPORTS if getattr(entry, key) is LogMode.LOG_THEN_DROP]
         if entry.relay_to:
-            findings.warn(_OPEN_RELAY, entry, "relay_to", recipients=recipients)
+            findings.warn(_OPEN_RELAY, entry.where("relay_to"), recipients=recipients)
         elif keys := relayed or dropped:
             kind = _REPORT_RELAY if relayed else _WIDE_REPORTS
             reports = " or ".join(_REPORTS[key] for key in keys) + " report"
-            findings.warn(kind, entry, keys[0], recipients=recipients, reports=reports)
+            findings.warn(kind, entry.where(keys[0]), recipients=recipients, reports=reports)
     for each in entry.relay_from:
         _note_senders(entry, each, findings)
     if entry.trues and not (wide or entry.relay_to):
         # `true`, after all files are merged, means LogThenRelay, which few expect. With relay_to the MTA has a route.
         trues = " and ".join([f"{key} = true" for key in entry.trues])
-        findings.warn(_TRUE_RELAYS, entry, entry.trues[0], trues=trues, means="means" if len(entry.trues) == 1 else "mean")
+        findings.warn(
+            _TRUE_RELAYS, entry.where(entry.trues[0]), trues=trues, means="means" if len(entry.trues) == 1 else "mean"
+        )
 
 
 def _note_senders(entry: DomainEntry, peers: Network, findings: Findings) -> None:
     reach = _reach(peers)
     if reach == "all":
-        findings.warn(_OPEN_SENDERS, entry, "relay_from", network=peers.text, senders=_senders(entry.domain))
+        findings.warn(_OPEN_SENDERS, entry.where("relay_from"), network=peers.text, senders=_senders(entry.domain))
     elif reach == "none":
-        findings.warn(_NO_PEER, entry, "relay_from", network=peers.text)
+        findings.warn(_NO_PEER, entry.where("relay_from"), network=peers.text)
     elif reach != "few" or (not entry.relay_from_authz and _has_many_hosts(peers)):
         words = _REACH_WORDS.get(reach, "a public network of more than 16 hosts")
         # One of the two keys is enough (see the policy reference, RCPT). Who sets both can expect that both are required.
         beside = ", authenticated or not" if entry.relay_from_authz else ""
         senders = _senders(entry.domain)
-        findings.warn(_WIDE_SENDERS, entry, "relay_from", network=peers.text, reach=words, senders=senders, beside=beside)
+        findings.warn(_WIDE_SENDERS, entry.where("relay_from"), network=peers.text, reach=words, senders=senders, beside=beside)
 
 
 def note_relay_hosts(settings: Settings, findings: Findings) -> None:
