@@ -1,8 +1,7 @@
 """Settings -> one immutable Policy: which host can send what to which recipient, and why. No I/O, no clock, no state."""
 
 from sidecar.core.policy.address import without_route
-from sidecar.core.policy.answers import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
-from sidecar.core.policy.message import judge_message
+from sidecar.core.policy.answers import Because, ConnectAnswer, MessageAnswer, RecipientAnswer, judge_message
 from sidecar.core.policy.policy import Policy, compile_policy
 
 __all__ = [
