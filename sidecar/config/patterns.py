@@ -31,25 +31,16 @@ _TOKEN = re.compile(
 _PLAIN_IN_CLASS = re.compile(r"\\[\s\S]|\[:\^?[a-z]+:\]")
 _COMBINED = re.compile(r"\[|&&|--|~~")
 
-# RE2's error, and the fix. The first match counts; the last always matches.
-_ADVICE: Final = tuple(
-    (re.compile(complaint), fix)
-    for complaint, fix in (
-        (
-            r"perl operator: \(\?<?[=!]",
-            "Look-around is not supported, here and in KumoMTA. Put exceptions into an earlier rule.",
-        ),
-        (r"escape sequence: \\[1-9]|operator: \(\?P", "Back-references are not supported, here and in KumoMTA."),
-        (r"perl operator", "Supported are (?i), (?m), (?s), (?U), (?:...) and (?P<name>...)."),
-        (r"repetition size", "Repeat up to 1000 times, with the smaller number first, as in {2,10}."),
-        (r"bad repetition", "Write one repetition, such as + or *. ++ and ** are not supported."),
-        (r"too large", "Write a shorter pattern: counted repetitions such as .{1,500} are the largest."),
-        (
-            r"class range",
-            r"Write the lower character first, as in [a-z]. Write Unicode classes by short name: \pL or \p{Greek}.",
-        ),
-        (r"", "Write a backslash before a literal special character. In TOML, write the pattern in single quotes."),
-    )
+# A pattern for RE2's error, and the fix. The first match counts; the last always matches.
+_ADVICE: Final = (
+    (r"perl operator: \(\?<?[=!]", "Look-around is not supported, here and in KumoMTA. Put exceptions into an earlier rule."),
+    (r"escape sequence: \\[1-9]|operator: \(\?P", "Back-references are not supported, here and in KumoMTA."),
+    (r"perl operator", "Supported are (?i), (?m), (?s), (?U), (?:...) and (?P<name>...)."),
+    (r"repetition size", "Repeat up to 1000 times, with the smaller number first, as in {2,10}."),
+    (r"bad repetition", "Write one repetition, such as + or *. ++ and ** are not supported."),
+    (r"too large", "Write a shorter pattern: counted repetitions such as .{1,500} are the largest."),
+    (r"class range", r"Write the lower character first, as in [a-z]. Write Unicode classes by short name: \pL or \p{Greek}."),
+    (r"", "Write a backslash before a literal special character. In TOML, write the pattern in single quotes."),
 )
 
 
@@ -80,7 +71,7 @@ def _size(value: str) -> int:
 
 
 def _rejected(value: str, complaint: str) -> WrongValue:
-    fix = next(fix for known, fix in _ADVICE if known.search(complaint))
+    fix = next(fix for known, fix in _ADVICE if re.search(known, complaint))
     # RE2 quotes the faulty piece, which can be the whole rest.
     what, _, piece = complaint.partition(": ")
     detail = f"{what} {quoted(piece)}" if piece else printable(what)
