@@ -15,8 +15,7 @@ import tomli
 from msgspec import Struct
 
 from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
-from sidecar.core.findings import Finding, finding
-from sidecar.core.settings.values import Source, Stamp, Where
+from sidecar.core.settings.values import Source, Stamp
 from sidecar.core.text import printable, shown
 
 # A million domains take some 100 MB; a mail server has more memory than this limit.
@@ -43,11 +42,6 @@ class UnreadableError(Exception):
         self.text = text
         self.fix = fix
         self.line = line
-
-    def finding(self, file: str, named: Where | None) -> Finding:
-        """Return the error, at its line in the file, or at `named`, the place in the settings that names the file."""
-        where = named if self.line is None else Where(file=file, line=self.line, key="")
-        return finding("error", "unreadable_file" if self.line is None else "syntax_error", where, self.text, self.fix)
 
 
 def read_document(path: Path, file: str, sources: list[Source] | None = None) -> Document:

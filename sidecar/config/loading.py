@@ -133,7 +133,10 @@ class Reading:
         try:
             return read_document(path, file, self._sources)
         except UnreadableError as error:
-            self._findings.errors.append(error.finding(file, named))
+            if error.line is None:
+                self._findings.error("unreadable_file", named, error.text, error.fix)
+            else:
+                self._findings.error("syntax_error", Where(file=file, line=error.line, key=""), error.text, error.fix)
             return None
 
     def _settings(self, environ: Mapping[str, str]) -> Settings:
