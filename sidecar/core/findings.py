@@ -13,48 +13,17 @@ Level = Literal["error", "warning"]
 """An error keeps the program from starting, or the MTA from working with it. A warning is a probable mistake."""
 
 WarningCode = Literal[
-    "ambiguous_name",
-    "deprecated",
-    "low_disk",
-    "never_matches",
-    "no_effect",
-    "no_record",
-    "open_relay",
-    "overridden",
-    "repeated_file",
-    "report_loop",
-    "report_relay",
-    "shadowed",
-    "single_label",
-    "unknown_account",
-    "unknown_listener",
-    "wide_network",
-    "wide_reports",
-]
+    "ambiguous_name", "deprecated", "low_disk", "never_matches", "no_effect", "no_record", "open_relay", "overridden",
+    "repeated_file", "report_loop", "report_relay", "shadowed", "single_label", "unknown_account", "unknown_listener",
+    "wide_network", "wide_reports",
+]  # fmt: skip
 
 ErrorCode = Literal[
-    "conflict",
-    "host_bits_set",
-    "invalid_domain",
-    "invalid_listener",
-    "invalid_pattern",
-    "invalid_value",
-    "limit_too_small",
-    "misplaced_key",
-    "missing_key",
-    "out_of_range",
-    "patterns_too_large",
-    "remote_socket",
-    "repeated_domain",
-    "repeated_key",
-    "repeated_listener",
-    "syntax_error",
-    "unknown_key",
-    "unquoted_domain",
-    "unreadable_file",
-    "unrecorded_reports",
+    "conflict", "host_bits_set", "invalid_domain", "invalid_listener", "invalid_pattern", "invalid_value", "limit_too_small",
+    "misplaced_key", "missing_key", "out_of_range", "patterns_too_large", "remote_socket", "repeated_domain", "repeated_key",
+    "repeated_listener", "syntax_error", "unknown_key", "unquoted_domain", "unreadable_file", "unrecorded_reports",
     "wrong_type",
-]
+]  # fmt: skip
 
 
 class Finding(Struct, frozen=True, kw_only=True):

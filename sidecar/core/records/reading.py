@@ -11,21 +11,9 @@ from sidecar.core.records.record import PeerAddress, Response
 
 # KumoMTA's record types (August 2026). There will be more.
 TYPES: Final = (
-    "Reception",
-    "Rejection",
-    "OOB",
-    "Feedback",
-    "Delivery",
-    "Bounce",
-    "TransientFailure",
-    "Expiration",
-    "AdminBounce",
-    "AdminRebind",
-    "DeferredInjectionRebind",
-    "Delayed",
-    "XferOut",
-    "XferIn",
-)
+    "Reception", "Rejection", "OOB", "Feedback", "Delivery", "Bounce", "TransientFailure", "Expiration", "AdminBounce",
+    "AdminRebind", "DeferredInjectionRebind", "Delayed", "XferOut", "XferIn",
+)  # fmt: skip
 
 _DISPOSITIONS: Final = {one.value: one for one in Disposition}
 _NO_RESPONSE = Response(code=0)
