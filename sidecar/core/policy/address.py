@@ -15,6 +15,10 @@ ADDRESS_LIMIT = 1024
 # `user@elsewhere`, and so does Sendmail with `<user@elsewhere>@here`.
 _LOCAL_PART = re.compile(r'(?>(?:[^\s()<>\[\]:;,\\"]++|"(?>(?:[^\\"]++|\\.)*)")+)')
 
+_SOURCE_ROUTE = re.compile(r"@(?>(?:[^:\[]++|\[[^\]]*+\]?)*):")
+# Up to the last `@` outside quotes; a backslash inside them escapes the next character.
+_TO_LAST_AT = re.compile(r'(?:[^"]|(?>"(?:[^\\"]++|\\(?:.|\Z))*"?))*@', re.DOTALL)
+
 # The policy reads the sender for each recipient, and a recipient several times. Each takes 3 kB at most.
 _KEPT = 256
 
@@ -57,35 +61,15 @@ def is_ambiguous(address: str) -> bool:
 
 def without_route(address: str) -> str:
     """Return `address` without `@a,@b:` (RFC 5321 section 4.1.1.3). Colons in an address literal do not end it."""
-    if not address.startswith("@"):
-        return address
-    in_literal = False
-    for index, character in enumerate(address):
-        if character in "[]":
-            in_literal = character == "["
-        elif character == ":" and not in_literal:
-            return address[index + 1 :]
-    return address
+    found = _SOURCE_ROUTE.match(address) if address.startswith("@") else None
+    return address if found is None else address[found.end() :]
 
 
 @lru_cache(maxsize=_KEPT)
 def _split(address: str) -> tuple[str, str]:
     mailbox = without_route(address)
-    at = _last_at_outside_quotes(mailbox) if '"' in mailbox else mailbox.rfind("@")
+    if '"' in mailbox:
+        found = _TO_LAST_AT.match(mailbox)
+        return (mailbox, "") if found is None else (found[0][:-1], mailbox[found.end() :])
+    at = mailbox.rfind("@")
     return (mailbox, "") if at < 0 else (mailbox[:at], mailbox[at + 1 :])
-
-
-def _last_at_outside_quotes(mailbox: str) -> int:
-    """Return the index of the `@` that ends the local part, or -1. A backslash inside quotes escapes the next character."""
-    last = -1
-    quoted = escaped = False
-    for index, character in enumerate(mailbox):
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = quoted
-        elif character == '"':
-            quoted = not quoted
-        elif character == "@" and not quoted:
-            last = index
-    return last
