@@ -130,13 +130,11 @@ class MessageAnswer(Struct, frozen=True, kw_only=True):
 
 def sentence(answer: ConnectAnswer | RecipientAnswer | MessageAnswer) -> str:
     """Return the reasons of an answer as one sentence, each reason once."""
-    if isinstance(answer, MessageAnswer):
-        reasons = dict.fromkeys(str(result.because) for result in answer.results)
-    else:
-        reasons = dict.fromkeys(map(str, answer.because))
-    shown = list(reasons)[:_REASONS_LIMIT]
-    more = [f"and {len(reasons) - len(shown)} more reasons"] if len(reasons) > len(shown) else []
-    return "; ".join(shown + more)
+    reasons = [result.because for result in answer.results] if isinstance(answer, MessageAnswer) else answer.because
+    texts = [*dict.fromkeys(map(str, reasons))]
+    if len(texts) > _REASONS_LIMIT:
+        texts[_REASONS_LIMIT:] = [f"and {len(texts) - _REASONS_LIMIT} more reasons"]
+    return "; ".join(texts)
 
 
 def judge_message(recipients: Iterable[RecipientAnswer], *, is_oob: bool, is_arf: bool) -> MessageAnswer:
