@@ -17,8 +17,8 @@ from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, field_limit
 from sidecar.core.reports.oob import RECIPIENT_LIMIT
 from sidecar.core.reports.values import Action
 
-Rules = Mapping[str, tuple[bool, Callable[[str], object]]]
-"""By field: whether it is required, and a test of its value. None can appear twice."""
+Rules = Mapping[str, tuple[bool, Callable[[str], object] | None]]
+"""By field: whether it is required, and a test of its value, if not all are right. No field can appear twice."""
 
 Fields = dict[str, list[list[str]]]
 """Lower-case names, each with its values in order, each value as the lines it is folded into."""
@@ -26,6 +26,7 @@ Fields = dict[str, list[list[str]]]
 _NAME = re.compile(r"(?:[!-9;-~][!-9;-~ \t\r]*+)?")
 _STATUS = re.compile(r"(\d{1,3})\.(\d{1,5})\.(\d{1,5})(?:[. ]|\Z)", re.ASCII)
 _STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
+_TYPED = re.compile(";")
 _COUNT = re.compile(r"\d{1,10}", re.ASCII)
 _ATOM = r"""[^\s<>()\[\]\\,;:@"]+"""
 _ADDRESS = re.compile(
@@ -38,14 +39,6 @@ _DATE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-def _any(_value: str) -> bool:
-    return True
-
-
-def _typed(value: str) -> bool:
-    return ";" in value
 
 
 def _recipient(value: str) -> bool:
@@ -72,32 +65,32 @@ def _date(value: str) -> bool:
 
 
 _MESSAGE: Rules = {
-    "reporting-mta": (True, _typed),
-    "original-envelope-id": (False, _any),
-    "dsn-gateway": (False, _typed),
-    "received-from-mta": (False, _typed),
+    "reporting-mta": (True, _TYPED.search),
+    "original-envelope-id": (False, None),
+    "dsn-gateway": (False, _TYPED.search),
+    "received-from-mta": (False, _TYPED.search),
     "arrival-date": (False, _date),
 }
 _RECIPIENT: Rules = {
     "original-recipient": (False, _recipient),
     "final-recipient": (True, _recipient),
-    "remote-mta": (False, _typed),
+    "remote-mta": (False, _TYPED.search),
     "last-attempt-date": (False, _date),
     "will-retry-until": (False, _date),
-    "final-log-id": (False, _any),
+    "final-log-id": (False, None),
     "action": (True, get_args(Action).__contains__),
     "status": (True, _status),
-    "diagnostic-code": (False, _typed),
+    "diagnostic-code": (False, _TYPED.search),
 }
 _FEEDBACK: Rules = {
-    "feedback-type": (True, _any),
-    "user-agent": (True, _any),
-    "version": (True, _any),
+    "feedback-type": (True, None),
+    "user-agent": (True, None),
+    "version": (True, None),
     "incidents": (False, _count),
-    "original-envelope-id": (False, _any),
+    "original-envelope-id": (False, None),
     "original-mail-from": (False, _ADDRESS.fullmatch),
-    "reporting-mta": (False, _typed),
-    "source-ip": (False, _any),
+    "reporting-mta": (False, _TYPED.search),
+    "source-ip": (False, None),
 }
 
 
@@ -150,7 +143,7 @@ def _fault(fields: Fields | None, rules: Rules) -> str | None:
             return f"its {name} appears more than once"
         if required and not values:
             return f"its {name} is missing"
-        if values and not fits(_unfolded(values[0])):
+        if values and fits is not None and not fits(_unfolded(values[0])):
             return f"its {name} is invalid"
     return None
 
