@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.patterns import REPETITION_LIMIT, pattern, repetition_size
-from sidecar.config.rules import iana_rules
+from sidecar.config.rules import REPETITION_LIMIT, iana_rules, pattern, repetition_size
 from sidecar.core.classifier import LINE_LIMIT, Classifier
 from sidecar.core.settings.values import BounceRule, Where
 
