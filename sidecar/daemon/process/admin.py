@@ -1,23 +1,25 @@
-"""Start, restart, replace and end the process that serves policy and metrics over HTTP.
+"""The process that serves policy and metrics over HTTP: its listening socket, its start, its replacement and its end.
 
 The supervisor never waits for it, and its faults never affect a worker.
 """
 
 import asyncio
-import selectors
 import socket
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from sidecar import log
+from sidecar.core.settings.values import AdminSettings
 from sidecar.daemon.metrics import Memory
-from sidecar.daemon.process.admin_socket import AdminSocket
-from sidecar.daemon.process.child import FAILED, Start, ignore_signals, receive_order, send, start
+from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import VERSION
 from sidecar.daemon.process.worker import ORPHAN_GRACE
-from sidecar.daemon.process.workers import Processes, Worker
+from sidecar.daemon.process.workers import Processes
+from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
 
 # An answer takes some seconds at most. The end of the program does not wait for it.
 RELOAD_GRACE = 10.0
@@ -28,72 +30,88 @@ READY_WITHIN = 30.0
 _LOG = log.get("supervisor")
 
 
-class AdminProcess(Worker):
-    """The process, as the supervisor sees it."""
+class AdminSocket(NamedTuple):
+    """A socket that listens, and its name in the settings' spelling."""
+
+    socket: socket.socket
+    name: str
+
+
+@contextmanager
+def open_admin_socket(settings: AdminSettings) -> Iterator[AdminSocket]:
+    """Yield the socket of the settings, and remove its path in the end. Raise ListenError.
+
+    It is opened once, before root's rights are given up, and inherited by the process that serves it.
+    """
+    kind, _, where = settings.socket.partition(":")
+    with _bound(settings.socket) if kind == "inet" else socket.socket(socket.AF_UNIX) as one:
+        if kind == "unix":
+            with private_path(settings, "admin") as private:
+                one.bind(str(private))
+        one.listen()
+        path = SocketPath(Path(where)) if kind == "unix" else None
+        try:
+            yield AdminSocket(one, settings.socket)
+        finally:
+            if path is not None:
+                path.remove()
+
+
+def _bound(name: str) -> socket.socket:
+    try:
+        family, address = resolve(name)
+        # asyncio sends small answers at once (TCP_NODELAY) only if it knows that this is TCP: 0.5 ms instead of 44.
+        one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {name}: {error.strerror}; choose an address of this machine") from error
+    try:
+        # Connections of a former sidecar that are still closing do not keep the port.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+    except OSError as error:
+        one.close()
+        fix = "stop what is listening there, or choose another port for admin.socket"
+        raise ListenError(f"cannot listen on {name}: {error.strerror}; {fix}") from error
+    return one
+
+
+class AdminProcesses(Processes):
+    """One process for the plan in use, or none without an `admin_socket`. Call `update` after each event.
+
+    The other arguments are those of `Processes`.
+    """
 
     what = "the process for admin.socket"
     ready_within = READY_WITHIN
 
-
-class AdminProcesses(Processes):
-    """One process for the plan in use, or none without an `admin_socket`. Call `update` after each event."""
-
-    def __init__(  # noqa: PLR0913 - each is a part of it
-        self,
-        admin_socket: AdminSocket | None,
-        memory: Memory | None,
-        *,
-        selector: selectors.BaseSelector,
-        close_inherited: Callable[[], None],
-        start: Start = start,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(start=start, close_inherited=close_inherited, selector=selector, clock=clock)
+    def __init__(self, admin_socket: AdminSocket | None, memory: Memory | None, **parts: Any) -> None:  # noqa: ANN401 - see above
+        super().__init__(lost=lambda one, lived: None if one.retiring else self.delay(lived), **parts)
         self._socket = admin_socket
         self._memory = memory
 
     def update(self, plan: Plan | None) -> None:
         """Take all steps that are due: start a process for a new plan, end the one before, and kill those that are late."""
-        current = [one for one in self.children if one.plan is plan and not one.retiring]
-        if plan is not None and not current and self._clock() >= self._start_after:
-            self._start_one(plan)
+        if plan is not None:
+            self.refill(plan)
+        current = [] if plan is None else self.of(plan)
         if plan is None or any(one.ready for one in current):
             for one in self.children:
                 if one not in current:
                     one.retire(STOP_GRACE if plan is None else RELOAD_GRACE)
         self.kill_late()
 
-    def ask(self) -> None:
-        """Ask for a sign of life."""
-        for one in self.children:
-            one.ask()
-
-    def due(self, plan: Plan | None) -> list[float]:
-        """Return the times (monotonic) at which `update` has something to do."""
-        waits = self._socket is not None and plan is not None and all(one.plan is not plan for one in self.children)
-        return [*self.deadlines(), self._start_after] if waits else self.deadlines()
-
-    def receive(self, one: AdminProcess) -> None:
-        """Apply a message of a process, or its death."""
-        if not one.receive():
-            lived = self.reap(one)
-            if not one.retiring:
-                self.delay(lived)
-
     def close(self) -> None:
         """In a forked child: close the supervisor's descriptors of this process."""
         self.close_controls()
         if self._socket is not None:
-            self._socket.close()
+            self._socket.socket.close()
+
+    def _wanted(self, plan: Plan) -> int:  # noqa: ARG002 - one for any plan
+        return 0 if self._socket is None else 1
 
     def _start_one(self, plan: Plan) -> None:
-        if self._socket is None or self._memory is None:
-            return
-        serve = partial(work, admin_socket=self._socket, memory=self._memory, plan=plan)
-        try:
-            self._spawn(serve, partial(AdminProcess, plan=plan))
-        except OSError as error:
-            _LOG.error(f"cannot start {AdminProcess.what}: {error.strerror}")
+        if self._socket is not None and self._memory is not None:
+            self._spawn(partial(work, admin_socket=self._socket, memory=self._memory, plan=plan), plan)
 
 
 def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> int:
@@ -105,7 +123,7 @@ def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan
         _LOG.error(f"cannot load the HTTP server: {error}; install the complete program where its user can read it")
         return FAILED
     except Exception as error:  # noqa: BLE001 - the one guard of this process: another process replaces it
-        _LOG.error(f"{AdminProcess.what} failed", exc_info=error)
+        _LOG.error(f"{AdminProcesses.what} failed", exc_info=error)
         return FAILED
     return 0
 

@@ -17,6 +17,7 @@ import selectors
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -89,7 +90,7 @@ class Reload:
         self._backoff = Backoff(first=FIRST_RETRY, longest=LONGEST_RETRY)
         self._again_at: float | None = None
         self._unreaped: list[int] = []
-        selector.register(loader.control, selectors.EVENT_READ, loader)
+        self._watch(loader)
 
     # --- 1. wanted
 
@@ -129,9 +130,12 @@ class Reload:
         self._drop_loader()
         try:
             self.loader = self._load(self._config)
-            self._selector.register(self.loader.control, selectors.EVENT_READ, self.loader)
+            self._watch(self.loader)
         except OSError as error:
             self.fail(f"cannot start a process to load the settings: {error.strerror}.", again=True)
+
+    def _watch(self, loader: Loader) -> None:
+        self._selector.register(loader.control, selectors.EVENT_READ, partial(self.receive, loader))
 
     def receive(self, loader: Loader) -> None:
         """Take what a loader passes, or its end."""

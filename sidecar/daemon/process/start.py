@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.core.settings.values import Settings, Source
 from sidecar.daemon.milter import Listener, listen
-from sidecar.daemon.process.admin_socket import open_admin_socket
+from sidecar.daemon.process.admin import open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import (

@@ -19,14 +19,13 @@ from sidecar.core.settings.values import Source
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import child
-from sidecar.daemon.process.admin import AdminProcess, AdminProcesses
-from sidecar.daemon.process.admin_socket import AdminSocket
+from sidecar.daemon.process.admin import AdminProcesses, AdminSocket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.reload import Reload
 from sidecar.daemon.process.signals import SignalReader, Terminal
 from sidecar.daemon.process.status import StatusPublisher
-from sidecar.daemon.process.systemd import Probe, Watchdog, notify, watchdog_seconds
+from sidecar.daemon.process.systemd import Watchdog, notify, watchdog_seconds
 from sidecar.daemon.process.worker import work
 from sidecar.daemon.process.workers import STOP_GRACE, Worker, Workers
 
@@ -74,9 +73,10 @@ class Supervisor:
         )
         self._workers = Workers(
             serve=partial(work, listener),
+            memory=memory,
             start=start,
             close_inherited=self._close_in_worker,
-            memory=memory,
+            lost=self._lose,
             selector=self._selector,
             clock=clock,
         )
@@ -117,7 +117,8 @@ class Supervisor:
         for step in (
             self._wait,
             # First, because all answers are received now: a long step must not make workers late.
-            self._kill_late,
+            self._workers.kill_late,
+            self._reload.kill_late,
             self._handle_signals,
             self._look_at_files,
             self._reload.switch,
@@ -154,14 +155,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         for key, _ in self._selector.select(self._time_to_next()):
-            if isinstance(key.data, AdminProcess):
-                self._admin.receive(key.data)
-            elif isinstance(key.data, Worker):
-                self._receive(key.data)
-            elif isinstance(key.data, Probe):
-                key.data.step()
-            elif key.data is not None:
-                self._reload.receive(key.data)
+            if key.data is not None:  # what to call; a signal has a step of its own
+                key.data()
 
     def _time_to_next(self) -> float | None:
         """Return the seconds until something is due by the clock, None if nothing is."""
@@ -171,10 +166,7 @@ class Supervisor:
             due += [self._watchdog.ask_at, self._publisher.space.look_at]
         return max(0.0, min(due) - self._clock()) if due else None
 
-    def _receive(self, one: Worker) -> None:
-        if one.receive():
-            return
-        lived = self._workers.reap(one)
+    def _lose(self, one: Worker, lived: float) -> None:
         if one.retiring:
             return
         if one.plan is self._reload.coming:
@@ -182,10 +174,6 @@ class Supervisor:
         elif one.plan is self._reload.plan:
             self._workers.delay(lived)
             self._publisher.count_restart()
-
-    def _kill_late(self) -> None:
-        self._workers.kill_late()
-        self._reload.kill_late()
 
     def _handle_signals(self) -> None:
         for number in self._signals.read():
@@ -206,8 +194,7 @@ class Supervisor:
     def _ask_for_life(self) -> None:
         if self._reload.plan is not None:
             workers = self._workers.of(self._reload.plan)
-            if self._watchdog.ask(workers):
-                self._admin.ask()
+            self._watchdog.ask((*workers, *self._admin.children))
             self._watchdog.feed(workers)
 
     def _show_status(self) -> None:

@@ -70,17 +70,16 @@ class Watchdog:
         self._probe = Probe(listening, selector, clock)
         self._fed = self.ask_at = clock()
 
-    def ask(self, workers: Iterable[Worker]) -> bool:
-        """Ask the workers, and with systemd the socket as well. Return True if it was time to."""
+    def ask(self, processes: Iterable[Worker]) -> None:
+        """Ask the processes, and with systemd the socket as well."""
         now = self._clock()
         if now < self.ask_at:
-            return False
+            return
         self.ask_at = now + self._every
-        for one in workers:
+        for one in processes:
             one.ask()
         if self._half < math.inf:
             self._probe.begin()
-        return True
 
     def feed(self, workers: Iterable[Worker]) -> None:
         """Send systemd a sign of life, if every worker and the socket have answered since the last one."""
@@ -122,7 +121,7 @@ class Probe:
             self._fail(f"no answer within {CONNECT_WITHIN:.0f} seconds")
         self._began, self._offered, self._received = now, False, b""
         self._socket = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._selector.register(self._socket, selectors.EVENT_WRITE, self)
+        self._selector.register(self._socket, selectors.EVENT_WRITE, self.step)
         try:
             self._socket.connect(self._address)
         except BlockingIOError:
@@ -143,7 +142,7 @@ class Probe:
             else:
                 self._socket.send(_OFFER)
                 self._offered = True
-                self._selector.modify(self._socket, selectors.EVENT_READ, self)
+                self._selector.modify(self._socket, selectors.EVENT_READ, self.step)
         except OSError as error:
             self._fail(error.strerror or str(error))
 

@@ -8,12 +8,13 @@ import selectors
 import signal
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from socket import socket
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from sidecar import log
 from sidecar.daemon.metrics import Memory, Meter
@@ -43,19 +44,20 @@ _LOG = log.get("supervisor")
 
 @dataclass(kw_only=True, eq=False)
 class Worker:
-    """A worker process as its supervisor sees it. Times are of the monotonic `clock`, `since` is in seconds since 1970.
+    """A child process as its supervisor sees it. Times are of the monotonic `clock`, `since` is in seconds since 1970.
+
+    `what` names it in the log. The other facts are of workers only:
 
     `cpu` is the number of the CPU that it is bound to. `left` is True when it accepts no more connections. `newest` is the last
     plan that it got; of `sent` plans it has `applied` so many: for new messages it uses no earlier one. `asked` is the time of
     the ping that it has not answered yet, `answered` that of its last message. `block` is where it counts, if it counts.
     """
 
-    what: ClassVar[str] = "a worker"
-    ready_within: ClassVar[float] = READY_WITHIN
-
     pid: int
     control: socket
     plan: Plan
+    what: str = "a worker"
+    ready_within: float = READY_WITHIN
     cpu: int | None = None
     clock: Callable[[], float] = time.monotonic
     born: float = field(init=False)
@@ -135,15 +137,26 @@ class Worker:
         return lived
 
 
-class Processes:
-    """Child processes of one kind. `close_inherited` is called in a new child: it closes the supervisor's descriptors."""
+class Processes(ABC):
+    """Child processes of one kind. `close_inherited` is called in a new child: it closes the supervisor's descriptors.
+
+    `lost` is called with a process that has died, and its lifetime in seconds.
+    """
+
+    what: ClassVar[str]
+    ready_within: ClassVar[float]
 
     def __init__(
-        self, *, start: Start, close_inherited: Callable[[], None], selector: selectors.BaseSelector, clock: Callable[[], float]
+        self,
+        *,
+        start: Start,
+        close_inherited: Callable[[], None],
+        lost: Callable[[Worker, float], None],
+        selector: selectors.BaseSelector,
+        clock: Callable[[], float],
     ) -> None:
         self.children: list[Worker] = []
-        self._start = start
-        self._close_inherited = close_inherited
+        self._start, self._close_inherited, self._lost = start, close_inherited, lost
         self._selector = selector
         self._clock = clock
         self._backoff = Backoff()
@@ -153,11 +166,24 @@ class Processes:
         """Wait before the next start, after one that failed or a process that lived so many seconds."""
         self._start_after = self._clock() + self._backoff.after(lived)
 
-    def reap(self, one: Worker) -> float:
-        """Remove a dead process. Return its lifetime in seconds."""
-        self._selector.unregister(one.control)
-        self.children.remove(one)
-        return one.reap()
+    def of(self, plan: Plan) -> list[Worker]:
+        """Return the processes that serve with a plan."""
+        return [one for one in self.children if one.plan is plan and not one.retiring]
+
+    def start_missing(self, plan: Plan) -> None:
+        """Start the processes that a plan lacks. Raise OSError if the system cannot start one."""
+        for _ in range(self._missing(plan)):
+            try:
+                self._start_one(plan)
+            except OSError as error:
+                _LOG.error(f"cannot start {self.what}: {error.strerror}")
+                raise
+
+    def refill(self, plan: Plan) -> None:
+        """Start processes in place of those that died, when it is time."""
+        if self._clock() >= self._start_after:
+            with suppress(OSError):  # logged, and tried again later
+                self.start_missing(plan)
 
     def kill_late(self) -> None:
         """Kill processes whose time is over."""
@@ -170,22 +196,41 @@ class Processes:
                 _LOG.error(f"{one.what} {why}: it is killed", pid=one.pid)
             one.kill()
 
-    def deadlines(self) -> list[float]:
-        """Return the times at which processes are late."""
-        return [deadline for one in self.children if (deadline := one.deadline) is not None]
+    def due(self, plan: Plan | None) -> list[float]:
+        """Return the times at which something is to be done."""
+        deadlines = [deadline for one in self.children if (deadline := one.deadline) is not None]
+        return [*deadlines, self._start_after] if plan is not None and self._missing(plan) else deadlines
 
     def close_controls(self) -> None:
         """Close the control sockets, in a forked child: one that held another's would hide its end."""
         for one in self.children:
             one.control.close()
 
-    def _spawn(self, work: Work, new: Callable[..., Worker]) -> None:
+    @abstractmethod
+    def _wanted(self, plan: Plan) -> int:
+        """Return the number of processes for a plan."""
+
+    @abstractmethod
+    def _start_one(self, plan: Plan) -> None: ...
+
+    def _missing(self, plan: Plan) -> int:
+        return max(0, self._wanted(plan) - len(self.of(plan)))
+
+    def _receive(self, one: Worker) -> None:
+        """Apply the next message of a process, or its death."""
+        if not one.receive():
+            self._selector.unregister(one.control)
+            self.children.remove(one)
+            self._lost(one, one.reap())
+
+    def _spawn(self, work: Work, plan: Plan, *, cpu: int | None = None, block: int | None = None) -> None:
         """Start a process. It is on the list before it exists, so that a fault leaves no process that is not on the list."""
         ours, theirs = control_pair()
-        one = new(pid=0, control=ours, clock=self._clock)
+        what, within = self.what, self.ready_within
+        one = Worker(pid=0, control=ours, plan=plan, what=what, ready_within=within, clock=self._clock, cpu=cpu, block=block)
         self.children.append(one)
         try:
-            self._selector.register(ours, selectors.EVENT_READ, one)
+            self._selector.register(ours, selectors.EVENT_READ, partial(self._receive, one))
             one.pid = self._start(theirs, partial(self._in_child, work))
         except BaseException:
             self.children.remove(one)
@@ -204,25 +249,15 @@ class Processes:
 
 
 class Workers(Processes):
-    """All workers, of every plan."""
+    """All workers, of every plan. The other arguments are those of `Processes`."""
 
-    def __init__(  # noqa: PLR0913 - each is a part of it
-        self,
-        *,
-        serve: Serve,
-        start: Start,
-        close_inherited: Callable[[], None],
-        memory: Memory | None,
-        selector: selectors.BaseSelector,
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(start=start, close_inherited=close_inherited, selector=selector, clock=clock)
+    what = "a worker"
+    ready_within = READY_WITHIN
+
+    def __init__(self, *, serve: Serve, memory: Memory | None, **parts: Any) -> None:  # noqa: ANN401 - see the docstring
+        super().__init__(**parts)
         self._serve = serve
         self._memory = memory
-
-    def of(self, plan: Plan) -> list[Worker]:
-        """Return the workers that serve with a plan."""
-        return [one for one in self.children if one.plan is plan and not one.retiring]
 
     def are_ready(self, plan: Plan) -> bool:
         """Return True if all workers that a plan wants accept connections."""
@@ -232,21 +267,6 @@ class Workers(Processes):
     def are_late(self, plan: Plan) -> bool:
         """Return True if a worker of a plan is not ready in time."""
         return any(self._clock() >= one.born + READY_WITHIN for one in self.of(plan) if not one.ready)
-
-    def start_missing(self, plan: Plan) -> None:
-        """Start the workers that a plan lacks. Raise OSError if the system cannot start a process."""
-        for _ in range(self._missing(plan)):
-            try:
-                self._start_one(plan)
-            except OSError as error:
-                _LOG.error(f"cannot start a worker: {error.strerror}")
-                raise
-
-    def refill(self, plan: Plan) -> None:
-        """Start workers in place of those that died, when it is time."""
-        if self._clock() >= self._start_after:
-            with suppress(OSError):  # logged, and tried again later
-                self.start_missing(plan)
 
     def start_at_once(self) -> None:
         """Do not wait any longer: a new plan serves."""
@@ -277,19 +297,15 @@ class Workers(Processes):
         for one in self.children:
             one.retire(grace)
 
-    def due(self, plan: Plan | None) -> list[float]:
-        """Return the times at which something is to be done."""
-        return [*self.deadlines(), *([self._start_after] if plan is not None and self._missing(plan) else [])]
-
-    def _missing(self, plan: Plan) -> int:
-        return max(0, plan.settings.milter.workers - len(self.of(plan)))
+    def _wanted(self, plan: Plan) -> int:
+        return plan.settings.milter.workers
 
     def _start_one(self, plan: Plan) -> None:
         memory = self._memory
         block = None if memory is None else memory.free(one.block for one in self.children if one.block is not None)
         meter = None if memory is None or block is None else Meter(memory.block(block))
         cpu = least_used_cpu(self.of(plan), plan)
-        self._spawn(partial(self._work, plan, meter, cpu), partial(Worker, plan=plan, cpu=cpu, block=block))
+        self._spawn(partial(self._work, plan, meter, cpu), plan, cpu=cpu, block=block)
 
     def _work(self, plan: Plan, meter: Meter | None, cpu: int | None, control: socket) -> int:
         bind_to_cpu(cpu)

@@ -22,7 +22,6 @@ from sidecar.core.findings import Finding
 from sidecar.core.settings.values import JournalSettings, MilterSettings, Settings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import reload, status, supervisor, workers
-from sidecar.daemon.process.admin_socket import AdminSocket
 from sidecar.daemon.process.child import Word, Work, control_pair, send
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Handover, make_plan
@@ -133,7 +132,7 @@ class FakeLoader:
 class Stage:
     """A supervisor, and what it was given. Nothing moves but by `turn`."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, admin_socket: AdminSocket | None = None) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.now = 1000.0
         self.children: list[Child] = []
@@ -164,7 +163,6 @@ class Stage:
             loader=self._next_loader(),
             lock=lock_state(folder),
             terminal=cast("Terminal", self),
-            admin_socket=admin_socket,
             clock=lambda: self.now,
             start=self._start,
             load=self._load,
@@ -317,10 +315,10 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> Iterator[Stage]:
+def staged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Make a supervisor, and end all that belongs to it."""
     before = {number: signal.getsignal(number) for number in WATCHED}
-    stage = Stage(folder, monkeypatch, **how)
+    stage = Stage(folder, monkeypatch)
     try:
         yield stage
     finally:

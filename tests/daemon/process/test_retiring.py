@@ -244,6 +244,7 @@ def test_the_oldest_generations_get_less_time() -> None:
             serve=lambda *_: 0,
             start=lambda *_: 0,
             close_inherited=lambda: None,
+            lost=lambda *_: None,
             memory=None,
             selector=selector,
             clock=lambda: 1000.0,

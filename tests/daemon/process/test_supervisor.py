@@ -498,7 +498,8 @@ def test_memory_that_ends_while_warnings_are_received_ends_no_reload(stage: Stag
 
 STEPS = [
     "_wait",
-    "_kill_late",
+    "_workers.kill_late",
+    "_reload.kill_late",
     "_handle_signals",
     "_look_at_files",
     "_reload.switch",

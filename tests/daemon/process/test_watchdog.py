@@ -55,7 +55,7 @@ def drive(selector: selectors.BaseSelector, condition: Callable[[], object]) -> 
 
     def step() -> object:
         for key, _ in selector.select(0.01):
-            key.data.step()
+            key.data()
         return condition()
 
     wait_until(step, "the probe is through")
