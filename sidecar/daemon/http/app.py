@@ -1,23 +1,31 @@
 """The application: the answer of each path, within limits of size and time."""
 
 import asyncio
+import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
 from sidecar.core.evaluate.explanation import encode_explanation
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.exposition import Exposition
-from sidecar.daemon.http.guard import Guard
 from sidecar.daemon.http.openapi import document
-from sidecar.daemon.http.questions import read_domain_question, read_explain_question
-from sidecar.daemon.http.service import NoListenerError, explain_question, find_listener_domain
+from sidecar.daemon.http.questions import (
+    NoListenerError,
+    explain_question,
+    find_listener_domain,
+    read_domain_question,
+    read_explain_question,
+)
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
 
@@ -27,6 +35,8 @@ FRESH_SECONDS = 5
 EXPLAINING_LIMIT = 4
 
 _LOG = log.get("admin")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -99,6 +109,45 @@ async def _on_error(_request: Request, error: Exception) -> Response:
         status = 409 if isinstance(error, NoListenerError) else 400
         return error_answer(HTTPException(status, f"The question cannot be answered: {error}."))
     return error_answer(HTTPException(500, "An unexpected fault: see the log of the sidecar."))
+
+
+class Guard:
+    """ASGI middleware: rejects requests of web pages, adds `headers` to all answers, and logs unexpected exceptions.
+
+    A page on any host can make its own name resolve to 127.0.0.1, and then ask from the visitor's browser (DNS rebinding). The
+    Host header has that name, and requests to another origin have an Origin header. No browser reaches a UNIX socket.
+    `listening` is `unix:/path` or `inet:host:port`.
+    """
+
+    def __init__(self, app: ASGIApp, *, listening: str, headers: Mapping[str, str]) -> None:
+        self._app = app
+        kind, _, where = listening.partition(":")
+        self._hosts = None if kind == "unix" else _LOOPBACK | {where.rpartition(":")[0].lower()}
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        fault = self._fault(Headers(scope=scope))
+        try:
+            await (self._app if fault is None else error_answer(HTTPException(403, fault)))(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 - the one guard of the application, which has answered 500
+            _LOG.error("an unexpected fault; the request is answered 500", exc_info=error)
+
+    def _fault(self, headers: Headers) -> str | None:
+        if "origin" in headers:
+            return "Pages in a browser may not ask here: ask without an Origin header."
+        host = _HOST.fullmatch(headers.get("host", ""))
+        if self._hosts is not None and (host is None or host[1].lower() not in self._hosts):
+            return "The Host header has another name: ask for 127.0.0.1, [::1] or localhost."
+        return None
 
 
 def application(plan: Plan, memory: Memory, *, version: str, listening: str) -> Guard:
