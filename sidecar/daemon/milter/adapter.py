@@ -19,8 +19,7 @@ from sidecar.core.session.replies import TROUBLE
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision, Outcome
 from sidecar.daemon.milter import translation
 from sidecar.daemon.milter.codes import CannotRemoveError, answer, check, set_reply
-from sidecar.daemon.milter.context import WAITING, Context, WaitingContext
-from sidecar.daemon.milter.negotiation import Step, Terms, agree, no_reply, unanswered
+from sidecar.daemon.milter.negotiation import WAITING, Context, Step, Terms, WaitingContext, agree, no_reply, unanswered
 from sidecar.daemon.milter.packets import MalformedError
 from sidecar.journal import JournalError
 from sidecar.journal.write.recorder import Recorder

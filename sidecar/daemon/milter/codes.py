@@ -9,8 +9,7 @@ from typing import assert_never
 import milter
 
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Reject, Reply, Tempfail, Verdict
-from sidecar.daemon.milter.context import Context
-from sidecar.daemon.milter.negotiation import Step, Terms
+from sidecar.daemon.milter.negotiation import Context, Step, Terms
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, with its code, enhanced code and CRLF. The limit of
 # libmilter is 980.

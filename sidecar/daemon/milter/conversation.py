@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import milter
 
 from sidecar.daemon.milter import packets
-from sidecar.daemon.milter.context import WAITING
-from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
+from sidecar.daemon.milter.negotiation import MACRO_KEYS, WAITING, Step
 from sidecar.daemon.milter.packets import HEAD, LETTERS, PAYLOAD_LIMIT, MalformedError, packet
 
 Callback = Callable[..., int]
@@ -95,7 +94,7 @@ class Conversation:
         self._unread = b""
         self.wanted = 0
 
-    # --- what callbacks use (see context.py)
+    # --- what callbacks use (see Context)
 
     def getpriv(self) -> Any:  # noqa: ANN401 - the adapter knows what it is
         """Return what `setpriv` kept, or None."""

@@ -51,12 +51,6 @@ class Engine(Struct, frozen=True, kw_only=True):
 
 
 def _serve_through_libmilter(adapter: Adapter, listener: Listener, ended: Callable[[], None]) -> Serving:
-    _install(adapter)
-    _start(ended)
-    return listener
-
-
-def _install(adapter: Adapter) -> None:
     callbacks = adapter.callbacks
     milter.set_flags(milter.DELRCPT)
     milter.set_connect_callback(callbacks[Step.CONNECT])
@@ -70,13 +64,11 @@ def _install(adapter: Adapter) -> None:
     milter.set_abort_callback(callbacks[Step.ABORT])
     milter.set_close_callback(callbacks[Step.CLOSE])
     milter.register(NAME, data=callbacks[Step.DATA], unknown=None, negotiate=adapter.negotiate)
-
-
-def _start(ended: Callable[[], None]) -> None:
     # libmilter blocks SIGTERM, SIGINT and SIGHUP in its thread and waits for them there, to stop at once. In a second thread it
     # never gets them: the main thread, where they are not blocked, does.
     sys.excepthook = _log_unhandled
     threading.Thread(target=_run_libmilter, args=(ended,), name="libmilter", daemon=True).start()
+    return listener
 
 
 def _run_libmilter(ended: Callable[[], None]) -> None:
