@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from sidecar.commands.explain.follow_up import Entry
 from sidecar.core.records import Logged, decode
+from sidecar.journal import is_finished
 from sidecar.journal import read as journal
-from sidecar.journal.layout import is_finished
 from sidecar.journal.read import Followed, Line, Skipped
 from sidecar.journal.read.order import merged
 

@@ -19,7 +19,7 @@ from sidecar.journal import JournalError
 from sidecar.journal.write import Recorder
 from sidecar.journal.write.disk_thread import Done
 from sidecar.journal.write.recorder import Writer
-from sidecar.journal.write.routes import Batch
+from sidecar.journal.write.routes import Batch, write_and_wait
 
 _STEPS = {step: CELL["answer_seconds", step.name.lower()] for step in Step if ("answer_seconds", step.name.lower()) in CELL}
 _DURABLE, _NOT_DURABLE = CELL["journal_write_seconds", "true"], CELL["journal_write_seconds", "false"]
@@ -104,14 +104,7 @@ class MeteredJournal:
 
     def write(self, batch: Batch, *, durable: bool) -> None:
         """Write encoded records, and wait for that. Raise JournalError."""
-        began = time.perf_counter_ns()
-        self._meter.add(_WAITING)
-        try:
-            self._journal.write(batch, durable=durable)
-        except JournalError as error:
-            self._count(began, error, durable=durable)
-            raise
-        self._count(began, None, durable=durable)
+        write_and_wait(self.submit, batch, durable=durable)
 
     def _count(self, began: int, error: JournalError | None, *, durable: bool) -> None:
         self._meter.add(_WAITING, -1)

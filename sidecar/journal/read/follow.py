@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sidecar.journal.layout import is_finished
+from sidecar.journal import is_finished
 from sidecar.journal.read.lines import Line, LineSplitter, Skipped, Unpacker, UnpackingError
 from sidecar.journal.read.logs import Folder, Found, named
 from sidecar.journal.read.reader import last_lines, open_file, unreadable

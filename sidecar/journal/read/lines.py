@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from sidecar.journal.layout import MAGIC, WINDOW_LIMIT
+from sidecar.journal import MAGIC, WINDOW_LIMIT
 
 # A record has at most one original message; JSON writes a control character in six bytes, so the default limit of 10 MiB for a
 # report can become 60 MiB of record. Longer lines are no records of ours.

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from sidecar import log
-from sidecar.journal.layout import END_OF_FRAME, MAGIC, WINDOW_LIMIT, is_finished
+from sidecar.journal import END_OF_FRAME, MAGIC, WINDOW_LIMIT, is_finished
 from sidecar.journal.write.segment import make_read_only, try_lock, write_all
 
 _LOG = log.get("journal")

@@ -3,7 +3,7 @@
 Owns the way from a record to its journal. Never touches a disk: the journals do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -85,9 +85,7 @@ class Routes:
 
     def write(self, batch: Batch, *, durable: bool) -> None:
         """Write encoded records, and wait for that. Raise JournalError."""
-        results: SimpleQueue[JournalError | None] = SimpleQueue()
-        if not self.submit(batch, durable=durable, done=results.put) and (error := results.get()) is not None:
-            raise error
+        write_and_wait(self.submit, batch, durable=durable)
 
     def roll(self) -> None:
         """Finish the segments that are too old, soon."""
@@ -105,6 +103,13 @@ class Routes:
 
     def _keeps(self, name: str) -> bool:
         return self._kept is None or name in self._kept or name.startswith(self._beginnings)
+
+
+def write_and_wait(submit: Callable[..., bool], batch: Batch, *, durable: bool) -> None:
+    """Do what `submit` does, and wait for that. Raise JournalError."""
+    results: SimpleQueue[JournalError | None] = SimpleQueue()
+    if not submit(batch, durable=durable, done=results.put) and (error := results.get()) is not None:
+        raise error
 
 
 def _open_journal(directory: Path, suffix: str, settings: JournalSettings) -> Journal:

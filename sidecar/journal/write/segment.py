@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
-from sidecar.journal.layout import END_OF_FRAME, WRITE_BITS
+from sidecar.journal import END_OF_FRAME, WRITE_BITS
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
 _FILE_MODE = 0o640
