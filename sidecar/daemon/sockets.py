@@ -3,6 +3,7 @@
 Owns these paths. Never accepts a connection.
 """
 
+import errno
 import grp
 import os
 import pwd
@@ -17,6 +18,8 @@ from sidecar.core.settings.values import AdminSettings, MilterSettings
 # sockaddr_un has space for 108 bytes, the last of them a NUL (unix(7)).
 _PATH_LIMIT = 107
 _CONNECT_SECONDS = 2.0
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""The errors of accept() if the system has no descriptor or no memory: the connection waits in the backlog."""
 
 
 class ListenError(Exception):

@@ -4,7 +4,6 @@ Owns the connections, their number, and the time of each. Never knows what is as
 """
 
 import asyncio
-import errno
 from contextlib import suppress
 from email.utils import formatdate
 from socket import socket
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from sidecar import log
 from sidecar.daemon.http.answers import error_answer
+from sidecar.daemon.sockets import SHORTAGES
 
 # Each takes a descriptor and some 20 kB. One more closes the connection that was answered longest ago, so clients that only
 # connect do not keep others out.
@@ -26,8 +26,6 @@ PATIENCE_SECONDS = 30.0
 # The head of a request: an honest one has some hundred bytes.
 _HEAD_LIMIT = 16 * 1024
 _READ_SIZE = 64 * 1024
-# The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_SECONDS = 0.1
 # A shortage lasts, although each closed connection ends it for a moment: it is logged once in this time.
 _SHORTAGE_LOG_SECONDS = 60.0
@@ -73,7 +71,7 @@ class Server:
         try:
             one, _ = self._listening.accept()
         except OSError as error:
-            if error.errno in _SHORTAGES:
+            if error.errno in SHORTAGES:
                 self._accept_later(error)
             return  # or another process was faster, or the client has gone
         one.settimeout(0.0)

@@ -7,7 +7,6 @@ interpreter. Here one system call reads all that an MTA has sent, often most of 
 long, is done by other threads, which pass the rest of the work back to the loop.
 """
 
-import errno
 import os
 import select
 import socket
@@ -22,6 +21,7 @@ from typing import TypeVar
 from sidecar import log
 from sidecar.daemon.milter.conversation import Conversation, Finish, Steps
 from sidecar.daemon.milter.packets import MalformedError
+from sidecar.daemon.sockets import SHORTAGES
 
 # Most messages as a whole.
 _READ_SIZE = 16 * 1024
@@ -34,8 +34,6 @@ _EVENTS = 64
 _IDLE_SECONDS = 7210.0
 _SWEEP_SECONDS = 60.0
 _LEAVE_SECONDS = 5.0
-# The system has no descriptor, or no memory, for one more connection: it waits in the backlog.
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _RETRY_SECONDS = 0.1
 # A shortage lasts, although each connection that ends interrupts it: it is logged once in this time.
 _SHORTAGE_LOG_SECONDS = 60.0
@@ -181,7 +179,7 @@ class Loop:
         try:
             one, _ = self._listening.accept()
         except OSError as error:
-            if error.errno in _SHORTAGES:
+            if error.errno in SHORTAGES:
                 self._accept_later(error)
             return  # or another worker was faster, or the MTA has closed it
         one.settimeout(0.0)
