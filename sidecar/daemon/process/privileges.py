@@ -192,7 +192,10 @@ def entered(path: Path, *, create: bool = False, visit: Callable[[Path, int], No
                 break
             name = todo.pop()
             if (target := _link(descriptor, name)) is None:
-                descriptor = _replaced(descriptor, _enter(descriptor, name, create=create))
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=descriptor)
+                descriptor = _replaced(descriptor, os.open(name, _ENTER, dir_fd=descriptor))
                 shown /= name
                 continue
             links += 1
@@ -210,20 +213,13 @@ def _link(folder: int, name: str) -> str | None:
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError:
-        return None  # no link, or nothing at all, which _enter reports
+        return None  # no link, or nothing at all, which open() reports
 
 
 def _is_roots_link(folder: int, name: str) -> bool:
     found = os.fstat(folder)
     own = os.stat(name, dir_fd=folder, follow_symlinks=False)
     return own.st_uid == found.st_uid == 0 and not _others_may_write(found)
-
-
-def _enter(folder: int, name: str, *, create: bool) -> int:
-    if create:
-        with suppress(FileExistsError):
-            os.mkdir(name, dir_fd=folder)
-    return os.open(name, _ENTER, dir_fd=folder)
 
 
 def _replaced(before: int, descriptor: int) -> int:

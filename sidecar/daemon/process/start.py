@@ -21,15 +21,7 @@ from sidecar.daemon.milter import Listener, listen
 from sidecar.daemon.process.admin import open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
-from sidecar.daemon.process.privileges import (
-    Identity,
-    SetupError,
-    become,
-    check_readable,
-    create_for,
-    new_identity,
-    warn_of_user,
-)
+from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
 from sidecar.daemon.process.reload import freeze_memory
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.status import read_status
@@ -93,20 +85,16 @@ def _prepare(settings: Settings, sources: Sequence[Source], stack: ExitStack) ->
     owner = settings.milter.socket_owner or identity.user
     listener = listen(replace(settings.milter, socket_owner=owner))
     try:
-        _give_up_root(identity, settings, sources)
+        become(identity)
+        check_readable(identity, sources)
+        # The default depends on the user, and must not change at the next reload.
+        os.environ["STATE_DIRECTORY"] = str(settings.state_directory)
+        _LOG.info(f"gave up root's rights for those of user {identity.user}")
         plan = make_plan(settings, sources)
         return listener, plan, stack.enter_context(lock_state(settings.state_directory))
     except BaseException:
         listener.close()
         raise
-
-
-def _give_up_root(identity: Identity, settings: Settings, sources: Sequence[Source]) -> None:
-    become(identity)
-    check_readable(identity, sources)
-    # The default depends on the user, and must not change at the next reload.
-    os.environ["STATE_DIRECTORY"] = str(settings.state_directory)
-    _LOG.info(f"gave up root's rights for those of user {identity.user}")
 
 
 # --- one sidecar at a time for each state directory
