@@ -95,19 +95,14 @@ class RejectionLimiter:
         for record in records:
             if record.type == "Rejection":
                 with self._lock:
-                    if not self._passes(record, network, limited=limited):
+                    if record.timestamp != self._second:
+                        self._second = record.timestamp
+                        self._passed.clear()
+                    passed = self._passed.get(network, 0)
+                    if passed >= self._rate and self._count(record, network, limited=limited):
                         return ()
+                    self._passed[network] = passed + 1
         return records
-
-    def _passes(self, record: Record, network: str, *, limited: bool) -> bool:
-        if record.timestamp != self._second:
-            self._second = record.timestamp
-            self._passed.clear()
-        passed = self._passed.get(network, 0)
-        if passed < self._rate or not self._count(record, network, limited=limited):
-            self._passed[network] = passed + 1
-            return True
-        return False
 
     def count(self, records: Iterable[Record], network: str) -> bool:
         """Count a rejection that is above the limit on bytes. Return False if it must be written."""

@@ -87,15 +87,18 @@ class Quarantine:
             if not self._directory.is_dir():
                 return
             with self._ledger() as ledger:
-                removed = self._remove_old()
+                oldest = self._clock() - self._age
+                old = [name for name, status in self._files() if status.st_mtime < oldest]
+                for name in old:
+                    (self._directory / name).unlink(missing_ok=True)
                 ledger.fill(self._sizes())
         except OSError as error:
             _LOG.error("the quarantine could not be swept", directory=self._directory, error=error)
             return
         self._logged_full = self._logged_full and ledger.total > self._size // 2
         self._logged_share = False
-        if removed:
-            _LOG.info("removed old messages from the quarantine", directory=self._directory, files=removed)
+        if old:
+            _LOG.info("removed old messages from the quarantine", directory=self._directory, files=len(old))
 
     def _reserve(self, network: str, wanted: int) -> None:
         """Reserve the bytes before writing. The next sweep releases what was not written."""
@@ -163,14 +166,6 @@ class Quarantine:
                 with suppress(OSError):
                     path.unlink()
             raise
-
-    def _remove_old(self) -> int:
-        """Remove old messages. Return the number of files removed."""
-        oldest = self._clock() - self._age
-        old = [name for name, status in self._files() if status.st_mtime < oldest]
-        for name in old:
-            (self._directory / name).unlink(missing_ok=True)
-        return len(old)
 
     def _sizes(self) -> dict[str, int]:
         """Return the bytes on disk of each network's files."""

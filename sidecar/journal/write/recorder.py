@@ -179,24 +179,18 @@ class Recorder:
         """Write the rejections that were only counted. What cannot be written now is kept for the next time."""
         # One at a time: the last flush must not end while another one still has counts to write.
         with self._flushing:
-            self._flush()
-
-    def _flush(self) -> None:
-        counted = self._rejections.take()
-        if not counted:
-            return
-        now = self._clock()
-        # At the end, and if many networks wait, a count is worth more than its bytes.
-        anyway = self._closing.is_set() or len(counted) > NETWORKS_LIMIT // 2
-        waiting: list[Counted] = []
-        try:
-            while counted:
-                if (waits := self._write_counted(counted[-1], now, anyway=anyway)) is not None:
-                    waiting.append(waits)
-                counted.pop()
-        except JournalError as error:
-            _LOG.error(f"{error}; this concerns counted rejections")
-        self._rejections.put_back([*waiting, *counted])
+            counted, waiting = self._rejections.take(), list[Counted]()
+            now = self._clock()
+            # At the end, and if many networks wait, a count is worth more than its bytes.
+            anyway = self._closing.is_set() or len(counted) > NETWORKS_LIMIT // 2
+            try:
+                while counted:
+                    if (waits := self._write_counted(counted[-1], now, anyway=anyway)) is not None:
+                        waiting.append(waits)
+                    counted.pop()
+            except JournalError as error:
+                _LOG.error(f"{error}; this concerns counted rejections")
+            self._rejections.put_back([*waiting, *counted])
 
     def _write_counted(self, counted: Counted, now: float, *, anyway: bool) -> Counted | None:
         """Write the record of counted rejections. Return them if it exceeds the limit. Raise JournalError."""
