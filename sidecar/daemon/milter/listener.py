@@ -65,7 +65,7 @@ class Listener:
     def open_connections(self) -> int:
         """Count this process's connections from MTAs, silent ones included; call it after `leave`."""
         try:
-            return len(self._ours())
+            return sum(_local_end(number) == self._address for number in _descriptors())
         except OSError:
             # Listing needs a descriptor; if there is none, connections have them all.
             return 1
@@ -73,10 +73,6 @@ class Listener:
     def prove_alive(self, report: Callable[[], None]) -> None:
         """Call this: each connection has its own thread, and if all of them hang, so does the caller's."""
         report()
-
-    def _ours(self) -> list[int]:
-        """Return the descriptors of all sockets with this local end: the listening one, and those accepted from it."""
-        return [number for number in _descriptors() if _local_end(number) == self._address]
 
 
 def _descriptors() -> list[int]:
