@@ -46,6 +46,8 @@ def read_journal(table: Table, folder: Path, directory: Path) -> JournalSettings
             "format": choice("plain", "zstd"),
             "compression_level": whole_number(0, 21, "levels"),
             "meta": list_of(text("the name of an entry"), '["why", "queue_id"]'),
+            "keep_age": whole_number(0, 100 * 365 * 24 * 3600, "seconds"),
+            "keep_size": whole_number(0, 1 << 50, "bytes"),
             "minimum_free": whole_number(0, 1 << 44, "bytes"),
         }
     )

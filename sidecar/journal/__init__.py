@@ -1,11 +1,13 @@
 """What is kept on disk: the journal, whose segments hold one record a line, and the quarantine of unparsable reports.
 
-`write` and `read` share the layout of the files: how a packed segment begins and ends, and the mode of a finished one.
-Both know only records, and nothing else of mail.
+`write` and `read` share the layout of the files: the names of our segments, how a packed segment begins and ends, and the mode
+of a finished one. Both know only records, and nothing else of mail.
 """
 
 import errno
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +23,12 @@ END_OF_FRAME = b"\x01\x00\x00"
 WRITE_BITS = 0o222
 """The mode bits that a finished segment does not have."""
 
+# KumoMTA's names have nine digits after the point, and it locks no segment. If it writes to our directory, its segments must
+# stay unchanged.
+_INSTANT = r"\d{8}-\d{6}\.\d{6}"
+# The suffixes of settings without a suffix: an earlier start may have used them.
+_DEFAULT_SUFFIXES = (".jsonl", "")
+
 
 class JournalError(Exception):
     """Records cannot be written or read; the text is one plain sentence for the operator, without a full stop."""
@@ -30,6 +38,12 @@ class JournalError(Exception):
         """Return an error with the `fact` about `path`, the system's reason, and `then` what follows or what to do."""
         code = errno.errorcode.get(error.errno or 0, "no code")
         return cls(f"{fact} {path}: {error.strerror or error} ({code}); {then}")
+
+
+def own_names(suffixes: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern for the whole names of our segments: those with one of these suffixes, or a default one."""
+    endings = "|".join(map(re.escape, sorted({*suffixes, *_DEFAULT_SUFFIXES})))
+    return re.compile(f"{_INSTANT}(?:{endings})", re.ASCII)
 
 
 def is_finished(state: os.stat_result) -> bool:

@@ -65,6 +65,8 @@ MEANINGS: Final = {
     "journal.segment_age": Meaning("seconds after which a segment is finished"),
     "journal.format": Meaning("the format of segments"),
     "journal.compression_level": Meaning("the compression level of zstd"),
+    "journal.keep_age": Meaning("seconds after which records are deleted"),
+    "journal.keep_size": Meaning("bytes that all records may have"),
     "journal.minimum_free": Meaning("free bytes below which the program is degraded"),
     "journal.meta": Meaning("the entries of meta in records"),
     **{

@@ -158,8 +158,10 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
 
     KumoMTA's own tools read `format` "zstd"; `segment_size` then counts the bytes before compression, and `compression_level`
     0 is zstd's default. `meta` names the entries of a record's `meta` that are kept, with `*` at the end for all that begin
-    like this; None keeps all. With less than `minimum_free` bytes free on a file system of the journal the program is degraded
-    (0: never). The last fields are named after the types of records.
+    like this; None keeps all. Finished segments are deleted, the oldest first: `keep_age` seconds after their last line, while
+    all segments have more than `keep_size` bytes, and while a file system of the journal has less than `minimum_free` bytes
+    free; 0 turns each off. If its free space stays below `minimum_free`, the program is degraded. The last fields are named
+    after the types of records.
     """
 
     directory: Path
@@ -168,6 +170,8 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
     format: Literal["plain", "zstd"] = "plain"
     compression_level: int = 0
     meta: tuple[str, ...] | None = None
+    keep_age: int = 90 * 24 * 3600
+    keep_size: int = 0
     minimum_free: int = 1024 * 1024 * 1024
     Reception: RecordSettings = RecordSettings()
     Rejection: RecordSettings = RecordSettings()

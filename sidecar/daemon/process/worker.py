@@ -27,6 +27,7 @@ from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, 
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, observer
 from sidecar.daemon.process.plan import Handover, Plan
 from sidecar.journal import JournalError
+from sidecar.journal.read import Checkpoints, Retention
 from sidecar.journal.write import Quarantine, Recorder, Routes
 from sidecar.journal.write.recorder import Writer
 
@@ -78,7 +79,8 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
         journal, quota = MeteredJournal(meter, journal), MeteredQuota(meter, limits)
         new_session, new_recorder = metered_session(meter), partial(MeteredRecorder, meter)
     quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
-    recorder = new_recorder(journal=journal, quarantine=quarantine, limits=limits)
+    retention = Retention(settings.journal, Checkpoints(settings.state_directory / "checkpoints"))
+    recorder = new_recorder(journal=journal, quarantine=quarantine, limits=limits, retain=retention.sweep)
     world = World(clock=time.time, new_id=_new_ids(), node_id=plan.node_id)
     engine = ENGINES[settings.milter.engine]
     # Negotiated with the MTA for each connection, and kept whatever is reloaded.

@@ -1,7 +1,23 @@
 """Reading records: the lines of files, folders and standard input, also while they grow."""
 
+from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints, SegmentMark
 from sidecar.journal.read.follow import Followed, Follower
 from sidecar.journal.read.lines import Line, Skipped
 from sidecar.journal.read.reader import STDIN, kind_of, passed_over, read, stored_size
+from sidecar.journal.read.retention import Retention
 
-__all__ = ["STDIN", "Followed", "Follower", "Line", "Skipped", "kind_of", "passed_over", "read", "stored_size"]
+__all__ = [
+    "STDIN",
+    "Checkpoint",
+    "Checkpoints",
+    "Followed",
+    "Follower",
+    "Line",
+    "Retention",
+    "SegmentMark",
+    "Skipped",
+    "kind_of",
+    "passed_over",
+    "read",
+    "stored_size",
+]

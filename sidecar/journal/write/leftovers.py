@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from sidecar import log
-from sidecar.journal import END_OF_FRAME, MAGIC, WINDOW_LIMIT, is_finished
+from sidecar.journal import END_OF_FRAME, MAGIC, WINDOW_LIMIT, is_finished, own_names
 from sidecar.journal.write.segment import make_read_only, try_lock, write_all
 
 _LOG = log.get("journal")
@@ -17,12 +17,6 @@ _LOG = log.get("journal")
 # A block of the search for the last line end. A record of a report with its original message can have megabytes, a usual one
 # has 1 kB: with 64 kB one read is nearly always enough.
 _BLOCK = 64 * 1024
-
-# KumoMTA's names have nine digits after the point, and it locks no segment. If it writes to our directory, its segments must
-# stay unchanged.
-_INSTANT = r"\d{8}-\d{6}\.\d{6}"
-# The suffixes of settings without a suffix: an earlier start may have used them.
-_DEFAULT_SUFFIXES = (".jsonl", "")
 
 # Of a zstd frame, in bytes (RFC 8878 section 3.1.1).
 _FRAME_HEADER_LIMIT = 18
@@ -36,8 +30,7 @@ def finish_leftovers(directory: Path, suffix: str = "") -> None:
 
     The log names each one, and what could not be finished: the process starts in any case, since all whole lines can be read.
     """
-    suffixes = "|".join(map(re.escape, {suffix, *_DEFAULT_SUFFIXES}))
-    for path in _writable(directory, re.compile(f"{_INSTANT}(?:{suffixes})", re.ASCII)):
+    for path in _writable(directory, own_names([suffix])):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

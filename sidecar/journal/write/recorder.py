@@ -4,6 +4,7 @@ Owns the order (the limit on records, the quarantine, the journal, the answer) a
 mail.
 """
 
+import math
 import sys
 import threading
 import time
@@ -66,10 +67,19 @@ class Store(Protocol):
 
 
 class Recorder:
-    """Writes outcomes, from any threads. Build it after the fork, then `start` it; `clock` returns seconds since 1970."""
+    """Writes outcomes, from any threads. Build it after the fork, then `start` it.
+
+    `retain` deletes old segments, and returns the seconds until its next call; `clock` returns seconds since 1970.
+    """
 
     def __init__(
-        self, *, journal: Writer, quarantine: Store, limits: LimitSettings, clock: Callable[[], float] = time.time
+        self,
+        *,
+        journal: Writer,
+        quarantine: Store,
+        limits: LimitSettings,
+        retain: Callable[[], float] = lambda: math.inf,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
         self._quarantine = quarantine
@@ -77,6 +87,7 @@ class Recorder:
         self._rejections = RejectionLimiter(self._rate)
         self._budget = RecordBudget(limits)
         self._clock = clock
+        self._retain = retain
         self._closing = threading.Event()
         self._flushing = threading.Lock()
         self._slow_lock = threading.Lock()
@@ -231,13 +242,15 @@ class Recorder:
         return rejections(counted.first, count=counted.count, now=now, why=why)
 
     def _run_each_second(self) -> None:
-        swept = -_SWEEP_SECONDS
+        sweep_at = retain_at = time.monotonic()
         while not self._closing.wait(_FLUSH_SECONDS):
             try:
                 self.flush()
                 self._journal.roll()
-                if time.monotonic() - swept >= _SWEEP_SECONDS:
-                    swept = time.monotonic()
+                if (now := time.monotonic()) >= sweep_at:
+                    sweep_at = now + _SWEEP_SECONDS
                     self._quarantine.sweep()
+                if now >= retain_at:
+                    retain_at = now + self._retain()
             except Exception as error:  # noqa: BLE001 - without this thread counted rejections are never written
                 _LOG.error("an unexpected fault in the work of each second", exc_info=error)

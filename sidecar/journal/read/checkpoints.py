@@ -1,0 +1,68 @@
+"""How far a reader has read the journal: a file for each reader that must miss no record, also while it is not running.
+
+Owns these files. Never reads a segment.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+_ENDING = ".json"
+
+
+class SegmentMark(Struct, frozen=True, kw_only=True):
+    """How far one segment was read: `lines` from its beginning; with `done` it was finished, and all of it was read."""
+
+    lines: int
+    done: bool = False
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """The segments that a reader has begun, by path. It has read nothing of a segment that is not here."""
+
+    segments: dict[str, SegmentMark]
+
+
+class Checkpoints:
+    """The checkpoints of all readers, in `directory`; a reader exists from its first `save` until `remove`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def readers(self) -> tuple[str, ...]:
+        """Return the names of the readers. Raise OSError."""
+        try:
+            return tuple(sorted(path.stem for path in self._directory.iterdir() if path.suffix == _ENDING))
+        except FileNotFoundError:
+            return ()
+
+    def load(self, reader: str) -> Checkpoint:
+        """Return a reader's checkpoint; an empty one if it has none. Raise OSError, and ValueError for a damaged one."""
+        try:
+            return msgspec.json.decode(self._path(reader).read_bytes(), type=Checkpoint)
+        except FileNotFoundError:
+            return Checkpoint(segments={})
+
+    def save(self, reader: str, checkpoint: Checkpoint) -> None:
+        """Replace a reader's checkpoint, as a whole; it is on disk on return. Raise OSError."""
+        self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        path, draft = self._path(reader), self._directory / f".{reader}.new"
+        with draft.open("wb") as file:
+            file.write(msgspec.json.encode(checkpoint))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def remove(self, reader: str) -> None:
+        """Forget a reader: from now on segments are not kept for it. Raise OSError."""
+        self._path(reader).unlink(missing_ok=True)
+
+    def _path(self, reader: str) -> Path:
+        return self._directory / f"{reader}{_ENDING}"

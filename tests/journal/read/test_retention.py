@@ -1,0 +1,179 @@
+"""Which segments are deleted, in which order, and which never are."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.core.settings.values import JournalSettings, RecordSettings
+from sidecar.journal.read import Checkpoint, Checkpoints, Retention, SegmentMark
+from sidecar.journal.write import Journal
+
+DAY = 24 * 3600
+NOON = 1_790_000_000.0
+# A file needs whole blocks of 4,096 bytes.
+BLOCK = 4096
+
+
+def segment(
+    folder: Path, number: int, *, age: float = 0.0, size: int = BLOCK, suffix: str = ".jsonl", mode: int = 0o440
+) -> Path:
+    """Write a file as finished segments are; `number` is its place in the order of time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"20260921-1200{number:02}.000000{suffix}"
+    path.write_bytes(b"x" * size)
+    os.utime(path, (NOON - age, NOON - age))
+    path.chmod(mode)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def retention(folder: Path, *, free: Callable[[Path], int] = lambda _: 1 << 40, **settings: Any) -> Retention:
+    values = {"keep_age": 0, "keep_size": 0, "minimum_free": 0} | settings
+    journal = JournalSettings(directory=folder, **values)
+    return Retention(journal, Checkpoints(folder.parent / "checkpoints"), clock=lambda: NOON, free=free)
+
+
+def test_by_age(tmp_path: Path) -> None:
+    """A segment is deleted when its last line is older than `keep_age`; 0 keeps all."""
+    folder = tmp_path / "journal"
+    old, young = segment(folder, 1, age=DAY + 1), segment(folder, 2, age=DAY - 1)
+    retention(folder).sweep()
+    assert old.exists()
+    retention(folder, keep_age=DAY).sweep()
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_by_size(tmp_path: Path) -> None:
+    """The oldest are deleted until all segments have at most `keep_size` bytes on disk; those being written count as well."""
+    folder = tmp_path / "journal"
+    for number in range(4):
+        segment(folder, number)
+    segment(folder, 9, mode=0o640)
+    retention(folder, keep_size=5 * BLOCK).sweep()
+    assert len(names(folder)) == 5
+    retention(folder, keep_size=3 * BLOCK).sweep()
+    assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (2, 3, 9)]
+
+
+def test_by_free_space(tmp_path: Path) -> None:
+    """The oldest are deleted until the file system has `minimum_free` bytes; each gives back what it took."""
+    folder = tmp_path / "journal"
+    for number in range(4):
+        segment(folder, number, size=3 * BLOCK)
+    retention(folder, minimum_free=10 * BLOCK, free=lambda _: 10 * BLOCK).sweep()
+    assert len(names(folder)) == 4
+    retention(folder, minimum_free=10 * BLOCK, free=lambda _: 6 * BLOCK).sweep()
+    assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (2, 3)]
+
+
+def test_the_oldest_of_all_folders(tmp_path: Path) -> None:
+    """The order is by time, also if the types of records have their own folders and suffixes; all count together."""
+    folder, rejections = tmp_path / "journal", tmp_path / "rejections"
+    segment(folder, 1)
+    segment(rejections, 2, suffix=".rej")
+    segment(folder, 3)
+    own: dict[str, Any] = {"Rejection": RecordSettings(directory=rejections, suffix=".rej")}
+    retention(folder, keep_size=BLOCK, **own).sweep()
+    assert (names(folder), names(rejections)) == (["20260921-120003.000000.jsonl"], [])
+
+
+def test_what_is_never_deleted(tmp_path: Path) -> None:
+    """A segment being written, KumoMTA's segments, files of others, links, and folders."""
+    folder = tmp_path / "journal"
+    segment(folder, 1, age=DAY, mode=0o640)
+    segment(folder, 2, age=DAY, suffix="000.jsonl")
+    segment(folder, 3, age=DAY, suffix=".old")
+    elsewhere = segment(tmp_path / "elsewhere", 4, age=DAY)
+    (folder / "20260921-120005.000000.jsonl").symlink_to(elsewhere)
+    (folder / "20260921-120006.000000.jsonl").mkdir(mode=0o500)
+    before = names(folder)
+    retention(folder, keep_age=1, keep_size=1, minimum_free=1 << 50).sweep()
+    assert names(folder) == before
+    assert elsewhere.exists()
+
+
+def test_a_live_segment_is_kept_until_it_is_finished(tmp_path: Path) -> None:
+    """The journal's own segment: its mode says when it is finished."""
+    folder = tmp_path / "journal"
+    journal = Journal(folder, segment_size=1 << 20, segment_age=3600)
+    journal.write(b"{}\n", durable=True)
+    retention(folder, keep_size=1).sweep()
+    assert len(names(folder)) == 1
+    journal.close()
+    retention(folder, keep_size=1).sweep()
+    assert names(folder) == []
+
+
+def mark(folder: Path, reader: str, **segments: SegmentMark) -> None:
+    paths = {str(folder / f"20260921-1200{name[1:]}.000000.jsonl"): mark for name, mark in segments.items()}
+    Checkpoints(folder.parent / "checkpoints").save(reader, Checkpoint(segments=paths))
+
+
+def test_what_a_reader_has_not_read_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each reader with a checkpoint counts, also one that is not running. The log names them, once a minute."""
+    folder = tmp_path / "journal"
+    for number in range(4):
+        segment(folder, number)
+    done, half = SegmentMark(lines=1, done=True), SegmentMark(lines=1)
+    mark(folder, "shipper", s00=done, s01=half, s02=done)
+    mark(folder, "suppression", s00=done, s01=done)
+    it = retention(folder, keep_size=1)
+    it.sweep()
+    it.sweep()
+    assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (1, 2, 3)]
+    log = capfd.readouterr().err
+    assert log.count("3 old segments cannot be deleted: not all of it was read by shipper, suppression") == 1
+    Checkpoints(tmp_path / "checkpoints").remove("suppression")
+    it.sweep()
+    assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (1, 3)]
+
+
+def test_a_damaged_checkpoint_keeps_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody knows what its reader has read."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    mark(folder, "shipper", s01=SegmentMark(lines=1, done=True))
+    (tmp_path / "checkpoints" / "shipper.json").write_text('{"segments": 1}', encoding="utf-8")
+    retention(folder, keep_size=1).sweep()
+    assert len(names(folder)) == 1
+    assert "old segments could not be deleted" in capfd.readouterr().err
+
+
+def test_only_one_worker_sweeps(tmp_path: Path) -> None:
+    """While another process sweeps the folder, nothing is done."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        retention(folder, keep_size=1).sweep()
+        assert len(names(folder)) == 1
+    finally:
+        os.close(descriptor)
+    retention(folder, keep_size=1).sweep()
+    assert names(folder) == []
+
+
+def test_a_journal_without_a_folder(tmp_path: Path) -> None:
+    """There is nothing to delete before the first record."""
+    retention(tmp_path / "journal", keep_size=1).sweep()
+    assert names(tmp_path) == []
+
+
+def test_a_checkpoint_is_as_it_was_saved(tmp_path: Path) -> None:
+    """With all marks, for each reader."""
+    checkpoints = Checkpoints(tmp_path / "new" / "checkpoints")
+    assert checkpoints.readers() == ()
+    assert checkpoints.load("shipper") == Checkpoint(segments={})
+    saved = Checkpoint(segments={"/j/a": SegmentMark(lines=12), "/j/b": SegmentMark(lines=3, done=True)})
+    checkpoints.save("shipper", saved)
+    assert checkpoints.load("shipper") == saved
+    assert checkpoints.readers() == ("shipper",)
