@@ -29,6 +29,7 @@ from sidecar.daemon.process.signals import WATCHED, Terminal
 from sidecar.daemon.process.start import lock_state
 from sidecar.daemon.process.supervisor import Supervisor
 from tests.building import settings
+from tests.mta.processes import wait_until
 
 _KILL = os.kill
 
@@ -40,6 +41,8 @@ class Child:
         self.control = control.dup()
         self.work = work
         self.pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+        # Until then it can have copies of the control sockets, which would hide the death of another child (execve(2)).
+        wait_until(lambda: Path(f"/proc/{self.pid}/comm").read_text("ascii") == "sleep\n", "it has closed what it inherited")
 
     def sends(self, *words: Word) -> None:
         """Send words to the supervisor."""
