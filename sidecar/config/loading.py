@@ -20,7 +20,7 @@ from sidecar.config.findings import Findings, Kind, position
 from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
 from sidecar.config.readers import choice, flag, header_names, list_of, network, one_or_more, text, uuid, whole_number
-from sidecar.config.rules import IANA, SHIPPED, are_costly, note_hidden, read_rules
+from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read_rules
 from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.tables import Table, table_of_file
 from sidecar.config.warnings import note_warnings
@@ -192,8 +192,10 @@ class Reading:
         key = "bounce_classifier"
         rules: list[BounceRule] = []
         for index, file in enumerate(files):
-            path = SHIPPED.get(file, self._folder / file)
-            if (document := self._document(path, file, self._table.where(key, index))) is not None:
+            if file == IANA:
+                # Not one of the sources: an upgrade replaces this file, and must not reload a running program.
+                rules += iana_rules()
+            elif (document := self._document(self._folder / file, file, self._table.where(key, index))) is not None:
                 rules += read_rules(document, self._findings)
         note_hidden(rules, self._findings)
         if not are_costly(rules, self._findings):

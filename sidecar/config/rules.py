@@ -22,7 +22,7 @@ from sidecar.core.text import printable, quoted, shown
 IANA: Final = "iana"
 """The name of the program's own rules in the settings: rules for IANA's enhanced status codes."""
 
-SHIPPED: Final = {IANA: Path(__file__).with_name("iana.toml")}
+IANA_FILE: Final = Path(__file__).with_name("iana.toml")
 
 _EXAMPLE: Final = r"['^550 5\.1\.1 ']"
 _CLASS: Final = text("the name of a class")
@@ -66,7 +66,7 @@ _ADVICE: Final = (
 
 def iana_rules() -> tuple[BounceRule, ...]:
     """Return the program's own rules."""
-    return tuple(read_rules(read_document(SHIPPED[IANA], IANA), Findings()))
+    return tuple(read_rules(read_document(IANA_FILE, IANA), Findings()))
 
 
 def read_rules(document: Document, findings: Findings) -> list[BounceRule]:

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.config.files import read_document
 from sidecar.config.findings import Findings
-from sidecar.config.rules import SHIPPED, iana_rules, read_rules
+from sidecar.config.rules import IANA_FILE, iana_rules, read_rules
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import BounceRule
 from tests.config.helpers import MAIN, load_files, place, settings_of
@@ -62,11 +62,17 @@ def test_json(tmp_path: Path) -> None:
 def test_the_programs_own_rules(tmp_path: Path) -> None:
     """The word iana is the set that comes with the program; it has no problems, and takes its place in the order."""
     findings = Findings()
-    assert read_rules(read_document(SHIPPED["iana"], "iana"), findings) == list(iana_rules())
+    assert read_rules(read_document(IANA_FILE, "iana"), findings) == list(iana_rules())
     assert findings.errors == []
     settings = settings_of(tmp_path, {"own.toml": ONE, MAIN: 'bounce_classifier = ["own.toml", "iana"]'})
     assert settings.bounce_rules[3:] == iana_rules()
     assert {rule.where.file for rule in iana_rules()} == {"iana"}
+
+
+def test_an_upgrade_of_the_programs_own_rules_is_no_change_of_the_settings(tmp_path: Path) -> None:
+    """A running program watches the files that it read. A package replaces the program's own rules under it."""
+    loaded = load_files(tmp_path, {"own.toml": ONE, MAIN: 'bounce_classifier = ["iana", "own.toml"]'})
+    assert [source.path.name for source in loaded.sources] == [MAIN, "own.toml"]
 
 
 def test_none(tmp_path: Path) -> None:
