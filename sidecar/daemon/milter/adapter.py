@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import milter
-
 from sidecar import log
 from sidecar.core.session import NoRulesError, Session
 from sidecar.core.session.events import Event
@@ -19,7 +17,8 @@ from sidecar.core.session.replies import TROUBLE
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision, Outcome
 from sidecar.daemon.milter import translation
 from sidecar.daemon.milter.codes import CannotRemoveError, answer, check, set_reply
-from sidecar.daemon.milter.negotiation import WAITING, Context, Step, Terms, WaitingContext, agree, no_reply, unanswered
+from sidecar.daemon.milter.context import CONTINUE, NOREPLY, SKIP, TEMPFAIL, WAITING, Context, WaitingContext
+from sidecar.daemon.milter.negotiation import Step, Terms, agree, no_reply, unanswered
 from sidecar.daemon.milter.packets import MalformedError
 from sidecar.journal import JournalError
 from sidecar.journal.write.recorder import Recorder
@@ -31,7 +30,6 @@ Observe = Callable[[int], None]
 LARGE_REPORT = 32 * 1024
 
 _LOG = log.get("milter")
-_SKIP = int(milter.SKIP)
 _NO_LISTENER = (
     "the MTA does not report its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
     " until then, if a listener has its own rules, every peer gets 451"
@@ -98,7 +96,7 @@ class Adapter:
             offer[:] = (0, no_reply(self._unanswered), 0, 0)
             context.setpriv(Connection(None))
             _LOG.error(f"an unexpected fault in the negotiation; {_FROM_HERE_ON}", exc_info=error)
-        return int(milter.CONTINUE)
+        return CONTINUE
 
     def _warn_once(self, text: str) -> None:
         if text not in self._logged:
@@ -122,7 +120,7 @@ class Adapter:
     def _callback(self, step: Step, translate: Callable[..., Event], observe: Observe | None) -> Callback:
         """Return the callback of a step."""
         unasked = step in self._unanswered
-        continues = int(milter.NOREPLY if unasked else milter.CONTINUE)
+        continues = NOREPLY if unasked else CONTINUE
         is_end = step is Step.END_OF_MESSAGE
         pass_on = partial(self._pass_on, step, observe)
 
@@ -138,7 +136,7 @@ class Adapter:
                 outcome = session.handle(translate(context, *arguments))
                 # There it would accept the message.
                 if not is_end and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
-                    return continues if outcome is not ENOUGH else _SKIP  # nearly all
+                    return continues if outcome is not ENOUGH else SKIP  # nearly all
                 check(step, outcome.verdict, terms)
                 # The verdict holds only when its records are written.
                 if not self._waits:
@@ -209,9 +207,9 @@ def _timed(callback: Callback, observe: Observe) -> Callback:
 def _tempfail(context: Context, *, unasked: bool) -> int:
     """Answer 451 if this step has an answer; otherwise the next step that has one answers it."""
     if unasked:
-        return int(milter.NOREPLY)
+        return NOREPLY
     set_reply(context, TROUBLE)
-    return int(milter.TEMPFAIL)
+    return TEMPFAIL
 
 
 def _log_fault(step: Step, session: Session, error: Exception) -> None:

@@ -6,10 +6,9 @@ Owns which verdict may answer which step. Never chooses a verdict.
 import re
 from typing import assert_never
 
-import milter
-
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Reject, Reply, Tempfail, Verdict
-from sidecar.daemon.milter.negotiation import Context, Step, Terms
+from sidecar.daemon.milter.context import ACCEPT, CONTINUE, DISCARD, NOREPLY, REJECT, TEMPFAIL, Context
+from sidecar.daemon.milter.negotiation import Step, Terms
 
 # RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, with its code, enhanced code and CRLF. The limit of
 # libmilter is 980.
@@ -58,25 +57,25 @@ def check(step: Step, verdict: Verdict, terms: Terms) -> None:
 def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
     """Pass a verdict to the context, and return its code."""
     if step in terms.unanswered:
-        return int(milter.NOREPLY)
+        return NOREPLY
     match verdict:
         case Continue():
-            code = milter.CONTINUE
+            code = CONTINUE
         case Accept(without=without):
             for recipient in without:
                 context.delrcpt(recipient)
-            code = milter.ACCEPT
+            code = ACCEPT
         case Reject(reply=reply):
             set_reply(context, reply)
-            code = milter.REJECT
+            code = REJECT
         case Tempfail(reply=reply):
             set_reply(context, reply)
-            code = milter.TEMPFAIL
+            code = TEMPFAIL
         case Discard():
-            code = milter.DISCARD
+            code = DISCARD
         case _:
             assert_never(verdict)
-    return int(code)
+    return code
 
 
 def set_reply(context: Context, reply: Reply) -> None:

@@ -7,25 +7,34 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
-import milter
-
 from sidecar.daemon.milter import packets
-from sidecar.daemon.milter.negotiation import MACRO_KEYS, WAITING, Step
+from sidecar.daemon.milter.context import ACCEPT, CONTINUE, DISCARD, NOREPLY, REJECT, SKIP, TEMPFAIL, WAITING
+from sidecar.daemon.milter.negotiation import (
+    MACRO_KEYS,
+    P_NR_BODY,
+    P_NR_CONN,
+    P_NR_DATA,
+    P_NR_EOH,
+    P_NR_HDR,
+    P_NR_HELO,
+    P_NR_MAIL,
+    P_NR_RCPT,
+    Step,
+)
 from sidecar.daemon.milter.packets import HEAD, LETTERS, PAYLOAD_LIMIT, MalformedError, packet
 
 Callback = Callable[..., int]
 Finish = Callable[[], int]
 """Returns the code of a callback that has returned WAITING, or raises; called once, by the thread of the connection."""
 
-_CONTINUE, _NOREPLY, _TEMPFAIL, _SKIP = map(int, (milter.CONTINUE, milter.NOREPLY, milter.TEMPFAIL, milter.SKIP))
-_CONTINUING = {_CONTINUE, _NOREPLY, _SKIP}
-_REJECTIONS = {int(milter.REJECT), _TEMPFAIL}
+_CONTINUING = {CONTINUE, NOREPLY, SKIP}
+_REJECTIONS = {REJECT, TEMPFAIL}
 _ANSWERS = {
-    _CONTINUE: packet(b"c"),
-    int(milter.ACCEPT): packet(b"a"),
-    int(milter.DISCARD): packet(b"d"),
-    int(milter.REJECT): packet(b"r"),
-    _TEMPFAIL: packet(b"t"),
+    CONTINUE: packet(b"c"),
+    ACCEPT: packet(b"a"),
+    DISCARD: packet(b"d"),
+    REJECT: packet(b"r"),
+    TEMPFAIL: packet(b"t"),
 }
 _CONNECT, _MAIL, _HEADER, _BODY = (LETTERS[step] for step in (Step.CONNECT, Step.MAIL, Step.HEADER, Step.BODY))
 _OF_CONNECTION = frozenset({_CONNECT, LETTERS[Step.HELO]})
@@ -43,14 +52,14 @@ _SHORT = len(b"LContent-Type\0\0")
 _NEVER = frozenset({LETTERS[Step.ABORT], packets.QUIT, packets.QUIT_BUT_STAY, packets.OFFER, packets.MACROS})
 # The steps that an MTA can leave unanswered, and its bit for that.
 _UNANSWERED_BITS = {
-    _CONNECT: milter.P_NR_CONN,
-    LETTERS[Step.HELO]: milter.P_NR_HELO,
-    _MAIL: milter.P_NR_MAIL,
-    LETTERS[Step.RCPT]: milter.P_NR_RCPT,
-    LETTERS[Step.DATA]: milter.P_NR_DATA,
-    LETTERS[Step.HEADER]: milter.P_NR_HDR,
-    LETTERS[Step.END_OF_HEADERS]: milter.P_NR_EOH,
-    _BODY: milter.P_NR_BODY,
+    _CONNECT: P_NR_CONN,
+    LETTERS[Step.HELO]: P_NR_HELO,
+    _MAIL: P_NR_MAIL,
+    LETTERS[Step.RCPT]: P_NR_RCPT,
+    LETTERS[Step.DATA]: P_NR_DATA,
+    LETTERS[Step.HEADER]: P_NR_HDR,
+    LETTERS[Step.END_OF_HEADERS]: P_NR_EOH,
+    _BODY: P_NR_BODY,
 }
 
 
@@ -145,7 +154,7 @@ class Conversation:
 
     def fail(self) -> None:
         """After an exception: tempfail what the MTA waits for or asks next, and be over."""
-        self.output.append(_ANSWERS[_TEMPFAIL])
+        self.output.append(_ANSWERS[TEMPFAIL])
         self.waiting = b""
         self.over = True
 
@@ -194,7 +203,7 @@ class Conversation:
         if code == WAITING:
             self.waiting = letter
             return
-        self._answer(_CONTINUE if code == _NOREPLY else code)
+        self._answer(CONTINUE if code == NOREPLY else code)
         if letter == packets.END_OF_MESSAGE:
             self._forget_message()
 
@@ -234,8 +243,8 @@ class Conversation:
         code = self._table[_HEADER](self, payloads, size)
         if _HEADER not in self._silent:
             for _ in payloads:
-                self._answer(_CONTINUE if code in _CONTINUING else code)
-        elif code == _SKIP:
+                self._answer(CONTINUE if code in _CONTINUING else code)
+        elif code == SKIP:
             self._short = _SHORT
 
     def _answer(self, code: int) -> None:
@@ -252,7 +261,7 @@ class Conversation:
         answer, self._silent = _agreed(offer.version, numbers[0] & offer.actions, numbers[1] & offer.steps, tuple(self._asked))
         self.output.append(answer)
         self._table = self._steps.after_offer
-        return _NOREPLY
+        return NOREPLY
 
     def _begin_connection(self, payload: bytes) -> int:
         if self._has_peer:
@@ -269,11 +278,11 @@ class Conversation:
             self._of_message.update(packets.macros(payload))
         elif stage in _OF_CONNECTION:
             self._of_connection.update(packets.macros(payload))
-        return _NOREPLY
+        return NOREPLY
 
     def _ignore_macros(self, _payload: bytes) -> int:
         """Keep no macro sent before the offer: none was asked for yet."""
-        return _NOREPLY
+        return NOREPLY
 
     def _end_message(self, payload: bytes) -> int:
         if payload:  # the last piece of the body can be part of it
@@ -299,7 +308,7 @@ class Conversation:
     def _abort(self, _payload: bytes) -> int:
         self._abort_message()
         self._forget_message()
-        return _NOREPLY
+        return NOREPLY
 
     def _forget_message(self) -> None:
         self._has_message = False
@@ -311,15 +320,15 @@ class Conversation:
         self.close()
         self._forget_message()
         self._of_connection = {}
-        return _NOREPLY
+        return NOREPLY
 
     def _quit(self, _payload: bytes) -> int:
         self.over = True
-        return _NOREPLY
+        return NOREPLY
 
     def _continue(self, _payload: bytes) -> int:
         """Leave an unknown SMTP command to the MTA."""
-        return _CONTINUE
+        return CONTINUE
 
     # The handler of each letter before and after the offer; a missing one is a protocol error.
     BEFORE_OFFER: ClassVar[dict[bytes, Callback]] = {

@@ -1,52 +1,32 @@
-"""The negotiation with an MTA at the start of a milter connection: steps, replies, actions and macros; and its context.
+"""The negotiation with an MTA at the start of a milter connection: steps, replies, actions and macros.
 
 Owns the answer to the MTA's offer. Never reads mail.
 """
 
-from collections.abc import Callable
 from enum import Enum, auto
 from functools import lru_cache, reduce
 from operator import or_
-from typing import Any, Final, Protocol
+from typing import Final
 
-import milter
 from msgspec import Struct
 
-WAITING: Final = -1
-"""The code of a callback that has no answer yet: `resume` of its context gets it later."""
+from sidecar.daemon.milter.context import Context
 
-
-class Macros(Protocol):
-    """A source of an MTA's macros."""
-
-    def getsymval(self, name: str, /) -> str | None:
-        """Return a macro. Raise UnicodeDecodeError if it is not UTF-8."""
-
-
-class Context(Macros, Protocol):
-    """One milter connection, as libmilter passes it to each callback: the part of pymilter's context that is used here."""
-
-    def getpriv(self) -> Any:  # noqa: ANN401 - the adapter knows what it is
-        """Return what `setpriv` kept, or None."""
-
-    def setpriv(self, kept: object, /) -> object:
-        """Keep one object for this connection, and return the one kept before."""
-
-    def setsymlist(self, stage: int, names: str, /) -> None:
-        """Ask for these macros at a stage, at most five, separated by spaces; only while negotiating."""
-
-    def setreply(self, code: str, enhanced: str, text: str, /) -> None:
-        """Set the SMTP reply of the next REJECT or TEMPFAIL; `%` is written `%%`."""
-
-    def delrcpt(self, recipient: str, /) -> None:
-        """Remove a recipient from the envelope; only at the end of the message, and only if that was negotiated."""
-
-
-class WaitingContext(Context, Protocol):
-    """A context of the direct engine, where a callback can answer later."""
-
-    def resume_later(self, finish: Callable[[], int], /) -> None:
-        """Let the thread of the connection call `finish` for the code; from any thread, once for each WAITING."""
+# Actions, steps and stages of the protocol, with libmilter's names (mfapi.h, mfdef.h).
+DELRCPT: Final = 0x8
+SETSYMLIST: Final = 0x100
+P_NR_HDR: Final = 0x80
+P_NOUNKNOWN: Final = 0x100
+P_NODATA: Final = 0x200
+P_NR_CONN: Final = 0x1000
+P_NR_HELO: Final = 0x2000
+P_NR_MAIL: Final = 0x4000
+P_NR_RCPT: Final = 0x8000
+P_NR_DATA: Final = 0x10000
+P_NR_EOH: Final = 0x40000
+P_NR_BODY: Final = 0x80000
+P_HDR_LEADSPC: Final = 0x100000
+M_CONNECT, M_ENVFROM, M_ENVRCPT, M_DATA, M_EOM = 0, 2, 3, 4, 5
 
 
 class Step(Enum):
@@ -71,31 +51,31 @@ class Step(Enum):
 # Steps without an answer: each saves a round trip for each message, and no verdict is given there. If an MTA needs an answer
 # (protocol versions before 6), the engine gives it.
 _NO_REPLY = {
-    Step.HELO: milter.P_NR_HELO,
-    Step.MAIL: milter.P_NR_MAIL,
-    Step.HEADER: milter.P_NR_HDR,
-    Step.BODY: milter.P_NR_BODY,
+    Step.HELO: P_NR_HELO,
+    Step.MAIL: P_NR_MAIL,
+    Step.HEADER: P_NR_HDR,
+    Step.BODY: P_NR_BODY,
 }
 # The protocol has no answer to these.
 _NEVER_ANSWERED = frozenset({Step.ABORT, Step.CLOSE})
 # Unknown SMTP commands are left to the MTA. P_HDR_LEADSPC keeps the first space of a header field's value: without it Sendmail
 # strips all of them, and the original bytes are lost.
-_WANTED_IF_OFFERED = milter.P_NOUNKNOWN | milter.P_HDR_LEADSPC
+_WANTED_IF_OFFERED = P_NOUNKNOWN | P_HDR_LEADSPC
 _ALL_NO_REPLY = reduce(or_, _NO_REPLY.values())
 # Likewise, if the settings permit no verdict there.
-_MAYBE_NO_REPLY = {Step.CONNECT: milter.P_NR_CONN, Step.DATA: milter.P_NR_DATA}
+_MAYBE_NO_REPLY = {Step.CONNECT: P_NR_CONN, Step.DATA: P_NR_DATA}
 # Version 4 of the protocol introduced both the DATA step and this flag: an MTA has both or neither.
-_DATA_STEP = milter.P_NODATA
+_DATA_STEP = P_NODATA
 
-_ACTIONS = milter.DELRCPT | milter.SETSYMLIST
+_ACTIONS = DELRCPT | SETSYMLIST
 
 # Where each macro is needed; Postfix sends `{daemon_port}` only when asked, and its queue id from the second RCPT on.
 _MACROS = {
-    milter.M_CONNECT: "{daemon_addr} {daemon_port} {if_addr}",
-    milter.M_ENVFROM: "i {auth_authen}",
-    milter.M_ENVRCPT: "i",
-    milter.M_DATA: "i",
-    milter.M_EOM: "i",
+    M_CONNECT: "{daemon_addr} {daemon_port} {if_addr}",
+    M_ENVFROM: "i {auth_authen}",
+    M_ENVRCPT: "i",
+    M_DATA: "i",
+    M_EOM: "i",
 }
 _BARE_NAMES = {name.strip("{}") for names in _MACROS.values() for name in names.split()}
 MACRO_KEYS = {spelling.encode(): name.encode() for name in _BARE_NAMES for spelling in (name, f"{{{name}}}")}
@@ -129,7 +109,7 @@ def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
     actions, steps = offer[0], offer[1]
     terms, wanted = _answer(actions, steps, silent)
     offer[:] = wanted
-    if actions & milter.SETSYMLIST:
+    if actions & SETSYMLIST:
         for stage, names in _MACROS.items():
             context.setsymlist(stage, names)
     return terms
@@ -139,7 +119,7 @@ def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
 def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, tuple[int, int, int, int]]:
     terms = Terms(
         unanswered=silent,
-        can_remove=bool(actions & milter.DELRCPT),
+        can_remove=bool(actions & DELRCPT),
         usable=bool(steps & _DATA_STEP),
         shortcomings=tuple(_shortcomings(actions, steps)),
     )
@@ -148,16 +128,16 @@ def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, t
 
 def no_reply(silent: frozenset[Step]) -> int:
     """Return the protocol's flags for the steps without an answer."""
-    return int(reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), _ALL_NO_REPLY))
+    return reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), _ALL_NO_REPLY)
 
 
 def _shortcomings(actions: int, steps: int) -> list[str]:
     found = []
     if not steps & _DATA_STEP:
         found.append("the MTA's milter protocol is older than version 4: everything is answered 451 until it speaks version 6")
-    if not actions & milter.DELRCPT:
+    if not actions & DELRCPT:
         found.append("the MTA does not permit the removal of recipients: a message that needs it is answered 451")
-    if not actions & milter.SETSYMLIST:
+    if not actions & SETSYMLIST:
         found.append(
             "the MTA cannot be asked for macros: let it send {daemon_addr} and {daemon_port} at connect by its own settings"
         )

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from sidecar.core.session.events import Connect, Event, Fields
 from sidecar.daemon.milter import translation
-from sidecar.daemon.milter.negotiation import MACRO_KEYS, Macros, Step
+from sidecar.daemon.milter.context import Macros
+from sidecar.daemon.milter.negotiation import MACRO_KEYS, Step
 
 # As libmilter's limit. MTAs send bodies in pieces (MILTER_CHUNK_SIZE is 65,535), and Postfix cuts header fields for milters to
 # 60,000 bytes, whatever its header_size_limit is.

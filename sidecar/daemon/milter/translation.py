@@ -23,7 +23,8 @@ from sidecar.core.session.events import (
     Mail,
     Rcpt,
 )
-from sidecar.daemon.milter.negotiation import Macros, Step
+from sidecar.daemon.milter.context import Macros
+from sidecar.daemon.milter.negotiation import Step
 
 # RFC 1870 section 3: at most 20 digits. With 18 the number fits the 64 bits in which readers of records hold a size.
 _SIZE = re.compile(rb"SIZE=0{0,2}([0-9]{1,18})", re.IGNORECASE)

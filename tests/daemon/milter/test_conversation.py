@@ -7,8 +7,9 @@ from typing import Any
 import milter
 import pytest
 
+from sidecar.daemon.milter.context import WAITING
 from sidecar.daemon.milter.conversation import Conversation, Steps
-from sidecar.daemon.milter.negotiation import WAITING, Step
+from sidecar.daemon.milter.negotiation import Step
 from sidecar.daemon.milter.packets import PAYLOAD_LIMIT, MalformedError, packet
 
 ALL_STEPS = 0x1FFFFF

@@ -14,9 +14,10 @@ import milter
 import pytest
 
 from sidecar.daemon.milter import loop
+from sidecar.daemon.milter.context import WAITING
 from sidecar.daemon.milter.conversation import Callback, Conversation, Steps
 from sidecar.daemon.milter.loop import Loop
-from sidecar.daemon.milter.negotiation import WAITING, Step
+from sidecar.daemon.milter.negotiation import Step
 from tests.mta.processes import wait_until
 from tests.wire.client import ACCEPT, CONTINUE, Mta, Reply
 
