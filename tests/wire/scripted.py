@@ -8,6 +8,7 @@ killed. With `negotiation` each negotiation raises, with `beginning` each sessio
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, cast
 
 from sidecar import log
@@ -158,7 +159,7 @@ def main() -> None:
         waits=engine.waits,
     )
     listener = listen(MilterSettings(socket=sys.argv[1]))
-    engine.serve(adapter, listener, lambda: None)
+    engine.serve(adapter, listener, Path(sys.argv[1].removeprefix("unix:")).parent, lambda: None)
     signal.pause()
 
 

@@ -95,7 +95,7 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
         watch=(lambda _: None) if meter is None else partial(observer, meter),
     )
     recorder.start()
-    return recorder, engine.serve(adapter, listener, lambda: os._exit(LOOP_ENDED))
+    return recorder, engine.serve(adapter, listener, settings.state_directory, lambda: os._exit(LOOP_ENDED))
 
 
 def _new_ids() -> Callable[[], str]:

@@ -1,0 +1,109 @@
+"""The engine libmilter: its threads read the packets, and call the callbacks through its binding pymilter.
+
+Only this module imports the binding, an extra of the package. Only the end of the process stops libmilter: a stopping libmilter
+answers no MTA.
+"""
+
+import os
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import milter
+
+from sidecar import log
+from sidecar.daemon.milter.adapter import Adapter
+from sidecar.daemon.milter.listener import Listener, open_descriptors, seen_as_socket
+from sidecar.daemon.milter.negotiation import Step
+
+# libmilter keeps a pointer into this string object.
+_NAME: Final = "sidecar"
+
+_LOG = log.get("milter")
+
+
+def serve(adapter: Adapter, listener: Listener, folder: Path, ended: Callable[[], None]) -> Listener:
+    """Accept from the listening socket in threads of libmilter. `folder` is for a socket that exists for a moment."""
+    _install(adapter)
+    _take_over(listener, folder)
+    # libmilter blocks SIGTERM, SIGINT and SIGHUP in its thread and waits for them there, to stop at once. In a second thread it
+    # never gets them: the main thread, where they are not blocked, does.
+    sys.excepthook = _log_unhandled
+    threading.Thread(target=_run, args=(ended,), name="libmilter", daemon=True).start()
+    return listener
+
+
+def _install(adapter: Adapter) -> None:
+    callbacks = adapter.callbacks
+    milter.set_flags(milter.DELRCPT)
+    milter.set_connect_callback(callbacks[Step.CONNECT])
+    milter.set_helo_callback(callbacks[Step.HELO])
+    milter.set_envfrom_callback(callbacks[Step.MAIL])
+    milter.set_envrcpt_callback(callbacks[Step.RCPT])
+    milter.set_header_callback(callbacks[Step.HEADER])
+    milter.set_eoh_callback(callbacks[Step.END_OF_HEADERS])
+    milter.set_body_callback(callbacks[Step.BODY])
+    milter.set_eom_callback(callbacks[Step.END_OF_MESSAGE])
+    milter.set_abort_callback(callbacks[Step.ABORT])
+    milter.set_close_callback(callbacks[Step.CLOSE])
+    milter.register(_NAME, data=callbacks[Step.DATA], unknown=None, negotiate=adapter.negotiate)
+
+
+def _take_over(listener: Listener, folder: Path) -> None:
+    """Put the listening socket in the place of one that libmilter opens: it accepts from no other descriptor.
+
+    That one must have the same address family.
+    """
+    before = _listening()
+    family = listener.family
+    if family == socket.AF_UNIX:
+        with tempfile.TemporaryDirectory(dir=folder) as private:
+            opened = os.open(private, os.O_PATH)
+            # By the descriptor: the path of a UNIX socket has at most 107 bytes.
+            _open(f"unix:/proc/self/fd/{opened}/socket")
+            os.close(opened)
+    else:
+        _open("inet6:0@[::1]" if family == socket.AF_INET6 else "inet:0@[127.0.0.1]")
+    # libmilter does not return the descriptor.
+    (descriptor,) = _listening() - before
+    listener.move_to(descriptor)
+
+
+def _open(connection: str) -> None:
+    milter.setconn(connection)
+    milter.opensocket(1)
+
+
+def _run(ended: Callable[[], None]) -> None:
+    try:
+        milter.main()
+    except milter.error as error:
+        _LOG.error(f"libmilter's loop failed: {error}")
+    ended()
+
+
+def _log_unhandled(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    """Log an exception of the binding itself before a callback of ours runs: a HELO or a field name that is not UTF-8.
+
+    Such a HELO name is lost. After such a field name libmilter does not answer for that message, and the MTA tempfails it after
+    its timeout; Postfix reads such a line as the beginning of the body instead.
+    """
+    _LOG.error("the milter binding could not pass on an event", error=f"{type(error).__name__}: {error}", pid=os.getpid())
+
+
+def _listening() -> set[int]:
+    """Return the descriptors of this process that listen."""
+    return {number for number in open_descriptors() if _listens(number)}
+
+
+def _listens(descriptor: int) -> bool:
+    try:
+        with seen_as_socket(descriptor) as one:
+            return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
