@@ -1,4 +1,4 @@
-"""Facts about this machine: its addresses, accounts and free disk space, and the addresses of a host name.
+"""Facts about this machine: its addresses, accounts, free disk space and pymilter, and the addresses of a host name.
 
 Owns the system calls. Never decides what a fact means.
 """
@@ -9,6 +9,7 @@ import os
 import pwd
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -55,3 +56,8 @@ def has_account(kind: AccountKind, name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def has_pymilter() -> bool:
+    """Return True if this Python has libmilter's binding."""
+    return find_spec("milter") is not None

@@ -15,7 +15,9 @@ from packaging.utils import canonicalize_name
 import sidecar
 from tests import ROOT
 
-DECLARED = [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LIBMILTER = PROJECT["optional-dependencies"]["libmilter"]
+DECLARED = [Requirement(line) for line in PROJECT["dependencies"] + LIBMILTER]
 
 # Of these the program subclasses, replaces or calls what they do not document.
 BOUNDED = {"click", "idna", "prometheus-client", "pymilter", "starlette", "structlog"}
@@ -57,11 +59,17 @@ def closure(names: list[str]) -> set[str]:
 
 
 def test_every_import_is_declared() -> None:
-    """What the program imports does not only come with something else; plots are an extra."""
+    """What the program imports does not only come with something else; plots and libmilter are extras."""
     distributions = packages_distributions()
     foreign = set(imported()) - set(sys.stdlib_module_names) - {"sidecar", "matplotlib"}
     used = {canonicalize_name(name) for module in foreign for name in distributions[module]}
     assert used == {canonicalize_name(one.name) for one in DECLARED}
+
+
+def test_the_program_needs_no_compiler() -> None:
+    """The one package without a wheel is an extra."""
+    assert [Requirement(line).name for line in LIBMILTER] == ["pymilter"]
+    assert "pymilter" not in closure(["sidecar"])
 
 
 def test_upper_bounds() -> None:
@@ -71,7 +79,7 @@ def test_upper_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "needed"), [("program.txt", ["sidecar"]), ("build.txt", ["editables", "hatchling", "setuptools"])]
+    ("name", "needed"), [("program.txt", ["sidecar", "pymilter"]), ("build.txt", ["editables", "hatchling", "setuptools"])]
 )
 def test_pins(name: str, needed: list[str]) -> None:
     """Each package has hashes, of wheels and of the source; none is missing, and none has another version elsewhere."""

@@ -593,6 +593,25 @@ def test_a_disk_with_as_much_as_minimum_free(tmp_path: Path, monkeypatch: pytest
     assert load(tmp_path / MAIN, environ={}, ask_machine=True).problems == ()
 
 
+@pytest.mark.parametrize(
+    ("engine", "installed", "expected"),
+    [
+        ("libmilter", False, [("missing_package", 3)]),
+        ("libmilter", True, []),
+        ("direct", False, []),
+    ],
+)
+def test_an_engine_whose_library_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, installed: bool, expected: list[tuple[str, int]]
+) -> None:
+    """Only when this machine is asked: the settings may be for another one."""
+    monkeypatch.setattr("sidecar.config.warnings.listeners.has_pymilter", lambda: installed)
+    (tmp_path / MAIN).write_text(f'[milter]\nworkers = 1\nengine = "{engine}"\n', encoding="utf-8")
+    problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
+    assert [(problem.code, problem.line) for problem in problems] == expected
+    assert load(tmp_path / MAIN, environ={}).problems == ()
+
+
 def test_a_listener_is_told_of_once(tmp_path: Path) -> None:
     """Where no connection can end anywhere, this machine is not asked."""
     (tmp_path / MAIN).write_text('[listener."192.0.2.77:0"]\nrelay_hosts = ["10.0.0.1"]\n', encoding="utf-8")
@@ -625,6 +644,7 @@ def test_every_code_is_drawn() -> None:
         "unknown_listener",
         "no_record",
         "low_disk",
+        "missing_package",
     }
     assert drawn == set(get_args(WarningCode))
 

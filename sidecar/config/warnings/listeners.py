@@ -1,4 +1,4 @@
-"""Listeners that no connection can have, and what this machine does not have: addresses, accounts, disk space.
+"""Listeners that no connection can have, and what this machine does not have: addresses, accounts, pymilter, disk space.
 
 Only `sidecar check` asks this machine. These findings never prevent a start: the MTA can run elsewhere, and accounts can be
 created later.
@@ -12,7 +12,7 @@ from sidecar.config.tables import Table
 from sidecar.core.names import HIGHEST_PORT, split_endpoint
 from sidecar.core.settings.values import ANY_LISTENER, Settings, Where
 from sidecar.core.text import quoted
-from sidecar.machine import AccountKind, free_bytes, has_account, has_address
+from sidecar.machine import AccountKind, free_bytes, has_account, has_address, has_pymilter
 
 _ACCOUNTS: Final[dict[str, AccountKind]] = {"user": "user", "socket_owner": "user", "group": "group", "socket_group": "group"}
 
@@ -32,6 +32,11 @@ _NO_INTERFACE: Final = Kind(
     "Write the address that peers connect to, unless the MTA runs elsewhere.",
 )
 _NO_ACCOUNT: Final = Kind("unknown_account", "This machine has no {account} {name}.", "Create it, or name another.")
+_NO_PYMILTER: Final = Kind(
+    "missing_package",
+    "This engine needs pymilter, which is not installed: the program would not start.",
+    'Write engine = "direct", or install the extra sidecar[libmilter] (with gcc, python3-dev, libmilter-dev).',
+)
 
 
 def note_listeners(settings: Settings, findings: Findings) -> None:
@@ -42,7 +47,7 @@ def note_listeners(settings: Settings, findings: Findings) -> None:
 
 
 def note_missing(settings: Settings, table: Table) -> None:
-    """Add a warning for each listener address, account and free byte that this machine does not have.
+    """Add a warning for each listener address, account, package and free byte that this machine does not have.
 
     `table` is the settings file.
     """
@@ -56,6 +61,8 @@ def note_missing(settings: Settings, table: Table) -> None:
             account, name = _ACCOUNTS[key], section.values[key]
             if not has_account(account, name):
                 findings.warn(_NO_ACCOUNT, section.where(key), account=account, name=quoted(name))
+    if settings.milter.engine == "libmilter" and not has_pymilter():
+        findings.warn(_NO_PYMILTER, table.table("milter").where("engine"))
     section, minimum = table.table("journal"), settings.journal.minimum_free
     place = section.where("minimum_free") if "minimum_free" in section.values else None
     for directory in settings.journal.directories:

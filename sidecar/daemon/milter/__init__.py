@@ -1,4 +1,4 @@
-"""The milter, the only package that imports libmilter's binding: engines, callbacks, negotiation, replies, socket.
+"""The milter: engines, callbacks, negotiation, replies, socket.
 
 Owns the communication with an MTA. Never decides about mail.
 """

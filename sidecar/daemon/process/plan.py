@@ -21,6 +21,7 @@ from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.domain_table import DomainTable
 from sidecar.core.settings.values import Settings, Source
 from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
+from sidecar.machine import has_pymilter
 
 _REVISION_LENGTH = 12
 # Bytes of a file with a UUID, with space for what an editor leaves around it.
@@ -74,6 +75,10 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
     """Compile the policy of settings that were read from these files, and try the folders. Raise SetupError."""
+    if settings.milter.engine == "libmilter" and not has_pymilter():
+        needs = 'engine = "libmilter" needs pymilter, which is not installed'
+        extra = "install the extra sidecar[libmilter] (with gcc, python3-dev, libmilter-dev)"
+        raise SetupError(f'{needs}; write engine = "direct" below [milter], or {extra}')
     if os.geteuid() == 0:
         for folder in (*settings.journal.directories, settings.state_directory, settings.state_directory / "quarantine"):
             check_only_root_writes(folder)

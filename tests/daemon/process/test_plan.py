@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.core.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
 from sidecar.daemon.process.plan import make_plan
@@ -82,6 +83,15 @@ def test_a_folder_that_cannot_be_made_is_a_sentence_that_names_it(tmp_path: Path
     (tmp_path / "state").write_text("in the way")
     with pytest.raises(SetupError, match=r"cannot write records into .*/state/journal: Not a directory; give"):
         make_plan(settings(tmp_path), ())
+
+
+def test_an_engine_whose_library_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason names the package and what to write instead. The other engine does without it."""
+    monkeypatch.setattr("sidecar.daemon.process.plan.has_pymilter", lambda: False)
+    direct = settings(tmp_path)
+    make_plan(direct, ())
+    with pytest.raises(SetupError, match=r'"libmilter" needs pymilter.*write engine = "direct".*sidecar\[libmilter\]'):
+        make_plan(replace(direct, milter=replace(direct.milter, engine="libmilter")), ())
 
 
 def test_the_revision_follows_the_bytes_of_the_files(tmp_path: Path) -> None:
