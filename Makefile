@@ -22,13 +22,17 @@ CHECKED := tests/core tests/config tests/journal tests/commands tests/daemon tes
 	tests/test_architecture.py tests/test_log.py tests/test_packaging.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench fuzz soak build-packages mta-packages tools-packages bench-packages sendmail clean
+.PHONY: help setup demo check test dist deb test-packages bench fuzz soak build-packages mta-packages tools-packages \
+	bench-packages deb-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
 	@echo "make check   runs ruff, mypy and the tests that need neither root nor an MTA (a minute)"
 	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
+	@echo "make deb     builds a Debian 12 package: dist/sidecar_VERSION_amd64.deb"
+	@echo "make dist    builds the wheel and the source archive in dist"
+	@echo "make test-packages  installs, upgrades, runs and removes the packages in Debian 12 (as root, 5 minutes)"
 	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 30 minutes; see BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; see SOAK=--help)"
@@ -55,6 +59,17 @@ test: $(VENV)/.tools mta-packages sendmail tools-packages
 	@$(RUN)/mypy
 	@echo "Running the tests."
 	@.ci/test $(RUN)
+
+dist: $(VENV)/.program
+	@rm -f dist/sidecar-*
+	@$(RUN)/python -m hatchling build --directory dist
+
+deb: dist deb-packages
+	@deploy/debian/build dist/sidecar-*.whl dist
+
+test-packages: $(VENV)/.tools deb-packages
+	@.ci/packages debootstrap
+	@$(RUN)/pytest -q packaging
 
 bench: $(VENV)/.tools mta-packages bench-packages
 	@$(RUN)/python -m tests.bench $(BENCH)
@@ -87,6 +102,9 @@ $(VENV)/.tools: $(VENV)/.program
 build-packages:
 	@.ci/packages build "$(PYTHON)"
 
+deb-packages:
+	@.ci/packages build /usr/bin/python3
+
 mta-packages:
 	@.ci/packages mta
 
@@ -102,6 +120,6 @@ sendmail: mta-packages
 	@tests/mta/get_sendmail.sh .venv/sendmail
 
 clean:
-	@rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .bench
+	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .bench
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Removed all environments and caches."
