@@ -65,11 +65,12 @@ dist: $(VENV)/.program
 	@$(RUN)/python -m hatchling build --directory dist
 
 deb: dist deb-packages
+	@rm -f dist/sidecar_*
 	@deploy/debian/build dist/sidecar-*.whl dist
 
 test-packages: $(VENV)/.tools deb-packages
 	@.ci/packages debootstrap
-	@$(RUN)/pytest -q packaging
+	@$(RUN)/pytest -q tests/packages/installed.py
 
 bench: $(VENV)/.tools mta-packages bench-packages
 	@$(RUN)/python -m tests.bench $(BENCH)

@@ -20,6 +20,8 @@ SHARED = {
     "share/bash-completion/completions/sidecar",
     "share/zsh/site-functions/_sidecar",
     "share/fish/vendor_completions.d/sidecar.fish",
+    "share/doc/sidecar/examples/sidecar.toml",
+    "share/doc/sidecar/examples/listener_domains.toml",
 }
 
 
