@@ -3,7 +3,6 @@
 Owns its mounts and processes. Never changes what debootstrap made, and shares no network with this machine.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -114,8 +113,11 @@ class Machine:
 def machine() -> Iterator[Machine]:
     """Yield a machine, and remove all of it."""
     lower = base()
-    layers = FOLDER / f"layers-{os.getpid()}"
+    layers = FOLDER / "layers"
     upper, work, root = (layers / name for name in ("upper", "work", "root"))
+    # What a test left that was killed.
+    subprocess.run(["umount", "--recursive", "--quiet", root], stderr=subprocess.DEVNULL, check=False)
+    shutil.rmtree(layers, ignore_errors=True)
     for folder in (upper, work, root):
         folder.mkdir(parents=True)
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
