@@ -127,7 +127,7 @@ def _plots() -> ModuleType:
         return import_module("sidecar.commands.stats.plots")
     except ImportError as error:
         reason = printable(str(error))
-        fix = "Install sidecar[plots], or remove --html and --png."
+        fix = "Install sidecar[plots] (with the Debian package: python3-matplotlib), or remove --html and --png."
         raise click.ClickException(f"Plots need matplotlib, which cannot be loaded ({reason}). {fix}") from error
 
 

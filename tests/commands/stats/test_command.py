@@ -228,7 +228,7 @@ def test_without_matplotlib(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sidecar.commands.stats.plots", raising=False)
     status, words, errors = run("--html", "a.html", log)
     assert (status, words) == (1, "")
-    assert "Install sidecar[plots], or remove --html and --png." in errors
+    assert "Install sidecar[plots] (with the Debian package: python3-matplotlib), or remove --html and --png." in errors
     assert run(log)[0] == 0
 
 
