@@ -82,6 +82,6 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
 def test_every_key_of_a_domain_is_there(tmp_path: Path) -> None:
     """The one entry has each key; those that show a default have it."""
     (entry,) = settings('listener_domains = ["listener_domains.toml"]\n', tmp_path).domains
-    assert {*entry.lines} - {""} == {*DOMAIN_KEYS}
-    default = DomainEntry(listener="*", domain="", path="", lines={})
+    assert {*entry.steps} - {""} == {*DOMAIN_KEYS}
+    default = DomainEntry(listener="*", domain="", path="", line=0, steps={})
     assert all(getattr(entry, key) == getattr(default, key) for key in ("relay_to", "relay_from", "relay_from_authz"))

@@ -7,7 +7,6 @@ read, or a file of another program.
 import fcntl
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +50,7 @@ class Retention:
         settings: JournalSettings,
         checkpoints: Checkpoints,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
         free: Callable[[Path], int] = lambda directory: shutil.disk_usage(directory).free,
     ) -> None:
         self._settings = settings
