@@ -8,6 +8,7 @@ import grp
 import os
 import pwd
 import socket
+import stat
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,3 +62,28 @@ def has_account(kind: AccountKind, name: str) -> bool:
 def has_pymilter() -> bool:
     """Return True if this Python has libmilter's binding."""
     return find_spec("milter") is not None
+
+
+def missing_right(path: Path) -> str | None:
+    """Return which right this process lacks to read a file or folder, in words; None if none, or if the path does not exist."""
+    for one in (*reversed(path.absolute().parents), path.absolute()):
+        try:
+            state = one.stat()
+        except OSError:
+            return None
+        enter = os.X_OK if stat.S_ISDIR(state.st_mode) else 0
+        if not os.access(one, enter | (os.R_OK if one == path.absolute() else 0)):
+            user, owner = _name_of(pwd.getpwuid, os.geteuid()), _name_of(pwd.getpwuid, state.st_uid)
+            group = _name_of(grp.getgrgid, state.st_gid)
+            return (
+                f"user {user} may not {'enter' if enter else 'read'} {one} (owner {owner}, group {group}, mode "
+                f"{stat.S_IMODE(state.st_mode):04o}); run this as root or as a member of group {group}"
+            )
+    return None
+
+
+def _name_of(ask: Callable[[int], Any], number: int) -> str:
+    try:
+        return str(ask(number)[0])
+    except KeyError:
+        return str(number)

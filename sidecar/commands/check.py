@@ -9,7 +9,7 @@ from sidecar.config import Loaded, load
 from sidecar.core.settings.values import ANY_LISTENER, Settings
 from sidecar.core.text import counted
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, finding_line, findings_json
+from sidecar.output.problems import config_file, config_option, finding_line, findings_json
 
 
 @click.command(
@@ -33,7 +33,7 @@ def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     With --json each finding has a "code", such as open_relay, that stays the same from version to version. "more" counts
     the findings of its kind that are not listed.
     """
-    loaded = load(config, ask_machine=True)
+    loaded = load(config_file(config), ask_machine=True)
     click.echo(findings_json(loaded.problems) if as_json else _as_text(loaded))
     sys.exit(1 if loaded.settings is None or (strict and loaded.problems) else 0)
 

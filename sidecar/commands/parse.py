@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import Classifier
 from sidecar.core.records import UNCATEGORIZED, bounce_response
@@ -17,7 +18,7 @@ from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, Mt
 from sidecar.core.settings.values import BounceRule
 from sidecar.core.text import printable, printable_json
 from sidecar.output.help import Command
-from sidecar.output.problems import settings_or_exit
+from sidecar.output.problems import config_file, settings_or_exit
 
 # The actions of recipients without the message; other recipients have no bounce class.
 _UNREACHED = {"failed", "delayed"}
@@ -38,7 +39,7 @@ _UNREACHED = {"failed", "delayed"}
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The settings file (TOML), for bounce_classifier and compat. Without it, the iana rules apply.",
+    help=f"The settings file (TOML), for bounce_classifier and compat. The default is {USUAL_FILE}, or else the iana rules.",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.pass_context
@@ -50,6 +51,7 @@ def command(context: click.Context, config: Path | None, files: tuple[str, ...],
 
     Each recipient that a bounce report calls failed or delayed has the class of the bounce, and the rule for it.
     """
+    config = config_file(config, otherwise="the built-in iana rules classify bounces")
     settings = None if config is None else settings_or_exit(config)
     classifier = Classifier(iana_rules() if settings is None else settings.bounce_rules)
     strict = settings is not None and settings.compat == "kumomta"

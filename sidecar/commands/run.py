@@ -9,7 +9,7 @@ import click
 from sidecar import log
 from sidecar.daemon.process import Loader, LoaderError, Terminal, run
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, loaded_or_exit, sentence
+from sidecar.output.problems import config_file, config_option, loaded_or_exit, sentence
 
 
 @click.command(
@@ -28,7 +28,7 @@ def command(config: Path | None) -> None:
     terminal = Terminal()
     # SIGHUP while the settings are being loaded needs no reload. Its default action would end the program.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    loader = Loader(config)
+    loader = Loader(config_file(config))
     try:
         loaded = loader.wait()
     except LoaderError as error:

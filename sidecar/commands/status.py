@@ -10,8 +10,9 @@ import msgspec
 from sidecar.config import state_directory
 from sidecar.core.text import printable, printable_json
 from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, read_status
+from sidecar.machine import missing_right
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option
+from sidecar.output.problems import config_file, config_option
 
 
 @click.command(
@@ -30,7 +31,7 @@ def command(config: Path | None, *, as_json: bool) -> None:
 
     The command reads the status in the state directory that the settings name.
     """
-    directory = state_directory(config)
+    directory = state_directory(config_file(config))
     status, running, fine = None, False, False
     try:
         status = read_status(directory)
@@ -54,7 +55,7 @@ def _unreadable(directory: Path, error: OSError | ValueError) -> str:
         case FileNotFoundError():
             text = f"There is no status in {directory}: start the sidecar, or name its settings with --config."
         case OSError():
-            text = f"{directory / FILE_NAME} cannot be read: {error.strerror}; ask as root or as the sidecar's user."
+            text = f"{directory / FILE_NAME} cannot be read: {missing_right(directory / FILE_NAME) or error.strerror}."
         case ValueError():
             text = f"{directory / FILE_NAME} has no valid status: {error}; restart the sidecar."
     return printable(text)

@@ -3,6 +3,6 @@
 No other package reads a settings file, and nothing here decides about mail.
 """
 
-from sidecar.config.loading import Loaded, Reading, load, state_directory
+from sidecar.config.loading import USUAL_FILE, Loaded, Reading, load, reader_environ, state_directory
 
-__all__ = ["Loaded", "Reading", "load", "state_directory"]
+__all__ = ["USUAL_FILE", "Loaded", "Reading", "load", "reader_environ", "state_directory"]

@@ -34,6 +34,12 @@ from sidecar.core.text import quoted
 
 DEFAULT_RELAY_HOSTS: Final = NetworkList(networks=(network("127.0.0.1"), network("::1")), where=None)
 
+USUAL_FILE: Final = Path("/etc/sidecar/sidecar.toml")
+"""The settings file of commands that are given none, if it exists."""
+
+SYSTEM_STATE: Final = Path("/var/lib/sidecar")
+"""The state directory of the system's sidecar."""
+
 _NETWORKS: Final = list_of(network, '["127.0.0.1", "192.168.1.0/24"]')
 _READERS: Final = {
     "relay_hosts": _NETWORKS,
@@ -251,18 +257,28 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
 
 
 def state_directory(path: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the state directory in the settings file at `path`, whatever else is wrong there, or the default.
+    """Return the state directory in the settings file at `path`, whatever else is wrong there, or the default of a reader.
 
     `sidecar status` uses it: the file can be broken after the program started.
     """
-    if path is None:
-        return default_state_directory(environ)
     try:
-        found = _STATE_DIRECTORY.search(path.read_text("utf-8", "replace"))
+        found = None if path is None else _STATE_DIRECTORY.search(path.read_text("utf-8", "replace"))
         named = tomli.loads(f"named = {found[1]}")["named"] if found else None
     except (OSError, ValueError):
         named = None
-    return path.parent.absolute() / named if named else default_state_directory(environ)
+    if named is None or path is None:
+        return default_state_directory(reader_environ(environ))
+    return path.parent.absolute() / str(named)
+
+
+def reader_environ(environ: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+    """Return an environment in which a command finds the state of the sidecar that runs, also if another user started it.
+
+    That is the user's own state directory if there is one, otherwise the system's.
+    """
+    if environ.get("STATE_DIRECTORY") or default_state_directory(environ).exists():
+        return environ
+    return {**environ, "STATE_DIRECTORY": str(SYSTEM_STATE)}
 
 
 def default_state_directory(environ: Mapping[str, str]) -> Path:
@@ -271,6 +287,6 @@ def default_state_directory(environ: Mapping[str, str]) -> Path:
         return Path(made)
     state_home, home = Path(environ.get("XDG_STATE_HOME", "")), environ.get("HOME")
     if os.geteuid() == 0 or not (state_home.is_absolute() or home):
-        return Path("/var/lib/sidecar")
+        return SYSTEM_STATE
     # The XDG specification: ignore a relative path.
     return (state_home if state_home.is_absolute() else Path(f"{home}/.local/state")) / "sidecar"

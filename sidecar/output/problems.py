@@ -10,16 +10,17 @@ from pathlib import Path
 import click
 import msgspec
 
-from sidecar.config import Loaded, Reading
+from sidecar.config import USUAL_FILE, Loaded, Reading, reader_environ
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable, printable_json
+from sidecar.machine import missing_right
 
 config_option = click.option(
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The settings file (TOML). Without it, the defaults apply.",
+    help=f"The settings file (TOML). The default is {USUAL_FILE}, or the built-in settings if it does not exist.",
 )
 
 
@@ -56,9 +57,36 @@ def print_errors(findings: Iterable[Finding]) -> None:
             click.echo(finding_line(finding), err=True)
 
 
+def config_file(config: Path | None, *, otherwise: str = "the built-in settings are used") -> Path | None:
+    """Return the settings file of a command: the named one, or else the usual one, or None if that does not exist.
+
+    If none was named, print on standard error which it is.
+    """
+    if config is not None:
+        return config
+    try:
+        USUAL_FILE.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        click.echo(f"There is no {USUAL_FILE}: {otherwise}.", err=True)
+        return None
+    except OSError:
+        pass  # it is there, and reading it reports what is wrong
+    click.echo(f"The settings are in {USUAL_FILE}.", err=True)
+    return USUAL_FILE
+
+
 def settings_or_exit(config: Path | None) -> Settings:
-    """Load the settings, or print their errors and exit, as `loaded_or_exit`."""
-    return loaded_or_exit(Reading(config).loaded)
+    """Load the settings of a command, or print their errors and exit, as `loaded_or_exit`."""
+    return loaded_or_exit(Reading(config_file(config)).loaded)
+
+
+def journal_or_exit(config: Path | None) -> Path:
+    """Return the journal of the sidecar with these settings. If it cannot be read, print why and exit with status 1."""
+    directory = loaded_or_exit(Reading(config_file(config), environ=reader_environ()).loaded).journal.directory
+    if (missing := missing_right(directory)) is not None:
+        click.echo(printable(f"{directory} cannot be read: {missing}."), err=True)
+        sys.exit(1)
+    return directory
 
 
 def loaded_or_exit(loaded: Loaded) -> Settings:

@@ -37,7 +37,7 @@ def test_fine(tmp_path: Path) -> None:
 def test_defaults() -> None:
     """Without a settings file the defaults are checked."""
     done = CliRunner().invoke(command, [])
-    assert (done.output, done.exit_code) == ("The settings are valid: 0 listener domains, 2 relay hosts.\n", 0)
+    assert (done.stdout, done.exit_code) == ("The settings are valid: 0 listener domains, 2 relay hosts.\n", 0)
 
 
 def test_warnings(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_directory(tmp_path: Path) -> None:
         str(tmp_path / "a.eml"),
         str(tmp_path / "b.eml"),
     ]
-    assert result.stderr == f"{tmp_path / 'empty'} has no visible file named *.eml.\n"
+    assert result.stderr.splitlines()[-1] == f"{tmp_path / 'empty'} has no visible file named *.eml."
 
 
 def test_wrong_usage() -> None:

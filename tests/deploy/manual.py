@@ -17,9 +17,9 @@ from tests import ROOT
 FOLDER = ROOT / "deploy/man"
 
 _FILES = {
-    "/etc/sidecar/sidecar.toml": "The usual settings file. There is no default: --config names the file.",
-    "/var/lib/sidecar": "The default state directory, with the journal. For a user other than root it is "
-    "~/.local/state/sidecar.",
+    "/etc/sidecar/sidecar.toml": "The settings file without --config. If it does not exist, the built-in settings are used.",
+    "/var/lib/sidecar": "The default state directory, with the journal. A sidecar that another user than root "
+    "starts uses ~/.local/state/sidecar. `status`, `tail` and `stats` use the user's own if it exists.",
 }
 _ENVIRONMENT = {
     "NO_COLOR": "If it is set and not empty, output has no colours.",

@@ -13,13 +13,14 @@ from sidecar.commands.simulate import texts
 from sidecar.commands.simulate.client import Target, UnreachableError
 from sidecar.commands.simulate.shapes import SHAPES, MessageShape
 from sidecar.commands.simulate.simulation import NewRecords, Result, Simulation
+from sidecar.config import USUAL_FILE
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.core.policy.address import domain_of
 from sidecar.core.text import nearest, printable, printable_json
 from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
-from sidecar.output.problems import sentence, settings_or_exit
+from sidecar.output.problems import config_file, sentence, settings_or_exit
 from sidecar.output.terminal import console, table
 
 # An address of a reserved domain (RFC 2606): a bounce to it is not delivered.
@@ -99,7 +100,8 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The sidecar's settings file (TOML): results are compared with those that the policy expects.",
+    help=f"The sidecar's settings file (TOML): results are compared with those that the policy expects. The default is "
+    f"{USUAL_FILE}, if it exists.",
 )
 @click.option("--mta", metavar="HOST:PORT", type=_mta, help="The MTA to send to; no other MTA gets anything.")
 @click.option(
@@ -174,6 +176,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         raise click.UsageError("Name the MTA with --mta and the address that accepts reports with --to; or use --list.")
     address, name = xclient or (None, None)
     evaluator, journal, problem = None, None, ""
+    config = config_file(config, otherwise="no expected results are worked out")
     if config is not None:
         settings = settings_or_exit(config)
         evaluator = Evaluator(settings)

@@ -28,7 +28,7 @@ from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import config_option, sentence, settings_or_exit
+from sidecar.output.problems import config_option, journal_or_exit, sentence
 from sidecar.output.streams import write_file
 from sidecar.output.terminal import console, plain, progress, table
 
@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since, {rfc3339(int(since))}, is not before --until, {rfc3339(int(until))}.")
     plots = _plots() if html or png else None
-    sources = [Path(path) for path in paths] or [settings_or_exit(config).journal.directory]
+    sources = [Path(path) for path in paths] or [journal_or_exit(config)]
     collector = Collector(since, until)
     try:
         for source in sources:

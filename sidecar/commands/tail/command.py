@@ -21,7 +21,7 @@ from sidecar.journal.read import Follower, Line, kind_of, read
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 from sidecar.output.help import Command, completion
 from sidecar.output.logs import polls, warn_of_skipped_files
-from sidecar.output.problems import config_option, sentence, settings_or_exit
+from sidecar.output.problems import config_option, journal_or_exit, sentence
 from sidecar.output.terminal import console, plain
 
 _ALL = "all"
@@ -111,7 +111,7 @@ def command(  # noqa: PLR0913 - one for each option
         wanted = make_filter(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    log = settings_or_exit(config).journal.directory if path is None else path
+    log = journal_or_exit(config) if path is None else path
     screen = console()
     write = _write_json if as_json else partial(_write_on_terminal, screen) if screen.is_terminal else _write_line
     try:
