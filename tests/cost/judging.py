@@ -27,7 +27,7 @@ def cpu_share(wire: Wire, cost: Cost, *, records: int = 0) -> float:
 
 def memory_share(wire: Wire, cost: Cost) -> float:
     """Return the memory of an input, beyond its size, as a part of what it may take."""
-    allowed = min(_MOST_MEMORY, _MEMORY * max(1.0, wire.sent / _MEGABYTE))
+    allowed = min(_MOST_MEMORY, _MEMORY * max(0.5, wire.sent / _MEGABYTE))
     return (cost.memory - wire.sent) / allowed
 
 
