@@ -20,6 +20,11 @@ _ANY: Final = "Any"
 _SUFFIX = re.compile(r"(?:[._-][A-Za-z0-9._-]{0,63})?", re.ASCII)
 
 _UNCOMPRESSED: Final = Kind("no_effect", "Plain segments are not compressed.", 'Write format = "zstd" too, or remove this.')
+_SMALL: Final = Kind(
+    "short_retention",
+    "keep_size is less than four segments of {segment_size} bytes: a segment is deleted soon after it is finished.",
+    "Write a larger keep_size, or a smaller segment_size.",
+)
 _NO_RECORD: Final = Kind(
     "no_record", "Records of the type {type} are not written. {consequence}", "Write true, unless you want that."
 )
@@ -62,7 +67,10 @@ def read_journal(table: Table, folder: Path, directory: Path) -> JournalSettings
     if "compression_level" in values and values.get("format") != "zstd":
         table.findings.warn(_UNCOMPRESSED, table.where("compression_level"))
     table.close()
-    return JournalSettings(**values)
+    settings = JournalSettings(**values)
+    if 0 < settings.keep_size < 4 * settings.segment_size:
+        table.findings.warn(_SMALL, table.where("keep_size"), segment_size=str(settings.segment_size))
+    return settings
 
 
 def _note_disabled(record_type: str, table: Table) -> None:

@@ -14,8 +14,8 @@ Level = Literal["error", "warning"]
 
 WarningCode = Literal[
     "ambiguous_name", "deprecated", "low_disk", "missing_package", "never_matches", "no_effect", "no_record", "open_relay",
-    "overridden", "repeated_file", "report_loop", "report_relay", "shadowed", "single_label", "unknown_account",
-    "unknown_listener", "wide_network", "wide_reports",
+    "overridden", "repeated_file", "report_loop", "report_relay", "shadowed", "short_retention", "single_label",
+    "unknown_account", "unknown_listener", "wide_network", "wide_reports",
 ]  # fmt: skip
 
 ErrorCode = Literal[

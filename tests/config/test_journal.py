@@ -110,3 +110,11 @@ def test_records_of_reports_cannot_be_turned_off(tmp_path: Path, text: str, keys
 def test_kumomta_refuses_nobody_at_connect(tmp_path: Path, text: str, expected: bool) -> None:
     """Nor does the program with `compat`, unless the file says so itself."""
     assert settings_of(tmp_path, {MAIN: text}).refuse_at_connect is expected
+
+
+@pytest.mark.parametrize(("keep_size", "warned"), [(0, False), (16383, True), (16384, False)])
+def test_a_journal_that_keeps_hardly_anything(tmp_path: Path, keep_size: int, warned: bool) -> None:
+    """A keep_size below four segments is a warning; 0 is no limit."""
+    text = f"[journal]\nsegment_size = 4096\nkeep_size = {keep_size}\n"
+    problems = load_files(tmp_path, {MAIN: text}).problems
+    assert [problem.code for problem in problems] == ["short_retention"] * warned

@@ -645,6 +645,7 @@ def test_every_code_is_drawn() -> None:
         "no_record",
         "low_disk",
         "missing_package",
+        "short_retention",
     }
     assert drawn == set(get_args(WarningCode))
 
