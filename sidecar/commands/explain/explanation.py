@@ -148,9 +148,7 @@ def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None)
 
 
 def _reply(response: Response) -> str:
-    enhanced = response.enhanced_code
-    status = "" if enhanced is None else f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail}"
-    return " ".join(filter(None, (str(response.code or ""), status, response.content)))
+    return " ".join(str(part) for part in (response.code, response.enhanced_code, response.content) if part)
 
 
 def _meta(record: Logged, name: str) -> str | None:

@@ -149,8 +149,7 @@ def _reason(record: Logged, domains: list[str]) -> str:
     response = record.response
     if not response.code:
         return UNKNOWN
-    enhanced = response.enhanced_code
-    status = "" if enhanced is None else f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
+    status = "" if response.enhanced_code is None else f"{response.enhanced_code} "
     return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
 
 

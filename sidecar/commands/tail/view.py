@@ -79,7 +79,7 @@ def _code(record: Logged) -> str:
     code, enhanced = record.response.code, record.response.enhanced_code
     parts = [str(code) if code else "-"]
     if enhanced is not None:
-        parts.append(f"{enhanced.class_}.{enhanced.subject}.{enhanced.detail}")
+        parts.append(str(enhanced))
     if record.bounce_classification not in _NO_CLASS:
         parts.append(printable(record.bounce_classification))
     return " ".join(parts)

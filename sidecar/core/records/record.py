@@ -29,6 +29,9 @@ class EnhancedCode(Struct, frozen=True, kw_only=True, rename={"class_": "class"}
     subject: int
     detail: int
 
+    def __str__(self) -> str:
+        return f"{self.class_}.{self.subject}.{self.detail}"
+
 
 class Response(Struct, frozen=True, kw_only=True):
     """An SMTP response, and the `command` that it answers, if known."""
@@ -41,8 +44,7 @@ class Response(Struct, frozen=True, kw_only=True):
     @property
     def line(self) -> str:
         """The response as one line, for the rules of bounce classes (KumoMTA: to_single_line)."""
-        enhanced = self.enhanced_code
-        codes = f"{self.code} " if enhanced is None else f"{self.code} {enhanced.class_}.{enhanced.subject}.{enhanced.detail} "
+        codes = f"{self.code} " if self.enhanced_code is None else f"{self.code} {self.enhanced_code} "
         return codes + self.content.replace("\r", "\\r").replace("\n", "\\n")
 
 
