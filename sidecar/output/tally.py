@@ -3,11 +3,10 @@
 Owns how much is remembered, and how wrong a figure can be. Never counts a name too high, and the total is always exact.
 """
 
-from collections.abc import Callable, Hashable
-from operator import itemgetter
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K", str, int, tuple[str, str])
 
 # Up to twice as many names are held, at some 150 bytes each. A flood of new names displaces rare names, not the frequent ones.
 LIMIT = 10_000
@@ -23,7 +22,7 @@ class Tally(Generic[K]):
     def __init__(self, limit: int = LIMIT, heir: Callable[[K, int], None] | None = None) -> None:
         self.shortfall = 0
         self._limit = limit
-        self._heir = heir
+        self._heir: Callable[[K, int], None] | None = heir
         self._counts: dict[K, int] = {}
         self._dropped = 0
         self._most_names = 0
@@ -45,8 +44,8 @@ class Tally(Generic[K]):
         return max(self._most_names, len(self._counts))
 
     def top(self, number: int | None = None) -> list[tuple[K, int]]:
-        """Return the most frequent names (by default all) with their counts; of equal ones the first added is first."""
-        return sorted(self._counts.items(), key=itemgetter(1), reverse=True)[:number]
+        """Return the most frequent names (by default all) with their counts; equal ones in the order of their names."""
+        return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:number]
 
     def _drop(self) -> None:
         self._most_names = self.names

@@ -55,3 +55,14 @@ def test_a_flood_of_names() -> None:
     assert name == "real"
     assert 667 - tally.shortfall <= count <= 667
     assert tally.shortfall < 667
+
+
+def test_equal_counts_are_in_the_order_of_their_names() -> None:
+    """Two logs with the same records in another order give the same list."""
+    names = ["c.example", "a.example", "b.example"]
+    for order in (names, names[::-1]):
+        tally: Tally[str] = Tally()
+        for name in order:
+            tally.add(name, 1)
+        tally.add("z.example", 2)
+        assert tally.top() == [("z.example", 2), ("a.example", 1), ("b.example", 1), ("c.example", 1)]

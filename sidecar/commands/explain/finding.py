@@ -226,8 +226,8 @@ class BoundedTally:
         self._counts[key].add(found)
 
     def top(self, number: int) -> list[tuple[tuple[str, ...], AnswerCount]]:
-        """Return the most frequent keys; of equal ones the earlier first."""
-        return sorted(self._counts.items(), key=lambda item: -item[1].total)[:number]
+        """Return the most frequent keys; equal ones in the order of their words."""
+        return sorted(self._counts.items(), key=lambda item: (-item[1].total, item[0]))[:number]
 
 
 class RecordTotals(Struct, kw_only=True):

@@ -131,7 +131,7 @@ def _print_totals(total: ReplayTally, seconds: float) -> None:
         screen.print(f"{counted(total.guessed, 'envelope')} guessed from From and To: name them with --from and --to.")
     if not total.groups:
         return
-    ordered = sorted(total.groups.items(), key=lambda item: -item[1].count)
+    ordered = sorted(total.groups.items(), key=lambda item: (-item[1].count, str(item[1].example)))
     shown = table("disposition", "messages#", "reason")
     for reason, group in ordered[:_ROWS]:
         outcome = _NOT_JUDGED.get(reason.outcome) or Disposition(reason.outcome).words
