@@ -9,7 +9,8 @@ from sidecar.config import Loaded, load
 from sidecar.core.settings.values import ANY_LISTENER, Settings
 from sidecar.core.text import counted
 from sidecar.output.help import Command
-from sidecar.output.problems import config_file, config_option, finding_line, findings_json
+from sidecar.output.problems import config_file, config_option, finding_line
+from sidecar.output.streams import print_json
 
 
 @click.command(
@@ -34,7 +35,10 @@ def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     the findings of its kind that are not listed.
     """
     loaded = load(config_file(config), ask_machine=True)
-    click.echo(findings_json(loaded.problems) if as_json else _as_text(loaded))
+    if as_json:
+        print_json({"findings": loaded.problems})
+    else:
+        click.echo(_as_text(loaded))
     sys.exit(1 if loaded.settings is None or (strict and loaded.problems) else 0)
 
 

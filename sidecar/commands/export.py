@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 import idna
-import msgspec
 
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import (
@@ -22,10 +21,10 @@ from sidecar.core.open_domains import (
     boundary,
     everything_open,
 )
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, settings_or_exit
-from sidecar.output.streams import write_file
+from sidecar.output.streams import print_json, write_file
 
 _POSTFIX_HEAD = f"""\
 # The domains that external hosts can send to. Made by: sidecar export postfix
@@ -125,7 +124,7 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
         raise click.ClickException(printable(f"{rejection} {NAME_THEM}"))
     text, left_out = _WRITERS[mta](domains), open_literals(domains)
     if as_json:
-        click.echo(printable_json(msgspec.json.encode({"mta": mta, "text": text, "left_out": left_out})))
+        print_json({"mta": mta, "text": text, "left_out": left_out})
         return
     for literal in left_out:
         click.echo(printable(f"{literal} is left out: {mta.capitalize()} cannot relay to an address literal."), err=True)

@@ -16,9 +16,10 @@ from sidecar.core.records import UNCATEGORIZED, bounce_response
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, MtaName, OobReport, PerRecipient, ReportReading
 from sidecar.core.settings.values import BounceRule
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, settings_or_exit
+from sidecar.output.streams import print_json
 
 # The actions of recipients without the message; other recipients have no bounce class.
 _UNREACHED = {"failed", "delayed"}
@@ -66,8 +67,11 @@ def command(context: click.Context, config: Path | None, files: tuple[str, ...],
             unreadable = True
             continue
         reading = read(message, strict=strict)
-        # As bytes: a terminal with another character set must not stop the program.
-        click.echo((_as_json if as_json else _as_text)(name, reading, classifier))
+        if as_json:
+            print_json(_answer(name, reading, classifier))
+        else:
+            # As bytes: a terminal with another character set must not stop the program.
+            click.echo(_as_text(name, reading, classifier))
     context.exit(1 if unreadable else 0)
 
 
@@ -81,14 +85,14 @@ def _files(named: str) -> list[str]:
     return found
 
 
-def _as_json(name: str, reading: ReportReading, classifier: Classifier) -> bytes:
+def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[str, object]:
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
     answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": report}
     if isinstance(report, OobReport):
         # Beside the report, whose shape is KumoMTA's.
         answer["bounce_classification"] = [_classified(entry, classifier)[0] for entry in report.per_recipient]
-    return printable_json(msgspec.json.encode(answer))
+    return answer
 
 
 def _classified(entry: PerRecipient, classifier: Classifier) -> tuple[str | None, BounceRule | None]:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 
 from sidecar.config import state_directory
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import printable
 from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, read_status
 from sidecar.machine import missing_right
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option
+from sidecar.output.streams import print_json
 
 
 @click.command(
@@ -43,8 +43,7 @@ def command(config: Path | None, *, as_json: bool) -> None:
         words = "\n".join(map(printable, _in_words(status)))
     if as_json:
         degraded = status is not None and running and status.degraded
-        answer = {"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status}
-        click.echo(printable_json(msgspec.json.encode(answer)))
+        print_json({"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status})
     else:
         click.echo(words)
     sys.exit(0 if fine else 1)

@@ -4,16 +4,15 @@ Owns the line of a finding, and the sentence of an error. Never decides what is 
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
-import msgspec
 
 from sidecar.config import USUAL_FILE, Loaded, Reading, reader_environ
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import printable, printable_json
+from sidecar.core.text import printable
 from sidecar.machine import missing_right
 
 config_option = click.option(
@@ -28,11 +27,6 @@ def finding_line(finding: Finding) -> str:
     """Return a finding as one line: `file:line: error: key: what is wrong. What to write instead.`."""
     parts = filter(None, (finding.place, finding.level, finding.key))
     return printable(f"{': '.join(parts)}: {finding.text} {finding.fix}")
-
-
-def findings_json(findings: Sequence[Finding]) -> bytes:
-    """Return findings as one JSON object, without a line end."""
-    return printable_json(msgspec.json.encode({"findings": findings}))
 
 
 def sentence(text: object) -> str:

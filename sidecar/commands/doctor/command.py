@@ -13,7 +13,8 @@ from sidecar.commands.doctor.postfix_checks import check_postfix
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.core.text import counted, printable
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, finding_line, findings_json, settings_or_exit
+from sidecar.output.problems import config_option, finding_line, settings_or_exit
+from sidecar.output.streams import print_json
 
 # A list of 200,000 domains has some 5 MB.
 _SIZE_LIMIT = 64 * 1024 * 1024
@@ -50,7 +51,7 @@ def command(config: Path | None, postfix: str | None, sendmail: str | None, *, a
     shown = [replace(found, file=source) if source != "-" and found.line else replace(found, line=None) for found in findings]
     errors = sum(finding.level == "error" for finding in findings)
     if as_json:
-        click.echo(findings_json(shown))
+        print_json({"findings": shown})
     else:
         warnings = counted(len(findings) - errors, "warning")
         fits = f"{mta} fits the sidecar{f', with {warnings}' if findings else ''}."

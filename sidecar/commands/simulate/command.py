@@ -7,7 +7,6 @@ from pathlib import Path
 from secrets import token_hex
 
 import click
-import msgspec
 
 from sidecar.commands.simulate import texts
 from sidecar.commands.simulate.client import Target, UnreachableError
@@ -17,10 +16,11 @@ from sidecar.config import USUAL_FILE
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.core.policy.address import domain_of
-from sidecar.core.text import nearest, printable, printable_json
+from sidecar.core.text import nearest, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
 from sidecar.output.problems import config_file, sentence, settings_or_exit
+from sidecar.output.streams import print_json
 from sidecar.output.terminal import console, table
 
 # An address of a reserved domain (RFC 2606): a bounce to it is not delivered.
@@ -197,7 +197,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     results, failure = _run(simulation, shapes)
     if as_json:
         for result in results:
-            click.echo(printable_json(msgspec.json.encode(texts.as_object(simulation, result))))
+            print_json(texts.as_object(simulation, result))
     elif results:
         texts.print_results(simulation, results)
     for text in filter(None, (problem, failure)):
@@ -224,7 +224,7 @@ def _run(simulation: Simulation, shapes: Sequence[MessageShape]) -> tuple[list[R
 def _print_catalogue(shapes: Sequence[MessageShape], *, as_json: bool) -> None:
     if as_json:
         for shape in shapes:
-            click.echo(msgspec.json.encode({"shape": shape.name, "kind": shape.kind, "summary": shape.summary}))
+            print_json({"shape": shape.name, "kind": shape.kind, "summary": shape.summary})
         return
     listing = table("shape", "kind", "what it is")
     for shape in shapes:

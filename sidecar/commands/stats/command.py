@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import click
-import msgspec
 from msgspec.structs import replace
 from rich.console import Console, Group
 from rich.table import Column, Table
@@ -23,13 +22,13 @@ from sidecar.commands.stats.page import page
 from sidecar.commands.stats.summary import Ranking, Summary
 from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
 from sidecar.core.records import Logged, decode
-from sidecar.core.text import counted, printable, printable_json, rfc3339
+from sidecar.core.text import counted, printable, rfc3339
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import config_option, journal_or_exit, sentence
-from sidecar.output.streams import write_file
+from sidecar.output.streams import print_json, write_file
 from sidecar.output.terminal import console, plain, progress, table
 
 _ROWS = 10
@@ -114,7 +113,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         if png is not None:
             write_file(png, plots.picture(summary))
     if as_json:
-        click.echo(printable_json(msgspec.json.encode(summary)))
+        print_json(summary)
     else:
         _print(console(), summary)
     sys.exit(status)
