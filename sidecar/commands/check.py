@@ -10,7 +10,7 @@ from sidecar.core.settings.values import ANY_LISTENER, Settings
 from sidecar.core.text import counted
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option, finding_line
-from sidecar.output.streams import print_json
+from sidecar.output.streams import print_json, print_lines
 
 
 @click.command(
@@ -38,11 +38,11 @@ def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     if as_json:
         print_json({"findings": loaded.problems})
     else:
-        click.echo(_as_text(loaded))
+        print_lines(_as_lines(loaded))
     sys.exit(1 if loaded.settings is None or (strict and loaded.problems) else 0)
 
 
-def _as_text(loaded: Loaded) -> str:
+def _as_lines(loaded: Loaded) -> list[str]:
     lines = [finding_line(problem) for problem in loaded.problems]
     errors = sum(problem.level == "error" for problem in loaded.problems)
     warnings = sum(1 + problem.more for problem in loaded.problems) - errors
@@ -51,7 +51,7 @@ def _as_text(loaded: Loaded) -> str:
     else:
         found = f", with {counted(warnings, 'warning')}" if warnings else ""
         lines.append(f"The settings are valid{found}: {_loaded(loaded.settings)}.")
-    return "\n".join(lines)
+    return lines
 
 
 def _loaded(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, 
 from sidecar.machine import missing_right
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option
-from sidecar.output.streams import print_json
+from sidecar.output.streams import print_json, print_lines
 
 
 @click.command(
@@ -45,7 +45,7 @@ def command(config: Path | None, *, as_json: bool) -> None:
         degraded = status is not None and running and status.degraded
         print_json({"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status})
     else:
-        click.echo(words)
+        print_lines(words.split("\n"))
     sys.exit(0 if fine else 1)
 
 

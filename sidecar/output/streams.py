@@ -4,8 +4,10 @@ Owns that output is written completely, or that an error says why not.
 """
 
 import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,6 +16,7 @@ import click
 import msgspec
 
 from sidecar.core.text import printable, printable_json
+from sidecar.output.wrapping import hanging_indent, wrap_line
 
 _STANDARD = 2  # the highest of the three standard descriptors
 
@@ -36,6 +39,14 @@ def prepare_streams() -> None:
 def print_json(value: object) -> None:
     """Print a value as one line of JSON. Characters that control a terminal are escaped."""
     sys.stdout.buffer.write(printable_json(msgspec.json.encode(value)) + b"\n")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of external text, escaped. On a terminal they are wrapped between words, and in a pipe they stay whole."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in map(printable, lines):
+        wrapped = [line] if width is None else wrap_line(line, width, indent=hanging_indent(line))
+        click.echo("\n".join(wrapped))
 
 
 def write_file(path: Path, content: bytes, *, mode: int | None = None) -> None:

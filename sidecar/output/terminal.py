@@ -8,15 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from sidecar.core.text import printable
+from sidecar.output.wrapping import fit_columns, hanging_indent, wrap_line
 
 # A pipe has no width, and a line that is cut is lost. Tables use only the width they need.
 _PIPE_WIDTH = 4096
+GAP = 2
+"""Spaces between two columns of a table."""
 _SHORT = 0.5  # seconds of a wait that needs no bar
 _PACE = 1000  # items between two looks at the clock: some 20 ms of them
 
@@ -33,12 +36,49 @@ def plain(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table with these headings. A heading that ends in `#` is a column of numbers; the mark is not shown."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
-    return made
+def print_text(screen: Console, text: str, *, style: str = "", indent: int | None = None) -> None:
+    """Print external text as one line, escaped. On a terminal it is wrapped, and continues with `indent`.
+
+    The default indent is that of the text, and 2 spaces.
+    """
+    shown = printable(text)
+    if screen.is_terminal:
+        shown = "\n".join(wrap_line(shown, screen.width, indent=hanging_indent(shown) if indent is None else indent))
+    screen.print(Text(shown, style=style), soft_wrap=True)
+
+
+class TextTable:
+    """A table of short texts without lines. On a narrow terminal its cells are wrapped between words.
+
+    A heading that ends in `#` is a column of numbers; the mark is not shown. Without `headed` no heading is shown.
+    """
+
+    def __init__(self, *headings: str, headed: bool = True) -> None:
+        self._headings = headings
+        self._headed = headed
+        self._rows: list[tuple[tuple[Text, ...], str]] = []
+
+    def add_row(self, *cells: str | Text, style: str = "") -> None:
+        """Add a row, a cell for each heading. A cell of type str is our own text; use `plain` for external text."""
+        self._rows.append((tuple(Text(cell) if isinstance(cell, str) else cell for cell in cells), style))
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table for rich."""
+        names = [heading.removesuffix("#") for heading in self._headings]
+        heads = names if self._headed else [""] * len(names)
+        columns = [[head, *(cells[place].plain for cells, _ in self._rows)] for place, head in enumerate(heads)]
+        widths = fit_columns(columns, max(1, options.max_width - GAP * (len(names) - 1)))
+        shown = Table(box=None, header_style="bold", pad_edge=False, show_header=self._headed, padding=(0, GAP, 0, 0))
+        for heading, name, width in zip(self._headings, names, widths, strict=True):
+            column = Text("\n".join(wrap_line(name, width)))
+            shown.add_column(column, justify="right" if heading.endswith("#") else "left", width=width, no_wrap=True)
+        for cells, style in self._rows:
+            shown.add_row(*(_wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)), style=style)
+        yield shown
+
+
+def _wrapped(cell: Text, width: int) -> Text:
+    return Text("\n".join(wrap_line(cell.plain, width)), style=cell.style)
 
 
 class Bar:

@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from sidecar.commands.diff.rules import Listing
 from sidecar.commands.diff.values import EFFECTS, Effect, Group, RuleChange, Spot, Verdicts
 from sidecar.core.text import counted
-from sidecar.output.terminal import console, plain
+from sidecar.output.terminal import console, print_text
 
 _HEADINGS: dict[Effect, str] = {"opens": "Opens", "closes": "Closes", "neither": "Neither opens nor closes"}
 _DO = {"opens": ("opens", "open"), "closes": ("closes", "close"), "neither": ("does neither", "do neither")}
@@ -20,10 +19,10 @@ _ITEMS = 3
 def print_difference(listing: Listing, verdicts: Verdicts | None, *, limit: int | None) -> None:
     """Print the differences."""
     screen = console()
-    screen.print(Text(_summary(listing, verdicts), style="bold"))
+    print_text(screen, _summary(listing, verdicts), style="bold", indent=0)
     if listing.dangers:
         danger = f"DANGER: {counted(listing.dangers, 'change permits', 'changes permit')} something to most of the internet."
-        screen.print(Text(danger, style="bold red"))
+        print_text(screen, danger, style="bold red", indent=0)
     for effect in EFFECTS:
         if listing.counts[effect]:
             _print_changes(screen, effect, listing)
@@ -53,11 +52,11 @@ def _print_changes(screen: Console, effect: Effect, listing: Listing) -> None:
     screen.print(Text(f"{_HEADINGS[effect]} ({listing.counts[effect]:,})", style=f"bold {_STYLES[effect]}"))
     shown = listing.of(effect)
     for change in shown:
-        _print_at(screen, 2, plain(_headline(change)))
-        danger = Text("DANGER: ", style="bold red") if change.danger else Text()
-        _print_at(screen, 6, danger + plain(f"{change.text}.", style=_STYLES[effect]))
+        _print_at(screen, 2, _headline(change))
+        danger = "DANGER: " if change.danger else ""
+        _print_at(screen, 6, f"{danger}{change.text}.", "bold red" if change.danger else _STYLES[effect])
     if more := listing.counts[effect] - len(shown):
-        _print_at(screen, 2, Text(f"and {more:,} more; --all lists them"))
+        _print_at(screen, 2, f"and {more:,} more; --all lists them")
 
 
 def _headline(change: RuleChange) -> str:
@@ -101,29 +100,31 @@ def _print_verdicts(screen: Console, verdicts: Verdicts, limit: int | None) -> N
         _print_group(screen, group)
     if limit is not None and (more := verdicts.groups[limit:]):
         count = sum(group.count for group in more)
-        _print_at(screen, 2, Text(f"and {count:,} more by {counted(len(more), 'other rule')}; --all lists them"))
+        _print_at(screen, 2, f"and {count:,} more by {counted(len(more), 'other rule')}; --all lists them")
     notes = list(_notes(verdicts))
     if notes:
-        screen.print("", *map(plain, notes), sep="\n")
+        screen.print()
+    for note in notes:
+        print_text(screen, note, indent=0)
 
 
 def _print_group(screen: Console, group: Group) -> None:
     known = [disposition or group.undecided for disposition in (group.old_disposition, group.new_disposition)]
     old, new = ("" if outcome is None else outcome.words for outcome in known)
-    _print_at(screen, 2, Text(f"{group.count:,}  {old} -> {new}", style=_STYLES[group.effect]))
+    _print_at(screen, 2, f"{group.count:,}  {old} -> {new}", _STYLES[group.effect])
     for what, rule in (("now by", group.new_rule), ("before by", group.old_rule)):
         if rule is not None and rule.file is not None:
-            _print_at(screen, 6, plain(f"{what} {rule.file}:{rule.line} {rule.key}"))
+            _print_at(screen, 6, f"{what} {rule.file}:{rule.line} {rule.key}")
     most = []
     for label, counts in (("peers", group.peers), ("to", group.domains)):
         if counts:
             most.append(f"{label} " + ", ".join(f"{count.name or 'no domain'} ({count.count:,})" for count in counts))
-    _print_at(screen, 6, plain("; ".join(most)))
+    _print_at(screen, 6, "; ".join(most))
     example = group.example
     why = "" if group.new_rule is None else f": {group.new_rule.text}"
     to = f" to <{example.recipient}>" if example.recipient else ""
     named = f" {example.id}" if example.id else ""
-    _print_at(screen, 6, plain(f"such as {example.time}{named}, {example.peer} from <{example.sender}>{to}{why}"))
+    _print_at(screen, 6, f"such as {example.time}{named}, {example.peer} from <{example.sender}>{to}{why}")
 
 
 def _notes(verdicts: Verdicts) -> Iterable[str]:
@@ -141,6 +142,6 @@ def _notes(verdicts: Verdicts) -> Iterable[str]:
         yield f"{counted(verdicts.unreadable, 'line is', 'lines are')} no record."
 
 
-def _print_at(screen: Console, indent: int, text: Text) -> None:
+def _print_at(screen: Console, indent: int, text: str, style: str = "") -> None:
     if text:
-        screen.print(Padding(text, (0, 0, 0, indent), expand=False))
+        print_text(screen, f"{'':{indent}}{text}", style=style, indent=indent)

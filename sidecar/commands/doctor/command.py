@@ -14,7 +14,7 @@ from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.core.text import counted, printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, finding_line, settings_or_exit
-from sidecar.output.streams import print_json
+from sidecar.output.streams import print_json, print_lines
 
 # A list of 200,000 domains has some 5 MB.
 _SIZE_LIMIT = 64 * 1024 * 1024
@@ -56,7 +56,7 @@ def command(config: Path | None, postfix: str | None, sendmail: str | None, *, a
         warnings = counted(len(findings) - errors, "warning")
         fits = f"{mta} fits the sidecar{f', with {warnings}' if findings else ''}."
         total = f"{mta} does not fit the sidecar: {counted(errors, 'error')} and {warnings}." if errors else fits
-        click.echo("\n".join([*map(finding_line, shown), total]))
+        print_lines([*map(finding_line, shown), total])
     sys.exit(1 if errors else 0)
 
 

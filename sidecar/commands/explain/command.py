@@ -15,7 +15,7 @@ from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
-from sidecar.output.streams import print_json
+from sidecar.output.streams import print_json, print_lines
 
 _QUESTIONS = msgspec.json.Decoder(Question)
 
@@ -108,7 +108,7 @@ def command(  # noqa: PLR0913 - one for each option
         return
     if evaluator.policy.depends_on_listener and question.listener is None:
         click.echo("Some rules apply only to one listener; without --listener, they are not used.", err=True)
-    click.echo("\n".join(explanation_words(explanation, question.peer)))
+    print_lines(explanation_words(explanation, question.peer))
 
 
 def _check_usage(asked: dict[str, Any], *, batch: str | None, record: Path | None, disagreements: bool, follow: bool) -> None:

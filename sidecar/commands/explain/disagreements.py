@@ -14,7 +14,7 @@ from sidecar.commands.explain.entries import entries_of, new_entries
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation
 from sidecar.commands.explain.finding import Comparison, Disagreement, NotCompared
 from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
-from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, report_no_record, wrapped
+from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, print_words, report_no_record
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import counted, printable
@@ -95,7 +95,7 @@ class _Printer:
             sys.stdout.buffer.write("".join(f"{printable(line)}\n" for line in lines).encode())
             return
         for line, style in zip(lines, ("bold", ""), strict=True):
-            self._screen.print(wrapped(line, self._screen), style=style, soft_wrap=True)
+            print_words(self._screen, line, style)
 
     def end(self) -> None:
         """Print the totals."""
@@ -107,7 +107,7 @@ class _Printer:
         if comparison.otherwise:
             screen.print()
         for line in _summary(comparison):
-            screen.print(wrapped(line, screen), style="bold", soft_wrap=True)
+            print_words(screen, line, "bold")
         title = "Disagreements by the rule that decides now, and what the log says"
         print_table(screen, title, ("decided by",), comparison.rules, ("accepted", "rejected"))
 

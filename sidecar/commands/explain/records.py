@@ -4,11 +4,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from textwrap import wrap
 
 import click
 from rich.console import Console
-from rich.text import Text
 
 from sidecar.commands.explain.advice import Advice, Change
 from sidecar.commands.explain.entries import entries_of
@@ -28,7 +26,7 @@ from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import sentence
 from sidecar.output.streams import print_json
-from sidecar.output.terminal import console, plain, progress, table
+from sidecar.output.terminal import TextTable, console, plain, print_text, progress
 
 # People read ten answers of a dozen lines; more are counted.
 _ONE_BY_ONE = 10
@@ -99,18 +97,16 @@ def _print_words(entries: Sequence[Entry], explainer: Explainer, path: Path) -> 
         if number:
             screen.print()
         for place, line in enumerate(_in_words(explainer.explain(entry))):
-            screen.print(wrapped(line, screen), style="" if place else "bold", soft_wrap=True)
+            print_words(screen, line, "" if place else "bold")
     return int(totals.unreadable > 0) if entries else report_no_record(path)
 
 
-def wrapped(line: str, screen: Console) -> Text:
-    """Wrap words for a terminal. Lines to copy, and lines in a pipe, stay whole."""
-    if line.startswith(_TO_COPY) or not screen.is_terminal:
-        return plain(line)
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    # Not at hyphens, which are in names of files and hosts.
-    pieces = wrap(printable(line), screen.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return Text("\n".join(pieces))
+def print_words(screen: Console, line: str, style: str = "") -> None:
+    """Print a line, wrapped on a terminal. Lines to copy stay whole."""
+    if line.startswith(_TO_COPY):
+        screen.print(plain(line), style=style, soft_wrap=True)
+    else:
+        print_text(screen, line, style=style)
 
 
 def report_no_record(path: Path) -> int:
@@ -139,7 +135,7 @@ def compared(
 
 
 def _print_totals(totals: RecordTotals, screen: Console) -> None:
-    screen.print(plain(_summary(totals), style="bold"))
+    print_text(screen, _summary(totals), style="bold")
     print_table(screen, "By rule", ("disposition", "decided by"), totals.rulings)
     print_table(screen, "By peer", ("peer",), totals.peers)
     print_table(screen, "By recipient's domain", ("domain",), totals.domains)
@@ -174,7 +170,7 @@ def print_table(
     """Print the most frequent keys of a tally, with these of their numbers; nothing if it is empty."""
     if not len(tally):
         return
-    made = table(*headings, *(f"{name}#" for name in numbers))
+    made = TextTable(*headings, *(f"{name}#" for name in numbers))
     for key, count in tally.top(_ROWS):
         made.add_row(*map(plain, key), *(f"{getattr(count, name):,}" for name in numbers))
     screen.print()

@@ -20,7 +20,7 @@ from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.text import counted, printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
-from sidecar.output.terminal import console, plain, progress, table
+from sidecar.output.terminal import TextTable, console, plain, print_text, progress
 
 # An address of a documentation network (RFC 5737), which is in no relay_hosts.
 _EXTERNAL = "192.0.2.1"
@@ -124,15 +124,15 @@ def _replay(replayer: Replayer, paths: tuple[str, ...]) -> int:
 def _print_totals(total: ReplayTally, seconds: float) -> None:
     screen = console()
     rate = f"{total.messages / seconds:,.0f} a second"
-    screen.print(f"{counted(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
+    print_text(screen, f"{counted(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
     reports = [counted(count, _REPORTS[kind]) for kind, count in sorted(total.reports.items(), reverse=True)]
-    screen.print(f"Accepted reports: {' and '.join(reports) or 'none'}.")
+    print_text(screen, f"Accepted reports: {' and '.join(reports) or 'none'}.")
     if total.guessed:
-        screen.print(f"{counted(total.guessed, 'envelope')} guessed from From and To: name them with --from and --to.")
+        print_text(screen, f"{counted(total.guessed, 'envelope')} guessed from From and To: name them with --from and --to.")
     if not total.groups:
         return
     ordered = sorted(total.groups.items(), key=lambda item: (-item[1].count, str(item[1].example)))
-    shown = table("disposition", "messages#", "reason")
+    shown = TextTable("disposition", "messages#", "reason")
     for reason, group in ordered[:_ROWS]:
         outcome = _NOT_JUDGED.get(reason.outcome) or Disposition(reason.outcome).words
         style = "yellow" if reason.partly else _STYLES.get(reason.outcome, "red")
@@ -144,4 +144,4 @@ def _print_totals(total: ReplayTally, seconds: float) -> None:
     screen.print(shown)
     if rest := ordered[_ROWS:]:
         more = counted(sum(group.count for _, group in rest), "more message")
-        screen.print(f"{more}, for {counted(len(rest), 'other reason')}: --json has the reason of each.")
+        print_text(screen, f"{more}, for {counted(len(rest), 'other reason')}: --json has the reason of each.")

@@ -21,7 +21,7 @@ from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
 from sidecar.output.problems import config_file, sentence, settings_or_exit
 from sidecar.output.streams import print_json
-from sidecar.output.terminal import console, table
+from sidecar.output.terminal import TextTable, console
 
 # An address of a reserved domain (RFC 2606): a bounce to it is not delivered.
 _SENDER = "fbl@mailbox.example"
@@ -226,7 +226,7 @@ def _print_catalogue(shapes: Sequence[MessageShape], *, as_json: bool) -> None:
         for shape in shapes:
             print_json({"shape": shape.name, "kind": shape.kind, "summary": shape.summary})
         return
-    listing = table("shape", "kind", "what it is")
+    listing = TextTable("shape", "kind", "what it is")
     for shape in shapes:
         listing.add_row(shape.name, shape.kind, shape.summary)
     console().print(listing)

@@ -7,19 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from sidecar.commands.simulate.simulation import Result, Simulation, external_options, relay_host_reason
 from sidecar.core.names import split_endpoint
 from sidecar.core.records import Logged
-from sidecar.output.terminal import console, plain, table
+from sidecar.output.terminal import TextTable, console, plain, print_text
 
 _UNCLASSIFIED = {"", "Uncategorized"}
 # A terminal with this many columns has space for the senders in the table.
 _WIDE = 100
-_LONG = 30
 
 
 def as_object(simulation: Simulation, result: Result) -> Mapping[str, object]:
@@ -64,13 +61,13 @@ def print_results(simulation: Simulation, results: Sequence[Result]) -> None:
     """Print who sent, a table with a row for each shape, the reasons, the notes, and the totals."""
     out = console()
     for line in _opening(simulation, results[0]):
-        out.print(plain(line))
+        print_text(out, line, indent=0)
     out.print()
     out.print(_table(simulation, results, wide=out.width >= _WIDE))
     _print_groups(out, "Why:", results, _reasons)
     _print_groups(out, "Notes:", results, lambda result: filter(None, [result.note]))
     out.print()
-    out.print(plain(_totals(results), style="" if all(result.is_fine for result in results) else "bold red"))
+    print_text(out, _totals(results), style="" if all(result.is_fine for result in results) else "bold red", indent=0)
 
 
 def _opening(simulation: Simulation, first: Result) -> Iterator[str]:
@@ -92,24 +89,20 @@ def _opening(simulation: Simulation, first: Result) -> Iterator[str]:
         yield f"{reason}. All mail of a relay host is relayed; to see the results of an external host, {options}."
 
 
-def _table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> Table:
+def _table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> TextTable:
     """Return the table. On a narrow terminal it has no senders, and of each answer only the codes."""
     cells: dict[str, Callable[[Result], Text]] = {
         "": _mark,
         "shape": lambda result: plain(result.shape.name),
         "kind": lambda result: plain(result.shape.kind),
-        "sent as": lambda result: _in_one_line(f"<{result.sender}>"),
-        "answer": lambda result: _in_one_line(" ".join(str(result.dialogue.last or "").split(" ")[: None if wide else 2])),
+        "sent as": lambda result: plain(f"<{result.sender}>"),
+        "answer": lambda result: plain(" ".join(str(result.dialogue.last or "").split(" ")[: None if wide else 2])),
         "expected": lambda result: plain(result.expected.disposition.words if result.expected else ""),
         "records": lambda result: plain(_records(result)),
     }
     hidden = {"sent as": not wide, "expected": simulation.evaluator is None, "records": simulation.journal is None}
     cells = {name: cell for name, cell in cells.items() if not hidden.get(name)}
-    listing = table(*cells)
-    # The columns that may shrink if the terminal is too narrow; long lists of records are folded.
-    is_long = max(len(_records(result)) for result in results) > _LONG
-    for column in listing.columns:
-        column.no_wrap = column.header not in {"sent as", "answer", *(["records"] if is_long else [])}
+    listing = TextTable(*cells)
     for result in results:
         listing.add_row(*(cell(result) for cell in cells.values()))
     return listing
@@ -121,12 +114,6 @@ def _mark(result: Result) -> Text:
     if result.agrees is None:
         return Text("sent")
     return Text("ok", style="green") if result.agrees else Text("differs", style="bold red")
-
-
-def _in_one_line(text: str) -> Text:
-    shown = plain(text)
-    shown.no_wrap, shown.overflow = True, "ellipsis"
-    return shown
 
 
 def _records(result: Result) -> str:
@@ -153,7 +140,7 @@ def _print_groups(out: Console, title: str, results: Sequence[Result], texts: Ca
         out.print(Text(title, style="bold"))
     for text, names in groups.items():
         shapes = "all" if len(names) == len(results) > 1 else ", ".join(names)
-        out.print(Padding(plain(f"{shapes}: {text}"), (0, 0, 0, 2), expand=False))
+        print_text(out, f"  {shapes}: {text}")
 
 
 def _totals(results: Sequence[Result]) -> str:

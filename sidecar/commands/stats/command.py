@@ -13,13 +13,15 @@ from types import ModuleType
 
 import click
 from msgspec.structs import replace
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Column, Table
 from rich.text import Text
 
 from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.page import page
-from sidecar.commands.stats.summary import Ranking, Summary
+from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
+from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
 from sidecar.core.records import Logged, decode
 from sidecar.core.text import counted, printable, rfc3339
@@ -29,13 +31,11 @@ from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import config_option, journal_or_exit, sentence
 from sidecar.output.streams import print_json, write_file
-from sidecar.output.terminal import console, plain, progress, table
+from sidecar.output.terminal import GAP, TextTable, console, plain, print_text, progress
 
 _ROWS = 10
 # From this width on, two tables are side by side.
 _WIDE = 120
-# The columns beside the bars: type, count, most and at.
-_BESIDE_BARS = 46
 _FEWEST_BARS = 10
 _MOST_BARS = 120
 _STYLES = {"Rejection": "red", "Reception": "green", "OOB": "yellow", "Feedback": "magenta", "Delivery": "cyan"}
@@ -203,9 +203,9 @@ def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector
 
 def _print(screen: Console, summary: Summary) -> None:
     if not summary.records:
-        screen.print(nothing_found(summary))
+        print_text(screen, nothing_found(summary))
         return
-    screen.print(headline(summary), style="bold")
+    print_text(screen, headline(summary), style="bold")
     if summary.untimed:
         screen.print(f"{counted(summary.untimed, 'record')} without a time.")
     screen.print()
@@ -221,37 +221,43 @@ def _print(screen: Console, summary: Summary) -> None:
     screen.print(grid)
 
 
-def _over_time(screen: Console, summary: Summary) -> Table:
+def _over_time(screen: Console, summary: Summary) -> TextTable:
     """Return one line for each type, its bars in its own scale, its fullest bucket, and the times of the first and last bar."""
     timeline = summary.timeline
-    shown = table("type", "count#", "" if timeline is None else f"in {span(timeline.seconds)}, over time", "most#", "at")
-    columns = max(_FEWEST_BARS, screen.width - _BESIDE_BARS) if screen.is_terminal else _MOST_BARS
+    shown = TextTable("type", "count#", "" if timeline is None else f"in {span(timeline.seconds)}, over time", "most#", "at")
+    beside = [("type", "count", "most", "at"), *(_beside_bars(entry, timeline) for entry in summary.types.top)]
+    room = screen.width - sum(max(map(cell_len, texts)) + GAP for texts in zip(*beside, strict=True))
+    columns = max(_FEWEST_BARS, room) if screen.is_terminal else _MOST_BARS
     bars = ""
-    for entry in summary.types.top:
+    for entry, (name, count, most, at) in zip(summary.types.top, beside[1:], strict=True):
         style = _STYLES.get(entry.name, "")
         counts = [] if timeline is None else timeline.series.get(entry.name, [])
         bars = sparkline(counts, columns, ascii_only=screen.options.ascii_only)
-        most = at = ""
-        if timeline is not None and counts:
-            fullest = max(counts)
-            most, at = f"{fullest:,}", tick(timeline.start + timeline.seconds * counts.index(fullest), timeline.seconds)
-        shown.add_row(plain(entry.name, style), f"{entry.count:,}", Text(bars, style), most, at)
+        shown.add_row(plain(name, style), count, Text(bars, style), most, at)
     if timeline is not None:
         begin, end = (tick(seconds, timeline.seconds) for seconds in (timeline.start, timeline.end))
         shown.add_row("", "", f"{begin} {end.rjust(len(bars) - len(begin) - 1)}", "", "", style="dim")
     return shown
 
 
+def _beside_bars(entry: RankingEntry, timeline: Timeline | None) -> tuple[str, str, str, str]:
+    """Return the type, its count, the count of its fullest bucket, and the begin of that bucket."""
+    counts = [] if timeline is None else timeline.series.get(entry.name, [])
+    if timeline is None or not counts:
+        return entry.name, f"{entry.count:,}", "", ""
+    fullest = max(counts)
+    at = tick(timeline.start + timeline.seconds * counts.index(fullest), timeline.seconds)
+    return entry.name, f"{entry.count:,}", f"{fullest:,}", at
+
+
 def _ranking(title: str, ranking: Ranking) -> Group:
     shown = ranking.first(_ROWS)
     remark = extent(ranking, len(shown.top))
-    made = table("count#", "share#", "type", "name")
-    made.show_header = False
+    typed = any(entry.type is not None for entry in shown.top)
+    made = TextTable("count#", "share#", *["type"] * typed, "name", headed=False)
     for entry in shown.top:
         kind = plain(entry.type or "", _STYLES.get(entry.type or "", ""))
-        made.add_row(f"{entry.count:,}", share(entry.count, ranking.total), kind, plain(entry.name))
+        made.add_row(f"{entry.count:,}", share(entry.count, ranking.total), *[kind] * typed, plain(entry.name))
     if shown.others:
-        made.add_row(f"{shown.others:,}", share(shown.others, ranking.total), "", "others", style="dim")
-    if all(entry.type is None for entry in shown.top):
-        del made.columns[2]
+        made.add_row(f"{shown.others:,}", share(shown.others, ranking.total), *[""] * typed, "others", style="dim")
     return Group("", Text.assemble((title, "bold"), f" ({remark})" if remark else ""), made)

@@ -61,8 +61,8 @@ Left out: 1 tempfailed, which is no decision of the policy; 1 rejected for anoth
 
 Disagreements by the rule that decides now, and what the log says
 decided by                                       accepted  rejected
-no listener domain matches                              1         0
 listener_domains.toml:2 "open.example".relay_to         0         1
+no listener domain matches                              1         0
 """
 
 
