@@ -17,6 +17,7 @@ from tests import ROOT
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SHARED = {
     *(f"share/man/man1/{path.name}" for path in (ROOT / "deploy/man").iterdir()),
+    *(f"share/man/man5/{path.name}" for path in (ROOT / "deploy/man5").iterdir()),
     "share/bash-completion/completions/sidecar",
     "share/zsh/site-functions/_sidecar",
     "share/fish/vendor_completions.d/sidecar.fish",

@@ -1,20 +1,29 @@
-"""The man pages, made from the commands' own help: `python -m tests.deploy.manual` writes them.
+"""The man pages: `python -m tests.deploy.manual` writes them.
 
-Owns the layout of a man page. All descriptions come from the help.
+Those of the commands are made from their help, those of the settings files from the documents about them. Owns the layout of a
+man page, and no description.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import cleandoc
-from textwrap import wrap
 
 import click
 
 from sidecar.cli import COMMANDS, EXAMPLES, GROUPS, STATUSES, main
 from sidecar.output.help import Command
 from tests import ROOT
+from tests.deploy.documents import FOLDER as DOCUMENTS
+from tests.deploy.documents import Document
+from tests.deploy.roff import escape, folded, from_markdown
 
 FOLDER = ROOT / "deploy/man"
+FILES_FOLDER = ROOT / "deploy/man5"
+
+SETTINGS_FILES = {
+    "sidecar.toml": "settings of the sidecar",
+    "listener_domains.toml": "domains that accept mail of external hosts",
+}
 
 _FILES = {
     "/etc/sidecar/sidecar.toml": "The settings file without --config. If it does not exist, the built-in settings are used.",
@@ -40,14 +49,28 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"sidecar-{name}", "\n".join(_command(context, command, summary)) + "\n"
 
 
+def file_pages() -> Iterator[tuple[str, str]]:
+    """Return the page of each settings file with its name."""
+    for name, summary in SETTINGS_FILES.items():
+        others = [other for other in SETTINGS_FILES if other != name]
+        lines = (
+            *_beginning(name, summary, section=5),
+            ".SH DESCRIPTION",
+            *from_markdown(Document(DOCUMENTS / f"{name}.md").tokens),
+            *_listed("FILES", {f"/etc/sidecar/{name}": "The file of the Debian package."}),
+            *_see_also(["sidecar", "sidecar-check", "sidecar-run"], others),
+        )
+        yield name, "\n".join(lines) + "\n"
+
+
 def _program(context: click.Context) -> Iterator[str]:
     yield from _beginning("sidecar", "KumoMTA's listener policy as a milter")
     yield from (".SH SYNOPSIS", r".B sidecar", r"[\fIOPTIONS\fR] \fICOMMAND\fR [\fIARGS\fR]")
     yield from _description(main)
     for heading, commands in GROUPS.items():
-        yield f".SH {_text(heading).upper()}"
+        yield f".SH {escape(heading).upper()}"
         for name, summary in commands.items():
-            yield from (".TP", rf"\fBsidecar\-{name}\fR(1)", _text(summary))
+            yield from (".TP", rf"\fBsidecar\-{name}\fR(1)", escape(summary))
     yield from _options(context, main)
     yield from _examples(EXAMPLES)
     yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in STATUSES.items()})
@@ -60,7 +83,7 @@ def _command(context: click.Context, command: Command, summary: str) -> Iterator
     # Without a capital and a full stop (man-pages(7)).
     yield from _beginning(f"sidecar-{command.name}", summary[:1].lower() + summary[1:])
     pieces = " ".join(command.collect_usage_pieces(context))
-    yield from (".SH SYNOPSIS", rf".B sidecar {_text(command.name or '')}", _text(pieces))
+    yield from (".SH SYNOPSIS", rf".B sidecar {escape(command.name or '')}", escape(pieces))
     yield from _description(command)
     yield from _options(context, command)
     yield from _examples(command.examples)
@@ -71,11 +94,11 @@ def _command(context: click.Context, command: Command, summary: str) -> Iterator
     yield from _see_also(["sidecar", *(f"sidecar-{name}" for name in group if name != command.name)])
 
 
-def _beginning(name: str, summary: str) -> Iterator[str]:
+def _beginning(name: str, summary: str, *, section: int = 1) -> Iterator[str]:
     """Return the head, without date and version: a page changes only when its command changes."""
     yield r".\" Made by: python -m tests.deploy.manual"
-    yield f'.TH {_text(name.upper())} 1 "" "sidecar" "sidecar manual"'
-    yield from (".SH NAME", rf"{_text(name)} \- {_text(summary.rstrip('.'))}")
+    yield f'.TH {escape(name.upper())} {section} "" "sidecar" "sidecar manual"'
+    yield from (".SH NAME", rf"{escape(name)} \- {escape(summary.rstrip('.'))}")
 
 
 def _description(command: click.Command) -> Iterator[str]:
@@ -84,7 +107,7 @@ def _description(command: click.Command) -> Iterator[str]:
     for number, paragraph in enumerate(paragraphs):
         if number:
             yield ".PP"
-        yield from _folded(paragraph)
+        yield from folded(paragraph)
 
 
 def _options(context: click.Context, command: click.Command) -> Iterator[str]:
@@ -92,8 +115,8 @@ def _options(context: click.Context, command: click.Command) -> Iterator[str]:
     for parameter in command.get_params(context):
         if (record := parameter.get_help_record(context)) is not None:
             names, text = record
-            yield from (".TP", re.sub(r"(?<!\S)((?:\\-)+[^\s,]+)", r"\\fB\1\\fR", _text(names)))
-            yield from _folded(text)
+            yield from (".TP", re.sub(r"(?<!\S)((?:\\-)+[^\s,]+)", r"\\fB\1\\fR", escape(names)))
+            yield from folded(text)
 
 
 def _examples(examples: tuple[str, ...]) -> Iterator[str]:
@@ -101,32 +124,24 @@ def _examples(examples: tuple[str, ...]) -> Iterator[str]:
     for number, example in enumerate(examples):
         yield from (".PP",) if number else ()
         yield from (".RS 4", ".nf")
-        yield from map(_text, example.splitlines())
+        yield from map(escape, example.splitlines())
         yield from (".fi", ".RE")
 
 
 def _listed(heading: str, entries: Mapping[str, str]) -> Iterator[str]:
     yield f".SH {heading}"
     for name, text in entries.items():
-        yield from (".TP", rf"\fB{_text(name)}\fR")
-        yield from _folded(text)
+        yield from (".TP", rf"\fB{escape(name)}\fR")
+        yield from folded(text)
 
 
-def _see_also(names: Iterable[str]) -> Iterator[str]:
-    yield from (".SH SEE ALSO", ",\n".join(rf"\fB{_text(name)}\fR(1)" for name in names))
-
-
-def _folded(text: str) -> Iterator[str]:
-    yield from map(_text, wrap(text, 76, break_long_words=False, break_on_hyphens=False))
-
-
-def _text(text: str) -> str:
-    r"""Escape text for roff, with hyphens and quotes that can be copied."""
-    text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
-    text = text.replace("^", r"\(ha").replace("~", r"\(ti").replace('"', r"\(dq")
-    return re.sub(r"^\.", r"\\&.", text)
+def _see_also(names: Iterable[str], files: Iterable[str] = SETTINGS_FILES) -> Iterator[str]:
+    pages = [(name, 1) for name in names] + [(name, 5) for name in files]
+    yield from (".SH SEE ALSO", ",\n".join(rf"\fB{escape(name)}\fR({section})" for name, section in pages))
 
 
 if __name__ == "__main__":
     for page, text in pages():
         (FOLDER / f"{page}.1").write_text(text)
+    for page, text in file_pages():
+        (FILES_FOLDER / f"{page}.5").write_text(text)

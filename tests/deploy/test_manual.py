@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.manual import FOLDER
+from tests.deploy.manual import FILES_FOLDER, FOLDER
 
 COMPLETIONS = FOLDER.parent / "completions"
 
@@ -22,21 +22,23 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def test_pages_are_those_of_the_commands() -> None:
-    """The pages have the text of the help: `python -m tests.deploy.manual` writes them."""
+    """The pages have the text of the help and of the documents: `python -m tests.deploy.manual` writes them."""
     # In a separate process: click keeps the help option of a command's first run, and other tests run commands.
-    script = "import json, tests.deploy.manual as manual; print(json.dumps(dict(manual.pages())))"
+    script = "import json, tests.deploy.manual as manual; print(json.dumps([dict(manual.pages()), dict(manual.file_pages())]))"
     made = json.loads(subprocess.check_output([sys.executable, "-c", script], cwd=FOLDER.parents[1]))
-    assert {path.stem: path.read_text() for path in FOLDER.iterdir()} == made
+    assert [{path.stem: path.read_text() for path in folder.iterdir()} for folder in (FOLDER, FILES_FOLDER)] == made
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((*FOLDER.iterdir(), *FILES_FOLDER.iterdir())), ids=lambda path: path.stem)
 def test_pages_can_be_set(path: Path) -> None:
     """Groff prints no warning, and each page has all sections."""
+    common = (b"NAME", b"DESCRIPTION", b"FILES", b"SEE ALSO")
+    sections = common if path.suffix == ".5" else (*common, b"SYNOPSIS", b"EXAMPLES", b"EXIT STATUS", b"NO_COLOR")
     if shutil.which("groff") is None:
         pytest.skip("groff is not installed")
     done = subprocess.run(["groff", "-ww", "-man", "-Tutf8", "-P-cbou", path], capture_output=True, check=True)
     assert done.stderr == b""
-    assert all(heading in done.stdout for heading in (b"SYNOPSIS", b"EXAMPLES", b"EXIT STATUS", b"NO_COLOR", b"SEE ALSO"))
+    assert all(section in done.stdout for section in sections)
 
 
 @pytest.fixture

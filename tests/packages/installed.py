@@ -148,8 +148,9 @@ def test_without_systemd(debian: Machine, package: Path) -> None:
     assert debian.run("stat", "--format=%U:%G %a", "/var/lib/sidecar") == "sidecar:sidecar 750\n"
     assert debian.path("/etc/systemd/system/multi-user.target.wants/sidecar.service").is_symlink()
     files = debian.run("dpkg", "--listfiles", "sidecar").splitlines()
-    pages = {path.name for path in (ROOT / "deploy/man").iterdir()}
-    assert {Path(name).name.removesuffix(".gz") for name in files if name.startswith("/usr/share/man/man1/")} == pages
+    for source, target in (("man", "man1"), ("man5", "man5")):
+        pages = {path.name for path in (ROOT / "deploy" / source).iterdir()}
+        assert {Path(name).name.removesuffix(".gz") for name in files if name.startswith(f"/usr/share/man/{target}/")} == pages
     for name in (
         "bash-completion/completions/sidecar",
         "zsh/vendor-completions/_sidecar",
