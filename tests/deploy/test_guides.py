@@ -113,7 +113,7 @@ def test_the_sidecar_first() -> None:
 
 @pytest.mark.parametrize("answer", ["reject", "tempfail"])
 def test_a_second_milter_that_rejects(answer: str) -> None:
-    """Behind the sidecar it does not see a dropped report, and the records of other mail say 250. Before it no report is recorded.
+    """Behind the sidecar it sees no dropped report, and the records of other mail say 250. Before it no report has a record.
 
     The mail of a relay host is recorded in either order, because the sidecar accepts it at DATA.
     """
