@@ -2,17 +2,17 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from sidecar.commands.tail.filters import RecordFilter, make_filter
-from sidecar.commands.tail.view import line_of
+from sidecar.commands.tail.view import LinePart, block_of, line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import TYPES, Logged
 from sidecar.core.text import printable, printable_json
@@ -23,9 +23,12 @@ from sidecar.output.help import Command, completion
 from sidecar.output.logs import polls, warn_of_skipped_files
 from sidecar.output.problems import config_option, journal_or_exit, sentence
 from sidecar.output.terminal import console, plain
+from sidecar.output.wrapping import wrap_line
 
 _ALL = "all"
 _DEFAULT_LINES = "10"
+# The reason continues below the type.
+_INDENT = len("09:30:00 ")
 
 Write = Callable[[Line, Logged], None]
 
@@ -42,6 +45,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     examples=[
         "sidecar tail --config /etc/sidecar/sidecar.toml",
         "sidecar tail --type Rejection --domain '*.example.com'",
+        "sidecar tail -n all --no-follow --full --queue-id 4QvJ1x3Pwzz1234",
         "sidecar tail -n all --no-follow --json --peer 203.0.113.0/24 /var/log/kumomta",
     ],
     statuses={0: "the log was shown to its end", 1: "the log cannot be read"},
@@ -72,6 +76,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     multiple=True,
     help="Only this domain of the recipient or the queue; *.NAME for all names below it.",
 )
+@click.option("--queue-id", "queue_ids", metavar="ID", multiple=True, help="Only records with this queue id of the MTA.")
 @click.option(
     "--reason", metavar="TEXT", default="", help="Only records with this text in the reason or the reply, in any case."
 )
@@ -83,6 +88,8 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     help="Begin with the last N records of the newest 256 MB; 'all' reads the whole log.  [default: 10]",
 )
 @click.option("--no-follow", is_flag=True, help="Exit at the end of the log.")
+@click.option("--full", is_flag=True, help="Show all facts of each record: uncut addresses, dropped recipients, queue id...")
+@click.option("--local-time", is_flag=True, help="Show times in the time zone of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as they were written, one a line.")
 def command(  # noqa: PLR0913 - one for each option
     config: Path | None,
@@ -92,28 +99,34 @@ def command(  # noqa: PLR0913 - one for each option
     dispositions: tuple[str, ...],
     peers: tuple[str, ...],
     domains: tuple[str, ...],
+    queue_ids: tuple[str, ...],
     reason: str,
     lines: str | None,
     no_follow: bool,
+    full: bool,
+    local_time: bool,
     as_json: bool,
 ) -> None:
-    """Show new records, one a line, with the reason.
+    """Show new records, one a line, with the reason. On a terminal a long reason is wrapped, and long addresses are cut.
 
     PATH is a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for standard input. The default
     is the journal of the settings. With --no-follow PATH must exist; otherwise the command waits for it.
 
-    You can repeat --type, --disposition, --peer and --domain: a record must match one of each. Times are in UTC. Lines that
-    are no records are reported on standard error.
+    You can repeat --type, --disposition, --peer, --domain and --queue-id: a record must match one of each. Times are in UTC,
+    unless you use --local-time. Lines that are no records are reported on standard error.
     """
     if path is not None and config is not None:
         raise click.UsageError("--config and PATH both name a log to read; write one of them.")
+    if as_json and (full or local_time):
+        raise click.UsageError("--json prints whole records as they were written; remove --full and --local-time.")
     try:
-        wanted = make_filter(types=types, dispositions=dispositions, peers=peers, domains=domains, reason=reason)
+        wanted = make_filter(
+            types=types, dispositions=dispositions, peers=peers, domains=domains, queue_ids=queue_ids, reason=reason
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     log = journal_or_exit(config) if path is None else path
-    screen = console()
-    write = _write_json if as_json else partial(_write_on_terminal, screen) if screen.is_terminal else _write_line
+    write = _write_json if as_json else _writer(console(), full=full, local=local_time)
     try:
         if kind_of(log) == "stream":
             _show_stream(log, wanted, lines or _ALL, write)
@@ -173,12 +186,34 @@ def _write_json(line: Line, _record: Logged) -> None:
     sys.stdout.buffer.write(printable_json(line.text) + b"\n")
 
 
-def _write_line(_line: Line, record: Logged) -> None:
-    sys.stdout.buffer.write(" ".join(part.text for part in line_of(record)).encode() + b"\n")
+def _writer(screen: Console, *, full: bool, local: bool) -> Write:
+    """Return what prints a record: one line, or a block of lines; wrapped on a terminal, whole in a pipe."""
+
+    def lines(record: Logged) -> list[list[LinePart]]:
+        if full:
+            return block_of(record, local=local)
+        if not screen.is_terminal:
+            return [line_of(record, local=local)]
+        now = datetime.now(UTC).astimezone() if local else datetime.now(UTC)
+        return [line_of(record, local=local, today=now.date().isoformat(), width=screen.width)]
+
+    def write(_line: Line, record: Logged) -> None:
+        for parts in lines(record):
+            if screen.is_terminal:
+                screen.print(_wrapped(parts, screen.width), soft_wrap=True)
+            else:
+                sys.stdout.buffer.write(" ".join(part.text for part in parts if part.text).encode() + b"\n")
+
+    return write
 
 
-def _write_on_terminal(screen: Console, _line: Line, record: Logged) -> None:
-    """Write a record in colour, cut to the width of the terminal."""
-    parts = line_of(record, today=datetime.now(UTC).date().isoformat(), width=screen.width)
-    text = Text(" ").join(Text(part.text, style=part.style) for part in parts)
-    screen.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+def _wrapped(parts: Sequence[LinePart], width: int) -> Text:
+    """Return a line with its last part wrapped."""
+    *first, last = parts
+    text = Text(" ").join(Text(part.text, style=part.style) for part in first)
+    begun, *others = wrap_line(last.text, width, indent=_INDENT, start=cell_len(text.plain) + 1)
+    if begun.strip():
+        text.append(f" {begun}", style=last.style)
+    for line in others:
+        text.append(f"\n{line}", style=last.style)
+    return text

@@ -1,7 +1,6 @@
-"""Select records by type, disposition, peer, domain and reason. Never reads a log."""
+"""Select records by type, disposition, peer, domain, queue id and reason. Never reads a log."""
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 
 from sidecar.config.readers import WrongValue, network
 from sidecar.core.disposition import Disposition
@@ -10,7 +9,7 @@ from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import TYPES, Logged
 from sidecar.core.settings.values import Network
-from sidecar.core.text import quoted
+from sidecar.core.text import nearest, quoted
 
 _BELOW = "*."
 
@@ -19,12 +18,13 @@ RecordFilter = Callable[[Logged], bool]
 """Returns True if a record is wanted."""
 
 
-def make_filter(
+def make_filter(  # noqa: PLR0913 - one for each option
     *,
     types: Sequence[str] = (),
     dispositions: Sequence[str] = (),
     peers: Sequence[str] = (),
     domains: Sequence[str] = (),
+    queue_ids: Sequence[str] = (),
     reason: str = "",
 ) -> RecordFilter | None:
     """Return a filter: a record must match one value of each kind that is set. Return None if every record matches.
@@ -34,7 +34,7 @@ def make_filter(
     filters: list[RecordFilter] = []
     if types:
         known_types = frozenset(map(_type, types))
-        filters.append(lambda record: record.type.lower() in known_types)
+        filters.append(lambda record: record.type in known_types)
     if dispositions:
         words = frozenset(map(Disposition, dispositions))
         filters.append(lambda record: record.disposition in words)
@@ -46,6 +46,9 @@ def make_filter(
         names = frozenset(map(_domain, domains))
         below = tuple(name.removeprefix("*") for name in names if name.startswith(_BELOW))
         filters.append(lambda record: any(name in names or name.endswith(below) for name in _domains_of(record)))
+    if queue_ids:
+        ids = frozenset(queue_ids)
+        filters.append(lambda record: record.meta.get("queue_id") in ids)
     if reason:
         text = reason.casefold()
         filters.append(lambda record: any(text in found.casefold() for found in _reasons_of(record)))
@@ -75,11 +78,12 @@ def _queue_domain(queue: str) -> str:
 
 
 def _type(name: str) -> str:
-    # KumoMTA can add types, so only a probable mistake in a known one is an error.
     known = {known.lower(): known for known in TYPES}
-    if name.lower() not in known and (near := get_close_matches(name.lower(), known, n=1)):
-        raise ValueError(f"There is no record type {quoted(name)}; did you mean {known[near[0]]}?")
-    return name.lower()
+    if name.lower() in known:
+        return known[name.lower()]
+    meant = nearest(name.lower(), tuple(known))
+    hint = f"the types are {', '.join(TYPES)}." if meant is None else f"did you mean {known[meant]}?"
+    raise ValueError(f"There is no record type {quoted(name)}; {hint}")
 
 
 def _network(text: str) -> Network:

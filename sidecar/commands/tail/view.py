@@ -1,8 +1,10 @@
-"""One line for a record: time, type, disposition, reply, peer, envelope and reason.
+"""One line for a record: time, type, disposition, reply, peer, envelope and reason; or a block with all facts of it.
 
 Owns the columns, and what is shortened on a narrow terminal. Never prints.
 """
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from sidecar.core.disposition import REJECTED, Disposition
@@ -24,9 +26,7 @@ _WIDE = 140
 _CODE_WIDTH = len("550 5.7.1")
 _PEER_WIDTH = len("255.255.255.255")
 
-# The minimum width of the reason; on a wide line it has a third of the rest.
-_WHY_WIDTH = 24
-# 80 columns then have room for one domain: the recipient's, because rules depend on it.
+# A narrower rest of the line has room for one address: the recipient's, because rules depend on it.
 _ENVELOPE_WIDTH = 10
 _TWO_ADDRESSES_WIDTH = 25
 _NULL_SENDER = "<>"
@@ -45,34 +45,79 @@ class LinePart(NamedTuple):
     style: str = ""
 
 
-def line_of(record: Logged, *, today: str | None = None, width: int | None = None) -> list[LinePart]:
-    """Return the parts of the line, to be joined with spaces.
+def line_of(record: Logged, *, today: str | None = None, width: int | None = None, local: bool = False) -> list[LinePart]:
+    """Return the parts of the line, to be joined with spaces. The last one is the reason, or empty.
 
-    `today` (`YYYY-MM-DD`, UTC) shortens the time. `width`, in characters, shortens long addresses and shows only the first
-    recipient; the caller cuts the reason at the end of the line.
+    `today` (`YYYY-MM-DD`) shortens the time, which is in UTC, or `local`. `width`, in characters, shortens long addresses and
+    shows only the first recipient, so that all parts except the reason fit.
     """
-    rejected_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
-    style = "yellow" if rejected_for_now else _STYLES.get(record.type, "")
-    parts = [LinePart(_time(record, today), "dim"), LinePart(printable(record.type).ljust(_TYPE_WIDTH), style)]
+    parts = [LinePart(_time(record, today, local=local), "dim"), _type(record)]
     # KumoMTA's records have no disposition.
     if (disposition := record.disposition) is not None and (width is None or width >= _WIDE):
         parts.append(LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _STYLES.get(disposition, "")))
     peer = "-" if record.peer_address is None else printable(record.peer_address.addr)
     parts += [LinePart(_code(record).ljust(_CODE_WIDTH)), LinePart(peer.ljust(_PEER_WIDTH))]
-    why, room = _why(record), None
-    if width is not None:
-        left = width - sum(len(part.text) + 1 for part in parts)
-        room = max(_ENVELOPE_WIDTH, left - 1 - min(len(why), max(_WHY_WIDTH, left // 3)))
-    parts.append(LinePart(_envelope(record, room)))
-    return [*parts, LinePart(why, "dim")] if why else parts
+    room = None if width is None else max(_ENVELOPE_WIDTH, width - sum(len(part.text) + 1 for part in parts))
+    return [*parts, LinePart(_envelope(record, room)), LinePart(_why(record), "dim")]
 
 
-def _time(record: Logged, today: str | None) -> str:
-    time = printable(record.event_time) or str(record.timestamp)
+def block_of(record: Logged, *, local: bool = False) -> list[list[LinePart]]:
+    """Return the parts of several lines: time, type, disposition and reply, then a line for each other fact."""
+    head = [LinePart(_time(record, None, local=local), "dim"), _type(record), LinePart(_code(record))]
+    if (disposition := record.disposition) is not None:
+        head.insert(2, LinePart(disposition.value, _STYLES.get(disposition, "")))
+    return [head, *([LinePart(f"  {label}:", "dim"), LinePart(printable(text))] for label, text in _facts(record) if text)]
+
+
+def _facts(record: Logged) -> Iterator[tuple[str, str]]:
+    """Yield the facts of a record with their labels; a fact that is not known is empty."""
+    meta, peer = record.meta, record.peer_address
+    yield "reason", " ".join(_text(meta.get("why")).split())
+    yield "reply", " ".join(record.response.content.split())
+    yield "command", record.response.command or ""
+    yield "rejections", f"{record.count:,}" if record.count > 1 else ""
+    yield "peer", "" if peer is None else " ".join(filter(None, (peer.addr, f"({peer.name})" if peer.name else "")))
+    yield "listener", _text(meta.get("listener"))
+    yield "login", _text(meta.get("authz_id"))
+    yield "sender", record.sender or (_NULL_SENDER if record.recipients else "")
+    for recipient in record.recipients:
+        yield "recipient", recipient
+    dropped = meta.get("dropped")
+    for recipient in dropped if isinstance(dropped, list) else ():
+        yield "dropped", _text(recipient)
+    yield "feedback type", _text((record.feedback_report or {}).get("feedback_type"))
+    yield "queue id", _text(meta.get("queue_id"))
+    yield "quarantine", _text(meta.get("quarantine"))
+    yield "id", record.id
+    yield "session", record.session_id or ""
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _type(record: Logged) -> LinePart:
+    rejected_for_now = record.type == "Rejection" and record.response.code in _TEMPORARY
+    style = "yellow" if rejected_for_now else _STYLES.get(record.type, "")
+    return LinePart(printable(record.type).ljust(_TYPE_WIDTH), style)
+
+
+def _time(record: Logged, today: str | None, *, local: bool) -> str:
+    time = _local(record.event_time) if local else record.event_time
+    time = printable(time) or str(record.timestamp)
     if today is None:
         return time
     short = time[:_SECONDS_LENGTH].replace("T", " ")
     return short[_DATE_LENGTH + 1 :] if short.startswith(today) else short[len("2026-") :]
+
+
+def _local(time: str) -> str:
+    """Return an RFC 3339 time in the time zone of this machine; any other text unchanged."""
+    try:
+        read = datetime.fromisoformat(time)
+        return time if read.tzinfo is None else read.astimezone().isoformat()
+    except (ValueError, OverflowError):
+        return time
 
 
 def _code(record: Logged) -> str:
@@ -116,9 +161,7 @@ def _shortened(address: str, limit: int) -> str:
 
 def _why(record: Logged) -> str:
     """Return `meta.why`, or else the reply. For a bounce it is the reply of the remote MTA."""
-    why, reply = record.meta.get("why"), record.response.content
-    if not isinstance(why, str):
-        why = ""
+    why, reply = _text(record.meta.get("why")), record.response.content
     kind = (record.feedback_report or {}).get("feedback_type") if record.type == "Feedback" else None
     if isinstance(kind, str):
         why = ": ".join(filter(None, (kind, why)))

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,11 @@ def test_settings_name_the_journal(tmp_path: Path) -> None:
             2,
             "Error: --config and PATH both name a log to read; write one of them.\n",
         ),
+        (
+            ["--json", "--full", "x"],
+            2,
+            "Error: --json prints whole records as they were written; remove --full and --local-time.\n",
+        ),
         (["-n", "-1", "x"], 2, "Error: Invalid value for '-n' / '--lines': write a number, or all.\n"),
         (["--type", "Rejektion"], 2, 'Error: There is no record type "Rejektion"; did you mean Rejection?\n'),
         (["--peer", "10.0.0.1/8"], 2, 'Write "10.0.0.0/8" for the network or "10.0.0.1" for the one host.\n'),
@@ -225,13 +231,44 @@ def test_a_terminal(tmp_path: Path, no_color: str, red: bytes) -> None:
     hostile = record(1, sender="a" * 300 + "@x.example", recipient="\x1b[2J@gmail.example", meta={"why": "\x1b[2J" * 99})
     with following(write(tmp_path, hostile, b"?\n"), terminal=True, **({"NO_COLOR": no_color} if no_color else {})) as output:
         text = output.until(lambda text: b":2: it is no record" in text and text.endswith(b"\n"))
-    first = text.splitlines()[0]
-    assert red in first
+    assert red in text
     assert b"\x1b[2J" not in text
     assert (b"\x1b[3" in text) is not bool(no_color)
-    bare = first.replace(b"\x1b[31m", b"").replace(b"\x1b[2m", b"").replace(b"\x1b[0m", b"").decode()
-    assert bare.startswith("01-01 00:00:01 Rejection 550       203.0.113.9     …l.example \\u001b[2J")
-    assert len(bare) == 80
+    lines = re.sub(r"\x1b\[\d*m", "", text.decode()).splitlines()
+    assert lines[0] == "01-01 00:00:01 Rejection 550       203.0.113.9     a…@x.example -> …mail.example"
+    reason = lines[1 : [":2: it is no record" in line for line in lines].index(True)]
+    assert "".join(line.removeprefix(" " * 9) for line in reason) == r"\u001b[2J" * 99
+    assert all(line.startswith(" " * 9) and len(line) <= 80 for line in reason)
+
+
+def test_a_reason_is_wrapped_between_words(tmp_path: Path) -> None:
+    """On a terminal the reason is shown in full, with an indent; in a pipe the record is one line."""
+    why = "203.0.113.9 is not in relay_hosts, and no listener domain matches gmail.example, so that it is rejected"
+    folder = write(tmp_path, record(1, meta={"why": why}))
+    with following(folder, terminal=True, NO_COLOR="1") as output:
+        text = output.until(lambda text: b"is rejected" in text and text.endswith(b"\n"))
+    assert re.sub(r"\x1b\[\d*m", "", text.decode()).splitlines() == [
+        "01-01 00:00:01 Rejection 550       203.0.113.9     s1@x.example -> …mail.example",
+        "         203.0.113.9 is not in relay_hosts, and no listener domain matches",
+        "         gmail.example, so that it is rejected",
+    ]
+    assert run(folder).output == LINE.format(1).replace("reason 1", why)
+
+
+def test_full(tmp_path: Path) -> None:
+    """With --full each record is a block, also in a pipe, where no line is wrapped."""
+    meta = {"why": "because " * 20, "queue_id": "4QvJ1x", "dropped": ["b@x.example"]}
+    folder = write(tmp_path, record(1, meta=meta), record(2))
+    assert run("--full", "--queue-id", "4QvJ1x", folder).output.splitlines() == [
+        "2026-01-01T00:00:01Z Rejection 550",
+        f"  reason: {'because ' * 19}because",
+        "  reply: relaying not permitted",
+        "  peer: 203.0.113.9 (peer)",
+        "  sender: s1@x.example",
+        "  recipient: a@gmail.example",
+        "  dropped: b@x.example",
+        "  queue id: 4QvJ1x",
+    ]
 
 
 def test_idle_costs_next_to_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def record(**fields: str) -> Logged:
     deep = {
         "peer": '"peer_address": {"name": "x", "addr": "%s"}',
         "why": '"meta": {"why": "%s"}',
+        "queue_id": '"meta": {"queue_id": "%s"}',
         "content": '"response": {"code": 550, "content": "%s"}',
     }
     texts = [deep.get(name, f'"{name}": "%s"') % value for name, value in ({"type": "Rejection"} | fields).items()]
@@ -30,7 +31,10 @@ def record(**fields: str) -> Logged:
         ({}, {}, True),
         ({"types": ("oob", "REJECTION")}, {}, True),
         ({"types": ("OOB",)}, {}, False),
-        ({"types": ("NewInKumo",)}, {"type": "NewInKumo"}, True),
+        ({"types": ("oob",)}, {"type": "NewInKumo"}, False),
+        ({"queue_ids": ("4QvJ1x", "4QvJ1y")}, {"queue_id": "4QvJ1y"}, True),
+        ({"queue_ids": ("4QvJ1x",)}, {"queue_id": "4qvj1x"}, False),
+        ({"queue_ids": ("4QvJ1x",)}, {}, False),
         ({"peers": ("203.0.113.0/24", "10.0.0.1")}, {"peer": "203.0.113.9"}, True),
         ({"peers": ("203.0.113.0/24", "10.0.0.1")}, {"peer": "10.0.0.1"}, True),
         ({"peers": ("203.0.113.0/24",)}, {"peer": "203.0.114.9"}, False),
@@ -80,7 +84,7 @@ def test_any() -> None:
     assert make_filter(domains=("*",)) is None
     assert all(
         make_filter(**words) is not None
-        for words in ({"types": ["x"]}, {"peers": ["::1"]}, {"domains": ["a.example"]}, {"reason": "x"})
+        for words in ({"types": ["OOB"]}, {"peers": ["::1"]}, {"domains": ["a.example"]}, {"reason": "x"})
     )
 
 
@@ -98,6 +102,10 @@ def test_meta_of_any_shape() -> None:
     ("words", "message"),
     [
         ({"types": ("Rejections",)}, 'There is no record type "Rejections"; did you mean Rejection\\?'),
+        (
+            {"types": ("Zzz",)},
+            'There is no record type "Zzz"; the types are Reception, Rejection, .*, XferIn\\.',
+        ),
         ({"peers": ("192.168.1.1/24",)}, 'has host bits set: .* Write "192.168.1.0/24"'),
         ({"peers": ("x",)}, "is neither an IP address nor a network"),
         ({"domains": ("a..b",)}, '"a..b" is no domain; write a complete name, or \\*.example.com'),

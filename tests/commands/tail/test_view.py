@@ -1,10 +1,13 @@
-"""The one line that a record becomes."""
+"""The lines that a record becomes."""
+
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.tail.view import line_of
+from sidecar.commands.tail.view import block_of, line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import Logged, PeerAddress, Response
 from sidecar.core.records.record import EnhancedCode
@@ -18,7 +21,7 @@ TIME = "2026-11-22T10:00:00.123456Z"
 
 
 def line(record: Logged, **how: object) -> str:
-    return " ".join(part.text for part in line_of(record, **how))  # type: ignore[arg-type]
+    return " ".join(part.text for part in line_of(record, **how) if part.text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -141,19 +144,20 @@ def test_time(today: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("sender", "recipients", "width", "shown"),
     [
-        ("a@test.com", ["b@gmail.com"], 80, "…gmail.com"),
-        ("a" * 50 + "@test.com", ["b@gmail.com"], 103, "aaaaaaaa…@test.com -> b@gmail.com"),
-        ("a@test.com", ["b" * 50 + "@gmail.com"], 103, "a@test.com -> bbbbbbbb…@gmail.com"),
-        ("a" * 50 + "@test.com", ["b" * 50 + "@gmail.com"], 103, "aaaa…@test.com -> bbbb…@gmail.com"),
-        ("a" * 50 + "@test.com", ["b" * 50 + "@mx.io"], 80, "bbb…@mx.io"),
+        ("a@test.com", ["b@gmail.com"], 80, "a@test.com -> b@gmail.com"),
+        ("a" * 50 + "@test.com", ["b@gmail.com"], 80, "aaaaaaaaaa…@test.com -> b@gmail.com"),
+        ("a@test.com", ["b" * 50 + "@gmail.com"], 80, "a@test.com -> bbbbbbbbbb…@gmail.com"),
+        ("a" * 50 + "@test.com", ["b" * 50 + "@gmail.com"], 80, "aaaaa…@test.com -> bbbbb…@gmail.com"),
+        ("a" * 50 + "@test.com", ["b" * 50 + "@mx.io"], 60, "bbbbbbbb…@mx.io"),
         ("a" * 50 + "@test.com", ["b" * 50 + "@mx.io"], 20, "bbb…@mx.io"),
         ("a" * 20 + "@test.com", ["b" * 20 + "@gmail.com"], 160, "a" * 20 + "@test.com -> " + "b" * 20 + "@gmail.com"),
-        ("a@" + "d" * 50, ["b@gmail.com"], 103, "…" + "d" * 17 + " -> b@gmail.com"),
-        ("", ["b@x.example", "c@x.example", "d@x.example"], 80, "…xample +2"),
+        ("a@" + "d" * 50, ["b@gmail.com"], 80, "…" + "d" * 19 + " -> b@gmail.com"),
+        ("", ["b@x.example", "c@x.example", "d@x.example"], 80, "<> -> b@x.example +2"),
+        ("", ["b@x.example", "c@x.example", "d@x.example"], 50, "…xample +2"),
     ],
 )
 def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int, shown: str) -> None:
-    """Long ones are cut, their domains last of all, and the reason has its room: 24 columns even where there are only 80."""
+    """Long ones are cut, their domains last of all; everything before the reason is one line of the terminal."""
     record = Logged(
         type="Rejection",
         event_time=TIME,
@@ -165,7 +169,89 @@ def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int,
     )
     parts = line_of(record, today="2026-11-22", width=width)
     assert parts[4].text == shown
-    assert width < 80 or sum(len(part.text) + 1 for part in parts[:5]) + 24 <= width
+    assert width < 60 or len(" ".join(part.text for part in parts[:-1])) <= width
+    assert parts[-1].text == WHY
+
+
+BLOCK = """\
+{TIME} Reception relayed 250 2.0.0
+  reason: {WHY}
+  reply: OK queued
+  command: DATA
+  peer: 91.92.251.215 (WIN)
+  listener: 10.1.1.1:25
+  login: daniel
+  sender: <>
+  recipient: b@x.example
+  recipient: c@x.example
+  dropped: d@\\u001b.example
+  feedback type: abuse
+  queue id: 4QvJ1x
+  quarantine: 1.eml
+  id: 0a
+  session: 0b"""
+
+
+def test_block() -> None:
+    """All that a record says, a line for each fact: also the recipients that were removed from the envelope."""
+    record = Logged(
+        type="Reception",
+        id="0a",
+        session_id="0b",
+        recipient=["b@x.example", "c@x.example"],
+        event_time=TIME,
+        peer_address=PEER,
+        response=Response(
+            code=250, enhanced_code=EnhancedCode(class_=2, subject=0, detail=0), content="OK\nqueued", command="DATA"
+        ),
+        feedback_report={"feedback_type": "abuse"},
+        meta={
+            "why": WHY,
+            "disposition": "relayed",
+            "dropped": ["d@\x1b.example", 5],
+            "queue_id": "4QvJ1x",
+            "listener": "10.1.1.1:25",
+            "authz_id": "daniel",
+            "quarantine": "1.eml",
+        },
+    )
+    lines = [" ".join(part.text for part in parts) for parts in block_of(record)]
+    assert "\n".join(lines) == BLOCK.format(TIME=TIME, WHY=WHY)
+    assert len(block_of(Logged(type="Rejection", response=REJECTED, meta={"count": 37, "dropped": "x"}))) == 4
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The time zone of this machine is one with summer time."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("utc", "shown"),
+    [
+        ("2026-11-22T23:30:00Z", "2026-11-23T00:30:00+01:00"),
+        ("2026-07-01T10:00:00.5Z", "2026-07-01T12:00:00.500000+02:00"),
+        ("2026-07-01T10:00:00", "2026-07-01T10:00:00"),
+        ("\x1b[2J", "\\u001b[2J"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
+    ],
+)
+def test_local_time(utc: str, shown: str) -> None:
+    """With its offset, that of its own day; what is no time is shown as it is."""
+    assert line_of(Logged(type="x", event_time=utc), local=True)[0].text == shown
+    assert block_of(Logged(type="x", event_time=utc), local=True)[0][0].text == shown
+
+
+@pytest.mark.usefixtures("berlin")
+def test_today_in_local_time() -> None:
+    """The day of a time is that of its zone."""
+    record = Logged(type="x", event_time="2026-11-22T23:30:00Z")
+    assert line_of(record, local=True, today="2026-11-23")[0].text == "00:30:00"
 
 
 def test_styles() -> None:
@@ -199,3 +285,4 @@ def test_hostile_text(texts: list[str], width: int | None, today: str | None) ->
         feedback_report={"feedback_type": texts[6]},
     )
     assert line(record, width=width, today=today).isprintable()
+    assert all(part.text.isprintable() for parts in block_of(record, local=True) for part in parts)
