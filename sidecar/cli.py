@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sidecar.core.text import printable
-from sidecar.output.help import INTERRUPTED, Command
+from sidecar.output.help import INTERRUPTED, CommandGroup
 from sidecar.output.problems import sentence
 from sidecar.output.streams import prepare_streams
 
@@ -56,7 +56,7 @@ STATUSES: Final[Mapping[int, str]] = {
 }
 
 
-class LazyGroup(Command, click.Group):
+class LazyGroup(CommandGroup):
     """A group that imports the module of a command only when it is called."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:

@@ -224,11 +224,22 @@ def test_wrong_usage(name: str) -> None:
     assert re.match(r"Error: No such option.*--no-such", result.stderr.splitlines()[-1])
 
 
-def test_no_such_command() -> None:
-    """A misspelled command is exit status 2, and the error names it."""
-    result = CliRunner().invoke(main, ["explian"])
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("explian", "No such command 'explian'. Did you mean 'explain'?"),
+        ("Check", "No such command 'Check'. Did you mean 'check'?"),
+        ("sim", "No such command 'sim'. Did you mean 'simulate'?"),
+        ("xyz", "No such command 'xyz'. `sidecar --help` lists the commands."),
+        ("\x1b[31m", "No such command '\\x1b[31m'. `sidecar --help` lists the commands."),
+        ("--verison", "No such option '--verison'. Did you mean '--version'?"),
+    ],
+)
+def test_a_misspelled_word(arguments: str, error: str) -> None:
+    """The exit status is 2, and the error names the nearest command or option."""
+    result = CliRunner().invoke(main, arguments.split())
     assert result.exit_code == 2
-    assert "'explian'" in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1] == f"Error: {error}"
 
 
 @pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.config and name != "status"])

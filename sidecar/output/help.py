@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from sidecar.core.text import nearest
+
 WRONG_USAGE = 2
 INTERRUPTED = 130
 """128 and the number of SIGINT: the status of a program that Ctrl-C ends."""
@@ -37,6 +39,21 @@ class Command(click.Command):
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the text below the options."""
         write_epilog(formatter, self.examples, self.statuses)
+
+
+class CommandGroup(Command, click.Group):
+    """A group of commands. For a command that does not exist, it names the most similar one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name, and the rest of them. Raise click.UsageError."""
+        name, known = args[0], self.list_commands(ctx)
+        # An option is rejected by click.
+        if not ctx.resilient_parsing and name not in known and not name.startswith("-"):
+            starting = [one for one in known if one.startswith(name)]
+            meant = starting[0] if len(starting) == 1 else nearest(name.lower(), tuple(known))
+            hint = f"`{ctx.command_path} --help` lists the commands." if meant is None else f"Did you mean {meant!r}?"
+            ctx.fail(f"No such command {name!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
 
 def write_epilog(formatter: click.HelpFormatter, examples: Iterable[str], statuses: Mapping[int, str]) -> None:
