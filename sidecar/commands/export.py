@@ -3,6 +3,7 @@
 Owns the formats of Postfix and Sendmail, and what they cannot hold.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import filterfalse
@@ -27,37 +28,37 @@ from sidecar.output.problems import config_option, settings_or_exit
 from sidecar.output.streams import print_json, write_file
 
 _POSTFIX_HEAD = f"""\
-# The domains that external hosts can send to. Made by: sidecar export postfix
+# The domains that external hosts can send to. Made by: {{command}}
 # When the listener domains change, make it again, and then: postfix reload
 # Postfix's main.cf needs:
 #   relay_domains = {POSTFIX_FILE}
 #   parent_domain_matches_subdomains = {PARENT_MATCHES}
 """
 _SENDMAIL_HEAD = """\
-# The domains that external hosts can send to. Made by: sidecar export sendmail
+# The domains that external hosts can send to. Made by: {command}
 # When the listener domains change, make it again, and then build the access map from it and your other entries.
 # In sendmail.mc, FEATURE(`access_db') needs the arguments `skip' and `lookupdotdomain'.
 """
 
 
-def postfix_relay_domains(domains: OpenDomains) -> str:
+def postfix_relay_domains(domains: OpenDomains, command: str) -> str:
     """Return a pattern file for `relay_domains` (postconf(5)). The first pattern that matches decides, and `!` excludes.
 
-    Deeper names come first, so an exception is before its wildcard. `domains.rest` must be None.
+    Deeper names come first, so an exception is before its wildcard. `domains.rest` must be None. `command` makes it again.
     """
     changes = boundary(domains.__contains__, filterfalse(is_literal, domains.names))
-    return _POSTFIX_HEAD + "".join(
+    return _POSTFIX_HEAD.format(command=command) + "".join(
         f"{'' if changes[pattern] else '!'}{'.' if pattern.below else ''}{spelled}\n"
         for pattern in sorted(changes, key=lambda found: (-found.name.count("."), _labels(found.name), found.below))
         for spelled in _spellings(pattern.name)
     )
 
 
-def sendmail_access(domains: OpenDomains) -> str:
+def sendmail_access(domains: OpenDomains, command: str) -> str:
     """Return lines for the access map (cf/README, "access_db"): `To:` the domain of a recipient, RELAY or SKIP.
 
     Sendmail looks up the domain, all names below its parent (`.parent`), the parent, and so on; SKIP ends that. So each name
-    needs a second line for the names below it. `domains.rest` must be None.
+    needs a second line for the names below it. `domains.rest` must be None. `command` makes the lines again.
     """
     changes = boundary(domains.__contains__, filterfalse(is_literal, domains.names))
     lines = []
@@ -65,7 +66,7 @@ def sendmail_access(domains: OpenDomains) -> str:
         for pattern in (Pattern(name=name, below=False), Pattern(name=name, below=True)):
             verdict = "RELAY" if pattern.probe in domains else "SKIP"
             lines.append(f"To:{'.' if pattern.below else ''}{name}\t{verdict}\n")
-    return _SENDMAIL_HEAD + "".join(lines)
+    return _SENDMAIL_HEAD.format(command=command) + "".join(lines)
 
 
 def open_literals(domains: OpenDomains) -> list[str]:
@@ -89,7 +90,7 @@ def _spellings(name: str) -> Iterator[str]:
             yield spelled
 
 
-_WRITERS: Mapping[str, Callable[[OpenDomains], str]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
+_WRITERS: Mapping[str, Callable[[OpenDomains, str], str]] = {"postfix": postfix_relay_domains, "sendmail": sendmail_access}
 
 # Postfix opens the file as user postfix, and nothing in it is secret.
 _MODE = 0o644
@@ -104,7 +105,7 @@ _MODE = 0o644
     ],
     statuses={
         0: "the list is written",
-        1: "nothing is written: the settings have errors, or the MTA would be an open relay",
+        1: "nothing is written: the settings have errors or no listener domains, or the MTA would be an open relay",
     },
 )
 @click.argument("mta", type=click.Choice(sorted(_WRITERS)))
@@ -119,10 +120,15 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
     """
     if as_json and output is not None:
         raise click.UsageError("--json and --output exclude each other. Write one of them.")
-    domains = OpenDomains(settings_or_exit(config))
+    settings = settings_or_exit(config)
+    if not settings.domains:
+        where = "The built-in defaults have" if config is None else f"{config} has"
+        fix = "Name the settings file with --config, or write listener_domains into it."
+        raise click.ClickException(printable(f"{where} no listener domains, so there is nothing to export. {fix}"))
+    domains = OpenDomains(settings)
     if (rejection := everything_open(domains, mta.capitalize())) is not None:
         raise click.ClickException(printable(f"{rejection} {NAME_THEM}"))
-    text, left_out = _WRITERS[mta](domains), open_literals(domains)
+    text, left_out = _WRITERS[mta](domains, printable(_again(mta, config, output))), open_literals(domains)
     if as_json:
         print_json({"mta": mta, "text": text, "left_out": left_out})
         return
@@ -132,3 +138,10 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
         sys.stdout.buffer.write(text.encode())
     else:
         write_file(output, text.encode(), mode=_MODE)
+
+
+def _again(mta: str, config: Path | None, output: Path | None) -> str:
+    """Return the command that makes the same list again, from any folder."""
+    options = {"--config": config, "--output": output}
+    named = [f"{option} {shlex.quote(str(path.absolute()))}" for option, path in options.items() if path is not None]
+    return " ".join(["sidecar export", mta, *named])

@@ -69,16 +69,29 @@ class OpenDomains:
 
     def opener(self, name: str) -> DomainEntry | None:
         """Return an entry that opens `name` (in normal form), or None if it is closed on every listener."""
-        for listener in self._listeners:
-            entry = self._policy.lookup(listener, name)
-            if entry is not None and (entry.relay_to or {entry.log_oob, entry.log_arf} != {LogMode.IGNORE}):
-                return entry
-        return None
+        return next((entry for entry in self._entries(name) if entry.relay_to or reports(entry)), None)
+
+    def accepts_mail(self, name: str) -> bool:
+        """Return True if external hosts can send ordinary mail to `name`, on some listener."""
+        return any(entry.relay_to for entry in self._entries(name))
+
+    def reporter(self, name: str) -> DomainEntry | None:
+        """Return an entry with which `name` accepts reports, or None."""
+        return next(filter(reports, self._entries(name)), None)
+
+    def _entries(self, name: str) -> Iterator[DomainEntry]:
+        found = (self._policy.lookup(listener, name) for listener in self._listeners)
+        return (entry for entry in found if entry is not None)
 
     @property
     def rest(self) -> DomainEntry | None:
         """The entry that opens every domain that is in no file, or None."""
         return self.opener(Pattern(name="", below=True).probe)
+
+
+def reports(entry: DomainEntry) -> bool:
+    """Return True if the domain accepts reports."""
+    return {entry.log_oob, entry.log_arf} != {LogMode.IGNORE}
 
 
 def boundary(holds: Callable[[str], bool], names: Iterable[str]) -> dict[Pattern, bool]:

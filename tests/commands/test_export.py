@@ -1,6 +1,8 @@
 """`sidecar export`: its files, and when it writes none."""
 
 import json
+import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -40,7 +42,7 @@ def test_postfix(folder: Path) -> None:
     result = export(folder, "postfix")
     assert (result.exit_code, result.stderr) == (0, "")
     assert body(result.stdout) == ["!www.wild.example", "!.www.wild.example", "example.com", ".wild.example"]
-    assert "Made by: sidecar export postfix" in result.stdout
+    assert f"Made by: sidecar export postfix --config {folder}/sidecar.toml\n" in result.stdout
     assert "relay_domains = /etc/postfix/sidecar-relay-domains" in result.stdout
 
 
@@ -50,7 +52,7 @@ def test_sendmail(folder: Path) -> None:
     assert result.exit_code == 0
     assert body(result.stdout)[:2] == ["To:example.com\tRELAY", "To:.example.com\tSKIP"]
     assert "To:.wild.example\tRELAY" in body(result.stdout)
-    assert "Made by: sidecar export sendmail" in result.stdout
+    assert f"Made by: sidecar export sendmail --config {folder}/sidecar.toml\n" in result.stdout
 
 
 def test_json(folder: Path) -> None:
@@ -68,7 +70,7 @@ def test_output(folder: Path) -> None:
     before = set(folder.iterdir())
     result = export(folder, "postfix", "--output", str(target))
     assert (result.exit_code, result.output) == (0, "")
-    assert target.read_text() == export(folder, "postfix").stdout
+    assert body(target.read_text()) == body(export(folder, "postfix").stdout)
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
     assert set(folder.iterdir()) == before
 
@@ -78,7 +80,7 @@ def test_output_through_a_link(folder: Path) -> None:
     (folder / "link").symlink_to("map")
     assert export(folder, "postfix", "--output", str(folder / "link")).exit_code == 0
     assert (folder / "link").is_symlink()
-    assert (folder / "map").read_text() == export(folder, "postfix").stdout
+    assert body((folder / "map").read_text()) == body(export(folder, "postfix").stdout)
 
 
 def test_output_into_a_pipe(folder: Path) -> None:
@@ -136,11 +138,38 @@ def test_address_literal(folder: Path) -> None:
     assert result.stderr == "[192.0.2.1] is left out: Postfix cannot relay to an address literal.\n"
 
 
-def test_no_domains(tmp_path: Path) -> None:
-    """Without listener domains the file has none, so the MTA relays for no external host."""
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+def test_no_domains(tmp_path: Path, mta: str) -> None:
+    """Settings without listener domains are the wrong ones: the old file stays. The error says what to write."""
     (tmp_path / "sidecar.toml").write_text("")
-    result = export(tmp_path, "postfix")
-    assert (result.exit_code, body(result.stdout)) == (0, [])
+    (tmp_path / "map").write_text("old")
+    named = export(tmp_path, mta, "--output", str(tmp_path / "map"))
+    unnamed = CliRunner().invoke(main, ["export", mta, "--output", str(tmp_path / "map")])
+    assert (named.exit_code, unnamed.exit_code) == (1, 1)
+    assert named.stderr.startswith(f"Error: {tmp_path}/sidecar.toml has no listener domains, ")
+    assert unnamed.stderr.startswith("Error: The built-in defaults have no listener domains, ")
+    assert all("Name the settings file with --config" in each.stderr for each in (named, unnamed))
+    assert (tmp_path / "map").read_text() == "old"
+
+
+def test_nothing_open(folder: Path) -> None:
+    """Listener domains that are all closed give an empty list: the MTA relays for no external host."""
+    write(folder, '["send.example"]\nrelay_from = ["10.0.0.0/8"]\n')
+    assert (export(folder, "postfix").exit_code, body(export(folder, "postfix").stdout)) == (0, [])
+
+
+def test_command_in_the_file(folder: Path) -> None:
+    """The command in the file makes the same file again. No name of a file ends the comment."""
+    odd = folder / "a b\nexample.org"
+    assert export(folder, "postfix", "--output", str(odd)).exit_code == 0
+    made = odd.read_text()
+    assert "example.org" not in body(made)
+    target = folder / "a b"
+    assert export(folder, "postfix", "--output", str(target)).exit_code == 0
+    (command,) = re.findall(r"Made by: (.*)", made := target.read_text())
+    target.unlink()
+    assert CliRunner().invoke(main, shlex.split(command)[1:]).exit_code == 0
+    assert target.read_text() == made
 
 
 def test_wrong_settings(folder: Path) -> None:

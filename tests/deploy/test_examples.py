@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.commands.doctor.postfix_checks import check_postfix
+from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.config import load
 from sidecar.core.open_domains import POSTFIX_FILE, OpenDomains
@@ -37,7 +37,7 @@ def test_postfix(main: str, config: str, exported: str, master: str) -> None:
     """The doctor has no finding about the lines to paste, with and without a chroot."""
     settings = loaded(DEPLOY / config)
     text = (DEPLOY / main).read_text() + "mydestination =\n" + master
-    assert check_postfix(text, settings, {exported: postfix_relay_domains(OpenDomains(settings))}.get) == []
+    assert check_postfix(text, settings, {exported: postfix_relay_domains(OpenDomains(settings), "sidecar export")}.get) == []
 
 
 def test_sendmail_settings() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from sidecar.commands.doctor.postfix_checks import check_postfix
+from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.core.text import counted, printable
 from sidecar.output.help import Command
@@ -46,7 +46,7 @@ def command(config: Path | None, postfix: str | None, sendmail: str | None, *, a
     settings = settings_or_exit(config)
     source = postfix or sendmail or ""
     mta, check = ("Postfix", check_postfix) if postfix is not None else ("Sendmail", check_sendmail)
-    findings = check(_settings_text(source), settings, cache(_text))
+    findings = check(_settings_text(source), settings, cache(_text), config)
     # Standard input has no name, so a line of it is useless.
     shown = [replace(found, file=source) if source != "-" and found.line else replace(found, line=None) for found in findings]
     errors = sum(finding.level == "error" for finding in findings)

@@ -1,7 +1,9 @@
 """What the checks of both MTAs share: how they run, the shape of their findings, and how values are written."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
@@ -15,9 +17,11 @@ ReadFile = Callable[[str], str | None]
 
 DoctorCode = Literal[
     "address_probing",
+    "asked_twice",
     "before_queue_filter",
     "closed_domain",
     "default_networks",
+    "invalid_milter",
     "local_mail",
     "milter_bypassed",
     "milter_missing",
@@ -33,8 +37,10 @@ DoctorCode = Literal[
     "socket_permissions",
     "socket_unreachable",
     "unknown_restriction",
+    "unlisted_recipients",
     "unreadable_table",
     "unsafe_default_action",
+    "unverified_recipients",
     "verdict_bypassed",
     "wildcard_open_domain",
 ]
@@ -81,7 +87,7 @@ def run_checks(checks: Iterable[Check[S]], services: Sequence[S]) -> list[Findin
 
 def _finding(found: Found, service: Service) -> Finding:
     level, code, key, text, fix = found
-    if key in service.overridden:
+    if key in service.overridden and not fix.startswith("In master.cf"):
         fix = f"In master.cf, remove -o {key} from {printable(service.name)}. {fix}"
     return Finding(level=level, code=code, key=key, line=service.lines.get(key), text=text, fix=fix)
 
@@ -90,6 +96,12 @@ def some(names: Sequence[str]) -> str:
     """Write the first few names, and the number of the others."""
     more = len(names) - _LISTED
     return printable(", ".join(names[:_LISTED])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def export_command(mta: str, config: Path | None, output: str) -> str:
+    """Return the command that writes the list of domains for the MTA's relay control, with the settings that are checked."""
+    settings = "" if config is None else f" --config {shlex.quote(str(config))}"
+    return f"sidecar export {mta}{settings} --output {output}"
 
 
 def logical_lines(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -28,10 +28,12 @@ def compare(  # noqa: PLR0913 - the relay control of any MTA
     accepts: Callable[[str], bool],
     names: Iterable[str],
     fix: str,
+    remove: str,
 ) -> Iterator[Found]:
     """Return one finding for all that the MTA rejects and the sidecar accepts, and one for all that it relays beyond that.
 
     The MTA `relays` to other hosts; `accepts` adds the domains that end at this machine. `names` are all names in its settings.
+    `fix` is what to add, `remove` what to remove.
     """
     # As in the export, without address literals.
     every = {name for listed in (*domains.names, *names) for name in lineage(listed) if not is_literal(name)}
@@ -40,14 +42,16 @@ def compare(  # noqa: PLR0913 - the relay control of any MTA
         yield "error", "rejected_before_sidecar", key, text, fix
     if wider := _patterns(every, lambda name: relays(name) and name not in domains):
         text = f"{mta} relays to {some(wider)} for any host: only the sidecar rejects that mail."
-        yield "warning", "relays_beyond_policy", key, text, fix
+        yield "warning", "relays_beyond_policy", key, text, remove
 
 
-def compare_hosts(mta: str, key: str, allowed: netaddr.IPSet, wanted: netaddr.IPSet, fix: str) -> Iterator[Found]:
+def compare_hosts(  # noqa: PLR0913 - the relay control of any MTA
+    mta: str, key: str, allowed: netaddr.IPSet, wanted: netaddr.IPSet, *, fix: str, remove: str
+) -> Iterator[Found]:
     """Compare the hosts that can relay by the settings of both."""
     if wider := beyond(allowed, wanted):
         text = f"{mta} lets {some(wider)} relay, and the sidecar does not: only the sidecar rejects that mail."
-        yield "warning", "relays_beyond_policy", key, text, fix
+        yield "warning", "relays_beyond_policy", key, text, remove
     if narrower := beyond(wanted, allowed):
         text = f"{some(narrower)} can relay by the sidecar's settings, but {mta} rejects that mail before it asks the sidecar."
         yield "error", "rejected_before_sidecar", key, text, fix
@@ -72,6 +76,11 @@ def relay_hosts(settings: Settings) -> netaddr.IPSet:
     """Return the addresses that are relay hosts on some listener."""
     lists = (settings.relay_hosts, *settings.listener_relay_hosts.values())
     return _addresses(network for each in lists for network in each.networks)
+
+
+def global_relay_hosts(settings: Settings) -> netaddr.IPSet:
+    """Return the relay hosts for mail without a listener."""
+    return _addresses(settings.relay_hosts.networks)
 
 
 def relaying(settings: Settings) -> netaddr.IPSet:

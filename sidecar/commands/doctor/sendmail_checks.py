@@ -4,10 +4,11 @@ Owns the findings and their order. Never reads Sendmail's syntax.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from msgspec.structs import asdict
 
-from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, run_checks, some
+from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, export_command, run_checks, some
 from sidecar.commands.doctor.relaying import compare, compare_hosts, relaying
 from sidecar.commands.doctor.sendmail import Filter, Sendmail, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
@@ -16,23 +17,29 @@ from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, eve
 from sidecar.core.settings.values import Settings
 
 _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-sidecar', `skip', `lookupdotdomain')"
-_MAP = f"Make {SENDMAIL_FILE} with sidecar export sendmail, and the access map from it as deploy/sendmail/README.md says"
 
 
 class _Case(Sendmail, frozen=True, kw_only=True):
     """Sendmail's settings and those of the sidecar."""
 
     sidecar: Settings
+    config: Path | None
     domains: OpenDomains
+
+    @property
+    def make_map(self) -> str:
+        """How to make the access map."""
+        export = export_command("sendmail", self.config, SENDMAIL_FILE)
+        return f"Make the access map from {SENDMAIL_FILE} as deploy/sendmail/README.md says: {export}"
 
     @property
     def filter(self) -> Filter | None:
         return next((each for each in self.filters if same_socket(each.socket, self.sidecar.milter.socket)), None)
 
 
-def check_sendmail(text: str, settings: Settings, read: ReadFile) -> list[Finding]:
+def check_sendmail(text: str, settings: Settings, read: ReadFile, config: Path | None = None) -> list[Finding]:
     """Return all findings, errors first."""
-    case = _Case(**asdict(read_sendmail(text, read)), sidecar=settings, domains=OpenDomains(settings))
+    case = _Case(**asdict(read_sendmail(text, read)), sidecar=settings, config=config, domains=OpenDomains(settings))
     return run_checks(CHECKS, [case])
 
 
@@ -74,7 +81,7 @@ def _recipients(case: _Case) -> Iterator[Found]:
     key = "access_db"
     if case.promiscuous:
         text = "FEATURE(`promiscuous_relay') never rejects an external host: without the sidecar this is an open relay."
-        fix = f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {_MAP}."
+        fix = f"In sendmail.mc, write {_ACCESS_FEATURE} instead. {case.make_map}."
         yield "error", "open_relay", "promiscuous_relay", text, fix
         return
     if (to_all := everything_open(case.domains, "Sendmail")) is not None:
@@ -83,8 +90,9 @@ def _recipients(case: _Case) -> Iterator[Found]:
         return
     if case.access is None:
         text = f"The doctor cannot read {case.access_path}, the source of the access map."
-        yield "warning", "unreadable_table", key, text, f"{_MAP}."
+        yield "warning", "unreadable_table", key, text, f"{case.make_map}."
         return
+    fix = f"{case.make_map}." if case.dots and case.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {case.make_map}."
     yield from compare(
         case.domains,
         mta="Sendmail",
@@ -92,7 +100,8 @@ def _recipients(case: _Case) -> Iterator[Found]:
         relays=case.relays_to,
         accepts=lambda domain: domain in case.members("w") or case.relays_to(domain),
         names=case.recipient_domains,
-        fix=f"{_MAP}." if case.dots and case.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {_MAP}.",
+        fix=fix,
+        remove=fix,
     )
 
 
@@ -101,7 +110,7 @@ def _peers(case: _Case) -> Iterator[Found]:
     if case.access is None or case.promiscuous:
         return
     fix = "In the access map, write Connect:192.0.2.7 RELAY for each relay host, and for no other."
-    yield from compare_hosts("Sendmail", "access_db", case.relaying, relaying(case.sidecar), fix)
+    yield from compare_hosts("Sendmail", "access_db", case.relaying, relaying(case.sidecar), fix=fix, remove=fix)
 
 
 def _authenticated(case: _Case) -> Iterator[Found]:
@@ -115,7 +124,7 @@ def _authenticated(case: _Case) -> Iterator[Found]:
 def _class_r(case: _Case) -> Iterator[Found]:
     if case.named and not case.promiscuous:
         text = f"Class R has {some(sorted(case.named))}: a peer with such a name, or a name below it, can relay to any domain."
-        fix = f"Remove them from class R (RELAY_DOMAIN, /etc/mail/relay-domains). {_MAP}."
+        fix = f"Remove them from class R (RELAY_DOMAIN, /etc/mail/relay-domains). {case.make_map}."
         yield "warning", "relays_beyond_policy", "relay-domains", text, fix
 
 

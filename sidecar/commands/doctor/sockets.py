@@ -6,7 +6,7 @@ Never opens a socket.
 import ipaddress
 from pathlib import Path
 
-from sidecar.commands.doctor.postfix import split
+from sidecar.commands.doctor.postfix.settings import split, unbraced
 from sidecar.config.readers import WrongValue
 from sidecar.config.sockets import socket_in
 
@@ -35,7 +35,7 @@ def same_socket(named: str | None, listening: str) -> bool:
 
 def milter_address(word: str) -> str:
     """Return the address in `{ address, name=value }`."""
-    return next(iter(split(word.strip("{} "))), "") if word.startswith("{") else word
+    return next(iter(split(unbraced(word))), "")
 
 
 def reaches(address: str, listening: str, queue: str, *, chroot: bool | None) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_stdin(folder: Path) -> None:
     assert result.exit_code == 1
     finding, summary = result.output.splitlines()
     assert finding.startswith("error: smtpd_milters: smtpd_milters names inet:127.0.0.1:1, ")
-    assert finding.endswith(" Write smtpd_milters = inet:127.0.0.1:8893.")
+    assert finding.endswith(" Begin smtpd_milters with inet:127.0.0.1:8893.")
     assert summary == "Postfix does not fit the sidecar: 1 error and 0 warnings."
 
 
@@ -118,6 +119,19 @@ def test_nothing_unescaped(folder: Path) -> None:
     result = doctor(folder, "--postfix", "-", stdin="smtpd_milters = inet:\x1b[31m:1\nrelay_domains = \x1b[2Jx.example\n")
     assert "\x1b" not in result.output
     assert "\\u001b" in result.output
+
+
+@pytest.mark.parametrize(("option", "mta"), [("--postfix", "postfix"), ("--sendmail", "sendmail")])
+def test_command_to_run(folder: Path, option: str, mta: str) -> None:
+    """The command in a fix names the settings file that was checked: without it the built-in defaults would be exported."""
+    texts = {"postfix": "relay_domains = other.example\n", "sendmail": "Kaccess hash /missing\n"}
+    result = doctor(folder, option, "-", stdin=texts[mta])
+    (command,) = set(re.findall(r"(sidecar export [^.]*sidecar\.toml --output \S+?)\.?(?:\s|$)", result.output))
+    assert command.startswith(f"sidecar export {mta} --config {folder}/sidecar.toml --output /etc/")
+    config = folder / "my settings.toml"
+    (folder / "sidecar.toml").rename(config)
+    result = CliRunner().invoke(main, ["doctor", "--config", str(config), option, "-"], input=texts[mta])
+    assert f"sidecar export {mta} --config '{config}' --output /etc/" in result.output
 
 
 def test_only_absolute_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

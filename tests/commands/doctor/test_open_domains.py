@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.doctor.postfix_tables import DomainList
+from sidecar.commands.doctor.postfix.tables import DomainList
 from sidecar.commands.doctor.relaying import compare
 from sidecar.commands.doctor.sendmail import read_sendmail
 from sidecar.commands.export import open_literals, postfix_relay_domains, sendmail_access
@@ -28,13 +28,13 @@ def opened(*entries: DomainEntry) -> OpenDomains:
 
 def in_postfix(domains: OpenDomains) -> Holds:
     """Return membership as Postfix reads the export."""
-    text = postfix_relay_domains(domains)
+    text = postfix_relay_domains(domains, "")
     return DomainList("/map", lambda _path: text, parents=False).__contains__
 
 
 def in_sendmail(domains: OpenDomains) -> Holds:
     """Return membership as Sendmail reads the export."""
-    return read_sendmail(f"Kaccess hash /map\n{FEATURES}", lambda _path: sendmail_access(domains)).relays_to
+    return read_sendmail(f"Kaccess hash /map\n{FEATURES}", lambda _path: sendmail_access(domains, "")).relays_to
 
 
 @pytest.mark.parametrize("name", OPEN)
@@ -79,11 +79,11 @@ FEW = st.dictionaries(st.one_of(SHORT, SHORT.map("*.{}".format)), st.booleans(),
 def test_comparison(here: dict[str, bool], there: dict[str, bool]) -> None:
     """An MTA with the export of other domains has findings exactly if it decides differently for some name."""
     domains, others = (opened(*(entry(name, relay_to=relay) for name, relay in rules.items())) for rules in (here, there))
-    holds = DomainList("/map", lambda _path: postfix_relay_domains(others), parents=False)
+    holds = DomainList("/map", lambda _path: postfix_relay_domains(others, ""), parents=False)
     rejected = any(name in domains and name not in holds for name in UNIVERSE)
     beyond = any(name not in domains and name in holds for name in UNIVERSE)
     is_held, names = holds.__contains__, holds.names
-    found = compare(domains, mta="MTA", key="", relays=is_held, accepts=is_held, names=names, fix="")
+    found = compare(domains, mta="MTA", key="", relays=is_held, accepts=is_held, names=names, fix="", remove="")
     levels = [level for level, *_ in found]
     assert levels == ["error"] * rejected + ["warning"] * beyond
 
@@ -108,13 +108,13 @@ def test_rest() -> None:
 
 def test_order_does_not_matter() -> None:
     """The same listener domains give the same file, in any order."""
-    assert postfix_relay_domains(opened(*ENTRIES)) == postfix_relay_domains(opened(*ENTRIES[::-1]))
-    assert sendmail_access(opened(*ENTRIES)) == sendmail_access(opened(*ENTRIES[::-1]))
+    assert postfix_relay_domains(opened(*ENTRIES), "") == postfix_relay_domains(opened(*ENTRIES[::-1]), "sidecar export")
+    assert sendmail_access(opened(*ENTRIES), "") == sendmail_access(opened(*ENTRIES[::-1]), "")
 
 
 def test_postfix_lines() -> None:
     """Exceptions are before their wildcard, and an IDN has both spellings."""
-    lines = [line for line in postfix_relay_domains(opened(*ENTRIES)).splitlines() if not line.startswith("#")]
+    lines = [line for line in postfix_relay_domains(opened(*ENTRIES), "").splitlines() if not line.startswith("#")]
     assert lines == [
         "deep.below.the.wild.example",
         "open.closed.wild.example",
@@ -137,7 +137,7 @@ def test_literals_are_left_out() -> None:
     """An address literal is in no export. A colon would make it the name of a table."""
     domains = opened(entry("[ipv6:2001:db8::1]", relay_to=True), entry("[a,static:all]", relay_to=True))
     assert open_literals(domains) == ["[a,static:all]", "[ipv6:2001:db8::1]"]
-    for text in (postfix_relay_domains(domains), sendmail_access(domains)):
+    for text in (postfix_relay_domains(domains, ""), sendmail_access(domains, "")):
         assert [line for line in text.splitlines() if not line.startswith("#")] == []
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.commands.doctor.postfix_checks import check_postfix
+from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import MilterSettings, Settings
-from tests.building import entry, settings
+from tests.building import entry, networks, settings
 
 ENTRIES = (
     entry("example.com", relay_to=True),
@@ -53,7 +53,7 @@ def findings(
     text = "".join(f"{key} = {value}\n" for key, value in lines.items() if value is not None) + master
     made = own or sidecar()
     domains = OpenDomains(made)
-    exported = {} if domains.rest else {POSTFIX_FILE: postfix_relay_domains(domains)}
+    exported = {} if domains.rest else {POSTFIX_FILE: postfix_relay_domains(domains, "sidecar export")}
     return check_postfix(text, made, {**exported, **(files or {})}.get)
 
 
@@ -93,7 +93,48 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
         "smtpd_milters",
         "waits 1 s",
     ),
+    ({"smtpd_milters": "inet:8893@127.0.0.1"}, "error", "smtpd_milters", "smtpd ends with a fatal error"),
+    ({"smtpd_milters": "inet:127.0.0.1:8893 { inet:8891@localhost }"}, "error", "smtpd_milters", "inet:8891@localhost"),
+    ({"smtpd_milters": "inet:127.0.0.1:8893 inet:127.0.0.1"}, "error", "smtpd_milters", "expects HOST:PORT"),
+    ({"non_smtpd_milters": "inet:8891@[::1]"}, "error", "non_smtpd_milters", "inet:8891@[::1]"),
+    ({"smtpd_milters": "inet:127.0.0.1:8893 inet:localhost:8893"}, "error", "smtpd_milters", "two records"),
+    # recipients that Postfix rejects
+    ({"relay_recipient_maps": "hash:/etc/postfix/rcpt"}, "error", "relay_domains", "bounce.example.com, *.wild.example"),
+    ({"relay_recipient_maps": "ldap:/etc/postfix/ldap.cf"}, "warning", "relay_domains", "cannot read all of them"),
+    ({"relay_recipient_maps": "pcre:/etc/postfix/body"}, "warning", "relay_domains", "cannot read all of them"),
+    (
+        {"relay_recipient_maps": "inline:{ @bounce.example.com=x }, hash:/etc/postfix/rcpt"},
+        "error",
+        "relay_domains",
+        "exist in *.wild.example. They",
+    ),
+    (
+        {
+            "relay_recipient_maps": "hash:/etc/postfix/rcpt",
+            "smtpd_reject_unlisted_recipient": "no",
+            "smtpd_sender_restrictions": "reject_unlisted_recipient",
+        },
+        "error",
+        "relay_domains",
+        "550 5.1.1",
+    ),
+    (
+        {"smtpd_recipient_restrictions": "reject_unverified_recipient"},
+        "error",
+        "smtpd_recipient_restrictions",
+        "450 to recipients in bounce.example.com, *.wild.example",
+    ),
+    (
+        {
+            "smtpd_recipient_restrictions": "check_recipient_access inline:{ bounce.example.com=OK }, "
+            "reject_unverified_recipient"
+        },
+        "warning",
+        "smtpd_recipient_restrictions",
+        "450 to recipients in *.wild.example",
+    ),
     # what happens while it is down
+    ({"smtpd_milters": "{ inet:127.0.0.1:8893, {default_action = accept} }"}, "error", "smtpd_milters", "unchecked"),
     ({"milter_default_action": "accept"}, "error", "milter_default_action", "unchecked"),
     ({"milter_default_action": "reject"}, "error", "milter_default_action", "permanently"),
     ({"milter_default_action": "quarantine"}, "error", "milter_default_action", "holds"),
@@ -166,8 +207,8 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"non_smtpd_milters": "$smtpd_milters"}, "warning", "non_smtpd_milters", "on this machine"),
     ({"smtpd_forbid_bare_newline": "no"}, "warning", "smtpd_forbid_bare_newline", "smuggling"),
     ({"smtpd_forbid_bare_newline": None}, "warning", "smtpd_forbid_bare_newline", "smuggling"),
-    ({"mydestination": "localhost, mx.example, mail.example.com"}, "warning", "mydestination", "mail.example.com"),
-    ({"virtual_mailbox_domains": "users.example"}, "warning", "virtual_mailbox_domains", "users.example"),
+    ({"mydestination": "localhost, mx.example, mail.example.com"}, "error", "mydestination", "mail.example.com"),
+    ({"virtual_mailbox_domains": "users.example"}, "error", "virtual_mailbox_domains", "users.example"),
 ]
 
 
@@ -196,8 +237,13 @@ FITTING: list[dict[str, str | None]] = [
     {"milter_default_action": None},
     {"mynetworks": "!192.168.1.77, 192.168.1.0/24, 127.0.0.1, [::1]"},
     {"relay_domains": "bounce.example.com example.com .wild.example"},
-    {"relay_domains": "example.com .wild.example", "virtual_alias_domains": "bounce.example.com"},
-    {"relay_domains": "example.com .wild.example", "mydestination": "bounce.example.com"},
+    {"relay_domains": ".wild.example bounce.example.com", "virtual_mailbox_domains": "example.com"},
+    {
+        "relay_domains": "example.com .wild.example",
+        "virtual_alias_domains": "bounce.example.com",
+        "virtual_alias_maps": "inline:{ { @bounce.example.com = b@example.net } }",
+    },
+    {"relay_domains": "example.com .wild.example", "mydestination": "bounce.example.com", "local_recipient_maps": ""},
     {"relay_domains": "!x.example.com, bounce.example.com example.com, .wild.example"},
     {"smtpd_relay_restrictions": "", "smtpd_recipient_restrictions": "permit_mynetworks reject_unauth_destination"},
     {"in_flow_delay": "0"},
@@ -210,13 +256,28 @@ FITTING: list[dict[str, str | None]] = [
     {"smtpd_client_restrictions": "check_client_access static:{PREPEND X-A: DISCARD}, reject_unknown_client_hostname"},
     {"smtpd_sender_restrictions": "check_sender_access", "smtpd_helo_restrictions": "check_helo_access inline:{}"},
     {"non_smtpd_milters": "inet:127.0.0.1:8891"},
+    {"milter_default_action": "accept", "smtpd_milters": "{ inet:127.0.0.1:8893, default_action=tempfail }, inet:[::1]:8891"},
+    {"smtpd_milters": "inet:127.0.0.1:8893, { inet:localhost:8891, default_action=accept, command_timeout=1s }"},
+    {"milter_protocol": "2", "smtpd_milters": "{ inet:127.0.0.1:8893, protocol=6 }"},
+    {"relay_recipient_maps": "static:all"},
+    {"relay_recipient_maps": "inline:{ a@b=c }", "smtpd_reject_unlisted_recipient": "no"},
+    {"relay_recipient_maps": "inline:{ a@b=c }", "virtual_alias_maps": "inline:{ @bounce.example.com=x }, static:all"},
+    {"smtpd_recipient_restrictions": "check_recipient_access hash:/etc/postfix/ok, reject_unverified_recipient"},
+    {"smtpd_recipient_restrictions": "check_recipient_access mysql:/etc/postfix/my.cf, reject_unverified_recipient"},
+    {"smtpd_forbid_bare_newline": None, "mail_version": "3.9.1"},
+    {"smtpd_forbid_bare_newline": None, "mail_version": "3.12-20260101"},
+    {"smtpd_forbid_bare_newline": "yes"},
+    {"content_filter": "smtp-amavis:[127.0.0.1]:10024"},
 ]
+FILES = {
+    "/etc/postfix/ok": "bounce.example.com OK\n.wild.example\tpermit\n",
+}
 
 
 @pytest.mark.parametrize("changes", FITTING)
 def test_fitting(changes: Mapping[str, str | None]) -> None:
     """Other settings with the same meaning have no finding."""
-    assert findings(changes) == []
+    assert findings(changes, files=FILES) == []
 
 
 def test_table() -> None:
@@ -310,12 +371,101 @@ def test_services() -> None:
     assert found.text.startswith("Of 2525 in master.cf: ")
 
 
-def test_two_milters_with_one_fault() -> None:
+def test_one_fault_twice() -> None:
     """A fault that one service has twice is one finding, and the finding names that service."""
-    milters = " ".join(f"{{ inet:127.0.0.1:{port}, default_action=accept }}" for port in (8893, 8894))
-    master = "smtp inet n - n - - smtpd\n2525 inet n - n - - smtpd -o smtpd_milters=inet:127.0.0.1:8893\n"
-    (found,) = findings({"smtpd_milters": milters}, master=master)
+    words = "check_client_access inline:{ { a = OK }, { b = BCC d@e }, { c = BCC f@g } }"
+    master = "smtp inet n - n - - smtpd\n2525 inet n - n - - smtpd -o smtpd_sender_restrictions=\n"
+    (found,) = findings({"smtpd_sender_restrictions": words}, master=master)
     assert found.text.startswith("Of smtp in master.cf: ")
+
+
+MASTER = [
+    # (the options of one more smtpd, findings)
+    ("-o smtpd_milters={inet:127.0.0.1:8893,default_action=accept}", [("error", "smtpd_milters")]),
+    ("-o {smtpd_milters={ inet:127.0.0.1:8893, default_action=accept }}", [("error", "smtpd_milters")]),
+    ("-o { smtpd_milters = { inet:127.0.0.1:8893, default_action=tempfail } inet:[::1]:8891 }", []),
+    ("-o{milter_default_action=accept}", [("error", "milter_default_action")]),
+    ("-v -o smtpd_milters=inet:localhost:8891", [("error", "smtpd_milters")]),
+    ("-o {smtpd_milters={ inet:localhost:8891, default_action=accept }}", [("error", "smtpd_milters")]),
+    ("-o smtpd_milters=inet:8893@localhost", [("error", "smtpd_milters")]),
+    ("-o smtpd_milters= -o smtpd_relay_restrictions=permit_sasl_authenticated,reject", [("warning", "smtpd_milters")]),
+    ("-o", []),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), MASTER)
+def test_options(options: str, expected: list[tuple[str, str]]) -> None:
+    """The options of a service count, also with braces in braces. A service that asks only other milters is a finding."""
+    found = findings(master=f"smtp inet n - n - - smtpd\n2525 inet n - n - - smtpd\n    {options}\n")
+    assert brief(found) == expected
+    assert all(finding.text.startswith("Of 2525 in master.cf: ") for finding in found)
+
+
+REINJECTING = [
+    ("", "127.0.0.1", [("warning", "receive_override_options")]),
+    ("", "192.0.2.1", [("error", "receive_override_options")]),
+    ("-o smtpd_milters=inet:127.0.0.1:8891", "192.0.2.1", []),
+    ("-o receive_override_options=no_header_body_checks,no_milters", "192.0.2.1", []),
+    ("-o smtpd_milters=", "192.0.2.1", []),
+]
+
+
+@pytest.mark.parametrize(("options", "relay_host", "expected"), REINJECTING)
+@pytest.mark.parametrize("where", ["main.cf", "master.cf"])
+def test_content_filter(where: str, options: str, relay_host: str, expected: list[tuple[str, str]]) -> None:
+    """A content filter must not return its mail through the sidecar."""
+    own = msgspec.structs.replace(sidecar(), relay_hosts=networks(relay_host))
+    value, mynetworks = "smtp-amavis:[127.0.0.1]:10024", {"mynetworks": f"127.0.0.0/8 {relay_host}"}
+    public = "smtp inet n - n - - smtpd" + (f" -o content_filter={value}" if where == "master.cf" else "")
+    master = f"{public}\n127.0.0.1:10025 inet n - n - - smtpd -o content_filter= {options}\n"
+    found = findings(mynetworks | ({"content_filter": value} if where == "main.cf" else {}), own=own, master=master)
+    assert brief(found) == expected
+    assert all(finding.fix.startswith("In master.cf, add -o smtpd_milters= to 127.0.0.1:10025, ") for finding in found)
+
+
+def test_local_mail() -> None:
+    """If the loopback is no relay host, mail of this machine is rejected and stays in the queue: an error."""
+    own = msgspec.structs.replace(sidecar(), relay_hosts=networks("192.168.1.0/24"))
+    (found,) = findings({"non_smtpd_milters": "$smtpd_milters"}, own=own)
+    assert (found.level, found.code, found.key) == ("error", "local_mail", "non_smtpd_milters")
+    assert "stays in the maildrop queue" in found.text
+
+
+@pytest.mark.parametrize("key", ["mydestination", "virtual_mailbox_domains", "virtual_alias_domains"])
+def test_mailboxes(key: str) -> None:
+    """Domains with mailboxes: reports to unknown users are rejected by Postfix, and ordinary mail by the sidecar."""
+    tables = {"virtual_mailbox_maps": "inline:{ a@b=c }", "virtual_alias_maps": "inline:{ a@b=c }"}
+    domains = {key: "bounce.example.com", "relay_domains": "example.com .wild.example"}
+    found = findings({**tables, **domains})
+    assert [finding.code for finding in found] == ["unlisted_recipients", "closed_domain"]
+    assert {finding.level for finding in found} == {"error"}
+    with_mailboxes = sidecar(*ENTRIES[::2], entry("bounce.example.com", log_oob="LogThenRelay", relay_to=True))
+    (unlisted,) = findings({**tables, **domains, "in_flow_delay": "1s"}, own=with_mailboxes)
+    assert (unlisted.level, unlisted.code, unlisted.key) == ("warning", "unlisted_recipients", key)
+
+
+def test_unreadable_mailboxes() -> None:
+    """If no listener domain has relay_to, the ordinary mail of all mailboxes is rejected, whatever their domains."""
+    changes = {"virtual_mailbox_domains": "mysql:/etc/postfix/domains.cf"}
+    (found,) = findings(changes, own=sidecar(ENTRIES[1], ENTRIES[2]))
+    assert (found.level, found.code) == ("error", "closed_domain")
+    assert "mysql:/etc/postfix/domains.cf" in found.text
+    assert findings(changes) == []
+
+
+def test_fixes_keep_what_exists() -> None:
+    """A fix adds to a list that has other words, and does not replace it."""
+    changes: dict[str, str | None] = {
+        "smtpd_milters": "inet:127.0.0.1:8891",
+        "relay_domains": "other.example",
+        "mynetworks": "127.0.0.0/8",
+    }
+    fixes = {(finding.code, finding.key): finding.fix for finding in findings(changes)}
+    assert fixes["milter_missing", "smtpd_milters"] == "Begin smtpd_milters with inet:127.0.0.1:8893."
+    assert fixes["rejected_before_sidecar", "relay_domains"].startswith(f"Add {POSTFIX_FILE} to relay_domains, and make ")
+    assert fixes["rejected_before_sidecar", "mynetworks"] == "Add to mynetworks: 192.168.1.0/24 [::1]/128."
+    (action,) = findings({"smtpd_milters": "inet:127.0.0.1:8893 inet:[::1]:8891", "milter_default_action": "accept"})
+    assert action.fix == "In smtpd_milters, write { inet:127.0.0.1:8893, default_action=tempfail }."
 
 
 def test_errors_come_first() -> None:

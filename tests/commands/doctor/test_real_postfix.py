@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.cli import main
-from sidecar.commands.doctor.postfix import DEFAULTS, read_postfix
+from sidecar.commands.doctor.postfix.settings import DEFAULTS, read_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.open_domains import PARENT_MATCHES, OpenDomains
 from tests import ROOT
@@ -47,7 +47,7 @@ def relaying() -> Iterator[Connection]:
     """An external host's connection to a Postfix without a milter, whose relay_domains are the export of the examples."""
     with private_directory() as directory:
         exported = directory / "relay-domains"
-        exported.write_text(postfix_relay_domains(OpenDomains(settings(ENTRIES))))
+        exported.write_text(postfix_relay_domains(OpenDomains(settings(ENTRIES)), "sidecar export"))
         lines = {
             "relay_domains": str(exported),
             "parent_domain_matches_subdomains": PARENT_MATCHES,

@@ -33,7 +33,7 @@ def beside() -> Iterator[SendmailHouse]:
     lines = re.sub(r"(?m)^INPUT_MAIL_FILTER.*\n", "", (DEPLOYED / "sidecar.mc").read_text())
     with private_directory(below="/run") as directory:
         source = directory / "access-and-sidecar"
-        exported = sendmail_access(OpenDomains(settings(ENTRIES)))
+        exported = sendmail_access(OpenDomains(settings(ENTRIES)), "sidecar export")
         source.write_text((DEPLOYED / "access").read_text() + exported)
         with sendmail_house(domains=ANYTHING, lines=lines.replace(MAP, str(source))) as house:
             makemap = UNPACKED / "usr/libexec/sendmail/makemap"

@@ -50,7 +50,7 @@ def findings(
         assert old in text
         text = text.replace(old, new)
     domains = OpenDomains(own)
-    exported = "" if domains.rest else sendmail_access(domains)
+    exported = "" if domains.rest else sendmail_access(domains, "sidecar export")
     held = {"/etc/mail/access-and-sidecar": CONNECT + exported if access is None else access, **(files or {})}
     return check_sendmail(text, own, held.get)
 
@@ -125,7 +125,7 @@ def test_class_r_file() -> None:
 
 def test_peers() -> None:
     """A relay host that Sendmail does not know is rejected before the sidecar is asked."""
-    (found,) = findings(access=sendmail_access(OpenDomains(OWN)))
+    (found,) = findings(access=sendmail_access(OpenDomains(OWN), "sidecar export"))
     assert (found.level, found.key) == ("error", "access_db")
     assert "192.168.1.0/24" in found.text
 

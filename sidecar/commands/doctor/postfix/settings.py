@@ -14,22 +14,25 @@ from sidecar.core.open_domains import PARENT_MATCHES
 
 _SETTING = re.compile(r"([A-Za-z0-9_]+)\s*=\s*(.*)", re.DOTALL)
 _REFERENCE = re.compile(r"\$(?:([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\))")
-_OPTION = re.compile(r"-o\s+(?:\{\s*([A-Za-z0-9_]+)\s*=\s*([^{}]*?)\s*\}|([A-Za-z0-9_]+)=(\S*))")
 _SERVICE_FIELDS = 8
+_LOOPBACK = ("127.", "localhost:", "[::1]", "::1:")
 
 # Values refer to other values. No real configuration nests them deeper, and a circle must end.
 _DEPTH = 8
 _EXPANDED_LIMIT = 1 << 20
 
 _EMPTY = (
-    "body_checks header_checks non_smtpd_milters receive_override_options recipient_bcc_maps relay_domains "
+    "body_checks canonical_maps content_filter header_checks non_smtpd_milters receive_override_options recipient_bcc_maps "
+    "recipient_canonical_maps relay_domains relay_recipient_maps "
     "smtpd_client_restrictions smtpd_data_restrictions smtpd_end_of_data_restrictions smtpd_helo_restrictions "
     "smtpd_milter_maps smtpd_milters smtpd_proxy_filter smtpd_recipient_restrictions smtpd_sender_restrictions "
     "virtual_alias_maps virtual_mailbox_maps"
 )
 
 DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
+    "alias_maps": "hash:/etc/aliases, nis:mail.aliases",
     "in_flow_delay": "1s",
+    "local_recipient_maps": "proxy:unix:passwd.byname $alias_maps",
     "milter_command_timeout": "30s",
     "milter_connect_timeout": "30s",
     "milter_content_timeout": "300s",
@@ -41,6 +44,7 @@ DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
     "parent_domain_matches_subdomains": f"{PARENT_MATCHES}, relay_domains",
     "queue_directory": "/var/spool/postfix",
     "smtpd_forbid_bare_newline": "no",
+    "smtpd_reject_unlisted_recipient": "yes",
     "smtpd_relay_restrictions": "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination",
     "virtual_alias_domains": "$virtual_alias_maps",
     "virtual_mailbox_domains": "$virtual_mailbox_maps",
@@ -49,10 +53,14 @@ DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
 
 
 class Postfix(Service, frozen=True, kw_only=True):
-    """The settings of one smtpd, including the `-o` options of its line in master.cf. `chroot` None is unknown."""
+    """The settings of one smtpd, including the `-o` options of its line in master.cf. `chroot` None is unknown.
+
+    `loopback` is True if only this machine can reach it.
+    """
 
     read: ReadFile
     chroot: bool | None = None
+    loopback: bool = False
     settings: Mapping[str, str]
 
     def text(self, key: str) -> str:
@@ -78,7 +86,7 @@ class Postfix(Service, frozen=True, kw_only=True):
 
 
 def read_postfix(text: str, read: ReadFile) -> list[Postfix]:
-    """Return the settings of each smtpd that other machines can reach; without master.cf, of one without a name."""
+    """Return the settings of each smtpd; without master.cf, of one without a name."""
     settings: dict[str, str] = {}
     lines: dict[str, int] = {}
     services: list[Postfix] = []
@@ -88,22 +96,26 @@ def read_postfix(text: str, read: ReadFile) -> list[Postfix]:
             lines[match[1]] = line
         elif (service := _service(line, logical, read)) is not None:
             services.append(service)
-    public = [each for each in services if not each.name.startswith(("127.", "localhost:", "[::1]", "::1:"))]
-    used = public or services or [Postfix(read=read, settings={}, lines={})]
+    used = services or [Postfix(read=read, settings={}, lines={})]
     return [replace(each, settings={**settings, **each.settings}, lines={**lines, **each.lines}) for each in used]
 
 
-def split(value: str) -> list[str]:
-    """Split a list at commas and white space, but not in braces."""
+def split(value: str, separators: str = ", \t\r\n") -> list[str]:
+    """Split a list at separators that are not in braces."""
     words, word, depth = [], "", 0
     for character in value:
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth > 0 or not (character == "," or character.isspace()):
+        depth = max(0, depth + {"{": 1, "}": -1}.get(character, 0))
+        if depth > 0 or character not in separators:
             word += character
         elif word:
             words.append(word)
             word = ""
     return [*words, word] if word else words
+
+
+def unbraced(word: str) -> str:
+    """Remove the braces around a word, if it has them."""
+    return word[1:-1].strip() if word.startswith("{") and word.endswith("}") else word
 
 
 def main_cf_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -117,8 +129,23 @@ def _service(line: int, logical: str, read: ReadFile) -> Postfix | None:
     fields = [*logical.split(None, _SERVICE_FIELDS), ""]
     if len(fields) <= _SERVICE_FIELDS or fields[1] not in {"inet", "pass"} or fields[7] != "smtpd":
         return None
-    options = _OPTION.finditer(fields[_SERVICE_FIELDS])
-    settings = {match[1] or match[3]: match[2] if match[1] else match[4] for match in options}
-    lines = dict.fromkeys(settings, line)
-    overridden, chroot = frozenset(settings), fields[4] == "y"
-    return Postfix(name=fields[0], read=read, chroot=chroot, settings=settings, lines=lines, overridden=overridden)
+    settings = dict(_options(fields[_SERVICE_FIELDS]))
+    return Postfix(
+        name=fields[0],
+        read=read,
+        chroot=fields[4] == "y",
+        loopback=fields[0].startswith(_LOOPBACK),
+        settings=settings,
+        lines=dict.fromkeys(settings, line),
+        overridden=frozenset(settings),
+    )
+
+
+def _options(arguments: str) -> Iterator[tuple[str, str]]:
+    """Return the settings after `-o`: `name=value` or `{ name = value }`, whose value can have braces too (master.cf(5))."""
+    words = iter(split(arguments, " \t"))
+    for word in words:
+        if word.startswith("-o"):
+            key, equals, value = unbraced(word.removeprefix("-o") or next(words, "")).partition("=")
+            if equals:
+                yield key.strip(), value.strip()

@@ -1,0 +1,1 @@
+"""The checks of Postfix: its settings, its tables, and one module for each subject."""

@@ -1,0 +1,113 @@
+"""Postfix's own relay control: it must permit exactly what the sidecar permits, or reject less than it.
+
+Owns the findings about restrictions, relay_domains and networks.
+"""
+
+from collections.abc import Iterator
+
+from sidecar.commands.doctor.findings import Found, some
+from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, REJECTS, Smtpd
+from sidecar.commands.doctor.postfix.tables import networks
+from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
+from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, everything_open
+
+# Restrictions that can answer OK for an external host (SMTPD_ACCESS_README).
+_CAN_PERMIT = ("check_", "permit_mx_backup", "permit_inet_interfaces", "permit_naked_ip_address")
+
+
+def relay_restrictions(smtpd: Smtpd) -> Iterator[Found]:
+    """Find relay control that does not reject external hosts."""
+    key = smtpd.restrictions
+    words = smtpd.words(key)
+    end = next((word for word in words if word in {"permit", *REJECTS}), "permit")
+    if end == "permit":
+        text = f"{key} never rejects an external host: without the sidecar this is an open relay."
+        yield "error", "open_relay", key, text, f"Write {key} = permit_mynetworks, reject_unauth_destination."
+    elif end == "defer_unauth_destination":
+        text = "defer_unauth_destination answers 454: external hosts that it rejects retry for days."
+        better = " ".join("reject_unauth_destination" if word == end else word for word in words)
+        yield "warning", "rejects_with_4xx", key, text, f"Write {key} = {better}."
+    before = words[: words.index(end)] if end in words else words
+    if unknown := [word for word in before if word.startswith(_CAN_PERMIT)]:
+        text = f"{some(unknown)} before {end} can permit relaying for external hosts; the doctor cannot check that."
+        yield "warning", "unknown_restriction", key, text, f"Move it behind {end}, unless it can only reject."
+
+
+def relay_domains(smtpd: Smtpd) -> Iterator[Found]:
+    """Compare the domains that Postfix accepts mail for with the sidecar's open domains."""
+    if not smtpd.serves_external_hosts:
+        return
+    key = "relay_domains"
+    relayed, *others = (smtpd.domain_list(each) for each in (key, *OWN_DOMAINS))
+    named = f"Add {POSTFIX_FILE} to {key}" if smtpd.words(key) else f"Write {key} = {POSTFIX_FILE}"
+    own = f"Write {key} = {POSTFIX_FILE}, and make that file with: {smtpd.export}."
+    fix = f"{named}, and make that file with: {smtpd.export}."
+    parents = f" Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if smtpd.parents_match else ""
+    if (to_all := everything_open(smtpd.domains, "Postfix")) is not None:
+        text = to_all if relayed.is_everything else f"Postfix rightly rejects all domains outside relay_domains: {to_all}"
+        yield "error", "wildcard_open_domain", key, text, NAME_THEM
+    elif relayed.is_everything:
+        yield "error", "open_relay", key, "relay_domains has every domain: without the sidecar this is an open relay.", own
+    elif relayed.unknown:
+        yield "warning", "unreadable_table", key, f"The doctor cannot read {some(relayed.unknown)}.", fix
+    else:
+        # A table that cannot be read can have any domain: no finding is better than a wrong one.
+        uncertain = any("$" not in word for each in others for word in each.unknown)
+        yield from compare(
+            smtpd.domains,
+            mta="Postfix",
+            key=key,
+            relays=relayed.__contains__,
+            accepts=lambda name: name in relayed or uncertain or any(name in each for each in others),
+            names=relayed.names,
+            fix=f"{fix}{parents}",
+            remove=f"Remove them from {key}, or add a listener domain with relay_to = true for each.{parents}",
+        )
+
+
+def relaying_hosts(smtpd: Smtpd) -> Iterator[Found]:
+    """Compare the hosts that can relay."""
+    if not smtpd.serves_external_hosts:
+        return
+    if "permit_mynetworks" not in smtpd.words(key := smtpd.restrictions):
+        if hosts := beyond(relay_hosts(smtpd.sidecar)):
+            text = f"Postfix does not let the relay hosts {some(hosts)} relay: {key} has no permit_mynetworks."
+            yield "error", "rejected_before_sidecar", key, text, f"Begin {key} with permit_mynetworks."
+        return
+    key, wanted = "mynetworks", relaying(smtpd.sidecar)
+    names = in_mynetworks(wanted) or "the networks of relay_hosts and relay_from"
+    fix = f"Write mynetworks = {names}."
+    if key not in smtpd.lines:
+        text = "mynetworks is not set: Postfix makes it from the addresses of this machine."
+        yield "warning", "default_networks", key, text, fix
+        return
+    found, unknown = networks(smtpd.text(key), smtpd.read)
+    is_open = any(each.prefixlen == 0 for each in found.iter_cidrs())
+    if is_open or any(word.startswith("static:") for word in unknown):
+        text = "mynetworks has all addresses: without the sidecar this is an open relay."
+        yield "error", "open_relay", key, text, fix
+    elif unknown:
+        yield "warning", "unreadable_table", key, f"The doctor cannot read {some(unknown)}.", fix
+    if unknown:
+        return
+    yield from compare_hosts(
+        "Postfix",
+        key,
+        found & wanted if is_open else found,
+        wanted,
+        fix=f"Add to mynetworks: {in_mynetworks(wanted - found) or names}.",
+        remove="Remove them from mynetworks, or add them to relay_hosts.",
+    )
+    # Settings do not show whether ::1 is in use.
+    if "127.0.0.1" in wanted - found:
+        text = "127.0.0.1 can relay by the sidecar's settings, but Postfix rejects that mail before it asks the sidecar."
+        yield "warning", "rejected_before_sidecar", key, text, "Add to mynetworks: 127.0.0.1."
+
+
+def authenticated(smtpd: Smtpd) -> Iterator[Found]:
+    """Find users of relay_from_authz that Postfix rejects."""
+    if not any(entry.relay_from_authz for entry in smtpd.sidecar.domains) or not smtpd.serves_external_hosts:
+        return
+    if "permit_sasl_authenticated" not in smtpd.words(key := smtpd.restrictions):
+        text = "Postfix rejects the users in relay_from_authz before it asks the sidecar."
+        yield "warning", "rejected_before_sidecar", key, text, f"Write permit_sasl_authenticated before the end of {key}."
