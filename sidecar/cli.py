@@ -29,6 +29,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "tail": "Show new records, each with its reason.",
         "stats": "Count records by type, reason, peer, domain and time.",
         "parse": "Show if a message is a report, and what it reports.",
+        "quarantine": "List, show and delete unparsable reports.",
     },
     "Configuration": {
         "check": "Check the settings and all files that they name.",

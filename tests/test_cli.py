@@ -35,12 +35,15 @@ RECORD = {
     "event_time": "2026-01-01T00:00:00Z",
     "meta": {"why": HOSTILE},
 }
+KEPT = "state/quarantine/20260101-000000-0123456789abcdef0123456789abcdef"
 FILES = {
     "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n',
     "new.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\nrelay_hosts = ["10.0.0.0/8"]\n',
     "bad.toml": "relay_hostz = []\n",
     "domains.toml": '["example.com"]\nlog_oob = true\n["m\u00fcnchen.example"]\nlog_arf = true\n',
     "mail.eml": f"From: {HOSTILE} <a@x.example>\nTo: b@example.com\nSubject: {HOSTILE}\n\n{HOSTILE}\n",
+    f"{KEPT}.eml": f"Subject: {HOSTILE}\n\n{HOSTILE}\n",
+    f"{KEPT}.json": json.dumps(RECORD, ensure_ascii=False),
     "main.cf": f"smtpd_milters = inet:127.0.0.1:8893\nmyhostname = {HOSTILE}\n",
     "log.jsonl": json.dumps(RECORD, ensure_ascii=False) + "\n",
 }
@@ -68,6 +71,7 @@ CALLS = {
     "doctor": Call("--config sidecar.toml --postfix main.cf", status=1),
     "export": Call("postfix --config sidecar.toml", as_json=False),
     "simulate": Call("--list", config=False),
+    "quarantine": Call("list --config sidecar.toml"),
 }
 EACH = pytest.mark.parametrize("name", COMMANDS)
 WRITING = pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
@@ -76,6 +80,7 @@ WRITING = pytest.mark.parametrize("name", [name for name in COMMANDS if name != 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the files that the calls name."""
+    (tmp_path / KEPT).parent.mkdir(parents=True)
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -127,17 +132,20 @@ def test_help(name: str) -> None:
 @EACH
 def test_summary(name: str) -> None:
     """The list of commands has each with its complete summary."""
-    assert f"  {name:8}  {COMMANDS[name]}\n" in CliRunner().invoke(main, ["--help"]).output
+    width = max(map(len, COMMANDS))
+    assert f"  {name:{width}}  {COMMANDS[name]}\n" in CliRunner().invoke(main, ["--help"]).output
 
 
 @EACH
 def test_examples_can_be_called(name: str) -> None:
     """The options in the examples exist."""
     command = command_of(name)
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    known = {option for leaf in leaves for parameter in leaf.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for example in command.examples:
         words = shlex.split(example.replace("\\\n", "").partition("sidecar ")[2].partition(" |")[0])
         assert words[0] == name
+        assert not isinstance(command, click.Group) or words[1] in command.commands
         assert {word for word in words if word.startswith("-") and word != "-"} <= known
 
 
@@ -260,9 +268,11 @@ def test_ctrl_c(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(**_arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_of(name), "callback", interrupted)
-    monkeypatch.setattr(command_of(name), "params", [])
-    result = CliRunner().invoke(main, [name])
+    command = command_of(name)
+    leaf = command.commands["list"] if isinstance(command, click.Group) else command
+    monkeypatch.setattr(leaf, "callback", interrupted)
+    monkeypatch.setattr(leaf, "params", [])
+    result = CliRunner().invoke(main, [name] if leaf is command else [name, "list"])
     assert (result.exit_code, result.output) == (130, "")
 
 

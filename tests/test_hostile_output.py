@@ -133,6 +133,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind, part in (("oob", "delivery-status", BOUNCE), ("arf", "feedback-report", COMPLAINT)):
         text = MESSAGE.format(FOLDED, "Plain", kind, part.format(FOLDED))
         (tmp_path / f"{name}-\u200b\x1b.eml").write_text(text)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    kept = tmp_path / "state/quarantine/20260101-000000-0123456789abcdef0123456789abcdef"
+    kept.parent.mkdir(parents=True)
+    kept.with_suffix(".eml").write_text(FOLDED)
+    kept.with_suffix(".json").write_bytes(lines[0])
     (tmp_path / "main.cf").write_text(f"smtpd_milters = {FOLDED}\nmynetworks = {FOLDED}\nrelay_domains = {FOLDED}\n")
     (tmp_path / "sendmail.cf").write_text(f"O InputMailFilters={FOLDED}\nXa, S={FOLDED}\n")
     question = {"peer": "203.0.113.9", "from": f"s{HOSTILE}@a", "to": [f"r{HOSTILE}@x.example.com", "y@x.example.com"]}
@@ -165,6 +170,10 @@ LINES: list[tuple[str, ...]] = [
     ("export", "sendmail", *SETTINGS),
     ("parse", OOB, ARF, "sidecar.toml"),
     ("parse", HOSTILE.replace("\x00", "")),
+    ("quarantine", "list", *SETTINGS),
+    ("quarantine", "show", *SETTINGS, "0123"),
+    ("quarantine", "show", *SETTINGS, HOSTILE.replace("\x00", "")),
+    ("quarantine", "delete", *SETTINGS, "--all"),
     ("replay", *SETTINGS, OOB, ARF, "few.jsonl", FOLDED),
     ("run", "--config", "wrong.toml"),
     ("simulate", "--list"),

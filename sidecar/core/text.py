@@ -25,6 +25,9 @@ _EXACT: Final = 4096
 _PIECE: Final = 128
 # No ASCII text has this character.
 _STAND_IN: Final = "\x80"
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+# Six digits of days are 2,700 years.
+_AGE: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -111,6 +114,12 @@ def listed(words: Iterable[str]) -> str:
     """Return `a, b or c`."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def age(text: str) -> int | None:
+    """Return an age such as `90s`, `15m`, `1h`, `7d` or `2w` in seconds; None if it is none."""
+    found = _AGE.fullmatch(text.lower())
+    return None if found is None else int(found[1]) * _SECONDS[found[2]]
 
 
 @lru_cache(maxsize=1024)

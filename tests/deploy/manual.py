@@ -66,12 +66,12 @@ def file_pages() -> Iterator[tuple[str, str]]:
 def _program(context: click.Context) -> Iterator[str]:
     yield from _beginning("sidecar", "KumoMTA's listener policy as a milter")
     yield from (".SH SYNOPSIS", r".B sidecar", r"[\fIOPTIONS\fR] \fICOMMAND\fR [\fIARGS\fR]")
-    yield from _description(main)
+    yield from (".SH DESCRIPTION", *_description(main))
     for heading, commands in GROUPS.items():
         yield f".SH {escape(heading).upper()}"
         for name, summary in commands.items():
             yield from (".TP", rf"\fBsidecar\-{name}\fR(1)", escape(summary))
-    yield from _options(context, main)
+    yield from (".SH OPTIONS", *_options(context, main))
     yield from _examples(EXAMPLES)
     yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in STATUSES.items()})
     yield from _listed("ENVIRONMENT", _ENVIRONMENT)
@@ -84,14 +84,25 @@ def _command(context: click.Context, command: Command, summary: str) -> Iterator
     yield from _beginning(f"sidecar-{command.name}", summary[:1].lower() + summary[1:])
     pieces = " ".join(command.collect_usage_pieces(context))
     yield from (".SH SYNOPSIS", rf".B sidecar {escape(command.name or '')}", escape(pieces))
-    yield from _description(command)
-    yield from _options(context, command)
+    yield from (".SH DESCRIPTION", *_description(command))
+    yield from (".SH OPTIONS", *_options(context, command))
+    for leaf in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _part(context, leaf)
     yield from _examples(command.examples)
     yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in command.statuses.items()})
     yield from _listed("ENVIRONMENT", _ENVIRONMENT)
     yield from _listed("FILES", _FILES)
     group = next(commands for commands in GROUPS.values() if command.name in commands)
     yield from _see_also(["sidecar", *(f"sidecar-{name}" for name in group if name != command.name)])
+
+
+def _part(context: click.Context, command: click.Command) -> Iterator[str]:
+    """Return the section of a command of a group."""
+    own = click.Context(command, info_name=command.name, parent=context)
+    name = escape(f"{context.info_name} {command.name}")
+    yield f".SH {name.upper()}"
+    yield from (rf".B sidecar {name}", escape(" ".join(command.collect_usage_pieces(own))))
+    yield from (".PP", *_description(command), *_options(own, command))
 
 
 def _beginning(name: str, summary: str, *, section: int = 1) -> Iterator[str]:
@@ -102,7 +113,6 @@ def _beginning(name: str, summary: str, *, section: int = 1) -> Iterator[str]:
 
 
 def _description(command: click.Command) -> Iterator[str]:
-    yield ".SH DESCRIPTION"
     paragraphs = cleandoc(command.help or "").split("\n\n")
     for number, paragraph in enumerate(paragraphs):
         if number:
@@ -111,7 +121,6 @@ def _description(command: click.Command) -> Iterator[str]:
 
 
 def _options(context: click.Context, command: click.Command) -> Iterator[str]:
-    yield ".SH OPTIONS"
     for parameter in command.get_params(context):
         if (record := parameter.get_help_record(context)) is not None:
             names, text = record

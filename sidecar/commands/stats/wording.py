@@ -11,14 +11,11 @@ from datetime import UTC, datetime
 from rich.filesize import decimal
 
 from sidecar.commands.stats.summary import Ranking, Summary
-from sidecar.core.text import counted, rfc3339
+from sidecar.core.text import age, counted, rfc3339
 
 _DAY = 86400
 _BARS = " ▁▂▃▄▅▆▇█"
 _PLAIN_BARS = " .:-=+*#@"
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY}
-# Six digits of days are 2,700 years.
-_AGO = re.compile(r"(\d{1,6})([smhdw])(?: ago)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 # The year 3000: no record is later.
 _LAST = 32_503_680_000.0
@@ -100,8 +97,8 @@ def parse_when(text: str, now: float) -> float:
     named = {"now": now, "today": now // _DAY * _DAY, "yesterday": (now // _DAY - 1) * _DAY}
     if word.lower() in named:
         return named[word.lower()]
-    if found := _AGO.fullmatch(word.lower()):
-        return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
+    if (ago := age(word.lower().removesuffix(" ago"))) is not None:
+        return max(0.0, now - ago)
     if not _DATE.fullmatch(word.upper()):
         raise ValueError(f"{text!r} is no time; write one such as {_EXAMPLES}")
     try:

@@ -11,22 +11,26 @@ import fcntl
 import os
 import re
 import secrets
+import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from pathlib import Path
-from struct import Struct
+
+from msgspec import Struct
 
 from sidecar import log
 from sidecar.journal import JournalError
 from sidecar.journal.write.segment import make_directory, sync_directory, write_all
 
 # The time, the message's id, and the peer's network: 8 hex digits of an IPv4 address, 16 of an IPv6 /64, none in old names.
-_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{32}(?:-([0-9a-f]{8}|[0-9a-f]{16}))?\.(?:eml|json)")
+_NAME = re.compile(r"([0-9]{8}-[0-9]{6})-([0-9a-f]{32})(?:-([0-9a-f]{8}|[0-9a-f]{16}))?\.(?:eml|json)")
+_TIME = "%Y%m%d-%H%M%S"
 _IPV4_DIGITS = 8
 NETWORK_SHARE = 4
 """One network may have a quarter of the quarantine: a flood of its reports leaves space for those of others."""
@@ -43,13 +47,21 @@ _STAT_BLOCK = 512
 _LEDGER = ".bytes"
 _DIGITS, _SALT, _CELLS = 20, 16, 4096
 _HEAD = _DIGITS + _SALT
-_CELL = Struct("<Q")
+_CELL = struct.Struct("<Q")
 
 _LOG = log.get("quarantine")
 
 
 class QuarantineFullError(Exception):
     """The quarantine has no space for the message."""
+
+
+class KeptMessage(Struct, frozen=True, kw_only=True):
+    """A message in the quarantine: `name` without suffix, the 32 hex digits of its id, and the time of its arrival."""
+
+    name: str
+    id: str
+    arrived: datetime
 
 
 class Quarantine:
@@ -99,6 +111,36 @@ class Quarantine:
         self._logged_share = False
         if old:
             _LOG.info("removed old messages from the quarantine", directory=self._directory, files=len(old))
+
+    def messages(self) -> list[KeptMessage]:
+        """Return all messages, the oldest first. Raise OSError."""
+        found = {}
+        for file, _ in self._files():
+            if (match := _NAME.fullmatch(file)) and file.endswith(".eml"):
+                with suppress(ValueError):  # 99 is no month
+                    arrived = datetime.strptime(match[1], _TIME).replace(tzinfo=UTC)
+                    found[file] = KeptMessage(name=Path(file).stem, id=match[2], arrived=arrived)
+        return [found[file] for file in sorted(found)]
+
+    def remove(self, name: str) -> int:
+        """Remove both files of a message, and count their bytes as free at once. Return the bytes. Raise OSError."""
+        # A ledger that another user makes is useless to the workers. They count all files when they make one.
+        if not (self._directory / _LEDGER).exists():
+            return self._unlink(name)
+        with self._ledger() as ledger:
+            freed = self._unlink(name)
+            if ledger.whole:
+                ledger.add(_network(f"{name}.eml"), -freed)
+        return freed
+
+    def _unlink(self, name: str) -> int:
+        freed = 0
+        for path in (self._directory / f"{name}{suffix}" for suffix in (".json", ".eml")):
+            with suppress(FileNotFoundError):  # an operator can move files away meanwhile
+                size = _size_on_disk(path.lstat())
+                path.unlink()
+                freed += size
+        return freed
 
     def _reserve(self, network: str, wanted: int) -> None:
         """Reserve the bytes before writing. The next sweep releases what was not written."""
@@ -179,7 +221,7 @@ class Quarantine:
         with os.scandir(self._directory) as entries:
             for entry in entries:
                 found = _NAME.fullmatch(entry.name)
-                if not found or network not in {None, found[1]} or not entry.is_file(follow_symlinks=False):
+                if not found or network not in {None, found[3]} or not entry.is_file(follow_symlinks=False):
                     continue
                 with suppress(FileNotFoundError):  # an operator can move files away meanwhile
                     yield entry.name, entry.stat(follow_symlinks=False)
@@ -247,4 +289,4 @@ def _size_on_disk(status: os.stat_result) -> int:
 def _network(file: str) -> str:
     """Return the network in a file's name; "" if it has none."""
     found = _NAME.fullmatch(file)
-    return "" if found is None else found[1] or ""
+    return "" if found is None else found[3] or ""

@@ -273,3 +273,25 @@ def test_a_sweep_that_cannot_be_done(tmp_path: Path) -> None:
     """It is a line in the log, and no exception."""
     (tmp_path / ".bytes").mkdir()
     quarantine(tmp_path).sweep()
+
+
+def test_a_removed_message_frees_its_space(tmp_path: Path) -> None:
+    """An operator removes a message, and the next one fits at once, in the whole and in the share of its network."""
+    it = quarantine(tmp_path, size=4 * PAIR)
+    keep(it, 1, network="cb007109")
+    for number in (2, 3, 4):
+        keep(it, number, network=f"cb00710{number}")
+    with pytest.raises(QuarantineFullError):
+        keep(it, 5, network="cb007105")
+    assert it.remove(name(2, "cb007102")) == PAIR
+    keep(it, 5, network="cb007102")
+    assert [message.id for message in it.messages()] == [f"{number:032x}" for number in (1, 3, 4, 5)]
+    assert it.remove(name(2, "cb007102")) == 0
+
+
+def test_removing_makes_no_ledger(tmp_path: Path) -> None:
+    """A ledger that root makes is closed to the workers."""
+    keep(quarantine(tmp_path), 1)
+    (tmp_path / ".bytes").unlink()
+    assert quarantine(tmp_path).remove(name(1)) == PAIR
+    assert list(tmp_path.iterdir()) == []

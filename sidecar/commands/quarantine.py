@@ -1,0 +1,288 @@
+"""`sidecar quarantine`: the unparsable reports in the quarantine: list them, show one, delete them.
+
+Owns the texts about messages. Their bytes are external data: they are shown escaped, or written as they are into a file.
+"""
+
+import os
+import pwd
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+
+import click
+import msgspec
+from msgspec import Struct
+from rich.filesize import decimal
+
+from sidecar.core.records import Logged, decode
+from sidecar.core.text import age, counted, nearest, printable, printable_json, rfc3339
+from sidecar.journal.write.quarantine import KeptMessage, Quarantine
+from sidecar.output.help import Command, CommandGroup
+from sidecar.output.problems import config_option, settings_or_exit
+from sidecar.output.streams import print_json
+from sidecar.output.terminal import TextTable, console, plain
+
+# The first digits of a random id: among a million messages, 12 are the same with a chance of 1 in 500.
+_SHORT = 12
+_ID = 32
+
+
+class QuarantinedMessage(Struct, frozen=True, kw_only=True):
+    """A message as `list --json` prints it; None is what its files do not say. `size` is in bytes."""
+
+    id: str
+    file: str
+    time: str
+    size: int | None = None
+    peer: str | None = None
+    sender: str | None = None
+    recipients: tuple[str, ...] | None = None
+    why: str | None = None
+
+
+class _Folder:
+    """The quarantine of the settings."""
+
+    def __init__(self, config: Path | None) -> None:
+        settings = settings_or_exit(config)
+        self.path = settings.state_directory / "quarantine"
+        limits = settings.limits
+        self.quarantine = Quarantine(self.path, size=limits.quarantine_size, age=limits.quarantine_age)
+
+    def messages(self) -> list[KeptMessage]:
+        """Return all messages, the oldest first; none without a quarantine."""
+        with self.opened("read", os.R_OK | os.X_OK):
+            return self.quarantine.messages() if self.path.exists() else []
+
+    def find(self, ids: Sequence[str]) -> list[KeptMessage]:
+        """Return the messages with these ids, which may be shortened, or names of files. Raise click.ClickException."""
+        messages = self.messages()
+        found: dict[str, KeptMessage] = {}
+        for wanted in ids:
+            stem = wanted.removesuffix(".eml")
+            matches = [one for one in messages if one.name == stem or (stem and one.id.startswith(stem))]
+            if len(matches) > 1:
+                raise click.ClickException(f"{wanted!r} is the beginning of {len(matches):,} ids. Write more digits.")
+            if not matches:
+                meant = nearest(stem, tuple(one.id for one in messages[-1000:]))
+                hint = "`sidecar quarantine list` shows all ids." if meant is None else f"Did you mean {meant}?"
+                raise click.ClickException(f"There is no message {wanted!r} in {self.path}. {hint}")
+            found[matches[0].name] = matches[0]
+        return list(found.values())
+
+    def described(self, message: KeptMessage) -> QuarantinedMessage:
+        """Return what the files of a message say about it."""
+        file = f"{message.name}.eml"
+        known = QuarantinedMessage(id=message.id, file=file, time=rfc3339(int(message.arrived.timestamp())))
+        with suppress(FileNotFoundError), self.opened("read", os.R_OK | os.X_OK):
+            known = msgspec.structs.replace(known, size=(self.path / file).stat().st_size)
+            record = self.record(message)
+            if record is not None:
+                known = msgspec.structs.replace(
+                    known,
+                    peer="" if record.peer_address is None else record.peer_address.addr,
+                    sender=record.sender,
+                    recipients=record.recipients,
+                    why=str(record.meta.get("why", "")),
+                )
+        return known
+
+    def record(self, message: KeptMessage) -> Logged | None:
+        """Return the record of a message, or None if it is missing or damaged. Raise OSError."""
+        try:
+            return decode((self.path / f"{message.name}.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    @contextmanager
+    def opened(self, verb: str, mode: int) -> Iterator[None]:
+        """Turn a lack of rights into a sentence that names the right and the user who has it."""
+        try:
+            yield
+        except PermissionError as error:
+            raise click.ClickException(_missing_right(self.path, verb, mode, error)) from error
+
+
+def _missing_right(folder: Path, verb: str, mode: int, error: PermissionError) -> str:
+    """Return the sentence for the topmost folder that lacks a right, or else for the file."""
+    place, needed = Path(str(error.filename or folder)), f"to {verb} it"
+    for parent in (*reversed(folder.parents), folder):
+        if not os.access(parent, os.X_OK):
+            place, needed = parent, "to search it (x)"
+            break
+    else:
+        if not os.access(folder, mode):
+            place, needed = folder, f"to {verb} in it ({'w' if mode & os.W_OK else 'r'})"
+    owner = "its owner"
+    with suppress(OSError, KeyError):
+        owner = f"{pwd.getpwuid(place.stat().st_uid).pw_name}, its owner,"
+    return f"{place}: this user does not have the right {needed}. Run the command as root, or as {owner} with sudo -u."
+
+
+@click.group(
+    "quarantine",
+    cls=CommandGroup,
+    examples=[
+        "sidecar quarantine list --config /etc/sidecar/sidecar.toml",
+        "sidecar quarantine show --config /etc/sidecar/sidecar.toml 1f3a92c07b44",
+        "sidecar quarantine delete --config /etc/sidecar/sidecar.toml --older-than 7d",
+    ],
+    statuses={0: "success", 1: "the quarantine cannot be read or changed, or a message does not exist"},
+)
+def command() -> None:
+    """List, show and delete the unparsable reports in the quarantine.
+
+    With `unreadable_reports = "quarantine"` the sidecar keeps there what claims to be a report and cannot be parsed. It deletes
+    messages that are older than `limits.quarantine_age`. ID is the id of a message, its first digits, or the name of its file.
+    """
+
+
+_STATUSES = {0: "success", 1: "the quarantine cannot be read, or a message does not exist"}
+
+
+@command.command(
+    "list",
+    cls=Command,
+    examples=[
+        "sidecar quarantine list --config /etc/sidecar/sidecar.toml",
+        "sidecar quarantine list --json --config sidecar.toml | jq -r .peer | sort | uniq -c",
+    ],
+    statuses=_STATUSES,
+)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message, one on each line.")
+def list_messages(config: Path | None, *, as_json: bool) -> None:
+    """List all messages, the oldest first: id, time (UTC), peer, size and reason."""
+    folder = _Folder(config)
+    messages = folder.messages()
+    if as_json:
+        for message in messages:
+            print_json(folder.described(message))
+        return
+    if not messages:
+        click.echo(printable(f"The quarantine in {folder.path} is empty."))
+        return
+    screen = console()
+    table = TextTable("id", "time", "peer", "size#", "why")
+    digits = _digits(messages) if screen.is_terminal else _ID
+    for message in messages:
+        known = folder.described(message)
+        size = "" if known.size is None else decimal(known.size)
+        why = "its record cannot be read" if known.why is None else known.why
+        when = f"{message.arrived:%Y-%m-%d %H:%M:%S}"
+        table.add_row(known.id[:digits], when, plain(known.peer or ""), size, plain(why))
+    screen.print(table)
+
+
+def _digits(messages: Sequence[KeptMessage]) -> int:
+    """Return how many digits make all ids different."""
+    return next((n for n in range(_SHORT, _ID) if len({one.id[:n] for one in messages}) == len(messages)), _ID)
+
+
+@command.command(
+    "show",
+    cls=Command,
+    examples=[
+        "sidecar quarantine show --config /etc/sidecar/sidecar.toml 1f3a92c07b44 | less",
+        "sidecar quarantine show --raw --config sidecar.toml 1f3a92c07b44 > report.eml",
+    ],
+    statuses=_STATUSES,
+)
+@config_option
+@click.option("--raw", is_flag=True, help="Write the bytes of the message into a pipe or a file, not to a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the record and the message.")
+@click.argument("wanted", metavar="ID")
+def show(config: Path | None, wanted: str, *, raw: bool, as_json: bool) -> None:
+    """Show a message: its record as JSON, then the message. Characters that control a terminal are escaped."""
+    if raw and as_json:
+        raise click.UsageError("--raw and --json exclude each other. Write one of them.")
+    folder = _Folder(config)
+    [message] = folder.find([wanted])
+    if raw and sys.stdout.isatty():
+        raise click.ClickException("A raw message can contain characters that control a terminal. Write it into a file: > FILE")
+    file, record = folder.path / f"{message.name}.eml", folder.path / f"{message.name}.json"
+    with folder.opened("read", os.R_OK | os.X_OK):
+        content, line = file.read_bytes(), record.read_bytes() if record.exists() else b"null"
+    if raw:
+        sys.stdout.buffer.write(content)
+    elif as_json:
+        text = content.decode("utf-8", "replace")
+        print_json({"id": message.id, "file": file.name, "record": _parsed(line), "message": text})
+    else:
+        _print_message(line, content)
+
+
+def _parsed(line: bytes) -> object:
+    """Return the record as JSON values, or None if it is damaged."""
+    try:
+        return msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _print_message(line: bytes, content: bytes) -> None:
+    record = msgspec.json.format(msgspec.json.encode(_parsed(line)), indent=2)
+    out = sys.stdout.buffer
+    out.write(printable_json(record) + b"\n\n")
+    for text in BytesIO(content):
+        shown = text.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+        out.write("\t".join(map(printable, shown.split("\t"))).encode() + b"\n")
+
+
+@command.command(
+    "delete",
+    cls=Command,
+    examples=[
+        "sidecar quarantine delete --config sidecar.toml 1f3a92c07b44 9c01d5e8f3aa",
+        "sidecar quarantine delete --config sidecar.toml --older-than 7d",
+        "sidecar quarantine delete --config sidecar.toml --all",
+    ],
+    statuses={0: "success", 1: "a message does not exist, or cannot be deleted"},
+)
+@config_option
+@click.option("--older-than", metavar="AGE", help="All messages that are older: 90m, 12h, 7d, 2w.")
+@click.option("--all", "everything", is_flag=True, help="All messages.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with the ids of the deleted messages.")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+def delete(config: Path | None, older_than: str | None, ids: tuple[str, ...], *, everything: bool, as_json: bool) -> None:
+    """Delete messages with their records. The sidecar can use their space at once.
+
+    If a message does not exist, nothing is deleted.
+    """
+    if [bool(ids), older_than is not None, everything].count(True) != 1:
+        raise click.UsageError("Name the messages: write their ids, or --older-than AGE, or --all.")
+    is_old = _older_than(older_than)
+    folder = _Folder(config)
+    wanted = folder.find(ids) if ids else [one for one in folder.messages() if is_old(one)]
+    deleted: list[KeptMessage] = []
+    freed = 0
+    try:
+        with folder.opened("write", os.W_OK | os.X_OK):
+            for message in wanted:
+                freed += folder.quarantine.remove(message.name)
+                deleted.append(message)
+    finally:
+        # Also if one of them cannot be deleted.
+        _print_deleted(deleted, freed, as_json=as_json)
+
+
+def _older_than(text: str | None) -> Callable[[KeptMessage], bool]:
+    if text is None:
+        return lambda _message: True
+    seconds = age(text)
+    if seconds is None:
+        raise click.BadParameter(f"{text!r} is no age; write one such as 90m, 12h, 7d or 2w.", param_hint="--older-than")
+    latest = time.time() - seconds
+    return lambda message: message.arrived.timestamp() < latest
+
+
+def _print_deleted(deleted: Sequence[KeptMessage], freed: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"deleted": [message.id for message in deleted], "bytes_freed": freed})
+        return
+    for message in deleted:
+        click.echo(f"deleted {message.id}, of {message.arrived:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"{counted(len(deleted), 'message')} deleted, {decimal(freed)} freed.")
