@@ -33,7 +33,7 @@ WHY = "the status part has no fields; it claims to be a report, so it is quarant
 
 
 def record(number: int) -> bytes:
-    told = {
+    fields = {
         "type": "Reception",
         "id": IDS[number],
         "sender": "",
@@ -41,7 +41,7 @@ def record(number: int) -> bytes:
         "peer_address": {"name": "mx", "addr": f"203.0.113.{number}"},
         "meta": {"why": WHY, "quarantine": f"{NAMES[number]}.eml"},
     }
-    return json.dumps(told).encode() + b"\n"
+    return json.dumps(fields).encode() + b"\n"
 
 
 @pytest.fixture
@@ -136,9 +136,9 @@ def test_show(folder: Path) -> None:
     assert message == "Subject: \\u001b[2J\n\n\tna\\xefve \\u202e\n"
     (folder / f"state/quarantine/{NAMES[0]}.json").unlink()
     assert run(folder, "show", IDS[0]).output == f"null\n\n{message}"
-    told = json.loads(run(folder, "show", "--json", IDS[1]).output)
-    assert (told["id"], told["file"], told["record"]) == (IDS[1], f"{NAMES[1]}.eml", json.loads(record(1)))
-    assert told["message"] == MESSAGE.decode("utf-8", "replace")
+    fields = json.loads(run(folder, "show", "--json", IDS[1]).output)
+    assert (fields["id"], fields["file"], fields["record"]) == (IDS[1], f"{NAMES[1]}.eml", json.loads(record(1)))
+    assert fields["message"] == MESSAGE.decode("utf-8", "replace")
 
 
 def test_show_raw(folder: Path) -> None:

@@ -1,9 +1,8 @@
 """All differences between the rules of two configurations, the dangerous ones first."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal
 
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.hosts import host_changes
@@ -11,6 +10,7 @@ from sidecar.commands.diff.plain import plain_changes
 from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side, Spot
 from sidecar.core.policy import ConnectAnswer
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule
+from sidecar.core.text import counted
 
 # Documentation addresses (RFC 5737, RFC 3849): one of them is an external host, unless all are relay hosts.
 _EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")))
@@ -48,23 +48,63 @@ class Listing:
 
 
 def bounce_rule_changes(old: Side, new: Side) -> Iterator[RuleChange]:
-    """Yield the bounce rules that were added or removed, or that their order changed. They decide on no mail."""
+    """Yield the bounce rules that were added or removed, or that their order changed. They decide on no mail.
+
+    A file that only one side has is one change.
+    """
     before, after = old.evaluator.settings.bounce_rules, new.evaluator.settings.bounce_rules
     known, kept = set(map(_identity, before)), set(map(_identity, after))
-    change = partial(RuleChange, kind="setting")
-    for rule in (rule for rule in after if _identity(rule) not in known):
-        text = f"this pattern gives the class {rule.bounce_class}, unless an earlier one matches"
-        yield change(action="added", key=rule.where.key, new=new.spot(rule.pattern, rule.where), text=text)
-    for rule in (rule for rule in before if _identity(rule) not in kept):
-        text = f"this pattern gives the class {rule.bounce_class} no longer, except through other patterns"
-        yield change(action="removed", key=rule.where.key, old=old.spot(rule.pattern, rule.where), text=text)
+    for file, rules, are_new in _by_file(after, before):
+        if are_new and len(rules) > 1:
+            yield _file_change(new, file, rules, action="added")
+            continue
+        for rule in (rule for rule in rules if _identity(rule) not in known):
+            text = f"this pattern gives the class {rule.bounce_class}, unless an earlier one matches"
+            spot = new.spot(rule.pattern, rule.where)
+            yield RuleChange(kind="setting", action="added", key=rule.where.key, new=spot, text=text)
+    for file, rules, are_gone in _by_file(before, after):
+        if are_gone and len(rules) > 1:
+            yield _file_change(old, file, rules, action="removed")
+            continue
+        for rule in (rule for rule in rules if _identity(rule) not in kept):
+            text = f"this pattern gives the class {rule.bounce_class} no longer, except through other patterns"
+            spot = old.spot(rule.pattern, rule.where)
+            yield RuleChange(kind="setting", action="removed", key=rule.where.key, old=spot, text=text)
     if known == kept:
         text = "the order of the rules changed, and the first match gives the class"
         for was, now in zip(before, after, strict=False):
             if _identity(was) != _identity(now):
                 first, second = old.spot(was.pattern, was.where), new.spot(now.pattern, now.where)
-                yield change(action="changed", key=now.where.key, old=first, new=second, text=text)
+                yield RuleChange(kind="setting", action="changed", key=now.where.key, old=first, new=second, text=text)
                 break
+
+
+def _by_file(rules: Sequence[BounceRule], others: Sequence[BounceRule]) -> Iterator[tuple[str, list[BounceRule], bool]]:
+    """Yield each file with its rules, and True if the other side has neither the file nor any of its rules."""
+    files: dict[str, list[BounceRule]] = {}
+    for rule in rules:
+        files.setdefault(rule.where.file, []).append(rule)
+    known = {rule.where.file for rule in others}, {_identity(rule) for rule in others}
+    for file, own in files.items():
+        yield file, own, file not in known[0] and not any(_identity(rule) in known[1] for rule in own)
+
+
+def _file_change(side: Side, file: str, rules: Sequence[BounceRule], *, action: Literal["added", "removed"]) -> RuleChange:
+    """Return the change for all rules of a file. Its line is that of the setting, because the file did not change."""
+    what = f"the {counted(len(rules), 'rule')} of {file}"
+    text = (
+        f"{what} give bounces their class, unless an earlier one matches" if action == "added" else f"{what} are no longer used"
+    )
+    line = side.place.inner["bounce_classifier"].line if "bounce_classifier" in side.place.inner else None
+    spot = Spot(value=file, file=None if line is None else side.path_of(side.file), line=line)
+    return RuleChange(
+        kind="setting",
+        action=action,
+        key="bounce_classifier",
+        old=spot if action == "removed" else None,
+        new=spot if action == "added" else None,
+        text=text,
+    )
 
 
 def _identity(rule: BounceRule) -> tuple[str, str]:
