@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.names import parents
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 CATALOGUE, LISTED, NODE, SHAPE = b"c", b"l", b"n", b"s"
@@ -154,6 +155,10 @@ class ListenerDomains(Mapping[str, DomainEntry]):
             return None
         return self._entry(star, star_line, f"*.{domain[-size:]}" if size else "*")
 
+    def is_node(self, name: str) -> bool:
+        """Return True if the walk to a domain can end at `name`: it is listed, or a parent of a listed name."""
+        return self._reader.get(self._prefix + name[: -_LONGEST - 1 : -1].encode("ascii", "replace")) is not None
+
     def examples(self) -> Iterator[DomainEntry]:
         """Yield the first entry for each combination of permissions (networks and users count as one), in order."""
         return map(self.__getitem__, self._part.examples)
@@ -166,6 +171,58 @@ class ListenerDomains(Mapping[str, DomainEntry]):
             self._shapes[number] = shape
         path = shape.path if shape.domain else f'{shape.path}"{domain}"'
         return replace(shape, domain=domain, path=path, line=line)
+
+
+class ChangedDomains(ListenerDomains):
+    """The entries of one listener, some of them added or replaced."""
+
+    def __init__(self, before: ListenerDomains, changed: Mapping[str, DomainEntry]) -> None:
+        self._before, self._changed = before, changed
+        self._added = [domain for domain in changed if domain not in before]
+        self._new_nodes = {node for domain in self._added for node in _lineage(domain)}
+
+    def __getitem__(self, domain: str) -> DomainEntry:
+        return self._changed[domain] if domain in self._changed else self._before[domain]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._before, self._added)
+
+    def __len__(self) -> int:
+        return len(self._before) + len(self._added)
+
+    def find(self, domain: str) -> DomainEntry | None:
+        """Return the entry of a domain as the table of the same entries does."""
+        for node in _lineage(domain):
+            if self.is_node(node):
+                return self.get(domain if node == domain else f"*.{node}")
+        return self.get("*")
+
+    def is_node(self, name: str) -> bool:
+        """Return True if the walk to a domain can end at `name`."""
+        return name in self._new_nodes or self._before.is_node(name)
+
+    def examples(self) -> Iterator[DomainEntry]:
+        """Yield an entry for each combination of permissions, perhaps several. This reads all entries if one is replaced."""
+        yield from self._changed.values()
+        kept = self._before.examples() if len(self._added) == len(self._changed) else self._before.values()
+        yield from (entry for entry in kept if entry.domain not in self._changed)
+
+
+class ChangedTable(DomainTable):
+    """A table with some entries added or replaced. It is made at once, however long the table is, and has no descriptor."""
+
+    def __init__(self, table: DomainTable, changed: Sequence[DomainEntry]) -> None:
+        by_listener: dict[str, dict[str, DomainEntry]] = {}
+        for entry in changed:
+            by_listener.setdefault(entry.listener, {})[entry.domain] = entry
+        own = {listener: ChangedDomains(table.listeners[listener], domains) for listener, domains in by_listener.items()}
+        self.listeners = {**table.listeners, **own}
+
+
+def _lineage(domain: str) -> Iterator[str]:
+    if domain:
+        yield domain
+        yield from parents(domain)
 
 
 class _Reader(threading.local):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.settings.domain_table import _KEPT, DomainTable, table_of
+from sidecar.core.settings.domain_table import _KEPT, ChangedTable, DomainTable, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
 
@@ -106,16 +106,39 @@ def test_walks(listed: list[DomainEntry]) -> None:
 @given(entries())
 def test_examples(listed: list[DomainEntry]) -> None:
     """There is an example of each combination of permissions on a listener, the first one."""
-
-    def said(one: DomainEntry) -> tuple[object, ...]:
-        return one.relay_to, bool(one.relay_from), bool(one.relay_from_authz), one.log_oob, one.log_arf
-
     for listener, domains in table_of(listed).listeners.items():
         own = [one for one in listed if one.listener == listener]
         examples = list(domains.examples())
-        assert all(said(one) in map(said, examples) for one in own)
+        assert all(_said(one) in map(_said, examples) for one in own)
         assert [one for one in own if one in examples] == examples
-        assert len(set(map(said, examples))) == len(examples)
+        assert len(set(map(_said, examples))) == len(examples)
+
+
+@settings(deadline=None)  # a table is memory that the system gives
+@given(entries(), entries(), st.data())
+def test_a_changed_table_is_the_table_of_the_changed_entries(
+    listed: list[DomainEntry], more: list[DomainEntry], data: st.DataObject
+) -> None:
+    """Every name finds the same entry as in a table that is made of all entries, and the examples have all combinations."""
+    before = table_of(listed)
+    changed = [one for one in more if one.listener in before.listeners]
+    by_key = {(one.listener, one.domain): one for one in listed} | {(one.listener, one.domain): one for one in changed}
+    after, whole = ChangedTable(before, changed), table_of([*by_key.values()])
+    assert len(after) == len(whole)
+    for listener, domains in whole.listeners.items():
+        own = after.listeners[listener]
+        assert dict(own) == dict(domains)
+        names = [one.domain for one in by_key.values()]
+        for name in (*names, *(name.split(".", 1)[-1] for name in names), data.draw(NAMES), "", "x", "x" * 5000 + ".com"):
+            has_below = name and not name.startswith("[")
+            for below in (name, f"x.{name}", f"x.y.{name}") if has_below else (name,):
+                assert own.find(below) == domains.find(below)
+                assert own.is_node(below) == domains.is_node(below)
+        assert {_said(one) for one in own.examples()} == {_said(one) for one in domains.examples()}
+
+
+def _said(one: DomainEntry) -> tuple[object, ...]:
+    return one.relay_to, bool(one.relay_from), bool(one.relay_from_authz), one.log_oob, one.log_arf
 
 
 def test_many_shapes() -> None:
