@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from sidecar.core.names import parents
+from sidecar.core.names import is_literal, parents
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
 
@@ -40,6 +40,21 @@ class Pattern(Struct, frozen=True, kw_only=True):
     def probe(self) -> str:
         """A name that stands for all names of the pattern."""
         return f"{_UNLISTED}.{self.name}".removesuffix(".") if self.below else self.name
+
+
+def pattern_of(domain: str) -> Pattern:
+    """Return the names that the entry of `domain` matches: for a wildcard, those below its base."""
+    if domain == "*":
+        return Pattern(name="", below=True)
+    return Pattern(name=domain.removeprefix("*."), below=domain.startswith("*."))
+
+
+def patterns_at(name: str) -> Iterator[Pattern]:
+    """Yield `name` itself and the names below it; "" and an address literal have only one of the two."""
+    if name:
+        yield Pattern(name=name, below=False)
+    if not is_literal(name):
+        yield Pattern(name=name, below=True)
 
 
 def lineage(name: str) -> Iterator[str]:

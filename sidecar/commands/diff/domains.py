@@ -11,8 +11,7 @@ from msgspec import Struct
 
 from sidecar.commands.diff.hosts import AddressSpace, by_key, is_wide, texts
 from sidecar.commands.diff.values import EFFECTS, Action, Effect, RuleChange, Side, Spot, effect_of
-from sidecar.core.names import is_literal
-from sidecar.core.open_domains import Pattern, lineage
+from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
 _NO_ENTRY: Final = DomainEntry(listener="", domain="", path="", line=0, steps={})
@@ -68,7 +67,7 @@ class _Domains:
         changed: dict[_Key, _Ends] = {}
         for (listener, domain), pair in self.pairs.items():
             # An entry on one side only is compared with what its names find on the other side.
-            found = pair if pair.action == "changed" else self.find(listener, _pattern(domain))
+            found = pair if pair.action == "changed" else self.find(listener, pattern_of(domain))
             ends = _Ends(pair.old or found.old, pair.new or found.new)
             changes = list(self.entry_changes(pair, ends))
             if changes:
@@ -85,7 +84,7 @@ class _Domains:
         return self.old.spot(old, next(places)), self.new.spot(new, next(places))
 
     def entry_changes(self, pair: _Ends, ends: _Ends) -> Iterator[RuleChange]:
-        entry, action, names = pair.entry, pair.action, _on(pair.entry.listener, _pattern(pair.entry.domain))
+        entry, action, names = pair.entry, pair.action, _on(pair.entry.listener, pattern_of(pair.entry.domain))
         change = partial(RuleChange, kind="domain", action=action, listener=_listener(entry.listener))
         found = list(differences(names, *ends))
         for one in found:
@@ -110,10 +109,10 @@ class _Domains:
         causes = self.causes(changed)
         for listener in dict.fromkeys(listener for listener, _ in changed):
             domains = (domain for where, domain in self.pairs if where in {listener, ANY_LISTENER})
-            for name in ("", *dict.fromkeys(name for domain in domains for name in lineage(_pattern(domain).name))):
+            for name in ("", *dict.fromkeys(name for domain in domains for name in lineage(pattern_of(domain).name))):
                 # A name and the names below it are one change if both find the same.
                 moved: dict[tuple[_Key | None, _Key | None], list[Pattern]] = {}
-                for names in _around(name):
+                for names in patterns_at(name):
                     keys = self.find(listener, names).keys
                     is_new = keys[0] != keys[1] and keys not in explained
                     if is_new and (listener == ANY_LISTENER or keys != self.find(ANY_LISTENER, names).keys):
@@ -129,7 +128,7 @@ class _Domains:
             if pair.action != "changed":
                 side = self.new if pair.action == "added" else self.old
                 place = side.spot(None, pair.entry.where("")).place
-                for name in lineage(_pattern(domain).name):
+                for name in lineage(pattern_of(domain).name):
                     causes.setdefault((listener, name), f", because {pair.entry.path} was {pair.action} ({place})")
         return causes
 
@@ -149,20 +148,6 @@ class _Domains:
                 new=new,
                 text="; ".join(difference.text for difference in found) + cause,
             )
-
-
-def _pattern(domain: str) -> Pattern:
-    """Return the names that an entry matches: for a wildcard, those below its base."""
-    if domain == "*":
-        return Pattern(name="", below=True)
-    return Pattern(name=domain.removeprefix("*."), below=domain.startswith("*."))
-
-
-def _around(name: str) -> Iterator[Pattern]:
-    if name:
-        yield Pattern(name=name, below=False)
-    if not is_literal(name):
-        yield Pattern(name=name, below=True)
 
 
 def _words(names: Pattern) -> str:
