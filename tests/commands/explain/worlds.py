@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sidecar.commands.explain.advice import Change
+from sidecar.core.evaluate.envelope import Envelope, MessageKind
+from sidecar.core.names import plain_address
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList, Settings
 from tests.building import MODES, entry, network, settings
 
@@ -34,6 +36,33 @@ ADDRESSES = [
 ]
 SENDERS = ["", "a@example.com", "a@a.example.com", "a@nowhere.test"]
 LOGINS = ["daniel", "wez"]
+
+# Names at, above, beside and below those with entries, and the operator's examples.
+NAMES = [
+    *("example.com", "a.example.com", "b.a.example.com", "c.b.a.example.com", "b.example.com", "x.b.example.com"),
+    *(
+        "y.b.example.com",
+        "z.x.b.example.com",
+        "q.example.com",
+        "com",
+        "q.com",
+        "q.q.com",
+        "other.test",
+        "q.other.test",
+        "q.test",
+    ),
+    *("test", "nowhere.org", "[192.0.2.1]", "bounce.example.com", "q.bounce.example.com", "fbl.example.com"),
+]
+KINDS: tuple[MessageKind, ...] = ("other", "oob", "arf")
+PROBES = [
+    Envelope(
+        peer=plain_address("198.51.100.7"), listener=listener, authz_id=None, sender="", recipients=(f"x@{name}",), kind=kind
+    )
+    for name in NAMES
+    for listener in (ANY_LISTENER, LISTENER, "10.9.9.9:25")
+    for kind in KINDS
+]
+"""Mail of a stranger to each of these names, on each listener, of each kind."""
 
 _KEYS = st.fixed_dictionaries(
     {},
@@ -68,7 +97,7 @@ def applied(under: Settings, change: Change) -> Settings:
     if "relay_hosts" in table:
         return _with_relay_hosts(under, change, table["relay_hosts"])
     if change.line is None:
-        return replace(under, domains=(*under.domains, _new_entry(table)))
+        return replace(under, domains=(*under.domains, *_new_entries(table)))
     (index,) = (number for number, it in enumerate(under.domains) if _is_at(it, change, table))
     domains = list(under.domains)
     domains[index] = _rewritten(domains[index], table)
@@ -82,10 +111,12 @@ def _with_relay_hosts(under: Settings, change: Change, texts: list[str]) -> Sett
     return replace(under, listener_relay_hosts={LISTENER: made})
 
 
-def _new_entry(table: dict[str, Any]) -> DomainEntry:
+def _new_entries(table: dict[str, Any]) -> list[DomainEntry]:
     listener, domains = next(iter(table["listener"].items())) if "listener" in table else (ANY_LISTENER, table)
-    ((domain, values),) = domains.items()
-    return entry(domain, listener, **{key: _mode(value) if key.startswith("log_") else value for key, value in values.items()})
+    return [
+        entry(domain, listener, **{key: _mode(value) if key.startswith("log_") else value for key, value in values.items()})
+        for domain, values in domains.items()
+    ]
 
 
 def _is_at(it: DomainEntry, change: Change, table: dict[str, Any]) -> bool:
