@@ -6,7 +6,7 @@ Owns the shape of `explain --record --json`, which scripts read: it is permanent
 from collections.abc import Iterator
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from sidecar.commands.explain.advice import Advice, Adviser
 from sidecar.commands.explain.finding import ComparedRecord, disagreement, find
@@ -118,10 +118,14 @@ class Explainer:
         """Return the changes against what happened; None if this configuration already decides otherwise."""
         if found.agrees is False and ((how := disagreement(found)) is None or how.recipient is None):
             return None
+        if found.answer.happened == "rejected" or found.follow_up == "rejected":
+            if found.judgement.outcome not in REJECTED:
+                return None
+            # Without a reason in the record, the message can have been a report of the kind that its recipients do not accept.
+            is_certain = found.envelope.kind != "other" or "why" in found.record.meta
+            return self._adviser.to_accept(found.envelope if is_certain else replace(found.envelope, kind="unknown"))
         if found.answer.happened in {"accepted", "quarantined"}:
             return self._adviser.to_reject(found.envelope, found.judgement)
-        if found.answer.happened == "rejected" and found.judgement.outcome in REJECTED:
-            return self._adviser.to_accept(found.envelope)
         return None
 
 

@@ -12,8 +12,8 @@ from sidecar.core.settings.values import ANY_LISTENER
 MessageKind = Literal["arf", "oob", "unreadable", "other", "unknown"]
 """What the message was, as far as a record contains it.
 
-`unreadable`: it claims to be a report and cannot be parsed as one; `other`: not a report that was accepted; `unknown`: the
-record does not contain it.
+`unreadable`: it claims to be a report and cannot be parsed as one; `other`: no report; `unknown`: the record does not contain
+it.
 """
 
 Happened = Literal["accepted", "quarantined", "rejected", "rejected_for_other_reason", "tempfailed", "outgoing"]
@@ -23,6 +23,8 @@ Happened = Literal["accepted", "quarantined", "rejected", "rejected_for_other_re
 _INCOMING = {"Reception", "Rejection", "OOB", "Feedback"}
 # KumoMTA's words and ours; older versions of KumoMTA leave the enhanced code in the text.
 _BY_POLICY = re.compile(r"(?:5\.7\.1 )?relaying not permitted")
+# How `why` begins in a Rejection of a report (core/reports/reading.py).
+_REPORTS: dict[str, MessageKind] = {"a feedback report": "arf", "a bounce report": "oob"}
 # KumoMTA keeps the peer's command line, with its parameters (RFC 5321 section 4.1.1.3).
 _RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
 
@@ -100,7 +102,11 @@ def _kind(record: Logged) -> MessageKind:
     answer = recorded_answer(record)
     if answer.happened == "quarantined":
         return "unreadable"
-    return "other" if answer.happened == "rejected" and answer.stage == "end" else "unknown"
+    if answer.happened != "rejected" or answer.stage != "end":
+        return "unknown"
+    # A report of the kind that no recipient accepts; a message of both kinds is first a feedback report.
+    why = _text(record, "why") or ""
+    return next((kind for words, kind in _REPORTS.items() if why.startswith(words)), "other")
 
 
 def _recipients(record: Logged) -> tuple[str, ...]:

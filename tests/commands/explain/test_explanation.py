@@ -1,6 +1,7 @@
 """Why was this accepted or rejected: every kind of record under one configuration, with what decided and what to change."""
 
 import json
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -8,11 +9,15 @@ import pytest
 
 from sidecar.commands.explain.explanation import Explainer, RecordExplanation
 from sidecar.commands.explain.follow_up import Entry, with_follow_ups
+from sidecar.core.evaluate.envelope import envelope_of
 from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.records import encode
 from sidecar.core.settings.values import Settings
 from sidecar.output.streams import print_json
 from tests.building import entry, settings
-from tests.commands.explain.samples import NOT_PERMITTED, entry_of, ours, record, rejection
+from tests.commands.explain.samples import NOT_PERMITTED, entry_of, logged, ours, record, rejection
+from tests.commands.explain.worlds import applied
+from tests.core.session.driving import ARF, OOB, PLAIN, content, envelope, hello, play, session
 
 DOMAINS = [
     entry("*", log_oob="LogThenRelay", log_arf="LogThenRelay"),
@@ -201,6 +206,41 @@ def test_quarantine() -> None:
     assert it.message.action == "discard"
 
 
+@pytest.mark.parametrize(
+    ("message", "taken", "offered", "what"), [(OOB, "log_arf", "log_oob", "bounces"), (ARF, "log_oob", "log_arf", "complaints")]
+)
+def test_a_report_of_the_other_kind(message: bytes, taken: str, offered: str, what: str) -> None:
+    """A report that was rejected because its domain accepts the other kind is first offered its own key, then wider changes."""
+    under = settings([entry("r.example", **{taken: "LogThenRelay"})])
+    *_, last = play(session(under), [*hello(), *envelope(["x@r.example"]), *content(message)])
+    (made,) = last.records
+    (it,) = explained(json.loads(encode(made)), under=under)
+    assert (it.outcome, it.agrees) == ("rejected_at_end", True)
+    assert changes(it) == [
+        ('"r.example"', (f'{offered} = "LogThenDrop"',)),
+        ('"r.example"', ("relay_to = true",)),
+        ("relay_hosts", ('relay_hosts = ["127.0.0.1", "::1", "203.0.113.9"]',)),
+    ]
+    assert it.fix is not None
+    assert it.fix.changes[0].text == f"If {what} return to r.example, let it accept them."
+    after = Evaluator(reduce(applied, it.fix.changes[:1], under))
+    assert after.judge(envelope_of(logged(json.loads(encode(made))))).outcome == "logged_and_dropped"
+
+
+def test_a_message_that_is_no_report() -> None:
+    """No report is offered for other mail; for KumoMTA's pair of records, only the kind that the domain does not accept."""
+    under = settings([entry("r.example", log_arf="LogThenRelay")])
+    *_, last = play(session(under), [*hello(), *envelope(["x@r.example"]), *content(PLAIN)])
+    (made,) = last.records
+    (it,) = explained(json.loads(encode(made)), under=under)
+    assert next(lines for _, lines in changes(it)) == ("relay_to = true",)
+    it, _ = explained(record(recipient="x@r.example"), rejection("end"), under=under)
+    assert (it.follow_up, [lines for _, lines in changes(it)][:2]) == (
+        "rejected",
+        [('log_oob = "LogThenDrop"',), ("relay_to = true",)],
+    )
+
+
 def test_rejected_at_connect() -> None:
     """If external hosts can send nothing, the connection decides, and the advice names the peer."""
     (it,) = explained(ours("Rejection", recipient="", answer=(550, NOT_PERMITTED, "CONNECT")), under=settings([]))
@@ -360,7 +400,7 @@ def test_the_shape(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     (it,) = explained(record())
     printed = msgspec.to_builtins(it)
     assert list(printed["fix"]) == ["aim", "apply", "changes", "more", "then"]
-    assert list(printed["fix"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens"]
+    assert list(printed["fix"]["changes"][0]) == ["text", "file", "line", "key", "lines", "opens", "concerns"]
     assert list(printed["decided"][0]) == ["file", "line", "key", "value", "text"]
 
 
