@@ -80,7 +80,8 @@ class Draft:
         self._put(_with(_entry(before.lookup(listener, names.probe), listener, domain, file), values))
         for other in _around(domain):
             was = before.lookup(listener, other.probe)
-            if other != names and grants(was) != grants(self.after.policy.lookup(listener, other.probe)):
+            now = self.after.policy.lookup(listener, other.probe)
+            if other != names and (grants(was) != grants(now) or _leaves(listener, was, now)):
                 self._put(_entry(was, listener, str(other), file))
                 if len(self.added) - known > _TABLES_LIMIT:
                     raise UnprovedError(f"the change needs more than {_TABLES_LIMIT} tables")
@@ -107,7 +108,8 @@ class Draft:
         """Return the names whose mail is decided otherwise, among `domains`, the changed entries, and all above and below them.
 
         A name finds its entry by its longest parent that is listed, or is a parent of a listed name, and the changed entries
-        have no other parents than these. So they, and one unlisted name below each of them, represent all names.
+        have no other parents than these. So they, and one unlisted name below each of them, represent all names. Names that
+        leave a listener's own map count as opened: the other map can have any entry for them.
         """
         listeners = sorted({ANY_LISTENER, *self.before.policy.listeners})
         touched = (*domains, *(domain for _, domain in self.changed))
@@ -118,13 +120,14 @@ class Draft:
         was, now = (side.policy.lookup(listener, names.probe) for side in (self.before, self.after))
         questions = list(self._questions(listener, names, was, now))
         pairs = [(_reach(self.before, one), _reach(self.after, one)) for one in questions]
-        if grants(was) == grants(now) and all(before == after for before, after in pairs):
+        leaves = _leaves(listener, was, now)
+        if not leaves and grants(was) == grants(now) and all(before == after for before, after in pairs):
             return None
         # A report that is relayed where other mail was relayed already is not more.
         mail = max(
             (pair[0] for pair, one in zip(pairs, questions, strict=True) if one.kind == "other" and not one.sender), default=0
         )
-        opens = any(after > max(before, mail) for before, after in pairs)
+        opens = leaves or any(after > max(before, mail) for before, after in pairs)
         return Moved(listener=listener, names=names, opens=opens, found=was)
 
     def _questions(self, listener: str, names: Pattern, was: DomainEntry | None, now: DomainEntry | None) -> Iterator[Envelope]:
@@ -160,6 +163,12 @@ class Draft:
             return not (_reach(self.before, probe) or _reach(self.after, probe))
 
         return next(filter(is_external, _EXTERNAL), None)
+
+
+def _leaves(listener: str, was: DomainEntry | None, now: DomainEntry | None) -> bool:
+    """Return True if names leave a listener's own map: then they find any entry of the other map, not only `now`."""
+    own = [entry is not None and entry.listener == listener for entry in (was, now)]
+    return listener != ANY_LISTENER and own == [True, False]
 
 
 def grants(entry: DomainEntry | None) -> tuple[object, ...]:

@@ -53,6 +53,11 @@ ON_ONE_LISTENER = (
     settings([entry("*", LISTENER, log_oob="LogThenDrop"), entry("*", relay_to=True)]),
     replace(TWO_LEVELS, listener=LISTENER, kind="arf"),
 )
+# A name in the listener's own map takes other names out of its `*`, and one of them has an entry for every listener.
+LEAVES_MAP = (
+    settings([entry("*", LISTENER), entry("a.example.com", log_oob="LogThenDrop")]),
+    replace(TWO_LEVELS, listener=LISTENER, recipients=("x@example.com",)),
+)
 
 
 def verdict(under: Evaluator, envelope: Envelope) -> EnvelopeOutcome:
@@ -122,6 +127,7 @@ def test_closing_closes_that_and_nothing_else(under: Settings, envelope: Envelop
 @example(RELAYED_BELOW[0], replace(TWO_LEVELS, kind="arf"), [])
 @example(LOGGED_BELOW[0], replace(TWO_LEVELS, recipients=("x@example.com",), kind="arf"), [])
 @example(*ON_ONE_LISTENER, [])
+@example(*LEAVES_MAP, [])
 @given(configurations(), envelopes(), st.lists(envelopes(), max_size=5))
 @tries(max_examples=100, deadline=None)
 def test_opening_opens_that_and_nothing_else(under: Settings, envelope: Envelope, probes: list[Envelope]) -> None:
