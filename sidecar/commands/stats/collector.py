@@ -8,7 +8,7 @@ from sidecar.commands.stats.shape import shape
 from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
-from sidecar.core.records import TYPES, Logged
+from sidecar.core.records import TYPES, UNCATEGORIZED, Logged
 from sidecar.core.text import rfc3339
 from sidecar.output.tally import Tally
 
@@ -80,10 +80,11 @@ class Collector:
         bounced = record.type in _BOUNCES
         for domain in dict.fromkeys(domains):
             self._tallies["bounced_domains" if bounced else "recipient_domains"].add(domain, count)
-        bounce_class = record.bounce_classification
-        # Every record has the field, and most are no bounces.
-        if bounced or bounce_class not in {"", "Uncategorized"}:
-            self._tallies["bounce_classes"].add(bounce_class[:_NAME_LIMIT] or "Uncategorized", count)
+        bounce_class = record.bounce_classification[:_NAME_LIMIT] or UNCATEGORIZED
+        # Every record has the field, and most are no bounces. Our own replies are no bounces either.
+        if bounced or bounce_class != UNCATEGORIZED:
+            classes = "rejection_classes" if record.type == "Rejection" else "bounce_classes"
+            self._tallies[classes].add(bounce_class, count)
 
     def _incoming(self, record: Logged, count: int) -> None:
         self._bytes += min(max(0, record.size), _SIZE_LIMIT)

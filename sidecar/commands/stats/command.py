@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain, zip_longest
 from pathlib import Path
+from socket import gethostname
 from types import ModuleType
 
 import click
@@ -19,7 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sidecar.commands.stats.collector import Collector
-from sidecar.commands.stats.page import page
+from sidecar.commands.stats.page import VARIANTS, page
 from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
@@ -109,9 +110,10 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     # Before any output: `| head` can end the program there.
     if plots is not None and not status:
         if html is not None:
-            write_file(html, page(summary, plots.timeline_svg(summary)).encode())
+            variants = {(dark, narrow): plots.timeline_svg(summary, dark=dark, narrow=narrow) for dark, narrow in VARIANTS}
+            write_file(html, page(summary, variants, host=gethostname(), made=rfc3339(int(time.time()))).encode())
         if png is not None:
-            write_file(png, plots.picture(summary))
+            write_file(png, plots.picture(summary, host=gethostname()))
     if as_json:
         print_json(summary)
     else:

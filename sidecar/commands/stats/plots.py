@@ -36,25 +36,32 @@ _DPI = 110
 # A dollar sign in a name begins no formula, and a matplotlibrc in the current directory, which could run TeX, has no effect.
 _RULES: Any = {"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "sidecar", "font.size": 9}
 _STYLE = ["default", _RULES]
+_LIGHT_INK = "#dddddd"
+_DARK: Any = {"axes.facecolor": "none"} | dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _LIGHT_INK
+)
 
 
-def timeline_svg(summary: Summary) -> bytes:
-    """Draw the records over time as SVG."""
-    with style.context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
-        _draw_timeline(figure.add_subplot(), summary.timeline)
+def timeline_svg(summary: Summary, *, dark: bool = False, narrow: bool = False) -> bytes:
+    """Draw the records over time as SVG without a background, in the colours of a light or dark page.
+
+    A narrow picture has a third of the width: its text is large enough on a phone.
+    """
+    with style.context([*_STYLE, _DARK if dark else {}]):
+        figure = Figure(figsize=(_WIDTH / 3 if narrow else _WIDTH, 3.2), layout="constrained", facecolor="none")
+        _draw_timeline(figure.add_subplot(), summary.timeline, narrow=narrow)
         drawn = io.BytesIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
         return drawn.getvalue()
 
 
-def picture(summary: Summary) -> bytes:
-    """Draw all figures as one PNG."""
+def picture(summary: Summary, *, host: str) -> bytes:
+    """Draw all figures as one PNG. `host` is the name of this machine."""
     panels = list(summary.names())
     rows = -(-len(panels) // 2)
     with style.context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.6 + 2.6 * rows), dpi=_DPI, layout="constrained")
-        figure.suptitle(headline(summary))
+        figure.suptitle(f"{headline(summary)}, on {_label(host)}")
         grid = figure.add_gridspec(1 + rows, 2, height_ratios=[1.2] + [1] * rows)
         _draw_timeline(figure.add_subplot(grid[0, :]), summary.timeline)
         for place, (title, ranking) in enumerate(panels):
@@ -64,7 +71,7 @@ def picture(summary: Summary) -> bytes:
         return drawn.getvalue()
 
 
-def _draw_timeline(axes: Axes, timeline: Timeline | None) -> None:
+def _draw_timeline(axes: Axes, timeline: Timeline | None, *, narrow: bool = False) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if timeline is None:
@@ -80,14 +87,17 @@ def _draw_timeline(axes: Axes, timeline: Timeline | None) -> None:
         how: Any = {"align": "edge", "color": _COLOURS.get(kind, _OTHER_COLOUR), "linewidth": 0, "antialiased": False}
         axes.bar(days, counts, width=width, bottom=below, label=kind, **how)
         below = [under + count for under, count in zip(below, counts, strict=True)]
-    locator = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]  # dates are not annotated there
+    # With so many labels at most, they do not overlap.
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=4 if narrow else 12)  # type: ignore[no-untyped-call]  # dates are not annotated there
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]  # likewise
     axes.set_xlim(days[0], days[-1] + width)
+    axes.set_xlabel("time (UTC)")
     axes.set_ylabel(f"records in {span(timeline.seconds)}")
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(timeline.series), frameon=False, borderaxespad=0)
+    columns = 2 if narrow else len(timeline.series)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, borderaxespad=0)
 
 
 def _draw_ranking(axes: Axes, title: str, ranking: Ranking) -> None:

@@ -15,6 +15,7 @@ TITLES = {
     "bounced_domains": "Domains that bounced",
     "reporting_mtas": "Reporters",
     "bounce_classes": "Bounce classes",
+    "rejection_classes": "Classes of our own rejections",
     "feedback_types": "Feedback types",
 }
 """The rankings of names, in the order of every output."""
@@ -56,7 +57,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     and all other figures count a record of many rejections as that many. `outside` counts records outside the range, `untimed`
     those without a time (in the range only if it is not set), `unreadable` lines that are no records. `bytes_received` is the
     size of the accepted messages. `dispositions` counts the sidecar's Receptions, Feedback and Rejections: an OOB record has
-    none, because its message has a Reception. KumoMTA's records have no disposition.
+    none, because its message has a Reception. KumoMTA's records have no disposition. `bounce_classes` are the classes of the
+    replies of other MTAs, `rejection_classes` those of our own.
     """
 
     since: str | None
@@ -80,6 +82,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     bounced_domains: Ranking
     reporting_mtas: Ranking
     bounce_classes: Ranking
+    rejection_classes: Ranking
     feedback_types: Ranking
     timeline: Timeline | None
 

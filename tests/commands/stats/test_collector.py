@@ -118,7 +118,8 @@ def test_who_is_counted_where() -> None:
     domains = {"a.example": 3, "bounce.example": 1, "d.example": 1, "e.example": 1, "(no domain)": 1}
     assert names(summary.recipient_domains) == domains
     assert names(summary.reporting_mtas) == {"mx.b.example": 1, "(unknown)": 2, "fbl.c.example": 1, "Looper/1.0": 1}
-    assert names(summary.bounce_classes) == {"Uncategorized": 1, "InvalidRecipient": 1, "SpamBlock": 1}
+    assert names(summary.bounce_classes) == {"Uncategorized": 1, "InvalidRecipient": 1}
+    assert names(summary.rejection_classes) == {"SpamBlock": 1}
     assert names(summary.feedback_types) == {"abuse": 1, "fraud": 1, "(unknown)": 1}
 
 

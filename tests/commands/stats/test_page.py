@@ -1,21 +1,24 @@
 """The page and the picture."""
 
 import re
+import shutil
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from sidecar.commands.stats.collector import Collector
-from sidecar.commands.stats.page import page
+from sidecar.commands.stats.page import VARIANTS, page
 from sidecar.commands.stats.plots import picture, timeline_svg
 from sidecar.commands.stats.summary import Summary
 from sidecar.core.records import decode
 from tests import ROOT
 from tests.commands.stats.test_collector import record
 
+MADE = "2026-11-30T08:37:40Z"
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -49,7 +52,10 @@ _TAGS = {
     "h1",
     "h2",
     "p",
+    "picture",
+    "source",
     "img",
+    "var",
     "div",
     "section",
     "span",
@@ -79,22 +85,28 @@ class Reader(HTMLParser):
         self.text += data
 
 
+def written_page(summary: Summary) -> str:
+    pictures = {(dark, narrow): timeline_svg(summary, dark=dark, narrow=narrow) for dark, narrow in VARIANTS}
+    return page(summary, pictures, host="mx1.example.com", made=MADE)
+
+
 def test_nothing_of_strangers_is_markup() -> None:
     """Whatever strangers write is text on the page: no element, no attribute, no order to a terminal."""
     reader = Reader()
-    written = page(summary_of(*HOSTILE), b"<svg/>")
+    written = page(summary_of(*HOSTILE), dict.fromkeys(VARIANTS, b"<svg/>"), host="<b>\x1b[2J", made=MADE)
     reader.feed(written)
     assert reader.tags <= _TAGS
-    allowed = {"lang", "charset", "http-equiv", "content", "name", "class", "colspan", "style", "alt", "src"}
+    allowed = {"lang", "charset", "http-equiv", "content", "name", "class", "colspan", "style", "alt", "src", "srcset", "media"}
     assert {name for name, _ in reader.attributes} <= allowed
-    assert [value for name, value in reader.attributes if name == "src"] == ["data:image/svg+xml;base64,PHN2Zy8+"]
+    pictures = [value for name, value in reader.attributes if name in {"src", "srcset"}]
+    assert pictures == ["data:image/svg+xml;base64,PHN2Zy8+"] * 4
     assert all(line.isprintable() for line in written.split("\n"))
     assert reader.text.count("<script>alert(1)</script>") >= 5
 
 
 def test_nothing_from_elsewhere() -> None:
     """The page needs no other host, and its policy forbids the browser to ask one or to run anything."""
-    written = page(summary_of("a"), timeline_svg(summary_of("a")))
+    written = written_page(summary_of("a"))
     assert not re.search(r"https?://|url\(|@import|<script|<link", written)
     assert "Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in written
 
@@ -103,10 +115,10 @@ def test_nothing_from_elsewhere() -> None:
 def test_pictures(texts: tuple[str, ...]) -> None:
     """Whatever the names are, and without any record, there is a picture, and the same one again for the same figures."""
     summary = summary_of(*texts)
-    assert picture(summary).startswith(b"\x89PNG")
-    svg = timeline_svg(summary)
-    assert b"<svg" in svg
-    assert svg == timeline_svg(summary)
+    assert picture(summary, host="mx1").startswith(b"\x89PNG")
+    for dark, narrow in VARIANTS:
+        assert b"<svg" in timeline_svg(summary, dark=dark, narrow=narrow)
+    assert timeline_svg(summary) == timeline_svg(summary)
 
 
 @pytest.mark.parametrize("span", [1, 60, 86400, 400 * 86400, 1000 * 365 * 86400])
@@ -127,3 +139,67 @@ def test_settings_of_matplotlib_elsewhere(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True, env={"PYTHONPATH": str(ROOT)}
     )
     assert drawn.stdout == timeline_svg(Collector().summary())
+
+
+def test_title() -> None:
+    """The title names the host and the times of the records, and the page says when it was made."""
+    summary = summary_of("a")
+    assert (summary.first, summary.last) == ("1970-01-01T00:00:01Z", "2026-11-22T12:00:00Z")
+    written = page(summary, dict.fromkeys(VARIANTS, b""), host="mx1.example.com", made=MADE)
+    assert "<title>mx1.example.com, 1970-01-01 00:00:01 to 2026-11-22 12:00:00 UTC: sidecar stats</title>" in written
+    assert "<h1>Records on mx1.example.com</h1>" in written
+    assert "Made at 2026-11-30 08:37:40 UTC. All times are in UTC." in written
+    asked = Collector(since=0.0, until=86400.0).summary()
+    assert "<title>mx1.example.com from 1970-01-01 00:00:00 until 1970-01-02 00:00:00 UTC: sidecar stats</title>" in (
+        page(asked, {}, host="mx1.example.com", made=MADE)
+    )
+
+
+def test_placeholders_are_marked() -> None:
+    """`<ip>` in a reason stands for many addresses; `(unknown)` is no name. Both look different from text."""
+    collector = Collector()
+    why = {"why": 'peer 203.0.113.9 is no relay host for mail.example.com (d.toml:3 "<ip>".log_oob)'}
+    collector.add(decode(record("Rejection", meta=why, addr="203.0.113.9")))
+    collector.add(decode(record("Feedback", feedback_report={})))
+    written = page(collector.summary(), dict.fromkeys(VARIANTS, b""), host="mx1", made=MADE)
+    assert "peer <var>&lt;ip&gt;</var> is no relay host for <var>&lt;domain&gt;</var> (" in written
+    assert '<td class="name note">(unknown)</td>' in written
+
+
+WIDTHS = (390, 1280)
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path) -> None:
+    """On a phone and on a wide screen no text is outside the window: a real browser measures the page."""
+    summary = summary_of("a-very-long-label-of-a-customer." * 6 + "example", "x" * 200)
+    written = page(summary, dict.fromkeys(VARIANTS, timeline_svg(summary)), host="mx1", made=MADE)
+    # A window has 500 pixels at least, a frame any width. The page without its policy: the script outside may measure it.
+    framed = re.sub(r"<meta http-equiv=.*?>", "", written)
+    frames = [f'<iframe width="{width}" height="900" style="border: 0" srcdoc="{escape(framed)}"></iframe>' for width in WIDTHS]
+    measure = "Array.from(frames, frame => frame.document.documentElement.scrollWidth + ' of ' + frame.innerWidth).join()"
+    body = f'<body onload="document.title = {measure}">{"".join(frames)}</body>'
+    (tmp_path / "page.html").write_text(f"<!DOCTYPE html><title></title>{body}")
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            f"file://{tmp_path / 'page.html'}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
+    assert f"<title>{','.join(f'{width} of {width}' for width in WIDTHS)}</title>" in done.stdout
