@@ -188,6 +188,7 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path) -> 
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--hide-scrollbars",
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",
