@@ -8,7 +8,7 @@ from typing import Final
 
 
 class Disposition(StrEnum):
-    """The result for a recipient, or for a message as a whole (policy reference, Dispositions)."""
+    """The result for a recipient, or for a message as a whole (records reference, Dispositions)."""
 
     RELAYED = "relayed"
     LOGGED_AND_RELAYED = "logged_and_relayed"

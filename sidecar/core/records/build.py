@@ -1,4 +1,4 @@
-"""How each type of record is filled (policy reference, Records). Never decides whether a record is written."""
+"""How each type of record is filled (records reference, Records). Never decides whether a record is written."""
 
 import math
 import re
