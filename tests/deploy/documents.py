@@ -75,6 +75,11 @@ class Document:
                 assert token.map is not None
                 yield Fence(language=language, words=tuple(words), text=token.content, line=token.map[0] + 1, section=section)
 
+    def codes(self) -> Iterator[str]:
+        """Return each piece of code inside text."""
+        for token in self.tokens:
+            yield from (child.content for child in token.children or () if child.type == "code_inline")
+
     def links(self) -> Iterator[Link]:
         """Return each link."""
         for token in self.tokens:
@@ -111,6 +116,24 @@ _CELL_LEVEL = 4
 """The nesting of a cell's text: table, head or body, row, cell."""
 
 
+RUNNERS = {
+    "source": "in a clone of the repository: its targets of make are checked",
+    "install": "the installation, in the Debian of the packages' tests",
+    "machine": "in that Debian, in order, with the files that the document shows",
+    "postfix-settings": "in that Debian: postconf must know the names, and Postfix must start with the values",
+    "upgrade": "in that Debian, from a package with a lower version",
+    "rollback": "in that Debian, back to that package",
+    "docker": "compose.yaml is checked, and the commands inside the containers are run with the settings of deploy/docker",
+}
+"""What follows `sh` in a fenced block of commands, and where a test runs it.
+
+A `console` block has a command behind `$` and its output, and is run in a folder with the files that the document shows. A
+block with the name of a file behind its language is that file, or with `append` the end of it.
+"""
+
+LANGUAGES = {"sh", "console", "toml", "json", "text"}
+
+
 def documents() -> list[Document]:
-    """Return README.md and all documents of deploy/docs."""
-    return [Document(path) for path in (ROOT / "README.md", *sorted(FOLDER.glob("*.md")))]
+    """Return README.md and all documents of deploy/docs, and the one about containers."""
+    return [Document(path) for path in (ROOT / "README.md", ROOT / "deploy/docker/README.md", *sorted(FOLDER.glob("*.md")))]
