@@ -4,12 +4,10 @@
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +16,10 @@ import pytest
 
 from tests import ROOT
 from tests.mta.processes import wait_until
-from tests.packages.machine import FOLDER, Machine, machine
+from tests.packages.conftest import PREVIOUS, VERSION, build
+from tests.packages.machine import FOLDER, Machine
 from tests.wire.client import CONTINUE, DISCARD, Mta
 
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-PREVIOUS = "0.0.9"
 SETTINGS = "/etc/sidecar/sidecar.toml"
 DOMAINS = "/etc/sidecar/listener_domains.toml"
 JOURNAL = "/var/lib/sidecar/journal"
@@ -36,65 +33,6 @@ bounce_classifier = ["iana"]
 socket = "unix:{SOCKET}"
 """
 OWN_DOMAINS = '["bounce.example.com"]\nlog_oob = "LogThenDrop"\n'
-
-
-def build(source: Path, folder: Path) -> tuple[Path, Path]:
-    """Build wheel and Debian package of a source tree into an empty folder."""
-    folder.mkdir(parents=True)
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=source, check=True)
-    (wheel,) = folder.glob("*.whl")
-    environ = {**os.environ, "PIP_CACHE_DIR": str(ROOT / "build/pip")}
-    subprocess.run([source / "deploy/debian/build", wheel, folder], env=environ, check=True)
-    (package,) = folder.glob("*.deb")
-    return wheel, package
-
-
-@pytest.fixture(scope="session")
-def built() -> Iterator[tuple[Path, Path]]:
-    """The wheel and the package of this tree."""
-    folder = FOLDER / "built"
-    shutil.rmtree(folder, ignore_errors=True)
-    yield build(ROOT, folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def wheel(built: tuple[Path, Path]) -> Path:
-    return built[0]
-
-
-@pytest.fixture(scope="session")
-def package(built: tuple[Path, Path]) -> Path:
-    return built[1]
-
-
-@pytest.fixture(scope="session")
-def previous() -> Iterator[Path]:
-    """A package of this tree with a lower version, other texts in a settings file, and other rules for bounces."""
-    source = FOLDER / "previous"
-    shutil.rmtree(source, ignore_errors=True)
-    for name in ("sidecar", "deploy", "systemd", ".ci"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"):
-        shutil.copy(ROOT / name, source)
-    for name, old, new in (
-        ("pyproject.toml", f'version = "{VERSION}"', f'version = "{PREVIOUS}"'),
-        ("deploy/etc/sidecar.toml", "# The settings", "# These are the settings"),
-        ("deploy/etc/listener_domains.toml", "# The domains", "# These are the domains"),
-        ("sidecar/config/iana.toml", "[rules]", "# older\n[rules]"),
-    ):
-        path = source / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-    yield build(source, source / "built")[1]
-    shutil.rmtree(source)
-
-
-@pytest.fixture
-def debian() -> Iterator[Machine]:
-    with machine() as one:
-        yield one
 
 
 def state(debian: Machine) -> str:

@@ -15,8 +15,8 @@ from tests import ROOT
 from tests.mta.processes import owned, stop_group, wait_until
 
 FOLDER = ROOT / "build" / "machines"
-# What the packages depend on: nothing is downloaded when they are installed. No compiler.
-PACKAGES = ("libmilter1.0.1", "pipx", "procps", "python3", "systemd", "systemd-sysv")
+# What the packages depend on, and what the documents use: nothing is downloaded when they are installed. No compiler.
+PACKAGES = ("curl", "haproxy", "libmilter1.0.1", "pipx", "postfix", "procps", "python3", "systemd", "systemd-sysv")
 _ENVIRON = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "DEBIAN_FRONTEND=noninteractive")
 _NSPAWN = ("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off", "--boot")
 
@@ -40,10 +40,11 @@ def base() -> Path:
 
 
 class Machine:
-    """A Debian that a test can change. `root` is its root folder; `boot` starts its systemd."""
+    """A Debian that a test can change. `root` is its root folder; `boot` starts its systemd. `outputs` is for tests."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.outputs: dict[str, str] = {}
         self._container: subprocess.Popen[bytes] | None = None
 
     def path(self, path: str) -> Path:
