@@ -110,7 +110,7 @@ needs_opendkim = pytest.mark.skipif(
     shutil.which("opendkim") is None and not os.environ.get("CI"), reason="this machine has no OpenDKIM"
 )
 
-DOMAINS = '["bounce.example"]\nlog_oob = "LogThenDrop"\n["open.example"]\nrelay_to = true\n'
+DOMAINS = '["bounce.example"]\nlog_oob = "LogThenDrop"\n["relay.example"]\nlog_oob = "LogThenRelay"\n'
 RELAY_HOST = Peer(address="127.0.0.1:4444")
 MAIL = b"From: news@send.example\nTo: x@else.test\nSubject: news\n\nhello\n"
 OPENDKIM = """\
@@ -199,6 +199,15 @@ def test_chain() -> None:
         signed = postfix.delivered()["x@else.test"]
         assert re.search(rb"(?m)^DKIM-Signature: v=1;.* d=send\.example;", signed)
         assert [record["type"] for record in sidecar.records()] == ["Reception"]
+
+
+@needs_opendkim
+def test_later_milter() -> None:
+    """A later milter can reject a report that the sidecar relays: the record is there before the answer."""
+    with chain(sidecar_first=True) as (postfix, sidecar):
+        sidecar.records()
+        assert send(postfix, STRANGER, "", "b-1234@relay.example", OOB)[0] == 550
+        assert {record["meta"]["disposition"] for record in sidecar.records()} == {"logged_and_relayed"}
 
 
 @needs_opendkim

@@ -19,6 +19,13 @@ _OPTION = re.compile(r"O +([A-Za-z0-9_.]+)=(.*)", re.DOTALL)
 _CLASS = re.compile(r"([CF])(?:\{([A-Za-z0-9_.]+)\}|([A-Za-z]))(.*)", re.DOTALL)
 _ACCESS_MAP = re.compile(r"Kaccess\s+(\S.*)", re.DOTALL)
 
+# The features that relay for hosts which no list names, and a rule that each makes (proto.m4).
+_RELAYING_FEATURES = {
+    "relay_local_from": r"(?m)^R<\?> \$\+ < @ \$=w >\s+\$@ RELAY",
+    "relay_mail_from": r"(?m)^R<@> <RELAY>\s+\$@ RELAY",
+    "relay_based_on_MX": r"(?m)^R<\$\* : \$=w \. : \$\*> \$\*\s+\$@ RELAY",
+}
+_DB_MAPS = ("hash", "btree")
 _OCTETS, _GROUPS = 4, 8
 
 
@@ -31,20 +38,32 @@ class Filter(Struct, frozen=True, kw_only=True):
     timeouts: Mapping[str, int]
 
 
+class Daemon(Struct, frozen=True, kw_only=True):
+    """A listener (DaemonPortOptions), and its milters. `own` is True if it names them itself, instead of InputMailFilters."""
+
+    name: str
+    loopback: bool = False
+    own: bool = False
+    filters: list[Filter]
+
+
 class Sendmail(Service, frozen=True, kw_only=True):
-    """The settings of Sendmail. `filters` are the milters in use, `classes` the members of each class, in lower case.
+    """The settings of Sendmail. `daemons` are those that other machines can reach, `classes` have their members in lower case.
 
     `named` are the domains in class R, whose addresses are peers. `access` is the source of the access map (cf/README,
-    "ANTI-SPAM CONFIGURATION CONTROL"), None if `access_path` cannot be read. The flags show which features made the rules:
-    promiscuous_relay, relay_hosts_only, and access_db's lookupdotdomain and skip.
+    "ANTI-SPAM CONFIGURATION CONTROL"), None if `access_path` cannot be read. `is_map_missing` is True if the source can be
+    read, and the map made from it cannot. `relaying_features` are in use, and relay for hosts that no list names. The flags
+    show which features made the rules: promiscuous_relay, relay_hosts_only, and access_db's lookupdotdomain and skip.
     """
 
-    filters: list[Filter]
+    daemons: list[Daemon]
     options: Mapping[str, str]
     classes: Mapping[str, frozenset[str]]
     named: frozenset[str]
     access_path: str | None
     access: Mapping[str, str] | None
+    is_map_missing: bool
+    relaying_features: list[str]
     promiscuous: bool
     hosts_only: bool
     dots: bool
@@ -87,7 +106,8 @@ def read_sendmail(text: str, read: ReadFile) -> Sendmail:
     options: dict[str, str] = {}
     classes: dict[str, frozenset[str]] = {}
     lines: dict[str, int] = {}
-    access_path = None
+    access_map: list[str] = []
+    ports: list[str] = []
     # A continuation line of a comment is a comment.
     uncommented = ("" if line.startswith("#") else line for line in text.splitlines())
     for number, line in logical_lines(enumerate(uncommented, start=1)):
@@ -98,22 +118,28 @@ def read_sendmail(text: str, read: ReadFile) -> Sendmail:
         elif (match := _OPTION.fullmatch(line)) is not None:
             options[match[1]] = match[2].strip()
             lines[match[1]] = number
+            ports += [match[2]] if match[1] == "DaemonPortOptions" else []
         elif (match := _ACCESS_MAP.fullmatch(line)) is not None:
-            access_path = match[1].split()[-1]
+            access_map = match[1].split()
             lines["access_db"] = number
         elif (match := _CLASS.fullmatch(line)) is not None:
             words = match[4].split() if match[1] == "C" else _file_words(match[4], read)
             name = match[2] or match[3]
             classes[name] = classes.get(name, frozenset()).union(map(str.lower, words))
+    access_path = access_map[-1] if access_map else None
     source = "" if access_path is None else read(access_path)
-    used = re.split(r"[,;\s]+", options.get("InputMailFilters", ""))
+    # Without -o Sendmail needs the map.
+    needs_db = access_path is not None and access_map[0] in _DB_MAPS and "-o" not in access_map
+    daemons = [_daemon(port, options.get("InputMailFilters", ""), filters) for port in ports or [""]]
     return Sendmail(
-        filters=[filters[f"X{name}"] for name in used if f"X{name}" in filters],
+        daemons=[each for each in daemons if not each.loopback] or daemons,
         options=options,
         classes=classes,
         named=frozenset(word for word in classes.get("R", ()) if ":" not in word and not word.replace(".", "").isdecimal()),
         access_path=access_path,
         access=None if source is None else _access(source),
+        is_map_missing=needs_db and source is not None and read(f"{access_path}.db") is None,
+        relaying_features=[name for name, rule in _RELAYING_FEATURES.items() if re.search(rule, text)],
         lines=lines,
         promiscuous=re.search(r"(?m)^SRcpt_ok\b", text) is not None and re.search(r"(?m)^SRelay_ok\b", text) is None,
         hosts_only=re.search(r"(?m)^R\$\+ < @ \$=R >", text) is not None,
@@ -165,4 +191,17 @@ def _filter(line: str) -> Filter:
         socket=socket_of(values.get("S", ""), Path("/")),
         failure=values.get("F", ""),
         timeouts={key: time for key, _, value in times if (time := seconds(value)) is not None},
+    )
+
+
+def _daemon(port: str, default: str, filters: Mapping[str, Filter]) -> Daemon:
+    """Return the listener of `Name=MTA, Addr=address, I=filter;filter`: of each key only the first letter counts."""
+    equates = (equate.strip().partition("=") for equate in port.split(","))
+    values = {key[:1].upper(): value.strip() for key, _, value in equates}
+    used = re.split(r"[,;\s]+", values.get("I", default))
+    return Daemon(
+        name=values.get("N", ""),
+        loopback=values.get("A", "").lower().startswith(("127.", "::1", "ipv6:::1", "localhost")),
+        own="I" in values,
+        filters=[filters[f"X{name}"] for name in used if f"X{name}" in filters],
     )

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from sidecar.commands.doctor.findings import PATIENCE, Check, Found, ReadFile, export_command, run_checks, some
 from sidecar.commands.doctor.relaying import compare, compare_hosts, relaying
-from sidecar.commands.doctor.sendmail import Filter, Sendmail, read_sendmail
+from sidecar.commands.doctor.sendmail import Daemon, Filter, Sendmail, read_sendmail
 from sidecar.commands.doctor.sockets import same_socket
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open
@@ -34,7 +34,11 @@ class _Case(Sendmail, frozen=True, kw_only=True):
 
     @property
     def filter(self) -> Filter | None:
-        return next((each for each in self.filters if same_socket(each.socket, self.sidecar.milter.socket)), None)
+        return next(filter(None, map(self.asked, self.daemons)), None)
+
+    def asked(self, daemon: Daemon) -> Filter | None:
+        """Return the daemon's filter that is the sidecar."""
+        return next((each for each in daemon.filters if same_socket(each.socket, self.sidecar.milter.socket)), None)
 
 
 def check_sendmail(text: str, settings: Settings, read: ReadFile, config: Path | None = None) -> list[Finding]:
@@ -44,11 +48,17 @@ def check_sendmail(text: str, settings: Settings, read: ReadFile, config: Path |
 
 
 def _milter(case: _Case) -> Iterator[Found]:
-    if case.filter is None:
-        listening = case.sidecar.milter.socket
+    """Find listeners that do not ask the sidecar."""
+    listening = case.sidecar.milter.socket
+    missing = [each for each in case.daemons if case.asked(each) is None]
+    if any(not each.own for each in missing):
         text = f"No milter in use has the socket {listening}, on which the sidecar listens: Sendmail never asks the sidecar."
         fix = f"In sendmail.mc, write INPUT_MAIL_FILTER(`sidecar', `S={_in_sendmail(listening)}, F=T, T=S:30s;R:30s;E:5m')."
         yield "error", "milter_missing", "InputMailFilters", text, fix
+    if own := [each.name for each in missing if each.own]:
+        text = f"The listener {some(own)} has filters of its own, without the sidecar: Sendmail accepts its mail unchecked."
+        fix = "In its DAEMON_OPTIONS, add the sidecar to InputMailFilters, or remove InputMailFilters."
+        yield "error", "milter_missing", "DaemonPortOptions", text, fix
 
 
 def _in_sendmail(listening: str) -> str:
@@ -61,6 +71,7 @@ def _in_sendmail(listening: str) -> str:
 
 
 def _filter(case: _Case) -> Iterator[Found]:
+    """Check the flag and the times of the sidecar's filter."""
     found = case.filter
     if found is None:
         return
@@ -89,7 +100,7 @@ def _recipients(case: _Case) -> Iterator[Found]:
         yield "error", "wildcard_open_domain", key, text, NAME_THEM
         return
     if case.access is None:
-        text = f"The doctor cannot read {case.access_path}, the source of the access map."
+        text = f"The doctor cannot read {case.access_path}, the source of the access map. Without the map, all mail gets 451."
         yield "warning", "unreadable_table", key, text, f"{case.make_map}."
         return
     fix = f"{case.make_map}." if case.dots and case.skips else f"In sendmail.mc, write {_ACCESS_FEATURE}. {case.make_map}."
@@ -103,6 +114,26 @@ def _recipients(case: _Case) -> Iterator[Found]:
         fix=fix,
         remove=fix,
     )
+
+
+def _access_map(case: _Case) -> Iterator[Found]:
+    """Find an access map that is missing."""
+    if case.is_map_missing:
+        text = f"The doctor cannot read {case.access_path}.db. If it is missing, Sendmail answers 451 to all mail."
+        yield "error", "unreadable_table", "access_db", text, f"{case.make_map}."
+
+
+def _relaying_features(case: _Case) -> Iterator[Found]:
+    """Find features that relay for hosts which no list names."""
+    for name in case.relaying_features:
+        fix = f"In sendmail.mc, remove FEATURE(`{name}')."
+        if name == "relay_based_on_MX":
+            text = f"FEATURE(`{name}') relays to each domain whose owner writes an MX record with this host."
+            yield "warning", "relays_beyond_policy", name, f"{text} Only the sidecar rejects that mail.", fix
+        else:
+            whose = "in a local domain" if name == "relay_local_from" else "with a From: entry in the access map"
+            text = f"FEATURE(`{name}') relays for each host that writes an envelope sender {whose}"
+            yield "error", "open_relay", name, f"{text}: without the sidecar this is an open relay.", fix
 
 
 def _peers(case: _Case) -> Iterator[Found]:
@@ -136,4 +167,14 @@ def _privacy(case: _Case) -> Iterator[Found]:
         yield "warning", "address_probing", key, text, "In sendmail.mc, add noexpn and novrfy to confPRIVACY_FLAGS."
 
 
-CHECKS: Sequence[Check[_Case]] = (_milter, _filter, _recipients, _peers, _authenticated, _class_r, _privacy)
+CHECKS: Sequence[Check[_Case]] = (
+    _milter,
+    _filter,
+    _access_map,
+    _recipients,
+    _relaying_features,
+    _peers,
+    _authenticated,
+    _class_r,
+    _privacy,
+)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
-from tests.mta.client import STRANGER, Connection, Refused
+from tests.mta.client import STRANGER, Connection, Peer, Refused
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.postfix import HOST, Postfix, free_port, table
@@ -133,3 +133,28 @@ def test_local_mail(is_relay_host: bool) -> None:
             else:
                 wait_until(lambda: b"message not accepted, try again later" in postfix.log.read_bytes(), "it is not accepted")
                 assert list((postfix.directory / "queue" / "maildrop").iterdir())
+
+
+@pytest.mark.parametrize("is_relay_host", [False, True])
+@pytest.mark.parametrize("override", ["smtpd_milters=", "syslog_name=again"])
+def test_content_filter(is_relay_host: bool, override: str) -> None:
+    """A content filter that returns mail through the sidecar: two records, or a rejection if the loopback is no relay host."""
+    hosts = ["192.0.2.1", *["127.0.0.1"] * is_relay_host]
+    port = free_port()
+    services = [f"{HOST}:{port} inet n - n - - smtpd -o content_filter= -o {override}"]
+    settings = {"content_filter": f"smtp:[{HOST}]:{port}", "mynetworks": "192.0.2.1 127.0.0.1"}
+    with (
+        private_directory() as directory,
+        Sidecar(directory / "sidecar", domains=DOMAINS, relay_hosts=hosts) as sidecar,
+        Postfix(directory / "postfix", milter=sidecar.socket, settings=settings, services=services) as postfix,
+    ):
+        found = [line for line in doctor(sidecar, settings_of(postfix)) if line.endswith("receive_override_options")]
+        asks_again = override != "smtpd_milters="
+        level = "warning" if is_relay_host else "error"
+        assert found == ([f"{level}: receive_override_options"] if asks_again else [])
+        sidecar.records()
+        with Connection(postfix.port, Peer(address="192.0.2.1:4444")) as connection:
+            assert connection.send("x@sender.example", ["x@else.test"], ORDINARY).last.code == 250
+        postfix.delivered()
+        again = ["Reception"] if is_relay_host else ["Rejection"]
+        assert sorted(record["type"] for record in sidecar.records()) == ["Reception", *(again if asks_again else [])]

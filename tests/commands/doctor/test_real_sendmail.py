@@ -15,6 +15,7 @@ from tests import ROOT
 from tests.building import settings
 from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN
 from tests.mta.client import STRANGER, Connection, Peer
+from tests.mta.mails import ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.sendmail import UNPACKED, SendmailHouse, sendmail_house
 
@@ -97,3 +98,45 @@ def test_harness() -> None:
         result = doctor(house, house.sidecar.config)
     found = re.findall(r"(?m)^(?:\S+: )?(error|warning): (\w+): ", result.output)
     assert found == [("error", "promiscuous_relay"), ("warning", "PrivacyOptions")]
+
+
+REPORTS = '["bounce.example"]\nlog_oob = "LogThenDrop"\n'
+ACCESS = "FEATURE(`access_db', `hash -T<TMPF> {folder}/access', `skip', `lookupdotdomain')"
+
+
+def errors(house: SendmailHouse) -> list[str]:
+    result = doctor(house, house.sidecar.config)
+    return re.findall(r"(?m)^(?:\S+: )?error: ([\w-]+): ", result.output)
+
+
+def test_listener_with_its_own_filters() -> None:
+    """A listener whose InputMailFilters lacks the sidecar accepts anything, without a record."""
+    lines = "FEATURE(`promiscuous_relay')\nDAEMON_OPTIONS(`Name=own, Port=2599, Addr=10.1.1.1, InputMailFilters=')"
+    with sendmail_house(domains=REPORTS, lines=lines) as house:
+        assert errors(house) == ["DaemonPortOptions", "promiscuous_relay"]
+        house.sidecar.records()
+        for listener, code in (("10.1.1.1:2599", 250), ("10.1.1.1:2525", 550)):
+            with house.connect(Peer(address=STRANGER.address, listener=listener)) as connection:
+                assert connection.send("x@peer.example.net", ["x@else.test"], ORDINARY).last.code == code
+        assert [record["type"] for record in house.sidecar.records()] == ["Rejection"]
+
+
+def test_relay_local_from() -> None:
+    """With relay_local_from each host can relay that writes a local sender: with a sidecar that rejects nothing, it does."""
+    with sendmail_house(domains=ANYTHING, lines="FEATURE(`relay_local_from')") as house, house.connect(STRANGER) as connection:
+        assert "relay_local_from" in errors(house)
+        for sender, relays in (("x@mx.example", True), ("x@peer.example.net", False)):
+            assert connection.say(f"MAIL FROM:<{sender}>").code == 250
+            assert (connection.say("RCPT TO:<x@else.test>").code == 250) is relays
+            connection.say("RSET")
+
+
+def test_missing_access_map() -> None:
+    """Without the map Sendmail answers 451 to all mail, of relay hosts as well."""
+    with private_directory(below="/run") as folder:
+        (folder / "access").write_text("To:bounce.example\tRELAY\nTo:.bounce.example\tSKIP\n")
+        with sendmail_house(domains=REPORTS, lines=ACCESS.format(folder=folder)) as house:
+            assert errors(house) == ["access_db"]
+            for peer in (STRANGER, Peer(address="127.0.0.1:4444")):
+                with house.connect(peer) as connection:
+                    assert connection.say("MAIL FROM:<>").code == 451

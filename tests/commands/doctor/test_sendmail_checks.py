@@ -51,7 +51,8 @@ def findings(
         text = text.replace(old, new)
     domains = OpenDomains(own)
     exported = "" if domains.rest else sendmail_access(domains, "sidecar export")
-    held = {"/etc/mail/access-and-sidecar": CONNECT + exported if access is None else access, **(files or {})}
+    made = {"/etc/mail/access-and-sidecar.db": ""}
+    held = made | {"/etc/mail/access-and-sidecar": CONNECT + exported if access is None else access, **(files or {})}
     return check_sendmail(text, own, held.get)
 
 
@@ -72,6 +73,17 @@ MISTAKES = [
     ("Cwlocalhost", "Cwlocalhost\nC{R}example.com", "warning", "relay-domains", "example.com"),
     ("R<?> <$+.$+>", "# R", "error", "access_db", "*.wild.example"),
     ("/etc/mail/access-and-sidecar", "/etc/mail/other", "warning", "access_db", "/etc/mail/other"),
+    ("SRelay_ok", "SRelay_ok\nR<?> $+ < @ $=w >\t$@ RELAY\tFROM local", "error", "relay_local_from", "in a local domain"),
+    ("SRelay_ok", "SRelay_ok\nR<@> <RELAY>\t\t$@ RELAY\tRELAY FROM sender ok", "error", "relay_mail_from", "From: entry"),
+    ("SRelay_ok", "SRelay_ok\nR<$* : $=w . : $*> $*\t$@ RELAY", "warning", "relay_based_on_MX", "MX record"),
+    (
+        "O InputMail",
+        "O DaemonPortOptions=Name=A, Input=other\nO InputMail",
+        "error",
+        "DaemonPortOptions",
+        "listener A",
+    ),
+    ("O InputMail", "O DaemonPortOptions=Port=25,Name=B, I=\nO InputMail", "error", "DaemonPortOptions", "unchecked"),
     ("Kaccess", "# Kaccess", "error", "access_db", "bounce.example.com, example.com, *.wild.example"),
 ]
 
@@ -93,6 +105,43 @@ def test_fitting() -> None:
         ("inet:8893@127.0.0.1", "inet:8893@localhost"),
     ):
         assert findings(change) == []
+
+
+DAEMONS = [
+    ("Name=MTA", []),
+    ("Name=MTA, i=other;sidecar", []),
+    ("Name=MTA, Addr=127.0.0.1, I=other", ["DaemonPortOptions"]),
+    ("Name=MTA, I=sidecar\nO DaemonPortOptions=Name=L, Addr=127.0.0.1, I=", []),
+    ("Name=MTA, I=sidecar\nO DaemonPortOptions=Name=L, Family=inet6, Addr=::1, I=", []),
+    ("Name=MTA, I=sidecar\nO DaemonPortOptions=Name=MSA, I=other", ["DaemonPortOptions"]),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), DAEMONS)
+def test_daemons(options: str, expected: list[str]) -> None:
+    """Each listener that other machines can reach asks the sidecar, by InputMailFilters or by its own list."""
+    found = findings(("O InputMail", f"O DaemonPortOptions={options}\nO InputMail"))
+    assert [each.key for each in found] == expected
+
+
+def test_only_own_lists() -> None:
+    """InputMailFilters is not needed if each listener has a list of its own."""
+    change = ("O InputMailFilters=other, sidecar", "O DaemonPortOptions=Name=MTA, I=sidecar")
+    assert findings(change) == []
+
+
+def test_missing_map() -> None:
+    """Without the map that is made from its source Sendmail answers 451. With -o it needs none."""
+    path = "/etc/mail/access-and-sidecar"
+    exported = CONNECT + sendmail_access(OpenDomains(OWN), "")
+
+    def found(text: str) -> list[Finding]:
+        return check_sendmail(text, OWN, {path: exported}.get)
+
+    (missing,) = found(GOOD)
+    assert (missing.level, missing.code, missing.key) == ("error", "unreadable_table", "access_db")
+    assert "451" in missing.text
+    assert found(GOOD.replace("Kaccess hash", "Kaccess hash -o")) == found(GOOD.replace("Kaccess hash", "Kaccess ldap")) == []
 
 
 def test_unix_socket() -> None:
@@ -175,4 +224,4 @@ def test_addresses(word: str, network: str | None) -> None:
 def test_any_text(text: str) -> None:
     """Any text has an answer: it does not name the sidecar."""
     assert "InputMailFilters" in [found.key for found in check_sendmail(text, OWN, lambda _path: None)]
-    assert read_sendmail(text, lambda _path: None).filters == [] or "Xa" in text
+    assert read_sendmail(text, lambda _path: None).daemons[0].filters == [] or "Xa" in text
