@@ -64,7 +64,7 @@ def config_file(config: Path | None, *, otherwise: str = "the built-in settings 
         click.echo(f"There is no {USUAL_FILE}: {otherwise}.", err=True)
         return None
     except OSError:
-        pass  # it is there, and reading it reports what is wrong
+        pass  # the file exists, and reading it reports what is wrong
     click.echo(f"The settings are in {USUAL_FILE}.", err=True)
     return USUAL_FILE
 

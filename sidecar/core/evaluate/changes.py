@@ -134,17 +134,17 @@ class Draft:
         """Yield mail of an external host to these names, and mail with such senders of each host and user in the entries."""
         if (name := self._example(names)) is None:
             return
-        stranger = self._external(listener)
-        if stranger is not None:
+        external = self._external(listener)
+        if external is not None:
             for kind in _KINDS:  # ordinary mail first
-                yield _envelope(stranger, listener, "", f"x@{name}", kind)
+                yield _envelope(external, listener, "", f"x@{name}", kind)
         entries = [entry for entry in (now, was) if entry is not None]
         networks = [*dict.fromkeys(network for entry in entries for network in entry.relay_from)]
         for peer in map(_first_address, networks[:_SENDERS_TRIED]):
             yield _envelope(peer, listener, f"x@{name}", _ELSEWHERE, "other")
         logins = [*dict.fromkeys(login for entry in entries for login in entry.relay_from_authz)]
         for login in logins[:_SENDERS_TRIED]:
-            yield replace(_envelope(stranger or _EXTERNAL[0], listener, f"x@{name}", _ELSEWHERE, "other"), authz_id=login)
+            yield replace(_envelope(external or _EXTERNAL[0], listener, f"x@{name}", _ELSEWHERE, "other"), authz_id=login)
 
     def _example(self, names: Pattern) -> str | None:
         """Return one of the names that an address can have; None if all are too long."""

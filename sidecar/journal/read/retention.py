@@ -129,7 +129,7 @@ class Retention:
         return "minimum_free" if free < settings.minimum_free else None
 
     def _read_by_all(self) -> Callable[[Path], bool]:
-        """Return a function that tells whether every reader has read all of a segment. Raise OSError and ValueError."""
+        """Return a function: has every reader read all of a segment? Raise OSError and ValueError."""
         checkpoints = [self._checkpoints.load(reader).segments for reader in self._checkpoints.readers()]
         return lambda path: all((mark := segments.get(str(path))) is not None and mark.done for segments in checkpoints)
 
