@@ -23,8 +23,8 @@ from sidecar.output.problems import config_file, sentence, settings_or_exit
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console
 
-# An address of a reserved domain (RFC 2606): a bounce to it is not delivered.
-_SENDER = "fbl@mailbox.example"
+# With the domain of the first --to: an MTA rejects a sender whose domain does not exist, and no domain of an example does.
+_LOCAL_PART = "fbl"
 _SMTP_PORT = 25
 _PORT = r"(?::(\d{1,5}))?"
 _HOST = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{_PORT}|([A-Za-z0-9_.-]+){_PORT}|([0-9A-Fa-f:.]+)", re.ASCII)
@@ -115,10 +115,8 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     "--from",
     "sender",
     metavar="ADDR",
-    default=_SENDER,
-    show_default=True,
     type=_sender,
-    help="The envelope sender of complaints and spam; bounces have the null sender.",
+    help="The envelope sender of complaints and spam; bounces have the null sender.  [default: fbl@ and the domain of --to]",
 )
 @click.option(
     "--shape",
@@ -151,7 +149,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     mta: tuple[str, int] | None,
     to: tuple[str, ...],
-    sender: str,
+    sender: str | None,
     shapes: tuple[MessageShape, ...],
     bind: str | None,
     xclient: tuple[str, str | None] | None,
@@ -188,7 +186,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     simulation = Simulation(
         target=Target(host=mta[0], port=mta[1], bind=bind, xclient=address, timeout=timeout),
         recipients=to,
-        sender=sender,
+        sender=f"{_LOCAL_PART}@{domain_of(to[0])}" if sender is None else sender,
         token=token_hex(4),
         helo=name or helo,
         evaluator=evaluator,

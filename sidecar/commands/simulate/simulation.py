@@ -3,6 +3,7 @@
 Never decides: the evaluator does, as for `explain`. Never changes a file.
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ from sidecar.journal.read.follow import Follower
 # 127.0.0.0/8 belongs to this machine (RFC 1122 section 3.2.1.3), and only 127.0.0.1 is in relay_hosts by default.
 _OTHER_LOOPBACK = "127.0.0.2"
 _ACCEPTED, _TEMPFAILED, _REJECTED = 2, 4, 5
+# Codes of RFC 3463 and RFC 7505 for a bad sender's address, and the words of Postfix, Sendmail and Exim for it.
+_SENDER_REJECTED = re.compile(r"^[45]\.(?:1\.[78]|7\.27)\b|sender (?:address|domain|verify)|domain of sender", re.IGNORECASE)
+_HELO_REJECTED = re.compile(r"\b(?:helo|ehlo)\b", re.IGNORECASE)
 
 
 class Expected(Struct, frozen=True, kw_only=True):
@@ -132,13 +136,14 @@ class Simulation(Struct, frozen=True, kw_only=True):
         records = None
         if self.journal is not None:
             records = self.journal.look(helo=helo, peer=str(split_endpoint(dialogue.peer)[0]))
+        hint = option_hint(sent)
         if self.evaluator is None:
-            return replace(sent, records=records)
+            return replace(sent, records=records, note=hint)
         peer, listener = _seen_as(dialogue, records or ())
         question = Question(peer=peer, listener=listener, helo=helo, sender=sender, to=list(self.recipients))
         expected = expect(self.evaluator, question, content)
         agrees, note = compare(expected, dialogue, records)
-        return replace(sent, records=records, expected=expected, agrees=agrees, note=note)
+        return replace(sent, records=records, expected=expected, agrees=agrees, note=hint or note)
 
 
 def _seen_as(dialogue: Dialogue, records: Sequence[Logged]) -> tuple[str, str]:
@@ -212,6 +217,23 @@ def compare(expected: Expected, dialogue: Dialogue, records: Sequence[Logged] | 
         return False, _other_records(expected, records)
     note = "the MTA rejected it by its own rules, before it asked the sidecar: its log shows why"
     return True, note if own else None
+
+
+def option_hint(result: Result) -> str | None:
+    """Return which option to pass if the MTA rejects the sender or the HELO name by its own rules; None if it does not."""
+    answers = (*result.dialogue.recipients, result.dialogue.last)
+    for answer in (answer for answer in answers if answer is not None and answer.kind != _ACCEPTED):
+        # The null sender has no domain.
+        if result.sender and _SENDER_REJECTED.search(answer.text):
+            return (
+                f"the MTA does not accept the sender <{result.sender}> ({answer}): add --from with an address that it accepts "
+                "from external hosts; its domain must exist in the DNS"
+            )
+        if _HELO_REJECTED.search(answer.text):
+            return (
+                f"the MTA does not accept the HELO name {result.helo} ({answer}): add --helo with a name that exists in the DNS"
+            )
+    return None
 
 
 def _own_rejections(expected: Expected, dialogue: Dialogue) -> int:

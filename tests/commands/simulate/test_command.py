@@ -85,6 +85,45 @@ def test_envelopes() -> None:
     assert all(f"\r\nMessage-Id: <{token[1]}-".lower().encode() in content.lower() for content in mta.content)
 
 
+def test_the_default_sender_exists() -> None:
+    """Without --from the sender has the domain of the first --to: an MTA that looks senders up in the DNS accepts it."""
+    with FakeMta() as mta:
+        send(mta, "--shape", "yahoo")
+        run("--mta", f"127.0.0.1:{mta.port}", "--to", "x@b\u00fccher.example", "--shape", "yahoo")
+    said = [line for line in mta.heard if line.startswith("MAIL")]
+    assert said == ["MAIL FROM:<fbl@bounce.example>", "MAIL FROM:<fbl@xn--bcher-kva.example> SMTPUTF8 BODY=8BITMIME"]
+
+
+REJECTIONS = [
+    b"450 4.1.8 <fbl@bounce.example>: Sender address rejected: Domain not found",
+    b"550 5.7.27 <fbl@bounce.example>: Sender address rejected: Domain bounce.example does not accept mail (nullMX)",
+    b"550 5.1.7 <fbl@bounce.example>: Sender address rejected: undeliverable address",
+    b"553 5.1.8 <fbl@bounce.example>... Domain of sender address fbl@bounce.example does not exist",
+    b"550 Sender verify failed",
+]
+
+
+@pytest.mark.parametrize("rejection", REJECTIONS)
+@pytest.mark.parametrize("verb", ["mail", "rcpt"])
+def test_a_sender_that_the_mta_does_not_accept(rejection: bytes, verb: str, config: Path) -> None:
+    """The notes say which option to pass, with and without settings; the null sender has no domain that could be missing."""
+    for more in ((), ("--config", config, "--bind", "127.0.0.2")):
+        with FakeMta(**{verb: rejection + b"\r\n"}) as mta:
+            result = send(mta, "--shape", "yahoo", "--shape", "postfix", *more)
+        notes = result.stdout.partition("Notes:\n")[2]
+        assert f"yahoo: the MTA does not accept the sender <fbl@bounce.example> ({rejection.decode()}): add --from" in notes
+        assert "postfix: the MTA does not accept" not in notes
+
+
+def test_a_helo_name_that_the_mta_does_not_accept() -> None:
+    """The notes say which option to pass."""
+    with FakeMta(rcpt=b"450 4.7.1 <x.simulate.example>: Helo command rejected: Host not found\r\n") as mta:
+        result = send(mta, "--shape", "postfix")
+    assert re.search(
+        r"postfix: the MTA does not accept the HELO name \S+-postfix.simulate.example \(450 .*--helo", result.stdout
+    )
+
+
 def test_an_mta_that_asks_nobody(config: Path) -> None:
     """With settings, an MTA that takes spam without asking the sidecar is found out: the status is 1."""
     with FakeMta() as mta:
