@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from tests.commands.doctor.test_real_postfix import doctor, postconf
 from tests.mta.client import Peer
 from tests.mta.house import house
 from tests.mta.places import private_directory
@@ -184,8 +185,8 @@ def test_forged_header() -> None:
 def test_health_check() -> None:
     """A check comes from the balancer's own address, which is an external host. It leaves no record."""
     with stand("send-proxy-v2 check inter 200ms", PROXY) as this:
-        ended_check = f"disconnect from unknown[{BALANCER}] ehlo=1 quit=1 commands=2"
-        wait_until(lambda: this.postfix.log.read_text().count(ended_check) > 1, "haproxy has checked twice")
+        log, ended_check = this.postfix.log, f"disconnect from unknown[{BALANCER}] ehlo=1 quit=1 commands=2"
+        wait_until(lambda: log.exists() and log.read_text().count(ended_check) > 1, "haproxy has checked twice")
         assert this.sidecar.records() == []
         assert this.relays().peer == CLIENT
 
@@ -206,6 +207,8 @@ def test_xclient() -> None:
 def test_xclient_of_a_relay_host() -> None:
     """A proxy in relay_hosts that sends no XCLIENT lets every external host relay."""
     with house(domains=DOMAINS, relay_hosts=(CLIENT,)) as this:
+        settings = postconf("-x", directory=this.postfix.directory)
+        assert "error: smtpd_authorized_xclient_hosts" in doctor(this.sidecar, settings)
         address = (BACK, this.postfix.port)
         replies = dialogue(address, b"", "EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<c@elsewhere.example>")
         assert replies[-1] == "250 2.1.5 Ok"

@@ -27,6 +27,7 @@ DoctorCode = Literal[
     "milter_missing",
     "old_milter_protocol",
     "open_relay",
+    "proxy_trusted",
     "recipient_copied",
     "rejected_before_sidecar",
     "rejects_with_4xx",

@@ -98,6 +98,21 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"smtpd_milters": "inet:127.0.0.1:8893 inet:127.0.0.1"}, "error", "smtpd_milters", "expects HOST:PORT"),
     ({"non_smtpd_milters": "inet:8891@[::1]"}, "error", "non_smtpd_milters", "inet:8891@[::1]"),
     ({"smtpd_milters": "inet:127.0.0.1:8893 inet:localhost:8893"}, "error", "smtpd_milters", "two records"),
+    # proxies
+    (
+        {"smtpd_authorized_xclient_hosts": "192.168.1.0/28, 10.0.0.7"},
+        "error",
+        "smtpd_authorized_xclient_hosts",
+        "192.168.1.0/28",
+    ),
+    ({"smtpd_authorized_xclient_hosts": "127.0.0.1"}, "error", "smtpd_authorized_xclient_hosts", "every external host"),
+    ({"smtpd_upstream_proxy_protocol": "haproxy"}, "warning", "smtpd_upstream_proxy_protocol", "PROXY header"),
+    (
+        {"smtpd_upstream_proxy_protocol": "haproxy", "inet_interfaces": "10.0.0.5, 192.0.43.8"},
+        "warning",
+        "smtpd_upstream_proxy_protocol",
+        "PROXY header",
+    ),
     # recipients that Postfix rejects
     ({"relay_recipient_maps": "hash:/etc/postfix/rcpt"}, "error", "relay_domains", "bounce.example.com, *.wild.example"),
     ({"relay_recipient_maps": "ldap:/etc/postfix/ldap.cf"}, "warning", "relay_domains", "cannot read all of them"),
@@ -229,6 +244,8 @@ def test_mistake(changes: Mapping[str, str | None], level: str, key: str, words:
 
 
 FITTING: list[dict[str, str | None]] = [
+    {"smtpd_authorized_xclient_hosts": "10.0.0.7"},
+    {"smtpd_upstream_proxy_protocol": "haproxy", "inet_interfaces": "10.0.0.5 [fd00::5], loopback-only"},
     {"relay_domains": "", "virtual_mailbox_domains": "pgsql:/etc/postfix/domains"},
     {"smtpd_milters": "inet:localhost:8893"},
     {"smtpd_milters": "inet:127.0.0.1:8891, inet:127.0.0.1:8893"},
@@ -442,6 +459,15 @@ def test_mailboxes(key: str) -> None:
     with_mailboxes = sidecar(*ENTRIES[::2], entry("bounce.example.com", log_oob="LogThenRelay", relay_to=True))
     (unlisted,) = findings({**tables, **domains, "in_flow_delay": "1s"}, own=with_mailboxes)
     assert (unlisted.level, unlisted.code, unlisted.key) == ("warning", "unlisted_recipients", key)
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"), [("10.0.0.5:25", []), ("25", ["proxy_trusted"]), ("192.0.43.8:25", ["proxy_trusted"])]
+)
+def test_proxies(service: str, expected: list[str]) -> None:
+    """The address of a service in master.cf decides who can send a PROXY header."""
+    master = f"{service} inet n - n - - smtpd -o smtpd_upstream_proxy_protocol=haproxy\n"
+    assert [finding.code for finding in findings(master=master)] == expected
 
 
 def test_unreadable_mailboxes() -> None:

@@ -26,6 +26,7 @@ from sidecar.commands.doctor.postfix.recipients import closed_domains, unlisted_
 from sidecar.commands.doctor.postfix.relay_control import authenticated, relay_domains, relay_restrictions, relaying_hosts
 from sidecar.commands.doctor.postfix.settings import read_postfix
 from sidecar.commands.doctor.postfix.smtpd import Smtpd
+from sidecar.commands.doctor.postfix.upstream import trusted_proxies
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
 from sidecar.core.settings.values import LogMode, Settings
@@ -75,6 +76,7 @@ CHECKS: Sequence[Check[Smtpd]] = (
     relay_restrictions,
     relay_domains,
     relaying_hosts,
+    trusted_proxies,
     authenticated,
     unlisted_recipients,
     unverified_recipients,

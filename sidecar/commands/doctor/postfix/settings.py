@@ -24,14 +24,16 @@ _EXPANDED_LIMIT = 1 << 20
 _EMPTY = (
     "body_checks canonical_maps content_filter header_checks non_smtpd_milters receive_override_options recipient_bcc_maps "
     "recipient_canonical_maps relay_domains relay_recipient_maps "
+    "smtpd_authorized_xclient_hosts "
     "smtpd_client_restrictions smtpd_data_restrictions smtpd_end_of_data_restrictions smtpd_helo_restrictions "
     "smtpd_milter_maps smtpd_milters smtpd_proxy_filter smtpd_recipient_restrictions smtpd_sender_restrictions "
-    "virtual_alias_maps virtual_mailbox_maps"
+    "smtpd_upstream_proxy_protocol virtual_alias_maps virtual_mailbox_maps"
 )
 
 DEFAULTS: Final[Mapping[str, str]] = dict.fromkeys(_EMPTY.split(), "") | {
     "alias_maps": "hash:/etc/aliases, nis:mail.aliases",
     "in_flow_delay": "1s",
+    "inet_interfaces": "all",
     "local_recipient_maps": "proxy:unix:passwd.byname $alias_maps",
     "milter_command_timeout": "30s",
     "milter_connect_timeout": "30s",
