@@ -93,6 +93,11 @@ def test_attach_names_tables(tmp_path: Path) -> None:
     assert attached(tmp_path, MILTER).stderr.startswith("Add .NAME for each NAME in hash:/etc/postfix/relay, ")
 
 
+def test_attach_needs_a_socket(tmp_path: Path) -> None:
+    """Without arguments it prints how to call it."""
+    assert attached(tmp_path).stderr == "Usage: attach MILTER [NETWORK...]\n"
+
+
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 def test_main_cf_files(tmp_path: Path, kind: str) -> None:
     """The main.*.cf files are what `attach` makes of a main.cf without such settings."""

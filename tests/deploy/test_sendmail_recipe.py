@@ -84,6 +84,9 @@ def test_other_filters_and_options(stock: Path) -> None:
     removed, added = changed(before, made(stock))
     assert "O InputMailFilters=sidecar, opendkim" in added
     assert all(line.startswith(("Kaccess", "O PrivacyOptions", "O InputMailFilters")) for line in removed)
+    path.write_text("  FEATURE(access_db)dnl\nMAILER(`smtp')\n")
+    attach(stock)
+    assert path.read_text().count("access_db") == 1
     path.write_text(text.replace("MAILER_DEF", "define(`confINPUT_MAIL_FILTERS', `opendkim')dnl\nMAILER_DEF"))
     assert attach(stock) == "Write sidecar as the first name in confINPUT_MAIL_FILTERS.\n"
 

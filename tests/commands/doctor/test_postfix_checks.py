@@ -116,6 +116,7 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     # recipients that Postfix rejects
     ({"relay_recipient_maps": "hash:/etc/postfix/rcpt"}, "error", "relay_domains", "bounce.example.com, *.wild.example"),
     ({"relay_recipient_maps": "ldap:/etc/postfix/ldap.cf"}, "warning", "relay_domains", "cannot read all of them"),
+    ({"relay_recipient_maps": "unionmap:{ inline:{ a@b=c } }"}, "warning", "relay_domains", "cannot read all of them"),
     ({"relay_recipient_maps": "pcre:/etc/postfix/body"}, "warning", "relay_domains", "cannot read all of them"),
     (
         {"relay_recipient_maps": "inline:{ @bounce.example.com=x }, hash:/etc/postfix/rcpt"},

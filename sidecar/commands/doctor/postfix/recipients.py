@@ -51,7 +51,9 @@ def unlisted_recipients(smtpd: Smtpd) -> Iterator[Found]:
     if not smtpd.serves_external_hosts or not (explicit or smtpd.text("smtpd_reject_unlisted_recipient") == "yes"):
         return
     found: dict[tuple[str, bool, bool], list[str]] = {}
-    classes = [(key, smtpd.domain_list(key), _known(smtpd, key)) for key in _TABLES]
+    classes = [(key, smtpd.domain_list(key), _known(smtpd, key)) for key in _TABLES if smtpd.words(key)]
+    if all(known.others for _, _, known in classes):
+        return
     for pattern in _report_domains(smtpd):
         name = pattern.probe
         matched = next((each for each in classes if name in each[1]), None)

@@ -17,6 +17,8 @@ from sidecar.core.open_domains import lineage
 # Tables made from a text file of the same name, or read from it (DATABASE_README): each line has a key and a value.
 _KEYED_TABLES = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash")
 _PATTERN_TABLES = ("regexp", "pcre")
+# Others with braces, such as unionmap:, have names of tables there.
+_INLINE_TABLES = (*_PATTERN_TABLES, "cidr", "inline")
 _PATTERN = re.compile(r"(!?([^\sA-Za-z0-9{])(?>(?:[^\\]|\\.)*?\2)[A-Za-z]*)\s+(.*)", re.DOTALL)
 
 
@@ -25,7 +27,7 @@ def table_entries(table: str, read: ReadFile) -> list[tuple[str, str]] | None:
     kind, _, inner = table.removeprefix("proxy:").partition(":")
     if kind == "static":
         return [("", unbraced(inner.strip()))]
-    if inner.startswith("{"):
+    if inner.startswith("{") and kind in _INLINE_TABLES:
         rules = [unbraced(word) for word in split(unbraced(inner.strip()))]
     elif (text := _text(table, read, (*_KEYED_TABLES, *_PATTERN_TABLES, "cidr"))) is not None:
         rules = [rule for _, rule in main_cf_lines(text) if rule]
