@@ -96,7 +96,7 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"smtpd_milters": "inet:8893@127.0.0.1"}, "error", "smtpd_milters", "smtpd ends with a fatal error"),
     ({"smtpd_milters": "inet:127.0.0.1:8893 { inet:8891@localhost }"}, "error", "smtpd_milters", "inet:8891@localhost"),
     ({"smtpd_milters": "inet:127.0.0.1:8893 inet:127.0.0.1"}, "error", "smtpd_milters", "expects HOST:PORT"),
-    ({"non_smtpd_milters": "inet:8891@[::1]"}, "error", "non_smtpd_milters", "inet:8891@[::1]"),
+    ({"non_smtpd_milters": "inet:8891@[::1]"}, "error", "non_smtpd_milters", "cleanup ends with a fatal error"),
     ({"smtpd_milters": "inet:127.0.0.1:8893 inet:localhost:8893"}, "error", "smtpd_milters", "two records"),
     # proxies
     (
@@ -523,6 +523,8 @@ def test_an_override_is_fixed_in_master_cf() -> None:
     (found,) = findings(master="smtp inet n - n - - smtpd -o smtpd_milters=\n")
     assert found.key == "smtpd_milters"
     assert found.fix.startswith("In master.cf, remove -o smtpd_milters from smtp.")
+    (found,) = findings(master="smtp inet n - n - - smtpd -o smtpd_milters=inet:127.0.0.1:8891\n")
+    assert found.fix == "In master.cf, begin -o smtpd_milters of smtp with inet:127.0.0.1:8893."
 
 
 def test_the_action_of_one_milter() -> None:

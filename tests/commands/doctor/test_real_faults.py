@@ -1,5 +1,6 @@
 """Findings with a real Postfix: an error really keeps bounces, or local mail, from being accepted."""
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 
@@ -133,6 +134,21 @@ def test_local_mail(is_relay_host: bool) -> None:
             else:
                 wait_until(lambda: b"message not accepted, try again later" in postfix.log.read_bytes(), "it is not accepted")
                 assert list((postfix.directory / "queue" / "maildrop").iterdir())
+
+
+def test_invalid_milter_of_local_mail(sidecar: Sidecar) -> None:
+    """In non_smtpd_milters this spelling ends cleanup, and mail of this machine stays in the maildrop queue."""
+    settings = {"non_smtpd_milters": "inet:8891@localhost"}
+    services = ["pickup unix n - n 60 1 pickup"]
+    with (
+        private_directory() as directory,
+        Postfix(directory / "postfix", milter=sidecar.socket, settings=settings, services=services) as postfix,
+    ):
+        assert "error: non_smtpd_milters" in doctor(sidecar, settings_of(postfix))
+        command = ["sendmail", "-C", str(postfix.directory / "conf"), "-f", "a@mx.example", "x@else.test"]
+        subprocess.run(command, input=b"Subject: x\n\nhello\n", check=True)
+        wait_until(lambda: re.search(rb"postfix/cleanup\[\d+\]: fatal: ", postfix.log.read_bytes()), "cleanup ends")
+        assert list((postfix.directory / "queue" / "maildrop").iterdir())
 
 
 @pytest.mark.parametrize("is_relay_host", [False, True])

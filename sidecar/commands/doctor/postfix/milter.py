@@ -28,7 +28,8 @@ def invalid_milters(smtpd: Smtpd) -> Iterator[Found]:
             port = rest.rpartition(":")[2]
             if kind != "inet" or port.isdecimal() or not ("@" in port or port[:1].isdigit()):
                 continue
-            text = f"smtpd ends with a fatal error at {printable(address)}: after inet: Postfix expects HOST:PORT."
+            program = "smtpd" if key == "smtpd_milters" else "cleanup"
+            text = f"{program} ends with a fatal error at {printable(address)}: after inet: Postfix expects HOST:PORT."
             fix = f"In {key}, write inet:HOST:PORT instead."
             if found := re.fullmatch(r"inet:(\w+)@\[?([\w.:-]+?)\]?", address):
                 host = f"[{found[2]}]" if ":" in found[2] else found[2]
@@ -51,6 +52,8 @@ def milter(smtpd: Smtpd) -> Iterator[Found]:
         named = printable(", ".join(map(milter_address, words))) or "no milter"
         text = f"smtpd_milters names {named}, and the sidecar listens on {smtpd.listening}: Postfix never asks the sidecar."
         fix = f"Begin {key} with {address}." if words else f"Write {key} = {address}."
+        if words and key in smtpd.overridden:
+            fix = f"In master.cf, begin -o {key} of {printable(smtpd.name)} with {address}."
         yield "error" if smtpd.serves_external_hosts else "warning", "milter_missing", key, text, fix
 
 
