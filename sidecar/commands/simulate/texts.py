@@ -63,7 +63,9 @@ def print_results(simulation: Simulation, results: Sequence[Result]) -> None:
     for line in _opening(simulation, results[0]):
         print_text(out, line, indent=0)
     out.print()
-    out.print(_table(simulation, results, wide=out.width >= _WIDE))
+    out.print(_table(simulation, results, wide=out.width >= _WIDE, whole=not out.is_terminal))
+    if out.is_terminal:
+        _print_groups(out, "Answers:", results, _negative_answers)
     _print_groups(out, "Why:", results, _reasons)
     _print_groups(out, "Notes:", results, lambda result: filter(None, [result.note]))
     out.print()
@@ -89,14 +91,14 @@ def _opening(simulation: Simulation, first: Result) -> Iterator[str]:
         yield f"{reason}. All mail of a relay host is relayed; to see the results of an external host, {options}."
 
 
-def _table(simulation: Simulation, results: Sequence[Result], *, wide: bool) -> TextTable:
-    """Return the table. On a narrow terminal it has no senders, and of each answer only the codes."""
+def _table(simulation: Simulation, results: Sequence[Result], *, wide: bool, whole: bool) -> TextTable:
+    """Return the table. If it is not `wide`, it has no senders; if it is not `whole`, it has only the codes of each answer."""
     cells: dict[str, Callable[[Result], Text]] = {
         "": _mark,
         "shape": lambda result: plain(result.shape.name),
         "kind": lambda result: plain(result.shape.kind),
         "sent as": lambda result: plain(f"<{result.sender}>"),
-        "answer": lambda result: plain(" ".join(str(result.dialogue.last or "").split(" ")[: None if wide else 2])),
+        "answer": lambda result: plain(" ".join(str(result.dialogue.last or "").split(" ")[: None if whole else 2])),
         "expected": lambda result: plain(result.expected.disposition.words if result.expected else ""),
         "records": lambda result: plain(_records(result)),
     }
@@ -123,6 +125,12 @@ def _records(result: Result) -> str:
         for record in result.records or ()
     )
     return ", ".join(f"{count} {name}" if count > 1 else name for name, count in Counter(names).items())
+
+
+def _negative_answers(result: Result) -> Iterable[str]:
+    """Return the rejections that are not as expected, or that nothing is expected of."""
+    answers = () if result.agrees else (*result.dialogue.recipients, result.dialogue.last)
+    return dict.fromkeys(str(answer) for answer in answers if answer is not None and answer.kind in {4, 5})
 
 
 def _reasons(result: Result) -> Iterable[str]:

@@ -29,7 +29,7 @@ def rules(*written: str, file: str = "r.toml") -> tuple[BounceRule, ...]:
     ],
 )
 def test_rules(old: list[str], new: list[str], expected: list[tuple[str, str, str | None, str | None]]) -> None:
-    """A rule that came or went is told, and another order of the same ones, once; none of it opens or closes."""
+    """A rule that was added or removed is listed, and another order of the same rules, once; none of it opens or closes."""
     changes = list(bounce_rule_changes(side(bounce_rules=rules(*old)), side(bounce_rules=rules(*new))))
     assert [(one.action, one.key, one.old and one.old.value, one.new and one.new.value) for one in changes] == expected
     assert all(change.effect == "neither" for change in changes)

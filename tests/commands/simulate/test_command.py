@@ -42,8 +42,8 @@ def run(*arguments: str | Path, **more: Any) -> Result:
     return CliRunner().invoke(command, list(map(str, arguments)), **more)
 
 
-def send(mta: FakeMta, *arguments: str | Path) -> Result:
-    return run("--mta", f"127.0.0.1:{mta.port}", "--to", TO, *arguments)
+def send(mta: FakeMta, *arguments: str | Path, **more: Any) -> Result:
+    return run("--mta", f"127.0.0.1:{mta.port}", "--to", TO, *arguments, **more)
 
 
 def test_list() -> None:
@@ -83,6 +83,20 @@ def test_envelopes() -> None:
     token = re.search(r"are marked ([0-9a-f]{8})[.]", result.stdout)
     assert token is not None
     assert all(f"\r\nMessage-Id: <{token[1]}-".lower().encode() in content.lower() for content in mta.content)
+
+
+def test_answers_on_a_terminal() -> None:
+    """The table has only the codes, and the long answers are below it, once each. A pipe has whole answers in the table."""
+    answer = "450 4.7.1 try again later, see https://mx.example/why"
+    shapes = ("--shape", "postfix", "--shape", "yahoo")
+    with FakeMta(rcpt=answer.encode() + b"\r\n") as mta:
+        terminal = re.sub(r"\x1b\[[\d;]*m", "", send(mta, *shapes, env={"FORCE_COLOR": "1"}).stdout)
+        pipe = send(mta, *shapes).stdout
+    assert re.search(r"(?m)^sent  yahoo +arf +<fbl@bounce.example> +450 4.7.1 *$", terminal)
+    assert f"\nAnswers:\n  all: {answer}\n" in terminal
+    assert terminal.count(answer) == 1
+    assert pipe.count(answer) == 2
+    assert "Answers:" not in pipe
 
 
 def test_the_default_sender_exists() -> None:
@@ -231,11 +245,11 @@ WRONG = [
     (["--mta", "127.0.0.1:0", "--to", TO], "is not HOST:PORT"),
     (["--mta", "127.0.0.1:65536", "--to", TO], "is not HOST:PORT"),
     (["--mta", "a b", "--to", TO], "is not HOST:PORT"),
-    (["--mta", "mx", "--to", "nobody"], "is not an address"),
+    (["--mta", "mx", "--to", "no-address"], "is not an address"),
     (["--mta", "mx", "--to", "a@b>\r\nRCPT TO:<c@d"], "is not an address"),
     (["--mta", "mx", "--to", "a@b.example\u2028x"], "is not an address"),
     (["--mta", "mx", "--to", "a\udcff@b.example"], "is not an address"),
-    (["--mta", "mx", "--to", TO, "--from", "nobody"], "is not an address"),
+    (["--mta", "mx", "--to", TO, "--from", "no-address"], "is not an address"),
     (["--mta", "mx", "--to", TO, "--shape", "postfx"], "Did you mean postfix?"),
     (["--mta", "mx", "--to", TO, "--shape", "\x1b"], "--list shows them all"),
     (["--mta", "mx", "--to", TO, "--bind", "localhost"], "is not an IP address"),

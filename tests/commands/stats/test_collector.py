@@ -68,7 +68,7 @@ def test_one_reason_for_many_peers() -> None:
     ],
 )
 def test_reason_of_other_records(kind: str, fields: dict[str, Any], reason: str) -> None:
-    """Where no why is told, and where mail could not be delivered, the reason is what the MTA answered."""
+    """Without meta.why, and for mail that was not delivered, the reason is the answer of the MTA."""
     assert names(summed(record(kind, **fields)).reasons) == {reason: 1}
 
 
@@ -98,7 +98,7 @@ def test_a_record_that_stands_for_many() -> None:
 
 
 def test_who_is_counted_where() -> None:
-    """Peers are those who brought mail; a bounced domain is none that mail came in for; reporters tell who they are."""
+    """Peers sent mail to us; a bounced domain receives none; reporters have names."""
     summary = summed(
         record("Reception", recipient="x@bounce.example", size=1000),
         record("OOB", sender="x@bounce.example", recipient="gone@B.example.", name="mx.b.example", size=0, created=NOON),
@@ -137,7 +137,7 @@ def test_networks(addresses: list[str], networks: dict[str, int]) -> None:
 
 
 def test_range() -> None:
-    """The beginning of the range is in it, its end is not; what is out of it is counted, and tells how far the log reaches."""
+    """The range includes its beginning, not its end. Other records are counted, and show how far the log reaches."""
     lines = [record(timestamp=NOON + minute * 60) for minute in range(-10, 10)] + [record(timestamp=0)]
     summary = summed(*lines, since=NOON - 60, until=NOON + 120)
     assert (summary.records, summary.outside, summary.untimed) == (3, 17, 1)
@@ -156,7 +156,7 @@ def test_the_time_of_a_bounce_is_when_it_came(timestamp: int) -> None:
 
 
 def test_hostile_variety() -> None:
-    """However many names strangers make up, the figures fit into little, and say how far they can be trusted."""
+    """With any number of names from external hosts, the figures need little memory, and say how exact they are."""
     collector = Collector()
     for number in range(50_000):
         addr = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"

@@ -30,7 +30,7 @@ HOSTILE = (
 
 
 def summary_of(*texts: str) -> Summary:
-    """Count records in which everything that strangers choose is one of `texts`."""
+    """Count records in which everything that external hosts choose is one of `texts`."""
     collector = Collector()
     for text in texts:
         response = {"code": 550, "content": text}
@@ -90,8 +90,8 @@ def written_page(summary: Summary) -> str:
     return page(summary, pictures, host="mx1.example.com", made=MADE)
 
 
-def test_nothing_of_strangers_is_markup() -> None:
-    """Whatever strangers write is text on the page: no element, no attribute, no order to a terminal."""
+def test_no_external_text_is_markup() -> None:
+    """Text of external hosts is text on the page: no element, no attribute, no control of a terminal."""
     reader = Reader()
     written = page(summary_of(*HOSTILE), dict.fromkeys(VARIANTS, b"<svg/>"), host="<b>\x1b[2J", made=MADE)
     reader.feed(written)

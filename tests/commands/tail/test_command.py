@@ -26,7 +26,7 @@ FIRST = "20260101-000000.000000.jsonl"
 
 def record(number: int, **fields: Any) -> bytes:
     """Make the line of a record; its number is in the sender."""
-    told = {
+    usual = {
         "type": "Rejection",
         "sender": f"s{number}@x.example",
         "recipient": "a@gmail.example",
@@ -36,7 +36,7 @@ def record(number: int, **fields: Any) -> bytes:
         "event_time": f"2026-01-01T00:00:{number:02}Z",
         "meta": {"why": f"reason {number}"},
     }
-    return json.dumps(told | fields).encode() + b"\n"
+    return json.dumps(usual | fields).encode() + b"\n"
 
 
 LINE = "2026-01-01T00:00:{0:02}Z Rejection 550       203.0.113.9     s{0}@x.example -> a@gmail.example reason {0}\n"
@@ -62,7 +62,7 @@ def test_the_last_ten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "first"), [("0", 12), ("3", 9), ("99", 0), ("all", 0)])
 def test_how_many(tmp_path: Path, number: str, first: int) -> None:
-    """As many as are asked for, or all."""
+    """N records, or all."""
     done = run("-n", number, write(tmp_path, *map(record, range(12))))
     assert done.output == "".join(LINE.format(number) for number in range(first, 12))
 
@@ -302,13 +302,13 @@ def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
     ]
     for arguments in commands:
         done = subprocess.run([*SIDECAR[:-1], *arguments], capture_output=True, text=True, check=False)
-        told = f"{folder}/plain.jsonl is not read, because its name is not that of a segment. To read it, name it as PATH.\n"
-        assert done.stderr == told, arguments
+        warning = f"{folder}/plain.jsonl is not read, because its name is not that of a segment. To read it, name it as PATH.\n"
+        assert done.stderr == warning, arguments
     (folder / "zzz").touch()
     assert "plain.jsonl and 1 other file are not read" in run(folder).stderr
 
 
 def test_help_tells_of_waiting() -> None:
-    """That a path need not be there yet is told."""
+    """The help says that a path does not need to exist yet."""
     help_text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
     assert "PATH must exist; otherwise the command waits for it." in help_text

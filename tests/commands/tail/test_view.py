@@ -96,8 +96,13 @@ def line(record: Logged, **how: object) -> str:
             f"{TIME} Feedback  250       -               f@y.example -> fbl@x.example abuse",
         ),
         (
-            Logged(type="Rejection", event_time=TIME, response=Response(code=554, command="CONNECT"), meta={"why": "nobody"}),
-            f"{TIME} Rejection 554       -               CONNECT nobody",
+            Logged(
+                type="Rejection",
+                event_time=TIME,
+                response=Response(code=554, command="CONNECT"),
+                meta={"why": "nothing permitted"},
+            ),
+            f"{TIME} Rejection 554       -               CONNECT nothing permitted",
         ),
         (
             Logged(type="Rejection", event_time=TIME, response=REJECTED, meta={"why": "a flood", "count": 37}),
@@ -137,7 +142,7 @@ def test_disposition(disposition: Disposition) -> None:
 
 @pytest.mark.parametrize(("today", "shown"), [("2026-11-22", "10:00:00"), ("2026-11-23", "11-22 10:00:00")])
 def test_time(today: str, shown: str) -> None:
-    """On a terminal the date is told where it is not today's."""
+    """On a terminal the date is shown unless it is today."""
     assert line(Logged(type="x", event_time=TIME), today=today).startswith(f"{shown} x ")
 
 
@@ -255,7 +260,7 @@ def test_today_in_local_time() -> None:
 
 
 def test_styles() -> None:
-    """What was taken, rejected, rejected for now, and reported is told apart."""
+    """Accepted, rejected, tempfailed and reported have different colours."""
     styles = [
         line_of(Logged(type=name, response=Response(code=code)))[1].style
         for name, code in (("Reception", 250), ("Rejection", 550), ("Rejection", 451), ("OOB", 550), ("New", 0))
@@ -272,7 +277,7 @@ Texts = st.text(max_size=30)
     today=st.none() | st.just("2026-11-22"),
 )
 def test_hostile_text(texts: list[str], width: int | None, today: str | None) -> None:
-    """Whatever strangers write: no terminal obeys it, and a line stays one line."""
+    """Text of external hosts controls no terminal, and a line stays one line."""
     record = Logged(
         type=texts[0],
         sender=texts[1],
