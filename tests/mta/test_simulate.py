@@ -1,5 +1,9 @@
 """The whole catalogue through real MTAs: all comes as the policy says, and what is set up wrongly is found out."""
 
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +16,7 @@ from sidecar.commands.simulate.shapes import SHAPES, MessageShape
 from sidecar.commands.simulate.simulation import NewRecords, Result, Simulation
 from sidecar.config import load
 from sidecar.core.evaluate.evaluator import Evaluator
+from tests import ROOT
 from tests.mta.house import House, Pair, house
 from tests.mta.postfix import HOST
 from tests.mta.sendmail import SendmailHouse, sendmail_house
@@ -168,3 +173,24 @@ def test_closed_door() -> None:
     assert all(result.is_fine for result in results)
     assert outcomes(results) == {"rejected_at_connect": 2}
     assert records(results) == {"Rejection": 2}
+
+
+def test_a_sender_whose_domain_does_not_exist() -> None:
+    """Postfix with reject_unknown_sender_domain accepts the default sender; for another one the note says what to pass."""
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", sys.executable, "-m", "tests.mta.lookup"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    existing, missing = map(json.loads, done.stdout.splitlines())
+    assert existing["answer"].startswith("250 2.0.0 Ok: queued as ")
+    assert (existing["agrees"], existing["note"]) == (True, None)
+    assert missing["answer"] == "450 4.1.8 <fbl@missing.example>: Sender address rejected: Domain not found"
+    assert not missing["agrees"]
+    assert missing["note"].startswith("the MTA does not accept the sender <fbl@missing.example> (450 4.1.8 ")
+    assert "add --from" in missing["note"]
