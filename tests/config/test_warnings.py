@@ -583,6 +583,7 @@ def test_a_disk_with_less_than_minimum_free(
     problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
     assert [(problem.code, problem.line) for problem in problems] == [("low_disk", number)] * 2
     assert problems[0].text.startswith(f"{tmp_path / 'j'} has 1000000 bytes free, less than journal.minimum_free, 10")
+    assert "old records would be deleted" in problems[0].text
     assert load(tmp_path / MAIN, environ={}).problems == ()
 
 

@@ -23,7 +23,7 @@ _IMPOSSIBLE: Final = Kind(
 )
 _LOW_DISK: Final = Kind(
     "low_disk",
-    "{directory} has {free} bytes free, less than journal.minimum_free, {minimum}: the program would be degraded at once.",
+    "{directory} has {free} bytes free, less than journal.minimum_free, {minimum}: old records would be deleted.",
     "Free some space there, or write a smaller minimum_free below [journal].",
 )
 _NO_INTERFACE: Final = Kind(

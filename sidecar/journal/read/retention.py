@@ -1,15 +1,15 @@
 """Retention: finished segments are deleted by age, by the size of all, and when the disk is nearly full; the oldest first.
 
 Owns which segments are deleted. Never deletes a segment that is being written, one that a reader with a checkpoint has not
-read, or a file of another program.
+read, or a file of another program. One folder or segment that cannot be deleted does not keep the others.
 """
 
-import fcntl
+import math
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted
 from sidecar.journal import is_finished, own_names
+from sidecar.journal.clock_guard import clock_guard
 from sidecar.journal.read.checkpoints import Checkpoints
 
 # Seconds between two sweeps; fewer while there is something to delete, because a disk that fills up needs space soon.
@@ -39,115 +40,167 @@ class _Segment(Struct, frozen=True, kw_only=True):
     finished: bool
 
 
+class _Sweep(Struct, kw_only=True):
+    """What one sweep did: the deleted segments by setting, how many ages were not counted, and which segments had to stay.
+
+    `short` means that no segment is left to delete, and a disk still has less than `minimum_free`. `error` is the first one.
+    """
+
+    deleted: Counter[str]
+    unread: list[Path]
+    paused: int = 0
+    short: bool = False
+    error: Exception | None = None
+
+
 class Retention:
     """Keeps the journal within its settings. `clock` returns seconds since 1970, `free` the bytes free in a directory.
 
-    All workers of a journal may sweep: one does, the others return at once.
+    All workers of a journal may sweep: by `memory`, a file that they share, one does, and the others return at once.
     """
 
     def __init__(
         self,
         settings: JournalSettings,
         checkpoints: Checkpoints,
+        memory: Path,
         *,
         clock: Callable[[], float],
         free: Callable[[Path], int] = lambda directory: shutil.disk_usage(directory).free,
     ) -> None:
         self._settings = settings
         self._checkpoints = checkpoints
+        self._memory = memory
         self._clock = clock
         self._free = free
-        self._log_at = 0.0
+        self._log_at = -math.inf
 
     def sweep(self) -> float:
         """Delete what is beyond the settings, and log it. Return the seconds until the next sweep."""
-        deleted: Counter[str] = Counter()
-        unread: list[Path] = []
+        now = self._clock()
         try:
-            if self._settings.directory.is_dir():
-                with _sole(self._settings.directory) as alone:
-                    if alone:
-                        self._sweep(deleted, unread)
-        except (OSError, ValueError) as error:
-            self._log_problem("old segments could not be deleted", error=error)
-        for why, count in deleted.items():
-            write = _LOG.warning if why == "minimum_free" else _LOG.info
-            write(f"deleted {counted(count, 'old segment')}: journal.{why}", directory=self._settings.directory)
-        if unread:
-            text = f"{counted(len(unread), 'old segment')} cannot be deleted: not all of it was read by "
-            self._log_problem(text + ", ".join(self._checkpoints.readers()), first=unread[0])
-        return _SOON if deleted or unread else _USUAL
+            with clock_guard(self._memory, now=now, keep_age=self._settings.keep_age) as guard:
+                if guard is None:
+                    return _USUAL
+                if now < guard.due <= now + _USUAL:
+                    return guard.due - now
+                done = self._sweep(now, paused=guard.paused)
+                seconds = _SOON if done.deleted else _USUAL
+                guard.due = now + seconds
+                if done.paused and guard.began:
+                    self._log_pause(done.paused, guard.until)
+                return seconds
+        except OSError as error:
+            # A full disk has no space for the file, and needs the sweep most.
+            self._log_problem("no segment is deleted by journal.keep_age", error=error)
+            self._sweep(now, paused=True)
+            return _USUAL
 
-    def _sweep(self, deleted: Counter[str], unread: list[Path]) -> None:
-        """Count the deleted segments by setting, and list those that a reader still needs. Raise OSError and ValueError."""
-        segments = sorted(self._segments(), key=lambda one: (one.path.name, one.path))
+    def _sweep(self, now: float, *, paused: bool) -> _Sweep:
+        done = _Sweep(deleted=Counter(), unread=[])
+        segments = sorted(self._segments(done), key=lambda one: (one.path.name, one.path))
         total = sum(one.size for one in segments)
-        free = {one.device: self._free(one.path.parent) for one in segments}
+        disks = {one.device: one.path.parent for one in segments}
+        free = {device: self._bytes_free(directory, done) for device, directory in disks.items()}
         is_read = None
         for one in segments:
-            why = self._why_delete(one, total=total, free=free[one.device]) if one.finished else None
+            why = self._why_delete(one, now, total=total, free=free[one.device]) if one.finished else None
+            if why == "keep_age" and paused:
+                done.paused += 1
+                why = self._why_delete(one, -math.inf, total=total, free=free[one.device])
             if why is None:
                 continue
-            is_read = is_read or self._read_by_all()
-            if not is_read(one.path):
-                unread.append(one.path)
+            try:
+                is_read = is_read or self._read_by_all()
+                if not is_read(one.path):
+                    done.unread.append(one.path)
+                    continue
+                one.path.unlink(missing_ok=True)
+            except (OSError, ValueError) as error:
+                done.error = done.error or error
                 continue
-            one.path.unlink(missing_ok=True)
             total -= one.size
             free[one.device] += one.size
-            deleted[why] += 1
+            done.deleted[why] += 1
+        done.short = not done.unread and any(left < self._settings.minimum_free for left in free.values())
+        self._log(done)
+        return done
 
-    def _segments(self) -> Iterator[_Segment]:
+    def _segments(self, done: _Sweep) -> Iterator[_Segment]:
         places = [place for record_type in RECORD_TYPES if (place := self._settings.place(record_type)) is not None]
         for directory in dict(places):
             is_ours = own_names(suffix for place, suffix in places if place == directory).fullmatch
             try:
-                entries = [entry for entry in os.scandir(directory) if is_ours(entry.name)]
+                with os.scandir(directory) as entries:
+                    yield from (found for entry in entries if is_ours(entry.name) and (found := _segment(entry)) is not None)
             except FileNotFoundError:
                 continue  # nothing was written there yet
-            for entry in entries:
-                try:
-                    state = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # an operator has moved it away
-                if entry.is_file(follow_symlinks=False):
-                    yield _Segment(
-                        path=Path(entry),
-                        size=max(state.st_size, state.st_blocks * _STAT_BLOCK),
-                        written=state.st_mtime,
-                        device=state.st_dev,
-                        finished=is_finished(state),
-                    )
+            except OSError as error:
+                done.error = done.error or error
 
-    def _why_delete(self, segment: _Segment, *, total: int, free: int) -> str | None:
+    def _bytes_free(self, directory: Path, done: _Sweep) -> float:
+        """Return the bytes free; if that is not known, nothing is deleted for it."""
+        try:
+            return self._free(directory)
+        except OSError as error:
+            done.error = done.error or error
+            return math.inf
+
+    def _why_delete(self, segment: _Segment, now: float, *, total: int, free: float) -> str | None:
         """Return the setting by which a segment is deleted, or None."""
         settings = self._settings
-        if settings.keep_age and segment.written < self._clock() - settings.keep_age:
+        if settings.keep_age and segment.written < now - settings.keep_age:
             return "keep_age"
         if settings.keep_size and total > settings.keep_size:
             return "keep_size"
         return "minimum_free" if free < settings.minimum_free else None
 
     def _read_by_all(self) -> Callable[[Path], bool]:
-        """Return a function: has every reader read all of a segment? Raise OSError and ValueError."""
+        """Return a function that returns True for a segment that every reader has read. Raise OSError and ValueError."""
         checkpoints = [self._checkpoints.load(reader).segments for reader in self._checkpoints.readers()]
         return lambda path: all((mark := segments.get(str(path))) is not None and mark.done for segments in checkpoints)
 
+    def _log(self, done: _Sweep) -> None:
+        directory = self._settings.directory
+        for why, count in done.deleted.items():
+            write = _LOG.warning if why == "minimum_free" else _LOG.info
+            write(f"deleted {counted(count, 'old segment')}: journal.{why}", directory=directory)
+        if done.short and done.deleted["minimum_free"]:
+            text = "no finished segment is left, and a disk still has less free space than journal.minimum_free"
+            _LOG.error(f"{text}: other files fill it", directory=directory)
+        if done.error is not None:
+            self._log_problem("some old segments could not be deleted", error=done.error)
+        elif done.unread:
+            text = f"{counted(len(done.unread), 'old segment')} cannot be deleted: not all of it was read by "
+            self._log_problem(text + ", ".join(self._checkpoints.readers()), first=done.unread[0])
+
+    def _log_pause(self, count: int, until: float) -> None:
+        when = datetime.fromtimestamp(until, UTC)
+        text = (
+            f"{counted(count, 'segment')} will be deleted by journal.keep_age at {when:%Y-%m-%d %H:%M:%S} UTC, not now: the "
+            "clock was set forward, or no sidecar was running; if the clock is wrong, correct it before"
+        )
+        _LOG.warning(text, directory=self._settings.directory)
+
     def _log_problem(self, text: str, **facts: object) -> None:
-        if (now := self._clock()) >= self._log_at:
+        now = self._clock()
+        if not now < self._log_at <= now + _LOG_SECONDS:  # the clock may have been set back
             self._log_at = now + _LOG_SECONDS
             _LOG.error(text, directory=self._settings.directory, **facts)
 
 
-@contextmanager
-def _sole(directory: Path) -> Iterator[bool]:
-    """Yield True if no other process sweeps this directory until the end of the block. Raise OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _segment(entry: os.DirEntry[str]) -> _Segment | None:
+    """Return a segment; None for what is no file, or was moved away since it was listed."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
+        state = entry.stat(follow_symlinks=False)
+        if not entry.is_file(follow_symlinks=False):
+            return None
+    except FileNotFoundError:
+        return None
+    return _Segment(
+        path=Path(entry),
+        size=max(state.st_size, state.st_blocks * _STAT_BLOCK),
+        written=state.st_mtime,
+        device=state.st_dev,
+        finished=is_finished(state),
+    )

@@ -1,7 +1,10 @@
 """Which segments are deleted, in which order, and which never are."""
 
+import errno
 import fcntl
+import math
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,15 @@ def names(folder: Path) -> list[str]:
 def retention(folder: Path, *, free: Callable[[Path], int] = lambda _: 1 << 40, **settings: Any) -> Retention:
     values = {"keep_age": 0, "keep_size": 0, "minimum_free": 0} | settings
     journal = JournalSettings(directory=folder, **values)
-    return Retention(journal, Checkpoints(folder.parent / "checkpoints"), clock=lambda: NOON, free=free)
+    # The last sweep was in time, so ages count.
+    (folder.parent / "retention").write_bytes(struct.pack("<dd", NOON, 0.0))
+    return at(journal, lambda: NOON, free=free)
+
+
+def at(journal: JournalSettings, clock: Callable[[], float], **more: Any) -> Retention:
+    """Return the retention of a process that starts now."""
+    state = journal.directory.parent
+    return Retention(journal, Checkpoints(state / "checkpoints"), state / "retention", clock=clock, **more)
 
 
 def test_by_age(tmp_path: Path) -> None:
@@ -125,7 +136,9 @@ def test_what_a_reader_has_not_read_is_kept(tmp_path: Path, capfd: pytest.Captur
     done, half = SegmentMark(lines=1, done=True), SegmentMark(lines=1)
     mark(folder, "shipper", s00=done, s01=half, s02=done)
     mark(folder, "suppression", s00=done, s01=done)
-    it = retention(folder, keep_size=1)
+    times = iter(range(0, 1000, 10))
+    retention(folder)
+    it = at(JournalSettings(directory=folder, keep_age=0, keep_size=1, minimum_free=0), lambda: NOON + next(times))
     it.sweep()
     it.sweep()
     assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (1, 2, 3)]
@@ -137,7 +150,7 @@ def test_what_a_reader_has_not_read_is_kept(tmp_path: Path, capfd: pytest.Captur
 
 
 def test_a_damaged_checkpoint_keeps_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nobody knows what its reader has read."""
+    """No one knows what its reader has read."""
     folder = tmp_path / "journal"
     segment(folder, 1)
     mark(folder, "shipper", s01=SegmentMark(lines=1, done=True))
@@ -151,21 +164,179 @@ def test_only_one_worker_sweeps(tmp_path: Path) -> None:
     """While another process sweeps the folder, nothing is done."""
     folder = tmp_path / "journal"
     segment(folder, 1)
+    it = retention(folder, keep_size=1)
+    descriptor = os.open(tmp_path / "retention", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        it.sweep()
+        assert len(names(folder)) == 1
+    finally:
+        os.close(descriptor)
+    it.sweep()
+    assert names(folder) == []
+
+
+def test_one_sweep_in_ten_seconds_is_enough(tmp_path: Path) -> None:
+    """However many workers there are; a second after a sweep that deleted something."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    journal = JournalSettings(directory=folder, keep_age=0, keep_size=1, minimum_free=0)
+    assert at(journal, lambda: NOON).sweep() == 1
+    segment(folder, 2)
+    assert at(journal, lambda: NOON + 0.25).sweep() == 0.75
+    assert len(names(folder)) == 1
+    assert at(journal, lambda: NOON + 1).sweep() == 1
+    assert at(journal, lambda: NOON + 2).sweep() == 10
+    assert names(folder) == []
+
+
+def test_who_can_read_the_journal_cannot_stop_it(tmp_path: Path) -> None:
+    """A lock on the folder, which its group can open, stops no sweep. Only the owner can open the file with the lock."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         retention(folder, keep_size=1).sweep()
-        assert len(names(folder)) == 1
     finally:
         os.close(descriptor)
-    retention(folder, keep_size=1).sweep()
     assert names(folder) == []
+    (tmp_path / "retention").unlink()
+    at(JournalSettings(directory=folder), lambda: NOON).sweep()
+    assert (tmp_path / "retention").stat().st_mode & 0o077 == 0
 
 
 def test_a_journal_without_a_folder(tmp_path: Path) -> None:
     """There is nothing to delete before the first record."""
     retention(tmp_path / "journal", keep_size=1).sweep()
-    assert names(tmp_path) == []
+    assert not (tmp_path / "journal").exists()
+
+
+def test_all_types_in_folders_of_their_own(tmp_path: Path) -> None:
+    """The journal's own folder does not exist then."""
+    rejections = tmp_path / "rejections"
+    segment(rejections, 1)
+    retention(tmp_path / "journal", keep_size=1, Rejection=RecordSettings(directory=rejections)).sweep()
+    assert names(rejections) == []
+
+
+# --- one thing that fails
+
+
+def test_a_segment_that_cannot_be_deleted_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The oldest may be immutable (chattr +i)."""
+    folder = tmp_path / "journal"
+    immutable = segment(folder, 1)
+    segment(folder, 2)
+    unlink = Path.unlink
+
+    def refuse(path: Path, **more: bool) -> None:
+        if path == immutable:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    retention(folder, keep_size=1).sweep()
+    assert names(folder) == [immutable.name]
+    assert "some old segments could not be deleted" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_keeps_no_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    (tmp_path / "rejections").write_text("no folder", encoding="utf-8")
+    retention(folder, keep_size=1, Rejection=RecordSettings(directory=tmp_path / "rejections")).sweep()
+    assert names(folder) == []
+    assert "some old segments could not be deleted" in capfd.readouterr().err
+
+
+def test_without_its_file_a_sweep_deletes_for_space_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A full disk has no space for the file. Without it no one knows whether the clock was changed. A link is not followed."""
+    folder = tmp_path / "journal"
+    segment(folder, 1, age=2 * DAY)
+    it = retention(folder, keep_age=DAY)
+    (tmp_path / "retention").unlink()
+    (tmp_path / "retention").symlink_to(tmp_path / "elsewhere")
+    it.sweep()
+    assert len(names(folder)) == 1
+    assert "no segment is deleted by journal.keep_age" in capfd.readouterr().err
+    at(JournalSettings(directory=folder, keep_size=1), lambda: NOON).sweep()
+    assert names(folder) == []
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_other_files_fill_the_disk(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """All segments are deleted, and the log says that this was not enough."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    retention(folder, minimum_free=10 * BLOCK, free=lambda _: BLOCK).sweep()
+    assert names(folder) == []
+    assert (
+        "no finished segment is left, and a disk still has less free space than journal.minimum_free" in capfd.readouterr().err
+    )
+
+
+# --- a changed clock
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged", struct.pack("<dd", math.nan, math.nan), None])
+def test_a_clock_that_is_set_forward_deletes_nothing_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    """By age nothing is deleted for a day, in which the clock can be corrected; so it is when the last sweep is not known."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    retention(folder)
+    jump = 365 * DAY if content is None else 100 * DAY
+    if content is not None:
+        (tmp_path / "retention").write_bytes(content)
+    journal = JournalSettings(directory=folder, minimum_free=0)
+    for passed in range(0, DAY, 3600):
+        at(journal, lambda passed=passed: NOON + jump + passed).sweep()  # type: ignore[misc]
+        assert len(names(folder)) == 1
+    log = capfd.readouterr().err
+    assert log.count("1 segment will be deleted by journal.keep_age at 20") == 1
+    at(journal, lambda: NOON + jump + DAY).sweep()
+    assert names(folder) == []
+
+
+def test_space_counts_also_while_ages_do_not(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    for number in range(3):
+        segment(folder, number)
+    retention(folder)
+    at(JournalSettings(directory=folder, keep_size=BLOCK, minimum_free=0), lambda: NOON + 365 * DAY).sweep()
+    assert len(names(folder)) == 1
+
+
+def test_a_corrected_clock(tmp_path: Path) -> None:
+    """Once it is corrected, ages count again a day later, not a year later."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    old = segment(folder, 2, age=89 * DAY)
+    retention(folder)
+    journal = JournalSettings(directory=folder, minimum_free=0)
+    at(journal, lambda: NOON + 365 * DAY).sweep()
+    at(journal, lambda: NOON).sweep()
+    assert len(names(folder)) == 2
+    for passed in range(0, 2 * DAY, 3600):
+        at(journal, lambda passed=passed: NOON + passed).sweep()  # type: ignore[misc]
+    assert not old.exists()
+    assert len(names(folder)) == 1
+
+
+def test_a_short_age_has_a_short_pause(tmp_path: Path) -> None:
+    """No segment is kept twice as long as `keep_age`."""
+    folder = tmp_path / "journal"
+    segment(folder, 1, age=3600)
+    retention(folder)
+    journal = JournalSettings(directory=folder, keep_age=60, minimum_free=0)
+    at(journal, lambda: NOON + 3600).sweep()
+    assert len(names(folder)) == 1
+    at(journal, lambda: NOON + 3661).sweep()
+    assert names(folder) == []
 
 
 def test_a_checkpoint_is_as_it_was_saved(tmp_path: Path) -> None:
