@@ -96,11 +96,12 @@ def stand(
     relay_hosts: Sequence[str] = (BACK,),
     services: Sequence[str] = (),
     back_port: int | None = None,
+    domains: str = DOMAINS,
 ) -> Iterator[Stand]:
     """Start all three. `options` are those of haproxy's server line; `back_port` is Postfix's, unless it is that of smtpd."""
     with (
         private_directory() as directory,
-        Sidecar(directory / "sidecar", domains=DOMAINS, relay_hosts=relay_hosts) as sidecar,
+        Sidecar(directory / "sidecar", domains=domains, relay_hosts=relay_hosts) as sidecar,
         Behind(directory / "postfix", milter=sidecar.socket, settings=postfix, services=services) as mta,
     ):
         port, config = free_port(), directory / "haproxy.cfg"
@@ -189,6 +190,13 @@ def test_health_check() -> None:
         wait_until(lambda: log.exists() and log.read_text().count(ended_check) > 1, "haproxy has checked twice")
         assert this.sidecar.records() == []
         assert this.relays().peer == CLIENT
+
+
+def test_health_check_without_domains() -> None:
+    """If no domain accepts anything, external hosts and the check are rejected at connect: for haproxy the MX is down."""
+    with stand("send-proxy-v2 check inter 200ms", PROXY, domains="") as this:
+        log = this.sidecar.directory.parent / "haproxy.log"
+        wait_until(lambda: "Server mx/mx1 is DOWN" in log.read_text(), "haproxy has found it down")
 
 
 def test_xclient() -> None:
