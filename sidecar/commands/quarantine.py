@@ -155,7 +155,11 @@ _STATUSES = {0: "success", 1: "the quarantine cannot be read, or a message does 
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each message, one on each line.")
 def list_messages(config: Path | None, *, as_json: bool) -> None:
-    """List all messages, the oldest first: id, time (UTC), peer, size and reason."""
+    """List all messages, the oldest first.
+
+    The columns are the id, the time (UTC), the peer, the size and the reason. On a terminal an id has so many digits that all
+    ids differ.
+    """
     folder = _Folder(config)
     messages = folder.messages()
     if as_json:
