@@ -121,7 +121,8 @@ def _description(command: click.Command) -> Iterator[str]:
 
 
 def _options(context: click.Context, command: click.Command) -> Iterator[str]:
-    for parameter in command.get_params(context):
+    # An argument has no text of its own: the synopsis names it, and the description explains it.
+    for parameter in (one for one in command.get_params(context) if isinstance(one, click.Option)):
         if (record := parameter.get_help_record(context)) is not None:
             names, text = record
             yield from (".TP", re.sub(r"(?<!\S)((?:\\-)+[^\s,]+)", r"\\fB\1\\fR", escape(names)))
