@@ -6,6 +6,7 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.changes import Draft, UnprovedError
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
@@ -58,6 +59,19 @@ def test_what_would_need_too_many_tables() -> None:
     draft = Draft(Evaluator(settings([entry("*", relay_to=True), entry("*.example.com", log_oob="LogThenDrop")])))
     with pytest.raises(UnprovedError, match="more than 12 tables"):
         draft.set(ANY_LISTENER, f"{'a.' * 10}example.com", {"relay_to": True})
+
+
+def test_a_listener_keeps_what_its_wildcard_closes() -> None:
+    """Its own map has only `*`. A new entry there must not open a name below it that all other listeners may relay to."""
+    everywhere = [entry("a.example.com", relay_to=True), entry("*.b.example.com", log_oob="LogThenDrop")]
+    before = Evaluator(settings([entry("*", LISTENER), *everywhere]))
+    draft = Draft(before)
+    draft.set(LISTENER, "example.com", {"relay_to": True})
+    assert [domain for _, domain in draft.added] == ["example.com", "*.example.com", "com", "*.com"]
+    assert [str(each.names) for each in draft.moved()] == ["example.com"]
+    (probe,) = [it for it in PROBES if (it.listener, it.recipients, it.kind) == (LISTENER, ("x@a.example.com",), "other")]
+    assert before.judge(probe).outcome == Disposition.REJECTED_AT_CONNECT
+    assert draft.after.judge(probe).outcome == Disposition.REJECTED_AT_RCPT
 
 
 def test_an_opening_that_nobody_asked_for_is_seen() -> None:
