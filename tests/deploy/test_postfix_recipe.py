@@ -70,7 +70,7 @@ def test_attach_keeps_what_exists(tmp_path: Path) -> None:
     assert main_cf(tmp_path) == BEFORE | {
         "smtpd_milters": f"{{ {MILTER}, default_action=tempfail }} {BEFORE['smtpd_milters']}",
         "non_smtpd_milters": "inet:127.0.0.1:8891, { inet:127.0.0.1:11332, default_action=accept }",
-        "relay_domains": f"{BEFORE['relay_domains']} .old.example {tmp_path}/sidecar-relay-domains",
+        "relay_domains": f"{BEFORE['relay_domains']} .old.example !.x.old.example {tmp_path}/sidecar-relay-domains",
         "mynetworks": "127.0.0.0/8, [::1]/128 192.168.1.0/24",
         "smtpd_relay_restrictions": BEFORE["smtpd_relay_restrictions"].replace("defer_unauth", "reject_unauth"),
         "parent_domain_matches_subdomains": after["parent_domain_matches_subdomains"],
@@ -93,9 +93,46 @@ def test_attach_names_tables(tmp_path: Path) -> None:
     assert attached(tmp_path, MILTER).stderr.startswith("Add .NAME for each NAME in hash:/etc/postfix/relay, ")
 
 
-def test_attach_needs_a_socket(tmp_path: Path) -> None:
-    """Without arguments it prints how to call it."""
-    assert attached(tmp_path).stderr == "Usage: attach MILTER [NETWORK...]\n"
+def test_attach_compares_whole_milters(tmp_path: Path) -> None:
+    """A socket whose name begins as the sidecar's is another milter."""
+    after = attach(tmp_path, {"smtpd_milters": "inet:127.0.0.1:88930"}, "inet:127.0.0.1:8893")
+    assert after["smtpd_milters"] == "{ inet:127.0.0.1:8893, default_action=tempfail } inet:127.0.0.1:88930"
+    for spelled in ("inet:127.0.0.1:8893", "{inet:127.0.0.1:8893}, inet:127.0.0.1:1", "{ inet:127.0.0.1:8893, protocol=6 }"):
+        assert attach(tmp_path, {"smtpd_milters": spelled}, "inet:127.0.0.1:8893")["smtpd_milters"] == spelled
+
+
+def test_attach_keeps_exclusions_and_expressions(tmp_path: Path) -> None:
+    """Names below an excluded name stay excluded, and a value that begins with a parameter is kept."""
+    (tmp_path / "a.example").touch()
+    before = {
+        "nets": "10.0.0.0/8",
+        "mynetworks": "${nets} 172.16.0.0/12",
+        "relay_domains": "!no.example.com example.com, .b.example",
+    }
+    after = attach(tmp_path, before, MILTER, "192.168.1.0/24")
+    assert after["mynetworks"] == "${nets} 172.16.0.0/12 192.168.1.0/24"
+    assert after["relay_domains"].startswith(f"{before['relay_domains']} !.no.example.com .example.com {tmp_path}/")
+
+
+@pytest.mark.parametrize("milter", ["", "unix:", "--help", "8893", "inet:8893", "unix:a b", "unix:a,b", "unix:a}", "unix:$a"])
+def test_attach_rejects_what_is_no_milter(tmp_path: Path, milter: str) -> None:
+    """main.cf stays as it is."""
+    (tmp_path / "main.cf").write_text("# mine\n")
+    done = attached(tmp_path, milter)
+    assert (done.returncode, done.stderr[:6]) == (64, "Usage:")
+    assert [path.name for path in tmp_path.iterdir()] == ["main.cf"]
+
+
+def test_attach_names_services_with_milters_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "main.cf").touch()
+    service = "submission inet n - y - - smtpd -o smtpd_milters=inet:127.0.0.1:8891\n"
+    (tmp_path / "master.cf").write_text(service)
+    os.utime(tmp_path / "main.cf", (0, 0))
+    done = attached(tmp_path, MILTER)
+    assert done.returncode == 0
+    assert done.stderr.startswith(
+        f"This service has milters of its own. Add {MILTER}, if external hosts can connect to it: submiss"
+    )
 
 
 @pytest.mark.parametrize("kind", ["unix", "inet"])
