@@ -13,8 +13,8 @@ import pytest
 
 from tests import ROOT
 from tests.mta.client import Peer
-from tests.mta.house import House
-from tests.mta.mails import OOB, ORDINARY
+from tests.mta.house import House, house
+from tests.mta.mails import ARF, OOB, ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix, free_port, table
 from tests.mta.processes import owned, stop_group, wait_until
@@ -155,6 +155,23 @@ def test_opendkim(*, sidecar_first: bool) -> None:
             stop_group(process, signal.SIGKILL)
         assert b"d=b.example; s=test" in outcome.delivered["c@elsewhere.example"]
         assert [record["type"] for record in outcome.records] == ["Reception"]
+
+
+def test_feedback_loop_signup() -> None:
+    """With relay_to and an alias a confirmation mail is delivered, and complaints are still recorded and dropped."""
+    domains = DOMAINS + '["fbl.example"]\nlog_arf = "LogThenDrop"\nrelay_to = true\n'
+    settings = {
+        "virtual_mailbox_domains": "mailbox.example",
+        "virtual_mailbox_maps": table({"user@mailbox.example": "mail/"}),
+        "relay_domains": "bounce.example fbl.example",
+        "virtual_alias_maps": table({"complaints@fbl.example": "user@mailbox.example"}),
+    }
+    with house(domains=domains, postfix=settings) as this:
+        mail = this.offer("noreply@provider.example", ["complaints@fbl.example"], ORDINARY)
+        assert (mail.last.code, [*mail.delivered]) == (250, ["user@mailbox.example"])
+        complaint = this.offer("fbl@provider.example", ["complaints@fbl.example"], ARF)
+        assert complaint.written() == [("Feedback", 250, "complaints@fbl.example")]
+        assert complaint.delivered == {}
 
 
 def test_mailboxes() -> None:
