@@ -3,6 +3,7 @@
 Owns the texts about messages. Their bytes are external data: they are shown escaped, or written as they are into a file.
 """
 
+import errno
 import os
 import pwd
 import sys
@@ -28,6 +29,8 @@ from sidecar.output.terminal import TextTable, console, plain
 # The first digits of a random id: among a million messages, 12 are the same with a chance of 1 in 500.
 _SHORT = 12
 _ID = 32
+# A link or a device in the place of a file.
+_NO_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO}
 
 
 class QuarantinedMessage(Struct, frozen=True, kw_only=True):
@@ -78,7 +81,7 @@ class _Folder:
         file = f"{message.name}.eml"
         known = QuarantinedMessage(id=message.id, file=file, time=rfc3339(int(message.arrived.timestamp())))
         with suppress(FileNotFoundError), self.opened("read", os.R_OK | os.X_OK):
-            known = msgspec.structs.replace(known, size=(self.path / file).stat().st_size)
+            known = msgspec.structs.replace(known, size=(self.path / file).lstat().st_size)
             record = self.record(message)
             if record is not None:
                 known = msgspec.structs.replace(
@@ -90,12 +93,25 @@ class _Folder:
                 )
         return known
 
+    def read(self, file: str) -> bytes:
+        """Return a file of a message. Raise click.ClickException for what is no file, PermissionError and FileNotFoundError."""
+        try:
+            return self.quarantine.read(file)
+        except (PermissionError, FileNotFoundError):
+            raise
+        except (OSError, ValueError) as error:
+            raise click.ClickException(printable(f"{self.path / file} cannot be read: {error}.")) from error
+
     def record(self, message: KeptMessage) -> Logged | None:
         """Return the record of a message, or None if it is missing or damaged. Raise OSError."""
         try:
-            return decode((self.path / f"{message.name}.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            return decode(self.quarantine.read(f"{message.name}.json"))
+        except (ValueError, RecursionError):
             return None
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
 
     @contextmanager
     def opened(self, verb: str, mode: int) -> Iterator[None]:
@@ -207,14 +223,17 @@ def show(config: Path | None, wanted: str, *, raw: bool, as_json: bool) -> None:
     [message] = folder.find([wanted])
     if raw and sys.stdout.isatty():
         raise click.ClickException("A raw message can contain characters that control a terminal. Write it into a file: > FILE")
-    file, record = folder.path / f"{message.name}.eml", folder.path / f"{message.name}.json"
+    file = f"{message.name}.eml"
     with folder.opened("read", os.R_OK | os.X_OK):
-        content, line = file.read_bytes(), record.read_bytes() if record.exists() else b"null"
+        content = folder.read(file)
+        line = b"null"
+        with suppress(FileNotFoundError):
+            line = folder.read(f"{message.name}.json")
     if raw:
         sys.stdout.buffer.write(content)
     elif as_json:
         text = content.decode("utf-8", "replace")
-        print_json({"id": message.id, "file": file.name, "record": _parsed(line), "message": text})
+        print_json({"id": message.id, "file": file, "record": _parsed(line), "message": text})
     else:
         _print_message(line, content)
 

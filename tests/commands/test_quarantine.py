@@ -227,3 +227,27 @@ def test_missing_rights(folder: Path, place: str, mode: int, arguments: list[str
     assert done.stderr.startswith(f"Error: {sentence}")
     assert done.returncode == 1
     assert kept(folder) == NAMES
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_the_user_of_the_sidecar_put_there(folder: Path, kind: str) -> None:
+    """Root's command follows no link and waits for no pipe: in place of a message it is an error, of a record it is missing."""
+    quarantine = folder / "state/quarantine"
+    secret = folder / "secret"
+    secret.write_bytes(b"secret")
+
+    def replace_by(path: Path) -> None:
+        path.unlink()
+        if kind == "link":
+            path.symlink_to(secret)
+        else:
+            os.mkfifo(path)
+
+    replace_by(quarantine / f"{NAMES[0]}.json")
+    listed = run(folder, "list")
+    assert listed.exit_code == 0
+    assert "its record cannot be read" in listed.output
+    shown = run(folder, "show", IDS[0])
+    assert shown.exit_code == 1
+    assert f"{NAMES[0]}.json cannot be read" in shown.output
+    assert "secret" not in shown.output.replace(str(folder), "")

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 import struct
 import time
 from collections import defaultdict
@@ -37,6 +38,8 @@ NETWORK_SHARE = 4
 # To find a network's oldest messages takes up to 0.2 s, because all names are read: this part of its share is freed at once.
 _FREED_SHARE = 16
 _FILE_MODE = 0o640
+# Who can open a file can lock it, and every message of the workers waits for this lock.
+_LEDGER_MODE = 0o600
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A file needs whole blocks: counted by their bytes alone, a flood of small messages would fill a disk, or its inodes. Directory
 # entries need 2 % more.
@@ -121,6 +124,20 @@ class Quarantine:
                     arrived = datetime.strptime(match[1], _TIME).replace(tzinfo=UTC)
                     found[file] = KeptMessage(name=Path(file).stem, id=match[2], arrived=arrived)
         return [found[file] for file in sorted(found)]
+
+    def read(self, file: str) -> bytes:
+        """Return the bytes of a file of a message. Raise OSError, and ValueError for what no worker writes there.
+
+        Root reads what the user of the workers can replace: by a link, a pipe, a device, or a file that fills the memory.
+        """
+        descriptor = os.open(self._directory / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError(f"{file} is not a regular file")
+            content = opened.read(self._size + 1)
+        if len(content) > self._size:
+            raise ValueError(f"{file} is larger than limits.quarantine_size")
+        return content
 
     def remove(self, name: str) -> int:
         """Remove both files of a message, and count their bytes as free at once. Return the bytes. Raise OSError."""
@@ -230,8 +247,11 @@ class Quarantine:
     def _ledger(self) -> Iterator["_Ledger"]:
         """Yield the ledger, locked against every other thread and process."""
         flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._directory / _LEDGER, flags, _FILE_MODE)
+        descriptor = os.open(self._directory / _LEDGER, flags, _LEDGER_MODE)
         try:
+            # An earlier version let the group open it.
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) & ~_LEDGER_MODE:
+                os.fchmod(descriptor, _LEDGER_MODE)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield _Ledger(descriptor)
         finally:

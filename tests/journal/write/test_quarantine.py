@@ -295,3 +295,29 @@ def test_removing_makes_no_ledger(tmp_path: Path) -> None:
     (tmp_path / ".bytes").unlink()
     assert quarantine(tmp_path).remove(name(1)) == PAIR
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_can_read_the_quarantine_cannot_stop_it(tmp_path: Path) -> None:
+    """Only the owner can open the ledger, and so lock it; also one that an earlier version made for the group too."""
+    keep(quarantine(tmp_path), 1)
+    ledger = tmp_path / ".bytes"
+    assert ledger.stat().st_mode & 0o777 == 0o600
+    ledger.chmod(0o640)
+    keep(quarantine(tmp_path), 2)
+    assert ledger.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_what_a_worker_writes_is_read(tmp_path: Path) -> None:
+    """No link, pipe or folder, and no more bytes than the quarantine may have."""
+    keep(quarantine(tmp_path), 1)
+    it = quarantine(tmp_path, size=8)
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="symbolic links"):
+        it.read("link")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(bytes(9))
+    for file, why in (("pipe", "not a regular file"), ("large", "larger than limits.quarantine_size")):
+        with pytest.raises(ValueError, match=why):
+            it.read(file)
+    (tmp_path / "whole").write_bytes(bytes(8))
+    assert it.read("whole") == bytes(8)
