@@ -27,7 +27,8 @@ from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, 
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, observer
 from sidecar.daemon.process.plan import Handover, Plan
 from sidecar.journal import JournalError
-from sidecar.journal.read import Checkpoints, Retention
+from sidecar.journal.read import Checkpoints
+from sidecar.journal.read.retention import Retention
 from sidecar.journal.write import Quarantine, Recorder, Routes
 from sidecar.journal.write.recorder import Writer
 

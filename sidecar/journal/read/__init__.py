@@ -4,7 +4,6 @@ from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints, SegmentMar
 from sidecar.journal.read.follow import Followed, Follower
 from sidecar.journal.read.lines import Line, Skipped
 from sidecar.journal.read.reader import STDIN, kind_of, passed_over, read, stored_size
-from sidecar.journal.read.retention import Retention
 
 __all__ = [
     "STDIN",
@@ -13,7 +12,6 @@ __all__ = [
     "Followed",
     "Follower",
     "Line",
-    "Retention",
     "SegmentMark",
     "Skipped",
     "kind_of",

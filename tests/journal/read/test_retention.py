@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from sidecar.core.settings.values import JournalSettings, RecordSettings
-from sidecar.journal.read import Checkpoint, Checkpoints, Retention, SegmentMark
+from sidecar.journal.read import Checkpoint, Checkpoints, SegmentMark
+from sidecar.journal.read.retention import Retention
 from sidecar.journal.write import Journal
 
 DAY = 24 * 3600
