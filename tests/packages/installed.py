@@ -40,9 +40,10 @@ def state(debian: Machine) -> str:
     return debian.run("systemctl", "show", "--property=ActiveState", "--value", "sidecar").strip()
 
 
-def workers(debian: Machine) -> set[str]:
-    """Return the process ids of the workers."""
-    return set(debian.run("sh", "-c", "pgrep --parent $(systemctl show --property=MainPID --value sidecar) || true").split())
+def workers(debian: Machine) -> set[int]:
+    """Return the process ids of the workers that serve."""
+    answer = json.loads(debian.run("sh", "-c", f"sidecar status --config {SETTINGS} --json || true"))
+    return {worker["pid"] for worker in answer["status"]["workers"] if worker["ready"] and not worker["retiring"]}
 
 
 def log(debian: Machine) -> str:
@@ -170,7 +171,7 @@ def test_invalid_settings(debian: Machine, previous: Path, package: Path) -> Non
     bounce(debian)
     # A worker that dies is replaced, although the old version's files are gone.
     old = workers(debian)
-    debian.run("kill", "-KILL", *old)
+    debian.run("kill", "-KILL", *map(str, old))
     wait_until(lambda: len(workers(debian) - old) == len(old) == 2, "the workers are new")
     wait_until(lambda: "2 of 2 workers" in debian.run("sidecar", "status", "--config", SETTINGS, status=1), "they serve")
     bounce(debian)
