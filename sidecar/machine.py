@@ -73,13 +73,18 @@ def missing_right(path: Path) -> str | None:
             return None
         enter = os.X_OK if stat.S_ISDIR(state.st_mode) else 0
         if not os.access(one, enter | (os.R_OK if one == path.absolute() else 0)):
-            user, owner = _name_of(pwd.getpwuid, os.geteuid()), _name_of(pwd.getpwuid, state.st_uid)
+            user, owner = name_of_user(os.geteuid()), name_of_user(state.st_uid)
             group = _name_of(grp.getgrgid, state.st_gid)
             return (
                 f"user {user} may not {'enter' if enter else 'read'} {one} (owner {owner}, group {group}, mode "
                 f"{stat.S_IMODE(state.st_mode):04o}); run this as root or as a member of group {group}"
             )
     return None
+
+
+def name_of_user(number: int) -> str:
+    """Return the name of a user id, or the number if this machine does not have it."""
+    return _name_of(pwd.getpwuid, number)
 
 
 def _name_of(ask: Callable[[int], Any], number: int) -> str:

@@ -75,7 +75,9 @@ class Installed:
 
     def __init__(self, environment: Path, folder: Path) -> None:
         self._environment, self._folder = environment, folder
-        (folder / "sidecar.toml").write_text('listener_domains = ["domains.toml"]\nstate_directory = "state"\n')
+        (folder / "sidecar.toml").write_text(
+            'listener_domains = ["domains.toml"]\nstate_directory = "state"\n[milter]\nsocket = "unix:s"\n'
+        )
         (folder / "domains.toml").write_text('["bounce.example"]\nlog_oob = "LogThenDrop"\n')
 
     def run(self, *arguments: str) -> str:

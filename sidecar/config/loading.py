@@ -130,6 +130,13 @@ class Reading:
             note_missing(self.loaded.settings, self._table)
         return tuple(sorted(dict.fromkeys(self._findings.warnings()), key=position))
 
+    def where(self, *keys: str) -> Where | None:
+        """Return the place of a key, by its path of tables; None if it is not set or there is no file."""
+        table = self._table
+        for key in keys[:-1]:
+            table = table.table(key)
+        return table.where(keys[-1]) if keys[-1] in table.values else None
+
     def _document(self, path: Path, file: str, named: Where | None) -> Document | None:
         """Read a file, or add an error; `named` is the place in the settings that names the file."""
         if named is not None and path.suffix.lower() not in {".toml", ".json"}:

@@ -25,6 +25,9 @@ ErrorCode = Literal[
     "wrong_type",
 ]  # fmt: skip
 
+RuntimeCode = Literal["port_in_use", "unreadable_by_user", "unusable_directory", "unusable_socket"]
+"""What only shows at run time: errors if root asks, otherwise warnings."""
+
 
 class Finding(Struct, frozen=True, kw_only=True):
     """One thing that is wrong. `text` says what is wrong, `fix` what to write instead; both are plain sentences.
@@ -48,7 +51,7 @@ class Finding(Struct, frozen=True, kw_only=True):
         return None if self.file is None else f"{self.file}:{self.line}"
 
 
-def finding(level: Level, code: ErrorCode | WarningCode, where: Where | None, text: str, fix: str) -> Finding:
+def finding(level: Level, code: ErrorCode | WarningCode | RuntimeCode, where: Where | None, text: str, fix: str) -> Finding:
     """Return a finding about the settings, at its place if it has one."""
     place: dict[str, Any] = {} if where is None else {"file": where.file, "line": where.line, "key": where.key}
     return Finding(level=level, code=code, text=text, fix=fix, **place)

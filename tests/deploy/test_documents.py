@@ -15,7 +15,7 @@ import click
 import pytest
 
 from sidecar.cli import main
-from sidecar.core.findings import ErrorCode, WarningCode
+from sidecar.core.findings import ErrorCode, RuntimeCode, WarningCode
 from sidecar.core.records.record import Record
 from sidecar.daemon.metrics.series import FAMILIES
 from tests import ROOT
@@ -149,7 +149,8 @@ def test_fields_of_records() -> None:
     assert names == list(Record.__struct_fields__)
     (codes,) = (table for table in document.tables() if table.section == "check")
     listed = {row[0].strip("`"): re.findall("`([a-z_]+)`", row[1]) for row in codes.rows}
-    assert listed == {"warning": [*get_args(WarningCode)], "error": [*get_args(ErrorCode)]}
+    kinds = {"warning": WarningCode, "error": ErrorCode, "either": RuntimeCode}
+    assert listed == {kind: [*get_args(codes)] for kind, codes in kinds.items()}
 
 
 def test_alert_rules() -> None:

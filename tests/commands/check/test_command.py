@@ -1,8 +1,12 @@
 """`sidecar check` says whether the settings are in order, and the other commands print problems in the same way."""
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import click
@@ -11,8 +15,15 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.commands.check import command
+from sidecar.commands.check.command import command
+from sidecar.core.findings import Finding
 from sidecar.output.problems import config_option, settings_or_exit
+
+
+@pytest.fixture(autouse=True)
+def _idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave this machine out: another program can have the default port. The tests of run time ask it."""
+    monkeypatch.setattr("sidecar.commands.check.command.runtime_findings", lambda *_: [])
 
 
 def write(folder: Path, domains: str, main: str = 'listener_domains = "d.toml"\n') -> str:
@@ -56,7 +67,7 @@ def test_errors(tmp_path: Path) -> None:
     assert done.output.splitlines() == [
         'd.toml:2: error: "a.com".relay_to: "\\u001b[31m" is neither true nor false. Write true or false, without quotes.',
         'd.toml:3: warning: "a.com".ttl: ttl has no effect: a reload reads the domains again. Remove it.',
-        "The settings have 1 error and 1 warning.",
+        "The settings have 1 error and 1 warning: the program does not start with them.",
     ]
     assert done.exit_code == 1
 
@@ -168,3 +179,79 @@ def test_any_text_gives_findings(tmp_path_factory: pytest.TempPathFactory, name:
     assert done.exit_code in {0, 1}
     assert done.exception is None or isinstance(done.exception, SystemExit)
     assert json.loads(done.output) is not None
+
+
+RELAYS = """\
+["default"]
+["*"]
+relay_to = true
+["send.example.com"]
+relay_from = ["0.0.0.0/0"]
+"""
+
+
+def test_open_relays_are_never_called_valid(tmp_path: Path) -> None:
+    """Open relays are before other warnings, and the last line names them first."""
+    done = CliRunner().invoke(command, ["--config", write(tmp_path, RELAYS)])
+    *findings, summary = done.output.splitlines()
+    assert [line.partition(" ")[0] for line in findings] == ["d.toml:3:", "d.toml:5:", "d.toml:1:"]
+    assert summary == (
+        "These settings are an open relay: 2 open relays and 1 other warning. They have 3 listener domains, 2 relay hosts."
+    )
+    assert "valid" not in done.output
+    assert done.exit_code == 0
+
+
+def test_errors_of_this_machine_are_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors, open relays, other warnings: in text and in JSON. The last line says that the program does not start."""
+    error = Finding(level="error", code="port_in_use", text="Another program listens.", fix="Stop it.")
+    monkeypatch.setattr("sidecar.commands.check.command.runtime_findings", lambda *_: [error])
+    path = write(tmp_path, RELAYS)
+    done = CliRunner().invoke(command, ["--config", path])
+    *findings, summary = done.output.splitlines()
+    assert findings[0] == "error: Another program listens. Stop it."
+    assert summary == "The program does not start on this machine: 1 error, 2 open relays and 1 other warning."
+    done = CliRunner().invoke(command, ["--config", path, "--json"])
+    assert [each["code"] for each in json.loads(done.output)["findings"]] == [
+        *("port_in_use", "open_relay", "open_relay", "never_matches"),
+    ]
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(("domains", "status"), [(GOOD, 0), (WARNED, 1), (RELAYS, 1), (BAD, 1)])
+def test_strict(tmp_path: Path, domains: str, status: int) -> None:
+    """With --strict a warning is exit status 1 as well."""
+    assert CliRunner().invoke(command, ["--strict", "--config", write(tmp_path, domains)]).exit_code == status
+
+
+def on_terminal(line: list[str], *, columns: int) -> tuple[str, int]:
+    """Run a command on a terminal of this width, and return what it shows and its exit status."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, columns))
+    kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "STATE_DIRECTORY"}}
+    with subprocess.Popen(line, stdout=theirs, env={**kept, "TERM": "xterm"}) as running:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:
+            pass  # Linux: the terminal's other end is closed
+        finally:
+            os.close(ours)
+        return shown.decode(), running.wait(timeout=60)
+
+
+def test_eighty_columns(tmp_path: Path) -> None:
+    """On a terminal no line is longer than it, and the further lines of a finding are indented."""
+    path = write(tmp_path, RELAYS, 'listener_domains = "d.toml"\nstate_directory = "state"\n[milter]\nsocket = "unix:s"\n')
+    shown, status = on_terminal([sys.executable, "-m", "sidecar", "check", "--config", path], columns=80)
+    assert status == 0
+    lines = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in shown.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if not line.startswith("  ")] == [
+        'd.toml:3: warning: "*".relay_to: This is an open relay: every host can send any',
+        'd.toml:5: warning: "send.example.com".relay_from: This is an open relay:',
+        'd.toml:1: warning: "default": This entry matches only the domain "default". The',
+        "These settings are an open relay: 2 open relays and 1 other warning. They have 3",
+    ]

@@ -1,0 +1,236 @@
+"""What only shows when the program runs: folders, files and sockets that its user cannot use.
+
+Owns which faults are looked for, as the user that `sidecar run` becomes. Changes nothing, except for files without a name.
+"""
+
+import errno
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sidecar.core.findings import Finding, Level, RuntimeCode, finding
+from sidecar.core.settings.values import AdminSettings, MilterSettings, Settings, Source, Where
+from sidecar.core.text import quoted
+from sidecar.daemon.process.privileges import (
+    Identity,
+    SetupError,
+    UntrustedError,
+    become,
+    check_only_root_writes,
+    entered,
+    new_identity,
+)
+from sidecar.daemon.process.start import LOCK_NAME
+from sidecar.daemon.process.status import is_running, read_status
+from sidecar.daemon.sockets import resolve
+from sidecar.machine import name_of_user
+
+_NODE_ID: Final = "node_id"
+_QUARANTINE: Final = "quarantine"
+
+
+class _Fault(NamedTuple):
+    """What is wrong, and the key in the settings that names the folder or the socket."""
+
+    code: RuntimeCode
+    key: Sequence[str]
+    text: str
+    fix: str
+    level: Level = "error"
+
+
+def runtime_findings(settings: Settings, sources: Sequence[Source], where: Callable[..., Where | None]) -> list[Finding]:
+    """Return what `sidecar run` could not use if this user starts it. `where` returns the place of a key, by its path.
+
+    As root, the program becomes the `user` of the settings, and the findings are errors. Another user may not be the one of the
+    service, so they are warnings.
+    """
+    faults = [*_sockets(settings)]
+    try:
+        identity = new_identity(settings)
+    except SetupError:
+        pass  # an unknown account, which has a finding of its own
+    else:
+        faults += _trusted(settings, identity)
+        if not any(fault.code == "unusable_directory" for fault in faults):
+            use = _Use(settings, sources)
+            faults += use.faults() if identity is None else _as_user(identity, use)
+    is_root = os.geteuid() == 0
+    return [
+        finding(fault.level if is_root else "warning", fault.code, where(*fault.key), fault.text, fault.fix) for fault in faults
+    ]
+
+
+def _folders(settings: Settings) -> Iterator[tuple[Path, Sequence[str]]]:
+    for folder in settings.journal.directories:
+        yield folder, ("journal", "directory")
+    yield settings.state_directory, ("state_directory",)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
+
+
+def _trusted(settings: Settings, identity: Identity | None) -> Iterator[_Fault]:
+    """Yield the folders that root does not create or write to, because another user can put another one in their place."""
+    if os.geteuid() != 0:
+        return
+    for folder, key in _folders(settings):
+        if identity is None:
+            try:
+                check_only_root_writes(folder)
+            except SetupError as error:
+                # A service manager can start the program as the folder's owner.
+                text, _, fix = str(error).rpartition("; ")
+                fix = f"Start the program as that user, as its systemd unit does, or {fix}."
+                yield _Fault("unusable_directory", key, f"If root starts the program, it ends: {text}.", fix, "warning")
+        else:
+            try:
+                with entered(_nearest(folder)):
+                    pass
+            except UntrustedError as error:
+                fix = "Name the folder without the link, or let root make the link in a folder of root's own."
+                yield _Fault("unusable_directory", key, f"Root does not create {folder}: {error}.", fix)
+            except OSError as error:
+                yield _Fault("unusable_directory", key, f"{folder}: {error.strerror}.", "Choose another folder.")
+
+
+class _Use:
+    """What the user of the program must be able to use. Asked as that user."""
+
+    def __init__(self, settings: Settings, sources: Sequence[Source]) -> None:
+        self._settings, self._sources = settings, sources
+        # As root, missing folders are created before the program becomes another user.
+        self._creates = os.geteuid() == 0
+
+    def faults(self) -> list[_Fault]:
+        return [*self._directories(), *self._state(), *self._files()]
+
+    def _directories(self) -> Iterator[_Fault]:
+        for folder, key in _folders(self._settings):
+            if (reason := self._refusal(folder)) is not None:
+                user = name_of_user(os.geteuid())
+                fix = f"Give {user} the right to write there, or choose another folder."
+                yield _Fault("unusable_directory", key, f"User {user} cannot write into {folder}: {reason}.", fix)
+
+    def _refusal(self, folder: Path) -> str | None:
+        """Return why this user cannot write into a folder, or cannot create it; None if both is possible."""
+        there = _nearest(folder)
+        if not os.path.isdir(there):  # noqa: PTH112 - a path that this user cannot reach raises no exception
+            return f"{there} is no folder"
+        if there == folder.absolute():
+            try:
+                with tempfile.TemporaryFile(dir=folder):
+                    return None
+            except OSError as error:
+                return error.strerror or str(error)
+        if not os.access(there, os.X_OK if self._creates else os.W_OK | os.X_OK):
+            return f"it does not exist, and {there} is closed to this user"
+        return None
+
+    def _state(self) -> Iterator[_Fault]:
+        state, user = self._settings.state_directory, name_of_user(os.geteuid())
+        for name, mode in ((LOCK_NAME, os.R_OK | os.W_OK), (_NODE_ID, os.R_OK), (_QUARANTINE, os.R_OK | os.W_OK | os.X_OK)):
+            path = state / name
+            if os.path.lexists(path) and not os.access(path, mode):
+                fix = f"Give it to {user}: chown {user} {path}."
+                yield _Fault("unusable_directory", ("state_directory",), f"User {user} cannot use {path}.", fix)
+
+    def _files(self) -> Iterator[_Fault]:
+        user = name_of_user(os.geteuid())
+        for source in self._sources:
+            if not os.access(source.path, os.R_OK):
+                text = f"User {user} cannot read {source.path}, so every reload would fail."
+                fix = "Let the user read the file and enter its folder, as with chgrp and chmod g+rX."
+                yield _Fault("unreadable_by_user", ("user",), text, fix)
+
+
+def _as_user(identity: Identity, use: _Use) -> list[_Fault]:
+    """Ask in a process of that user, because the way back to root is closed."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(receiving)
+            become(identity)
+            with os.fdopen(sending, "w") as pipe:
+                json.dump(use.faults(), pipe)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(sending)
+    with os.fdopen(receiving) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        what = f"This process cannot become user {identity.user}, so the user's rights are not checked."
+        return [_Fault("unusable_directory", ("user",), what, "Run it with all of root's rights.")]
+    return [_Fault(*fault) for fault in json.loads(text)]
+
+
+# --- sockets
+
+
+def _sockets(settings: Settings) -> Iterator[_Fault]:
+    try:
+        if is_running(read_status(settings.state_directory)):
+            return  # the running program has the sockets
+    except (OSError, ValueError):
+        pass
+    for section, one in (("milter", settings.milter), ("admin", settings.admin)):
+        if one is not None:
+            check = _unix_socket if one.socket.startswith("unix:") else _inet_socket
+            yield from check(one, (section, "socket"))
+
+
+def _unix_socket(one: MilterSettings | AdminSettings, key: Sequence[str]) -> Iterator[_Fault]:
+    path = Path(one.socket.removeprefix("unix:"))
+    folder, user = path.parent, name_of_user(os.geteuid())
+    if not os.path.isdir(folder):  # noqa: PTH112 - as above
+        what = "does not exist" if os.access(_nearest(folder), os.X_OK) else "cannot be reached by this user"
+        fix = (
+            f"Create it, with rights for the MTA to enter it, or let the service manager do it: RuntimeDirectory={folder.name}."
+        )
+        yield _Fault("unusable_socket", key, f"The folder of the socket, {folder}, {what}.", fix, "warning")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        fix = f"Give {user} the right to write there, or choose another path."
+        yield _Fault("unusable_socket", key, f"User {user} cannot create a socket in {folder}.", fix)
+    elif os.path.lexists(path) and not path.is_socket():
+        yield _Fault("unusable_socket", key, f"{path} exists and is no socket.", "Move it away, or choose another path.")
+    elif path.is_socket() and _answers(path):
+        yield _Fault("port_in_use", key, f"Another program listens on {path}.", "Stop it, or choose another path.")
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)  # a full backlog is an answer as well
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _inet_socket(one: MilterSettings | AdminSettings, key: Sequence[str]) -> Iterator[_Fault]:
+    name = quoted(one.socket)
+    try:
+        family, address = resolve(one.socket)
+        with socket.socket(family) as probe:
+            # Connections of an earlier sidecar that are still closing do not keep the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fix = "Stop it, or choose another port."
+            yield _Fault("port_in_use", key, f"Another program listens on {name}.", fix)
+        else:
+            fix = "Choose an address of this machine, and a port from 1024 on unless root starts the program."
+            yield _Fault("unusable_socket", key, f"This user cannot listen on {name}: {error.strerror}.", fix)
