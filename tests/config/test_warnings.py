@@ -680,3 +680,10 @@ def test_json_domains(tmp_path: Path) -> None:
         ("report_loop", 3),
         ("never_matches", 5),
     ]
+
+
+@pytest.mark.parametrize(("keys", "proposed"), [("relay_to = true", False), ('log_oob = "LogThenDrop"', True)])
+def test_the_entry_default_never_becomes_an_open_relay(tmp_path: Path, keys: str, *, proposed: bool) -> None:
+    """`"*"` is proposed in its place only if that opens no relay."""
+    (problem,) = found(tmp_path, {"d.toml": f'["default"]\n{keys}\n'})
+    assert problem.fix.startswith('Write "*"') == proposed

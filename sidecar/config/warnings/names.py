@@ -36,6 +36,10 @@ _DEFAULT: Final = Kind(
     'This entry matches only the domain "default". The entry for every other domain is "*".',
     'Write "*" for every other domain.',
 )
+# With relay_to, "*" would be an open relay.
+_DEFAULT_RELAY: Final = Kind(
+    _DEFAULT.code, _DEFAULT.text, 'Write the domains that this server accepts mail for: with relay_to, "*" is an open relay.'
+)
 _SINGLE_LABEL: Final = Kind(
     "single_label",
     "This entry matches only addresses such as user@{domain}. A domain in public DNS has more than one label.",
@@ -70,7 +74,7 @@ def note_name(entry: DomainEntry, findings: Findings) -> None:
         if right.lower() != domain:
             findings.warn(_WRONG_LITERAL, entry.where(""), literal=right)
     elif domain == "default":
-        findings.warn(_DEFAULT, entry.where(""))
+        findings.warn(_DEFAULT_RELAY if entry.relay_to else _DEFAULT, entry.where(""))
     elif "." not in domain and domain[0] != "[" and domain != "localhost":
         findings.warn(_SINGLE_LABEL, entry.where(""), domain=domain)
 
