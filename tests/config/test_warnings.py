@@ -117,7 +117,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         3,
         '"*".relay_to',
         "This is an open relay: every host can send any mail to every domain that has no entry.",
-        "Write relay_to = true only for the domains that this server accepts mail for.",
+        "Write relay_to = false here, and true only for the domains that this server accepts mail for.",
     ),
     (
         '[listener."127.0.0.1:25"."*.com"]\nrelay_to = true\n',
@@ -125,7 +125,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
         2,
         'listener."127.0.0.1:25"."*.com".relay_to',
         'This is an open relay: every host can send any mail to every domain below "com" that has no entry.',
-        "Write relay_to = true only for the domains that this server accepts mail for.",
+        "Write relay_to = false here, and true only for the domains that this server accepts mail for.",
     ),
     (
         '["*"]\nlog_arf = true\nlog_oob = true\n',
@@ -136,7 +136,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             "External hosts pass RCPT for every domain that has no entry, and what looks like a bounce or feedback report is "
             "relayed there."
         ),
-        'Write the domains that your reports return to instead, with "LogThenDrop".',
+        'Write false here, and name the domains that your reports return to, with "LogThenDrop".',
     ),
     (
         '["*.co.uk"]\nlog_arf = "LogThenRelay"\nlog_oob = "LogThenDrop"\n',
@@ -147,7 +147,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             'External hosts pass RCPT for every domain below "co.uk" that has no entry, and what looks like a feedback '
             "report is relayed there."
         ),
-        'Write the domains that your reports return to instead, with "LogThenDrop".',
+        'Write false here, and name the domains that your reports return to, with "LogThenDrop".',
     ),
     (
         '["*"]\nlog_oob = "LogThenDrop"\n',
@@ -158,7 +158,7 @@ DOMAINS: list[tuple[str, str, int, str, str, str]] = [
             "External hosts pass RCPT for every domain that has no entry: only the end of a message shows if it is a "
             "bounce report."
         ),
-        "Write the domains that your reports return to instead.",
+        "Write false here, and name the domains that your reports return to. Do not remove the table: a wider one could relay.",
     ),
     (
         '["a.com"]\nrelay_from = ["0.0.0.0/0"]\n',

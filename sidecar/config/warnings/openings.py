@@ -39,17 +39,17 @@ _REACH_WORDS: Final[dict[Reach, str]] = {
 _OPEN_RELAY: Final = Kind(
     "open_relay",
     "This is an open relay: every host can send any mail to {recipients}.",
-    "Write relay_to = true only for the domains that this server accepts mail for.",
+    "Write relay_to = false here, and true only for the domains that this server accepts mail for.",
 )
 _REPORT_RELAY: Final = Kind(
     "report_relay",
     "External hosts pass RCPT for {recipients}, and what looks like a {reports} is relayed there.",
-    'Write the domains that your reports return to instead, with "LogThenDrop".',
+    'Write false here, and name the domains that your reports return to, with "LogThenDrop".',
 )
 _WIDE_REPORTS: Final = Kind(
     "wide_reports",
     "External hosts pass RCPT for {recipients}: only the end of a message shows if it is a {reports}.",
-    "Write the domains that your reports return to instead.",
+    "Write false here, and name the domains that your reports return to. Do not remove the table: a wider one could relay.",
 )
 _SENDERS_FIX: Final = "Write the addresses of the servers that send for it, or use relay_from_authz instead."
 _OPEN_SENDERS: Final = Kind(
