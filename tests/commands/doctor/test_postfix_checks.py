@@ -531,3 +531,15 @@ def test_the_action_of_one_milter() -> None:
     """The fix for an action inside smtpd_milters keeps the milter's address."""
     (found,) = findings({"smtpd_milters": "{ inet:127.0.0.1:8893, default_action=accept }"})
     assert found.fix == "In smtpd_milters, write default_action=tempfail instead of accept."
+
+
+def test_a_proposed_domain_keeps_what_other_names_have() -> None:
+    """A new name below a wildcard hides it from the names below; a further table keeps what these have."""
+    own = sidecar(entry("*.example.com", relay_from=["10.0.0.0/24"]))
+    found = [each for each in findings({"mydestination": "mail.example.com"}, own=own) if each.code == "closed_domain"]
+    assert [each.fix.partition(": ")[2] for each in found] == [
+        (
+            '["mail.example.com"], relay_to = true, relay_from = ["10.0.0.0/24"], '
+            '["*.mail.example.com"], relay_from = ["10.0.0.0/24"]. Otherwise remove them from mydestination.'
+        )
+    ]

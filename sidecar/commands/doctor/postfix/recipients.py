@@ -3,16 +3,19 @@
 Owns the findings about mailboxes, tables of recipients and probes. Bounces return to addresses that no table has (VERP).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from sidecar.commands.doctor.findings import Found, some
 from sidecar.commands.doctor.postfix.actions import RESTRICTIONS
 from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, Smtpd
 from sidecar.commands.doctor.postfix.tables import WholeDomains, table_entries, whole_domains
+from sidecar.core.evaluate.changes import Draft, UnprovedError
+from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.spelling import set_values, table_lines
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import Pattern
-from sidecar.core.settings.values import LogMode
+from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
 
 # Lists of domains, in the order in which Postfix looks (ADDRESS_CLASS_README), and the tables of their recipients.
 _TABLES = {
@@ -23,6 +26,10 @@ _TABLES = {
 }
 # A recipient in one of these is known in any list (smtpd_check.c).
 _REWRITING = ("virtual_alias_maps", "recipient_canonical_maps", "canonical_maps")
+
+# More domains than this are not written out.
+_OPENED = 3
+_COMPARE = "If these domains have mailboxes, add listener domains, and compare them with `sidecar diff` before you use them."
 
 
 def closed_domains(smtpd: Smtpd) -> Iterator[Found]:
@@ -38,11 +45,25 @@ def closed_domains(smtpd: Smtpd) -> Iterator[Found]:
         closed = sorted(names - {smtpd.text("myhostname")})
         tables = [word for word in listed.unknown if "$" not in word and word not in smtpd.words(_TABLES[key])]
         if not closed and tables and not any(entry.relay_to for entry in smtpd.sidecar.domains):
-            closed = [f"the domains in {some(tables)}"]
+            text = f"{key} has the domains in {some(tables)}, and the sidecar rejects ordinary mail of external hosts to them."
+            yield "error", "closed_domain", key, text, f"{_COMPARE} Otherwise remove them from {key}."
         if closed:
             text = f"{key} has {some(closed)}, and the sidecar rejects ordinary mail of external hosts to them."
-            fix = "If these domains have mailboxes, add a listener domain with relay_to = true for each."
-            yield "error", "closed_domain", key, text, f"{fix} Otherwise remove them from {key}."
+            yield "error", "closed_domain", key, text, f"{_opening_of(smtpd.sidecar, closed)} Otherwise remove them from {key}."
+
+
+def _opening_of(settings: Settings, domains: Sequence[str]) -> str:
+    """Return the tables that open these domains and no other name, if they are few and this is proved."""
+    draft = Draft(Evaluator(settings))
+    try:
+        for domain in domains[:_OPENED]:
+            draft.set(ANY_LISTENER, domain, {"relay_to": True})
+    except UnprovedError:
+        return _COMPARE
+    if len(domains) > _OPENED or any(move.names.below or move.names.name not in domains for move in draft.moved()):
+        return _COMPARE
+    tables = {domain: set_values(entry) for (_, domain), entry in draft.added.items()}
+    return f"If these domains have mailboxes, add these lines to the listener domains: {', '.join(table_lines(None, tables))}."
 
 
 def unlisted_recipients(smtpd: Smtpd) -> Iterator[Found]:
