@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.settings.values import Settings, Source
+from sidecar.machine import name_of_user
 
 _PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 _FOLDER_MODE: Final = 0o750
@@ -61,7 +62,7 @@ def new_identity(settings: Settings) -> Identity | None:
 def warn_of_user(settings: Settings) -> None:
     """Log a warning if the program keeps running as root, or cannot become the user of the settings."""
     if os.geteuid() != 0:
-        if settings.user is not None and settings.user != (own := _name(os.geteuid())):
+        if settings.user is not None and settings.user != (own := name_of_user(os.geteuid())):
             _LOG.warning(f'user = "{settings.user}" has no effect: only root can become that user, and this is user {own}')
     elif settings.user is None:
         _LOG.warning(
@@ -71,13 +72,6 @@ def warn_of_user(settings: Settings) -> None:
 
 def _missing(kind: str, name: str) -> SetupError:
     return SetupError(f"there is no {kind} '{name}' on this machine: create it, or name another one in the settings")
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def become(identity: Identity) -> None:
@@ -160,7 +154,7 @@ def check_only_root_writes(folder: Path) -> None:
 def _check_only_root_renames(path: Path, descriptor: int) -> None:
     found = os.fstat(descriptor)
     if found.st_uid != 0:
-        raise UntrustedError(f"{path} belongs to user {_name(found.st_uid)}")
+        raise UntrustedError(f"{path} belongs to user {name_of_user(found.st_uid)}")
     # In a folder such as /tmp (sticky) users may rename only their own files.
     if not found.st_mode & stat.S_ISVTX:
         _check_only_root_creates(path, descriptor)
