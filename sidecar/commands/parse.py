@@ -39,7 +39,7 @@ _UNREACHED = {"failed", "delayed"}
 @click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help=f"The settings file (TOML), for bounce_classifier and compat. The default is {USUAL_FILE}, or else the iana rules.",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")

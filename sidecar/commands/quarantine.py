@@ -22,7 +22,7 @@ from sidecar.core.records import Logged, decode
 from sidecar.core.text import age, counted, nearest, printable, printable_json, rfc3339
 from sidecar.journal.write.quarantine import KeptMessage, Quarantine
 from sidecar.output.help import Command, CommandGroup
-from sidecar.output.problems import config_option, settings_or_exit
+from sidecar.output.problems import config_option, reader_settings_or_exit
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
 
@@ -50,7 +50,7 @@ class _Folder:
     """The quarantine of the settings."""
 
     def __init__(self, config: Path | None) -> None:
-        settings = settings_or_exit(config)
+        settings = reader_settings_or_exit(config)
         self.path = settings.state_directory / "quarantine"
         limits = settings.limits
         self.quarantine = Quarantine(self.path, size=limits.quarantine_size, age=limits.quarantine_age)

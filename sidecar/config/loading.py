@@ -283,7 +283,8 @@ def reader_environ(environ: Mapping[str, str] = os.environ) -> Mapping[str, str]
 
     That is the user's own state directory if there is one, otherwise the system's.
     """
-    if environ.get("STATE_DIRECTORY") or default_state_directory(environ).exists():
+    # Not Path.exists, which raises an error for a home that this user may not enter.
+    if environ.get("STATE_DIRECTORY") or os.access(default_state_directory(environ), os.F_OK):
         return environ
     return {**environ, "STATE_DIRECTORY": str(SYSTEM_STATE)}
 

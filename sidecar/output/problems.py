@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sidecar.config import USUAL_FILE, Loaded, Reading, reader_environ
+from sidecar.config import USUAL_FILE, Loaded, Reading, reader_environ, state_directory
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable
@@ -18,7 +18,7 @@ from sidecar.machine import missing_right
 config_option = click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help=f"The settings file (TOML). The default is {USUAL_FILE}, or the built-in settings if it does not exist.",
 )
 
@@ -74,9 +74,27 @@ def settings_or_exit(config: Path | None) -> Settings:
     return loaded_or_exit(Reading(config_file(config)).loaded)
 
 
+def reader_settings_or_exit(config: Path | None) -> Settings:
+    """Load the settings of a command that reads what another user's sidecar wrote; otherwise as `settings_or_exit`."""
+    return loaded_or_exit(Reading(config_file(config), environ=reader_environ()).loaded)
+
+
 def journal_or_exit(config: Path | None) -> Path:
-    """Return the journal of the sidecar with these settings. If it cannot be read, print why and exit with status 1."""
-    directory = loaded_or_exit(Reading(config_file(config), environ=reader_environ()).loaded).journal.directory
+    """Return the journal of the sidecar with these settings. If it cannot be read, print why and exit with status 1.
+
+    If the settings have errors, these are printed, and the usual folder in the state directory is returned if it exists: a
+    running sidecar still writes there.
+    """
+    file = config_file(config)
+    loaded = Reading(file, environ=reader_environ()).loaded
+    if loaded.settings is not None:
+        directory = loaded.settings.journal.directory
+    else:
+        print_errors(loaded.problems)
+        directory = state_directory(file) / "journal"
+        if missing_right(directory) is None and not directory.exists():
+            sys.exit(1)
+        click.echo(printable(f"The settings have errors. The records are read from {directory}."), err=True)
     if (missing := missing_right(directory)) is not None:
         click.echo(printable(f"{directory} cannot be read: {missing}."), err=True)
         sys.exit(1)

@@ -60,15 +60,30 @@ main()
 """
 
 
-def run_as_nobody(folder: Path, *arguments: str) -> str:
+def run_as_nobody(folder: Path, *arguments: str, home: str = "home") -> str:
     """Return all that a command prints; it must end with exit status 1."""
-    environ = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder / "home")}
+    environ = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder / home)}
     command = [sys.executable, "-c", AS_NOBODY, *arguments]
     done = subprocess.run(
         command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, cwd=folder
     )
     assert done.returncode == 1, done.stdout
     return done.stdout
+
+
+def test_records_can_be_read_while_the_settings_have_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The errors are printed, and the folder of a running sidecar is found. Without that folder the command ends."""
+    config = tmp_path / "sidecar.toml"
+    config.write_text('state_directory = "state"\nlistener_domains = ["none.toml"]\n', encoding="utf-8")
+    with pytest.raises(SystemExit):
+        problems.journal_or_exit(config)
+    journal = tmp_path / "state" / "journal"
+    journal.mkdir(parents=True)
+    capsys.readouterr()
+    assert problems.journal_or_exit(config) == journal
+    lines = capsys.readouterr().err.splitlines()
+    assert "none.toml" in lines[0]
+    assert lines[1] == f"The settings have errors. The records are read from {journal}."
 
 
 @AS_ROOT
@@ -92,6 +107,8 @@ def test_another_user_finds_the_state_of_the_service(folder: Path) -> None:
     """Without a state directory in the settings it is the system's, and not one below the user's home."""
     (folder / "sidecar.toml").write_text("", encoding="utf-8")
     assert "/var/lib/sidecar" in run_as_nobody(folder, "status", "--config", "sidecar.toml")
+    (folder / "closed").mkdir(mode=0o700)
+    assert "/var/lib/sidecar" in run_as_nobody(folder, "status", "--config", "sidecar.toml", home="closed")
     own = folder / "home/.local/state/sidecar"
     own.mkdir(parents=True)
     assert str(own) in run_as_nobody(folder, "status", "--config", "sidecar.toml")

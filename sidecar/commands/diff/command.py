@@ -28,7 +28,8 @@ from sidecar.output.terminal import progress
 _SHOWN = 20
 _TROUBLE = 2
 
-_SETTINGS = click.Path(path_type=Path)
+# Reading it reports what is wrong.
+_SETTINGS = click.Path(path_type=Path, readable=False)
 
 
 @click.command(

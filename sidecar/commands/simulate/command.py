@@ -99,7 +99,7 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
 @click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help=f"The sidecar's settings file (TOML): results are compared with those that the policy expects. The default is "
     f"{USUAL_FILE}, if it exists.",
 )

@@ -91,7 +91,9 @@ class _Paths:
         if self._memory.published("degraded"):
             free, least = self._memory.published("journal_free_bytes"), self._memory.published("journal_minimum_free_bytes")
             text = f"the journal's file system has {free} bytes free, less than journal.minimum_free, {least}"
-            raise HTTPException(503, f"Degraded: {text}. Free some space there. Mail is still handled.")
+            raise HTTPException(
+                503, f"Degraded: {text}. Free some space there. When it is full, mail that needs a record gets 451."
+            )
         return json_answer(Readiness(ready=True, workers=workers, revision=self._plan.revision))
 
     async def metrics(self, request: Request) -> Response:

@@ -27,7 +27,9 @@ from sidecar.daemon.process.workers import Worker
 from sidecar.machine import free_bytes
 
 FILE_NAME: Final = "status.json"
-WHAT_TO_DO: Final = "Free some space there, or set a smaller journal.minimum_free. Mail is still handled."
+WHAT_TO_DO: Final = (
+    "Free some space there, or set a smaller journal.minimum_free. When it is full, mail that needs a record gets 451."
+)
 LOOK_SECONDS = 5.0
 # The rate is that of the last minute. A disk that is too full is logged as often.
 LOG_SECONDS = 60.0

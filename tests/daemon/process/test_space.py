@@ -138,7 +138,7 @@ def test_the_sentences() -> None:
     assert in_words(LOW) == (
         "/j has 1073741823 bytes free for records, less than journal.minimum_free, 1073741824; "
         "at the current rate it is full in 30 seconds. "
-        "Free some space there, or set a smaller journal.minimum_free. Mail is still handled."
+        "Free some space there, or set a smaller journal.minimum_free. When it is full, mail that needs a record gets 451."
     )
     assert sentence(with_disk(LOW)) == f"Degraded: {in_words(LOW)} {WELL}"
 
@@ -164,7 +164,7 @@ def test_a_disk_that_is_too_full_shows_everywhere() -> None:
         wait_until(lambda: (program.directory / "admin").exists() and _ready(program) == 503, "it is not ready")
         error = ask_admin(program, "/readyz")[2]["error"]
         assert "less than journal.minimum_free" in error
-        assert error.endswith("Free some space there. Mail is still handled.")
+        assert error.endswith("Free some space there. When it is full, mail that needs a record gets 451.")
         found = samples(program)
         assert found["sidecar_degraded"] == 1
         assert 0 < found["sidecar_journal_free_bytes"] < found["sidecar_journal_minimum_free_bytes"] == TOO_MUCH
