@@ -20,7 +20,8 @@ from sidecar.core.text import nearest, quoted, shown, written
 class Table(Struct):
     """A table while it is read. An error is added and the key left out, so that one run finds all errors.
 
-    `path` is the path of its key, empty for a whole file; `spell` writes the keys in it, and `asked` has those that were read.
+    `path` is the path of its key, empty for a whole file; `spell` writes the keys in it, and `asked` has those that were read,
+    and `top` those of the whole file.
     """
 
     findings: Findings
@@ -30,6 +31,7 @@ class Table(Struct):
     path: str = ""
     spell: Callable[[str], str] = written
     asked: dict[str, None] = {}
+    top: dict[str, None] | None = None
 
     def where(self, key: str, index: int | None = None) -> Where:
         """Return the place of `key`, or of an item of its list."""
@@ -69,7 +71,8 @@ class Table(Struct):
             fix = fix or f"Write [{self.path_of(key)}] on a line of its own and the keys below it."
             self.fault("wrong_type", key, f"{shown(value)} is not {what}.", fix)
             value = {}
-        return Table(self.findings, self.file, value, self.place.at(key), self.path_of(key), spell)
+        top = self.asked if self.top is None else self.top
+        return Table(self.findings, self.file, value, self.place.at(key), self.path_of(key), spell, top=top)
 
     def fault(self, code: ErrorCode, key: str, text: str, fix: str) -> None:
         """Add an error for the value of `key`."""
@@ -81,9 +84,12 @@ class Table(Struct):
             self.findings.error(fault.code, self.where(key, fault.index), fault.text, fault.fix)
 
     def unknown(self, key: str, known: Sequence[str]) -> None:
-        """Add an error for an unknown key, with the nearest known one."""
+        """Add an error for an unknown key, with its right place or the nearest known one."""
         guess = nearest(key, tuple(known))
-        fix = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(known)}."
+        if key in (self.top or {}) and not isinstance(self.values[key], dict):
+            fix = f"Move it above the first [section]: below [{self.path}], it belongs to that section."
+        else:
+            fix = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(known)}."
         self.fault("unknown_key", key, f"{quoted(key)} is not a known key.", fix)
 
     def close(self) -> None:

@@ -3,9 +3,11 @@
 Owns the line of a finding, and the sentence of an error. Never decides what is an error.
 """
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,6 +23,16 @@ config_option = click.option(
     type=click.Path(path_type=Path, readable=False),
     help=f"The settings file (TOML). The default is {USUAL_FILE}, or the built-in settings if it does not exist.",
 )
+
+
+class ExistingPath(click.Path):
+    """A file or folder that must exist. If this user may not look, the error names the missing right."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as in click
+        """Check that the path exists."""
+        if value != "-" and (missing := missing_right(Path(value))) is not None:
+            self.fail(f"{value} cannot be read: {missing}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def finding_line(finding: Finding) -> str:

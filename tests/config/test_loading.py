@@ -377,3 +377,10 @@ def test_no_value_is_too_odd(tmp_path: Path, key: str, value: str) -> None:
         loaded = load_files(tmp_path, {MAIN: f"{table}{key} = {value}\n"})
         found: list[Any] = [place(problem) for problem in loaded.problems]
         assert (loaded.settings is None) == bool(found)
+
+
+def test_a_key_below_the_wrong_section(tmp_path: Path) -> None:
+    """A key of the whole file that is appended after a section gets its place, and not the advice to remove it."""
+    (problem,) = load_files(tmp_path, {MAIN: '[log]\nlevel = "info"\nreport_size_limit = 5000000\n'}).problems
+    assert (problem.code, problem.line, problem.key) == ("unknown_key", 3, "log.report_size_limit")
+    assert problem.fix == "Move it above the first [section]: below [log], it belongs to that section."

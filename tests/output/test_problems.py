@@ -51,7 +51,7 @@ def folder() -> Iterator[Path]:
 # The folders of the interpreter and the program may be root's alone, so everything is imported first.
 AS_NOBODY = """\
 import encodings.idna, os, sys
-import sidecar.commands.stats.command, sidecar.commands.status, sidecar.commands.tail.command
+import sidecar.commands.explain.command, sidecar.commands.stats.command, sidecar.commands.status, sidecar.commands.tail.command
 from sidecar.cli import main
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
@@ -60,14 +60,14 @@ main()
 """
 
 
-def run_as_nobody(folder: Path, *arguments: str, home: str = "home") -> str:
-    """Return all that a command prints; it must end with exit status 1."""
+def run_as_nobody(folder: Path, *arguments: str, home: str = "home", status: int = 1) -> str:
+    """Return all that a command prints; it must end with this exit status."""
     environ = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder / home)}
     command = [sys.executable, "-c", AS_NOBODY, *arguments]
     done = subprocess.run(
         command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, cwd=folder
     )
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == status, done.stdout
     return done.stdout
 
 
@@ -100,6 +100,17 @@ def test_another_user_without_the_right(folder: Path, command: str) -> None:
         f"user nobody may not enter {state} (owner root, group root, mode 0750); run this as root or as a member of group root."
         in output
     )
+
+
+@AS_ROOT
+def test_a_log_that_another_user_may_not_see(folder: Path) -> None:
+    """`explain --record` does not say that a folder does not exist if only a right is missing."""
+    (folder / "sidecar.toml").write_text("", encoding="utf-8")
+    (folder / "state" / "journal").mkdir(parents=True)
+    (folder / "state").chmod(0o750)
+    named = ("explain", "--config", "sidecar.toml", "--record", str(folder / "state" / "journal"))
+    output = " ".join(run_as_nobody(folder, *named, status=2).split())
+    assert f"cannot be read: user nobody may not enter {folder / 'state'}" in output
 
 
 @AS_ROOT

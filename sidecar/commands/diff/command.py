@@ -20,7 +20,7 @@ from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import print_errors, sentence
+from sidecar.output.problems import ExistingPath, print_errors, sentence
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import progress
 
@@ -51,7 +51,7 @@ _SETTINGS = click.Path(path_type=Path, readable=False)
 @click.option(
     "--records",
     metavar="PATH",
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    type=ExistingPath(exists=True, allow_dash=True, path_type=Path),
     help="Records to replay: a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for stdin.",
 )
 @click.option("--all", "in_full", is_flag=True, help=f"List all changes, not only the first {_SHOWN} of each kind.")

@@ -13,13 +13,13 @@ from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.core.text import counted, printable
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, finding_line, settings_or_exit
+from sidecar.output.problems import ExistingPath, config_option, finding_line, settings_or_exit
 from sidecar.output.streams import print_json, print_lines
 
 # A list of 200,000 domains has some 5 MB.
 _SIZE_LIMIT = 64 * 1024 * 1024
 
-_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+_FILE = ExistingPath(exists=True, dir_okay=False, allow_dash=True)
 
 
 @click.command(

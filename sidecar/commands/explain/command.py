@@ -14,7 +14,7 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, require_utf8, settings_or_exit
+from sidecar.output.problems import ExistingPath, config_option, require_utf8, settings_or_exit
 from sidecar.output.streams import print_json, print_lines
 
 _QUESTIONS = msgspec.json.Decoder(Question)
@@ -45,20 +45,20 @@ _QUESTIONS = msgspec.json.Decoder(Question)
 @click.option(
     "--message",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
+    type=ExistingPath(exists=True, dir_okay=False),
     help="The message; without it, the answer ends at RCPT.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with --record one for each record.")
 @click.option(
     "--batch",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    type=ExistingPath(exists=True, dir_okay=False, allow_dash=True),
     help="Many questions, one JSON object on each line; '-' is stdin.",
 )
 @click.option(
     "--record",
     metavar="PATH",
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    type=ExistingPath(exists=True, allow_dash=True, path_type=Path),
     help="Records of past mail: a file, a folder of segments, plain or zstd, or '-' for stdin.",
 )
 @click.option("--disagreements", is_flag=True, help="With --record: list only what this configuration decides otherwise.")
