@@ -8,6 +8,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,7 @@ END_OF_FRAME = b"\x01\x00\x00"
 WRITE_BITS = 0o222
 """The mode bits that a finished segment does not have."""
 
+_DIRECTORY_MODE = 0o750
 # KumoMTA's names have nine digits after the point, and it locks no segment. If it writes to our directory, its segments must
 # stay unchanged.
 _INSTANT = r"\d{8}-\d{6}\.\d{6}"
@@ -50,3 +52,21 @@ def is_finished(state: os.stat_result) -> bool:
     """Return True if a segment is finished, by its mode: the sidecar's and KumoMTA's are read-only then."""
     # Not by access(2), which always permits root.
     return not state.st_mode & WRITE_BITS
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents, with their names on disk on return. Raise OSError."""
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another worker was faster
+            folder.mkdir(mode=_DIRECTORY_MODE)
+        sync_directory(folder.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Put a directory's names on disk. Raise OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -31,6 +31,7 @@ from sidecar.journal.read import Checkpoints
 from sidecar.journal.read.retention import Retention
 from sidecar.journal.write import Quarantine, Recorder, Routes
 from sidecar.journal.write.recorder import Writer
+from sidecar.machine import free_bytes
 
 # After its supervisor's death a worker finishes its open connections, but not for long: a new supervisor may be starting.
 ORPHAN_GRACE = 10.0
@@ -81,7 +82,7 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
         new_session, new_recorder = metered_session(meter), partial(MeteredRecorder, meter)
     quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
     checkpoints, memory = Checkpoints(settings.state_directory / "checkpoints"), settings.state_directory / "retention"
-    retention = Retention(settings.journal, checkpoints, memory, clock=time.time)
+    retention = Retention(settings.journal, checkpoints, memory, clock=time.time, free=free_bytes)
     recorder = new_recorder(journal=journal, quarantine=quarantine, limits=limits, retain=retention.sweep)
     world = World(clock=time.time, new_id=_new_ids(), node_id=plan.node_id)
     engine = ENGINES[settings.milter.engine]

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from sidecar.journal import make_directory, sync_directory
+
 _ENDING = ".json"
 
 
@@ -47,18 +49,14 @@ class Checkpoints:
 
     def save(self, reader: str, checkpoint: Checkpoint) -> None:
         """Replace a reader's checkpoint, as a whole; it is on disk on return. Raise OSError."""
-        self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directory(self._directory)
         path, draft = self._path(reader), self._directory / f".{reader}.new"
         with draft.open("wb") as file:
             file.write(msgspec.json.encode(checkpoint))
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)
-        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(self._directory)
 
     def remove(self, reader: str) -> None:
         """Forget a reader: from now on segments are not kept for it. Raise OSError."""

@@ -6,7 +6,6 @@ read, or a file of another program. One folder or segment that cannot be deleted
 
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -66,7 +65,7 @@ class Retention:
         memory: Path,
         *,
         clock: Callable[[], float],
-        free: Callable[[Path], int] = lambda directory: shutil.disk_usage(directory).free,
+        free: Callable[[Path], int],
     ) -> None:
         self._settings = settings
         self._checkpoints = checkpoints

@@ -26,8 +26,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.journal import JournalError
-from sidecar.journal.write.segment import make_directory, sync_directory, write_all
+from sidecar.journal import JournalError, make_directory, sync_directory
+from sidecar.journal.write.segment import write_all
 
 # The time, the message's id, and the peer's network: 8 hex digits of an IPv4 address, 16 of an IPv6 /64, none in old names.
 _NAME = re.compile(r"([0-9]{8}-[0-9]{6})-([0-9a-f]{32})(?:-([0-9a-f]{8}|[0-9a-f]{16}))?\.(?:eml|json)")

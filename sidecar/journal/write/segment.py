@@ -16,11 +16,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
-from sidecar.journal import END_OF_FRAME, WRITE_BITS
+from sidecar.journal import END_OF_FRAME, WRITE_BITS, make_directory, sync_directory
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
 _FILE_MODE = 0o640
-_DIRECTORY_MODE = 0o750
 
 
 class Segment:
@@ -177,24 +176,6 @@ def make_read_only(descriptor: int) -> None:
     """Mark a segment as finished. Raise OSError."""
     # No fsync follows: if a power cut undoes the mode, the next start finishes the segment again.
     os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~WRITE_BITS)
-
-
-def make_directory(directory: Path) -> None:
-    """Create a directory and its parents, with their names on disk on return. Raise OSError."""
-    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        with suppress(FileExistsError):  # another worker was faster
-            folder.mkdir(mode=_DIRECTORY_MODE)
-        sync_directory(folder.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Put a directory's names on disk. Raise OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_all(descriptor: int, content: bytes) -> None:

@@ -15,6 +15,7 @@ from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.journal.read import Checkpoint, Checkpoints, SegmentMark
 from sidecar.journal.read.retention import Retention
 from sidecar.journal.write import Journal
+from sidecar.machine import free_bytes
 
 DAY = 24 * 3600
 NOON = 1_790_000_000.0
@@ -49,7 +50,9 @@ def retention(folder: Path, *, free: Callable[[Path], int] = lambda _: 1 << 40, 
 def at(journal: JournalSettings, clock: Callable[[], float], **more: Any) -> Retention:
     """Return the retention of a process that starts now."""
     state = journal.directory.parent
-    return Retention(journal, Checkpoints(state / "checkpoints"), state / "retention", clock=clock, **more)
+    return Retention(
+        journal, Checkpoints(state / "checkpoints"), state / "retention", clock=clock, **{"free": free_bytes} | more
+    )
 
 
 def test_by_age(tmp_path: Path) -> None:
