@@ -53,30 +53,36 @@ def bounce_rule_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     A file that only one side has is one change.
     """
     before, after = old.evaluator.settings.bounce_rules, new.evaluator.settings.bounce_rules
-    known, kept = set(map(_identity, before)), set(map(_identity, after))
-    for file, rules, are_new in _by_file(after, before):
-        if are_new and len(rules) > 1:
-            yield _file_change(new, file, rules, action="added")
-            continue
-        for rule in (rule for rule in rules if _identity(rule) not in known):
-            text = f"this pattern gives the class {rule.bounce_class}, unless an earlier one matches"
-            spot = new.spot(rule.pattern, rule.where)
-            yield RuleChange(kind="setting", action="added", key=rule.where.key, new=spot, text=text)
-    for file, rules, are_gone in _by_file(before, after):
-        if are_gone and len(rules) > 1:
-            yield _file_change(old, file, rules, action="removed")
-            continue
-        for rule in (rule for rule in rules if _identity(rule) not in kept):
-            text = f"this pattern gives the class {rule.bounce_class} no longer, except through other patterns"
-            spot = old.spot(rule.pattern, rule.where)
-            yield RuleChange(kind="setting", action="removed", key=rule.where.key, old=spot, text=text)
-    if known == kept:
+    yield from _one_sided(new, after, before, action="added")
+    yield from _one_sided(old, before, after, action="removed")
+    if set(map(_identity, before)) == set(map(_identity, after)):
         text = "the order of the rules changed, and the first match gives the class"
         for was, now in zip(before, after, strict=False):
             if _identity(was) != _identity(now):
                 first, second = old.spot(was.pattern, was.where), new.spot(now.pattern, now.where)
                 yield RuleChange(kind="setting", action="changed", key=now.where.key, old=first, new=second, text=text)
                 break
+
+
+def _one_sided(
+    side: Side, rules: Sequence[BounceRule], others: Sequence[BounceRule], *, action: Literal["added", "removed"]
+) -> Iterator[RuleChange]:
+    """Yield the rules of one side that the other does not have."""
+    effect = ", unless an earlier one matches" if action == "added" else " no longer, except through other patterns"
+    known = set(map(_identity, others))
+    for file, own, is_whole in _by_file(rules, others):
+        if is_whole and len(own) > 1:
+            yield _file_change(side, file, own, action=action)
+            continue
+        for rule in (rule for rule in own if _identity(rule) not in known):
+            text = f"this pattern gives the class {rule.bounce_class}{effect}"
+            yield _change(action, rule.where.key, side.spot(rule.pattern, rule.where), text)
+
+
+def _change(action: Literal["added", "removed"], key: str, spot: Spot, text: str) -> RuleChange:
+    """Return a change with the place on the side that has the rules."""
+    old, new = (None, spot) if action == "added" else (spot, None)
+    return RuleChange(kind="setting", action=action, key=key, old=old, new=new, text=text)
 
 
 def _by_file(rules: Sequence[BounceRule], others: Sequence[BounceRule]) -> Iterator[tuple[str, list[BounceRule], bool]]:
@@ -97,14 +103,7 @@ def _file_change(side: Side, file: str, rules: Sequence[BounceRule], *, action: 
     )
     line = side.place.inner["bounce_classifier"].line if "bounce_classifier" in side.place.inner else None
     spot = Spot(value=file, file=None if line is None else side.path_of(side.file), line=line)
-    return RuleChange(
-        kind="setting",
-        action=action,
-        key="bounce_classifier",
-        old=spot if action == "removed" else None,
-        new=spot if action == "added" else None,
-        text=text,
-    )
+    return _change(action, "bounce_classifier", spot, text)
 
 
 def _identity(rule: BounceRule) -> tuple[str, str]:
