@@ -223,8 +223,8 @@ class Adviser:
         if entry is not None and entry.domain == domain:
             yield _rewrite(draft, entry, [*values], text, opens)
         else:
-            if entry is not None and (kept := [key for key in set_values(entry) if key not in values and getattr(entry, key)]):
-                text += f" It keeps the values of {entry.path}." if kept else ""
+            if entry is not None and any(key not in values and getattr(entry, key) for key in set_values(entry)):
+                text += f" It keeps the values of {entry.path}."
             yield _new_tables(draft, place, file, text, domain, opens)
 
 
