@@ -27,7 +27,7 @@ from sidecar.output.wrapping import wrap_line
 
 _ALL = "all"
 _DEFAULT_LINES = "10"
-# The reason continues below the type.
+# What has no room in the first line begins below the type.
 _INDENT = len("09:30:00 ")
 
 Write = Callable[[Line, Logged], None]
@@ -88,7 +88,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     help="Begin with the last N records of the newest 256 MB; 'all' reads the whole log.  [default: 10]",
 )
 @click.option("--no-follow", is_flag=True, help="Exit at the end of the log.")
-@click.option("--full", is_flag=True, help="Show all facts of each record: uncut addresses, dropped recipients, queue id...")
+@click.option("--full", is_flag=True, help="Show all facts of each record: all recipients, dropped ones, queue id...")
 @click.option("--local-time", is_flag=True, help="Show times in the time zone of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as they were written, one a line.")
 def command(  # noqa: PLR0913 - one for each option
@@ -107,7 +107,7 @@ def command(  # noqa: PLR0913 - one for each option
     local_time: bool,
     as_json: bool,
 ) -> None:
-    """Show new records, one a line, with the reason. On a terminal a long reason is wrapped, and long addresses are cut.
+    """Show new records, one a line, with the reason. On a terminal long addresses and reasons have lines of their own.
 
     PATH is a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for standard input. The default
     is the journal of the settings. With --no-follow PATH must exist; otherwise the command waits for it.
@@ -188,27 +188,42 @@ def _write_json(line: Line, _record: Logged) -> None:
 
 def _writer(screen: Console, *, full: bool, local: bool) -> Write:
     """Return what prints a record: one line, or a block of lines; wrapped on a terminal, whole in a pipe."""
+    is_terminal, width = screen.is_terminal, screen.width
 
-    def lines(record: Logged) -> list[list[LinePart]]:
-        if full:
-            return block_of(record, local=local)
-        if not screen.is_terminal:
-            return [line_of(record, local=local)]
+    def line(record: Logged) -> list[LinePart]:
+        if not is_terminal:
+            return line_of(record, local=local)
         now = datetime.now(UTC).astimezone() if local else datetime.now(UTC)
-        return [line_of(record, local=local, today=now.date().isoformat(), width=screen.width)]
+        return line_of(record, local=local, today=now.date().isoformat(), width=width)
 
     def write(_line: Line, record: Logged) -> None:
-        for parts in lines(record):
-            if screen.is_terminal:
-                screen.print(_wrapped(parts, screen.width), soft_wrap=True)
+        for parts in block_of(record, local=local) if full else [line(record)]:
+            if is_terminal:
+                screen.print(_fact(parts, width) if full else _lines(parts, width), soft_wrap=True)
             else:
                 sys.stdout.buffer.write(" ".join(part.text for part in parts if part.text).encode() + b"\n")
 
     return write
 
 
-def _wrapped(parts: Sequence[LinePart], width: int) -> Text:
-    """Return a line with its last part wrapped."""
+def _lines(parts: Sequence[LinePart], width: int) -> Text:
+    """Return the parts in one line. From the first one without room, each has lines of its own."""
+    shown, used, is_full = Text(), 0, False
+    for part in filter(lambda part: part.text, parts):
+        is_full = is_full or used + cell_len(part.text) > width
+        if not is_full:
+            shown.append(f"{part.text} ", part.style)
+            used += cell_len(part.text) + 1
+            continue
+        shown.rstrip()
+        for line in wrap_line(" " * _INDENT + part.text, width, indent=_INDENT):
+            shown.append(f"\n{line}", part.style)
+    shown.rstrip()
+    return shown
+
+
+def _fact(parts: Sequence[LinePart], width: int) -> Text:
+    """Return a line of a block, with its last part wrapped."""
     *first, last = parts
     text = Text(" ").join(Text(part.text, style=part.style) for part in first)
     begun, *others = wrap_line(last.text, width, indent=_INDENT, start=cell_len(text.plain) + 1)

@@ -1,6 +1,6 @@
 """One line for a record: time, type, disposition, reply, peer, envelope and reason; or a block with all facts of it.
 
-Owns the columns, and what is shortened on a narrow terminal. Never prints.
+Owns the columns, and what a terminal does not show. Never prints.
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,6 @@ _WIDE = 140
 _CODE_WIDTH = len("550 5.7.1")
 _PEER_WIDTH = len("255.255.255.255")
 
-# A narrower rest of the line has room for one address: the recipient's, because rules depend on it.
-_ENVELOPE_WIDTH = 10
-_TWO_ADDRESSES_WIDTH = 25
 _NULL_SENDER = "<>"
 
 _DATE_LENGTH = len("2026-11-22")
@@ -48,8 +45,8 @@ class LinePart(NamedTuple):
 def line_of(record: Logged, *, today: str | None = None, width: int | None = None, local: bool = False) -> list[LinePart]:
     """Return the parts of the line, to be joined with spaces. The last one is the reason, or empty.
 
-    `today` (`YYYY-MM-DD`) shortens the time, which is in UTC, or `local`. `width`, in characters, shortens long addresses and
-    shows only the first recipient, so that all parts except the reason fit.
+    `today` (`YYYY-MM-DD`) shortens the time, which is in UTC, or `local`. `width` is that of a terminal, in characters: there
+    only the first recipient is shown, and a narrow one has no disposition.
     """
     parts = [LinePart(_time(record, today, local=local), "dim"), _type(record)]
     # KumoMTA's records have no disposition.
@@ -57,8 +54,7 @@ def line_of(record: Logged, *, today: str | None = None, width: int | None = Non
         parts.append(LinePart(disposition.value.ljust(_DISPOSITION_WIDTH), _STYLES.get(disposition, "")))
     peer = "-" if record.peer_address is None else printable(record.peer_address.addr)
     parts += [LinePart(_code(record).ljust(_CODE_WIDTH)), LinePart(peer.ljust(_PEER_WIDTH))]
-    room = None if width is None else max(_ENVELOPE_WIDTH, width - sum(len(part.text) + 1 for part in parts))
-    return [*parts, LinePart(_envelope(record, room)), LinePart(_why(record), "dim")]
+    return [*parts, LinePart(_envelope(record, first_only=width is not None)), LinePart(_why(record), "dim")]
 
 
 def block_of(record: Logged, *, local: bool = False) -> list[list[LinePart]]:
@@ -130,33 +126,17 @@ def _code(record: Logged) -> str:
     return " ".join(parts)
 
 
-def _envelope(record: Logged, room: int | None) -> str:
+def _envelope(record: Logged, *, first_only: bool) -> str:
     if record.count > 1:
         return f"({record.count} of them)"
+    sender = printable(record.sender) or _NULL_SENDER
     if not record.recipients:
         # Rejected at connect, or at MAIL.
-        command = printable(record.response.command or f"{record.sender or _NULL_SENDER} ->")
-        return command if room is None or len(command) <= room else f"{command[: room - 1]}…"
-    sender = printable(record.sender) or _NULL_SENDER
-    if room is None:
-        return f"{sender} -> {', '.join(map(printable, record.recipients))}"
-    recipient = printable(record.recipients[0])
-    more = f" +{len(record.recipients) - 1}" if len(record.recipients) > 1 else ""
-    if room < min(_TWO_ADDRESSES_WIDTH, len(f"{sender} -> {recipient}{more}")):
-        return f"{_shortened(recipient, max(2, room - len(more)))}{more}"
-    room -= len(" -> ") + len(more)
-    # A short address leaves more room for the other.
-    sender = _shortened(sender, max(room // 2, room - len(recipient)))
-    return f"{sender} -> {_shortened(recipient, room - len(sender))}{more}"
-
-
-def _shortened(address: str, limit: int) -> str:
-    """Cut a long address; keep the domain."""
-    if len(address) <= limit:
-        return address
-    local, at, domain = address.rpartition("@")
-    room = limit - len(domain) - 2
-    return f"{local[:room]}…@{domain}" if at and room > 0 else f"…{address[1 - limit :]}"
+        return printable(record.response.command or f"{sender} ->")
+    first, *others = map(printable, record.recipients)
+    if first_only and others:
+        return f"{sender} -> {first} +{len(others)}"
+    return f"{sender} -> {', '.join([first, *others])}"
 
 
 def _why(record: Logged) -> str:

@@ -227,7 +227,7 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("no_color", "red"), [("", b"\x1b[31mRejection"), ("1", b"Rejection")])
 def test_a_terminal(tmp_path: Path, no_color: str, red: bytes) -> None:
-    """Each record is one line of the terminal, in colour unless the operator wants none; what is no record is named."""
+    """It is in colour unless the operator wants none, no text of a peer controls it, and what is no record is named."""
     hostile = record(1, sender="a" * 300 + "@x.example", recipient="\x1b[2J@gmail.example", meta={"why": "\x1b[2J" * 99})
     with following(write(tmp_path, hostile, b"?\n"), terminal=True, **({"NO_COLOR": no_color} if no_color else {})) as output:
         text = output.until(lambda text: b":2: it is no record" in text and text.endswith(b"\n"))
@@ -235,24 +235,79 @@ def test_a_terminal(tmp_path: Path, no_color: str, red: bytes) -> None:
     assert b"\x1b[2J" not in text
     assert (b"\x1b[3" in text) is not bool(no_color)
     lines = re.sub(r"\x1b\[\d*m", "", text.decode()).splitlines()
-    assert lines[0] == "01-01 00:00:01 Rejection 550       203.0.113.9     a…@x.example -> …mail.example"
-    reason = lines[1 : [":2: it is no record" in line for line in lines].index(True)]
-    assert "".join(line.removeprefix(" " * 9) for line in reason) == r"\u001b[2J" * 99
-    assert all(line.startswith(" " * 9) and len(line) <= 80 for line in reason)
+    assert lines[0] == "01-01 00:00:01 Rejection 550       203.0.113.9"
+    others = lines[1 : [":2: it is no record" in line for line in lines].index(True)]
+    envelope = "a" * 300 + r"@x.example->\u001b[2J@gmail.example"
+    assert "".join(others).replace(" ", "") == envelope + r"\u001b[2J" * 99
+    assert all(line.startswith(" " * 9) and len(line) <= 80 for line in others)
 
 
-def test_a_reason_is_wrapped_between_words(tmp_path: Path) -> None:
-    """On a terminal the reason is shown in full, with an indent; in a pipe the record is one line."""
-    why = "203.0.113.9 is not in relay_hosts, and no listener domain matches gmail.example, so that it is rejected"
-    folder = write(tmp_path, record(1, meta={"why": why}))
-    with following(folder, terminal=True, NO_COLOR="1") as output:
-        text = output.until(lambda text: b"is rejected" in text and text.endswith(b"\n"))
-    assert re.sub(r"\x1b\[\d*m", "", text.decode()).splitlines() == [
-        "01-01 00:00:01 Rejection 550       203.0.113.9     s1@x.example -> …mail.example",
-        "         203.0.113.9 is not in relay_hosts, and no listener domain matches",
-        "         gmail.example, so that it is rejected",
-    ]
-    assert run(folder).output == LINE.format(1).replace("reason 1", why)
+LONG = "newsletter-2026-week-48-subscriber-00123@bounce.example.com"
+
+
+@pytest.mark.parametrize(
+    ("recipient", "why", "columns", "shown"),
+    [
+        (
+            "a@gmail.example",
+            "203.0.113.9 is not in relay_hosts, and no listener domain matches gmail.example, so that it is rejected",
+            "80",
+            """\
+01-01 00:00:01 Rejection 550       203.0.113.9
+         s1@x.example -> a@gmail.example
+         203.0.113.9 is not in relay_hosts, and no listener domain matches
+         gmail.example, so that it is rejected
+""",
+        ),
+        (
+            LONG,
+            "not a report",
+            "80",
+            f"""\
+01-01 00:00:01 Rejection 550       203.0.113.9
+         s1@x.example ->
+         {LONG}
+         not a report
+""",
+        ),
+        (
+            LONG,
+            "not a report",
+            "100",
+            f"""\
+01-01 00:00:01 Rejection 550       203.0.113.9
+         s1@x.example -> {LONG}
+         not a report
+""",
+        ),
+        (
+            LONG,
+            "not a report",
+            "160",
+            f"01-01 00:00:01 Rejection 550       203.0.113.9     s1@x.example -> {LONG} not a report\n",
+        ),
+        (
+            "a@gmail.example",
+            "not a report because",
+            "40",
+            """\
+01-01 00:00:01 Rejection 550
+         203.0.113.9
+         s1@x.example -> a@gmail.example
+         not a report because
+""",
+        ),
+    ],
+)
+def test_lines_of_a_terminal(tmp_path: Path, recipient: str, why: str, columns: str, shown: str) -> None:
+    """Addresses and reason are complete: in the first line, or each in lines of its own, wrapped between words."""
+    folder = write(tmp_path, record(1, recipient=recipient, meta={"why": why}))
+    with following(folder, terminal=True, NO_COLOR="1", COLUMNS=columns) as output:
+        last = why.rsplit(maxsplit=1)[-1].encode()
+        text = output.until(lambda text: last in text and text.endswith(b"\n"))
+    lines = re.sub(r"\x1b\[\d*m", "", text.decode()).splitlines()
+    assert lines == shown.splitlines()
+    assert run(folder).output == LINE.format(1).replace("reason 1", why).replace("a@gmail.example", recipient, 1)
 
 
 def test_full(tmp_path: Path) -> None:

@@ -147,35 +147,17 @@ def test_time(today: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sender", "recipients", "width", "shown"),
+    ("recipients", "shown"),
     [
-        ("a@test.com", ["b@gmail.com"], 80, "a@test.com -> b@gmail.com"),
-        ("a" * 50 + "@test.com", ["b@gmail.com"], 80, "aaaaaaaaaa…@test.com -> b@gmail.com"),
-        ("a@test.com", ["b" * 50 + "@gmail.com"], 80, "a@test.com -> bbbbbbbbbb…@gmail.com"),
-        ("a" * 50 + "@test.com", ["b" * 50 + "@gmail.com"], 80, "aaaaa…@test.com -> bbbbb…@gmail.com"),
-        ("a" * 50 + "@test.com", ["b" * 50 + "@mx.io"], 60, "bbbbbbbb…@mx.io"),
-        ("a" * 50 + "@test.com", ["b" * 50 + "@mx.io"], 20, "bbb…@mx.io"),
-        ("a" * 20 + "@test.com", ["b" * 20 + "@gmail.com"], 160, "a" * 20 + "@test.com -> " + "b" * 20 + "@gmail.com"),
-        ("a@" + "d" * 50, ["b@gmail.com"], 80, "…" + "d" * 19 + " -> b@gmail.com"),
-        ("", ["b@x.example", "c@x.example", "d@x.example"], 80, "<> -> b@x.example +2"),
-        ("", ["b@x.example", "c@x.example", "d@x.example"], 50, "…xample +2"),
+        (["b" * 64 + "@gmail.com"], "a@test.com -> " + "b" * 64 + "@gmail.com"),
+        (["b@x.example", "c@x.example", "d@x.example"], "a@test.com -> b@x.example +2"),
     ],
 )
-def test_addresses_on_a_terminal(sender: str, recipients: list[str], width: int, shown: str) -> None:
-    """Long ones are cut, their domains last of all; everything before the reason is one line of the terminal."""
-    record = Logged(
-        type="Rejection",
-        event_time=TIME,
-        sender=sender,
-        recipient=recipients,
-        peer_address=PEER,
-        response=REJECTED,
-        meta={"why": WHY},
-    )
-    parts = line_of(record, today="2026-11-22", width=width)
-    assert parts[4].text == shown
-    assert width < 60 or len(" ".join(part.text for part in parts[:-1])) <= width
-    assert parts[-1].text == WHY
+def test_addresses_on_a_terminal(recipients: list[str], shown: str) -> None:
+    """The first recipient is complete, the others are counted. A pipe has all of them."""
+    record = Logged(type="Rejection", event_time=TIME, sender="a@test.com", recipient=recipients, meta={"why": WHY})
+    assert line_of(record, width=20)[-2].text == shown
+    assert line_of(record)[-2].text == f"a@test.com -> {', '.join(recipients)}"
 
 
 BLOCK = """\
