@@ -5,18 +5,19 @@ Also a progress bar on standard error: never in a pipe or on standard output.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from sidecar.core.text import printable
 from sidecar.output.wrapping import fit_columns, hanging_indent, wrap_line
 
-# A pipe has no width, and a line that is cut is lost. Tables use only the width they need.
+# A pipe has no width, and a row on one line can be searched. Tables use only the width they need.
 _PIPE_WIDTH = 4096
 GAP = 2
 """Spaces between two columns of a table."""
@@ -24,10 +25,10 @@ _SHORT = 0.5  # seconds of a wait that needs no bar
 _PACE = 1000  # items between two looks at the clock: some 20 ms of them
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a console that honours NO_COLOR and FORCE_COLOR, and does not fold or cut lines in a pipe."""
+def console(*, stderr: bool = False, pipe_width: int = _PIPE_WIDTH) -> Console:
+    """Return a console that honours NO_COLOR and FORCE_COLOR. In a pipe tables have at most `pipe_width` columns."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
+    width = None if stream.isatty() else pipe_width
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -68,17 +69,22 @@ class TextTable:
         heads = names if self._headed else [""] * len(names)
         columns = [[head, *(cells[place].plain for cells, _ in self._rows)] for place, head in enumerate(heads)]
         widths = fit_columns(columns, max(1, options.max_width - GAP * (len(names) - 1)))
-        shown = Table(box=None, header_style="bold", pad_edge=False, show_header=self._headed, padding=(0, GAP, 0, 0))
-        for heading, name, width in zip(self._headings, names, widths, strict=True):
-            column = Text("\n".join(wrap_line(name, width)))
-            shown.add_column(column, justify="right" if heading.endswith("#") else "left", width=width, no_wrap=True)
+        if self._headed:
+            yield from self._lines([Text(name) for name in names], widths, "bold")
         for cells, style in self._rows:
-            shown.add_row(*(_wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)), style=style)
-        yield shown
+            yield from self._lines(cells, widths, style)
 
-
-def _wrapped(cell: Text, width: int) -> Text:
-    return Text("\n".join(wrap_line(cell.plain, width)), style=cell.style)
+    def _lines(self, cells: Sequence[Text], widths: Sequence[int], style: str) -> Iterator[Text]:
+        """Yield the lines of a row, without blanks at their ends."""
+        wrapped = (wrap_line(cell.plain, width) for cell, width in zip(cells, widths, strict=True))
+        for pieces in zip_longest(*wrapped, fillvalue=""):
+            line = Text(style=style, no_wrap=True)
+            for heading, cell, width, piece in zip(self._headings, cells, widths, pieces, strict=True):
+                blanks = " " * (width - cell_len(piece))
+                line.append(f"{blanks}{piece}" if heading.endswith("#") else f"{piece}{blanks}", cell.style)
+                line.append(" " * GAP)
+            line.rstrip()
+            yield line
 
 
 class Bar:

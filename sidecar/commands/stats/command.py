@@ -35,10 +35,11 @@ from sidecar.output.streams import print_json, write_file
 from sidecar.output.terminal import GAP, TextTable, console, plain, print_text, progress
 
 _ROWS = 10
+# The reasons are sentences, which a pipe folds too: in a mail of cron, for example.
+_PIPE_WIDTH = 100
 # From this width on, two tables are side by side.
 _WIDE = 120
 _FEWEST_BARS = 10
-_MOST_BARS = 120
 _STYLES = {"Rejection": "red", "Reception": "green", "OOB": "yellow", "Feedback": "magenta", "Delivery": "cyan"}
 
 
@@ -117,7 +118,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     if as_json:
         print_json(summary)
     else:
-        _print(console(), summary)
+        _print(console(pipe_width=_PIPE_WIDTH), summary)
     sys.exit(status)
 
 
@@ -229,7 +230,7 @@ def _over_time(screen: Console, summary: Summary) -> TextTable:
     shown = TextTable("type", "count#", "" if timeline is None else f"in {span(timeline.seconds)}, over time", "most#", "at")
     beside = [("type", "count", "most", "at"), *(_beside_bars(entry, timeline) for entry in summary.types.top)]
     room = screen.width - sum(max(map(cell_len, texts)) + GAP for texts in zip(*beside, strict=True))
-    columns = max(_FEWEST_BARS, room) if screen.is_terminal else _MOST_BARS
+    columns = max(_FEWEST_BARS, room)
     bars = ""
     for entry, (name, count, most, at) in zip(summary.types.top, beside[1:], strict=True):
         style = _STYLES.get(entry.name, "")

@@ -3,10 +3,11 @@
 import re
 from functools import lru_cache
 
+from sidecar.core.records.build import REPLY_LIMIT, WHY_LIMIT
 from sidecar.core.settings.values import LimitSettings
 
-# Of a longer reason, the beginning counts.
-_LIMIT = 400
+LIMIT = max(WHY_LIMIT, REPLY_LIMIT)
+"""The longest reason or reply of a record. Of a longer one, as in another program's log, the beginning counts."""
 
 # `(listener_domains.toml:3 "*".log_oob)`: the rule is part of the reason.
 _RULE = re.compile(r'(\([^()]{1,200}:\d{1,9} [^()]{1,200}\)|"[^"]{1,100}")', re.ASCII)
@@ -28,15 +29,15 @@ _MARKS = (
 def shape(text: str) -> str:
     """Return `text` with `<ip>`, `<domain>`, `<address>`, `<number>` and `<id>` in place of the facts of one record.
 
-    Rules (`(file:line key)`), quoted text and enhanced status codes are kept. A long text is cut.
+    Rules (`(file:line key)`), quoted text and enhanced status codes are kept. A text longer than `LIMIT` is cut.
     """
-    return _shape(text[:_LIMIT])
+    return _shape(text[:LIMIT])
 
 
 @lru_cache(maxsize=8192)
 def _shape(text: str) -> str:
     pieces = _RULE.split(text)
-    return "".join(piece if at % 2 else " ".join(map(_word, piece.split(" "))) for at, piece in enumerate(pieces))[:_LIMIT]
+    return "".join(piece if at % 2 else " ".join(map(_word, piece.split(" "))) for at, piece in enumerate(pieces))[:LIMIT]
 
 
 def _word(word: str) -> str:

@@ -76,15 +76,16 @@ def on_terminal(*arguments: object, columns: int, **environment: str) -> str:
 
 
 def test_words(log: Path) -> None:
-    """In a pipe there are plain whole lines: how many of what, why, from whom, for whom, and when."""
+    """In a pipe there are plain lines: how many of what, why, from whom, for whom, and when."""
     status, words, errors = run(log)
     assert (status, errors) == (0, "")
-    lines = [line.rstrip() for line in words.splitlines()]
+    lines = words.splitlines()
     assert lines[0] == "62 records, 2026-11-22 12:00:00 to 2026-11-22 12:59:00 UTC, 1.2 kB received"
     assert re.fullmatch(r"type +count +in 30 seconds, over time +most +at", lines[2])
     assert re.fullmatch(r"Rejection +60 +█[█ ]+ +1 +11-22 12:00:00", lines[3])
     for line in (
-        "60  96.8 %  Rejection  no listener domain matches <domain>; <ip> is not in relay_hosts (sidecar.toml:1 relay_hosts)",
+        "60  96.8 %  Rejection  no listener domain matches <domain>; <ip> is not in relay_hosts",
+        "                       (sidecar.toml:1 relay_hosts)",
         " 1   1.6 %  OOB        550 relaying not permitted for <ip>",
         "62  100.0 %  203.0.113.9",
         "61  100.0 %  gmail.example",
@@ -94,6 +95,17 @@ def test_words(log: Path) -> None:
     ):
         assert line in lines
     assert "\x1b" not in words
+    assert max(map(len, lines)) <= 100
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def test_a_long_reason_in_a_pipe(tmp_path: Path) -> None:
+    """Nothing of it is lost: its lines have at most 100 columns, and end between words."""
+    why = "; ".join(f'no entry has "{name * 9}", and nothing matches (a.toml:3 "{name * 9}")' for name in "abcdefghijk")
+    (tmp_path / "log").write_bytes(record(meta={"why": why}))
+    words = run(tmp_path / "log")[1]
+    assert max(map(len, words.splitlines())) <= 100
+    assert why in " ".join(words.split())
 
 
 def test_json(log: Path) -> None:

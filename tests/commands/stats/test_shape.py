@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats.shape import shape
+from sidecar.commands.stats.shape import LIMIT, shape
+from sidecar.core.records.build import WHY_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -43,16 +44,22 @@ def test_shape(text: str, expected: str) -> None:
     assert shape(text) == expected
 
 
-@given(st.text(alphabet='<>()[]":;.@/a1- ٣é\n', max_size=600))
+def test_the_end_of_a_long_reason() -> None:
+    """The longest reason of a record is complete."""
+    reason = ("no listener domain matches it; " * 40)[:WHY_LIMIT]
+    assert shape(reason) == reason
+
+
+@given(st.text(alphabet='<>()[]":;.@/a1- ٣é\n', max_size=2000))
 def test_any_text(text: str) -> None:
     """Any text has a shape, and that is no longer than a reason may be."""
-    assert len(shape(text)) <= 400
+    assert len(shape(text)) <= LIMIT
 
 
-@pytest.mark.parametrize("text", ["(" * 400, '"' * 399, "(a:1 " * 80, "a." * 200, ":" * 400, "1:" * 200, "@" * 400, "-1" * 200])
-def test_linear(text: str) -> None:
+@pytest.mark.parametrize("piece", ["(", '"', "(a:1 ", "a.", ":", "1:", "@", "-1"])
+def test_linear(piece: str) -> None:
     """No text takes long: a stranger can write what he likes a million times."""
     began = time.process_time()
     for number in range(100):
-        shape(f"{number}{text}")
+        shape(f"{number}{piece * LIMIT}")
     assert time.process_time() - began < 1
