@@ -14,6 +14,7 @@ import idna
 
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import (
+    EXPORT_HEAD,
     NAME_THEM,
     PARENT_MATCHES,
     POSTFIX_FILE,
@@ -28,14 +29,14 @@ from sidecar.output.problems import config_option, settings_or_exit
 from sidecar.output.streams import print_json, write_file
 
 _POSTFIX_HEAD = f"""\
-# The domains that external hosts can send to. Made by: {{command}}
+{EXPORT_HEAD} {{command}}
 # When the listener domains change, make it again, and then: postfix reload
 # Postfix's main.cf needs:
 #   relay_domains = {POSTFIX_FILE}
 #   parent_domain_matches_subdomains = {PARENT_MATCHES}
 """
-_SENDMAIL_HEAD = """\
-# The domains that external hosts can send to. Made by: {command}
+_SENDMAIL_HEAD = f"""\
+{EXPORT_HEAD} {{command}}
 # When the listener domains change, make it again, and then build the access map from it and your other entries.
 # In sendmail.mc, FEATURE(`access_db') needs the arguments `skip' and `lookupdotdomain'.
 """

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from sidecar.core.names import is_literal, parents
+from sidecar.core.names import is_literal, normal_domain, parents
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
 
 POSTFIX_FILE = "/etc/postfix/sidecar-relay-domains"
 SENDMAIL_FILE = "/etc/mail/sidecar-access"
+EXPORT_HEAD = "# The domains that external hosts can send to. Made by:"
+"""The first line of each exported file begins with it, and then has the command that makes the file again."""
 
 # Postfix's default without relay_domains: with it, a name in relay_domains would mean all names below it as well.
 PARENT_MATCHES = (
@@ -80,7 +82,8 @@ class OpenDomains:
         """Every name at which the answer may change: those with entries, and all above them."""
 
     def __contains__(self, name: str) -> bool:
-        return self.opener(name) is not None
+        """Return True if external hosts can send to a name, which can have U-labels, as in an MTA's list."""
+        return self.opener(name if name.isascii() else _in_a_labels(name)) is not None
 
     def opener(self, name: str) -> DomainEntry | None:
         """Return an entry that opens `name` (in normal form), or None if it is closed on every listener."""
@@ -102,6 +105,12 @@ class OpenDomains:
     def rest(self) -> DomainEntry | None:
         """The entry that opens every domain that is in no file, or None."""
         return self.opener(Pattern(name="", below=True).probe)
+
+
+def _in_a_labels(name: str) -> str:
+    """Return a name, or the probe of a pattern, in normal form; if it has none, unchanged."""
+    rest = name.removeprefix(f"{_UNLISTED}.")
+    return name[: len(name) - len(rest)] + (normal_domain(rest) or rest)
 
 
 def reports(entry: DomainEntry) -> bool:

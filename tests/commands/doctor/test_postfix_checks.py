@@ -1,6 +1,7 @@
 """The findings about Postfix's settings: none if they fit, and one for each mistake."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -312,6 +313,42 @@ def test_parent_domains() -> None:
     assert "*.wild.example" in found[0].text
     assert "relays to *.example.com for any host" in found[1].text
     assert all(f"parent_domain_matches_subdomains = {PARENT_MATCHES}." in finding.fix for finding in found)
+
+
+def test_an_old_export() -> None:
+    """The fix is the command that makes the file in relay_domains again. Domains of other entries are removed by hand."""
+    old = postfix_relay_domains(
+        OpenDomains(sidecar(*ENTRIES[1:], entry("old.example", relay_to=True))), "sidecar export postfix"
+    )
+    again = "sidecar export postfix --output {} && postfix reload."
+    for file in (POSTFIX_FILE, "/etc/postfix/other"):
+        fix = f"{file} is older than the listener domains. Run the export again: {again.format(file)}"
+        rejected, relayed = findings({"relay_domains": file}, files={file: old})
+        assert ("example.com before" in rejected.text, rejected.fix) == (True, fix)
+        assert ("relays to old.example for" in relayed.text, relayed.fix) == (True, fix)
+        _, relayed = findings({"relay_domains": f"{file} mine.example"}, files={file: old})
+        assert "relays to mine.example, old.example for" in relayed.text
+        assert relayed.fix.startswith(f"{fix} Remove them from relay_domains, ")
+
+
+def test_a_new_export() -> None:
+    """An export of these settings is no fault, also with an IDN, and no fix says to make it again."""
+    own = sidecar(*ENTRIES, entry("xn--bcher-kva.example", relay_to=True))
+    assert findings(own=own) == []
+    (rejected,) = findings({"relay_domains": f"!example.com {POSTFIX_FILE}"})
+    assert rejected.fix == f"Write {POSTFIX_FILE} before the other entries of relay_domains."
+    (relayed,) = findings({"relay_domains": f"{POSTFIX_FILE} other.example"}, own=own)
+    assert relayed.fix.startswith("Remove them from relay_domains, ")
+    (unread,) = findings({"relay_domains": f"{POSTFIX_FILE} ldap:/etc/postfix/ldap.cf"})
+    assert unread.fix == "Check that the sidecar accepts mail for each domain in it."
+
+
+def test_a_missing_export() -> None:
+    """The fix is the command alone, because relay_domains has the file."""
+    text = "".join(f"{key} = {value}\n" for key, value in GOOD.items())
+    (found,) = check_postfix(text, sidecar(), lambda _: None, Path("/etc/sidecar/sidecar.toml"))
+    command = f"sidecar export postfix --config /etc/sidecar/sidecar.toml --output {POSTFIX_FILE}"
+    assert (found.code, found.fix) == ("unreadable_table", f"Make {POSTFIX_FILE} with: {command}.")
 
 
 def test_everything_open() -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from sidecar.commands.doctor.findings import Found, some
 from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, REJECTS, Smtpd
-from sidecar.commands.doctor.postfix.tables import networks
+from sidecar.commands.doctor.postfix.tables import DomainList, networks
 from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
-from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, everything_open
+from sidecar.core.names import is_literal
+from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, everything_open, lineage, patterns_at
 
 # Restrictions that can answer OK for an external host (SMTPD_ACCESS_README).
 _CAN_PERMIT = ("check_", "permit_mx_backup", "permit_inet_interfaces", "permit_naked_ip_address")
@@ -39,17 +40,24 @@ def relay_domains(smtpd: Smtpd) -> Iterator[Found]:
         return
     key = "relay_domains"
     relayed, *others = (smtpd.domain_list(each) for each in (key, *OWN_DOMAINS))
-    named = f"Add {POSTFIX_FILE} to {key}" if smtpd.words(key) else f"Write {key} = {POSTFIX_FILE}"
-    own = f"Write {key} = {POSTFIX_FILE}, and make that file with: {smtpd.export}."
-    fix = f"{named}, and make that file with: {smtpd.export}."
-    parents = f" Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if smtpd.parents_match else ""
+    own = f"Write {key} = {smtpd.exported or POSTFIX_FILE}, and make that file with: {smtpd.export}."
+    parents = f"Write parent_domain_matches_subdomains = {PARENT_MATCHES}." if smtpd.parents_match else ""
+    fix = _export(smtpd, key)
     if (to_all := everything_open(smtpd.domains, "Postfix")) is not None:
         text = to_all if relayed.is_everything else f"Postfix rightly rejects all domains outside relay_domains: {to_all}"
         yield "error", "wildcard_open_domain", key, text, NAME_THEM
     elif relayed.is_everything:
         yield "error", "open_relay", key, "relay_domains has every domain: without the sidecar this is an open relay.", own
     elif relayed.unknown:
-        yield "warning", "unreadable_table", key, f"The doctor cannot read {some(relayed.unknown)}.", fix
+        is_other = smtpd.exported is not None and smtpd.exported not in relayed.unknown
+        by_hand = "Check that the sidecar accepts mail for each domain in it."
+        yield (
+            "warning",
+            "unreadable_table",
+            key,
+            f"The doctor cannot read {some(relayed.unknown)}.",
+            by_hand if is_other else fix,
+        )
     else:
         # A table that cannot be read can have any domain: no finding is better than a wrong one.
         uncertain = any("$" not in word for each in others for word in each.unknown)
@@ -60,9 +68,43 @@ def relay_domains(smtpd: Smtpd) -> Iterator[Found]:
             relays=relayed.__contains__,
             accepts=lambda name: name in relayed or uncertain or any(name in each for each in others),
             names=relayed.names,
-            fix=f"{fix}{parents}",
-            remove=f"Remove them from {key}, or add a listener domain with relay_to = true for each.{parents}",
+            fix=" ".join(filter(None, (fix, parents))),
+            remove=" ".join(filter(None, (_removal(smtpd, key), parents))),
         )
+
+
+def _export(smtpd: Smtpd, key: str) -> str:
+    """Return how the missing domains get into relay_domains."""
+    if (file := smtpd.exported) is None:
+        named = f"Add {POSTFIX_FILE} to {key}" if smtpd.words(key) else f"Write {key} = {POSTFIX_FILE}"
+        return f"{named}, and make that file with: {smtpd.export}."
+    text = smtpd.read(file)
+    if text is None:
+        return f"Make {file} with: {smtpd.export}."
+    if _is_old(smtpd, file):
+        return f"{file} is older than the listener domains. Run the export again: {smtpd.export} && postfix reload."
+    return "" if smtpd.parents_match else f"Write {file} before the other entries of {key}."
+
+
+def _removal(smtpd: Smtpd, key: str) -> str:
+    """Return how the domains that the sidecar rejects get out of relay_domains."""
+    file = smtpd.exported
+    others = DomainList(" ".join(word for word in smtpd.words(key) if word != file), smtpd.read, parents=smtpd.parents_match)
+    by_hand = f"Remove them from {key}, or add a listener domain with relay_to = true for each."
+    fixes = [_export(smtpd, key)] if file is not None and _is_old(smtpd, file) else []
+    if not fixes or any(name in others and name not in smtpd.domains for name in others.names):
+        fixes.append(by_hand)
+    return " ".join(fixes)
+
+
+def _is_old(smtpd: Smtpd, file: str) -> bool:
+    """Return True if an exported file does not have the domains that `sidecar export` writes now."""
+    exported = DomainList(file, smtpd.read, parents=False)
+    listed = (name for name in (*smtpd.domains.names, *exported.names) if not is_literal(name))
+    names = {name for each in listed for name in lineage(each)}
+    return any(
+        (pattern.probe in exported) != (pattern.probe in smtpd.domains) for name in names for pattern in patterns_at(name)
+    )
 
 
 def relaying_hosts(smtpd: Smtpd) -> Iterator[Found]:

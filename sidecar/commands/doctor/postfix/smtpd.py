@@ -10,7 +10,7 @@ from sidecar.commands.doctor.findings import export_command
 from sidecar.commands.doctor.postfix.settings import Postfix, split, unbraced
 from sidecar.commands.doctor.postfix.tables import DomainList
 from sidecar.commands.doctor.sockets import milter_address, reaches
-from sidecar.core.open_domains import POSTFIX_FILE, OpenDomains
+from sidecar.core.open_domains import EXPORT_HEAD, POSTFIX_FILE, OpenDomains
 from sidecar.core.settings.values import Settings
 
 OWN_DOMAINS = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")
@@ -41,9 +41,15 @@ class Smtpd(Postfix, frozen=True, kw_only=True):
         return self.text("queue_directory")
 
     @property
+    def exported(self) -> str | None:
+        """The file in relay_domains that `sidecar export` wrote, or None."""
+        files = (word for word in self.words("relay_domains") if word.startswith("/"))
+        return next((name for name in files if name == POSTFIX_FILE or (self.read(name) or "").startswith(EXPORT_HEAD)), None)
+
+    @property
     def export(self) -> str:
-        """The command that writes relay_domains."""
-        return export_command("postfix", self.config, POSTFIX_FILE)
+        """The command that writes this file."""
+        return export_command("postfix", self.config, self.exported or POSTFIX_FILE)
 
     def asks(self, key: str, *, chroot: bool | None) -> bool:
         """Return True if a list of milters has the sidecar."""
