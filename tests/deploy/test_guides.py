@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import Peer
 from tests.mta.house import House, house
 from tests.mta.mails import ARF, OOB, ORDINARY
@@ -37,14 +38,14 @@ UNAVAILABLE = "451 4.7.1 Service unavailable - try again later"
 
 
 @pytest.mark.parametrize(
-    ("maps", "down", "up"),
+    ("maps", "down", "up", "findings"),
     [
-        ("", UNAVAILABLE, ["Reception"]),
-        ("DISABLE", "250", []),
-        ("{{ {socket}, default_action=accept }}", "250", ["Reception"]),
+        ("", UNAVAILABLE, ["Reception"], []),
+        ("DISABLE", "250", [], ["warning: smtpd_milter_maps"]),
+        ("{{ {socket}, default_action=accept }}", "250", ["Reception"], []),
     ],
 )
-def test_relay_hosts_while_the_sidecar_is_down(maps: str, down: str, up: list[str]) -> None:
+def test_relay_hosts_while_the_sidecar_is_down(maps: str, down: str, up: list[str], findings: list[str]) -> None:
     """smtpd_milter_maps exempts relay hosts from the wait, without records, or with records while the sidecar runs."""
     with private_directory() as directory:
         sidecar = Sidecar(directory / "sidecar", domains=DOMAINS)
@@ -54,6 +55,8 @@ def test_relay_hosts_while_the_sidecar_is_down(maps: str, down: str, up: list[st
             assert submit(mta, "127.0.0.1").startswith(down)
             assert submit(mta, "127.0.0.77").startswith(UNAVAILABLE)
             with sidecar:
+                found = [line for line in doctor(sidecar, settings_of(mta)) if line.endswith("smtpd_milter_maps")]
+                assert found == findings
                 assert submit(mta, "127.0.0.1").startswith("250")
                 assert [record["type"] for record in sidecar.records()] == up
                 assert submit(mta, "127.0.0.77").startswith("550 5.7.1 relaying not permitted for 127.0.0.77:")

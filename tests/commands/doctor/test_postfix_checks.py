@@ -76,8 +76,6 @@ MISTAKES: list[tuple[dict[str, str | None], str, str, str]] = [
     ({"smtpd_milters": "unix:/run/other.sock"}, "error", "smtpd_milters", "/run/other.sock"),
     ({"smtpd_proxy_filter": "127.0.0.1:2597"}, "error", "smtpd_proxy_filter", "gets no content"),
     ({"receive_override_options": "no_header_body_checks, no_milters"}, "error", "receive_override_options", "never asks"),
-    ({"smtpd_milter_maps": "cidr:{{0.0.0.0/0 DISABLE}}"}, "error", "smtpd_milter_maps", "does not ask"),
-    ({"smtpd_milter_maps": "hash:/etc/postfix/maps"}, "warning", "smtpd_milter_maps", "does not ask"),
     ({"mynetworks": "127.0.0.1 [::1] 0.0.0.0/0"}, "error", "mynetworks", "open relay"),
     ({"mynetworks": "static:all"}, "error", "mynetworks", "open relay"),
     ({"mynetworks": "0.0.0.0/0 hash:/etc/postfix/networks"}, "error", "mynetworks", "open relay"),
@@ -313,6 +311,51 @@ def test_parent_domains() -> None:
     assert "*.wild.example" in found[0].text
     assert "relays to *.example.com for any host" in found[1].text
     assert all(f"parent_domain_matches_subdomains = {PARENT_MATCHES}." in finding.fix for finding in found)
+
+
+ACCEPTS = "{ inet:127.0.0.1:8893, default_action=accept }"
+BOTH = "{ inet:127.0.0.1:8893, default_action=tempfail } inet:127.0.0.1:11332"
+
+
+@pytest.mark.parametrize(
+    ("table", "expected", "text"),
+    [
+        # relay hosts
+        (f"192.168.1.7 {ACCEPTS}\n127.0.0.1/32 {ACCEPTS}\n", [], ""),
+        ("192.168.1.0/24 DISABLE\n", [("warning", "milter_bypassed")], "the relay hosts 192.168.1.0/24, Postfix does not ask"),
+        ("::1 inet:127.0.0.1:8891\n", [("warning", "milter_bypassed")], "no records of their mail"),
+        ("192.168.1.7 {inet:127.0.0.1:8893, default_action=reject}\n", [("error", "unsafe_default_action")], "rejects mail"),
+        # external hosts
+        ("192.168.0.0/16 DISABLE\n", [("error", "milter_bypassed")], "the external hosts 192.168.0.0/24, 192.168.2.0/23, "),
+        ("203.0.113.9 inet:127.0.0.1:8891\n", [("error", "milter_bypassed")], "the external hosts 203.0.113.9, Postfix uses"),
+        (f"2001:db8::/32 {ACCEPTS}\n", [("error", "unsafe_default_action")], "accept is not safe for 2001:db8::/32: while"),
+        (f"0.0.0.0/0 {BOTH}\n", [], ""),
+        ("0.0.0.0/0 inet:127.0.0.1:8893\n", [], ""),
+        ("if 10.0.0.0/8\n", [("warning", "unreadable_table")], "cannot read cidr:/maps"),
+    ],
+)
+def test_milters_of_some_hosts(table: str, expected: list[tuple[str, str]], text: str) -> None:
+    """External hosts that pass the sidecar are an error, relay hosts a warning, and relay hosts that do not wait are fine."""
+    found = findings({"smtpd_milter_maps": "cidr:/maps"}, files={"/maps": table})
+    assert [(each.level, each.code) for each in found] == expected
+    assert all(text in each.text and each.key == "smtpd_milter_maps" for each in found)
+
+
+@pytest.mark.parametrize(
+    ("maps", "level"),
+    [
+        ("static:{DISABLE}", "error"),
+        (f"static:{{{ACCEPTS}}}", "error"),
+        ("cidr:{{0.0.0.0/0 DISABLE}}", "error"),
+        ("inline:{{192.168.1.7=disable}}", "warning"),
+        ("hash:/etc/postfix/missing", "warning"),
+        ("regexp:{{/^10/ DISABLE}}", "warning"),
+    ],
+)
+def test_tables_of_milters(maps: str, level: str) -> None:
+    """Tables of other kinds; the doctor says so if it cannot read one."""
+    (found,) = findings({"smtpd_milter_maps": maps})
+    assert (found.level, found.key) == (level, "smtpd_milter_maps")
 
 
 def test_an_old_export() -> None:

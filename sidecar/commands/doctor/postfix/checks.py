@@ -22,6 +22,7 @@ from sidecar.commands.doctor.postfix.milter import (
     socket_rights,
     timeouts,
 )
+from sidecar.commands.doctor.postfix.milter_maps import milter_maps
 from sidecar.commands.doctor.postfix.recipients import closed_domains, unlisted_recipients, unverified_recipients
 from sidecar.commands.doctor.postfix.relay_control import authenticated, relay_domains, relay_restrictions, relaying_hosts
 from sidecar.commands.doctor.postfix.settings import read_postfix
@@ -68,6 +69,7 @@ CHECKS: Sequence[Check[Smtpd]] = (
     invalid_milters,
     milter,
     bypassed,
+    milter_maps,
     reinjected,
     recipient_bcc_maps,
     content_actions,

@@ -7,17 +7,12 @@ import re
 from collections.abc import Iterator
 
 from sidecar.commands.doctor.findings import PATIENCE, Found, seconds
-from sidecar.commands.doctor.postfix.smtpd import Smtpd
+from sidecar.commands.doctor.postfix.smtpd import WHILE_DOWN, Smtpd
 from sidecar.commands.doctor.relaying import global_relay_hosts
 from sidecar.commands.doctor.sockets import below_queue, in_main_cf, milter_address, out_of_reach
 from sidecar.core.text import printable
 
 _MILTER_VERSION, _LEAST_MILTER_VERSION = 6, 4
-_WHILE_DOWN = {
-    "accept": "Postfix accepts mail unchecked and without a record",
-    "reject": "Postfix rejects mail permanently, including reports",
-    "quarantine": "Postfix answers 250 and holds the mail, without a record",
-}
 
 
 def invalid_milters(smtpd: Smtpd) -> Iterator[Found]:
@@ -83,15 +78,12 @@ def bypassed(smtpd: Smtpd) -> Iterator[Found]:
         yield "error", "before_queue_filter", key, text, "Remove it, and filter after the queue (content_filter)."
     if "no_milters" in smtpd.words(key := "receive_override_options"):
         yield "error", "milter_bypassed", key, "no_milters means that Postfix never asks the sidecar.", "Remove no_milters."
-    if maps := smtpd.text(key := "smtpd_milter_maps"):
-        text = f"Hosts in {printable(maps)} have other milters or none: for them Postfix does not ask the sidecar."
-        yield "error" if "DISABLE" in maps else "warning", "milter_bypassed", key, text, f"Remove {key}."
 
 
 def default_action(smtpd: Smtpd) -> Iterator[Found]:
     """Find an action with which mail is accepted or lost while the sidecar is down."""
     where, action = smtpd.milter_setting("default_action")
-    if (effect := _WHILE_DOWN.get(action)) is None:
+    if (effect := WHILE_DOWN.get(action)) is None:
         return
     fix = f"Write {where} = tempfail."
     if where == "smtpd_milters":

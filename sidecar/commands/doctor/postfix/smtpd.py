@@ -18,6 +18,13 @@ OWN_DOMAINS = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domain
 
 REJECTS = ("reject_unauth_destination", "defer_unauth_destination", "reject", "defer")
 
+WHILE_DOWN = {
+    "accept": "Postfix accepts mail unchecked and without a record",
+    "reject": "Postfix rejects mail permanently, including reports",
+    "quarantine": "Postfix answers 250 and holds the mail, without a record",
+}
+"""What Postfix does while the sidecar is down, by a `default_action` that is not safe."""
+
 
 class Smtpd(Postfix, frozen=True, kw_only=True):
     """The settings of one smtpd, and those of the sidecar.
@@ -58,7 +65,11 @@ class Smtpd(Postfix, frozen=True, kw_only=True):
     def sidecar_words(self, key: str, *, chroot: bool | None, smtpd: Postfix | None = None) -> list[str]:
         """Return the words of a list of milters that name the sidecar, by default of this smtpd."""
         words = (smtpd or self).words(key)
-        return [word for word in words if reaches(milter_address(word), self.listening, self.queue, chroot=chroot)]
+        return [word for word in words if self.names_sidecar(word, chroot=chroot)]
+
+    def names_sidecar(self, word: str, *, chroot: bool | None) -> bool:
+        """Return True if a word of a list of milters names the sidecar."""
+        return reaches(milter_address(word), self.listening, self.queue, chroot=chroot)
 
     @property
     def restrictions(self) -> str:
@@ -81,14 +92,15 @@ class Smtpd(Postfix, frozen=True, kw_only=True):
         """Return a list of domains. Those that end at this machine never include names below them (ADDRESS_CLASS_README)."""
         return DomainList(self.text(key), self.read, parents=key == "relay_domains" and self.parents_match)
 
-    def milter_options(self) -> Iterator[tuple[str, str]]:
-        """Return the options of the sidecar itself in smtpd_milters (postconf(5)): they override the milter_ settings."""
-        for word in self.sidecar_words("smtpd_milters", chroot=None):
-            for option in split(unbraced(word))[1:]:
-                key, _, value = unbraced(option).partition("=")
-                yield key.strip(), value.strip()
-
     def milter_setting(self, name: str) -> tuple[str, str]:
         """Return where a setting for the sidecar is, and its value: in smtpd_milters, or in `milter_NAME`."""
-        own = dict(self.milter_options()).get(name)
+        words = self.sidecar_words("smtpd_milters", chroot=None)
+        own = dict(option for word in words for option in milter_options(word)).get(name)
         return (f"milter_{name}", self.text(f"milter_{name}")) if own is None else ("smtpd_milters", own)
+
+
+def milter_options(word: str) -> Iterator[tuple[str, str]]:
+    """Return the options of one milter in a list (postconf(5)): they override the milter_ settings."""
+    for option in split(unbraced(word))[1:]:
+        key, _, value = unbraced(option).partition("=")
+        yield key.strip(), value.strip()
