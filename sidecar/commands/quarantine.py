@@ -16,10 +16,9 @@ from pathlib import Path
 import click
 import msgspec
 from msgspec import Struct
-from rich.filesize import decimal
 
 from sidecar.core.records import Logged, decode
-from sidecar.core.text import age, counted, nearest, printable, printable_json, rfc3339
+from sidecar.core.text import age, counted, in_units, nearest, printable, printable_json, rfc3339
 from sidecar.journal.write.quarantine import KeptMessage, Quarantine
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option, reader_settings_or_exit
@@ -190,7 +189,7 @@ def list_messages(config: Path | None, *, as_json: bool) -> None:
     digits = _digits(messages) if screen.is_terminal else _ID
     for message in messages:
         known = folder.described(message)
-        size = "" if known.size is None else decimal(known.size)
+        size = "" if known.size is None else in_units(known.size)
         why = "its record cannot be read" if known.why is None else known.why
         when = f"{message.arrived:%Y-%m-%d %H:%M:%S}"
         table.add_row(known.id[:digits], when, plain(known.peer or ""), size, plain(why))
@@ -308,4 +307,4 @@ def _print_deleted(deleted: Sequence[KeptMessage], freed: int, *, as_json: bool)
         return
     for message in deleted:
         click.echo(f"deleted {message.id}, of {message.arrived:%Y-%m-%d %H:%M:%S} UTC")
-    click.echo(f"{counted(len(deleted), 'message')} deleted, {decimal(freed)} freed.")
+    click.echo(f"{counted(len(deleted), 'message')} deleted, {in_units(freed)} freed.")

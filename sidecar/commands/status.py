@@ -14,6 +14,10 @@ from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option
 from sidecar.output.streams import print_json, print_lines
 
+# It exists where systemd is the init program (sd_booted(3)).
+_SYSTEMD = Path("/run/systemd/system")
+_USUAL_UNIT = "sidecar"
+
 
 @click.command(
     "status",
@@ -53,6 +57,8 @@ def _unreadable(directory: Path, error: OSError | ValueError) -> str:
     match error:
         case FileNotFoundError():
             text = f"There is no status in {directory}: start the sidecar, or name its settings with --config."
+            if _SYSTEMD.is_dir():
+                text = f"{text} If it does not start: {_log_of(_USUAL_UNIT)}"
         case OSError():
             text = f"{directory / FILE_NAME} cannot be read: {missing_right(directory / FILE_NAME) or error.strerror}."
         case ValueError():
@@ -60,15 +66,18 @@ def _unreadable(directory: Path, error: OSError | ValueError) -> str:
     return printable(text)
 
 
+def _log_of(unit: str) -> str:
+    return f"`journalctl -u {unit}` shows its log."
+
+
 def _in_words(status: Status) -> Iterator[str]:
+    log = "Look for the reason in its log." if status.unit is None else _log_of(status.unit)
     if status.state == "stopped":
-        yield f"The sidecar is not running: it was stopped at {status.since}."
+        yield f"The sidecar is not running: it was stopped at {status.since}. {log if status.unit else ''}".rstrip()
         return
     if not is_running(status):
-        yield (
-            f"The sidecar is not running: process {status.pid}, {status.state} since {status.since}, ended unexpectedly. "
-            f"Look for the reason in its log."
-        )
+        gone = f"process {status.pid}, {status.state} since {status.since}, ended unexpectedly"
+        yield f"The sidecar is not running: {gone}. {log}"
         return
     yield f"The sidecar is running: process {status.pid}, version {status.version}, {status.state} since {status.since}."
     settings = status.settings

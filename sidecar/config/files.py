@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
 from sidecar.core.settings.values import Source, Stamp
-from sidecar.core.text import printable, shown
+from sidecar.core.text import in_units, printable, shown
 
 # A million domains take some 100 MB; a mail server has more memory than this limit.
 SIZE_LIMIT: Final = 1 << 30
@@ -90,7 +90,9 @@ def _content(path: Path, name: str) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError(f"The file {name} is not a regular file.", "Name a file.")
             if status.st_size > SIZE_LIMIT:
-                raise UnreadableError(f"The file {name} has {status.st_size} bytes.", f"Keep it below {SIZE_LIMIT} bytes.")
+                raise UnreadableError(
+                    f"The file {name} has {in_units(status.st_size)}.", f"Keep it below {in_units(SIZE_LIMIT)}."
+                )
             return file.read(SIZE_LIMIT)
     except FileNotFoundError:
         raise UnreadableError(f"The file {name} does not exist.", "Create it or name another.") from None

@@ -11,7 +11,7 @@ from sidecar.config.findings import Kind
 from sidecar.config.readers import choice, flag, list_of, text, whole_number, wrong
 from sidecar.config.tables import Table
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSettings
-from sidecar.core.text import shown
+from sidecar.core.text import in_units, shown
 
 _ANY: Final = "Any"
 """KumoMTA's name for the types without a table."""
@@ -22,7 +22,7 @@ _SUFFIX = re.compile(r"(?:[._-][A-Za-z0-9._-]{0,63})?", re.ASCII)
 _UNCOMPRESSED: Final = Kind("no_effect", "Plain segments are not compressed.", 'Write format = "zstd" too, or remove this.')
 _SMALL: Final = Kind(
     "short_retention",
-    "keep_size is less than four segments of {segment_size} bytes: a segment is deleted soon after it is finished.",
+    "keep_size is less than four segments of {segment_size}: a segment is deleted soon after it is finished.",
     "Write a larger keep_size, or a smaller segment_size.",
 )
 _NO_RECORD: Final = Kind(
@@ -69,7 +69,7 @@ def read_journal(table: Table, folder: Path, directory: Path) -> JournalSettings
     table.close()
     settings = JournalSettings(**values)
     if 0 < settings.keep_size < 4 * settings.segment_size:
-        table.findings.warn(_SMALL, table.where("keep_size"), segment_size=str(settings.segment_size))
+        table.findings.warn(_SMALL, table.where("keep_size"), segment_size=in_units(settings.segment_size))
     return settings
 
 

@@ -28,6 +28,8 @@ _STAND_IN: Final = "\x80"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 # Six digits of days are 2,700 years.
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+_KIB: Final = 1024
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -108,6 +110,15 @@ def shown(value: object) -> str:
 def counted(number: int, what: str, plural: str | None = None) -> str:
     """Return `1 worker` or `2,000 workers`."""
     return f"{number:,} {what if number == 1 else plural or f'{what}s'}"
+
+
+def in_units(number: int) -> str:
+    """Return bytes for people: `812 bytes`, `9.3 KiB`, `1.0 GiB`. Rounded down, so that little space never looks like more."""
+    if number < _KIB:
+        return counted(number, "byte")
+    power = min((number.bit_length() - 1) // 10, len(_UNITS))
+    tenths = 10 * number // _KIB**power
+    return f"{tenths // 10:,}.{tenths % 10} {_UNITS[power - 1]}"
 
 
 def listed(words: Iterable[str]) -> str:

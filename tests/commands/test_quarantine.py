@@ -184,7 +184,7 @@ def test_delete(folder: Path) -> None:
     assert done.output.splitlines() == [
         f"deleted {IDS[0]}, of 2026-09-20 14:13:20 UTC",
         f"deleted {IDS[2]}, of 2026-09-22 14:13:20 UTC",
-        "2 messages deleted, 16.4 kB freed.",
+        "2 messages deleted, 16.0 KiB freed.",
     ]
     assert kept(folder) == [NAMES[1]]
     assert json.loads(run(folder, "delete", "--all", "--json").output) == {"deleted": [IDS[1]], "bytes_freed": 8192}

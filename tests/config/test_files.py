@@ -61,7 +61,7 @@ def test_unopenable(tmp_path: Path) -> None:
         "missing.toml": 'The file "missing.toml" does not exist.',
         "folder.toml": 'The file "folder.toml" is a directory.',
         "fifo.toml": 'The file "fifo.toml" is not a regular file.',
-        "huge.toml": f'The file "huge.toml" has {files.SIZE_LIMIT + 1} bytes.',
+        "huge.toml": 'The file "huge.toml" has 1.0 GiB.',
         "missing.toml/a.toml": 'The file "missing.toml/a.toml" does not exist.',
         "huge.toml/a.toml": 'The file "huge.toml/a.toml" cannot be read: Not a directory.',
         "\0.toml": 'The file "\\u0000.toml" cannot be read: embedded null byte.',

@@ -582,7 +582,7 @@ def test_a_disk_with_less_than_minimum_free(
     (tmp_path / MAIN).write_text(f'[journal]\n{line}\ndirectory = "j"\n[journal.OOB]\ndirectory = "o"\n', encoding="utf-8")
     problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
     assert [(problem.code, problem.line) for problem in problems] == [("low_disk", number)] * 2
-    assert problems[0].text.startswith(f"{tmp_path / 'j'} has 1000000 bytes free, less than journal.minimum_free, 10")
+    assert problems[0].text.startswith(f"{tmp_path / 'j'} has 976.5 KiB free, less than journal.minimum_free, ")
     assert "old records would be deleted" in problems[0].text
     assert load(tmp_path / MAIN, environ={}).problems == ()
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sidecar.core.text import counted, printable_json
+from sidecar.core.text import counted, in_units, printable_json
 
 MEGABYTE = 1 << 20
 # One character that is escaped, alone or among others; and as many different ones as there are.
@@ -41,6 +41,26 @@ def test_plain_json_is_not_copied() -> None:
     """Most records are ASCII: they are returned as they are."""
     line = json.dumps({"a": "x" * 1000, "b": [1, None]}, indent="\t").encode() + b"\n"
     assert printable_json(line) is line
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1023, "1,023 bytes"),
+        (1024, "1.0 KiB"),
+        (40_755, "39.7 KiB"),
+        (1024**2 - 1, "1,023.9 KiB"),
+        (1024**3 - 1, "1,023.9 MiB"),
+        (1024**3, "1.0 GiB"),
+        (5 * 1024**4, "5.0 TiB"),
+        (2048 * 1024**4, "2,048.0 TiB"),
+    ],
+)
+def test_sizes(number: int, text: str) -> None:
+    """One decimal, rounded down: space that is too small never looks large enough."""
+    assert in_units(number) == text
 
 
 @pytest.mark.parametrize(

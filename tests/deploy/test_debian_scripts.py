@@ -1,6 +1,7 @@
 """The maintainer scripts of the Debian package, with stubs in place of the system's commands and folders."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def test_the_check_has_no_terminal(tmp_path: Path) -> None:
     session, stdin = (tmp_path / "session").read_text().split()
     assert int(session) != os.getsid(0)
     assert stdin == "/dev/null"
+
+
+def test_the_first_steps_are_those_of_the_readme() -> None:
+    """The message of the first installation has the command of the README for changed settings."""
+    (steps,) = re.findall(r"(?m)^sidecar:   (sidecar check .*)$", (DEBIAN / "postinst").read_text())
+    assert f"   {steps}\n" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("argument", ["remove", "upgrade"])

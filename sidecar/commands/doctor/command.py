@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
-from sidecar.core.text import counted, printable
+from sidecar.core.text import counted, in_units, printable
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, finding_line, settings_or_exit
 from sidecar.output.streams import print_json, print_lines
@@ -65,7 +65,7 @@ def _settings_text(source: str) -> str:
     with click.open_file(source, "rb") as stream:
         content: bytes = stream.read(_SIZE_LIMIT + 1)
     if len(content) > _SIZE_LIMIT:
-        raise click.ClickException(f"{name} has more than {_SIZE_LIMIT} bytes. Name an MTA's settings.")
+        raise click.ClickException(f"{name} has more than {in_units(_SIZE_LIMIT)}. Name an MTA's settings.")
     text = content.decode("utf-8", "replace")
     if not text.strip():
         # A postconf that failed prints nothing. Without this, its defaults would be checked.

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from sidecar.commands.explain.follow_up import Entry
 from sidecar.core.records import Logged, decode
+from sidecar.core.text import in_units
 from sidecar.journal import is_finished
 from sidecar.journal import read as journal
 from sidecar.journal.read import Followed, Line, Skipped
@@ -93,9 +94,8 @@ def _pasted_entries(path: Path) -> Iterator[Entry]:
     with click.open_file(str(path), "rb") as file:
         text = file.read(_PASTED_LIMIT + 1)
     if len(text) > _PASTED_LIMIT:
-        raise click.ClickException(
-            f"{path} has more than {_PASTED_LIMIT} bytes and not one record on each line: write one on each line, as a log has."
-        )
+        fault = f"{path} has more than {in_units(_PASTED_LIMIT)} and not one record on each line"
+        raise click.ClickException(f"{fault}: write one on each line, as a log has.")
     try:
         for line, record in pasted(text):
             yield _entry(Line(file=path, number=line, text=record))

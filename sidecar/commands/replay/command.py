@@ -8,7 +8,6 @@ from threading import Thread
 
 import click
 from msgspec.structs import replace
-from rich.filesize import decimal
 from rich.text import Text
 
 from sidecar.commands.replay.replayer import Replayer, ReplayTally
@@ -17,7 +16,7 @@ from sidecar.commands.replay.workers import WorkerLostError, run_workers
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import normal_listener, split_endpoint
-from sidecar.core.text import counted, printable
+from sidecar.core.text import counted, in_units, printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 from sidecar.output.terminal import TextTable, console, plain, print_text, progress
@@ -124,7 +123,7 @@ def _replay(replayer: Replayer, paths: tuple[str, ...]) -> int:
 def _print_totals(total: ReplayTally, seconds: float) -> None:
     screen = console()
     rate = f"{total.messages / seconds:,.0f} a second"
-    print_text(screen, f"{counted(total.messages, 'message')}, {decimal(total.size)} in {seconds:,.1f} s: {rate}.")
+    print_text(screen, f"{counted(total.messages, 'message')}, {in_units(total.size)} in {seconds:,.1f} s: {rate}.")
     reports = [counted(count, _REPORTS[kind]) for kind, count in sorted(total.reports.items(), reverse=True)]
     print_text(screen, f"Accepted reports: {' and '.join(reports) or 'none'}.")
     if total.guessed:

@@ -8,10 +8,8 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.filesize import decimal
-
 from sidecar.commands.stats.summary import Ranking, Summary
-from sidecar.core.text import age, counted, rfc3339
+from sidecar.core.text import age, counted, in_units, rfc3339
 
 _DAY = 86400
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -29,7 +27,7 @@ def headline(summary: Summary) -> str:
     parts = [number if summary.records == summary.count else f"{number} that stand for {summary.count:,}"]
     if summary.first is not None and summary.last is not None:
         parts.append(f"{moment(summary.first)} to {moment(summary.last)} UTC")
-    return ", ".join([*parts, f"{decimal(summary.bytes_received)} received"])
+    return ", ".join([*parts, f"{in_units(summary.bytes_received)} received"])
 
 
 def range_asked(summary: Summary) -> str:

@@ -11,7 +11,7 @@ from sidecar.config.findings import Findings, Kind
 from sidecar.config.tables import Table
 from sidecar.core.names import HIGHEST_PORT, split_endpoint
 from sidecar.core.settings.values import ANY_LISTENER, Settings, Where
-from sidecar.core.text import quoted
+from sidecar.core.text import in_units, quoted
 from sidecar.machine import AccountKind, free_bytes, has_account, has_address, has_pymilter
 
 _ACCOUNTS: Final[dict[str, AccountKind]] = {"user": "user", "socket_owner": "user", "group": "group", "socket_group": "group"}
@@ -23,7 +23,7 @@ _IMPOSSIBLE: Final = Kind(
 )
 _LOW_DISK: Final = Kind(
     "low_disk",
-    "{directory} has {free} bytes free, less than journal.minimum_free, {minimum}: old records would be deleted.",
+    "{directory} has {free} free, less than journal.minimum_free, {minimum}: old records would be deleted.",
     "Free some space there, or write a smaller minimum_free below [journal].",
 )
 _NO_INTERFACE: Final = Kind(
@@ -68,7 +68,7 @@ def note_missing(settings: Settings, table: Table) -> None:
     for directory in settings.journal.directories:
         with suppress(OSError):  # a directory that this user cannot reach
             if (free := free_bytes(directory)) < minimum:
-                findings.warn(_LOW_DISK, place, directory=directory, free=free, minimum=minimum)
+                findings.warn(_LOW_DISK, place, directory=directory, free=in_units(free), minimum=in_units(minimum))
 
 
 def _listeners(settings: Settings) -> dict[str, Where | None]:

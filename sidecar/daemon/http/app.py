@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
 from sidecar.core.evaluate.explanation import encode_explanation
+from sidecar.core.text import in_units
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.exposition import Exposition
@@ -90,7 +91,7 @@ class _Paths:
             raise HTTPException(503, "No worker accepts connections: the log of the sidecar says why.")
         if self._memory.published("degraded"):
             free, least = self._memory.published("journal_free_bytes"), self._memory.published("journal_minimum_free_bytes")
-            text = f"the journal's file system has {free} bytes free, less than journal.minimum_free, {least}"
+            text = f"the journal's file system has {in_units(free)} free, less than journal.minimum_free, {in_units(least)}"
             raise HTTPException(
                 503, f"Degraded: {text}. Free some space there. When it is full, mail that needs a record gets 451."
             )

@@ -5,6 +5,8 @@ import asyncio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from sidecar.core.text import in_units
+
 # A message of report_size_limit's default, in base64. `sidecar explain` reads larger ones.
 BODY_LIMIT = 16 * 1024 * 1024
 BODY_SECONDS = 10.0
@@ -29,7 +31,9 @@ class Bodies:
                     if piece:
                         body += piece
                         if len(body) > BODY_LIMIT:
-                            raise HTTPException(413, f"The body has more than {BODY_LIMIT} bytes: use sidecar explain instead.")
+                            raise HTTPException(
+                                413, f"The body has more than {in_units(BODY_LIMIT)}: use sidecar explain instead."
+                            )
                         self._count(deadline, len(body))
         except TimeoutError as error:
             if deadline not in self._sizes and body:

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
-from sidecar.core.text import counted, printable, rfc3339
+from sidecar.core.text import counted, in_units, printable, rfc3339
 from sidecar.daemon.metrics import INFINITE, Memory
 from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.systemd import notify
+from sidecar.daemon.process.systemd import notify, unit_name
 from sidecar.daemon.process.workers import Worker
 from sidecar.machine import free_bytes
 
@@ -100,7 +100,8 @@ class Status(Struct, frozen=True, kw_only=True):
     `start_ticks` is when the process began, in the kernel's clock ticks since boot: another process may get the same `pid`
     later. `since` is when `state` began. `restarts` counts workers that died while they served, `reloads` and `failed_reloads`
     those that succeeded and failed. `admin_socket` is None if there is none, `disk` before the first look at it.
-    `needs_restart` names the settings that have changed in the files and take effect only at the next start.
+    `needs_restart` names the settings that have changed in the files and take effect only at the next start. `unit` is the name
+    of the systemd service, None if systemd did not start it.
     """
 
     state: State
@@ -120,6 +121,7 @@ class Status(Struct, frozen=True, kw_only=True):
     admin_socket: str | None = None
     disk: DiskStatus | None = None
     needs_restart: tuple[str, ...] = ()
+    unit: str | None = None
 
     @property
     def degraded(self) -> bool:
@@ -156,6 +158,7 @@ class StatusPublisher:
             workers=(),
             settings=_settings(plan),
             admin_socket=admin_socket,
+            unit=unit_name(),
         )
         self.space = DiskSpace(clock)
         self._directory = plan.settings.state_directory
@@ -259,9 +262,9 @@ def sentence(status: Status) -> str:
 
 def in_words(disk: DiskStatus) -> str:
     """Return the free space as a sentence, and what to do if it is low."""
-    text = f"{disk.directory} has {disk.free} bytes free for records"
+    text = f"{disk.directory} has {in_units(disk.free)} free for records"
     if disk.low:
-        text += f", less than journal.minimum_free, {disk.minimum_free}"
+        text += f", less than journal.minimum_free, {in_units(disk.minimum_free)}"
     if disk.seconds_left is not None:
         text += f"; at the current rate it is full in {disk.seconds_left} seconds"
     return f"{text}. {WHAT_TO_DO}" if disk.low else f"{text}."

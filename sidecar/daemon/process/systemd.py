@@ -5,12 +5,14 @@ Owns the datagrams, the times of the questions, and the connection to our own so
 
 import math
 import os
+import re
 import selectors
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sidecar import log
@@ -47,6 +49,21 @@ def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
     if not is_number or int(microseconds) == 0 or pid not in {"", str(os.getpid())}:
         return None
     return int(microseconds) / 1e6
+
+
+def unit_name(environ: Mapping[str, str] = os.environ, cgroup: Path = Path("/proc/self/cgroup")) -> str | None:
+    """Return the name of the system's service that this process is, such as `sidecar` or `sidecar@mx1`, None if it is none.
+
+    systemd.exec(5), SYSTEMD_EXEC_PID: a program that a service starts is not the service.
+    """
+    if environ.get("SYSTEMD_EXEC_PID") != str(os.getpid()):
+        return None
+    try:
+        text = cgroup.read_text("utf-8", "replace")
+    except OSError:
+        return None
+    found = re.search(r"(?m)^\d+:(?:name=systemd)?:/(?!user\.slice/)(?:.*/)?([^/]+)\.service$", text)
+    return found[1] if found else None
 
 
 class Watchdog:

@@ -136,7 +136,7 @@ def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_the_sentences() -> None:
     """They name the folder, the setting and the time left."""
     assert in_words(LOW) == (
-        "/j has 1073741823 bytes free for records, less than journal.minimum_free, 1073741824; "
+        "/j has 1,023.9 MiB free for records, less than journal.minimum_free, 1.0 GiB; "
         "at the current rate it is full in 30 seconds. "
         "Free some space there, or set a smaller journal.minimum_free. When it is full, mail that needs a record gets 451."
     )
@@ -157,7 +157,7 @@ def test_a_disk_that_is_too_full_shows_everywhere() -> None:
         status, text = ask(*config(program))
         assert status == 1
         assert "\nDegraded: " in text
-        assert f"less than journal.minimum_free, {TOO_MUCH}" in text
+        assert "less than journal.minimum_free, 16.0 TiB" in text
         answer = shown(program)
         assert (answer["running"], answer["fine"]) == (True, False)
         assert answer["status"]["disk"]["directory"] == str(program.directory / "state" / "journal")

@@ -34,6 +34,7 @@ from sidecar.daemon.process.status import (
     sentence,
     write_status,
 )
+from sidecar.daemon.process.systemd import unit_name
 from tests.building import settings
 from tests.daemon.process.test_running import MORE_DOMAINS, reload, unstarted
 from tests.mta.processes import wait_until
@@ -212,6 +213,49 @@ def test_it_shows_that_it_runs_since_when_and_with_what() -> None:
         status, said = ask(*config(program))
         assert status == 1
         assert said.startswith("The sidecar is not running: it was stopped at 20")
+
+
+@pytest.mark.parametrize(("state", "begin"), [("stopped", "it was stopped at 20"), ("serving", "process ")])
+def test_the_log_of_a_service_that_does_not_run(state: Any, begin: str) -> None:
+    """The unit is that of the stopped program, also an instance; without systemd none is named."""
+    with unstarted() as program:
+        (program.directory / "state").mkdir()
+        for unit, log in (("sidecar@mx1", "`journalctl -u sidecar@mx1` shows its log."), (None, "")):
+            gone = replace(SERVING, state=state, unit=unit, pid=2**30)
+            write_status(program.directory / "state", gone)
+            status, said = ask(*config(program))
+            assert (status, said.startswith(f"The sidecar is not running: {begin}")) == (1, True)
+            assert ("journalctl" in said, log in said) == (bool(log), True)
+
+
+@pytest.mark.parametrize("has_systemd", [True, False])
+def test_a_service_that_never_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_systemd: bool) -> None:
+    """Without a status the usual unit is named, where there is a systemd."""
+    monkeypatch.setattr("sidecar.commands.status._SYSTEMD", tmp_path if has_systemd else tmp_path / "none")
+    with unstarted() as program:
+        status, said = ask(*config(program))
+    assert (status, "If it does not start: `journalctl -u sidecar` shows its log." in said) == (1, has_systemd)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/sidecar.service\n", "sidecar"),
+        ("0::/system.slice/system-sidecar.slice/sidecar@mx1.service\n", "sidecar@mx1"),
+        ("12:cpu:/x\n1:name=systemd:/system.slice/sidecar.service\n0::/\n", "sidecar"),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", None),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/sidecar.service\n", None),
+        ("0::/\n", None),
+        ("", None),
+    ],
+)
+def test_the_unit_of_a_process(tmp_path: Path, cgroup: str, unit: str | None) -> None:
+    """It is the service of the machine that systemd started as this process, and not one that started this process."""
+    (tmp_path / "cgroup").write_text(cgroup)
+    assert unit_name({"SYSTEMD_EXEC_PID": str(os.getpid())}, tmp_path / "cgroup") == unit
+    assert unit_name({"SYSTEMD_EXEC_PID": "1"}, tmp_path / "cgroup") is None
+    assert unit_name({}, tmp_path / "cgroup") is None
+    assert unit_name({"SYSTEMD_EXEC_PID": str(os.getpid())}, tmp_path / "missing") is None
 
 
 def test_changed_settings_that_wait_for_a_restart_are_shown() -> None:
