@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.core.records import Logged, decode
-from sidecar.core.text import age, counted, in_units, nearest, printable, printable_json, rfc3339
+from sidecar.core.text import age, counted, did_you_mean, in_units, printable, printable_json, rfc3339
 from sidecar.journal.write.quarantine import KeptMessage, Quarantine
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option, reader_settings_or_exit
@@ -69,8 +69,7 @@ class _Folder:
             if len(matches) > 1:
                 raise click.ClickException(f"{wanted!r} is the beginning of {len(matches):,} ids. Write more digits.")
             if not matches:
-                meant = nearest(stem, tuple(one.id for one in messages[-1000:]))
-                hint = "`sidecar quarantine list` shows all ids." if meant is None else f"Did you mean {meant}?"
+                hint = did_you_mean(stem, (one.id for one in messages[-1000:]), "`sidecar quarantine list` shows all ids.")
                 raise click.ClickException(f"There is no message {wanted!r} in {self.path}. {hint}")
             found[matches[0].name] = matches[0]
         return list(found.values())

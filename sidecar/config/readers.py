@@ -81,19 +81,20 @@ def text(what: str) -> Reader[str]:
 
 def choice(*words: str) -> Reader[str]:
     """Read one of `words`."""
-    every = listed(map(quoted, words))
 
     def read(value: object) -> str:
         if isinstance(value, str) and value in words:
             return value
-        raise wrong(f"{shown(value)} is not one of {every}.", _nearest_of(value, words, every))
+        raise _not_one_of(value, words)
 
     return read
 
 
-def _nearest_of(value: object, words: tuple[str, ...], every: str) -> str:
+def _not_one_of(value: object, words: tuple[str, ...], *others: str) -> WrongValue:
+    """Return the exception for a value that is neither one of `words` nor of `others`, which have no quotes."""
     guess = nearest(value, words) if isinstance(value, str) else None
-    return f"Write {quoted(guess) if guess else every}."
+    every = listed([*map(quoted, words), *others])
+    return wrong(f"{shown(value)} is not one of {every}.", f"Write {quoted(guess) if guess else 'one of these'}.")
 
 
 def list_of(item: Reader[T], example: str) -> Reader[tuple[T, ...]]:
@@ -133,9 +134,7 @@ def log_mode(value: object) -> LogMode:
     """Read KumoMTA's LogReportDisposition: one of three words, or a bool."""
     if isinstance(value, (str, bool)) and (mode := _LOG_MODES.get(value)) is not None:
         return mode
-    words = tuple(mode.value for mode in LogMode)
-    every = listed([*map(quoted, words), "true", "false"])
-    raise wrong(f"{shown(value)} is not a log mode.", _nearest_of(value, words, every))
+    raise _not_one_of(value, tuple(mode.value for mode in LogMode), "true", "false")
 
 
 def network(value: object) -> Network:

@@ -135,8 +135,15 @@ def age(text: str) -> int | None:
 
 @lru_cache(maxsize=1024)
 def nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """Return the most similar known word, or None."""
-    return next(iter(get_close_matches(word[:SHOWN_LIMIT], known, n=1)), None)
+    """Return the most similar known word, in any case, or None."""
+    spelled = {one.lower(): one for one in known}
+    return next((spelled[found] for found in get_close_matches(word[:SHOWN_LIMIT].lower(), spelled, n=1)), None)
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the question for the most similar known word, as click asks for options; `otherwise` if none is similar."""
+    meant = nearest(word, tuple(known))
+    return otherwise if meant is None else f"Did you mean {meant!r}?"
 
 
 # A busy worker writes some thousands of records in each second.

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from sidecar.core.text import nearest
+from sidecar.core.text import did_you_mean
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -50,8 +50,8 @@ class CommandGroup(Command, click.Group):
         # An option is rejected by click.
         if not ctx.resilient_parsing and name not in known and not name.startswith("-"):
             starting = [one for one in known if one.startswith(name)]
-            meant = starting[0] if len(starting) == 1 else nearest(name.lower(), tuple(known))
-            hint = f"`{ctx.command_path} --help` lists the commands." if meant is None else f"Did you mean {meant!r}?"
+            word = starting[0] if len(starting) == 1 else name
+            hint = did_you_mean(word, known, f"`{ctx.command_path} --help` lists the commands.")
             ctx.fail(f"No such command {name!r}. {hint}")
         return super().resolve_command(ctx, args)
 

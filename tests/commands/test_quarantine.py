@@ -153,7 +153,7 @@ def test_show_raw(folder: Path) -> None:
     ("command", "arguments", "status", "error"),
     [
         ("show", ["1f3a92c07b4"], 1, "'1f3a92c07b4' is the beginning of 2 ids. Write more digits."),
-        ("show", ["1f3a92c07b46" + "0" * 20], 1, f"Did you mean {IDS[1]}?"),
+        ("show", ["1f3a92c07b46" + "0" * 20], 1, f"Did you mean '{IDS[1]}'?"),
         ("show", ["x\x1b"], 1, "`sidecar quarantine list` shows all ids."),
         ("show", ["../../sidecar.toml"], 1, "`sidecar quarantine list` shows all ids."),
         ("show", [""], 1, "`sidecar quarantine list` shows all ids."),

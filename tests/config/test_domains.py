@@ -158,7 +158,7 @@ def test_networks_are_shared(tmp_path: Path) -> None:
     assert len({id(entry.relay_from[0]) for entry in settings_of(tmp_path, {"d.toml": text}).domains}) == 1
 
 
-MODES = 'Write "Ignore", "LogThenRelay", "LogThenDrop", true or false.'
+NO_MODE = 'is not one of "Ignore", "LogThenRelay", "LogThenDrop", true or false.'
 TABLE = 'Write ["a.com"] on a line of its own, and below it keys such as relay_to = true.'
 NAME = 'Write a name such as "example.com", "*.example.com" or "*".'
 LISTENERS = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
@@ -175,10 +175,11 @@ ERRORS = [
         "Write true or false, without quotes.",
     ),
     ('["a.com"]\nrelay_to = 1', 2, '"a.com".relay_to', "1 is neither true nor false.", "Write true or false, without quotes."),
-    ('["a.com"]\nlog_oob = "Drop"', 2, '"a.com".log_oob', '"Drop" is not a log mode.', MODES),
-    ('["a.com"]\nlog_arf = "logthendrop"', 2, '"a.com".log_arf', '"logthendrop" is not a log mode.', 'Write "LogThenDrop".'),
-    ('["a.com"]\nlog_arf = 0', 2, '"a.com".log_arf', "0 is not a log mode.", MODES),
-    ('["a.com"]\nlog_arf = ["Ignore"]', 2, '"a.com".log_arf', "a list is not a log mode.", MODES),
+    ('["a.com"]\nlog_oob = "Drop"', 2, '"a.com".log_oob', f'"Drop" {NO_MODE}', "Write one of these."),
+    ('["a.com"]\nlog_arf = "logthendrop"', 2, '"a.com".log_arf', f'"logthendrop" {NO_MODE}', 'Write "LogThenDrop".'),
+    ('["a.com"]\nlog_oob = "LogAndDrop"', 2, '"a.com".log_oob', f'"LogAndDrop" {NO_MODE}', 'Write "LogThenDrop".'),
+    ('["a.com"]\nlog_arf = 0', 2, '"a.com".log_arf', f"0 {NO_MODE}", "Write one of these."),
+    ('["a.com"]\nlog_arf = ["Ignore"]', 2, '"a.com".log_arf', f"a list {NO_MODE}", "Write one of these."),
     (
         '["a.com"]\nrelay_from = "10.0.0.0/8"',
         2,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sidecar.core.text import counted, in_units, printable_json
+from sidecar.core.text import counted, did_you_mean, in_units, printable_json
 
 MEGABYTE = 1 << 20
 # One character that is escaped, alone or among others; and as many different ones as there are.
@@ -76,3 +76,12 @@ def test_sizes(number: int, text: str) -> None:
 def test_counted(arguments: tuple[int, str], text: str) -> None:
     """Large numbers have separators, and a plural can be irregular."""
     assert counted(*arguments) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("rejektion", "Did you mean 'Rejection'?"), ("OOB ", "Did you mean 'OOB'?"), ("xyz", "There are 3 types.")],
+)
+def test_did_you_mean(word: str, hint: str) -> None:
+    """The nearest word counts in any case."""
+    assert did_you_mean(word, ["Reception", "Rejection", "OOB"], "There are 3 types.") == hint

@@ -16,7 +16,7 @@ from sidecar.config import USUAL_FILE
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.names import HIGHEST_PORT, plain_address, split_endpoint
 from sidecar.core.policy.address import domain_of
-from sidecar.core.text import nearest, printable
+from sidecar.core.text import did_you_mean, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
 from sidecar.output.problems import config_file, sentence, settings_or_exit
@@ -77,9 +77,7 @@ def _shapes(_context: click.Context, _option: click.Parameter, value: tuple[str,
     known = {shape.name: shape for shape in SHAPES}
     for name in value:
         if name not in known:
-            meant = nearest(name, tuple(known))
-            hint = f"Did you mean {meant}?" if meant else "--list shows them all."
-            raise click.BadParameter(f"There is no shape {name!r}. {hint}")
+            raise click.BadParameter(f"There is no shape {name!r}. {did_you_mean(name, known, '--list shows them all.')}")
     return tuple(shape for shape in SHAPES if not value or shape.name in value)
 
 

@@ -9,7 +9,7 @@ from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import TYPES, Logged
 from sidecar.core.settings.values import Network
-from sidecar.core.text import nearest, quoted
+from sidecar.core.text import did_you_mean, quoted
 
 _BELOW = "*."
 
@@ -81,9 +81,8 @@ def _type(name: str) -> str:
     known = {known.lower(): known for known in TYPES}
     if name.lower() in known:
         return known[name.lower()]
-    meant = nearest(name.lower(), tuple(known))
-    hint = f"the types are {', '.join(TYPES)}." if meant is None else f"did you mean {known[meant]}?"
-    raise ValueError(f"There is no record type {quoted(name)}; {hint}")
+    hint = did_you_mean(name, TYPES, f"The types are {', '.join(TYPES)}.")
+    raise ValueError(f"There is no record type {quoted(name)}. {hint}")
 
 
 def _network(text: str) -> Network:

@@ -250,7 +250,7 @@ WRONG = [
     (["--mta", "mx", "--to", "a@b.example\u2028x"], "is not an address"),
     (["--mta", "mx", "--to", "a\udcff@b.example"], "is not an address"),
     (["--mta", "mx", "--to", TO, "--from", "no-address"], "is not an address"),
-    (["--mta", "mx", "--to", TO, "--shape", "postfx"], "Did you mean postfix?"),
+    (["--mta", "mx", "--to", TO, "--shape", "postfx"], "Did you mean 'postfix'?"),
     (["--mta", "mx", "--to", TO, "--shape", "\x1b"], "--list shows them all"),
     (["--mta", "mx", "--to", TO, "--bind", "localhost"], "is not an IP address"),
     (["--mta", "mx", "--to", TO, "--xclient", "localhost"], "is not ADDR[,HELO]"),

@@ -133,7 +133,7 @@ def test_settings_name_the_journal(tmp_path: Path) -> None:
             "Error: --json prints whole records as they were written; remove --full and --local-time.\n",
         ),
         (["-n", "-1", "x"], 2, "Error: Invalid value for '-n' / '--lines': write a number, or all.\n"),
-        (["--type", "Rejektion"], 2, 'Error: There is no record type "Rejektion"; did you mean Rejection?\n'),
+        (["--type", "Rejektion"], 2, "Error: There is no record type \"Rejektion\". Did you mean 'Rejection'?\n"),
         (["--peer", "10.0.0.1/8"], 2, 'Write "10.0.0.0/8" for the network or "10.0.0.1" for the one host.\n'),
         (
             ["nothing\x1b"],

@@ -101,10 +101,10 @@ def test_meta_of_any_shape() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"types": ("Rejections",)}, 'There is no record type "Rejections"; did you mean Rejection\\?'),
+        ({"types": ("Rejections",)}, "There is no record type \"Rejections\". Did you mean 'Rejection'\\?"),
         (
             {"types": ("Zzz",)},
-            'There is no record type "Zzz"; the types are Reception, Rejection, .*, XferIn\\.',
+            'There is no record type "Zzz"\\. The types are Reception, Rejection, .*, XferIn\\.',
         ),
         ({"peers": ("192.168.1.1/24",)}, 'has host bits set: .* Write "192.168.1.0/24"'),
         ({"peers": ("x",)}, "is neither an IP address nor a network"),
