@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.names import IPAddress, normal_listener, split_endpoint
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
@@ -25,6 +26,7 @@ _INCOMING = {"Reception", "Rejection", "OOB", "Feedback"}
 _BY_POLICY = re.compile(r"(?:5\.7\.1 )?relaying not permitted")
 # How `why` begins in a Rejection of a report (core/reports/reading.py).
 _REPORTS: dict[str, MessageKind] = {"a feedback report": "arf", "a bounce report": "oob"}
+_LOGGED = {Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED}
 # KumoMTA keeps the peer's command line, with its parameters (RFC 5321 section 4.1.1.3).
 _RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
 
@@ -99,6 +101,8 @@ def _is_ours(record: Logged) -> bool:
 def _kind(record: Logged) -> MessageKind:
     if record.type in {"OOB", "Feedback"}:
         return "oob" if record.type == "OOB" else "arf"
+    if record.disposition in _LOGGED:
+        return "oob"  # a feedback report has a Feedback record instead of the Reception
     answer = recorded_answer(record)
     if answer.happened == "quarantined":
         return "unreadable"

@@ -122,6 +122,22 @@ def test_ten_are_told_and_eleven_counted(folder: Path) -> None:
     assert not [line for line in out.splitlines() if line != line.rstrip() and "example" not in line and "listener" not in line]
 
 
+@pytest.mark.parametrize(
+    ("made", "label"),
+    [
+        (ours("Feedback", meta={"disposition": "logged_and_relayed"}), "logged and relayed"),
+        (ours(meta={"disposition": "logged_and_relayed"}), "logged and relayed"),
+        (record("OOB", sender="b@bounce.example"), "logged and relayed"),
+        (ours(meta={"disposition": "relayed"}), "accepted if a report"),
+    ],
+)
+def test_reports_have_their_disposition(folder: Path, made: dict[str, Any], label: str) -> None:
+    """A record that shows that its message was a report is counted as one: by its type, or by its disposition."""
+    (folder / "log").write_bytes(lines(*[made | {"id": str(one)} for one in range(11)]))
+    out = run(folder, folder / "log").stdout
+    assert re.search(rf"(?m)^{label} +listener_domains\.toml:", out)
+
+
 @pytest.mark.parametrize("many", [0, 20])
 def test_lines_that_are_no_records(folder: Path, many: int) -> None:
     """A line that cannot be judged is shown with its place, does not stop the rest, and causes exit status 1."""

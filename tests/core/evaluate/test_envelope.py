@@ -42,6 +42,11 @@ def test_accounts(made: dict[str, Any], expected: tuple[str, str | None, bool]) 
         (record(), ("a@sender.test", ("x@a.example",), "unknown")),
         (record(recipient=["x@a.example", "y@b.example"]), ("a@sender.test", ("x@a.example", "y@b.example"), "unknown")),
         (ours("Feedback"), ("a@sender.test", ("x@a.example",), "arf")),
+        # A bounce report without a failed recipient has no OOB record.
+        (ours(meta={"disposition": "logged_and_dropped"}), ("a@sender.test", ("x@a.example",), "oob")),
+        (ours(meta={"disposition": "logged_and_relayed"}), ("a@sender.test", ("x@a.example",), "oob")),
+        (ours(meta={"disposition": "relayed"}), ("a@sender.test", ("x@a.example",), "unknown")),
+        (ours("Feedback", meta={"disposition": "logged_and_dropped"}), ("a@sender.test", ("x@a.example",), "arf")),
         (ours(meta={"quarantine": "x.eml"}), ("a@sender.test", ("x@a.example",), "unreadable")),
         # An OOB record's sender is the report's recipient.
         (record("OOB", sender="b@bounce.example", recipient="gone@isp.test"), ("", ("b@bounce.example",), "oob")),
