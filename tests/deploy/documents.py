@@ -1,4 +1,4 @@
-"""The documents: README.md and deploy/docs, parsed as Markdown.
+"""The documents: README.md, deploy/docs and the guides beside it, parsed as Markdown.
 
 Owns their list, and finding headings, tables, links and fenced blocks in them. Never judges them.
 """
@@ -123,6 +123,8 @@ RUNNERS = {
     "postfix-settings": "in that Debian: postconf must know the names, and Postfix must start with the values",
     "upgrade": "in that Debian, from a package with a lower version",
     "rollback": "in that Debian, back to that package",
+    "kumomta": "beside a stand-in for a node, by tests/kumomta/test_guide.py",
+    "sendmail": "on Debian's sendmail.mc in a folder of its own, by tests/deploy/test_sendmail_recipe.py",
     "docker": "compose.yaml is checked, and the commands inside the containers are run with the settings of deploy/docker",
 }
 """What follows `sh` in a fenced block of commands, and where a test runs it.
@@ -131,9 +133,10 @@ A `console` block has a command behind `$` and its output, and is run in a folde
 block with the name of a file behind its language is that file, or with `append` the end of it.
 """
 
-LANGUAGES = {"sh", "console", "toml", "json", "text"}
+LANGUAGES = {"sh", "console", "toml", "json", "lua", "text"}
 
 
 def documents() -> list[Document]:
-    """Return README.md and all documents of deploy/docs, and the one about containers."""
-    return [Document(path) for path in (ROOT / "README.md", ROOT / "deploy/docker/README.md", *sorted(FOLDER.glob("*.md")))]
+    """Return README.md, those of the folders of deploy, and all documents of deploy/docs."""
+    guides = [path for path in sorted(ROOT.glob("deploy/*/README.md")) if path.parent != FOLDER]
+    return [Document(path) for path in (ROOT / "README.md", *guides, *sorted(FOLDER.glob("*.md")))]

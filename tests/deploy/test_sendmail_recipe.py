@@ -1,7 +1,9 @@
 """The recipe of deploy/sendmail on Debian's own sendmail.mc: all that its sendmail.cf had remains."""
 
+import os
 import shutil
 import subprocess
+import sys
 from difflib import ndiff
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from sidecar.commands.export import sendmail_access
 from sidecar.config import load
 from sidecar.core.open_domains import OpenDomains
 from tests import ROOT
+from tests.deploy.documents import Document
 from tests.mta.sendmail import UNPACKED
 
 pytestmark = pytest.mark.mta
@@ -72,6 +75,58 @@ def test_debian(stock: Path) -> None:
     assert settings is not None
     entries = (FOLDER / "access").read_text() + sendmail_access(OpenDomains(settings), "")
     assert check_sendmail("\n".join(after), settings, {ACCESS: entries, f"{ACCESS}.db": ""}.get) == []
+
+
+def test_the_commands_of_the_guide(stock: Path) -> None:
+    """The doctor finds nothing after all steps, and the last block leaves what was there before. The first one checks."""
+    checking, *attaching, removing = (
+        fence.text for fence in Document(FOLDER / "README.md").fences() if fence.words == RUN_HERE
+    )
+    shutil.copytree(FOLDER, stock / "deployed")
+    for path in (stock / "deployed").iterdir():
+        path.write_text(moved(path.read_text(), stock))
+    (stock / "sidecar.toml").write_text(f'state_directory = "{stock}/state"\n{(FOLDER / "sidecar.toml").read_text()}')
+    for name in ("access", "listener_domains.toml"):
+        shutil.copy(FOLDER / name, stock)
+    before = "\n".join(made(stock))
+    (stock / "sendmail.cf").write_text(before)
+    assert run("".join((*attaching, checking)), stock).count("Sendmail fits the sidecar.\n") == 2
+    run(removing, stock)
+    assert (stock / "sendmail.cf").read_text() == before
+    assert (stock / "services").read_text().splitlines() == ["restart sendmail", "restart sendmail", "stop sidecar"]
+
+
+RUN_HERE = ("sendmail",)
+
+
+def run(block: str, folder: Path) -> str:
+    """Run a block of the guide with a folder in place of /etc/mail and /etc/sidecar, and return its output."""
+    stubs = {
+        "sidecar": f'exec {sys.executable} -m sidecar "$@"',
+        "makemap": f'exec {UNPACKED}/usr/libexec/sendmail/makemap -C {folder}/sendmail.cf "$@"',
+        "journalctl": "exit 0",
+        "systemctl": f'echo "$@" >>{folder}/services',
+    }
+    programs = folder / "stubs"
+    programs.mkdir(exist_ok=True)
+    for name, text in stubs.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\ncd {folder}/deployed\n{moved(block, folder)}"],
+        env={"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def moved(text: str, folder: Path) -> str:
+    """Return text with the folder in place of those of Sendmail and the sidecar."""
+    return text.replace("/etc/mail", str(folder)).replace("/etc/sidecar", str(folder))
 
 
 def test_other_filters_and_options(stock: Path) -> None:
