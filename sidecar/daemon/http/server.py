@@ -4,6 +4,7 @@ Owns the connections, their number, and the time of each. Never knows what is as
 """
 
 import asyncio
+import re
 from contextlib import suppress
 from email.utils import formatdate
 from socket import socket
@@ -29,6 +30,8 @@ _READ_SIZE = 64 * 1024
 _RETRY_SECONDS = 0.1
 # A shortage lasts, although each closed connection ends it for a moment: it is logged once in this time.
 _SHORTAGE_LOG_SECONDS = 60.0
+# A target in absolute form, as for a proxy: every server accepts it (RFC 9112 section 3.2.2).
+_ABSOLUTE = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 
 _LOG = log.get("admin")
 
@@ -207,7 +210,13 @@ class _HttpConnection:
 
 
 def _scope(request: h11.Request) -> Scope:
-    path, _, query = request.target.partition(b"?")
+    target, headers = request.target, list(request.headers)
+    if absolute := _ABSOLUTE.fullmatch(target):
+        # Its host counts, and the Host header does not.
+        target = absolute[2]
+        headers = [(b"host", absolute[1]), *((name, value) for name, value in headers if name != b"host")]
+    path, _, query = target.partition(b"?")
+    path = path or b"/"
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -218,7 +227,7 @@ def _scope(request: h11.Request) -> Scope:
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": headers,
         "server": None,
         "client": None,
     }

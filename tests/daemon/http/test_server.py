@@ -13,6 +13,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar.daemon.http import Server, server
+from tests.daemon.http.asking import app as application
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -81,13 +82,19 @@ POST = b"POST /y HTTP/1.1\r\nHost: x\r\n"
         ([ONE], [FOUND]),
         ([ONE + ONE], [FOUND] * 2),
         ([ONE[:10], ONE[10:]], [FOUND]),
+        ([ONE.replace(b"/x", b"HTTP://y:80/x")], [FOUND]),
+        ([b"GET http://y?a=b HTTP/1.1\r\nHost: x\r\n\r\n"], [["GET", "/", "a=b", ""]]),
+        ([b"GET /http://y/ HTTP/1.1\r\nHost: x\r\n\r\n"], [["GET", "/http://y/", "", ""]]),
         ([b"GET /%C3%A4%2F HTTP/1.1\r\nHost: x\r\n\r\n"], [["GET", "/\xe4/", "", ""]]),
         ([POST + b"Content-Length: 4\r\n\r\nab", b"cd" + ONE], [["POST", "/y", "", "abcd"], FOUND]),
         ([POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"], [["POST", "/y", "", "abcd"]]),
         ([POST.replace(b"/y", b"/early") + b"Content-Length: 4\r\n\r\nab", b"cd" + ONE], [["POST", "/early", "", ""], FOUND]),
         ([b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", ONE], [["GET", "/x", "", ""], FOUND]),
     ],
-    ids=["one", "two at once", "in pieces", "escapes", "body, then another", "chunks", "a body that is not read", "upgrade"],
+    ids=[
+        *("one", "two at once", "in pieces", "absolute", "absolute without a path", "a path like one", "escapes"),
+        *("body, then another", "chunks", "a body that is not read", "upgrade"),
+    ],
 )  # fmt: skip
 def test_each_request_is_answered_in_its_order(sent: list[bytes], answers: list[list[str]], tmp_path: Path) -> None:
     async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
@@ -101,6 +108,27 @@ def test_each_request_is_answered_in_its_order(sent: list[bytes], answers: list[
             assert b"\r\ndate: " in head
 
     run(work, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://127.0.0.1:8894/healthz", b"elsewhere.example", b"200"),
+        (b"http://elsewhere.example/healthz", b"127.0.0.1:8894", b"403"),
+        (b"http://x@127.0.0.1/healthz", b"127.0.0.1:8894", b"403"),
+        (b"http:///healthz", b"127.0.0.1:8894", b"404"),
+    ],
+)
+def test_the_host_of_an_absolute_target_counts(target: bytes, host: bytes, status: bytes, tmp_path: Path) -> None:
+    """The Host header beside it does not (RFC 9112 section 3.2.2): no page can ask with a name that resolves to loopback."""
+
+    async def work(_server: Server, connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+        head, _ = await answer(reader)
+        assert head.split()[1] == status
+
+    run(work, tmp_path, application())
 
 
 @pytest.mark.parametrize(
