@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sidecar.core.findings import Finding, Level, RuntimeCode, finding
 from sidecar.core.settings.values import AdminSettings, MilterSettings, Settings, Source, Where
@@ -28,9 +28,6 @@ from sidecar.daemon.process.start import LOCK_NAME
 from sidecar.daemon.process.status import is_running, read_status
 from sidecar.daemon.sockets import resolve
 from sidecar.machine import name_of_user
-
-_NODE_ID: Final = "node_id"
-_QUARANTINE: Final = "quarantine"
 
 
 class _Fault(NamedTuple):
@@ -134,9 +131,12 @@ class _Use:
         return None
 
     def _state(self) -> Iterator[_Fault]:
-        state, user = self._settings.state_directory, name_of_user(os.geteuid())
-        for name, mode in ((LOCK_NAME, os.R_OK | os.W_OK), (_NODE_ID, os.R_OK), (_QUARANTINE, os.R_OK | os.W_OK | os.X_OK)):
-            path = state / name
+        settings, user = self._settings, name_of_user(os.geteuid())
+        for path, mode in (
+            (settings.state_directory / LOCK_NAME, os.R_OK | os.W_OK),
+            (settings.node_id_file, os.R_OK),
+            (settings.quarantine_directory, os.R_OK | os.W_OK | os.X_OK),
+        ):
             if os.path.lexists(path) and not os.access(path, mode):
                 fix = f"Give it to {user}: chown {user} {path}."
                 yield _Fault("unusable_directory", ("state_directory",), f"User {user} cannot use {path}.", fix)

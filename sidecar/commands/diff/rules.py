@@ -1,19 +1,16 @@
 """All differences between the rules of two configurations, the dangerous ones first."""
 
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
-from typing import Final, Literal
+from typing import Literal
 
 from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.hosts import host_changes
 from sidecar.commands.diff.plain import plain_changes
 from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side, Spot
+from sidecar.core.evaluate.changes import EXTERNAL
 from sidecar.core.policy import ConnectAnswer
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule
 from sidecar.core.text import counted
-
-# Documentation addresses (RFC 5737, RFC 3849): one of them is an external host, unless all are relay hosts.
-_EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")))
 
 
 def changes(old: Side, new: Side) -> Iterator[RuleChange]:
@@ -122,7 +119,7 @@ def connect_changes(old: Side, new: Side) -> Iterator[RuleChange]:
 
 
 def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
-    for peer in _EXTERNAL:
+    for peer in EXTERNAL:
         answers = [side.evaluator.policy.at_connect(peer, listener) for side in (old, new)]
         if all(answer.deferred or not answer.accept for answer in answers):
             break

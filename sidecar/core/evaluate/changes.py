@@ -23,7 +23,7 @@ from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Net
 from sidecar.core.text import quoted
 
 # For documentation, and to be discarded (RFC 5737, RFC 3849, RFC 6666): one of them is an external host, unless all can relay.
-_EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "100::1")))
+EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "100::1")))
 _KINDS: Final[tuple[MessageKind, ...]] = ("other", "oob", "arf")
 # How far a message gets; any other outcome is a rejection.
 _REACH: Final[dict[EnvelopeOutcome, int]] = {
@@ -144,7 +144,7 @@ class Draft:
             yield _envelope(peer, listener, f"x@{name}", _ELSEWHERE, "other")
         logins = [*dict.fromkeys(login for entry in entries for login in entry.relay_from_authz)]
         for login in logins[:_SENDERS_TRIED]:
-            yield replace(_envelope(external or _EXTERNAL[0], listener, f"x@{name}", _ELSEWHERE, "other"), authz_id=login)
+            yield replace(_envelope(external or EXTERNAL[0], listener, f"x@{name}", _ELSEWHERE, "other"), authz_id=login)
 
     def _example(self, names: Pattern) -> str | None:
         """Return one of the names that an address can have; None if all are too long."""
@@ -162,7 +162,7 @@ class Draft:
             probe = _envelope(peer, listener, "", _ELSEWHERE, "other")
             return not (_reach(self.before, probe) or _reach(self.after, probe))
 
-        return next(filter(is_external, _EXTERNAL), None)
+        return next(filter(is_external, EXTERNAL), None)
 
 
 def _leaves(listener: str, was: DomainEntry | None, now: DomainEntry | None) -> bool:

@@ -254,3 +254,25 @@ class Settings(Struct, frozen=True, kw_only=True):
     group: str | None = None
     reload_on_change: bool = True
     compat: Literal["kumomta"] | None = None
+
+    # What is in the state directory, beside the lock and the status of `daemon/process`.
+
+    @property
+    def quarantine_directory(self) -> Path:
+        """The unparsable reports."""
+        return self.state_directory / "quarantine"
+
+    @property
+    def checkpoints_directory(self) -> Path:
+        """How far each reader has read the journal."""
+        return self.state_directory / "checkpoints"
+
+    @property
+    def retention_file(self) -> Path:
+        """When old segments were last looked for."""
+        return self.state_directory / "retention"
+
+    @property
+    def node_id_file(self) -> Path:
+        """The id of this installation, unless the settings name one."""
+        return self.state_directory / "node_id"

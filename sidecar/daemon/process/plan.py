@@ -80,7 +80,7 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
         extra = "install the extra sidecar[libmilter] (with gcc, python3-dev, libmilter-dev)"
         raise SetupError(f'{needs}; write engine = "direct" below [milter], or {extra}')
     if os.geteuid() == 0:
-        for folder in (*settings.journal.directories, settings.state_directory, settings.state_directory / "quarantine"):
+        for folder in (*settings.journal.directories, settings.state_directory, settings.quarantine_directory):
             check_only_root_writes(folder)
     for directory in settings.journal.directories:
         _try_folder(directory, "records")
@@ -89,7 +89,7 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
     return Plan(
         settings=settings,
         policy=compile_policy(settings),
-        node_id=settings.node_id or _node_id(settings.state_directory),
+        node_id=settings.node_id or _node_id(settings.node_id_file),
         revision=together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in",
         made=time.time(),
     )
@@ -106,9 +106,8 @@ def _try_folder(folder: Path, what: str) -> None:
         raise SetupError(f"cannot write {what} into {folder}: {error.strerror}; {fix}") from error
 
 
-def _node_id(state: Path) -> str:
-    """Return this installation's id. Create it if the state directory has none."""
-    path = state / "node_id"
+def _node_id(path: Path) -> str:
+    """Return this installation's id from its file. Create the file if it does not exist."""
     try:
         if not path.exists():
             _create(path, f"{uuid4()}\n")

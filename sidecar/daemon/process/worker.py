@@ -80,9 +80,9 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
     if meter is not None:
         journal, quota = MeteredJournal(meter, journal), MeteredQuota(meter, limits)
         new_session, new_recorder = metered_session(meter), partial(MeteredRecorder, meter)
-    quarantine = Quarantine(settings.state_directory / "quarantine", size=limits.quarantine_size, age=limits.quarantine_age)
-    checkpoints, memory = Checkpoints(settings.state_directory / "checkpoints"), settings.state_directory / "retention"
-    retention = Retention(settings.journal, checkpoints, memory, clock=time.time, free=free_bytes)
+    quarantine = Quarantine(settings.quarantine_directory, size=limits.quarantine_size, age=limits.quarantine_age)
+    checkpoints = Checkpoints(settings.checkpoints_directory)
+    retention = Retention(settings.journal, checkpoints, settings.retention_file, clock=time.time, free=free_bytes)
     recorder = new_recorder(journal=journal, quarantine=quarantine, limits=limits, retain=retention.sweep)
     world = World(clock=time.time, new_id=_new_ids(), node_id=plan.node_id)
     engine = ENGINES[settings.milter.engine]
