@@ -64,22 +64,31 @@ def has_pymilter() -> bool:
     return find_spec("milter") is not None
 
 
-def missing_right(path: Path) -> str | None:
-    """Return which right this process lacks to read a file or folder, in words; None if none, or if the path does not exist."""
+def missing_right(path: Path, needed: int = os.R_OK) -> str | None:
+    """Return which right this process lacks to read a file or folder, in words; None if none, or if the path does not exist.
+
+    With `os.W_OK` as `needed` it is the right to write.
+    """
     for one in (*reversed(path.absolute().parents), path.absolute()):
         try:
             state = one.stat()
         except OSError:
             return None
         enter = os.X_OK if stat.S_ISDIR(state.st_mode) else 0
-        if not os.access(one, enter | (os.R_OK if one == path.absolute() else 0)):
-            user, owner = name_of_user(os.geteuid()), name_of_user(state.st_uid)
-            group = _name_of(grp.getgrgid, state.st_gid)
-            return (
-                f"user {user} may not {'enter' if enter else 'read'} {one} (owner {owner}, group {group}, mode "
-                f"{stat.S_IMODE(state.st_mode):04o}); run this as root or as a member of group {group}"
-            )
+        rights = enter | (needed if one == path.absolute() else 0)
+        if not os.access(one, rights):
+            verb = "enter" if enter and not os.access(one, enter) else "read" if needed == os.R_OK else "write to"
+            return f"user {name_of_user(os.geteuid())} may not {verb} {one} {_for_whom(state, rights)}"
     return None
+
+
+def _for_whom(state: os.stat_result, rights: int) -> str:
+    """Return the owner, group and mode of a file or folder, and who has these rights."""
+    owner, group = name_of_user(state.st_uid), _name_of(grp.getgrgid, state.st_gid)
+    others = "" if owner == "root" else f" or as user {owner}"
+    if state.st_mode >> 3 & rights == rights:
+        others = f" or as a member of group {group}"
+    return f"(owner {owner}, group {group}, mode {stat.S_IMODE(state.st_mode):04o}); run this as root{others}"
 
 
 def name_of_user(number: int) -> str:

@@ -5,21 +5,23 @@ Owns the texts about messages. Their bytes are external data: they are shown esc
 
 import errno
 import os
-import pwd
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
 from msgspec import Struct
 
-from sidecar.core.records import Logged, decode
+from sidecar.core.records import decode
 from sidecar.core.text import age, counted, did_you_mean, in_units, printable, printable_json, rfc3339
 from sidecar.journal.write.quarantine import KeptMessage, Quarantine
+from sidecar.machine import missing_right, name_of_user
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option, reader_settings_or_exit
 from sidecar.output.streams import print_json
@@ -28,8 +30,11 @@ from sidecar.output.terminal import TextTable, console, plain
 # The first digits of a random id: among a million messages, 12 are the same with a chance of 1 in 500.
 _SHORT = 12
 _ID = 32
-# A link or a device in the place of a file.
-_NO_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO}
+# A record has some kB, and with `headers` little more than its message's header section.
+# Larger files could fill the memory.
+_RECORD_LIMIT: Final = 16 << 20
+# `--raw` needs no memory for the message.
+_SHOWN_LIMIT: Final = 64 << 20
 
 
 class QuarantinedMessage(Struct, frozen=True, kw_only=True):
@@ -46,17 +51,27 @@ class QuarantinedMessage(Struct, frozen=True, kw_only=True):
 
 
 class _Folder:
-    """The quarantine of the settings."""
+    """The quarantine of the settings. Its content can be hostile: root also reads and deletes there."""
 
     def __init__(self, config: Path | None) -> None:
         settings = reader_settings_or_exit(config)
-        self.path = settings.state_directory / "quarantine"
+        self.path = settings.quarantine_directory
         limits = settings.limits
         self.quarantine = Quarantine(self.path, size=limits.quarantine_size, age=limits.quarantine_age)
+        self._check_link()
+
+    def _check_link(self) -> None:
+        """Raise click.ClickException if another user can make root work in another folder, such as that of another sidecar."""
+        if os.geteuid() == 0 and self.path.is_symlink() and (owner := self.path.lstat().st_uid) != 0:
+            user = name_of_user(owner)
+            fix = f"Run the command as this user: sudo -u {user}."
+            raise click.ClickException(
+                printable(f"{self.path} is a symbolic link of user {user}: root does not follow it. {fix}")
+            )
 
     def messages(self) -> list[KeptMessage]:
         """Return all messages, the oldest first; none without a quarantine."""
-        with self.opened("read", os.R_OK | os.X_OK):
+        with self.used():
             return self.quarantine.messages() if self.path.exists() else []
 
     def find(self, ids: Sequence[str]) -> list[KeptMessage]:
@@ -78,62 +93,37 @@ class _Folder:
         """Return what the files of a message say about it."""
         file = f"{message.name}.eml"
         known = QuarantinedMessage(id=message.id, file=file, time=rfc3339(int(message.arrived.timestamp())))
-        with suppress(FileNotFoundError), self.opened("read", os.R_OK | os.X_OK):
+        try:
             known = msgspec.structs.replace(known, size=(self.path / file).lstat().st_size)
-            record = self.record(message)
-            if record is not None:
-                known = msgspec.structs.replace(
-                    known,
-                    peer="" if record.peer_address is None else record.peer_address.addr,
-                    sender=record.sender,
-                    recipients=record.recipients,
-                    why=str(record.meta.get("why", "")),
-                )
-        return known
-
-    def read(self, file: str) -> bytes:
-        """Return a file of a message. Raise click.ClickException for what is no file, PermissionError and FileNotFoundError."""
-        try:
-            return self.quarantine.read(file)
-        except (PermissionError, FileNotFoundError):
-            raise
-        except (OSError, ValueError) as error:
-            raise click.ClickException(printable(f"{self.path / file} cannot be read: {error}.")) from error
-
-    def record(self, message: KeptMessage) -> Logged | None:
-        """Return the record of a message, or None if it is missing or damaged. Raise OSError."""
-        try:
-            return decode(self.quarantine.read(f"{message.name}.json"))
-        except (ValueError, RecursionError):
-            return None
-        except OSError as error:
-            if error.errno in _NO_FILE:
-                return None
-            raise
+            record = decode(self.quarantine.read(f"{message.name}.json", limit=_RECORD_LIMIT))
+        except PermissionError as error:
+            raise self._failure(error) from error
+        except (OSError, ValueError, RecursionError):
+            return known  # the list has all other messages, too
+        return msgspec.structs.replace(
+            known,
+            peer="" if record.peer_address is None else record.peer_address.addr,
+            sender=record.sender,
+            recipients=record.recipients,
+            why=str(record.meta.get("why", "")),
+        )
 
     @contextmanager
-    def opened(self, verb: str, mode: int) -> Iterator[None]:
-        """Turn a lack of rights into a sentence that names the right and the user who has it."""
+    def used(self, needed: int = os.R_OK) -> Iterator[None]:
+        """Turn a fault of the folder or of a file in it into a sentence, also a missing right."""
         try:
             yield
-        except PermissionError as error:
-            raise click.ClickException(_missing_right(self.path, verb, mode, error)) from error
+        except OSError as error:
+            raise self._failure(error, needed) from error
 
-
-def _missing_right(folder: Path, verb: str, mode: int, error: PermissionError) -> str:
-    """Return the sentence for the topmost folder that lacks a right, or else for the file."""
-    place, needed = Path(str(error.filename or folder)), f"to {verb} it"
-    for parent in (*reversed(folder.parents), folder):
-        if not os.access(parent, os.X_OK):
-            place, needed = parent, "to search it (x)"
-            break
-    else:
-        if not os.access(folder, mode):
-            place, needed = folder, f"to {verb} in it ({'w' if mode & os.W_OK else 'r'})"
-    owner = "its owner"
-    with suppress(OSError, KeyError):
-        owner = f"{pwd.getpwuid(place.stat().st_uid).pw_name}, its owner,"
-    return f"{place}: this user does not have the right {needed}. Run the command as root, or as {owner} with sudo -u."
+    def _failure(self, error: OSError, needed: int = os.R_OK) -> click.ClickException:
+        path, what = Path(str(error.filename or self.path)), "read" if needed == os.R_OK else "changed"
+        why = error.strerror or str(error)
+        if isinstance(error, PermissionError):
+            why = missing_right(self.path, needed) or missing_right(path, needed) or why
+        elif error.errno == errno.EFBIG:
+            why += "; show it with --raw"
+        return click.ClickException(printable(f"{path} cannot be {what}: {why}."))
 
 
 @click.group(
@@ -222,18 +212,26 @@ def show(config: Path | None, wanted: str, *, raw: bool, as_json: bool) -> None:
     if raw and sys.stdout.isatty():
         raise click.ClickException("A raw message can contain characters that control a terminal. Write it into a file: > FILE")
     file = f"{message.name}.eml"
-    with folder.opened("read", os.R_OK | os.X_OK):
-        content = folder.read(file)
-        line = b"null"
-        with suppress(FileNotFoundError):
-            line = folder.read(f"{message.name}.json")
     if raw:
-        sys.stdout.buffer.write(content)
-    elif as_json:
+        with folder.used(), folder.quarantine.opened(file) as opened:
+            shutil.copyfileobj(opened, sys.stdout.buffer)
+        return
+    with folder.used():
+        content = folder.quarantine.read(file, limit=_SHOWN_LIMIT)
+        line = _record_of(folder, message)
+    if as_json:
         text = content.decode("utf-8", "replace")
         print_json({"id": message.id, "file": file, "record": _parsed(line), "message": text})
     else:
         _print_message(line, content)
+
+
+def _record_of(folder: _Folder, message: KeptMessage) -> bytes:
+    """Return the line of the record, "null" if the message has none. Raise OSError."""
+    try:
+        return folder.quarantine.read(f"{message.name}.json", limit=_RECORD_LIMIT)
+    except FileNotFoundError:
+        return b"null"
 
 
 def _parsed(line: bytes) -> object:
@@ -281,7 +279,7 @@ def delete(config: Path | None, older_than: str | None, ids: tuple[str, ...], *,
     deleted: list[KeptMessage] = []
     freed = 0
     try:
-        with folder.opened("write", os.W_OK | os.X_OK):
+        with folder.used(os.W_OK):
             for message in wanted:
                 freed += folder.quarantine.remove(message.name)
                 deleted.append(message)

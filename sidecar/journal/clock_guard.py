@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 _PAUSE_LIMIT = 24 * 3600.0
@@ -38,6 +39,14 @@ class ClockGuard:
         # A pause that began while the clock was wrong must not last longer than it would now.
         self.until = now + pause if self.began else min(until, now + pause)
         self.paused = now < self.until
+
+    def warning(self, what: str, setting: str) -> str:
+        """Return the warning that `what` will be deleted by a setting after the pause."""
+        when = datetime.fromtimestamp(self.until, UTC)
+        return (
+            f"{what} will be deleted by {setting} at {when:%Y-%m-%d %H:%M:%S} UTC, not now: the clock was set forward, or no "
+            "sidecar was running; if the clock is wrong, correct it before"
+        )
 
 
 @contextmanager

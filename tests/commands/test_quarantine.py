@@ -1,8 +1,10 @@
 """`sidecar quarantine` lists, shows and deletes unparsable reports."""
 
+import fcntl
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.journal.write import Quarantine
+from sidecar.journal.write.quarantine import KeptMessage
 from tests import ROOT
 from tests.mta.places import private_directory
 
@@ -204,11 +207,11 @@ def test_delete_by_age(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("place", "mode", "arguments", "right"),
     [
-        ("state", 0o700, ["list"], "to search it (x)"),
-        ("state/quarantine", 0o700, ["list"], "to search it (x)"),
-        ("state/quarantine", 0o711, ["list"], "to read in it (r)"),
-        (f"state/quarantine/{NAMES[0]}.eml", 0o600, ["show", IDS[0]], "to read it"),
-        ("state/quarantine", 0o755, ["delete", "--all"], "to write in it (w)"),
+        ("state", 0o700, ["list"], "enter"),
+        ("state/quarantine", 0o700, ["list"], "enter"),
+        ("state/quarantine", 0o711, ["list"], "read"),
+        (f"state/quarantine/{NAMES[0]}.eml", 0o600, ["show", IDS[0]], "read"),
+        ("state/quarantine", 0o755, ["delete", "--all"], "write to"),
     ],
 )
 def test_missing_rights(folder: Path, place: str, mode: int, arguments: list[str], right: str) -> None:
@@ -223,8 +226,9 @@ def test_missing_rights(folder: Path, place: str, mode: int, arguments: list[str
         text=True,
         check=False,
     )
-    sentence = f"{folder / place}: this user does not have the right {right}. Run the command as root, or as root, its owner,"
-    assert done.stderr.startswith(f"Error: {sentence}")
+    sentence = f"user nobody may not {right} {folder / place} (owner root, group root, mode {mode:04o}); run this as root"
+    assert sentence in done.stderr
+    assert done.stderr.startswith("Error: ")
     assert done.returncode == 1
     assert kept(folder) == NAMES
 
@@ -251,3 +255,102 @@ def test_what_the_user_of_the_sidecar_put_there(folder: Path, kind: str) -> None
     assert shown.exit_code == 1
     assert f"{NAMES[0]}.json cannot be read" in shown.output
     assert "secret" not in shown.output.replace(str(folder), "")
+
+
+# --- hostile content: the user of the workers can put anything there, and root's commands meet it
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", IDS[0]], ["show", "--json", IDS[0]]])
+def test_hostile_content(folder: Path, arguments: list[str]) -> None:
+    """Names and values that control a terminal are left out or escaped, and the other messages are shown."""
+    quarantine = folder / "state/quarantine"
+    for name in ("\x1b[2J.eml", f"{NAMES[0]}\x1b[2J.eml", f"99999999-999999-{IDS[0]}.eml", f"{NAMES[0]}.eml\n"):
+        (quarantine / name).write_bytes(MESSAGE)
+    (quarantine / f"20260923-141320-{'a' * 32}.eml").mkdir()
+    hostile = {
+        "type": "\x1b]0;x\x07",
+        "sender": "\x9b2J",
+        "recipient": "\x1b[2J",
+        "peer_address": {"name": "", "addr": "\x1b[2J"},
+    }
+    (quarantine / f"{NAMES[0]}.json").write_text(json.dumps(hostile | {"meta": {"why": "\u202e\x1b[2J"}}))
+    done = run(folder, *arguments)
+    assert done.exit_code == 0
+    assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(done.output)
+    assert arguments[0] == "show" or all(one in done.output for one in IDS)
+
+
+def test_huge_files(folder: Path) -> None:
+    """They do not fill the memory: a record is missing then, and `--raw` copies a message in pieces."""
+    for suffix in ("json", "eml"):
+        os.truncate(folder / f"state/quarantine/{NAMES[0]}.{suffix}", 384 << 20)
+    listed = run(folder, "list")
+    assert "402.7 MB  its record cannot be read" in listed.output.splitlines()[1]
+    shown = run(folder, "show", IDS[0])
+    assert shown.exit_code == 1
+    assert shown.stderr.endswith(f"{NAMES[0]}.eml cannot be read: it has more than 67108864 bytes; show it with --raw.\n")
+    program = [sys.executable, "-m", "sidecar", "quarantine", "show", "--raw", IDS[0], "--config", str(folder / "sidecar.toml")]
+    to_null = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    _, status, used = os.wait4(os.posix_spawn(sys.executable, program, os.environ, file_actions=to_null), 0)
+    assert (status, used.ru_maxrss < 300 << 10) == (0, True)
+
+
+def test_a_message_that_is_deleted_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker or another operator was faster: a sentence, and no traceback."""
+    find = Quarantine.messages
+
+    def then_gone(it: Quarantine) -> list[KeptMessage]:
+        found = find(it)
+        (folder / f"state/quarantine/{NAMES[0]}.eml").unlink()
+        return found
+
+    monkeypatch.setattr(Quarantine, "messages", then_gone)
+    done = run(folder, "show", IDS[0])
+    assert done.exit_code == 1
+    assert done.stderr.endswith(f"{NAMES[0]}.eml cannot be read: No such file or directory.\n")
+
+
+@pytest.mark.parametrize("command", ["list", "delete"])
+def test_a_folder_that_is_none(folder: Path, command: str) -> None:
+    shutil.rmtree(folder / "state/quarantine")
+    (folder / "state/quarantine").touch()
+    done = run(folder, command, *(["--all"] if command == "delete" else []))
+    assert (done.exit_code, done.stderr) == (1, f"Error: {folder}/state/quarantine cannot be read: Not a directory.\n")
+
+
+def test_delete_beside_a_hostile_ledger(folder: Path) -> None:
+    """Nothing is written through a link, and the error says what to do."""
+    ledger = folder / "state/quarantine/.bytes"
+    ledger.unlink()
+    ledger.symlink_to(folder / "elsewhere")
+    done = run(folder, "delete", "--all")
+    fix = ".bytes is a symbolic link: remove it, and the sidecar makes a new one"
+    assert (done.exit_code, done.stderr) == (1, f"Error: {ledger} cannot be changed: {fix}.\n")
+    assert not (folder / "elsewhere").exists()
+    ledger.unlink()
+    assert run(folder, "delete", "--all").exit_code == 0
+
+
+def test_delete_does_not_wait_for_ever(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hangs has the ledger locked."""
+    monkeypatch.setattr("sidecar.journal.write.quarantine.LOCK_WITHIN", 0.05)
+    with (folder / "state/quarantine/.bytes").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = run(folder, "delete", "--all")
+    assert done.exit_code == 1
+    assert "another process keeps .bytes locked" in done.stderr
+    assert kept(folder) == NAMES
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make links for others")
+def test_root_follows_no_folder_of_others(folder: Path) -> None:
+    """The user of one sidecar must not have root delete the messages of another one. A link of root is the operator's."""
+    quarantine, other = folder / "state/quarantine", folder / "other"
+    quarantine.rename(other)
+    quarantine.symlink_to(other)
+    assert run(folder, "list").exit_code == 0
+    os.chown(quarantine, 65534, 65534, follow_symlinks=False)
+    done = run(folder, "delete", "--all")
+    assert done.exit_code == 1
+    assert "is a symbolic link of user nobody: root does not follow it" in done.stderr
+    assert len(list(other.glob("*.eml"))) == 3

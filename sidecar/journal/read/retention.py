@@ -8,7 +8,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
@@ -87,7 +86,8 @@ class Retention:
                 seconds = _SOON if done.deleted else _USUAL
                 guard.due = now + seconds
                 if done.paused and guard.began:
-                    self._log_pause(done.paused, guard.until)
+                    text = guard.warning(counted(done.paused, "segment"), "journal.keep_age")
+                    _LOG.warning(text, directory=self._settings.directory)
                 return seconds
         except OSError as error:
             # A full disk has no space for the file, and needs the sweep most.
@@ -172,14 +172,6 @@ class Retention:
         elif done.unread:
             text = f"{counted(len(done.unread), 'old segment')} cannot be deleted: not all of it was read by "
             self._log_problem(text + ", ".join(self._checkpoints.readers()), first=done.unread[0])
-
-    def _log_pause(self, count: int, until: float) -> None:
-        when = datetime.fromtimestamp(until, UTC)
-        text = (
-            f"{counted(count, 'segment')} will be deleted by journal.keep_age at {when:%Y-%m-%d %H:%M:%S} UTC, not now: the "
-            "clock was set forward, or no sidecar was running; if the clock is wrong, correct it before"
-        )
-        _LOG.warning(text, directory=self._settings.directory)
 
     def _log_problem(self, text: str, **facts: object) -> None:
         now = self._clock()

@@ -5,8 +5,10 @@ removes messages older than the age in the settings, and the oldest messages of 
 
 All workers share one directory, and together keep to its size: a small ledger beside the messages holds the bytes used, and
 the process that locks it (flock) may change it. The kernel releases the lock however a process ends.
+Another small file has the time of the last sweep: after the clock was set forward, no message is too old for a while.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -22,11 +24,14 @@ from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import Struct
 
 from sidecar import log
+from sidecar.core.text import counted
 from sidecar.journal import JournalError, make_directory, sync_directory
+from sidecar.journal.clock_guard import ClockGuard, clock_guard
 from sidecar.journal.write.segment import write_all
 
 # The time, the message's id, and the peer's network: 8 hex digits of an IPv4 address, 16 of an IPv6 /64, none in old names.
@@ -48,7 +53,11 @@ _STAT_BLOCK = 512
 # The ledger: the total in digits, a salt, and cells. Each network has one, by the hash of its name. Two networks can share a
 # cell; with the salt a sender cannot choose to. The file has 32 kB, for any number of networks.
 _LEDGER = ".bytes"
+_LAST_SWEEP = ".sweep"
 _DIGITS, _SALT, _CELLS = 20, 16, 4096
+# A sweep keeps the lock for up to a second. An MTA waits at least 30 seconds for the answer to a message.
+LOCK_WITHIN = 10.0
+_LOOK_SECONDS = 0.005
 _HEAD = _DIGITS + _SALT
 _CELL = struct.Struct("<Q")
 
@@ -98,22 +107,30 @@ class Quarantine:
 
     def sweep(self) -> None:
         """Remove old messages, and count the others again: an operator may have moved messages away. Log a failure."""
+        now = self._clock()
         try:
             if not self._directory.is_dir():
                 return
-            with self._ledger() as ledger:
-                oldest = self._clock() - self._age
-                old = [name for name, status in self._files() if status.st_mtime < oldest]
-                for name in old:
-                    (self._directory / name).unlink(missing_ok=True)
-                ledger.fill(self._sizes())
+            with clock_guard(self._directory / _LAST_SWEEP, now=now, keep_age=self._age) as guard:
+                if guard is not None:  # no other worker sweeps
+                    guard.due = now
+                    self._sweep(now - self._age, guard)
         except OSError as error:
             _LOG.error("the quarantine could not be swept", directory=self._directory, error=error)
-            return
+
+    def _sweep(self, oldest: float, guard: ClockGuard) -> None:
+        with self._ledger() as ledger:
+            old = [name for name, status in self._files() if status.st_mtime < oldest]
+            for name in () if guard.paused else old:
+                (self._directory / name).unlink(missing_ok=True)
+            ledger.fill(self._sizes())
         self._logged_full = self._logged_full and ledger.total > self._size // 2
         self._logged_share = False
-        if old:
+        if old and not guard.paused:
             _LOG.info("removed old messages from the quarantine", directory=self._directory, files=len(old))
+        elif old and guard.began:
+            text = guard.warning(counted(len(old), "file"), "limits.quarantine_age")
+            _LOG.warning(text, directory=self._directory)
 
     def messages(self) -> list[KeptMessage]:
         """Return all messages, the oldest first. Raise OSError."""
@@ -125,24 +142,31 @@ class Quarantine:
                     found[file] = KeptMessage(name=Path(file).stem, id=match[2], arrived=arrived)
         return [found[file] for file in sorted(found)]
 
-    def read(self, file: str) -> bytes:
-        """Return the bytes of a file of a message. Raise OSError, and ValueError for what no worker writes there.
+    @contextmanager
+    def opened(self, file: str) -> Iterator[BinaryIO]:
+        """Open a file of a message. Raise OSError, also for what no worker writes there.
 
-        Root reads what the user of the workers can replace: by a link, a pipe, a device, or a file that fills the memory.
+        Root reads what the user of the workers can replace: by a link, a pipe or a device.
         """
-        descriptor = os.open(self._directory / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        path = self._directory / file
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as opened:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError(f"{file} is not a regular file")
-            content = opened.read(self._size + 1)
-        if len(content) > self._size:
-            raise ValueError(f"{file} is larger than limits.quarantine_size")
+                raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            yield opened
+
+    def read(self, file: str, *, limit: int) -> bytes:
+        """Return the bytes of a file of a message. Raise OSError, also for a file of more than `limit` bytes."""
+        with self.opened(file) as opened:
+            content = opened.read(limit + 1)
+        if len(content) > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(self._directory / file))
         return content
 
     def remove(self, name: str) -> int:
         """Remove both files of a message, and count their bytes as free at once. Return the bytes. Raise OSError."""
         # A ledger that another user makes is useless to the workers. They count all files when they make one.
-        if not (self._directory / _LEDGER).exists():
+        if not os.path.lexists(self._directory / _LEDGER):
             return self._unlink(name)
         with self._ledger() as ledger:
             freed = self._unlink(name)
@@ -245,14 +269,25 @@ class Quarantine:
 
     @contextmanager
     def _ledger(self) -> Iterator["_Ledger"]:
-        """Yield the ledger, locked against every other thread and process."""
-        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._directory / _LEDGER, flags, _LEDGER_MODE)
+        """Yield the ledger, locked against every other thread and process. Raise OSError, also if it stays locked."""
+        path = self._directory / _LEDGER
+        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fix = "remove it, and the sidecar makes a new one"
         try:
+            descriptor = os.open(path, flags, _LEDGER_MODE)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, f"{_LEDGER} is a symbolic link: {fix}", str(path)) from error
+            raise
+        try:
+            found = os.fstat(descriptor)
+            # Root writes here, too.
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise OSError(errno.EINVAL, f"{_LEDGER} is no regular file, or has another name: {fix}", str(path))
             # An earlier version let the group open it.
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) & ~_LEDGER_MODE:
+            if stat.S_IMODE(found.st_mode) & ~_LEDGER_MODE:
                 os.fchmod(descriptor, _LEDGER_MODE)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, path)
             yield _Ledger(descriptor)
         finally:
             os.close(descriptor)
@@ -295,6 +330,21 @@ class _Ledger:
 
     def _cell(self, network: str) -> int:
         return int.from_bytes(blake2b(network.encode(), key=self._salt, digest_size=8).digest(), "little") % _CELLS
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Lock an open file. Raise TimeoutError: a process that hangs must not stop the workers, or an operator's command."""
+    until = time.monotonic() + LOCK_WITHIN
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                text = f"another process keeps {_LEDGER} locked, and `lsof {path}` shows which one"
+                raise TimeoutError(errno.ETIMEDOUT, text, str(path)) from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
 
 
 def _blocks(size: int) -> int:

@@ -1,9 +1,13 @@
 """The quarantine's files, its bounds, and its failures."""
 
 import errno
+import fcntl
+import math
 import os
 import stat
+import struct
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 
 from sidecar.journal import JournalError
 from sidecar.journal.write import Quarantine, QuarantineFullError
+from sidecar.journal.write import quarantine as module
 
 NOON = 1_790_000_000.0
 DAY = 24 * 3600.0
@@ -226,6 +231,7 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
         os.utime(path, (NOON - DAY - 1, NOON - DAY - 1))
     for path in tmp_path.glob(f"{name(2)}.*"):
         os.utime(path, (NOON - DAY + 1, NOON - DAY + 1))
+    (tmp_path / ".sweep").write_bytes(struct.pack("<dd", NOON, 0.0))
     it = quarantine(tmp_path, size=2 * PAIR, now=NOON)
     it.sweep()
     assert messages(tmp_path) == [f"{name(2)}.eml", f"{name(2)}.json", "notes.eml"]
@@ -308,16 +314,106 @@ def test_who_can_read_the_quarantine_cannot_stop_it(tmp_path: Path) -> None:
 
 
 def test_only_what_a_worker_writes_is_read(tmp_path: Path) -> None:
-    """No link, pipe or folder, and no more bytes than the quarantine may have."""
-    keep(quarantine(tmp_path), 1)
-    it = quarantine(tmp_path, size=8)
+    """No link, pipe or folder, and no more bytes than the caller has memory for."""
+    it = quarantine(tmp_path)
+    keep(it, 1)
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="symbolic links"):
-        it.read("link")
+        it.read("link", limit=8)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(bytes(9))
-    for file, why in (("pipe", "not a regular file"), ("large", "larger than limits.quarantine_size")):
-        with pytest.raises(ValueError, match=why):
-            it.read(file)
+    for file, why in (("pipe", "not a regular file"), ("large", "it has more than 8 bytes")):
+        with pytest.raises(OSError, match=why):
+            it.read(file, limit=8)
     (tmp_path / "whole").write_bytes(bytes(8))
-    assert it.read("whole") == bytes(8)
+    assert it.read("whole", limit=8) == bytes(8)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "other name", "pipe"])
+def test_a_ledger_that_is_no_file_of_its_own(tmp_path: Path, kind: str) -> None:
+    """Nothing is written through it, and the error names the file and what to do."""
+    folder = tmp_path / "quarantine"
+    it = quarantine(folder)
+    keep(it, 1)
+    outside, ledger = tmp_path / "outside", folder / ".bytes"
+    content = ledger.read_bytes()
+    ledger.unlink()
+    if kind != "dangling link":
+        outside.write_bytes(content)
+    if kind == "pipe":
+        os.mkfifo(ledger)
+    elif kind == "other name":
+        ledger.hardlink_to(outside)
+    else:
+        ledger.symlink_to(outside)
+    for work in (partial(keep, it, 2), partial(it.remove, name(1))):
+        with pytest.raises((JournalError, OSError), match=r"\.bytes is .*: remove it, and the sidecar makes a new one"):
+            work()
+    assert outside.exists() == (kind != "dangling link")
+    assert kind == "dangling link" or outside.read_bytes() == content
+    assert len(messages(folder)) == 2
+
+
+def test_a_lock_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A stopped process must not stop the workers: a message is an error after some seconds, a sweep is given up."""
+    monkeypatch.setattr(module, "LOCK_WITHIN", 0.05)
+    it = quarantine(tmp_path)
+    keep(it, 1)
+    with (tmp_path / ".bytes").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(JournalError, match=r"another process keeps \.bytes locked, and `lsof .*\.bytes` shows which one"):
+            keep(it, 2)
+        with pytest.raises(TimeoutError):
+            it.remove(name(1))
+        it.sweep()
+    assert "could not be swept" in capfd.readouterr().err
+    keep(it, 3)
+    assert len(messages(tmp_path)) == 4
+
+
+# --- a changed clock
+
+
+@pytest.mark.parametrize("content", [None, b"", b"damaged", struct.pack("<dd", math.nan, math.nan)])
+def test_a_clock_that_is_set_forward_deletes_nothing_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    """By age nothing is deleted for a day, in which the clock can be corrected; so it is when the last sweep is not known."""
+    keep(quarantine(tmp_path), 1)
+    now = (tmp_path / f"{name(1)}.eml").stat().st_mtime
+    quarantine(tmp_path, now=now).sweep()
+    if content is not None:
+        (tmp_path / ".sweep").write_bytes(content)
+    now += 365 * DAY
+    for passed in range(0, int(DAY), 3600):
+        quarantine(tmp_path, now=now + passed).sweep()
+        assert len(messages(tmp_path)) == 2
+    (warning,) = [line for line in capfd.readouterr().err.splitlines() if "set forward" in line]
+    assert "2 files will be deleted by limits.quarantine_age at " in warning
+    quarantine(tmp_path, now=now + DAY).sweep()
+    assert messages(tmp_path) == []
+
+
+def test_a_clock_that_was_corrected(tmp_path: Path) -> None:
+    """The pause of the wrong time ends with it."""
+    keep(quarantine(tmp_path), 1)
+    now = (tmp_path / f"{name(1)}.eml").stat().st_mtime
+    for moment in (now, now + 365 * DAY, now + 60):
+        quarantine(tmp_path, now=moment).sweep()
+    for passed in range(3600, 26 * 3600, 3600):
+        quarantine(tmp_path, now=now + passed).sweep()
+    assert messages(tmp_path) == []
+
+
+def test_one_worker_sweeps(tmp_path: Path) -> None:
+    """The others do not wait for it."""
+    keep(quarantine(tmp_path), 1)
+    now = (tmp_path / f"{name(1)}.eml").stat().st_mtime
+    quarantine(tmp_path, now=now).sweep()
+    (tmp_path / ".bytes").write_bytes(b"damaged")
+    with (tmp_path / ".sweep").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        quarantine(tmp_path, now=now).sweep()
+        assert (tmp_path / ".bytes").read_bytes() == b"damaged"
+    quarantine(tmp_path, now=now).sweep()
+    assert (tmp_path / ".bytes").read_bytes() != b"damaged"
