@@ -36,7 +36,7 @@ _REACH: Final[dict[EnvelopeOutcome, int]] = {
 # Only a host that can relay to every domain can send to such a local part (policy reference, Addresses).
 _ELSEWHERE: Final = "x%elsewhere.example@elsewhere.example"
 # More tables than this are no advice: a name has four labels, and each of them needs two tables at most.
-_TABLES_LIMIT: Final = 12
+TABLES_LIMIT: Final = 12
 # Networks and users of one entry that are tried. The comparison of the entries themselves has no limit.
 _SENDERS_TRIED: Final = 8
 
@@ -65,6 +65,7 @@ class Draft:
         self._table = self._changed_table = table_of(before.settings.domains)
         self.changed: dict[tuple[str, str], DomainEntry] = {}
         self.added: dict[tuple[str, str], DomainEntry] = {}
+        self._removed: list[str] = []
 
     def set(self, listener: str, domain: str, values: Mapping[str, Any], *, file: str | None = None) -> None:
         """Set values of the entry of `domain` in the map of `listener`. `values` are fields of `DomainEntry`.
@@ -83,8 +84,18 @@ class Draft:
             now = self.after.policy.lookup(listener, other.probe)
             if other != names and (grants(was) != grants(now) or _leaves(listener, was, now)):
                 self._put(_entry(was, listener, str(other), file))
-                if len(self.added) - known > _TABLES_LIMIT:
-                    raise UnprovedError(f"the change needs more than {_TABLES_LIMIT} tables")
+                if len(self.added) - known > TABLES_LIMIT:
+                    raise UnprovedError(f"the change needs more than {TABLES_LIMIT} tables")
+
+    def remove(self, listener: str, domain: str) -> None:
+        """Remove an entry. This reads all others, and keeps nothing for the names that found it."""
+        key = listener, domain
+        kept = [entry for entry in self._changed_table if (entry.listener, entry.domain) != key]
+        self.changed.pop(key, None)
+        self.added.pop(key, None)
+        self._removed.append(domain)
+        self._table = self._changed_table = table_of(kept)
+        self.after = Evaluator(replace(self.after.settings, domains=self._table, bounce_rules=()))
 
     def set_relay_hosts(self, listener: str, hosts: NetworkList) -> None:
         """Replace the relay hosts of a listener with its own list, or those of all other listeners."""
@@ -105,30 +116,35 @@ class Draft:
         self.after = Evaluator(replace(self.after.settings, domains=self._changed_table, bounce_rules=()))
 
     def moved(self, domains: Iterable[str] = ()) -> list[Moved]:
-        """Return the names whose mail is decided otherwise, among `domains`, the changed entries, and all above and below them.
+        """Return the names whose mail is decided otherwise, among `domains`, changed entries, and all above and below them.
 
         A name finds its entry by its longest parent that is listed, or is a parent of a listed name, and the changed entries
         have no other parents than these. So they, and one unlisted name below each of them, represent all names. Names that
-        leave a listener's own map count as opened: the other map can have any entry for them.
+        leave or enter a listener's own map count as opened: the other map can have any entry for them.
         """
         listeners = sorted({ANY_LISTENER, *self.before.policy.listeners})
-        touched = (*domains, *(domain for _, domain in self.changed))
+        touched = (*domains, *self._removed, *(domain for _, domain in self.changed))
         names = dict.fromkeys(each for domain in touched for each in _around(domain))
         return [found for listener in listeners for each in names if (found := self._move(listener, each)) is not None]
 
     def _move(self, listener: str, names: Pattern) -> Moved | None:
         was, now = (side.policy.lookup(listener, names.probe) for side in (self.before, self.after))
-        questions = list(self._questions(listener, names, was, now))
-        pairs = [(_reach(self.before, one), _reach(self.after, one)) for one in questions]
-        leaves = _leaves(listener, was, now)
-        if not leaves and grants(was) == grants(now) and all(before == after for before, after in pairs):
+        answers = [
+            (one, _reach(self.before, one), _reach(self.after, one)) for one in self._questions(listener, names, was, now)
+        ]
+        # Of one name the other entry is known.
+        leaves = names.below and (_leaves(listener, was, now) or self._enters(listener, names, was, now))
+        if not leaves and grants(was) == grants(now) and all(before == after for _, before, after in answers):
             return None
-        # A report that is relayed where other mail was relayed already is not more.
-        mail = max(
-            (pair[0] for pair, one in zip(pairs, questions, strict=True) if one.kind == "other" and not one.sender), default=0
-        )
-        opens = leaves or any(after > max(before, mail) for before, after in pairs)
+        # A report that is relayed where other mail was relayed already is not more. Mail of a sender in this domain is.
+        mail = max((before for one, before, _ in answers if one.kind == "other" and not one.sender), default=0)
+        opens = leaves or any(after > max(before, 0 if one.sender else mail) for one, before, after in answers)
         return Moved(listener=listener, names=names, opens=opens, found=was)
+
+    def _enters(self, listener: str, names: Pattern, was: DomainEntry | None, now: DomainEntry | None) -> bool:
+        """Return True if names enter a listener's own map, and some of them may have found other shared entries than `was`."""
+        shared = self._changed_table.listeners[ANY_LISTENER]
+        return _leaves(listener, now, was) and shared.is_node(names.name)
 
     def _questions(self, listener: str, names: Pattern, was: DomainEntry | None, now: DomainEntry | None) -> Iterator[Envelope]:
         """Yield mail of an external host to these names, and mail with such senders of each host and user in the entries."""

@@ -79,3 +79,29 @@ def test_an_opening_that_nobody_asked_for_is_seen() -> None:
     draft = Draft(Evaluator(settings([entry("*.example.com", log_oob="LogThenDrop"), entry("a.example.com")])))
     draft.set(ANY_LISTENER, "*.example.com", {"relay_to": True})
     assert [(str(each.names), each.opens) for each in draft.moved()] == [("*.example.com", True)]
+
+
+def test_a_sender_that_can_relay_is_an_opening() -> None:
+    """Also where any host could send to its domain already: now it can send to every domain."""
+    draft = Draft(Evaluator(settings([entry("*", relay_from_authz=["daniel"]), entry("a.example.com", relay_to=True)])))
+    draft.remove(ANY_LISTENER, "a.example.com")
+    assert [(str(each.names), each.opens) for each in draft.moved()] == [("a.example.com", True)]
+
+
+def test_a_removed_entry_is_seen() -> None:
+    """Its name, those above it and those below it, with what they find then."""
+    before = Evaluator(settings([entry("*.example.com", relay_to=True), entry("b.a.example.com", log_oob="LogThenDrop")]))
+    draft = Draft(before)
+    draft.remove(ANY_LISTENER, "b.a.example.com")
+    moved = {str(each.names): each.opens for each in draft.moved()}
+    assert moved == dict.fromkeys(["b.a.example.com", "*.b.a.example.com", "a.example.com", "*.a.example.com"], True)
+    assert len(draft.after.settings.domains) == 1
+
+
+def test_names_that_enter_the_map_of_a_listener_count_as_opened() -> None:
+    """Each of them can have had an entry of its own for every listener."""
+    everywhere = [entry("*.example.com"), entry("a.example.com", log_oob="LogThenDrop")]
+    before = Evaluator(settings([*everywhere, entry("other.test", LISTENER, log_oob="LogThenDrop")]))
+    draft = Draft(before)
+    draft.set(LISTENER, "*.example.com", {"relay_to": False})
+    assert [(each.listener, str(each.names), each.opens) for each in draft.moved()] == [(LISTENER, "*.example.com", True)]
