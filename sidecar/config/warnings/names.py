@@ -25,16 +25,16 @@ _AMBIGUOUS: Final = Kind(
 _DEAD_STAR: Final = Kind(
     "never_matches",
     "This entry matches no name: a * is a wildcard only as the whole first label.",
-    'Write a name such as "*.example.com".',
+    "Write the * as the whole first label of a name.",
 )
 _WRONG_LITERAL: Final = Kind(
-    "never_matches", "This entry matches no address: an address with an IP is written user@{literal}.", 'Write "{literal}".'
+    "never_matches", "This entry matches no address: an address with an IP is written user@{literal}.", "Write it in this form."
 )
 # KumoMTA's queue and shaping files have a "default"; its listener domains have "*".
 _DEFAULT: Final = Kind(
     "never_matches",
     'This entry matches only the domain "default". The entry for every other domain is "*".',
-    'Write "*" for every other domain.',
+    "Write the domains that you mean, or remove the table.",
 )
 # With relay_to, "*" would be an open relay.
 _DEFAULT_RELAY: Final = Kind(
@@ -43,7 +43,7 @@ _DEFAULT_RELAY: Final = Kind(
 _SINGLE_LABEL: Final = Kind(
     "single_label",
     "This entry matches only addresses such as user@{domain}. A domain in public DNS has more than one label.",
-    'Write the complete domain, such as "{domain}.example.com", or leave it if your addresses are that short.',
+    "Write the complete domain, or leave it if your addresses are that short.",
 )
 _IDLE: Final = Kind(
     "no_effect",
@@ -58,7 +58,7 @@ _SHADOWED: Final = Kind(
 _NARROW_STAR: Final = Kind(
     "shadowed",
     "This entry does not match names below {names}, where this listener has other entries.",
-    'Add entries such as "*.example.com" or "*.com" to this listener, if more names should match.',
+    "Add entries for these names to this listener, if they should match.",
 )
 
 
@@ -70,7 +70,7 @@ def note_name(entry: DomainEntry, findings: Findings) -> None:
     if "*" in domain:
         if domain != "*" and "*" in domain.removeprefix("*."):
             findings.warn(_DEAD_STAR, entry.where(""))
-    elif domain.endswith(_ADDRESS_ENDS) and (right := _literal_meant(domain)) is not None:
+    elif domain.endswith(_ADDRESS_ENDS) and (right := literal_meant(domain)) is not None:
         if right.lower() != domain:
             findings.warn(_WRONG_LITERAL, entry.where(""), literal=right)
     elif domain == "default":
@@ -79,7 +79,7 @@ def note_name(entry: DomainEntry, findings: Findings) -> None:
         findings.warn(_SINGLE_LABEL, entry.where(""), domain=domain)
 
 
-def _literal_meant(domain: str) -> str | None:
+def literal_meant(domain: str) -> str | None:
     """Return the address literal for a name that is an IP address; None for any other name."""
     inner = domain.strip("[]").removeprefix(_IPV6_TAG.lower())
     try:
@@ -117,36 +117,38 @@ def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings:
         _note_shadowed(domains, findings)
         if listener != ANY_LISTENER and "*" in domains:
             # A "*" of a listener is a node beside its other top labels, not a default.
-            tops = sorted({domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"})
-            if tops:
-                findings.warn(_NARROW_STAR, domains["*"].where(""), names=_some(tops))
+            tops = {domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"}
+            if names := sorted(top for top in tops if f"*.{top}" not in domains):
+                findings.warn(_NARROW_STAR, domains["*"].where(""), names=_some(names))
 
 
 def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> None:
     wildcards = {domain[2:]: entry for domain, entry in domains.items() if domain.startswith("*.")}
     noted: set[str] = set()
     for domain, entry in domains.items() if wildcards else ():
-        missed, wildcard = _missed(domain, domains, wildcards)
-        new = [name for name in missed if name not in noted]
-        if wildcard is not None and new:
-            noted.update(new)
-            findings.warn(_SHADOWED, entry.where(""), wildcard=wildcard.where(""), names=_some(new))
+        missed = {name: found for name, found in missed_names(domain, domains, wildcards).items() if name not in noted}
+        noted.update(missed)
+        for wildcard in dict.fromkeys(found.domain for found in missed.values()):
+            names = [name for name, found in missed.items() if found.domain == wildcard]
+            findings.warn(_SHADOWED, entry.where(""), wildcard=domains[wildcard].where(""), names=_some(names))
 
 
-def _missed(
+def missed_names(
     domain: str, domains: Mapping[str, DomainEntry], wildcards: Mapping[str, DomainEntry]
-) -> tuple[list[str], DomainEntry | None]:
-    """Return the names above `domain` that have no entry, and that a wildcard would match without it, the shortest first."""
-    missed: list[str] = []
+) -> dict[str, DomainEntry]:
+    """Return the names above `domain` without an entry, the shortest first, each with the wildcard that would match it.
+
+    `wildcards` has the entries of the wildcards by what follows their `*.`.
+    """
+    missed: dict[str, DomainEntry] = {}
     wildcard: DomainEntry | None = None
     for parent, name in pairwise(reversed([*parents(domain)])):
-        if name in domains:
-            missed, wildcard = [], None
-            continue
         wildcard = wildcards.get(parent, wildcard)
-        if wildcard is not None:
-            missed.append(name)
-    return missed, wildcard
+        if name in domains:
+            missed, wildcard = {}, None
+        elif wildcard is not None:
+            missed[name] = wildcard
+    return missed
 
 
 def _some(names: Sequence[str]) -> str:
