@@ -34,6 +34,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     `file` is the path as the operator named it, `line` counts from 1, `key` is the path of keys. They are None if the finding
     concerns no line of a file. `more` counts the findings of the same kind that are left out; the text names that number.
+    `lines` are new tables for `file`, which `fix` speaks of.
     """
 
     level: Level
@@ -44,6 +45,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     text: str
     fix: str
     more: int = 0
+    lines: tuple[str, ...] = ()
 
     @property
     def place(self) -> str | None:

@@ -9,6 +9,7 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
+from sidecar.commands.check.advice import Adviser
 from sidecar.commands.check.runtime import runtime_findings
 from sidecar.config import Reading
 from sidecar.core.findings import Finding
@@ -52,7 +53,8 @@ def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     settings = reading.loaded.settings
     findings = list(reading.loaded.problems or reading.warnings(ask_machine=True))
     if settings is not None:
-        findings = [_as_root(each, settings) for each in findings]
+        adviser = Adviser(settings)
+        findings = [adviser.advise(_as_root(each, settings)) for each in findings]
         findings += runtime_findings(settings, reading.loaded.sources, reading.where)
     findings.sort(key=_rank)
     if as_json:
@@ -80,6 +82,8 @@ def _print(findings: Sequence[Finding], settings: Settings | None) -> None:
     screen = console()
     for each in findings:
         print_text(screen, finding_line(each), indent=4, style=_STYLES[_rank(each)])
+        for line in each.lines:
+            print_text(screen, f"    {line}")
     print_text(screen, _summary(findings, settings), style="bold")
 
 

@@ -96,7 +96,7 @@ def test_json(tmp_path: Path, domains: str, status: int, strict: int) -> None:
         BAD: ["error", "warning"],
     }[domains]
     for finding in answer["findings"]:
-        assert list(finding) == ["level", "code", "file", "line", "key", "text", "fix", "more"]
+        assert list(finding) == ["level", "code", "file", "line", "key", "text", "fix", "more", "lines"]
         assert finding["file"] == "d.toml"
         assert finding["code"] == {"error": "wrong_type", "warning": "deprecated"}[finding["level"]]
 

@@ -70,7 +70,7 @@ def test_json(folder: Path) -> None:
     answer = json.loads(result.stdout)
     assert (result.exit_code, list(answer)) == (1, ["findings"])
     (finding,) = answer["findings"]
-    assert list(finding) == ["level", "code", "file", "line", "key", "text", "fix", "more"]
+    assert list(finding) == ["level", "code", "file", "line", "key", "text", "fix", "more", "lines"]
     assert (finding["level"], finding["code"]) == ("error", "unsafe_default_action")
     assert (finding["file"], finding["line"]) == (str(path), 8)
     assert finding["key"] == "milter_default_action"
