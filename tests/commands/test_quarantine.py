@@ -285,7 +285,7 @@ def test_huge_files(folder: Path) -> None:
     for suffix in ("json", "eml"):
         os.truncate(folder / f"state/quarantine/{NAMES[0]}.{suffix}", 384 << 20)
     listed = run(folder, "list")
-    assert "402.7 MB  its record cannot be read" in listed.output.splitlines()[1]
+    assert "384.0 MiB  its record cannot be read" in listed.output.splitlines()[1]
     shown = run(folder, "show", IDS[0])
     assert shown.exit_code == 1
     assert shown.stderr.endswith(f"{NAMES[0]}.eml cannot be read: it has more than 67108864 bytes; show it with --raw.\n")

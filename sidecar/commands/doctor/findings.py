@@ -56,6 +56,11 @@ An error is unsafe, or rejects mail that the sidecar accepts.
 PATIENCE: Final = 10
 """Seconds that an MTA must wait for an answer. It usually takes milliseconds, with a busy disk some seconds."""
 
+COMPARE: Final = (
+    "If these domains have mailboxes, add listener domains, and compare them with `sidecar diff` before you use them."
+)
+"""In place of lines that are not proved to open only these domains."""
+
 _LISTED = 3
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 

@@ -1,5 +1,6 @@
 """What `check` proposes works: written into the file and loaded, it changes the names that the finding means, and no other."""
 
+import ast
 import json
 import re
 import tempfile
@@ -21,9 +22,11 @@ from sidecar.config import Reading
 from sidecar.core.evaluate.changes import grants
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.spelling import PERMISSIONS
 from sidecar.core.findings import Finding
 from sidecar.core.names import parents, plain_address
 from sidecar.core.settings.values import ANY_LISTENER, Settings
+from tests import ROOT
 from tests.commands.explain.worlds import KINDS, LISTENER
 
 Tables = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -320,3 +323,12 @@ def test_a_large_configuration_is_not_read_again(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(advice, "_ENTRIES_LIMIT", limit)
         (finding,) = [each for each in loaded(text)[1] if each.code == "single_label"]
         assert bool(finding.lines) == (limit == 2)
+
+
+@pytest.mark.parametrize("package", ["diff", "doctor"])
+def test_no_other_command_writes_lines_of_its_own(package: str) -> None:
+    """No text of them has a setting with a value. The doctor's tables come from a changed configuration."""
+    setting = re.compile(rf"\b({'|'.join((*PERMISSIONS, 'relay_hosts', 'listener_domains'))})\b\"? *[=:] *[\[\"tf{{]")
+    for path in (ROOT / "sidecar/commands" / package).rglob("*.py"):
+        strings = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        assert [text for text in strings if isinstance(text, str) and setting.search(text)] == []

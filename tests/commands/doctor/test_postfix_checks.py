@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.commands.doctor.findings import COMPARE
 from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.findings import Finding
@@ -371,7 +372,7 @@ def test_an_old_export() -> None:
         assert ("relays to old.example for" in relayed.text, relayed.fix) == (True, fix)
         _, relayed = findings({"relay_domains": f"{file} mine.example"}, files={file: old})
         assert "relays to mine.example, old.example for" in relayed.text
-        assert relayed.fix.startswith(f"{fix} Remove them from relay_domains, ")
+        assert relayed.fix == f"{fix} {COMPARE} Otherwise remove them from relay_domains."
 
 
 def test_a_new_export() -> None:
@@ -381,7 +382,7 @@ def test_a_new_export() -> None:
     (rejected,) = findings({"relay_domains": f"!example.com {POSTFIX_FILE}"})
     assert rejected.fix == f"Write {POSTFIX_FILE} before the other entries of relay_domains."
     (relayed,) = findings({"relay_domains": f"{POSTFIX_FILE} other.example"}, own=own)
-    assert relayed.fix.startswith("Remove them from relay_domains, ")
+    assert relayed.fix == f"{COMPARE} Otherwise remove them from relay_domains."
     (unread,) = findings({"relay_domains": f"{POSTFIX_FILE} ldap:/etc/postfix/ldap.cf"})
     assert unread.fix == "Check that the sidecar accepts mail for each domain in it."
 

@@ -6,7 +6,7 @@ Owns the findings about mailboxes, tables of recipients and probes. Bounces retu
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from sidecar.commands.doctor.findings import Found, some
+from sidecar.commands.doctor.findings import COMPARE, Found, some
 from sidecar.commands.doctor.postfix.actions import RESTRICTIONS
 from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, Smtpd
 from sidecar.commands.doctor.postfix.tables import WholeDomains, table_entries, whole_domains
@@ -29,7 +29,6 @@ _REWRITING = ("virtual_alias_maps", "recipient_canonical_maps", "canonical_maps"
 
 # More domains than this are not written out.
 _OPENED = 3
-_COMPARE = "If these domains have mailboxes, add listener domains, and compare them with `sidecar diff` before you use them."
 
 
 def closed_domains(smtpd: Smtpd) -> Iterator[Found]:
@@ -46,7 +45,7 @@ def closed_domains(smtpd: Smtpd) -> Iterator[Found]:
         tables = [word for word in listed.unknown if "$" not in word and word not in smtpd.words(_TABLES[key])]
         if not closed and tables and not any(entry.relay_to for entry in smtpd.sidecar.domains):
             text = f"{key} has the domains in {some(tables)}, and the sidecar rejects ordinary mail of external hosts to them."
-            yield "error", "closed_domain", key, text, f"{_COMPARE} Otherwise remove them from {key}."
+            yield "error", "closed_domain", key, text, f"{COMPARE} Otherwise remove them from {key}."
         if closed:
             text = f"{key} has {some(closed)}, and the sidecar rejects ordinary mail of external hosts to them."
             yield "error", "closed_domain", key, text, f"{_opening_of(smtpd.sidecar, closed)} Otherwise remove them from {key}."
@@ -59,9 +58,9 @@ def _opening_of(settings: Settings, domains: Sequence[str]) -> str:
         for domain in domains[:_OPENED]:
             draft.set(ANY_LISTENER, domain, {"relay_to": True})
     except UnprovedError:
-        return _COMPARE
+        return COMPARE
     if len(domains) > _OPENED or any(move.names.below or move.names.name not in domains for move in draft.moved()):
-        return _COMPARE
+        return COMPARE
     tables = {domain: set_values(entry) for (_, domain), entry in draft.added.items()}
     return f"If these domains have mailboxes, add these lines to the listener domains: {', '.join(table_lines(None, tables))}."
 

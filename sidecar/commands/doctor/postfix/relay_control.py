@@ -5,7 +5,7 @@ Owns the findings about restrictions, relay_domains and networks.
 
 from collections.abc import Iterator
 
-from sidecar.commands.doctor.findings import Found, some
+from sidecar.commands.doctor.findings import COMPARE, Found, some
 from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, REJECTS, Smtpd
 from sidecar.commands.doctor.postfix.tables import DomainList, networks
 from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
@@ -90,7 +90,7 @@ def _removal(smtpd: Smtpd, key: str) -> str:
     """Return how the domains that the sidecar rejects get out of relay_domains."""
     file = smtpd.exported
     others = DomainList(" ".join(word for word in smtpd.words(key) if word != file), smtpd.read, parents=smtpd.parents_match)
-    by_hand = f"Remove them from {key}, or add a listener domain with relay_to = true for each."
+    by_hand = f"{COMPARE} Otherwise remove them from {key}."
     fixes = [_export(smtpd, key)] if file is not None and _is_old(smtpd, file) else []
     if not fixes or any(name in others and name not in smtpd.domains for name in others.names):
         fixes.append(by_hand)
