@@ -170,7 +170,7 @@ def test_help_loads_no_command() -> None:
 @EACH
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C", "TERM": "dumb"}],
+    [{"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C", "TERM": "dumb"}],
     ids=str,
 )
 def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None:
@@ -201,11 +201,10 @@ def test_closed_streams(name: str, folder: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@WRITING
-@pytest.mark.parametrize("more", ["", "--help"])
-def test_output_that_cannot_be_written(name: str, more: str, folder: Path) -> None:
+@pytest.mark.parametrize("call_of", [*((name,) for name in COMMANDS if name != "run"), ("explain", "--help")], ids=" ".join)
+def test_output_that_cannot_be_written(call_of: Sequence[str], folder: Path) -> None:
     """A full disk behind the output is one sentence and exit status 1."""
-    done = call(folder, name, *more.split(), around="{} >/dev/full")
+    done = call(folder, *call_of, around="{} >/dev/full")
     assert done.stderr.endswith(b"Error: The output cannot be written: No space left on device.\n")
     assert b"Traceback" not in done.stderr
     assert done.returncode == 1

@@ -36,7 +36,7 @@ def test_a_fault_is_found(tmp_path: Path) -> None:
 
 def test_the_search_by_cost_climbs(tmp_path: Path) -> None:
     """A few steps of it find shapes that cost more than those they were made of, and none that costs too much."""
-    found = climb(tmp_path, seconds=60, inputs=25, seed=1)
+    found = climb(tmp_path, seconds=600, inputs=25, seed=1)
     assert found.fault is None, found.fault
     assert found.inputs > 15
     assert found.worst > 0
@@ -44,10 +44,11 @@ def test_the_search_by_cost_climbs(tmp_path: Path) -> None:
 
 def test_the_search_finds_what_costs_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a limit that everything exceeds the first shape is a fault, with its message in a file."""
+    monkeypatch.setattr("tests.fuzz.climbing._FULL_SIZE", climbing._SIZE)
     monkeypatch.setattr("tests.cost.judging._CPU", 1e-6)
     monkeypatch.setattr("tests.cost.judging._MESSAGE", 1e-6)
     monkeypatch.setattr("tests.cost.judging._RECIPIENT", 1e-6)
-    found = climbing.search(tmp_path, seconds=60, inputs=100, seed=1)
+    found = climbing.search(tmp_path, seconds=600, inputs=100, seed=1)
     assert found.fault is not None
     (kept,) = tmp_path.glob("cost-*.eml")
     assert kept.stat().st_size > 0
