@@ -150,10 +150,13 @@ class Quarantine:
         """
         path = self._directory / file
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as opened:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-            yield opened
+            with os.fdopen(descriptor, "rb", closefd=False) as opened:
+                yield opened
+        finally:
+            os.close(descriptor)
 
     def read(self, file: str, *, limit: int) -> bytes:
         """Return the bytes of a file of a message. Raise OSError, also for a file of more than `limit` bytes."""

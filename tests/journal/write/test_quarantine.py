@@ -322,7 +322,9 @@ def test_only_what_a_worker_writes_is_read(tmp_path: Path) -> None:
         it.read("link", limit=8)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(bytes(9))
-    for file, why in (("pipe", "not a regular file"), ("large", "it has more than 8 bytes")):
+    (tmp_path / "folder").mkdir()
+    files = (("pipe", "not a regular file"), ("folder", "not a regular file"), ("large", "it has more than 8 bytes"))
+    for file, why in files:
         with pytest.raises(OSError, match=why):
             it.read(file, limit=8)
     (tmp_path / "whole").write_bytes(bytes(8))
