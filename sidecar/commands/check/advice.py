@@ -26,7 +26,7 @@ _CODES: Final = frozenset({"never_matches", "shadowed", "single_label"})
 _UNPROVED: Final = "No table is proved to do only that: compare your own change with `sidecar diff`."
 
 
-class Adviser:
+class Fixer:
     """Adds tables to the findings about one configuration, in the order of the findings."""
 
     def __init__(self, settings: Settings) -> None:
@@ -36,7 +36,7 @@ class Adviser:
         # The tables of all findings together must not name a domain twice.
         self._proposed: dict[tuple[str, str], Finding] = {}
 
-    def advise(self, finding: Finding) -> Finding:
+    def fix(self, finding: Finding) -> Finding:
         """Return the finding with the tables that fix it, or with the advice to compare an own change."""
         entry = self._entry_of(finding) if finding.code in _CODES else None
         if entry is None:
@@ -61,7 +61,7 @@ class Adviser:
     # --- names that a wildcard does not match
 
     def _for_missed(self, finding: Finding, entry: DomainEntry) -> Finding:
-        """Give names that a wildcard misses because of `entry`, and those below them, what the wildcard permits."""
+        """Propose tables for names that a wildcard misses because of `entry`, and for those below them."""
         own = self._listeners[entry.listener]
         missed = self._missed_by_star(entry) if entry.domain == "*" else _missed_above(entry.domain, own)
         wanted = {domain: wildcard for domain, wildcard in missed if domain not in own}

@@ -9,7 +9,7 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from sidecar.commands.check.advice import Adviser
+from sidecar.commands.check.advice import Fixer
 from sidecar.commands.check.runtime import runtime_findings
 from sidecar.config import Reading
 from sidecar.core.findings import Finding
@@ -44,7 +44,7 @@ def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     are printed. The last line is the summary.
 
     Also finds what this user cannot use at run time: folders, sockets, ports and accounts. As root, it asks as the user of the
-    settings, and such a finding is an error; for another user it is a warning.
+    settings, or as the one of the systemd unit, and such a finding is an error; for another user it is a warning.
 
     With --json each finding has a "code", such as open_relay, that stays the same from version to version. "more" counts
     the findings of its kind that are not listed.
@@ -53,8 +53,8 @@ def command(config: Path | None, *, strict: bool, as_json: bool) -> None:
     settings = reading.loaded.settings
     findings = list(reading.loaded.problems or reading.warnings(ask_machine=True))
     if settings is not None:
-        adviser = Adviser(settings)
-        findings = [adviser.advise(_as_root(each, settings)) for each in findings]
+        fixer = Fixer(settings)
+        findings = [fixer.fix(_as_root(each, settings)) for each in findings]
         findings += runtime_findings(settings, reading.loaded.sources, reading.where)
     findings.sort(key=_rank)
     if as_json:

@@ -4,14 +4,19 @@ Owns which faults are looked for, as the user that `sidecar run` becomes. Change
 """
 
 import errno
+import grp
 import json
 import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from msgspec.structs import replace
+
+from sidecar.commands.check.units import Unit, is_within, units_of
 from sidecar.core.findings import Finding, Level, RuntimeCode, finding
 from sidecar.core.settings.values import AdminSettings, MilterSettings, Settings, Source, Where
 from sidecar.core.text import quoted
@@ -33,7 +38,7 @@ from sidecar.machine import name_of_user
 class _Fault(NamedTuple):
     """What is wrong, and the key in the settings that names the folder or the socket."""
 
-    code: RuntimeCode
+    code: RuntimeCode | Literal["unknown_account"]
     key: Sequence[str]
     text: str
     fix: str
@@ -43,23 +48,51 @@ class _Fault(NamedTuple):
 def runtime_findings(settings: Settings, sources: Sequence[Source], where: Callable[..., Where | None]) -> list[Finding]:
     """Return what `sidecar run` could not use if this user starts it. `where` returns the place of a key, by its path.
 
-    As root, the program becomes the `user` of the settings, and the findings are errors. Another user may not be the one of the
-    service, so they are warnings.
+    As root, the program becomes the `user` of the settings, or systemd starts it as the user of its unit, and the findings are
+    errors. Another user may not be the one of the service, so they are warnings.
     """
-    faults = [*_sockets(settings)]
-    try:
-        identity = new_identity(settings)
-    except SetupError:
-        pass  # an unknown account, which has a finding of its own
-    else:
-        faults += _trusted(settings, identity)
-        if not any(fault.code == "unusable_directory" for fault in faults):
-            use = _Use(settings, sources)
-            faults += use.faults() if identity is None else _as_user(identity, use)
     is_root = os.geteuid() == 0
+    units = units_of(sources[0].path if sources else None) if is_root else []
+    faults = [*_sockets(settings), *chain.from_iterable(_as_unit(unit, settings, sources) for unit in units)]
+    if not units or settings.user is not None:
+        faults += _started_here(settings, sources)
     return [
         finding(fault.level if is_root else "warning", fault.code, where(*fault.key), fault.text, fault.fix) for fault in faults
     ]
+
+
+def _started_here(settings: Settings, sources: Sequence[Source]) -> Iterator[_Fault]:
+    """Yield what the program could not use if this user started it in a terminal."""
+    try:
+        identity = new_identity(settings)
+    except SetupError:
+        return  # an unknown account, which has a finding of its own
+    untrusted = [*_trusted(settings, identity)]
+    yield from untrusted
+    if not untrusted:
+        use = Use(settings, sources, creates=os.geteuid() == 0)
+        yield from use.faults() if identity is None else _as_user(identity, use)
+
+
+def _as_unit(unit: Unit, settings: Settings, sources: Sequence[Source]) -> Iterator[_Fault]:
+    """Yield what the program could not use if systemd started it: root's own rights do not show that."""
+    starts = f"{unit.name} starts the program as user {unit.user}"
+    try:
+        identity = new_identity(replace(settings, user=unit.user, group=unit.group))
+        groups = tuple(grp.getgrnam(group).gr_gid for group in unit.groups)
+    except (SetupError, KeyError) as error:
+        what = str(error).partition(":")[0] if isinstance(error, SetupError) else f"there is no group {error.args[0]}"
+        yield _Fault("unknown_account", ("user",), f"{starts}, but {what}.", "Create the account, or change the unit.")
+        return
+    if identity is None or identity.uid == 0:
+        return
+    for fault in _as_user(replace(identity, groups=groups), Use(settings, sources, unit=unit, uid=identity.uid)):
+        yield fault._replace(text=f"{fault.text} {starts}.")
+    for folder, key in _folders(settings):
+        if unit.writable is not None and not is_within(folder.absolute(), unit.writable):
+            text = f"{unit.name} makes {folder} read-only for the program (ProtectSystem=strict)."
+            fix = f"Run systemctl edit {unit.name}, and write ReadWritePaths={folder} below [Service]."
+            yield _Fault("unusable_directory", key, text, fix)
 
 
 def _folders(settings: Settings) -> Iterator[tuple[Path, Sequence[str]]]:
@@ -97,20 +130,32 @@ def _trusted(settings: Settings, identity: Identity | None) -> Iterator[_Fault]:
                 yield _Fault("unusable_directory", key, f"{folder}: {error.strerror}.", "Choose another folder.")
 
 
-class _Use:
-    """What the user of the program must be able to use. Asked as that user."""
+class Use:
+    """What the user of the program must be able to use. Asked as that user.
 
-    def __init__(self, settings: Settings, sources: Sequence[Source]) -> None:
-        self._settings, self._sources = settings, sources
-        # As root, missing folders are created before the program becomes another user.
-        self._creates = os.geteuid() == 0
+    `creates`: missing folders are created by root, before the program becomes another user. With a `unit`, systemd creates its
+    folders for user `uid`, and gives this user all that is in them if they are not the user's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sources: Sequence[Source],
+        *,
+        creates: bool = False,
+        unit: Unit | None = None,
+        uid: int = 0,
+    ) -> None:
+        self._settings, self._sources, self._creates, self._is_service = settings, sources, creates, unit is not None
+        self._given = [each for each in unit.managed if _owner(each) != uid] if unit is not None else []
 
     def faults(self) -> list[_Fault]:
+        """Return what this user, who must be that of the program by now, cannot use."""
         return [*self._directories(), *self._state(), *self._files()]
 
     def _directories(self) -> Iterator[_Fault]:
         for folder, key in _folders(self._settings):
-            if (reason := self._refusal(folder)) is not None:
+            if not is_within(folder.absolute(), self._given) and (reason := self._refusal(folder)) is not None:
                 user = name_of_user(os.geteuid())
                 fix = f"Give {user} the right to write there, or choose another folder."
                 yield _Fault("unusable_directory", key, f"User {user} cannot write into {folder}: {reason}.", fix)
@@ -137,20 +182,27 @@ class _Use:
             (settings.node_id_file, os.R_OK),
             (settings.quarantine_directory, os.R_OK | os.W_OK | os.X_OK),
         ):
-            if os.path.lexists(path) and not os.access(path, mode):
+            if not is_within(path.absolute(), self._given) and os.path.lexists(path) and not os.access(path, mode):
                 fix = f"Give it to {user}: chown {user} {path}."
                 yield _Fault("unusable_directory", ("state_directory",), f"User {user} cannot use {path}.", fix)
 
     def _files(self) -> Iterator[_Fault]:
-        user = name_of_user(os.geteuid())
+        user, what = name_of_user(os.geteuid()), "start and every reload" if self._is_service else "every reload"
         for source in self._sources:
             if not os.access(source.path, os.R_OK):
-                text = f"User {user} cannot read {source.path}, so every reload would fail."
+                text = f"User {user} cannot read {source.path}, so {what} would fail."
                 fix = "Let the user read the file and enter its folder, as with chgrp and chmod g+rX."
                 yield _Fault("unreadable_by_user", ("user",), text, fix)
 
 
-def _as_user(identity: Identity, use: _Use) -> list[_Fault]:
+def _owner(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_uid
+    except OSError:
+        return None
+
+
+def _as_user(identity: Identity, use: Use) -> list[_Fault]:
     """Ask in a process of that user, because the way back to root is closed."""
     receiving, sending = os.pipe()
     child = os.fork()

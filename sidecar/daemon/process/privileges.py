@@ -37,11 +37,12 @@ class UntrustedError(Exception):
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """The user to become: its name, and the numbers of user and group."""
+    """The user to become: its name, the numbers of user and group, and groups besides the user's own."""
 
     user: str
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
 
 def new_identity(settings: Settings) -> Identity | None:
@@ -77,7 +78,7 @@ def _missing(kind: str, name: str) -> SetupError:
 def become(identity: Identity) -> None:
     """Become that user for good. Raise SetupError."""
     try:
-        os.initgroups(identity.user, identity.gid)
+        os.setgroups([*os.getgrouplist(identity.user, identity.gid), *identity.groups])
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
     except OSError as error:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sidecar.commands.check import advice
-from sidecar.commands.check.advice import Adviser
+from sidecar.commands.check.advice import Fixer
 from sidecar.commands.check.command import command
 from sidecar.config import Reading
 from sidecar.core.evaluate.changes import grants
@@ -89,8 +89,8 @@ def loaded(text: str, file: str = "d.toml") -> tuple[Settings, list[Finding]]:
         reading = Reading(Path(folder) / "s.toml")
         made = reading.loaded.settings
         assert made is not None, reading.loaded.problems
-        adviser = Adviser(made)
-        return made, [adviser.advise(each) for each in reading.warnings()]
+        fixer = Fixer(made)
+        return made, [fixer.fix(each) for each in reading.warnings()]
 
 
 def reach(under: Evaluator, probe: Envelope) -> int:
