@@ -32,7 +32,7 @@ help:
 	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
 	@echo "make deb     builds a Debian 12 package: dist/sidecar_VERSION_amd64.deb"
 	@echo "make dist    builds the wheel and the source archive in dist"
-	@echo "make test-packages  installs, upgrades, runs and removes the packages in Debian 12, and runs the commands of the documents (as root, 7 minutes)"
+	@echo "make test-packages  installs, upgrades, runs and removes the packages in Debian 12, and runs the commands of the documents (as root, 8 minutes)"
 	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 30 minutes; see BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; see SOAK=--help)"
@@ -68,9 +68,9 @@ deb: dist deb-packages
 	@rm -f dist/sidecar_*
 	@deploy/debian/build dist/sidecar-*.whl dist
 
-test-packages: $(VENV)/.tools deb-packages
+test-packages: $(VENV)/.tools deb-packages mta-packages bench-packages
 	@.ci/packages debootstrap
-	@$(RUN)/pytest -q tests/packages/installed.py tests/packages/documents.py
+	@$(RUN)/pytest -q tests/packages/installed.py tests/packages/documents.py tests/packages/milters.py
 
 bench: $(VENV)/.tools mta-packages bench-packages
 	@$(RUN)/python -m tests.bench $(BENCH)
