@@ -97,7 +97,7 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
                 "  failed:           nobody@example.net",
                 "    status:         5.1.1",
                 "    class:          InvalidRecipient (iana:{invalid})",
-                "    diagnostic:     550 5.1.1 <nobody@mailbox.example.net>... User unknown (smtp)",
+                "    diagnostic:     550 5.1.1 <nobody@mailbox.example.net>... User unknown (SMTP)",
                 "  delayed:          slow@example.edu",
                 "    retried until:  2024-07-07T13:55:37Z",
                 "    log id:         q12BXaT1023451",

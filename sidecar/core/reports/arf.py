@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from sidecar.core.reports.addresses import readable_address
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import Group, blocks, mta_name, number, take, unbracketed
+from sidecar.core.reports.fields import Group, blocks, ip_address, mta_name, number, take
 from sidecar.core.reports.mime import split_message
 from sidecar.core.reports.values import ArfReport
 
@@ -58,11 +59,11 @@ def read_feedback(body: bytes, original_message: str | None, supplemental_trace:
         arrival_date=take(group, date, read_date),
         incidents=take(group, "incidents", number),
         original_envelope_id=take(group, "original-envelope-id", str),
-        original_mail_from=take(group, "original-mail-from", unbracketed),
+        original_mail_from=take(group, "original-mail-from", readable_address),
         reporting_mta=take(group, "reporting-mta", mta_name),
-        source_ip=take(group, "source-ip", str),
+        source_ip=take(group, "source-ip", ip_address),
         authentication_results=group.pop("authentication-results", []),
-        original_rcpto_to=[unbracketed(address) for address in group.pop("original-rcpt-to", [])],
+        original_rcpto_to=[readable_address(address) for address in group.pop("original-rcpt-to", [])],
         reported_domain=group.pop("reported-domain", []),
         reported_uri=group.pop("reported-uri", []),
         extensions=group,
@@ -102,17 +103,21 @@ def _claimed_traces(message: bytes) -> Iterator[bytes]:
 
 
 def _trace(text: bytes) -> dict[str, Any] | None:
+    trace = _json_object(text)
+    return None if trace is None or trace.pop(_MARKER, None) != _MARKER_VALUE else trace
+
+
+def _json_object(text: bytes) -> dict[str, Any] | None:
+    """Return a JSON object that is neither too large nor too deep, or None."""
     if sum(map(text.count, _MARKS)) > TRACE_MARKS_LIMIT or _too_deep(text):
         return None
     try:
-        trace = _DECODER.decode(text)
+        value = _DECODER.decode(text)
         # Other readers of records reject an integer outside i64 and u64, and so does this encoder.
-        msgspec.msgpack.encode(trace)
+        msgspec.msgpack.encode(value)
     except (ValueError, OverflowError, msgspec.DecodeError):
         return None
-    if not isinstance(trace, dict) or trace.pop(_MARKER, None) != _MARKER_VALUE:
-        return None
-    return trace
+    return value if isinstance(value, dict) else None
 
 
 def _finite(digits: str) -> float:

@@ -12,7 +12,7 @@ DATE_LIMIT = 128
 # Of comments in comments: RFC 5322 allows them, no date of a mail program has them. Each level is one more pass.
 _NESTING_LIMIT = 2
 
-_MONTHS = {
+MONTHS = {
     name: number
     for number, name in enumerate(("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), start=1)
 }
@@ -26,7 +26,7 @@ _ZONES = {
     "AWST": 8, "ACST": 9.5, "ACDT": 10.5, "AEST": 10, "AEDT": 11, "CHST": 10, "NZST": 12, "NZDT": 13,
 }  # fmt: skip
 
-_CLOCK = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?"
+_CLOCK = r"(?P<hour>\d{1,2})\s*:\s*(?P<minute>\d{2})(?:\s*:(?P<second>\d{2})(?:[.,]\d+)?)?"
 _ZONE = r"(?P<zone>[+-]\d{2}:?\d{2}|[A-Za-z]+)?"
 _MAIL = re.compile(
     r"(?:[A-Za-z]+[\s,.]*)?(?P<day>\d{1,2})[\s-]+(?P<month>[A-Za-z]{3})[a-z]*[\s,.-]+"
@@ -57,8 +57,8 @@ def read_date(text: str) -> str | None:
     year, month, day, hour, minute, second, zone = found.group("year", "month", "day", "hour", "minute", "second", "zone")
     try:
         local = datetime(  # noqa: DTZ001 - the offset is taken off below
-            _year(year),
-            _MONTHS[month.lower()] if month.isalpha() else int(month),
+            full_year(year),
+            MONTHS[month.lower()] if month.isalpha() else int(month),
             int(day),
             int(hour),
             int(minute),
@@ -69,7 +69,8 @@ def read_date(text: str) -> str | None:
         return None
 
 
-def _year(digits: str) -> int:
+def full_year(digits: str) -> int:
+    """Return a year of two, three or four digits (RFC 5322 section 4.3)."""
     year = int(digits)
     if len(digits) == 4:  # noqa: PLR2004 - four digits are a whole year
         return year

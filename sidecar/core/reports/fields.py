@@ -4,11 +4,14 @@ Owns field syntax (RFC 5322, RFC 2047) and value syntax (RFC 3464). Never decide
 """
 
 import binascii
+import ipaddress
 import re
+import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import TypeVar
 
+from sidecar.core.reports.addresses import is_mailbox, readable_address, without_comments
 from sidecar.core.reports.values import DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
 
 # A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
@@ -57,13 +60,20 @@ _CHARSETS = frozenset(
     )
 )
 
-# RFC 3463 section 2: the class is 2, 4 or 5, the others have three digits at most. Any other status stays text.
-_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
-# KumoMTA's readers keep a count in 32 bits.
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_BRACKETED = re.compile(r"<([^<>]*+)>")
-_REPLY_CODE = re.compile(r"[245][0-9]{2}(?:[ -]|\Z)")
-# The registered types; `RFC822` and `SMTP` are as common as the lower case of RFC 3464. An X- type stays as it was written.
+# Other spellings of the same.
+_CHARSET_ALIASES = {"ascii": "us-ascii", "utf8": "utf-8", "latin1": "iso-8859-1"}
+
+# Three numbers (RFC 3463 section 2). KumoMTA keeps them in 8, 16 and 16 bits, and accepts a sign.
+_STATUS = re.compile(r"\+?([0-9]{1,3})\.\+?([0-9]{1,5})\.\+?([0-9]{1,5})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
+_STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
+# KumoMTA keeps a count in 32 bits.
+_NUMBER = re.compile(r"\+?([0-9]{1,10})")
+_NUMBER_LIMIT = 0xFFFFFFFF
+# An SMTP reply begins with its code, or with an enhanced code where a program has left the first out.
+_REPLY = re.compile(r"(?:[245][0-9]{2}[ -]+)?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])|[245][0-9]{2}(?:[ -]|\Z)")
+# RFC 6533 section 3: characters of an address in ASCII, \x{1F4E7}.
+_ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+# The registered types. In front of a value without `;`, only these are a type.
 _KNOWN_TYPES = frozenset(("rfc822", "utf-8", "x400", "unknown", "dns", "smtp", "x-unix"))
 
 
@@ -108,22 +118,50 @@ def mta_name(text: str) -> MtaName | None:
 
 
 def recipient(text: str) -> ReportedRecipient | None:
-    """Read `rfc822; user@example.com`, with angle brackets or without; a bare address is an `rfc822` one."""
+    """Read `rfc822; user@example.com`, with or without brackets, comments and a type; None without an address."""
+    reported = recipient_or_empty(text)
+    return reported if reported.recipient else None
+
+
+def recipient_or_empty(text: str) -> ReportedRecipient:
+    """Read a recipient; its address can be empty."""
     recipient_type, address = _typed(text, "rfc822")
-    address = unbracketed(address)
-    return ReportedRecipient(recipient_type=recipient_type, recipient=address) if address else None
+    lowered = recipient_type.lower()
+    if lowered == "utf-8":
+        address = _ESCAPED.sub(_unescaped, address)
+    if lowered == "rfc822" or (lowered == "utf-8" and not is_mailbox(address)):
+        address = readable_address(address)
+    return ReportedRecipient(recipient_type=recipient_type, recipient=address)
 
 
-def diagnostic_code(text: str) -> DiagnosticCode | None:
+def diagnostic_code(text: str) -> DiagnosticCode:
     """Read `smtp; 550 5.1.1 no such user`.
 
-    Text that begins with a reply code has no type, even where a `;` follows further on (`550 5.7.1 Service unavailable; Client
-    host blocked`), and is SMTP's. Other text without a type has the type `""`.
+    Text that begins with a reply code or an enhanced code has no type, even where a `;` follows further on (`550 5.7.1 Service
+    unavailable; Client host blocked`), and is SMTP's. Other text without a type has the type `""`.
     """
-    if _REPLY_CODE.match(text):
+    if _REPLY.match(text):
         return DiagnosticCode(diagnostic_type="smtp", diagnostic=text)
     diagnostic_type, diagnostic = _typed(text, "")
     return DiagnosticCode(diagnostic_type=diagnostic_type, diagnostic=diagnostic)
+
+
+def reply_status(diagnostic: DiagnosticCode | None) -> DsnStatus | None:
+    """Return the enhanced code of the SMTP reply in a diagnostic, or None."""
+    found = _reply(diagnostic)
+    return None if found is None or found[1] is None else status(found[1])
+
+
+def reply_class(diagnostic: DiagnosticCode | None) -> int | None:
+    """Return the first digit of the SMTP reply in a diagnostic, or None."""
+    found = _reply(diagnostic)
+    return None if found is None else int(found[0][0])
+
+
+def _reply(diagnostic: DiagnosticCode | None) -> re.Match[str] | None:
+    if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
+        return None
+    return _REPLY.match(diagnostic.diagnostic)
 
 
 def status(text: str) -> DsnStatus | None:
@@ -131,21 +169,32 @@ def status(text: str) -> DsnStatus | None:
     found = _STATUS.match(text)
     if found is None:
         return None
-    class_, subject, detail, comment = found.groups()
-    return DsnStatus(class_=int(class_), subject=int(subject), detail=int(detail), comment=comment or None)
+    class_, subject, detail = map(int, found.group(1, 2, 3))
+    if any(number > limit for number, limit in zip((class_, subject, detail), _STATUS_LIMITS, strict=True)):
+        return None
+    return DsnStatus(class_=class_, subject=subject, detail=detail, comment=found[4] or None)
 
 
 def number(text: str) -> int | None:
     """Read a count."""
-    return int(text) if _NUMBER.fullmatch(text) else None
+    found = _NUMBER.fullmatch(text)
+    return int(found[1]) if found is not None and int(found[1]) <= _NUMBER_LIMIT else None
 
 
-def unbracketed(address: str) -> str:
-    """Return an address without its angle brackets and the text beside them; `<>` is `""`."""
-    if not (address.startswith("<") or address.endswith(">")):
-        return address
-    found = _BRACKETED.search(address)
-    return address if found is None else found[1].strip()
+def ip_address(text: str) -> str:
+    """Return an IP address without comments, brackets and the tag `IPv6:`; any other text stays as it is."""
+    plain = without_comments(text).strip().removeprefix("[").removesuffix("]")
+    plain = plain[5:] if plain[:5].lower() == "ipv6:" else plain
+    try:
+        return str(ipaddress.ip_address(plain)) if plain != text else text
+    except ValueError:
+        return text
+
+
+def _unescaped(character: re.Match[str]) -> str:
+    number = int(character[1], 16)
+    is_character = number <= sys.maxunicode and not 0xD800 <= number <= 0xDFFF  # noqa: PLR2004 - surrogates
+    return chr(number) if is_character else character[0]
 
 
 def _typed(text: str, default: str) -> tuple[str, str]:
@@ -158,9 +207,7 @@ def _typed(text: str, default: str) -> tuple[str, str]:
         kind, _, rest = text.partition(" ")
         if kind.lower() not in _KNOWN_TYPES:
             return default, text
-    kind = kind.strip()
-    lowered = kind.lower()
-    return lowered if lowered in _KNOWN_TYPES else kind, rest.strip()
+    return kind.strip(), rest.strip()
 
 
 def _plain(value: str) -> str:
@@ -171,10 +218,17 @@ def _plain(value: str) -> str:
     return _ENCODED_WORD.sub(_decoded_word, value) if "=?" in value else value
 
 
+def charset_name(charset: str) -> str | None:
+    """Return the name of the codec of a charset, or None if it is not one of the usual ones."""
+    name = charset.lower()
+    name = _CHARSET_ALIASES.get(name, name)
+    return name if name in _CHARSETS else None
+
+
 def _decoded_word(word: re.Match[str]) -> str:
     """Decode one encoded word; one that cannot be decoded stays as it is."""
-    charset = word[1].partition("*")[0].lower()  # RFC 2231 section 5: `utf-8*en`
-    if charset not in _CHARSETS:
+    charset = charset_name(word[1].partition("*")[0])  # RFC 2231 section 5: `utf-8*en`
+    if charset is None:
         return word[0]
     digits = word[3].encode("utf-8", "replace")
     try:

@@ -139,10 +139,15 @@ def transfer_decoded(part: Part) -> bytes | None:
     value = header(part.head, b"content-transfer-encoding")
     encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip().lower()
     if encoding == b"quoted-printable":
-        return b"".join(map(binascii.a2b_qp, _line_pieces(part.message, part.start, part.end)))
+        return quoted_printable(part.message, part.start, part.end)
     if encoding == b"base64":
         return unbase64(part.body)
     return part.body
+
+
+def quoted_printable(text: bytes, start: int = 0, end: int | None = None) -> bytes:
+    """Decode quoted-printable, or a part of it."""
+    return b"".join(map(binascii.a2b_qp, _line_pieces(text, start, len(text) if end is None else end)))
 
 
 def _line_pieces(message: bytes, start: int, end: int) -> Iterator[memoryview]:

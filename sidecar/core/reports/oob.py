@@ -7,7 +7,18 @@ import re
 from typing import get_args
 
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import Group, blocks, diagnostic_code, mta_name, recipient, status, take
+from sidecar.core.reports.fields import (
+    Group,
+    blocks,
+    diagnostic_code,
+    mta_name,
+    recipient,
+    recipient_or_empty,
+    reply_class,
+    reply_status,
+    status,
+    take,
+)
 from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipient
 
 # A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
@@ -15,22 +26,50 @@ from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipi
 RECIPIENT_LIMIT = 1000
 
 _ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
+_ACTIONS_BY_CLASS: dict[int | None, Action] = {4: "delayed", 5: "failed"}
 _WORD = re.compile(r"[a-z]+")
+_EMPTY_LINES = re.compile(rb"\n[ \t\r]*+\n")
 
 _NAMES_A_RECIPIENT = frozenset(("final-recipient", "original-recipient"))
 _BEGINS_RECIPIENTS = _NAMES_A_RECIPIENT | {"action"}
 
 
-def read_status(body: bytes, original_message: str | None) -> OobReport | str:
-    """Read the body of a delivery-status part, decoded. Return the report, or what is missing."""
-    message, recipients = _groups(body)
-    read = [_per_recipient(group) for group in recipients[:RECIPIENT_LIMIT]]
-    per_recipient = [entry for entry in read if isinstance(entry, PerRecipient)]
-    per_message = _per_message(message)
-    # KumoMTA accepts a report that names its reporter and no recipient. It makes no OOB record, but it is a report.
-    if not per_recipient and (read or per_message.reporting_mta is None):
-        return f"its delivery-status part has no recipient{f' that is readable: {read[0]}' if read else ''}"
-    return OobReport(per_message=per_message, per_recipient=per_recipient, original_message=original_message)
+def read_status(body: bytes, original_message: str | None, *others: bytes) -> OobReport | str:
+    """Read the body of a delivery-status part, and of others after it, decoded. Return the report, or what the first one lacks.
+
+    The recipients of all parts count. A part can repeat a recipient of one before it, in a second form.
+    """
+    read = [_read_part(body) for body in (body, *others)]
+    parts = [part for part in read if not isinstance(part, str)]
+    entries: list[PerRecipient] = []
+    for _, more in parts:
+        known = {_key(entry) for entry in entries}
+        entries += [entry for entry in more if _key(entry) not in known]
+    fault = next((part for part in read if isinstance(part, str)), None)
+    if fault is not None and not entries:
+        return fault
+    message = next((message for message, _ in parts if message.reporting_mta is not None), parts[0][0])
+    return OobReport(per_message=message, per_recipient=entries[:RECIPIENT_LIMIT], original_message=original_message)
+
+
+def _read_part(body: bytes) -> tuple[PerMessage, list[PerRecipient]] | str:
+    fields, groups = _groups(body)
+    read = [_per_recipient(group) for group in groups[:RECIPIENT_LIMIT]]
+    message, entries = _per_message(fields), [entry for entry in read if isinstance(entry, PerRecipient)]
+    if not entries:
+        if read:
+            return f"its delivery-status part has no recipient that is readable: {read[0]}"
+        if message.reporting_mta is None:
+            return "its delivery-status part has no recipient"
+        # KumoMTA accepts a report that names its reporter and nothing else. It makes no OOB record, but it is a report.
+        if sum(not paragraph.isspace() for paragraph in _EMPTY_LINES.split(body.strip())) > 1:
+            return "its delivery-status part has no recipient that is readable: the first has no field of RFC 3464"
+    return message, entries
+
+
+def _key(entry: PerRecipient) -> tuple[str, Action]:
+    known = entry.final_recipient or entry.original_recipient
+    return "" if known is None else known.recipient, entry.action
 
 
 def _groups(body: bytes) -> tuple[Group, list[Group]]:
@@ -70,20 +109,28 @@ def _per_message(group: Group) -> PerMessage:
 
 
 def _per_recipient(group: Group) -> PerRecipient | str:
-    action: Action | None = take(group, "action", _action)
+    diagnostic = take(group, "diagnostic-code", diagnostic_code)
+    reported = take(group, "status", status)
+    # `failure`, `expired`, `fehlgeschlagen`: the class of the status says what it means.
+    action: Action | None = take(group, "action", _action) or _ACTIONS_BY_CLASS.get(
+        reported.class_ if reported else reply_class(diagnostic)
+    )
     if action is None:
-        return "the first has no Action of RFC 3464"
-    final = take(group, "final-recipient", recipient)
+        return "the first has no Action of RFC 3464, and no Status of class 4 or 5"
     original = take(group, "original-recipient", recipient)
+    final = take(group, "final-recipient", recipient)
     if final is None and original is None:
-        return "the first has neither Final-Recipient nor Original-Recipient"
+        # Some programs know that a recipient failed and not which one: `Final-Recipient: rfc822;`.
+        final = take(group, "final-recipient", recipient_or_empty) or take(group, "original-recipient", recipient_or_empty)
+        if final is None:
+            return "the first has neither Final-Recipient nor Original-Recipient"
     return PerRecipient(
         final_recipient=final,
         action=action,
-        status=take(group, "status", status),
+        status=reported or reply_status(diagnostic),
         original_recipient=original,
         remote_mta=take(group, "remote-mta", mta_name),
-        diagnostic_code=take(group, "diagnostic-code", diagnostic_code),
+        diagnostic_code=diagnostic,
         last_attempt_date=take(group, "last-attempt-date", read_date),
         final_log_id=take(group, "final-log-id", str),
         will_retry_until=take(group, "will-retry-until", read_date),

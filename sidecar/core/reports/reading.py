@@ -4,13 +4,13 @@ Owns the order of steps: the top Content-Type, the parts directly below it, then
 deeper parts.
 """
 
-from codecs import getincrementaldecoder
 from collections import Counter
 
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback, supplemental_trace
 from sidecar.core.reports.oob import read_status
-from sidecar.core.reports.strict import feedback_fault, status_fault
+from sidecar.core.reports.original import original_text
+from sidecar.core.reports.strict import read_strictly
 from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
@@ -18,8 +18,6 @@ _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 
-# A larger returned message is decoded in pieces of this size.
-_PIECE = 64 * 1024
 # Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
 
@@ -41,29 +39,47 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
     top = mime.content_type(value)
+    parts = [] if top.boundary is None or top.media_type != mime.REPORT else mime.parts(message, top.boundary, rest)
     if top.media_type != mime.REPORT:
-        if value is None:
-            return _none("it has no Content-Type")
-        return _none(f"its Content-Type is {_quoted(top.media_type)}, not multipart/report")
-    if top.boundary is None:
-        return _none("its Content-Type has no boundary")
-    parts = mime.parts(message, top.boundary, rest)
-    is_feedback = top.report_type is not None and top.report_type.strip().lower() == b"feedback-report"
-    feedback = _first(parts, _FEEDBACK_TYPES) if is_feedback else None
-    status = _first(parts, _STATUS_TYPES)
-    if feedback is None and status is None:
-        return _none(_lacking(parts, is_feedback=is_feedback))
+        found = _none(
+            f"its Content-Type is {_quoted(top.media_type)}, not multipart/report"
+            if value is not None
+            else "it has no Content-Type"
+        )
+    elif top.boundary is None:
+        found = _none("its Content-Type has no boundary")
+    elif strict:
+        found = _reading(*read_strictly(message))
+    else:
+        found = _read_leniently(top, parts)
+        if not found.is_report:
+            # KumoMTA is wider in places that are not known to be used: what it accepts is always a report.
+            exact = _reading(*read_strictly(message))
+            found = exact if exact.is_report else found
+    return found
+
+
+def _read_leniently(top: mime.ContentType, parts: list[mime.Part]) -> ReportReading:
+    report_type = None if top.report_type is None else top.report_type.strip().lower()
+    is_feedback = report_type == b"feedback-report"
+    feedback = _all(parts, _FEEDBACK_TYPES) if is_feedback else []
+    status = _all(parts, _STATUS_TYPES)
     returned = _returned(parts)
-    original = _text(returned[-1]) if returned else None
+    original = original_text(returned[-1]) if returned and (feedback or status) else None
     arf: ArfReport | str = ""
     oob: OobReport | str = ""
-    if feedback is not None:
-        fault = strict and feedback_fault(head, feedback)
-        arf = fault or read_feedback(_body(feedback), original, supplemental_trace(returned))
-    if status is not None:
-        fault = strict and status_fault(head, status)
-        oob = fault or read_status(_body(status), original)
-    return _reading(arf, oob)
+    if feedback:
+        arf = _first_report(feedback, original, supplemental_trace(returned))
+    if status:
+        body, *others = map(_body, status)
+        oob = read_status(body, original, *others)
+    return _reading(arf, oob or ("" if arf else _lacking(parts, is_feedback=is_feedback)))
+
+
+def _first_report(parts: list[mime.Part], original: str | None, trace: object) -> ArfReport | str:
+    """Read the first feedback-report part that can be read. Return what the first of all lacks if there is none."""
+    read = [read_feedback(_body(part), original, trace) for part in parts]
+    return next((report for report in read if isinstance(report, ArfReport)), read[0])
 
 
 def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
@@ -74,7 +90,7 @@ def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
     if isinstance(oob, OobReport):
         found.append(_bounce(oob))
     if not found:
-        return _none(str(arf or oob))
+        return _none(str(arf or oob or "no part directly below its multipart/report is a delivery-status or a feedback-report"))
     return ReportReading(
         arf=arf if isinstance(arf, ArfReport) else None,
         oob=oob if isinstance(oob, OobReport) else None,
@@ -86,8 +102,8 @@ def _none(reason: str) -> ReportReading:
     return ReportReading(why=f"not a report, because {reason}")
 
 
-def _first(parts: list[mime.Part], media_types: frozenset[bytes]) -> mime.Part | None:
-    return next((part for part in parts if part.media_type in media_types), None)
+def _all(parts: list[mime.Part], media_types: frozenset[bytes]) -> list[mime.Part]:
+    return [part for part in parts if part.media_type in media_types]
 
 
 def _body(part: mime.Part) -> bytes:
@@ -111,27 +127,10 @@ def _returned(parts: list[mime.Part]) -> list[bytes]:
     return found
 
 
-def _text(original: bytes) -> str:
-    """Return a returned message as text with LF line ends; bytes that are not UTF-8 are U+FFFD."""
-    # In pieces, which end with a line if possible: other threads run between them, and of 10 MB each step takes up to 0.1 s.
-    decoder, texts, start = getincrementaldecoder("utf-8")("replace"), [], 0
-    while start < len(original):
-        end = original.rfind(b"\n", start, start + _PIECE) + 1 or start + _PIECE
-        if original[end - 1 : end + 1] == b"\r\n":
-            end += 1
-        text = decoder.decode(original[start:end].replace(b"\r\n", b"\n"), end >= len(original))
-        if not text.isascii() and len(text.encode("utf-16-le")) > 2 * len(text):
-            # Beyond U+FFFF each character takes four bytes, in the pieces and in the whole: too much memory.
-            return original.replace(b"\r\n", b"\n").decode("utf-8", "replace")
-        texts.append(text)
-        start = end
-    return "".join(texts)
-
-
 def _lacking(parts: list[mime.Part], *, is_feedback: bool) -> str:
     if not parts:
         return "its body does not contain its boundary"
-    if _first(parts, _FEEDBACK_TYPES) is not None:
+    if _all(parts, _FEEDBACK_TYPES):
         return "it has a message/feedback-report part, but its report-type is not feedback-report"
     wanted = "message/feedback-report" if is_feedback else "message/delivery-status"
     return f"no part directly below its multipart/report is {wanted}"

@@ -103,3 +103,8 @@ class ReportReading(Struct, frozen=True, kw_only=True):
     arf: ArfReport | None = None
     oob: OobReport | None = None
     why: str
+
+    @property
+    def is_report(self) -> bool:
+        """Whether the message is a report of either kind."""
+        return self.arf is not None or self.oob is not None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.reports import mime, reading
+from sidecar.core.reports import mime, original
 
 TEXT = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"\xc3", b"\xa9", b"\xe2\x82\xac", b"\xf0\x9f\x98", b"\xff"]))
 QUOTED = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"=", b"=4", b"=41", b"=\n", b"=\r\n", b" "]))
@@ -18,15 +18,15 @@ BASE64 = st.lists(st.sampled_from([b"A", b"B", b"c", b"/", b"+", b"=", b"\r\n", 
 def small_pieces() -> Iterator[None]:
     """Let pieces have a few bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_PIECE", 7)
+        patch.setattr(original, "_PIECE", 7)
         patch.setattr(mime, "_PIECE", 8)
         yield
 
 
 @given(TEXT)
 def test_text(parts: list[bytes]) -> None:
-    original = b"".join(parts)
-    assert reading._text(original) == original.replace(b"\r\n", b"\n").decode("utf-8", "replace")
+    message = b"".join(parts)
+    assert original.original_text(message) == message.replace(b"\r\n", b"\n").decode("utf-8", "replace")
 
 
 @given(QUOTED)

@@ -74,7 +74,7 @@ News.\r
 --cut--\r
 """
 # It claims to be a report, and says nothing that can be read.
-BROKEN = OOB.replace(b"Action:", b"Auction:").replace(b"Final-Recipient:", b"Someone:")
+BROKEN = OOB.replace(b"Action:", b"Auction:").replace(b"-Recipient:", b"-Someone:")
 
 
 def world() -> World:

@@ -1,0 +1,110 @@
+"""Addresses in reports: as mailboxes of RFC 5321, and as programs write them besides.
+
+Owns the normal form: no brackets, no source route, the domain in lower case with A-labels, as KumoMTA writes it.
+"""
+
+import ipaddress
+import re
+
+import idna
+
+_WIDE = r"\x80-\U0010ffff"
+_ATOM = rf"[!#$%&'*+\-/0-9=?A-Z^_`a-z{{|}}~{_WIDE}]++"
+_LABEL = rf"[0-9A-Za-z{_WIDE}][0-9A-Za-z_\-{_WIDE}]*+"
+_DOMAIN = rf"{_LABEL}(?>(?:\.{_LABEL})*)"
+_MAILBOX = re.compile(
+    rf"(?P<bracket><(?:@{_DOMAIN}(?>(?:,@{_DOMAIN})*):)?)?"
+    rf'(?P<local>{_ATOM}(?>(?:\.{_ATOM})*)|"(?>(?:\\[ -~]|[ !#-\[\]-~{_WIDE}])*)")'
+    rf"@(?:\[(?P<literal>[^\[\]\\]*)\]|(?P<domain>{_DOMAIN}))(?(bracket)>)"
+)
+_POSTMASTER = re.compile(r"postmaster|<postmaster>", re.IGNORECASE | re.ASCII)
+_TAGGED = re.compile(r"[0-9A-Za-z-]++:[!-Z^-~]++")
+_IPV6_TAG = "ipv6:"
+# RFC 1035 section 2.3.4.
+_LABEL_LIMIT = 63
+_DOMAIN_LIMIT = 253
+
+# Of comments in comments. Each level is one more pass.
+_NESTING_LIMIT = 2
+_COMMENT = re.compile(r"\([^()]*+\)")
+_BRACKETED = re.compile(r"<([^<>]*+)>")
+# Gateways put the type in front of an address that has one, and web programs a scheme.
+_PREFIXES = re.compile(r"(?>(?:(?:rfc822|utf-8)[ ]*;[ ]*|mailto:)*)", re.IGNORECASE)
+
+
+def mailbox(text: str) -> str:
+    """Return an envelope address in its normal form; `<>` and nothing are `""`. Raise ValueError if it is none."""
+    if text in {"", "<>"}:
+        return ""
+    if _POSTMASTER.fullmatch(text):
+        return "Postmaster"
+    found = _MAILBOX.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    domain = _domain(found["domain"]) if found["literal"] is None else _literal(found["literal"])
+    return f"{found['local']}@{domain}"
+
+
+def is_mailbox(text: str) -> bool:
+    """Return True if a text is a mailbox, whatever its domain looks like."""
+    return _MAILBOX.fullmatch(text) is not None
+
+
+def readable_address(text: str) -> str:
+    """Return an address in its normal form, without comments, brackets, types, `mailto:`, and what follows a `;`.
+
+    If that is no mailbox (`redacted`), return what is left of the text.
+    """
+    try:
+        return mailbox(text)
+    except ValueError:
+        pass
+    quoted, quote, rest = _without(_PREFIXES, text).rpartition('"')
+    text = f"{quoted}{quote}{without_comments(rest).partition(';')[0]}".strip()
+    found = _BRACKETED.search(text) if text.startswith("<") or text.endswith(">") else None
+    text = _without(_PREFIXES, text.strip("<>") if found is None else found[1].strip())
+    try:
+        return mailbox(text)
+    except ValueError:
+        return text
+
+
+def without_comments(text: str) -> str:
+    """Return a text with a space for each comment."""
+    if "(" in text:
+        for _ in range(_NESTING_LIMIT):  # from the innermost outwards
+            text = _COMMENT.sub(" ", text)
+    return text
+
+
+def _without(prefix: re.Pattern[str], text: str) -> str:
+    found = prefix.match(text)
+    return text if found is None else text[found.end() :]
+
+
+def _domain(text: str) -> str:
+    """Return a domain in A-labels (UTS 46). With an underscore its case stays: KumoMTA's DNS library does not map it then."""
+    mapped = text if "_" in text else ".".join(map(_a_label, text.split(".")))
+    if not mapped.isascii() or len(mapped) > _DOMAIN_LIMIT or max(map(len, mapped.split("."))) > _LABEL_LIMIT:
+        raise ValueError(text)
+    return mapped
+
+
+def _a_label(label: str) -> str:
+    if label.isascii():
+        return label.lower()
+    if len(label) > _LABEL_LIMIT:
+        raise ValueError(label)
+    mapped = idna.uts46_remap(label, std3_rules=True)
+    return mapped if mapped.isascii() else f"xn--{mapped.encode('punycode').decode()}"
+
+
+def _literal(text: str) -> str:
+    if text.lower().startswith(_IPV6_TAG):
+        number = ipaddress.IPv6Address(text[len(_IPV6_TAG) :])
+        if number.scope_id is not None:
+            raise ValueError(text)
+        return f"[IPv6:{f'::ffff:{number.ipv4_mapped}' if number.ipv4_mapped else number}]"
+    if _TAGGED.fullmatch(text):
+        return f"[{text}]"
+    return f"[{ipaddress.IPv4Address(text)}]"

@@ -1,0 +1,149 @@
+"""Header sections, and the text of their fields, as KumoMTA reads them.
+
+Owns field syntax. Never knows a field by its name.
+"""
+
+import binascii
+import re
+from typing import NamedTuple
+
+from sidecar.core.reports.fields import VALUE_LIMIT, Group, charset_name, field_limit
+
+WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""The white space of Unicode. Python's own set has four control characters more."""
+
+FOLD = r"(?>(?:[ \t]*+\r?\n)*)[ \t]++"
+"""White space, perhaps with line ends before the last of it."""
+
+CONTROL = r"\x01-\x08\v\f\x0e-\x1f\x7f"
+WIDE = r"\x80-\U0010ffff"
+"""What a set of a regular expression has besides ASCII that can be printed."""
+
+_NAME = r"""[!"#$%&'+\-0-9A-Z\\^_`a-z{|}~]++"""
+ENCODED_WORD = rf"=\?(?P<charset>{_NAME})(?:\*{_NAME})?\?(?P<encoding>[BbQq])\?(?P<encoded>[!->@-~{WIDE}]++)\?="
+"""An encoded word (RFC 2047): charset, encoding, text."""
+
+# Each level of a comment is one more on a counter, and the time is linear; KumoMTA's own stack ends at some point.
+_NESTING_LIMIT = 100
+# A piece of a comment: what can stand in it, the end of this one, or the begin of one more.
+_IN_COMMENT = re.compile(rf"(?>(?:[ \t]|\r?\n(?=[ \t\r\n])|[!-'*-\[\]-~{CONTROL}{WIDE}]|\\[\0\r\n !-~{CONTROL}{WIDE}])*)([()])")
+
+# A name begins the line and ends at a blank. A line without a colon is a name, with its carriage return.
+_FIELD = re.compile(
+    rb"((?:[!-9;-~][!-9;-~ \t\r]*+)?)(?:(:)\x20*+([^\n]*+(?>(?:\n[ \t][^\n]*+)*))(?:\n|\Z)|\n|\Z)",
+)
+_BLANK = re.compile(rb"[ \t]")
+
+_PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
+_TEXT = rf"\0{CONTROL}!-~{WIDE}"
+_WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>[{_TEXT}](?>(?:(?!=\?)[{_TEXT}])*)))[\r\n]*+")
+
+
+class FaultError(Exception):
+    """KumoMTA cannot read the report. The text continues "not a report, because"."""
+
+
+class Field(NamedTuple):
+    """One field as it was sent: its name without blanks, and its value, still folded."""
+
+    name: bytes
+    value: bytes
+
+
+def section(text: bytes, start: int, end: int) -> tuple[list[Field], int]:
+    """Return the fields of a header section, and where the rest begins. Raise FaultError."""
+    fields: list[Field] = []
+    limit = field_limit(end - start)
+    while start < end:
+        if text.startswith((b"\n", b"\r\n"), start, end):
+            return fields, text.index(b"\n", start) + 1
+        found = _FIELD.match(text, start, end)
+        if found is None:
+            raise FaultError("a line of a header section does not begin with the name of a field")
+        if len(fields) >= limit:
+            raise FaultError("a header section has too many fields")
+        name, colon, value = found.groups()
+        # Without a colon the whole line is the name, unless the text ends with it.
+        if colon or not found[0].endswith(b"\n"):
+            name = _BLANK.split(name, maxsplit=1)[0]
+        fields.append(Field(name, (value or b"").rstrip(b"\r\n")))
+        start = found.end()
+    return fields, end
+
+
+def first(fields: list[Field], name: bytes) -> bytes | None:
+    """Return the value of the first field of this name (in lower case), or None."""
+    return next((field.value for field in fields if field.name.lower() == name), None)
+
+
+def group(fields: list[Field]) -> Group:
+    """Return the values of all fields as text, in order, by their names in lower case. Raise FaultError."""
+    found: Group = {}
+    for name, value in fields:
+        found.setdefault(name.decode("ascii").lower(), []).append(text_of(value))
+    return found
+
+
+def text_of(value: bytes) -> str:
+    """Return a value as text: unfolded, runs of white space as one space, encoded words decoded. Raise FaultError.
+
+    White space at the ends is kept: KumoMTA does not accept ` failed` or `5.1.1 ` where it wants a word.
+    """
+    if b"=?" not in value and _PLAIN.fullmatch(value):
+        return value[:VALUE_LIMIT].decode("ascii")
+    try:
+        text = value.decode()[:VALUE_LIMIT]
+    except UnicodeDecodeError:
+        raise FaultError("a field has bytes that are not UTF-8") from None
+    # What has been read, and whether each piece is an encoded word.
+    pieces: list[tuple[str, bool]] = []
+    at = 0
+    while at < len(text):
+        found = _WORD.match(text, at)
+        if found is None:
+            raise FaultError("a field has a line end where no text can follow")
+        at = found.end()
+        if found["fold"] is not None:
+            if not pieces or pieces[-1] != (" ", False):
+                pieces.append((" ", False))
+            continue
+        piece = (found["text"], False) if found["text"] is not None else _encoded(found)
+        if piece[1] and len(pieces) > 1 and pieces[-1] == (" ", False) and pieces[-2][1]:
+            pieces.pop()  # white space between encoded words
+        pieces.append(piece)
+    return "".join(piece for piece, _ in pieces)
+
+
+def _encoded(word: re.Match[str]) -> tuple[str, bool]:
+    decoded = decoded_word(*word.group("charset", "encoding", "encoded"))
+    if decoded is not None:
+        return decoded, True
+    return word[0].replace("\r", "").replace("\n", ""), False
+
+
+def decoded_word(charset: str, encoding: str, text: str) -> str | None:
+    """Decode an encoded word (RFC 2047); None if KumoMTA leaves it as it is."""
+    codec = charset_name(charset)
+    digits = text.encode()
+    if codec is None:
+        return None
+    try:
+        if encoding in "Bb":
+            octets = binascii.a2b_base64(digits, strict_mode=True)
+            # Base64 has one spelling only: with its padding, and without bits that are not used.
+            return octets.decode(codec) if binascii.b2a_base64(octets, newline=False) == digits else None
+        return binascii.a2b_qp(bytes(octet for octet in digits if octet < 0x80), header=True).decode(codec)  # noqa: PLR2004
+    except ValueError:
+        return None
+
+
+def comment_end(text: str, at: int) -> int | None:
+    """Return the end of the comment that begins at `at`, or None if it does not end or has another byte."""
+    depth, at = 1, at + 1
+    while 0 < depth <= _NESTING_LIMIT:
+        piece = _IN_COMMENT.match(text, at)
+        if piece is None:
+            return None
+        depth += 1 if piece[1] == "(" else -1
+        at = piece.end()
+    return at if depth == 0 else None

@@ -1,0 +1,257 @@
+"""A complete message -> the reports that KumoMTA reads in it.
+
+Owns the order of steps, and which fields a report must have. Never accepts what KumoMTA does not.
+"""
+
+import binascii
+import re
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from sidecar.core.reports.addresses import mailbox
+from sidecar.core.reports.arf import supplemental_trace
+from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, Group
+from sidecar.core.reports.mime import PART_LIMIT, quoted_printable
+from sidecar.core.reports.oob import RECIPIENT_LIMIT
+from sidecar.core.reports.original import original_text
+from sidecar.core.reports.strict import values
+from sidecar.core.reports.strict.content_type import ExactType, content_type, transfer_encoding
+from sidecar.core.reports.strict.headers import WHITE, FaultError, Field, first, group, section
+from sidecar.core.reports.values import ArfReport, OobReport, PerMessage, PerRecipient
+
+# KumoMTA also reads parts of parts, and one broken header section there spoils the report. Each level reads its bytes again.
+_DEPTH_LIMIT = 8
+
+_STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
+_RETURNED_TYPES = ("message/rfc822", "text/rfc822-headers")
+# KumoMTA puts header fields of its own in front of a message, so a first line that begins with a blank continues one of them.
+_CONTINUED = re.compile(rb"(?>(?:[ \t][^\n]*+(?:\n|\Z))*)")
+_BASE64 = re.compile(rb"(?>(?:[A-Za-z0-9+/]{4})*)(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+# In quoted-printable, KumoMTA leaves out blanks at the end of a line, and all bytes that are no text of ASCII.
+_LINE_END = re.compile(rb"([ \t\r]++)(\n)?")
+_NO_TEXT = bytes({*range(256)} - {*range(0x20, 0x7F)} - {*b"\t\r\n"})
+
+T = TypeVar("T")
+
+
+class ExactPart(NamedTuple):
+    """A part: its fields, its Content-Type, if that can be read, and where its body is in the message."""
+
+    fields: list[Field]
+    type: ExactType | None
+    start: int
+    end: int
+
+    @property
+    def media_type(self) -> str:
+        """The media type as it was written, or `""`."""
+        return "" if self.type is None else self.type.media_type
+
+
+def read_strictly(message: bytes) -> tuple[ArfReport | str, OobReport | str]:
+    """Read a message as a feedback report and as a bounce report.
+
+    Each is the report, or why KumoMTA reads none; `""` if no part claims to be one.
+    """
+    continued = _CONTINUED.match(message)
+    try:
+        top = _part(message, continued.end() if continued else 0, len(message))
+        if top.media_type != "multipart/report":
+            fault = "its Content-Type is not spelled multipart/report, or has a fault"
+            return fault, fault
+        parts = _parts(message, top)
+        _read_deeper(message, parts)
+    except FaultError as fault:
+        return str(fault), str(fault)
+    return _reading(_feedback, message, top, parts), _reading(_bounce, message, top, parts)
+
+
+def _reading(
+    read: Callable[[bytes, ExactPart, list[ExactPart]], T], message: bytes, top: ExactPart, parts: list[ExactPart]
+) -> T | str:
+    try:
+        return read(message, top, parts)
+    except FaultError as fault:
+        return str(fault)
+
+
+def _part(message: bytes, start: int, end: int) -> ExactPart:
+    fields, body = section(message, start, end)
+    return ExactPart(fields, content_type(first(fields, b"content-type")), body, end)
+
+
+def _parts(message: bytes, parent: ExactPart) -> list[ExactPart]:
+    """Return the parts of a multipart, or of a message with a boundary; none if its body does not have the boundary."""
+    boundary = None if parent.type is None else parent.type.parameter("boundary")
+    if boundary is None or not parent.media_type.startswith(("multipart/", "message/")):
+        return []
+    delimiter = b"\n--" + boundary
+    found: list[ExactPart] = []
+    at = message.find(delimiter, max(0, parent.start - 1), parent.end)
+    while at >= 0 and len(found) < PART_LIMIT:
+        after = at + len(delimiter)
+        line_end = message.find(b"\n", after, parent.end)
+        if line_end < 0 or (found and message.startswith(b"--", after)):
+            break
+        at = message.find(delimiter, line_end, parent.end)
+        found.append(_part(message, line_end + 1, parent.end if at < 0 else at + 1))
+    return found
+
+
+def _read_deeper(message: bytes, parts: list[ExactPart]) -> None:
+    """Read the parts of parts, to find a header section that KumoMTA cannot read. Raise FaultError."""
+    for _ in range(_DEPTH_LIMIT):
+        parts = [inner for part in parts for inner in _parts(message, part)]
+        if not parts:
+            break
+
+
+def _feedback(message: bytes, top: ExactPart, parts: list[ExactPart]) -> ArfReport:
+    part = _first(parts, ("message/feedback-report",))
+    if top.type is None or top.type.parameter("report-type") != b"feedback-report":
+        raise FaultError("its report-type is not spelled feedback-report")
+    # KumoMTA reads this part as it was sent, whatever its transfer encoding.
+    body = _body(message, part)[:FIELDS_SIZE_LIMIT]
+    fields = group(section(body, 0, len(body))[0])
+    returned = [_body(message, part) for part in parts if part.media_type in _RETURNED_TYPES]
+    return ArfReport(
+        feedback_type=_required(fields, "feedback-type", str),
+        user_agent=_required(fields, "user-agent", str),
+        version=_required(fields, "version", str),
+        arrival_date=_arrival_date(fields),
+        incidents=_optional(fields, "incidents", values.count),
+        original_envelope_id=_optional(fields, "original-envelope-id", str),
+        original_mail_from=_optional(fields, "original-mail-from", mailbox),
+        reporting_mta=_optional(fields, "reporting-mta", values.mta_name),
+        source_ip=_optional(fields, "source-ip", str),
+        authentication_results=fields.pop("authentication-results", []),
+        original_rcpto_to=[_value("original-rcpt-to", text, mailbox) for text in fields.pop("original-rcpt-to", [])],
+        reported_domain=fields.pop("reported-domain", []),
+        reported_uri=fields.pop("reported-uri", []),
+        extensions=dict(sorted(fields.items())),
+        original_message=original_text(returned[-1]) if returned else None,
+        supplemental_trace=supplemental_trace([message for message in returned if _has_header_section(message)]),
+    )
+
+
+def _arrival_date(fields: Group) -> str | None:
+    """Return the Arrival-Date, or the Received-Date if it is missing; None for a date that cannot be read."""
+    try:
+        date = _optional(fields, "arrival-date", values.timestamp)
+        return date if date is not None else _optional(fields, "received-date", values.timestamp)
+    except FaultError:
+        return None
+
+
+def _bounce(message: bytes, _top: ExactPart, parts: list[ExactPart]) -> OobReport:
+    part = _first(parts, _STATUS_TYPES)
+    body = _decoded(_body(message, part), transfer_encoding(first(part.fields, b"content-transfer-encoding")))
+    text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").replace("\r\n", "\n").strip(WHITE)
+    if len(body) > FIELDS_SIZE_LIMIT:
+        text = text.rpartition("\n\n")[0]  # without the group that is cut
+    head, *recipients = text.split("\n\n", RECIPIENT_LIMIT + 1)[: RECIPIENT_LIMIT + 1]
+    returned = [part for part in parts if part.media_type in _RETURNED_TYPES]
+    return OobReport(
+        per_message=_per_message(_block(head)),
+        per_recipient=[_per_recipient(_block(recipient)) for recipient in recipients],
+        original_message=original_text(_body(message, returned[-1])) if returned else None,
+    )
+
+
+def _block(text: str) -> Group:
+    block = text.encode()
+    return group(section(block, 0, len(block))[0])
+
+
+def _per_message(fields: Group) -> PerMessage:
+    return PerMessage(
+        reporting_mta=_required(fields, "reporting-mta", values.mta_name),
+        original_envelope_id=_optional(fields, "original-envelope-id", str),
+        dsn_gateway=_optional(fields, "dsn-gateway", values.mta_name),
+        received_from_mta=_optional(fields, "received-from-mta", values.mta_name),
+        arrival_date=_optional(fields, "arrival-date", values.timestamp),
+        extensions=dict(sorted(fields.items())),
+    )
+
+
+def _per_recipient(fields: Group) -> PerRecipient:
+    return PerRecipient(
+        original_recipient=_optional(fields, "original-recipient", values.recipient),
+        final_recipient=_required(fields, "final-recipient", values.recipient),
+        remote_mta=_optional(fields, "remote-mta", values.mta_name),
+        last_attempt_date=_optional(fields, "last-attempt-date", values.timestamp),
+        will_retry_until=_optional(fields, "will-retry-until", values.timestamp),
+        final_log_id=_optional(fields, "final-log-id", str),
+        action=_required(fields, "action", values.action),
+        status=_required(fields, "status", values.status),
+        diagnostic_code=_optional(fields, "diagnostic-code", values.diagnostic_code),
+        extensions=dict(sorted(fields.items())),
+    )
+
+
+def _first(parts: list[ExactPart], media_types: tuple[str, ...]) -> ExactPart:
+    for part in parts:
+        if part.media_type in media_types:
+            return part
+    raise FaultError(
+        next(
+            (
+                f"the Content-Type of a part is not spelled {name}, or has a fault"
+                for name in media_types
+                if _is_claimed(parts, name)
+            ),
+            "",
+        )
+    )
+
+
+def _is_claimed(parts: list[ExactPart], media_type: str) -> bool:
+    """Return True if a part means this type and its Content-Type does not say it to the letter."""
+    meant = media_type.encode()
+    return any((first(part.fields, b"content-type") or b"").strip().lower().startswith(meant) for part in parts)
+
+
+def _body(message: bytes, part: ExactPart) -> bytes:
+    """Return the body of a part as it was sent. KumoMTA has none of a part that has parts."""
+    return b"" if _parts(message, part) else message[part.start : part.end]
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    if encoding == "quoted-printable":
+        return quoted_printable(_LINE_END.sub(lambda end: end[2] or end[0], body.translate(None, _NO_TEXT)))
+    if encoding != "base64":
+        return body
+    digits = body.translate(None, b" \t\r\n")
+    if not _BASE64.fullmatch(digits):
+        raise FaultError("its delivery-status part does not have the encoding that its header names")
+    return binascii.a2b_base64(digits)
+
+
+def _has_header_section(message: bytes) -> bool:
+    try:
+        section(message, 0, len(message))
+    except FaultError:
+        return False
+    return True
+
+
+def _required(fields: Group, name: str, convert: Callable[[str], T]) -> T:
+    value = _optional(fields, name, convert)
+    if value is None:
+        raise FaultError(f"its {name} is missing")
+    return value
+
+
+def _optional(fields: Group, name: str, convert: Callable[[str], T]) -> T | None:
+    """Remove a field and return its value, or None if it is missing. Raise FaultError."""
+    found = fields.pop(name, [])
+    if len(found) > 1:
+        raise FaultError(f"its {name} appears more than once")
+    return _value(name, found[0], convert) if found else None
+
+
+def _value(name: str, text: str, convert: Callable[[str], T]) -> T:
+    try:
+        return convert(text)
+    except ValueError:
+        raise FaultError(f"its {name} is invalid") from None
