@@ -26,6 +26,9 @@ _KEPT = 256
 # `elsewhere!user` and `user@elsewhere` are then relayed.
 _ROUTE = re.compile("[%!@]")
 
+# RFC 5321 section 4.5.1: the one address without a domain, in any case.
+_POSTMASTER = "Postmaster"
+
 
 @lru_cache(maxsize=_KEPT)
 def domain_of(address: str) -> str:
@@ -63,6 +66,22 @@ def without_route(address: str) -> str:
     """Return `address` without `@a,@b:` (RFC 5321 section 4.1.1.3). Colons in an address literal do not end it."""
     found = _SOURCE_ROUTE.match(address) if address.startswith("@") else None
     return address if found is None else address[found.end() :]
+
+
+@lru_cache(maxsize=_KEPT)
+def normal_address(address: str) -> str:
+    """Return an address as records have it: no source route, the domain in lower case and A-labels.
+
+    An address without a readable domain keeps its spelling; a lone `postmaster` has KumoMTA's.
+    """
+    local_part, domain = _split(address)
+    if not domain:
+        return _POSTMASTER if local_part.lower() == _POSTMASTER.lower() else local_part
+    normal = normal_domain(domain)
+    if normal is None:
+        return f"{local_part}@{domain}"
+    # RFC 5321 section 4.1.3 spells the tag of an address literal in this way.
+    return f"{local_part}@{normal.replace('[ipv6:', '[IPv6:', 1)}"
 
 
 @lru_cache(maxsize=_KEPT)

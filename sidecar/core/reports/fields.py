@@ -100,6 +100,11 @@ def blocks(body: bytes) -> list[Block]:
     return found
 
 
+def unstructured(value: bytes, limit: int) -> str:
+    """Return the value of a header field as text, as in `blocks`; it is read up to `limit` characters."""
+    return _plain(value.decode("utf-8", "replace"), limit)
+
+
 def take(group: Group, name: str, convert: Callable[[str], T | None]) -> T | None:
     """Remove the first field of a name and return its converted value; if it is invalid it stays in the group."""
     values = group.get(name)
@@ -210,9 +215,9 @@ def _typed(text: str, default: str) -> tuple[str, str]:
     return kind.strip(), rest.strip()
 
 
-def _plain(value: str) -> str:
+def _plain(value: str, limit: int = VALUE_LIMIT) -> str:
     """Unfold a field's value, make each run of white space one space, and decode its encoded words (RFC 2047)."""
-    value = value[:VALUE_LIMIT].strip(_BLANKS)
+    value = value[:limit].strip(_BLANKS)
     if "  " in value or not value.isprintable():
         value = _SPACES.sub(" ", value)
     return _ENCODED_WORD.sub(_decoded_word, value) if "=?" in value else value

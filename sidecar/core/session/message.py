@@ -3,27 +3,15 @@
 Owns the envelope and the buffer of a message that can be a report. Never decides anything.
 """
 
-import json
-from bisect import bisect_right
-from collections.abc import Mapping
-from functools import lru_cache
 from io import BytesIO
 
-import msgspec
-from msgspec import Raw
-
 from sidecar.core.policy import RecipientAnswer
-from sidecar.core.records.record import Headers
+from sidecar.core.records.headers import RecordedHeaders
 from sidecar.core.reports import may_be_report
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.settings.values import Settings
-from sidecar.core.text import printable_json
-
-# Bytes of JSON of all recorded headers of a message; Received and DKIM headers of usual mail have some 5,000. All records of a
-# message repeat them, and a bounce report can make a thousand. The rest is left out.
-RECORDED_HEADERS_LIMIT = 16 * 1024
 
 _TYPE = b"content-type"
 
@@ -51,7 +39,7 @@ class Message:
         self.created = created
         self.queue_id = mail.queue_id
         self.recipients: list[RecipientAnswer] = []
-        self.headers: dict[str, str | list[str]] = {}
+        self.headers = RecordedHeaders(settings.headers)
         self.is_decided = False
         self.whole = False
         self.claims_report = False
@@ -66,8 +54,6 @@ class Message:
         self._in_headers = True
         self._is_typed = False
         self._fields = 0
-        self._recordable = RECORDED_HEADERS_LIMIT
-        self._recorded: Raw | None = None
         # Not a list: a million pieces of a few bytes each would need fifteen times their size.
         self._content = BytesIO()
 
@@ -119,8 +105,7 @@ class Message:
         if not self._is_typed:
             self._find_type(fields)
         for name, value in recorded:
-            if _is_among(text := name.rstrip().lower().decode("utf-8", "replace"), self._settings.headers):
-                self._record_header(text, value)
+            self.headers.add(name, value)
         return self._fields > HEADER_FIELD_LIMIT or not (self._kept or self._settings.headers)
 
     def _find_type(self, fields: list[tuple[bytes, bytes]]) -> None:
@@ -195,61 +180,3 @@ class Message:
         free = self._quota.hold(size)
         self._held += size if free else 0
         return free
-
-    @property
-    def recorded_headers(self) -> Headers:
-        """The recorded headers in the form that all records share, encoded once."""
-        if self._recorded is None and self.headers:
-            encoded = printable_json(msgspec.json.encode(self.headers))
-            if len(encoded) > RECORDED_HEADERS_LIMIT:
-                # In ASCII the bytes of a text do not depend on the text around it.
-                encoded = json.dumps(_within_limit(self.headers), separators=(",", ":")).encode()
-            self._recorded = Raw(encoded)
-        return self._recorded or {}
-
-    def _record_header(self, name: str, value: bytes) -> None:
-        # In characters, which are fewer than the encoded bytes: those are counted once, after all headers.
-        left = self._recordable - len(name)
-        if left <= 0:
-            return
-        text = " ".join(value.decode("utf-8", "replace").split())[:left]
-        self._recordable = left - len(text)
-        self._recorded = None
-        known = self.headers.get(name)
-        if known is None:
-            self.headers[name] = text
-        elif isinstance(known, list):
-            known.append(text)
-        else:
-            self.headers[name] = [known, text]
-
-
-def _within_limit(headers: Mapping[str, str | list[str]]) -> dict[str, str | list[str]]:
-    """Return the first headers, the last of them cut, whose encoded bytes are within the limit."""
-    kept: dict[str, str | list[str]] = {}
-    left = RECORDED_HEADERS_LIMIT - len("{}")
-    for name, value in headers.items():
-        left -= _encoded_size(name) + len("[]")
-        texts: list[str] = []
-        for text in [value] if isinstance(value, str) else value:
-            if left < _encoded_size(""):
-                return {**kept, name: texts} if texts else kept
-            texts.append(text[: bisect_right(range(len(text) + 1), left, key=lambda end: _encoded_size(text[:end])) - 1])
-            left -= _encoded_size(texts[-1])
-        kept[name] = texts[0] if isinstance(value, str) else texts
-    return kept
-
-
-def _encoded_size(text: str) -> int:
-    # With its quotes, and the comma or bracket that follows it.
-    return len(json.dumps(text)) + 1
-
-
-def _is_among(name: str, wanted: tuple[str, ...]) -> bool:
-    return name in wanted or name.startswith(_beginnings(wanted))
-
-
-@lru_cache(maxsize=8)  # a worker has one list; two during a reload
-def _beginnings(wanted: tuple[str, ...]) -> tuple[str, ...]:
-    # A name that ends with `*` means all names that begin like this.
-    return tuple(one[:-1] for one in wanted if one.endswith("*"))

@@ -344,7 +344,7 @@ class Session:
             listener=self.listener,
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
-            headers=message.recorded_headers if message is not None else {},
+            headers=message.headers.encoded if message is not None else {},
             disposition=disposition,
             compat=self._rules.settings.compat,
             classify=self._rules.policy.classify,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, without_route
+from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, normal_address, without_route
 
 CASES = {
     "user@example.com": "example.com",
@@ -111,3 +111,26 @@ def test_a_plain_address_has_one_domain(address: str) -> None:
         left = without_route(address).rpartition("@")[0]
         assert domain_of(f"user@{domain}") == domain
         assert not set(left) & set("@%!")
+
+
+@pytest.mark.parametrize(
+    ("address", "normal"),
+    [
+        ("", ""),
+        ("User@EXAMPLE.Com.", "User@example.com"),
+        ("@a.example,@b.example:User@Example.com", "User@example.com"),
+        ("user@b\u00fccher.example", "user@xn--bcher-kva.example"),
+        ("gr\u00fcn@B\u00dcCHER.example", "gr\u00fcn@xn--bcher-kva.example"),
+        ('"Quoted @ x"@EXAMPLE.com', '"Quoted @ x"@example.com'),
+        ("first@second.example@EXAMPLE.com", "first@second.example@example.com"),
+        ("user@[IPv6:2001:DB8::1]", "user@[IPv6:2001:db8::1]"),
+        ("user@[192.0.2.1]", "user@[192.0.2.1]"),
+        ("postMASTER", "Postmaster"),
+        ("@a.example:postmaster", "Postmaster"),
+        ("user@exa mple.COM", "user@exa mple.COM"),
+        ('"never closed@EXAMPLE.com', '"never closed@EXAMPLE.com'),
+    ],
+)
+def test_an_address_in_records(address: str, normal: str) -> None:
+    """No source route, and the domain in lower case and A-labels; what cannot be read stays as it is."""
+    assert normal_address(address) == normal

@@ -124,7 +124,7 @@ def test_recorded_headers_do_not_depend_on_packets(at_once: int) -> None:
     for start in range(0, len(fields), at_once):
         it.handle(Fields(fields=fields[start : start + at_once], size=0))
     (record,) = it.handle(EndOfHeaders()).records
-    assert headers_of(record) == {"subject": "hello"}
+    assert headers_of(record) == {"Subject": "hello"}
 
 
 @pytest.mark.parametrize(("first", "verdict"), [(b"text/plain", Reject), (b"multipart/report; boundary=cut", Discard)])

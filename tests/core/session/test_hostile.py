@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from sidecar.core.records import encode
+from sidecar.core.records.headers import HEADERS_LIMIT
 from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header, content_events
-from sidecar.core.session.message import RECORDED_HEADERS_LIMIT
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject
 from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
@@ -118,7 +118,7 @@ def test_recorded_headers_are_bounded(headers: list[Header]) -> None:
     assert len(outcome.records) == 1001
     for record in outcome.records[:2]:
         assert isinstance(record.headers, msgspec.Raw)
-        assert 0 < len(bytes(record.headers)) <= RECORDED_HEADERS_LIMIT
+        assert 0 < len(bytes(record.headers)) <= HEADERS_LIMIT
     assert written(outcome) < 40 * MEGABYTE
 
 
@@ -139,8 +139,8 @@ def test_headers_before_the_limit_are_recorded_whole() -> None:
     headers = [Header(name=b"Subject", value=b"x" * 100), Header(name=b"Received", value=b"y" * 90_000), *repeat(CLAIM, 1)]
     outcome = deliver([*headers, EndOfHeaders(), Body(chunk=b"\r\n"), EndOfMessage()])
     recorded = headers_of(outcome.records[0])
-    assert recorded["subject"] == "x" * 100
-    assert RECORDED_HEADERS_LIMIT - 8 < len(msgspec.json.encode(recorded)) <= RECORDED_HEADERS_LIMIT
+    assert recorded["Subject"] == "x" * 100
+    assert HEADERS_LIMIT - 8 < len(msgspec.json.encode(recorded)) <= HEADERS_LIMIT
 
 
 @pytest.mark.parametrize("value", [b"\x01" * 30_000, b"\x7f" * 30_000, b"\xc2\x9b" * 30_000, "é".encode() * 30_000])
@@ -149,5 +149,5 @@ def test_recorded_headers_are_bounded_in_encoded_bytes(value: bytes) -> None:
     outcome = deliver([Header(name=b"Received", value=value), CLAIM, EndOfHeaders(), Body(chunk=b"\r\n"), EndOfMessage()])
     (record,) = outcome.records
     assert isinstance(record.headers, msgspec.Raw)
-    assert RECORDED_HEADERS_LIMIT - 10 < len(bytes(record.headers)) <= RECORDED_HEADERS_LIMIT
-    assert json.loads(encode(record))["headers"]["received"] == value.decode()[: len(headers_of(record)["received"])]
+    assert HEADERS_LIMIT - 10 < len(bytes(record.headers)) <= HEADERS_LIMIT
+    assert json.loads(encode(record))["headers"]["Received"] == value.decode()[: len(headers_of(record)["Received"])]

@@ -41,7 +41,7 @@ def test_a_reception_before_a_refusal() -> None:
     assert (received.type, received.response.code, received.recipient) == ("Reception", 250, [TO, "c@bounce.example.com"])
     assert (received.sender, received.queue) == ("a@b.example", "bounce.example.com")
     assert received.size == len(PLAIN.partition(b"Just")[0])  # as far as it was seen: the verdict came before the body
-    assert headers_of(received) == {"subject": "hello"}
+    assert headers_of(received) == {"Subject": "hello"}
     assert len(received.id) == 32
     assert (refused.type, refused.response.code, refused.response.command) == ("Rejection", 550, "DATA")
     assert (refused.id, refused.sender, refused.recipient, refused.queue) == ("", "", "", "")

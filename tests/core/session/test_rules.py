@@ -130,7 +130,7 @@ def test_nothing_is_decided_at_data_where_the_mta_gets_no_answer_there(headers: 
     outcomes = play(it.session, [*envelope([TO]), *content(PLAIN)])
     assert outcomes[2].verdict == Continue()
     assert outcomes[-1].verdict == Accept()
-    assert headers_of(outcomes[-1].records[0]) == ({"subject": "hello"} if headers else {})
+    assert headers_of(outcomes[-1].records[0]) == ({"Subject": "hello"} if headers else {})
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "kumomta"), ("kumomta", None)])
