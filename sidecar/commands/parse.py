@@ -170,5 +170,7 @@ def _oob_facts(report: OobReport, classifier: Classifier) -> Iterator[tuple[str,
     yield "original message", _size(report.original_message)
 
 
-def _size(original: str | None) -> str:
-    return "not returned" if original is None else f"{original.count(chr(10))} lines"
+def _size(original: str | bytes | None) -> str:
+    if original is None:
+        return "not returned"
+    return f"{original.count(chr(10)) if isinstance(original, str) else original.count(10)} lines"

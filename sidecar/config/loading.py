@@ -49,6 +49,7 @@ _READERS: Final = {
     "recipient_limit": whole_number(1, 100_000, "recipients"),
     "unreadable_reports": choice("refuse", "quarantine"),
     "headers": header_names,
+    "original_headers": header_names,
     "bounce_classifier": one_or_more(text("a rule file"), f'["{IANA}", "bounces.toml"]'),
     "state_directory": text("a directory"),
     "node_id": uuid,

@@ -194,8 +194,8 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '"a" is not a known key.',
         (
             "Remove it. The known keys here are: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
-            "recipient_limit, unreadable_reports, headers, bounce_classifier, state_directory, node_id, user, group, "
-            "reload_on_change, compat, journal, limits, milter, admin, listener, log."
+            "recipient_limit, unreadable_reports, headers, original_headers, bounce_classifier, state_directory, node_id, "
+            "user, group, reload_on_change, compat, journal, limits, milter, admin, listener, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),

@@ -106,8 +106,8 @@ def records(rights: Sequence[Right], *, arf: bool, oob: bool, failed: int) -> li
     """Name the records of a whole message (section 4)."""
     if verdict(rights, arf=arf, oob=oob) == "Reject":
         return ["Rejection"]
-    kinds = {kind for right in rights for _, kind in [right.fate(arf=arf, oob=oob)]}
-    return ["Feedback" if "arf" in kinds else "Reception", *(["OOB"] * failed if "oob" in kinds else [])]
+    own = {"arf": ["Feedback"], "oob": ["Reception", *["OOB"] * failed]}
+    return [name for right in rights for name in own.get(right.fate(arf=arf, oob=oob)[1] or "", ["Reception"])]
 
 
 def _plain_domain(address: str) -> str | None:

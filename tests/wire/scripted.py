@@ -13,7 +13,7 @@ from typing import NoReturn, cast
 
 from sidecar import log
 from sidecar.core.disposition import Disposition
-from sidecar.core.records import Facts, Record, rejection
+from sidecar.core.records import Facts, ForRecipient, Record, rejection
 from sidecar.core.records.record import Response
 from sidecar.core.session import Session
 from sidecar.core.session.events import Connect, EndOfMessage, Event, Fields, Mail, Rcpt
@@ -68,7 +68,7 @@ class ScriptedSession:
         if word == "raise":
             raise RuntimeError("the script says so")
         if word == "unwritten":
-            return Outcome(verdict=Discard(), records=(rejection(FACTS, recipients=(), response=Response(code=550), why=""),))
+            return Outcome(verdict=Discard(), records=(rejection(FACTS, NOBODY, response=Response(code=550)),))
         verdicts: dict[str, Callable[[], Verdict]] = {
             "Continue": Continue,
             "Accept": Accept,
@@ -93,8 +93,8 @@ FACTS = Facts(
     authz_id=None,
     queue_id=None,
     headers={},
-    disposition=Disposition.RELAYED,
 )
+NOBODY = ForRecipient(id="", address="", disposition=Disposition.REJECTED_AT_CONNECT, why="")
 
 
 def begin() -> Session:

@@ -33,6 +33,7 @@ MEANINGS: Final = {
     # "quarantine" sorts before "refuse", and gives 250.
     "unreadable_reports": Meaning("what happens to an unparsable report", opens="less"),
     "headers": Meaning("the message headers in records"),
+    "original_headers": Meaning("the headers of returned messages in records"),
     "node_id": Meaning("the installation's id in records"),
     "user": Meaning("the user that the program runs as", at_start=True),
     "group": Meaning("the group that the program runs as", at_start=True),

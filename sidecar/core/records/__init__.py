@@ -1,23 +1,41 @@
 """Records in KumoMTA's shape, made of facts, the reasons of a verdict and a report. No I/O, no clock."""
 
-from sidecar.core.records.build import Facts, bounce_response, oob_bounces, reception, rejection, rejections
+from sidecar.core.records.build import (
+    Facts,
+    ForRecipient,
+    Tls,
+    bounce_response,
+    mailbox,
+    mailboxes,
+    oob_bounces,
+    receptions,
+    rejection,
+    rejections,
+)
+from sidecar.core.records.original import original_of
 from sidecar.core.records.reading import TYPES, Logged, decode
-from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode, encode_all
 
 __all__ = [
     "TYPES",
     "UNCATEGORIZED",
     "EnhancedCode",
     "Facts",
+    "ForRecipient",
     "Logged",
     "PeerAddress",
     "Record",
     "Response",
+    "Tls",
     "bounce_response",
     "decode",
     "encode",
+    "encode_all",
+    "mailbox",
+    "mailboxes",
     "oob_bounces",
-    "reception",
+    "original_of",
+    "receptions",
     "rejection",
     "rejections",
 ]

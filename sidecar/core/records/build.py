@@ -5,19 +5,20 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
+from sidecar.core.policy.address import normal_address
 from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, Headers, PeerAddress, Record, RecordType, Response
-from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient
+from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient, ReportedRecipient
 from sidecar.core.text import rfc3339
 
 _ACCEPTED = Response(code=250)
-# KumoMTA's code for a bounce without an SMTP reply.
+# KumoMTA's code for a bounce without an SMTP reply, and for one whose text begins with no number of 16 bits.
 _NO_REPLY = 550
-# KumoMTA accepts any number up to 65535 as a code, but only these are reply codes (RFC 5321 section 4.2).
-_REPLY_CODE = re.compile("[2-5][0-9]{2}")
+_REPLY_CODE = re.compile(r"\+?0*([0-9]{1,5})", re.ASCII)
+_HIGHEST_CODE = 65535
 
 # In characters. Each record of a report repeats most of these texts, and a report may have a thousand records.
 NAME_LIMIT = 255
@@ -30,11 +31,19 @@ WHY_LIMIT = 1024
 """A reason names four rules at most, each with a domain and a place in a file."""
 
 
+class Tls(Struct, frozen=True, kw_only=True):
+    """What an MTA reports of a TLS session. `subject` has the parts of a verified client certificate's name (`CN=...`)."""
+
+    cipher: str
+    protocol_version: str
+    subject: tuple[str, ...] = ()
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """The common facts of all records of a message. Times are seconds since 1970; `message_id` can be empty.
 
-    `classify` returns the class of a response as one line, or None if no rule matches; it is None if there are no rules.
-    `compat` names the program whose records ours imitate, or is None.
+    `decided` is "data" if the verdict was given before the content. `classify` returns the class of a response as one line, or
+    None if no rule matches; it is None if there are no rules. `compat` names the program whose records ours imitate, if any.
     """
 
     node_id: str
@@ -44,61 +53,86 @@ class Facts(Struct, frozen=True, kw_only=True):
     created: float
     peer: str
     helo: str
+    tls: Tls | None = None
     sender: str
     listener: str | None
     authz_id: str | None
     queue_id: str | None
     headers: Headers
-    disposition: Disposition
+    decided: str | None = None
     compat: str | None = None
     classify: Callable[[str], str | None] | None = None
 
 
-def reception(  # noqa: PLR0913 - each is a field of the record
-    facts: Facts,
-    *,
-    recipients: Sequence[str],
-    queue: str,
-    size: int,
-    why: str,
-    dropped: Sequence[str] = (),
-    report: ArfReport | None = None,
-    quarantine: str | None = None,
-) -> Record:
-    """Return the record of an accepted message; with `report` it is a Feedback record.
+class ForRecipient(Struct, frozen=True, kw_only=True):
+    """What the records of a message have of one recipient; a rejected message has one for all of them.
 
-    `queue` is the first recipient's domain, `size` the message's in bytes. `dropped` are the recipients that are removed from
-    the envelope of a message that is relayed to others. `quarantine` is the message's file in the quarantine.
+    `id` is 32 hex digits or empty, `address` as `mailbox` returns it, `queue` the domain of a recipient that was accepted.
     """
+
+    id: str
+    address: str | list[str]
+    queue: str = ""
+    disposition: Disposition
+    why: str
+
+
+def receptions(  # noqa: PLR0913 - each is a field of the record
+    facts: Facts,
+    recipients: Sequence[ForRecipient],
+    *,
+    size: int,
+    report: ArfReport | None = None,
+    original: Raw | None = None,
+    quarantine: str | None = None,
+) -> list[Record]:
+    """Return a record for each recipient of an accepted message, in their order; with `report` they are Feedback records.
+
+    `size` is the message's in bytes. `original` has the headers of the returned message (see `original_of`), `quarantine` is
+    the message's file in the quarantine.
+    """
+    if not recipients:
+        return []
     kind: RecordType = "Reception" if report is None else "Feedback"
-    record = _record(facts, kind, recipients=recipients, queue=queue, response=_ACCEPTED, why=why, size=size, report=report)
-    if dropped:
-        return replace(record, meta={**record.meta, "dropped": _mailboxes(dropped)})
-    return record if quarantine is None else replace(record, meta={**record.meta, "quarantine": quarantine})
+    record = _with_tls(_record(facts, kind, recipients[0], response=_ACCEPTED, size=size, report=report), facts.tls)
+    record = _with_meta(record, original=original, quarantine=quarantine)
+    return [record, *(_for(record, recipient) for recipient in recipients[1:])]
 
 
-def oob_bounces(facts: Facts, *, report: OobReport, recipient: str, queue: str, why: str) -> Iterator[Record]:
-    """Yield a record of each failed recipient of the report. `recipient` is the report's own: the sender of the original."""
-    reporter = report.per_message.reporting_mta
-    for failed in report.per_recipient:
-        if failed.action != "failed":
-            continue
-        known, last_attempt = failed.original_recipient or failed.final_recipient, failed.last_attempt_date
-        # From the view of the reporter, which got the message from the address that the report was sent to.
-        own = replace(
-            facts,
-            now=facts.now if last_attempt is None else datetime.fromisoformat(last_attempt).timestamp(),
-            helo="" if reporter is None else reporter.name,
-            sender=recipient,
-        )
-        to = () if known is None else (known.recipient,)
-        yield _record(own, "OOB", recipients=to, queue=queue, response=bounce_response(failed), why=why)
+def oob_bounces(
+    facts: Facts, recipients: Sequence[ForRecipient], *, report: OobReport, original: Raw | None = None
+) -> Iterator[list[Record]]:
+    """Yield for each recipient of a report its records, one for each failed recipient that the report names.
+
+    A recipient of the report is the sender of the original message.
+    """
+    failed = [entry for entry in report.per_recipient if entry.action == "failed"]
+    bounces = [_with_meta(_bounce(facts, recipients[0], report, entry), original=original) for entry in failed]
+    yield bounces
+    for recipient in recipients[1:]:
+        yield [replace(_for(bounce, recipient), sender=recipient.address, recipient=bounce.recipient) for bounce in bounces]
 
 
-def bounce_response(failed: PerRecipient) -> Response:
-    """Return the response for one recipient of a report: from its Diagnostic-Code, or else 550, and its Status."""
+def _bounce(facts: Facts, recipient: ForRecipient, report: OobReport, failed: PerRecipient) -> Record:
+    reporter, last_attempt = report.per_message.reporting_mta, failed.last_attempt_date
+    # From the view of the reporter, which got the message from the address that the report was sent to.
+    own = replace(
+        facts,
+        now=facts.now if last_attempt is None else datetime.fromisoformat(last_attempt).timestamp(),
+        helo="" if reporter is None else reporter.name,
+        sender=recipient.address,
+    )
+    to = replace(recipient, address=_reported(failed.original_recipient or failed.final_recipient))
+    return _record(own, "OOB", to, response=bounce_response(failed, exactly=facts.compat is not None))
+
+
+def bounce_response(failed: PerRecipient, *, exactly: bool = False) -> Response:
+    """Return the response for one recipient of a report: from its Diagnostic-Code, or else 550, and its Status.
+
+    With `exactly` the type of an SMTP diagnostic must be spelled in lower case.
+    """
     status = failed.status
-    code, content = _smtp_reply(failed.diagnostic_code)
+    code, content = _smtp_reply(failed.diagnostic_code, exactly=exactly)
     content = content[:REPLY_LIMIT]
     if status is None:
         return Response(code=code, content=content)
@@ -106,9 +140,9 @@ def bounce_response(failed: PerRecipient) -> Response:
     return Response(code=code, enhanced_code=enhanced, content=content)
 
 
-def rejection(facts: Facts, *, recipients: Sequence[str], response: Response, why: str) -> Record:
-    """Return the record of a rejected connection (no recipients), recipient, or message (all recipients)."""
-    return _record(facts, "Rejection", recipients=recipients, queue="", response=response, why=why)
+def rejection(facts: Facts, to: ForRecipient, *, response: Response) -> Record:
+    """Return the record of a rejected connection (no recipient), recipient, or message (all recipients)."""
+    return _record(facts, "Rejection", to, response=response)
 
 
 def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
@@ -137,24 +171,34 @@ def record_time(seconds: float) -> str:
     return f"{rfc3339(whole)[:-1]}.{micros:06}Z"
 
 
+def mailbox(address: str) -> str:
+    """Return an envelope address as records have it: in normal form, and not too long."""
+    return normal_address(address)[:MAILBOX_LIMIT]
+
+
+def mailboxes(addresses: Sequence[str]) -> str | list[str]:
+    """Return the addresses of one record: `""` for none, and no list for one."""
+    return [*map(mailbox, addresses)] if len(addresses) > 1 else "".join(map(mailbox, addresses))
+
+
+def _reported(recipient: ReportedRecipient | None) -> str:
+    if recipient is None:
+        return ""
+    # Addresses of other types have another syntax (X.400), or internationalised ones that KumoMTA leaves as they are.
+    return mailbox(recipient.recipient) if recipient.recipient_type == "rfc822" else recipient.recipient[:MAILBOX_LIMIT]
+
+
 def _record(  # noqa: PLR0913 - each is a field of the record
-    facts: Facts,
-    kind: RecordType,
-    *,
-    recipients: Sequence[str],
-    queue: str,
-    response: Response,
-    why: str,
-    size: int = 0,
-    report: ArfReport | None = None,
+    facts: Facts, kind: RecordType, to: ForRecipient, *, response: Response, size: int = 0, report: ArfReport | None = None
 ) -> Record:
-    bounce_class = facts.classify(response.line) if facts.classify is not None and kind in {"OOB", "Rejection"} else None
+    # KumoMTA asks its rules about complaints, too.
+    bounce_class = facts.classify(response.line) if facts.classify is not None and kind != "Reception" else None
     return Record(
         type=kind,
-        id=facts.message_id,
-        sender=facts.sender[:MAILBOX_LIMIT],
-        recipient=_mailboxes(recipients) if len(recipients) > 1 else "".join(recipients)[:MAILBOX_LIMIT],
-        queue=queue[:NAME_LIMIT],
+        id=to.id,
+        sender=mailbox(facts.sender),
+        recipient=to.address,
+        queue=to.queue[:NAME_LIMIT],
         size=size,
         response=response,
         peer_address=PeerAddress(name=facts.helo[:NAME_LIMIT], addr=facts.peer),
@@ -164,7 +208,7 @@ def _record(  # noqa: PLR0913 - each is a field of the record
         created_time=record_time(facts.created),
         bounce_classification=bounce_class or UNCATEGORIZED,
         feedback_report=report,
-        meta=_meta(facts, why),
+        meta=_meta(facts, to),
         headers=facts.headers,
         reception_protocol=None if kind == "Rejection" else "ESMTP",
         nodeid=facts.node_id,
@@ -172,28 +216,51 @@ def _record(  # noqa: PLR0913 - each is a field of the record
     )
 
 
-def _mailboxes(addresses: Sequence[str]) -> list[str]:
-    return [address[:MAILBOX_LIMIT] for address in addresses]
+def _for(record: Record, recipient: ForRecipient) -> Record:
+    """Return a record of the same message for another recipient."""
+    meta = {**record.meta, "why": recipient.why[:WHY_LIMIT], "disposition": recipient.disposition}
+    return replace(record, id=recipient.id, recipient=recipient.address, queue=recipient.queue[:NAME_LIMIT], meta=meta)
 
 
-def _meta(facts: Facts, why: str) -> dict[str, str]:
-    meta: dict[str, str] = {"why": why[:WHY_LIMIT], "disposition": facts.disposition}
+def _with_tls(record: Record, tls: Tls | None) -> Record:
+    if tls is None:
+        return record
+    protocol_version, subject = tls.protocol_version, tls.subject
+    return replace(record, tls_cipher=tls.cipher, tls_protocol_version=protocol_version, tls_peer_subject_name=subject)
+
+
+def _with_meta(record: Record, **entries: object) -> Record:
+    """Return a record with more entries in `meta`, except for those that are None."""
+    more = {name: value for name, value in entries.items() if value is not None}
+    return replace(record, meta={**record.meta, **more}) if more else record
+
+
+def _meta(facts: Facts, to: ForRecipient) -> dict[str, str]:
+    meta: dict[str, str] = {"why": to.why[:WHY_LIMIT], "disposition": to.disposition}
+    if facts.message_id:
+        meta["message_id"] = facts.message_id
     if facts.queue_id is not None:
         meta["queue_id"] = facts.queue_id[:NAME_LIMIT]
     if facts.listener is not None:
         meta["listener"] = facts.listener
     if facts.authz_id is not None:
         meta["authz_id"] = facts.authz_id[:MAILBOX_LIMIT]
+    if facts.decided is not None:
+        meta["decided"] = facts.decided
     if facts.compat is not None:
         meta["compat"] = facts.compat
     return meta
 
 
-def _smtp_reply(diagnostic: DiagnosticCode | None) -> tuple[int, str]:
+def _smtp_reply(diagnostic: DiagnosticCode | None, *, exactly: bool) -> tuple[int, str]:
     """Return code and text of an SMTP diagnostic as KumoMTA reads it: `CODE rest`, or 550 and all of it."""
-    if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
+    if diagnostic is None:
+        return _NO_REPLY, ""
+    kind = diagnostic.diagnostic_type
+    if (kind if exactly else kind.lower()) != "smtp":
         return _NO_REPLY, ""
     code, space, rest = diagnostic.diagnostic.partition(" ")
-    if space and _REPLY_CODE.fullmatch(code):
-        return int(code), rest
-    return _NO_REPLY, diagnostic.diagnostic
+    found = _REPLY_CODE.fullmatch(code) if space else None
+    if found is None or (number := int(found[1])) > _HIGHEST_CODE:
+        return _NO_REPLY, diagnostic.diagnostic
+    return number, rest

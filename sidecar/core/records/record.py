@@ -3,11 +3,11 @@
 Owns the shape and its encoding. Never decides what is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from sidecar.core.reports.values import ArfReport
@@ -56,7 +56,10 @@ class PeerAddress(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """One line of the journal. Times are seconds since 1970 and the same instant as RFC 3339; `size` is in bytes."""
+    """One line of the journal. Times are seconds since 1970 and the same instant as RFC 3339; `size` is in bytes.
+
+    Only a message rejected as a whole has several recipients in one record. The line has no TLS fields if they are not set.
+    """
 
     type: RecordType
     id: str
@@ -82,6 +85,9 @@ class Record(Struct, frozen=True, kw_only=True):
     delivery_protocol: str | None = None
     reception_protocol: str | None = None
     nodeid: str
+    tls_cipher: str | UnsetType = UNSET
+    tls_protocol_version: str | UnsetType = UNSET
+    tls_peer_subject_name: tuple[str, ...] | UnsetType = UNSET
     session_id: str
 
 
@@ -97,20 +103,40 @@ _GAP = b"\0"
 
 
 def encode(record: Record) -> bytes:
-    """Return the record as one line of JSON, line end included. All text must be free of lone surrogates.
+    """Return one record as `encode_all` does."""
+    return encode_all((record,))[0]
 
-    `original_message` is cut where its JSON would have more bytes than 1.5 times `size` and 256 kB.
+
+def encode_all(records: Iterable[Record]) -> list[bytes]:
+    """Return each record as one line of JSON, line end included. All text must be free of lone surrogates.
+
+    `original_message` is cut where its JSON would have more bytes than 1.5 times `size` and 256 kB. The records of a message
+    share their feedback report: its JSON is made once.
     """
-    report = record.feedback_report
-    if report is None or report.original_message is None or len(report.original_message) <= _PIECE:
-        return printable_json(_ENCODER.encode_lines((record,)))
-    text = _bounded(report.original_message, _TEXT_ALLOWANCE + record.size * 3 // 2)
-    record = replace(record, feedback_report=replace(report, original_message=msgspec.Raw(_GAP)))
-    before, _, after = _ENCODER.encode_lines((record,)).partition(_GAP)
-    return b"".join((printable_json(before), text, printable_json(after)))
+    lines: list[bytes] = []
+    report, shared = None, b""
+    for record in records:
+        if record.feedback_report is None:
+            lines.append(printable_json(_ENCODER.encode_lines((record,))))
+            continue
+        if record.feedback_report is not report:
+            report = record.feedback_report
+            shared = _report(report, _TEXT_ALLOWANCE + record.size * 3 // 2)
+        before, _, after = _ENCODER.encode_lines((replace(record, feedback_report=msgspec.Raw(_GAP)),)).partition(_GAP)
+        lines.append(b"".join((printable_json(before), shared, printable_json(after))))
+    return lines
 
 
-def _bounded(text: str, limit: int) -> bytearray:
+def _report(report: ArfReport, limit: int) -> bytes:
+    text = report.original_message
+    if text is None or (isinstance(text, str) and len(text) <= _PIECE):
+        return printable_json(_ENCODER.encode(report))
+    json = _text(text, limit) if isinstance(text, str) else _numbers(text, limit)
+    before, _, after = _ENCODER.encode(replace(report, original_message=msgspec.Raw(_GAP))).partition(_GAP)
+    return b"".join((printable_json(before), json, printable_json(after)))
+
+
+def _text(text: str, limit: int) -> bytearray:
     json = bytearray(b'"')
     for start in range(0, len(text), _PIECE):
         piece = printable_json(_ENCODER.encode(text[start : start + _PIECE]))
@@ -118,4 +144,17 @@ def _bounded(text: str, limit: int) -> bytearray:
             break
         json += memoryview(piece)[1:-1]
     json += b'"'
+    return json
+
+
+def _numbers(octets: bytes, limit: int) -> bytearray:
+    """Return bytes that are not UTF-8 as KumoMTA writes them: an array of numbers."""
+    json = bytearray(b"[")
+    for start in range(0, len(octets), _PIECE):
+        piece = _ENCODER.encode(list(octets[start : start + _PIECE]))
+        if len(json) + len(piece) > limit:
+            break
+        json += b"," if start else b""
+        json += memoryview(piece)[1:-1]
+    json += b"]"
     return json

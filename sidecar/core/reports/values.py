@@ -73,7 +73,7 @@ class OobReport(Struct, frozen=True, kw_only=True):
 
     per_message: PerMessage
     per_recipient: list[PerRecipient]
-    original_message: str | None = None
+    original_message: str | bytes | None = None
 
 
 class ArfReport(Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ class ArfReport(Struct, frozen=True, kw_only=True):
     reported_domain: list[str]
     reported_uri: list[str]
     extensions: Mapping[str, list[str]]
-    original_message: str | None = None
+    original_message: str | bytes | None = None
     supplemental_trace: Any = None
 
 

@@ -28,6 +28,7 @@ class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
 
     `is_decided`: the verdict is certain before the body, and waits for the end of the message. `whole`: it is complete.
+    `decided` is "data" if the verdict was given there.
     The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
     any size cost nothing. `exceeded` is the first bound that was exceeded; from then on nothing is kept. Call `release` at the
     end of the message, in any case.
@@ -41,6 +42,7 @@ class Message:
         self.recipients: list[RecipientAnswer] = []
         self.headers = RecordedHeaders(settings.headers)
         self.is_decided = False
+        self.decided: str | None = None
         self.whole = False
         self.claims_report = False
         self.exceeded: Bound | None = None
@@ -56,6 +58,10 @@ class Message:
         self._fields = 0
         # Not a list: a million pieces of a few bytes each would need fifteen times their size.
         self._content = BytesIO()
+
+    def id_of(self, number: int) -> str:
+        """Return the id of a recipient's records, 32 hex digits. The first one's is the message's own; the others follow it."""
+        return f"{(int(self.message_id, 16) + number) % (1 << 128):032x}" if number else self.message_id
 
     @property
     def addresses(self) -> tuple[str, ...]:

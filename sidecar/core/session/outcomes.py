@@ -5,21 +5,42 @@ Owns which records belong to which verdict, and what `compat = "kumomta"` change
 
 from datetime import UTC, datetime
 
+from msgspec import Raw
 from msgspec.structs import replace
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.core.policy.answers import sentence
-from sidecar.core.records import EnhancedCode, Facts, Record, Response, oob_bounces, reception, rejection
+from sidecar.core.records import (
+    EnhancedCode,
+    Facts,
+    ForRecipient,
+    Record,
+    Response,
+    mailbox,
+    mailboxes,
+    oob_bounces,
+    original_of,
+    receptions,
+    rejection,
+)
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session.message import Message
 from sidecar.core.session.verdicts import Accept, Decision, Discard, Outcome, Reject, Reply, Tempfail, UnparsableReport
 
+# A bounce report goes to one address and names a thousand failures at most; KumoMTA writes each of them for each recipient.
+OOB_RECORDS_LIMIT = 5000
+# Likewise a complaint, with its returned message: this many characters beyond those of its first record.
+RETURNED_LIMIT = 32 * 1024 * 1024
+
 
 def rejected_peer(facts: Facts, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None) -> Outcome:
     """Return the outcome for a peer that is rejected at connect."""
-    record = rejection(facts, recipients=(), response=_response(verdict.reply, "CONNECT"), why=why)
-    decision = replace(_decision(facts, "connect", verdict, why), sender=None)
+    disposition = _rejected(verdict, Disposition.REJECTED_AT_CONNECT)
+    to = ForRecipient(id="", address="", disposition=disposition, why=why)
+    record = rejection(facts, to, response=_response(verdict.reply, "CONNECT"))
+    decision = replace(_decision(facts, "connect", verdict, disposition, why), sender=None)
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
@@ -27,12 +48,15 @@ def rejected_recipient(  # noqa: PLR0913, PLR0917 - the facts, and each part of 
     facts: Facts, message: Message, address: str, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None
 ) -> Outcome:
     """Return the outcome for a recipient that is rejected at RCPT."""
-    name = address[:MAILBOX_LIMIT]
-    record = rejection(facts, recipients=(name,), response=_response(verdict.reply, f"RCPT TO:<{name}>"), why=why)
+    # For readers of the journal no message exists yet, so the record has no message id.
+    facts = replace(facts, message_id="")
+    disposition = _rejected(verdict, Disposition.REJECTED_AT_RCPT)
+    to = ForRecipient(id="", address=mailbox(address), disposition=disposition, why=why)
+    record = rejection(facts, to, response=_response(verdict.reply, f"RCPT TO:<{address[:MAILBOX_LIMIT]}>"))
     if facts.compat is not None:
         # KumoMTA has the rejected recipient in the command only; the record's own is the last one that was accepted.
-        record = _as_kumomta(record, recipient=message.recipients[-1].address if message.recipients else "")
-    decision = _decision(facts, "rcpt", verdict, why, (address,))
+        record = _as_kumomta(record, recipient=mailboxes(message.addresses[-1:]))
+    decision = _decision(facts, "rcpt", verdict, disposition, why, (address,))
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
@@ -40,19 +64,20 @@ def rejected_message(
     facts: Facts, message: Message, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None
 ) -> Outcome:
     """Return the outcome for a message that is rejected. `answer` is None if a bound was reached first."""
-    addresses = message.addresses
-    record = rejection(facts, recipients=addresses, response=_response(verdict.reply, "DATA"), why=why)
-    records: tuple[Record, ...] = (record,)
+    disposition = _rejected(verdict, Disposition.REJECTED_AT_END)
+    to = ForRecipient(id=message.message_id, address=mailboxes(message.addresses), disposition=disposition, why=why)
+    record = rejection(facts, to, response=_response(verdict.reply, "DATA"))
+    records = [record]
     if facts.compat is not None:
         record = replace(record, id="")
         if answer is None:
-            records = (_as_kumomta(record, recipient=addresses[-1]),)
+            records = [_as_kumomta(record, recipient=mailboxes(message.addresses[-1:]))]
         else:
             # KumoMTA records what its policy rejects as received before, and then has no envelope any more.
-            received = reception(facts, recipients=addresses, queue=message.recipients[0].domain, size=message.size, why=why)
-            records = received, _as_kumomta(replace(record, sender=""), recipient="")
-    decision = _decision(facts, "message", verdict, why, addresses)
-    return Outcome(verdict=verdict, records=records, decision=decision, answer=answer)
+            received = receptions(facts, _for_all(message, disposition, why), size=message.size)
+            records = [*received, _as_kumomta(replace(record, sender=""), recipient="")]
+    decision = _decision(facts, "message", verdict, disposition, why, message.addresses)
+    return Outcome(verdict=verdict, records=tuple(records), decision=decision, answer=answer)
 
 
 def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
@@ -61,54 +86,99 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
     """Return the outcome for an unparsable report; `full` replaces it if the quarantine is full."""
     why = f"{reading.why}; it claims to be a report, so it is quarantined and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
-    addresses, queue = message.addresses, message.recipients[0].domain
-    record = reception(facts, recipients=addresses, queue=queue, size=message.size, why=why, quarantine=f"{name}.eml")
+    disposition = Disposition.QUARANTINED
+    records = receptions(facts, _for_all(message, disposition, why), size=message.size, quarantine=f"{name}.eml")
+    record = replace(records[0], recipient=mailboxes(message.addresses))
     return Outcome(
         verdict=Discard(),
-        records=(record,),
+        records=tuple(records),
         durable=True,
-        unparsable=UnparsableReport(name=name, content=message.content, full=full),
-        decision=_decision(facts, "message", Discard(), why, addresses),
+        unparsable=UnparsableReport(name=name, content=message.content, record=record, full=full),
+        decision=_decision(facts, "message", Discard(), disposition, why, message.addresses),
         answer=answer,
     )
 
 
-def accepted_message(facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading) -> Outcome:
-    """Return the outcome for a message that is relayed to a recipient, or logged as a report."""
-    why = sentence(answer)
+def accepted_message(
+    facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, original_headers: tuple[str, ...]
+) -> Outcome:
+    """Return the outcome for a message that is relayed to a recipient, or logged as a report.
+
+    `original_headers` are the header fields of a returned message that records keep besides the usual ones.
+    """
     if answer.action == "discard":
         verdict: Accept | Discard = Discard()
     else:
         verdict = Accept(without=tuple(result.recipient.mta_spelling for result in answer.results if not result.relayed))
     return Outcome(
         verdict=verdict,
-        records=_received(facts, message, answer, reading, why),
+        records=_received(facts, message, answer, reading, original_headers),
         durable=answer.logged_as is not None,
-        decision=_decision(facts, "message", verdict, why, message.addresses),
+        decision=_decision(facts, "message", verdict, answer.disposition, sentence(answer), message.addresses),
         answer=answer,
     )
 
 
-def _received(facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, why: str) -> tuple[Record, ...]:
-    """Return the record of the message, and one for each bounce that it reports."""
-    received = [result for result in answer.results if result.relayed or result.logged_as is not None]
-    first = reception(
-        facts,
-        recipients=[result.recipient.address for result in received],
-        dropped=[result.recipient.address for result in answer.results if not result.relayed and result.logged_as is None],
-        queue=received[0].recipient.domain,
-        size=message.size,
-        why=why,
-        report=reading.arf if answer.logged_as == "arf" else None,
-    )
-    own = next((result for result in received if result.logged_as == "oob"), None)
-    if own is None or reading.oob is None:
-        return (first,)
-    facts = replace(facts, disposition=answer.disposition_of(own))
-    bounces = oob_bounces(
-        facts, report=reading.oob, recipient=own.recipient.address, queue=own.recipient.domain, why=str(own.because)
-    )
-    return (first, *bounces)
+def _received(
+    facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, original_headers: tuple[str, ...]
+) -> tuple[Record, ...]:
+    """Return the records of each recipient in turn, as KumoMTA writes them.
+
+    A recipient that logs a feedback report has a Feedback record, any other a Reception. A recipient that logs a bounce report
+    also has an OOB record for each failure in it.
+    """
+    recipients: list[ForRecipient] = []
+    complaining: list[ForRecipient] = []
+    bounced: list[ForRecipient] = []
+    for number, result in enumerate(answer.results):
+        why, domain = str(result.because), result.recipient.domain
+        one = _for_one(message, number, result.recipient.address, domain, answer.disposition_of(result), why)
+        (complaining if result.logged_as == "arf" else recipients).append(one)
+        if result.logged_as == "oob":
+            bounced.append(one)
+    original = _original(answer, reading, original_headers)
+    feedback = iter(receptions(facts, complaining, size=message.size, report=reading.arf, original=original))
+    received = iter(receptions(facts, recipients, size=message.size))
+    bounces = oob_bounces(facts, bounced, report=reading.oob, original=original) if reading.oob is not None else iter(())
+    records: list[Record] = []
+    for result in answer.results:
+        records.append(next(feedback if result.logged_as == "arf" else received))
+        if result.logged_as == "oob":
+            records += next(bounces)
+    return tuple(records)
+
+
+def _original(answer: MessageAnswer, reading: ReportReading, wanted: tuple[str, ...]) -> Raw | None:
+    """Return the headers of the returned message for the records of a report that is logged."""
+    report = reading.arf if answer.logged_as == "arf" else reading.oob
+    return None if report is None or answer.logged_as is None else original_of(report.original_message, wanted)
+
+
+def exceeds_records(answer: MessageAnswer, reading: ReportReading) -> bool:
+    """Return True if a report makes more records than `OOB_RECORDS_LIMIT` and `RETURNED_LIMIT` allow."""
+    kinds = [result.logged_as for result in answer.results]
+    failures = 0 if reading.oob is None else sum(entry.action == "failed" for entry in reading.oob.per_recipient)
+    returned = 0 if reading.arf is None else len(reading.arf.original_message or "")
+    repeated = max(0, kinds.count("arf") - 1) * returned
+    return (kinds.count("oob") > 1 and kinds.count("oob") * failures > OOB_RECORDS_LIMIT) or repeated > RETURNED_LIMIT
+
+
+def _for_all(message: Message, disposition: Disposition, why: str) -> list[ForRecipient]:
+    """Return the same disposition and reason for each recipient of a message."""
+    each = enumerate(message.recipients)
+    return [_for_one(message, number, one.address, one.domain, disposition, why) for number, one in each]
+
+
+def _for_one(  # noqa: PLR0913, PLR0917 - each is a field of the records
+    message: Message, number: int, address: str, domain: str, disposition: Disposition, why: str
+) -> ForRecipient:
+    own = message.id_of(number)
+    return ForRecipient(id=own, address=mailbox(address), queue=domain, disposition=disposition, why=why)
+
+
+def _rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Disposition:
+    """Return the disposition of a reply: `disposition` for 5xx, `tempfailed` for 4xx."""
+    return disposition if isinstance(verdict, Reject) else Disposition.TEMPFAILED
 
 
 def _response(reply: Reply, command: str) -> Response:
@@ -118,18 +188,23 @@ def _response(reply: Reply, command: str) -> Response:
     return Response(code=reply.code, enhanced_code=enhanced, content=reply.text, command=command)
 
 
-def _as_kumomta(record: Record, *, recipient: str) -> Record:
+def _as_kumomta(record: Record, *, recipient: str | list[str]) -> Record:
     """Return a Rejection as KumoMTA writes it: created when it is written, and without the message's headers."""
     return replace(record, recipient=recipient, created=record.timestamp, created_time=record.event_time, headers={})
 
 
-def _decision(
-    facts: Facts, stage: str, verdict: Accept | Reject | Tempfail | Discard, why: str, recipients: tuple[str, ...] = ()
+def _decision(  # noqa: PLR0913, PLR0917 - each is a part of it
+    facts: Facts,
+    stage: str,
+    verdict: Accept | Reject | Tempfail | Discard,
+    disposition: Disposition,
+    why: str,
+    recipients: tuple[str, ...] = (),
 ) -> Decision:
     return Decision(
         stage=stage,
         action=type(verdict).__name__.lower(),
-        disposition=facts.disposition,
+        disposition=disposition,
         why=why,
         sender=facts.sender,
         recipients=recipients,

@@ -18,6 +18,9 @@ TOO_MANY_RECIPIENTS = Reply(code=452, enhanced="4.5.3", text="too many recipient
 TOO_MANY_SESSIONS = Reply(code=451, enhanced="4.3.2", text="too many connections at the moment; try again later")
 TOO_MANY_REPORTS = Reply(code=451, enhanced="4.7.1", text="too many reports from you at once; try again later")
 TOO_MANY_RECORDS = Reply(code=451, enhanced="4.7.0", text="your mail makes too many log records here; try again later")
+TOO_MANY_IN_REPORT = Reply(
+    code=552, enhanced="5.3.4", text="this report makes too many log records here; send it to fewer recipients"
+)
 NO_MEMORY = Reply(code=451, enhanced="4.3.1", text="too many reports at the moment; try again later")
 QUARANTINE_FULL = Reply(
     code=451, enhanced="4.3.1", text="no room at the moment for a report that cannot be read; try again later"
@@ -66,6 +69,10 @@ class Bound(Enum):
     REPORT_SIZE = (
         too_large("a report", "{1.report_size_limit}", "bytes"),
         "the message claims to be a report and has more bytes than report_size_limit, {1.report_size_limit}",
+    )
+    REPORT_RECORDS = (
+        TOO_MANY_IN_REPORT,
+        "each recipient of this report has a record of each failure, or of the returned message, and these are too many",
     )
     QUARANTINE = (
         QUARANTINE_FULL,

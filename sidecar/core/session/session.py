@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from msgspec.structs import replace
 
-from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
@@ -24,7 +23,7 @@ from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import Bound, verdict_above
 from sidecar.core.session.rules import Rules, World
-from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail, rejected
+from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import ANY_LISTENER
 
 _NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
@@ -177,8 +176,7 @@ class Session:
         if reject is None:
             self._at_connect = Outcome(verdict=Continue(), answer=answer)
         else:
-            facts = self._facts(rejected(reject[0], Disposition.REJECTED_AT_CONNECT))
-            self._at_connect = outcomes.rejected_peer(facts, *reject, answer)
+            self._at_connect = outcomes.rejected_peer(self._facts(), *reject, answer)
         return self._at_connect
 
     def _judge_peer(self) -> tuple[ConnectAnswer | None, tuple[Reject | Tempfail, str] | None]:
@@ -250,9 +248,7 @@ class Session:
     def _reject_recipient(
         self, event: events.Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
     ) -> Outcome:
-        # For readers of the journal no message exists yet, so the record has no message id.
-        facts = self._facts(rejected(verdict, Disposition.REJECTED_AT_RCPT), has_id=False)
-        return outcomes.rejected_recipient(facts, self._current(), event.address, verdict, why, answer)
+        return outcomes.rejected_recipient(self._facts(), self._current(), event.address, verdict, why, answer)
 
     # --- the message
 
@@ -264,6 +260,7 @@ class Session:
         # there is a record of a message that was not delivered, and the host retries. Other mail waits for its headers.
         at_data = self._answers_data and not self._rules.settings.headers
         if at_data and self._is_relay_host and not message.accepts_reports:
+            message.decided = "data"
             return self._conclude(_NO_CLAIM)
         message.begin_content()
         return GO_ON
@@ -307,19 +304,21 @@ class Session:
         return self._reject_message(*verdict_above(bound, self._rules.settings))
 
     def _reject_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
-        facts = self._facts(rejected(verdict, Disposition.REJECTED_AT_END))
-        return outcomes.rejected_message(facts, self._current(), verdict, why, answer)
+        return outcomes.rejected_message(self._facts(), self._current(), verdict, why, answer)
 
     def _conclude(self, reading: ReportReading) -> Outcome:
         """Return the verdict on the message, with its records."""
         message = self._current()
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
         if answer.action != "reject":
-            return outcomes.accepted_message(self._facts(answer.disposition), message, answer, reading)
+            if outcomes.exceeds_records(answer, reading):
+                return self._reject_above(Bound.REPORT_RECORDS)
+            wanted = self._rules.settings.original_headers
+            return outcomes.accepted_message(self._facts(), message, answer, reading, wanted)
         is_unparsable = message.claims_report and reading.arf is None and reading.oob is None
         if is_unparsable and self._rules.settings.unreadable_reports == "quarantine":
-            facts, full = self._facts(Disposition.QUARANTINED), self._instead(Bound.QUARANTINE)
-            return outcomes.quarantined_message(facts, message, answer, reading, self._network, full)
+            full = self._instead(Bound.QUARANTINE)
+            return outcomes.quarantined_message(self._facts(), message, answer, reading, self._network, full)
         return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
 
     def _current(self, queue_id: str | None = None) -> Message:
@@ -330,12 +329,12 @@ class Session:
         message.queue_id = queue_id or message.queue_id
         return message
 
-    def _facts(self, disposition: Disposition, *, has_id: bool = True) -> Facts:
+    def _facts(self) -> Facts:
         message = self._message
         return Facts(
             node_id=self._world.node_id,
             session_id=self.session_id,
-            message_id=message.message_id if message is not None and has_id else "",
+            message_id=message.message_id if message is not None else "",
             now=self._world.clock(),
             created=message.created if message is not None else self._began,
             peer=self.peer,
@@ -345,7 +344,7 @@ class Session:
             authz_id=message.mail.authz_id if message is not None else None,
             queue_id=message.queue_id if message is not None else None,
             headers=message.headers.encoded if message is not None else {},
-            disposition=disposition,
+            decided=message.decided if message is not None else None,
             compat=self._rules.settings.compat,
             classify=self._rules.policy.classify,
         )

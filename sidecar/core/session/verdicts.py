@@ -65,10 +65,14 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class UnparsableReport(Struct, frozen=True, kw_only=True):
-    """An unparsable report for the quarantine, and its name there. `full` is the outcome instead if the quarantine is full."""
+    """An unparsable report for the quarantine, its name there, and one record for all its recipients.
+
+    `full` is the outcome instead if the quarantine is full.
+    """
 
     name: str
     content: bytes
+    record: Record
     full: "Outcome"
 
 
@@ -77,7 +81,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     The records must be written before the MTA gets the verdict; if that fails, the verdict is a Tempfail instead. With
     `durable` they must be on disk. `decision` is for the log; `answer` is the policy's, with all its reasons. An `unparsable`
-    report is put into the quarantine first, with the first record.
+    report is put into the quarantine first, with its own record.
 
     `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records; it
     is None for a relay host, whose records have no limit. `above` returns the outcome that replaces this one if its records
@@ -100,8 +104,3 @@ GO_ON = Outcome(verdict=Continue())
 
 ENOUGH = Outcome(verdict=Continue())
 """Continue; header fields that are too short for a Content-Type can be left out from now on."""
-
-
-def rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Disposition:
-    """Return the disposition of a reply: `disposition` for 5xx, `tempfailed` for 4xx."""
-    return disposition if isinstance(verdict, Reject) else Disposition.TEMPFAILED

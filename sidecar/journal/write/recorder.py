@@ -180,7 +180,7 @@ class Recorder:
         if batch is not None:
             if (unparsable := outcome.unparsable) is not None:
                 try:
-                    self._quarantine.keep(unparsable.name, message=unparsable.content, record=encode(outcome.records[0]))
+                    self._quarantine.keep(unparsable.name, message=unparsable.content, record=encode(unparsable.record))
                 except QuarantineFullError:
                     return self._store(*self._within_limits(unparsable.full))
             self._journal.write(batch, durable=outcome.durable)

@@ -4,38 +4,20 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.disposition import Disposition
 from sidecar.core.records import (
     UNCATEGORIZED,
     EnhancedCode,
+    Facts,
     Response,
     oob_bounces,
-    reception,
-    rejection,
     rejections,
 )
-from sidecar.core.records.build import Facts
 from sidecar.core.reports.arf import read_feedback
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.values import ArfReport, OobReport
 from sidecar.core.text import printable_json
-from tests.core.session.driving import NODE, NOON
-
-FACTS = Facts(
-    node_id=NODE,
-    session_id=NODE,
-    message_id="0" * 32,
-    now=NOON,
-    created=NOON,
-    peer="203.0.113.9",
-    helo="peer.example.net",
-    sender="",
-    listener=None,
-    authz_id=None,
-    queue_id=None,
-    headers={},
-    disposition=Disposition.RELAYED,
-)
+from tests.core.records.making import FACTS, reception, refusal_of, to
+from tests.core.session.driving import NOON
 
 
 @pytest.mark.parametrize(
@@ -54,7 +36,7 @@ def test_a_bounce_is_dated_by_its_report(date: str, instant: str, seconds: int) 
     """The report's Last-Attempt-Date is the record's instant, written with a year of four digits; else it is now."""
     report = read_status(f"Final-Recipient: rfc822; a@b.example\nAction: failed\nLast-Attempt-Date: {date}\n".encode(), None)
     assert isinstance(report, OobReport)
-    (record,) = oob_bounces(FACTS, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-")
+    ((record,),) = oob_bounces(FACTS, [to("b@bounce.example.com")], report=report)
     assert (record.event_time, record.timestamp) == (instant, seconds)
 
 
@@ -74,7 +56,7 @@ def oob(fields: str, facts: Facts = FACTS) -> list[str]:
     """Return the classes of a report's bounces."""
     report = read_status(fields.encode(), None)
     assert isinstance(report, OobReport)
-    records = oob_bounces(facts, report=report, recipient="b@bounce.example.com", queue="bounce.example.com", why="-")
+    (records,) = oob_bounces(facts, [to("b@bounce.example.com")], report=report)
     return [record.bounce_classification for record in records]
 
 
@@ -104,22 +86,22 @@ def test_bounces_and_refusals_have_a_class() -> None:
     one = "Final-Recipient: rfc822; a@b.example\nAction: failed\n"
     fields = f"{one}Status: 5.1.1\nDiagnostic-Code: smtp; 552 full\n\n{one}Diagnostic-Code: smtp; 550 gone\n"
     assert oob(fields, facts) == ["552", UNCATEGORIZED]
-    refused = rejection(facts, recipients=(), response=REFUSAL, why="-")
+    refused = refusal_of(facts, response=REFUSAL)
     assert refused.bounce_classification == "550"
     assert asked == ["552 5.1.1 full", "550 gone", "550 5.1.1 no"]
     assert rejections(refused, count=3, now=NOON, why="-").bounce_classification == "550"
     complaint = read_feedback(b"Feedback-Type: abuse\nUser-Agent: x\nVersion: 1\n", None, None)
     assert isinstance(complaint, ArfReport)
     taken = [
-        reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-"),
-        reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", quarantine="x.eml"),
-        reception(facts, recipients=("x@y.example",), queue="y.example", size=1, why="-", report=complaint),
+        reception(facts),
+        reception(facts, quarantine="x.eml"),
     ]
     assert {record.bounce_classification for record in taken} == {"Uncategorized"}
     assert len(asked) == 3
+    assert reception(facts, report=complaint).bounce_classification == "250"
 
 
 def test_without_rules_all_is_uncategorized() -> None:
     """Where no rules are configured nothing has a class."""
     assert oob("Final-Recipient: rfc822; a@b.example\nAction: failed\nStatus: 5.1.1\n") == ["Uncategorized"]
-    assert rejection(FACTS, recipients=(), response=REFUSAL, why="-").bounce_classification == "Uncategorized"
+    assert refusal_of(response=REFUSAL).bounce_classification == "Uncategorized"

@@ -2,25 +2,21 @@
 
 import json
 import tracemalloc
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.disposition import Disposition
-from sidecar.core.records import Facts, Record, encode, reception
+from sidecar.core.records import Record, encode, encode_all
+from sidecar.core.records import record as record_module
 from sidecar.core.reports.values import ArfReport
 from sidecar.core.text import printable_json
-from tests.core.session.driving import NODE, NOON
+from tests.core.records.making import reception
 
 MEGABYTE = 1 << 20
 HIDDEN = "".join(map(chr, (0x7F, *range(0x80, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))))
-FACTS = Facts(
-    node_id=NODE, session_id=NODE, message_id="0" * 32, now=NOON, created=NOON, peer="203.0.113.9", helo="x", sender="",
-    listener=None, authz_id=None, queue_id=None, headers={},
-    disposition=Disposition.RELAYED,
-)  # fmt: skip
 REPORT = ArfReport(
     feedback_type="abuse", user_agent=None, version=None, authentication_results=[], original_rcpto_to=[], reported_domain=[],
     reported_uri=[], extensions={},
@@ -30,7 +26,7 @@ REPORT = ArfReport(
 def record(text: str, size: int) -> Record:
     """Make the record of a feedback report with this returned message."""
     report = replace(REPORT, original_message=text)
-    return reception(FACTS, recipients=["f@fbl.example"], queue="", size=size, why="-", report=report)
+    return reception(size=size, report=report)
 
 
 TEXTS = (
@@ -94,3 +90,33 @@ def test_memory_beside_the_line() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 2.3 * len(line)
+
+
+@pytest.mark.parametrize("octets", [b"\xff", b"Subject: \xe9\n\nbody\n", bytes(range(256)) * 200])
+def test_bytes_that_are_no_text(octets: bytes) -> None:
+    """A returned message that is not UTF-8 is an array of its bytes, as KumoMTA writes it."""
+    line = encode(reception(size=len(octets), report=replace(REPORT, original_message=octets)))
+    assert json.loads(line)["feedback_report"]["original_message"] == list(octets)
+
+
+def test_many_bytes_are_bounded() -> None:
+    """An array is cut where a text would be."""
+    octets = b"\xff" * 4 * MEGABYTE
+    line = encode(reception(size=len(octets), report=replace(REPORT, original_message=octets)))
+    assert len(line) < 6.3 * MEGABYTE
+    written = json.loads(line)["feedback_report"]["original_message"]
+    assert len(written) > MEGABYTE
+    assert set(written) == {0xFF}
+
+
+def test_records_share_their_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of several recipients are those of each alone, and the large text is escaped once."""
+    shared = replace(REPORT, original_message="\x80" * 2 * MEGABYTE)
+    other = replace(REPORT, original_message="other" * 10_000)
+    records = [reception(size=4 * MEGABYTE, report=report) for report in (shared, shared, other, shared)]
+    records.insert(2, reception())
+    assert encode_all(records) == [encode(record) for record in records]
+    escaped = Mock(return_value=b'""')
+    monkeypatch.setattr(record_module, "_text", escaped)
+    encode_all(records[:1] * 100)
+    assert escaped.call_count == 1

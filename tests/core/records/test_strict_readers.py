@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.records import encode, reception
+from sidecar.core.records import encode
 from sidecar.core.reports import read
-from tests.core.records.test_build import FACTS
+from tests.core.records.making import reception
 
 HEAD = b'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r\n\r\n'
 REPORT = HEAD + b"--b\n\nx\n--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: x\nVersion: 1\n"
@@ -53,7 +53,7 @@ def line_with(value: bytes) -> bytes:
     message = REPORT + b"Incidents: 999999999\n\n--b\nContent-Type: message/rfc822\n\nX-KumoRef: " + trace + b"\n\n--b--\n"
     report = read(message).arf
     assert report is not None
-    return encode(reception(FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=report))
+    return encode(reception(report=report))
 
 
 def strictly(line: bytes) -> dict[str, object]:
@@ -126,4 +126,4 @@ def test_any_number_in_a_field(number: str) -> None:
     fields = b"Incidents: %b\nArrival-Date: 1 Jan %b 00:00:00 +%b\nVersion: %b\n" % (text, text, text, text)
     report = read(REPORT.replace(b"Version: 1\n", fields)).arf
     assert report is not None
-    strictly(encode(reception(FACTS, recipients=["f@fbl.example.com"], queue="", size=1, why="-", report=report)))
+    strictly(encode(reception(report=report)))

@@ -101,10 +101,12 @@ def envelope(recipients: Iterable[str], *, sender: str = "", authz_id: str | Non
         yield Rcpt(address=recipient, mta_spelling=f"<{recipient}>")
 
 
-def hello(peer: object = STRANGER, *, port: int | None = 4444, listener: str | None = LISTENER) -> Iterator[Event]:
+def hello(
+    peer: object = STRANGER, *, port: int | None = 4444, listener: str | None = LISTENER, helo: str = "peer.example.net"
+) -> Iterator[Event]:
     """Return the events of a new connection."""
     yield Connect(peer=ip_address(str(peer)), port=port, listener=listener)
-    yield Helo(name="peer.example.net")
+    yield Helo(name=helo)
 
 
 def content(message: bytes) -> Iterator[Event]:

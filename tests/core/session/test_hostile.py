@@ -16,7 +16,7 @@ from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Re
 from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.reports.shapes import HOSTILE, status
-from tests.core.session.driving import envelope, headers_of, hello, play, session
+from tests.core.session.driving import ARF, envelope, headers_of, hello, play, session
 
 MEGABYTE = 1_000_000
 SETTINGS = settings(
@@ -122,16 +122,36 @@ def test_recorded_headers_are_bounded(headers: list[Header]) -> None:
     assert written(outcome) < 40 * MEGABYTE
 
 
-def test_dropped_recipients_are_told_once() -> None:
-    """A thousand long addresses that get nothing are not repeated in a thousand bounces."""
-    under = settings([entry("bounce.example", log_oob="LogThenRelay"), entry("fbl.example", log_arf="LogThenDrop")])
-    recipients = ["b@bounce.example", *(f"{number}{'x' * 900}@fbl.example" for number in range(999))]
-    report = status(b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 1000)
-    outcome = play(session(under), chain(hello(), envelope(recipients), [Data()], content_events(report)))[-1]
-    assert isinstance(outcome.verdict, Accept)
-    assert len(outcome.records) == 1001
-    assert len(outcome.records[0].meta["dropped"]) == 999
-    assert written(outcome) < 4 * MEGABYTE
+def test_a_report_to_many_recipients_is_bounded() -> None:
+    """Each recipient has a record of each failure, so a report with many of both is rejected; many of one are fine."""
+    under = settings([entry("bounce.example", log_oob="LogThenDrop"), entry("fbl.example", log_arf="LogThenDrop")])
+    many = [f"{number}@bounce.example" for number in range(500)]
+    one = b"Final-Recipient: rfc822; a@b\nAction: failed\n\n"
+    for recipients, failures, expected in (
+        (many, 10, 500 * 11),
+        (many, 11, None),
+        (many[:1], 1000, 1001),
+        (many[:6], 1000, None),
+    ):
+        events = chain(hello(), envelope(recipients), [Data()], content_events(status(one * failures)))
+        outcome = play(session(under), events)[-1]
+        if expected is None:
+            assert isinstance(outcome.verdict, Reject)
+            assert outcome.verdict.reply.code == 552
+            assert outcome.records[0].type == "Rejection"
+        else:
+            assert isinstance(outcome.verdict, Discard)
+            assert len(outcome.records) == expected
+
+
+def test_a_large_complaint_to_many_recipients_is_bounded() -> None:
+    """Each recipient's record has the returned message. It is encoded once, and rejected where all together are too large."""
+    under = settings([entry("fbl.example", log_arf="LogThenDrop")])
+    complaint = ARF.replace(b"News.\r\n", b"News.\r\n" * 150_000)
+    for recipients, verdict in ((30, Discard), (40, Reject)):
+        names = [f"{number}@fbl.example" for number in range(recipients)]
+        outcome = play(session(under), chain(hello(), envelope(names), [Data()], content_events(complaint)))[-1]
+        assert isinstance(outcome.verdict, verdict)
 
 
 def test_headers_before_the_limit_are_recorded_whole() -> None:

@@ -36,9 +36,13 @@ def logged(record: Record) -> Logged:
 
 def test_a_reception_before_a_refusal() -> None:
     """A message that the policy refuses at its end is recorded as received first, then as refused without its envelope."""
-    verdict, (received, refused) = outcome_of(PLAIN, TO, "c@bounce.example.com", made=kumo_settings(headers=("subject",)))
+    verdict, (received, second, refused) = outcome_of(
+        PLAIN, TO, "c@bounce.example.com", made=kumo_settings(headers=("subject",))
+    )
     assert isinstance(verdict, Reject)
-    assert (received.type, received.response.code, received.recipient) == ("Reception", 250, [TO, "c@bounce.example.com"])
+    assert (received.type, received.response.code, received.recipient) == ("Reception", 250, TO)
+    assert (second.type, second.response.code, second.recipient) == ("Reception", 250, "c@bounce.example.com")
+    assert received.id != second.id
     assert (received.sender, received.queue) == ("a@b.example", "bounce.example.com")
     assert received.size == len(PLAIN.partition(b"Just")[0])  # as far as it was seen: the verdict came before the body
     assert headers_of(received) == {"Subject": "hello"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from ipaddress import ip_address
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -124,8 +125,10 @@ def test_records_match_verdicts(messages: list[list[Event]], peer: object, under
                 assert outcome.records[0].response.code == reply.code
             case Accept() | Discard():
                 assert kinds[0] in {"Reception", "Feedback"}
-                assert set(kinds[1:]) <= {"OOB"}
-                assert len({record.id for record in outcome.records}) == 1
+                assert set(kinds) <= {"Reception", "Feedback", "OOB"}
+                assert len({record.meta["message_id"] for record in outcome.records}) == 1
+                # The OOB records of a recipient follow its Reception, and have its id, which no other recipient has.
+                assert all((one.id == before.id) == (one.type == "OOB") for before, one in pairwise(outcome.records))
             case Continue():
                 assert not kinds, event
         if isinstance(outcome.verdict, Discard):

@@ -80,9 +80,10 @@ MESSAGES = [
     (ARF, [BOTH], STRANGER, Discard(), ["Feedback"], True),
     (OOB, [BOTH], STRANGER, Discard(), ["Reception", "OOB"], True),
     (PLAIN, [BOTH], STRANGER, Accept(), ["Reception"], False),
-    (OOB, [DROP, RELAY], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "OOB"], True),
-    (PLAIN, [DROP, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception"], False),
-    (ARF, [DROP, FBL, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Feedback"], True),
+    (OOB, [DROP, RELAY], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "OOB"] * 2, True),
+    (PLAIN, [DROP, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception"] * 2, False),
+    (ARF, [DROP, FBL, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "Feedback", "Reception"], True),
+    (OOB, [OPEN, DROP, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "Reception", "OOB", "Reception"], True),
 ]
 
 
@@ -171,6 +172,7 @@ def test_reception_record() -> None:
     assert record["meta"] == {
         "why": "127.0.0.1 is a relay host: 127.0.0.1 is in relay_hosts (sidecar.toml:1 relay_hosts)",
         "disposition": "relayed",
+        "message_id": record["id"],
         "queue_id": "4ABC",
         "listener": LISTENER,
     }
@@ -222,15 +224,92 @@ def test_feedback_record() -> None:
     assert (record["size"], record["reception_protocol"]) == (len(ARF), "ESMTP")
 
 
-def test_who_is_taken_off_did_not_receive() -> None:
-    """A record's recipients are those the message was relayed to or logged for; who was taken off stands in meta.dropped."""
-    record = logged(deliver(PLAIN, DROP, OPEN))
-    assert (record["recipient"], record["queue"], record["meta"]["dropped"]) == (OPEN, "open.example", [DROP])
-    record = logged(deliver(ARF, DROP, FBL, OPEN))
-    assert (record["recipient"], record["meta"]["dropped"]) == ([FBL, OPEN], [DROP])
-    record = logged(deliver(OOB, DROP, RELAY))
-    assert record["recipient"] == [DROP, RELAY]
-    assert "dropped" not in record["meta"]
+def facts_of(outcome: Outcome, *names: str) -> list[tuple[Any, ...]]:
+    """Return these fields of each record, or entries of its meta."""
+    records = [logged(outcome, number) for number in range(len(outcome.records))]
+    return [tuple(record[name] if name in record else record["meta"][name] for name in names) for record in records]
+
+
+def test_each_recipient_has_its_own_record() -> None:
+    """A message has a record for each recipient, with its own domain, disposition and reason."""
+    outcome = deliver(PLAIN, DROP, OPEN, BOTH)
+    assert facts_of(outcome, "recipient", "queue", "disposition") == [
+        (DROP, "bounce.example.com", "dropped"),
+        (OPEN, "open.example", "relayed"),
+        (BOTH, "both.example", "relayed"),
+    ]
+    reasons = [record.meta["why"] for record in outcome.records]
+    assert "accepts only bounce reports" in reasons[0]
+    assert "relay_to" in reasons[1]
+
+
+def test_a_complaint_is_logged_for_the_recipient_that_logs_it() -> None:
+    """The others have a Reception: they are only relayed to, or dropped."""
+    assert facts_of(deliver(ARF, DROP, FBL, OPEN), "type", "recipient", "disposition") == [
+        ("Reception", DROP, "dropped"),
+        ("Feedback", FBL, "logged_and_relayed"),
+        ("Reception", OPEN, "relayed"),
+    ]
+
+
+def test_a_bounce_is_logged_for_each_recipient_that_logs_it() -> None:
+    """Each has its Reception, and then the failures of the report: it is the sender of the original message."""
+    outcome = deliver(OOB, DROP, RELAY, OPEN)
+    assert facts_of(outcome, "type", "sender", "recipient", "queue", "disposition") == [
+        ("Reception", "", DROP, "bounce.example.com", "logged_and_dropped"),
+        ("OOB", DROP, "alias@example.net", "bounce.example.com", "logged_and_dropped"),
+        ("Reception", "", RELAY, "relay.example.com", "logged_and_relayed"),
+        ("OOB", RELAY, "alias@example.net", "relay.example.com", "logged_and_relayed"),
+        ("Reception", "", OPEN, "open.example", "relayed"),
+    ]
+    ids = [record.id for record in outcome.records]
+    assert (ids[0], ids[2]) == (ids[1], ids[3])
+    assert len({ids[0], ids[2], ids[4]}) == 3
+    assert {record.meta["message_id"] for record in outcome.records} == {ids[0]}
+
+
+def test_both_kinds_at_once() -> None:
+    """A message that is a bounce and a complaint is each of them for the recipients that log it."""
+    returned = b"--cut\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\r\n--cut--"
+    both = OOB.replace(b"report-type=delivery-status", b"report-type=feedback-report").replace(b"--cut--", returned)
+    assert facts_of(deliver(both, DROP, FBL, BOTH), "type", "recipient") == [
+        ("Reception", DROP),
+        ("OOB", "alias@example.net"),
+        ("Feedback", FBL),
+        ("Feedback", BOTH),
+    ]
+
+
+def test_addresses_in_records() -> None:
+    """The envelope is in normal form; the MTA's own spelling is what it removes."""
+    events = [*hello(), *envelope(["@a.example:B@Bounce.EXAMPLE.com", "O@Open.Example."], sender="S@B\u00fccher.example")]
+    outcome = play(session(settings(DOMAINS)), [*events, *content(PLAIN)])[-1]
+    assert facts_of(outcome, "sender", "recipient") == [
+        ("S@xn--bcher-kva.example", "B@bounce.example.com"),
+        ("S@xn--bcher-kva.example", "O@open.example"),
+    ]
+    assert outcome.verdict == Accept(without=("<B@Bounce.EXAMPLE.com>",))
+    final = OOB.replace(b"alias@example.net", b"Alias@EXAMPLE.net")
+    assert logged(deliver(final, DROP), 1)["recipient"] == "Alias@example.net"
+
+
+def test_a_quarantined_message_has_a_record_for_each_recipient() -> None:
+    """The quarantine has one record for all of them."""
+    outcome = deliver(BROKEN, DROP, FBL, under=settings(DOMAINS, unreadable_reports="quarantine"))
+    assert facts_of(outcome, "type", "recipient", "disposition") == [
+        ("Reception", DROP, "quarantined"),
+        ("Reception", FBL, "quarantined"),
+    ]
+    assert outcome.unparsable is not None
+    assert outcome.unparsable.record.recipient == [DROP, FBL]
+    assert {record.meta["quarantine"] for record in outcome.records} == {f"{outcome.unparsable.name}.eml"}
+
+
+def test_a_record_from_before_the_content() -> None:
+    """A Reception that was written at DATA says so; any other does not."""
+    at_data = deliver(PLAIN, OPEN, OPEN, peer=RELAY_HOST)
+    assert facts_of(at_data, "decided") == [("data",)] * 2
+    assert "decided" not in deliver(PLAIN, OPEN).records[0].meta
 
 
 def test_what_was_seen_whole_has_its_own_size() -> None:
@@ -372,7 +451,7 @@ def test_unreadable_recipient(address: str) -> None:
 
 
 def test_wanted_headers_are_recorded() -> None:
-    """The headers named in the settings go into the record, unfolded and decoded, as a list where there are several; the first spelling is the name."""
+    """The wanted headers are unfolded and decoded; a repeated one is a list, and its first spelling is the name."""
     message = (
         b"SUBJECT: a\r\n =?utf-8?q?f=C3=B6lded?=\r\nReceived: 1\r\nreceived: 2\r\nRECEIVED : 3\r\nX-Not: x\r\n\r\nhello\r\n"
     )

@@ -65,8 +65,8 @@ def check_records(outcome: Outcome) -> None:
             assert all(record.type == "Rejection" and record.response.code == reply.code for record in outcome.records)
         case Accept() | Discard():
             assert outcome.records
-            assert len({record.id for record in outcome.records}) == 1
-            assert outcome.durable or (isinstance(outcome.verdict, Accept) and len(outcome.records) == 1)
+            assert len({record.meta["message_id"] for record in outcome.records}) == 1
+            assert outcome.durable or {record.type for record in outcome.records} == {"Reception"}
         case Continue():
             assert not outcome.records
 

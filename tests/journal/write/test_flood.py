@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.disposition import Disposition
 from sidecar.core.names import network_of
-from sidecar.core.records import Facts, PeerAddress, Record, Response, encode, reception, rejection, rejections
+from sidecar.core.records import Facts, PeerAddress, Record, Response, encode, rejections
 from sidecar.journal.write import limits
 from sidecar.journal.write.limits import RejectionLimiter
+from tests.core.records.making import reception, refusal_of
 
 NOON = 1_790_000_000.25
 
@@ -29,14 +29,13 @@ def facts(now: float = NOON, peer: str = "203.0.113.9") -> Facts:
         authz_id=None,
         queue_id="Q",
         headers={"subject": "x"},
-        disposition=Disposition.RELAYED,
     )
 
 
 def refusal(now: float = NOON, peer: str = "203.0.113.9") -> Record:
     """Make a Rejection of a recipient."""
     response = Response(code=550, content="no", command="RCPT TO:<x@y.example>")
-    return rejection(facts(now, peer), recipients=("x@y.example",), response=response, why="it is so")
+    return refusal_of(facts(now, peer), "x@y.example", response=response, why="it is so")
 
 
 def let_through(it: RejectionLimiter, count: int, **values: Any) -> int:
@@ -86,7 +85,7 @@ def test_nothing_but_refusals_is_counted() -> None:
     """Whatever else a peer's records are, each is written."""
     it = RejectionLimiter(1)
     let_through(it, 5)
-    taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
+    taken = reception(facts(), "x@y.example", why="it is so")
     records = [taken, replace(taken, type="OOB"), refusal(), replace(taken, type="Feedback")]
     written = [record.type for record in records for _ in limit(it, [record])]
     assert written == ["Reception", "OOB", "Feedback"]
@@ -95,7 +94,7 @@ def test_nothing_but_refusals_is_counted() -> None:
 def test_a_refusal_is_counted_with_all_its_records() -> None:
     """KumoMTA's Reception before a refusal is not left alone when the Rejection is counted."""
     it = RejectionLimiter(1)
-    taken = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
+    taken = reception(facts(), "x@y.example", why="it is so")
     assert [len(limit(it, (taken, refusal()))) for _ in range(3)] == [2, 0, 0]
     assert [one.count for one in it.take()] == [2]
 
@@ -123,7 +122,7 @@ def test_a_counted_rejection_is_small() -> None:
     """A rejection of a thousand long addresses keeps none of them: a network above its limit may wait for hours."""
     it = RejectionLimiter(0)
     addresses = tuple(f"{'x' * 300}{number}@y.example" for number in range(1000))
-    record = rejection(facts(), recipients=addresses, response=Response(code=550, content="no", command="DATA"), why="so")
+    record = refusal_of(facts(), *addresses, response=Response(code=550, content="no", command="DATA"))
     assert len(encode(record)) > 300_000
     assert it.limit([record], "cb007109", limited=True) == ()
     (one,) = it.take()

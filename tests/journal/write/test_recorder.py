@@ -8,24 +8,26 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.records import Record, encode, reception
+from sidecar.core.records import Record, encode
 from sidecar.core.session.verdicts import Decision, Discard, Outcome, Reject, Reply, UnparsableReport
 from sidecar.core.settings.values import LimitSettings
 from sidecar.journal import JournalError
 from sidecar.journal.write import QuarantineFullError, Recorder
 from sidecar.journal.write.disk_thread import Done
 from sidecar.journal.write.routes import Batch
+from tests.core.records.making import reception
 from tests.journal.write.test_flood import NOON, facts, refusal
 from tests.mta.processes import wait_until
 
 RATE = 5
 DECISION = Decision(stage="rcpt", action="reject", disposition=Disposition.REJECTED_AT_RCPT, why="it is so")
 REFUSED = Outcome(verdict=Reject(reply=Reply(code=550, enhanced="5.7.1", text="no")), records=(refusal(),), decision=DECISION)
+RECEIVED = reception(facts(), "x@y.example", why="it is so")
 TAKEN = Outcome(
     verdict=Discard(),
-    records=(reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so"),),
+    records=(RECEIVED,),
     durable=True,
-    unparsable=UnparsableReport(name="name", content=b"message", full=REFUSED),
+    unparsable=UnparsableReport(name="name", content=b"message", record=RECEIVED, full=REFUSED),
     decision=DECISION,
 )
 

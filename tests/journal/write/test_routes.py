@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.records import Record, reception
 from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.journal import JournalError
 from sidecar.journal.read import Line, read
 from sidecar.journal.write import Routes
+from tests.core.records.making import reception
 from tests.journal.write.test_flood import facts, refusal
 
-TAKEN = reception(facts(), recipients=("x@y.example",), queue="y.example", size=1, why="it is so")
+TAKEN = reception(facts(), "x@y.example", why="it is so")
 RECORDS = (TAKEN, replace(TAKEN, type="OOB"), replace(TAKEN, type="Feedback"), refusal())
 OFF = RecordSettings(enabled=False)
 
@@ -128,19 +128,17 @@ def test_large_lines_have_segments_of_their_own(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("kept", "expected"),
     [
-        (None, {"why", "disposition", "queue_id", "listener", "authz_id"}),
+        (None, {"why", "disposition", "message_id", "queue_id", "listener", "authz_id"}),
         ((), set()),
         (("why",), {"why"}),
         (("queue_*", "authz_id", "unknown"), {"queue_id", "authz_id"}),
-        (("*",), {"why", "disposition", "queue_id", "listener", "authz_id"}),
+        (("*",), {"why", "disposition", "message_id", "queue_id", "listener", "authz_id"}),
     ],
 )
 def test_what_is_kept_of_meta(tmp_path: Path, kept: tuple[str, ...] | None, expected: set[str]) -> None:
     """The entries that the settings name, by name or by how they begin, and no others."""
     its = facts()
-    record: Record = reception(
-        replace(its, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), recipients=("x@y",), queue="y", size=1, why="so"
-    )
+    record = reception(replace(its, queue_id="4A", listener="10.0.0.1:25", authz_id="me"), "x@y", why="so")
     routes = Routes(JournalSettings(directory=tmp_path, meta=kept))
     routes.write(routes.encode((record,)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
@@ -153,7 +151,7 @@ def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tup
     """With a reason and without the mark, a record would be read as one that is written in our own way."""
     routes = Routes(JournalSettings(directory=tmp_path, meta=kept))
     its = replace(facts(), compat="kumomta")
-    routes.write(routes.encode((reception(its, recipients=("x@y",), queue="y", size=1, why="so"),)), durable=False)
+    routes.write(routes.encode((reception(its, "x@y", why="so"),)), durable=False)
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
     routes.close()
