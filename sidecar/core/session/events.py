@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from sidecar.core.names import IPAddress
 from sidecar.core.policy import without_route
+from sidecar.core.records import Tls
 
 # Postfix and Sendmail pass the body in pieces of this size (MILTER_CHUNK_SIZE).
 CHUNK = 65535
@@ -25,9 +26,10 @@ class Connect(Struct, frozen=True, kw_only=True):
 
 
 class Helo(Struct, frozen=True, kw_only=True):
-    """The peer gave its name with HELO or EHLO."""
+    """The peer gave its name with HELO or EHLO; again after STARTTLS."""
 
     name: str
+    tls: Tls | None = None
 
 
 class Mail(Struct, frozen=True, kw_only=True):

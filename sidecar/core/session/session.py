@@ -15,7 +15,7 @@ from sidecar.core.names import network_of
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
-from sidecar.core.records import Facts
+from sidecar.core.records import Facts, Tls
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import events, outcomes, replies
@@ -89,6 +89,7 @@ class Session:
         self._at_connect = GO_ON
         self._rejected: tuple[Reject | Tempfail, str] | None = None
         self._helo = ""
+        self._tls: Tls | None = None
         self._message: Message | None = None
         self._unwritten: Message | None = None
 
@@ -192,7 +193,7 @@ class Session:
         return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
 
     def _on_helo(self, event: events.Helo) -> Outcome:
-        self._helo = event.name
+        self._helo, self._tls = event.name, event.tls
         self._bytes_received += len(event.name)
         return GO_ON
 
@@ -339,6 +340,7 @@ class Session:
             created=message.created if message is not None else self._began,
             peer=self.peer,
             helo=self._helo,
+            tls=self._tls,
             sender=message.mail.sender if message is not None else "",
             listener=self.listener,
             authz_id=message.mail.authz_id if message is not None else None,

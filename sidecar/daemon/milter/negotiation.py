@@ -26,7 +26,7 @@ P_NR_DATA: Final = 0x10000
 P_NR_EOH: Final = 0x40000
 P_NR_BODY: Final = 0x80000
 P_HDR_LEADSPC: Final = 0x100000
-M_CONNECT, M_ENVFROM, M_ENVRCPT, M_DATA, M_EOM = 0, 2, 3, 4, 5
+M_CONNECT, M_HELO, M_ENVFROM, M_ENVRCPT, M_DATA, M_EOM = range(6)
 
 
 class Step(Enum):
@@ -72,6 +72,8 @@ _ACTIONS = DELRCPT | SETSYMLIST
 # Where each macro is needed; Postfix sends `{daemon_port}` only when asked, and its queue id from the second RCPT on.
 _MACROS = {
     M_CONNECT: "{daemon_addr} {daemon_port} {if_addr}",
+    # After STARTTLS the client has to say EHLO again (RFC 3207 section 4.2).
+    M_HELO: "{tls_version} {cipher} {cert_subject} {verify}",
     M_ENVFROM: "i {auth_authen}",
     M_ENVRCPT: "i",
     M_DATA: "i",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from sidecar.core.names import endpoint, normal_listener, plain_address
+from sidecar.core.records import Tls
+from sidecar.core.records.build import NAME_LIMIT
 from sidecar.core.session.events import (
     Abort,
     Body,
@@ -29,6 +31,12 @@ from sidecar.daemon.milter.negotiation import Step
 # RFC 1870 section 3: at most 20 digits. With 18 the number fits the 64 bits in which readers of records hold a size.
 _SIZE = re.compile(rb"SIZE=0{0,2}([0-9]{1,18})", re.IGNORECASE)
 
+# In bytes: a name with ten parts of the usual lengths.
+_SUBJECT_LIMIT = 1024
+# A slash that begins the next part: a value can have one, too.
+_PART = re.compile(rb"/(?=[A-Za-z0-9.]{1,40}=)")
+_HEX = re.compile(rb"\+([0-9A-Fa-f]{2})")
+
 
 class UnknownPeerError(Exception):
     """The MTA reported a peer without an IP address, which every decision needs."""
@@ -41,9 +49,9 @@ def connect(macros: Macros, _name: str, family: int, address: tuple[str, int] | 
     return Connect(peer=_address(address[0]), port=address[1] or None, listener=listener(macros))
 
 
-def helo(_macros: Macros, name: str) -> Helo:
-    """Return the peer's own name."""
-    return Helo(name=name)
+def helo(macros: Macros, name: str) -> Helo:
+    """Return the peer's own name, and what the MTA reports of TLS."""
+    return Helo(name=name, tls=_tls(macros))
 
 
 def mail(macros: Macros, sender: bytes, *parameters: bytes) -> Mail:
@@ -90,6 +98,32 @@ def listener(macros: Macros) -> str | None:
         return _endpoint(host or "", macros.getsymval("{daemon_port}") or "")
     except UnicodeDecodeError:
         return None
+
+
+def _tls(macros: Macros) -> Tls | None:
+    """Return what the MTA reports of a TLS session; None if it reports none, or not in UTF-8."""
+    try:
+        cipher, version = macros.getsymval("{cipher}"), macros.getsymval("{tls_version}")
+        if not (cipher or version):
+            return None
+        subject = _subject(macros.getsymval("{cert_subject}") or "", macros.getsymval("{verify}"))
+    except UnicodeDecodeError:
+        return None
+    return Tls(cipher=(cipher or "")[:NAME_LIMIT], protocol_version=(version or "")[:NAME_LIMIT], subject=subject)
+
+
+def _subject(name: str, verified: str | None) -> tuple[str, ...]:
+    """Return the parts of a certificate's name.
+
+    Postfix passes the common name, of a verified certificate only. Sendmail passes the whole name, of any certificate, as
+    `/C=DE/CN=...` with some characters as `+` and two hex digits, and the result of its check.
+    """
+    if not name or (verified is None and name.startswith("/")):  # from a Sendmail that does not pass its check
+        return ()
+    if verified is None:
+        return (f"CN={name}"[:NAME_LIMIT],)
+    parts = _PART.split(name.encode()[:_SUBJECT_LIMIT]) if verified == "OK" else ()
+    return tuple(text(_HEX.sub(lambda digits: bytes.fromhex(text(digits[1])), part))[:NAME_LIMIT] for part in parts if part)
 
 
 # Relay hosts connect again and again. Only the parsed address is kept, never a decision.

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from sidecar.config.rules import iana_rules
-from sidecar.core.records import encode
+from sidecar.core.records import Tls, encode
 from sidecar.core.session.events import Abort, Body, Connect, EndOfHeaders, EndOfMessage, Event, Header, Helo
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import Settings
@@ -303,6 +303,21 @@ def test_a_quarantined_message_has_a_record_for_each_recipient() -> None:
     assert outcome.unparsable is not None
     assert outcome.unparsable.record.recipient == [DROP, FBL]
     assert {record.meta["quarantine"] for record in outcome.records} == {f"{outcome.unparsable.name}.eml"}
+
+
+def test_tls_in_records() -> None:
+    """Receptions and Feedback records of a TLS session have its fields; other records, and other sessions, do not."""
+    tls = Tls(cipher="AES", protocol_version="TLSv1.3", subject=("CN=mx.example.net",))
+    names = ["tls_cipher", "tls_protocol_version", "tls_peer_subject_name"]
+    for message, to, kinds in ((OOB, DROP, {"Reception"}), (ARF, FBL, {"Feedback"}), (PLAIN, DROP, set())):
+        for encrypted in (True, False):
+            greeting = [*hello(), Helo(name="peer.example.net", tls=tls if encrypted else None)]
+            outcome = play(session(settings(DOMAINS)), [*greeting, *envelope([to]), *content(message)])[-1]
+            for number, record in enumerate(outcome.records):
+                found = [logged(outcome, number).get(name) for name in names]
+                with_tls = encrypted and record.type in kinds
+                assert found == (["AES", "TLSv1.3", ["CN=mx.example.net"]] if with_tls else [None] * 3)
+                assert (b'"tls_' in encode(record)) == with_tls
 
 
 def test_a_record_from_before_the_content() -> None:

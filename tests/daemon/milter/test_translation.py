@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.session.events import Connect, Header, Mail, Rcpt
+from sidecar.core.records import Tls
+from sidecar.core.session.events import Connect, Header, Helo, Mail, Rcpt
 from sidecar.daemon.milter import translation
 
 
@@ -119,3 +120,39 @@ def test_a_listener_that_is_no_text_is_not_reported() -> None:
             raise UnicodeDecodeError("utf-8", name.encode(), 0, 1, "invalid start byte")
 
     assert translation.listener(Garbled()) is None
+
+
+TLS = {"{cipher}": "TLS_AES_256_GCM_SHA384", "{tls_version}": "TLSv1.3"}
+
+
+@pytest.mark.parametrize(
+    ("macros", "subject"),
+    [
+        ({}, ()),
+        ({"{cert_subject}": "mx.example.net"}, ("CN=mx.example.net",)),
+        ({"{cert_subject}": "/C=DE/CN=mx.example.net"}, ()),
+        ({"{cert_subject}": "/C=DE/CN=mx.example.net", "{verify}": "FAIL"}, ()),
+        ({"{cert_subject}": "/C=DE/CN=mx.example.net", "{verify}": "NO"}, ()),
+        (
+            {"{cert_subject}": "/C=DE/O=A/B+20M+c3+bcller/CN=mx.example.net", "{verify}": "OK"},
+            ("C=DE", "O=A/B M\u00fcller", "CN=mx.example.net"),
+        ),
+        ({"{cert_subject}": "x" * 5000}, ("CN=" + "x" * 252,)),
+        ({"{cert_subject}": "/CN=+ff+00", "{verify}": "OK"}, ("CN=\ufffd\x00",)),
+    ],
+)
+def test_a_tls_session(macros: dict[str, str], subject: tuple[str, ...]) -> None:
+    """Cipher and version are as the MTA spells them; the subject is that of a verified certificate, in its parts."""
+    tls = Tls(cipher="TLS_AES_256_GCM_SHA384", protocol_version="TLSv1.3", subject=subject)
+    assert translation.helo(Macros(**TLS | macros), "x") == Helo(name="x", tls=tls)
+
+
+def test_no_tls_session() -> None:
+    """A subject alone is no TLS session, and text that is not UTF-8 is none of an MTA."""
+    assert translation.helo(Macros(**{"{cert_subject}": "x"}), "x") == Helo(name="x")
+
+    class Broken(Macros):
+        def getsymval(self, name: str, /) -> str | None:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, name)
+
+    assert translation.helo(Broken(), "x") == Helo(name="x")

@@ -14,10 +14,14 @@ from sidecar.core.names import normal_listener
 from sidecar.daemon.milter import translation
 from tests.fuzz.macros import Macros
 
-_MACROS = ("i", "{auth_authen}", "{daemon_addr}", "{if_addr}", "{daemon_port}")
+_MACROS = (
+    *("i", "{auth_authen}", "{daemon_addr}", "{if_addr}", "{daemon_port}"),
+    *("{cipher}", "{tls_version}", "{cert_subject}", "{verify}"),
+)
 _SEEDS = (
     b"<a@b.example>\0SIZE=1000\0BODY=8BITMIME\n4ABC\0daniel\x0010.1.1.1\0\x0025",
     "<\N{LATIN SMALL LETTER U WITH DIAERESIS}@b.example>\0size=99999999999999999999\n\0\0IPv6:2001:db8::1\0\x0025".encode(),
+    b"<>\n\0\0\0\0\0AES\0TLSv1.3\0/C=DE/CN=Mail+20+2FX+c3+a9\0OK",
     b"\xff\0SIZE=\n\0\0mx.example\x000.0.0.0\0smtp",
 )
 
@@ -44,6 +48,15 @@ def check(data: bytes) -> None:
     assert header.value in {path, path[1:]}
     assert translation.body(macros, data).chunk == data
     _check_connect(macros, path.decode("utf-8", "replace"))
+    _check_tls(macros)
+
+
+def _check_tls(macros: Macros) -> None:
+    tls = translation.helo(macros, "x").tls
+    if tls is not None:
+        assert tls.cipher or tls.protocol_version
+        assert all(0 < len(part) <= 255 for part in tls.subject)
+        json.loads(msgspec.json.encode(tls))
 
 
 def _check_connect(macros: Macros, path: str) -> None:
