@@ -7,6 +7,7 @@ import re
 import smtplib
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -106,15 +107,17 @@ class Connection:
         code, text = self._smtp.getreply()
         return Answer(code=code, text=text.decode("utf-8", "replace"))
 
-    def encrypt(self) -> None:
-        """STARTTLS, whatever the certificate, and EHLO again."""
+    def encrypt(self, certificate: Path | None = None) -> None:
+        """STARTTLS, whatever the server's certificate, and EHLO again. `certificate` is a folder with the client's own."""
         self.say("STARTTLS")
-        self.wrap()
+        self.wrap(certificate)
         self.say(f"EHLO {self._peer.helo}")
 
-    def wrap(self) -> None:
-        """Begin TLS, whatever the certificate; the reply to STARTTLS was read."""
+    def wrap(self, certificate: Path | None = None) -> None:
+        """Begin TLS, whatever the server's certificate; the reply to STARTTLS was read."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if certificate is not None:
+            context.load_cert_chain(certificate / "certificate.pem", certificate / "key.pem")
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         assert self._smtp.sock is not None

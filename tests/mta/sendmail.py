@@ -265,6 +265,11 @@ class SendmailHouse(Pair, frozen=True, kw_only=True):
 
     sendmail: Sendmail
 
+    @property
+    def certificate(self) -> Path:
+        """The folder of its certificate, which it trusts."""
+        return self.sendmail.directory
+
     def connect(self, peer: Peer) -> Connection:
         """Open a connection as `peer`."""
         return self.sendmail.connect(peer)

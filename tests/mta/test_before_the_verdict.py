@@ -106,7 +106,7 @@ def test_before_the_verdict(sidecar: Sidecar, case: Case) -> None:
         ]
         assert tuple(reached) == case.reached
         # Two workers write; the order between connections is not fixed.
-        recorded = ["OOB", "Reception", "Reception", "Rejection"] if case.recorded else []
+        recorded = ["OOB", "Reception", "Reception", "Reception", "Rejection"] if case.recorded else []
         assert sorted(record["type"] for record in sidecar.records()) == recorded
 
 

@@ -54,7 +54,8 @@ def test_three_recipients_end_three_ways(home: House) -> None:
     assert list(outcome.delivered) == ["you@relay.example"]
     assert outcome.written() == [
         ("Rejection", 550, "me@elsewhere.example"),
-        ("Reception", 250, ["you@relay.example", "news-17@bounce.example"]),
+        ("Reception", 250, "you@relay.example"),
+        ("Reception", 250, "news-17@bounce.example"),
         ("OOB", 550, "someone@remote.example"),
     ]
 
@@ -64,7 +65,11 @@ def test_ordinary_mail_reaches_only_who_may_have_it(home: House) -> None:
     outcome = home.offer("somebody@peer.example.net", ["you@relay.example", "news-17@bounce.example"], ORDINARY)
     assert outcome.last.code == 250
     assert list(outcome.delivered) == ["you@relay.example"]
-    assert [name for name, _, _ in outcome.written()] == ["Reception"]
+    assert [(name, recipient) for name, _, recipient in outcome.written()] == [
+        ("Reception", "you@relay.example"),
+        ("Reception", "news-17@bounce.example"),
+    ]
+    assert [record["meta"]["disposition"] for record in outcome.records] == ["relayed", "dropped"]
 
 
 def test_what_is_delivered_is_what_was_sent(home: House) -> None:
@@ -80,7 +85,7 @@ def test_the_records_of_a_bounce(home: House) -> None:
     assert reception["sender"] == ""
     assert reception["recipient"] == "news-17@bounce.example"
     assert reception["queue"] == "bounce.example"
-    assert reception["headers"] == {"subject": "A report"}
+    assert reception["headers"] == {"Subject": "A report"}
     assert reception["peer_address"] == {"name": "mx.remote.example", "addr": "203.0.113.9"}
     assert reception["meta"]["listener"] == "10.1.1.1:25"
     assert re.fullmatch(r"[0-9A-F]{6,}", reception["meta"]["queue_id"])
@@ -184,7 +189,10 @@ def test_a_hundred_recipients(home: House) -> None:
     outcome = home.offer("", mixed, OOB)
     assert outcome.last.code == 250
     assert sorted(outcome.delivered) == sorted(kept)
-    assert outcome.records[0]["recipient"] == mixed
+    received = [record for record in outcome.records if record["type"] == "Reception"]
+    assert [record["recipient"] for record in received] == mixed
+    assert len({record["id"] for record in received}) == 100
+    assert {record["meta"]["message_id"] for record in outcome.records} == {received[0]["id"]}
 
 
 def test_the_recipient_limit_puts_off_the_rest(home: House) -> None:
@@ -201,7 +209,7 @@ def test_an_smtputf8_recipient(home: House) -> None:
     outcome = home.offer("", ["nöws-17@bücher.example"], OOB, parameters="SMTPUTF8")
     assert outcome.last.code == 250
     assert outcome.delivered == {}
-    assert outcome.written()[0] == ("Reception", 250, "nöws-17@bücher.example")
+    assert outcome.written()[0] == ("Reception", 250, "nöws-17@xn--bcher-kva.example")
     outcome = home.offer("", ["nöws-17@bücher.example", "yöu@relay.example"], OOB, parameters="SMTPUTF8")
     assert list(outcome.delivered) == ["yöu@relay.example"]
 
@@ -212,7 +220,7 @@ def test_a_header_field_larger_than_a_milter_packet_is_accepted(home: House, nam
     address = "a" * 200 + "@remote.example"
     field = (f"{name}: " + ",\n ".join([address] * (70_000 // len(address))) + "\n").encode()
     assert len(field) > PAYLOAD_LIMIT
-    for content, records in ((OOB, ["Reception", "OOB"]), (ORDINARY, ["Reception"])):
+    for content, records in ((OOB, ["Reception", "Reception", "OOB"]), (ORDINARY, ["Reception"] * 2)):
         outcome = home.offer("", ["you@relay.example", "news-17@bounce.example"], field + content)
         assert outcome.last.code == 250
         assert [kind for kind, _, _ in outcome.written()] == records

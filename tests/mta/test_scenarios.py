@@ -8,7 +8,6 @@ import pytest
 from tests.mta.client import STRANGER, Answer, Connection, Peer
 from tests.mta.house import Outcome, Pair, house
 from tests.mta.mails import OOB, ORDINARY
-from tests.mta.places import private_directory
 from tests.mta.scenarios import (
     ACCOUNTS,
     DANIEL,
@@ -26,7 +25,7 @@ from tests.mta.scenarios import (
     comparable,
     reply_of,
 )
-from tests.mta.sendmail import make_certificate, sendmail_house
+from tests.mta.sendmail import SendmailHouse, sendmail_house
 
 pytestmark = pytest.mark.mta
 
@@ -40,20 +39,23 @@ Homes = Mapping[Kind, Pair]
 def both(
     *, domains: str, settings: str = "", relay_hosts: tuple[str, ...] = RELAY_HOSTS, engine: str = "direct"
 ) -> Iterator[Homes]:
-    """Start both MTAs, a sidecar beside each."""
+    """Start both MTAs, a sidecar beside each. Both trust the certificate of Sendmail."""
     with ExitStack() as stack:
-        certificate = stack.enter_context(private_directory())
-        make_certificate(certificate)
+        sendmail = stack.enter_context(
+            sendmail_house(domains=domains, settings=settings, relay_hosts=relay_hosts, engine=engine, accounts=ACCOUNTS)
+        )
+        certificate = sendmail.certificate
         tls = {
             "smtpd_tls_security_level": "may",
+            "smtpd_tls_ask_ccert": "yes",
+            "smtpd_tls_CAfile": f"{certificate}/certificate.pem",
             "smtpd_tls_cert_file": f"{certificate}/certificate.pem",
             "smtpd_tls_key_file": f"{certificate}/key.pem",
         }
         postfix = house(
             domains=domains, settings=settings, relay_hosts=relay_hosts, engine=engine, postfix=tls, services=[TLSMGR]
         )
-        sendmail = sendmail_house(domains=domains, settings=settings, relay_hosts=relay_hosts, engine=engine, accounts=ACCOUNTS)
-        yield {"postfix": stack.enter_context(postfix), "sendmail": stack.enter_context(sendmail)}
+        yield {"postfix": stack.enter_context(postfix), "sendmail": sendmail}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_pipelined_commands_are_answered_one_by_one(home: Pair) -> None:
         connection.write(report)
         assert connection.reply().code == 250
     outcome = home.outcome()
-    assert [kind for kind, _, _ in outcome.written()] == ["Rejection", *["Reception", "OOB"] * 2]
+    assert [kind for kind, _, _ in outcome.written()] == ["Rejection", "Reception", "OOB", "Reception", "Reception", "OOB"]
     assert list(outcome.delivered) == ["a@relay.example"]
 
 
@@ -187,6 +189,28 @@ def test_after_starttls_the_peer_is_the_same(homes: Homes) -> None:
         outcome = home.outcome()
         assert [name for name, _, _ in outcome.written()] == ["Rejection", "Reception", "OOB"]
         assert {record["peer_address"]["name"] for record in outcome.records} == {"peer.example.net", "mx.remote.example"}
+
+
+@pytest.mark.parametrize("engine", ["direct", "libmilter"])
+def test_records_of_tls_sessions(request: pytest.FixtureRequest, engine: str) -> None:
+    """A Reception has the cipher, the version and the name of a verified client; a Rejection, and a plain session, do not."""
+    with ExitStack() as stack:
+        started = both(domains=DOMAINS, settings=SETTINGS, engine=engine)
+        homes = request.getfixturevalue("homes") if engine == "direct" else stack.enter_context(started)
+        sendmail = homes["sendmail"]
+        assert isinstance(sendmail, SendmailHouse)
+        for home in homes.values():
+            for certificate, subject in ((None, []), (sendmail.certificate, ["CN=mx.example"])):
+                with home.connect(STRANGER) as connection:
+                    connection.encrypt(certificate)
+                    connection.send("", ["n@bounce.example", "you@elsewhere.example"], OOB)
+                rejection, reception, oob = home.outcome().records
+                assert reception["tls_protocol_version"] == "TLSv1.3"
+                assert reception["tls_cipher"].startswith("TLS_AES_256_GCM")
+                assert reception["tls_peer_subject_name"] == subject
+                assert not any(name.startswith("tls_") for record in (rejection, oob) for name in record)
+            for record in home.offer("", ["n@bounce.example"], OOB).records:
+                assert not any(name.startswith("tls_") for name in record)
 
 
 BARE = """\

@@ -81,7 +81,8 @@ def test_negotiation_asks_for_the_steps_and_macros_it_needs_and_nothing_more(mta
     assert terms.version == 6
     assert terms.actions == DELRCPT | SETSYMLIST
     assert terms.steps == UNANSWERED | NO_UNKNOWN | LEADING_SPACE
-    assert terms.macros == {0: "{daemon_addr} {daemon_port} {if_addr}", 2: "i {auth_authen}", 3: "i", 4: "i", 5: "i"}
+    tls = "{tls_version} {cipher} {cert_subject} {verify}"
+    assert terms.macros == {0: "{daemon_addr} {daemon_port} {if_addr}", 1: tls, 2: "i {auth_authen}", 3: "i", 4: "i", 5: "i"}
 
 
 @pytest.mark.parametrize(
