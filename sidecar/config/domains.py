@@ -1,28 +1,41 @@
 """Read KumoMTA's listener domains files, in order, into one entry for each domain and listener.
 
 Owns the keys of a domain, the spelling of names in these files, and the merge. Never decides which entry serves a domain.
+KumoMTA reads the files into tables of Lua: `null` is nothing there, and there is one kind of empty table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from sidecar.config.files import Document
 from sidecar.config.findings import Findings, Kind
-from sidecar.config.readers import WrongValue, flag, list_of, log_mode, network, text, unused_duration
+from sidecar.config.readers import Reader, T, WrongValue, flag, list_of, log_mode, networks, text, unused_duration
 from sidecar.config.tables import Table, table_of_file
-from sidecar.core.names import DOMAIN_LIMIT, normal_domain, normal_listener, plain_address
+from sidecar.core.names import DOMAIN_LIMIT, LABEL_LIMIT, NO_DOMAIN, normal_domain, normal_listener, parents, plain_address
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import quoted, shown, written
 
 # KumoMTA reserves this name for the tables of single listeners; it is no domain name.
 LISTENER: Final = "listener"
 
+
+def _lua_list(read: Reader[T]) -> Reader[T]:
+    """Read a list that was a table of Lua: `null` ends it, and an empty one can be written `{}`."""
+
+    def read_list(value: object) -> T:
+        if isinstance(value, list) and None in value:
+            value = value[: value.index(None)]
+        return read([] if value == {} else value)
+
+    return read_list
+
+
 READERS: Final = {
     "relay_to": flag,
-    "relay_from": list_of(network, '["10.0.0.0/24"]'),
-    "relay_from_authz": list_of(text("a user name"), '["daniel"]'),
+    "relay_from": _lua_list(networks),
+    "relay_from_authz": _lua_list(list_of(text("a user name"), '["daniel"]')),
     "log_oob": log_mode,
     "log_arf": log_mode,
 }
@@ -36,8 +49,24 @@ _OVERRIDDEN: Final = Kind(
     "overridden", "This has no effect, because {by.key} ({by}) is later and has another value.", "Keep one of the two."
 )
 
+_REPEATED: Final = Kind("overridden", "This has no effect, because line {line} has the same key.", "Keep one of the two.")
+_NO_NAME: Final = Kind("never_matches", "No address has the domain {name}, so this entry matches nothing{why}.", "{fix}")
+_NO_LISTENER: Final = Kind(
+    "never_matches",
+    "{listener} is not a listener, so its entries match nothing.",
+    'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.',
+)
+
 Entries = dict[str, dict[str, DomainEntry]]
 """By listener, then by domain."""
+
+Nodes = dict[str, set[str]]
+"""By listener, the parents of names that match nothing: a walk can end there (policy reference, Lookup)."""
+
+
+def is_json(file: str) -> bool:
+    """Return True if KumoMTA reads a file of this name as JSON. Its pattern has any character in place of the dot."""
+    return not file.endswith("toml")
 
 
 def merge(entries: Entries, later: Entries, findings: Findings) -> None:
@@ -61,13 +90,19 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
     return msgspec.structs.replace(earlier, path=later.path, line=later.line, steps=steps, trues=trues, **changes)
 
 
-def read_domains(document: Document, findings: Findings) -> Entries:
-    """Read one listener domains file. Return the correct entries."""
+def read_domains(document: Document, findings: Findings, nodes: Nodes | None = None) -> Entries:
+    """Read one listener domains file. Return the correct entries, and add to `nodes`."""
     found: Entries = {}
     shapes: _Shapes = {}
     for listener, table, name in _named(document, findings):
-        entry = _entry(listener, table, name, shapes)
-        if entry is not None and not _is_double(found, entry, findings):
+        entry = _entry(listener or "", table, name, shapes)
+        if listener is None or entry is None:
+            continue
+        if entry.domain is _UNMATCHED:
+            _note_unmatched(table, name)
+            if nodes is not None:
+                nodes.setdefault(listener, set()).update(_node_above(name))
+        elif not _is_double(found, entry, findings):
             found.setdefault(listener, {})[entry.domain] = entry
     return found
 
@@ -82,17 +117,24 @@ def _path_of(keys: Sequence[str]) -> str:
     return ".".join(_name(key) if index in names else written(key) for index, key in enumerate(keys))
 
 
-def _named(document: Document, findings: Findings) -> Iterator[tuple[str, Table, str]]:
-    """Yield each domain: its listener, and the table that has it under its name.
+def _named(document: Document, findings: Findings) -> Iterator[tuple[str | None, Table, str]]:
+    """Yield each domain: its listener, or None if that can have no connection, and the table that has it under its name.
 
     Those outside `listener` are last, because in KumoMTA they replace `listener."*"`.
     """
     table = {"what": "a table of domains", "fix": 'Write tables such as [listener."127.0.0.1:25"."example.com"].'}
-    whole = table_of_file(document, findings, spell=lambda key: key if key == LISTENER else _name(key), path_of=_path_of)
+    whole = table_of_file(
+        document, findings, spell=lambda key: key if key == LISTENER else _name(key), path_of=_path_of, repeated=_REPEATED
+    )
+    whole.values = _tables(whole.values)
+    if whole.values.get(LISTENER) is False:
+        del whole.values[LISTENER]  # as nothing, in Lua
     listeners = whole.table(LISTENER, _name, **table)
+    listeners.values = _tables(listeners.values)
     for spelled in listeners.values:
         listener = _listener(listeners, spelled)
         domains = listeners.table(spelled, _name, **table)
+        domains.values = _tables(domains.values)
         for name in domains.values:
             yield listener, domains, name
     for name in whole.values:
@@ -100,17 +142,24 @@ def _named(document: Document, findings: Findings) -> Iterator[tuple[str, Table,
             yield ANY_LISTENER, whole, name
 
 
-def _listener(listeners: Table, spelled: str) -> str:
-    """Return the normal form of a listener. A wrong one is an error, and its domains are read all the same."""
+def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of tables as Lua has it."""
+    return {key: {} if value == [] else value for key, value in values.items() if value is not None}
+
+
+def _listener(listeners: Table, spelled: str) -> str | None:
+    """Return the normal form of a listener. None for another name: its domains are read all the same, for their errors."""
     if spelled == ANY_LISTENER:
         return ANY_LISTENER
     try:
         return normal_listener(spelled)
     except ValueError:
-        fix = 'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.'
-        listeners.fault("invalid_listener", spelled, f"{quoted(spelled)} is not a listener.", fix)
-        return quoted(spelled)
+        listeners.findings.warn(_NO_LISTENER, listeners.where(spelled), listener=quoted(spelled))
+        return None
 
+
+# The domain of an entry whose name no address has.
+_UNMATCHED: Final = "\0"
 
 _Shapes = dict[tuple[tuple[str, int], ...], dict[str, tuple[str, int]]]
 """What entries whose keys are on the same lines, counted from their first one, share in memory."""
@@ -123,12 +172,7 @@ def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainE
         return None
     table = Table(domains.findings, domains.file, values, domains.place.at(name), domains.path_of(name))
     fields = _fields(table, name)
-    domain = normal_domain(name)
-    if domain is None:
-        guess = _guess(name)
-        fix = f"Write {_name(guess)}." if guess else 'Write a name such as "example.com", "*.example.com" or "*".'
-        domains.fault("invalid_domain", name, f"{quoted(name)} is not a domain name.", fix)
-        return None
+    domain = (_UNMATCHED if (normal := normal_domain(name)) is None else normal) if name else NO_DOMAIN
     trues = tuple([key for key in REPORT_KEYS if values.get(key) is True])
     place, first = table.place, table.place.line
     steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
@@ -140,6 +184,8 @@ def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainE
 def _fields(table: Table, name: str) -> dict[str, Any]:
     fields = {}
     for key, value in table.values.items():
+        if value is None:
+            continue
         try:
             if (reader := READERS.get(key)) is not None:
                 fields[key] = reader(value)
@@ -179,6 +225,20 @@ def _note_no_table(domains: Table, name: str, value: str) -> None:
     else:
         fix = f"Write [{domains.path_of(name)}] on a line of its own, and below it keys such as relay_to = true."
         domains.fault("wrong_type", name, f"{value} is not the table of a domain.", fix)
+
+
+def _note_unmatched(domains: Table, name: str) -> None:
+    guess = _guess(name)
+    fix = f"Write {_name(guess)}." if guess else 'Write a name such as "example.com", "*.example.com" or "*".'
+    is_long = any(len(label) > LABEL_LIMIT for label in name.split("."))
+    why = f": a part between dots has {LABEL_LIMIT} characters at most" if is_long else ""
+    domains.findings.warn(_NO_NAME, domains.where(name), name=quoted(name), why=why, fix=fix)
+
+
+def _node_above(name: str) -> Iterable[str]:
+    """Return the longest parent of a name that an address can have, in a list; none for `u@example`."""
+    tail = name[-DOMAIN_LIMIT - 1 :]  # a longer parent is no name
+    return [*filter(None, map(normal_domain, parents(tail)))][:1]
 
 
 def _guess(name: str) -> str | None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,14 @@ SIZE_LIMIT: Final = 1 << 30
 
 # Python rejects a number with more digits, and does not report the line.
 _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+# What is no comment, strings above all, then one comment. Without its end, a string or a comment reaches to the end of the
+# text: the pattern stays linear, and the parser then reports it.
+_COMMENT: Final = re.compile(
+    r"""((?>(?:[^"/\#]++|"(?>(?:[^"\\]++|\\(?:.|\Z))*)(?:"|\Z)|/(?![/*]))*))(//[^\n]*+|\#[^\n]*+|/\*(?>(?:[^*]++|\*(?!/))*)(?:\*/|\Z))?""",
+    re.DOTALL,
+)
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -44,29 +53,38 @@ class UnreadableError(Exception):
         self.line = line
 
 
-def read_document(path: Path, file: str, sources: list[Source] | None = None) -> Document:
-    """Read and parse a file: JSON if its name ends in .json, otherwise TOML. Raise UnreadableError.
+def named_json(file: str) -> bool:
+    """Return True for a name that ends in .json."""
+    return file.lower().endswith(".json")
+
+
+def read_document(
+    path: Path, file: str, sources: list[Source] | None = None, *, is_json: Callable[[str], bool] = named_json
+) -> Document:
+    """Read and parse a file: JSON if `is_json` is true for its name, otherwise TOML. Raise UnreadableError.
 
     `file` is its path as the operator wrote it. The file becomes one of the `sources` in any case.
     """
     stamp, digest = stamp_of(path), None
     try:
         content = _content(path, shown(file))
-        text, digest = _decoded(content), hashlib.sha256(content).hexdigest()
+        text, digest = _decoded(content, is_json=is_json(file)), hashlib.sha256(content).hexdigest()
         del content  # some 100 MB for a million domains
     finally:
         if sources is not None:
             sources.append(Source(path=path, stamp=stamp, digest=digest))
-    return parsed(text, file, is_json=path.suffix.lower() == ".json")
+    return parsed(text, file, is_json=is_json(file))
 
 
 def parsed(text: str, file: str, *, is_json: bool) -> Document:
-    """Parse the text of a file. Raise UnreadableError."""
+    """Parse the text of a file. JSON can have comments. Raise UnreadableError."""
     try:
-        values = _values(text, is_json=is_json)
+        text, values = _json_values(text) if is_json else (text, _values(text, is_json=False))
         place, repeats = json_places(text) if is_json else (toml_places(text), [])
     except TooDeepError as error:
         raise UnreadableError(f"{error}.", "Use no more levels than the settings have.", error.lineno) from None
+    if values == []:
+        values = {}  # the same empty table in Lua, and so in KumoMTA
     if not isinstance(values, dict):
         raise UnreadableError(f"{shown(values)} is not a table.", "Put everything in { }.", line=1)
     return Document(file=file, values=values, place=place, repeats=repeats)
@@ -105,16 +123,45 @@ def _content(path: Path, name: str) -> bytes:
         raise UnreadableError(f"The file {name} cannot be read: {reason}.", "Name another file.") from None
 
 
-def _decoded(data: bytes) -> str:
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise UnreadableError("The file begins with a byte order mark.", "Save it as UTF-8 without one.", line=1)
+def _decoded(data: bytes, *, is_json: bool) -> str:
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     if (position := data.find(b"\0")) >= 0:
         raise UnreadableError("The file has a NUL byte.", "Save it as UTF-8 text.", data.count(b"\n", 0, position) + 1)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        # KumoMTA removes comments before it decodes JSON, so they can have any encoding.
+        if is_json and _is_utf8(text := without_comments(data.decode("utf-8", "surrogateescape"))):
+            return text
         text, line = f"The byte 0x{data[error.start]:02x} is not UTF-8.", data.count(b"\n", 0, error.start) + 1
         raise UnreadableError(text, "Save the file as UTF-8.", line) from None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def without_comments(text: str) -> str:
+    """Return JSON with blanks in place of its comments: `//` and `#` to the end of the line, and `/* */`. Lines stay lines."""
+    return _COMMENT.sub(lambda found: found[1] + _blanked(found[2] or ""), text)
+
+
+def _blanked(comment: str) -> str:
+    is_open = comment.startswith("/*") and not (len(comment) > 3 and comment.endswith("*/"))  # noqa: PLR2004 - "/*/" has no end
+    return comment if is_open else re.sub(r"[^\n]", " ", comment)
+
+
+def _json_values(text: str) -> tuple[str, Any]:
+    """Return a JSON text without its comments, and its values. Most files have no comments, and are parsed as they are."""
+    try:
+        return text, json.loads(text)
+    except (ValueError, RecursionError):
+        text = without_comments(text)
+    return text, _values(text, is_json=True)
 
 
 def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the file holds
@@ -125,6 +172,8 @@ def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the 
         _ = json_places(text) if is_json else toml_places(text)
         raise TooDeepError(1) from None
     except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:
+        if is_json and text.startswith("/*", error.pos):
+            raise UnreadableError("This comment has no end.", "Write */ behind it.", error.lineno) from None
         fault = f"This is not {'JSON' if is_json else 'TOML'}: {printable(error.msg)}."
         raise UnreadableError(fault, "Correct the line or the one before it.", error.lineno) from None
     except ValueError:

@@ -6,7 +6,7 @@ Owns the top-level keys of the settings file, and the default of the state direc
 import gc
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,12 @@ import tomli
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.domains import Entries, merge, read_domains
-from sidecar.config.files import Document, UnreadableError, read_document
+from sidecar.config.domains import Entries, Nodes, is_json, merge, read_domains
+from sidecar.config.files import Document, UnreadableError, named_json, read_document
 from sidecar.config.findings import Findings, Kind, position
 from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
-from sidecar.config.readers import choice, flag, header_names, list_of, network, one_or_more, text, uuid, whole_number
+from sidecar.config.readers import choice, flag, header_names, network, networks, one_or_more, text, uuid, whole_number
 from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read_rules
 from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.tables import Table, table_of_file
@@ -40,9 +40,8 @@ USUAL_FILE: Final = Path("/etc/sidecar/sidecar.toml")
 SYSTEM_STATE: Final = Path("/var/lib/sidecar")
 """The state directory of the system's sidecar."""
 
-_NETWORKS: Final = list_of(network, '["127.0.0.1", "192.168.1.0/24"]')
 _READERS: Final = {
-    "relay_hosts": _NETWORKS,
+    "relay_hosts": networks,
     "listener_domains": one_or_more(text("a file"), '["listener_domains.toml"]'),
     "refuse_at_connect": flag,
     "report_size_limit": whole_number(1000, 1 << 30, "bytes"),
@@ -138,19 +137,20 @@ class Reading:
             table = table.table(key)
         return table.where(keys[-1]) if keys[-1] in table.values else None
 
-    def _document(self, path: Path, file: str, named: Where | None) -> Document | None:
+    def _document(
+        self, path: Path, file: str, named: Where | None, is_json: Callable[[str], bool] = named_json
+    ) -> Document | None:
         """Read a file, or add an error; `named` is the place in the settings that names the file."""
-        if named is not None and path.suffix.lower() not in {".toml", ".json"}:
-            text = f"{quoted(file)} ends neither in .toml nor in .json."
-            self._findings.error("unreadable_file", named, text, "Rename it by its format.")
-            return None
         try:
-            return read_document(path, file, self._sources)
+            return read_document(path, file, self._sources, is_json=is_json)
         except UnreadableError as error:
             if error.line is None:
                 self._findings.error("unreadable_file", named, error.text, error.fix)
-            else:
-                self._findings.error("syntax_error", Where(file=file, line=error.line, key=""), error.text, error.fix)
+                return None
+            fix = error.fix
+            if is_json(file) and not named_json(file):
+                fix = f"{fix} A file whose name does not end in .toml is read as JSON: rename it, if it is TOML."
+            self._findings.error("syntax_error", Where(file=file, line=error.line, key=""), error.text, fix)
             return None
 
     def _settings(self, environ: Mapping[str, str]) -> Settings:
@@ -189,18 +189,19 @@ class Reading:
 
     def _domains(self, files: Sequence[str]) -> DomainTable:
         entries: Entries = {}
+        nodes: Nodes = {}
         first_names: dict[Stamp | None, str] = {}
         for index, file in enumerate(files):
             named = self._table.where("listener_domains", index)
-            if (document := self._document(self._folder / file, file, named)) is not None:
-                later = read_domains(document, self._findings)
+            if (document := self._document(self._folder / file, file, named, is_json)) is not None:
+                later = read_domains(document, self._findings, nodes)
                 stamp = self._sources[-1].stamp
                 if (first := first_names.get(stamp)) is not None:
                     other = "" if file == first else f", as {quoted(file)}"
                     self._findings.warn(_REPEATED_FILE, named, first=quoted(first), other=other)
                 first_names.setdefault(stamp, file)
                 merge(entries, later, self._findings)
-        return table_of([entry for domains in entries.values() for entry in domains.values()])
+        return table_of([entry for domains in entries.values() for entry in domains.values()], nodes)
 
     def _bounce_rules(self, files: Sequence[str]) -> list[BounceRule]:
         key = "bounce_classifier"
@@ -209,7 +210,12 @@ class Reading:
             if file == IANA:
                 # Not one of the sources: an upgrade replaces this file, and must not reload a running program.
                 rules += iana_rules()
-            elif (document := self._document(self._folder / file, file, self._table.where(key, index))) is not None:
+                continue
+            named = self._table.where(key, index)
+            if not file.lower().endswith((".toml", ".json")):
+                text = f"{quoted(file)} ends neither in .toml nor in .json."
+                self._findings.error("unreadable_file", named, text, "Rename it by its format.")
+            elif (document := self._document(self._folder / file, file, named)) is not None:
                 rules += read_rules(document, self._findings)
         note_hidden(rules, self._findings)
         if not are_costly(rules, self._findings):
@@ -248,7 +254,7 @@ def _listener_relay_hosts(table: Table) -> dict[str, NetworkList]:
     lines: dict[str, int] = {}
     for spelled in table.values:
         listener = table.table(spelled)
-        values = listener.only({"relay_hosts": _NETWORKS})
+        values = listener.only({"relay_hosts": networks})
         try:
             name = normal_listener(spelled)
         except ValueError:

@@ -100,7 +100,7 @@ class Place:
 
 
 class Repeat(Struct, frozen=True, kw_only=True):
-    """A repeated JSON key: its path and both lines."""
+    """A repeated JSON key: its path, its line before, and its line. The last one counts."""
 
     path: tuple[str | int, ...]
     first: int
@@ -195,6 +195,8 @@ class _Walk:
         self.trail[-1] = parts[-1]
         if (before := table.inner.get(parts[0])) is not None:
             self.repeats.append(Repeat(path=tuple(self.trail), first=before.line, second=line))
+            if len(parts) == 1:  # in JSON; the last one counts, with all that is inside
+                table.put(parts[0], line)
         self.place = table.enter(parts, line)
 
     def open(self, bracket: str, line: int) -> None:

@@ -5,18 +5,27 @@ Owns types and ranges. Never knows the key or its place.
 
 import re
 from collections.abc import Callable
+from itertools import chain
+from math import isfinite
 from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.findings import ErrorCode
-from sidecar.core.networks import HostBitsError, parse_network
+from sidecar.core.networks import EVERY_ADDRESS, HostBitsError, parse_network
 from sidecar.core.settings.values import LogMode, Network
 from sidecar.core.text import listed, nearest, quoted, shown
 
 # In its common form, RFC 9562 section 4.
 _UUID: Final = "[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
+
+# KumoMTA's durations: numbers with units one after the other, or a zero.
+_UNITS: Final = (
+    "nanos|nsec|ns|micros|usec|us|\u00b5s|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|"
+    "days|day|d|weeks|week|wks|wk|w|months|month|M|years|year|yrs|yr|y"
+)
+_DURATION: Final = re.compile(rf"\s*(?:0|(?>(?:\d+(?:\.\d+)?\s*(?:{_UNITS})(?![^\W\d])\s*)+))", re.ASCII)
 
 T = TypeVar("T")
 Reader = Callable[[object], T]
@@ -152,6 +161,18 @@ def network(value: object) -> Network:
         raise wrong(f"{shown(value)} is neither an IP address nor a network.", fix) from None
 
 
+def networks(value: object) -> tuple[Network, ...]:
+    """Read a list of networks; KumoMTA's word `any` is every IPv4 and every IPv6 address."""
+    return tuple(chain.from_iterable(_NETWORK_LIST(value)))
+
+
+def _networks_of(value: object) -> tuple[Network, ...]:
+    return EVERY_ADDRESS if value == EVERY_ADDRESS[0].text else (network(value),)
+
+
+_NETWORK_LIST: Final = list_of(_networks_of, '["127.0.0.1", "192.168.1.0/24"]')
+
+
 def header_name(value: object) -> str:
     """Read the name of a header field (RFC 5322 section 2.2), or a prefix and a `*`; return it in lower case."""
     if not isinstance(value, str) or not re.fullmatch(r"[!-)+-9;-~]{1,76}\*?|\*", value):
@@ -174,5 +195,6 @@ def uuid(value: object) -> str:
 
 def unused_duration(value: object) -> None:
     """Check KumoMTA's ttl, a text such as "5 minutes" or a number of seconds, and drop it."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0
+    if not is_number and not (isinstance(value, str) and _DURATION.fullmatch(value)):
         raise wrong(f"{shown(value)} is not a duration.", "Remove ttl: it has no effect.")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.config.files import Document
-from sidecar.config.findings import Findings
+from sidecar.config.findings import Findings, Kind
 from sidecar.config.places import Place
 from sidecar.config.readers import Reader, WrongValue
 from sidecar.core.findings import ErrorCode
@@ -105,9 +106,16 @@ def table_of_file(
     *,
     spell: Callable[[str], str] = written,
     path_of: Callable[[Sequence[str]], str] = lambda keys: ".".join(map(written, keys)),
+    repeated: Kind | None = None,
 ) -> Table:
-    """Return the table of a whole file, and add an error for each repeated JSON key. tomli rejects those itself."""
+    """Return the table of a whole file.
+
+    Add a warning of the kind `repeated`, or an error, for each repeated JSON key. tomli rejects those itself.
+    """
     for repeat in document.repeats:
         where = Where(file=document.file, line=repeat.second, key=path_of([str(part) for part in repeat.path]))
+        if repeated is not None:
+            findings.warn(repeated, replace(where, line=repeat.first), line=repeat.second)
+            continue
         findings.error("repeated_key", where, f"This key is on line {repeat.first} already.", "Keep one of the two.")
     return Table(findings, document.file, document.values, document.place, spell=spell)

@@ -13,8 +13,14 @@ import idna
 # RFC 1035 section 2.3.4 allows 255 octets on the wire, 253 in text; an MTA can pass more, and idna need not read it.
 DOMAIN_LIMIT = 255
 
+NO_DOMAIN = ""
+"""The domain of `<>`, of `<postmaster>`, and of every address without a readable domain."""
+
+UNLISTED = "\0"
+"""A label, or a domain, that no file and no address has: it stands for all that are in no file."""
+
 # RFC 1035 section 2.3.4; a label in Unicode is shorter than the same one in ASCII.
-_LABEL_LIMIT = 63
+LABEL_LIMIT = 63
 
 # Reading an internationalised label takes as long as reading a hundred others; real names have one or two.
 _IDN_LABELS_LIMIT = 4
@@ -104,7 +110,7 @@ def _a_labels(domain: str) -> str | None:
         if mapped.count("*") != domain.count("*"):
             return None
         labels = mapped.split(".")
-        if _idn_labels(mapped) > _IDN_LABELS_LIMIT or max(map(len, labels)) > _LABEL_LIMIT:
+        if _idn_labels(mapped) > _IDN_LABELS_LIMIT or max(map(len, labels)) > LABEL_LIMIT:
             return None
         return ".".join(label if label.isascii() else _a_label(label) for label in labels)
     except idna.IDNAError:

@@ -47,6 +47,15 @@ def parse_network(text: str) -> Network:
     return Network(text=text, version=block.version, first=block.first, prefix=block.prefixlen)
 
 
+EVERY_ADDRESS: Final = tuple(Network(text="any", version=version, first=0, prefix=0) for version in (4, 6))
+"""The networks of KumoMTA's word `any`. Both have that text."""
+
+
+def texts(networks: Iterable[Network]) -> list[str]:
+    """Return networks as they are written; `any`, which is two networks, once."""
+    return [*dict.fromkeys(network.text for network in networks)]
+
+
 class Networks:
     """An immutable set of networks."""
 

@@ -4,11 +4,13 @@ Owns the boundary of that set, for export and for comparison. Never decides abou
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from msgspec import Struct
 
-from sidecar.core.names import is_literal, normal_domain, parents
+from sidecar.core.names import UNLISTED, is_literal, normal_domain, parents
 from sidecar.core.policy import Policy, compile_policy
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
 
 POSTFIX_FILE = "/etc/postfix/sidecar-relay-domains"
@@ -25,9 +27,6 @@ NAME_THEM = (
     "opens every domain."
 )
 
-# No domain name has U+0000, so this label stands for all names that are in no file.
-_UNLISTED = "\0"
-
 
 class Pattern(Struct, frozen=True, kw_only=True):
     """A domain (`below` false) or all domains below it that have no pattern of their own; "" is above every domain."""
@@ -41,7 +40,7 @@ class Pattern(Struct, frozen=True, kw_only=True):
     @property
     def probe(self) -> str:
         """A name that stands for all names of the pattern."""
-        return f"{_UNLISTED}.{self.name}".removesuffix(".") if self.below else self.name
+        return f"{UNLISTED}.{self.name}".removesuffix(".") if self.below else self.name
 
 
 def pattern_of(domain: str) -> Pattern:
@@ -77,7 +76,8 @@ class OpenDomains:
         self._policy: Policy = compile_policy(settings)
         self._listeners = sorted({entry.listener for entry in settings.domains} | {ANY_LISTENER})
         # A * that is not the first label is no wildcard, and no domain has such a name. The names above it count.
-        names = {name for entry in settings.domains for name in lineage(entry.domain.removeprefix("*."))}
+        listed = chain(*(own.names() for own in table_of(settings.domains).listeners.values()))
+        names = {name for domain in listed for name in lineage(domain.removeprefix("*."))}
         self.names = frozenset(name for name in names if "*" not in name)
         """Every name at which the answer may change: those with entries, and all above them."""
 
@@ -109,7 +109,7 @@ class OpenDomains:
 
 def _in_a_labels(name: str) -> str:
     """Return a name, or the probe of a pattern, in normal form; if it has none, unchanged."""
-    rest = name.removeprefix(f"{_UNLISTED}.")
+    rest = name.removeprefix(f"{UNLISTED}.")
     return name[: len(name) - len(rest)] + (normal_domain(rest) or rest)
 
 

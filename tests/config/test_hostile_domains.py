@@ -21,6 +21,10 @@ TOML_LINES = [
     "['c.com']",
     ' ["d.com"]',
     '["a b"]',
+    '[""]',
+    '["u@b.a.com"]',
+    'relay_from = ["any"]',
+    'ttl = "soon"',
     '["*"]\t',
     '["listener"]',
     '["e.com"].x',
@@ -52,14 +56,52 @@ TOML_LINES = [
 TOML = st.lists(st.sampled_from(TOML_LINES), max_size=9).map("\n".join)
 
 VALUES: st.SearchStrategy[Any] = st.sampled_from(
-    [True, False, "LogThenDrop", "x", 1, None, ["10.0.0.0/8"], ["::1", "10/8"], {}, {"a": 1}, "{", "}", '": {"', "\u00e9"]
+    [
+        True,
+        False,
+        "LogThenDrop",
+        "x",
+        1,
+        None,
+        ["10.0.0.0/8"],
+        ["::1", "10/8"],
+        ["any", None],
+        [],
+        {},
+        {"a": 1},
+        "{",
+        "}",
+        '": {"',
+        "\u00e9",
+    ]
 )
 TABLES = st.dictionaries(
     st.sampled_from(["log_oob", "log_arf", "relay_to", "relay_from", "relay_from_authz", "ttl", "x"]), VALUES, max_size=3
 )
 GOOD = st.sampled_from([{"log_oob": True}, {"relay_from": ["10.0.0.0/8"], "log_arf": "LogThenDrop"}, {"ttl": 5}, {}])
 NAMES = st.sampled_from(
-    ["a.com", "B.com", "*", "\u00e9.com", "0", "1", "listener", "a b", "10.0.0.1:25", "[::1]:25", "\n", "{"]
+    [
+        "a.com",
+        "B.com",
+        "*",
+        "\u00e9.com",
+        "0",
+        "1",
+        "listener",
+        "a b",
+        "10.0.0.1:25",
+        "[::1]:25",
+        "\n",
+        "{",
+        "",
+        "u@x.a.com",
+        "/*",
+        "//",
+        "#",
+        "\0",
+        "a" * 64,
+        "a." * 130,
+    ]
 )
 FLAT = st.dictionaries(NAMES, GOOD | TABLES | VALUES, max_size=4)
 JSON_VALUES = st.one_of(
@@ -69,7 +111,7 @@ JSON = st.builds(
     lambda values, indent, separators: json.dumps(values, indent=indent, separators=separators, ensure_ascii=False),
     JSON_VALUES,
     st.sampled_from([None, 0, 2]),
-    st.sampled_from([None, (",", ":"), (" ,\n", ": "), (",", " :\n ")]),
+    st.sampled_from([None, (",", ":"), (" ,\n", ": "), (",", " :\n "), (", // }\n", ":/* {\n*/"), (",#\n", ":")]),
 )
 
 
@@ -110,7 +152,7 @@ def test_json(text: str) -> None:
     read(text, is_json=True)
 
 
-@given(JSON, st.integers(0, 200), st.sampled_from([*'{}[]",:\\ \n', "listener", '"0": 0', ""]))
+@given(JSON, st.integers(0, 200), st.sampled_from([*'{}[]",:\\ \n#/', "/*", "*/", "//", "listener", '"0": 0', ""]))
 def test_damaged_json(text: str, at: int, what: str) -> None:
     """A character too many or too few is a finding, or none, but never an exception."""
     for damaged in (text[:at] + what + text[at:], text[:at] + text[at + 1 :]):
@@ -137,7 +179,29 @@ def test_json_of_any_layout(indent: int | None) -> None:
 
 
 @pytest.mark.parametrize("is_json", [True, False])
-@pytest.mark.parametrize("piece", ['"', "{", '"a":{', '["a"]\n', "[", '"a" ', "\n", '"a":"b",', '"a"\n:\n', "a.", "a=[\n"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "/*",
+        "*/",
+        "//",
+        "/",
+        "#",
+        '"\\',
+        '"a":/*b*/',
+        '"',
+        "{",
+        '"a":{',
+        '["a"]\n',
+        "[",
+        '"a" ',
+        "\n",
+        '"a":"b",',
+        '"a"\n:\n',
+        "a.",
+        "a=[\n",
+    ],
+)
 def test_hostile_text_takes_linear_time(piece: str, is_json: bool) -> None:
     def spent(size: int) -> float:
         text = piece * (size // len(piece))

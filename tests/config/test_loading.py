@@ -200,9 +200,9 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),
     (
-        'listener_domains = [\n"d.lua"\n]',
+        'bounce_classifier = [\n"d.lua"\n]',
         2,
-        "listener_domains",
+        "bounce_classifier",
         '"d.lua" ends neither in .toml nor in .json.',
         "Rename it by its format.",
     ),

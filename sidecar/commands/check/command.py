@@ -13,6 +13,7 @@ from sidecar.commands.check.advice import Fixer
 from sidecar.commands.check.runtime import runtime_findings
 from sidecar.config import Reading
 from sidecar.core.findings import Finding
+from sidecar.core.networks import texts
 from sidecar.core.settings.values import ANY_LISTENER, Settings
 from sidecar.core.text import counted
 from sidecar.output.help import Command
@@ -111,5 +112,5 @@ def _loaded(settings: Settings) -> str:
     own = sum(entry.listener != ANY_LISTENER for entry in settings.domains)
     apart = f" ({own:,} of them for {counted(len(listeners), 'listener')} only)" if own else ""
     lists = (settings.relay_hosts, *settings.listener_relay_hosts.values())
-    hosts = sum(len(networks.networks) for networks in lists)
+    hosts = sum(len(texts(networks.networks)) for networks in lists)
     return f"{counted(len(settings.domains), 'listener domain')}{apart}, {counted(hosts, 'relay host')}"

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
-from sidecar.commands.diff.hosts import AddressSpace, by_key, is_wide, texts
+from sidecar.commands.diff.hosts import AddressSpace, by_key, is_wide
 from sidecar.commands.diff.values import EFFECTS, Action, Effect, RuleChange, Side, Spot, effect_of
+from sidecar.core.networks import texts
 from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
@@ -151,7 +152,9 @@ class _Domains:
 
 
 def _words(names: Pattern) -> str:
-    return str(names) if names.name else "every domain that no other entry matches"
+    if names.name:
+        return str(names)
+    return "every domain that no other entry matches" if names.below else "addresses without a domain"
 
 
 def _on(listener: str, names: Pattern) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from sidecar.commands.diff.values import RuleChange, Side
+from sidecar.core.networks import texts
 from sidecar.core.settings.values import Network, NetworkList
 from sidecar.core.text import quoted
 
@@ -27,7 +28,7 @@ def host_changes(old: Side, new: Side) -> Iterator[RuleChange]:
         was, now = before.get(listener, before[None]), after.get(listener, after[None])
         same = "no effect: it has the networks of the global relay_hosts"
         if by_key(was.networks).keys() != by_key(now.networks).keys():
-            yield from _list_changes(change, old, was, new, now)
+            yield from dict.fromkeys(_list_changes(change, old, was, new, now))  # `any` is two networks
         elif listener not in before:
             yield change(action="added", new=new.spot(texts(now.networks), now.where), text=same)
         elif listener not in after:
@@ -59,11 +60,6 @@ def _list_changes(
         else:
             rest = ", except for addresses in other networks of the list" if new_space.touches(network) else ""
             yield change(action="removed", effect="closes", old=spot, text=f"{network.text} can no longer relay{on}{rest}")
-
-
-def texts(networks: Iterable[Network]) -> list[str]:
-    """Return networks as they are written."""
-    return [network.text for network in networks]
 
 
 def by_key(networks: Iterable[Network]) -> dict[tuple[int, int, int], Network]:

@@ -4,7 +4,7 @@ Owns which changes are proposed, and their text. Only changes that are proved wi
 Never says that a change should be made.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,10 +16,12 @@ from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.changes import Draft, Moved, UnprovedError
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator, Judgement
-from sidecar.core.evaluate.spelling import key_lines, set_values, table_lines, texts, values_of
-from sidecar.core.names import IPAddress
+from sidecar.core.evaluate.spelling import key_lines, set_values, table_lines, values_of
+from sidecar.core.names import NO_DOMAIN, IPAddress
+from sidecar.core.networks import texts
 from sidecar.core.open_domains import Pattern
-from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_ambiguous, is_readable, is_text
+from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable, is_text
+from sidecar.core.policy.answers import name_of
 from sidecar.core.policy.policy import WILDCARD
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList
@@ -304,7 +306,7 @@ class _Closing:
         return self.draft.after.policy.lookup(self._envelope.listener, domain)
 
     def _close_entry(self, entry: DomainEntry, keys: Iterable[str]) -> None:
-        every = f"every domain that {entry.path} matches" if entry.domain.startswith("*.") else entry.domain
+        every = f"every domain that {entry.path} matches" if entry.domain.startswith("*.") else name_of(entry.domain)
         every = "every domain without its own entry" if entry.domain == WILDCARD else every
         for key in _open_keys(entry, keys):
             what = _REPORTS.get(key, "mail from external hosts")
@@ -396,10 +398,12 @@ def _is_writable(domain: str) -> bool:
     return domain != NO_DOMAIN and WILDCARD not in domain
 
 
-def _containing(networks: Iterable[Network], peer: IPAddress) -> list[Network]:
+def _containing(networks: Sequence[Network], peer: IPAddress) -> list[Network]:
+    """Return the networks with the peer, and those that are written as the same word."""
     version, number = peer.version, int(peer)
-    return [
-        network
+    found = {
+        network.text
         for network in networks
         if network.version == version and (number ^ network.first) >> (_BITS[version] - network.prefix) == 0
-    ]
+    }
+    return [network for network in networks if network.text in found]

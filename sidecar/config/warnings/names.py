@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from sidecar.config.findings import Findings, Kind
-from sidecar.core.names import is_ambiguous_domain, parents, plain_address, unicode_domain
+from sidecar.core.names import NO_DOMAIN, is_ambiguous_domain, is_literal, parents, plain_address, unicode_domain
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import listed, quoted
 
@@ -75,7 +75,7 @@ def note_name(entry: DomainEntry, findings: Findings) -> None:
             findings.warn(_WRONG_LITERAL, entry.where(""), literal=right)
     elif domain == "default":
         findings.warn(_DEFAULT_RELAY if entry.relay_to else _DEFAULT, entry.where(""))
-    elif "." not in domain and domain[0] != "[" and domain != "localhost":
+    elif "." not in domain and domain not in {NO_DOMAIN, "localhost"} and domain[0] != "[":
         findings.warn(_SINGLE_LABEL, entry.where(""), domain=domain)
 
 
@@ -117,7 +117,7 @@ def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings:
         _note_shadowed(domains, findings)
         if listener != ANY_LISTENER and "*" in domains:
             # A "*" of a listener is a node beside its other top labels, not a default.
-            tops = {domain.rpartition(".")[2] for domain in domains if domain[0] != "["} - {"*"}
+            tops = {domain.rpartition(".")[2] for domain in domains if not is_literal(domain)} - {"*", NO_DOMAIN}
             if names := sorted(top for top in tops if f"*.{top}" not in domains):
                 findings.warn(_NARROW_STAR, domains["*"].where(""), names=_some(names))
 

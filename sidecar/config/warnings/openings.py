@@ -3,6 +3,7 @@
 Owns how wide is too wide. These are warnings: the operator can know better.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -90,7 +91,7 @@ def note_opening(entry: DomainEntry, findings: Findings) -> None:
             kind = _REPORT_RELAY if relayed else _WIDE_REPORTS
             reports = " or ".join(_REPORTS[key] for key in keys) + " report"
             findings.warn(kind, entry.where(keys[0]), recipients=recipients, reports=reports)
-    for each in entry.relay_from:
+    for each in _by_text(entry.relay_from):
         _note_senders(entry, each, findings)
     if entry.trues and not (wide or entry.relay_to):
         # `true`, after all files are merged, means LogThenRelay, which few expect. With relay_to the MTA has a route.
@@ -117,7 +118,7 @@ def _note_senders(entry: DomainEntry, peers: Network, findings: Findings) -> Non
 def note_relay_hosts(settings: Settings, findings: Findings) -> None:
     """Add a warning for each network in `relay_hosts` that is wider than one operator's."""
     for hosts in (settings.relay_hosts, *settings.listener_relay_hosts.values()):
-        for each in hosts.networks:
+        for each in _by_text(hosts.networks):
             reach = _reach(each)
             if reach != "few":
                 kind = {"all": _OPEN_HOSTS, "none": _NO_PEER}.get(reach, _WIDE_HOSTS)
@@ -132,6 +133,11 @@ def is_wide(domain: str) -> bool:
     if not below:
         return top not in _PRIVATE_TOPS
     return len(below) == 1 and below[0] in _REGISTRY_LABELS and len(top) == _COUNTRY_LETTERS
+
+
+def _by_text(networks: Iterable[Network]) -> Iterable[Network]:
+    # `any` is two networks.
+    return {network.text: network for network in networks}.values()
 
 
 # Thousands of domains tend to name the same few networks.
@@ -162,6 +168,6 @@ def _recipients(domain: str) -> str:
 
 
 def _senders(domain: str) -> str:
-    if domain == "*":
-        return "any domain that has no entry"
+    if domain in {"*", ""}:
+        return "any domain that has no entry" if domain else "no domain (the null sender)"
     return f'a domain below "{domain[2:]}"' if domain.startswith("*.") else f'"{domain}"'

@@ -16,7 +16,7 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, MessageKind
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
 from sidecar.core.evaluate.spelling import PERMISSIONS
-from sidecar.core.names import DOMAIN_LIMIT, IPAddress
+from sidecar.core.names import DOMAIN_LIMIT, NO_DOMAIN, IPAddress
 from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
 from sidecar.core.settings.domain_table import ChangedTable, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList
@@ -150,17 +150,18 @@ class Draft:
         """Yield mail of an external host to these names, and mail with such senders of each host and user in the entries."""
         if (name := self._example(names)) is None:
             return
+        address = f"x@{name}" if name else "postmaster"
         external = self._external(listener)
         if external is not None:
             for kind in _KINDS:  # ordinary mail first
-                yield _envelope(external, listener, "", f"x@{name}", kind)
+                yield _envelope(external, listener, "", address, kind)
         entries = [entry for entry in (now, was) if entry is not None]
         networks = [*dict.fromkeys(network for entry in entries for network in entry.relay_from)]
         for peer in map(_first_address, networks[:_SENDERS_TRIED]):
-            yield _envelope(peer, listener, f"x@{name}", _ELSEWHERE, "other")
+            yield _envelope(peer, listener, address, _ELSEWHERE, "other")
         logins = [*dict.fromkeys(login for entry in entries for login in entry.relay_from_authz)]
         for login in logins[:_SENDERS_TRIED]:
-            yield replace(_envelope(external or EXTERNAL[0], listener, f"x@{name}", _ELSEWHERE, "other"), authz_id=login)
+            yield replace(_envelope(external or EXTERNAL[0], listener, address, _ELSEWHERE, "other"), authz_id=login)
 
     def _example(self, names: Pattern) -> str | None:
         """Return one of the names that an address can have; None if all are too long."""
@@ -197,6 +198,8 @@ def grants(entry: DomainEntry | None) -> tuple[object, ...]:
 
 def _around(domain: str) -> Iterator[Pattern]:
     """Yield the names at, above and below an entry, and those of no other entry."""
+    if domain == NO_DOMAIN:
+        yield pattern_of(domain)
     for name in ("", *lineage(pattern_of(domain).name)):
         yield from patterns_at(name)
 

@@ -13,11 +13,6 @@ PERMISSIONS = ("relay_to", "relay_from", "relay_from_authz", "log_oob", "log_arf
 Value = bool | str | Sequence[str]
 
 
-def texts(networks: Iterable[Network]) -> list[str]:
-    """Return networks as they are written."""
-    return [network.text for network in networks]
-
-
 def values_of(entry: DomainEntry, keys: Iterable[str]) -> dict[str, Value]:
     """Return these keys of an entry with their values as a file has them. `false` stands for Ignore."""
     return {key: _plain(getattr(entry, key)) for key in keys}
@@ -54,7 +49,8 @@ def _plain(value: bool | str | LogMode | Sequence[Network | str]) -> Value:  # n
         return False if value is LogMode.IGNORE else value.value
     if isinstance(value, bool | str):
         return value
-    return [item.text if isinstance(item, Network) else item for item in value]
+    # `any` is two networks, and one word.
+    return [*dict.fromkeys(item.text if isinstance(item, Network) else item for item in value)]
 
 
 def _toml(value: Value) -> str:
@@ -70,4 +66,5 @@ def _json(value: Value | Mapping[str, Value]) -> str:
 
 
 def _is_json(file: str | None) -> bool:
-    return file is not None and file.endswith(".json")
+    # KumoMTA reads listener domains files like this.
+    return file is not None and not file.endswith("toml")

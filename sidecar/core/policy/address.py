@@ -3,10 +3,7 @@
 import re
 from functools import lru_cache
 
-from sidecar.core.names import is_ambiguous_domain, normal_domain
-
-NO_DOMAIN = ""
-"""The domain of `<>`, of `<postmaster>` and of every address without a readable domain. Only the entry `*` matches it."""
+from sidecar.core.names import NO_DOMAIN, UNLISTED, is_ambiguous_domain, normal_domain
 
 # RFC 5321 section 4.5.3.1.3 allows a path of 256 octets; internationalised ones can be longer (RFC 6531 section 3.4).
 ADDRESS_LIMIT = 1024
@@ -34,11 +31,19 @@ _POSTMASTER = "Postmaster"
 def domain_of(address: str) -> str:
     """Return the normal form of what follows the last `@` outside quotes; a source route is skipped.
 
-    `address` has no angle brackets. If there is no domain name or no valid local part, return `NO_DOMAIN`: an address that only
-    the MTA understands matches nothing narrower than `*`.
+    `address` has no angle brackets. If there is no domain name or no valid local part, return `NO_DOMAIN`.
     """
     local_part, domain = _split(address)
     return (normal_domain(domain) or NO_DOMAIN) if _LOCAL_PART.fullmatch(local_part) else NO_DOMAIN
+
+
+def matched_domain(address: str) -> str:
+    """Return the domain with which the entry of `address` is found.
+
+    It is `NO_DOMAIN` for `""` and for a local part alone, and `UNLISTED` for an address that only the MTA understands: that
+    matches nothing narrower than `*`.
+    """
+    return UNLISTED if (domain := domain_of(address)) == NO_DOMAIN and address and not is_readable(address) else domain
 
 
 def is_text(address: str) -> bool:

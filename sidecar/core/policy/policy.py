@@ -9,9 +9,9 @@ from functools import cached_property
 import msgspec
 
 from sidecar.core.classifier import Classifier
-from sidecar.core.names import IPAddress, parents
-from sidecar.core.networks import Networks
-from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable
+from sidecar.core.names import UNLISTED, IPAddress, parents
+from sidecar.core.networks import Networks, texts
+from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable, matched_domain
 from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because, name_of
 from sidecar.core.settings.domain_table import ListenerDomains, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
@@ -106,7 +106,7 @@ class Policy:
     ) -> RecipientAnswer:
         """Decide on one recipient. `sender` and `recipient` are addresses without angle brackets."""
         domain = domain_of(recipient)
-        entry = self.lookup(listener, domain)
+        entry = self.lookup(listener, matched_domain(recipient))
         relaying = self._relay_reason(peer, listener, authz_id, sender)
         granted = entry if relaying is not None else _granted_to_external(entry, recipient)
         if relaying is None and granted is not None and granted.relay_to:
@@ -132,7 +132,7 @@ class Policy:
         if (reason := self._relay_hosts_of(listener).reason(peer)) is not None or not self._grants_senders:
             return reason
         domain = domain_of(sender)
-        origin = self.lookup(listener, domain)
+        origin = self.lookup(listener, matched_domain(sender))
         if origin is None:
             return None
         if origin.relay_from and (found := self._senders_of(origin).find(peer)) is not None:
@@ -196,7 +196,9 @@ class Coverage:
     @cached_property
     def _holed(self) -> frozenset[str]:
         """The parents of every node that finds nothing itself, or has no wildcard below; `""` is the root."""
-        nodes = {node for name in self._domains for node in (name, *parents(name)) if not node.startswith(WILDCARD)}
+        nodes = {
+            node for name in self._domains.names() for node in (name, *parents(name)) if node and not node.startswith(WILDCARD)
+        }
         return frozenset(
             parent
             for name in nodes
@@ -206,8 +208,8 @@ class Coverage:
 
 
 def _unlisted(base: str) -> str:
-    """Return a name below `base` that no file can list: U+0000 is in no domain name."""
-    return f"\0{base}"
+    """Return a name below `base` that no file can list."""
+    return f"{UNLISTED}{base}"
 
 
 def _deferral(opening: DomainEntry | None) -> Because | None:
@@ -218,7 +220,7 @@ def _deferral(opening: DomainEntry | None) -> Because | None:
     if isinstance(value, LogMode):
         value = value.value
     elif key == "relay_from":
-        value = [network.text for network in opening.relay_from]
+        value = texts(opening.relay_from)
     text = f"the recipient's domain decides at RCPT, because {opening.path} sets {key}"
     return because(text, opening.where(key), value)
 

@@ -6,9 +6,10 @@ Python objects need more: each use counts a reference, and the system copies a p
 million names needs 400 MB with 8 workers. The first byte of a key in the database says what the value is:
 
 - `CATALOGUE`: `ListenerPart` of every listener, as JSON.
-- `LISTED`, listener: its domains in the order of the files, one a line.
+- `LISTED`, listener: its domains in the order of the files, each with a line end.
 - `NODE`, listener, reversed domain: shape and line of the entry, then those of the entry `*.` below it; `_NO_ENTRY` for none.
   Each domain and each of its parents has a node, and so has the root, so that a walk to the parents stops at the first node.
+  The root has the entry of `""`, the domain of the null sender.
   Reversed, a domain and its parents are neighbours: the second look-up of a walk finds its page in the processor's cache.
 - `SHAPE`, number: an entry without domain and line, as JSON, that many entries share. Its `path` ends before the domain, as in
   `listener."10.1.1.1:25".`. An entry that spells its domain in another way has its own shape, with domain and path.
@@ -17,10 +18,12 @@ million names needs 400 MB with 8 workers. The first byte of a key in the databa
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 from operator import eq
 from struct import Struct as Packed
+from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakValueDictionary, finalize
 
@@ -29,7 +32,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.core.names import parents
+from sidecar.core.names import NO_DOMAIN, parents
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 CATALOGUE, LISTED, NODE, SHAPE = b"c", b"l", b"n", b"s"
@@ -58,12 +61,16 @@ _opening: Final = threading.Lock()
 
 
 class ListenerPart(Struct, frozen=True, array_like=True):
-    """The part of one listener: the number of its entries, the dots of the longest node, and domains for `examples`."""
+    """The part of one listener: the number of its entries, the dots of the longest node, and domains for `examples`.
+
+    `bare` are nodes without an entry of their own or below: a walk can end there.
+    """
 
     listener: str
     size: int
     dots: int
     examples: list[str]
+    bare: list[str]
 
 
 class DomainTable(Sequence[DomainEntry]):
@@ -117,10 +124,14 @@ class ListenerDomains(Mapping[str, DomainEntry]):
         return self._entry(shape, line, domain)
 
     def __iter__(self) -> Iterator[str]:
-        return (name[0].decode() for name in re.finditer(rb"[^\n]+", self._reader.get(LISTED + self._number)))
+        return (name[1].decode() for name in re.finditer(rb"([^\n]*)\n", self._reader.get(LISTED + self._number)))
 
     def __len__(self) -> int:
         return self._part.size
+
+    def names(self) -> Iterator[str]:
+        """Yield every name that decides where a walk ends: the listed domains, and the parents of names that match nothing."""
+        return chain(self, self._part.bare)
 
     def find(self, domain: str) -> DomainEntry | None:
         """Return the entry of a domain in normal form as KumoMTA finds it (policy reference, Lookup), or None.
@@ -149,8 +160,10 @@ class ListenerDomains(Mapping[str, DomainEntry]):
             key = key[:dot]
         shape, line, star, star_line = _node(node)
         size = len(key) - start
+        if size == len(domain) and shape != _NO_SHAPE:
+            return self._entry(shape, line, domain)
         if 0 < size == len(domain):
-            return None if shape == _NO_SHAPE else self._entry(shape, line, domain)
+            return None
         if star == _NO_SHAPE:
             return None
         return self._entry(star, star_line, f"*.{domain[-size:]}" if size else "*")
@@ -190,8 +203,14 @@ class ChangedDomains(ListenerDomains):
     def __len__(self) -> int:
         return len(self._before) + len(self._added)
 
+    def names(self) -> Iterator[str]:
+        """Yield every name that decides where a walk ends."""
+        return chain(self._before.names(), self._added)
+
     def find(self, domain: str) -> DomainEntry | None:
         """Return the entry of a domain as the table of the same entries does."""
+        if domain == NO_DOMAIN and (entry := self.get(NO_DOMAIN)) is not None:
+            return entry
         for node in _lineage(domain):
             if self.is_node(node):
                 return self.get(domain if node == domain else f"*.{node}")
@@ -242,14 +261,18 @@ def _opened(descriptor: int) -> Any:  # noqa: ANN401 - the binding's own types d
     return database
 
 
-def table_of(entries: Sequence[DomainEntry]) -> DomainTable:
-    """Return the entries as a table, which they may be already. A domain appears once for each listener at most."""
+def table_of(entries: Sequence[DomainEntry], nodes: Mapping[str, Iterable[str]] = MappingProxyType({})) -> DomainTable:
+    """Return the entries as a table, which they may be already. A domain appears once for each listener at most.
+
+    `nodes` are further names of each listener at which a walk can end.
+    """
     if isinstance(entries, DomainTable):
         return entries
     by_listener: dict[str, list[DomainEntry]] = {}
     for entry in entries:
         by_listener.setdefault(entry.listener, []).append(entry)
-    by_listener.setdefault(ANY_LISTENER, [])
+    for listener in (ANY_LISTENER, *nodes):
+        by_listener.setdefault(listener, [])
     parts, rows, shapes = list[ListenerPart](), list[tuple[bytes, bytes]](), dict[bytes, int]()
     for number, (listener, listed) in enumerate(by_listener.items()):
         own, examples = dict[bytes, bytes](), dict[object, str]()
@@ -260,10 +283,12 @@ def table_of(entries: Sequence[DomainEntry]) -> DomainTable:
             if shape == known:
                 senders = bool(entry.relay_from), bool(entry.relay_from_authz)
                 examples.setdefault((entry.relay_to, *senders, entry.log_oob, entry.log_arf), entry.domain)
-        dots = max((key.count(b".") - key.endswith(b".*") for key in own), default=0)
-        parts.append(ListenerPart(listener, len(own), dots, [*examples.values()]))
-        rows.append((LISTED + _NUMBER.pack(number), "\n".join([entry.domain for entry in listed]).encode()))
-        rows += _nodes(NODE + _NUMBER.pack(number), own)
+        bare = sorted(nodes.get(listener, ()))
+        ends = own.keys() | {name[::-1].encode() for name in bare}
+        dots = max((key.count(b".") - key.endswith(b".*") for key in ends), default=0)
+        parts.append(ListenerPart(listener, len(own), dots, [*examples.values()], bare))
+        rows.append((LISTED + _NUMBER.pack(number), "".join([f"{entry.domain}\n" for entry in listed]).encode()))
+        rows += _nodes(NODE + _NUMBER.pack(number), own, ends)
     size = _MAP_MINIMUM + _MAP_FOR_NODE * len(rows) + _MAP_FOR_BYTE * sum(map(len, shapes))
     rows.append((CATALOGUE, msgspec.json.encode(parts)))
     rows += [(SHAPE + _NUMBER.pack(number), shape) for shape, number in shapes.items()]
@@ -286,15 +311,15 @@ def _shape(entry: DomainEntry) -> bytes:
     return msgspec.json.encode(replace(entry, domain=domain, path=prefix, line=0))
 
 
-def _nodes(prefix: bytes, own: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the nodes of these entries: the entries, all of their parents, and the root."""
+def _nodes(prefix: bytes, own: Mapping[bytes, bytes], ends: AbstractSet[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the nodes of these entries: `ends`, among them the entries, all of their parents, and the root."""
     parents = {b""}
-    for key in own:
+    for key in ends:
         # An address literal has no parents: its dots separate no labels.
         dot = -1 if key.endswith(b"[") else key.rfind(b".")
         while dot > 0 and (parent := key[:dot]) not in parents:
             parents.add(parent)
             dot = key.rfind(b".", 0, dot)
-    for key in sorted(parents.union(own)):
+    for key in sorted(parents.union(ends)):
         star = own.get(key + b".*" if key else b"*", _NO_ENTRY)
         yield prefix + key, own.get(key, _NO_ENTRY) + star

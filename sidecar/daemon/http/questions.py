@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question
-from sidecar.core.names import normal_domain, normal_listener, split_endpoint
-from sidecar.core.policy.address import ADDRESS_LIMIT, NO_DOMAIN
+from sidecar.core.names import NO_DOMAIN, UNLISTED, normal_domain, normal_listener, split_endpoint
+from sidecar.core.networks import texts
+from sidecar.core.policy.address import ADDRESS_LIMIT
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.text import listed, quoted
 from sidecar.daemon.http.answers import ListenerDomain
@@ -138,7 +139,7 @@ class NoListenerError(ValueError):
 def find_listener_domain(plan: Plan, question: DomainQuestion) -> ListenerDomain | None:
     """Return the entry of a domain. Raises ValueError, with one sentence, if the question cannot be answered.
 
-    As in an address, a text that is not a domain name finds the entry "*".
+    As in an address, a text that is not a domain name finds the entry "*", and "" the entry "".
     """
     if question.peer is not UNSET:
         split_endpoint(question.peer)
@@ -149,13 +150,13 @@ def find_listener_domain(plan: Plan, question: DomainQuestion) -> ListenerDomain
         raise NoListenerError("some rules hold on one listener only: name the listener")
     else:
         listener = ANY_LISTENER
-    entry = plan.policy.lookup(listener, normal_domain(question.domain) or NO_DOMAIN)
+    entry = plan.policy.lookup(listener, (normal_domain(question.domain) or UNLISTED) if question.domain else NO_DOMAIN)
     return (
         None
         if entry is None
         else ListenerDomain(
             relay_to=entry.relay_to,
-            relay_from=[network.text for network in entry.relay_from],
+            relay_from=texts(entry.relay_from),
             relay_from_authz=list(entry.relay_from_authz),
             log_oob=entry.log_oob,
             log_arf=entry.log_arf,

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.policy.address import NO_DOMAIN, domain_of, has_route, is_readable, normal_address, without_route
+from sidecar.core.names import NO_DOMAIN
+from sidecar.core.policy.address import domain_of, has_route, is_readable, normal_address, without_route
 
 CASES = {
     "user@example.com": "example.com",

@@ -16,7 +16,7 @@ from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry
 
 LABELS = st.sampled_from(["a", "b", "com", "*", "xn--bcher-kva", "_d"])
-NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join) | st.sampled_from(["[192.0.2.1]", "[ipv6:2001:db8::1]"])
+NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join) | st.sampled_from(["[192.0.2.1]", "[ipv6:2001:db8::1]", ""])
 KEYS = st.fixed_dictionaries(
     {},
     optional={
@@ -83,12 +83,12 @@ def test_walks(listed: list[DomainEntry]) -> None:
     """The nodes are the names and all their parents. A name that is no node finds the entry `*` below its longest parent."""
     for listener, domains in table_of(listed).listeners.items():
         own = {one.domain for one in listed if one.listener == listener}
-        parents = {name.split(".", cut)[-1] for name in own if name[0] != "[" for cut in range(1, name.count(".") + 1)}
-        for name in own | parents:
+        parents = {name.split(".", cut)[-1] for name in own if name[:1] != "[" for cut in range(1, name.count(".") + 1)}
+        for name in (own | parents) - {""}:
             assert domains.find(name) == domains.get(name)
             assert domains.find(f"x.{name}") == domains.find(f"x.y.z.{name}") == domains.get(f"*.{name}")
+        assert domains.find("") == (domains.get("") or domains.get("*"))
         for name in (
-            "",
             "x",
             "om",
             "x.om",
@@ -139,6 +139,22 @@ def test_a_changed_table_is_the_table_of_the_changed_entries(
 
 def _said(one: DomainEntry) -> tuple[object, ...]:
     return one.relay_to, bool(one.relay_from), bool(one.relay_from_authz), one.log_oob, one.log_arf
+
+
+@settings(deadline=None)  # a table is memory that the system gives
+@given(entries(), st.lists(st.lists(LABELS, min_size=1, max_size=4).map(".".join), max_size=4))
+def test_bare_nodes(listed: list[DomainEntry], bare: list[str]) -> None:
+    """Names without an entry are nodes as the listed ones are, and are no entries; other processes have them, too."""
+    made = table_of(listed, {ANY_LISTENER: bare, "10.0.0.1:25": bare})
+    table = DomainTable(made.descriptor)
+    assert [*table] == by_listener(listed)
+    for listener in (ANY_LISTENER, "10.0.0.1:25"):
+        domains, own = table.listeners[listener], {one.domain for one in listed if one.listener == listener}
+        assert {*domains.names()} == own | {*bare}
+        for name in bare:
+            assert domains.is_node(name)
+            assert domains.find(name) == domains.get(name)
+            assert domains.find(f"x.{name}") == domains.get(f"*.{name}")
 
 
 def test_many_shapes() -> None:

@@ -7,8 +7,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from sidecar.core.names import normal_domain, normal_listener, split_endpoint
-from sidecar.core.policy.address import NO_DOMAIN, domain_of
+from sidecar.core.names import NO_DOMAIN, normal_domain, normal_listener, split_endpoint
+from sidecar.core.policy.address import domain_of
 
 _ADDRESSES = (
     "user@example.com",
@@ -32,7 +32,7 @@ _LISTENER = re.compile(r"(?:[0-9.]+|\[[0-9a-f:]+(?:%[^%\[\]]+)?\]):[0-9]{1,5}")
 
 
 def seeds() -> Iterator[bytes]:
-    """Give addresses and endpoints of every form."""
+    """Return addresses and endpoints of every form."""
     return (address.encode() for address in _ADDRESSES)
 
 

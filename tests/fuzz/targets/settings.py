@@ -63,14 +63,16 @@ log_arf = true
 [listener."127.0.0.1:25"."www.example.com"]
 [listener."*"."a.*.example.net"]
 """
-_JSON = b"""{"example.com": {"relay_to": true, "relay_to": false},
+_JSON = b"""\xef\xbb\xbf{"example.com": {"relay_to": true, "relay_to": false}, // comment
+ "": {"relay_from": ["any", null], "ttl": "soon"}, /* one
+ more */ "u@x.example.com": [], "bounce.example.com": null, # caf\xe9
  "*": {"log_oob": "LogThenDrop", "log_arf": true, "relay_from": ["10.0.0.0/24"], "ttl": 300},
  "listener": {"*": {"b\\u00fccher.example": {"relay_from_authz": ["daniel"]}}, "[::1]:25": {}}}
 """
 
 
 def seeds() -> Iterator[bytes]:
-    """Give a file of each kind with everything in it, one that draws every warning, and those that no parser likes."""
+    """Yield a file of each kind with everything in it, one that draws every warning, and those that no parser likes."""
     yield b"domains.toml\n" + _WARNED
     for name, content in zip(_FILES, (_SETTINGS, _TOML, _JSON), strict=True):
         yield name + b"\n" + content
