@@ -29,20 +29,7 @@ def as_recorded(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return records
 
 
-# What the reading of reports does not do as kumod yet, whatever the records are.
-WAITING = {
-    "arf-bad-date", "arf-blank-first", "arf-junk-line", "arf-version-1.0", "ct-comment", "ct-trailing-semicolon",
-    "original-recipient-unknown", "space-line-separator", "type-caps",
-}  # fmt: skip
-
-
-def marked(report: dict[str, Any]) -> Any:
-    """Return a report as a case of a test."""
-    waits = (pytest.mark.xfail(strict=True),) if report["name"] in WAITING else ()
-    return pytest.param(report, id=report["name"], marks=waits)
-
-
-@pytest.mark.parametrize("report", [*map(marked, REPORTS)])
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report["name"])
 def test_records(report: dict[str, Any]) -> None:
     """Type and number of the records, and each of their fields, are those of kumod."""
     envelope_of = report["envelope"]
