@@ -21,6 +21,7 @@ README = Document(ROOT / "README.md")
 LAST = Document(FOLDER / "operations.md")
 VERSIONS = {"install": VERSION, "upgrade": VERSION, "rollback": PREVIOUS}
 MACHINE = {"machine", "postfix-settings", *VERSIONS}
+ATTACHING = "Attach it"
 EXAMPLE_ID = "1F2A3B4C5D"
 APT = 'APT::Get::Assume-Yes "true";\nDpkg::Options { "--force-confold"; };\n'
 
@@ -49,8 +50,12 @@ def debian(package: Path, previous: Path) -> Iterator[Machine]:
 
 
 def follow(debian: Machine, document: Document) -> None:
-    """Write the files that a document shows, and run its commands, in order."""
+    """Write the files that a document shows, and run its commands, in order. `ATTACHING` begins without what the README did."""
+    section = ""
     for fence in document.fences():
+        if fence.section == ATTACHING != section:
+            debian.run("cp", "-p", "/etc/postfix/main.cf.before-sidecar", "/etc/postfix/main.cf")
+        section = fence.section
         if fence.words and fence.words[-1].startswith("/"):
             path = debian.path(fence.words[-1])
             path.write_text((path.read_text() if "append" in fence.words else "") + fence.text)
@@ -107,9 +112,6 @@ def test_the_readme(debian: Machine) -> None:
 def test_a_document(document: Document, debian: Machine) -> None:
     """Its commands work on a machine that was set up by the README."""
     restore(debian)
-    if document.path.parent.name == "postfix":
-        # It begins without the milter line of the README.
-        debian.run("cp", "-p", "/etc/postfix/main.cf.before-sidecar", "/etc/postfix/main.cf")
     follow(debian, document)
 
 

@@ -7,6 +7,7 @@ delivered.
 """
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -101,7 +102,8 @@ def filters(folder: Path) -> Iterator[None]:
 def milters(*, sidecar_first: bool) -> str:
     """Return the value of smtpd_milters in the guide, or with the sidecar at its end."""
     (block,) = (fence.text for fence in GUIDE.fences() if fence.section == "Beside other milters")
-    value = " ".join(block.partition("smtpd_milters = ")[2].rstrip().rstrip("'").split())
+    (command,) = (shlex.split(line) for line in block.replace("\\\n", "").splitlines())
+    value = " ".join(command[-1].removeprefix("smtpd_milters = ").split())
     own, _, others = value.partition("} ")
     return value if sidecar_first else f"{others} {own}}}"
 
