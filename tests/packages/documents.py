@@ -108,6 +108,13 @@ def test_the_readme(debian: Machine) -> None:
     assert "29 messages: 19 accepted" in debian.run("sidecar", "simulate", "--mta", "127.0.0.1:25", "--bind", "127.0.0.2", *to)
 
 
+def test_the_log_of_a_stopped_service(debian: Machine) -> None:
+    """`sidecar status` names the unit that systemd has started."""
+    debian.run("systemctl", "stop", "sidecar")
+    assert "`journalctl -u sidecar` shows its log." in debian.run("sidecar", "status", status=1)
+    debian.run("systemctl", "start", "sidecar")
+
+
 @pytest.mark.parametrize("document", list(others()), ids=lambda document: document.name)
 def test_a_document(document: Document, debian: Machine) -> None:
     """Its commands work on a machine that was set up by the README."""
