@@ -78,7 +78,9 @@ def _missing(kind: str, name: str) -> SetupError:
 def become(identity: Identity) -> None:
     """Become that user for good. Raise SetupError."""
     try:
-        os.setgroups([*os.getgrouplist(identity.user, identity.gid), *identity.groups])
+        os.initgroups(identity.user, identity.gid)
+        if identity.groups:
+            os.setgroups([*os.getgroups(), *identity.groups])
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
     except OSError as error:
