@@ -1,14 +1,17 @@
 """`sidecar status`: the state of the running sidecar, its settings and its last reload."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
 from sidecar.config import state_directory
 from sidecar.core.text import printable
-from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, read_status
+from sidecar.daemon.process.aside import Aside
+from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, is_stale, read_status
 from sidecar.machine import missing_right
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option
@@ -17,6 +20,8 @@ from sidecar.output.streams import print_json, print_lines
 # It exists where systemd is the init program (sd_booted(3)).
 _SYSTEMD = Path("/run/systemd/system")
 _USUAL_UNIT = "sidecar"
+# A disk that works needs some ms, also after it has stopped turning a few seconds.
+READ_WITHIN: Final = 10.0
 
 
 @click.command(
@@ -26,7 +31,10 @@ _USUAL_UNIT = "sidecar"
         "sidecar status --config /etc/sidecar/sidecar.toml",
         "sidecar status --config /etc/sidecar/sidecar.toml --json | jq .fine",
     ],
-    statuses={0: "it is running without a problem", 1: "it is not running, its last reload failed, or its disk is too full"},
+    statuses={
+        0: "it is running without a problem",
+        1: "it is not running, its last reload failed, its disk is too full, or its status is old",
+    },
 )
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
@@ -38,7 +46,7 @@ def command(config: Path | None, *, as_json: bool) -> None:
     directory = state_directory(config_file(config))
     status, running, fine = None, False, False
     try:
-        status = read_status(directory)
+        status = _read(directory)
     except (OSError, ValueError) as error:
         words = _unreadable(directory, error)
     else:
@@ -47,10 +55,19 @@ def command(config: Path | None, *, as_json: bool) -> None:
         words = "\n".join(map(printable, _in_words(status)))
     if as_json:
         degraded = status is not None and running and status.degraded
-        print_json({"running": running, "fine": fine, "degraded": degraded, "words": words, "status": status})
+        stale = status is not None and running and is_stale(status)
+        print_json({"running": running, "fine": fine, "degraded": degraded, "stale": stale, "words": words, "status": status})
     else:
         print_lines(words.split("\n"))
     sys.exit(0 if fine else 1)
+
+
+def _read(directory: Path) -> Status:
+    """Read the status. Raise OSError, also if its disk hangs, and ValueError."""
+    found: list[Status] = []
+    if not Aside().do(lambda: found.append(read_status(directory)), within=READ_WITHIN):
+        raise TimeoutError(errno.ETIMEDOUT, f"its disk does not answer within {READ_WITHIN:.0f} seconds")
+    return found[0]
 
 
 def _unreadable(directory: Path, error: OSError | ValueError) -> str:
@@ -80,6 +97,8 @@ def _in_words(status: Status) -> Iterator[str]:
         yield f"The sidecar is not running: {gone}. {log}"
         return
     yield f"The sidecar is running: process {status.pid}, version {status.version}, {status.state} since {status.since}."
+    if is_stale(status):
+        yield f"The service does not renew its status since {status.renewed}: the disk of the state directory may hang."
     settings = status.settings
     workers = f"{status.serving()} of {status.workers_wanted} workers serve {status.socket}"
     yield f"{workers}; workers that ended unexpectedly since the start: {status.restarts}."

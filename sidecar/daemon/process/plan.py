@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 from uuid import UUID, uuid4
 
 from msgspec import Struct, field
@@ -20,12 +21,17 @@ from sidecar.config import Loaded
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.domain_table import DomainTable
 from sidecar.core.settings.values import Settings, Source
+from sidecar.daemon.process.aside import Aside
 from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
 from sidecar.machine import has_pymilter
 
 _REVISION_LENGTH = 12
 # Bytes of a file with a UUID, with space for what an editor leaves around it.
 _ID_SIZE = 256
+# Less than a worker has for an answer: the supervisor waits so long at a reload.
+FOLDERS_WITHIN = 10.0
+# While a disk hangs, a later reload adds no second thread.
+_FOLDERS: Final = Aside()
 
 
 class Handover:
@@ -79,20 +85,30 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
         needs = 'engine = "libmilter" needs pymilter, which is not installed'
         extra = "install the extra sidecar[libmilter] (with gcc, python3-dev, libmilter-dev)"
         raise SetupError(f'{needs}; write engine = "direct" below [milter], or {extra}')
+    node_ids: list[str] = []
+    if not _FOLDERS.do(lambda: node_ids.append(_tried_folders(settings)), within=FOLDERS_WITHIN):
+        places = " or ".join(map(str, (*settings.journal.directories, settings.state_directory)))
+        raise SetupError(f"a disk does not answer: that of {places}; look for its errors in the log of the kernel (dmesg)")
+    (node_id,) = node_ids
+    together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
+    return Plan(
+        settings=settings,
+        policy=compile_policy(settings),
+        node_id=node_id,
+        revision=together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in",
+        made=time.time(),
+    )
+
+
+def _tried_folders(settings: Settings) -> str:
+    """Try all folders. Return the id of this installation. Raise SetupError."""
     if os.geteuid() == 0:
         for folder in (*settings.journal.directories, settings.state_directory, settings.quarantine_directory):
             check_only_root_writes(folder)
     for directory in settings.journal.directories:
         _try_folder(directory, "records")
     _try_folder(settings.state_directory, "state")
-    together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
-    return Plan(
-        settings=settings,
-        policy=compile_policy(settings),
-        node_id=settings.node_id or _node_id(settings.node_id_file),
-        revision=together.hexdigest()[:_REVISION_LENGTH] if sources else "built-in",
-        made=time.time(),
-    )
+    return settings.node_id or _node_id(settings.node_id_file)
 
 
 def _try_folder(folder: Path, what: str) -> None:

@@ -28,11 +28,12 @@ from sidecar.config import Loaded
 from sidecar.config.files import stamp_of
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings, Source, Stamp
+from sidecar.daemon.process.aside import Aside
 from sidecar.daemon.process.child import Backoff
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError
-from sidecar.daemon.process.status import StatusPublisher
+from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.systemd import notify
 from sidecar.daemon.process.workers import READY_WITHIN, STOP_GRACE, Workers
 
@@ -86,6 +87,7 @@ class Reload:
         self._selector, self._clock = selector, clock
         self._look_at = clock() + LOOK_SECONDS
         self._files = FileWatch(sources)
+        self._looking = Aside()
         self._tried: Seen | None = None
         self._backoff = Backoff(first=FIRST_RETRY, longest=LONGEST_RETRY)
         self._again_at: float | None = None
@@ -105,7 +107,9 @@ class Reload:
         self._look_at = now + LOOK_SECONDS
         if not self.plan.settings.reload_on_change or not self._is_idle():
             return True
-        changed = self._files.changed()
+        changed: list[Path] = []
+        if not self._looking.do(lambda: changed.extend(self._files.changed())):
+            return True  # a disk that does not answer: the next look can find it
         if changed and self._files.seen != self._tried:
             _LOG.info("files have changed: loading the settings again", files=list(map(str, changed)))
             self.wanted = True

@@ -1,4 +1,4 @@
-"""The supervisor's status: a file for `sidecar status`, a sentence for systemd, and numbers for the metrics.
+"""The supervisor's status: a file for `sidecar status`, and a sentence for systemd.
 
 Owns their form, and the check of the free space for records. Never decides about mail. The file's field names are stable.
 """
@@ -6,24 +6,20 @@ Owns their form, and the check of the free space for records. Never decides abou
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
-from sidecar.core.text import counted, in_units, printable, rfc3339
-from sidecar.daemon.metrics import INFINITE, Memory
-from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.systemd import notify, unit_name
-from sidecar.daemon.process.workers import Worker
+from sidecar.core.text import counted, in_units, printable
+from sidecar.daemon.process.aside import Aside
 from sidecar.machine import free_bytes
 
 FILE_NAME: Final = "status.json"
@@ -31,6 +27,9 @@ WHAT_TO_DO: Final = (
     "Free some space there, or set a smaller journal.minimum_free. When it is full, mail that needs a record gets 451."
 )
 LOOK_SECONDS = 5.0
+# Without a change. `sidecar status` doubts a status that is three times as old.
+RENEW_SECONDS = 30.0
+_STALE_SECONDS: Final = 3 * RENEW_SECONDS
 # The rate is that of the last minute. A disk that is too full is logged as often.
 LOG_SECONDS = 60.0
 _FILE_MODE: Final = 0o640
@@ -38,6 +37,8 @@ _FILE_MODE: Final = 0o640
 _SENTENCE_LIMIT: Final = 500
 
 State = Literal["starting", "serving", "stopping", "stopped"]
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 _LOG = log.get("supervisor")
 
@@ -101,7 +102,8 @@ class Status(Struct, frozen=True, kw_only=True):
     later. `since` is when `state` began. `restarts` counts workers that died while they served, `reloads` and `failed_reloads`
     those that succeeded and failed. `admin_socket` is None if there is none, `disk` before the first look at it.
     `needs_restart` names the settings that have changed in the files and take effect only at the next start. `unit` is the name
-    of the systemd service, None if systemd did not start it.
+    of the systemd service, None if systemd did not start it. The file is renewed at least every 30 seconds, the last time at
+    `renewed`, `renewed_ticks` after boot: longer without a change means that the disk or the program hangs.
     """
 
     state: State
@@ -122,6 +124,8 @@ class Status(Struct, frozen=True, kw_only=True):
     disk: DiskStatus | None = None
     needs_restart: tuple[str, ...] = ()
     unit: str | None = None
+    renewed: str | None = None
+    renewed_ticks: int | None = None
 
     @property
     def degraded(self) -> bool:
@@ -131,117 +135,6 @@ class Status(Struct, frozen=True, kw_only=True):
     def serving(self) -> int:
         """Count the workers that accept connections."""
         return sum(one.ready and not one.retiring for one in self.workers)
-
-
-class StatusPublisher:
-    """The status of this process, published when it has changed."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        socket: str,
-        admin_socket: str | None = None,
-        memory: Memory | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        now = rfc3339(int(time.time()))
-        self.now = Status(
-            state="starting",
-            since=now,
-            pid=os.getpid(),
-            start_ticks=_start_ticks(os.getpid()),
-            version=VERSION,
-            started=now,
-            socket=socket,
-            workers_wanted=plan.settings.milter.workers,
-            workers=(),
-            settings=_settings(plan),
-            admin_socket=admin_socket,
-            unit=unit_name(),
-        )
-        self.space = DiskSpace(clock)
-        self._directory = plan.settings.state_directory
-        self._memory = memory
-        self._shown: Status | None = None
-        self._sentence = ""
-        self._is_logged = False
-
-    def enter(self, state: State) -> None:
-        """Change the state."""
-        if self.now.state != state:
-            self.now = replace(self.now, state=state, since=rfc3339(int(time.time())))
-
-    def count_restart(self) -> None:
-        """Count a worker that died while it served."""
-        self.now = replace(self.now, restarts=self.now.restarts + 1)
-
-    def end_reload(self, *problems: str) -> None:
-        """Note the end of a reload, which failed if there are problems."""
-        self.now = replace(
-            self.now,
-            last_reload=ReloadStatus(time=rfc3339(int(time.time())), problems=problems),
-            reloads=self.now.reloads + (not problems),
-            failed_reloads=self.now.failed_reloads + bool(problems),
-        )
-
-    def publish(self, plan: Plan | None, workers: Sequence[Worker]) -> None:
-        """Publish the plan that serves, and these workers. If the file cannot be written, log it once."""
-        shown = (
-            WorkerStatus(pid=one.pid, ready=one.ready, retiring=one.retiring, since=rfc3339(int(one.since))) for one in workers
-        )
-        self.now = replace(self.now, workers=tuple(shown))
-        if plan is not None:
-            self.enter("serving")
-            self.now = replace(
-                self.now,
-                settings=_settings(plan),
-                workers_wanted=plan.settings.milter.workers,
-                needs_restart=plan.needs_restart,
-                disk=self.space.look(plan.settings.journal),
-            )
-        if self._memory is not None:
-            publish_metrics(self._memory, self.now, self.space.latest)
-        if self.now == self._shown:
-            return
-        self._shown = self.now
-        try:
-            write_status(self._directory, self.now)
-            self._is_logged = False
-        except OSError as error:
-            if not self._is_logged:
-                path = self._directory / FILE_NAME
-                _LOG.warning(f"cannot write {path}: {error.strerror}; sidecar status shows what was there before")
-            self._is_logged = True
-        if (text := sentence(self.now)) != self._sentence:
-            self._sentence = text
-            notify(f"STATUS={text}")
-
-
-def _settings(plan: Plan) -> SettingsStatus:
-    return SettingsStatus(revision=plan.revision, loaded=rfc3339(int(plan.made)), listener_domains=len(plan.settings.domains))
-
-
-def publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
-    """Publish the supervisor's metrics. `disk` is from the last look, which the status need not show."""
-    numbers = {
-        ("workers", "wanted"): status.workers_wanted,
-        ("workers", "ready"): status.serving() if status.state == "serving" else 0,
-        ("workers", "retiring"): sum(one.retiring for one in status.workers),
-        ("worker_restarts",): status.restarts,
-        ("reloads", "taken"): status.reloads,
-        ("reloads", "failed"): status.failed_reloads,
-        ("listener_domains",): status.settings.listener_domains,
-        ("start_timestamp_seconds",): int(datetime.fromisoformat(status.started).timestamp()),
-    }
-    if disk is not None:
-        numbers |= {
-            ("degraded",): int(disk.low),
-            ("journal_free_bytes",): disk.free,
-            ("journal_minimum_free_bytes",): disk.minimum_free,
-            ("journal_time_left_seconds",): INFINITE if disk.seconds_left is None else disk.seconds_left,
-        }
-    memory.publish(numbers)
 
 
 def sentence(status: Status) -> str:
@@ -297,6 +190,8 @@ class DiskSpace:
         self._shown: DiskStatus | None = None
         self._log_at = 0.0
         self._samples: dict[Path, deque[tuple[float, int]]] = {}
+        self._looking = Aside()
+        self._hangs = False
 
     def look(self, journal: JournalSettings) -> DiskStatus | None:
         """Look at the disks if it is time. Return what `sidecar status` shows: a look each minute, and every change."""
@@ -304,7 +199,9 @@ class DiskSpace:
         if now < self.look_at:
             return self._shown
         self.look_at = now + LOOK_SECONDS
-        self.latest = min(self._looks(journal, now), key=lambda one: one.free, default=None)
+        if (found := self._measured(journal)) is None:
+            return self._shown
+        self.latest = min(self._looks(journal, found, now), key=lambda one: one.free, default=None)
         was_low = self._shown is not None and self._shown.low
         is_low = self.latest is not None and self.latest.low
         if is_low != was_low or now >= self._log_at:
@@ -313,22 +210,35 @@ class DiskSpace:
             self._shown = self.latest
         return self._shown
 
-    def _looks(self, journal: JournalSettings, now: float) -> Iterator[DiskStatus]:
+    def _measured(self, journal: JournalSettings) -> dict[Path, int] | None:
+        """Return the free bytes of each directory that can be reached, or None if a disk does not answer."""
         places = (journal.place(record_type) for record_type in RECORD_TYPES)
-        directories = dict.fromkeys(place[0] for place in places if place is not None)
-        self._samples = {directory: self._samples.get(directory, deque()) for directory in directories}
+        directories = list(dict.fromkeys(place[0] for place in places if place is not None))
+        found: dict[Path, int] = {}
+        try:
+            answers = self._looking.do(partial(_measure, directories, found))
+        except OSError:  # no thread
+            answers = False
+        if not answers and not self._hangs:
+            _LOG.error("the disk of the journal does not answer: records wait for it", directories=list(map(str, directories)))
+        elif answers and self._hangs:
+            _LOG.info("recovered: the disk of the journal answers again")
+        self._hangs = not answers
+        return found if answers else None
+
+    def _looks(self, journal: JournalSettings, found: Mapping[Path, int], now: float) -> Iterator[DiskStatus]:
+        self._samples = {directory: self._samples.get(directory, deque()) for directory in found}
         for directory, samples in self._samples.items():
-            with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
-                free = free_bytes(directory)
-                samples.append((now, free))
-                while samples[0][0] < now - LOG_SECONDS:
-                    samples.popleft()
-                yield DiskStatus(
-                    directory=str(directory),
-                    free=free,
-                    minimum_free=journal.minimum_free,
-                    seconds_left=_seconds_left(samples),
-                )
+            free = found[directory]
+            samples.append((now, free))
+            while samples[0][0] < now - LOG_SECONDS:
+                samples.popleft()
+            yield DiskStatus(
+                directory=str(directory),
+                free=free,
+                minimum_free=journal.minimum_free,
+                seconds_left=_seconds_left(samples),
+            )
 
     def _log(self, *, was_low: bool) -> None:
         disk = self.latest
@@ -343,6 +253,12 @@ class DiskSpace:
             )
         elif was_low and disk is not None:
             _LOG.info("recovered: the journal's file system has space again", directory=disk.directory, free=disk.free)
+
+
+def _measure(directories: Iterable[Path], found: dict[Path, int]) -> None:
+    for directory in directories:
+        with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
+            found[directory] = free_bytes(directory)
 
 
 def _seconds_left(samples: deque[tuple[float, int]]) -> int | None:
@@ -362,7 +278,18 @@ def read_status(directory: Path) -> Status:
 def is_fine(status: Status) -> bool:
     """Return True if a running sidecar does all that it should: it serves with the newest settings, and its disk has space."""
     failed = status.last_reload is not None and status.last_reload.problems
-    return status.state == "serving" and status.serving() > 0 and not failed and not status.degraded
+    return status.state == "serving" and status.serving() > 0 and not (failed or status.degraded or is_stale(status))
+
+
+def is_stale(status: Status) -> bool:
+    """Return True if a running program has not renewed its status for longer than it does if all is well."""
+    renewed = status.renewed_ticks
+    return renewed is not None and ticks_now() - renewed > _STALE_SECONDS * _TICKS
+
+
+def ticks_now() -> int:
+    """Return the time since boot in the kernel's clock ticks, as that of `start_ticks`."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
 
 
 def is_running(status: Status) -> bool:
@@ -375,11 +302,11 @@ def is_running(status: Status) -> bool:
         return False
     except PermissionError:
         pass  # it is a process of another user
-    now = _start_ticks(status.pid)
+    now = start_ticks(status.pid)
     return now == status.start_ticks or None in {now, status.start_ticks}
 
 
-def _start_ticks(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """Return when a process began, 0 for a zombie, None if it cannot be seen (proc_pid_stat(5), fields 22 and 3)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")

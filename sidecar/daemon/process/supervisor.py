@@ -22,9 +22,9 @@ from sidecar.daemon.process import child
 from sidecar.daemon.process.admin import AdminProcesses, AdminSocket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.reload import Reload
 from sidecar.daemon.process.signals import SignalReader, Terminal
-from sidecar.daemon.process.status import StatusPublisher
 from sidecar.daemon.process.systemd import Watchdog, notify, watchdog_seconds
 from sidecar.daemon.process.worker import work
 from sidecar.daemon.process.workers import STOP_GRACE, Worker, Workers

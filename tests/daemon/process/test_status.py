@@ -20,18 +20,19 @@ from msgspec.structs import replace
 
 from sidecar.cli import main
 from sidecar.core.policy import compile_policy
-from sidecar.daemon.process import status as module
+from sidecar.daemon.process import publisher as module
 from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.status import (
     ReloadStatus,
     SettingsStatus,
     Status,
-    StatusPublisher,
     WorkerStatus,
-    _start_ticks,
+    _version,
     is_running,
     read_status,
     sentence,
+    start_ticks,
     write_status,
 )
 from sidecar.daemon.process.systemd import unit_name
@@ -162,7 +163,7 @@ def a_process() -> Iterator[subprocess.Popen[bytes]]:
 def test_a_process_that_got_the_number_later_is_not_the_sidecar() -> None:
     """Nor is a dead one, whether it is reaped or not."""
     with a_process() as process:
-        status = replace(SERVING, pid=process.pid, start_ticks=_start_ticks(process.pid))
+        status = replace(SERVING, pid=process.pid, start_ticks=start_ticks(process.pid))
         assert is_running(status)
         assert is_running(replace(status, start_ticks=None))
         assert not is_running(replace(status, start_ticks=1))
@@ -188,7 +189,7 @@ def test_a_process_of_another_user_runs_too(monkeypatch: pytest.MonkeyPatch, err
 
 def test_without_an_installation_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda _: (_ for _ in ()).throw(metadata.PackageNotFoundError()))
-    assert module._version() == "unknown"
+    assert _version() == "unknown"
 
 
 def ask(*arguments: str) -> tuple[int, str]:
