@@ -2,16 +2,20 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
 from sidecar.config import state_directory
-from sidecar.core.text import printable
+from sidecar.core.settings.values import CHECKPOINTS
+from sidecar.core.text import printable, rfc3339
 from sidecar.daemon.process.aside import Aside
 from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, is_stale, read_status
+from sidecar.journal.read import Checkpoints
+from sidecar.journal.read.checkpoints import KnownReader
 from sidecar.machine import missing_right
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option
@@ -22,6 +26,8 @@ _SYSTEMD = Path("/run/systemd/system")
 _USUAL_UNIT = "sidecar"
 # A disk that works needs some ms, also after it has stopped turning a few seconds.
 READ_WITHIN: Final = 10.0
+# A reader that runs saves its checkpoint with each segment: once an hour by default.
+READER_SECONDS: Final = 24 * 3600
 
 
 @click.command(
@@ -45,29 +51,44 @@ def command(config: Path | None, *, as_json: bool) -> None:
     """
     directory = state_directory(config_file(config))
     status, running, fine = None, False, False
+    readers = list[KnownReader]()
     try:
-        status = _read(directory)
+        status = _read(directory, readers)
     except (OSError, ValueError) as error:
         words = _unreadable(directory, error)
     else:
         running = is_running(status)
         fine = running and is_fine(status)
-        words = "\n".join(map(printable, _in_words(status)))
+        words = "\n".join(map(printable, (*_in_words(status), *_of_readers(readers, all_of_them=status.degraded))))
     if as_json:
         degraded = status is not None and running and status.degraded
         stale = status is not None and running and is_stale(status)
-        print_json({"running": running, "fine": fine, "degraded": degraded, "stale": stale, "words": words, "status": status})
+        facts = {"running": running, "fine": fine, "degraded": degraded, "stale": stale, "readers": readers}
+        print_json({**facts, "words": words, "status": status})
     else:
         print_lines(words.split("\n"))
     sys.exit(0 if fine else 1)
 
 
-def _read(directory: Path) -> Status:
-    """Read the status. Raise OSError, also if its disk hangs, and ValueError."""
+def _read(directory: Path, readers: list[KnownReader]) -> Status:
+    """Read the status, and add the readers of the journal. Raise OSError, also if the disk hangs, and ValueError."""
     found: list[Status] = []
-    if not Aside().do(lambda: found.append(read_status(directory)), within=READ_WITHIN):
+
+    def read() -> None:
+        found.append(read_status(directory))
+        readers.extend(Checkpoints(directory / CHECKPOINTS).all_known())
+
+    if not Aside().do(read, within=READ_WITHIN):
         raise TimeoutError(errno.ETIMEDOUT, f"its disk does not answer within {READ_WITHIN:.0f} seconds")
     return found[0]
+
+
+def _of_readers(readers: Sequence[KnownReader], *, all_of_them: bool) -> Iterator[str]:
+    """Yield a sentence for each reader that may be gone; of all readers while their segments fill the disk."""
+    latest = rfc3339(int(time.time()) - READER_SECONDS)
+    for one in readers:
+        if all_of_them or one.saved < latest:
+            yield f"Segments that a reader has not read are kept: {one}."
 
 
 def _unreadable(directory: Path, error: OSError | ValueError) -> str:

@@ -13,6 +13,9 @@ from msgspec import Struct, field
 RECORD_TYPES = ("Reception", "Rejection", "OOB", "Feedback")
 """The types of records that are written."""
 
+CHECKPOINTS = "checkpoints"
+"""The name of the folder of checkpoints in the state directory, also for commands that have no settings."""
+
 ANY_LISTENER = "*"
 """The name of the map for all listeners (KumoMTA: the tables outside `[listener."..."]`)."""
 
@@ -267,7 +270,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def checkpoints_directory(self) -> Path:
         """How far each reader has read the journal."""
-        return self.state_directory / "checkpoints"
+        return self.state_directory / CHECKPOINTS
 
     @property
     def retention_file(self) -> Path:

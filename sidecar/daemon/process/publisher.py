@@ -35,6 +35,7 @@ from sidecar.daemon.process.status import (
 )
 from sidecar.daemon.process.systemd import notify, unit_name
 from sidecar.daemon.process.workers import Worker
+from sidecar.journal.read import Checkpoints
 
 # For the last status: without it, `sidecar status` would look for a reason why the program ended.
 LAST_WITHIN: Final = 5.0
@@ -69,7 +70,7 @@ class StatusPublisher:
             admin_socket=admin_socket,
             unit=unit_name(),
         )
-        self.space = DiskSpace(clock)
+        self.space = DiskSpace(clock, checkpoints=Checkpoints(plan.settings.checkpoints_directory))
         self._directory = plan.settings.state_directory
         self._memory = memory
         self._clock = clock

@@ -20,6 +20,7 @@ from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, in_units, printable
 from sidecar.daemon.process.aside import Aside
+from sidecar.journal.read import Checkpoints
 from sidecar.machine import free_bytes
 
 FILE_NAME: Final = "status.json"
@@ -183,8 +184,10 @@ def write_status(directory: Path, status: Status) -> None:
 class DiskSpace:
     """The free space for records, checked every few seconds. `latest` is the last result, None before the first."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, checkpoints: Checkpoints | None = None) -> None:
         self._clock = clock
+        self._checkpoints = checkpoints
+        self._readers: list[str] = []
         self.look_at = 0.0
         self.latest: DiskStatus | None = None
         self._shown: DiskStatus | None = None
@@ -216,7 +219,7 @@ class DiskSpace:
         directories = list(dict.fromkeys(place[0] for place in places if place is not None))
         found: dict[Path, int] = {}
         try:
-            answers = self._looking.do(partial(_measure, directories, found))
+            answers = self._looking.do(partial(self._measure, directories, found))
         except OSError:  # no thread
             answers = False
         if not answers and not self._hangs:
@@ -225,6 +228,13 @@ class DiskSpace:
             _LOG.info("recovered: the disk of the journal answers again")
         self._hangs = not answers
         return found if answers else None
+
+    def _measure(self, directories: Iterable[Path], found: dict[Path, int]) -> None:
+        for directory in directories:
+            with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
+                found[directory] = free_bytes(directory)
+        if self._checkpoints is not None:
+            self._readers = [str(one) for one in self._checkpoints.all_known()]
 
     def _looks(self, journal: JournalSettings, found: Mapping[Path, int], now: float) -> Iterator[DiskStatus]:
         self._samples = {directory: self._samples.get(directory, deque()) for directory in found}
@@ -250,15 +260,10 @@ class DiskSpace:
                 free=disk.free,
                 minimum_free=disk.minimum_free,
                 seconds_left=disk.seconds_left,
+                **({"readers": self._readers} if self._readers else {}),
             )
         elif was_low and disk is not None:
             _LOG.info("recovered: the journal's file system has space again", directory=disk.directory, free=disk.free)
-
-
-def _measure(directories: Iterable[Path], found: dict[Path, int]) -> None:
-    for directory in directories:
-        with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
-            found[directory] = free_bytes(directory)
 
 
 def _seconds_left(samples: deque[tuple[float, int]]) -> int | None:

@@ -4,11 +4,13 @@ Owns these files. Never reads a segment.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.text import rfc3339
 from sidecar.journal import make_directory, sync_directory
 
 _ENDING = ".json"
@@ -25,6 +27,18 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     """The segments that a reader has begun, by path. It has read nothing of a segment that is not here."""
 
     segments: dict[str, SegmentMark]
+
+
+class KnownReader(Struct, frozen=True, kw_only=True):
+    """A reader, when it saved its checkpoint last (RFC 3339), and the file of the checkpoint."""
+
+    name: str
+    saved: str
+    file: str
+
+    def __str__(self) -> str:
+        """Return a sentence without a full stop."""
+        return f"reader {self.name} saved its checkpoint last at {self.saved}; if it is gone for good, remove {self.file}"
 
 
 class Checkpoints:
@@ -46,6 +60,14 @@ class Checkpoints:
             return msgspec.json.decode(self._path(reader).read_bytes(), type=Checkpoint)
         except FileNotFoundError:
             return Checkpoint(segments={})
+        except ValueError as error:
+            path = self._path(reader)
+            raise ValueError(f"{path} is damaged ({error}): remove it if its reader is gone for good") from error
+
+    def known(self, reader: str) -> KnownReader:
+        """Return what an operator can know about a reader. Raise OSError."""
+        path = self._path(reader)
+        return KnownReader(name=reader, saved=rfc3339(int(path.stat().st_mtime)), file=str(path))
 
     def save(self, reader: str, checkpoint: Checkpoint) -> None:
         """Replace a reader's checkpoint, as a whole; it is on disk on return. Raise OSError."""
@@ -57,6 +79,15 @@ class Checkpoints:
             os.fsync(file.fileno())
         draft.rename(path)
         sync_directory(self._directory)
+
+    def all_known(self) -> list[KnownReader]:
+        """Return all readers that can be seen; never raises."""
+        found = []
+        with suppress(OSError):
+            for reader in self.readers():
+                with suppress(OSError):  # removed meanwhile
+                    found.append(self.known(reader))
+        return found
 
     def remove(self, reader: str) -> None:
         """Forget a reader: from now on segments are not kept for it. Raise OSError."""

@@ -46,6 +46,7 @@ class _Sweep(Struct, kw_only=True):
 
     deleted: Counter[str]
     unread: list[Path]
+    readers: set[str]
     paused: int = 0
     short: bool = False
     error: Exception | None = None
@@ -96,12 +97,12 @@ class Retention:
             return _USUAL
 
     def _sweep(self, now: float, *, paused: bool) -> _Sweep:
-        done = _Sweep(deleted=Counter(), unread=[])
+        done = _Sweep(deleted=Counter(), unread=[], readers=set())
         segments = sorted(self._segments(done), key=lambda one: (one.path.name, one.path))
         total = sum(one.size for one in segments)
         disks = {one.device: one.path.parent for one in segments}
         free = {device: self._bytes_free(directory, done) for device, directory in disks.items()}
-        is_read = None
+        missing_readers = None
         for one in segments:
             why = self._why_delete(one, now, total=total, free=free[one.device]) if one.finished else None
             if why == "keep_age" and paused:
@@ -110,9 +111,10 @@ class Retention:
             if why is None:
                 continue
             try:
-                is_read = is_read or self._read_by_all()
-                if not is_read(one.path):
+                missing_readers = missing_readers or self._missing_readers()
+                if missing := missing_readers(one.path):
                     done.unread.append(one.path)
+                    done.readers.update(missing)
                     continue
                 one.path.unlink(missing_ok=True)
             except (OSError, ValueError) as error:
@@ -154,10 +156,15 @@ class Retention:
             return "keep_size"
         return "minimum_free" if free < settings.minimum_free else None
 
-    def _read_by_all(self) -> Callable[[Path], bool]:
-        """Return a function that returns True for a segment that every reader has read. Raise OSError and ValueError."""
-        checkpoints = [self._checkpoints.load(reader).segments for reader in self._checkpoints.readers()]
-        return lambda path: all((mark := segments.get(str(path))) is not None and mark.done for segments in checkpoints)
+    def _missing_readers(self) -> Callable[[Path], list[str]]:
+        """Return a function that returns which readers have not read a segment. Raise OSError and ValueError."""
+        checkpoints = {reader: self._checkpoints.load(reader).segments for reader in self._checkpoints.readers()}
+
+        def missing(path: Path) -> list[str]:
+            marks = {reader: segments.get(str(path)) for reader, segments in checkpoints.items()}
+            return [reader for reader, mark in marks.items() if mark is None or not mark.done]
+
+        return missing
 
     def _log(self, done: _Sweep) -> None:
         directory = self._settings.directory
@@ -170,8 +177,9 @@ class Retention:
         if done.error is not None:
             self._log_problem("some old segments could not be deleted", error=done.error)
         elif done.unread:
-            text = f"{counted(len(done.unread), 'old segment')} cannot be deleted: not all of it was read by "
-            self._log_problem(text + ", ".join(self._checkpoints.readers()), first=done.unread[0])
+            text = f"{counted(len(done.unread), 'old segment')} cannot be deleted, because not all was read: "
+            known = [str(one) for one in self._checkpoints.all_known() if one.name in done.readers]
+            self._log_problem(text + ", and ".join(known), first=done.unread[0])
 
     def _log_problem(self, text: str, **facts: object) -> None:
         now = self._clock()

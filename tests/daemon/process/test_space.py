@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sidecar.core.settings.values import JournalSettings, RecordSettings
 from sidecar.daemon.process import status as module
 from sidecar.daemon.process.status import DiskSpace, DiskStatus, Status, in_words, is_fine, sentence
+from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints
 from tests.daemon.http.test_running import ask as ask_admin
 from tests.daemon.http.test_running import samples
 from tests.daemon.process.starting import quick
@@ -114,6 +115,21 @@ def test_a_line_each_minute_and_one_when_it_has_recovered(machine: Machine) -> N
     machine.free = {"/j": 2 * GIB}
     it.look(journal())
     assert machine.lines == ["degraded"] * 3 + ["recovered"]
+
+
+def test_the_readers_of_the_journal_are_named(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their checkpoints may keep the segments that fill the disk."""
+    facts: list[dict[str, Any]] = []
+    monkeypatch.setattr(module._LOG, "error", lambda _, **more: facts.append(more))
+    checkpoints = Checkpoints(tmp_path)
+    machine.free = {"/j": 0}
+    for _ in range(2):
+        DiskSpace(lambda: machine.now, checkpoints=checkpoints).look(journal())
+        checkpoints.save("shipper", Checkpoint(segments={}))
+    assert "readers" not in facts[0]
+    (reader,) = facts[1]["readers"]
+    assert reader.startswith("reader shipper saved its checkpoint last at 2")
+    assert reader.endswith(f"; if it is gone for good, remove {tmp_path}/shipper.json")
 
 
 def test_between_two_looks_the_disk_is_left_alone(machine: Machine) -> None:

@@ -24,6 +24,7 @@ from sidecar.daemon.process import publisher as module
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.status import (
+    DiskStatus,
     ReloadStatus,
     SettingsStatus,
     Status,
@@ -36,6 +37,7 @@ from sidecar.daemon.process.status import (
     write_status,
 )
 from sidecar.daemon.process.systemd import unit_name
+from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints
 from tests.building import settings
 from tests.daemon.process.test_running import MORE_DOMAINS, reload, unstarted
 from tests.mta.processes import wait_until
@@ -330,6 +332,25 @@ def test_without_a_status_the_answer_is_a_sentence(content: bytes | None) -> Non
         assert (status, said.count("\n")) == (1, 1)
         assert str(program.directory / "state") in said
         assert shown(program)["status"] is None
+
+
+def test_a_reader_that_may_be_gone_is_named(tmp_path: Path) -> None:
+    """After a day, or while the disk is too full: which file to remove."""
+    state = tmp_path / "state"
+    (tmp_path / "sidecar.toml").write_text('state_directory = "state"\n')
+    for name in ("gone", "runs"):
+        Checkpoints(state / "checkpoints").save(name, Checkpoint(segments={}))
+    os.utime(state / "checkpoints/gone.json", (1_790_000_000, 1_790_000_000))
+    write_status(state, SERVING)
+    arguments = "--config", str(tmp_path / "sidecar.toml")
+    said = ask(*arguments)[1]
+    file = state / "checkpoints/gone.json"
+    known = f"reader gone saved its checkpoint last at 2026-09-21T14:13:20Z; if it is gone for good, remove {file}"
+    assert f"Segments that a reader has not read are kept: {known}.\n" in said
+    assert "reader runs" not in said
+    assert [one["name"] for one in json.loads(ask("--json", *arguments)[1])["readers"]] == ["gone", "runs"]
+    write_status(state, replace(SERVING, disk=DiskStatus(directory="/j", free=0, minimum_free=1, seconds_left=None)))
+    assert "reader runs" in ask(*arguments)[1]
 
 
 def test_systemd_gets_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

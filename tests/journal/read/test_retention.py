@@ -147,7 +147,11 @@ def test_what_a_reader_has_not_read_is_kept(tmp_path: Path, capfd: pytest.Captur
     it.sweep()
     assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (1, 2, 3)]
     log = capfd.readouterr().err
-    assert log.count("3 old segments cannot be deleted: not all of it was read by shipper, suppression") == 1
+    file = tmp_path / "checkpoints"
+    gone = [f"reader {name} saved its checkpoint last at 2" for name in ("shipper", "suppression")]
+    assert log.count("3 old segments cannot be deleted, because not all was read: reader shipper") == 1
+    assert all(each in log for each in gone)
+    assert f"if it is gone for good, remove {file}/shipper.json, and reader suppression" in log
     Checkpoints(tmp_path / "checkpoints").remove("suppression")
     it.sweep()
     assert names(folder) == [f"20260921-1200{number:02}.000000.jsonl" for number in (1, 3)]
@@ -161,7 +165,36 @@ def test_a_damaged_checkpoint_keeps_all(tmp_path: Path, capfd: pytest.CaptureFix
     (tmp_path / "checkpoints" / "shipper.json").write_text('{"segments": 1}', encoding="utf-8")
     retention(folder, keep_size=1).sweep()
     assert len(names(folder)) == 1
-    assert "old segments could not be deleted" in capfd.readouterr().err
+    log = capfd.readouterr().err
+    assert "old segments could not be deleted" in log
+    assert "shipper.json is damaged (" in log
+    assert "remove it if its reader is gone for good" in log
+
+
+def test_only_readers_that_keep_segments_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A removed checkpoint file, as the log says, frees them."""
+    folder = tmp_path / "journal"
+    segment(folder, 1)
+    mark(folder, "shipper")
+    mark(folder, "suppression", s01=SegmentMark(lines=1, done=True))
+    retention(folder, keep_size=1).sweep()
+    log = capfd.readouterr().err
+    assert "reader shipper" in log
+    assert "suppression" not in log
+    (tmp_path / "checkpoints/shipper.json").unlink()
+    at(JournalSettings(directory=folder, keep_size=1, minimum_free=0), lambda: NOON + 100).sweep()
+    assert names(folder) == []
+
+
+def test_what_is_known_of_readers(tmp_path: Path) -> None:
+    """Files that vanish or cannot be reached are left out."""
+    it = Checkpoints(tmp_path / "checkpoints")
+    assert it.all_known() == []
+    it.save("shipper", Checkpoint(segments={}))
+    os.utime(tmp_path / "checkpoints/shipper.json", (NOON, NOON))
+    (tmp_path / "checkpoints/gone.json").symlink_to("missing")
+    (known,) = it.all_known()
+    assert (known.name, known.saved, known.file) == ("shipper", "2026-09-21T14:13:20Z", f"{tmp_path}/checkpoints/shipper.json")
 
 
 def test_only_one_worker_sweeps(tmp_path: Path) -> None:
