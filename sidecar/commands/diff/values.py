@@ -138,9 +138,9 @@ class Group(Struct, frozen=True, kw_only=True):
 class Verdicts(Struct, frozen=True, kw_only=True):
     """The decisions on recorded envelopes.
 
-    `unreadable` counts lines that are no records, `passed_over` records of outgoing mail or without a peer. `differ` counts the
-    `envelopes` with a different decision: the sum of the next three. `rejected_elsewhere` are rejected by both, at another
-    stage. `unknown_listener` counts those whose decision can depend on a listener that is not recorded.
+    `unreadable` counts lines that are no records, `passed_over` records of outgoing mail, of mail over HTTP, or without a peer.
+    `differ` counts the `envelopes` with a different decision: the sum of the next three. `rejected_elsewhere` are rejected by
+    both, at another stage. `unknown_listener` counts those whose decision can depend on a listener that is not recorded.
     """
 
     records: int

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.commands.diff.values import EFFECTS, Count, Effect, Example, Group, Side, Verdicts, What, effect_of
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.envelope import Envelope, envelope_of
+from sidecar.core.evaluate.envelope import Envelope, envelope_of, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecided
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
@@ -165,8 +165,10 @@ class Replay:
             return
         self._totals["records"] += 1
         try:
-            envelope = envelope_of(record)
+            envelope = envelope_of(record) if received_by_smtp(record) else None
         except ValueError:
+            envelope = None
+        if envelope is None:
             known = record.type in self._passed_over or len(self._passed_over) < _TYPES
             self._passed_over[record.type if known else "others"] += 1
             return

@@ -137,7 +137,7 @@ def _notes(verdicts: Verdicts) -> Iterable[str]:
         )
     if verdicts.passed_over:
         types = ", ".join(f"{name} ({count:,})" for name, count in sorted(verdicts.passed_over.items()))
-        yield f"Not compared, because they have no incoming envelope: {types}."
+        yield f"Not compared, because they did not arrive by SMTP: {types}."
     if verdicts.unreadable:
         yield f"{counted(verdicts.unreadable, 'line is', 'lines are')} no record."
 

@@ -12,7 +12,7 @@ from sidecar.commands.explain.advice import Advice, Adviser
 from sidecar.commands.explain.finding import ComparedRecord, disagreement, find
 from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.core.disposition import REJECTED, Disposition
-from sidecar.core.evaluate.envelope import Envelope, Happened
+from sidecar.core.evaluate.envelope import Envelope, Happened, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided, deciding, explanation_of
 from sidecar.core.evaluate.explanation import ConnectPart, MessagePart, RecipientPart
 from sidecar.core.policy import Because
@@ -176,7 +176,10 @@ def _notes(found: ComparedRecord, *, depends_on_listener: bool) -> Iterator[str]
             "Whether this configuration agrees depends on the listener or the login, which the record does not contain. "
             "KumoMTA logs both if the meta of configure_local_logs lists received_via and authz_id."
         )
-    if depends_on_listener and found.envelope.listener == ANY_LISTENER:
+    by_smtp = received_by_smtp(found.record)
+    if not by_smtp:
+        yield "The message did not arrive by SMTP. The listener policy does not apply to it."
+    if by_smtp and depends_on_listener and found.envelope.listener == ANY_LISTENER:
         yield (
             "Some rules apply only to one listener, and the record does not contain the listener: "
             "it is judged without these rules."

@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.core.disposition import REJECTED, Disposition
-from sidecar.core.evaluate.envelope import Envelope, MessageKind, RecordedAnswer, envelope_of, recorded_answer
+from sidecar.core.evaluate.envelope import (
+    Envelope,
+    MessageKind,
+    RecordedAnswer,
+    envelope_of,
+    had_no_login,
+    received_by_smtp,
+    recorded_answer,
+)
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Judgement, Undecided, deciding
 from sidecar.core.policy import Because, Policy, RecipientAnswer
 from sidecar.core.policy.address import domain_of
@@ -85,7 +93,7 @@ def find(entry: Entry, evaluator: Evaluator) -> ComparedRecord | None:
     agrees = _agrees(answer, entry.follow_up, judgement) if received_by_smtp(record) else None
     needs_more = agrees is False and any(
         _agrees(answer, entry.follow_up, evaluator.judge(other)) is not False
-        for other in _possible_envelopes(envelope, answer, evaluator.policy)
+        for other in _possible_envelopes(envelope, record, evaluator.policy)
     )
     return ComparedRecord(
         record=record,
@@ -116,21 +124,17 @@ def disagreement(found: ComparedRecord) -> Disagreement | None:
     return None
 
 
-def received_by_smtp(record: Logged) -> bool:
-    """Return True if the listener policy applies: KumoMTA also accepts mail over HTTP, and writes a Reception for it."""
-    return record.reception_protocol is None or "SMTP" in record.reception_protocol.upper()
-
-
-def _possible_envelopes(envelope: Envelope, answer: RecordedAnswer, policy: Policy) -> Iterator[Envelope]:
+def _possible_envelopes(envelope: Envelope, record: Logged, policy: Policy) -> Iterator[Envelope]:
     """Return the envelopes that the record can stand for, with each listener and login that it does not contain.
 
     KumoMTA logs neither listener nor login, unless its `meta` lists them; an MTA may not pass the listener to us.
     """
+    can_have_login = envelope.authz_id is None and not (recorded_answer(record).is_ours or had_no_login(record))
     listeners = (ANY_LISTENER, *sorted(policy.listeners)) if envelope.listener == ANY_LISTENER else (envelope.listener,)
     for listener in listeners:
         yield replace(envelope, listener=listener)
         sender = policy.lookup(listener, domain_of(envelope.sender))
-        if sender is not None and envelope.authz_id is None and not answer.is_ours:
+        if sender is not None and can_have_login:
             for login in sender.relay_from_authz:
                 yield replace(envelope, listener=listener, authz_id=login)
 
@@ -143,9 +147,12 @@ def _agrees(answer: RecordedAnswer, follow_up: FollowUp | None, judgement: Judge
         case "quarantined":
             return outcome == Disposition.QUARANTINED
         case "rejected" if outcome == Undecided.RECIPIENTS_UNKNOWN:
-            return False if answer.stage == "connect" else None
+            # A relay host's message is accepted for any recipient.
+            is_relay_host = judgement.connect.accept and not judgement.connect.deferred
+            return False if answer.stage == "connect" or is_relay_host else None
         case "rejected":
-            # A message that was rejected at RCPT may have been a report; now its content would be read.
+            # A message that was rejected at RCPT may have been a report; now its content would be read. One that was rejected
+            # at its end is no report for KumoMTA: it is accepted now only if any message is.
             return outcome in REJECTED
         case _:
             return None

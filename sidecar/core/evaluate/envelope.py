@@ -82,16 +82,41 @@ def envelope_of(record: Logged) -> Envelope:
     peer, _ = split_endpoint(record.peer_address.addr)
     # The sender of an OOB record is the recipient of the report; the report has the null sender (RFC 3464 section 2).
     is_bounce = record.type == "OOB"
-    # KumoMTA logs the listener as `received_via`, if its log is configured so.
-    listener = _text(record, "received_via") if (own := _text(record, "listener")) is None else own
     return Envelope(
         peer=peer,
-        listener=ANY_LISTENER if listener is None else normal_listener(listener),
+        listener=_listener(record),
         authz_id=_text(record, "authz_id"),
         sender="" if is_bounce else record.sender,
         recipients=(record.sender,) if is_bounce else _recipients(record),
         kind=_kind(record),
     )
+
+
+def received_by_smtp(record: Logged) -> bool:
+    """Return True if the listener policy applies: KumoMTA also accepts mail over HTTP, and writes a Reception for it."""
+    protocol = record.reception_protocol
+    return "SMTP" in protocol.upper() if protocol is not None else not _is_address(_text(record, "received_via"))
+
+
+def had_no_login(record: Logged) -> bool:
+    """Return True if the peer of KumoMTA's record cannot have logged in: that needs TLS, and the record has no cipher.
+
+    Only Receptions and Feedback records have the cipher.
+    """
+    return record.type in {"Reception", "Feedback"} and not _is_ours(record) and not record.tls_cipher
+
+
+def _listener(record: Logged) -> str:
+    # KumoMTA logs the listener as `received_via`, if its log is configured so; for mail over HTTP this is an address alone.
+    listener = _text(record, "received_via") if (own := _text(record, "listener")) is None else own
+    return ANY_LISTENER if listener is None or not received_by_smtp(record) else normal_listener(listener)
+
+
+def _is_address(text: str | None) -> bool:
+    try:
+        return text is not None and split_endpoint(text)[1] is None
+    except ValueError:
+        return False
 
 
 def _is_ours(record: Logged) -> bool:

@@ -45,6 +45,7 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
     meta: Mapping[str, Any] = {}
     headers: Mapping[str, Any] = {}
     reception_protocol: str | None = None
+    tls_cipher: str | None = None
     nodeid: str | None = None
     session_id: str | None = None
 

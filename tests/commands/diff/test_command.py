@@ -105,7 +105,7 @@ def test_verdicts_in_words(folder: Path) -> None:
         "      peers 203.0.113.9 (2); to same.example.org (2)",
         f"      such as 2026-08-01T12:00:00Z, {example}: same.example.org accepts all mail from any host",
     ]
-    assert lines[-2:] == ["Not compared, because they have no incoming envelope: Delivery (1).", "1 line is no record."]
+    assert lines[-2:] == ["Not compared, because they did not arrive by SMTP: Delivery (1).", "1 line is no record."]
 
 
 def test_json(folder: Path) -> None:

@@ -44,6 +44,7 @@ WOULD_ACCEPT: dict[str, list[dict[str, Any]]] = {
     "any peer at connect": [ours("Rejection", recipient="", answer=(550, "relaying not permitted", "CONNECT"))],
     "a message at its end": [ours("Rejection", recipient=OPEN, answer=(550, "relaying not permitted", "DATA"))],
     "a Reception and its Rejection": [record(recipient=OPEN), rejection("end")],
+    "the Rejection of a relay host's message alone": [rejection("end", peer=INSIDE)],
 }
 WOULD_REFUSE: dict[str, list[dict[str, Any]]] = {
     "KumoMTA accepted what is closed": [record(recipient=CLOSED)],
@@ -68,6 +69,12 @@ ASIDE: dict[str, list[dict[str, Any]]] = {
     "not_smtp": [record(recipient=CLOSED, reception_protocol="HTTP")],
     "unknown": [record(recipient=BOUNCE)],
 }
+# KumoMTA's mail over HTTP, with `meta = { 'received_via' }` in its log: an address without a port.
+OVER_HTTP = [
+    record(recipient=CLOSED, reception_protocol="HTTP", meta={"received_via": "127.0.0.1"}),
+    record(recipient=CLOSED, reception_protocol="HTTP", meta={"received_via": "::1"}),
+    record(recipient=CLOSED, meta={"received_via": "127.0.0.1"}),
+]
 
 
 @pytest.mark.parametrize("made", WOULD_ACCEPT.values(), ids=WOULD_ACCEPT)
@@ -102,6 +109,25 @@ def test_what_cannot_disagree(aside: str) -> None:
     assert (comparison.left_out, comparison.compared) == ({aside: 1}, 0)
 
 
+@pytest.mark.parametrize("made", OVER_HTTP)
+def test_mail_over_http_is_left_out(made: dict[str, Any]) -> None:
+    """It can be read, and no listener policy applies to it, also where that depends on the listener."""
+    for under in (UNDER, BY_LISTENER_OR_LOGIN):
+        comparison, printed = compared(made, under=under)
+        assert (printed, comparison.left_out, comparison.unreadable) == ([None], {"not_smtp": 1}, 0)
+
+
+@pytest.mark.parametrize("relay_to", [False, True])
+@pytest.mark.parametrize("log_arf", ["Ignore", "LogThenRelay", "LogThenDrop"])
+@pytest.mark.parametrize("log_oob", ["Ignore", "LogThenRelay", "LogThenDrop"])
+def test_rejected_at_the_end(log_oob: str, log_arf: str, *, relay_to: bool) -> None:
+    """It disagrees only if this configuration accepts any message for the recipient, whatever it is."""
+    under = settings([entry("a.example", relay_to=relay_to, log_oob=log_oob, log_arf=log_arf)])
+    for made in ([record(), rejection("end")], [rejection("end", recipient=["x@a.example"])]):
+        comparison, _ = compared(*made, under=under)
+        assert (comparison.would_accept, comparison.would_reject) == (int(relay_to), 0)
+
+
 BY_LISTENER_OR_LOGIN = settings(
     [
         entry("login.example", relay_from_authz=["daniel", "wez"]),
@@ -117,7 +143,7 @@ BY_LISTENER_OR_LOGIN = settings(
 @pytest.mark.parametrize(
     ("untold", "disagrees"),
     [
-        (record(sender="a@login.example", recipient=CLOSED), {"authz_id": "other"}),
+        (record(sender="a@login.example", recipient=CLOSED, tls_cipher="TLS13_AES_256"), {"authz_id": "other"}),
         (record(recipient="x@inner.example"), {"received_via": "10.1.1.2:25"}),
         (record(recipient=CLOSED, peer="192.168.1.7"), {"received_via": "10.1.1.1:25"}),
         (rcpt(OPEN), {"received_via": "10.1.1.2:25"}),
@@ -138,6 +164,17 @@ def test_what_nothing_untold_would_change() -> None:
         record(recipient=CLOSED, id="1"), ours(sender="a@login.example", recipient=CLOSED, id="2"), under=BY_LISTENER_OR_LOGIN
     )
     assert all(printed)
+
+
+def test_no_login_without_tls() -> None:
+    """KumoMTA permits a login under TLS only: a Reception or Feedback record without a cipher had none."""
+    closed = {"sender": "a@login.example", "recipient": CLOSED}
+    for made in (record(**closed), record("Feedback", **closed)):
+        comparison, printed = compared(made, under=BY_LISTENER_OR_LOGIN)
+        assert (comparison.would_reject, comparison.left_out) == (1, {})
+        assert all(printed)
+        comparison, _ = compared({**made, "tls_cipher": "TLS13_AES_256"}, under=BY_LISTENER_OR_LOGIN)
+        assert (comparison.would_reject, comparison.left_out) == (0, {"unknown": 1})
 
 
 def test_the_quarantine() -> None:

@@ -312,7 +312,8 @@ def test_notes(made: dict[str, Any], note: str) -> None:
 def test_a_login_that_is_not_told() -> None:
     """If the login would decide, the record neither agrees nor disagrees, and a note says how to log it."""
     under = settings([entry("login.example", relay_from_authz=["daniel"])])
-    (it,) = explained(record(sender="a@login.example", recipient="x@closed.example"), under=under)
+    made = record(sender="a@login.example", recipient="x@closed.example", tls_cipher="TLS13_AES_256")
+    (it,) = explained(made, under=under)
     assert (it.outcome, it.agrees, it.fix) == ("rejected_at_rcpt", None, None)
     assert any("lists received_via and authz_id" in printed for printed in it.notes)
 
