@@ -18,7 +18,7 @@ For KumoMTA 2025.05.06-b29689af and later, the first version with "LogThenDrop" 
 ]]
 local kumo = require 'kumo'
 
-local mod = {}
+local mod = { WRONG = {} }
 
 local DEFAULTS = {
   endpoint = 'http://127.0.0.1:8894',
@@ -336,9 +336,12 @@ local function authz_id_of(conn_meta)
   return type(authz_id) == 'string' and authz_id or ''
 end
 
--- Errors can contain tracebacks and text from another program.
+-- Returns the text of an error without its traceback. It can contain text from another program.
 local function one_line(err)
-  return (tostring(err):gsub('%c+', ' '):sub(1, LOG_LIMIT))
+  local text = tostring(err)
+    :gsub('%s*stack traceback:.*', '')
+    :gsub('^callback error%s+', '')
+  return (text:gsub('%c+', ' '):sub(1, LOG_LIMIT))
 end
 
 local function fallback_of(settings)
@@ -350,14 +353,27 @@ local function fallback_of(settings)
   end
 end
 
--- Returns the handler for get_listener_domain. Raises an error that lists all errors in the options.
-function mod:setup(options)
-  if mod.CONFIGURED then
-    error('sidecar: setup was called before: call it once', 2)
+-- Returns a handler that tempfails all mail. An error here would print a traceback around the sentences: they are for
+-- kumod --validate and for the log.
+local function tempfailer(problems)
+  for _, problem in ipairs(problems) do
+    table.insert(mod.WRONG, problem)
   end
-  local problems = mod.problems(options)
+  return function()
+    for _, problem in ipairs(problems) do
+      kumo.log_error('sidecar: all mail is tempfailed: ' .. problem)
+    end
+    kumo.reject(451, TRY_AGAIN)
+  end
+end
+
+-- Returns the handler for get_listener_domain. With errors in the options it tempfails all mail.
+function mod:setup(options)
+  local problems = mod.CONFIGURED
+      and { 'setup was called before: call it once.' }
+    or mod.problems(options)
   if #problems > 0 then
-    error('sidecar: ' .. table.concat(problems, ' '), 2)
+    return tempfailer(problems)
   end
 
   local settings = with_defaults(options)
@@ -389,7 +405,10 @@ end
 
 -- Returns a list of all errors in the setup, one sentence each. Asks the sidecar once.
 function mod.validate()
-  local problems = {}
+  local problems = { table.unpack(mod.WRONG) }
+  if not mod.CONFIGURED then
+    return problems
+  end
   local ok, err = pcall(kumo.make_listener_domain, {
     relay_to = false,
     relay_from = { '192.0.2.0/24' },
@@ -419,9 +438,6 @@ function mod.validate()
 end
 
 kumo.on('validate_config', function()
-  if not mod.CONFIGURED then
-    return
-  end
   local problems = mod.validate()
   if #problems == 0 then
     return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.kumomta.endpoint import endpoint
-from tests.kumomta.node import DEPLOYED, HERE, Node
+from tests.kumomta.node import DEPLOYED, HERE, TRY_AGAIN, Node
 
 RIGHT: list[dict[str, Any]] = [
     {"ttl": "0s"},
@@ -46,23 +46,28 @@ def test_right_options(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("options", "told"), WRONG)
 def test_wrong_options(options: dict[str, Any], told: list[str]) -> None:
-    """Each fault is told in a sentence of its own, all at once, and nothing is set up."""
+    """Each error is a sentence, all at once: in the log, and with --validate. All mail is tempfailed."""
     with Node() as node:
         problems = node.do("problems", options=options).result
         assert len(problems) == len(told)
         for problem, words in zip(problems, told, strict=True):
             assert words in problem
             assert problem.endswith(".")
-        error = node.do("setup", options=options).error
-        assert error is not None
-        assert all(problem in error for problem in problems)
+        assert node.do("setup", options=options).result == "done"
+        answer = node.ask("a.example")
+        assert answer.reject == TRY_AGAIN
+        assert answer.logged == [f"sidecar: all mail is tempfailed: {problem}" for problem in problems]
+        validated = node.do("validate").result
+        assert validated == {"printed": ["Issues found with the sidecar:", *(f" - {it}" for it in problems)], "failed": True}
         assert node.do("setup", options=RIGHT[0]).result == "done"
 
 
 def test_no_options_at_all() -> None:
     """`setup()` is a slip, and `setup {}` means the defaults."""
     with Node() as node:
-        assert "setup takes a table" in (node.do("setup").error or "")
+        assert node.do("setup").result == "done"
+        (told,) = node.ask("a.example").logged
+        assert "setup takes a table" in told
         assert node.do("setup", options={}).result == "done"
 
 
@@ -70,7 +75,9 @@ def test_set_up_once() -> None:
     """A second call would leave two handlers with different ideas."""
     with Node() as node:
         node.do("setup", options={})
-        assert "call it once" in (node.do("setup", options={}).error or "")
+        node.do("setup", options={})
+        assert node.ask("a.example").logged == ["sidecar: all mail is tempfailed: setup was called before: call it once."]
+        assert " - setup was called before: call it once." in node.do("validate").result["printed"]
 
 
 def test_validation() -> None:
@@ -88,6 +95,22 @@ def test_validation() -> None:
         assert "This KumoMTA does not know all that the sidecar may answer" in old
         assert f"The sidecar does not answer at {server.url}: start it" in silent
         assert "status 500" in silent
+
+
+def test_no_traceback() -> None:
+    """KumoMTA's errors have a traceback in their text; what `kumod --validate` prints and what is logged has none."""
+    with endpoint() as server:
+        url = server.url
+    with Node(endpoint=url) as node:
+        node.do("too_old")
+        printed = node.do("validate").result["printed"]
+        assert len(printed) == 3
+        assert any("error sending request" in line for line in printed)
+        (logged,) = node.ask("a.example").logged
+        assert "error sending request" in logged
+        for line in (*printed, logged):
+            assert not any(word in line for word in ("traceback", "[C]", ".lua:", "callback error"))
+            assert line.isprintable()
 
 
 def test_validation_of_a_policy_that_does_not_use_it() -> None:

@@ -38,6 +38,13 @@ function kumo.log_warn(...)
   table.insert(kumo.logged, table.concat({ ... }, ' '))
 end
 
+kumo.log_error = kumo.log_warn
+
+-- Errors of KumoMTA's own functions have a traceback in their text.
+local function fail(text)
+  error(debug.traceback('callback error\n' .. text), 0)
+end
+
 function kumo.validation_failed()
   kumo.failed = true
 end
@@ -79,7 +86,7 @@ function kumo.make_listener_domain(params)
   for key, value in pairs(params) do
     local is_right = LISTENER_DOMAIN[key] or (key:match '^log_' and is_report_mode)
     if not is_right or not is_right(value) then
-      error('deserialize error: ' .. key, 0)
+      fail('deserialize error: ' .. key)
     end
   end
   return params
@@ -149,7 +156,7 @@ function kumo.http.build_client(params)
         end,
       }
       if not ok then
-        error('error sending request: ' .. tostring(status), 0)
+        fail('error sending request: ' .. tostring(status))
       end
       return response_of(status, headers, table.concat(pieces))
     end
