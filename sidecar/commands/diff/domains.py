@@ -13,6 +13,7 @@ from sidecar.commands.diff.hosts import AddressSpace, by_key, is_wide
 from sidecar.commands.diff.values import EFFECTS, Action, Effect, RuleChange, Side, Spot, effect_of
 from sidecar.core.networks import texts
 from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
 _NO_ENTRY: Final = DomainEntry(listener="", domain="", path="", line=0, steps={})
@@ -49,6 +50,11 @@ class _Ends(NamedTuple):
         return "added" if self.old is None else "removed" if self.new is None else "changed"
 
 
+def _ends_of_walks(side: Side) -> Iterator[_Key]:
+    for listener, domains in table_of(side.evaluator.settings.domains).listeners.items():
+        yield from ((listener, name) for name in domains.names())
+
+
 def domain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield the entries that differ, key by key, then the names that find another entry."""
     return _Domains(old, new).changes()
@@ -63,6 +69,9 @@ class _Domains:
             {(entry.listener, entry.domain): entry for entry in side.evaluator.settings.domains} for side in (old, new)
         )
         self.pairs = {key: _Ends(before.get(key), after.get(key)) for key in before | after}
+        # Names where a walk ends on one side only: parents of names that match nothing have no entry.
+        ends_before, ends_after = ({*_ends_of_walks(side)} for side in (old, new))
+        self.ends = sorted((ends_before ^ ends_after) - self.pairs.keys())
 
     def changes(self) -> Iterator[RuleChange]:
         changed: dict[_Key, _Ends] = {}
@@ -108,8 +117,8 @@ class _Domains:
         """
         explained = {ends.keys for ends in changed.values()}
         causes = self.causes(changed)
-        for listener in dict.fromkeys(listener for listener, _ in changed):
-            domains = (domain for where, domain in self.pairs if where in {listener, ANY_LISTENER})
+        for listener in dict.fromkeys(listener for listener, _ in (*changed, *self.ends)):
+            domains = (domain for where, domain in (*self.pairs, *self.ends) if where in {listener, ANY_LISTENER})
             for name in ("", *dict.fromkeys(name for domain in domains for name in lineage(pattern_of(domain).name))):
                 # A name and the names below it are one change if both find the same.
                 moved: dict[tuple[_Key | None, _Key | None], list[Pattern]] = {}

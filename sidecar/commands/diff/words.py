@@ -34,6 +34,8 @@ def _summary(listing: Listing, verdicts: Verdicts | None) -> str:
     rules = sum(listing.rules.values())
     parts = ", ".join(counted(listing.rules[effect], *_DO[effect]) for effect in EFFECTS if listing.rules[effect])
     summary = f"{counted(rules, 'rule changes', 'rules change')}: {parts}" if rules else "No rule changes"
+    if not rules and any(listing.counts.values()):
+        summary += ", but some names find other entries"
     if verdicts is None:
         return f"{summary}."
     kinds = (

@@ -2,16 +2,19 @@
 
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.commands.diff.domains import differences, domain_changes
 from sidecar.commands.diff.rules import connect_changes
 from sidecar.commands.diff.values import RuleChange, Side
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
-from tests.building import MODES, entry
-from tests.commands.diff.sides import side
+from tests.building import MODES, entry, settings
+from tests.commands.diff.sides import side, side_of
 
 OTHER = "10.1.1.1:25"
 
@@ -210,10 +213,42 @@ def test_a_name_and_those_below_it_that_part() -> None:
 
 LABELS = st.sampled_from(["a", "b", "c"])
 NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
-DOMAINS = st.one_of(NAMES, NAMES.map(lambda name: f"*.{name}"), st.just("*"), st.just("[192.0.2.1]"))
+DOMAINS = st.one_of(NAMES, NAMES.map(lambda name: f"*.{name}"), st.sampled_from(["*", "[192.0.2.1]", ""]))
 LISTENERS = st.sampled_from([ANY_LISTENER, ANY_LISTENER, OTHER])
 ENTRIES = st.builds(entry, DOMAINS, LISTENERS, log_oob=st.sampled_from([*MODES]), relay_to=st.booleans())
 FILES = st.lists(ENTRIES, max_size=8, unique_by=lambda made: (made.listener, made.domain)).map(tuple)
+
+
+# Parents of names that no address has, by listener: a walk ends there.
+NODES = st.dictionaries(LISTENERS, st.lists(NAMES, max_size=2), max_size=2)
+
+
+def with_nodes(listed: tuple[DomainEntry, ...], nodes: dict[str, list[str]]) -> Side:
+    return side(*listed) if not nodes else side_of(replace(settings(), domains=table_of(listed, nodes)))
+
+
+def test_a_name_of_no_address_hid_others() -> None:
+    """Without it, names find the wildcard above them: that opens something, and no entry has changed."""
+    listed = (entry("*.a.test", log_oob="LogThenDrop"),)
+    (change,) = domain_changes(with_nodes(listed, {ANY_LISTENER: ["x.a.test"]}), with_nodes(listed, {}))
+    assert (change.kind, change.effect, change.key) == ("lookup", "opens", "x.a.test and *.x.a.test")
+
+
+@hypothesis.settings(deadline=None)  # a table is memory that the system gives
+@given(FILES, FILES, NODES, NODES, NAMES | st.just(""), st.sampled_from([OTHER, "10.2.2.2:25"]))
+def test_no_name_changes_unsaid_by_nodes(
+    old: tuple[DomainEntry, ...],
+    new: tuple[DomainEntry, ...],
+    old_nodes: dict[str, list[str]],
+    new_nodes: dict[str, list[str]],
+    name: str,
+    listener: str,
+) -> None:
+    """The same with names that no address has."""
+    sides = with_nodes(old, old_nodes), with_nodes(new, new_nodes)
+    before, after = (one.evaluator.policy.lookup(listener, name) for one in sides)
+    if permitted(before) != permitted(after):
+        assert any(covers(change, name, before, after) for change in domain_changes(*sides))
 
 
 def covers(change: RuleChange, name: str, before: DomainEntry | None, after: DomainEntry | None) -> bool:
