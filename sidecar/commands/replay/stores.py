@@ -153,7 +153,9 @@ def _in_file(path: str) -> Iterator[Piece]:
 def messages(piece: Piece, limit: int) -> Iterator[Stored]:
     """Return the first `limit` bytes of each message of a piece. Raises OSError, or ValueError if it is not a file."""
     if piece.path == STDIN:
-        yield _from_stdin(limit)
+        stored = _from_stdin(limit)
+        _check_is_mail(stored.content)
+        yield stored
         return
     descriptor = os.open(piece.path, _FLAGS)
     try:
@@ -163,6 +165,7 @@ def messages(piece: Piece, limit: int) -> Iterator[Stored]:
         if piece.end is None:
             content = os.pread(descriptor, min(limit, found.st_size), 0)
             if not mbox.from_line(content):
+                _check_is_mail(content)
                 yield Stored(size=found.st_size, content=content)
                 return
         for begin, end in mbox.places(descriptor, piece.start, found.st_size if piece.end is None else piece.end):
@@ -174,6 +177,12 @@ def messages(piece: Piece, limit: int) -> Iterator[Stored]:
             yield Stored(offset=begin, mbox_sender=mark[1].strip(), size=end - begin, content=content)
     finally:
         os.close(descriptor)
+
+
+def _check_is_mail(content: bytes) -> None:
+    """Raise ValueError for a log: JSON lines, or a compressed segment. No header section begins like these."""
+    if content.startswith((b'{"', b"\x28\xb5\x2f\xfd")):
+        raise ValueError("it is a log, not mail; `sidecar explain --record` reads records")
 
 
 def _from_stdin(limit: int) -> Stored:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -191,6 +192,15 @@ def test_many_reports_of_one_peer(tmp_path: Path) -> None:
     (tmp_path / "mbox").write_bytes((mark + stored(OOB, "a@bounce.example") + b"\n") * 50)
     limited = replayer(limits=LimitSettings(reports_per_second=1))
     assert {line["disposition"] for line in lines(limited, tmp_path)} == {"logged_and_dropped"}
+
+
+def test_a_log_is_not_mail(tmp_path: Path) -> None:
+    """A node's log folder in place of mail is an error for each file, and no message."""
+    (tmp_path / "plain").write_bytes(b'{"type":"Reception","recipient":"a@open.example"}\n')
+    (tmp_path / "packed").write_bytes(zstandard.compress(b'{"type":"Reception"}\n'))
+    for line in lines(replayer(given={"recipients": ("a@open.example",)}), tmp_path / "plain", tmp_path / "packed"):
+        assert line["not_judged"] == "unreadable"
+        assert line["reason"]["text"] == "it is a log, not mail; `sidecar explain --record` reads records"
 
 
 def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
