@@ -43,7 +43,7 @@ def test_no_report_is_no_error() -> None:
     """A message that is no report is answered with the reason and exit status 0."""
     result = CliRunner().invoke(command, [str(REPORTS / "none-vacation.eml")])
     assert result.exit_code == 0
-    assert "not a report, because its Content-Type is 'text/plain'" in result.stdout
+    assert "not a report, because it is an automatic reply" in result.stdout
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

@@ -13,10 +13,11 @@ from itertools import chain, islice
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sidecar.core.reports.addresses import readable_address
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import Group, blocks, ip_address, mta_name, number, take
+from sidecar.core.reports.fields import VALUE_LIMIT, Group, blocks, ip_address, mta_name, number, take
 from sidecar.core.reports.mime import split_message
 from sidecar.core.reports.values import ArfReport
 
@@ -32,6 +33,9 @@ TRACE_FAILURES_LIMIT = 4
 TRACE_MARKS_LIMIT = 1000
 # A trace is a flat object, its metadata perhaps lists. Encoders recurse, so a deep one must not reach them.
 TRACE_DEPTH_LIMIT = 32
+
+# Of the name of a field in JSON.
+_NAME_LIMIT = 100
 
 _REQUIRED = ("feedback-type", "user-agent", "version")
 
@@ -100,6 +104,32 @@ def _claimed_traces(message: bytes) -> Iterator[bytes]:
                 text = binascii.a2b_base64(encoded, strict_mode=True)
             if _MARKER.encode() in text:
                 yield text
+
+
+def with_json(report: ArfReport, bodies: list[bytes]) -> ArfReport:
+    """Return a report of the type `xarf` with the fields of the first JSON object among its parts as extensions.
+
+    A field of an object in the object is `report.sourceip`. Fields of the feedback-report part keep their values.
+    """
+    objects = (_json_object(body) for body in bodies if len(body) <= TRACE_LIMIT)
+    values = next((value for value in objects if value is not None), None)
+    return report if values is None else replace(report, extensions={**_flat(values), **report.extensions})
+
+
+def _flat(values: dict[str, Any]) -> Group:
+    """Return the values of an object as text, by the path of their names in lower case. The depth is bounded already."""
+    flat: Group = {}
+    waiting: list[tuple[str, Any]] = [("", values)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{path}.{name[:_NAME_LIMIT].lower()}".lstrip("."), inner) for name, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            waiting += [(path, inner) for inner in reversed(value)]
+        elif value is not None:
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            flat.setdefault(path, []).append(text[:VALUE_LIMIT])
+    return flat
 
 
 def _trace(text: bytes) -> dict[str, Any] | None:

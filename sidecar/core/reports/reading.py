@@ -5,16 +5,20 @@ deeper parts.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from sidecar.core.reports import mime
-from sidecar.core.reports.arf import read_feedback, supplemental_trace
+from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_json
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.original import original_text
+from sidecar.core.reports.other import NAMES, other_kind
+from sidecar.core.reports.statusless import read_statusless
 from sidecar.core.reports.strict import read_strictly
 from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
+_JSON_TYPES = frozenset((b"application/json", b"text/json", b"application/xarf+json"))
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 
@@ -56,7 +60,19 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
             # KumoMTA is wider in places that are not known to be used: what it accepts is always a report.
             exact = _reading(*read_strictly(message))
             found = exact if exact.is_report else found
-    return found
+    return found if found.is_report else _named(found, head, top, parts or _other_parts(message, top, rest))
+
+
+def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> ReportReading:
+    """Return the reading of a message that is no report, with the name of its kind if it is well-formed."""
+    other = other_kind(head, top, parts)
+    return found if other is None else ReportReading(other=other, why=f"not a report, because it is {NAMES[other]}")
+
+
+def _other_parts(message: bytes, top: mime.ContentType, rest: int) -> Iterator[mime.Part]:
+    """Yield the parts of any multipart. They are searched only when the first one is wanted."""
+    if top.boundary is not None and top.media_type.startswith(b"multipart/"):
+        yield from mime.parts(message, top.boundary, rest)
 
 
 def _read_leniently(top: mime.ContentType, parts: list[mime.Part]) -> ReportReading:
@@ -70,9 +86,15 @@ def _read_leniently(top: mime.ContentType, parts: list[mime.Part]) -> ReportRead
     oob: OobReport | str = ""
     if feedback:
         arf = _first_report(feedback, original, supplemental_trace(returned))
+        if isinstance(arf, ArfReport) and arf.feedback_type.lower() == "xarf":
+            arf = with_json(
+                arf, [body for part in _all(parts, _JSON_TYPES) if (body := mime.transfer_decoded(part)) is not None]
+            )
     if status:
         body, *others = map(_body, status)
         oob = read_status(body, original, *others)
+    elif report_type == b"delivery-status" and returned:
+        oob = read_statusless(parts, original_text(returned[-1])) or ""
     return _reading(arf, oob or ("" if arf else _lacking(parts, is_feedback=is_feedback)))
 
 

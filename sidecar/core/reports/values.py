@@ -10,6 +10,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
+OtherKind = Literal["mdn", "tls_report", "dmarc_report", "auto_reply"]
+"""A well-formed message of another kind: RFC 8098, RFC 8460, RFC 7489, RFC 3834."""
 
 
 class MtaName(Struct, frozen=True, kw_only=True):
@@ -98,10 +100,14 @@ class ArfReport(Struct, frozen=True, kw_only=True):
 
 
 class ReportReading(Struct, frozen=True, kw_only=True):
-    """What one message is; it can be both. `why` is one short sentence."""
+    """What one message is; it can be both. `why` is one short sentence.
+
+    `other` is the kind of a message that is neither. It is no unparsable report then, whatever its Content-Type says.
+    """
 
     arf: ArfReport | None = None
     oob: OobReport | None = None
+    other: OtherKind | None = None
     why: str
 
     @property
