@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec.structs import asdict
 
 from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
@@ -89,6 +90,9 @@ def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[s
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
     answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": report}
+    if report is not None and isinstance(report.original_message, bytes):
+        # Not UTF-8: numbers, as in KumoMTA's records.
+        answer["report"] = {**asdict(report), "original_message": [*report.original_message]}
     if isinstance(report, OobReport):
         # Beside the report, whose shape is KumoMTA's.
         answer["bounce_classification"] = [_classified(entry, classifier)[0] for entry in report.per_recipient]

@@ -48,7 +48,7 @@ _MARKS = (b'"', b"[", b"{", b",")
 _BRACKET = re.compile(rb'"(?>(?:[^"\\]++|\\.)*)"?|[\[{]|[\]}]', re.DOTALL)
 
 
-def read_feedback(body: bytes, original_message: str | None, supplemental_trace: object) -> ArfReport | str:
+def read_feedback(body: bytes, original_message: str | bytes | None, supplemental_trace: object) -> ArfReport | str:
     """Read the body of a feedback-report part, decoded. Return the report, or what is missing."""
     group = _group(body)
     feedback_type = take(group, "feedback-type", str)

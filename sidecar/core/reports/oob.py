@@ -34,7 +34,7 @@ _NAMES_A_RECIPIENT = frozenset(("final-recipient", "original-recipient"))
 _BEGINS_RECIPIENTS = _NAMES_A_RECIPIENT | {"action"}
 
 
-def read_status(body: bytes, original_message: str | None, *others: bytes) -> OobReport | str:
+def read_status(body: bytes, original_message: str | bytes | None, *others: bytes) -> OobReport | str:
     """Read the body of a delivery-status part, and of others after it, decoded. Return the report, or what the first one lacks.
 
     The recipients of all parts count. A part can repeat a recipient of one before it, in a second form.

@@ -1,4 +1,4 @@
-"""The returned message of a report: its text, for the records.
+"""The returned message of a report, as records have it.
 
 Never reads its fields.
 """
@@ -9,18 +9,21 @@ from codecs import getincrementaldecoder
 _PIECE = 64 * 1024
 
 
-def original_text(original: bytes) -> str:
-    """Return a returned message as text with LF line ends; bytes that are not UTF-8 are U+FFFD."""
+def original_text(original: bytes) -> str | bytes:
+    """Return a returned message as text with LF line ends, or as bytes with LF line ends if it is not UTF-8, as KumoMTA."""
     # In pieces, which end with a line if possible: other threads run between them, and of 10 MB each step takes up to 0.1 s.
-    decoder, texts, start = getincrementaldecoder("utf-8")("replace"), [], 0
-    while start < len(original):
-        end = original.rfind(b"\n", start, start + _PIECE) + 1 or start + _PIECE
-        if original[end - 1 : end + 1] == b"\r\n":
-            end += 1
-        text = decoder.decode(original[start:end].replace(b"\r\n", b"\n"), end >= len(original))
-        if not text.isascii() and len(text.encode("utf-16-le")) > 2 * len(text):
-            # Beyond U+FFFF each character takes four bytes, in the pieces and in the whole: too much memory.
-            return original.replace(b"\r\n", b"\n").decode("utf-8", "replace")
-        texts.append(text)
-        start = end
+    decoder, texts, start = getincrementaldecoder("utf-8")(), [], 0
+    try:
+        while start < len(original):
+            end = original.rfind(b"\n", start, start + _PIECE) + 1 or start + _PIECE
+            if original[end - 1 : end + 1] == b"\r\n":
+                end += 1
+            text = decoder.decode(original[start:end].replace(b"\r\n", b"\n"), end >= len(original))
+            if not text.isascii() and len(text.encode("utf-16-le")) > 2 * len(text):
+                # Beyond U+FFFF each character takes four bytes, in the pieces and in the whole: too much memory.
+                return original.replace(b"\r\n", b"\n").decode()
+            texts.append(text)
+            start = end
+    except UnicodeDecodeError:
+        return original.replace(b"\r\n", b"\n")
     return "".join(texts)

@@ -98,7 +98,7 @@ def _read_leniently(top: mime.ContentType, parts: list[mime.Part]) -> ReportRead
     return _reading(arf, oob or ("" if arf else _lacking(parts, is_feedback=is_feedback)))
 
 
-def _first_report(parts: list[mime.Part], original: str | None, trace: object) -> ArfReport | str:
+def _first_report(parts: list[mime.Part], original: str | bytes | None, trace: object) -> ArfReport | str:
     """Read the first feedback-report part that can be read. Return what the first of all lacks if there is none."""
     read = [read_feedback(_body(part), original, trace) for part in parts]
     return next((report for report in read if isinstance(report, ArfReport)), read[0])

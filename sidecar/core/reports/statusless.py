@@ -23,7 +23,7 @@ _REPLY = re.compile(
 _ACTIONS: dict[str, Action] = {"4": "delayed", "5": "failed"}
 
 
-def read_statusless(parts: list[mime.Part], original_message: str | None) -> OobReport | None:
+def read_statusless(parts: list[mime.Part], original_message: str | bytes | None) -> OobReport | None:
     """Return the report of one recipient that is not named, or None if no text has an SMTP reply of class 4 or 5."""
     part = next((part for part in parts if part.media_type == b"text/plain"), None)
     body = None if part is None else mime.transfer_decoded(part)

@@ -17,7 +17,10 @@ CORPUS = sorted((DATA / "reports").glob("*.eml"))
 def as_json(reading: ReportReading) -> dict[str, object]:
     """Return a reading in the shape of `sidecar parse --json`, without the file."""
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
-    report = msgspec.to_builtins(reading.arf if reading.arf is not None else reading.oob)
+    found = reading.arf if reading.arf is not None else reading.oob
+    report = msgspec.to_builtins(found)
+    if found is not None and isinstance(found.original_message, bytes):
+        report["original_message"] = [*found.original_message]
     return {"kind": kind, "why": reading.why, "report": report}
 
 
