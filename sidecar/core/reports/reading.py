@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_json
+from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.other import NAMES, other_kind
@@ -21,6 +22,9 @@ _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
 _JSON_TYPES = frozenset((b"application/json", b"text/json", b"application/xarf+json"))
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
+
+Readings = tuple[ArfReport | str, OobReport | str]
+"""A feedback report and a bounce report: each is the report, why it is none, or `""` if no part claims to be one."""
 
 # Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
@@ -44,22 +48,14 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
     value = mime.header(head, b"content-type")
     top = mime.content_type(value)
     parts = [] if top.boundary is None or top.media_type != mime.REPORT else mime.parts(message, top.boundary, rest)
-    if top.media_type != mime.REPORT:
-        found = _none(
-            f"its Content-Type is {_quoted(top.media_type)}, not multipart/report"
-            if value is not None
-            else "it has no Content-Type"
-        )
+    if value is None:
+        found = _none("it has no Content-Type")
+    elif top.media_type != mime.REPORT:
+        found = _none(f"its Content-Type is {_quoted(top.media_type)}, not multipart/report")
     elif top.boundary is None:
         found = _none("its Content-Type has no boundary")
-    elif strict:
-        found = _reading(*read_strictly(message))
     else:
-        found = _read_leniently(top, parts)
-        if not found.is_report:
-            # KumoMTA is wider in places that are not known to be used: what it accepts is always a report.
-            exact = _reading(*read_strictly(message))
-            found = exact if exact.is_report else found
+        found = _reading(*(read_strictly(message) if strict else _read_leniently(message, top, parts)))
     return found if found.is_report else _named(found, head, top, parts or _other_parts(message, top, rest))
 
 
@@ -75,33 +71,39 @@ def _other_parts(message: bytes, top: mime.ContentType, rest: int) -> Iterator[m
         yield from mime.parts(message, top.boundary, rest)
 
 
-def _read_leniently(top: mime.ContentType, parts: list[mime.Part]) -> ReportReading:
-    report_type = None if top.report_type is None else top.report_type.strip().lower()
-    is_feedback = report_type == b"feedback-report"
-    feedback = _all(parts, _FEEDBACK_TYPES) if is_feedback else []
+def _read_leniently(message: bytes, top: mime.ContentType, parts: list[mime.Part]) -> Readings:
+    report_type = (top.report_type or b"").strip().lower()
+    feedback = _all(parts, _FEEDBACK_TYPES) if report_type == b"feedback-report" else []
     status = _all(parts, _STATUS_TYPES)
-    returned = _returned(parts)
-    original = original_text(returned[-1]) if returned and (feedback or status) else None
+    is_statusless = report_type == b"delivery-status" and not status
+    returned = _returned(parts) if feedback or status or is_statusless else []
+    original = original_text(returned[-1]) if returned else None
     arf: ArfReport | str = ""
     oob: OobReport | str = ""
     if feedback:
-        arf = _first_report(feedback, original, supplemental_trace(returned))
-        if isinstance(arf, ArfReport) and arf.feedback_type.lower() == "xarf":
-            arf = with_json(
-                arf, [body for part in _all(parts, _JSON_TYPES) if (body := mime.transfer_decoded(part)) is not None]
-            )
+        arf = _complaint(feedback, parts, original, supplemental_trace(returned))
     if status:
-        body, *others = map(_body, status)
+        body, *others = _bodies(status)
         oob = read_status(body, original, *others)
-    elif report_type == b"delivery-status" and returned:
-        oob = read_statusless(parts, original_text(returned[-1])) or ""
-    return _reading(arf, oob or ("" if arf else _lacking(parts, is_feedback=is_feedback)))
+    elif is_statusless and returned:
+        oob = read_statusless(parts, original) or ""
+    if isinstance(arf or oob, str) or isinstance(oob or arf, str):
+        # KumoMTA is wider in places that are not known to be used: what it accepts is always a report.
+        exact_arf, exact_oob = read_strictly(message)
+        arf = exact_arf if isinstance(arf, str) and isinstance(exact_arf, ArfReport) else arf
+        oob = exact_oob if isinstance(oob, str) and isinstance(exact_oob, OobReport) else oob
+    return arf, oob or ("" if arf else _lacking(parts, report_type))
 
 
-def _first_report(parts: list[mime.Part], original: str | bytes | None, trace: object) -> ArfReport | str:
+def _complaint(
+    feedback: list[mime.Part], parts: list[mime.Part], original: str | bytes | None, trace: object
+) -> ArfReport | str:
     """Read the first feedback-report part that can be read. Return what the first of all lacks if there is none."""
-    read = [read_feedback(_body(part), original, trace) for part in parts]
-    return next((report for report in read if isinstance(report, ArfReport)), read[0])
+    read = [read_feedback(body, original, trace) for body in _bodies(feedback)]
+    report = next((report for report in read if isinstance(report, ArfReport)), None)
+    if report is None or report.feedback_type.lower() != "xarf":
+        return report or read[0]
+    return with_json(report, [body for part in _all(parts, _JSON_TYPES) if (body := mime.transfer_decoded(part)) is not None])
 
 
 def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
@@ -128,6 +130,16 @@ def _all(parts: list[mime.Part], media_types: frozenset[bytes]) -> list[mime.Par
     return [part for part in parts if part.media_type in media_types]
 
 
+def _bodies(parts: list[mime.Part]) -> Iterator[bytes]:
+    """Yield the bodies of report parts, the first one and others up to the limit of fields: one report has one such part."""
+    left = FIELDS_SIZE_LIMIT
+    for part in parts:
+        if left > 0:
+            body = _body(part)
+            left -= len(body)
+            yield body
+
+
 def _body(part: mime.Part) -> bytes:
     """Return a part's body without its transfer encoding, or unchanged if it claims to be base64 and is not."""
     decoded = mime.transfer_decoded(part)
@@ -149,12 +161,12 @@ def _returned(parts: list[mime.Part]) -> list[bytes]:
     return found
 
 
-def _lacking(parts: list[mime.Part], *, is_feedback: bool) -> str:
+def _lacking(parts: list[mime.Part], report_type: bytes) -> str:
     if not parts:
         return "its body does not contain its boundary"
     if _all(parts, _FEEDBACK_TYPES):
         return "it has a message/feedback-report part, but its report-type is not feedback-report"
-    wanted = "message/feedback-report" if is_feedback else "message/delivery-status"
+    wanted = "message/feedback-report" if report_type == b"feedback-report" else "message/delivery-status"
     return f"no part directly below its multipart/report is {wanted}"
 
 

@@ -86,6 +86,16 @@ HOSTILE = {
     "a folded field": b"Subject: x" + many(b"\r\n x") + b"\r\n" + HEAD,
     "Content-Types": HEAD.strip() + b"\r\n" + many(HEAD.strip() + b"\r\n"),
     "a million parts": HEAD + b"--b\n" * MEGABYTE,
+    "broken parts in parts": b"".join(b"Content-Type: multipart/report; boundary=%d\n\n--%d\n" % (n, n) for n in range(9))
+    + many(b"a:b\n"),
+    "comments in a part's type": HEAD + b"--b\nContent-Type: message/delivery-status" + many(b" (a)") + b"\n\nAction: failed\n",
+    "comments in a date": status(b"Reporting-MTA: dns; a\nArrival-Date: 1 Jan 2026" + many(b" (a)") + b"\n"),
+    "a source route": FEEDBACK + b"Original-Mail-From: <" + many(b"@a,") + b":a@b>\n",
+    "encoded words in all fields": FEEDBACK + b"".join(b"f%d: " % n + b"=?utf-8?q?a?= " * 60 + b"\n" for n in range(1000)),
+    "blanks in quoted-printable": status(many(b" ") + b"x", QUOTED_PRINTABLE),
+    "replies without a status part": HEAD.replace(b"feedback-report", b"delivery-status")
+    + b"--b\nContent-Type: message/rfc822\n\n--b\n\n"
+    + many(b"(((( >550"),
     "failed recipients that say much": status(
         (b"Final-Recipient: rfc822; a@b\nAction: failed\nDiagnostic-Code: smtp; 550 " + b"x" * 900 + b"\n\n") * 1000
     ),

@@ -10,19 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.reports import arf, fields, may_be_report, mime, oob, read
+from sidecar.core.reports.values import ReportReading
 from tests import DATA
-from tests.core.reports.shapes import FEEDBACK, HOSTILE, RETURNED, status, trace
+from tests.core.reports.shapes import FEEDBACK, HEAD, HOSTILE, RETURNED, status, trace
 
 CORPUS = sorted((DATA / "reports").glob("*.eml"))
 
 
 def check(message: bytes) -> None:
-    """Check what holds of any message."""
-    reading = read(message)
+    """Check what holds of any message, in both modes: leniently everything is a report that is one strictly."""
+    lenient, strict = read(message), read(message, strict=True)
+    assert (lenient.oob is None) <= (strict.oob is None)
+    assert (lenient.arf is None) <= (strict.arf is None)
+    check_reading(message, lenient)
+    check_reading(message, strict)
+
+
+def check_reading(message: bytes, reading: ReportReading) -> None:
     assert json.loads(msgspec.json.encode(reading))["why"] == reading.why
     assert len(reading.why) < 300
     assert reading.why.isprintable()
-    found = reading.arf is not None or reading.oob is not None
+    found = reading.is_report
+    assert reading.other is None or not found
     assert found != reading.why.startswith("not a report, because ")
     if found:
         assert may_be_report(mime.header(mime.split_message(message)[0], b"content-type"))
@@ -56,6 +65,30 @@ def test_limits() -> None:
     assert len(reading.per_recipient[0].extensions["x-long"][0]) == fields.VALUE_LIMIT - 1
     groups = b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 2 * oob.RECIPIENT_LIMIT
     reading = read(status(groups)).oob
+    assert reading is not None
+    assert len(reading.per_recipient) == oob.RECIPIENT_LIMIT
+
+
+def test_parts_are_bounded() -> None:
+    """Many status parts take no more time than one: what they all have together is bounded."""
+    part = b"--b\nContent-Type: message/delivery-status\n\nFinal-Recipient: rfc822; %05d@b\nAction: failed\nX-Filler: %b\n"
+    message = HEAD + b"".join(part % (number, b"x" * 50_000) for number in range(100))
+    start = time.process_time()
+    reading = read(message).oob
+    assert time.process_time() - start < 1
+    assert reading is not None
+    assert len(reading.per_recipient) == 1 + fields.FIELDS_SIZE_LIMIT // 50_070
+
+
+def test_strict_limits() -> None:
+    """Strict reading has the same limits: what is beyond is ignored, and a group that is cut too."""
+    message = b"Reporting-MTA: dns; a\n\n"
+    group = b"Final-Recipient: rfc822; a@b\nAction: failed\nStatus: 5.1.1\nX-Long: " + b"x" * 900 + b"\n\n"
+    reading = read(status(message + group * 2 * oob.RECIPIENT_LIMIT), strict=True).oob
+    assert reading is not None
+    assert len(reading.per_recipient) == (fields.FIELDS_SIZE_LIMIT - len(message)) // len(group)
+    short = group.replace(b"x" * 900, b"x")
+    reading = read(status(message + short * 2 * oob.RECIPIENT_LIMIT), strict=True).oob
     assert reading is not None
     assert len(reading.per_recipient) == oob.RECIPIENT_LIMIT
 

@@ -28,7 +28,6 @@ _RETURNED_TYPES = ("message/rfc822", "text/rfc822-headers")
 _CONTINUED = re.compile(rb"(?>(?:[ \t][^\n]*+(?:\n|\Z))*)")
 _BASE64 = re.compile(rb"(?>(?:[A-Za-z0-9+/]{4})*)(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 # In quoted-printable, KumoMTA leaves out blanks at the end of a line, and all bytes that are no text of ASCII.
-_LINE_END = re.compile(rb"([ \t\r]++)(\n)?")
 _NO_TEXT = bytes({*range(256)} - {*range(0x20, 0x7F)} - {*b"\t\r\n"})
 
 T = TypeVar("T")
@@ -218,7 +217,7 @@ def _body(message: bytes, part: ExactPart) -> bytes:
 
 def _decoded(body: bytes, encoding: str) -> bytes:
     if encoding == "quoted-printable":
-        return quoted_printable(_LINE_END.sub(lambda end: end[2] or end[0], body.translate(None, _NO_TEXT)))
+        return quoted_printable(b"\n".join([line.rstrip(b" \t\r") for line in body.translate(None, _NO_TEXT).split(b"\n")]))
     if encoding != "base64":
         return body
     digits = body.translate(None, b" \t\r\n")
