@@ -17,6 +17,8 @@ _MAILBOX = re.compile(
     rf'(?P<local>{_ATOM}(?>(?:\.{_ATOM})*)|"(?>(?:\\[ -~]|[ !#-\[\]-~{_WIDE}])*)")'
     rf"@(?:\[(?P<literal>[^\[\]\\]*)\]|(?P<domain>{_DOMAIN}))(?(bracket)>)"
 )
+# Most addresses are in their normal form. This costs a fifth of the complete grammar.
+_NORMAL = re.compile(r"[a-z0-9_+=-]++(?>(?:\.[a-z0-9_+=-]++)*)@[a-z0-9][a-z0-9-]*+(?>(?:\.[a-z0-9][a-z0-9-]*+)*)")
 _POSTMASTER = re.compile(r"postmaster|<postmaster>", re.IGNORECASE | re.ASCII)
 _TAGGED = re.compile(r"[0-9A-Za-z-]++:[!-Z^-~]++")
 _IPV6_TAG = "ipv6:"
@@ -34,6 +36,8 @@ _PREFIXES = re.compile(r"(?>(?:(?:rfc822|utf-8)[ ]*;[ ]*|mailto:)*)", re.IGNOREC
 
 def mailbox(text: str) -> str:
     """Return an envelope address in its normal form; `<>` and nothing are `""`. Raise ValueError if it is none."""
+    if len(text) <= _LABEL_LIMIT and _NORMAL.fullmatch(text):
+        return text
     if text in {"", "<>"}:
         return ""
     if _POSTMASTER.fullmatch(text):
@@ -96,6 +100,8 @@ def _a_label(label: str) -> str:
     if len(label) > _LABEL_LIMIT:
         raise ValueError(label)
     mapped = idna.uts46_remap(label, std3_rules=True)
+    if "." in mapped:  # U+3002 is a dot
+        raise ValueError(label)
     return mapped if mapped.isascii() else f"xn--{mapped.encode('punycode').decode()}"
 
 

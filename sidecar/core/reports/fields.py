@@ -65,7 +65,8 @@ _CHARSET_ALIASES = {"ascii": "us-ascii", "utf8": "utf-8", "latin1": "iso-8859-1"
 
 # Three numbers (RFC 3463 section 2). KumoMTA keeps them in 8, 16 and 16 bits, and accepts a sign.
 _STATUS = re.compile(r"\+?([0-9]{1,3})\.\+?([0-9]{1,5})\.\+?([0-9]{1,5})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
-_STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
+_CLASS_LIMIT = 0xFF
+_DETAIL_LIMIT = 0xFFFF
 # KumoMTA keeps a count in 32 bits.
 _NUMBER = re.compile(r"\+?([0-9]{1,10})")
 _NUMBER_LIMIT = 0xFFFFFFFF
@@ -174,8 +175,8 @@ def status(text: str) -> DsnStatus | None:
     found = _STATUS.match(text)
     if found is None:
         return None
-    class_, subject, detail = map(int, found.group(1, 2, 3))
-    if any(number > limit for number, limit in zip((class_, subject, detail), _STATUS_LIMITS, strict=True)):
+    class_, subject, detail = int(found[1]), int(found[2]), int(found[3])
+    if class_ > _CLASS_LIMIT or subject > _DETAIL_LIMIT or detail > _DETAIL_LIMIT:
         return None
     return DsnStatus(class_=class_, subject=subject, detail=detail, comment=found[4] or None)
 
@@ -188,10 +189,12 @@ def number(text: str) -> int | None:
 
 def ip_address(text: str) -> str:
     """Return an IP address without comments, brackets and the tag `IPv6:`; any other text stays as it is."""
+    if text.isascii() and text.replace(".", "").isdecimal():
+        return text
     plain = without_comments(text).strip().removeprefix("[").removesuffix("]")
     plain = plain[5:] if plain[:5].lower() == "ipv6:" else plain
     try:
-        return str(ipaddress.ip_address(plain)) if plain != text else text
+        return text if plain == text else str(ipaddress.ip_address(plain))
     except ValueError:
         return text
 

@@ -41,6 +41,9 @@ _MEDIA_TYPE = re.compile(rb"\s*+([^\s/;]++)\s*+/\s*+([^\s;]++)")
 # Each alternative consumes what a failed one before it has read, so the time is linear. Values can be bare where RFC 2045 wants
 # quotes (`boundary=----=_Part_1`), and an unclosed quote ends with the field.
 _PARAMETER = re.compile(rb'([^\s;="]++)\s*+=\s*+(?:"((?>(?:[^"\\]++|\\(?:.|\Z))*))"?|([^;\s]*+))|[^;\s]++|[;\s]++', re.DOTALL)
+# Most Content-Types: few parameters, no comment, no escape, nothing of RFC 2231. They take a third of the time.
+_USUAL_PARAMETER = re.compile(rb';\s*+([a-zA-Z-]++)=(?:"([^"\\()*%]++)"|([a-zA-Z0-9._+-]++))')
+_USUAL = re.compile(rb"\s*+([a-zA-Z0-9.+-]++/[a-zA-Z0-9.+-]++)((?:" + _USUAL_PARAMETER.pattern + rb"){0,8})\s*+")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -100,6 +103,9 @@ def media_type(value: bytes | None) -> bytes:
 
 def content_type(value: bytes | None) -> ContentType:
     """Read a Content-Type value: any case, comments, a trailing `;`, no `;` at all, RFC 2231 continuations."""
+    usual = None if value is None else _USUAL.fullmatch(value[:CONTENT_TYPE_LIMIT])
+    if usual is not None:
+        return ContentType(usual[1].lower(), *_usual_parameters(usual[2]))
     plain = _uncommented(value or b"")
     kind = _MEDIA_TYPE.match(plain)
     if kind is None:
@@ -113,6 +119,18 @@ def content_type(value: bytes | None) -> ContentType:
     return ContentType(
         (kind[1] + b"/" + kind[2]).lower(), _parameter(parameters, b"boundary"), _parameter(parameters, b"report-type")
     )
+
+
+def _usual_parameters(text: bytes) -> tuple[bytes | None, bytes | None]:
+    """Return the boundary and the report-type of a usual Content-Type."""
+    boundary = report_type = None
+    for name, quoted, bare in _USUAL_PARAMETER.findall(text):
+        lowered = name.lower()
+        if lowered == b"boundary" and boundary is None:
+            boundary = quoted or bare
+        elif lowered == b"report-type" and report_type is None:
+            report_type = quoted or bare
+    return boundary, report_type
 
 
 def parts(message: bytes, boundary: bytes, start: int = 0) -> list[Part]:

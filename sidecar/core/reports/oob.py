@@ -43,7 +43,7 @@ def read_status(body: bytes, original_message: str | bytes | None, *others: byte
     parts = [part for part in read if not isinstance(part, str)]
     entries: list[PerRecipient] = []
     for _, more in parts:
-        known = {_key(entry) for entry in entries}
+        known = {_key(entry) for entry in entries} if entries else set()
         entries += [entry for entry in more if _key(entry) not in known]
     fault = next((part for part in read if isinstance(part, str)), None)
     if fault is not None and not entries:

@@ -47,16 +47,17 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
     top = mime.content_type(value)
-    parts = [] if top.boundary is None or top.media_type != mime.REPORT else mime.parts(message, top.boundary, rest)
     if value is None:
         found = _none("it has no Content-Type")
     elif top.media_type != mime.REPORT:
         found = _none(f"its Content-Type is {_quoted(top.media_type)}, not multipart/report")
     elif top.boundary is None:
         found = _none("its Content-Type has no boundary")
+    elif strict:
+        found = _reading(*read_strictly(message))
     else:
-        found = _reading(*(read_strictly(message) if strict else _read_leniently(message, top, parts)))
-    return found if found.is_report else _named(found, head, top, parts or _other_parts(message, top, rest))
+        found = _reading(*_read_leniently(message, top, mime.parts(message, top.boundary, rest)))
+    return found if found.is_report else _named(found, head, top, _parts(message, top, rest))
 
 
 def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> ReportReading:
@@ -65,8 +66,8 @@ def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iter
     return found if other is None else ReportReading(other=other, why=f"not a report, because it is {NAMES[other]}")
 
 
-def _other_parts(message: bytes, top: mime.ContentType, rest: int) -> Iterator[mime.Part]:
-    """Yield the parts of any multipart. They are searched only when the first one is wanted."""
+def _parts(message: bytes, top: mime.ContentType, rest: int) -> Iterator[mime.Part]:
+    """Yield the parts of any multipart. They are searched when the first one is needed."""
     if top.boundary is not None and top.media_type.startswith(b"multipart/"):
         yield from mime.parts(message, top.boundary, rest)
 
@@ -173,6 +174,8 @@ def _lacking(parts: list[mime.Part], report_type: bytes) -> str:
 def _bounce(report: OobReport) -> str:
     if not report.per_recipient:
         return "a bounce report that names no recipient"
+    if len(report.per_recipient) == 1:
+        return f"a bounce report: 1 recipient {report.per_recipient[0].action}"
     counts = Counter(entry.action for entry in report.per_recipient)
     (action, count), *others = counts.items()
     first = f"{count} recipient{'s' if count > 1 else ''} {action}"

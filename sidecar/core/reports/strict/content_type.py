@@ -24,6 +24,11 @@ _SECTION = re.compile(r"\*([0-9]{1,9})(?![0-9])")
 _ENCODED_WORD = re.compile(rf'(?P<quote>"?){ENCODED_WORD}(?P=quote)')
 _QUOTED = re.compile(rf'"((?>(?:[ \t]|\r?\n(?=[ \t\r\n])|[!#-\[\]-~{CONTROL}{WIDE}]|\\[\0\r\n !-~{CONTROL}{WIDE}])*))"')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+# Most Content-Types: no comment, no escape, nothing of RFC 2231 or RFC 2047.
+_PLAIN_WORD = r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]++"
+_PLAIN_PARAMETER = rf';(?:{FOLD})?([!#$&+\-.0-9A-Z^_`a-z{{|}}~]++)=(?:({_PLAIN_WORD})|"([ !#-\[\]-~]*+)")'
+_PLAIN = re.compile(rf"(?:{FOLD})?({_PLAIN_WORD}/{_PLAIN_WORD})(?>(?:{_PLAIN_PARAMETER})*)")
+_EACH_PARAMETER = re.compile(_PLAIN_PARAMETER)
 _OCTET = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -58,6 +63,10 @@ class ExactType(NamedTuple):
 def content_type(value: bytes | None) -> ExactType | None:
     """Read a Content-Type; None if there is none, or if it does not fit the grammar."""
     text = _text(value)
+    plain = None if "=?" in text else _PLAIN.fullmatch(text)
+    if plain is not None:
+        found = _EACH_PARAMETER.findall(text, plain.end(1)) if len(plain[0]) > plain.end(1) else ()
+        return ExactType(plain[1], [Parameter(name, token or quoted) for name, token, quoted in found[:_PARAMETER_LIMIT]])
     major = _TOKEN.match(text, _blank(text, 0))
     slash = 0 if major is None else _blank(text, major.end())
     minor = _TOKEN.match(text, _blank(text, slash + 1)) if text[slash : slash + 1] == "/" else None

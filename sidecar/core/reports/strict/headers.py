@@ -5,7 +5,7 @@ Owns field syntax. Never knows a field by its name.
 
 import binascii
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 from sidecar.core.reports.fields import VALUE_LIMIT, Group, charset_name, field_limit
 
@@ -29,11 +29,23 @@ _NESTING_LIMIT = 100
 _IN_COMMENT = re.compile(rf"(?>(?:[ \t]|\r?\n(?=[ \t\r\n])|[!-'*-\[\]-~{CONTROL}{WIDE}]|\\[\0\r\n !-~{CONTROL}{WIDE}])*)([()])")
 
 # A name begins the line and ends at a blank. A line without a colon is a name, with its carriage return.
-_FIELD = re.compile(
-    rb"((?:[!-9;-~][!-9;-~ \t\r]*+)?)(?:(:)\x20*+([^\n]*+(?>(?:\n[ \t][^\n]*+)*))(?:\n|\Z)|\n|\Z)",
+_NAME_BYTES = rb"(?:[!-9;-~][!-9;-~ \t\r]*+)?"
+_VALUE_BYTES = rb"[^\n]*+(?>(?:\n[ \t][^\n]*+)*)"
+_FIELD = re.compile(rb"(" + _NAME_BYTES + rb")(?:(:)\x20*+(" + _VALUE_BYTES + rb")(?:\n|\Z)|\n|\Z)")
+# Each field costs time and memory beyond that of its bytes.
+_FIELDS_LIMIT = 20_000
+_FIELDS = re.compile(
+    rb"(?>(?:(?!\r?\n|\Z)" + _NAME_BYTES + rb"(?::" + _VALUE_BYTES + rb")?(?:\n|\Z)){0,%d})(\r?\n|\Z)?" % _FIELDS_LIMIT
 )
+_REST = re.compile(rb"(?:[ \t][!-9;-~ \t\r]*+)?:\x20*+(" + _VALUE_BYTES + rb")|(?=\n|\Z)")
 _BLANK = re.compile(rb"[ \t]")
 
+# Most fields: printable ASCII with single spaces, perhaps folded.
+_WORDS = rb"(?>(?:[!-~]++\x20?)+)"
+_USUAL_FIELD = re.compile(
+    rb"([!-9;-~]++):\x20*+((?:" + _WORDS + rb"(?>(?:\r?\n[ \t]" + _WORDS + rb")*))?)(?:\r?\n|\Z)(?![ \t])"
+)
+_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})(?=\r?\n|\Z)" % _FIELDS_LIMIT)
 _PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
 _TEXT = rf"\0{CONTROL}!-~{WIDE}"
 _WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>[{_TEXT}](?>(?:(?!=\?)[{_TEXT}])*)))[\r\n]*+")
@@ -43,45 +55,58 @@ class FaultError(Exception):
     """KumoMTA cannot read the report. The text continues "not a report, because"."""
 
 
-class Field(NamedTuple):
-    """One field as it was sent: its name without blanks, and its value, still folded."""
+def section_end(text: bytes, start: int, end: int) -> int:
+    """Return where a header section ends and the rest begins. Raise FaultError."""
+    found = _FIELDS.match(text, start, end)
+    if found is None or found[1] is None:
+        raise FaultError("a line of a header section does not begin with the name of a field, or there are too many fields")
+    return found.end()
 
-    name: bytes
-    value: bytes
+
+def first(section: bytes, name: bytes) -> bytes | None:
+    """Return the value of the first field of this name (in lower case) in a header section, or None."""
+    lowered = b"\n" + section.lower()
+    wanted = b"\n" + name
+    at = lowered.find(wanted)
+    while at >= 0:
+        # Because of the line end in front, `at` is the place of the name in `section`.
+        found = _REST.match(section, at + len(name))
+        if found is not None:
+            return (found[1] or b"").rstrip(b"\r\n")
+        at = lowered.find(wanted, at + 1)
+    return None
 
 
-def section(text: bytes, start: int, end: int) -> tuple[list[Field], int]:
-    """Return the fields of a header section, and where the rest begins. Raise FaultError."""
-    fields: list[Field] = []
-    limit = field_limit(end - start)
-    while start < end:
-        if text.startswith((b"\n", b"\r\n"), start, end):
-            return fields, text.index(b"\n", start) + 1
-        found = _FIELD.match(text, start, end)
+def group(text: bytes) -> Group:
+    """Return the values of the fields up to the first empty line, by their names in lower case. Raise FaultError."""
+    usual = None if b"=?" in text else _USUAL.match(text)
+    if usual is not None:
+        fields: Iterable[tuple[bytes, bytes]] = _USUAL_FIELD.findall(usual[0])
+    else:
+        fields = _fields(text)
+    found: Group = {}
+    limit = field_limit(len(text))
+    for count, (name, value) in enumerate(fields):
+        if count >= limit:
+            raise FaultError("it has too many fields")
+        plain = text_of(value) if usual is None or b"\n" in value else value.decode("ascii")[:VALUE_LIMIT]
+        found.setdefault(name.decode("ascii").lower(), []).append(plain)
+    return found
+
+
+def _fields(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name of each field without blanks, and its value, still folded. Raise FaultError."""
+    start = 0
+    while start < len(text) and not text.startswith((b"\n", b"\r\n"), start):
+        found = _FIELD.match(text, start)
         if found is None:
-            raise FaultError("a line of a header section does not begin with the name of a field")
-        if len(fields) >= limit:
-            raise FaultError("a header section has too many fields")
+            raise FaultError("a line of its fields does not begin with the name of a field")
         name, colon, value = found.groups()
         # Without a colon the whole line is the name, unless the text ends with it.
         if colon or not found[0].endswith(b"\n"):
             name = _BLANK.split(name, maxsplit=1)[0]
-        fields.append(Field(name, (value or b"").rstrip(b"\r\n")))
+        yield name, (value or b"").rstrip(b"\r\n")
         start = found.end()
-    return fields, end
-
-
-def first(fields: list[Field], name: bytes) -> bytes | None:
-    """Return the value of the first field of this name (in lower case), or None."""
-    return next((field.value for field in fields if field.name.lower() == name), None)
-
-
-def group(fields: list[Field]) -> Group:
-    """Return the values of all fields as text, in order, by their names in lower case. Raise FaultError."""
-    found: Group = {}
-    for name, value in fields:
-        found.setdefault(name.decode("ascii").lower(), []).append(text_of(value))
-    return found
 
 
 def text_of(value: bytes) -> str:

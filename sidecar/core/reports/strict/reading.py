@@ -16,7 +16,7 @@ from sidecar.core.reports.oob import RECIPIENT_LIMIT
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.strict import values
 from sidecar.core.reports.strict.content_type import ExactType, content_type, transfer_encoding
-from sidecar.core.reports.strict.headers import WHITE, FaultError, Field, first, group, section
+from sidecar.core.reports.strict.headers import WHITE, FaultError, first, group, section_end
 from sidecar.core.reports.values import ArfReport, OobReport, PerMessage, PerRecipient
 
 # KumoMTA also reads parts of parts, and one broken header section there spoils the report. Each level reads its bytes again.
@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 
 class ExactPart(NamedTuple):
-    """A part: its fields, its Content-Type, if that can be read, and where its body is in the message."""
+    """A part: its header section, its Content-Type, if that can be read, and where its body is in the message."""
 
-    fields: list[Field]
+    head: bytes
     type: ExactType | None
     start: int
     end: int
@@ -75,13 +75,14 @@ def _reading(
 
 
 def _part(message: bytes, start: int, end: int) -> ExactPart:
-    fields, body = section(message, start, end)
-    return ExactPart(fields, content_type(first(fields, b"content-type")), body, end)
+    body = section_end(message, start, end)
+    head = message[start:body]
+    return ExactPart(head, content_type(first(head, b"content-type")), body, end)
 
 
 def _parts(message: bytes, parent: ExactPart) -> list[ExactPart]:
     """Return the parts of a multipart, or of a message with a boundary; none if its body does not have the boundary."""
-    boundary = None if parent.type is None else parent.type.parameter("boundary")
+    boundary = parent.type.parameter("boundary") if parent.type is not None and parent.type.parameters else None
     if boundary is None or not parent.media_type.startswith(("multipart/", "message/")):
         return []
     delimiter = b"\n--" + boundary
@@ -110,8 +111,7 @@ def _feedback(message: bytes, top: ExactPart, parts: list[ExactPart]) -> ArfRepo
     if top.type is None or top.type.parameter("report-type") != b"feedback-report":
         raise FaultError("its report-type is not spelled feedback-report")
     # KumoMTA reads this part as it was sent, whatever its transfer encoding.
-    body = _body(message, part)[:FIELDS_SIZE_LIMIT]
-    fields = group(section(body, 0, len(body))[0])
+    fields = group(_body(message, part)[:FIELDS_SIZE_LIMIT])
     returned = [_body(message, part) for part in parts if part.media_type in _RETURNED_TYPES]
     return ArfReport(
         feedback_type=_required(fields, "feedback-type", str),
@@ -129,8 +129,16 @@ def _feedback(message: bytes, top: ExactPart, parts: list[ExactPart]) -> ArfRepo
         reported_uri=fields.pop("reported-uri", []),
         extensions=dict(sorted(fields.items())),
         original_message=original_text(returned[-1]) if returned else None,
-        supplemental_trace=supplemental_trace([message for message in returned if _has_header_section(message)]),
+        supplemental_trace=_trace(returned),
     )
+
+
+def _trace(returned: list[bytes]) -> object:
+    """Return KumoMTA's trace. It is not read from a message whose header section has a fault."""
+    trace = supplemental_trace(returned)
+    if trace is None or all(map(_has_header_section, returned)):
+        return trace
+    return supplemental_trace([message for message in returned if _has_header_section(message)])
 
 
 def _arrival_date(fields: Group) -> str | None:
@@ -144,7 +152,7 @@ def _arrival_date(fields: Group) -> str | None:
 
 def _bounce(message: bytes, _top: ExactPart, parts: list[ExactPart]) -> OobReport:
     part = _first(parts, _STATUS_TYPES)
-    body = _decoded(_body(message, part), transfer_encoding(first(part.fields, b"content-transfer-encoding")))
+    body = _decoded(_body(message, part), transfer_encoding(first(part.head, b"content-transfer-encoding")))
     text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace").replace("\r\n", "\n").strip(WHITE)
     if len(body) > FIELDS_SIZE_LIMIT:
         text = text.rpartition("\n\n")[0]  # without the group that is cut
@@ -158,8 +166,7 @@ def _bounce(message: bytes, _top: ExactPart, parts: list[ExactPart]) -> OobRepor
 
 
 def _block(text: str) -> Group:
-    block = text.encode()
-    return group(section(block, 0, len(block))[0])
+    return group(text.encode())
 
 
 def _per_message(fields: Group) -> PerMessage:
@@ -207,7 +214,7 @@ def _first(parts: list[ExactPart], media_types: tuple[str, ...]) -> ExactPart:
 def _is_claimed(parts: list[ExactPart], media_type: str) -> bool:
     """Return True if a part means this type and its Content-Type does not say it to the letter."""
     meant = media_type.encode()
-    return any((first(part.fields, b"content-type") or b"").strip().lower().startswith(meant) for part in parts)
+    return any((first(part.head, b"content-type") or b"").strip().lower().startswith(meant) for part in parts)
 
 
 def _body(message: bytes, part: ExactPart) -> bytes:
@@ -228,7 +235,7 @@ def _decoded(body: bytes, encoding: str) -> bytes:
 
 def _has_header_section(message: bytes) -> bool:
     try:
-        section(message, 0, len(message))
+        section_end(message, 0, len(message))
     except FaultError:
         return False
     return True

@@ -1,0 +1,55 @@
+"""Addresses in their normal form, and what is no address."""
+
+import pytest
+
+from sidecar.core.reports.addresses import mailbox, readable_address
+from sidecar.core.reports.fields import ip_address
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("<>", ""),
+        ("<PostMaster>", "Postmaster"),
+        ("A.b@C.Example", "A.b@c.example"),
+        ("<@h.example,@i.example:a@b.example>", "a@b.example"),
+        ('"a b"@b.example', '"a b"@b.example'),
+        ("a@B_c.Example", "a@B_c.Example"),
+        ("a@b\u00fccher.example", "a@xn--bcher-kva.example"),
+        ("\u00fc@b.example", "\u00fc@b.example"),
+        ("a@[192.0.2.1]", "a@[192.0.2.1]"),
+        ("a@[ipv6:2001:DB8::1]", "a@[IPv6:2001:db8::1]"),
+        ("a@[IPv6:::ffff:192.0.2.1]", "a@[IPv6:::ffff:192.0.2.1]"),
+        ("a@[X-Tag:any]", "a@[X-Tag:any]"),
+        *((bad, None) for bad in ("a", "a@", "@b", "a@b.", "a@.b", ".a@b", "a.@b", "a@-b", "a b@c", "<a@b", "a@b>", "a@b c")),
+        *((bad, None) for bad in ("a@[1.2.3]", "a@[1.2.3.256]", "a@[IPv6:1]", "a@[IPv6:fe80::1%1]", "a@b\u3002c", "@a:b@c")),
+        *((bad, None) for bad in ("a@" + "b" * 64, "a@" + "\u00fc" * 64, "a@" + ".".join(["b" * 60] * 5), "a@b\u2026", " a@b")),
+    ],
+)
+def test_mailbox(text: str, expected: str | None) -> None:
+    """An address has one normal form, or it is none."""
+    if expected is None:
+        with pytest.raises(ValueError):  # noqa: PT011 - its text is the address
+            mailbox(text)
+    else:
+        assert mailbox(text) == expected
+        assert readable_address(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("198.51.100.2", "198.51.100.2"),
+        ("198.51.100.2 (host.example)", "198.51.100.2"),
+        ("[198.51.100.2]", "198.51.100.2"),
+        ("[IPv6:2001:DB8::1] (host)", "2001:db8::1"),
+        ("2001:DB8::1", "2001:DB8::1"),
+        ("198.51.100.2:25", "198.51.100.2:25"),
+        ("unknown (host)", "unknown (host)"),
+        ("", ""),
+    ],
+)
+def test_ip_address(text: str, expected: str) -> None:
+    """What is not part of an IP address goes; a text without one stays as it is."""
+    assert ip_address(text) == expected
