@@ -14,7 +14,7 @@ from sidecar.core.records.build import (
 )
 from sidecar.core.records.original import original_of
 from sidecar.core.records.reading import TYPES, Logged, decode
-from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode, encode_all
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode
 
 __all__ = [
     "TYPES",
@@ -30,7 +30,6 @@ __all__ = [
     "bounce_response",
     "decode",
     "encode",
-    "encode_all",
     "mailbox",
     "mailboxes",
     "oob_bounces",

@@ -3,7 +3,8 @@
 Owns the shape and its encoding. Never decides what is written.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
@@ -102,29 +103,25 @@ _TEXT_ALLOWANCE = 256 * 1024
 _GAP = b"\0"
 
 
-def encode(record: Record) -> bytes:
-    """Return one record as `encode_all` does."""
-    return encode_all((record,))[0]
-
-
-def encode_all(records: Iterable[Record]) -> list[bytes]:
+def encode(*records: Record) -> bytes:
     """Return each record as one line of JSON, line end included. All text must be free of lone surrogates.
 
     `original_message` is cut where its JSON would have more bytes than 1.5 times `size` and 256 kB. The records of a message
     share their feedback report: its JSON is made once.
     """
     lines: list[bytes] = []
-    report, shared = None, b""
-    for record in records:
-        if record.feedback_report is None:
-            lines.append(printable_json(_ENCODER.encode_lines((record,))))
+    encoded: tuple[ArfReport, bytes] | None = None
+    for _, group in groupby(records, lambda record: id(record.feedback_report)):
+        some = [*group]
+        if (report := some[0].feedback_report) is None:
+            lines.append(printable_json(_ENCODER.encode_lines(some)))
             continue
-        if record.feedback_report is not report:
-            report = record.feedback_report
-            shared = _report(report, _TEXT_ALLOWANCE + record.size * 3 // 2)
-        before, _, after = _ENCODER.encode_lines((replace(record, feedback_report=msgspec.Raw(_GAP)),)).partition(_GAP)
-        lines.append(b"".join((printable_json(before), shared, printable_json(after))))
-    return lines
+        if encoded is None or encoded[0] is not report:
+            encoded = report, _report(report, _TEXT_ALLOWANCE + some[0].size * 3 // 2)
+        for record in some:
+            before, _, after = _ENCODER.encode_lines((replace(record, feedback_report=msgspec.Raw(_GAP)),)).partition(_GAP)
+            lines += (printable_json(before), encoded[1], printable_json(after))
+    return b"".join(lines)
 
 
 def _report(report: ArfReport, limit: int) -> bytes:

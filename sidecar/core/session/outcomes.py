@@ -156,6 +156,8 @@ def _original(answer: MessageAnswer, reading: ReportReading, wanted: tuple[str, 
 
 def exceeds_records(answer: MessageAnswer, reading: ReportReading) -> bool:
     """Return True if a report makes more records than `OOB_RECORDS_LIMIT` and `RETURNED_LIMIT` allow."""
+    if reading.oob is None and reading.arf is None:
+        return False
     kinds = [result.logged_as for result in answer.results]
     failures = 0 if reading.oob is None else sum(entry.action == "failed" for entry in reading.oob.per_recipient)
     returned = 0 if reading.arf is None else len(reading.arf.original_message or "")

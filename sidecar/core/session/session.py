@@ -147,9 +147,12 @@ class Session:
             return outcome if type(outcome.verdict) in {Accept, Discard} else replace(outcome, network=self._network)
         received, self._bytes_received, above = self._bytes_received, 0, None
         received += message.seen if message is not None else 0
-        if message is not None and type(outcome.verdict) in {Accept, Discard}:
+        verdict, again = outcome.verdict, 0
+        if message is not None and isinstance(verdict, Accept):
+            again = message.seen * (len(message.recipients) - len(verdict.without) - 1)
+        if message is not None and type(verdict) in {Accept, Discard}:
             above = lambda: self._above_limit(message)  # noqa: E731 - a partial takes four times as long
-        return replace(outcome, network=self._network, received=received, above=above)
+        return replace(outcome, network=self._network, received=received, relayed_again=again, above=above)
 
     def _above_limit(self, message: Message) -> Outcome:
         self._message = message

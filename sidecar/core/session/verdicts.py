@@ -84,7 +84,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     report is put into the quarantine first, with its own record.
 
     `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records; it
-    is None for a relay host, whose records have no limit. `above` returns the outcome that replaces this one if its records
+    is None for a relay host, whose records have no limit. `relayed_again` are the bytes of the message, as far as it was seen,
+    once for each further recipient that it is relayed to. `above` returns the outcome that replaces this one if its records
     exceed their limit; it is None if the verdict rejects anyway.
     """
 
@@ -96,6 +97,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
     network: str = ""
     received: int | None = None
+    relayed_again: int = 0
     above: "Callable[[], Outcome] | None" = None
 
 

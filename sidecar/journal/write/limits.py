@@ -36,14 +36,19 @@ class RecordBudget:
         self._lock = Lock()
         self._debts: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def spend(self, network: str, *, received: int, size: int, now: float, anyway: bool = False) -> bool:
+    def spend(  # noqa: PLR0913 - each is a part of the sum
+        self, network: str, *, received: int, size: int, now: float, relayed_again: int = 0, anyway: bool = False
+    ) -> bool:
         """Charge `size` bytes of records to a network that sent `received` bytes; `now` is in seconds since 1970.
+
+        The MTA sends a message to each of its recipients, and each has a record. So the bytes `relayed_again`, to all but the
+        first of them, pay for these records. They pay for nothing else: the peer sent them once.
 
         Return False, and charge nothing but what was received, if the records exceed the limit; `anyway` charges in any case.
         """
         if self._each == 0:
             return True
-        change = size - self._each * received
+        change = max(0, size - self._each * relayed_again) - self._each * received
         if change <= 0 and network not in self._debts:
             return True
         with self._lock:

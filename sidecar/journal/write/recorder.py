@@ -167,7 +167,11 @@ class Recorder:
         records = self._rejections.limit(outcome.records, outcome.network, limited=outcome.received is not None)
         batch = self._journal.encode(records) if records else None
         if outcome.received is not None and not self._budget.spend(
-            outcome.network, received=outcome.received, size=0 if batch is None else batch.size, now=self._clock()
+            outcome.network,
+            received=outcome.received,
+            relayed_again=outcome.relayed_again,
+            size=0 if batch is None else batch.size,
+            now=self._clock(),
         ):
             if outcome.above is not None:
                 return self._within_limits(outcome.above())

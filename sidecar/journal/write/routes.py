@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.core.records import Record, encode_all
+from sidecar.core.records import Record, encode
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.journal import JournalError
 from sidecar.journal.write.disk_thread import DiskThread, Done
@@ -59,13 +59,13 @@ class Routes:
         if self._kept is not None:
             records = [self._trimmed(record) for record in records]
         if self._only is not None:
-            lines = b"".join(encode_all(records))
+            lines = encode(*records)
             return Batch(lines=(self._part(self._only, lines),), size=len(lines))
-        by_journal: dict[Journal, list[bytes]] = {}
-        records = [record for record in records if record.type in self._by_type]
-        for record, line in zip(records, encode_all(records), strict=True):
-            by_journal.setdefault(self._by_type[record.type], []).append(line)
-        parts = tuple(self._part(journal, b"".join(own)) for journal, own in by_journal.items())
+        by_journal: dict[Journal, list[Record]] = {}
+        for record in records:
+            if (journal := self._by_type.get(record.type)) is not None:
+                by_journal.setdefault(journal, []).append(record)
+        parts = tuple(self._part(journal, encode(*own)) for journal, own in by_journal.items())
         return Batch(lines=parts, size=sum(len(own) for _, own in parts))
 
     def submit(self, batch: Batch, *, durable: bool, done: Done) -> bool:

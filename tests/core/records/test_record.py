@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.records import Record, encode, encode_all
+from sidecar.core.records import Record, encode
 from sidecar.core.records import record as record_module
 from sidecar.core.reports.values import ArfReport
 from sidecar.core.text import printable_json
@@ -115,8 +115,8 @@ def test_records_share_their_report(monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(REPORT, original_message="other" * 10_000)
     records = [reception(size=4 * MEGABYTE, report=report) for report in (shared, shared, other, shared)]
     records.insert(2, reception())
-    assert encode_all(records) == [encode(record) for record in records]
+    assert encode(*records) == b"".join(map(encode, records))
     escaped = Mock(return_value=b'""')
     monkeypatch.setattr(record_module, "_text", escaped)
-    encode_all(records[:1] * 100)
+    encode(*records[:1] * 100)
     assert escaped.call_count == 1

@@ -10,16 +10,20 @@ import pytest
 from sidecar.core.names import plain_address
 from sidecar.core.session import Quota
 from sidecar.core.session.events import Close, Connect, Data, Event, Header, Helo, Mail, Rcpt, content_events
-from sidecar.core.session.verdicts import Discard, Outcome, Reject, Tempfail, Verdict
+from sidecar.core.session.verdicts import Accept, Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
 from sidecar.journal.read import Line, read
 from sidecar.journal.write import Quarantine, Recorder, Routes
 from tests.building import entry, settings
 from tests.core.reports.shapes import status
-from tests.core.session.driving import ARF, LISTENER, NOON, OOB, session
+from tests.core.session.driving import ARF, LISTENER, NOON, OOB, PLAIN, session
 
-DROP, FBL, ELSEWHERE = "b@bounce.example.com", "f@fbl.example.com", "x@elsewhere.example"
-DOMAINS = [entry("bounce.example.com", log_oob="LogThenDrop"), entry("fbl.example.com", log_arf="LogThenDrop")]
+DROP, FBL, ELSEWHERE, OPEN = "b@bounce.example.com", "f@fbl.example.com", "x@elsewhere.example", "o@open.example"
+DOMAINS = [
+    entry("bounce.example.com", log_oob="LogThenDrop"),
+    entry("fbl.example.com", log_arf="LogThenDrop"),
+    entry("open.example", relay_to=True),
+]
 BURST = 1024 * 1024
 # The record of one aggregated count that a network may wait for at the end.
 COUNT_RECORD = 2048
@@ -82,6 +86,12 @@ def mail(message: bytes, to: str, *, helo: str = "mx.example.net", sender: str =
     return peer, [Helo(name=helo), Mail(sender=sender), rcpt, Data(), *content_events(message)]
 
 
+def to_many(*addresses: str, message: bytes = PLAIN) -> Connection:
+    """Return a connection that sends one message to several recipients."""
+    recipients = [Rcpt(address=address, mta_spelling=f"<{address}>") for address in addresses]
+    return "203.0.113.9", [Helo(name="mx.example.net"), Mail(sender=""), *recipients, Data(), *content_events(message)]
+
+
 def rejected(*, recipients: int, helo: str = "x", sender: str = "", peer: str = "203.0.113.9") -> Connection:
     """Return a connection whose recipients are rejected."""
     rcpt = Rcpt(address=ELSEWHERE, mta_spelling=f"<{ELSEWHERE}>")
@@ -115,6 +125,9 @@ ATTACKS: dict[str, tuple[Settings, Callable[[], Connection]]] = {
         under(),
         lambda: rejected(recipients=100, helo="h" * 400, sender="s" * 900 + "@x.example"),
     ),
+    "dropped recipients": (under(), lambda: to_many(OPEN, *[f"b{number}@bounce.example.com" for number in range(900)])),
+    "a bounce for many": (under(), lambda: to_many(*[f"b{n}@bounce.example.com" for n in range(400)], message=OOB)),
+    "a complaint for many": (under(), lambda: to_many(*[f"f{n}@fbl.example.com" for n in range(400)], message=ARF)),
     "rejected connections": (settings(limits=LimitSettings()), lambda: ("203.0.113.9", [])),
 }
 
@@ -197,6 +210,32 @@ def test_ordinary_reports_never_reach_the_limit(tmp_path: Path, message: bytes, 
     for _ in range(200):
         net.play(mail(message, to))
     assert {type(verdict) for verdict in net.answers} == {Discard}
+
+
+# The header section of usual mail is larger.
+LETTER = b"Received: from mx.example.net by mx.example.com; Thu, 02 Jul 2026 18:55:38 +0000\r\n" * 3 + PLAIN
+
+
+def test_mail_to_a_list_never_reaches_the_limit(tmp_path: Path) -> None:
+    """Each recipient has a record, and the MTA sends the message to each: an external host can send to a hundred at once."""
+    net = Net(tmp_path, under(limits={"record_bytes_burst": 1000}))
+    for _ in range(50):
+        net.play(to_many(*[f"user{number}@open.example" for number in range(100)], message=LETTER))
+    assert {type(verdict) for verdict in net.answers} == {Accept}
+    assert len(net.records()) == 5000
+
+
+def test_what_is_relayed_pays_for_its_own_records_only(tmp_path: Path) -> None:
+    """A large message to many leaves no allowance for later records, nor a smaller debt."""
+    net = Net(tmp_path, under(limits={"record_bytes_burst": 20_000}))
+    net.play(mail(GROUPS[:3000], DROP))
+    before = net.written()
+    for _ in range(3):
+        net.play(to_many(*[f"user{number}@open.example" for number in range(100)], message=LETTER * 10))
+    relayed = net.written() - before
+    while isinstance(net.answers[-1], Accept | Discard):
+        net.play(mail(GROUPS[:3000], DROP))
+    assert net.written() - relayed <= 5 * net.received + 20_000
 
 
 def test_relay_hosts_have_no_limit(tmp_path: Path) -> None:

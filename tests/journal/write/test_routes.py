@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -155,3 +156,18 @@ def test_the_mark_of_kumomtas_way_goes_with_the_reason(tmp_path: Path, kept: tup
     (line,) = (line for line in read(tmp_path) if isinstance(line, Line))
     assert json.loads(line.text)["meta"].keys() == expected
     routes.close()
+
+
+def test_a_message_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records of a hundred recipients are one piece for the journal, and one system call."""
+    writes = Mock(side_effect=os.write)
+    monkeypatch.setattr(os, "write", writes)
+    routes = Routes(JournalSettings(directory=tmp_path))
+    routes.write(routes.encode((TAKEN,)), durable=False)  # opens the segment
+    writes.reset_mock()
+    batch = routes.encode((TAKEN, *[replace(TAKEN, type="OOB")] * 99))
+    assert len(batch.lines) == 1
+    routes.write(batch, durable=False)
+    assert writes.call_count == 1
+    routes.close()
+    assert len([line for line in read(tmp_path) if isinstance(line, Line)]) == 101
