@@ -25,9 +25,8 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.config import Loaded
-from sidecar.config.files import stamp_of
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import Settings, Source, Stamp
+from sidecar.core.settings.values import Settings, Source
 from sidecar.daemon.process.aside import Aside
 from sidecar.daemon.process.child import Backoff
 from sidecar.daemon.process.loader import Loader
@@ -35,6 +34,7 @@ from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError
 from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.systemd import notify
+from sidecar.daemon.process.watch import FileWatch, Seen
 from sidecar.daemon.process.workers import READY_WITHIN, STOP_GRACE, Workers
 
 # A look costs one stat(2) for each file. inotify would be faster, but not for files behind links and on network file systems.
@@ -50,8 +50,6 @@ _KEPT: Final = ("state_directory", "user", "group", "admin")
 _KEPT_OF_MILTER: Final = ("socket", "socket_mode", "socket_owner", "socket_group")
 
 _FAULT: Final = "an unexpected fault, whose traceback is in the log"
-# Of a folder's stat(2) only what decides about its rights: its times change with every file in it.
-_RIGHTS: Final = slice(2, None)
 
 _LOG = log.get("supervisor")
 
@@ -368,41 +366,3 @@ def _reaped(pid: int) -> bool:
     with suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] != 0
     return True
-
-
-# --- changed files
-
-Seen = dict[Path, tuple[Stamp | None, bool]]
-"""For each path what stat(2) returns, and whether it can be read, if it could not be before."""
-
-
-class FileWatch:
-    """Compares files with what they were when they were read. `seen` is what the last look found."""
-
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self.follow(sources)
-
-    def follow(self, sources: Iterable[Source], folders: Iterable[Path] = ()) -> None:
-        """Watch these files as they were when read, and the rights of these folders and of those above them."""
-        sources = tuple(sources)
-        # An access list or a security module can make a file unreadable, which stat(2) does not show.
-        self._unread = {source.path for source in sources if source.digest is None}
-        self._folders = {part for folder in folders for part in (folder.absolute(), *folder.absolute().parents)}
-        self._read: Seen = {source.path: (source.stamp, self._is_readable(source.path)) for source in sources}
-        self._read |= {folder: self._look(folder) for folder in self._folders}
-        self.seen = self._read
-
-    def changed(self) -> list[Path]:
-        """Return the paths that have changed, if two looks in a row find the same: editors and copies write in steps."""
-        now = {path: self._look(path) for path in self._read}
-        before, self.seen = self.seen, now
-        return [path for path, found in now.items() if found != self._read[path]] if now == before else []
-
-    def _look(self, path: Path) -> tuple[Stamp | None, bool]:
-        stamp = stamp_of(path)
-        if path in self._folders:
-            return stamp and stamp[_RIGHTS], os.access(path, os.W_OK)
-        return stamp, self._is_readable(path)
-
-    def _is_readable(self, path: Path) -> bool:
-        return path in self._unread and os.access(path, os.R_OK)

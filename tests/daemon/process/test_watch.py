@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.config.files import stamp_of
 from sidecar.core.settings.values import Source
-from sidecar.daemon.process.reload import FileWatch
+from sidecar.daemon.process.watch import FileWatch
 from tests.daemon.process.starting import quick
 from tests.daemon.process.test_running import MORE_DOMAINS, accepts, reload, unstarted
 from tests.mta.processes import wait_until
