@@ -172,13 +172,22 @@ def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainE
         return None
     table = Table(domains.findings, domains.file, values, domains.place.at(name), domains.path_of(name))
     fields = _fields(table, name)
-    domain = (_UNMATCHED if (normal := normal_domain(name)) is None else normal) if name else NO_DOMAIN
+    domain = _domain(name)
     trues = tuple([key for key in REPORT_KEYS if values.get(key) is True])
     place, first = table.place, table.place.line
     steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
     if (shared := shapes.get(steps)) is None:
         shared = shapes[steps] = {key: (table.file, step) for key, step in steps}
     return DomainEntry(listener=listener, domain=domain, path=table.path, line=first, steps=shared, trues=trues, **fields)
+
+
+def _domain(name: str) -> str:
+    """Return the domain of an entry; `_UNMATCHED` for a name that no address has."""
+    if not name:
+        return NO_DOMAIN
+    normal = normal_domain(name)
+    # With a dot at its end, in any script, the entry for every other domain would be wider than its author meant.
+    return _UNMATCHED if normal is None or (normal == "*" and name != "*") else normal
 
 
 def _fields(table: Table, name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Owns the strict CIDR form. Never decides what an address is permitted to do.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -54,6 +54,17 @@ EVERY_ADDRESS: Final = tuple(Network(text="any", version=version, first=0, prefi
 def texts(networks: Iterable[Network]) -> list[str]:
     """Return networks as they are written; `any`, which is two networks, once."""
     return [*dict.fromkeys(network.text for network in networks)]
+
+
+def containing(networks: Sequence[Network], peer: IPAddress) -> list[Network]:
+    """Return the networks with the peer, and those that are written as the same word."""
+    version, number = peer.version, int(peer)
+    found = {
+        network.text
+        for network in networks
+        if network.version == version and (number ^ network.first) >> (_BITS[version] - network.prefix) == 0
+    }
+    return [network for network in networks if network.text in found]
 
 
 class Networks:

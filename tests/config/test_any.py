@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.config import load
 from sidecar.core.evaluate.spelling import set_values
+from sidecar.core.networks import EVERY_ADDRESS, containing, parse_network, texts
 from sidecar.core.policy import compile_policy
 from tests.config.helpers import MAIN, load_files, settings_of
 
@@ -49,3 +50,11 @@ def test_another_name_is_json(tmp_path: Path) -> None:
     (tmp_path / "d.conf").write_text('["a.test"]\nlog_oob = true\n', encoding="utf-8")
     (problem,) = load(tmp_path / MAIN, environ={}).problems
     assert problem.fix.endswith("A file whose name does not end in .toml is read as JSON: rename it, if it is TOML.")
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_it_is_removed_as_a_whole(peer: str) -> None:
+    """Advice that removes the word removes both of its networks."""
+    networks = (*EVERY_ADDRESS, parse_network("10.0.0.0/8"))
+    assert containing(networks, ip_address(peer)) == [*EVERY_ADDRESS]
+    assert texts(networks) == ["any", "10.0.0.0/8"]

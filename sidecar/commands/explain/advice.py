@@ -4,7 +4,7 @@ Owns which changes are proposed, and their text. Only changes that are proved wi
 Never says that a change should be made.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,13 +18,13 @@ from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator, Judgement
 from sidecar.core.evaluate.spelling import key_lines, set_values, table_lines, values_of
 from sidecar.core.names import NO_DOMAIN, IPAddress
-from sidecar.core.networks import texts
+from sidecar.core.networks import containing, texts
 from sidecar.core.open_domains import Pattern
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable, is_text
 from sidecar.core.policy.answers import name_of
 from sidecar.core.policy.policy import WILDCARD
 from sidecar.core.settings.domain_table import table_of
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList
 
 # Domains that stand for the operator's own.
 _EXAMPLES = {"log_oob": "bounce.example.com", "log_arf": "fbl.example.com"}
@@ -262,7 +262,7 @@ class _Closing:
 
     def close_peer(self) -> None:
         hosts, peer = _relay_hosts(self.draft.after, self._envelope.listener), self._envelope.peer
-        if found := _containing(hosts.networks, peer):
+        if found := containing(hosts.networks, peer):
             left = NetworkList(networks=tuple(one for one in hosts.networks if one not in found), where=hosts.where)
             self.draft.set_relay_hosts(self._envelope.listener, left)
             is_wide = any(network.prefix < _BITS[network.version] for network in found)
@@ -275,7 +275,7 @@ class _Closing:
         origin = self._lookup(domain_of(self._envelope.sender))
         if origin is None:
             return
-        if found := _containing(origin.relay_from, peer):
+        if found := containing(origin.relay_from, peer):
             names = " and ".join(texts(found))
             text = f"Remove {names} from relay_from: every host in it can relay with a sender that {origin.path} matches."
             self._rewrite(origin, {"relay_from": tuple(one for one in origin.relay_from if one not in found)}, text)
@@ -396,14 +396,3 @@ def _is_plain(recipient: str) -> bool:
 def _is_writable(domain: str) -> bool:
     """Return True if an entry for `domain` matches only this domain: an external host can send to `x@*`."""
     return domain != NO_DOMAIN and WILDCARD not in domain
-
-
-def _containing(networks: Sequence[Network], peer: IPAddress) -> list[Network]:
-    """Return the networks with the peer, and those that are written as the same word."""
-    version, number = peer.version, int(peer)
-    found = {
-        network.text
-        for network in networks
-        if network.version == version and (number ^ network.first) >> (_BITS[version] - network.prefix) == 0
-    }
-    return [network for network in networks if network.text in found]
