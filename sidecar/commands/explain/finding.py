@@ -23,7 +23,7 @@ from sidecar.core.evaluate.envelope import (
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Judgement, Undecided, deciding
 from sidecar.core.policy import Because, Policy, RecipientAnswer
 from sidecar.core.policy.address import domain_of
-from sidecar.core.records import Logged
+from sidecar.core.records import Logged, Messages
 from sidecar.core.settings.values import ANY_LISTENER, LogMode
 
 _KINDS: dict[FollowUp, MessageKind] = {"bounce_report": "oob", "rejected": "other"}
@@ -115,7 +115,8 @@ def disagreement(found: ComparedRecord) -> Disagreement | None:
     if found.agrees is not False or found.is_counted_elsewhere:
         return None
     outcome = found.judgement.outcome
-    if found.answer.happened == "rejected" or found.follow_up == "rejected":
+    is_dropped = found.answer.happened == "dropped" and outcome not in REJECTED
+    if is_dropped or found.answer.happened == "rejected" or found.follow_up == "rejected":
         return Disagreement(accepts=True, recipient=None, because=deciding(found.judgement))
     if outcome not in REJECTED and (rejected := found.rejected_among):
         return Disagreement(accepts=False, recipient=rejected[0].address, because=rejected[0].because)
@@ -146,6 +147,8 @@ def _agrees(answer: RecordedAnswer, follow_up: FollowUp | None, judgement: Judge
             return _agrees_accepted(answer, follow_up, judgement)
         case "quarantined":
             return outcome == Disposition.QUARANTINED
+        case "dropped":
+            return outcome == Disposition.REJECTED_AT_END
         case "rejected" if outcome == Undecided.RECIPIENTS_UNKNOWN:
             # A relay host's message is accepted for any recipient.
             is_relay_host = judgement.connect.accept and not judgement.connect.deferred
@@ -198,7 +201,7 @@ class AnswerCount(Struct, kw_only=True, gc=False):
         number, happened = found.record.count, found.answer.happened
         if happened == "tempfailed":
             self.tempfailed += number
-        elif happened in {"accepted", "quarantined"} and found.follow_up != "rejected":
+        elif happened in {"accepted", "dropped", "quarantined"} and found.follow_up != "rejected":
             self.accepted += number
         else:
             self.rejected += number
@@ -240,7 +243,8 @@ class BoundedTally:
 class RecordTotals(Struct, kw_only=True):
     """All counts of a log. `rulings` are by the outcome and its rule: `file:line key`, or the rule that is missing.
 
-    `outgoing` counts records of outgoing mail, `unreadable` those that do not contain enough.
+    `outgoing` counts records of outgoing mail, `unreadable` those that do not contain enough. `messages` counts messages: an
+    answer is to one recipient.
     """
 
     all: AnswerCount = field(default_factory=AnswerCount)
@@ -249,9 +253,11 @@ class RecordTotals(Struct, kw_only=True):
     domains: BoundedTally = field(default_factory=BoundedTally)
     outgoing: int = 0
     unreadable: int = 0
+    messages: int = 0
+    known: Messages = field(default_factory=Messages)
 
     def add(self, found: ComparedRecord | None) -> None:
-        """Count a judged record, or one of outgoing mail. A message with two records counts once."""
+        """Count a judged record, or one of outgoing mail. A Reception with follow-ups counts once."""
         if found is None:
             self.outgoing += 1
             return
@@ -259,6 +265,7 @@ class RecordTotals(Struct, kw_only=True):
             return
         outcome = found.judgement.outcome
         self.all.add(found)
+        self.messages += self.known.begins(found.record)
         self.rulings.add(found, outcome.words, rule_of(outcome, deciding(found.judgement)[0]))
         self.peers.add(found, str(found.envelope.peer))
         domains = [answer.domain for answer in found.judgement.recipients]

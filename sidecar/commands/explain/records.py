@@ -38,6 +38,7 @@ _TO_COPY = " " * 6
 
 _HAPPENED: dict[Happened, str] = {
     "quarantined": "accepted, and kept in the quarantine",
+    "dropped": "accepted for reports only; the message is none, and was relayed to others",
     "rejected_for_other_reason": "rejected",
 }
 OUTCOMES: dict[EnvelopeOutcome, str] = {
@@ -144,7 +145,8 @@ def _print_totals(totals: RecordTotals, screen: Console) -> None:
 def _summary(totals: RecordTotals) -> str:
     count = totals.all
     answers = f"{count.accepted:,} accepted, {count.rejected:,} rejected, {count.tempfailed:,} tempfailed"
-    parts = [f"{counted(count.total, 'answer')} recorded: {answers}", _comparison(count)]
+    about = f" to {counted(totals.messages, 'message')}" if totals.messages else ""
+    parts = [f"{counted(count.total, 'answer')}{about} recorded: {answers}", _comparison(count)]
     if totals.outgoing:
         parts.append(f"{counted(totals.outgoing, 'more record')} of outgoing mail")
     return "; ".join(parts) + "."

@@ -8,7 +8,7 @@ from sidecar.commands.stats.shape import shape
 from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
-from sidecar.core.records import TYPES, UNCATEGORIZED, Logged
+from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages
 from sidecar.core.text import rfc3339
 from sidecar.output.tally import Tally
 
@@ -40,7 +40,8 @@ class Collector:
     def __init__(self, since: float | None = None, until: float | None = None) -> None:
         self._since, self._until = since, until
         self._begin, self._end = since or 0, _TIME_LIMIT if until is None else until
-        self._records = self._outside = self._untimed = self._unreadable = self._bytes = 0
+        self._records = self._outside = self._untimed = self._unreadable = self._bytes = self._messages = 0
+        self._known = Messages()
         # The first and last time outside the range.
         self._first, self._last = _TIME_LIMIT, 0
         self._clockwork = Clockwork()
@@ -87,7 +88,10 @@ class Collector:
             self._tallies[classes].add(bounce_class, count)
 
     def _incoming(self, record: Logged, count: int) -> None:
-        self._bytes += min(max(0, record.size), _SIZE_LIMIT)
+        # An OOB record has no size, and its message has a Reception.
+        if record.type != "OOB" and self._known.begins(record):
+            self._messages += 1
+            self._bytes += min(max(0, record.size), _SIZE_LIMIT)
         peer = record.peer_address
         if peer is not None:
             self._tallies["peers"].add(_text(peer.addr), count)
@@ -118,6 +122,7 @@ class Collector:
             log_last=_instant(max(times, default=None)),
             records=self._records,
             count=self._tallies["types"].total,
+            messages=self._messages,
             outside=self._outside,
             untimed=self._untimed,
             unreadable=self._unreadable,

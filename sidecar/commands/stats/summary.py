@@ -54,11 +54,13 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     `since` and `until` are the range (without its end), `first` and `last` the times of its records, `log_first` and `log_last`
     those of all records that were read: files that were last written before `since` are not. `records` counts lines. `count`
-    and all other figures count a record of many rejections as that many. `outside` counts records outside the range, `untimed`
-    those without a time (in the range only if it is not set), `unreadable` lines that are no records. `bytes_received` is the
-    size of the accepted messages. `dispositions` counts the sidecar's Receptions, Feedback and Rejections: an OOB record has
-    none, because its message has a Reception. KumoMTA's records have no disposition. `bounce_classes` are the classes of the
-    replies of other MTAs, `rejection_classes` those of our own.
+    and all other figures count a record of many rejections as that many. `messages` counts the incoming messages, each once for
+    all its recipients; KumoMTA's records do not contain which recipients share a message, so there each counts as one.
+    `outside` counts records outside the range, `untimed` those without a time (in the range only if it is not set),
+    `unreadable` lines that are no records. `bytes_received` is the size of the accepted messages. `dispositions` counts the
+    sidecar's Receptions, Feedback and Rejections: an OOB record has none, because its message has a Reception. KumoMTA's
+    records have no disposition.
+    `bounce_classes` are the classes of the replies of other MTAs, `rejection_classes` those of our own.
     """
 
     since: str | None
@@ -69,6 +71,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     log_last: str | None
     records: int
     count: int
+    messages: int
     outside: int
     untimed: int
     unreadable: int

@@ -22,9 +22,11 @@ _UNITS = ((7 * _DAY, "week"), (_DAY, "day"), (3600, "hour"), (60, "minute"), (1,
 
 
 def headline(summary: Summary) -> str:
-    """Return one line: the number of records and of what they stand for, their first and last time, and their bytes."""
+    """Return one line: the numbers of records, of what they stand for and of messages; first and last time; and bytes."""
     number = counted(summary.records, "record")
     parts = [number if summary.records == summary.count else f"{number} that stand for {summary.count:,}"]
+    if summary.messages:
+        parts.append(counted(summary.messages, "message"))
     if summary.first is not None and summary.last is not None:
         parts.append(f"{moment(summary.first)} to {moment(summary.last)} UTC")
     return ", ".join([*parts, f"{in_units(summary.bytes_received)} received"])

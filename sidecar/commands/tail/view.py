@@ -78,12 +78,19 @@ def _facts(record: Logged) -> Iterator[tuple[str, str]]:
     yield "sender", record.sender or (_NULL_SENDER if record.recipients else "")
     for recipient in record.recipients:
         yield "recipient", recipient
-    dropped = meta.get("dropped")
+    dropped = meta.get("dropped")  # in records of before each recipient had its own
     for recipient in dropped if isinstance(dropped, list) else ():
         yield "dropped", _text(recipient)
     yield "feedback type", _text((record.feedback_report or {}).get("feedback_type"))
     yield "queue id", _text(meta.get("queue_id"))
     yield "quarantine", _text(meta.get("quarantine"))
+    original = meta.get("original")
+    for name, value in original.items() if isinstance(original, dict) else ():
+        yield (
+            f"original {printable(name.replace('_', ' '))}",
+            ", ".join(map(_text, value)) if isinstance(value, list) else _text(value),
+        )
+    yield "message id", _text(meta.get("message_id"))
     yield "id", record.id
     yield "session", record.session_id or ""
 

@@ -17,9 +17,9 @@ MessageKind = Literal["arf", "oob", "unreadable", "other", "unknown"]
 it.
 """
 
-Happened = Literal["accepted", "quarantined", "rejected", "rejected_for_other_reason", "tempfailed", "outgoing"]
-"""What happened by the record. `rejected`: by the listener policy; `tempfailed`: 4xx, which is not a decision of the policy;
-`outgoing`: the record is about outgoing mail."""
+Happened = Literal["accepted", "dropped", "quarantined", "rejected", "rejected_for_other_reason", "tempfailed", "outgoing"]
+"""What happened by the record. `dropped`: the message was accepted, but not for this recipient; `rejected`: by the listener
+policy; `tempfailed`: 4xx, which is not a decision of the policy; `outgoing`: the record is about outgoing mail."""
 
 _INCOMING = {"Reception", "Rejection", "OOB", "Feedback"}
 # KumoMTA's words and ours; older versions of KumoMTA leave the enhanced code in the text.
@@ -63,6 +63,8 @@ def recorded_answer(record: Logged) -> RecordedAnswer:
         return RecordedAnswer(happened="outgoing", stage=None, is_ours=False)
     if record.type != "Rejection":
         happened: Happened = "quarantined" if "quarantine" in record.meta else "accepted"
+        if record.disposition is Disposition.DROPPED:
+            happened = "dropped"
         return RecordedAnswer(happened=happened, stage="end", is_ours=is_ours)
     if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
         happened = "tempfailed"
@@ -131,6 +133,8 @@ def _kind(record: Logged) -> MessageKind:
     answer = recorded_answer(record)
     if answer.happened == "quarantined":
         return "unreadable"
+    if answer.happened == "dropped":
+        return "other"
     if answer.happened != "rejected" or answer.stage != "end":
         return "unknown"
     # A report of the kind that no recipient accepts; a message of both kinds is first a feedback report.

@@ -13,7 +13,7 @@ from sidecar.core.records.build import (
     rejections,
 )
 from sidecar.core.records.original import original_of
-from sidecar.core.records.reading import TYPES, Logged, decode
+from sidecar.core.records.reading import TYPES, Logged, Messages, decode
 from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Facts",
     "ForRecipient",
     "Logged",
+    "Messages",
     "PeerAddress",
     "Record",
     "Response",

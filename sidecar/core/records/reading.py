@@ -1,5 +1,6 @@
 """A record read from a log: the sidecar's, or KumoMTA's of any type and version. Never reads a file."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -25,8 +26,9 @@ _COUNT_LIMIT = 10**9
 class Logged(Struct, frozen=True, kw_only=True, gc=False):
     """One line of a log. Other fields are ignored, and missing ones are empty.
 
-    `type` is any of KumoMTA's record types. `recipient` is a list in newer versions of KumoMTA, and with several recipients in
-    ours. `timestamp` and `created`, the begin of the message, are in seconds since 1970.
+    `type` is any of KumoMTA's record types. `recipient` is a list in some versions of KumoMTA, in our Rejection of a message
+    with several recipients, and in our older records. `timestamp` and `created`, the begin of the message, are in seconds since
+    1970.
     """
 
     type: str
@@ -48,6 +50,12 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
     tls_cipher: str | None = None
     nodeid: str | None = None
     session_id: str | None = None
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message, which the records of its recipients share. KumoMTA's and our older records have only `id`."""
+        own = self.meta.get("message_id")
+        return own if isinstance(own, str) else self.id
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -72,6 +80,26 @@ class Logged(Struct, frozen=True, kw_only=True, gc=False):
         """How many events the record counts, 10**9 at most: one record can count the rejections of a flood."""
         counted = self.meta.get("count")
         return min(counted, _COUNT_LIMIT) if isinstance(counted, int) and counted > 0 else 1
+
+
+class Messages:
+    """Which records are the first of their message. Those of one message are close together: so many ids are remembered."""
+
+    def __init__(self, remembered: int = 20_000) -> None:
+        self._remembered = remembered
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def begins(self, record: Logged) -> bool:
+        """Return True for the first record of a message; False for the others, and for a rejection before a message exists."""
+        message_id = record.message_id
+        if not message_id:
+            return record.type != "Rejection"
+        if message_id in self._ids:
+            return False
+        self._ids[message_id] = None
+        if len(self._ids) > self._remembered:
+            self._ids.popitem(last=False)
+        return True
 
 
 _DECODER = msgspec.json.Decoder(Logged)

@@ -412,3 +412,17 @@ def test_a_line_that_is_no_record() -> None:
         explainer.explain(Entry(file="log", line=1, size=0, fault="broken"))
     with pytest.raises(ValueError, match="peer's address"):
         explainer.explain(entry_of(record(peer_address=None)))
+
+
+def test_a_recipient_that_was_dropped() -> None:
+    """It has a Reception; a configuration that accepts only reports for it agrees, one that relays to it does not."""
+    under = settings([entry("bounce.example.com", log_oob="LogThenDrop"), entry("open.example", relay_to=True)])
+    recipients = ["b@bounce.example.com", "o@open.example"]
+    outcome = play(session(under), [*hello(), *envelope(recipients), *content(PLAIN)])[-1]
+    records = [json.loads(encode(one)) for one in outcome.records]
+    dropped, relayed = explained(*records, under=under)
+    assert (dropped.happened, dropped.outcome, dropped.agrees) == ("dropped", "rejected_at_end", True)
+    assert (relayed.happened, relayed.outcome, relayed.agrees) == ("accepted", "relayed", True)
+    opened = settings([entry("bounce.example.com", relay_to=True), entry("open.example", relay_to=True)])
+    dropped, relayed = explained(*records, under=opened)
+    assert (dropped.outcome, dropped.agrees, relayed.agrees) == ("relayed", False, True)

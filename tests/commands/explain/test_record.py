@@ -115,7 +115,7 @@ def test_ten_are_told_and_eleven_counted(folder: Path) -> None:
     result = run(folder, log)
     assert result.exit_code == 0
     out = result.stdout
-    assert out.startswith("11 answers recorded: 11 accepted, 0 rejected, 0 tempfailed; none can be compared")
+    assert out.startswith("11 answers to 11 messages recorded: 11 accepted, 0 rejected, 0 tempfailed; none can be compared")
     assert 'accepted if a report  listener_domains.toml:3 "*".log_oob        11         0           0       0' in out
     assert "203.0.113.9" in out
     assert out.rstrip().endswith("and 1 more")
@@ -205,7 +205,7 @@ def test_a_journal_of_reports(folder: Path) -> None:
         make for number in range(8) for make in (ours(id=str(number)), ours("OOB", id=str(number), sender="x@a.example"))
     ]
     (folder / "log").write_bytes(lines(*reports, ours("Rejection", answer=(550, "relaying not permitted", "CONNECT"))))
-    assert run(folder, folder / "log").stdout.startswith("9 answers recorded: 8 accepted, 1 rejected, ")
+    assert run(folder, folder / "log").stdout.startswith("9 answers to 9 messages recorded: 8 accepted, 1 rejected, ")
 
 
 def test_many_faults_are_not_all_told(folder: Path) -> None:

@@ -48,6 +48,19 @@ def test_one_reason_for_many_peers() -> None:
     ]
 
 
+def test_a_message_to_several_recipients_counts_once() -> None:
+    """Each recipient has a record; the message and its bytes count once. Older records have all recipients in one."""
+    meta = {"message_id": "m", "disposition": "relayed"}
+    summary = summed(
+        *[record("Reception", id=f"m{number}", recipient=f"{number}@a.example", size=1000, meta=meta) for number in range(3)],
+        record("OOB", id="m0", meta=meta, created=NOON),
+        record("Reception", id="old", recipient=["x@b.example", "y@b.example"], size=100, meta={"disposition": "relayed"}),
+        record("Rejection", id="", meta={"disposition": "rejected_at_rcpt"}),
+    )
+    assert (summary.records, summary.messages, summary.bytes_received) == (6, 2, 1100)
+    assert names(summary.dispositions) == {"relayed": 4, "rejected_at_rcpt": 1}
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "reason"),
     [

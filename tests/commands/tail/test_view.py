@@ -273,3 +273,17 @@ def test_hostile_text(texts: list[str], width: int | None, today: str | None) ->
     )
     assert line(record, width=width, today=today).isprintable()
     assert all(part.text.isprintable() for parts in block_of(record, local=True) for part in parts)
+
+
+def test_a_block_of_a_report_has_its_original() -> None:
+    """The ids, and the headers of the returned message, escaped."""
+    original = {"message_id": "<1@news.example>", "x-job": ["7", "8"], "x\x1b": "a\x1b", "odd": 5}
+    record = Logged(type="OOB", id="2", event_time=TIME, response=REJECTED, meta={"message_id": "1", "original": original})
+    lines = [" ".join(part.text for part in parts) for parts in block_of(record)]
+    assert lines[-5:] == [
+        "  original message id: <1@news.example>",
+        "  original x-job: 7, 8",
+        "  original x\\u001b: a\\u001b",
+        "  message id: 1",
+        "  id: 2",
+    ]
