@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 import msgspec
-from msgspec.structs import asdict
 
 from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import Classifier
-from sidecar.core.records import UNCATEGORIZED, bounce_response
+from sidecar.core.records import UNCATEGORIZED, bounce_response, with_numbers
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, MtaName, OobReport, PerRecipient, ReportReading
 from sidecar.core.settings.values import BounceRule
@@ -89,10 +88,8 @@ def _files(named: str) -> list[str]:
 def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[str, object]:
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
-    answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": report}
-    if report is not None and isinstance(report.original_message, bytes):
-        # Not UTF-8: numbers, as in KumoMTA's records.
-        answer["report"] = {**asdict(report), "original_message": [*report.original_message]}
+    shown = None if report is None else with_numbers(report)
+    answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": shown}
     if isinstance(report, OobReport):
         # Beside the report, whose shape is KumoMTA's.
         answer["bounce_classification"] = [_classified(entry, classifier)[0] for entry in report.per_recipient]

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
@@ -16,7 +17,7 @@ from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessageA
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, compile_policy, judge_message
 from sidecar.core.policy.address import is_text
-from sidecar.core.records import Record
+from sidecar.core.records import Record, with_numbers
 from sidecar.core.session import Rules, Session, World, replies
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
@@ -233,6 +234,11 @@ def _recipient_part(answer: RecipientAnswer, reply: str | None) -> RecipientPart
     )
 
 
+def _for_json(record: Record) -> Record:
+    report = record.feedback_report
+    return record if report is None else replace(record, feedback_report=with_numbers(report))
+
+
 def _message_part(
     disposition: Disposition | None,
     action: MessageAction | None = None,
@@ -248,5 +254,5 @@ def _message_part(
         report=None if answer is None else answer.logged_as,
         relayed=[result.recipient.address for result in results if result.relayed],
         dropped=[result.recipient.address for result in results if action != "reject" and not result.relayed],
-        records=list(records),
+        records=[*map(_for_json, records)],
     )

@@ -14,7 +14,7 @@ from sidecar.core.records.build import (
 )
 from sidecar.core.records.original import original_of
 from sidecar.core.records.reading import TYPES, Logged, Messages, decode
-from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode
+from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode, with_numbers
 
 __all__ = [
     "TYPES",
@@ -38,4 +38,5 @@ __all__ = [
     "receptions",
     "rejection",
     "rejections",
+    "with_numbers",
 ]

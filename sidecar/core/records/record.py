@@ -3,17 +3,19 @@
 Owns the shape and its encoding. Never decides what is written.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from sidecar.core.reports.values import ArfReport
+from sidecar.core.reports.values import ArfReport, OobReport
 from sidecar.core.text import printable_json
 
+Report = TypeVar("Report", bound=ArfReport | OobReport)
 RecordType = Literal["Reception", "OOB", "Feedback", "Rejection"]
 Headers = Mapping[str, str | list[str]] | msgspec.Raw
 """Names and values of the recorded headers. Raw is the same as JSON: all records of a message share it."""
@@ -124,6 +126,12 @@ def encode(*records: Record) -> bytes:
     return b"".join(lines)
 
 
+def with_numbers(report: Report) -> Report:
+    """Return a report for JSON: a returned message that is not UTF-8 as an array of numbers."""
+    octets = report.original_message
+    return report if not isinstance(octets, bytes) else replace(report, original_message=msgspec.Raw(_numbers(octets)))
+
+
 def _report(report: ArfReport, limit: int) -> bytes:
     text = report.original_message
     if text is None or (isinstance(text, str) and len(text) <= _PIECE):
@@ -144,7 +152,7 @@ def _text(text: str, limit: int) -> bytearray:
     return json
 
 
-def _numbers(octets: bytes, limit: int) -> bytearray:
+def _numbers(octets: bytes, limit: float = math.inf) -> bytearray:
     """Return bytes that are not UTF-8 as KumoMTA writes them: an array of numbers."""
     json = bytearray(b"[")
     for start in range(0, len(octets), _PIECE):

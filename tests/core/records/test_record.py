@@ -4,14 +4,15 @@ import json
 import tracemalloc
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.records import Record, encode
+from sidecar.core.records import Record, encode, with_numbers
 from sidecar.core.records import record as record_module
-from sidecar.core.reports.values import ArfReport
+from sidecar.core.reports.values import ArfReport, OobReport, PerMessage
 from sidecar.core.text import printable_json
 from tests.core.records.making import reception
 
@@ -120,3 +121,11 @@ def test_records_share_their_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_module, "_text", escaped)
     encode(*records[:1] * 100)
     assert escaped.call_count == 1
+
+
+@pytest.mark.parametrize("report", [REPORT, OobReport(per_message=PerMessage(extensions={}), per_recipient=[])])
+def test_reports_outside_records(report: ArfReport | OobReport) -> None:
+    """In other JSON, too, bytes are an array of numbers and not base64; a text stays as it is."""
+    for original, written in ((b"\xff\n", [255, 10]), ("text", "text"), (None, None)):
+        shown = with_numbers(replace(report, original_message=original))
+        assert json.loads(msgspec.json.encode(shown))["original_message"] == written
