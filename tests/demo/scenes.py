@@ -100,7 +100,7 @@ SCENES = (
         recipients=("you@customer.example", BOUNCES, "me@closed.example"),
         content=OOB,
         expected=Expected(
-            answer="250 2.0.0 Ok", records=("Rejection", "Reception", "OOB"), delivered=("you@customer.example",)
+            answer="250 2.0.0 Ok", records=("Rejection", "Reception", "Reception", "OOB"), delivered=("you@customer.example",)
         ),
     ),
 )

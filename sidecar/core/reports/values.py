@@ -5,9 +5,16 @@ Dates are RFC 3339 in UTC with a `Z` (`2026-07-02T18:55:38Z`).
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    Original = str | bytes
+else:
+    # In JSON, for which msgspec makes schemas, bytes are an array of numbers.
+    Original = str | list[int]
+"""A returned message with LF line ends: text, or bytes that are not UTF-8."""
 
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
 OtherKind = Literal["mdn", "tls_report", "dmarc_report", "auto_reply"]
@@ -75,7 +82,7 @@ class OobReport(Struct, frozen=True, kw_only=True):
 
     per_message: PerMessage
     per_recipient: list[PerRecipient]
-    original_message: str | bytes | None = None
+    original_message: Original | None = None
 
 
 class ArfReport(Struct, frozen=True, kw_only=True):
@@ -95,7 +102,7 @@ class ArfReport(Struct, frozen=True, kw_only=True):
     reported_domain: list[str]
     reported_uri: list[str]
     extensions: Mapping[str, list[str]]
-    original_message: str | bytes | None = None
+    original_message: Original | None = None
     supplemental_trace: Any = None
 
 
