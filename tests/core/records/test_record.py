@@ -129,3 +129,11 @@ def test_reports_outside_records(report: ArfReport | OobReport) -> None:
     for original, written in ((b"\xff\n", [255, 10]), ("text", "text"), (None, None)):
         shown = with_numbers(replace(report, original_message=original))
         assert json.loads(msgspec.json.encode(shown))["original_message"] == written
+
+
+def test_the_schema() -> None:
+    """The HTTP process makes one of it at its start: a returned message is a text, an array of numbers, or null."""
+    report = msgspec.json.schema(ArfReport)["$defs"]["ArfReport"]
+    kinds = {kind["type"] for kind in report["properties"]["original_message"]["anyOf"]}
+    assert kinds == {"string", "array", "null"}
+    assert "tls_cipher" in msgspec.json.schema(Record)["$defs"]["Record"]["properties"]
