@@ -319,7 +319,7 @@ class Session:
                 return self._reject_above(Bound.REPORT_RECORDS)
             wanted = self._rules.settings.original_headers
             return outcomes.accepted_message(self._facts(), message, answer, reading, wanted)
-        is_unparsable = message.claims_report and reading.arf is None and reading.oob is None
+        is_unparsable = message.claims_report and reading.arf is None and reading.oob is None and reading.other is None
         if is_unparsable and self._rules.settings.unreadable_reports == "quarantine":
             full = self._instead(Bound.QUARANTINE)
             return outcomes.quarantined_message(self._facts(), message, answer, reading, self._network, full)

@@ -80,7 +80,7 @@ def test_words(log: Path) -> None:
     status, words, errors = run(log)
     assert (status, errors) == (0, "")
     lines = words.splitlines()
-    assert lines[0] == "62 records, 1 message, 2026-11-22 12:00:00 to 2026-11-22 12:59:00 UTC, 1.2 KiB received"
+    assert lines[0] == "62 records, 1 message, 2026-11-22 12:00:00 to 2026-11-22 12:59:00 UTC, 1.1 KiB received"
     assert re.fullmatch(r"type +count +in 30 seconds, over time +most +at", lines[2])
     assert re.fullmatch(r"Rejection +60 +█[█ ]+ +1 +11-22 12:00:00", lines[3])
     for line in (

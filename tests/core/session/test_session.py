@@ -305,6 +305,29 @@ def test_a_quarantined_message_has_a_record_for_each_recipient() -> None:
     assert {record.meta["quarantine"] for record in outcome.records} == {f"{outcome.unparsable.name}.eml"}
 
 
+TLS_REPORT = b"""From: tls-reports@mx.example.net\r
+Subject: Report Domain: example.com\r
+Content-Type: multipart/report; report-type=tlsrpt; boundary="cut"\r
+\r
+--cut\r
+Content-Type: text/plain\r
+\r
+A report.\r
+--cut\r
+Content-Type: application/tlsrpt+json\r
+\r
+{"organization-name": "mx.example.net", "policies": []}\r
+--cut--\r
+"""
+
+
+def test_a_report_of_another_kind_is_rejected_by_name() -> None:
+    """It is no unparsable report, and so it is not kept in the quarantine."""
+    outcome = deliver(TLS_REPORT, DROP, under=settings(DOMAINS, unreadable_reports="quarantine"))
+    assert (outcome.unparsable, facts_of(outcome, "type", "disposition")) == (None, [("Rejection", "rejected_at_end")])
+    assert "TLS report" in outcome.records[0].meta["why"]
+
+
 def test_tls_in_records() -> None:
     """Receptions and Feedback records of a TLS session have its fields; other records, and other sessions, do not."""
     tls = Tls(cipher="AES", protocol_version="TLSv1.3", subject=("CN=mx.example.net",))
