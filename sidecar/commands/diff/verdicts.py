@@ -122,6 +122,7 @@ class _Seen(Struct, kw_only=True):
     """An envelope that waits for more records of its message, with its record."""
 
     envelope: Envelope
+    recipients: dict[str, None]
     record_id: str
     time: str
     count: int
@@ -159,7 +160,7 @@ class Replay:
         self._totals: Counter[str] = Counter()
 
     def add(self, record: Logged | None) -> None:
-        """Add a record; None for a line that is no record. An OOB record only adds the kind to the Reception with its id."""
+        """Add a record; None for a line that is no record. Those of one message make one envelope of all its recipients."""
         if record is None:
             self._totals["unreadable"] += 1
             return
@@ -172,17 +173,18 @@ class Replay:
             known = record.type in self._passed_over or len(self._passed_over) < _TYPES
             self._passed_over[record.type if known else "others"] += 1
             return
-        seen = _Seen(envelope=envelope, record_id=record.id, time=record.event_time, count=record.count)
-        if not record.id:
+        recipients = dict.fromkeys(envelope.recipients)
+        seen = _Seen(envelope=envelope, recipients=recipients, record_id=record.id, time=record.event_time, count=record.count)
+        if not record.message_id:
             self._decide(seen)
-        elif (first := self._waiting.get(record.id)) is None:
-            self._waiting[record.id] = seen
+        elif (first := self._waiting.get(record.message_id)) is None:
+            self._waiting[record.message_id] = seen
             if len(self._waiting) > _WAITING:
                 self._decide(self._waiting.pop(next(iter(self._waiting))))
-        elif not set(envelope.recipients) <= set(first.envelope.recipients):
-            self._decide(seen)
-        elif first.envelope.kind == "unknown":
-            first.envelope = replace(first.envelope, kind=envelope.kind)
+        else:
+            first.recipients |= recipients
+            if first.envelope.kind == "unknown":
+                first.envelope = replace(first.envelope, kind=envelope.kind)
 
     def verdicts(self) -> Verdicts:
         """Return the totals. Add no record after this."""
@@ -203,8 +205,8 @@ class Replay:
         if self._needs_listener and envelope.listener == ANY_LISTENER:
             self._totals["unknown_listener"] += seen.count
         touched, whats = set[_Counter](), set[What]()
-        for recipient in envelope.recipients or ("",):
-            one = replace(envelope, recipients=(recipient,)) if len(envelope.recipients) > 1 else envelope
+        for recipient in seen.recipients or ("",):
+            one = replace(envelope, recipients=(recipient,)) if len(seen.recipients) > 1 else envelope
             difference = self._questions.ask(one)
             if difference is None:
                 continue

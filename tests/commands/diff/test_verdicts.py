@@ -132,10 +132,14 @@ def test_the_gravest_counts_for_the_envelope() -> None:
     assert len(verdicts.groups) == 2
 
 
-def test_an_id_that_comes_again() -> None:
-    """A record of a known id that names other recipients is an envelope of its own."""
+def test_the_records_of_one_message() -> None:
+    """They are one envelope of all its recipients: KumoMTA's have one id, ours one `meta.message_id`."""
     verdicts = replayed(side(OTHERS), side(OTHERS, OPEN), [record("x@a.com"), record("y@a.com"), record("x@a.com")])
-    assert (verdicts.envelopes, verdicts.newly_accepted) == (2, 2)
+    assert (verdicts.envelopes, verdicts.newly_accepted) == (1, 1)
+    assert [(group.count, [count.count for count in group.domains]) for group in verdicts.groups] == [(1, [1])]
+    ours = [record(f"{name}@a.com", id=f"id-{name}", meta={"message_id": "m"}) for name in "xyz"]
+    verdicts = replayed(side(OTHERS), side(OTHERS, OPEN), ours)
+    assert (verdicts.records, verdicts.envelopes, verdicts.newly_accepted) == (3, 1, 1)
 
 
 def test_a_group() -> None:
