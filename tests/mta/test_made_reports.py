@@ -134,7 +134,9 @@ def test_made_report(name: str) -> None:
     assert per_message.original_envelope_id == ENVELOPE_IDS.get(name)
     assert per_message.arrival_date is not None
     assert [_as_expected(recipient) for recipient in found] == EXPECTED[name]
-    assert "Message-ID: <week-17@sender.example>" in (reading.oob.original_message or "")
+    original = reading.oob.original_message or ""
+    # In the Return-Path of one returned message Postfix has quoted each byte of a letter: that is no UTF-8.
+    assert "Message-ID: <week-17@sender.example>" in (original if isinstance(original, str) else original.decode("latin-1"))
 
 
 def _as_expected(found: dict[str, Any]) -> Expected:

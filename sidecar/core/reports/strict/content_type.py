@@ -12,6 +12,8 @@ from sidecar.core.reports.strict.headers import CONTROL, ENCODED_WORD, FOLD, WID
 # Bytes and parameters; the limits of mime.py for the same.
 _SIZE_LIMIT = 64 * 1024
 _PARAMETER_LIMIT = 128
+# At one place; each takes time beyond that of its bytes. KumoMTA has no limit.
+_COMMENTS_LIMIT = 64
 
 _FOLD = re.compile(FOLD)
 _TOKEN: Final = re.compile(rf"[!#$%&'*+\-.0-9A-Z^_`a-z{{|}}~{WIDE}]+")
@@ -146,14 +148,15 @@ def _percent_value(text: str, at: int) -> tuple[str, int]:
 
 
 def _blank(text: str, at: int) -> int:
-    """Return the end of the white space and the comments that begin at `at`."""
-    while True:
+    """Return the end of the white space and the first comments that begin at `at`."""
+    for _ in range(_COMMENTS_LIMIT):
         fold = _FOLD.match(text, at)
         start = at if fold is None else fold.end()
         end = comment_end(text, start) if text[start : start + 1] == "(" else None
         if end is None:
             return start
         at = end
+    return at
 
 
 def _unquoted(text: str, codec: str) -> bytes:

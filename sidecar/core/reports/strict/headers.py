@@ -34,8 +34,10 @@ _VALUE_BYTES = rb"[^\n]*+(?>(?:\n[ \t][^\n]*+)*)"
 _FIELD = re.compile(rb"(" + _NAME_BYTES + rb")(?:(:)\x20*+(" + _VALUE_BYTES + rb")(?:\n|\Z)|\n|\Z)")
 # Each field costs time and memory beyond that of its bytes.
 _FIELDS_LIMIT = 20_000
+# Fields are matched so many at once: `re` keeps some 500 bytes for each.
+_TOGETHER = 100
 _FIELDS = re.compile(
-    rb"(?>(?:(?!\r?\n|\Z)" + _NAME_BYTES + rb"(?::" + _VALUE_BYTES + rb")?(?:\n|\Z)){0,%d})(\r?\n|\Z)?" % _FIELDS_LIMIT
+    rb"(?>(?:(?!\r?\n|\Z)" + _NAME_BYTES + rb"(?::" + _VALUE_BYTES + rb")?(?:\n|\Z)){0,%d})(\r?\n|\Z)?" % _TOGETHER
 )
 _REST = re.compile(rb"(?:[ \t][!-9;-~ \t\r]*+)?:\x20*+(" + _VALUE_BYTES + rb")|(?=\n|\Z)")
 _BLANK = re.compile(rb"[ \t]")
@@ -45,7 +47,8 @@ _WORDS = rb"(?>(?:[!-~]++\x20?)+)"
 _USUAL_FIELD = re.compile(
     rb"([!-9;-~]++):\x20*+((?:" + _WORDS + rb"(?>(?:\r?\n[ \t]" + _WORDS + rb")*))?)(?:\r?\n|\Z)(?![ \t])"
 )
-_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})(?=\r?\n|\Z)" % _FIELDS_LIMIT)
+_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})" % _TOGETHER)
+_END = re.compile(rb"\r?\n|\Z")
 _PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
 _TEXT = rf"\0{CONTROL}!-~{WIDE}"
 _WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>[{_TEXT}](?>(?:(?!=\?)[{_TEXT}])*)))[\r\n]*+")
@@ -57,10 +60,14 @@ class FaultError(Exception):
 
 def section_end(text: bytes, start: int, end: int) -> int:
     """Return where a header section ends and the rest begins. Raise FaultError."""
-    found = _FIELDS.match(text, start, end)
-    if found is None or found[1] is None:
-        raise FaultError("a line of a header section does not begin with the name of a field, or there are too many fields")
-    return found.end()
+    for _ in range(_FIELDS_LIMIT // _TOGETHER):
+        found = _FIELDS.match(text, start, end)
+        if found is not None and found[1] is not None:
+            return found.end()
+        if found is None or found.end() == start:
+            break
+        start = found.end()
+    raise FaultError("a line of a header section does not begin with the name of a field, or there are too many fields")
 
 
 def first(section: bytes, name: bytes) -> bytes | None:
@@ -79,9 +86,10 @@ def first(section: bytes, name: bytes) -> bytes | None:
 
 def group(text: bytes) -> Group:
     """Return the values of the fields up to the first empty line, by their names in lower case. Raise FaultError."""
-    usual = None if b"=?" in text else _USUAL.match(text)
+    usual = None if b"=?" in text else _usual_end(text)
     if usual is not None:
-        fields: Iterable[tuple[bytes, bytes]] = _USUAL_FIELD.findall(usual[0])
+        # Not findall: of many fields a list of both texts takes more memory than the fields.
+        fields: Iterable[tuple[bytes, bytes]] = ((one[1], one[2]) for one in _USUAL_FIELD.finditer(text, 0, usual))
     else:
         fields = _fields(text)
     found: Group = {}
@@ -92,6 +100,14 @@ def group(text: bytes) -> Group:
         plain = text_of(value) if usual is None or b"\n" in value else value.decode("ascii")[:VALUE_LIMIT]
         found.setdefault(name.decode("ascii").lower(), []).append(plain)
     return found
+
+
+def _usual_end(text: bytes) -> int | None:
+    """Return the end of the fields; None if one of them is not written as most are."""
+    at = 0
+    while (found := _USUAL.match(text, at)) is not None and found.end() > at:
+        at = found.end()
+    return at if _END.match(text, at) else None
 
 
 def _fields(text: bytes) -> Iterator[tuple[bytes, bytes]]:
