@@ -29,7 +29,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.core.text import counted
+from sidecar.core.text import counted, in_units
 from sidecar.journal import JournalError, make_directory, sync_directory
 from sidecar.journal.clock_guard import ClockGuard, clock_guard
 from sidecar.journal.write.segment import write_all
@@ -163,7 +163,7 @@ class Quarantine:
         with self.opened(file) as opened:
             content = opened.read(limit + 1)
         if len(content) > limit:
-            raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(self._directory / file))
+            raise OSError(errno.EFBIG, f"it has more than {in_units(limit)}", str(self._directory / file))
         return content
 
     def remove(self, name: str) -> int:
