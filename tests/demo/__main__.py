@@ -1,6 +1,6 @@
-"""`make demo`: see the sidecar at work beside a real Postfix. Exit status 0 when every outcome is as it must be.
+"""`make demo`: show the sidecar beside a real Postfix. The exit status is 0 if all results are as expected.
 
-Owns what is shown. Never decides what is right.
+Owns the output. Never decides which result is right.
 """
 
 import json
@@ -10,8 +10,6 @@ import sys
 import time
 from itertools import zip_longest
 
-from rich import box
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
@@ -30,33 +28,34 @@ OK = 250
 
 
 def main() -> int:
-    """Play and show; give the exit status."""
+    """Send the messages, print the results, and return the exit status."""
     console = Console(highlight=False)
     if why_not := _missing():
         console.print(why_not)
         return 1
     began = time.monotonic()
-    console.print("A real Postfix with the sidecar attached, set up like this:", _configuration())
+    console.print("A private Postfix on loopback asks the sidecar about each message. The settings:", _configuration())
     with console.status("Sending..."):
         scenes = list(play())
-    console.print(_table(scenes))
+    for number, played in enumerate(scenes, start=1):
+        console.print(_shown(number, played))
     faults = [f"{played.scene.title}: {fault}" for played in scenes for fault in played.faults]
     for fault in faults:
         console.print(Text(fault, style="bold red"))
-    verdict = f"[bold red]{_count(len(faults))} wrong.[/]" if faults else "[bold green]Every outcome is as it must be.[/]"
-    console.print(f"{verdict} All that was started is stopped again, after {time.monotonic() - began:.1f} seconds.")
+    summary = f"[bold red]{_count(len(faults))} wrong.[/]" if faults else "[bold green]All results are as expected.[/]"
+    console.print(f"\n{summary} The demonstration took {time.monotonic() - began:.1f} seconds, and has stopped both Postfixes.")
     return 1 if faults else 0
 
 
-def _count(outcomes: int) -> str:
-    return "1 outcome is" if outcomes == 1 else f"{outcomes} outcomes are"
+def _count(results: int) -> str:
+    return "1 result is" if results == 1 else f"{results} results are"
 
 
 def _missing() -> str | None:
     if os.geteuid():
-        return "The demonstration starts a Postfix of its own, and only root may do that: please run it as root."
+        return "The demonstration starts a private Postfix, which needs root. Run it as root."
     if shutil.which("postfix") is None:
-        return "The demonstration needs Debian's package postfix: please install it, or let make demo do so."
+        return "The demonstration needs the Debian package postfix. Run make demo, which installs it."
     return None
 
 
@@ -65,54 +64,47 @@ def _configuration() -> RenderableType:
         syntax = Syntax(text.rstrip(), "toml", line_numbers=True, background_color="default", theme="ansi_dark")
         return Panel(syntax, title=name, title_align="left", border_style="dim", expand=False)
 
-    return Columns([shown("listener_domains.toml", DOMAINS), shown("sidecar.toml", f"relay_hosts = {json.dumps(RELAY_HOSTS)}")])
+    return Group(shown("sidecar.toml", f"relay_hosts = {json.dumps(RELAY_HOSTS)}"), shown("listener_domains.toml", DOMAINS))
 
 
-def _table(scenes: list[Played]) -> Table:
-    table = Table(box=box.ROUNDED, show_lines=True, border_style="dim", header_style="bold", expand=True)
-    table.add_column("What was sent, by whom", ratio=45, overflow="fold")
-    table.add_column("The answer", width=22, overflow="fold")
-    table.add_column("The records, and why", ratio=55, overflow="fold")
-    for number, played in enumerate(scenes, start=1):
-        outcome = played.outcome
-        table.add_row(_sent(number, played.scene), _answers(played.scene, outcome), _records(outcome.records))
-    return table
-
-
-def _sent(number: int, scene: Scene) -> RenderableType:
-    text = Text()
-    text.append(f"{number}. {scene.title}\n", style="bold")
-    text.append(f"{scene.peer.helo} {scene.peer.address}\n", style="dim")
-    text.append(f"from <{scene.sender}>", style="blue")
-    for recipient in scene.recipients:
-        text.append(f"\nto <{recipient}>", style="blue")
-    return text
+def _shown(number: int, played: Played) -> RenderableType:
+    """Return a scene as lines of a name and a value: at 80 columns a value has room for every name and address."""
+    scene, outcome = played.scene, played.outcome
+    lines = Table.grid(padding=(0, 2), pad_edge=False)
+    lines.add_column(style="dim")
+    lines.add_column()
+    lines.add_row("peer", f"{scene.peer.address} ({scene.peer.helo})")
+    lines.add_row("from", Text(f"<{scene.sender}>", style="blue"))
+    lines.add_row("to", Text("\n".join(f"<{recipient}>" for recipient in scene.recipients), style="blue"))
+    lines.add_row("answer", _answers(scene, outcome))
+    lines.add_row("result", Text(_result(outcome), style="bold"))
+    lines.add_row("records", _records(outcome.records))
+    return Group(Text(f"\n{number}. {scene.title}", style="bold"), Padding(lines, (0, 0, 0, 3), expand=False))
 
 
 def _answers(scene: Scene, outcome: Outcome) -> Text:
-    """Show the answer to each recipient where there are several, the one that decided, and what became of the message."""
-    text = Text(_fate(outcome) + "\n", style="bold")
-    if outcome.answers is not None and len(scene.recipients) > 1:
-        for recipient, answer in zip(scene.recipients, outcome.answers.recipients, strict=True):
-            text.append(f"to {recipient.partition('@')[0]}: ", style="not bold dim").append(_answer(answer)).append("\n")
-        text.append("in the end: ", style="not bold dim")
-    return text.append(_answer(outcome.last))
+    """Return the answer to each recipient if there are several, and the answer that decides."""
+    if outcome.answers is None or len(scene.recipients) == 1:
+        return _answer(outcome.last)
+    text = Text()
+    for recipient, answer in zip(scene.recipients, outcome.answers.recipients, strict=True):
+        text.append(_answer(answer)).append(f" for {recipient}\n" if answer.code == OK else "\n", style="dim")
+    return text.append(_answer(outcome.last)).append(" for the message", style="dim")
 
 
-def _fate(outcome: Outcome) -> str:
-    """Say what became of the message."""
+def _result(outcome: Outcome) -> str:
     if outcome.last.code != OK:
-        return "Refused"
-    return f"Relayed to\n{', '.join(outcome.delivered)}" if outcome.delivered else "Taken, logged, dropped"
+        return "rejected"
+    return f"relayed to {', '.join(outcome.delivered)}" if outcome.delivered else "recorded and dropped"
 
 
 def _answer(answer: Answer) -> Text:
-    """Show an answer; the queue id behind an acceptance is chance."""
+    """Return an answer without the queue id, which differs each time."""
     return Text(str(answer).partition(": queued as")[0], style="not bold green" if answer.code == OK else "not bold red")
 
 
 def _records(records: list[Record]) -> Group:
-    """Show the records in order; a reason that two have in common is said once."""
+    """Return the records in order; two records with the same reason share its line."""
     shown: list[RenderableType] = []
     for record, after in zip_longest(records, records[1:]):
         shown.append(_record(record))
@@ -123,7 +115,7 @@ def _records(records: list[Record]) -> Group:
 
 
 def _record(record: Record) -> Text:
-    """Show a record: its type, its recipient, and the answer or the complaint that it tells of."""
+    """Return a record in one line: its type, its recipient, and the answer or the type of the complaint."""
     recipient, response = record["recipient"], record["response"]
     text = Text(record["type"], style=f"bold {COLOURS[record['type']]}")
     text.append(f" {recipient if isinstance(recipient, str) else ', '.join(recipient)}", style="not bold blue")

@@ -1,6 +1,6 @@
-"""The demonstration's plot: a house with a sidecar, a neighbour with a Postfix of its own, and one scene after another.
+"""Runs the demonstration: one scene after another, the last one with a second Postfix.
 
-Owns running the scenes and comparing what came of them with what must. Never prints.
+Owns running the scenes, and comparing the results with the expected ones. Never prints.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.mta.postfix import HOST, Postfix
 
 
 class Played(Struct, frozen=True, kw_only=True):
-    """A scene, what came of it, and what is not as it must be (nothing, if all is well)."""
+    """A scene, its result, and what differs from the expected result."""
 
     scene: Scene
     outcome: Outcome
@@ -23,7 +23,7 @@ class Played(Struct, frozen=True, kw_only=True):
 
 
 def play() -> Iterator[Played]:
-    """Play every scene; everything that was started is stopped at the end, and also when the caller gives up."""
+    """Yield each scene when it was played. Stop all that was started at the end, also if the caller stops early."""
     with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS) as home:
         for scene in SCENES:
             outcome = home.offer(scene.sender, scene.recipients, scene.content, peer=scene.peer)
@@ -32,11 +32,11 @@ def play() -> Iterator[Played]:
 
 
 def _let_a_neighbour_bounce(home: House) -> Outcome:
-    """Let a real Postfix of a neighbour be refused, and wait for the report that it makes of this."""
+    """Let a second Postfix get a rejection, and wait for the bounce report that it sends."""
     settings = {
         "myhostname": REAL_BOUNCE.peer.helo,
         "relay_transport": f"smtp:[{HOST}]:{home.postfix.port}",
-        # For the first Postfix this one is a stranger: 127.0.0.1 alone is a relay host.
+        # For the first Postfix this is an external host: only 127.0.0.1 is a relay host.
         "smtp_bind_address": REAL_BOUNCE.peer.address,
     }
     with private_directory() as directory, Postfix(directory / "neighbour", settings=settings) as neighbour:
@@ -47,7 +47,7 @@ def _let_a_neighbour_bounce(home: House) -> Outcome:
 
 
 def _compare(scene: Scene, outcome: Outcome) -> Played:
-    """Name everything that is not as expected."""
+    """Return the scene with all differences from the expected result."""
     expected = scene.expected
     found = {
         "the answer": (str(outcome.last)[: len(expected.answer)], expected.answer),

@@ -1,4 +1,4 @@
-"""What the demonstration sends, and what must come of it.
+"""What the demonstration sends, and the expected results.
 
 Owns the scenes. Never sends or prints one.
 """
@@ -29,7 +29,7 @@ BOUNCES = "news-17@bounce.example"
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """The beginning of the answer that decides, the types of the records in order, and who gets the message."""
+    """The beginning of the answer that decides, the types of the records in order, and the recipients that get the message."""
 
     answer: str
     records: tuple[str, ...]
@@ -54,7 +54,7 @@ OWN_HOST = Peer(address="192.168.1.7:40000", helo="app.shop.example")
 
 SCENES = (
     Scene(
-        title="A stranger's spam to a domain that only log_oob and log_arf let in",
+        title="Spam from an external host, to a domain that accepts only reports",
         peer=SPAMMER,
         sender="test@test.com",
         recipients=("mmiihhww09@gmail.com",),
@@ -86,7 +86,7 @@ SCENES = (
         expected=Expected(answer="250 2.0.0 Ok", records=("Reception",), delivered=("you@elsewhere.example",)),
     ),
     Scene(
-        title="A stranger's ordinary mail to a bounce domain",
+        title="Spam from an external host, to a bounce domain",
         peer=SPAMMER,
         sender="test@test.com",
         recipients=(BOUNCES,),
@@ -94,7 +94,7 @@ SCENES = (
         expected=Expected(answer="550 5.7.1 relaying not permitted", records=("Rejection",)),
     ),
     Scene(
-        title="A bounce report with three recipients that end three ways",
+        title="A bounce report to three recipients: relayed, dropped, rejected",
         peer=REMOTE,
         sender="",
         recipients=("you@customer.example", BOUNCES, "me@closed.example"),
@@ -106,11 +106,11 @@ SCENES = (
 )
 
 REAL_BOUNCE = Scene(
-    title="A second, real Postfix is refused, and reports that with a bounce of its own",
+    title="A second real Postfix gets a rejection, and sends a bounce about it",
     peer=Peer(address="127.0.0.2", helo="mx.partner.example"),
     sender=BOUNCES,
-    recipients=("nobody@closed.example",),
+    recipients=("user@closed.example",),
     content=ORDINARY,
     expected=Expected(answer="250 2.0.0 Ok", records=("Rejection", "Reception", "OOB")),
 )
-"""The second Postfix takes this message and tries to deliver it. The answer is the one that it gives its client."""
+"""The second Postfix accepts this message and tries to deliver it. `answer` is what it answers its own client."""
