@@ -57,6 +57,12 @@ _NO_LISTENER: Final = Kind(
     'Write IP:port, such as "127.0.0.1:25" or "[::1]:25", or "*" for every listener.',
 )
 
+# What to write for the tables of single listeners, in TOML and in JSON.
+_LISTENER_TABLES: Final = (
+    'Write tables such as [listener."127.0.0.1:25"."example.com"].',
+    'Write tables such as "listener": {"127.0.0.1:25": {"example.com": {...}}}.',
+)
+
 Entries = dict[str, dict[str, DomainEntry]]
 """By listener, then by domain."""
 
@@ -122,7 +128,7 @@ def _named(document: Document, findings: Findings) -> Iterator[tuple[str | None,
 
     Those outside `listener` are last, because in KumoMTA they replace `listener."*"`.
     """
-    table = {"what": "a table of domains", "fix": 'Write tables such as [listener."127.0.0.1:25"."example.com"].'}
+    table = {"what": "a table of domains", "fix": _LISTENER_TABLES[is_json(document.file)]}
     whole = table_of_file(
         document, findings, spell=lambda key: key if key == LISTENER else _name(key), path_of=_path_of, repeated=_REPEATED
     )
@@ -228,11 +234,14 @@ def _is_double(found: Entries, entry: DomainEntry, findings: Findings) -> bool:
 
 
 def _note_no_table(domains: Table, name: str, value: str) -> None:
+    in_json = is_json(domains.file)
     if name in _KEYS:
         text = f"{written(name)} = {value} is outside the table of a domain."
-        domains.fault("misplaced_key", name, text, 'Write it below a line such as ["example.com"].')
+        example = 'in a table such as {"example.com": {...}}' if in_json else 'below a line such as ["example.com"]'
+        domains.fault("misplaced_key", name, text, f"Write it {example}.")
     else:
-        fix = f"Write [{domains.path_of(name)}] on a line of its own, and below it keys such as relay_to = true."
+        toml = f"[{domains.path_of(name)}] on a line of its own, and below it keys such as relay_to = true"
+        fix = f'Write {_name(name)}: {{...}} with keys such as "relay_to": true in the braces.' if in_json else f"Write {toml}."
         domains.fault("wrong_type", name, f"{value} is not the table of a domain.", fix)
 
 

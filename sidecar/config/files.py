@@ -174,7 +174,9 @@ def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the 
     except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:
         if is_json and text.startswith("/*", error.pos):
             raise UnreadableError("This comment has no end.", "Write */ behind it.", error.lineno) from None
-        fault = f"This is not {'JSON' if is_json else 'TOML'}: {printable(error.msg)}."
+        # Python's words for some faults end before the position, which follows in its own message.
+        reason = printable(error.msg).removesuffix(" at")
+        fault = f"This is not {'JSON' if is_json else 'TOML'}: {reason}."
         raise UnreadableError(fault, "Correct the line or the one before it.", error.lineno) from None
     except ValueError:
         found = _HUGE_NUMBER.search(text)

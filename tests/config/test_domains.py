@@ -382,6 +382,23 @@ def test_json_errors(tmp_path: Path) -> None:
     ]
 
 
+JSON_TABLES = 'Write tables such as "listener": {"127.0.0.1:25": {"example.com": {...}}}.'
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ('{"a.com": true}', 'Write "a.com": {...} with keys such as "relay_to": true in the braces.'),
+        ('{"relay_to": true}', 'Write it in a table such as {"example.com": {...}}.'),
+        ('{"listener": 1}', JSON_TABLES),
+        ('{"listener": {"127.0.0.1:25": 1}}', JSON_TABLES),
+    ],
+)
+def test_fixes_of_json_are_json(tmp_path: Path, text: str, fix: str) -> None:
+    (problem,) = load_files(tmp_path, {"d.json": text}).problems
+    assert problem.fix == fix
+
+
 def test_ttl(tmp_path: Path) -> None:
     """A ttl is taken and has no effect, and each is warned of."""
     loaded = load_files(tmp_path, {"d.toml": '["a.com"]\nrelay_to = true\nttl = "5 minutes"\n'})

@@ -29,6 +29,8 @@ DEEP = 100_000
         ("a.json", b'{"a": 1,\n "b" 2}', 2, "This is not JSON: Expecting ':' delimiter."),
         ("a.json", b'{"a": 1}\n\n}', 3, "This is not JSON: Extra data."),
         ("a.json", b"", 1, "This is not JSON: Expecting value."),
+        ("a.json", b'{"a', 1, "This is not JSON: Unterminated string starting."),
+        ("a.json", b'{"a": "\n"}', 1, "This is not JSON: Invalid control character."),
         ("a.json", b"[1]", 1, "a list is not a table."),
         ("a.json", b'\n{"a":\n' + b"[" * DEEP, 3, "tables or lists are nested more than 64 levels deep."),
         ("a.json", b"\n" + b'{"a":' * DEEP, 2, "tables or lists are nested more than 64 levels deep."),
