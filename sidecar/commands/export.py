@@ -123,7 +123,7 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
         raise click.UsageError("--json and --output exclude each other. Write one of them.")
     settings = settings_or_exit(config)
     if not settings.domains:
-        where = "The built-in defaults have" if config is None else f"{config} has"
+        where = "The built-in settings have" if config is None else f"{config} has"
         fix = "Name the settings file with --config, or write listener_domains into it."
         raise click.ClickException(printable(f"{where} no listener domains, so there is nothing to export. {fix}"))
     domains = OpenDomains(settings)

@@ -91,7 +91,7 @@ class Loaded(Struct, frozen=True, kw_only=True):
 
 
 class Reading:
-    """Read the settings file at `path` and the files that it names; None for the built-in defaults.
+    """Read the settings file at `path` and the files that it names; None for the built-in settings.
 
     Without errors `loaded` has no problems yet: warnings take seconds for a million domains, and no reload waits for them.
     """
@@ -229,7 +229,7 @@ class Reading:
 
 
 def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_machine: bool = False) -> Loaded:
-    """Load the settings file at `path`, or the built-in defaults for None. The result has all errors, or else all warnings."""
+    """Load the settings file at `path`, or the built-in settings for None. The result has all errors, or else all warnings."""
     reading = Reading(path, environ=environ)
     if reading.loaded.settings is None:
         return reading.loaded

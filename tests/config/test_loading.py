@@ -63,7 +63,7 @@ def main_file(folder: Path, text: str) -> tuple[Finding, ...]:
 
 
 def test_defaults() -> None:
-    """Without a file the built-in defaults serve: the host itself may relay, and nothing is listed."""
+    """Without a file the built-in settings serve: the host itself may relay, and nothing is listed."""
     loaded = load(None, environ={"STATE_DIRECTORY": "/s"})
     assert loaded.problems == ()
     settings = loaded.settings

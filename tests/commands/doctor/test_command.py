@@ -123,7 +123,7 @@ def test_nothing_unescaped(folder: Path) -> None:
 
 @pytest.mark.parametrize(("option", "mta"), [("--postfix", "postfix"), ("--sendmail", "sendmail")])
 def test_command_to_run(folder: Path, option: str, mta: str) -> None:
-    """The command in a fix names the settings file that was checked: without it the built-in defaults would be exported."""
+    """The command in a fix names the settings file that was checked: without it the built-in settings would be exported."""
     texts = {"postfix": "relay_domains = other.example\n", "sendmail": "Kaccess hash /missing\n"}
     result = doctor(folder, option, "-", stdin=texts[mta])
     (command,) = set(re.findall(r"(sidecar export [^.]*sidecar\.toml --output \S+?)\.?(?:\s|$)", result.output))
