@@ -614,6 +614,23 @@ def test_the_action_of_one_milter() -> None:
     assert found.fix == "In smtpd_milters, write default_action=tempfail instead of accept."
 
 
+def test_a_domain_that_is_listed_is_opened_where_it_stands() -> None:
+    """The fix names the table of a listed domain, and has lines only for the others."""
+    own = sidecar(entry("bounce.example.com", log_oob="LogThenDrop"))
+    for domains, fix in (
+        ("bounce.example.com", 'add relay_to = true to "bounce.example.com" (domains.toml:1). Otherwise'),
+        (
+            "bounce.example.com mail.example.com",
+            (
+                'add relay_to = true to "bounce.example.com" (domains.toml:1), and these lines to the listener domains: '
+                '["mail.example.com"], relay_to = true. Otherwise'
+            ),
+        ),
+    ):
+        (found,) = (each for each in findings({"mydestination": domains}, own=own) if each.code == "closed_domain")
+        assert fix in found.fix
+
+
 def test_a_proposed_domain_keeps_what_other_names_have() -> None:
     """A new name below a wildcard hides it from the names below; a further table keeps what these have."""
     own = sidecar(entry("*.example.com", relay_from=["10.0.0.0/24"]))

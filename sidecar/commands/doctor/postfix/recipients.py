@@ -12,10 +12,11 @@ from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, Smtpd
 from sidecar.commands.doctor.postfix.tables import WholeDomains, table_entries, whole_domains
 from sidecar.core.evaluate.changes import Draft, UnprovedError
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.evaluate.spelling import set_values, table_lines
+from sidecar.core.evaluate.spelling import key_lines, set_values, table_lines
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import Pattern
 from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.text import printable
 
 # Lists of domains, in the order in which Postfix looks (ADDRESS_CLASS_README), and the tables of their recipients.
 _TABLES = {
@@ -52,17 +53,21 @@ def closed_domains(smtpd: Smtpd) -> Iterator[Found]:
 
 
 def _opening_of(settings: Settings, domains: Sequence[str]) -> str:
-    """Return the tables that open these domains and no other name, if they are few and this is proved."""
-    draft = Draft(Evaluator(settings))
+    """Return the changes that open these domains and no other name, if they are few and this is proved."""
+    draft, opened = Draft(Evaluator(settings)), {"relay_to": True}
     try:
         for domain in domains[:_OPENED]:
-            draft.set(ANY_LISTENER, domain, {"relay_to": True})
+            draft.set(ANY_LISTENER, domain, opened)
     except UnprovedError:
         return COMPARE
     if len(domains) > _OPENED or any(move.names.below or move.names.name not in domains for move in draft.moved()):
         return COMPARE
     tables = {domain: set_values(entry) for (_, domain), entry in draft.added.items()}
-    return f"If these domains have mailboxes, add these lines to the listener domains: {', '.join(table_lines(None, tables))}."
+    listed = [entry.where("") for key, entry in draft.changed.items() if key not in draft.added]
+    changes = [f"{key_lines(each.file, opened)[0]} to {printable(each.key)} ({printable(str(each))})" for each in listed]
+    if tables:
+        changes.append(f"these lines to the listener domains: {', '.join(table_lines(None, tables))}")
+    return f"If these domains have mailboxes, add {', and '.join(changes)}."
 
 
 def unlisted_recipients(smtpd: Smtpd) -> Iterator[Found]:
