@@ -123,8 +123,8 @@ def command(mta: str, config: Path | None, output: Path | None, *, as_json: bool
         raise click.UsageError("--json and --output exclude each other. Write one of them.")
     settings = settings_or_exit(config)
     if not settings.domains:
-        where = "The built-in settings have" if config is None else f"{config} has"
-        fix = "Name the settings file with --config, or write listener_domains into it."
+        where = "These settings have" if config is None else f"{config} has"
+        fix = "Write listener_domains into the settings file, or name another file with --config."
         raise click.ClickException(printable(f"{where} no listener domains, so there is nothing to export. {fix}"))
     domains = OpenDomains(settings)
     if (rejection := everything_open(domains, mta.capitalize())) is not None:

@@ -147,8 +147,8 @@ def test_no_domains(tmp_path: Path, mta: str) -> None:
     unnamed = CliRunner().invoke(main, ["export", mta, "--output", str(tmp_path / "map")])
     assert (named.exit_code, unnamed.exit_code) == (1, 1)
     assert named.stderr.startswith(f"Error: {tmp_path}/sidecar.toml has no listener domains, ")
-    assert unnamed.stderr.splitlines()[-1].startswith("Error: The built-in settings have no listener domains, ")
-    assert all("Name the settings file with --config" in each.stderr for each in (named, unnamed))
+    assert unnamed.stderr.splitlines()[-1].startswith("Error: These settings have no listener domains, ")
+    assert all("Write listener_domains into the settings file" in each.stderr for each in (named, unnamed))
     assert (tmp_path / "map").read_text() == "old"
 
 
