@@ -123,6 +123,14 @@ def test_attach_rejects_what_is_no_milter(tmp_path: Path, milter: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["main.cf"]
 
 
+def test_attach_needs_a_postfix_with_settings(tmp_path: Path) -> None:
+    """Without main.cf, as after an installation with "No configuration", it says what to do."""
+    done = attached(tmp_path, MILTER)
+    assert (done.returncode, done.stdout) == (66, "")
+    assert done.stderr == f"There is no {tmp_path}/main.cf. First set up Postfix: dpkg-reconfigure postfix\n"
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_attach_names_services_with_milters_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "main.cf").touch()
     service = "submission inet n - y - - smtpd -o smtpd_milters=inet:127.0.0.1:8891\n"
