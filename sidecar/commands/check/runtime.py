@@ -256,7 +256,17 @@ def _unix_socket(one: MilterSettings | AdminSettings, key: Sequence[str]) -> Ite
     elif os.path.lexists(path) and not path.is_socket():
         yield _Fault("unusable_socket", key, f"{path} exists and is no socket.", "Move it away, or choose another path.")
     elif path.is_socket() and _answers(path):
-        yield _Fault("port_in_use", key, f"Another program listens on {path}.", "Stop it, or choose another path.")
+        yield _in_use(key, str(path), "path")
+
+
+def _in_use(key: Sequence[str], name: str, kind: str) -> _Fault:
+    fix = f"Stop it, or choose another {kind}."
+    if os.geteuid() == 0:
+        return _Fault("port_in_use", key, f"Another program listens on {name}.", fix)
+    # The status of the running sidecar shows whose socket it is, and this user may be unable to read that.
+    return _Fault(
+        "port_in_use", key, f"A program listens on {name}.", f"If it is not the sidecar itself, {fix[0].lower()}{fix[1:]}"
+    )
 
 
 def _answers(path: Path) -> bool:
@@ -281,8 +291,7 @@ def _inet_socket(one: MilterSettings | AdminSettings, key: Sequence[str]) -> Ite
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            fix = "Stop it, or choose another port."
-            yield _Fault("port_in_use", key, f"Another program listens on {name}.", fix)
+            yield _in_use(key, name, "port")
         else:
             fix = "Choose an address of this machine, and a port from 1024 on unless root starts the program."
             yield _Fault("unusable_socket", key, f"This user cannot listen on {name}: {error.strerror}.", fix)
