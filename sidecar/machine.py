@@ -78,7 +78,7 @@ def missing_right(path: Path, needed: int = os.R_OK) -> str | None:
         rights = enter | (needed if one == path.absolute() else 0)
         if not os.access(one, rights):
             verb = "enter" if enter and not os.access(one, enter) else "read" if needed == os.R_OK else "write to"
-            return f"user {name_of_user(os.geteuid())} may not {verb} {one} {_for_whom(state, rights)}"
+            return f"user {name_of_user(os.geteuid())} is not permitted to {verb} {one} {_for_whom(state, rights)}"
     return None
 
 

@@ -96,10 +96,8 @@ def test_another_user_without_the_right(folder: Path, command: str) -> None:
     state.chmod(0o750)
     (folder / "sidecar.toml").write_text('state_directory = "state"\n', encoding="utf-8")
     output = run_as_nobody(folder, *command.split(), "--config", "sidecar.toml")
-    assert (
-        f"user nobody may not enter {state} (owner root, group root, mode 0750); run this as root or as a member of group root."
-        in output
-    )
+    owners = "(owner root, group root, mode 0750); run this as root or as a member of group root."
+    assert f"user nobody is not permitted to enter {state} {owners}" in output
 
 
 @AS_ROOT
@@ -110,7 +108,7 @@ def test_a_log_that_another_user_may_not_see(folder: Path) -> None:
     (folder / "state").chmod(0o750)
     named = ("explain", "--config", "sidecar.toml", "--record", str(folder / "state" / "journal"))
     output = " ".join(run_as_nobody(folder, *named, status=2).split())
-    assert f"cannot be read: user nobody may not enter {folder / 'state'}" in output
+    assert f"cannot be read: user nobody is not permitted to enter {folder / 'state'}" in output
 
 
 @AS_ROOT

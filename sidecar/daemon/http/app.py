@@ -146,7 +146,7 @@ class Guard:
 
     def _fault(self, headers: Headers) -> str | None:
         if "origin" in headers:
-            return "Pages in a browser may not ask here: ask without an Origin header."
+            return "Pages in a browser are not permitted to ask here: ask without an Origin header."
         host = _HOST.fullmatch(headers.get("host", ""))
         if self._hosts is not None and (host is None or host[1].lower() not in self._hosts):
             return "The Host header has another name: ask for 127.0.0.1, [::1] or localhost."

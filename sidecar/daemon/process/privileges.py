@@ -100,7 +100,7 @@ def check_readable(identity: Identity, sources: Iterable[Source]) -> None:
     for source in sources:
         if not os.access(source.path, os.R_OK):
             raise SetupError(
-                f"user {identity.user} may not read {source.path}, so that every reload would fail: "
+                f"user {identity.user} is not permitted to read {source.path}, so that every reload would fail: "
                 f"let the user read the file and enter its folder, as with chgrp and chmod g+rX"
             )
 

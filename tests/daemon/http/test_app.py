@@ -349,7 +349,10 @@ def test_only_on_a_unix_socket_any_host_name_is_accepted() -> None:
 def test_a_request_of_a_page_is_rejected(path: str, origin: str) -> None:
     """It has an Origin header."""
     found = ask(app(), path, headers={"host": "127.0.0.1", "origin": origin})
-    assert (found.status, found.error) == (403, "Pages in a browser may not ask here: ask without an Origin header.")
+    assert (found.status, found.error) == (
+        403,
+        "Pages in a browser are not permitted to ask here: ask without an Origin header.",
+    )
 
 
 @pytest.mark.parametrize(

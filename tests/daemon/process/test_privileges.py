@@ -107,7 +107,9 @@ def test_it_does_not_start_with_files_that_it_could_not_load_again(name: str) ->
     with enterable(settings=AS_USER) as program:
         path = program.directory / name
         path.chmod(0o600)
-        assert f"user daemon may not read {path}, so that every reload would fail: let the user" in refused_start(program)
+        assert f"user daemon is not permitted to read {path}, so that every reload would fail: let the user" in refused_start(
+            program
+        )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_a_start_that_fails_after_rights_were_given_up_logs_why_and_no_more(name
         program.python = ["-c", SLOW_WARNINGS]
         (program.directory / name).chmod(0o600)
         said = refused_start(program)
-        assert "may not read" in said.splitlines()[-1]
+        assert "is not permitted to read" in said.splitlines()[-1]
         assert "output" not in said
 
 

@@ -95,7 +95,7 @@ def test_files_that_the_user_cannot_read_are_a_sentence(tmp_path: Path, monkeypa
     sources = [Source(path=tmp_path / name, stamp=None, digest="00") for name in ("a", "b")]
     monkeypatch.setattr("os.access", lambda path, _: path.name == "a")
     check_readable(IDENTITY, sources[:1])
-    with pytest.raises(SetupError, match=f"user daemon may not read {tmp_path}/b, so that every reload would fail"):
+    with pytest.raises(SetupError, match=f"user daemon is not permitted to read {tmp_path}/b, so that every reload would fail"):
         check_readable(IDENTITY, sources)
 
 
