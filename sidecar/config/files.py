@@ -3,6 +3,7 @@
 Never knows what the keys mean.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -17,13 +18,16 @@ from msgspec import Struct
 
 from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
 from sidecar.core.settings.values import Source, Stamp
-from sidecar.core.text import in_units, printable, shown
+from sidecar.core.text import in_units, printable, shown, written
 
 # A million domains take some 100 MB; a mail server has more memory than this limit.
 SIZE_LIMIT: Final = 1 << 30
 
 # Python rejects a number with more digits, and does not report the line.
 _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
+
+# The parser writes the path of a table as Python does: ('limits',).
+_DECLARED: Final = re.compile(r"Cannot (?:declare|redefine namespace) (\(.*\))(?: twice)?", re.DOTALL)
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # What is no comment, strings above all, then one comment. Without its end, a string or a comment reaches to the end of the
@@ -164,6 +168,13 @@ def _json_values(text: str) -> tuple[str, Any]:
     return text, _values(text, is_json=True)
 
 
+def _repeated(message: str) -> str | None:
+    """Return the table or key that TOML permits only once, from the parser's message; None for another message."""
+    if (found := _DECLARED.fullmatch(message)) is not None:
+        return f"The table [{'.'.join(map(written, ast.literal_eval(found[1])))}]"
+    return "This key or table" if message == "Cannot overwrite a value" else None
+
+
 def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
         return json.loads(text) if is_json else tomli.loads(text)
@@ -174,6 +185,8 @@ def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the 
     except (tomli.TOMLDecodeError, json.JSONDecodeError) as error:
         if is_json and text.startswith("/*", error.pos):
             raise UnreadableError("This comment has no end.", "Write */ behind it.", error.lineno) from None
+        if (repeated := _repeated(error.msg)) is not None:
+            raise UnreadableError(f"{repeated} is in the file twice.", "Keep one of the two.", error.lineno) from None
         # Python's words for some faults end before the position, which follows in its own message.
         reason = printable(error.msg).removesuffix(" at")
         fault = f"This is not {'JSON' if is_json else 'TOML'}: {reason}."
