@@ -25,6 +25,7 @@ _EXACT: Final = 4096
 _PIECE: Final = 128
 # No ASCII text has this character.
 _STAND_IN: Final = "\x80"
+_TIMES: Final = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 # Six digits of days are 2,700 years.
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
@@ -119,6 +120,12 @@ def in_units(number: int) -> str:
     power = min((number.bit_length() - 1) // 10, len(_UNITS))
     tenths = 10 * number // _KIB**power
     return f"{tenths // 10:,}.{tenths % 10} {_UNITS[power - 1]}"
+
+
+def in_time(seconds: int) -> str:
+    """Return a time for people, in the largest unit that it has twice: `110 seconds`, `17 hours`, `9 days`. Rounded down."""
+    unit, name = next((each for each in _TIMES if seconds >= 2 * each[0]), _TIMES[-1])
+    return counted(seconds // unit, name)
 
 
 def listed(words: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sidecar.core.text import counted, did_you_mean, in_units, printable_json
+from sidecar.core.text import counted, did_you_mean, in_time, in_units, printable_json
 
 MEGABYTE = 1 << 20
 # One character that is escaped, alone or among others; and as many different ones as there are.
@@ -85,3 +85,20 @@ def test_counted(arguments: tuple[int, str], text: str) -> None:
 def test_did_you_mean(word: str, hint: str) -> None:
     """The nearest word counts in any case."""
     assert did_you_mean(word, ["Reception", "Rejection", "OOB"], "There are 3 types.") == hint
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (7199, "119 minutes"),
+        (61_436, "17 hours"),
+        (172_799, "47 hours"),
+        (900_000, "10 days"),
+    ],
+)
+def test_times(seconds: int, text: str) -> None:
+    assert in_time(seconds) == text

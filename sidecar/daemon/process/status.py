@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
-from sidecar.core.text import counted, in_units, printable
+from sidecar.core.text import counted, in_time, in_units, printable
 from sidecar.daemon.process.aside import Aside
 from sidecar.journal.read import Checkpoints
 from sidecar.machine import free_bytes
@@ -160,7 +160,7 @@ def in_words(disk: DiskStatus) -> str:
     if disk.low:
         text += f", less than journal.minimum_free, {in_units(disk.minimum_free)}"
     if disk.seconds_left is not None:
-        text += f"; at the current rate it is full in {disk.seconds_left} seconds"
+        text += f"; at the current rate it is full in {in_time(disk.seconds_left)}"
     return f"{text}. {WHAT_TO_DO}" if disk.low else f"{text}."
 
 
