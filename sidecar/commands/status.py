@@ -1,9 +1,9 @@
 """`sidecar status`: the state of the running sidecar, its settings and its last reload."""
 
-import errno
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ import click
 from sidecar.config import state_directory
 from sidecar.core.settings.values import CHECKPOINTS
 from sidecar.core.text import printable, rfc3339
-from sidecar.daemon.process.aside import Aside
+from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, is_stale, read_status
 from sidecar.journal.read import Checkpoints
 from sidecar.journal.read.checkpoints import KnownReader
@@ -53,8 +53,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
     status, running, fine = None, False, False
     readers = list[KnownReader]()
     try:
-        status = _read(directory, readers)
-    except (OSError, ValueError) as error:
+        status, readers = Aside().do(partial(_read, directory), within=READ_WITHIN)
+    except (HungError, OSError, ValueError) as error:
         words = _unreadable(directory, error)
     else:
         running = is_running(status)
@@ -70,17 +70,9 @@ def command(config: Path | None, *, as_json: bool) -> None:
     sys.exit(0 if fine else 1)
 
 
-def _read(directory: Path, readers: list[KnownReader]) -> Status:
-    """Read the status, and add the readers of the journal. Raise OSError, also if the disk hangs, and ValueError."""
-    found: list[Status] = []
-
-    def read() -> None:
-        found.append(read_status(directory))
-        readers.extend(Checkpoints(directory / CHECKPOINTS).all_known())
-
-    if not Aside().do(read, within=READ_WITHIN):
-        raise TimeoutError(errno.ETIMEDOUT, f"its disk does not answer within {READ_WITHIN:.0f} seconds")
-    return found[0]
+def _read(directory: Path) -> tuple[Status, list[KnownReader]]:
+    """Return the status, and the readers of the journal. Raise OSError and ValueError."""
+    return read_status(directory), Checkpoints(directory / CHECKPOINTS).all_known()
 
 
 def _of_readers(readers: Sequence[KnownReader], *, all_of_them: bool) -> Iterator[str]:
@@ -91,8 +83,10 @@ def _of_readers(readers: Sequence[KnownReader], *, all_of_them: bool) -> Iterato
             yield f"Segments that a reader has not read are kept: {one}."
 
 
-def _unreadable(directory: Path, error: OSError | ValueError) -> str:
+def _unreadable(directory: Path, error: HungError | OSError | ValueError) -> str:
     match error:
+        case HungError():
+            text = f"{directory / FILE_NAME} cannot be read: its disk does not answer within {READ_WITHIN:.0f} seconds."
         case FileNotFoundError():
             text = f"There is no status in {directory}: start the sidecar, or name its settings with --config."
             if _SYSTEMD.is_dir():

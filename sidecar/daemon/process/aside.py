@@ -6,9 +6,16 @@ Owns the thread. Never writes a log line there: a child that is forked meanwhile
 import errno
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 # A disk that works needs some ms. The loop answers its workers within 20 seconds.
 WAIT_SECONDS = 0.2
+
+T = TypeVar("T")
+
+
+class HungError(Exception):
+    """The work, or the one before it, takes longer than it may."""
 
 
 class Aside:
@@ -18,34 +25,30 @@ class Aside:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
-    def do(self, work: Callable[[], object], *, within: float = WAIT_SECONDS) -> bool:
-        """Return True if the work is done; False if it, or the one before it, takes longer. Raise its exception."""
+    def do(self, work: Callable[[], T], *, within: float = WAIT_SECONDS) -> T:
+        """Return what the work returns, or raise its exception. Raise HungError, and OSError if there are no threads."""
         if self._thread is not None and self._thread.is_alive():
-            return False
+            raise HungError
+        results: list[T] = []
         self._error = None
-        self._thread = threading.Thread(target=self._run, args=(work,), name="aside", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(lambda: results.append(work()),), name="aside", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._thread = None
             raise OSError(errno.EAGAIN, "the system gives no more threads") from error
         self._thread.join(within)
         if self._thread.is_alive():
-            return False
-        failed = self._end()
-        if failed is not None:
-            try:
+            raise HungError
+        failed, self._error = self._error, None
+        try:
+            if failed is not None:
                 raise failed
-            finally:
-                failed = None
-        return True
+        finally:
+            # Kept here, a traceback would keep settings with their descriptors.
+            del failed
+        return results[0]
 
-    def _end(self) -> Exception | None:
-        """Forget the thread, and return its exception: kept here, a traceback would keep settings with their descriptors."""
-        failed, self._error, self._thread = self._error, None, None
-        return failed
-
-    def _run(self, work: Callable[[], object]) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - raised again in the loop, which has the guard

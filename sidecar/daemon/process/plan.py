@@ -10,6 +10,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -21,7 +22,7 @@ from sidecar.config import Loaded
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.domain_table import DomainTable
 from sidecar.core.settings.values import Settings, Source
-from sidecar.daemon.process.aside import Aside
+from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
 from sidecar.machine import has_pymilter
 
@@ -85,11 +86,12 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
         needs = 'engine = "libmilter" needs pymilter, which is not installed'
         extra = "install the extra sidecar[libmilter] (with gcc, python3-dev, libmilter-dev)"
         raise SetupError(f'{needs}; write engine = "direct" below [milter], or {extra}')
-    node_ids: list[str] = []
-    if not _FOLDERS.do(lambda: node_ids.append(_tried_folders(settings)), within=FOLDERS_WITHIN):
+    try:
+        node_id = _FOLDERS.do(partial(_tried_folders, settings), within=FOLDERS_WITHIN)
+    except HungError:
         places = " or ".join(map(str, (*settings.journal.directories, settings.state_directory)))
-        raise SetupError(f"a disk does not answer: that of {places}; look for its errors in the log of the kernel (dmesg)")
-    (node_id,) = node_ids
+        fault = f"a disk does not answer: that of {places}; look for its errors in the log of the kernel (dmesg)"
+        raise SetupError(fault) from None
     together = hashlib.sha256(b"".join(bytes.fromhex(source.digest or "") for source in sources))
     return Plan(
         settings=settings,

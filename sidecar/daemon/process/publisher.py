@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.core.text import rfc3339
 from sidecar.daemon.metrics import INFINITE, Memory
-from sidecar.daemon.process.aside import WAIT_SECONDS, Aside
+from sidecar.daemon.process.aside import WAIT_SECONDS, Aside, HungError
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import (
     FILE_NAME,
@@ -114,7 +114,7 @@ class StatusPublisher:
                 disk=self.space.look(plan.settings.journal),
             )
         if self._memory is not None:
-            publish_metrics(self._memory, self.now, self.space.latest)
+            _publish_metrics(self._memory, self.now, self.space.latest)
         if self.now != self._shown or self._clock() >= self._renew_at:
             self._write()
         if (text := sentence(self.now)) != self._sentence:
@@ -127,10 +127,10 @@ class StatusPublisher:
         within = LAST_WITHIN if shown.state == "stopped" else WAIT_SECONDS
         problem = None
         try:
-            if self._writing.do(partial(write_status, self._directory, renewed), within=within):
-                self._shown = shown
-            else:
-                problem = "its disk does not answer"
+            self._writing.do(partial(write_status, self._directory, renewed), within=within)
+            self._shown = shown
+        except HungError:
+            problem = "its disk does not answer"
         except OSError as error:
             self._shown, problem = shown, error.strerror
         if problem is not None and not self._is_logged:
@@ -143,7 +143,7 @@ def _settings(plan: Plan) -> SettingsStatus:
     return SettingsStatus(revision=plan.revision, loaded=rfc3339(int(plan.made)), listener_domains=len(plan.settings.domains))
 
 
-def publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
+def _publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
     """Publish the supervisor's metrics. `disk` is from the last look, which the status need not show."""
     numbers = {
         ("workers", "wanted"): status.workers_wanted,

@@ -27,7 +27,7 @@ from sidecar import log
 from sidecar.config import Loaded
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import Settings, Source
-from sidecar.daemon.process.aside import Aside
+from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.child import Backoff
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
@@ -105,9 +105,10 @@ class Reload:
         self._look_at = now + LOOK_SECONDS
         if not self.plan.settings.reload_on_change or not self._is_idle():
             return True
-        changed: list[Path] = []
-        if not self._looking.do(lambda: changed.extend(self._files.changed())):
-            return True  # a disk that does not answer: the next look can find it
+        try:
+            changed = self._looking.do(self._files.changed)
+        except HungError:
+            return True  # the next look can find a change
         if changed and self._files.seen != self._tried:
             _LOG.info("files have changed: loading the settings again", files=list(map(str, changed)))
             self.wanted = True

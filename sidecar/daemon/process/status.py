@@ -19,7 +19,7 @@ from msgspec import Struct
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, in_time, in_units, printable
-from sidecar.daemon.process.aside import Aside
+from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.journal.read import Checkpoints
 from sidecar.machine import free_bytes
 
@@ -217,24 +217,25 @@ class DiskSpace:
         """Return the free bytes of each directory that can be reached, or None if a disk does not answer."""
         places = (journal.place(record_type) for record_type in RECORD_TYPES)
         directories = list(dict.fromkeys(place[0] for place in places if place is not None))
-        found: dict[Path, int] = {}
         try:
-            answers = self._looking.do(partial(self._measure, directories, found))
-        except OSError:  # no thread
-            answers = False
-        if not answers and not self._hangs:
+            found = self._looking.do(partial(self._measure, directories))
+        except (HungError, OSError):  # OSError: no thread
+            found = None
+        if found is None and not self._hangs:
             _LOG.error("the disk of the journal does not answer: records wait for it", directories=list(map(str, directories)))
-        elif answers and self._hangs:
+        elif found is not None and self._hangs:
             _LOG.info("recovered: the disk of the journal answers again")
-        self._hangs = not answers
-        return found if answers else None
+        self._hangs = found is None
+        return found
 
-    def _measure(self, directories: Iterable[Path], found: dict[Path, int]) -> None:
+    def _measure(self, directories: Iterable[Path]) -> dict[Path, int]:
+        found = {}
         for directory in directories:
             with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
                 found[directory] = free_bytes(directory)
         if self._checkpoints is not None:
             self._readers = [str(one) for one in self._checkpoints.all_known()]
+        return found
 
     def _looks(self, journal: JournalSettings, found: Mapping[Path, int], now: float) -> Iterator[DiskStatus]:
         self._samples = {directory: self._samples.get(directory, deque()) for directory in found}

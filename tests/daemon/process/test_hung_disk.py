@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import JournalSettings
 from sidecar.daemon.process import plan as planning
 from sidecar.daemon.process import publisher as module
-from sidecar.daemon.process.aside import Aside
+from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError
 from sidecar.daemon.process.publisher import LAST_WITHIN, StatusPublisher
@@ -52,11 +52,18 @@ def disk() -> Iterator[Disk]:
 def test_the_loop_waits_for_a_moment_only(disk: Disk) -> None:
     """While the disk hangs nothing else begins. Afterwards all is as before."""
     aside = Aside()
-    assert not aside.do(disk.wait)
-    assert not aside.do(disk.wait)
+    for _ in range(2):
+        with pytest.raises(HungError):
+            aside.do(disk.wait)
     assert disk.begun == 1
     disk.works.set()
-    wait_until(lambda: aside.do(disk.wait), "the next work is done")
+
+    def is_done() -> bool:
+        with suppress(HungError):
+            return aside.do(lambda: True)
+        return False
+
+    wait_until(is_done, "the next work is done")
 
 
 def test_an_error_is_that_of_the_work() -> None:
@@ -64,7 +71,7 @@ def test_an_error_is_that_of_the_work() -> None:
     aside = Aside()
     with pytest.raises(FileNotFoundError):
         aside.do(lambda: Path("/missing").stat(), within=PATIENCE)
-    assert aside.do(lambda: None, within=PATIENCE)
+    assert aside.do(lambda: "done", within=PATIENCE) == "done"
 
 
 def test_without_a_thread_it_is_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +83,7 @@ def test_without_a_thread_it_is_a_shortage(monkeypatch: pytest.MonkeyPatch) -> N
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(OSError, match="no more threads"):
             aside.do(lambda: None)
-    assert aside.do(lambda: None, within=PATIENCE)
+    assert aside.do(lambda: "done", within=PATIENCE) == "done"
 
 
 # --- the status
