@@ -168,7 +168,7 @@ def test_a_full_disk_defers_everything_and_recovers_by_itself(program: Program, 
     with Senders(program) as senders:
         wait_until(lambda: senders.deferred > 0, "the disk is full")
         wait_until(lambda: relayed(program) == TROUBLE, "a relay host's mail is deferred")
-        wait_until(lambda: program.says("cannot be deleted: not all of it was read by reader"), "the log names the reader")
+        wait_until(lambda: program.says("cannot be deleted, because not all was read: reader"), "the log names the reader")
         wait_until(lambda: status(program)[0] == 1, "the status is not fine")
         assert "Degraded: " in status(program)[1]
         reader.read()
