@@ -8,6 +8,8 @@ import re
 
 import idna
 
+from sidecar.core.names import LABEL_LIMIT
+
 _WIDE = r"\x80-\U0010ffff"
 _ATOM = rf"[!#$%&'*+\-/0-9=?A-Z^_`a-z{{|}}~{_WIDE}]++"
 _LABEL = rf"[0-9A-Za-z{_WIDE}][0-9A-Za-z_\-{_WIDE}]*+"
@@ -22,21 +24,20 @@ _NORMAL = re.compile(r"[a-z0-9_+=-]++(?>(?:\.[a-z0-9_+=-]++)*)@[a-z0-9][a-z0-9-]
 _POSTMASTER = re.compile(r"postmaster|<postmaster>", re.IGNORECASE | re.ASCII)
 _TAGGED = re.compile(r"[0-9A-Za-z-]++:[!-Z^-~]++")
 _IPV6_TAG = "ipv6:"
-# RFC 1035 section 2.3.4.
-_LABEL_LIMIT = 63
+# RFC 1035 section 2.3.4, without a dot at the end.
 _DOMAIN_LIMIT = 253
 
-# Of comments in comments. Each level is one more pass.
+# Of comments in comments: RFC 5322 allows them, but mail programs write none. Each level is one more pass.
 _NESTING_LIMIT = 2
 _COMMENT = re.compile(r"\([^()]*+\)")
 _BRACKETED = re.compile(r"<([^<>]*+)>")
 # Gateways put the type in front of an address that has one, and web programs a scheme.
-_PREFIXES = re.compile(r"(?>(?:(?:rfc822|utf-8)[ ]*;[ ]*|mailto:)*)", re.IGNORECASE)
+_PREFIXES = re.compile(r"\A(?>(?:(?:rfc822|utf-8)[ ]*;[ ]*|mailto:)*)", re.IGNORECASE)
 
 
 def mailbox(text: str) -> str:
     """Return an envelope address in its normal form; `<>` and nothing are `""`. Raise ValueError if it is none."""
-    if len(text) <= _LABEL_LIMIT and _NORMAL.fullmatch(text):
+    if len(text) <= LABEL_LIMIT and _NORMAL.fullmatch(text):
         return text
     if text in {"", "<>"}:
         return ""
@@ -63,10 +64,10 @@ def readable_address(text: str) -> str:
         return mailbox(text)
     except ValueError:
         pass
-    quoted, quote, rest = _without(_PREFIXES, text).rpartition('"')
+    quoted, quote, rest = _PREFIXES.sub("", text).rpartition('"')
     text = f"{quoted}{quote}{without_comments(rest).partition(';')[0]}".strip()
     found = _BRACKETED.search(text) if text.startswith("<") or text.endswith(">") else None
-    text = _without(_PREFIXES, text.strip("<>") if found is None else found[1].strip())
+    text = _PREFIXES.sub("", text.strip("<>") if found is None else found[1].strip())
     try:
         return mailbox(text)
     except ValueError:
@@ -81,15 +82,10 @@ def without_comments(text: str) -> str:
     return text
 
 
-def _without(prefix: re.Pattern[str], text: str) -> str:
-    found = prefix.match(text)
-    return text if found is None else text[found.end() :]
-
-
 def _domain(text: str) -> str:
     """Return a domain in A-labels (UTS 46). With an underscore its case stays: KumoMTA's DNS library does not map it then."""
     mapped = text if "_" in text else ".".join(map(_a_label, text.split(".")))
-    if not mapped.isascii() or len(mapped) > _DOMAIN_LIMIT or max(map(len, mapped.split("."))) > _LABEL_LIMIT:
+    if not mapped.isascii() or len(mapped) > _DOMAIN_LIMIT or max(map(len, mapped.split("."))) > LABEL_LIMIT:
         raise ValueError(text)
     return mapped
 
@@ -97,7 +93,7 @@ def _domain(text: str) -> str:
 def _a_label(label: str) -> str:
     if label.isascii():
         return label.lower()
-    if len(label) > _LABEL_LIMIT:
+    if len(label) > LABEL_LIMIT:
         raise ValueError(label)
     mapped = idna.uts46_remap(label, std3_rules=True)
     if "." in mapped:  # U+3002 is a dot

@@ -6,11 +6,10 @@ The weekday is ignored: in a quarter of real bounce reports it does not match th
 import re
 from datetime import datetime, timedelta
 
+from sidecar.core.reports.addresses import without_comments
+
 # The longest date RFC 5322 knows has 31 characters; comments such as `(Coordinated Universal Time)` follow.
 DATE_LIMIT = 128
-
-# Of comments in comments: RFC 5322 allows them, no date of a mail program has them. Each level is one more pass.
-_NESTING_LIMIT = 2
 
 MONTHS = {
     name: number
@@ -37,7 +36,6 @@ _ISO = re.compile(rf"(?P<year>\d{{4}})-(?P<month>\d{{2}})-(?P<day>\d{{2}})[Tt\s]
 _CTIME = re.compile(
     rf"[A-Za-z]+,?\s+(?P<month>[A-Za-z]{{3}})[a-z]*\s+(?P<day>\d{{1,2}}),?\s+{_CLOCK}\s+{_ZONE}\s*(?P<year>\d{{4}})", re.ASCII
 )
-_COMMENT = re.compile(r"\([^()]*+\)")
 
 
 def read_date(text: str) -> str | None:
@@ -46,11 +44,7 @@ def read_date(text: str) -> str | None:
     Without a zone, or with an unknown or ambiguous one, the clock is UTC, as in RFC 5322 section 4.3 and KumoMTA. A leap second
     becomes :59, because few readers of RFC 3339 know :60.
     """
-    text = text[:DATE_LIMIT]
-    if "(" in text:
-        for _ in range(_NESTING_LIMIT):  # from the innermost outwards
-            text = _COMMENT.sub(" ", text)
-    text = text.strip()
+    text = without_comments(text[:DATE_LIMIT]).strip()
     found = _MAIL.fullmatch(text) or _ISO.fullmatch(text) or _CTIME.fullmatch(text)
     if found is None:
         return None

@@ -4,7 +4,6 @@ Owns the fields that a bounce report needs, and which field belongs to which rec
 """
 
 import re
-from typing import get_args
 
 from sidecar.core.reports.dates import read_date
 from sidecar.core.reports.fields import (
@@ -19,13 +18,12 @@ from sidecar.core.reports.fields import (
     status,
     take,
 )
-from sidecar.core.reports.values import Action, OobReport, PerMessage, PerRecipient
+from sidecar.core.reports.values import ACTIONS, Action, OobReport, PerMessage, PerRecipient
 
 # A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
 # Each makes a record, so this also bounds the records of one message.
 RECIPIENT_LIMIT = 1000
 
-_ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
 _ACTIONS_BY_CLASS: dict[int | None, Action] = {4: "delayed", 5: "failed"}
 _WORD = re.compile(r"[a-z]+")
 _EMPTY_LINES = re.compile(rb"\n[ \t\r]*+\n")
@@ -140,4 +138,4 @@ def _per_recipient(group: Group) -> PerRecipient | str:
 
 def _action(text: str) -> Action | None:
     word = _WORD.match(text.lower())  # any text can follow: `Failed (permanently)`
-    return None if word is None else _ACTIONS.get(word[0])
+    return None if word is None else ACTIONS.get(word[0])

@@ -5,7 +5,7 @@ Dates are RFC 3339 in UTC with a `Z` (`2026-07-02T18:55:38Z`).
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from msgspec import Struct
 
@@ -17,6 +17,7 @@ else:
 """A returned message with LF line ends: text, or bytes that are not UTF-8."""
 
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
+ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
 OtherKind = Literal["mdn", "tls_report", "dmarc_report", "auto_reply"]
 """A well-formed message of another kind: RFC 8098, RFC 8460, RFC 7489, RFC 3834."""
 

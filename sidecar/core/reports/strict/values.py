@@ -5,14 +5,12 @@ Each reader returns KumoMTA's value, or raises ValueError for a text that KumoMT
 
 import re
 from datetime import date
-from typing import get_args
 
 from sidecar.core.reports.addresses import mailbox
 from sidecar.core.reports.dates import MONTHS, full_year, read_date
 from sidecar.core.reports.strict.headers import WHITE, comment_end
-from sidecar.core.reports.values import Action, DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
+from sidecar.core.reports.values import ACTIONS, Action, DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
 
-_ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
 _COUNT_LIMIT = 0xFFFFFFFF
 # KumoMTA accepts a sign before a number. No program writes more digits.
 _NUMBER = re.compile(r"\+?([0-9]{1,20})")
@@ -30,9 +28,9 @@ _ZONE = re.compile("[+-].*|ut|gmt|[ecmp][sd]t|[a-ik-z]", re.IGNORECASE)
 
 def action(text: str) -> Action:
     """Read one of the five words, in lower case and with nothing around it."""
-    if text not in _ACTIONS:
+    if text not in ACTIONS:
         raise ValueError(text)
-    return _ACTIONS[text]
+    return ACTIONS[text]
 
 
 def status(text: str) -> DsnStatus:
