@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from itertools import islice
+from operator import gt
 from typing import TypeVar
 
 from sidecar.core.reports.addresses import is_mailbox, readable_address, without_comments
@@ -63,13 +64,14 @@ _CHARSETS = frozenset(
 # Other spellings of the same.
 _CHARSET_ALIASES = {"ascii": "us-ascii", "utf8": "utf-8", "latin1": "iso-8859-1"}
 
-# Three numbers (RFC 3463 section 2). KumoMTA keeps them in 8, 16 and 16 bits, and accepts a sign.
-_STATUS = re.compile(r"\+?([0-9]{1,3})\.\+?([0-9]{1,5})\.\+?([0-9]{1,5})(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
-_CLASS_LIMIT = 0xFF
-_DETAIL_LIMIT = 0xFFFF
-# KumoMTA keeps a count in 32 bits.
-_NUMBER = re.compile(r"\+?([0-9]{1,10})")
-_NUMBER_LIMIT = 0xFFFFFFFF
+# KumoMTA accepts a sign before a number. No program writes more digits.
+_DIGITS = r"\+?([0-9]{1,20})"
+_NUMBER = re.compile(_DIGITS)
+# Three numbers (RFC 3463 section 2).
+_STATUS = re.compile(rf"{_DIGITS}\.{_DIGITS}\.{_DIGITS}(?![0-9])(?:\.\S*)?\s*(.*)", re.DOTALL)
+COUNT_LIMIT = 0xFFFFFFFF
+STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
+"""The largest class, subject and detail: KumoMTA keeps them in 8, 16 and 16 bits, and a count in 32."""
 # An SMTP reply begins with its code, or with an enhanced code where a program has left the first out.
 _REPLY = re.compile(r"(?:[245][0-9]{2}[ -]+)?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])|[245][0-9]{2}(?:[ -]|\Z)")
 # RFC 6533 section 3: characters of an address in ASCII, \x{1F4E7}.
@@ -175,16 +177,16 @@ def status(text: str) -> DsnStatus | None:
     found = _STATUS.match(text)
     if found is None:
         return None
-    class_, subject, detail = int(found[1]), int(found[2]), int(found[3])
-    if class_ > _CLASS_LIMIT or subject > _DETAIL_LIMIT or detail > _DETAIL_LIMIT:
+    class_, subject, detail = map(int, found.group(1, 2, 3))
+    if any(map(gt, (class_, subject, detail), STATUS_LIMITS)):
         return None
     return DsnStatus(class_=class_, subject=subject, detail=detail, comment=found[4] or None)
 
 
-def number(text: str) -> int | None:
-    """Read a count."""
+def number(text: str, limit: int = COUNT_LIMIT) -> int | None:
+    """Read a number up to a limit, by default a count."""
     found = _NUMBER.fullmatch(text)
-    return int(found[1]) if found is not None and int(found[1]) <= _NUMBER_LIMIT else None
+    return int(found[1]) if found is not None and int(found[1]) <= limit else None
 
 
 def ip_address(text: str) -> str:

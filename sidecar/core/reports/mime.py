@@ -80,13 +80,19 @@ def split_message(message: bytes) -> tuple[bytes, int]:
 
 def header(head: bytes, name: bytes) -> bytes | None:
     """Return the value of the first field of this name (in lower case), still folded, or None."""
+    found = field(head, name, _FIELD_VALUE)
+    return None if found is None else found[1]
+
+
+def field(head: bytes, name: bytes, rest: re.Pattern[bytes]) -> re.Match[bytes] | None:
+    """Return the rest of the first field of this name (in lower case) as a match of `rest`, or None."""
     lowered = b"\n" + head.lower()
     wanted = b"\n" + name
     at = lowered.find(wanted)
     while at >= 0:
         # Because of the line end in front, `at` is the place of the name in `head`.
-        if value := _FIELD_VALUE.match(head, at + len(name)):
-            return value[1]
+        if found := rest.match(head, at + len(name)):
+            return found
         at = lowered.find(wanted, at + 1)
     return None
 
@@ -139,17 +145,20 @@ def parts(message: bytes, boundary: bytes, start: int = 0) -> list[Part]:
     Without a closing boundary the last part ends with the message. The rest of a boundary's line is ignored: RFC 2046 section
     5.1.1 compares only the beginning of a line.
     """
-    found: list[Part] = []
-    delimiter = b"\n--" + boundary.rstrip()
-    at = message.find(delimiter, start)
-    while at >= 0 and len(found) < PART_LIMIT:
+    return [_part(message, *span) for span in spans(message, boundary.rstrip(), start, len(message))]
+
+
+def spans(message: bytes, boundary: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the places of the parts between `start` and `end`: the line end in front of each, and its own end."""
+    delimiter = b"\n--" + boundary
+    at = message.find(delimiter, start, end)
+    for number in range(PART_LIMIT):
         after = at + len(delimiter)
-        line_end = message.find(b"\n", after)
-        if line_end < 0 or (found and message.startswith(b"--", after)):
-            break
-        at = message.find(delimiter, line_end)
-        found.append(_part(message, line_end, len(message) if at < 0 else at + 1))
-    return found
+        line_end = message.find(b"\n", after, end) if at >= 0 else -1
+        if line_end < 0 or (number and message.startswith(b"--", after)):
+            return
+        at = message.find(delimiter, line_end, end)
+        yield line_end, end if at < 0 else at + 1
 
 
 def transfer_decoded(part: Part) -> bytes | None:

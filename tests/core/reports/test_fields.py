@@ -50,6 +50,7 @@ def test_charsets(charset: str) -> None:
         ("256.1.1", None),
         ("5.65536.1", None),
         ("+5.+1.+1", (5, 1, 1, None)),
+        ("0005.1.000001", (5, 1, 1, None)),
         ("5.1", None),
         ("550", None),
         ("550 5.1.1", None),
@@ -63,6 +64,25 @@ def test_status(text: str, expected: tuple[int, int, int, str | None] | None) ->
     status = fields.status(text)
     found = None if status is None else (status.class_, status.subject, status.detail, status.comment)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3", 3),
+        ("+3", 3),
+        ("00000000003", 3),
+        ("4294967295", 4294967295),
+        ("4294967296", None),
+        ("-3", None),
+        ("3 mails", None),
+        ("9" * 5000, None),
+        ("", None),
+    ],
+)
+def test_number(text: str, expected: int | None) -> None:
+    """A count has 32 bits, and as many zeros as KumoMTA accepts."""
+    assert fields.number(text) == expected
 
 
 @pytest.mark.parametrize(

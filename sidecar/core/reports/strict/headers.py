@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from sidecar.core.reports.fields import VALUE_LIMIT, Group, charset_name, field_limit
+from sidecar.core.reports.mime import field
 
 WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """The white space of Unicode. Python's own set has four control characters more."""
@@ -72,16 +73,8 @@ def section_end(text: bytes, start: int, end: int) -> int:
 
 def first(section: bytes, name: bytes) -> bytes | None:
     """Return the value of the first field of this name (in lower case) in a header section, or None."""
-    lowered = b"\n" + section.lower()
-    wanted = b"\n" + name
-    at = lowered.find(wanted)
-    while at >= 0:
-        # Because of the line end in front, `at` is the place of the name in `section`.
-        found = _REST.match(section, at + len(name))
-        if found is not None:
-            return (found[1] or b"").rstrip(b"\r\n")
-        at = lowered.find(wanted, at + 1)
-    return None
+    found = field(section, name, _REST)
+    return None if found is None else (found[1] or b"").rstrip(b"\r\n")
 
 
 def group(text: bytes) -> Group:

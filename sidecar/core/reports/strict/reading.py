@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from sidecar.core.reports.addresses import mailbox
 from sidecar.core.reports.arf import supplemental_trace
 from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, Group
-from sidecar.core.reports.mime import PART_LIMIT, quoted_printable
+from sidecar.core.reports.mime import quoted_printable, spans
 from sidecar.core.reports.oob import RECIPIENT_LIMIT
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.strict import values
@@ -85,17 +85,8 @@ def _parts(message: bytes, parent: ExactPart) -> list[ExactPart]:
     boundary = parent.type.parameter("boundary") if parent.type is not None and parent.type.parameters else None
     if boundary is None or not parent.media_type.startswith(("multipart/", "message/")):
         return []
-    delimiter = b"\n--" + boundary
-    found: list[ExactPart] = []
-    at = message.find(delimiter, max(0, parent.start - 1), parent.end)
-    while at >= 0 and len(found) < PART_LIMIT:
-        after = at + len(delimiter)
-        line_end = message.find(b"\n", after, parent.end)
-        if line_end < 0 or (found and message.startswith(b"--", after)):
-            break
-        at = message.find(delimiter, line_end, parent.end)
-        found.append(_part(message, line_end + 1, parent.end if at < 0 else at + 1))
-    return found
+    places = spans(message, boundary, max(0, parent.start - 1), parent.end)
+    return [_part(message, line_end + 1, end) for line_end, end in places]
 
 
 def _read_deeper(message: bytes, parts: list[ExactPart]) -> None:

@@ -8,13 +8,9 @@ from datetime import date
 
 from sidecar.core.reports.addresses import mailbox
 from sidecar.core.reports.dates import MONTHS, full_year, read_date
+from sidecar.core.reports.fields import COUNT_LIMIT, STATUS_LIMITS, number
 from sidecar.core.reports.strict.headers import WHITE, comment_end
 from sidecar.core.reports.values import ACTIONS, Action, DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
-
-_COUNT_LIMIT = 0xFFFFFFFF
-# KumoMTA accepts a sign before a number. No program writes more digits.
-_NUMBER = re.compile(r"\+?([0-9]{1,20})")
-_STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
 
 _S = f"[{WHITE}]"
 _DATE = re.compile(
@@ -36,14 +32,16 @@ def action(text: str) -> Action:
 def status(text: str) -> DsnStatus:
     """Read `5.1.1`, and the comment that can follow after a space."""
     numbers, space, comment = text.partition(" ")
-    class_, subject, detail, *_ = numbers.split(".")
-    values = [_number(digits, limit) for digits, limit in zip((class_, subject, detail), _STATUS_LIMITS, strict=True)]
-    return DsnStatus(class_=values[0], subject=values[1], detail=values[2], comment=comment if space else None)
+    class_, subject, detail = map(count, numbers.split("."), STATUS_LIMITS)
+    return DsnStatus(class_=class_, subject=subject, detail=detail, comment=comment if space else None)
 
 
-def count(text: str) -> int:
-    """Read a number of 32 bits."""
-    return _number(text, _COUNT_LIMIT)
+def count(text: str, limit: int = COUNT_LIMIT) -> int:
+    """Read a number up to a limit."""
+    found = number(text, limit)
+    if found is None:
+        raise ValueError(text)
+    return found
 
 
 def mta_name(text: str) -> MtaName:
@@ -86,13 +84,6 @@ def timestamp(text: str) -> str:
     if read is None:
         raise ValueError(text)
     return read
-
-
-def _number(text: str, limit: int) -> int:
-    found = _NUMBER.fullmatch(text)
-    if found is None or int(found[1]) > limit:
-        raise ValueError(text)
-    return int(found[1])
 
 
 def _typed(text: str) -> tuple[str, str]:
