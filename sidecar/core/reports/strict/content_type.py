@@ -7,13 +7,14 @@ import re
 from typing import Final, NamedTuple
 
 from sidecar.core.reports.fields import charset_name
-from sidecar.core.reports.strict.headers import CONTROL, ENCODED_WORD, FOLD, WIDE, comment_end, decoded_word
+from sidecar.core.reports.strict.headers import COMMENTS_LIMIT, CONTROL, ENCODED_WORD, FOLD, WIDE, comment_end, decoded_word
 
 # Bytes and parameters; the limits of mime.py for the same.
 _SIZE_LIMIT = 64 * 1024
 _PARAMETER_LIMIT = 128
-# At one place; each takes time beyond that of its bytes. KumoMTA has no limit.
-_COMMENTS_LIMIT = 64
+
+# No byte of this text can be in a field. It stands for bytes that are not UTF-8, and for too many comments.
+_FITS_NOWHERE = "\0"
 
 _FOLD = re.compile(FOLD)
 _TOKEN: Final = re.compile(rf"[!#$%&'*+\-.0-9A-Z^_`a-z{{|}}~{WIDE}]+")
@@ -89,9 +90,10 @@ def transfer_encoding(value: bytes | None) -> str:
 
 def _text(value: bytes | None) -> str:
     try:
-        return "" if value is None else value[:_SIZE_LIMIT].decode()
+        text = "" if value is None else value[:_SIZE_LIMIT].decode()
     except UnicodeDecodeError:
-        return "\0"  # it fits nowhere, like a byte that is not UTF-8
+        return _FITS_NOWHERE
+    return text if text.count("(") <= COMMENTS_LIMIT else _FITS_NOWHERE
 
 
 def _parameters(text: str, at: int) -> list[Parameter] | None:
@@ -148,15 +150,14 @@ def _percent_value(text: str, at: int) -> tuple[str, int]:
 
 
 def _blank(text: str, at: int) -> int:
-    """Return the end of the white space and the first comments that begin at `at`."""
-    for _ in range(_COMMENTS_LIMIT):
+    """Return the end of the white space and the comments that begin at `at`."""
+    while True:
         fold = _FOLD.match(text, at)
         start = at if fold is None else fold.end()
         end = comment_end(text, start) if text[start : start + 1] == "(" else None
         if end is None:
             return start
         at = end
-    return at
 
 
 def _unquoted(text: str, codec: str) -> bytes:

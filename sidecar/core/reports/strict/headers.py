@@ -24,8 +24,9 @@ _NAME = r"""[!"#$%&'+\-0-9A-Z\\^_`a-z{|}~]++"""
 ENCODED_WORD = rf"=\?(?P<charset>{_NAME})(?:\*{_NAME})?\?(?P<encoding>[BbQq])\?(?P<encoded>[!->@-~{WIDE}]++)\?="
 """An encoded word (RFC 2047): charset, encoding, text."""
 
-# Each level of a comment is one more on a counter, and the time is linear; KumoMTA's own stack ends at some point.
-_NESTING_LIMIT = 100
+COMMENTS_LIMIT = 100
+"""Opening parentheses of one value. Each has a cost beyond that of its byte; KumoMTA's own stack ends at some point."""
+
 # A piece of a comment: what can stand in it, the end of this one, or the begin of one more.
 _IN_COMMENT = re.compile(rf"(?>(?:[ \t]|\r?\n(?=[ \t\r\n])|[!-'*-\[\]-~{CONTROL}{WIDE}]|\\[\0\r\n !-~{CONTROL}{WIDE}])*)([()])")
 
@@ -48,8 +49,9 @@ _WORDS = rb"(?>(?:[!-~]++\x20?)+)"
 _USUAL_FIELD = re.compile(
     rb"([!-9;-~]++):\x20*+((?:" + _WORDS + rb"(?>(?:\r?\n[ \t]" + _WORDS + rb")*))?)(?:\r?\n|\Z)(?![ \t])"
 )
-_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})" % _TOGETHER)
-_END = re.compile(rb"\r?\n|\Z")
+_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})(?=\r?\n|\Z)" % _FIELDS_LIMIT)
+# Bytes: each repetition takes memory until the match ends. The fields of a larger part are read one by one.
+_USUAL_SIZE = 16 * 1024
 _PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
 _TEXT = rf"\0{CONTROL}!-~{WIDE}"
 _WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>[{_TEXT}](?>(?:(?!=\?)[{_TEXT}])*)))[\r\n]*+")
@@ -79,10 +81,9 @@ def first(section: bytes, name: bytes) -> bytes | None:
 
 def group(text: bytes) -> Group:
     """Return the values of the fields up to the first empty line, by their names in lower case. Raise FaultError."""
-    usual = None if b"=?" in text else _usual_end(text)
+    usual = None if b"=?" in text or len(text) > _USUAL_SIZE else _USUAL.match(text)
     if usual is not None:
-        # Not findall: of many fields a list of both texts takes more memory than the fields.
-        fields: Iterable[tuple[bytes, bytes]] = ((one[1], one[2]) for one in _USUAL_FIELD.finditer(text, 0, usual))
+        fields: Iterable[tuple[bytes, bytes]] = _USUAL_FIELD.findall(usual[0])
     else:
         fields = _fields(text)
     found: Group = {}
@@ -93,14 +94,6 @@ def group(text: bytes) -> Group:
         plain = text_of(value) if usual is None or b"\n" in value else value.decode("ascii")[:VALUE_LIMIT]
         found.setdefault(name.decode("ascii").lower(), []).append(plain)
     return found
-
-
-def _usual_end(text: bytes) -> int | None:
-    """Return the end of the fields; None if one of them is not written as most are."""
-    at = 0
-    while (found := _USUAL.match(text, at)) is not None and found.end() > at:
-        at = found.end()
-    return at if _END.match(text, at) else None
 
 
 def _fields(text: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -174,10 +167,10 @@ def decoded_word(charset: str, encoding: str, text: str) -> str | None:
 def comment_end(text: str, at: int) -> int | None:
     """Return the end of the comment that begins at `at`, or None if it does not end or has another byte."""
     depth, at = 1, at + 1
-    while 0 < depth <= _NESTING_LIMIT:
+    while depth > 0:
         piece = _IN_COMMENT.match(text, at)
         if piece is None:
             return None
         depth += 1 if piece[1] == "(" else -1
         at = piece.end()
-    return at if depth == 0 else None
+    return at

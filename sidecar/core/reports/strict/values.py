@@ -9,7 +9,7 @@ from datetime import date
 from sidecar.core.reports.addresses import mailbox
 from sidecar.core.reports.dates import MONTHS, full_year, read_date
 from sidecar.core.reports.fields import COUNT_LIMIT, STATUS_LIMITS, number
-from sidecar.core.reports.strict.headers import WHITE, comment_end
+from sidecar.core.reports.strict.headers import COMMENTS_LIMIT, WHITE, comment_end
 from sidecar.core.reports.values import ACTIONS, Action, DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
 
 _S = f"[{WHITE}]"
@@ -98,7 +98,12 @@ def _is_comments(text: str) -> bool:
 
 
 def _without_comments(text: str) -> str:
-    """Return the words of a text with one space between them, without comments. Raise ValueError if one does not end."""
+    """Return the words of a text with one space between them, without comments.
+
+    Raise ValueError if a comment does not end, or if there are too many.
+    """
+    if text.count("(") > COMMENTS_LIMIT:
+        raise ValueError(text)
     kept: list[str] = []
     start, at = 0, text.find("(")
     while at >= 0:
