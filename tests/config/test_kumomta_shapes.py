@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from sidecar.config import load
 from sidecar.core.settings.values import DomainEntry, LogMode, Network
+from tests import DATA
 from tests.config.helpers import MAIN
 
 
@@ -29,8 +30,7 @@ class Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     findings: list[str]
 
 
-DATA: Final = Path(__file__).parent.parent / "data" / "kumomta"
-SHAPES: Final = [Shape(**json.loads(line)) for line in (DATA / "files.jsonl").read_text("utf-8").splitlines()]
+SHAPES: Final = [Shape(**json.loads(line)) for line in (DATA / "kumomta/files.jsonl").read_text("utf-8").splitlines()]
 
 # The sidecar is wider or stricter here on purpose: names compare without case, and UTF-8 needs no half characters.
 LOADED_HERE: Final = {"half a character in JSON"}

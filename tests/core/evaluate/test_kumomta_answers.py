@@ -22,10 +22,10 @@ from sidecar.config import load
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.core.settings.values import Settings
+from tests import DATA, ROOT
 from tests.config.helpers import MAIN, settings_of
 
-DATA: Final = Path(__file__).parent.parent.parent / "data" / "kumomta"
-POLICIES: Final = DATA / "policies"
+POLICIES: Final = DATA / "kumomta/policies"
 CASES: Final = 1950
 Mode = Literal["default", "compat"]
 HEADINGS: Final = {"question", "---"}
@@ -50,13 +50,13 @@ class Difference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compat: list[Any]
 
 
-def cases() -> Iterator[tuple[Settings, dict[str, Any]]]:
-    """Yield each policy with each of its questions."""
+def policies() -> Iterator[tuple[Settings, list[dict[str, Any]]]]:
+    """Yield each policy with its questions."""
     for folder in sorted(path for path in POLICIES.iterdir() if path.is_dir()):
         settings = load(folder / MAIN, environ={}).settings
         assert settings is not None
-        for line in zstandard.decompress((folder / "cases.jsonl.zst").read_bytes()).splitlines():
-            yield settings, json.loads(line)
+        lines = zstandard.decompress((folder / "cases.jsonl.zst").read_bytes()).splitlines()
+        yield settings, [json.loads(line) for line in lines]
 
 
 @cache
@@ -89,13 +89,13 @@ def reply(text: str) -> list[Any]:
 @pytest.mark.parametrize("mode", ["default", "compat"])
 def test_answers(mode: Mode) -> None:
     """All 1,950 answers are the same, in the default mode as with `compat`."""
-    same, evaluators = 0, dict[int, Evaluator]()
-    for settings, case in cases():
-        if id(settings) not in evaluators:
-            evaluators[id(settings)] = Evaluator(in_mode(settings, mode))
-        question = msgspec.convert(case["question"], Question)
-        assert answers(evaluators[id(settings)], question, mail(question.message or "")) == [case["rcpt"], case["end"]], case
-        same += 1
+    same = 0
+    for settings, cases in policies():
+        evaluator = Evaluator(in_mode(settings, mode))
+        for case in cases:
+            question = msgspec.convert(case["question"], Question)
+            assert answers(evaluator, question, mail(question.message or "")) == [case["rcpt"], case["end"]], case
+        same += len(cases)
     assert same == CASES
 
 
@@ -104,7 +104,9 @@ def in_mode(settings: Settings, mode: Mode) -> Settings:
     return settings if mode == "default" else replace(settings, compat="kumomta", refuse_at_connect=False)
 
 
-DIFFERENCES: Final = [Difference(**json.loads(line)) for line in (DATA / "differences.jsonl").read_text("utf-8").splitlines()]
+DIFFERENCES: Final = [
+    Difference(**json.loads(line)) for line in (DATA / "kumomta/differences.jsonl").read_text("utf-8").splitlines()
+]
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.what)
@@ -129,6 +131,6 @@ def test_differences(tmp_path: Path, difference: Difference) -> None:
 
 def test_the_reference_has_every_difference() -> None:
     """The policy reference lists each difference under its heading, with the words of this table."""
-    text = (DATA.parent.parent.parent / "deploy" / "docs" / "policy.md").read_text("utf-8")
+    text = (ROOT / "deploy/docs/policy.md").read_text("utf-8")
     section = text.partition("\n## Exceptions\n")[2].partition("\n## ")[0]
     assert {difference.what for difference in DIFFERENCES} == set(re.findall(r"^\| (.+?) \|", section, re.MULTILINE)) - HEADINGS
