@@ -9,14 +9,14 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from sidecar.commands.check.units import Unit, is_within, units_of
+from sidecar.commands.check.units import Unit, units_of
 from sidecar.core.findings import Finding, Level, RuntimeCode, finding
 from sidecar.core.settings.values import AdminSettings, MilterSettings, Settings, Source, Where
 from sidecar.core.text import quoted
@@ -89,7 +89,7 @@ def _as_unit(unit: Unit, settings: Settings, sources: Sequence[Source]) -> Itera
     for fault in _as_user(replace(identity, groups=groups), Use(settings, sources, unit=unit, uid=identity.uid)):
         yield fault._replace(text=f"{fault.text} {starts}.")
     for folder, key in _folders(settings):
-        if unit.writable is not None and not is_within(folder.absolute(), unit.writable):
+        if unit.writable is not None and not _is_within(folder, unit.writable):
             text = f"{unit.name} makes {folder} read-only for the program (ProtectSystem=strict)."
             fix = f"Run systemctl edit {unit.name}, and write ReadWritePaths={folder} below [Service]."
             yield _Fault("unusable_directory", key, text, fix)
@@ -99,6 +99,11 @@ def _folders(settings: Settings) -> Iterator[tuple[Path, Sequence[str]]]:
     for folder in settings.journal.directories:
         yield folder, ("journal", "directory")
     yield settings.state_directory, ("state_directory",)
+
+
+def _is_within(path: Path, folders: Iterable[Path]) -> bool:
+    """Return True if a path is one of these folders, or below one."""
+    return any(path.absolute().is_relative_to(each) for each in folders)
 
 
 def _nearest(folder: Path) -> Path:
@@ -155,7 +160,7 @@ class Use:
 
     def _directories(self) -> Iterator[_Fault]:
         for folder, key in _folders(self._settings):
-            if not is_within(folder.absolute(), self._given) and (reason := self._refusal(folder)) is not None:
+            if not _is_within(folder, self._given) and (reason := self._refusal(folder)) is not None:
                 user = name_of_user(os.geteuid())
                 fix = f"Give {user} the right to write there, or choose another folder."
                 yield _Fault("unusable_directory", key, f"User {user} cannot write into {folder}: {reason}.", fix)
@@ -182,7 +187,7 @@ class Use:
             (settings.node_id_file, os.R_OK),
             (settings.quarantine_directory, os.R_OK | os.W_OK | os.X_OK),
         ):
-            if not is_within(path.absolute(), self._given) and os.path.lexists(path) and not os.access(path, mode):
+            if not _is_within(path, self._given) and os.path.lexists(path) and not os.access(path, mode):
                 fix = f"Give it to {user}: chown {user} {path}."
                 yield _Fault("unusable_directory", ("state_directory",), f"User {user} cannot use {path}.", fix)
 

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final
@@ -146,8 +146,3 @@ def _unit(name: str, settings: _Settings, instance: str) -> Unit | None:
         managed=managed,
         writable=(*managed, *paths) if last("ProtectSystem") == "strict" else None,
     )
-
-
-def is_within(folder: Path, folders: Iterable[Path]) -> bool:
-    """Return True if a folder is one of these, or below one."""
-    return any(folder.is_relative_to(each) for each in folders)
