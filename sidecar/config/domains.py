@@ -70,11 +70,6 @@ Nodes = dict[str, set[str]]
 """By listener, the parents of names that match nothing: a walk can end there (policy reference, Lookup)."""
 
 
-def is_json(file: str) -> bool:
-    """Return True if KumoMTA reads a file of this name as JSON. Its pattern has any character in place of the dot."""
-    return not file.endswith("toml")
-
-
 def merge(entries: Entries, later: Entries, findings: Findings) -> None:
     """Merge the entries of a later file into the earlier ones, key by key. An entry keeps its position."""
     for listener, domains in later.items():

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,22 +62,21 @@ def named_json(file: str) -> bool:
     return file.lower().endswith(".json")
 
 
-def read_document(
-    path: Path, file: str, sources: list[Source] | None = None, *, is_json: Callable[[str], bool] = named_json
-) -> Document:
-    """Read and parse a file: JSON if `is_json` is true for its name, otherwise TOML. Raise UnreadableError.
+def read_document(path: Path, file: str, sources: list[Source] | None = None, *, is_json: bool | None = None) -> Document:
+    """Read and parse a file as JSON or TOML, by default according to its name. Raise UnreadableError.
 
     `file` is its path as the operator wrote it. The file becomes one of the `sources` in any case.
     """
+    is_json = named_json(file) if is_json is None else is_json
     stamp, digest = stamp_of(path), None
     try:
         content = _content(path, shown(file))
-        text, digest = _decoded(content, is_json=is_json(file)), hashlib.sha256(content).hexdigest()
+        text, digest = _decoded(content, is_json=is_json), hashlib.sha256(content).hexdigest()
         del content  # some 100 MB for a million domains
     finally:
         if sources is not None:
             sources.append(Source(path=path, stamp=stamp, digest=digest))
-    return parsed(text, file, is_json=is_json(file))
+    return parsed(text, file, is_json=is_json)
 
 
 def parsed(text: str, file: str, *, is_json: bool) -> Document:
@@ -135,18 +134,11 @@ def _decoded(data: bytes, *, is_json: bool) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         # KumoMTA removes comments before it decodes JSON, so they can have any encoding.
-        if is_json and _is_utf8(text := without_comments(data.decode("utf-8", "surrogateescape"))):
-            return text
+        if is_json:
+            with suppress(UnicodeDecodeError):
+                return without_comments(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape").decode()
         text, line = f"The byte 0x{data[error.start]:02x} is not UTF-8.", data.count(b"\n", 0, error.start) + 1
         raise UnreadableError(text, "Save the file as UTF-8.", line) from None
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def without_comments(text: str) -> str:

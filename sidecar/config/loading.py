@@ -6,7 +6,7 @@ Owns the top-level keys of the settings file, and the default of the state direc
 import gc
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ import tomli
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.domains import Entries, Nodes, is_json, merge, read_domains
+from sidecar.config.domains import Entries, Nodes, merge, read_domains
 from sidecar.config.files import Document, UnreadableError, named_json, read_document
 from sidecar.config.findings import Findings, Kind, position
 from sidecar.config.journal import read_journal
@@ -26,6 +26,7 @@ from sidecar.config.tables import Table, table_of_file
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.listeners import note_missing
 from sidecar.core.classifier import Classifier, TooLargeError
+from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainTable, table_of
@@ -137,18 +138,16 @@ class Reading:
             table = table.table(key)
         return table.where(keys[-1]) if keys[-1] in table.values else None
 
-    def _document(
-        self, path: Path, file: str, named: Where | None, is_json: Callable[[str], bool] = named_json
-    ) -> Document | None:
+    def _document(self, path: Path, file: str, named: Where | None, *, as_json: bool | None = None) -> Document | None:
         """Read a file, or add an error; `named` is the place in the settings that names the file."""
         try:
-            return read_document(path, file, self._sources, is_json=is_json)
+            return read_document(path, file, self._sources, is_json=as_json)
         except UnreadableError as error:
             if error.line is None:
                 self._findings.error("unreadable_file", named, error.text, error.fix)
                 return None
             fix = error.fix
-            if is_json(file) and not named_json(file):
+            if as_json and not named_json(file):
                 fix = f"{fix} A file whose name does not end in .toml is read as JSON: rename it, if it is TOML."
             self._findings.error("syntax_error", Where(file=file, line=error.line, key=""), error.text, fix)
             return None
@@ -193,7 +192,7 @@ class Reading:
         first_names: dict[Stamp | None, str] = {}
         for index, file in enumerate(files):
             named = self._table.where("listener_domains", index)
-            if (document := self._document(self._folder / file, file, named, is_json)) is not None:
+            if (document := self._document(self._folder / file, file, named, as_json=is_json(file))) is not None:
                 later = read_domains(document, self._findings, nodes)
                 stamp = self._sources[-1].stamp
                 if (first := first_names.get(stamp)) is not None:

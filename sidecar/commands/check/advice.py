@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sidecar.config.warnings.names import literal_meant, missed_names
 from sidecar.core.evaluate.changes import TABLES_LIMIT, Draft, Moved, UnprovedError, grants
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.evaluate.spelling import PERMISSIONS, Value, table_lines, values_of
+from sidecar.core.evaluate.spelling import PERMISSIONS, Value, is_json, table_lines, values_of
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_domain, normal_listener, parents
 from sidecar.core.open_domains import pattern_of
@@ -180,13 +180,12 @@ def _with_tables(finding: Finding, draft: Draft, fix: str) -> Finding:
     """Return the finding with the new entries of a draft as lines of its file."""
     tables = {entry.domain: _values(entry) for entry in draft.added.values()}
     (listener,) = {entry.listener for entry in draft.added.values()}
-    if listener != ANY_LISTENER and (finding.file or "").endswith(".json"):
+    if listener != ANY_LISTENER and is_json(finding.file):
         return _unproved(finding)  # the key "listener" is in the file already
     return replace(finding, fix=fix, lines=table_lines(finding.file, tables, listener))
 
 
 def _values(entry: DomainEntry) -> dict[str, Value]:
     """Return what an entry permits; one that permits nothing has one key."""
-    default = DomainEntry(listener="", domain="", path="", line=0, steps={})
-    keys = [key for key in PERMISSIONS if getattr(entry, key) != getattr(default, key)]
-    return values_of(entry, keys or ["relay_to"])
+    values = values_of(entry, PERMISSIONS)
+    return {key: value for key, value in values.items() if value} or {"relay_to": False}

@@ -1,4 +1,4 @@
-"""How lines of a settings file are spelled, in TOML or (for a file named so) JSON."""
+"""How lines of a listener domains file are spelled, in TOML or, by the name of the file, in JSON."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,6 +13,11 @@ PERMISSIONS = ("relay_to", "relay_from", "relay_from_authz", "log_oob", "log_arf
 Value = bool | str | Sequence[str]
 
 
+def is_json(file: str | None) -> bool:
+    """Return True if KumoMTA reads a file of this name as JSON. Its pattern has any character in place of the dot."""
+    return file is not None and not file.endswith("toml")
+
+
 def values_of(entry: DomainEntry, keys: Iterable[str]) -> dict[str, Value]:
     """Return these keys of an entry with their values as a file has them. `false` stands for Ignore."""
     return {key: _plain(getattr(entry, key)) for key in keys}
@@ -25,14 +30,14 @@ def set_values(entry: DomainEntry) -> dict[str, Value]:
 
 def key_lines(file: str | None, values: Mapping[str, Value]) -> tuple[str, ...]:
     """Return one line for each key."""
-    if _is_json(file):
+    if is_json(file):
         return tuple(f"{_json(key)}: {_json(value)}" for key, value in values.items())
     return tuple(f"{key} = {_toml(value)}" for key, value in values.items())
 
 
 def table_lines(file: str | None, tables: Mapping[str, Mapping[str, Value]], listener: str = ANY_LISTENER) -> tuple[str, ...]:
     """Return new tables by domain, for one listener or for all."""
-    if _is_json(file):
+    if is_json(file):
         members = [f"{_json(domain)}: {_json(values)}" for domain, values in tables.items()]
         if listener == ANY_LISTENER:
             return tuple(",\n".join(members).split("\n"))
@@ -63,8 +68,3 @@ def _toml(value: Value) -> str:
 
 def _json(value: Value | Mapping[str, Value]) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _is_json(file: str | None) -> bool:
-    # KumoMTA reads listener domains files like this.
-    return file is not None and not file.endswith("toml")

@@ -173,6 +173,17 @@ def test_the_lines_for_missed_names() -> None:
     assert len(first) == 6
 
 
+@pytest.mark.parametrize("file", ["d.json", "d.conf"])
+def test_no_second_table_of_listeners_in_json(file: str) -> None:
+    """A file of any name but .toml is JSON, where the key "listener" can be there only once."""
+    own = {"*.example.com": {"log_oob": "LogThenDrop"}, "b.a.example.com": {}}
+    _, (shadowed, *_) = loaded(json.dumps({"listener": {LISTENER: own}}), file)
+    assert shadowed.code == "shadowed"
+    assert shadowed.lines == ()
+    assert shadowed.fix is not None
+    assert "No table is proved to do only that" in shadowed.fix
+
+
 @pytest.mark.parametrize(
     ("tables", "code"),
     [
