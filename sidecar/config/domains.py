@@ -13,6 +13,7 @@ from sidecar.config.files import Document
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import Reader, T, WrongValue, flag, list_of, log_mode, networks, text, unused_duration
 from sidecar.config.tables import Table, table_of_file
+from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.names import DOMAIN_LIMIT, LABEL_LIMIT, NO_DOMAIN, normal_domain, normal_listener, parents, plain_address
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from sidecar.core.text import quoted, shown, written

@@ -49,9 +49,8 @@ _WORDS = rb"(?>(?:[!-~]++\x20?)+)"
 _USUAL_FIELD = re.compile(
     rb"([!-9;-~]++):\x20*+((?:" + _WORDS + rb"(?>(?:\r?\n[ \t]" + _WORDS + rb")*))?)(?:\r?\n|\Z)(?![ \t])"
 )
-_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})(?=\r?\n|\Z)" % _FIELDS_LIMIT)
-# Bytes: each repetition takes memory until the match ends. The fields of a larger part are read one by one.
-_USUAL_SIZE = 16 * 1024
+_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})" % _TOGETHER)
+_END = re.compile(rb"\r?\n|\Z")
 _PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
 _TEXT = rf"\0{CONTROL}!-~{WIDE}"
 _WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>[{_TEXT}](?>(?:(?!=\?)[{_TEXT}])*)))[\r\n]*+")
@@ -81,9 +80,10 @@ def first(section: bytes, name: bytes) -> bytes | None:
 
 def group(text: bytes) -> Group:
     """Return the values of the fields up to the first empty line, by their names in lower case. Raise FaultError."""
-    usual = None if b"=?" in text or len(text) > _USUAL_SIZE else _USUAL.match(text)
+    usual = None if b"=?" in text else _usual_end(text)
     if usual is not None:
-        fields: Iterable[tuple[bytes, bytes]] = _USUAL_FIELD.findall(usual[0])
+        # Not findall: of many fields a list of both texts takes more memory than the fields.
+        fields: Iterable[tuple[bytes, bytes]] = ((one[1], one[2]) for one in _USUAL_FIELD.finditer(text, 0, usual))
     else:
         fields = _fields(text)
     found: Group = {}
@@ -94,6 +94,14 @@ def group(text: bytes) -> Group:
         plain = text_of(value) if usual is None or b"\n" in value else value.decode("ascii")[:VALUE_LIMIT]
         found.setdefault(name.decode("ascii").lower(), []).append(plain)
     return found
+
+
+def _usual_end(text: bytes) -> int | None:
+    """Return the end of the fields; None if one of them is not written as most are."""
+    at = 0
+    while (found := _USUAL.match(text, at)) is not None and found.end() > at:
+        at = found.end()
+    return at if _END.match(text, at) else None
 
 
 def _fields(text: bytes) -> Iterator[tuple[bytes, bytes]]:
