@@ -34,6 +34,7 @@ _FAULTS_SHOWN = 5
 _RECIPIENTS_SHOWN = 10
 _ROWS = 10
 _NUMBERS = ("accepted", "rejected", "tempfailed", "differ")
+_RARE = {"tempfailed", "differ"}
 _TO_COPY = " " * 6
 
 _HAPPENED: dict[Happened, str] = {
@@ -172,8 +173,11 @@ def print_table(
     """Print the most frequent keys of a tally, with these of their numbers; nothing if it is empty."""
     if not len(tally):
         return
+    rows = tally.top(_ROWS)
+    # In 80 columns a rule has no room for whole words beside columns that are rarely needed.
+    numbers = [name for name in numbers if name not in _RARE or any(getattr(count, name) for _, count in rows)]
     made = TextTable(*headings, *(f"{name}#" for name in numbers))
-    for key, count in tally.top(_ROWS):
+    for key, count in rows:
         made.add_row(*map(plain, key), *(f"{getattr(count, name):,}" for name in numbers))
     screen.print()
     screen.print(plain(title, style="bold"))
