@@ -59,8 +59,8 @@ class RecordExplanation(Struct, frozen=True, kw_only=True):
     """The answer for one record.
 
     `happened` is what happened by the record, `follow_up` what later records of the log add. `disposition` is the decision of
-    this configuration; it is null for outgoing mail, and if `undecided` says what the record does not contain. `decided` has
-    the reasons for the decision, the rule first. `fix` changes what happened.
+    this configuration; it is null for outgoing mail, for mail that did not arrive by SMTP, and if `undecided` says what the
+    record does not contain. `decided` has the reasons for the decision, the rule first. `fix` changes what happened.
     """
 
     record: RecordPart
@@ -100,6 +100,10 @@ class Explainer:
                 "Look for the Reception with the same id."
             )
             return RecordExplanation(record=part, happened="outgoing", notes=[note])
+        if not received_by_smtp(found.record):
+            part = _record_part(entry, found.record, found.envelope)
+            note = "The message did not arrive by SMTP. The listener policy does not apply to it."
+            return RecordExplanation(record=part, happened=found.answer.happened, follow_up=entry.follow_up, notes=[note])
         outcome, how = found.judgement.outcome, disagreement(found)
         return RecordExplanation(
             record=_record_part(entry, found.record, found.envelope),
@@ -176,10 +180,7 @@ def _notes(found: ComparedRecord, *, depends_on_listener: bool) -> Iterator[str]
             "Whether this configuration agrees depends on the listener or the login, which the record does not contain. "
             "KumoMTA logs both if the meta of configure_local_logs lists received_via and authz_id."
         )
-    by_smtp = received_by_smtp(found.record)
-    if not by_smtp:
-        yield "The message did not arrive by SMTP. The listener policy does not apply to it."
-    if by_smtp and depends_on_listener and found.envelope.listener == ANY_LISTENER:
+    if depends_on_listener and found.envelope.listener == ANY_LISTENER:
         yield (
             "Some rules apply only to one listener, and the record does not contain the listener: "
             "it is judged without these rules."

@@ -266,7 +266,10 @@ class RecordTotals(Struct, kw_only=True):
         outcome = found.judgement.outcome
         self.all.add(found)
         self.messages += self.known.begins(found.record)
-        self.rulings.add(found, outcome.words, rule_of(outcome, deciding(found.judgement)[0]))
+        if received_by_smtp(found.record):
+            self.rulings.add(found, outcome.words, rule_of(outcome, deciding(found.judgement)[0]))
+        else:
+            self.rulings.add(found, "none", "not received by SMTP")
         self.peers.add(found, str(found.envelope.peer))
         domains = [answer.domain for answer in found.judgement.recipients]
         for domain in dict.fromkeys(domains or map(domain_of, found.envelope.recipients)):

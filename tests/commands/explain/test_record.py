@@ -328,3 +328,15 @@ def test_rules_in_80_columns(folder: Path) -> None:
     (folder / "log").write_bytes(lines(*[record(id=str(each), recipient="x@bounce.example.com") for each in range(11)]))
     words = on_terminal(folder, {"COLUMNS": "80", "NO_COLOR": "1"}).decode().partition("By rule")[2].split()
     assert {"listener_domains.toml:2", '"bounce.example.com".log_oob'} <= {*words}
+
+
+def test_mail_over_http_has_no_decision(folder: Path) -> None:
+    """The policy does not apply to it, so nothing says which rule decides, or how to reject it."""
+    injected = record(peer_address={"name": "", "addr": "127.0.0.1"}, reception_protocol="HTTP")
+    (folder / "log").write_bytes(lines(injected))
+    words = run(folder, folder / "log").stdout.splitlines()
+    assert words[1:] == ["The message did not arrive by SMTP. The listener policy does not apply to it."]
+    found = json.loads(run(folder, folder / "log", "--json").stdout)
+    assert (found["happened"], found["disposition"], found["decided"], found["fix"]) == ("accepted", None, [], None)
+    (folder / "log").write_bytes(lines(*[injected | {"id": str(number)} for number in range(11)]))
+    assert "none         not received by SMTP        11         0\n" in run(folder, folder / "log").stdout
