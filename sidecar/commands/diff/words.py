@@ -11,7 +11,11 @@ from sidecar.core.text import counted
 from sidecar.output.terminal import console, print_text
 
 _HEADINGS: dict[Effect, str] = {"opens": "Opens", "closes": "Closes", "neither": "Neither opens nor closes"}
-_DO = {"opens": ("opens", "open"), "closes": ("closes", "close"), "neither": ("does neither", "do neither")}
+_DO = {
+    "opens": ("opens", "open"),
+    "closes": ("closes", "close"),
+    "neither": ("neither opens nor closes", "neither open nor close"),
+}
 _STYLES: dict[Effect, str] = {"opens": "red", "closes": "yellow", "neither": "dim"}
 _ITEMS = 3
 

@@ -68,7 +68,7 @@ def test_words(folder: Path) -> None:
     result = run(folder)
     since = 'because "a.b.example.com" was added (/new/domains.toml:6)'
     assert result.stdout.replace(str(folder), "").splitlines() == [
-        "2 rules change: 1 opens, 1 does neither.",
+        "2 rules change: 1 opens, 1 neither opens nor closes.",
         "DANGER: 1 change permits something to most of the internet.",
         "",
         "Opens (1)",
@@ -93,7 +93,7 @@ def test_verdicts_in_words(folder: Path) -> None:
     result = run(folder, "--records", str(folder / "log.jsonl"))
     lines = result.stdout.replace(str(folder), "").splitlines()
     assert lines[0] == (
-        "2 rules change: 1 opens, 1 does neither; "
+        "2 rules change: 1 opens, 1 neither opens nor closes; "
         "of 4 recorded envelopes 3 have another decision: 2 newly accepted, 1 newly rejected."
     )
     start = lines.index("Other decisions")
