@@ -9,8 +9,8 @@ from sidecar.core.settings.values import LimitSettings
 LIMIT = max(WHY_LIMIT, REPLY_LIMIT)
 """The longest reason or reply of a record. Of a longer one, as in another program's log, the beginning counts."""
 
-# `(listener_domains.toml:3 "*".log_oob)`: the rule is part of the reason.
-_RULE = re.compile(r'(\([^()]{1,200}:\d{1,9} [^()]{1,200}\)|"[^"]{1,100}")', re.ASCII)
+# `(listener_domains.toml:3 "*".log_oob)`: the rule is part of the reason, and so are the names of standards and reply classes.
+_KEPT = re.compile(r'(\([^()]{1,200}:\d{1,9} [^()]{1,200}\)|"[^"]{1,100}"|\bRFC \d{3,5}\b|\bclass \d(?: or \d)?\b)', re.ASCII)
 _EDGES = "<>(){},;:.'!?"
 # The name of a limit is part of the reason, and no domain.
 _LIMITS = frozenset(f"limits.{name}" for name in LimitSettings.__struct_fields__)
@@ -29,14 +29,15 @@ _MARKS = (
 def shape(text: str) -> str:
     """Return `text` with `<ip>`, `<domain>`, `<address>`, `<number>` and `<id>` in place of the facts of one record.
 
-    Rules (`(file:line key)`), quoted text and enhanced status codes are kept. A text longer than `LIMIT` is cut.
+    Rules (`(file:line key)`), quoted text, enhanced status codes, RFCs and reply classes are kept. A text longer than `LIMIT`
+    is cut.
     """
     return _shape(text[:LIMIT])
 
 
 @lru_cache(maxsize=8192)
 def _shape(text: str) -> str:
-    pieces = _RULE.split(text)
+    pieces = _KEPT.split(text)
     return "".join(piece if at % 2 else " ".join(map(_word, piece.split(" "))) for at, piece in enumerate(pieces))[:LIMIT]
 
 

@@ -31,6 +31,10 @@ from sidecar.core.records.build import WHY_LIMIT
         ("OK ids=8a5475ccbbc611eda12250ebf67f93bd", "OK <id>"),
         ("queued as 4XyZ12abQ at 08:30:00", "queued as <id> at <number>"),
         ("and 17 more reasons", "and <number> more reasons"),
+        (
+            "no Action of RFC 3464, and no Status of class 4 or 5; 3 others",
+            "no Action of RFC 3464, and no Status of class 4 or 5; <number> others",
+        ),
         ("its Content-Type is 'text/plain', not multipart/report", "its Content-Type is 'text/plain', not multipart/report"),
         (
             "as many as limits.sessions allows, or limits.record_bytes_burst, 4000; limits.example is none",
