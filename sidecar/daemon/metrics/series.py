@@ -96,7 +96,11 @@ FAMILIES: Final = (
     Family("gauge", "workers", "Worker processes.", ("state",), _each("wanted", "ready", "retiring")),
     Family("counter", "worker_restarts", "Workers that died while they were serving."),
     Family(
-        "counter", "reloads", "Reloads of the settings; a failed reload has no effect.", ("outcome",), _each("taken", "failed")
+        "counter",
+        "reloads",
+        "Reloads of the settings; a failed reload has no effect.",
+        ("outcome",),
+        _each("succeeded", "failed"),
     ),
     Family("gauge", "start_timestamp_seconds", "When the sidecar was started."),
     Family("gauge", "listener_domains", "Listener domains of the policy in use."),

@@ -150,7 +150,7 @@ def _publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) ->
         ("workers", "ready"): status.serving() if status.state == "serving" else 0,
         ("workers", "retiring"): sum(one.retiring for one in status.workers),
         ("worker_restarts",): status.restarts,
-        ("reloads", "taken"): status.reloads,
+        ("reloads", "succeeded"): status.reloads,
         ("reloads", "failed"): status.failed_reloads,
         ("listener_domains",): status.settings.listener_domains,
         ("start_timestamp_seconds",): int(datetime.fromisoformat(status.started).timestamp()),

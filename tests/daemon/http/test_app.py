@@ -402,7 +402,7 @@ def test_it_is_ready_while_a_worker_serves() -> None:
 def test_prometheus_reads_the_metrics(accept: str) -> None:
     """It reads both formats."""
     memory = Memory()
-    memory.publish({("workers", "ready"): 2, ("reloads", "taken"): 3, ("journal_time_left_seconds",): INFINITE})
+    memory.publish({("workers", "ready"): 2, ("reloads", "succeeded"): 3, ("journal_time_left_seconds",): INFINITE})
     found = ask(app(memory=memory), "/metrics", headers={"host": "localhost", "accept": accept})
     assert found.status == 200
     assert ("openmetrics" in found.headers["content-type"]) == found.body.endswith(b"# EOF\n")
@@ -410,7 +410,7 @@ def test_prometheus_reads_the_metrics(accept: str) -> None:
     families = read.text_string_to_metric_families(found.body.decode())
     samples = {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
     assert samples["sidecar_workers", ("state", "ready")] == 2
-    assert samples["sidecar_reloads_total", ("outcome", "taken")] == 3
+    assert samples["sidecar_reloads_total", ("outcome", "succeeded")] == 3
     assert samples["sidecar_journal_time_left_seconds",] == math.inf
     assert samples["sidecar_policy_info", ("revision", "abc123")] == 1
     assert samples["sidecar_policy_loaded_timestamp_seconds",] == 1_700_000_000.5

@@ -132,7 +132,7 @@ def test_a_reload_is_served_and_no_client_notices(program: Program) -> None:
         assert time.monotonic() < deadline
     wait_until(lambda: len(session_members(program.pid)) == 4, "the old generation has ended")
     assert relay_to(program, "more.example") is True
-    assert samples(program)['sidecar_reloads_total{outcome="taken"}'] == 1
+    assert samples(program)['sidecar_reloads_total{outcome="succeeded"}'] == 1
     for connection in kept:
         connection.close()
 
