@@ -190,4 +190,31 @@ def _of_texts() -> Iterator[Input]:
         yield Input(name=f"10 MB of {name}", wire=_message(RETURNED, _TEXTS[name], to=FBL, size=10 * MEGABYTE - 2000))
 
 
+def _repeated(
+    head: bytes, piece: bytes, recipients: int, tail: bytes = b"", *, size: int = MEGABYTE // 16
+) -> Callable[[], Wire]:
+    names = [b"%d@both.example" % number for number in range(recipients)]
+    return lambda: Wire().envelope(*names).content(head + _times(piece, size) + tail)
+
+
+_FIELDS = b"".join(b"X-%d: " % number + b"\xf0\x9f\x98\x80" * 15 + b"\n" for number in range(200))
+_ALL = under(headers=("*",), original_headers=("*",))
+_FAILURES = STATUS + b"\n\nReporting-MTA: dns; a\n\n"
+_TAIL = b"\n--b\nContent-Type: message/rfc822\n\n" + _FIELDS
+
+REPEATED = (
+    Input(name="complaints with 0x01", wire=_repeated(RETURNED, b"\x01", 500)),
+    Input(name="complaints with 0xff", wire=_repeated(RETURNED, b"\xff", 500)),
+    Input(
+        name="complaints with fields of 0x01", wire=_repeated(FEEDBACK, b"a: " + b"\x01" * 8000 + b"\n", 50, size=MEGABYTE // 3)
+    ),
+    Input(name="failures with headers", wire=_repeated(_FIELDS + _FAILURES, GROUP + b"\n", 5, _TAIL), settings=_ALL),
+    Input(
+        name="failures for many with headers",
+        wire=_repeated(_FIELDS + _FAILURES, GROUP + b"\n", 1000, _TAIL, size=320),
+        settings=_ALL,
+    ),
+)
+"""Reports whose records would repeat much for each recipient: one is a Rejection."""
+
 INPUTS = (*_of_fields(), *_of_commands(), *_of_reports(), *_of_texts())

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from tests.cost.inputs import INPUTS, MEGABYTE, Input
+from tests.cost.inputs import INPUTS, MEGABYTE, REPEATED, Input
 from tests.cost.judging import cpu_share, exceeded
 from tests.cost.measuring import measure
 from tests.cost.wire import Wire
@@ -24,6 +24,14 @@ def test_cost(one: Input) -> None:
         cost = replace(cost, cpu=measure(packets, one.settings, trace=False).cpu)
     fault = exceeded(wire, cost, records=one.records)
     assert fault is None, fault
+
+
+@pytest.mark.parametrize("one", REPEATED, ids=lambda one: one.name)
+def test_repeated_records(one: Input) -> None:
+    """The size of the records is known before they are in memory, whatever text has most of it."""
+    cost = measure(bytes(one.wire().packets), one.settings, repeats=1)
+    assert cost.records == 1
+    assert cost.memory < 64 * MEGABYTE
 
 
 def test_an_ordinary_megabyte() -> None:

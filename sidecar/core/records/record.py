@@ -101,6 +101,8 @@ _PIECE = 16 * 1024
 # The returned message is the only large text of a record. As JSON it can have 1.5 times the bytes of the report, and at least
 # this many: control characters have six bytes each, and are rare in mail.
 _TEXT_ALLOWANCE = 256 * 1024
+# Records that are encoded together: each can have 30 kB, and each step has copies of its own.
+_TOGETHER = 64
 # The place of the large text: no JSON has this byte.
 _GAP = b"\0"
 
@@ -116,7 +118,7 @@ def encode(*records: Record) -> bytes:
     for _, group in groupby(records, lambda record: id(record.feedback_report)):
         some = [*group]
         if (report := some[0].feedback_report) is None:
-            lines.append(printable_json(_ENCODER.encode_lines(some)))
+            lines += (printable_json(_ENCODER.encode_lines(some[at : at + _TOGETHER])) for at in range(0, len(some), _TOGETHER))
             continue
         if encoded is None or encoded[0] is not report:
             encoded = report, _report(report, _TEXT_ALLOWANCE + some[0].size * 3 // 2)

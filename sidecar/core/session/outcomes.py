@@ -3,7 +3,9 @@
 Owns which records belong to which verdict, and what `compat = "kumomta"` changes in them. Never decides anything.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -17,6 +19,7 @@ from sidecar.core.records import (
     ForRecipient,
     Record,
     Response,
+    encode,
     mailbox,
     mailboxes,
     oob_bounces,
@@ -25,14 +28,15 @@ from sidecar.core.records import (
     rejection,
 )
 from sidecar.core.records.build import MAILBOX_LIMIT
+from sidecar.core.records.record import RecordType
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session.message import Message
 from sidecar.core.session.verdicts import Accept, Decision, Discard, Outcome, Reject, Reply, Tempfail, UnparsableReport
 
 # A bounce report goes to one address and names a thousand failures at most; KumoMTA writes each of them for each recipient.
 OOB_RECORDS_LIMIT = 5000
-# Likewise a complaint, with its returned message: this many characters beyond those of its first record.
-RETURNED_LIMIT = 32 * 1024 * 1024
+# Likewise a complaint. Bytes of the records of a report for all recipients but the first: they are in memory at once.
+REPEATED_LIMIT = 32 * 1024 * 1024
 
 
 def rejected_peer(facts: Facts, verdict: Reject | Tempfail, why: str, answer: ConnectAnswer | None) -> Outcome:
@@ -155,14 +159,23 @@ def _original(answer: MessageAnswer, reading: ReportReading, wanted: tuple[str, 
 
 
 def exceeds_records(answer: MessageAnswer, reading: ReportReading) -> bool:
-    """Return True if a report makes more records than `OOB_RECORDS_LIMIT` and `RETURNED_LIMIT` allow."""
-    if reading.oob is None and reading.arf is None:
+    """Return True if a bounce report makes more records than `OOB_RECORDS_LIMIT` allows."""
+    reporting = sum(result.logged_as == "oob" for result in answer.results)
+    if reading.oob is None or reporting < 2:  # noqa: PLR2004 - the records of one recipient have a limit of their own
         return False
-    kinds = [result.logged_as for result in answer.results]
-    failures = 0 if reading.oob is None else sum(entry.action == "failed" for entry in reading.oob.per_recipient)
-    returned = 0 if reading.arf is None else len(reading.arf.original_message or "")
-    repeated = max(0, kinds.count("arf") - 1) * returned
-    return (kinds.count("oob") > 1 and kinds.count("oob") * failures > OOB_RECORDS_LIMIT) or repeated > RETURNED_LIMIT
+    return reporting * sum(entry.action == "failed" for entry in reading.oob.per_recipient) > OOB_RECORDS_LIMIT
+
+
+def repeats_too_much(records: Sequence[Record]) -> bool:
+    """Return True if the records of a report have more bytes for its further recipients than `REPEATED_LIMIT` allows."""
+    return sum(_repeated(records, kind) for kind in ("OOB", "Feedback")) > REPEATED_LIMIT
+
+
+def _repeated(records: Sequence[Record], kind: RecordType) -> int:
+    of_kind = [record for record in records if record.type == kind]
+    first = [*takewhile(lambda record: record.id == of_kind[0].id, of_kind)]
+    further = len(of_kind) - len(first)
+    return len(encode(*first)) * further // len(first) if further else 0
 
 
 def _for_all(message: Message, disposition: Disposition, why: str) -> list[ForRecipient]:

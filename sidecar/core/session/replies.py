@@ -72,7 +72,7 @@ class Bound(Enum):
     )
     REPORT_RECORDS = (
         TOO_MANY_IN_REPORT,
-        "each recipient of this report has a record of each failure, or of the returned message, and these are too many",
+        "each recipient of this report has a record of each failure, or of the complaint, and these are too many or too large",
     )
     QUARANTINE = (
         QUARANTINE_FULL,

@@ -318,7 +318,8 @@ class Session:
             if outcomes.exceeds_records(answer, reading):
                 return self._reject_above(Bound.REPORT_RECORDS)
             wanted = self._rules.settings.original_headers
-            return outcomes.accepted_message(self._facts(), message, answer, reading, wanted)
+            accepted = outcomes.accepted_message(self._facts(), message, answer, reading, wanted)
+            return self._reject_above(Bound.REPORT_RECORDS) if outcomes.repeats_too_much(accepted.records) else accepted
         is_unparsable = message.claims_report and reading.arf is None and reading.oob is None and reading.other is None
         if is_unparsable and self._rules.settings.unreadable_reports == "quarantine":
             full = self._instead(Bound.QUARANTINE)
