@@ -26,6 +26,9 @@ _TAGGED = re.compile(r"[0-9A-Za-z-]++:[!-Z^-~]++")
 _IPV6_TAG = "ipv6:"
 # RFC 1035 section 2.3.4, without a dot at the end.
 _DOMAIN_LIMIT = 253
+_PREFIX = "xn--"
+# Mapping such a label takes as long as reading a hundred others; real names have one or two.
+_IDN_LABELS_LIMIT = 4
 
 # Of comments in comments: RFC 5322 allows them, but mail programs write none. Each level is one more pass.
 _NESTING_LIMIT = 2
@@ -63,13 +66,13 @@ def readable_address(text: str) -> str:
     try:
         return mailbox(text)
     except ValueError:
-        pass
+        written = text
     quoted, quote, rest = _PREFIXES.sub("", text).rpartition('"')
     text = f"{quoted}{quote}{without_comments(rest).partition(';')[0]}".strip()
     found = _BRACKETED.search(text) if text.startswith("<") or text.endswith(">") else None
     text = _PREFIXES.sub("", text.strip("<>") if found is None else found[1].strip())
     try:
-        return mailbox(text)
+        return text if text == written else mailbox(text)
     except ValueError:
         return text
 
@@ -84,7 +87,10 @@ def without_comments(text: str) -> str:
 
 def _domain(text: str) -> str:
     """Return a domain in A-labels (UTS 46). With an underscore its case stays: KumoMTA's DNS library does not map it then."""
-    mapped = text if "_" in text else ".".join(map(_a_label, text.split(".")))
+    labels = text.split(".")
+    if sum(not label.isascii() for label in labels) > _IDN_LABELS_LIMIT:
+        raise ValueError(text)
+    mapped = text if "_" in text else ".".join(map(_a_label, labels))
     if not mapped.isascii() or len(mapped) > _DOMAIN_LIMIT or max(map(len, mapped.split("."))) > LABEL_LIMIT:
         raise ValueError(text)
     return mapped
@@ -98,7 +104,12 @@ def _a_label(label: str) -> str:
     mapped = idna.uts46_remap(label, std3_rules=True)
     if "." in mapped:  # U+3002 is a dot
         raise ValueError(label)
-    return mapped if mapped.isascii() else f"xn--{mapped.encode('punycode').decode()}"
+    if mapped.isascii():
+        return mapped
+    # Each of its characters becomes one or more in Punycode, which takes longer than all else.
+    if len(mapped) > LABEL_LIMIT - len(_PREFIX):
+        raise ValueError(label)
+    return f"{_PREFIX}{mapped.encode('punycode').decode()}"
 
 
 def _literal(text: str) -> str:

@@ -25,6 +25,8 @@ from sidecar.core.reports.fields import ip_address
         *((bad, None) for bad in ("a", "a@", "@b", "a@b.", "a@.b", ".a@b", "a.@b", "a@-b", "a b@c", "<a@b", "a@b>", "a@b c")),
         *((bad, None) for bad in ("a@[1.2.3]", "a@[1.2.3.256]", "a@[IPv6:1]", "a@[IPv6:fe80::1%1]", "a@b\u3002c", "@a:b@c")),
         *((bad, None) for bad in ("a@" + "b" * 64, "a@" + "\u00fc" * 64, "a@" + ".".join(["b" * 60] * 5), "a@b\u2026", " a@b")),
+        ("a@" + "\u00fc." * 4 + "b", "a@" + "xn--tda." * 4 + "b"),
+        *((bad, None) for bad in ("a@" + "\u00fc." * 5 + "b", "a@" + "\u0f77" * 60)),
     ],
 )
 def test_mailbox(text: str, expected: str | None) -> None:

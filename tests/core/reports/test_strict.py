@@ -193,6 +193,7 @@ def test_strict_in_complaints(old: bytes, new: bytes) -> None:
     ("old", "new"),
     [
         (TYPE, TYPE.replace(b"/", b" (a (nested) comment) /").replace(b";", b" (\\)) ;")),
+        (TYPE, TYPE.replace(b";", b"((((a) b) c) d)(e) ;")),
         (TYPE, TYPE.replace(b";", b"\r\n\t;")),
         (TYPE, TYPE.replace(b"; ", b" ")),
         (TYPE, TYPE.replace(b'"cut"', b"cut")),

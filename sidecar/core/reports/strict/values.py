@@ -13,9 +13,10 @@ from sidecar.core.reports.strict.headers import COMMENTS_LIMIT, WHITE, comment_e
 from sidecar.core.reports.values import ACTIONS, Action, DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
 
 _S = f"[{WHITE}]"
+# Possessive: a run of white space would be tried at each of its lengths.
 _DATE = re.compile(
-    rf"{_S}*(?:([A-Za-z]{{3}}),)?{_S}*([0-9]{{1,2}}){_S}+([A-Za-z]{{3}}){_S}+([0-9]{{2,4}}){_S}+"
-    rf"([0-9]{{2}}){_S}*:{_S}*([0-9]{{2}})(?:{_S}*:([0-9]{{2}}))?{_S}+([+-][0-9]{{2}}[0-5][0-9]|[A-Za-z]+)"
+    rf"{_S}*+(?:([A-Za-z]{{3}}),)?{_S}*+([0-9]{{1,2}}){_S}++([A-Za-z]{{3}}){_S}++([0-9]{{2,4}}){_S}++"
+    rf"([0-9]{{2}}){_S}*+:{_S}*+([0-9]{{2}})(?:{_S}*+:([0-9]{{2}}))?{_S}++([+-][0-9]{{2}}[0-5][0-9]|[A-Za-z]+)"
 )
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # The zones that can stand before a comment; others only at the end (RFC 5322 section 4.3).
