@@ -5,6 +5,7 @@ KumoMTA reads the files into tables of Lua: `null` is nothing there, and there i
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -252,7 +253,7 @@ def _note_unmatched(domains: Table, name: str) -> None:
 def _node_above(name: str) -> Iterable[str]:
     """Return the longest parent of a name that an address can have, in a list; none for `u@example`."""
     tail = name[-DOMAIN_LIMIT - 1 :]  # a longer parent is no name
-    return [*filter(None, map(normal_domain, parents(tail)))][:1]
+    return [*islice(filter(None, map(normal_domain, parents(tail))), 1)]
 
 
 def _guess(name: str) -> str | None:
