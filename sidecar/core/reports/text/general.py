@@ -1,0 +1,85 @@
+"""A notice in no known layout -> the recipients that it says have failed, if an automatic mailer wrote it.
+
+Owns the words of such notices. It prefers to find nothing: a program, a failure and a labelled address must come together.
+"""
+
+import re
+
+from sidecar.core.reports.text.header import MailerHeader
+from sidecar.core.reports.text.notice import BounceText
+from sidecar.core.reports.text.replies import find_reply
+
+# A notice of one failure is short. What follows is not read.
+_SIZE = 6 * 1024
+_RECIPIENT_LIMIT = 20
+
+_FAILING = (
+    *(b"could not be delivered", b"couldn't be delivered", b"cannot be delivered", b"not be delivered", b"was not delivered"),
+    *(b"has not been delivered", b"not delivered to", b"unable to deliver", b"delivery failed", b"delivery has failed"),
+    *(
+        b"undeliverable",
+        b"did not receive this message",
+        b"has been returned because",
+        b"failed recipient",
+        b"could not deliver",
+    ),
+    *(b"failed addresses", b"delivery problems", b"not a valid user", b"user unknown", b"unknown user", b"user not known"),
+    *(
+        b"no such user",
+        b"mailbox is full",
+        b"over quota",
+        b"permanent failure",
+        b"permanent error",
+        b"did not exactly match an",
+    ),
+    *(b"mail you sent was rejected", b"your message was rejected", b"delivery error", b"error-code:", b"error type: smtp"),
+    *(b"has been failed", b"pas pu etre delivre", b"not valid user", b"recipient address rejected", b"delivery failure"),
+)
+# What other automatic mail says: challenges, quarantines, virus notices, receipts, moderation.
+_OTHER = (
+    *(
+        b"click",
+        b"confirm",
+        b"verification",
+        b"verify",
+        b"quarantine",
+        b"virus",
+        b"infected",
+        b"moderat",
+        b"digest",
+        b"vacation",
+    ),
+    *(b"out of office", b"out of the office", b"successfully delivered", b"delivered successfully", b"was delivered to"),
+    *(b"has been delivered", b"released", b"unsubscribe", b"whitelist", b"white list", b"approved", b"received your"),
+)
+_ADDRESS = rb"([^\s<>()\[\]:;,\"'|@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255})"
+_LABEL = re.compile(
+    rb"\b(?:(?:recipients?|address(?:ed)?|users?|mailbox|account|rcpt|deliver\w{0,8}|message|mail|error-for|failed|to|for|reach"
+    rb"|delivre a|is full)\b[^\w\n]{0,12}){1,3}(?:\[?smtp:)?" + _ADDRESS,
+    re.IGNORECASE,
+)
+_LINE = re.compile(
+    rb"^[ \t]{0,20}(?:[*>-]{1,2}[ \t]{1,4})?[\"'<\[]{0,2}" + _ADDRESS + rb"(?=[>\])\"':;,. \t\r]*(?:$| ))", re.MULTILINE
+)
+_OF_STAFF = re.compile(
+    rb"(?:postmaster|mailer-daemon|abuse|support|help|helpdesk|admin|administrator|info|no-?reply)@", re.IGNORECASE
+)
+
+
+def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: bool) -> list[tuple[bytes, int, int]]:
+    """Return the addresses that a notice says have failed, each with the place of its address."""
+    if not (header.from_mailer or (null_sender and header.is_failure)):
+        return []
+    if not any(phrase in text.flat for phrase in _FAILING) or any(phrase in text.flat for phrase in _OTHER):
+        return []
+    end = min(text.end, _SIZE)
+    if not header.is_failure and find_reply(text.text, 0, end) is None:
+        return []
+    found = list(_LABEL.finditer(text.text, 0, end)) or list(_LINE.finditer(text.text, 0, end))
+    own = header.own
+    entries: dict[bytes, tuple[bytes, int, int]] = {}
+    for match in found:
+        address = match[1].rstrip(b".")
+        if _OF_STAFF.match(address) is None and address.lower() not in own:
+            entries.setdefault(address.lower(), (address, match.start(1), match.end(1)))
+    return [] if len(entries) > _RECIPIENT_LIMIT else list(entries.values())

@@ -1,0 +1,110 @@
+"""The header section of a message -> whether an automatic mailer wrote it, and whether it is a reply.
+
+Owns the fields that tell a mailer from a person. Never reads a body.
+"""
+
+import re
+from collections.abc import Iterable
+
+from sidecar.core.reports import mime
+from sidecar.core.reports.fields import unstructured
+
+# A field is read up to here. `X-Failed-Recipients` of Exim names up to 50 recipients in a field.
+_VALUE_LIMIT = 4 * 1024
+_FAILED = b"x-failed-recipients"
+
+_MAILER = re.compile(
+    r"mailer[-_ ]?daemon|post_?master|mail[. ]deliver|delivery[. ]sub?system|mdaemon|interscan|\bimss@|<>\s*$|^\s*$"
+    r"|system administrator|antivirus_for_smtp|smtp_mail_service|\bmail system\b|\bno-reply@\S+\.dion\.ne\.jp|mmsc ndr",
+    re.IGNORECASE,
+)
+_FAILURE_SUBJECT = re.compile(
+    r"\s*(?:failure (?:notice|delivery)|failed delivery|undeliver(?:able|ed)\b|returned (?:mail|to sender)|non[- ]delivery"
+    r"|(?:permanent )?(?:mail |message )?delivery (?:failed|failure|has failed|status|problem|notification|error)"
+    r"|mail (?:delivery|could not be delivered|not delivered|system error|failed|error)|message (?:status|delivery)|failed mail"
+    r"|\[postmaster\] email delivery|there was an error sending your mail|warning(?:: |--)(?:message|could not send)"
+    r"|delayed mail|unzustellbar|non remis|no se puede entregar|impossibile recapitare|onbestelbaar|email bounce)",
+    re.IGNORECASE,
+)
+_PROGRAM = re.compile(
+    r"<SMTP32|Internet Mail Service|Exchange Server Internet Mail Connector|m-FILTER|GroupWise Internet Agent|SpamLion|XWall"
+    r"|Amazon WorkMail",
+    re.IGNORECASE,
+)
+_ADDRESSES = re.compile(rb"[^\s<>()\[\]:;,\"'@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255}")
+_PROOFS = {b"from": _MAILER, b"subject": _FAILURE_SUBJECT, b"x-mailer": _PROGRAM, _FAILED: re.compile("@")}
+
+_REPLY_SUBJECT = re.compile(
+    r"\s*(?:(?:re|fwd?|aw|wg|tr|rv|sv|antw?|ref|enc)\s*(?:\[\d+\])?:|\[?(?:auto(?:mati[ck]\w*)?|autom)\b|out of (?:the )?office"
+    r"|abwesen|vacation|.{0,60}\bauto[- ]?(?:reply|respon))",
+    re.IGNORECASE,
+)
+_REPLY_FIELDS = (b"x-autoreply", b"x-autorespond", b"x-autoreply-from", b"in-reply-to-autoreply")
+
+
+def proves_mailer(name: bytes, value: bytes) -> bool:
+    """Return True if this header field proves that an automatic mailer wrote the message. The value may be folded."""
+    proof = _PROOFS.get(name.rstrip().lower())
+    return proof is not None and proof.search(_decoded(value)) is not None
+
+
+def may_be_text_bounce(
+    null_sender: bool,  # noqa: FBT001 - the question itself
+    fields: Iterable[tuple[bytes, bytes]],
+) -> bool:
+    """Return True if a message with this envelope sender and these header fields can be a bounce in text form.
+
+    `fields` are names and values as the milter passes them. `read_text` never finds a bounce if this is False.
+    """
+    return null_sender or any(proves_mailer(name, value) for name, value in fields)
+
+
+class MailerHeader:
+    """What the reader needs to know from one header section.
+
+    `from_mailer`: its From is an automatic mailer's. `is_failure`: its Subject is one that bounces have. `is_automatic`: any
+    field proves an automatic mailer. `is_reply`: a person or an autoresponder answers, or a list forwards. `program` is the
+    X-Mailer in lower case, `domain` the domain of From, `failed` the addresses of X-Failed-Recipients, `own` those of To and
+    From in lower case.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        sender = _value(head, b"from")
+        self.subject = _value(head, b"subject") or ""
+        self.program = (_value(head, b"x-mailer") or "").lower()
+        failed = _value(head, _FAILED) or ""
+        self.failed = [address for address in (text.strip() for text in failed.split(",")) if "@" in address]
+        self.from_mailer = sender is None or _MAILER.search(sender) is not None
+        self.is_failure = _FAILURE_SUBJECT.match(self.subject) is not None
+        self.is_automatic = (
+            (sender is not None and self.from_mailer)
+            or self.is_failure
+            or bool(self.failed)
+            or _PROGRAM.search(self.program) is not None
+        )
+        self.domain = (sender or "").rpartition("@")[2].strip("<> \t").partition(" ")[0].rstrip(">").lower()
+        self.own = frozenset(
+            found.lower() for name in (b"to", b"from") for found in _ADDRESSES.findall(mime.header(head, name) or b"")
+        )
+        self.is_reply = not self.from_mailer and self._answers(head)
+
+    def _answers(self, head: bytes) -> bool:
+        if self.failed:
+            return False
+        submitted = (_value(head, b"auto-submitted") or "").lower()
+        precedence = (_value(head, b"precedence") or "").lower()
+        return (
+            _REPLY_SUBJECT.match(self.subject) is not None
+            or submitted.startswith("auto-replied")
+            or precedence in {"auto_reply", "auto-reply"}
+            or any(mime.header(head, name) is not None for name in _REPLY_FIELDS)
+        )
+
+
+def _value(head: bytes, name: bytes) -> str | None:
+    value = mime.header(head, name)
+    return None if value is None else _decoded(value)
+
+
+def _decoded(value: bytes) -> str:
+    return unstructured(value[:_VALUE_LIMIT], _VALUE_LIMIT)
