@@ -5,9 +5,9 @@ Owns the words of such notices. It prefers to find nothing: a program, a failure
 
 import re
 
+from sidecar.core.reports.text.delays import DELAYS
 from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.notice import BounceText
-from sidecar.core.reports.text.replies import find_reply
 
 # A notice of one failure is short. What follows is not read.
 _SIZE = 6 * 1024
@@ -16,24 +16,20 @@ _RECIPIENT_LIMIT = 20
 _FAILING = (
     *(b"could not be delivered", b"couldn't be delivered", b"cannot be delivered", b"not be delivered", b"was not delivered"),
     *(b"has not been delivered", b"not delivered to", b"unable to deliver", b"delivery failed", b"delivery has failed"),
-    *(
-        b"undeliverable",
-        b"did not receive this message",
-        b"has been returned because",
-        b"failed recipient",
-        b"could not deliver",
-    ),
-    *(b"failed addresses", b"delivery problems", b"not a valid user", b"user unknown", b"unknown user", b"user not known"),
-    *(
-        b"no such user",
-        b"mailbox is full",
-        b"over quota",
-        b"permanent failure",
-        b"permanent error",
-        b"did not exactly match an",
-    ),
-    *(b"mail you sent was rejected", b"your message was rejected", b"delivery error", b"error-code:", b"error type: smtp"),
-    *(b"has been failed", b"pas pu etre delivre", b"not valid user", b"recipient address rejected", b"delivery failure"),
+    *(b"undeliverable", b"did not receive this message", b"has been returned because", b"failed recipient"),
+    *(b"could not deliver", b"failed addresses", b"delivery problems", b"not a valid user", b"permanent failure"),
+    *(b"permanent error", b"did not exactly match an", b"mail you sent was rejected", b"your message was rejected"),
+    *(b"has been failed", b"pas pu etre delivre", b"delivery failure", b"could not be sent", b"konnte nicht zugestellt"),
+    *(b"konnten nicht zugestellt", b"nicht zugestellt werden", b"no se pudo entregar", b"no ha podido ser entregado"),
+    *(b"no pudo ser entregado", b"n'a pas pu ", b"impossible de remettre", b"impossible de livrer"),
+    *(b"impossibile recapitare", b"non e stato possibile", b"kon niet worden", b"niet worden bezorgd"),
+    *(b"nao pode ser entregue", b"not be sent to", b"no longer valid"),
+    *("не может быть доставлено".encode(), "配信できませんでした".encode(), "送信できませんでした".encode()),
+)
+# These count only with a Subject of bounces: statistics have them too.
+_WEAK = (
+    *(b"user unknown", b"unknown user", b"user not known", b"no such user", b"mailbox is full", b"over quota"),
+    *(b"recipient address rejected", b"not valid user", b"error-code:", b"error type: smtp", b"delivery error"),
 )
 # What other automatic mail says: challenges, quarantines, virus notices, receipts, moderation.
 _OTHER = (
@@ -55,7 +51,7 @@ _OTHER = (
 _ADDRESS = rb"([^\s<>()\[\]:;,\"'|@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255})"
 _LABEL = re.compile(
     rb"\b(?:(?:recipients?|address(?:ed)?|users?|mailbox|account|rcpt|deliver\w{0,8}|message|mail|error-for|failed|to|for|reach"
-    rb"|delivre a|is full)\b[^\w\n]{0,12}){1,3}(?:\[?smtp:)?" + _ADDRESS,
+    rb"|delivre a|is full|empf[^\x00-\x7f]{1,2}nger|destinat\w{1,8})\b[^\w\n]{0,12}){1,3}(?:\[?smtp:)?" + _ADDRESS,
     re.IGNORECASE,
 )
 _LINE = re.compile(
@@ -70,11 +66,10 @@ def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: b
     """Return the addresses that a notice says have failed, each with the place of its address."""
     if not (header.from_mailer or (null_sender and header.is_failure)):
         return []
-    if not any(phrase in text.flat for phrase in _FAILING) or any(phrase in text.flat for phrase in _OTHER):
+    phrases = (*_FAILING, *DELAYS, *(_WEAK if header.is_failure else ()))
+    if not any(phrase in text.flat for phrase in phrases) or any(phrase in text.flat for phrase in _OTHER):
         return []
     end = min(text.end, _SIZE)
-    if not header.is_failure and find_reply(text.text, 0, end) is None:
-        return []
     found = list(_LABEL.finditer(text.text, 0, end)) or list(_LINE.finditer(text.text, 0, end))
     own = header.own
     entries: dict[bytes, tuple[bytes, int, int]] = {}

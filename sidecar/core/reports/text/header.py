@@ -1,6 +1,6 @@
 """The header section of a message -> whether an automatic mailer wrote it, and whether it is a reply.
 
-Owns the fields that tell a mailer from a person. Never reads a body.
+Owns the fields in which a mailer differs from a person. Never reads a body.
 """
 
 import re
@@ -14,7 +14,7 @@ _VALUE_LIMIT = 4 * 1024
 _FAILED = b"x-failed-recipients"
 
 _MAILER = re.compile(
-    r"mailer[-_ ]?daemon|post_?master|mail[. ]deliver|delivery[. ]sub?system|mdaemon|interscan|\bimss@|<>\s*$|^\s*$"
+    r"mailer[-_ ]?daemon|\bpost_?master\b|mail[. ]deliver|delivery[. ]sub?system|mdaemon|interscan|\bimss@|<>\s*$|^\s*$"
     r"|system administrator|antivirus_for_smtp|smtp_mail_service|\bmail system\b|\bno-reply@\S+\.dion\.ne\.jp|mmsc ndr",
     re.IGNORECASE,
 )
@@ -23,7 +23,8 @@ _FAILURE_SUBJECT = re.compile(
     r"|(?:permanent )?(?:mail |message )?delivery (?:failed|failure|has failed|status|problem|notification|error)"
     r"|mail (?:delivery|could not be delivered|not delivered|system error|failed|error)|message (?:status|delivery)|failed mail"
     r"|\[postmaster\] email delivery|there was an error sending your mail|warning(?:: |--)(?:message|could not send)"
-    r"|delayed mail|unzustellbar|non remis|no se puede entregar|impossibile recapitare|onbestelbaar|email bounce)",
+    r"|bounce (?:of|notif)|delayed mail|mail delivery warning|unzustellbar|non remis|no se puede entregar"
+    r"|impossibile recapitare|onbestelbaar|email bounce)",
     re.IGNORECASE,
 )
 _PROGRAM = re.compile(
@@ -32,10 +33,11 @@ _PROGRAM = re.compile(
     re.IGNORECASE,
 )
 _ADDRESSES = re.compile(rb"[^\s<>()\[\]:;,\"'@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255}")
-_PROOFS = {b"from": _MAILER, b"subject": _FAILURE_SUBJECT, b"x-mailer": _PROGRAM, _FAILED: re.compile("@")}
+_PROOFS = {b"from": _MAILER, b"x-mailer": _PROGRAM, _FAILED: re.compile("@")}
 
 _REPLY_SUBJECT = re.compile(
-    r"\s*(?:(?:re|fwd?|aw|wg|tr|rv|sv|antw?|ref|enc)\s*(?:\[\d+\])?:|\[?(?:auto(?:mati[ck]\w*)?|autom)\b|out of (?:the )?office"
+    r"\s*(?:\[[^\]]{1,60}\]\s*)?(?:(?:re|fwd?|aw|wg|tr|rv|sv|antw?|ref|enc)\s*(?:\[\d+\])?:|\[?(?:auto(?:mati[ck]\w*)?|autom)\b"
+    r"|out of (?:the )?office"
     r"|abwesen|vacation|.{0,60}\bauto[- ]?(?:reply|respon))",
     re.IGNORECASE,
 )
@@ -64,8 +66,8 @@ class MailerHeader:
 
     `from_mailer`: its From is an automatic mailer's. `is_failure`: its Subject is one that bounces have. `is_automatic`: any
     field proves an automatic mailer. `is_reply`: a person or an autoresponder answers, or a list forwards. `program` is the
-    X-Mailer in lower case, `domain` the domain of From, `failed` the addresses of X-Failed-Recipients, `own` those of To and
-    From in lower case.
+    X-Mailer and `sender` the From in lower case, `domain` the domain of From, `failed` the addresses of X-Failed-Recipients,
+    `own` those of To and From in lower case.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -77,11 +79,9 @@ class MailerHeader:
         self.from_mailer = sender is None or _MAILER.search(sender) is not None
         self.is_failure = _FAILURE_SUBJECT.match(self.subject) is not None
         self.is_automatic = (
-            (sender is not None and self.from_mailer)
-            or self.is_failure
-            or bool(self.failed)
-            or _PROGRAM.search(self.program) is not None
+            (sender is not None and self.from_mailer) or bool(self.failed) or _PROGRAM.search(self.program) is not None
         )
+        self.sender = (sender or "").lower()
         self.domain = (sender or "").rpartition("@")[2].strip("<> \t").partition(" ")[0].rstrip(">").lower()
         self.own = frozenset(
             found.lower() for name in (b"to", b"from") for found in _ADDRESSES.findall(mime.header(head, name) or b"")
@@ -97,6 +97,7 @@ class MailerHeader:
             _REPLY_SUBJECT.match(self.subject) is not None
             or submitted.startswith("auto-replied")
             or precedence in {"auto_reply", "auto-reply"}
+            or mime.header(head, b"list-id") is not None
             or any(mime.header(head, name) is not None for name in _REPLY_FIELDS)
         )
 

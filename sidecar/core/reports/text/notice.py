@@ -59,6 +59,7 @@ _TAG_END = re.compile(rb"<(?:br|/p|/div|/tr|/h[1-6]|/li|/pre)\b[^<>]{0,200}>", r
 _TAG = re.compile(rb"</?[a-zA-Z!][^<>]*+>")
 _ENTITIES = {b"lt": b"<", b"gt": b">", b"amp": b"&", b"quot": b'"', b"nbsp": b" ", b"#39": b"'", b"#64": b"@", b"#160": b" "}
 _ENTITY = re.compile(rb"&(" + b"|".join(_ENTITIES) + rb");", re.IGNORECASE)
+_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 _SCRIPT = re.compile(rb"<(style|script)\b[^<]*+</\1>", re.IGNORECASE)
 
 
@@ -93,7 +94,8 @@ class BounceBody(NamedTuple):
 def read_body(content: bytes, head: bytes, rest: int) -> BounceBody:
     """Return the texts, the status parts and the returned messages of a message."""
     body = BounceBody([], [], [])
-    whole = mime.Part(mime.media_type(mime.header(head, b"content-type")), head, content, rest, len(content))
+    start = min(rest + 1, len(content))
+    whole = mime.Part(mime.media_type(mime.header(head, b"content-type")), head, content, start, len(content))
     html: list[mime.Part] = []
     _collect(whole, body, html, 0)
     for part in html:
@@ -170,5 +172,5 @@ def _flat(notice: bytes) -> bytes:
 
 
 def _without_tags(html: bytes) -> bytes:
-    html = _SCRIPT.sub(b"", html.replace(b"\n", b" ").replace(b"\r", b" "))
+    html = _SCRIPT.sub(b"", html.translate(_LINE_ENDS) if _TAG_END.search(html) else html)
     return _ENTITY.sub(lambda found: _ENTITIES[found[1].lower()], _TAG.sub(b"", _TAG_END.sub(b"\n", html)))

@@ -18,8 +18,12 @@ _PAIR = re.compile(
 )
 # A code alone stands at the begin of a line, after a mark, or after a word that introduces it.
 _ALONE = re.compile(
-    rb"(?:^[ \t>(<\[*]{0,12}|(?:[:;>'\"\[(]|\b(?:said|reply|response|responsecode|returned|code|reason|with|failed|error))"
-    rb"[ \t\n:'\"#]{0,16})(" + _CODE + rb")(?=[ :\-\])'\",]|\.{3}|$)",
+    rb"(?:^[ \t>(<\[*-]{0,12}|\b(?:said|reply|response|responsecode|returned|code|error_code|reason|with|failed|error)"
+    rb"[ \t\n:'\"#]{0,16})("
+    + _CODE
+    + rb")(?=[ :\-\])'\",]|\.{3}|$)|(?:[:;>'\"\[(]|<--|\],)[ \t\n'\"#]{0,16}("
+    + _CODE
+    + rb")(?=[ :-]{1,3}[^\s0-9])",
     re.MULTILINE | re.IGNORECASE,
 )
 _ENHANCED_ALONE = re.compile(rb"(?<![0-9.a-zA-Z/-])(" + _ENHANCED + rb")")
@@ -44,12 +48,13 @@ class QuotedReply(NamedTuple):
 def find_reply(text: bytes, start: int, end: int) -> QuotedReply | None:
     """Return the first reply of class 4 or 5 in a piece of a text, or None."""
     pair, alone = _PAIR.search(text, start, end), _ALONE.search(text, start, end)
-    if pair is not None and (alone is None or pair.start(1) <= alone.start(1)):
+    group = 0 if alone is None else alone.lastindex or 0
+    if pair is not None and (alone is None or pair.start(1) <= alone.start(group)):
         return _reply(text, pair[1], pair[2], pair.end(), end)
     if alone is not None:
-        reply = _reply(text, alone[1], b"", alone.end(), end)
+        reply = _reply(text, alone[group], b"", alone.end(group), end)
         found = _ENHANCED_ALONE.search(text, reply.start, reply.end)
-        return reply if found is None or found[1][:1] != alone[1][:1] else reply._replace(enhanced=found[1].decode())
+        return reply if found is None or found[1][:1] != alone[group][:1] else reply._replace(enhanced=found[1].decode())
     found = _ENHANCED_ALONE.search(text, start, end)
     return None if found is None else _reply(text, b"", found[1], found.end(), end)
 

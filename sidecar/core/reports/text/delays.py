@@ -1,0 +1,24 @@
+"""The words in which programs say that they still try to deliver a message.
+
+Owns these words. Never decides which message is a bounce.
+"""
+
+import re
+
+DELAYS = (
+    *(b"this is a warning only", b"warning message only", b"will be retried", b"not yet been delivered", b"has been delayed"),
+    *(b"delivery attempts will continue", b"temporary failure report", b"is delayed for more than"),
+    *(b"this is just a warning", b"has been postponed", b"will continue to attempt", b"continue to try to deliver"),
+    *(b"will keep trying", b"advisory-only", b"transient non-fatal errors", b"do not need to resend your message"),
+    *(b"is still being retried", b"will be attempted again", b"not been delivered yet", b"will continue trying"),
+    *(b"delivery is delayed", b"delivery has been delayed", b"this is only a warning", b"nur eine warnung"),
+    *(b"versucht es weiter", b"wird weiter versucht", b"could not be delivered for more than", b"still being retried"),
+    *(b"nouvelles tentatives", b"se seguira intentando", b"you do not need to send it again"),
+    *(b"message still undelivered after",),
+)
+_SUBJECT = re.compile(r"delay|could not send m|still being retried|not yet|retard|verz.{1,2}ger", re.IGNORECASE)
+
+
+def is_delay(flat: bytes, subject: str) -> bool:
+    """Return True if a notice, in lower case with single spaces, or its Subject says that delivery is only delayed."""
+    return any(phrase in flat for phrase in DELAYS) or _SUBJECT.search(subject) is not None

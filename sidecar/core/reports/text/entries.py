@@ -1,0 +1,115 @@
+"""A text in a known layout -> the recipients that it names, and where in the text.
+
+Owns how layouts are found and recipients are named. Never reads a reply.
+"""
+
+import re
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from sidecar.core.reports.addresses import readable_address
+from sidecar.core.reports.oob import RECIPIENT_LIMIT
+from sidecar.core.reports.text.header import MailerHeader
+from sidecar.core.reports.text.layout import MORE, Layout
+from sidecar.core.reports.text.notice import BounceText
+
+# A person who quotes a bounce writes some words in front of it.
+_NEAR = 400
+_ORIGIN = re.compile(
+    rb"[ \t]{1,8}\((?:ultimately )?(?:generated|expanded) from:? <?([^\s<>()]{1,256}@[^\s<>()]{1,255})>?\)", re.IGNORECASE
+)
+_PHRASES: dict[bytes, re.Pattern[bytes]] = {}
+
+
+class TextRecipient(Struct):
+    """A recipient in a text: the line that names it begins at `start`, and its name ends at `named`.
+
+    `original` is the address that was expanded to it.
+    """
+
+    address: str
+    start: int
+    named: int
+    original: str | None = None
+
+
+def begin(layout: Layout, header: MailerHeader, text: BounceText) -> int | None:
+    """Return where the recipients of a layout can begin, or None if the text does not have this layout."""
+    phrase = next((phrase for phrase in layout.phrases if phrase in text.flat), None)
+    if phrase is None or layout.sender not in header.sender or (layout.by_mailer and not header.from_mailer):
+        return None
+    if layout.needs and not any(need in text.flat or need.decode() in header.program for need in layout.needs):
+        return None
+    if not header.is_automatic and text.flat.find(phrase) > _NEAR:
+        return None
+    if layout.here:
+        return 0
+    found = _spaced(phrase).search(text.lower)
+    return 0 if found is None else found.end()
+
+
+def _spaced(phrase: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of a phrase whose words can be on several lines."""
+    pattern = _PHRASES.get(phrase)
+    if pattern is None:
+        pattern = _PHRASES[phrase] = re.compile(rb"\s++".join(map(re.escape, phrase.split(b" "))))
+    return pattern
+
+
+def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: int) -> list[TextRecipient]:
+    """Return the recipients that a text names, each once."""
+    entries: dict[str, TextRecipient] = {}
+    last: TextRecipient | None = None
+    for at, end in _lines(text.text, start, text.end):
+        if origin := _ORIGIN.match(text.text, at, end):
+            address = address_of(origin[1])
+            if address is not None and last is not None:
+                last.original = address
+            elif address is not None:
+                entries.setdefault(address, TextRecipient(address, at, origin.end()))
+        elif found := list(_named(layout, header, text, at, end)):
+            for entry in found:
+                last = entries.setdefault(entry.address.lower(), entry)
+            if len(entries) >= RECIPIENT_LIMIT:
+                break
+        elif text.text[at:end].lstrip()[:1] != b"(":
+            last = None
+    return list(entries.values())[:RECIPIENT_LIMIT]
+
+
+def _lines(text: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    at = start
+    while at < end:
+        line_end = text.find(b"\n", at, end)
+        line_end = end if line_end < 0 else line_end
+        yield at, line_end
+        at = line_end + 1
+
+
+def _named(layout: Layout, header: MailerHeader, text: BounceText, at: int, end: int) -> Iterator[TextRecipient]:
+    """Yield the recipients of one line: one, or several with commas between them."""
+    found = layout.recipient.match(text.text, at, end)
+    while found is not None:
+        address = address_of(found[found.lastindex or 1])
+        if address is None:
+            return
+        yield TextRecipient(address, at, found.end())
+        found = MORE.match(text.text, found.end(), end)
+        if found is None:
+            return
+    local = layout.local.match(text.text, at, end) if layout.local is not None and header.domain else None
+    if local is not None:
+        yield TextRecipient(f"{local[1].decode()}@{header.domain}", at, local.end())
+
+
+def failed_entries(header: MailerHeader, start: int) -> list[TextRecipient]:
+    """Return the recipients of X-Failed-Recipients."""
+    addresses = (address_of(address.encode()) for address in header.failed)
+    return [TextRecipient(address, start, start) for address in addresses if address is not None][:RECIPIENT_LIMIT]
+
+
+def address_of(name: bytes) -> str | None:
+    """Return a recipient's address in its normal form, or None if the name has no domain."""
+    text = readable_address(name.decode("utf-8", "replace").strip(" \t\r<>\"'.,;:"))
+    return text if "@" in text.strip("@") and not text.isspace() else None
