@@ -5,7 +5,10 @@ Owns these words. Never decides which message is a bounce.
 
 import re
 
-DELAYS = (
+from sidecar.core.reports.text.notice import BounceText
+from sidecar.core.reports.text.phrases import Phrases
+
+DELAYS = Phrases(
     *(b"this is a warning only", b"warning message only", b"will be retried", b"not yet been delivered", b"has been delayed"),
     *(b"delivery attempts will continue", b"temporary failure report", b"is delayed for more than"),
     *(b"this is just a warning", b"has been postponed", b"will continue to attempt", b"continue to try to deliver"),
@@ -19,6 +22,6 @@ DELAYS = (
 _SUBJECT = re.compile(r"delay|could not send m|still being retried|not yet|retard|verz.{1,2}ger", re.IGNORECASE)
 
 
-def is_delay(flat: bytes, subject: str) -> bool:
-    """Return True if a notice, in lower case with single spaces, or its Subject says that delivery is only delayed."""
-    return any(phrase in flat for phrase in DELAYS) or _SUBJECT.search(subject) is not None
+def is_delay(text: BounceText, subject: str) -> bool:
+    """Return True if a notice or its Subject says that delivery is only delayed."""
+    return DELAYS.find(text.flat, text.vocabulary) is not None or _SUBJECT.search(subject) is not None

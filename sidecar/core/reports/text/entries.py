@@ -5,6 +5,7 @@ Owns how layouts are found and recipients are named. Never reads a reply.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from msgspec import Struct
 
@@ -14,6 +15,8 @@ from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.layout import MORE, Layout
 from sidecar.core.reports.text.notice import BounceText
 
+# Of a notice with a thousand recipients, each with a multi-line reply. What follows is not read.
+_LINE_LIMIT = 20_000
 # A person who quotes a bounce writes some words in front of it.
 _NEAR = 400
 _ORIGIN = re.compile(
@@ -36,7 +39,7 @@ class TextRecipient(Struct):
 
 def begin(layout: Layout, header: MailerHeader, text: BounceText) -> int | None:
     """Return where the recipients of a layout can begin, or None if the text does not have this layout."""
-    phrase = next((phrase for phrase in layout.phrases if phrase in text.flat), None)
+    phrase = layout.phrases.find(text.flat, text.vocabulary)
     if phrase is None or layout.sender not in header.sender or (layout.by_mailer and not header.from_mailer):
         return None
     if layout.needs and not any(need in text.flat or need.decode() in header.program for need in layout.needs):
@@ -61,7 +64,7 @@ def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: in
     """Return the recipients that a text names, each once."""
     entries: dict[str, TextRecipient] = {}
     last: TextRecipient | None = None
-    for at, end in _lines(text.text, start, text.end):
+    for at, end in islice(_lines(text.text, start, text.end), _LINE_LIMIT):
         if origin := _ORIGIN.match(text.text, at, end):
             address = address_of(origin[1])
             if address is not None and last is not None:

@@ -8,12 +8,13 @@ import re
 from sidecar.core.reports.text.delays import DELAYS
 from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.notice import BounceText
+from sidecar.core.reports.text.phrases import Phrases
 
 # A notice of one failure is short. What follows is not read.
 _SIZE = 6 * 1024
 _RECIPIENT_LIMIT = 20
 
-_FAILING = (
+_FAILING = Phrases(
     *(b"could not be delivered", b"couldn't be delivered", b"cannot be delivered", b"not be delivered", b"was not delivered"),
     *(b"has not been delivered", b"not delivered to", b"unable to deliver", b"delivery failed", b"delivery has failed"),
     *(b"undeliverable", b"did not receive this message", b"has been returned because", b"failed recipient"),
@@ -27,12 +28,12 @@ _FAILING = (
     *("не может быть доставлено".encode(), "配信できませんでした".encode(), "送信できませんでした".encode()),
 )
 # These count only with a Subject of bounces: statistics have them too.
-_WEAK = (
+_WEAK = Phrases(
     *(b"user unknown", b"unknown user", b"user not known", b"no such user", b"mailbox is full", b"over quota"),
     *(b"recipient address rejected", b"not valid user", b"error-code:", b"error type: smtp", b"delivery error"),
 )
 # What other automatic mail says: challenges, quarantines, virus notices, receipts, moderation.
-_OTHER = (
+_OTHER = Phrases(
     *(
         b"click",
         b"confirm",
@@ -66,8 +67,8 @@ def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: b
     """Return the addresses that a notice says have failed, each with the place of its address."""
     if not (header.from_mailer or (null_sender and header.is_failure)):
         return []
-    phrases = (*_FAILING, *DELAYS, *(_WEAK if header.is_failure else ()))
-    if not any(phrase in text.flat for phrase in phrases) or any(phrase in text.flat for phrase in _OTHER):
+    failing = (_FAILING, DELAYS, _WEAK) if header.is_failure else (_FAILING, DELAYS)
+    if not any(phrases.find(text.flat, text.vocabulary) for phrases in failing) or _OTHER.find(text.flat, text.vocabulary):
         return []
     end = min(text.end, _SIZE)
     found = list(_LABEL.finditer(text.text, 0, end)) or list(_LINE.finditer(text.text, 0, end))

@@ -4,6 +4,7 @@ Owns the table: how a layout begins, how it names a recipient. Never reads a mes
 """
 
 from sidecar.core.reports.text.layout import COLON, OUTER, Layout, pattern
+from sidecar.core.reports.text.phrases import Phrases
 
 FORMATS = {
     "status": "the fields of a delivery status in a text, or in a part of a part",
@@ -15,21 +16,21 @@ LAYOUTS = (
     Layout(
         "james",
         "Apache James",
-        (b"failed recipient(s):", b"this is the james mail server"),
+        Phrases(b"failed recipient(s):", b"this is the james mail server"),
         needs=(b"error message:", b"james"),
     ),
     Layout(
         "yahoo",
         "Yahoo",
-        (b"sorry, we were unable to deliver your message to the following address",),
+        Phrases(b"sorry, we were unable to deliver your message to the following address"),
         COLON,
     ),
-    Layout("x2", "X2: Yahoo until 2012, and others", (b"unable to deliver message to the following address(es)",), COLON),
-    Layout("x4", "X4: a qmail of mail hosters", (b"your mail message to the following address(es) could not be",), COLON),
+    Layout("x2", "X2: Yahoo until 2012, and others", Phrases(b"unable to deliver message to the following address(es)"), COLON),
+    Layout("x4", "X4: a qmail of mail hosters", Phrases(b"your mail message to the following address(es) could not be"), COLON),
     Layout(
         "qmail",
         "qmail and its descendants (netqmail, notqmail, indimail, qmail-ldap, MessageLabs)",
-        (
+        Phrases(
             b"this is the qmail-send program",
             b"i'm afraid i wasn't able to deliver your message to the following",
             b"this is the mail delivery agent at",
@@ -40,7 +41,7 @@ LAYOUTS = (
     Layout(
         "qmail",
         "qmail with a text of its site",
-        (
+        Phrases(
             b"the mta program at",
             b"your message could not be delivered",
             b"your mail was not delivered to the following address",
@@ -52,39 +53,39 @@ LAYOUTS = (
     Layout(
         "dragonfly",
         "DragonFly Mail Agent",
-        (b"this is the dragonfly mail agent",),
+        Phrases(b"this is the dragonfly mail agent"),
         pattern(rb"there was an error delivering your mail to <([^<>\n]{1,512})>"),
     ),
     Layout(
         "qmail",
         "Yahoo, a page of HTML",
-        (b"i'm afraid i wasn't able to deliver the following message",),
+        Phrases(b"i'm afraid i wasn't able to deliver the following message"),
         pattern(rb"[ \t]{0,4}to: <?(ADDRESS)"),
     ),
-    Layout("opensmtpd", "OpenSMTPD", (b"this is the mailer-daemon, please do not reply to this e",), OUTER),
+    Layout("opensmtpd", "OpenSMTPD", Phrases(b"this is the mailer-daemon, please do not reply to this e"), OUTER),
     Layout(
         "zoho",
         "Zoho Mail",
-        (b"this message was created automatically by mail delivery s",),
+        Phrases(b"this message was created automatically by mail delivery s"),
         pattern(rb"(?:\[status: \w{1,20}, address: <)?(ADDRESS)[> ]"),
         needs=(b"error_code :", b"responsecode"),
     ),
     Layout(
         "mxlogic",
         "MX Logic",
-        (b"a message that you have sent could not be delivered to one or more recipients",),
+        Phrases(b"a message that you have sent could not be delivered to one or more recipients"),
         pattern(rb"  <([^<>\n]{1,512})>:"),
     ),
     Layout(
         "sendgrid",
         "SendGrid",
-        (b"not able to be delivered to one of its intended recipients",),
+        Phrases(b"not able to be delivered to one of its intended recipients"),
         pattern(rb"[^\n<>]{0,100}<([^<>\n]{1,512})> ?:"),
     ),
     Layout(
         "exim",
         "Exim, and 1&1, GMX and Mail.Ru in its words",
-        (
+        Phrases(
             b"the following address(es) failed:",
             *(b"the following addresses failed:", b"the following address failed:"),
             b"the address to which the message has not yet been delivered is:",
@@ -97,57 +98,57 @@ LAYOUTS = (
     Layout(
         "exim",
         "Exim, an address that cannot be read",
-        (b"one or more recipient addresses that were incorrectly constructed:",),
+        Phrases(b"one or more recipient addresses that were incorrectly constructed:"),
         pattern(rb"  [^\n]{0,512}?<([^<>\n]{1,512})>: "),
         certain=True,
     ),
     Layout(
         "exim",
         "Exim, a message that its own rules reject",
-        (b"a message that you sent was rejected by the local scanning code",),
+        Phrases(b"a message that you sent was rejected by the local scanning code"),
         pattern(rb"[^\n@]{0,200}?\b(?:mailbox|user|recipient|address) <?(ADDRESS)"),
         certain=True,
     ),
     Layout(
         "exim",
         "Exim, a message that was not collected",
-        (b"the following message, addressed to",),
+        Phrases(b"the following message, addressed to"),
         pattern(rb"[^\n']{0,200}addressed to '(ADDRESS)'"),
         here=True,
     ),
     Layout(
         "exim",
         "a text in Exim's words without a recipient",
-        (b"could not be delivered to one or more of its recipients. one or more of the recipients are not a valid",),
+        Phrases(b"could not be delivered to one or more of its recipients. one or more of the recipients are not a valid"),
         certain=True,
     ),
     Layout(
         "postfix",
         "Postfix, without a status part",
-        (
+        Phrases(
             b"could not be delivered to one or more destinations",
             b"could not be delivered to one or more recipients. it's attached below",
         ),
         pattern(rb"<([^<>\n]{1,512})>(?::| \(expanded from)"),
     ),
-    Layout("courier", "Courier", (b"running the courier mail server",), COLON),
+    Layout("courier", "Courier", Phrases(b"running the courier mail server"), COLON),
     Layout(
         "exchange",
         "Exchange until 2003",
-        (b"did not reach the following recipient(s):", b"the following recipient(s) could not be reached:"),
+        Phrases(b"did not reach the following recipient(s):", b"the following recipient(s) could not be reached:"),
         pattern(rb"[ \t]{0,8}(?:[^\n]{0,200}?\bsmtp=|recipient: \[smtp:)?(ADDRESS)(?=;? on |\]|[ \t\r]{0,4}\Z)"),
     ),
     Layout(
         "exchange",
         "SpamLion, in words of Exchange",
-        (b"did not reach the following recipient:",),
+        Phrases(b"did not reach the following recipient:"),
         pattern(rb"did not reach the following recipient: (ADDRESS)"),
         here=True,
     ),
     Layout(
         "office365",
         "Exchange since 2007 and Office 365",
-        (
+        Phrases(
             b"delivery has failed to these recipients or",
             b"delivery has failed to this recipient",
             b"chec de la remise pour ces destinataires",
@@ -165,22 +166,19 @@ LAYOUTS = (
             b"informations de diagnostic pour les administrateurs",
             b"diagnoseinformationen f",
             b"para administradores",
-            b"per gli amministratori",
-            b"voor beheerders",
-            b"returned an error:",
-            b"original message headers:",
+            *(b"per gli amministratori", b"voor beheerders", b"returned an error:", b"original message headers:"),
         ),
     ),
     Layout(
         "iis",
         "Microsoft SMTP service",
-        (b"delivery to the following recipients failed.", b"delivery to the following recipients has been delayed."),
+        Phrases(b"delivery to the following recipients failed.", b"delivery to the following recipients has been delayed."),
         needs=(b"automatically generated delivery status",),
     ),
     Layout(
         "x3",
         "X3: a gateway that writes technical details",
-        (
+        Phrases(
             b"delivery to the following recipients failed permanently:",
             b"delevery to the following recipients failed permanently:",
             b"following recipients was aborted after",
@@ -190,25 +188,27 @@ LAYOUTS = (
     Layout(
         "gmail",
         "Gmail",
-        (
+        Phrases(
             b"delivery to the following recipient failed permanently:",
             b"delivery to the following recipients failed permanently:",
             b"delivery to the following recipient has been delayed:",
             b"delivery to the following recipients has been delayed:",
         ),
     ),
-    Layout("domino", "Lotus and HCL Domino", (b"was not delivered to:", b"not yet been delivered to:"), needs=(b"because:",)),
-    Layout("notes", "Lotus SMTP MTA (Notes)", (b"------- failure reasons --------",), certain=True),
+    Layout(
+        "domino", "Lotus and HCL Domino", Phrases(b"was not delivered to:", b"not yet been delivered to:"), needs=(b"because:",)
+    ),
+    Layout("notes", "Lotus SMTP MTA (Notes)", Phrases(b"------- failure reasons --------"), certain=True),
     Layout(
         "groupwise",
         "Novell GroupWise",
-        (b"the message that you sent was undeliverable to the following:",),
+        Phrases(b"the message that you sent was undeliverable to the following:"),
         local=pattern(rb"[ \t]{1,8}([a-z0-9._-]{1,64})(?: \(|[ \t\r]{0,8}\Z)"),
     ),
     Layout(
         "imail",
         "IMail",
-        (
+        Phrases(
             b"unknown user:",
             *(b"user mailbox exceeds allowed size:", b"invalid final delivery userid:"),
             *(b"undeliverable to ", b"delivery failed ", b"unknown local host:", b"unknown host:"),
@@ -223,7 +223,7 @@ LAYOUTS = (
     Layout(
         "mdaemon",
         "MDaemon",
-        (
+        Phrases(
             b"addresses did not receive a copy of",
             b"address did not receive a copy of",
             b"the attached message had permanent fatal delivery errors",
@@ -234,30 +234,32 @@ LAYOUTS = (
     Layout(
         "mdaemon",
         "MDaemon, an unknown user",
-        (b"- no such user here.",),
+        Phrases(b"- no such user here."),
         pattern(rb"(ADDRESS) - no such user here"),
         here=True,
     ),
     Layout(
         "interscan",
         "InterScan (Trend Micro)",
-        (b"message from interscan",),
+        Phrases(b"message from interscan"),
         pattern(rb"(?:[^\n]{0,40}?unable to deliver message to|sent <<< rcpt to:) ?<([^<>\n]{1,512})>"),
         certain=True,
     ),
     Layout(
         "interscan",
         "InterScan, another text",
-        (b"sent <<< rcpt to:",),
+        Phrases(b"sent <<< rcpt to:"),
         pattern(rb"sent <<< rcpt to: ?<([^<>\n]{1,512})>"),
         here=True,
         needs=(b"received >>>",),
     ),
-    Layout("mailmarshal", "MailMarshal", (b"the following recipients were affected:",), needs=(b"could not be delivered",)),
+    Layout(
+        "mailmarshal", "MailMarshal", Phrases(b"the following recipients were affected:"), needs=(b"could not be delivered",)
+    ),
     Layout(
         "mimecast",
         "Mimecast",
-        (
+        Phrases(
             b"attempted to send to the following address could not be delivered:",
             b"addressed to email address :",
             b"attempted to send to the following address(es) could not be delivered:",
@@ -267,21 +269,20 @@ LAYOUTS = (
     Layout(
         "mcafee",
         "McAfee, and Biglobe",
-        (b"--- the following addresses had delivery problems ---", b"the following addresses had delivery problems"),
+        Phrases(b"--- the following addresses had delivery problems ---", b"the following addresses had delivery problems"),
     ),
     Layout(
         "x1",
         "X1: Mail2000",
-        (b"---the following addresses had delivery errors---",),
+        Phrases(b"---the following addresses had delivery errors---"),
         pattern(rb"(ADDRESS) \["),
     ),
     Layout(
         "sendmail",
         "Sendmail since 8.7, without a status part",
-        (
+        Phrases(
             b"the following addresses had permanent fatal errors -",
-            b"the following addresses had fatal errors -",
-            b"the following addresses had transient non-fatal errors -",
+            *(b"the following addresses had fatal errors -", b"the following addresses had transient non-fatal errors -"),
             b"the following addresses had permanent delivery errors -",
             b"the following addresses had unrecoverable errors -",
         ),
@@ -290,7 +291,7 @@ LAYOUTS = (
     Layout(
         "sendmail",
         "Sendmail, a warning",
-        (b"message still undelivered after", b"will keep trying until message is"),
+        Phrases(b"message still undelivered after", b"will keep trying until message is"),
         pattern(rb"<?(ADDRESS)>?\.\.\. "),
         here=True,
         needs=(b"transcript of session follows",),
@@ -298,7 +299,7 @@ LAYOUTS = (
     Layout(
         "sendmail5",
         "Sendmail 5 and before 8.7",
-        (b"----- transcript of session follows -----",),
+        Phrases(b"----- transcript of session follows -----"),
         pattern(rb"5[0-9]{2} (?:5\.\d{1,3}\.\d{1,3} )?<?(ADDRESS)>?\.\.\. "),
         needs=(b"- unsent message", b"- returned message", b"- message header follows"),
         certain=True,
@@ -307,7 +308,7 @@ LAYOUTS = (
     Layout(
         "verizon",
         "Verizon",
-        (b"error message below:",),
+        Phrases(b"error message below:"),
         pattern(rb"[ \t]{0,8}rcpt to: (ADDRESS)"),
         needs=(b"message details:",),
         sender="post_master@",
@@ -315,21 +316,21 @@ LAYOUTS = (
     Layout(
         "verizon",
         "Verizon, a picture message",
-        (b"message could not be delivered to mobile",),
+        Phrases(b"message could not be delivered to mobile"),
         pattern(rb"[ \t]{0,8}to: (ADDRESS)"),
         needs=(b"no valid recipients",),
     ),
     Layout(
         "james",
         "Apache James, a short text",
-        (b"error message below:",),
+        Phrases(b"error message below:"),
         pattern(rb"[ \t]{0,8}rcpt to: (ADDRESS)"),
         needs=(b"message details:",),
     ),
     Layout(
         "kddi",
         "KDDI and au",
-        (b"could not be delivered to: <",),
+        Phrases(b"could not be delivered to: <"),
         pattern(rb"[ \t]{0,8}could not be delivered to: <([^<>\n]{1,512})>"),
         here=True,
         needs=(b"your mail sent on:", b"your mail attempted to be delivered on:", b"mailbox is full"),
@@ -337,7 +338,7 @@ LAYOUTS = (
     Layout(
         "ezweb",
         "EZweb and docomo",
-        (
+        Phrases(
             b"each of the following recipients was rejected by a remote mail server",
             b"the following recipients did not receive this message:",
             b"the user(s) account is disabled",
@@ -349,49 +350,49 @@ LAYOUTS = (
     Layout(
         "x6",
         "X6: a gateway that counts errors",
-        (b"we had trouble delivering your message. full details follow:",),
+        Phrases(b"we had trouble delivering your message. full details follow:"),
         pattern(rb"[^\n]{0,80}?(?:returned permanent errors: |rejected recipient )<?(ADDRESS)"),
         certain=True,
     ),
     Layout(
         "mailfoundry",
         "MailFoundry",
-        (b"unable to deliver message to: <",),
+        Phrases(b"unable to deliver message to: <"),
         pattern(rb"unable to deliver message to: <([^<>\n]{1,512})>"),
         here=True,
-        needs=(b"delivery failed for the following reason",),
+        needs=(b"delivery failed for the following",),
     ),
-    Layout("mfilter", "m-FILTER", (b"-------server message",), here=True, needs=(b"-------smtp command",)),
+    Layout("mfilter", "m-FILTER", Phrases(b"-------server message"), here=True, needs=(b"-------smtp command",)),
     Layout(
         "aol",
         "AOL",
-        (b"your mail to the following recipients could not be delivered because",),
+        Phrases(b"your mail to the following recipients could not be delivered because"),
         local=pattern(rb"[ \t]{1,8}([a-z0-9._-]{1,64})[ \t\r]{0,8}\Z"),
     ),
     Layout(
         "surfcontrol",
         "SurfControl",
-        (b"your message could not be sent. a transcript of the attempts",),
+        Phrases(b"your message could not be sent. a transcript of the attempts"),
         pattern(rb"addressed to:[ \t]{0,4}<?(ADDRESS)"),
     ),
     Layout(
         "phquery",
         "phquery, a directory",
-        (b"--message not delivered to the following",),
+        Phrases(b"--message not delivered to the following"),
         pattern(rb"[ \t]{1,20}(ADDRESS)[ \t\r]{0,8}\Z"),
         certain=True,
     ),
     Layout(
         "exim",
         "Exim, recipients without an address",
-        (b"this is a permanent error. the following address(es) failed:",),
+        Phrases(b"this is a permanent error. the following address(es) failed:"),
         needs=(b"this message was created automatically by mail delivery software",),
         certain=True,
     ),
     Layout(
         "qmail",
         "qmail with a text of its site, and programs that imitate it",
-        (b">:",),
+        Phrases(b">:"),
         pattern(rb"<([^<>\n]{1,512})>:[ \t\r]{0,8}\Z"),
         here=True,
         by_mailer=True,

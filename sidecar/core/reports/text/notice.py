@@ -67,7 +67,7 @@ class BounceText(NamedTuple):
     """One text of a message, with LF line ends. The notice is `text[:end]`; the returned message begins at `returned`.
 
     `text` is `raw` without Japanese characters that look like ASCII. `lower` is the notice in lower case with its line about
-    the returned message, and `flat` its words with one space between them, without quoted lines.
+    the returned message, and `flat` its words with one space between them, without quoted lines; `vocabulary` is their set.
     """
 
     text: bytes
@@ -77,6 +77,7 @@ class BounceText(NamedTuple):
     returned: int
     lower: bytes
     flat: bytes
+    vocabulary: frozenset[bytes]
 
     def words(self, start: int, end: int) -> str:
         """Return a piece of the text as one line."""
@@ -140,21 +141,21 @@ def _text(raw: bytes, head: bytes) -> BounceText:
         raw = whole.replace(b"\r\n", b"\n") if len(whole) > NOTICE_LIMIT else raw
     line_end = lower.find(b"\n", end + 1)
     notice = lower[1 : line_end if line_end >= 0 else len(lower)]
-    return BounceText(text, raw, charset or "utf-8", end, returned, notice, _flat(notice))
+    words = _words(notice)
+    return BounceText(text, raw, charset or "utf-8", end, returned, notice, b" ".join(words), frozenset(words))
 
 
 def _division(lower: bytes) -> tuple[int, int]:
     """Return where the notice ends, and where the returned message begins or -1. `lower` has one more line end in front."""
-    end = len(lower)
-    for marker in _MARKERS:
-        at = lower.find(marker, 0, end + len(marker))
-        if 0 <= at < end:
-            end = at
-    begins = False
+    end, begins = len(lower), False
     for marker in _HEADERS:
         at = lower.find(marker, 0, end)
         if at > 0:
             end, begins = at, True
+    for marker in _MARKERS:
+        at = lower.find(marker, 0, end)
+        if at >= 0:
+            end, begins = at, False
     if end == len(lower):
         return end - 1, -1
     if begins:
@@ -164,11 +165,11 @@ def _division(lower: bytes) -> tuple[int, int]:
     return line, -1 if found is None else found.start() - 1
 
 
-def _flat(notice: bytes) -> bytes:
+def _words(notice: bytes) -> list[bytes]:
     piece = notice if len(notice) <= 8 * 1024 else notice[: 6 * 1024] + b"\n" + notice[-2 * 1024 :]
     if b"\n>" in piece:
         piece = b"\n".join(line for line in piece.split(b"\n") if not line.startswith(b">"))
-    return b" ".join(piece.split())
+    return piece.split()
 
 
 def _without_tags(html: bytes) -> bytes:

@@ -27,11 +27,13 @@ from sidecar.core.reports.values import Action, MtaName, OobReport, Original, Pe
 _DEPTH_LIMIT = 1
 _STATUS_FIELD = re.compile(rb"^(?:reporting-mta|(?:final|original)-recipient|action)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _RECIPIENT_FIELD = re.compile(rb"^(?:final|original)-recipient[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_REPORTER = re.compile(
-    rb"\b(?:program at|server at|agent at|system at host|program at host|agent v[\w.+-]{1,20} at|generating server:"
-    rb"|reporting-mta:|notification from|mail2?\w{0,10} server at) <?(?:dns; ?)?([a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,10})",
-    re.IGNORECASE,
+# Where a text names its host, in lower case.
+_REPORTERS = (
+    *(b"program at host ", b"program at ", b"server at ", b"agent at ", b"system at host ", b"generating server: "),
+    *(b"reporting-mta: ", b"notification from "),
 )
+_REPORTER_LIMIT = 2048
+_HOST = re.compile(rb"<?(?:dns; ?)?([a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,10})")
 
 
 class TextBounce(Struct, frozen=True, kw_only=True):
@@ -108,7 +110,7 @@ def _bounce(layout: Layout | None, found: _Found, known: OobReport | None) -> Te
     """Build the report of a text. If there is a status part, its recipients count, with the replies that the text quotes."""
     text = found.text
     entries = found.entries or [TextRecipient("", 0, 0)]
-    action: Action = "delayed" if is_delay(text.flat, found.header.subject) else "failed"
+    action: Action = "delayed" if is_delay(text, found.header.subject) else "failed"
     quoted = recipients(layout, text, entries, action)
     reporter = _reporter(found.header, text)
     report = OobReport(
@@ -145,9 +147,13 @@ def _original(body: BounceBody, text: BounceText | None) -> Original | None:
 
 
 def _reporter(header: MailerHeader, text: BounceText) -> MtaName | None:
-    found = _REPORTER.search(text.lower[:2048])
-    name = found[1].decode().rstrip(".") if found is not None else header.domain if header.from_mailer else ""
-    return MtaName(mta_type="dns", name=name) if name else None
+    """Return the name of the program's host, as the text or From has it."""
+    for words in _REPORTERS:
+        at = text.flat.find(words, 0, _REPORTER_LIMIT)
+        found = _HOST.match(text.flat, at + len(words)) if at >= 0 else None
+        if found is not None:
+            return MtaName(mta_type="dns", name=found[1].decode().rstrip("."))
+    return MtaName(mta_type="dns", name=header.domain) if header.from_mailer and header.domain else None
 
 
 def _derived(report: OobReport) -> tuple[str, ...]:

@@ -16,16 +16,17 @@ _ENHANCED = rb"[45]\.[0-7]\.[0-9]{1,3}(?![0-9]|\.[0-9])"
 _PAIR = re.compile(
     rb"(?<![0-9.])(" + _CODE + rb")(?:, ERROR_CODE :|[ \t:;,#(-]{1,6})(?:[245][0-9]{2}[ -])?[#(]{0,2}(" + _ENHANCED + rb")"
 )
-# A code alone stands at the begin of a line, after a mark, or after a word that introduces it.
-_ALONE = re.compile(
-    rb"(?:^[ \t>(<\[*-]{0,12}|\b(?:said|reply|response|responsecode|returned|code|error_code|reason|with|failed|error)"
-    rb"[ \t\n:'\"#]{0,16})("
-    + _CODE
-    + rb")(?=[ :\-\])'\",]|\.{3}|$)|(?:[:;>'\"\[(]|<--|\],)[ \t\n'\"#]{0,16}("
-    + _CODE
-    + rb")(?=[ :-]{1,3}[^\s0-9])",
-    re.MULTILINE | re.IGNORECASE,
+# A code alone stands at the begin of a line, after a word that introduces it, or, with text after it, after a mark.
+_ALONE = re.compile(rb"(?<![0-9.])" + _CODE + rb"(?![0-9])")
+_CONTEXT = 32
+_BEGINS = re.compile(
+    rb"(?:\n[ \t>(<\[*-]{0,12}|\b(?:said|reply|response|responsecode|returned|code|error_code|reason|with|failed|error)"
+    rb"[ \t\n:'\"#]{0,16})\Z",
+    re.IGNORECASE,
 )
+_FOLLOWS_MARK = re.compile(rb"(?:[:;>'\"\[(]|<--|\],)[ \t\n'\"#]{0,16}\Z")
+_ENDS = re.compile(rb"[ :\-\])'\",\r\n]|\.{3}|\Z")
+_HAS_TEXT = re.compile(rb"[ :-]{1,3}[^\s0-9]")
 _ENHANCED_ALONE = re.compile(rb"(?<![0-9.a-zA-Z/-])(" + _ENHANCED + rb")")
 _PARAGRAPH = re.compile(rb"\n[ \t]*\n")
 # Programs continue after the reply with what they did next.
@@ -47,16 +48,28 @@ class QuotedReply(NamedTuple):
 
 def find_reply(text: bytes, start: int, end: int) -> QuotedReply | None:
     """Return the first reply of class 4 or 5 in a piece of a text, or None."""
-    pair, alone = _PAIR.search(text, start, end), _ALONE.search(text, start, end)
-    group = 0 if alone is None else alone.lastindex or 0
-    if pair is not None and (alone is None or pair.start(1) <= alone.start(group)):
-        return _reply(text, pair[1], pair[2], pair.end(), end)
+    pair = _PAIR.search(text, start, end)
+    alone = _code_alone(text, start, end if pair is None else pair.start())
     if alone is not None:
-        reply = _reply(text, alone[group], b"", alone.end(group), end)
+        reply = _reply(text, alone[0], b"", alone.end(), end)
         found = _ENHANCED_ALONE.search(text, reply.start, reply.end)
-        return reply if found is None or found[1][:1] != alone[group][:1] else reply._replace(enhanced=found[1].decode())
+        return reply if found is None or found[1][:1] != alone[0][:1] else reply._replace(enhanced=found[1].decode())
+    if pair is not None:
+        return _reply(text, pair[1], pair[2], pair.end(), end)
     found = _ENHANCED_ALONE.search(text, start, end)
     return None if found is None else _reply(text, b"", found[1], found.end(), end)
+
+
+def _code_alone(text: bytes, start: int, end: int) -> re.Match[bytes] | None:
+    for found in _ALONE.finditer(text, start, end):
+        at = found.start()
+        before = text[max(start, at - _CONTEXT) : at] if at - start >= _CONTEXT else b"\n" + text[start:at]
+        if _BEGINS.search(before):
+            if _ENDS.match(text, found.end()):
+                return found
+        elif _FOLLOWS_MARK.search(before) and _HAS_TEXT.match(text, found.end()):
+            return found
+    return None
 
 
 def paragraph_end(text: bytes, start: int, end: int) -> int:
