@@ -17,6 +17,10 @@ from sidecar.core.reports.values import Action, DiagnosticCode, PerRecipient, Re
 
 _REASON_LIMIT = 1000
 _WINDOWS = 5
+# Bytes of a line on each side of a recipient.
+_WINDOW = 1024
+# Of recipients, each of which is searched in the transcript of a session.
+_TRANSCRIPT_LIMIT = 20
 # Sendmail says 554 where it gives up, after the reply that made it do so.
 _GIVEN_UP = "554"
 _MARKS = ">:;,)]\"' "
@@ -33,7 +37,7 @@ def recipients(layout: Layout | None, text: BounceText, entries: list[TextRecipi
     replies: list[QuotedReply | None] = []
     for entry, end in zip(entries, ends, strict=True):
         reply = _own_reply(text, entry, end)
-        if reply is None or not reply.enhanced:
+        if (reply is None or not reply.enhanced) and len(entries) <= _TRANSCRIPT_LIMIT:
             other = _elsewhere(text, entry)
             reply = other if reply is None or (other is not None and other.code == reply.code and other.enhanced) else reply
         if layout is not None and layout.reply_before and reply is not None and reply.code == _GIVEN_UP:
@@ -65,7 +69,8 @@ def _elsewhere(text: BounceText, entry: TextRecipient) -> QuotedReply | None:
         line_end = text.lower.find(b"\n", at)
         if b"rcpt to" in text.lower[line:at] and line_end >= 0:
             line_end = text.lower.find(b"\n", line_end + 1)
-        reply = find_reply(text.text, line, text.end if line_end < 0 else min(text.end, line_end))
+        line_end = text.end if line_end < 0 else min(text.end, line_end)
+        reply = find_reply(text.text, max(line, at - _WINDOW), min(line_end, at + _WINDOW))
         if reply is not None:
             return reply
         at = text.lower.find(name, at + len(name))

@@ -15,8 +15,10 @@ from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.layout import MORE, Layout
 from sidecar.core.reports.text.notice import BounceText
 
-# Of a notice with a thousand recipients, each with a multi-line reply. What follows is not read.
-_LINE_LIMIT = 20_000
+# A notice can have this many lines and recipients, and one more for some bytes each: in real ones a recipient and its reply
+# have a hundred bytes. Each has a cost beyond that of its bytes. What follows is not read.
+_LINES, _LINE_SIZE = 500, 32
+_RECIPIENTS, _RECIPIENT_SIZE = 20, 64
 # A person who quotes a bounce writes some words in front of it.
 _NEAR = 400
 _ORIGIN = re.compile(
@@ -64,17 +66,19 @@ def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: in
     """Return the recipients that a text names, each once."""
     entries: dict[str, TextRecipient] = {}
     last: TextRecipient | None = None
-    for at, end in islice(_lines(text.text, start, text.end), _LINE_LIMIT):
+    left = _RECIPIENTS + (text.end - start) // _RECIPIENT_SIZE
+    for at, end in islice(_lines(text.text, start, text.end), _LINES + (text.end - start) // _LINE_SIZE):
         if origin := _ORIGIN.match(text.text, at, end):
             address = address_of(origin[1])
             if address is not None and last is not None:
                 last.original = address
             elif address is not None:
                 entries.setdefault(address, TextRecipient(address, at, origin.end()))
-        elif found := list(_named(layout, header, text, at, end)):
+        elif found := list(islice(_named(layout, header, text, at, end), left)):
             for entry in found:
                 last = entries.setdefault(entry.address.lower(), entry)
-            if len(entries) >= RECIPIENT_LIMIT:
+            left -= len(found)
+            if left <= 0:
                 break
         elif text.text[at:end].lstrip()[:1] != b"(":
             last = None

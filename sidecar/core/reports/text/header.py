@@ -18,6 +18,12 @@ _MAILER = re.compile(
     r"|system administrator|antivirus_for_smtp|smtp_mail_service|\bmail system\b|\bno-reply@\S+\.dion\.ne\.jp|mmsc ndr",
     re.IGNORECASE,
 )
+# A person's From has a name. Programs have none, or one that says what they do.
+_ROLE = re.compile(
+    r"mail|smtp|server|gateway|system|admin|reply|bounce|notif|daemon|service|robot|auto|deliver|abuse|virus|spam|filter"
+    r"|zustell|support|master|ndr\b|mta\b|error",
+    re.IGNORECASE,
+)
 _FAILURE_SUBJECT = re.compile(
     r"\s*(?:failure (?:notice|delivery)|failed delivery|undeliver(?:able|ed)\b|returned (?:mail|to sender)|non[- ]delivery"
     r"|(?:permanent )?(?:mail |message )?delivery (?:failed|failure|has failed|status|problem|notification|error)"
@@ -65,7 +71,7 @@ class MailerHeader:
     """What the reader needs to know from one header section.
 
     `from_mailer`: its From is an automatic mailer's. `is_failure`: its Subject is one that bounces have. `is_automatic`: any
-    field proves an automatic mailer. `is_reply`: a person or an autoresponder answers, or a list forwards. `program` is the
+    field proves an automatic mailer. `is_reply`: a person or an autoresponder writes, or a list forwards. `program` is the
     X-Mailer and `sender` the From in lower case, `domain` the domain of From, `failed` the addresses of X-Failed-Recipients,
     `own` those of To and From in lower case.
     """
@@ -86,11 +92,10 @@ class MailerHeader:
         self.own = frozenset(
             found.lower() for name in (b"to", b"from") for found in _ADDRESSES.findall(mime.header(head, name) or b"")
         )
-        self.is_reply = not self.from_mailer and self._answers(head)
+        is_person = _has_name(self.sender) and _ROLE.search(self.sender) is None
+        self.is_reply = not self.from_mailer and not self.failed and (is_person or self._answers(head))
 
     def _answers(self, head: bytes) -> bool:
-        if self.failed:
-            return False
         submitted = (_value(head, b"auto-submitted") or "").lower()
         precedence = (_value(head, b"precedence") or "").lower()
         return (
@@ -100,6 +105,12 @@ class MailerHeader:
             or mime.header(head, b"list-id") is not None
             or any(mime.header(head, name) is not None for name in _REPLY_FIELDS)
         )
+
+
+def _has_name(sender: str) -> bool:
+    """Return True for `Anna Berg <anna@sender.example>` and `anna@sender.example (Anna Berg)`."""
+    name, bracket, _ = sender.partition("<")
+    return any(map(str.isalpha, name if bracket else sender.partition("(")[2]))
 
 
 def _value(head: bytes, name: bytes) -> str | None:

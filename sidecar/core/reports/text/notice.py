@@ -10,7 +10,7 @@ from sidecar.core.reports import mime
 from sidecar.core.reports.fields import charset_name
 
 # A notice names at most some hundred recipients; what follows is not read.
-NOTICE_LIMIT = 256 * 1024
+NOTICE_LIMIT = 64 * 1024
 _HTML_LIMIT = 64 * 1024
 # Of multiparts in multiparts: gateways add one level, virus scanners one more.
 _DEPTH_LIMIT = 3
@@ -21,40 +21,29 @@ _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery
 _RETURNED_TYPES = frozenset((b"message/rfc822", b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 _CHARSET = re.compile(rb"charset\s{0,8}=\s{0,8}\"?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
 
-# Where the returned message begins, in lower case.
+# Where the returned message begins, in lower case; the second ones stand behind a dash, perhaps with a blank.
 _MARKERS = (
-    *(b"- below this line is a copy", b"-below this line is a copy", b"- below the next line", b"- enclosed is a copy"),
-    *(b"- this is a copy of ", b"- original message", b"-original message", b"original message follows", b"- mensaje original"),
-    *(b"message headers follow", b"- the header of the original message", b"included is a copy of the message header"),
-    *(b"original message headers:", b"below is a copy of the original message", b"- unsent message", b"- returned mess"),
-    *(b"- message header follows", b"-returned mail", b"- returned mail", b"message text follows", b"- message body"),
-    *(b"a copy of the original message below", b"- header of the source mail", b"- attachment is a copy", b"bounced e-mail:\n"),
-    *(
-        b"start of returned message",
-        b"here is a copy of the first part",
-        b"-original mail info",
-        b"your message reads (in part",
-    ),
-    *(
-        b"message follows --",
-        b"old message:\n",
-        b"original message as received",
-        b"original message attached",
-        b"\nfrom mailer-daemon ",
-    ),
-    *(b"begin forwarded message", b"content-type: message/rfc822", b"message to which it refers", b"the original message was:"),
-    *(
-        b"- copy of the original message",
-        b"- message truncated",
-        b"the first 50 lines of your original",
-        b"- forwarded message -",
-    ),
+    *(b"original message follows", b"message headers follow", b"included is a copy of the message header"),
+    *(b"original message headers:", b"below is a copy of the original message", b"message text follows"),
+    *(b"a copy of the original message below", b"bounced e-mail:\n", b"start of returned message"),
+    *(b"here is a copy of the first part", b"your message reads (in part", b"message follows --", b"old message:\n"),
+    *(b"original message as received", b"original message attached", b"\nfrom mailer-daemon ", b"begin forwarded message"),
+    *(b"content-type: message/rfc822", b"message to which it refers", b"the original message was:"),
+    *(b"the first 50 lines of your original",),
 )
+_DASHED = (
+    *(b"below this line is a copy", b"below the next line", b"enclosed is a copy", b"this is a copy of "),
+    *(b"original message", b"mensaje original", b"the header of the original message", b"unsent message", b"returned mess"),
+    *(b"message header follows", b"returned mail", b"message body", b"header of the source mail", b"attachment is a copy"),
+    *(b"original mail info", b"copy of the original message", b"message truncated", b"forwarded message -"),
+)
+# Of the same words without a dash.
+_TRIES = 10
 # A header section that begins without any line in front of it.
 _HEADERS = (b"\n\nreceived:", b"\n\nreturn-path:", b"\n\ndkim-signature:", b"\n\nx-originating-ip:", b"\nreceived: from ")
 _HEADER_LINE = re.compile(rb"^[A-Za-z][A-Za-z0-9-]{1,60}:[^\n]*\n", re.MULTILINE)
 
-_JIS = re.compile(rb"\x1b\$[@B][^\x1b]*")
+_JIS = re.compile(rb"(?:\x1b\$[@B][^\x1b]*)+")
 _TAG_END = re.compile(rb"<(?:br|/p|/div|/tr|/h[1-6]|/li|/pre)\b[^<>]{0,200}>", re.IGNORECASE)
 _TAG = re.compile(rb"</?[a-zA-Z!][^<>]*+>")
 _ENTITIES = {b"lt": b"<", b"gt": b">", b"amp": b"&", b"quot": b'"', b"nbsp": b" ", b"#39": b"'", b"#64": b"@", b"#160": b" "}
@@ -156,6 +145,10 @@ def _division(lower: bytes) -> tuple[int, int]:
         at = lower.find(marker, 0, end)
         if at >= 0:
             end, begins = at, False
+    for marker in _DASHED:
+        at = _after_dash(lower, marker, end)
+        if at >= 0:
+            end, begins = at, False
     if end == len(lower):
         return end - 1, -1
     if begins:
@@ -163,6 +156,15 @@ def _division(lower: bytes) -> tuple[int, int]:
     line = max(lower.rfind(b"\n", 0, end), 0)
     found = _HEADER_LINE.search(lower, line + 1)
     return line, -1 if found is None else found.start() - 1
+
+
+def _after_dash(lower: bytes, marker: bytes, end: int) -> int:
+    at = lower.find(marker, 0, end)
+    for _ in range(_TRIES):
+        if at < 0 or lower[at - 2 : at].rstrip(b" ").endswith(b"-"):
+            return at
+        at = lower.find(marker, at + 1, end)
+    return -1
 
 
 def _words(notice: bytes) -> list[bytes]:

@@ -5,6 +5,7 @@ Owns the order of steps: the header section, the body, the layouts, the status f
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -25,6 +26,8 @@ from sidecar.core.reports.values import Action, MtaName, OobReport, Original, Pe
 
 # A message in a message: what a gateway wraps.
 _DEPTH_LIMIT = 1
+# Of the layouts whose words a text has. Nearly all bounces have those of one.
+_LAYOUT_LIMIT = 4
 _STATUS_FIELD = re.compile(rb"^(?:reporting-mta|(?:final|original)-recipient|action)[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _RECIPIENT_FIELD = re.compile(rb"^(?:final|original)-recipient[ \t]*:", re.IGNORECASE | re.MULTILINE)
 # Where a text names its host, in lower case.
@@ -87,11 +90,11 @@ def _in_layouts(header: MailerHeader, body: BounceBody, *, null_sender: bool) ->
     """Yield the readings of a body, the most certain first."""
     known = _status_report(body)
     for text in body.texts:
-        for layout in LAYOUTS:
-            if (start := begin(layout, header, text)) is not None:
-                entries = entries_of(layout, header, text, start) or failed_entries(header, start)
-                if entries or layout.certain:
-                    yield _bounce(layout, _Found(header, body, text, entries), known)
+        begun = ((layout, start) for layout in LAYOUTS if (start := begin(layout, header, text)) is not None)
+        for layout, start in islice(begun, _LAYOUT_LIMIT):
+            entries = entries_of(layout, header, text, start) or failed_entries(header, start)
+            if entries or layout.certain:
+                yield _bounce(layout, _Found(header, body, text, entries), known)
     if known is not None:
         yield _from_status(known, body)
     for text in body.texts:

@@ -1,0 +1,64 @@
+"""The samples of bounces and of other mail: who failed, and what the server said."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sidecar.core.reports import read
+from sidecar.core.reports.text import may_be_text_bounce, read_text
+from sidecar.core.reports.values import PerRecipient
+from sidecar.core.session.events import Header, content_events
+from tests import DATA
+
+PATHS: Final = {path.stem: path for path in sorted((DATA / "bounces").glob("*.eml"))}
+
+
+def expected(path: Path) -> Any:
+    """Return what the JSON beside a message says."""
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+BOUNCES: Final = [name for name, path in PATHS.items() if expected(path)["format"] not in {"none", "rfc3464"}]
+OTHERS: Final = [name for name, path in PATHS.items() if expected(path)["format"] == "none"]
+
+
+def told(entry: PerRecipient) -> tuple[str, str, str, str]:
+    """Return a recipient's address, action, reply code and enhanced code."""
+    address = "" if entry.final_recipient is None else entry.final_recipient.recipient
+    said = "" if entry.diagnostic_code is None else entry.diagnostic_code.diagnostic[:3]
+    status = "" if entry.status is None else f"{entry.status.class_}.{entry.status.subject}.{entry.status.detail}"
+    return address, entry.action, said if said.isdecimal() else "", status
+
+
+@pytest.mark.parametrize("name", BOUNCES)
+def test_bounce(name: str) -> None:
+    """Each recipient has its address, its action and the codes that the text quotes for it."""
+    content, wanted = PATHS[name].read_bytes(), expected(PATHS[name])
+    bounce = read_text(content, null_sender=wanted["from"] == "")
+    assert bounce is not None
+    assert [told(entry) for entry in bounce.report.per_recipient] == [
+        (one["address"], one["action"], str(one["code"] or ""), one["status"] or "") for one in wanted["recipients"]
+    ]
+    fields = [(event.name, event.value) for event in content_events(content) if isinstance(event, Header)]
+    assert may_be_text_bounce(wanted["from"] == "", fields)
+
+
+@pytest.mark.parametrize("name", BOUNCES)
+def test_line_ends(name: str) -> None:
+    """Line ends make no difference."""
+    content = PATHS[name].read_bytes().replace(b"\r\n", b"\n")
+    plain = read_text(content, null_sender=True)
+    crlf = read_text(content.replace(b"\n", b"\r\n"), null_sender=True)
+    assert plain is not None
+    assert plain == crlf
+
+
+@pytest.mark.parametrize("null_sender", [True, False])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_mail(name: str, null_sender: bool) -> None:
+    """No recipient fails, whatever the envelope sender is."""
+    content = PATHS[name].read_bytes()
+    assert read_text(content, null_sender=null_sender) is None
+    assert read(content).oob is None

@@ -1,0 +1,32 @@
+"""The table of layouts: its words can be found, and each layout has a sample."""
+
+import json
+import re
+
+import pytest
+
+from sidecar.core.reports.text.layout import Layout
+from sidecar.core.reports.text.layouts import FORMATS, LAYOUTS
+from tests import DATA
+
+# Formats that no sample of the repository has; what is known of them are their words.
+UNSAMPLED = {"aol", "phquery", "sendgrid", "iis"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.program)
+def test_layout(layout: Layout) -> None:
+    """A format is one lower-case word, and the words that must be there are as the reader compares them."""
+    assert re.fullmatch("[a-z0-9]+", layout.format)
+    assert layout.program
+    words = [phrase for phrase, _ in layout.phrases._phrases] + list(layout.needs)
+    assert words
+    assert [word for word in words if word != word.lower() or b"  " in word or b"\n" in word] == []
+    assert layout.recipient.groups >= 1
+
+
+def test_formats() -> None:
+    """Each format has a sample."""
+    sampled = {json.loads(path.read_text())["format"] for path in (DATA / "bounces").glob("*.json")}
+    known = {layout.format for layout in LAYOUTS} | FORMATS.keys()
+    assert known - sampled - UNSAMPLED - {"status"} == set()
+    assert not UNSAMPLED & sampled

@@ -1,0 +1,44 @@
+"""The reader of bounces in text form: any bytes become a bounce or nothing, never an exception.
+
+Owns what is true of a bounce by itself. Never knows what its text should say.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from sidecar.core.reports.text import TextBounce, may_be_text_bounce, read_text
+from sidecar.core.reports.text.layouts import FORMATS, LAYOUTS
+from sidecar.core.session.events import Header, content_events
+from tests.fuzz.corpus import mails
+
+_FORMATS = {layout.format for layout in LAYOUTS} | FORMATS.keys()
+
+
+def seeds() -> Iterator[bytes]:
+    """Give every sample mail."""
+    return mails()
+
+
+def check(data: bytes) -> None:
+    """Check the reading of one message, from the null sender and from another."""
+    bounce, strict = read_text(data, null_sender=True), read_text(data, null_sender=False)
+    assert strict is None or strict == bounce
+    if bounce is not None:
+        _check_bounce(bounce)
+    if strict is not None:
+        fields = [(event.name, event.value) for event in content_events(data) if isinstance(event, Header)]
+        assert may_be_text_bounce(False, fields)
+
+
+def _check_bounce(bounce: TextBounce) -> None:
+    assert json.loads(msgspec.json.encode(bounce))["format"] in _FORMATS
+    assert bounce.report.per_recipient
+    addresses = []
+    for entry in bounce.report.per_recipient:
+        if entry.final_recipient is not None:
+            addresses.append(entry.final_recipient.recipient)
+            assert not re.search(r"[\r\n]", entry.final_recipient.recipient)
+    assert bounce.format == "status" or "" not in addresses or len(addresses) == 1
