@@ -21,6 +21,7 @@ from tests.fuzz.climbing import Climb
 
 TARGETS = (
     "reports",
+    "texts",
     "content",
     "session",
     "records",

@@ -89,9 +89,8 @@ class MailerHeader:
         )
         self.sender = (sender or "").lower()
         self.domain = (sender or "").rpartition("@")[2].strip("<> \t").partition(" ")[0].rstrip(">").lower()
-        self.own = frozenset(
-            found.lower() for name in (b"to", b"from") for found in _ADDRESSES.findall(mime.header(head, name) or b"")
-        )
+        own = b" ".join((mime.header(head, name) or b"")[:_VALUE_LIMIT] for name in (b"to", b"from"))
+        self.own = frozenset(map(bytes.lower, _ADDRESSES.findall(own)))
         is_person = _has_name(self.sender) and _ROLE.search(self.sender) is None
         self.is_reply = not self.from_mailer and not self.failed and (is_person or self._answers(head))
 
