@@ -90,8 +90,12 @@ def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[s
     report = reading.oob if reading.arf is None else reading.arf
     shown = None if report is None else with_numbers(report)
     answer: dict[str, object] = {"file": name, "kind": kind, "why": reading.why, "report": shown}
+    # Beside the report, whose shape is KumoMTA's.
+    if reading.read_as:
+        answer["read_as"] = reading.read_as
+    if reading.derived:
+        answer["derived"] = reading.derived
     if isinstance(report, OobReport):
-        # Beside the report, whose shape is KumoMTA's.
         answer["bounce_classification"] = [_classified(entry, classifier)[0] for entry in report.per_recipient]
     return answer
 
@@ -109,6 +113,7 @@ def _as_text(name: str, reading: ReportReading, classifier: Classifier) -> bytes
     lines = [f"{printable(name)}: {printable(reading.why)}"]
     if reading.arf is not None:
         lines += _facts(_arf_facts(reading.arf))
+        lines += _facts(iter([("derived", ", ".join(reading.derived) or None)]))
     if reading.oob is not None:
         lines += _facts(_oob_facts(reading.oob, classifier))
     return "\n".join(lines).encode("utf-8")
@@ -168,6 +173,7 @@ def _oob_facts(report: OobReport, classifier: Classifier) -> Iterator[tuple[str,
         yield "  last attempt", entry.last_attempt_date
         yield "  retried until", entry.will_retry_until
         yield "  log id", entry.final_log_id
+        yield "  derived", ", ".join(entry.derived or ()) or None
     yield "original message", _size(report.original_message)
 
 

@@ -26,7 +26,7 @@ def test_json() -> None:
         found = json.loads(line)
         classes = found.pop("bounce_classification", None)
         assert found == {"file": str(path)} | expected
-        assert list(found) == ["file", "kind", "why", "report"]
+        assert list(found)[:4] == ["file", "kind", "why", "report"]
         assert (classes is not None) == (found["kind"] == "oob")
         assert len(classes or ()) == (len(found["report"]["per_recipient"]) if classes is not None else 0)
 

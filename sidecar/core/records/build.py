@@ -68,6 +68,7 @@ class ForRecipient(Struct, frozen=True, kw_only=True):
     """What the records of a message have of one recipient; a rejected message has one for all of them.
 
     `id` is 32 hex digits or empty, `address` as `mailbox` returns it, `queue` the domain of a recipient that was accepted.
+    `read_as` is how the report was read, if it is logged for this recipient.
     """
 
     id: str
@@ -75,6 +76,7 @@ class ForRecipient(Struct, frozen=True, kw_only=True):
     queue: str = ""
     disposition: Disposition
     why: str
+    read_as: str = ""
 
 
 def receptions(  # noqa: PLR0913 - each is a field of the record
@@ -84,18 +86,19 @@ def receptions(  # noqa: PLR0913 - each is a field of the record
     size: int,
     report: ArfReport | None = None,
     original: Raw | None = None,
+    derived: tuple[str, ...] = (),
     quarantine: str | None = None,
 ) -> list[Record]:
     """Return a record for each recipient of an accepted message, in their order; with `report` they are Feedback records.
 
-    `size` is the message's in bytes. `original` has the headers of the returned message (see `original_of`), `quarantine` is
-    the message's file in the quarantine.
+    `size` is the message's in bytes. `original` has the headers of the returned message (see `original_of`), `derived` the
+    values of `report` that were worked out, `quarantine` is the message's file in the quarantine.
     """
     if not recipients:
         return []
     kind: RecordType = "Reception" if report is None else "Feedback"
     record = _with_tls(_record(facts, kind, recipients[0], response=_ACCEPTED, size=size, report=report), facts.tls)
-    record = _with_meta(record, original=original, quarantine=quarantine)
+    record = _with_meta(record, original=original, derived=derived or None, quarantine=quarantine)
     return [record, *(_for(record, recipient) for recipient in recipients[1:])]
 
 
@@ -107,7 +110,10 @@ def oob_bounces(
     A recipient of the report is the sender of the original message.
     """
     failed = [entry for entry in report.per_recipient if entry.action == "failed"]
-    bounces = [_with_meta(_bounce(facts, recipients[0], report, entry), original=original) for entry in failed]
+    bounces = [
+        _with_meta(_bounce(facts, recipients[0], report, entry), original=original, derived=entry.derived or None)
+        for entry in failed
+    ]
     yield bounces
     for recipient in recipients[1:]:
         yield [replace(_for(bounce, recipient), sender=recipient.address, recipient=bounce.recipient) for bounce in bounces]
@@ -218,7 +224,9 @@ def _record(  # noqa: PLR0913 - each is a field of the record
 
 def _for(record: Record, recipient: ForRecipient) -> Record:
     """Return a record of the same message for another recipient."""
-    meta = {**record.meta, "why": recipient.why[:WHY_LIMIT], "disposition": recipient.disposition}
+    meta = {**record.meta, "why": recipient.why[:WHY_LIMIT], "disposition": recipient.disposition, "read_as": recipient.read_as}
+    if not recipient.read_as:
+        del meta["read_as"]
     return replace(record, id=recipient.id, recipient=recipient.address, queue=recipient.queue[:NAME_LIMIT], meta=meta)
 
 
@@ -237,6 +245,8 @@ def _with_meta(record: Record, **entries: object) -> Record:
 
 def _meta(facts: Facts, to: ForRecipient) -> dict[str, str]:
     meta: dict[str, str] = {"why": to.why[:WHY_LIMIT], "disposition": to.disposition}
+    if to.read_as:
+        meta["read_as"] = to.read_as
     if facts.message_id:
         meta["message_id"] = facts.message_id
     if facts.queue_id is not None:

@@ -3,10 +3,8 @@
 from msgspec import Raw
 
 from sidecar.core.records.headers import encoded_within, is_among, put
-from sidecar.core.reports.fields import blocks
+from sidecar.core.reports.original import header_fields
 
-# Postfix cuts the header section of a message at 100 kB; the fields of interest are far before that.
-_HEAD_LIMIT = 64 * 1024
 # In characters: an address (RFC 5321 section 4.5.3.1), and the subjects that people write.
 _VALUE_LIMIT = 320
 # Bytes of JSON. Each record of a bounce report repeats it, and a report can have a thousand.
@@ -23,16 +21,9 @@ def original_of(message: str | bytes | None, wanted: tuple[str, ...]) -> Raw | N
     are kept, of `From`, `To` and the like the first.
     """
     found: dict[str, str | list[str]] = {}
-    for name, text in _fields(message or ""):
+    for name, text in header_fields(message or ""):
         if (standard := _ALWAYS.get(name)) is not None:
             found.setdefault(standard, text[:_VALUE_LIMIT])
         elif wanted and is_among(name, wanted):
             put(found, name, text[:_VALUE_LIMIT])
     return encoded_within(found, ORIGINAL_LIMIT) if found else None
-
-
-def _fields(message: str | bytes) -> list[tuple[str, str]]:
-    start = message[:_HEAD_LIMIT]
-    octets = start.encode() if isinstance(start, str) else start
-    head, _, _ = octets.lstrip(b"\n").partition(b"\n\n")
-    return blocks(head)[0]

@@ -5,6 +5,8 @@ Owns the fields that a bounce report needs, and which field belongs to which rec
 
 import re
 
+from msgspec import UNSET
+
 from sidecar.core.reports.dates import read_date
 from sidecar.core.reports.fields import (
     Group,
@@ -109,10 +111,10 @@ def _per_message(group: Group) -> PerMessage:
 def _per_recipient(group: Group) -> PerRecipient | str:
     diagnostic = take(group, "diagnostic-code", diagnostic_code)
     reported = take(group, "status", status)
+    said: Action | None = take(group, "action", _action)
     # `failure`, `expired`, `fehlgeschlagen`: the class of the status says what it means.
-    action: Action | None = take(group, "action", _action) or _ACTIONS_BY_CLASS.get(
-        reported.class_ if reported else reply_class(diagnostic)
-    )
+    action = said or _ACTIONS_BY_CLASS.get(reported.class_ if reported else reply_class(diagnostic))
+    replied = None if reported else reply_status(diagnostic)
     if action is None:
         return "the first has no Action of RFC 3464, and no Status of class 4 or 5"
     original = take(group, "original-recipient", recipient)
@@ -125,7 +127,7 @@ def _per_recipient(group: Group) -> PerRecipient | str:
     return PerRecipient(
         final_recipient=final,
         action=action,
-        status=reported or reply_status(diagnostic),
+        status=reported or replied,
         original_recipient=original,
         remote_mta=take(group, "remote-mta", mta_name),
         diagnostic_code=diagnostic,
@@ -133,6 +135,7 @@ def _per_recipient(group: Group) -> PerRecipient | str:
         final_log_id=take(group, "final-log-id", str),
         will_retry_until=take(group, "will-retry-until", read_date),
         extensions=group,
+        derived=(*["type"] * (said is None), *["response.enhanced_code"] * (replied is not None)) or UNSET,
     )
 
 

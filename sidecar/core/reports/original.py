@@ -1,12 +1,16 @@
 """The returned message of a report, as records have it.
 
-Never reads its fields.
+Never reads what its fields say.
 """
 
 from codecs import getincrementaldecoder
 
+from sidecar.core.reports.fields import Block, blocks
+
 # A larger message is decoded in pieces of this size.
 _PIECE = 64 * 1024
+# Postfix cuts the header section of a message at 100 kB; the fields of interest are far before that.
+_HEAD_LIMIT = 64 * 1024
 
 
 def original_text(original: bytes) -> str | bytes:
@@ -27,3 +31,11 @@ def original_text(original: bytes) -> str | bytes:
     except UnicodeDecodeError:
         return original.replace(b"\r\n", b"\n")
     return "".join(texts)
+
+
+def header_fields(message: str | bytes) -> Block:
+    """Return the fields of a returned message or header section with LF line ends; of a large section the first 64 kB."""
+    start = message[:_HEAD_LIMIT]
+    octets = start.encode() if isinstance(start, str) else start
+    head, _, _ = octets.lstrip(b"\n").partition(b"\n\n")
+    return blocks(head)[0]

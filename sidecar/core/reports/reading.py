@@ -7,12 +7,15 @@ deeper parts.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_json
 from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.other import NAMES, other_kind
+from sidecar.core.reports.sparse import completed
 from sidecar.core.reports.statusless import read_statusless
 from sidecar.core.reports.strict import read_strictly
 from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
@@ -56,7 +59,7 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
     elif strict:
         found = _reading(*read_strictly(message))
     else:
-        found = _reading(*_read_leniently(message, top, mime.parts(message, top.boundary, rest)))
+        found = _explained(_reading(*_read_leniently(message, top, mime.parts(message, top.boundary, rest))))
     return found if found.is_report else _named(found, head, top, _parts(message, top, rest))
 
 
@@ -121,6 +124,14 @@ def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
         oob=oob if isinstance(oob, OobReport) else None,
         why=", and ".join(found),
     )
+
+
+def _explained(reading: ReportReading) -> ReportReading:
+    """Return a reading that says how it was read, with the values that a feedback report lacks."""
+    if reading.arf is not None:
+        arf, derived = completed(reading.arf)
+        return replace(reading, arf=arf, read_as="rfc5965", derived=derived)
+    return reading if reading.oob is None else replace(reading, read_as="rfc3464")
 
 
 def _none(reason: str) -> ReportReading:

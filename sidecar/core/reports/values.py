@@ -7,7 +7,7 @@ Dates are RFC 3339 in UTC with a `Z` (`2026-07-02T18:55:38Z`).
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 if TYPE_CHECKING:
     Original = str | bytes
@@ -64,7 +64,10 @@ class PerMessage(Struct, frozen=True, kw_only=True):
 
 
 class PerRecipient(Struct, frozen=True, kw_only=True):
-    """The fields of one recipient (RFC 3464 section 2.3)."""
+    """The fields of one recipient (RFC 3464 section 2.3).
+
+    `derived` names what was not reported but worked out, as in `meta.derived`; it is not set if nothing was.
+    """
 
     final_recipient: ReportedRecipient | None
     action: Action
@@ -76,6 +79,7 @@ class PerRecipient(Struct, frozen=True, kw_only=True):
     final_log_id: str | None = None
     will_retry_until: str | None = None
     extensions: Mapping[str, list[str]]
+    derived: tuple[str, ...] | UnsetType = UNSET
 
 
 class OobReport(Struct, frozen=True, kw_only=True):
@@ -110,6 +114,8 @@ class ArfReport(Struct, frozen=True, kw_only=True):
 class ReportReading(Struct, frozen=True, kw_only=True):
     """What one message is; it can be both. `why` is one short sentence.
 
+    `read_as` is `rfc3464`, `rfc5965` or `text:FORMAT`, that of the feedback report if it is both. `derived` names the values of
+    the feedback report that were worked out; each recipient of a bounce report has its own. Both are empty in strict readings.
     `other` is the kind of a message that is neither. It is no unparsable report then, whatever its Content-Type says.
     """
 
@@ -117,6 +123,8 @@ class ReportReading(Struct, frozen=True, kw_only=True):
     oob: OobReport | None = None
     other: OtherKind | None = None
     why: str
+    read_as: str = ""
+    derived: tuple[str, ...] = ()
 
     @property
     def is_report(self) -> bool:

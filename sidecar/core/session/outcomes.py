@@ -137,11 +137,18 @@ def _received(
     for number, result in enumerate(answer.results):
         why, domain = str(result.because), result.recipient.domain
         one = _for_one(message, number, result.recipient.address, domain, answer.disposition_of(result), why)
+        if result.logged_as is not None and reading.read_as:
+            # A message can be both kinds: it is then read as a feedback report.
+            is_both = reading.arf is not None and result.logged_as == "oob"
+            one = replace(one, read_as="rfc3464" if is_both else reading.read_as)
         (complaining if result.logged_as == "arf" else recipients).append(one)
         if result.logged_as == "oob":
             bounced.append(one)
     original = _original(answer, reading, original_headers)
-    feedback = iter(receptions(facts, complaining, size=message.size, report=reading.arf, original=original))
+    complaints = receptions(
+        facts, complaining, size=message.size, report=reading.arf, original=original, derived=reading.derived
+    )
+    feedback = iter(complaints)
     received = iter(receptions(facts, recipients, size=message.size))
     bounces = oob_bounces(facts, bounced, report=reading.oob, original=original) if reading.oob is not None else iter(())
     records: list[Record] = []

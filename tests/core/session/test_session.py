@@ -554,3 +554,32 @@ def test_mapped_peer_is_told_as_ipv4() -> None:
     before = it.peer
     it.handle(Connect(peer=RELAY_HOST, listener=None))
     assert (before, it.peer) == ("", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("message", "read_as", "derived"),
+    [
+        (OOB, ["rfc3464", "rfc3464"], [None, None]),
+        (OOB.replace(b"Action: failed", b"Action: expired"), ["rfc3464", "rfc3464"], [None, ("type",)]),
+        (OOB.replace(b"Status: 5.1.1\r\n", b""), ["rfc3464", "rfc3464"], [None, ("response.enhanced_code",)]),
+        (ARF, ["rfc5965"], [("original_mail_from",)]),
+        (ARF.replace(b"User-Agent", b"Original-Mail-From: <>\r\nUser-Agent"), ["rfc5965"], [None]),
+    ],
+)
+def test_records_say_how_the_report_was_read(message: bytes, read_as: list[str], derived: list[object]) -> None:
+    """They name what was worked out, each for itself: the Reception of a bounce report has nothing of it."""
+    records = deliver(message, BOTH).records
+    assert [record.meta["read_as"] for record in records] == read_as
+    assert [record.meta.get("derived") for record in records] == derived
+    compatible = deliver(message, BOTH, under=settings(DOMAINS, compat="kumomta")).records
+    assert not any({"read_as", "derived"} & record.meta.keys() for record in compatible)
+
+
+def test_only_the_recipient_that_logs_a_report_has_how_it_was_read() -> None:
+    """The others get a message as any other."""
+    records = deliver(OOB, DROP, OPEN).records
+    assert [(record.type, record.recipient, record.meta.get("read_as")) for record in records] == [
+        ("Reception", DROP, "rfc3464"),
+        ("OOB", "alias@example.net", "rfc3464"),
+        ("Reception", OPEN, None),
+    ]
