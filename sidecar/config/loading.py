@@ -47,6 +47,7 @@ _READERS: Final = {
     "refuse_at_connect": flag,
     "report_size_limit": whole_number(1000, 1 << 30, "bytes"),
     "recipient_limit": whole_number(1, 100_000, "recipients"),
+    "text_bounces": choice("accept", "reject"),
     "unreadable_reports": choice("refuse", "quarantine"),
     "headers": header_names,
     "original_headers": header_names,
@@ -163,8 +164,9 @@ class Reading:
         named = values.pop("state_directory", None)
         state_directory = folder / named if named else default_state_directory(environ)
         if values.get("compat") == "kumomta":
-            # KumoMTA never rejects at connect. A setting in the file still counts.
+            # KumoMTA never rejects at connect. A setting in the file still counts. It reads no bounce in text form.
             values.setdefault("refuse_at_connect", False)
+            values["text_bounces"] = "reject"
         journal = read_journal(table.table("journal"), folder, state_directory / "journal")
         limits = table.table("limits")
         milter = read_milter(table.table("milter"), folder)

@@ -24,6 +24,7 @@ node_id = "0F1C9B1E-52A4-4D43-9B1F-6A1F5F1A7C11"
 user = "sidecar"
 group = "mail"
 reload_on_change = false
+text_bounces = "reject"
 unreadable_reports = "quarantine"
 bounce_classifier = ["iana"]
 [listener."127.0.0.1:25"]
@@ -92,7 +93,7 @@ def test_every_key(tmp_path: Path) -> None:
     own = settings.listener_relay_hosts["127.0.0.1:25"]
     file = str(tmp_path / MAIN)
     assert settings.relay_hosts.where == Where(file=file, line=1, key="relay_hosts")
-    assert own.where == Where(file=file, line=15, key='listener."127.0.0.1:25".relay_hosts')
+    assert own.where == Where(file=file, line=16, key='listener."127.0.0.1:25".relay_hosts')
     assert [network.text for network in own.networks] == ["10.0.0.1"]
     assert settings == Settings(
         relay_hosts=settings.relay_hosts,
@@ -107,6 +108,7 @@ def test_every_key(tmp_path: Path) -> None:
         user="sidecar",
         group="mail",
         reload_on_change=False,
+        text_bounces="reject",
         unreadable_reports="quarantine",
         bounce_rules=iana_rules(),
         limits=LimitSettings(
@@ -194,8 +196,8 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         '"a" is not a known key.',
         (
             "Remove it. The known keys here are: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
-            "recipient_limit, unreadable_reports, headers, original_headers, bounce_classifier, state_directory, node_id, "
-            "user, group, reload_on_change, compat, journal, limits, milter, admin, listener, log."
+            "recipient_limit, text_bounces, unreadable_reports, headers, original_headers, bounce_classifier, state_directory, "
+            "node_id, user, group, reload_on_change, compat, journal, limits, milter, admin, listener, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),
@@ -310,6 +312,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "limits.report_memory is 134217728, less than report_size_limit, 200000000: the largest reports would always get 451.",
         "Write report_memory = 200000000 or more below [limits], or a smaller report_size_limit.",
     ),
+    ("text_bounces = true", 1, "text_bounces", 'true is not one of "accept" or "reject".', "Write one of these."),
     (
         'unreadable_reports = "quarantined"',
         1,

@@ -231,8 +231,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `listener_relay_hosts` has the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
     case) of the message headers that records have, `original_headers` those of a returned message. `report_size_limit` is in
-    bytes; `recipient_limit` counts the recipients of one message. `unreadable_reports` is for an unparsable report to domains
-    that accept reports. The first of `bounce_rules` that matches is the class of a bounce. A program that root started becomes
+    bytes; `recipient_limit` counts the recipients of one message. `text_bounces` is for bounces without a status part, and
+    `unreadable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the class of a bounce. A program that root started becomes
     `user` and `group`; None keeps root, and for the group means the user's own. With `reload_on_change` a changed file is
     loaded as after SIGHUP. With `compat` "kumomta" reports are read and records written exactly as by KumoMTA. Without `admin`
     nothing is served over HTTP.
@@ -250,6 +250,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     report_size_limit: int = 10 * 1024 * 1024
     recipient_limit: int = 1000
     limits: LimitSettings = field(default_factory=LimitSettings)
+    text_bounces: Literal["accept", "reject"] = "accept"
     unreadable_reports: Literal["refuse", "quarantine"] = "refuse"
     headers: tuple[str, ...] = ()
     original_headers: tuple[str, ...] = ()
@@ -259,6 +260,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     group: str | None = None
     reload_on_change: bool = True
     compat: Literal["kumomta"] | None = None
+
+    @property
+    def accepts_text(self) -> bool:
+        """Whether a bounce without a status part is a report. KumoMTA accepts none."""
+        return self.text_bounces == "accept" and self.compat is None
 
     # What is in the state directory, beside the lock and the status of `daemon/process`.
 

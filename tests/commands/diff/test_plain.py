@@ -38,6 +38,7 @@ SPECIAL: dict[str, Any] = {
     "headers": ("subject",),
     "bounce_rules": (BounceRule(pattern="x", bounce_class="Spam", where=Where(file="r.toml", line=1, key="rules.Spam")),),
     "log.level": "debug",
+    "text_bounces": "reject",
     "unreadable_reports": "quarantine",
 }
 
@@ -75,6 +76,7 @@ def test_every_setting_has_a_meaning() -> None:
         ({"recipient_limit": 1001}, "opens"),
         ({"recipient_limit": 999}, "closes"),
         ({"unreadable_reports": "quarantine"}, "opens"),
+        ({"text_bounces": "reject"}, "closes"),
         ({"refuse_at_connect": False}, "neither"),
         ({"headers": ("subject",)}, "neither"),
     ],
