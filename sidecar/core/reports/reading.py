@@ -7,6 +7,7 @@ deeper parts.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from sidecar.core.reports import mime
@@ -18,16 +19,24 @@ from sidecar.core.reports.other import NAMES, other_kind
 from sidecar.core.reports.sparse import completed
 from sidecar.core.reports.statusless import read_statusless
 from sidecar.core.reports.strict import read_strictly
-from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
+from sidecar.core.reports.text import TextBounce, read_text
+from sidecar.core.reports.values import ArfReport, OobReport, PerRecipient, ReportedRecipient, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
 _JSON_TYPES = frozenset((b"application/json", b"text/json", b"application/xarf+json"))
+_REPORT_TYPES = _STATUS_TYPES | _FEEDBACK_TYPES
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 
 Readings = tuple[ArfReport | str, OobReport | str]
 """A feedback report and a bounce report: each is the report, why it is none, or `""` if no part claims to be one."""
+
+STATUSLESS = "statusless"
+"""The format of a bounce report whose text has a reply and no known layout."""
+_GENERAL = "general"
+_WORKED_OUT = ("recipient", "response.code", "response.content", "response.enhanced_code")
+_NOBODY = ReportedRecipient(recipient_type="", recipient="")
 
 # Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
@@ -41,11 +50,11 @@ def may_be_report(content_type: bytes | None) -> bool:
     return mime.media_type(content_type) == mime.REPORT
 
 
-def read(message: bytes, *, strict: bool = False) -> ReportReading:
+def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender: bool = False) -> ReportReading:
     """Read a message: header section, empty line, body; lines may end with CRLF or LF.
 
     Never raise an exception for any bytes. `why` describes the report, or says why the message is none. With `strict` only
-    what KumoMTA accepts is a report.
+    what KumoMTA accepts is a report. With `text` a bounce in text form is one, too; `null_sender`: the envelope sender is `<>`.
     """
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
@@ -60,7 +69,49 @@ def read(message: bytes, *, strict: bool = False) -> ReportReading:
         found = _reading(*read_strictly(message))
     else:
         found = _explained(_reading(*_read_leniently(message, top, mime.parts(message, top.boundary, rest))))
-    return found if found.is_report else _named(found, head, top, _parts(message, top, rest))
+    if found.is_report:
+        return found
+    parts = list(_parts(message, top, rest))
+    found = _named(found, head, top, parts)
+    is_damaged = top.media_type == mime.REPORT and not (parts and _REPORT_TYPES.isdisjoint(part.media_type for part in parts))
+    if strict or not text or found.other is not None or is_damaged:
+        return found
+    bounce = read_text(message, null_sender=null_sender)
+    if top.media_type == mime.REPORT and (bounce is None or bounce.format == _GENERAL):
+        # Only a known layout is surer than the reply alone.
+        bounce = _without_status(top, parts) or bounce
+    return found if bounce is None else _in_text_form(bounce)
+
+
+def _without_status(top: mime.ContentType, parts: list[mime.Part]) -> TextBounce | None:
+    """Return the reading of a bounce report that has a returned message, and a text instead of a status part."""
+    returned = _returned(parts)
+    if _report_type(top) != b"delivery-status" or not returned:
+        return None
+    report = read_statusless(parts, original_text(returned[-1]))
+    return None if report is None else TextBounce(format=STATUSLESS, report=report, derived=_WORKED_OUT)
+
+
+def _report_type(top: mime.ContentType) -> bytes:
+    return (top.report_type or b"").strip().lower()
+
+
+def _in_text_form(bounce: TextBounce) -> ReportReading:
+    """Return the reading of a bounce in text form: each recipient has the values that were worked out."""
+    entries = [replace(entry, derived=_derived(entry, bounce.derived)) for entry in bounce.report.per_recipient]
+    report = replace(bounce.report, per_recipient=entries)
+    return ReportReading(oob=report, why=f"{_bounce(report)}, in text form ({bounce.format})", read_as=f"text:{bounce.format}")
+
+
+def _derived(entry: PerRecipient, names: tuple[str, ...]) -> tuple[str, ...] | UnsetType:
+    """Return the names of a text's values that this recipient has."""
+    lacking = {
+        "recipient": (entry.original_recipient or entry.final_recipient or _NOBODY).recipient == "",
+        "response.code": entry.diagnostic_code is None,
+        "response.content": entry.diagnostic_code is None,
+        "response.enhanced_code": entry.status is None,
+    }
+    return tuple(name for name in names if not lacking.get(name, False)) or UNSET
 
 
 def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> ReportReading:
@@ -76,11 +127,10 @@ def _parts(message: bytes, top: mime.ContentType, rest: int) -> Iterator[mime.Pa
 
 
 def _read_leniently(message: bytes, top: mime.ContentType, parts: list[mime.Part]) -> Readings:
-    report_type = (top.report_type or b"").strip().lower()
+    report_type = _report_type(top)
     feedback = _all(parts, _FEEDBACK_TYPES) if report_type == b"feedback-report" else []
     status = _all(parts, _STATUS_TYPES)
-    is_statusless = report_type == b"delivery-status" and not status
-    returned = _returned(parts) if feedback or status or is_statusless else []
+    returned = _returned(parts) if feedback or status else []
     original = original_text(returned[-1]) if returned else None
     arf: ArfReport | str = ""
     oob: OobReport | str = ""
@@ -89,8 +139,6 @@ def _read_leniently(message: bytes, top: mime.ContentType, parts: list[mime.Part
     if status:
         body, *others = _bodies(status)
         oob = read_status(body, original, *others)
-    elif is_statusless and returned:
-        oob = read_statusless(parts, original) or ""
     if isinstance(arf or oob, str) or isinstance(oob or arf, str):
         # KumoMTA is wider in places that are not known to be used: what it accepts is always a report.
         exact_arf, exact_oob = read_strictly(message)

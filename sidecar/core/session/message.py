@@ -8,10 +8,11 @@ from io import BytesIO
 from sidecar.core.policy import RecipientAnswer
 from sidecar.core.records.headers import RecordedHeaders
 from sidecar.core.reports import may_be_report
+from sidecar.core.reports.text import may_be_text_bounce
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.values import LogMode, Settings
 
 _TYPE = b"content-type"
 
@@ -28,7 +29,8 @@ class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
 
     `is_decided`: the verdict is certain before the body, and waits for the end of the message. `whole`: it is complete.
-    `decided` is "data" if the verdict was given there.
+    `decided` is "data" if the verdict was given there. `claims_report`: its Content-Type is that of a report. `accepts_text`: a
+    recipient logs bounces in text form; `may_be_text`: by its envelope sender or header section it can be one.
     The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
     any size cost nothing. `exceeded` is the first bound that was exceeded; from then on nothing is kept. Call `release` at the
     end of the message, in any case.
@@ -45,6 +47,8 @@ class Message:
         self.decided: str | None = None
         self.whole = False
         self.claims_report = False
+        self.accepts_text = False
+        self.may_be_text = False
         self.exceeded: Bound | None = None
         self.needed = 0
         self._settings = settings
@@ -74,6 +78,16 @@ class Message:
         return any(recipient.accepts_reports for recipient in self.recipients)
 
     @property
+    def may_be_report(self) -> bool:
+        """Whether the body can make a report of the message."""
+        return self.claims_report or self.may_be_text
+
+    @property
+    def is_relayed_unread(self) -> bool:
+        """Whether it is too large to be read as a bounce in text form, and relayed to a recipient as any other message."""
+        return self.exceeded is not None and not self.claims_report and any(one.relay for one in self.recipients)
+
+    @property
     def size(self) -> int:
         """The size in bytes: as seen, or as the peer declared it if the verdict is given before the body."""
         return self.seen if self.whole else max(self.seen, self.mail.declared_size or 0)
@@ -91,6 +105,9 @@ class Message:
     def begin_content(self) -> None:
         """Begin to keep the content if a recipient accepts reports."""
         self._kept = self.accepts_reports
+        logs_bounces = any(one.log_oob is not LogMode.IGNORE for one in self.recipients)
+        self.accepts_text = logs_bounces and self._settings.accepts_text
+        self.may_be_text = self.accepts_text and not self.mail.sender
 
     def add_fields(self, fields: list[tuple[bytes, bytes]], size: int) -> bool:
         """Keep header fields, record those of the settings, and check whether this claims to be a report.
@@ -107,6 +124,8 @@ class Message:
             self._keep(b"".join([b"%b: %b\r\n" % field for field in fields]), size)
         else:
             self.seen += size
+        if self.accepts_text and not self.may_be_text:
+            self.may_be_text = may_be_text_bounce(null_sender=False, fields=fields)
         # Only the first one counts, also for the report reader.
         if not self._is_typed:
             self._find_type(fields)
@@ -126,7 +145,7 @@ class Message:
         """End the header section; release the content of a message that cannot be a report."""
         self._keep(b"\r\n", len(b"\r\n"))
         self._in_headers = False
-        if not self.claims_report:
+        if not self.may_be_report:
             self.release()
 
     def add_body(self, chunk: bytes) -> None:

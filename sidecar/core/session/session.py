@@ -279,7 +279,7 @@ class Session:
     def _on_end_of_headers(self, _event: events.EndOfHeaders) -> Outcome:
         message = self._current()
         message.end_headers()
-        if message.claims_report and message.accepts_reports:
+        if message.may_be_report and message.accepts_reports and not message.is_relayed_unread:
             if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
                 return self._reject_above(Bound.RATE)
             return GO_ON if message.exceeded is None else self._reject_above(message.exceeded)
@@ -300,9 +300,12 @@ class Session:
         if message.is_decided:
             return self._conclude(_NO_CLAIM)
         message.begin_reading()
+        if message.is_relayed_unread:
+            return self._conclude(_NO_CLAIM)
         if message.exceeded is not None:
             return self._reject_above(message.exceeded)
-        return self._conclude(read(message.content, strict=self._rules.settings.compat is not None))
+        strict, null_sender = self._rules.settings.compat is not None, not message.mail.sender
+        return self._conclude(read(message.content, strict=strict, text=message.accepts_text, null_sender=null_sender))
 
     def _reject_above(self, bound: Bound) -> Outcome:
         return self._reject_message(*verdict_above(bound, self._rules.settings))

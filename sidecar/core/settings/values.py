@@ -232,10 +232,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     `listener_relay_hosts` has the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
     case) of the message headers that records have, `original_headers` those of a returned message. `report_size_limit` is in
     bytes; `recipient_limit` counts the recipients of one message. `text_bounces` is for bounces without a status part, and
-    `unreadable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the class of a bounce. A program that root started becomes
-    `user` and `group`; None keeps root, and for the group means the user's own. With `reload_on_change` a changed file is
-    loaded as after SIGHUP. With `compat` "kumomta" reports are read and records written exactly as by KumoMTA. Without `admin`
-    nothing is served over HTTP.
+    `unreadable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
+    class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
+    user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
+    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP.
     """
 
     relay_hosts: NetworkList

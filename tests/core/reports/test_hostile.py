@@ -33,7 +33,8 @@ def check_reading(message: bytes, reading: ReportReading) -> None:
     found = reading.is_report
     assert reading.other is None or not found
     assert found != reading.why.startswith("not a report, because ")
-    if found:
+    assert reading.read_as.partition(":")[0] in {"", "rfc3464", "rfc5965", "text"}
+    if found and not reading.read_as.startswith("text:"):
         assert may_be_report(mime.header(mime.split_message(message)[0], b"content-type"))
 
 

@@ -437,9 +437,10 @@ def test_verdict_after_the_headers_where_they_matter(peer: str, headers: tuple[s
 
 def test_verdict_at_end_of_headers_when_certain() -> None:
     """A message that does not claim to be a report is refused before its body, or its body is skipped."""
-    refused = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP]), *content(PLAIN)])
+    sender = "a@b.example"
+    refused = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP], sender=sender), *content(PLAIN)])
     assert len(refused) == len([*hello(), *envelope([DROP])]) + len(["DATA", "From", "Subject", "end of headers"])
-    parted = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP, OPEN]), *content(PLAIN)])
+    parted = play(session(settings(DOMAINS)), [*hello(), *envelope([DROP, OPEN], sender=sender), *content(PLAIN)])
     assert isinstance(parted[-2].verdict, Continue)
     assert parted[-1].verdict == Accept(without=(f"<{DROP}>",))
 

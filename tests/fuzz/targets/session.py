@@ -131,7 +131,7 @@ class Watcher:
 
     def see_end(self, outcome: Outcome) -> None:
         """The message ends as the contract says; where that takes more than the watcher knows, never as an open relay."""
-        reading = read(self.content)
+        reading = read(self.content, null_sender=not self.mail.sender)
         arf, oob = reading.arf is not None, reading.oob is not None
         if isinstance(outcome.verdict, Reject) and outcome.verdict.reply.code == 552:
             assert len(self.content) > contract.SIZE_LIMIT
