@@ -34,7 +34,8 @@ Readings = tuple[ArfReport | str, OobReport | str]
 
 STATUSLESS = "statusless"
 """The format of a bounce report whose text has a reply and no known layout."""
-_GENERAL = "general"
+# qmail writes no MIME: in a report its layout, like no layout at all, is the text of an unknown program.
+_NO_REPORTS = frozenset(("general", "qmail"))
 _WORKED_OUT = ("recipient", "response.code", "response.content", "response.enhanced_code")
 _NOBODY = ReportedRecipient(recipient_type="", recipient="")
 
@@ -77,8 +78,8 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     if strict or not text or found.other is not None or is_damaged:
         return found
     bounce = read_text(message, null_sender=null_sender)
-    if top.media_type == mime.REPORT and (bounce is None or bounce.format == _GENERAL):
-        # Only a known layout is surer than the reply alone.
+    if top.media_type == mime.REPORT and (bounce is None or bounce.format in _NO_REPORTS):
+        # Only the layout of a program that sends reports is surer than the reply alone.
         bounce = _without_status(top, parts) or bounce
     return found if bounce is None else _in_text_form(bounce)
 
