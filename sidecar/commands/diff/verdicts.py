@@ -115,7 +115,14 @@ def _key(envelope: Envelope) -> tuple[object, ...] | None:
     domain = domain_of(recipient)
     if not domain or not is_text(recipient) or has_route(recipient) or is_ambiguous(recipient):
         return None
-    return envelope.peer, envelope.listener, envelope.authz_id, envelope.kind, domain_of(envelope.sender), domain
+    return (
+        envelope.peer,
+        envelope.listener,
+        envelope.authz_id,
+        (envelope.kind, envelope.in_text),
+        domain_of(envelope.sender),
+        domain,
+    )
 
 
 class _Seen(Struct, kw_only=True):

@@ -32,7 +32,7 @@ _RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """An envelope that a peer sends. `listener` is `ANY_LISTENER` if it is not known.
+    """An envelope that a peer sends. `listener` is `ANY_LISTENER` if it is not known. `in_text`: a bounce in text form.
 
     `recipients` may be empty: a peer that is rejected at connect sends none, and some records do not contain them.
     """
@@ -43,6 +43,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     sender: str
     recipients: tuple[str, ...]
     kind: MessageKind
+    in_text: bool = False
 
 
 class RecordedAnswer(Struct, frozen=True, kw_only=True):
@@ -91,6 +92,7 @@ def envelope_of(record: Logged) -> Envelope:
         sender="" if is_bounce else record.sender,
         recipients=(record.sender,) if is_bounce else _recipients(record),
         kind=_kind(record),
+        in_text=_is_in_text(record),
     )
 
 
@@ -140,6 +142,10 @@ def _kind(record: Logged) -> MessageKind:
     # A report of the kind that no recipient accepts; a message of both kinds is first a feedback report.
     why = _text(record, "why") or ""
     return next((kind for words, kind in _REPORTS.items() if why.startswith(words)), "other")
+
+
+def _is_in_text(record: Logged) -> bool:
+    return (_text(record, "read_as") or "").startswith("text:")
 
 
 def _recipients(record: Logged) -> tuple[str, ...]:

@@ -104,7 +104,8 @@ class Evaluator:
             relayed = any(recipient.relay for recipient in accepted)
             outcome: EnvelopeOutcome = Disposition.RELAYED if relayed else Undecided.CONTENT_UNKNOWN
             return Judgement(outcome=outcome, connect=connect, recipients=recipients)
-        message = judge_message(accepted, is_oob=envelope.kind == "oob", is_arf=envelope.kind == "arf")
+        is_oob = envelope.kind == "oob" and (self.settings.accepts_text or not envelope.in_text)
+        message = judge_message(accepted, is_oob=is_oob, is_arf=envelope.kind == "arf")
         outcome = message.disposition
         quarantines = self.settings.unreadable_reports == "quarantine"
         if outcome == Disposition.REJECTED_AT_END and quarantines and envelope.kind == "unreadable":
