@@ -13,7 +13,7 @@ from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import Classifier
 from sidecar.core.records import UNCATEGORIZED, bounce_response, with_numbers
-from sidecar.core.reports import read
+from sidecar.core.reports import mime, read
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, MtaName, OobReport, PerRecipient, ReportReading
 from sidecar.core.settings.values import BounceRule
 from sidecar.core.text import printable
@@ -40,22 +40,32 @@ _UNREACHED = {"failed", "delayed"}
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path, readable=False),
-    help=f"The settings file (TOML), for bounce_classifier and compat. The default is {USUAL_FILE}, or else the iana rules.",
+    help="The settings file (TOML), for bounce_classifier, text_bounces and compat. "
+    f"The default is {USUAL_FILE}, or else the iana rules.",
+)
+@click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    help="The envelope sender of each FILE; '' is the null sender. The default is its Return-Path.",
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.pass_context
-def command(context: click.Context, config: Path | None, files: tuple[str, ...], *, as_json: bool) -> None:
+def command(context: click.Context, config: Path | None, sender: str | None, files: tuple[str, ...], *, as_json: bool) -> None:
     """Show for each FILE whether it is a bounce report or a feedback report, and its content.
 
     A FILE has one message as it came over SMTP; - is standard input. A directory, such as the quarantine, stands for all its
     files named *.eml. A message that is not a report is not an error: the reason is printed.
+
+    The text of a bounce without a status part is read if the envelope sender is null, or if a header field proves an automatic
+    mailer.
 
     Each recipient that a bounce report calls failed or delayed has the class of the bounce, and the rule for it.
     """
     config = config_file(config, otherwise="the built-in iana rules classify bounces")
     settings = None if config is None else settings_or_exit(config)
     classifier = Classifier(iana_rules() if settings is None else settings.bounce_rules)
-    strict = settings is not None and settings.compat == "kumomta"
+    strict, text = settings is not None and settings.compat is not None, settings is None or settings.accepts_text
     unreadable = False
     for file in chain.from_iterable(map(_files, files)):
         name = os.fsencode(file).decode("utf-8", "replace")
@@ -66,7 +76,7 @@ def command(context: click.Context, config: Path | None, files: tuple[str, ...],
             click.echo(f"{printable(name)} cannot be read: {reason}. Name a file with a message.", err=True)
             unreadable = True
             continue
-        reading = read(message, strict=strict)
+        reading = read(message, strict=strict, text=text, null_sender=_sender_of(message, sender) in {"", "<>"})
         if as_json:
             print_json(_answer(name, reading, classifier))
         else:
@@ -83,6 +93,14 @@ def _files(named: str) -> list[str]:
     if not found:
         click.echo(f"{printable(named)} has no visible file named *.eml.", err=True)
     return found
+
+
+def _sender_of(message: bytes, named: str | None) -> str | None:
+    """Return the envelope sender, with or without brackets; None if it is not known."""
+    if named is not None:
+        return named
+    path = mime.header(mime.split_message(message)[0], b"return-path")
+    return None if path is None else path.decode("utf-8", "replace").strip()
 
 
 def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[str, object]:

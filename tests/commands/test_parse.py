@@ -1,6 +1,7 @@
 """`sidecar parse`, as an operator calls it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,39 @@ def test_compat(tmp_path: Path, setting: str, kind: str | None) -> None:
     answer = json.loads(printed)
     assert answer["kind"] == kind
     assert ("its action is invalid" in answer["why"]) is (kind is None)
+
+
+TEXT = b"Subject: undelivered\n\nHi. This is the qmail-send program at mx.remote.example.\n\n<gone@remote.example>:\n550 gone\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "header", "kind"),
+    [
+        ([], b"Return-Path: <>\nFrom: a@remote.example\n", "oob"),
+        ([], b"Return-Path: <a@remote.example>\nFrom: MAILER-DAEMON@remote.example\n", "oob"),
+        (["--from", ""], b"From: a@remote.example\n", "oob"),
+        (["--from", "<>"], b"Return-Path: <a@remote.example>\nFrom: a@remote.example\n", "oob"),
+        (["--from", "a@remote.example"], b"Return-Path: <>\nFrom: a@remote.example\nSubject: hello\n", None),
+    ],
+)
+def test_bounces_in_text_form(options: list[str], header: bytes, kind: str | None) -> None:
+    """The envelope sender is that of the option, or else of Return-Path; a header field can prove a mailer besides."""
+    text = TEXT if kind else TEXT.partition(b"\n")[2]
+    result = CliRunner().invoke(command, ["--json", *options, "-"], input=header + text)
+    found = json.loads(result.stdout)
+    assert (found["kind"], found.get("read_as")) == (kind, kind and "text:qmail")
+
+
+@pytest.mark.parametrize("line", ['text_bounces = "reject"', 'compat = "kumomta"'])
+def test_settings_can_turn_text_bounces_off(line: str, tmp_path: Path) -> None:
+    """As in the milter."""
+    (tmp_path / "sidecar.toml").write_text(f"{line}\n")
+    options = ["--json", "--config", str(tmp_path / "sidecar.toml"), "--from", "", "-"]
+    result = CliRunner().invoke(command, options, input=TEXT)
+    assert json.loads(result.stdout)["kind"] is None
+
+
+def test_derived_values_are_named() -> None:
+    """In the summary for people, too."""
+    result = CliRunner().invoke(command, ["--from", "", "-"], input=TEXT)
+    assert re.search(r"^ +derived: +recipient, peer_address.name, response.code, ", result.stdout, re.MULTILINE)

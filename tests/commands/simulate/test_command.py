@@ -68,7 +68,7 @@ def test_every_message_answered() -> None:
     assert result.exit_code == 0
     assert len(mta.content) == len(SHAPES)
     assert all(re.search(rf"(?m)^sent  {shape.name} .*250 2[.]0[.]0 Ok: queued as 4dSim *$", result.stdout) for shape in SHAPES)
-    assert result.stdout.endswith("29 messages: 29 accepted; --config shows what is expected.\n")
+    assert result.stdout.endswith("36 messages: 36 accepted; --config shows what is expected.\n")
     assert "relay host" in result.stdout
     assert result.stderr == NO_POLICY
 

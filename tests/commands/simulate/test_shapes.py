@@ -31,7 +31,7 @@ def test_the_list_and_the_files_are_the_same() -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_kind(shape: MessageShape) -> None:
     """Each shape is read as what it is said to be."""
-    reading = read(message(shape))
+    reading = read(message(shape), null_sender=shape.from_null)
     assert ("arf" if reading.arf else "oob" if reading.oob else "none") == shape.kind, reading.why
 
 
@@ -127,8 +127,29 @@ BOUNCES = {
         ("fourth-{}@remote.example", "delivered", "2.1.5", ""),
     ],
     "sloppy": [("reader-{}@remote.example", "failed", "5.1.1", "550 5.1.1 unknown")],
+    "qmail": [("reader-{}@remote.example", "failed", "", "550 nobody has this address")],
+    "exim-text": [("reader-{}@remote.example", "failed", "", "550 No such person here")],
+    "sendmail-text": [("reader-{}@remote.example", "failed", "5.1.1", "550 5.1.1 nobody has this address")],
+    "postfix-text": [
+        ("reader-{}@remote.example", "failed", "5.1.1", "550 5.1.1 nobody has this address (in reply to RCPT TO command)")
+    ],
+    "exchange-text": [("reader-{}@remote.example", "failed", "5.1.1", "550 5.1.1 RESOLVER.ADR.RecipNotFound; not found ##")],
+    "domino-text": [("reader-{}@remote.example", "failed", "5.1.1", "550 5.1.1 the Domino directory has no such user")],
+    "opensmtpd-text": [("reader-{}@remote.example", "failed", "5.1.1", "550 5.1.1 nobody has this address")],
+    "delayed-text": [("reader-{}@remote.example", "delayed", "4.7.1", "451 4.7.1 come back later")],
     "encoded-status": [("reader@remote.example", "failed", "5.1.1", "550 5.1.1 nobody has this address")],
 }
+
+
+FORMATS = {"qmail": "qmail", "exim-text": "exim", "exchange-text": "office365", "delayed-text": "exim"}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_form_of_a_report(shape: MessageShape) -> None:
+    """Each report is read in the form that its name has."""
+    named = FORMATS.get(shape.name) or (shape.name.removesuffix("-text") if shape.name.endswith("-text") else None)
+    standard = {"oob": "rfc3464", "arf": "rfc5965", "none": ""}[shape.kind]
+    assert read(message(shape), null_sender=shape.from_null).read_as == (f"text:{named}" if named else standard)
 
 
 @pytest.mark.parametrize("name", BOUNCES)
@@ -138,7 +159,8 @@ def test_bounce(name: str) -> None:
     assert oob is not None
     mark = f"token-{name}"
     assert list(map(printed, oob.per_recipient)) == [tuple(text.format(mark, mark) for text in row) for row in BOUNCES[name]]
-    assert f"Message-ID: <{mark}@sender.example>" in (oob.original_message or "")
+    returned = str(oob.original_message or "")
+    assert (f"Message-ID: <{mark}@sender.example>" in returned) == (name not in {"domino-text", "delayed-text"})
     assert (oob.per_message.reporting_mta is None) == (name == "sloppy")
 
 
