@@ -56,7 +56,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         ("sidecar s", ["status", "stats", "simulate"]),
         ("sidecar export ''", ["postfix", "sendmail"]),
         ("sidecar tail --type re", ["Reception", "Rejection"]),
-        ("sidecar simulate --shape postf", ["postfix"]),
+        ("sidecar simulate --shape postf", ["postfix", "postfix-text"]),
         ("sidecar check --co", ["--config"]),
     ],
 )
