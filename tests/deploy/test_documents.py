@@ -66,7 +66,7 @@ def test_transcripts(name: str, folder: Path) -> None:
     """Each command prints what the document shows. A line `...` stands for the rest."""
     environ = {"PATH": f"{folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)}
     for fence in Document(ROOT / name).fences():
-        if fence.language in {"toml", "json", "eml"} and fence.words and not fence.words[-1].startswith("/"):
+        if fence.language in {"toml", "json", "text"} and fence.words and not fence.words[-1].startswith("/"):
             (folder / fence.words[-1]).write_text(fence.text)
         if fence.language != "console":
             continue
