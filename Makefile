@@ -27,7 +27,7 @@ CHECKED := tests/core tests/config tests/journal tests/commands tests/daemon tes
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
-	@echo "make demo    shows the sidecar at work beside a real Postfix (as root, some 20 seconds)"
+	@echo "make demo    shows the sidecar at work beside a real Postfix (as root; 40 seconds the first time, then 3)"
 	@echo "make check   runs ruff, mypy and the tests that need neither root nor an MTA (a minute)"
 	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
 	@echo "make deb     builds a Debian 12 package: dist/sidecar_VERSION_amd64.deb"
