@@ -10,6 +10,7 @@ from typing import Final, Literal
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import network
 from sidecar.core.settings.values import DomainEntry, LogMode, Network, Settings
+from sidecar.core.text import quoted
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}
 
@@ -104,15 +105,17 @@ def note_opening(entry: DomainEntry, findings: Findings) -> None:
 def _note_senders(entry: DomainEntry, peers: Network, findings: Findings) -> None:
     reach = _reach(peers)
     if reach == "all":
-        findings.warn(_OPEN_SENDERS, entry.where("relay_from"), network=peers.text, senders=_senders(entry.domain))
+        findings.warn(_OPEN_SENDERS, entry.where("relay_from"), network=_named(peers), senders=_senders(entry.domain))
     elif reach == "none":
-        findings.warn(_NO_PEER, entry.where("relay_from"), network=peers.text)
+        findings.warn(_NO_PEER, entry.where("relay_from"), network=_named(peers))
     elif reach != "few" or (not entry.relay_from_authz and _has_many_hosts(peers)):
         words = _REACH_WORDS.get(reach, "a public network of more than 16 hosts")
         # One of the two keys is enough (see the policy reference, RCPT). Who sets both can expect that both are required.
         beside = ", authenticated or not" if entry.relay_from_authz else ""
         senders = _senders(entry.domain)
-        findings.warn(_WIDE_SENDERS, entry.where("relay_from"), network=peers.text, reach=words, senders=senders, beside=beside)
+        findings.warn(
+            _WIDE_SENDERS, entry.where("relay_from"), network=_named(peers), reach=words, senders=senders, beside=beside
+        )
 
 
 def note_relay_hosts(settings: Settings, findings: Findings) -> None:
@@ -122,7 +125,7 @@ def note_relay_hosts(settings: Settings, findings: Findings) -> None:
             reach = _reach(each)
             if reach != "few":
                 kind = {"all": _OPEN_HOSTS, "none": _NO_PEER}.get(reach, _WIDE_HOSTS)
-                findings.warn(kind, hosts.where, network=each.text, reach=_REACH_WORDS.get(reach))
+                findings.warn(kind, hosts.where, network=_named(each), reach=_REACH_WORDS.get(reach))
 
 
 def is_wide(domain: str) -> bool:
@@ -171,3 +174,8 @@ def _senders(domain: str) -> str:
     if domain in {"*", ""}:
         return "any domain that has no entry" if domain else "no domain (the null sender)"
     return f'a domain below "{domain[2:]}"' if domain.startswith("*.") else f'"{domain}"'
+
+
+def _named(network: Network) -> str:
+    """Return a network for a sentence: KumoMTA's word is in quotes, as in the file."""
+    return quoted(network.text) if network.text.isalpha() else network.text
