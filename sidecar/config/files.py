@@ -30,7 +30,7 @@ _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
 _DECLARED: Final = re.compile(r"Cannot (?:declare|redefine namespace) (\(.*\))(?: twice)?", re.DOTALL)
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-# What is no comment, strings above all, then one comment. Without its end, a string or a comment reaches to the end of the
+# Text outside comments, strings above all, then one comment. Without its end, a string or a comment reaches to the end of the
 # text: the pattern stays linear, and the parser then reports it.
 _COMMENT: Final = re.compile(
     r"""((?>(?:[^"/\#]++|"(?>(?:[^"\\]++|\\(?:.|\Z))*)(?:"|\Z)|/(?![/*]))*))(//[^\n]*+|\#[^\n]*+|/\*(?>(?:[^*]++|\*(?!/))*)(?:\*/|\Z))?""",

@@ -3,8 +3,8 @@
 Owns the connections. Never looks into a packet, and never waits for a disk.
 
 libmilter reads each packet with five system calls, in a thread for each connection, and the threads take turns at the
-interpreter. Here one system call reads all that an MTA has sent, often most of a message. What must wait for the disk, or takes
-long, is done by other threads, which pass the rest of the work back to the loop.
+interpreter. Here one system call reads all that an MTA has sent, often most of a message. Other threads do the work that
+waits for the disk or takes long, and pass the rest back to the loop.
 """
 
 import os

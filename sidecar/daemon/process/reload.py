@@ -347,7 +347,7 @@ def replan(old: Plan, settings: Settings, sources: Sequence[Source]) -> Plan:
 
 def freeze_memory() -> None:
     """Keep the garbage collector of the workers off the policy, so that they still share its memory after the fork."""
-    # What was frozen for an earlier plan may be garbage by now.
+    # Objects that were frozen for an earlier plan can be garbage by now.
     gc.unfreeze()
     gc.collect()
     gc.freeze()

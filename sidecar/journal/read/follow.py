@@ -118,7 +118,7 @@ class Followed:
     def _new_lines(self, descriptor: int) -> Iterator[Line | Skipped]:
         while stored := os.pread(descriptor, self._next_size(), self._position):
             self._position += len(stored)
-            # What is skipped is read too: to count its lines, and to unpack what follows.
+            # Skipped bytes are read too: to count their lines, and to unpack the rest.
             skipped = self._position <= self._skip
             for data in self._unpacker.feed(stored):
                 for line in self._splitter.feed(data):

@@ -17,7 +17,7 @@ from sidecar.journal import MAGIC, WINDOW_LIMIT
 # report can become 60 MiB of record. Longer lines are no records of ours.
 LINE_LIMIT = 64 * 1024 * 1024
 
-# What is split at once: a list of many short lines needs ten times the memory of their bytes.
+# Bytes that are split at once: a list of many short lines needs ten times the memory of their bytes.
 _PIECE = 256 * 1024
 
 # Four bytes of a frame can stand for a block of 128 KiB (RFC 8878 section 3.1.1.2): so many bytes unpack to 8 MiB at most, and
@@ -132,7 +132,7 @@ class LineSplitter:
 
 
 class UnpackingError(Exception):
-    """What follows cannot be unpacked; the text is a short phrase."""
+    """The rest cannot be unpacked; the text is a short phrase."""
 
 
 class Unpacker:

@@ -43,7 +43,7 @@ NETWORK_SHARE = 4
 # To find a network's oldest messages takes up to 0.2 s, because all names are read: this part of its share is freed at once.
 _FREED_SHARE = 16
 _FILE_MODE = 0o640
-# Who can open a file can lock it, and every message of the workers waits for this lock.
+# Each user who can open a file can lock it, and every message of the workers waits for this lock.
 _LEDGER_MODE = 0o600
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A file needs whole blocks: counted by their bytes alone, a flood of small messages would fill a disk, or its inodes. Directory

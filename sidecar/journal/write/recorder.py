@@ -191,7 +191,7 @@ class Recorder:
         return self._written(outcome, batch)
 
     def flush(self) -> None:
-        """Write the rejections that were only counted. What cannot be written now is kept for the next time."""
+        """Write the rejections that were only counted. Keep those that cannot be written now for the next time."""
         # One at a time: the last flush must not end while another one still has counts to write.
         with self._flushing:
             counted, waiting = self._rejections.take(), list[Counted]()

@@ -86,8 +86,8 @@ class Segment:
         except OSError:
             self._torn = True
         if self._packer is not None:
-            # What is packed next can refer to what was lost. A second frame in this file would confuse a reader that has
-            # half of the lost block by now.
+            # The next block could refer to the lost one. A second frame in this file would confuse a reader that already has
+            # half of the lost block.
             self._broken_off = self._stored > 0
             self._packer.restart()
 
