@@ -121,7 +121,7 @@ def reports(entry: DomainEntry) -> bool:
 def boundary(holds: Callable[[str], bool], names: Iterable[str]) -> dict[Pattern, bool]:
     """Return a set of domains as the patterns at which membership changes, and the membership there.
 
-    `names` must have every name at which it may change, and all names above it. A name that no pattern covers is not in the set.
+    `names` must have every name at which it may change, and all names above it. Other names are not in the set.
     """
     changes = {}
     for name in names:

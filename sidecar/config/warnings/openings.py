@@ -110,7 +110,7 @@ def _note_senders(entry: DomainEntry, peers: Network, findings: Findings) -> Non
         findings.warn(_NO_PEER, entry.where("relay_from"), network=_named(peers))
     elif reach != "few" or (not entry.relay_from_authz and _has_many_hosts(peers)):
         words = _REACH_WORDS.get(reach, "a public network of more than 16 hosts")
-        # One of the two keys is enough (see the policy reference, RCPT). An operator who sets both can expect that both are required.
+        # One of the two keys is enough (see the policy reference, RCPT). An operator can expect that both are required.
         beside = ", authenticated or not" if entry.relay_from_authz else ""
         senders = _senders(entry.domain)
         findings.warn(
