@@ -31,6 +31,21 @@ def addresses_of(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of a regular file that is no link. Raise OSError, also for a file of more than `limit` bytes.
+
+    Root reads what another user can replace: by a link, a pipe without a writer, or a device without an end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
+    return content
+
+
 def has_address(address: IPAddress) -> bool:
     """Return True if an interface of this machine has the address: a UDP socket can be bound to it."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6

@@ -277,7 +277,9 @@ def state_directory(path: Path | None, environ: Mapping[str, str] = os.environ) 
     `sidecar status` uses it: the file can be broken after the program started.
     """
     try:
-        found = None if path is None else _STATE_DIRECTORY.search(path.read_text("utf-8", "replace"))
+        # A pipe would wait for a writer.
+        text = "" if path is None or not path.is_file() else path.read_text("utf-8", "replace")
+        found = _STATE_DIRECTORY.search(text)
         named = tomli.loads(f"named = {found[1]}")["named"] if found else None
     except (OSError, ValueError):
         named = None

@@ -11,17 +11,17 @@ from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from sidecar import log
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, in_time, in_units, printable
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.journal.read import Checkpoints
-from sidecar.machine import free_bytes
+from sidecar.machine import free_bytes, read_file
 
 FILE_NAME: Final = "status.json"
 WHAT_TO_DO: Final = (
@@ -36,6 +36,8 @@ LOG_SECONDS = 60.0
 _FILE_MODE: Final = 0o640
 # systemctl shows the sentence on one line.
 _SENTENCE_LIMIT: Final = 500
+# A failed reload can have some thousands of problems.
+_SIZE_LIMIT: Final = 16 << 20
 
 State = Literal["starting", "serving", "stopping", "stopped"]
 
@@ -55,10 +57,14 @@ def _version() -> str:
 VERSION = _version()
 
 
+# kill(2) has other meanings for lower numbers, and no higher ones.
+_Pid = Annotated[int, Meta(ge=1, lt=1 << 31)]
+
+
 class WorkerStatus(Struct, frozen=True, kw_only=True):
     """A worker process; `ready` once it accepts connections, `retiring` when it only finishes its open ones."""
 
-    pid: int
+    pid: _Pid
     ready: bool
     retiring: bool
     since: str
@@ -109,7 +115,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     state: State
     since: str
-    pid: int
+    pid: _Pid
     start_ticks: int | None
     version: str
     started: str
@@ -278,7 +284,10 @@ def _seconds_left(samples: deque[tuple[float, int]]) -> int | None:
 
 def read_status(directory: Path) -> Status:
     """Read what a supervisor wrote last. Raise OSError, and ValueError for what no supervisor wrote."""
-    return msgspec.json.decode((directory / FILE_NAME).read_bytes(), type=Status)
+    try:
+        return msgspec.json.decode(read_file(directory / FILE_NAME, _SIZE_LIMIT), type=Status)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def is_fine(status: Status) -> bool:

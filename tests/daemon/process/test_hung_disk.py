@@ -263,12 +263,9 @@ def test_a_reload_on_a_hung_disk_fails(tmp_path: Path, monkeypatch: pytest.Monke
     wait_until(is_made, "the disk answers")
 
 
-def test_the_command_does_not_wait_for_a_hung_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_does_not_wait_for_a_hung_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk) -> None:
     monkeypatch.setattr("sidecar.commands.status.READ_WITHIN", 0.1)
+    monkeypatch.setattr("sidecar.commands.status.read_status", lambda _: disk.wait())
     (tmp_path / "sidecar.toml").write_text('state_directory = "state"\n')
-    (tmp_path / "state").mkdir()
-    os.mkfifo(tmp_path / "state/status.json")
     status, said = ask("--config", str(tmp_path / "sidecar.toml"))
     assert (status, said) == (1, f"{tmp_path}/state/status.json cannot be read: its disk does not answer within 0 seconds.\n")
-    # So that the thread ends.
-    os.close(os.open(tmp_path / "state/status.json", os.O_WRONLY))

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from sidecar.cli import main
+from sidecar.config.loading import state_directory
 from sidecar.core.policy import compile_policy
 from sidecar.daemon.process import publisher as module
 from sidecar.daemon.process.plan import Plan
@@ -332,6 +333,38 @@ def test_without_a_status_the_answer_is_a_sentence(content: bytes | None) -> Non
         assert (status, said.count("\n")) == (1, 1)
         assert str(program.directory / "state") in said
         assert shown(program)["status"] is None
+
+
+def _huge_pid(path: Path) -> None:
+    path.write_bytes(msgspec.json.encode(SERVING).replace(b'"pid":%d' % os.getpid(), b'"pid":4611686018427387904'))
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_bytes(b" " * (17 << 20)),
+        lambda path: path.write_bytes(b'{"x":' + b"[" * 100_000),
+        lambda path: path.write_bytes(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        _huge_pid,
+    ],
+)
+def test_a_status_that_no_supervisor_wrote_stops_no_command(tmp_path: Path, plant: Callable[[Path], object]) -> None:
+    """Root reads in the folder of the service's user, who can put anything there: `status` and `check` still end."""
+    (tmp_path / "state").mkdir()
+    plant(tmp_path / "state" / "status.json")
+    settings_file = tmp_path / "sidecar.toml"
+    settings_file.write_text('state_directory = "state"\n')
+    limited = ["prlimit", f"--as={4 << 30}", sys.executable, "-m", "sidecar"]
+    for command in ("status", "check") if plant is os.mkfifo else ("status",):
+        ended = subprocess.run([*limited, command, "--config", settings_file], capture_output=True, timeout=60, check=False)
+        assert (ended.returncode, b"Traceback" in ended.stderr) == (command == "status", False), ended.stderr
+
+
+def test_a_pipe_in_place_of_the_settings_stops_no_command(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sidecar.toml")
+    assert state_directory(tmp_path / "sidecar.toml", {"STATE_DIRECTORY": "/s"}) == Path("/s")
 
 
 def test_a_reader_that_may_be_gone_is_named(tmp_path: Path) -> None:
