@@ -37,6 +37,7 @@ def under(**more: Any) -> Settings:
 PLAIN = under()
 HEADERS = under(headers=("subject", "x-*"))
 STRICT = under(compat="kumomta")
+_ALL = under(headers=("*",), original_headers=("*",))
 
 
 class Input(Struct, frozen=True, kw_only=True):
@@ -170,6 +171,8 @@ def _of_reports() -> Iterator[Input]:
     yield Input(name="encoded words", wire=_message(STATUS + b"\n\n" + GROUP, b"a: " + b"=?utf-8?q??= " * 600 + b"\n"))
     yield Input(name="recipients", wire=_message(STATUS + b"\n\n", GROUP + b"\n", to=BOUNCE), records=1000)
     yield Input(name="traces", wire=_message(RETURNED, b"X-KumoRef: eyJfQF8iOiJcXF8vIn0=\n"))
+    names = b"".join(b"%x:\n" % number for number in range(900))
+    yield Input(name="tiny returned fields, recorded", wire=_messages(RETURNED + names), settings=_ALL)
     yield Input(name="traces of large numbers", wire=_messages(RETURNED + _trace(b"1e300", 7000)))
     yield Input(name="traces of empty objects", wire=_message(RETURNED, _trace(b"{}", 15_000, b"no marker")))
     yield Input(name="messages of 1000 traces", wire=_messages(RETURNED + b"X-a:eyJfQF8iOiJcXF8vIn0\n" * 1000))
@@ -198,7 +201,6 @@ def _repeated(
 
 
 _FIELDS = b"".join(b"X-%d: " % number + b"\xf0\x9f\x98\x80" * 15 + b"\n" for number in range(200))
-_ALL = under(headers=("*",), original_headers=("*",))
 _FAILURES = STATUS + b"\n\nReporting-MTA: dns; a\n\n"
 _TAIL = b"\n--b\nContent-Type: message/rfc822\n\n" + _FIELDS
 

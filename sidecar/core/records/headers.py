@@ -7,6 +7,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 
 import msgspec
 from msgspec import Raw
@@ -84,15 +85,20 @@ def _within(values: Values, limit: int) -> dict[str, str | list[str]]:
         for text in [value] if isinstance(value, str) else value:
             if left < _encoded_size(""):
                 return {**kept, name: texts} if texts else kept
-            texts.append(text[: bisect_right(range(len(text) + 1), left, key=lambda end: _encoded_size(text[:end])) - 1])
-            left -= _encoded_size(texts[-1])
+            size = _encoded_size(text)
+            texts.append(text if size <= left else _cut(text, left))
+            left -= size
         kept[name] = texts[0] if isinstance(value, str) else texts
     return kept
 
 
+def _cut(text: str, limit: int) -> str:
+    return text[: bisect_right(range(len(text) + 1), limit, key=lambda end: _encoded_size(text[:end])) - 1]
+
+
 def _encoded_size(text: str) -> int:
     # With its quotes, and the comma or bracket that follows it.
-    return len(json.dumps(text)) + 1
+    return len(encode_basestring_ascii(text)) + 1
 
 
 def is_among(name: str, wanted: tuple[str, ...]) -> bool:

@@ -21,9 +21,11 @@ def original_of(message: str | bytes | None, wanted: tuple[str, ...]) -> Raw | N
     are kept, of `From`, `To` and the like the first.
     """
     found: dict[str, str | list[str]] = {}
+    least = 0  # bytes of JSON of the fields so far
     for name, text in header_fields(message or ""):
         if (standard := _ALWAYS.get(name)) is not None:
             found.setdefault(standard, text[:_VALUE_LIMIT])
-        elif wanted and is_among(name, wanted):
+        elif least < ORIGINAL_LIMIT and is_among(name, wanted):
+            least += len('"",') + len(text[:_VALUE_LIMIT]) + (0 if name in found else len('"":') + len(name))
             put(found, name, text[:_VALUE_LIMIT])
     return encoded_within(found, ORIGINAL_LIMIT) if found else None
