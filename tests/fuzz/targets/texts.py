@@ -18,7 +18,7 @@ _FORMATS = {layout.format for layout in LAYOUTS} | FORMATS.keys()
 
 
 def seeds() -> Iterator[bytes]:
-    """Give every sample mail."""
+    """Return every sample mail."""
     return mails()
 
 

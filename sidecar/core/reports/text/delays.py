@@ -19,9 +19,13 @@ DELAYS = Phrases(
     *(b"nouvelles tentatives", b"se seguira intentando", b"you do not need to send it again"),
     *(b"message still undelivered after",),
 )
+# A notice of failures can have a list of delays too.
+_FINAL = Phrases(b"had permanent fatal errors", b"this is a permanent error", b"has been a permanent failure")
 _SUBJECT = re.compile(r"delay|could not send m|still being retried|not yet|retard|verz.{1,2}ger", re.IGNORECASE)
 
 
 def is_delay(text: BounceText, subject: str) -> bool:
     """Return True if a notice or its Subject says that delivery is only delayed."""
-    return DELAYS.find(text.flat, text.vocabulary) is not None or _SUBJECT.search(subject) is not None
+    if _FINAL.find(*text.searched):
+        return False
+    return DELAYS.find(*text.searched) is not None or _SUBJECT.search(subject) is not None

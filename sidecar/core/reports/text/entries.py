@@ -24,6 +24,8 @@ _NEAR = 400
 _ORIGIN = re.compile(
     rb"[ \t]{1,8}\((?:ultimately )?(?:generated|expanded) from:? <?([^\s<>()]{1,256}@[^\s<>()]{1,255})>?\)", re.IGNORECASE
 )
+# Behind the recipients: the transcript of a session, other recipients.
+_RULE = re.compile(rb"[ \t]{0,4}-{3,5} ?[A-Za-z]")
 _PHRASES: dict[bytes, re.Pattern[bytes]] = {}
 
 
@@ -41,7 +43,7 @@ class TextRecipient(Struct):
 
 def begin(layout: Layout, header: MailerHeader, text: BounceText) -> int | None:
     """Return where the recipients of a layout can begin, or None if the text does not have this layout."""
-    phrase = layout.phrases.find(text.flat, text.vocabulary)
+    phrase = layout.phrases.find(*text.searched)
     if phrase is None or layout.sender not in header.sender or (layout.by_mailer and not header.from_mailer):
         return None
     if layout.needs and not any(need in text.flat or need.decode() in header.program for need in layout.needs):
@@ -80,6 +82,8 @@ def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: in
             left -= len(found)
             if left <= 0:
                 break
+        elif entries and _RULE.match(text.text, at, end):
+            break
         elif text.text[at:end].lstrip()[:1] != b"(":
             last = None
     return list(entries.values())[:RECIPIENT_LIMIT]

@@ -68,7 +68,7 @@ def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: b
     if not (header.from_mailer or (null_sender and header.is_failure)):
         return []
     failing = (_FAILING, DELAYS, _WEAK) if header.is_failure else (_FAILING, DELAYS)
-    if not any(phrases.find(text.flat, text.vocabulary) for phrases in failing) or _OTHER.find(text.flat, text.vocabulary):
+    if not any(phrases.find(*text.searched) for phrases in failing) or _OTHER.find(*text.searched):
         return []
     end = min(text.end, _SIZE)
     found = list(_LABEL.finditer(text.text, 0, end)) or list(_LINE.finditer(text.text, 0, end))

@@ -68,6 +68,11 @@ class BounceText(NamedTuple):
     flat: bytes
     vocabulary: frozenset[bytes]
 
+    @property
+    def searched(self) -> tuple[bytes, frozenset[bytes]]:
+        """What phrases are searched in."""
+        return self.flat, self.vocabulary
+
     def words(self, start: int, end: int) -> str:
         """Return a piece of the text as one line."""
         return " ".join(self.raw[start:end].decode(self.charset, "replace").split())

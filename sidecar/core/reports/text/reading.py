@@ -22,10 +22,13 @@ from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.layout import Layout
 from sidecar.core.reports.text.layouts import LAYOUTS
 from sidecar.core.reports.text.notice import BounceBody, BounceText, read_body
+from sidecar.core.reports.text.phrases import Phrases
 from sidecar.core.reports.values import Action, MtaName, OobReport, Original, PerMessage
 
 # A message in a message: what a gateway wraps.
 _DEPTH_LIMIT = 1
+# How list managers pass on a bounce that they could not read.
+_WRAPPERS = Phrases(b"was received as a bounce")
 # Of the layouts whose words a text has. Nearly all bounces have those of one.
 _LAYOUT_LIMIT = 4
 _STATUS_FIELD = re.compile(rb"^(?:reporting-mta|(?:final|original)-recipient|action)[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -74,7 +77,8 @@ def _read(content: bytes, *, null_sender: bool, depth: int) -> TextBounce | None
         return None
     body = read_body(content, head, rest)
     found = next(_in_layouts(header, body, null_sender=null_sender), None)
-    if found is None and header.from_mailer and header.is_failure and depth < _DEPTH_LIMIT:
+    is_wrapper = (header.from_mailer and header.is_failure) or any(_WRAPPERS.find(*text.searched) for text in body.texts)
+    if found is None and is_wrapper and depth < _DEPTH_LIMIT:
         inner = (_read(returned, null_sender=False, depth=depth + 1) for returned in _wrapped(body))
         return next(filter(None, inner), None)
     return found

@@ -24,12 +24,12 @@ BOUNCES: Final = [name for name, path in PATHS.items() if expected(path)["format
 OTHERS: Final = [name for name, path in PATHS.items() if expected(path)["format"] == "none"]
 
 
-def told(entry: PerRecipient) -> tuple[str, str, str, str]:
+def said(entry: PerRecipient) -> tuple[str, str, str, str]:
     """Return a recipient's address, action, reply code and enhanced code."""
     address = "" if entry.final_recipient is None else entry.final_recipient.recipient
-    said = "" if entry.diagnostic_code is None else entry.diagnostic_code.diagnostic[:3]
+    code = "" if entry.diagnostic_code is None else entry.diagnostic_code.diagnostic[:3]
     status = "" if entry.status is None else f"{entry.status.class_}.{entry.status.subject}.{entry.status.detail}"
-    return address, entry.action, said if said.isdecimal() else "", status
+    return address, entry.action, code if code.isdecimal() else "", status
 
 
 @pytest.mark.parametrize("name", BOUNCES)
@@ -38,7 +38,7 @@ def test_bounce(name: str) -> None:
     content, wanted = PATHS[name].read_bytes(), expected(PATHS[name])
     bounce = read_text(content, null_sender=wanted["from"] == "")
     assert bounce is not None
-    assert [told(entry) for entry in bounce.report.per_recipient] == [
+    assert [said(entry) for entry in bounce.report.per_recipient] == [
         (one["address"], one["action"], str(one["code"] or ""), one["status"] or "") for one in wanted["recipients"]
     ]
     fields = [(event.name, event.value) for event in content_events(content) if isinstance(event, Header)]

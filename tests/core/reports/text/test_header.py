@@ -82,8 +82,18 @@ def test_reply(head: bytes) -> None:
     ],
 )
 def test_delay(subject: bytes, notice: bytes, action: str) -> None:
-    """A notice that says that delivery goes on is a delay, also where its words are on two lines."""
+    """A notice that says that the program still tries is a delay, also where its words are on two lines."""
     head = b"From: Mail System <mailer-daemon@sender.example>\nSubject: " + subject
-    bounce = read_text(head + NOTICE + b"\n" + notice, null_sender=True)
+    bounce = read_text(head + NOTICE.replace(b"This is a permanent error. ", b"") + b"\n" + notice, null_sender=True)
     assert bounce is not None
     assert [entry.action for entry in bounce.report.per_recipient] == [action]
+
+
+def test_no_delay() -> None:
+    """A notice of failures that says that they are permanent is none of delays, even if it has a list of delays too."""
+    notice = b"\n\n   ----- The following addresses had permanent fatal errors -----\n<lena@receiver.example>\n\n"
+    notice += b"   ----- The following addresses had transient non-fatal errors -----\n<otto@receiver.example>\n"
+    bounce = read_text(b"From: MAILER-DAEMON@sender.example\nSubject: Returned mail" + notice, null_sender=True)
+    assert bounce is not None
+    (entry,) = bounce.report.per_recipient
+    assert (entry.action, entry.final_recipient.recipient) == ("failed", "lena@receiver.example")  # type: ignore[union-attr]
