@@ -9,13 +9,22 @@ from sidecar.core.reports.text.delays import DELAYS
 from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.notice import BounceText
 from sidecar.core.reports.text.phrases import Phrases
+from sidecar.core.reports.text.replies import find_reply
 
 # A notice of one failure is short. What follows is not read.
 _SIZE = 6 * 1024
 _RECIPIENT_LIMIT = 20
 
 _FAILING = Phrases(
-    *(b"could not be delivered", b"couldn't be delivered", b"cannot be delivered", b"not be delivered", b"was not delivered"),
+    *(b"wasn't delivered to", b"failed to deliver to"),
+    *(
+        b"could not be delivered",
+        b"couldn't be delivered",
+        b"cannot be delivered",
+        b"not be delivered",
+        b"was not delivered",
+        b"wasn't delivered to",
+    ),
     *(b"has not been delivered", b"not delivered to", b"unable to deliver", b"delivery failed", b"delivery has failed"),
     *(b"undeliverable", b"did not receive this message", b"has been returned because", b"failed recipient"),
     *(b"could not deliver", b"failed addresses", b"delivery problems", b"not a valid user", b"permanent failure"),
@@ -32,10 +41,17 @@ _WEAK = Phrases(
     *(b"user unknown", b"unknown user", b"user not known", b"no such user", b"mailbox is full", b"over quota"),
     *(b"recipient address rejected", b"not valid user", b"error-code:", b"error type: smtp", b"delivery error"),
 )
+_FAILURE = re.compile(
+    r"(?:not|n't) (?:be )?deliver|undeliver|\bfail|return|reject|zustell|distribu|entrega|delivery", re.IGNORECASE
+)
 # What other automatic mail says: challenges, quarantines, virus notices, receipts, moderation.
 _OTHER = Phrases(
     *(
         b"click",
+        b"log in",
+        b"login",
+        b"sign in",
+        b"password",
         b"confirm",
         b"verification",
         b"verify",
@@ -71,6 +87,8 @@ def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: b
     if not any(phrases.find(*text.searched) for phrases in failing) or _OTHER.find(*text.searched):
         return []
     end = min(text.end, _SIZE)
+    if not (header.is_failure or _FAILURE.search(header.subject) or find_reply(text.text, 0, end)):
+        return []
     found = list(_LABEL.finditer(text.text, 0, end)) or list(_LINE.finditer(text.text, 0, end))
     own = header.own
     entries: dict[bytes, tuple[bytes, int, int]] = {}

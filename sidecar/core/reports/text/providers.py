@@ -151,6 +151,14 @@ PROVIDERS = (
         local=pattern(rb"[ \t]{1,8}([a-z0-9._-]{1,64})[ \t\r]{0,8}\Z"),
     ),
     Layout(
+        "usanet",
+        "USA.NET",
+        Phrases(b"has been returned because it encountered an error"),
+        pattern(rb"intended recipient: <?(ADDRESS)"),
+        here=True,
+    ),
+    Layout("mimesweeper", "MIMEsweeper", Phrases(b"a message could not be delivered to:"), by_mailer=True),
+    Layout(
         "surfcontrol",
         "SurfControl",
         Phrases(b"your message could not be sent. a transcript of the attempts"),
