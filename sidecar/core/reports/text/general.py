@@ -46,24 +46,10 @@ _FAILURE = re.compile(
 )
 # What other automatic mail says: challenges, quarantines, virus notices, receipts, moderation.
 _OTHER = Phrases(
-    *(
-        b"click",
-        b"log in",
-        b"login",
-        b"sign in",
-        b"password",
-        b"confirm",
-        b"verification",
-        b"verify",
-        b"quarantine",
-        b"virus",
-        b"infected",
-        b"moderat",
-        b"digest",
-        b"vacation",
-    ),
-    *(b"out of office", b"out of the office", b"successfully delivered", b"delivered successfully", b"was delivered to"),
-    *(b"has been delivered", b"released", b"unsubscribe", b"whitelist", b"white list", b"approved", b"received your"),
+    *(b"click", b"log in", b"login", b"sign in", b"password", b"confirm", b"verification", b"verify", b"quarantine"),
+    *(b"virus", b"infected", b"moderat", b"digest", b"vacation", b"out of office", b"out of the office"),
+    *(b"successfully delivered", b"delivered successfully", b"was delivered to", b"has been delivered", b"released"),
+    *(b"unsubscribe", b"whitelist", b"white list", b"approved", b"received your"),
 )
 _ADDRESS = rb"([^\s<>()\[\]:;,\"'|@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255})"
 _LABEL = re.compile(
@@ -74,9 +60,9 @@ _LABEL = re.compile(
 _LINE = re.compile(
     rb"^[ \t]{0,20}(?:[*>-]{1,2}[ \t]{1,4})?[\"'<\[]{0,2}" + _ADDRESS + rb"(?=[>\])\"':;,. \t\r]*(?:$| ))", re.MULTILINE
 )
-_OF_STAFF = re.compile(
-    rb"(?:postmaster|mailer-daemon|abuse|support|help|helpdesk|admin|administrator|info|no-?reply)@", re.IGNORECASE
-)
+# Whom to ask. Only if there is no other address, one of the second ones can be the recipient.
+_OF_STAFF = re.compile(rb"(?:postmaster|mailer-daemon|abuse|no-?reply)@", re.IGNORECASE)
+_OF_HELPERS = re.compile(rb"(?:support|help|helpdesk|admin|administrator)@", re.IGNORECASE)
 
 
 def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: bool) -> list[tuple[bytes, int, int]]:
@@ -96,4 +82,6 @@ def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: b
         address = match[1].rstrip(b".")
         if _OF_STAFF.match(address) is None and address.lower() not in own:
             entries.setdefault(address.lower(), (address, match.start(1), match.end(1)))
-    return [] if len(entries) > _RECIPIENT_LIMIT else list(entries.values())
+    if len(entries) > _RECIPIENT_LIMIT:
+        return []
+    return [entry for name, entry in entries.items() if not _OF_HELPERS.match(name)] or list(entries.values())

@@ -28,7 +28,7 @@ FAILURES: Final = {
     "Haraka": (
         b"Delivery failed",
         (
-            "Hi. This is the Haraka Mailer program at mx.sender.example.\nI'm afraid I wasn't able to deliver your message to the "
+            "Hi. This is the Haraka Mailer program at mx.a.example.\nI'm afraid I wasn't able to deliver your message to the "
             "following addresses.\n\nIntended Recipients: l@b.example\nFailure Reason: Error: %r\n"
         ),
     ),
@@ -109,6 +109,16 @@ def test_failure(name: str) -> None:
     (entry,) = bounce.report.per_recipient
     assert (entry.final_recipient.recipient, entry.action) == ("l@b.example", "failed")  # type: ignore[union-attr]
     assert entry.diagnostic_code.diagnostic == REPLY.decode()  # type: ignore[union-attr]
+
+
+def test_helpers() -> None:
+    """An address to ask is no recipient, unless there is no other address."""
+    for ask, failed in ((b"", b"help@b.example"), (b"l@b.example", b"l@b.example")):
+        text = b"Your message was not delivered to " + ask + b". Ask help@b.example or postmaster@b.example.\n" + REPLY
+        bounce = read_text(MESSAGE % (b"Mail", text.replace(b"to .", b"help@b.example.")), null_sender=True)
+        assert bounce is not None
+        (entry,) = bounce.report.per_recipient
+        assert entry.final_recipient.recipient.encode() == failed  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", OTHERS)
