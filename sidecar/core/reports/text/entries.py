@@ -17,8 +17,9 @@ from sidecar.core.reports.text.notice import BounceText
 
 # A notice can have this many lines and recipients, and one more for some bytes each: in real ones a recipient and its reply
 # have a hundred bytes. Each has a cost beyond that of its bytes. What follows is not read.
-_LINES, _LINE_SIZE = 500, 32
+_LINES, _LINE_SIZE = 500, 48
 _RECIPIENTS, _RECIPIENT_SIZE = 20, 64
+_LINE_RECIPIENTS = 100
 # A person who quotes a bounce writes some words in front of it.
 _NEAR = 400
 _ORIGIN = re.compile(
@@ -70,23 +71,35 @@ def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: in
     last: TextRecipient | None = None
     left = _RECIPIENTS + (text.end - start) // _RECIPIENT_SIZE
     for at, end in islice(_lines(text.text, start, text.end), _LINES + (text.end - start) // _LINE_SIZE):
-        if origin := _ORIGIN.match(text.text, at, end):
-            address = address_of(origin[1])
-            if address is not None and last is not None:
-                last.original = address
-            elif address is not None:
-                entries.setdefault(address, TextRecipient(address, at, origin.end()))
-        elif found := list(islice(_named(layout, header, text, at, end), left)):
-            for entry in found:
+        first = text.text[at:end].lstrip()[:1]
+        if first == b"(":
+            if address := _origin(text.text, at, end):
+                last = _expanded(entries, last, TextRecipient(address, at, end))
+        elif first and (found := _named(layout, header, text, at, end)):
+            for entry in found[:left]:
                 last = entries.setdefault(entry.address.lower(), entry)
             left -= len(found)
             if left <= 0:
                 break
-        elif entries and _RULE.match(text.text, at, end):
+        elif entries and first == b"-" and _RULE.match(text.text, at, end):
             break
-        elif text.text[at:end].lstrip()[:1] != b"(":
+        else:
             last = None
     return list(entries.values())[:RECIPIENT_LIMIT]
+
+
+def _origin(text: bytes, at: int, end: int) -> str | None:
+    found = _ORIGIN.match(text, at, end)
+    return None if found is None else address_of(found[1])
+
+
+def _expanded(entries: dict[str, TextRecipient], last: TextRecipient | None, origin: TextRecipient) -> TextRecipient | None:
+    """Add the address that was expanded to the last recipient; without one it is a recipient itself."""
+    if last is None:
+        entries.setdefault(origin.address.lower(), origin)
+    else:
+        last.original = origin.address
+    return last
 
 
 def _lines(text: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -98,20 +111,20 @@ def _lines(text: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
         at = line_end + 1
 
 
-def _named(layout: Layout, header: MailerHeader, text: BounceText, at: int, end: int) -> Iterator[TextRecipient]:
-    """Yield the recipients of one line: one, or several with commas between them."""
+def _named(layout: Layout, header: MailerHeader, text: BounceText, at: int, end: int) -> list[TextRecipient]:
+    """Return the recipients of one line: none, one, or several with commas between them."""
     found = layout.recipient.match(text.text, at, end)
-    while found is not None:
+    if found is None:
+        local = layout.local.match(text.text, at, end) if layout.local is not None and header.domain else None
+        return [] if local is None else [TextRecipient(f"{local[1].decode()}@{header.domain}", at, local.end())]
+    entries: list[TextRecipient] = []
+    while found is not None and len(entries) < _LINE_RECIPIENTS:
         address = address_of(found[found.lastindex or 1])
         if address is None:
-            return
-        yield TextRecipient(address, at, found.end())
+            break
+        entries.append(TextRecipient(address, at, found.end()))
         found = MORE.match(text.text, found.end(), end)
-        if found is None:
-            return
-    local = layout.local.match(text.text, at, end) if layout.local is not None and header.domain else None
-    if local is not None:
-        yield TextRecipient(f"{local[1].decode()}@{header.domain}", at, local.end())
+    return entries
 
 
 def failed_entries(header: MailerHeader, start: int) -> list[TextRecipient]:

@@ -104,7 +104,7 @@ def _collect(part: mime.Part, body: BounceBody, html: list[mime.Part], depth: in
     kind = part.media_type
     if kind.startswith(b"multipart/"):
         top = mime.content_type(mime.header(part.head, b"content-type"))
-        inner = [] if top.boundary is None else mime.parts(b"\n" + part.body, top.boundary)
+        inner = [] if top.boundary is None else _parts(part, top.boundary, depth)
         if inner and depth < _DEPTH_LIMIT:
             for child in inner[:_PART_LIMIT]:
                 _collect(child, body, html, depth + 1)
@@ -118,6 +118,13 @@ def _collect(part: mime.Part, body: BounceBody, html: list[mime.Part], depth: in
         html.append(part)
     elif kind.startswith(b"text/") and len(body.texts) < _TEXT_LIMIT:
         body.texts.append(_text(mime.transfer_decoded(part) or part.body, part.head))
+
+
+def _parts(part: mime.Part, boundary: bytes, depth: int) -> list[mime.Part]:
+    """Return the parts of a multipart; a message itself, which can be large, is not copied."""
+    if depth:
+        return mime.parts(b"\n" + part.body, boundary)
+    return mime.parts(part.message, boundary, max(part.start - 1, 0))
 
 
 def _text(raw: bytes, head: bytes) -> BounceText:
