@@ -57,6 +57,7 @@ STATUS = REPORT + b"\n--b\nContent-Type: message/delivery-status"
 GROUP = b"Final-Recipient: rfc822; a@b\nAction: failed\nStatus: 5.0.0\n"
 FEEDBACK = REPORT + b"\n--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: a\nVersion: 1\n"
 RETURNED = FEEDBACK + b"\n--b\nContent-Type: message/rfc822\n\n"
+TEXT = b"From: MAILER-DAEMON@a\nSubject: failure notice\n\nThis is the qmail-send program at a.\n\n"
 _REPORTER = STATUS + b"\n\nReporting-MTA: dns; a\n\n"
 _IDN = "é.".encode()
 _HIDDEN = (0x7F, *range(0x80, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
@@ -186,6 +187,18 @@ def _of_reports() -> Iterator[Input]:
     yield Input(name="strict quotes", wire=_message(FEEDBACK, b'Original-Rcpt-To: "' + b"\\" * 5000 + b"\n"), settings=STRICT)
 
 
+def _of_text_bounces() -> Iterator[Input]:
+    yield Input(name="a text bounce of lines", wire=_message(TEXT, b"x" * 76 + b"\n", to=BOUNCE))
+    yield Input(name="a text bounce of empty lines", wire=_message(TEXT, b"\n", to=BOUNCE))
+    yield Input(name="a text bounce of replies", wire=_message(TEXT, b"550 5.1.1 x\n", to=BOUNCE))
+    yield Input(name="a text bounce of transcripts", wire=_message(TEXT, b"rcpt to:<a@b.c>\n", to=BOUNCE))
+    named = TEXT + b"".join(b"<%x@b>:\nno\n\n" % n for n in range(20_000))
+    yield Input(name="recipients of a text bounce", wire=lambda: Wire().envelope(BOUNCE).content(named), records=1000)
+    yield Input(
+        name="a text bounce with 10 MB", wire=_message(TEXT, b"\n\nReceived: a\n", to=BOUNCE, size=10 * MEGABYTE - 2000)
+    )
+
+
 def _of_texts() -> Iterator[Input]:
     for name, piece in _TEXTS.items():
         yield Input(name=f"1 MB of {name}", wire=_message(RETURNED, piece, to=FBL))
@@ -219,4 +232,4 @@ REPEATED = (
 )
 """Reports whose records would repeat much for each recipient: one is a Rejection."""
 
-INPUTS = (*_of_fields(), *_of_commands(), *_of_reports(), *_of_texts())
+INPUTS = (*_of_fields(), *_of_commands(), *_of_reports(), *_of_text_bounces(), *_of_texts())
