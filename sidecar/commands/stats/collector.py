@@ -4,11 +4,12 @@ import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
+from sidecar.commands.stats.forms import FormTally
 from sidecar.commands.stats.shape import shape
 from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.names import normal_domain
-from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages
+from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages, form_of, reporting_domain
 from sidecar.core.text import rfc3339
 from sidecar.output.tally import Tally
 
@@ -35,13 +36,17 @@ _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
 
 
 class Collector:
-    """Counts the records at or after `since` and before `until`, in seconds since 1970; None is no bound."""
+    """Counts the records at or after `since` and before `until`, in seconds since 1970; None is no bound.
 
-    def __init__(self, since: float | None = None, until: float | None = None) -> None:
+    The forms of reports at or after `drift` are compared with those before it.
+    """
+
+    def __init__(self, since: float | None = None, until: float | None = None, drift: float | None = None) -> None:
         self._since, self._until = since, until
         self._begin, self._end = since or 0, _TIME_LIMIT if until is None else until
         self._records = self._outside = self._untimed = self._unreadable = self._bytes = self._messages = 0
         self._known = Messages()
+        self._drift, self._forms = drift, FormTally()
         # The first and last time outside the range.
         self._first, self._last = _TIME_LIMIT, 0
         self._clockwork = Clockwork()
@@ -92,6 +97,9 @@ class Collector:
         if record.type != "OOB" and self._known.begins(record):
             self._messages += 1
             self._bytes += min(max(0, record.size), _SIZE_LIMIT)
+        if (form := form_of(record)) is not None:
+            before = self._drift is not None and record.when < self._drift
+            self._forms.add(reporting_domain(record) or UNKNOWN, form, count, before=before)
         peer = record.peer_address
         if peer is not None:
             self._tallies["peers"].add(_text(peer.addr), count)
@@ -128,6 +136,7 @@ class Collector:
             unreadable=self._unreadable,
             bytes_received=self._bytes,
             reasons=_ranking(self._reasons),
+            forms=self._forms.forms(_instant(self._drift)),
             timeline=clockwork.timeline(since, until),
             **{name: _ranking(tally) for name, tally in self._tallies.items()},
         )

@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sidecar.commands.stats.collector import Collector
+from sidecar.commands.stats.forms import Forms
 from sidecar.commands.stats.page import VARIANTS, page
 from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Timeline
@@ -60,13 +61,20 @@ def _when(_context: click.Context, _parameter: click.Parameter, text: str | None
         "sidecar stats --config /etc/sidecar/sidecar.toml --since today",
         "sidecar stats --since 2026-11-22T08:00+01:00 --until 2026-11-22T12:00+01:00 \\\n    /var/log/kumomta",
         "sidecar stats --config sidecar.toml --since 7d --html week.html --png week.png",
+        "sidecar stats --config sidecar.toml --since 8d --drift 1d",
         "zcat old.jsonl.gz | sidecar stats --json - | jq '.peers.top[:3]'",
     ],
-    statuses={0: "all records were counted", 1: "a file cannot be read or written"},
+    statuses={0: "all records were counted", 1: "a file cannot be read or written, or --drift marks a reporter"},
 )
 @config_option
 @click.option("--since", metavar="WHEN", callback=_when, help="Only records at or after this time.")
 @click.option("--until", metavar="WHEN", callback=_when, help="Only records before this time.")
+@click.option(
+    "--drift",
+    metavar="WHEN",
+    callback=_when,
+    help="Compare the reports since this time with those before it; exit status 1 if a reporter's reports have lost values.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--html", metavar="FILE", type=_FILE, help="Also write a page with tables and plots.")
 @click.option("--png", metavar="FILE", type=_FILE, help="Also write the plots as one picture.")
@@ -75,6 +83,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     config: Path | None,
     since: float | None,
     until: float | None,
+    drift: float | None,
     html: Path | None,
     png: Path | None,
     paths: tuple[str, ...],
@@ -89,6 +98,10 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     WHEN is a date (its midnight), a time such as 2026-11-22T08:30 or another form of RFC 3339, today, yesterday, now, or an
     age: 90s, 15m, 1h, 7d, 2w. Times are UTC, unless they have an offset (2026-11-22T08:30+01:00).
 
+    "Forms of reports" shows for each reporter, by the domain of its hosts, which part of its reports lost values that a sender
+    needs, had values that were derived from a text or from returned headers, or could not be parsed. With --drift a reporter is
+    marked if such reports clearly became more frequent.
+
     Figures count records. A record of many rejections counts as that many. If there are tens of thousands of names, the rarest
     are not counted one by one, and the output marks each figure that is a lower bound.
     """
@@ -98,7 +111,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         raise click.UsageError(f"--since, {rfc3339(int(since))}, is not before --until, {rfc3339(int(until))}.")
     plots = _plots() if html or png else None
     sources = [Path(path) for path in paths] or [journal_or_exit(config)]
-    collector = Collector(since, until)
+    collector = Collector(since, until, drift)
     try:
         for source in sources:
             warn_of_skipped_files(source)
@@ -119,7 +132,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         print_json(summary)
     else:
         _print(console(pipe_width=_PIPE_WIDTH), summary)
-    sys.exit(status)
+    sys.exit(status or int(summary.forms.drifted > 0))
 
 
 def _plots() -> ModuleType:
@@ -215,6 +228,7 @@ def _print(screen: Console, summary: Summary) -> None:
     screen.print(_over_time(screen, summary))
     screen.print(_ranking("Reasons", summary.reasons))
     tables = [_ranking(title, ranking) for title, ranking in summary.names()]
+    tables += [_forms(summary.forms)] if summary.forms.reporters else []
     if not screen.is_terminal or screen.width < _WIDE:
         screen.print(*tables, sep="")
         return
@@ -251,6 +265,19 @@ def _beside_bars(entry: RankingEntry, timeline: Timeline | None) -> tuple[str, s
     fullest = max(counts)
     at = tick(timeline.start + timeline.seconds * counts.index(fullest), timeline.seconds)
     return entry.name, f"{entry.count:,}", f"{fullest:,}", at
+
+
+def _forms(forms: Forms) -> Group:
+    """Return a line for each reporter: the parts of its reports and, if they are compared, what was not complete before."""
+    compared = forms.since is not None
+    made = TextTable("reports#", "lost#", "derived#", "unparsable#", *["before#"] * compared, "reporter", "")
+    for one in forms.reporters[:_ROWS]:
+        now = one.forms
+        parts = [share(count, now.total) for count in (now.lost, now.derived, now.unparsable)]
+        before = [f"{100 * one.before.share:.1f} %" if one.before.total else "-"] if one.before is not None else []
+        mark = Text("drifted", "bold red") if one.drifted else ""
+        made.add_row(f"{now.total:,}", *parts, *before, plain(one.name), mark)
+    return Group("", Text("Forms of reports", "bold"), made)
 
 
 def _ranking(title: str, ranking: Ranking) -> Group:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from sidecar.commands.stats.collector import NO_DOMAIN, OTHER_TYPE, UNKNOWN
+from sidecar.commands.stats.forms import Forms
 from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.wording import extent, headline, moment, nothing_found, range_asked, share
 from sidecar.core.text import printable
@@ -75,6 +76,7 @@ def _page(summary: Summary, pictures: Mapping[tuple[bool, bool], bytes], host: s
         yield '<div class="grid">'
         for title, ranking in summary.names():
             yield from _section(title, ranking)
+        yield from _forms(summary.forms)
         yield "</div>"
     yield "</body>\n</html>"
 
@@ -88,6 +90,20 @@ def _picture(pictures: Mapping[tuple[bool, bool], bytes]) -> Iterator[str]:
         else:
             yield f'<img alt="Records over time, by type" src="{address}">'
     yield "</picture>"
+
+
+def _forms(forms: Forms) -> Iterator[str]:
+    """Yield the reporters with the part of their reports that is not complete, now and before."""
+    if not forms.reporters:
+        return
+    remark = "" if forms.since is None else f"since {moment(forms.since)} UTC, and before"
+    yield f'<section>\n<h2>Reports that are not complete <span class="note">{_text(remark)}</span></h2>\n<table>'
+    for one in forms.reporters[:_ROWS]:
+        before = "" if one.before is None else f'<td class="n">{100 * one.before.share:.1f} %</td>'
+        name = f"{_text(one.name)}{' <b>drifted</b>' if one.drifted else ''}"
+        figures = f'<td class="n">{one.forms.total:,}</td><td class="n">{100 * one.forms.share:.1f} %</td>{before}'
+        yield f'<tr>{figures}<td class="name">{name}</td></tr>'
+    yield "</table>\n</section>"
 
 
 def _section(title: str, ranking: Ranking) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.commands.stats.forms import Forms
 from sidecar.commands.stats.timeline import Timeline
 
 TITLES = {
@@ -60,7 +61,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     `unreadable` lines that are no records. `bytes_received` is the size of the accepted messages. `dispositions` counts the
     sidecar's Receptions, Feedback and Rejections: an OOB record has none, because its message has a Reception. KumoMTA's
     records have no disposition.
-    `bounce_classes` are the classes of the replies of other MTAs, `rejection_classes` those of our own.
+    `forms` has the reporters, and how complete their reports are. `bounce_classes` are the classes of the replies of other
+    MTAs, `rejection_classes` those of our own.
     """
 
     since: str | None
@@ -87,6 +89,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     bounce_classes: Ranking
     rejection_classes: Ranking
     feedback_types: Ranking
+    forms: Forms
     timeline: Timeline | None
 
     def names(self) -> Iterator[tuple[str, Ranking]]:

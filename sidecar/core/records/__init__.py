@@ -12,16 +12,20 @@ from sidecar.core.records.build import (
     rejection,
     rejections,
 )
+from sidecar.core.records.form import FORMS, UNPARSABLE, Form, form_of, reporting_domain
 from sidecar.core.records.original import original_of
 from sidecar.core.records.reading import TYPES, Logged, Messages, decode
 from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, PeerAddress, Record, Response, encode, with_numbers
 
 __all__ = [
+    "FORMS",
     "TYPES",
     "UNCATEGORIZED",
+    "UNPARSABLE",
     "EnhancedCode",
     "Facts",
     "ForRecipient",
+    "Form",
     "Logged",
     "Messages",
     "PeerAddress",
@@ -31,6 +35,7 @@ __all__ = [
     "bounce_response",
     "decode",
     "encode",
+    "form_of",
     "mailbox",
     "mailboxes",
     "oob_bounces",
@@ -38,5 +43,6 @@ __all__ = [
     "receptions",
     "rejection",
     "rejections",
+    "reporting_domain",
     "with_numbers",
 ]

@@ -14,6 +14,7 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import (
+    UNPARSABLE,
     EnhancedCode,
     Facts,
     ForRecipient,
@@ -64,12 +65,17 @@ def rejected_recipient(  # noqa: PLR0913, PLR0917 - the facts, and each part of 
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
-def rejected_message(
-    facts: Facts, message: Message, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None
+def rejected_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
+    facts: Facts, message: Message, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None, read_as: str
 ) -> Outcome:
-    """Return the outcome for a message that is rejected. `answer` is None if a bound was reached first."""
+    """Return the outcome for a message that is rejected. `answer` is None if a bound was reached first.
+
+    `read_as` is how a message was read that claims to be a report.
+    """
     disposition = _rejected(verdict, Disposition.REJECTED_AT_END)
-    to = ForRecipient(id=message.message_id, address=mailboxes(message.addresses), disposition=disposition, why=why)
+    read_as = "" if facts.compat is not None else read_as
+    addresses = mailboxes(message.addresses)
+    to = ForRecipient(id=message.message_id, address=addresses, disposition=disposition, why=why, read_as=read_as)
     record = rejection(facts, to, response=_response(verdict.reply, "DATA"))
     records = [record]
     if facts.compat is not None:
@@ -91,7 +97,9 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
     why = f"{reading.why}; it claims to be a report, so it is quarantined and not delivered"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
     disposition = Disposition.QUARANTINED
-    records = receptions(facts, _for_all(message, disposition, why), size=message.size, quarantine=f"{name}.eml")
+    read_as = "" if facts.compat is not None else UNPARSABLE
+    recipients = [replace(one, read_as=read_as) for one in _for_all(message, disposition, why)]
+    records = receptions(facts, recipients, size=message.size, quarantine=f"{name}.eml")
     record = replace(records[0], recipient=mailboxes(message.addresses))
     return Outcome(
         verdict=Discard(),

@@ -15,7 +15,7 @@ from sidecar.core.names import network_of
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
-from sidecar.core.records import Facts, Tls
+from sidecar.core.records import UNPARSABLE, Facts, Tls
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import events, outcomes, replies
@@ -310,8 +310,10 @@ class Session:
     def _reject_above(self, bound: Bound) -> Outcome:
         return self._reject_message(*verdict_above(bound, self._rules.settings))
 
-    def _reject_message(self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None) -> Outcome:
-        return outcomes.rejected_message(self._facts(), self._current(), verdict, why, answer)
+    def _reject_message(
+        self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None, read_as: str = ""
+    ) -> Outcome:
+        return outcomes.rejected_message(self._facts(), self._current(), verdict, why, answer, read_as)
 
     def _conclude(self, reading: ReportReading) -> Outcome:
         """Return the verdict on the message, with its records."""
@@ -327,7 +329,9 @@ class Session:
         if is_unparsable and self._rules.settings.unreadable_reports == "quarantine":
             full = self._instead(Bound.QUARANTINE)
             return outcomes.quarantined_message(self._facts(), message, answer, reading, self._network, full)
-        return self._reject_message(Reject(reply=replies.NOT_A_REPORT), f"{reading.why}; {sentence(answer)}", answer)
+        read_as = UNPARSABLE if is_unparsable else ""
+        why = f"{reading.why}; {sentence(answer)}"
+        return self._reject_message(Reject(reply=replies.NOT_A_REPORT), why, answer, read_as)
 
     def _current(self, queue_id: str | None = None) -> Message:
         """Return the message in hand. A newer queue id replaces its own."""
