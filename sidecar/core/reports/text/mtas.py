@@ -54,9 +54,10 @@ MTAS = (
         Phrases(
             b"an error has occurred while attempting to deliver a message for the following list of recipients:",
             b"for the following list of recipients:",
+            b"this is the mailer-daemon, please do not reply to this e",
         ),
         OUTER,
-        needs=(b"an error has occurred", b"a message is delayed"),
+        needs=(b" error", b"a message is delayed"),
     ),
     Layout(
         "exim",
