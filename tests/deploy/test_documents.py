@@ -17,7 +17,7 @@ import pytest
 from sidecar.cli import main
 from sidecar.core.findings import ErrorCode, RuntimeCode, WarningCode
 from sidecar.core.records.record import Record
-from sidecar.daemon.metrics.series import FAMILIES
+from sidecar.daemon.metrics.series import FAMILIES, REPORT_FORMS
 from tests import ROOT
 from tests.deploy.documents import FOLDER, LANGUAGES, RUNNERS, Document, Fence, documents
 
@@ -157,7 +157,7 @@ def test_alert_rules() -> None:
     """Each metric and label value of the rules exists, each alert is in the guide, and Prometheus accepts the file."""
     text = RULES.read_text()
     ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
-    known = {f"sidecar_{family.name}{end}": family for family in FAMILIES for end in ends[family.kind]}
+    known = {f"sidecar_{family.name}{end}": family for family in (*FAMILIES, REPORT_FORMS) for end in ends[family.kind]}
     used = re.findall(r"(sidecar_\w+)(?:\{(\w+)=\"(\w+)\"\})?", text)
     assert len(used) > 10
     for name, label, value in used:

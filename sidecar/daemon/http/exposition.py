@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from sidecar.daemon.metrics import BOUNDS, CELL, FAMILIES, INFINITE, Memory
+from sidecar.daemon.metrics.series import REPORT_FORMS
 from sidecar.daemon.process.plan import Plan
 
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
@@ -47,6 +48,10 @@ class Exposition(Collector):
                 else:
                     metric.add_metric(values, math.inf if totals[cell] == INFINITE else totals[cell])
             yield metric
+        forms = CounterMetricFamily(f"sidecar_{REPORT_FORMS.name}", REPORT_FORMS.text, labels=REPORT_FORMS.labels)
+        for reporter, form, count in self._memory.reporter_totals():
+            forms.add_metric((reporter, form), count)
+        yield forms
         info = InfoMetricFamily("sidecar_policy", "The policy that this process serves; all workers get the same.")
         info.add_metric((), {"revision": self._plan.revision})
         yield info

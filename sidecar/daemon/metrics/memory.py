@@ -5,9 +5,11 @@ counts of the dead worker whose block it gets, so a total never goes down.
 """
 
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from sidecar.core.records import Form
+from sidecar.daemon.metrics.reporters import ReporterMemory, Reporters
 from sidecar.daemon.metrics.series import CELL, CELLS
 
 # Four times the highest number of workers (64): older generations can still have open connections. Block 0 is the supervisor's.
@@ -26,6 +28,7 @@ class Memory:
         # The cell before the blocks has the number of blocks in use: pages that no one writes are not read either.
         self._cells = memoryview(mmap.mmap(-1, (1 + BLOCKS * CELLS) * _CELL_BYTES)).cast("Q")
         self._cells[0] = 1
+        self._reporters = ReporterMemory(BLOCKS)
 
     def free(self, used: Iterable[int]) -> int:
         """Return the number of a block that is not `used`, or of the last one if all are.
@@ -43,6 +46,14 @@ class Memory:
         for cell in _IN_PROGRESS:
             cells[cell] = 0
         return cells
+
+    def reporters(self, number: int) -> Reporters:
+        """Return the reporters of a block for the one worker that writes there."""
+        return self._reporters.block(number)
+
+    def reporter_totals(self) -> Iterator[tuple[str, Form, int]]:
+        """Yield reporter, form and number of reports, the sum of all blocks."""
+        yield from self._reporters.totals(self._cells[0])
 
     def publish(self, numbers: Mapping[tuple[str, ...], int]) -> None:
         """Set numbers of the supervisor, by name and label values."""

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
-from sidecar.core.records import Record
+from sidecar.core.records import Record, form_of, reporting_domain
 from sidecar.core.session.replies import (
     NO_MEMORY,
     NOT_A_REPORT,
@@ -21,6 +21,7 @@ from sidecar.core.session.replies import (
     UNREADABLE_ADDRESS,
 )
 from sidecar.core.session.verdicts import Outcome, Reject, Tempfail
+from sidecar.daemon.metrics.reporters import Reporters
 from sidecar.daemon.metrics.series import BOUNDS, CELL, OTHER
 
 _BOUNDS = tuple(round(bound * 1e9) for bound in BOUNDS)
@@ -44,10 +45,11 @@ _REASONS = {
 
 
 class Meter:
-    """Adds to the cells of one worker, from any thread."""
+    """Adds to the cells and the reporters of one worker, from any thread."""
 
-    def __init__(self, cells: memoryview) -> None:
+    def __init__(self, cells: memoryview, reporters: Reporters | None = None) -> None:
         self._cells = cells
+        self._reporters = reporters
 
     def admitted(self, answer: ConnectAnswer | RecipientAnswer) -> None:
         """Count a peer or a recipient that is accepted."""
@@ -69,6 +71,10 @@ class Meter:
         if isinstance(answer, MessageAnswer) and answer.logged_as is not None:
             self.add(CELL["reports", answer.logged_as])
             self._report(outcome.records)
+        if isinstance(answer, MessageAnswer) and self._reporters is not None:
+            for record in outcome.records:
+                if (form := form_of(record)) is not None:
+                    self._reporters.add(reporting_domain(record), form)
 
     def observe(self, histogram: int, took: int) -> None:
         """Add a time in nanoseconds to the histogram that begins at this cell."""

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from sidecar.core.records import FORMS
+
 OTHER: Final = "other"
 
 _RELAYING: Final = ("relay_hosts", "relay_to", "relay_from", "relay_from_authz")
@@ -105,6 +107,15 @@ FAMILIES: Final = (
     Family("gauge", "start_timestamp_seconds", "When the sidecar was started."),
     Family("gauge", "listener_domains", "Listener domains of the policy in use."),
 )
+
+REPORT_FORMS: Final = Family(
+    "counter",
+    "report_forms",
+    "Reports by the domain of the reporting host; the rarest reporters are other.",
+    ("reporter", "form"),
+    tuple((OTHER, form) for form in FORMS),
+)
+"""The metric of `reporters`, which has no cells: its reporters come from outside."""
 
 HISTOGRAM_CELLS: Final = len(BOUNDS) + 2
 """A histogram has one cell for each bucket, and one for the sum in nanoseconds."""

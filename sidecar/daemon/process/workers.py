@@ -303,7 +303,7 @@ class Workers(Processes):
     def _start_one(self, plan: Plan) -> None:
         memory = self._memory
         block = None if memory is None else memory.free(one.block for one in self.children if one.block is not None)
-        meter = None if memory is None or block is None else Meter(memory.block(block))
+        meter = None if memory is None or block is None else Meter(memory.block(block), memory.reporters(block))
         cpu = least_used_cpu(self.of(plan), plan)
         self._spawn(partial(self._work, plan, meter, cpu), plan, cpu=cpu, block=block)
 

@@ -403,6 +403,7 @@ def test_prometheus_reads_the_metrics(accept: str) -> None:
     """It reads both formats."""
     memory = Memory()
     memory.publish({("workers", "ready"): 2, ("reloads", "succeeded"): 3, ("journal_time_left_seconds",): INFINITE})
+    memory.reporters(memory.free([])).add("isp.example", "lost")
     found = ask(app(memory=memory), "/metrics", headers={"host": "localhost", "accept": accept})
     assert found.status == 200
     assert ("openmetrics" in found.headers["content-type"]) == found.body.endswith(b"# EOF\n")
@@ -412,6 +413,8 @@ def test_prometheus_reads_the_metrics(accept: str) -> None:
     assert samples["sidecar_workers", ("state", "ready")] == 2
     assert samples["sidecar_reloads_total", ("outcome", "succeeded")] == 3
     assert samples["sidecar_journal_time_left_seconds",] == math.inf
+    assert samples["sidecar_report_forms_total", ("form", "lost"), ("reporter", "isp.example")] == 1
+    assert samples["sidecar_report_forms_total", ("form", "lost"), ("reporter", "other")] == 0
     assert samples["sidecar_policy_info", ("revision", "abc123")] == 1
     assert samples["sidecar_policy_loaded_timestamp_seconds",] == 1_700_000_000.5
 

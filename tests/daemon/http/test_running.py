@@ -294,6 +294,8 @@ def test_everything_is_counted(program: Program) -> None:
     assert found['sidecar_verdicts_total{action="discard",reason="oob",stage="message"}'] == 1
     assert found['sidecar_reports_total{kind="oob"}'] == 1
     assert found['sidecar_bounces_total{class="Uncategorized"}'] >= 1
+    forms = {name: value for name, value in found.items() if name.startswith("sidecar_report_forms_total") and value}
+    assert [name.partition("{")[2] for name in forms] == ['form="complete",reporter="example.net"}']
     assert found['sidecar_answer_seconds_count{step="rcpt"}'] == 2
     assert found['sidecar_answer_seconds_count{step="end_of_message"}'] == 1
     assert found['sidecar_journal_write_seconds_count{durable="true"}'] == 1
