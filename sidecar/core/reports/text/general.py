@@ -60,7 +60,7 @@ _LABEL = re.compile(
 _LINE = re.compile(
     rb"^[ \t]{0,20}(?:[*>-]{1,2}[ \t]{1,4})?[\"'<\[]{0,2}" + _ADDRESS + rb"(?=[>\])\"':;,. \t\r]*(?:$| ))", re.MULTILINE
 )
-# Addresses to ask. Only if there is no other address, one of the second ones can be the recipient.
+# Addresses for questions. Only if there is no other address, one of the second ones can be the recipient.
 _OF_STAFF = re.compile(rb"(?:postmaster|mailer-daemon|abuse|no-?reply)@", re.IGNORECASE)
 _OF_HELPERS = re.compile(rb"(?:support|help|helpdesk|admin|administrator)@", re.IGNORECASE)
 
