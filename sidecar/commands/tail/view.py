@@ -84,6 +84,9 @@ def _facts(record: Logged) -> Iterator[tuple[str, str]]:
     yield "feedback type", _text((record.feedback_report or {}).get("feedback_type"))
     yield "queue id", _text(meta.get("queue_id"))
     yield "quarantine", _text(meta.get("quarantine"))
+    yield "read as", _text(meta.get("read_as"))
+    derived = meta.get("derived")
+    yield "derived", ", ".join(map(_text, derived)) if isinstance(derived, list) else ""
     original = meta.get("original")
     for name, value in original.items() if isinstance(original, dict) else ():
         yield (

@@ -175,6 +175,8 @@ BLOCK = """\
   feedback type: abuse
   queue id: 4QvJ1x
   quarantine: 1.eml
+  read as: text:qmail
+  derived: recipient, response.code
   id: 0a
   session: 0b"""
 
@@ -200,6 +202,8 @@ def test_block() -> None:
             "listener": "10.1.1.1:25",
             "authz_id": "daniel",
             "quarantine": "1.eml",
+            "read_as": "text:qmail",
+            "derived": ["recipient", "response.code"],
         },
     )
     lines = [" ".join(part.text for part in parts) for parts in block_of(record)]
