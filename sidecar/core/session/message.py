@@ -8,7 +8,7 @@ from io import BytesIO
 from sidecar.core.policy import RecipientAnswer
 from sidecar.core.records.headers import RecordedHeaders
 from sidecar.core.reports import may_be_report
-from sidecar.core.reports.text import may_be_text_bounce
+from sidecar.core.reports.text import is_from_mailer
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
@@ -124,8 +124,6 @@ class Message:
             self._keep(b"".join([b"%b: %b\r\n" % field for field in fields]), size)
         else:
             self.seen += size
-        if self.accepts_text and not self.may_be_text:
-            self.may_be_text = may_be_text_bounce(null_sender=False, fields=fields)
         # Only the first one counts, also for the report reader.
         if not self._is_typed:
             self._find_type(fields)
@@ -145,6 +143,8 @@ class Message:
         """End the header section; release the content of a message that cannot be a report."""
         self._keep(b"\r\n", len(b"\r\n"))
         self._in_headers = False
+        if self.accepts_text and self._kept and not self.may_be_report:
+            self.may_be_text = is_from_mailer(self.content)
         if not self.may_be_report:
             self.release()
 

@@ -4,7 +4,7 @@
 exception for any bytes, reads a clock or a file, or takes more than linear time.
 """
 
-from sidecar.core.reports.text.header import may_be_text_bounce, proves_mailer
+from sidecar.core.reports.text.header import is_from_mailer, may_be_text_bounce, proves_mailer
 from sidecar.core.reports.text.reading import TextBounce, read_text
 
-__all__ = ["TextBounce", "may_be_text_bounce", "proves_mailer", "read_text"]
+__all__ = ["TextBounce", "is_from_mailer", "may_be_text_bounce", "proves_mailer", "read_text"]

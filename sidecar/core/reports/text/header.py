@@ -18,6 +18,23 @@ _MAILER = re.compile(
     r"|system administrator|antivirus_for_smtp|smtp_mail_service|\bmail system\b|\bno-reply@\S+\.dion\.ne\.jp|mmsc ndr",
     re.IGNORECASE,
 )
+# Each alternative has one of these; the first is that of encoded words.
+_MAILER_WORDS = (
+    *(
+        b"=?",
+        b"<>",
+        b"daemon",
+        b"master",
+        b"deliver",
+        b"interscan",
+        b"imss@",
+        b"system",
+        b"antivirus",
+        b"smtp",
+        b"dion",
+        b"mmsc",
+    ),
+)
 # A person's From has a name. Programs have none, or one that says what they do.
 _ROLE = re.compile(
     r"mail|smtp|server|gateway|system|admin|reply|bounce|notif|daemon|service|robot|auto|deliver|abuse|virus|spam|filter"
@@ -53,7 +70,15 @@ _REPLY_FIELDS = (b"x-autoreply", b"x-autorespond", b"x-autoreply-from", b"in-rep
 def proves_mailer(name: bytes, value: bytes) -> bool:
     """Return True if this header field proves that an automatic mailer wrote the message. The value may be folded."""
     proof = _PROOFS.get(name.rstrip().lower())
-    return proof is not None and proof.search(_decoded(value)) is not None
+    if proof is None or (proof is _MAILER and _is_surely_personal(value)):
+        return False
+    return proof.search(_decoded(value)) is not None
+
+
+def _is_surely_personal(sender: bytes) -> bool:
+    """Return True for a From with no word of a mailer: most are. The patterns take fifteen times as long."""
+    lowered = sender[:_VALUE_LIMIT].strip().lower()
+    return lowered.isascii() and lowered != b"" and not any(map(lowered.__contains__, _MAILER_WORDS))
 
 
 def may_be_text_bounce(
@@ -65,6 +90,12 @@ def may_be_text_bounce(
     `fields` are names and values as the milter passes them. `read_text` never finds a bounce if this is False.
     """
     return null_sender or any(proves_mailer(name, value) for name, value in fields)
+
+
+def is_from_mailer(head: bytes) -> bool:
+    """Return True if a header section proves an automatic mailer. Of a repeated field the first counts, as in `read_text`."""
+    fields = ((name, mime.header(head, name)) for name in _PROOFS)
+    return may_be_text_bounce(null_sender=False, fields=((name, value) for name, value in fields if value is not None))
 
 
 class MailerHeader:
