@@ -203,8 +203,9 @@ def ip_address(text: str) -> str:
 
 def _unescaped(character: re.Match[str]) -> str:
     number = int(character[1], 16)
-    is_character = number <= sys.maxunicode and not 0xD800 <= number <= 0xDFFF  # noqa: PLR2004 - surrogates
-    return chr(number) if is_character else character[0]
+    # Control characters and surrogates keep their escape: an address is shown, and written into lines.
+    is_shown = number <= sys.maxunicode and chr(number).isprintable()
+    return chr(number) if is_shown else character[0]
 
 
 def _typed(text: str, default: str) -> tuple[str, str]:

@@ -117,7 +117,10 @@ def test_number(text: str, expected: int | None) -> None:
         ("utf-8; \u00fc@example.net", ("utf-8", "\u00fc@example.net")),
         ("UTF-8; \\x{FC}@b\\x{fc}cher.example", ("UTF-8", "\u00fc@b\u00fccher.example")),
         ("utf-8; \\x{1F4E7}@example.net (gone)", ("utf-8", "\U0001f4e7@example.net")),
-        ("utf-8; \\x{D800}\\x{FFFFFF}\\x{}@example.net", ("utf-8", "\\x{D800}\\x{FFFFFF}\\x{}@example.net")),
+        (
+            "utf-8; \\x{D}\\x{A}\\x{1B}\\x{D800}\\x{FFFFFF}\\x{}@example.net",
+            ("utf-8", "\\x{D}\\x{A}\\x{1B}\\x{D800}\\x{FFFFFF}\\x{}@example.net"),
+        ),
         ("rfc822; \\x{FC}@example.net", ("rfc822", "\\x{FC}@example.net")),
         ("rfc822;", None),
         ("rfc822; <>", None),
