@@ -60,6 +60,9 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
     top = mime.content_type(value)
+    # The parts of a report are read more than once, those of most other mail never.
+    is_multipart_report = top.media_type == mime.REPORT and top.boundary is not None
+    parts = list(_parts(message, top, rest)) if is_multipart_report else _parts(message, top, rest)
     if value is None:
         found = _none("it has no Content-Type")
     elif top.media_type != mime.REPORT:
@@ -69,18 +72,18 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     elif strict:
         found = _reading(*read_strictly(message))
     else:
-        found = _explained(_reading(*_read_leniently(message, top, mime.parts(message, top.boundary, rest))))
+        found = _explained(_reading(*_read_leniently(message, top, list(parts))))
     if found.is_report:
         return found
-    parts = list(_parts(message, top, rest))
     found = _named(found, head, top, parts)
-    is_damaged = top.media_type == mime.REPORT and not (parts and _REPORT_TYPES.isdisjoint(part.media_type for part in parts))
+    types = [part.media_type for part in parts] if top.media_type == mime.REPORT else []
+    is_damaged = top.media_type == mime.REPORT and not (types and _REPORT_TYPES.isdisjoint(types))
     if strict or not text or found.other is not None or is_damaged:
         return found
     bounce = read_text(message, null_sender=null_sender)
     if top.media_type == mime.REPORT and (bounce is None or bounce.format in _NO_REPORTS):
         # Only the layout of a program that sends reports is surer than the reply alone.
-        bounce = _without_status(top, parts) or bounce
+        bounce = _without_status(top, list(parts)) or bounce
     return found if bounce is None else _in_text_form(bounce)
 
 

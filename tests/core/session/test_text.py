@@ -26,7 +26,7 @@ This is a permanent error; I've given up. Sorry it didn't work out.\r
 \r
 <gone@remote.example>:\r
 192.0.2.7 does not like recipient.\r
-Remote host said: 550 5.1.1 nobody here by that name\r
+Remote host said: 550 5.1.1 no such mailbox here\r
 Giving up on 192.0.2.7.\r
 \r
 --- Below this line is a copy of the message.\r
@@ -98,7 +98,7 @@ def test_a_text_bounce_is_a_bounce_report() -> None:
         ("OOB", "gone@remote.example", "logged_and_relayed"),
     ]
     bounce = outcome.records[1]
-    assert (bounce.sender, bounce.response.code, bounce.response.content) == (DROP, 550, "5.1.1 nobody here by that name")
+    assert (bounce.sender, bounce.response.code, bounce.response.content) == (DROP, 550, "5.1.1 no such mailbox here")
     assert str(bounce.response.enhanced_code) == "5.1.1"
     assert bounce.peer_address.name == "mx.remote.example"
     assert {one.meta["read_as"] for one in outcome.records} == {"text:qmail"}
@@ -146,7 +146,7 @@ def test_a_delay_warning_is_a_report_without_an_oob_record() -> None:
 
 
 def test_a_bounce_that_names_no_recipient() -> None:
-    """Its record has an empty recipient: the envelope sender of the original message tells which one it was."""
+    """Its record has an empty recipient: the envelope sender of the original message identifies it."""
     outcome = last(NAMELESS, DROP)
     assert [(one.type, one.recipient, one.sender) for one in outcome.records][1:] == [("OOB", "", DROP)]
     assert "recipient" not in outcome.records[1].meta["derived"]
