@@ -39,6 +39,9 @@ _NO_REPORTS = frozenset(("general", "qmail"))
 _WORKED_OUT = ("recipient", "response.code", "response.content", "response.enhanced_code")
 _NOBODY = ReportedRecipient(recipient_type="", recipient="")
 
+# A report has two or three parts, and gateways add a few. With more, the text of none is read: each has a cost.
+_FEW_PARTS = 10
+
 # Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
 
@@ -77,7 +80,7 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
         return found
     found = _named(found, head, top, parts)
     types = [part.media_type for part in parts] if top.media_type == mime.REPORT else []
-    is_damaged = top.media_type == mime.REPORT and not (types and _REPORT_TYPES.isdisjoint(types))
+    is_damaged = top.media_type == mime.REPORT and not (0 < len(types) <= _FEW_PARTS and _REPORT_TYPES.isdisjoint(types))
     if strict or not text or found.other is not None or is_damaged:
         return found
     bounce = read_text(message, null_sender=null_sender)
