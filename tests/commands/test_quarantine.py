@@ -226,7 +226,9 @@ def test_missing_rights(folder: Path, place: str, mode: int, arguments: list[str
         text=True,
         check=False,
     )
-    sentence = f"user nobody may not {right} {folder / place} (owner root, group root, mode {mode:04o}); run this as root"
+    sentence = (
+        f"user nobody is not permitted to {right} {folder / place} (owner root, group root, mode {mode:04o}); run this as root"
+    )
     assert sentence in done.stderr
     assert done.stderr.startswith("Error: ")
     assert done.returncode == 1

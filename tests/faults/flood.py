@@ -56,8 +56,8 @@ def _greeting(helo: bytes = b"peer.example") -> bytes:
     return offer + macros + connect + _packet(b"H", helo + b"\0")
 
 
-def _envelope(recipient: bytes) -> bytes:
-    return _packet(b"M", b"<>\0") + _packet(b"R", recipient + b"\0")
+def _envelope(recipient: bytes, sender: bytes = b"<>") -> bytes:
+    return _packet(b"M", sender + b"\0") + _packet(b"R", recipient + b"\0")
 
 
 def _headers(message: bytes) -> bytes:
@@ -73,6 +73,8 @@ def _message(message: bytes) -> bytes:
 
 
 _QUIT = _packet(b"Q")
+# A message with a sender is rejected at the end of its header section, unless that section claims a report.
+_ORDINARY_TO_BOUNCE = _envelope(b"<a@bounce.example>", b"<news@b.example>")
 _TO_BOUNCE, _TO_FBL, _TO_RELAY = (
     _envelope(b"<a@bounce.example>"),
     _envelope(b"<a@fbl.example>"),
@@ -82,7 +84,7 @@ _TO_BOUNCE, _TO_FBL, _TO_RELAY = (
 SCRIPTS = (
     Scripted(name="a bounce report, dropped", text=_greeting() + _TO_BOUNCE + _message(OOB) + _QUIT, answers="Occcd"),
     Scripted(name="a feedback report, dropped", text=_greeting() + _TO_FBL + _message(ARF) + _QUIT, answers="Occcd"),
-    Scripted(name="no report", text=_greeting() + _TO_BOUNCE + _headers(ORDINARY) + _QUIT, answers="Occy"),
+    Scripted(name="no report", text=_greeting() + _ORDINARY_TO_BOUNCE + _headers(ORDINARY) + _QUIT, answers="Occy"),
     Scripted(name="mail to relay", text=_greeting() + _TO_RELAY + _headers(ORDINARY) + _QUIT, answers="Occa"),
     Scripted(name="a refused recipient", text=_greeting() + _envelope(b"<a@b.example>") + _packet(b"A") + _QUIT, answers="Oy"),
     Scripted(name="an address that is no text", text=_greeting() + _envelope(b"<\xff@relay.example>") + _QUIT, answers="Oy"),
@@ -105,7 +107,7 @@ SCRIPTS = (
         + _packet(b"A")
         + _TO_RELAY
         + _headers(ORDINARY)
-        + _TO_BOUNCE
+        + _ORDINARY_TO_BOUNCE
         + _headers(ORDINARY)
         + _QUIT,
         answers="Occcaccy",

@@ -34,8 +34,8 @@ PAUSE = 0.04
 MESSAGES = 5
 
 
-# It claims to be a bounce report and has nothing to read in it.
-NEAR_MISS = OOB.replace(b"message/delivery-status", b"text/plain")
+# A bounce report with a status part of which nothing can be read.
+NEAR_MISS = OOB.replace(b"Action:", b"Auction:").replace(b"-Recipient:", b"-Someone:")
 
 
 class Kind(Struct, frozen=True, kw_only=True):

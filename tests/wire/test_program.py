@@ -92,9 +92,9 @@ def test_a_bounce_report_is_dropped_once_its_records_are_written(program: Progra
 
 
 def test_what_is_no_report_is_refused_at_the_end_of_its_headers(mta: Mta) -> None:
-    """The body is not sent: the Content-Type alone says that it is none."""
+    """The body is not sent: the header section says that it is no report, and from no mailer."""
     mta.begin()
-    mta.envelope(b"<>", b"<sender@bounce.example>")
+    mta.envelope(b"<news@b.example>", b"<sender@bounce.example>")
     mta.data()
     mta.header(b"Subject", b" spam")
     assert mta.end_of_headers() == Reply("y", "550 5.7.1 relaying not permitted")

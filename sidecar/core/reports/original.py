@@ -4,6 +4,7 @@ Never reads what its fields say.
 """
 
 from codecs import getincrementaldecoder
+from functools import lru_cache
 
 from sidecar.core.reports.fields import Block, blocks
 
@@ -38,4 +39,9 @@ def header_fields(message: str | bytes) -> Block:
     start = message[:_HEAD_LIMIT]
     octets = start.encode() if isinstance(start, str) else start
     head, _, _ = octets.lstrip(b"\n").partition(b"\n\n")
+    return _fields(head)
+
+
+@lru_cache(maxsize=1)  # the values of a report and its records are read from the same section, one after the other
+def _fields(head: bytes) -> Block:
     return blocks(head)[0]

@@ -37,7 +37,7 @@ def completed(report: ArfReport) -> tuple[ArfReport, tuple[str, ...]]:
     lacking = [name for name, spelled in _REPORTED_AS.items() if _lacks(report, name, spelled)]
     if not lacking or report.original_message is None:
         return report, ()
-    fields = header_fields(report.original_message)
+    fields = [field for field in header_fields(report.original_message) if field[0] in _USED]
     found = {name: value for name in lacking if (value := _FOUND_BY[name](fields))}
     if not found:
         return report, ()
@@ -81,6 +81,12 @@ _FOUND_BY: dict[str, Callable[[Block], str | list[str] | None]] = {
     "original_mail_from": _sender,
     "original_rcpto_to": _recipients,
 }
+
+
+_USED = {
+    "authentication-results", "date", "from", "message-id", "received", "return-path", "sender", "to", *_DELIVERED_TO,
+}  # fmt: skip
+"""The fields of a returned message that are read."""
 
 
 def _values(fields: Block, wanted: str) -> Iterator[str]:

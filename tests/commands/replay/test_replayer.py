@@ -85,7 +85,7 @@ LITTLE_MEMORY = LimitSettings(report_memory=500)
             ["a@bounce.example"],
             {},
             "rejected_at_end",
-            "not a report, because its Content-Type is not multipart/report",
+            "not a report, because its Content-Type is 'text/plain', not multipart/report",
         ),
         (ARF, ["a@bounce.example"], {}, "rejected_at_end", "a feedback report: 'abuse'"),
         (BROKEN, ["a@bounce.example"], {}, "rejected_at_end", NO_PART),
