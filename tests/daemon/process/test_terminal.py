@@ -26,8 +26,8 @@ def in_terminal(program: Program, *, ignoring: bool = False) -> Iterator[tuple[i
             log = os.open(program.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            if ignoring:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            # The tests themselves can run under nohup(1).
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if ignoring else signal.SIG_DFL)
             os.execv(command[0], command)  # noqa: S606 - this very interpreter
         finally:
             os._exit(1)
