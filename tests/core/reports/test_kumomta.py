@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ReportReading
-from tests import DATA
+from tests import DATA, ROOT
 from tests.core.kumod import MAILS, each_mail, message_of
 
 DIFFERENCES: list[dict[str, Any]] = tomllib.loads((DATA / "kumomta/differences.toml").read_text())["difference"]
@@ -89,3 +89,13 @@ def test_times(name: str, expected: str | None, *, strict: bool) -> None:
     reading = read(message_of(mail), strict=strict)
     assert reading.oob is not None
     assert reading.oob.per_recipient[0].last_attempt_date == expected
+
+
+def test_the_policy_reference_has_each_difference() -> None:
+    """Each reason is a row of its table, with the number of reports."""
+    rows = dict.fromkeys((difference["reason"] for difference in DIFFERENCES), 0)
+    for difference in DIFFERENCES:
+        rows[difference["reason"]] += len(difference["reports"])
+    lines = (ROOT / "deploy/docs/policy.md").read_text().splitlines()
+    for reason, reports in rows.items():
+        assert any(line.startswith(f"| {reason} | ") and line.endswith(f" | {reports} |") for line in lines), reason
