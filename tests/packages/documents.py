@@ -105,7 +105,7 @@ def test_the_readme(debian: Machine) -> None:
     (last,) = (code for code in README.codes() if code.endswith("all as expected."))
     assert f"\n{last}\n" in output
     to = ("--to", "news-17@bounce.example.com", "--to", "complaints@fbl.example.com")
-    assert "29 messages: 19 accepted" in debian.run("sidecar", "simulate", "--mta", "127.0.0.1:25", "--bind", "127.0.0.2", *to)
+    assert "36 messages: 27 accepted" in debian.run("sidecar", "simulate", "--mta", "127.0.0.1:25", "--bind", "127.0.0.2", *to)
 
 
 def test_the_log_of_a_stopped_service(debian: Machine) -> None:
