@@ -37,7 +37,7 @@ STATUSLESS = "statusless"
 # qmail writes no MIME: in a report its layout, like no layout at all, is the text of an unknown program.
 _NO_REPORTS = frozenset(("general", "qmail"))
 _WORKED_OUT = ("recipient", "response.code", "response.content", "response.enhanced_code")
-_NOBODY = ReportedRecipient(recipient_type="", recipient="")
+_NO_RECIPIENT = ReportedRecipient(recipient_type="", recipient="")
 
 # A report has two or three parts, and gateways add a few. With more, the text of none is read: each has a cost.
 _FEW_PARTS = 10
@@ -113,7 +113,7 @@ def _in_text_form(bounce: TextBounce) -> ReportReading:
 def _derived(entry: PerRecipient, names: tuple[str, ...]) -> tuple[str, ...] | UnsetType:
     """Return the names of a text's values that this recipient has."""
     lacking = {
-        "recipient": (entry.original_recipient or entry.final_recipient or _NOBODY).recipient == "",
+        "recipient": (entry.original_recipient or entry.final_recipient or _NO_RECIPIENT).recipient == "",
         "response.code": entry.diagnostic_code is None,
         "response.content": entry.diagnostic_code is None,
         "response.enhanced_code": entry.status is None,

@@ -20,21 +20,8 @@ _MAILER = re.compile(
 )
 # Each alternative has one of these; the first is that of encoded words.
 _MAILER_WORDS = (
-    *(
-        b"=?",
-        b"<>",
-        b"daemon",
-        b"master",
-        b"deliver",
-        b"interscan",
-        b"imss@",
-        b"system",
-        b"antivirus",
-        b"smtp",
-        b"dion",
-        b"mmsc",
-    ),
-)
+    b"=?", b"<>", b"daemon", b"master", b"deliver", b"interscan", b"imss@", b"system", b"antivirus", b"smtp", b"dion", b"mmsc",
+)  # fmt: skip
 # A person's From has a name. Programs have none, or one that says what they do.
 _ROLE = re.compile(
     r"mail|smtp|server|gateway|system|admin|reply|bounce|notif|daemon|service|robot|auto|deliver|abuse|virus|spam|filter"
