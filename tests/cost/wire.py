@@ -8,7 +8,7 @@ import struct
 from sidecar.core.session.events import Body, EndOfHeaders, Header, content_events
 from tests.wire.client import ACTIONS, STEPS, VERSION
 
-STRANGER = b"203.0.113.9"
+EXTERNAL = b"203.0.113.9"
 # No packet of the milter protocol is longer.
 _PAYLOAD = 65_000
 
@@ -16,7 +16,7 @@ _PAYLOAD = 65_000
 class Wire:
     """A milter connection that is being written. `sent` counts the bytes of SMTP behind `packets`."""
 
-    def __init__(self, peer: bytes = STRANGER) -> None:
+    def __init__(self, peer: bytes = EXTERNAL) -> None:
         self.packets = bytearray()
         self.sent = self.messages = self.recipients = 0
         self._packet(b"O", struct.pack("!III", VERSION, ACTIONS, STEPS))

@@ -16,7 +16,7 @@ from sidecar.cli import main
 from sidecar.commands.doctor.postfix.settings import main_cf_lines
 from tests import ROOT
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
-from tests.mta.client import STRANGER, Connection, Peer
+from tests.mta.client import EXTERNAL, Connection, Peer
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix, free_port
@@ -238,12 +238,12 @@ def test_chain() -> None:
     with chain(sidecar_first=True) as (postfix, sidecar):
         assert doctor(sidecar, settings_of(postfix)) == []
         sidecar.records()
-        assert send(postfix, STRANGER, "", "b-1234@bounce.example", OOB)[0] == 250
+        assert send(postfix, EXTERNAL, "", "b-1234@bounce.example", OOB)[0] == 250
         assert {record["type"] for record in sidecar.records()} == {"Reception", "OOB"}
-        code, text = send(postfix, STRANGER, "x@peer.example.net", "b-1234@bounce.example", ORDINARY)
+        code, text = send(postfix, EXTERNAL, "x@peer.example.net", "b-1234@bounce.example", ORDINARY)
         assert (code, "relaying not permitted" in text) == (550, True)
         assert [record["type"] for record in sidecar.records()] == ["Rejection"]
-        assert send(postfix, STRANGER, "x@peer.example.net", "x@else.test", ORDINARY)[0] == 554
+        assert send(postfix, EXTERNAL, "x@peer.example.net", "x@else.test", ORDINARY)[0] == 554
         assert postfix.delivered() == {}
         assert send(postfix, RELAY_HOST, "news@send.example", "x@else.test", MAIL)[0] == 250
         signed = postfix.delivered()["x@else.test"]
@@ -256,7 +256,7 @@ def test_later_milter() -> None:
     """A later milter can reject a report that the sidecar relays: the record is there before the answer."""
     with chain(sidecar_first=True) as (postfix, sidecar):
         sidecar.records()
-        assert send(postfix, STRANGER, "", "b-1234@relay.example", OOB)[0] == 550
+        assert send(postfix, EXTERNAL, "", "b-1234@relay.example", OOB)[0] == 550
         assert {record["meta"]["disposition"] for record in sidecar.records()} == {"logged_and_relayed"}
 
 
@@ -265,5 +265,5 @@ def test_order() -> None:
     """Behind a milter that rejects the bounce the sidecar has no record of it: the sidecar is first."""
     with chain(sidecar_first=False) as (postfix, sidecar):
         sidecar.records()
-        assert send(postfix, STRANGER, "", "b-1234@bounce.example", OOB)[0] == 550
+        assert send(postfix, EXTERNAL, "", "b-1234@bounce.example", OOB)[0] == 550
         assert sidecar.records() == []

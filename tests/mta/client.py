@@ -70,7 +70,7 @@ class Peer(Struct, frozen=True, kw_only=True):
         return " ".join(f"{name}={value}" for name, value in attributes.items())
 
 
-STRANGER = Peer()
+EXTERNAL = Peer()
 """A peer that no list of relay hosts holds."""
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from tests.mta.client import STRANGER, Answer, Answers, Connection, Peer, Refused
+from tests.mta.client import EXTERNAL, Answer, Answers, Connection, Peer, Refused
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix
 from tests.mta.processes import wait_until
@@ -52,7 +52,7 @@ class Pair(Struct, frozen=True, kw_only=True):
         raise NotImplementedError
 
     def offer(
-        self, sender: str, recipients: Sequence[str], content: bytes, *, peer: Peer = STRANGER, parameters: str = ""
+        self, sender: str, recipients: Sequence[str], content: bytes, *, peer: Peer = EXTERNAL, parameters: str = ""
     ) -> Outcome:
         """Offer one message on a connection of its own, and give what came of it."""
         try:

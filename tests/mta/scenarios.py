@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sidecar.core.policy.address import normal_address
-from tests.mta.client import STRANGER, Answer, Peer
+from tests.mta.client import EXTERNAL, Answer, Peer
 from tests.mta.mails import ARF, BOTH, OOB, ORDINARY
 from tests.mta.sidecar import Record
 
@@ -90,7 +90,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    peer: Peer = STRANGER
+    peer: Peer = EXTERNAL
     offers: tuple[Offer, ...]
     records: tuple[tuple[str, int, str | list[str]], ...]
     delivered: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ def one(
     name: str,
     to: str,
     *replies: str,
-    peer: Peer = STRANGER,
+    peer: Peer = EXTERNAL,
     sender: str = "somebody@peer.example.net",
     content: bytes = ORDINARY,
     records: str,

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Struct
 
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
-from tests.mta.client import STRANGER, Connection
+from tests.mta.client import EXTERNAL, Connection
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix, table
@@ -112,7 +112,7 @@ def test_before_the_verdict(sidecar: Sidecar, case: Case) -> None:
 
 def _reached(postfix: Postfix, envelope: list[str], content: bytes) -> set[str]:
     sender, *recipients = envelope
-    with Connection(postfix.port, STRANGER) as connection:
+    with Connection(postfix.port, EXTERNAL) as connection:
         answers = connection.send(sender, recipients, content)
     assert [answer.code for answer in answers.recipients] == [250] * len(recipients)
     return set(postfix.delivered())

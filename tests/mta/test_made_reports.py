@@ -8,7 +8,7 @@ from msgspec import Struct, to_builtins
 
 from sidecar.core.reports import read
 from tests import DATA
-from tests.mta.client import STRANGER, Connection
+from tests.mta.client import EXTERNAL, Connection
 from tests.mta.house import house
 from tests.mta.mails import ORIGINAL
 from tests.mta.make_reports import SENDER, SITUATIONS
@@ -167,7 +167,7 @@ def test_a_bounce_made_on_the_spot() -> None:
             "smtp_bind_address": "127.0.0.2",
         }
         with Postfix(directory / "theirs", settings=settings) as theirs:
-            with Connection(theirs.port, STRANGER) as connection:
+            with Connection(theirs.port, EXTERNAL) as connection:
                 assert connection.send(SENDER, ["nobody@bounce.sender.example"], ORIGINAL).last.code == 250
             reception, oob = ours.arrival(records=2).records
     assert (reception["type"], reception["sender"], reception["recipient"]) == ("Reception", "", SENDER)

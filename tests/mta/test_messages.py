@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.daemon.milter.packets import PAYLOAD_LIMIT
-from tests.mta.client import STRANGER, Answer, Peer
+from tests.mta.client import EXTERNAL, Answer, Peer
 from tests.mta.house import House, house
 from tests.mta.mails import ARF, OOB, ORDINARY, padded
 
@@ -128,7 +128,7 @@ def test_the_records_of_a_refusal(home: House) -> None:
 
 def test_one_message_after_another(home: House) -> None:
     """On one connection every message is judged by itself; only the session's id is the same."""
-    with home.connect(STRANGER) as connection:
+    with home.connect(EXTERNAL) as connection:
         dropped = connection.send("", ["news-17@bounce.example"], OOB)
         refused = connection.send("a@peer.example.net", ["news-17@bounce.example"], ORDINARY)
         relayed = connection.send("a@peer.example.net", ["you@relay.example"], ORDINARY)
@@ -159,7 +159,7 @@ def test_rset_forgets_the_envelope(home: House) -> None:
 
 def test_a_new_ehlo_forgets_the_envelope(home: House) -> None:
     """EHLO in the middle of a message gives the message up (RFC 5321 section 4.1.4); the connection goes on."""
-    with home.connect(STRANGER) as connection:
+    with home.connect(EXTERNAL) as connection:
         connection.say("MAIL FROM:<somebody@peer.example.net>")
         connection.say("RCPT TO:<you@relay.example>")
         assert connection.say("EHLO other.example.net").code == 250
@@ -174,7 +174,7 @@ def test_a_new_ehlo_forgets_the_envelope(home: House) -> None:
 
 def test_a_lost_connection_leaves_no_record(home: House) -> None:
     """A peer that goes away before the end of its message has sent none."""
-    with home.connect(STRANGER) as connection:
+    with home.connect(EXTERNAL) as connection:
         connection.say("MAIL FROM:<>")
         connection.say("RCPT TO:<news-17@bounce.example>")
     outcome = home.outcome()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from msgspec import Struct
 
-from tests.mta.client import STRANGER, Answer, Peer
+from tests.mta.client import EXTERNAL, Answer, Peer
 from tests.mta.house import House, Pair, house
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.sendmail import SendmailHouse, sendmail_house
@@ -68,7 +68,7 @@ class Battery(Struct, frozen=True, kw_only=True):
     setup: Setup
 
     def fire(
-        self, arguments: Sequence[str], content: bytes, *, peer: Peer = STRANGER, sender: str = "", friend: bool = False
+        self, arguments: Sequence[str], content: bytes, *, peer: Peer = EXTERNAL, sender: str = "", friend: bool = False
     ) -> set[str]:
         """Offer a message to each argument of RCPT TO, with a friend if asked; give the domains that they go on to.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec import Struct
 
-from tests.mta.client import STRANGER, Peer
+from tests.mta.client import EXTERNAL, Peer
 from tests.mta.house import House, house
 from tests.mta.mails import ARF, BOTH, OOB, ORDINARY
 
@@ -57,7 +57,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     """One message by one peer: the beginning of the answer that decides, the records, and where it was delivered."""
 
     name: str
-    peer: Peer = STRANGER
+    peer: Peer = EXTERNAL
     sender: str = "somebody@peer.example.net"
     recipient: str
     content: bytes = ORDINARY

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.mta.client import STRANGER, Peer
+from tests.mta.client import EXTERNAL, Peer
 from tests.mta.house import House, house
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.processes import wait_until
@@ -63,7 +63,7 @@ def test_a_peer_that_may_have_something_to_say_is_heard(home: House) -> None:
 
 def test_reload_takes_effect_for_the_next_message(home: House) -> None:
     """After a reload each new message has the new rules, on new connections and on one that was open before."""
-    with home.connect(STRANGER) as before:
+    with home.connect(EXTERNAL) as before:
         assert before.send("", ["news-17@bounce.example"], OOB).last.code == 250
         with domains(home, '["other.example"]\nlog_oob = "LogThenDrop"\n'):
             assert home.offer("", ["news-17@bounce.example"], OOB).last.code == 550

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.mta.client import STRANGER, Answer, Connection, Peer
+from tests.mta.client import EXTERNAL, Answer, Connection, Peer
 from tests.mta.house import Outcome, Pair, house
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.scenarios import (
@@ -106,7 +106,7 @@ def test_a_short_run_on_libmilter() -> None:
 def test_what_an_mta_is_said_to_lack_it_lacks(homes: Homes) -> None:
     """A scenario is left out for an MTA only where that really does not offer what it needs."""
     for kind, home in homes.items():
-        with home.connect(STRANGER) as connection:
+        with home.connect(EXTERNAL) as connection:
             offered = connection.say("EHLO peer.example.net").text
         assert {name for name in ("SMTPUTF8", "CHUNKING") if name not in offered} == LACKS[kind]
 
@@ -129,7 +129,7 @@ def test_a_message_given_up_leaves_nothing_behind(home: Pair, give_up: str) -> N
 def test_pipelined_commands_are_answered_one_by_one(home: Pair) -> None:
     """Commands sent at once (RFC 2920), two messages of them, get each its own reply, in order."""
     report = OOB.replace(b"\n", b"\r\n") + b".\r\n"
-    with home.connect(STRANGER) as connection:
+    with home.connect(EXTERNAL) as connection:
         recipients = ("you@elsewhere.example", "n@bounce.example", "a@relay.example")
         envelope = ["MAIL FROM:<>", *(f"RCPT TO:<{recipient}>" for recipient in recipients), "DATA"]
         connection.write("".join(f"{command}\r\n" for command in envelope).encode())
@@ -147,7 +147,7 @@ def test_content_in_chunks_is_judged_as_a_whole(homes: Homes) -> None:
     """A report sent with BDAT (RFC 3030), cut in the middle of its status part, is a report; other mail is none."""
     home = homes["postfix"]
     halves = [OOB.partition(b"Action:"), ORDINARY.partition(b"Only")]
-    with home.connect(STRANGER) as connection:
+    with home.connect(EXTERNAL) as connection:
         for (first, word, rest), code in zip(halves, (250, 550), strict=True):
             connection.say("MAIL FROM:<>")
             connection.say("RCPT TO:<n@bounce.example>")
@@ -181,7 +181,7 @@ def test_an_eight_bit_body_goes_through_unchanged(homes: Homes) -> None:
 def test_after_starttls_the_peer_is_the_same(homes: Homes) -> None:
     """An encrypted session is judged like any other; its records have the name of the second EHLO."""
     for kind, home in homes.items():
-        with home.connect(STRANGER) as connection:
+        with home.connect(EXTERNAL) as connection:
             connection.encrypt()
             report = connection.send("", ["n@bounce.example", "you@elsewhere.example"], OOB)
         assert [reply_of(kind, answer) for answer in report.recipients] == [OK, NOT_FOR_ME]
@@ -201,7 +201,7 @@ def test_records_of_tls_sessions(request: pytest.FixtureRequest, engine: str) ->
         assert isinstance(sendmail, SendmailHouse)
         for home in homes.values():
             for certificate, subject in ((None, []), (sendmail.certificate, ["CN=mx.example"])):
-                with home.connect(STRANGER) as connection:
+                with home.connect(EXTERNAL) as connection:
                     connection.encrypt(certificate)
                     connection.send("", ["n@bounce.example", "you@elsewhere.example"], OOB)
                 rejection, reception, oob = home.outcome().records
@@ -250,7 +250,7 @@ LAST_WORDS = [
 ]
 
 
-@pytest.mark.parametrize("peer", [STRANGER, RELAY_HOST], ids=["a stranger", "a relay host"])
+@pytest.mark.parametrize("peer", [EXTERNAL, RELAY_HOST], ids=["a stranger", "a relay host"])
 @pytest.mark.parametrize("recipient", ["n@bounce.example", "a@a.relay.example"])
 @pytest.mark.parametrize(("commands", "sent"), LAST_WORDS)
 def test_a_peer_that_goes_away_has_sent_nothing(

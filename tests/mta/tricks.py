@@ -191,7 +191,9 @@ def hosts_of_postfix(home: House, taken: Sequence[Answer]) -> set[str]:
         # postlogd makes the file when the first line comes.
         return home.postfix.log.read_text(errors="replace") if home.postfix.log.exists() else ""
 
-    wait_until(lambda: all(f"{one}: " in log() for one in ids), "Postfix's log tells of the messages")
+    # The queue may be empty before postlogd has written the lines. The line that ends a message comes after its others.
+    ended = re.compile(r"(?m)^.*?: (\w+): (?:removed$|milter-discard: END-OF-MESSAGE )")
+    wait_until(lambda: ids <= set(ended.findall(log())), "Postfix's log tells what became of the messages")
     home.delivered()
     found = re.findall(r"(?m)^.*?: (\w+): to=<(.*?)>, (?:orig_to|relay)=", log())
     return {address.rpartition("@")[2].lower().rstrip(".") for one, address in found if one in ids}

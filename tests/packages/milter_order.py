@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests import ROOT
 from tests.deploy.documents import Document
-from tests.mta.client import STRANGER, Peer
+from tests.mta.client import EXTERNAL, Peer
 from tests.mta.house import House
 from tests.mta.lookup import serve_dns
 from tests.mta.mails import OOB, ORDINARY
@@ -142,12 +142,12 @@ def accepts(home: House) -> bool:
 
 MESSAGES = {
     "a relay host's mail": (RELAY_HOST, "news@send.example", "x@elsewhere.example", OUTGOING),
-    "a bounce report": (STRANGER, "", "b-1@bounce.example", OOB),
-    "a bounce report that quotes spam, dropped": (STRANGER, "", "b-1@bounce.example", SPAM_REPORT),
-    "a bounce report that quotes spam, relayed": (STRANGER, "", "b-1@relay.example", SPAM_REPORT),
-    "mail to a bounce domain": (STRANGER, "a@peer.example.net", "b-1@bounce.example", ORDINARY),
-    "mail to an open domain": (STRANGER, "a@peer.example.net", "x@open.example", ORDINARY),
-    "spam to an open domain": (STRANGER, "a@peer.example.net", "x@open.example", ORDINARY + SPAM + b"\n"),
+    "a bounce report": (EXTERNAL, "", "b-1@bounce.example", OOB),
+    "a bounce report that quotes spam, dropped": (EXTERNAL, "", "b-1@bounce.example", SPAM_REPORT),
+    "a bounce report that quotes spam, relayed": (EXTERNAL, "", "b-1@relay.example", SPAM_REPORT),
+    "mail to a bounce domain": (EXTERNAL, "a@peer.example.net", "b-1@bounce.example", ORDINARY),
+    "mail to an open domain": (EXTERNAL, "a@peer.example.net", "x@open.example", ORDINARY),
+    "spam to an open domain": (EXTERNAL, "a@peer.example.net", "x@open.example", ORDINARY + SPAM + b"\n"),
 }
 
 

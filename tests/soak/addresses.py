@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import idna
 from msgspec import Struct
 
-from tests.mta.client import STRANGER, Connection, Peer
+from tests.mta.client import EXTERNAL, Connection, Peer
 from tests.mta.house import House, house
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.processes import wait_until
@@ -123,7 +123,7 @@ class Fired(Struct, frozen=True, kw_only=True):
     wrong: list[str]
 
 
-def attack(name: str, number: int, *, seed: int, engine: str = "direct", peer: Peer = STRANGER, seconds: float = 600) -> Fired:
+def attack(name: str, number: int, *, seed: int, engine: str = "direct", peer: Peer = EXTERNAL, seconds: float = 600) -> Fired:
     """Fire so many addresses at a Postfix of that configuration, half with mail and half with a bounce, or for `seconds`."""
     source = random.Random(f"{seed} {name}")  # noqa: S311 - repeatable
     settings = {**_TO_NOWHERE, **CONFIGURATIONS[name]}

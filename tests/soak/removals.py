@@ -8,7 +8,7 @@ import time
 
 from msgspec import Struct
 
-from tests.mta.client import STRANGER
+from tests.mta.client import EXTERNAL
 from tests.mta.house import House, house
 from tests.mta.mails import OOB, ORDINARY
 
@@ -102,7 +102,7 @@ def _message(home: House, spelling: str, mark: str, friends: set[str], source: r
     drops = [one.replace("{n}", mark) for one in (spelling, *others)]
     arguments = [*drops, f"<{friend}>"]
     source.shuffle(arguments)
-    with home.connect(STRANGER) as connection:
+    with home.connect(EXTERNAL) as connection:
         connection.say("MAIL FROM:<>")
         accepted = []
         for argument in arguments:

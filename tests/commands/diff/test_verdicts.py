@@ -18,14 +18,14 @@ from sidecar.core.settings.values import ANY_LISTENER
 from tests.building import MODES, entry
 from tests.commands.diff.sides import side
 
-STRANGER = "203.0.113.9"
+EXTERNAL = "203.0.113.9"
 OTHER = "10.1.1.1:25"
 
 
 def record(recipient: str | list[str], type: str = "Reception", **more: Any) -> Logged:  # noqa: A002 - the field's name
     """Make a record of a stranger's mail."""
     fields: dict[str, Any] = {"sender": "s@b.example", "id": "1", "event_time": "2026-08-01T12:00:00Z"} | more
-    peer = PeerAddress(name="h", addr=fields.pop("peer", STRANGER))
+    peer = PeerAddress(name="h", addr=fields.pop("peer", EXTERNAL))
     return Logged(type=type, recipient=recipient, peer_address=peer, **fields)
 
 
@@ -245,7 +245,7 @@ def test_no_verdict_differs_without_a_change(old: Side, new: Side, envelopes: li
 
 
 def asked(recipient: str = "u@a.com", sender: str = "", authz_id: str | None = None, **more: Any) -> Envelope:
-    fields: dict[str, Any] = {"peer": ip_address(STRANGER), "listener": OTHER, "kind": "oob"} | more
+    fields: dict[str, Any] = {"peer": ip_address(EXTERNAL), "listener": OTHER, "kind": "oob"} | more
     return Envelope(sender=sender, recipients=(recipient,), authz_id=authz_id, **fields)
 
 

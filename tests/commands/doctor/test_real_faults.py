@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
-from tests.mta.client import STRANGER, Connection, Peer, Refused
+from tests.mta.client import EXTERNAL, Connection, Peer, Refused
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.postfix import HOST, Postfix, free_port, table
@@ -81,7 +81,7 @@ def test_verp(sidecar: Sidecar, settings: Mapping[str, str], code: int, errors: 
         found = {line.removeprefix("error: ") for line in doctor(sidecar, settings_of(postfix)) if line.startswith("error: ")}
         assert found == errors
         sidecar.records()
-        with Connection(postfix.port, STRANGER) as connection:
+        with Connection(postfix.port, EXTERNAL) as connection:
             assert connection.send("", [VERP], OOB).last.code == code
         assert [record["type"] for record in sidecar.records()] == (["Reception", "OOB"] if code == 250 else [])
 
@@ -92,7 +92,7 @@ def test_mailboxes(sidecar: Sidecar) -> None:
     with private_directory() as directory:
         with Postfix(directory / "postfix", milter=sidecar.socket, settings=settings) as postfix:
             assert "error: virtual_mailbox_domains" in doctor(sidecar, settings_of(postfix))
-            with Connection(postfix.port, STRANGER) as connection:
+            with Connection(postfix.port, EXTERNAL) as connection:
                 assert connection.send("x@peer.example.net", ["user@users.example"], ORDINARY).last.code == 550
         domains = f'{DOMAINS}["users.example"]\nrelay_to = true\n'
         with (
@@ -100,7 +100,7 @@ def test_mailboxes(sidecar: Sidecar) -> None:
             Postfix(directory / "open", milter=opened.socket, settings=settings) as postfix,
         ):
             assert "error: virtual_mailbox_domains" not in doctor(opened, settings_of(postfix))
-            with Connection(postfix.port, STRANGER) as connection:
+            with Connection(postfix.port, EXTERNAL) as connection:
                 assert connection.send("x@peer.example.net", ["user@users.example"], ORDINARY).last.code == 250
 
 
@@ -112,7 +112,7 @@ def test_invalid_milter(sidecar: Sidecar, address: str) -> None:
     with private_directory() as directory, Postfix(directory / "postfix", milter=sidecar.socket, services=services) as postfix:
         found = doctor(sidecar, settings_of(postfix))
         assert "error: smtpd_milters" in found
-        with pytest.raises((OSError, Refused)), Connection(port, STRANGER):
+        with pytest.raises((OSError, Refused)), Connection(port, EXTERNAL):
             pass
         wait_until(lambda: b"fatal: " in postfix.log.read_bytes(), "smtpd ends with a fatal error")
 

@@ -15,7 +15,7 @@ from sidecar.core.open_domains import PARENT_MATCHES, OpenDomains
 from tests import ROOT
 from tests.building import settings
 from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN
-from tests.mta.client import STRANGER, Connection
+from tests.mta.client import EXTERNAL, Connection
 from tests.mta.mails import ORIGINAL
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix, free_port
@@ -56,7 +56,7 @@ def relaying() -> Iterator[Connection]:
             "smtpd_error_sleep_time": "0s",
             "smtpd_hard_error_limit": "1000",
         }
-        with Postfix(directory / "postfix", settings=lines) as postfix, Connection(postfix.port, STRANGER) as connection:
+        with Postfix(directory / "postfix", settings=lines) as postfix, Connection(postfix.port, EXTERNAL) as connection:
             assert connection.say("MAIL FROM:<> SMTPUTF8").code == 250
             yield connection
 
@@ -109,9 +109,9 @@ def test_deployed() -> None:
             services = [f"127.0.0.1:{port} inet n - y - - smtpd"]
             with Postfix(directory / "postfix", settings=lines, services=services) as postfix:
                 assert doctor(sidecar, settings_of(postfix)) == []
-                with Connection(port, STRANGER) as connection:
+                with Connection(port, EXTERNAL) as connection:
                     answers = connection.send("", ["x@a.wild.example", "x@else.test"], ORIGINAL)
                     assert [answer.code for answer in (*answers.recipients, answers.last)] == [250, 554, 250]
                 sidecar.stop()
-                with Connection(port, STRANGER) as connection:
+                with Connection(port, EXTERNAL) as connection:
                     assert connection.say("MAIL FROM:<>").code == 451

@@ -14,7 +14,7 @@ from sidecar.core.open_domains import OpenDomains
 from tests import ROOT
 from tests.building import settings
 from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN
-from tests.mta.client import STRANGER, Connection, Peer
+from tests.mta.client import EXTERNAL, Connection, Peer
 from tests.mta.mails import ORDINARY
 from tests.mta.places import private_directory
 from tests.mta.sendmail import UNPACKED, SendmailHouse, sendmail_house
@@ -51,7 +51,7 @@ def beside() -> Iterator[SendmailHouse]:
 @pytest.fixture(scope="module")
 def external(beside: SendmailHouse) -> Iterator[Connection]:
     """An external host's connection to it."""
-    with beside.connect(STRANGER) as connection:
+    with beside.connect(EXTERNAL) as connection:
         assert connection.say("MAIL FROM:<>").code == 250
         yield connection
 
@@ -116,14 +116,14 @@ def test_listener_with_its_own_filters() -> None:
         assert errors(house) == ["DaemonPortOptions", "promiscuous_relay"]
         house.sidecar.records()
         for listener, code in (("10.1.1.1:2599", 250), ("10.1.1.1:2525", 550)):
-            with house.connect(Peer(address=STRANGER.address, listener=listener)) as connection:
+            with house.connect(Peer(address=EXTERNAL.address, listener=listener)) as connection:
                 assert connection.send("x@peer.example.net", ["x@else.test"], ORDINARY).last.code == code
         assert [record["type"] for record in house.sidecar.records()] == ["Rejection"]
 
 
 def test_relay_local_from() -> None:
     """With relay_local_from each host can relay that writes a local sender: with a sidecar that rejects nothing, it does."""
-    with sendmail_house(domains=ANYTHING, lines="FEATURE(`relay_local_from')") as house, house.connect(STRANGER) as connection:
+    with sendmail_house(domains=ANYTHING, lines="FEATURE(`relay_local_from')") as house, house.connect(EXTERNAL) as connection:
         assert "relay_local_from" in errors(house)
         for sender, relays in (("x@mx.example", True), ("x@peer.example.net", False)):
             assert connection.say(f"MAIL FROM:<{sender}>").code == 250
@@ -137,6 +137,6 @@ def test_missing_access_map() -> None:
         (folder / "access").write_text("To:bounce.example\tRELAY\nTo:.bounce.example\tSKIP\n")
         with sendmail_house(domains=REPORTS, lines=ACCESS.format(folder=folder)) as house:
             assert errors(house) == ["access_db"]
-            for peer in (STRANGER, Peer(address="127.0.0.1:4444")):
+            for peer in (EXTERNAL, Peer(address="127.0.0.1:4444")):
                 with house.connect(peer) as connection:
                     assert connection.say("MAIL FROM:<>").code == 451

@@ -10,7 +10,7 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Record, decode, encode
 from tests.building import entry, settings
-from tests.core.session.driving import NOON, OOB, STRANGER
+from tests.core.session.driving import EXTERNAL, NOON, OOB
 from tests.core.session.test_text import BOUNCE, DROP, last
 
 DOMAINS = (entry("bounce.example.com", log_oob="LogThenDrop"), entry("fbl.example.com", log_arf="LogThenDrop"))
@@ -25,7 +25,7 @@ def records(message: bytes, to: str) -> tuple[Record, ...]:
 def test_each_record_is_judged_as_its_message(message: bytes, new: dict[str, Any]) -> None:
     """Reception and OOB record have the result of the message under other settings."""
     evaluator = Evaluator(settings(DOMAINS, **new))
-    question = Question(peer=str(STRANGER), sender="", to=[DROP])
+    question = Question(peer=str(EXTERNAL), sender="", to=[DROP])
     expected = evaluator.explain(question, message, clock=lambda: NOON, new_id=uuid4).message.disposition
     assert len(records(message, DROP)) == 2
     for record in records(message, DROP):

@@ -16,7 +16,7 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.policy.address import is_ambiguous
 from sidecar.core.settings.values import ANY_LISTENER, LogMode
 from tests.building import entry, settings
-from tests.core.policy.test_policy import RELAY_HOST, RELAY_HOSTS, STRANGER
+from tests.core.policy.test_policy import EXTERNAL, RELAY_HOST, RELAY_HOSTS
 
 Encode = Callable[[str], str | None]
 
@@ -52,17 +52,17 @@ def test_external_hosts_must_write_the_a_label(recipient: str, mode: LogMode) ->
     policy = compile_policy(
         settings([entry("xn--gro-7ka.example", relay_to=True, log_oob=mode.value)], relay_hosts=RELAY_HOSTS)
     )
-    answer = policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", recipient)
+    answer = policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", recipient)
     assert not answer.accept
     assert answer.because[0].text.endswith("external hosts must write it as xn--gro-7ka.example")
-    assert policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@xn--gro-7ka.example").accept
+    assert policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "x@xn--gro-7ka.example").accept
     assert policy.at_rcpt(RELAY_HOST, ANY_LISTENER, None, "", recipient).relay
 
 
 def test_a_wildcard_grants_nothing_either() -> None:
     """An ambiguous domain that only "*" serves gets nothing."""
     policy = compile_policy(settings([entry("*", relay_to=True)], relay_hosts=RELAY_HOSTS))
-    assert not policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@gro\u00df.example").accept
+    assert not policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "x@gro\u00df.example").accept
 
 
 def test_unicode_domain() -> None:

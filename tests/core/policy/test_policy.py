@@ -11,7 +11,7 @@ from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 from tests.building import MODES, entry, settings
 
-STRANGER = ip_address("203.0.113.9")
+EXTERNAL = ip_address("203.0.113.9")
 RELAY_HOST = ip_address("192.168.1.7")
 RELAY_HOSTS = ["192.168.1.0/24"]
 BOOLS = [False, True]
@@ -39,7 +39,7 @@ def test_recipient(
         )
     )
     answer = policy.at_rcpt(
-        RELAY_HOST if relay_host else STRANGER,
+        RELAY_HOST if relay_host else EXTERNAL,
         "10.1.1.1:25",
         "daniel" if authz else "other",
         "me@from.example",
@@ -60,7 +60,7 @@ def test_recipient(
 def test_an_address_with_a_route(recipient: str, log_oob: str, relay_host: bool, relay_to: bool) -> None:
     """Mail to an address that an MTA could read in another way is not relayed for external hosts; reports can be dropped."""
     policy = compile_policy(settings([entry("to.example", relay_to=relay_to, log_oob=log_oob)], relay_hosts=RELAY_HOSTS))
-    answer = policy.at_rcpt(RELAY_HOST if relay_host else STRANGER, ANY_LISTENER, None, "me@from.example", recipient)
+    answer = policy.at_rcpt(RELAY_HOST if relay_host else EXTERNAL, ANY_LISTENER, None, "me@from.example", recipient)
     assert answer.domain == "to.example"
     assert answer.relay == relay_host
     if relay_host:
@@ -105,7 +105,7 @@ def test_relaying_by_sender(rule: DomainEntry, peer: str, authz_id: str | None, 
 def test_reasons_name_file_line_and_key() -> None:
     """A reason names the rule that decided: its file, line, key path and value, with a sentence."""
     policy = compile_policy(settings([entry("bounce.example.com", log_oob="LogThenDrop")]))
-    (reason,) = policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@Bounce.Example.com.").because
+    (reason,) = policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "x@Bounce.Example.com.").because
     assert (reason.file, reason.line, reason.key, reason.value) == (
         "domains.toml",
         2,
@@ -120,8 +120,8 @@ def test_an_entry_replaces_a_wider_one() -> None:
     policy = compile_policy(
         settings([entry("*.example.com", log_oob="LogThenRelay"), entry("www.example.com", log_oob="Ignore")])
     )
-    assert policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@mail.example.com").accept
-    assert not policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@www.example.com").accept
+    assert policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "x@mail.example.com").accept
+    assert not policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "x@www.example.com").accept
 
 
 HERE = "127.0.0.1:25"
@@ -153,23 +153,23 @@ def test_lookup(listed: list[tuple[str, str]], listener: str, domain: str, found
 
 CONNECTS = [
     ([], RELAY_HOST, HERE, (True, False)),
-    ([], STRANGER, HERE, (False, False)),
-    ([entry("*", relay_to=False, log_oob="Ignore")], STRANGER, HERE, (False, False)),
-    ([entry("a.example", relay_to=True)], STRANGER, HERE, (True, True)),
-    ([entry("a.example", relay_from=["10.0.0.0/8"])], STRANGER, HERE, (True, True)),
-    ([entry("a.example", relay_from_authz=["daniel"])], STRANGER, HERE, (True, True)),
-    ([entry("a.example", log_oob="LogThenDrop")], STRANGER, HERE, (True, True)),
-    ([entry("a.example", log_arf="LogThenRelay")], STRANGER, HERE, (True, True)),
-    ([entry("a.example", HERE, log_oob="LogThenDrop")], STRANGER, HERE, (True, True)),
+    ([], EXTERNAL, HERE, (False, False)),
+    ([entry("*", relay_to=False, log_oob="Ignore")], EXTERNAL, HERE, (False, False)),
+    ([entry("a.example", relay_to=True)], EXTERNAL, HERE, (True, True)),
+    ([entry("a.example", relay_from=["10.0.0.0/8"])], EXTERNAL, HERE, (True, True)),
+    ([entry("a.example", relay_from_authz=["daniel"])], EXTERNAL, HERE, (True, True)),
+    ([entry("a.example", log_oob="LogThenDrop")], EXTERNAL, HERE, (True, True)),
+    ([entry("a.example", log_arf="LogThenRelay")], EXTERNAL, HERE, (True, True)),
+    ([entry("a.example", HERE, log_oob="LogThenDrop")], EXTERNAL, HERE, (True, True)),
     # what only another listener permits does not count
-    ([entry("a.example", "10.1.1.1:25", log_oob="LogThenDrop")], STRANGER, HERE, (False, False)),
+    ([entry("a.example", "10.1.1.1:25", log_oob="LogThenDrop")], EXTERNAL, HERE, (False, False)),
     # nor does a shared entry that this listener's own map always answers before
-    ([entry("a.example", log_oob="LogThenDrop"), entry("a.example", HERE)], STRANGER, HERE, (False, False)),
-    ([entry("a.example", log_oob="LogThenDrop"), entry("a.example", HERE)], STRANGER, "10.1.1.1:25", (True, True)),
-    ([entry("*.a.example", relay_to=True), entry("*.example", HERE)], STRANGER, HERE, (False, False)),
-    ([entry("*.a.example", relay_to=True), entry("x.y.a.example", HERE), entry("*", HERE)], STRANGER, HERE, (True, True)),
-    ([entry("*", relay_to=True), entry("*", HERE)], STRANGER, HERE, (False, False)),
-    ([entry("*", relay_to=True), entry("*", HERE), entry("b.example", HERE)], STRANGER, HERE, (True, True)),
+    ([entry("a.example", log_oob="LogThenDrop"), entry("a.example", HERE)], EXTERNAL, HERE, (False, False)),
+    ([entry("a.example", log_oob="LogThenDrop"), entry("a.example", HERE)], EXTERNAL, "10.1.1.1:25", (True, True)),
+    ([entry("*.a.example", relay_to=True), entry("*.example", HERE)], EXTERNAL, HERE, (False, False)),
+    ([entry("*.a.example", relay_to=True), entry("x.y.a.example", HERE), entry("*", HERE)], EXTERNAL, HERE, (True, True)),
+    ([entry("*", relay_to=True), entry("*", HERE)], EXTERNAL, HERE, (False, False)),
+    ([entry("*", relay_to=True), entry("*", HERE), entry("b.example", HERE)], EXTERNAL, HERE, (True, True)),
 ]
 
 
@@ -206,7 +206,7 @@ def test_relay_hosts(peer: str, listener: str, relay: bool) -> None:
 
 def test_default_modes_are_ignore() -> None:
     """A domain that no entry matches takes no reports."""
-    answer = compile_policy(settings()).at_rcpt(STRANGER, ANY_LISTENER, None, "", "x@example.com")
+    answer = compile_policy(settings()).at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "x@example.com")
     assert (answer.relay, answer.log_oob, answer.log_arf) == (False, LogMode.IGNORE, LogMode.IGNORE)
 
 
@@ -216,11 +216,11 @@ def test_default_modes_are_ignore() -> None:
 def test_what_is_no_mailbox_is_granted_nothing(address: str) -> None:
     """An address that MTAs could read in another way is rejected for external hosts even if `*` accepts all."""
     policy = compile_policy(settings([entry("*", relay_to=True, log_oob="LogThenDrop")], relay_hosts=RELAY_HOSTS))
-    refused = policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", address)
+    refused = policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", address)
     assert not refused.accept
     assert "read this address as another one" in refused.because[0].text
     assert policy.at_rcpt(RELAY_HOST, ANY_LISTENER, None, "", address).relay
-    assert policy.at_rcpt(STRANGER, ANY_LISTENER, None, "", "postmaster").accept
+    assert policy.at_rcpt(EXTERNAL, ANY_LISTENER, None, "", "postmaster").accept
 
 
 def test_classes() -> None:

@@ -15,7 +15,7 @@ from sidecar.core.session.verdicts import Continue, Outcome
 from sidecar.core.settings.values import Settings
 
 NOON = 1_790_000_000.25
-STRANGER = ip_address("203.0.113.9")
+EXTERNAL = ip_address("203.0.113.9")
 RELAY_HOST = ip_address("127.0.0.1")
 LISTENER = "10.1.1.1:25"
 NODE = "11111111-2222-3333-4444-555555555555"
@@ -102,7 +102,7 @@ def envelope(recipients: Iterable[str], *, sender: str = "", authz_id: str | Non
 
 
 def hello(
-    peer: object = STRANGER, *, port: int | None = 4444, listener: str | None = LISTENER, helo: str = "peer.example.net"
+    peer: object = EXTERNAL, *, port: int | None = 4444, listener: str | None = LISTENER, helo: str = "peer.example.net"
 ) -> Iterator[Event]:
     """Return the events of a new connection."""
     yield Connect(peer=ip_address(str(peer)), port=port, listener=listener)

@@ -17,10 +17,10 @@ from tests.building import entry, settings
 from tests.core.session.driving import (
     ARF,
     BROKEN,
+    EXTERNAL,
     OOB,
     PLAIN,
     RELAY_HOST,
-    STRANGER,
     content,
     envelope,
     headers_of,
@@ -44,7 +44,7 @@ def under(**limits: Any) -> Settings:
     return settings(DOMAINS, limits=LimitSettings(**limits))
 
 
-def deliver(message: bytes, *recipients: str, its: Settings, peer: object = STRANGER, quota: Quota | None = None) -> Outcome:
+def deliver(message: bytes, *recipients: str, its: Settings, peer: object = EXTERNAL, quota: Quota | None = None) -> Outcome:
     """Send one message through a session of its own, and hang up; give the outcome that ended the message."""
     it = session(its, quota=quota)
     outcome = play(it, [*hello(peer), *envelope(recipients), *content(message)])[-1]
@@ -84,10 +84,10 @@ def test_the_header_section_of_a_report(message: bytes) -> None:
 @pytest.mark.parametrize(
     ("message", "recipient", "peer", "verdict"),
     [
-        (with_headers(PLAIN, 3000), OPEN, STRANGER, Accept),
+        (with_headers(PLAIN, 3000), OPEN, EXTERNAL, Accept),
         (with_headers(PLAIN, 3000), DROP, RELAY_HOST, Accept),
-        (with_headers(OOB, 3000), OPEN, STRANGER, Accept),
-        (OOB + b"x" * 3000, DROP, STRANGER, Discard),
+        (with_headers(OOB, 3000), OPEN, EXTERNAL, Accept),
+        (OOB + b"x" * 3000, DROP, EXTERNAL, Discard),
     ],
 )
 def test_only_the_header_section_of_a_report_is_bounded(message: bytes, recipient: str, peer: object, verdict: type) -> None:
@@ -281,12 +281,12 @@ def test_a_unparsable_that_finds_no_room() -> None:
 @pytest.mark.parametrize(
     ("message", "recipients", "peer", "verdict"),
     [
-        (PLAIN, [DROP], STRANGER, Reject),
-        (OOB, [DROP], STRANGER, Discard),
-        (OOB, [FBL], STRANGER, Reject),
-        (ARF, [DROP], STRANGER, Reject),
-        (BROKEN, [OPEN], STRANGER, Accept),
-        (BROKEN, [DROP, OPEN], STRANGER, Accept),
+        (PLAIN, [DROP], EXTERNAL, Reject),
+        (OOB, [DROP], EXTERNAL, Discard),
+        (OOB, [FBL], EXTERNAL, Reject),
+        (ARF, [DROP], EXTERNAL, Reject),
+        (BROKEN, [OPEN], EXTERNAL, Accept),
+        (BROKEN, [DROP, OPEN], EXTERNAL, Accept),
         (BROKEN, [DROP], RELAY_HOST, Accept),
     ],
 )
@@ -300,7 +300,7 @@ def test_what_is_no_unparsable(message: bytes, recipients: list[str], peer: obje
 
 def test_explain_tells_of_the_quarantine() -> None:
     """It would be dropped, for which recipient, and with which record."""
-    question = Question(peer=str(STRANGER), sender="", to=[DROP])
+    question = Question(peer=str(EXTERNAL), sender="", to=[DROP])
     answer = Evaluator(QUARANTINING).explain(question, BROKEN, clock=world().clock, new_id=world().new_id)
     assert (answer.message.action, answer.message.report, answer.message.dropped) == ("discard", None, [DROP])
     assert answer.message.records[0].meta["quarantine"].endswith(".eml")

@@ -29,7 +29,7 @@ from sidecar.core.session.session import State
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
-from tests.core.session.driving import ARF, BROKEN, LISTENER, OOB, PLAIN, RELAY_HOST, STRANGER, session
+from tests.core.session.driving import ARF, BROKEN, EXTERNAL, LISTENER, OOB, PLAIN, RELAY_HOST, session
 
 DOMAINS = [
     entry("bounce.example.com", log_oob="LogThenDrop"),
@@ -43,7 +43,7 @@ RECIPIENTS = st.sampled_from(
 )
 SENDERS = st.sampled_from(["", "a@auth.example.com", "a@bounce.example.com", "a@gmail.com"])
 
-CONNECT = st.sampled_from([Connect(peer=STRANGER, port=4444, listener=LISTENER)])
+CONNECT = st.sampled_from([Connect(peer=EXTERNAL, port=4444, listener=LISTENER)])
 ENVELOPE = st.one_of(
     st.builds(Helo, name=st.text(max_size=9)),
     st.builds(Mail, sender=SENDERS),
@@ -78,7 +78,7 @@ def _play_on(events: list[Event], peer: object, *, under: Settings = PLAINLY) ->
 @tries(max_examples=400)
 def test_a_strangers_non_report_is_never_accepted(events: list[Event]) -> None:
     """In any order of events, an external host's message that is no report is never accepted and never dropped with a 250."""
-    for _, outcome in _play_on(events, STRANGER):
+    for _, outcome in _play_on(events, EXTERNAL):
         assert not isinstance(outcome.verdict, Accept | Discard)
 
 
@@ -106,7 +106,7 @@ WHOLE = _whole(PLAIN, BROKEN, OOB, ARF, identities=[None, "daniel", "other"])
 @tries(max_examples=400)
 def test_a_strangers_unparsable_goes_no_further_than_the_quarantine(events: list[Event]) -> None:
     """In any order of events, with the quarantine on, what is no report is never accepted, and dropped only if it is kept."""
-    for _, outcome in _play_on(events, STRANGER, under=QUARANTINING):
+    for _, outcome in _play_on(events, EXTERNAL, under=QUARANTINING):
         assert not isinstance(outcome.verdict, Accept)
         assert isinstance(outcome.verdict, Discard) == (outcome.unparsable is not None)
         if outcome.unparsable is not None:
@@ -114,7 +114,7 @@ def test_a_strangers_unparsable_goes_no_further_than_the_quarantine(events: list
             assert b"multipart/report" in outcome.unparsable.content.lower()
 
 
-@given(st.lists(WHOLE, max_size=3), st.sampled_from([STRANGER, RELAY_HOST]), st.sampled_from([PLAINLY, QUARANTINING]))
+@given(st.lists(WHOLE, max_size=3), st.sampled_from([EXTERNAL, RELAY_HOST]), st.sampled_from([PLAINLY, QUARANTINING]))
 def test_records_match_verdicts(messages: list[list[Event]], peer: object, under: Settings) -> None:
     """Whatever is refused leaves one Rejection with the reply's code; what is taken has a Reception or Feedback first."""
     for event, outcome in _play_on([event for message in messages for event in message], peer, under=under):
@@ -141,7 +141,7 @@ def test_nothing_of_the_quota_stays_behind(events: list[Event], closed: bool) ->
     quota = Quota(LimitSettings())
     it = session(PLAINLY, quota=quota)
     try:
-        for event in [Connect(peer=STRANGER, port=4444, listener=LISTENER), *events]:
+        for event in [Connect(peer=EXTERNAL, port=4444, listener=LISTENER), *events]:
             it.handle(event)
     except ProtocolError:
         closed = False  # the milter's guard hands it no event any more
@@ -155,8 +155,8 @@ def test_nothing_of_the_quota_stays_behind(events: list[Event], closed: bool) ->
 @given(WHOLE, WHOLE)
 def test_a_verdict_never_depends_on_another_message(first: list[Event], second: list[Event]) -> None:
     """A message ends the same alone and after another one on the same connection."""
-    alone = [outcome.verdict for _, outcome in _play_on(second, STRANGER)][1:]
-    after = [outcome.verdict for _, outcome in _play_on(first + second, STRANGER)]
+    alone = [outcome.verdict for _, outcome in _play_on(second, EXTERNAL)][1:]
+    after = [outcome.verdict for _, outcome in _play_on(first + second, EXTERNAL)]
     assert after[len(after) - len(alone) :] == alone
 
 

@@ -11,11 +11,11 @@ from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Re
 from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
 from tests.core.session.driving import (
+    EXTERNAL,
     LISTENER,
     OOB,
     PLAIN,
     RELAY_HOST,
-    STRANGER,
     content,
     envelope,
     headers_of,
@@ -29,7 +29,7 @@ OPEN = entry("a.example", relay_to=True)
 REPORTS = entry("a.example", log_oob="LogThenDrop")
 CLOSED = entry("other.example", relay_to=True)
 TO = "x@a.example"
-NOT_PERMITTED = Reject(reply=relaying_not_permitted(STRANGER, 4444))
+NOT_PERMITTED = Reject(reply=relaying_not_permitted(EXTERNAL, 4444))
 SLOPPY = OOB.replace(b"Action: failed", b"Action: Failed")
 
 

@@ -14,13 +14,13 @@ from tests.building import entry, settings
 from tests.core.session.driving import (
     ARF,
     BROKEN,
+    EXTERNAL,
     LISTENER,
     NODE,
     NOON,
     OOB,
     PLAIN,
     RELAY_HOST,
-    STRANGER,
     content,
     envelope,
     hello,
@@ -45,7 +45,7 @@ DOMAINS = [
 ]
 
 
-def deliver(message: bytes, *recipients: str, peer: object = STRANGER, under: Settings | None = None) -> Outcome:
+def deliver(message: bytes, *recipients: str, peer: object = EXTERNAL, under: Settings | None = None) -> Outcome:
     """Send one message through a fresh session; give the outcome that ended it."""
     return play(session(under or settings(DOMAINS)), [*hello(peer), *envelope(recipients), *content(message)])[-1]
 
@@ -63,27 +63,27 @@ def logged(outcome: Outcome, number: int = 0) -> dict[str, Any]:
 NOT_PERMITTED = "550 5.7.1 relaying not permitted"
 MESSAGES = [
     # message, recipients, peer, verdict, records, durable
-    (PLAIN, [OPEN], STRANGER, Accept(), ["Reception"], False),
+    (PLAIN, [OPEN], EXTERNAL, Accept(), ["Reception"], False),
     (PLAIN, ["a@else.example"], RELAY_HOST, Accept(), ["Reception"], False),
-    (PLAIN, [DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
-    (PLAIN, [FBL, DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
-    (BROKEN, [DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
-    (OOB, [FBL], STRANGER, NOT_PERMITTED, ["Rejection"], False),
-    (ARF, [DROP], STRANGER, NOT_PERMITTED, ["Rejection"], False),
-    (OOB, [DROP], STRANGER, Discard(), ["Reception", "OOB"], True),
-    (OOB, [RELAY], STRANGER, Accept(), ["Reception", "OOB"], True),
-    (OOB, [OPEN], STRANGER, Accept(), ["Reception"], False),
+    (PLAIN, [DROP], EXTERNAL, NOT_PERMITTED, ["Rejection"], False),
+    (PLAIN, [FBL, DROP], EXTERNAL, NOT_PERMITTED, ["Rejection"], False),
+    (BROKEN, [DROP], EXTERNAL, NOT_PERMITTED, ["Rejection"], False),
+    (OOB, [FBL], EXTERNAL, NOT_PERMITTED, ["Rejection"], False),
+    (ARF, [DROP], EXTERNAL, NOT_PERMITTED, ["Rejection"], False),
+    (OOB, [DROP], EXTERNAL, Discard(), ["Reception", "OOB"], True),
+    (OOB, [RELAY], EXTERNAL, Accept(), ["Reception", "OOB"], True),
+    (OOB, [OPEN], EXTERNAL, Accept(), ["Reception"], False),
     (OOB, [DROP], RELAY_HOST, Discard(), ["Reception", "OOB"], True),
     (PLAIN, [DROP], RELAY_HOST, Accept(), ["Reception"], False),
     (BROKEN, [DROP], RELAY_HOST, Accept(), ["Reception"], False),
-    (ARF, [FBL], STRANGER, Accept(), ["Feedback"], True),
-    (ARF, [BOTH], STRANGER, Discard(), ["Feedback"], True),
-    (OOB, [BOTH], STRANGER, Discard(), ["Reception", "OOB"], True),
-    (PLAIN, [BOTH], STRANGER, Accept(), ["Reception"], False),
-    (OOB, [DROP, RELAY], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "OOB"] * 2, True),
-    (PLAIN, [DROP, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception"] * 2, False),
-    (ARF, [DROP, FBL, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "Feedback", "Reception"], True),
-    (OOB, [OPEN, DROP, OPEN], STRANGER, Accept(without=(f"<{DROP}>",)), ["Reception", "Reception", "OOB", "Reception"], True),
+    (ARF, [FBL], EXTERNAL, Accept(), ["Feedback"], True),
+    (ARF, [BOTH], EXTERNAL, Discard(), ["Feedback"], True),
+    (OOB, [BOTH], EXTERNAL, Discard(), ["Reception", "OOB"], True),
+    (PLAIN, [BOTH], EXTERNAL, Accept(), ["Reception"], False),
+    (OOB, [DROP, RELAY], EXTERNAL, Accept(without=(f"<{DROP}>",)), ["Reception", "OOB"] * 2, True),
+    (PLAIN, [DROP, OPEN], EXTERNAL, Accept(without=(f"<{DROP}>",)), ["Reception"] * 2, False),
+    (ARF, [DROP, FBL, OPEN], EXTERNAL, Accept(without=(f"<{DROP}>",)), ["Reception", "Feedback", "Reception"], True),
+    (OOB, [OPEN, DROP, OPEN], EXTERNAL, Accept(without=(f"<{DROP}>",)), ["Reception", "Reception", "OOB", "Reception"], True),
 ]
 
 
@@ -184,7 +184,7 @@ def test_oob_record() -> None:
     assert oob["id"] == reception["id"]
     assert (reception["size"], oob["size"]) == (len(OOB), 0)
     assert (oob["sender"], oob["recipient"], oob["queue"]) == (DROP, "alias@example.net", "bounce.example.com")
-    assert oob["peer_address"] == {"name": "mx.example.net", "addr": str(STRANGER)}
+    assert oob["peer_address"] == {"name": "mx.example.net", "addr": str(EXTERNAL)}
     assert oob["response"] == {
         "code": 550,
         "enhanced_code": {"class": 5, "subject": 1, "detail": 1},
@@ -402,7 +402,7 @@ def test_early_refusal_can_be_turned_off() -> None:
 def test_unknown_listener() -> None:
     """If rules depend on the listener and the MTA does not pass it, every peer is tempfailed."""
     own = settings([entry("a.example", LISTENER, log_oob="LogThenDrop")])
-    for peer in (STRANGER, RELAY_HOST):
+    for peer in (EXTERNAL, RELAY_HOST):
         it = session(own)
         connect = it.handle(next(hello(peer, listener=None)))
         assert isinstance(connect.verdict, Tempfail)
@@ -423,7 +423,7 @@ def test_verdict_at_data_for_relay_hosts() -> None:
     assert logged(outcome)["size"] == 12345
 
 
-@pytest.mark.parametrize(("peer", "headers"), [(STRANGER, ()), (RELAY_HOST, ("subject",))])
+@pytest.mark.parametrize(("peer", "headers"), [(EXTERNAL, ()), (RELAY_HOST, ("subject",))])
 def test_verdict_after_the_headers_where_they_matter(peer: str, headers: tuple[str, ...]) -> None:
     """An external host's mail is accepted no earlier than its headers are there, and so is all mail whose records have some."""
     events = [*hello(peer), *envelope([OPEN])]

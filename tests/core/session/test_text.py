@@ -9,7 +9,7 @@ from sidecar.core.session import Quota
 from sidecar.core.session.verdicts import Accept, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings
-from tests.core.session.driving import RELAY_HOST, STRANGER, content, envelope, hello, play, session
+from tests.core.session.driving import EXTERNAL, RELAY_HOST, content, envelope, hello, play, session
 
 DROP, RELAY, FBL, OPEN = "b@bounce.example.com", "r@relay.example.com", "f@fbl.example.com", "o@open.example"
 DOMAINS = (
@@ -69,7 +69,7 @@ checks incoming messages on this system.\r
 
 
 def outcomes(
-    message: bytes, *to: str, sender: str = "", peer: object = STRANGER, its: Settings | None = None, quota: Quota | None = None
+    message: bytes, *to: str, sender: str = "", peer: object = EXTERNAL, its: Settings | None = None, quota: Quota | None = None
 ) -> list[Outcome]:
     it = session(its or settings(DOMAINS), quota=quota)
     return list(play(it, [*hello(peer), *envelope(to, sender=sender), *content(message)]))
@@ -172,7 +172,7 @@ def test_the_rate_of_a_network_counts_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("to", "peer", "verdict"), [(DROP, STRANGER, Reject), (OPEN, STRANGER, Accept), (DROP, RELAY_HOST, Accept)]
+    ("to", "peer", "verdict"), [(DROP, EXTERNAL, Reject), (OPEN, EXTERNAL, Accept), (DROP, RELAY_HOST, Accept)]
 )
 def test_too_large_to_be_read(to: str, peer: object, verdict: type) -> None:
     """Ordinary mail from the null sender has no limit: it is relayed as before, where it can be relayed at all."""
