@@ -99,7 +99,7 @@ def call(
         pass_fds=pass_fds,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -287,7 +287,7 @@ def test_ctrl_c_while_it_waits(arguments: str) -> None:
         try:
             _wait_until_it_reads(program.pid)
             program.send_signal(signal.SIGINT)
-            _, errors = program.communicate(timeout=20)
+            _, errors = program.communicate(timeout=120)
         finally:
             program.kill()
     os.close(terminal)
@@ -297,7 +297,7 @@ def test_ctrl_c_while_it_waits(arguments: str) -> None:
 
 def _wait_until_it_reads(pid: int) -> None:
     """Wait until the process sleeps in a read of its standard input."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         # The system call in which it sleeps, and its arguments. Only a read of standard input has 0 as the first.
         if Path(f"/proc/{pid}/syscall").read_text().split()[1:2] == ["0x0"]:

@@ -200,7 +200,7 @@ def check(text: str) -> None:
 
 def run(*arguments: str) -> tuple[str, str]:
     if arguments[0] == "run":  # its loader is a process that needs this one
-        done = subprocess.run([sys.executable, "-m", "sidecar", *arguments], capture_output=True, check=False, timeout=60)
+        done = subprocess.run([sys.executable, "-m", "sidecar", *arguments], capture_output=True, check=False, timeout=120)
         return done.stdout.decode(), done.stderr.decode()
     result = CliRunner().invoke(main, list(arguments))
     assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -132,7 +132,7 @@ def test_many_alike_are_a_few_lines(tmp_path: Path) -> None:
 def test_a_reader_that_is_gone(tmp_path: Path) -> None:
     """`| head` ends the command quietly."""
     shell = f"{sys.executable} -m sidecar check --config {write(tmp_path, GOOD)} | true"
-    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
 
 
@@ -239,7 +239,7 @@ def on_terminal(line: list[str], *, columns: int) -> tuple[str, int]:
             pass  # Linux: the terminal's other end is closed
         finally:
             os.close(ours)
-        return shown.decode(), running.wait(timeout=60)
+        return shown.decode(), running.wait(timeout=120)
 
 
 def test_eighty_columns(tmp_path: Path) -> None:

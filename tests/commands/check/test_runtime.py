@@ -60,7 +60,7 @@ def checked(folder: Path, settings: str, *, user: int | None = None) -> tuple[li
         result = CliRunner().invoke(command, ["--config", str(folder / "s.toml"), "--json"])
         return json.loads(result.stdout)["findings"], result.exit_code
     line = [sys.executable, "-c", AS_USER.format(user), *arguments(folder, "check", "--json")[3:]]
-    done = subprocess.run(line, cwd="/", env=environment(folder), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line, cwd="/", env=environment(folder), capture_output=True, text=True, timeout=120, check=False)
     assert not done.stderr
     return json.loads(done.stdout)["findings"], done.returncode
 
@@ -68,7 +68,7 @@ def checked(folder: Path, settings: str, *, user: int | None = None) -> tuple[li
 def ends(folder: Path) -> str:
     """Start the program, and return what it logs before it ends with exit status 1."""
     done = subprocess.run(
-        arguments(folder, "run"), cwd="/", env=environment(folder), capture_output=True, text=True, timeout=60, check=False
+        arguments(folder, "run"), cwd="/", env=environment(folder), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
     return done.stderr

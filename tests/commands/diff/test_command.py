@@ -213,7 +213,7 @@ def test_an_interrupt(folder: Path) -> None:
         program.stdin.write(record("x@example.net") * 2000)
         program.stdin.flush()
         program.send_signal(signal.SIGINT)
-        output, errors = program.communicate(timeout=30)
+        output, errors = program.communicate(timeout=120)
     assert (output, errors, program.returncode) == (b"", b"", 130)
 
 

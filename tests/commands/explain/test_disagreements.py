@@ -221,7 +221,7 @@ class Following:
     def end(self) -> str:
         """Press Ctrl-C; return everything that was shown."""
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(timeout=30) == 130
+        assert self.process.wait(timeout=120) == 130
         return self.shown.read_text()
 
 
@@ -275,5 +275,5 @@ def test_a_reader_that_has_seen_enough(folder: Path, logs: Path) -> None:
         assert process.stderr
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=120) == 1
         assert process.stderr.read() == b""

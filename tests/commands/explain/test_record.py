@@ -52,7 +52,7 @@ def piped(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.Compl
     """Run the program as a shell does, with pipes."""
     command = [sys.executable, "-m", "sidecar", "explain", "--config", "sidecar.toml", "--record", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, check=False, timeout=60, env=environment)
+    return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, check=False, timeout=120, env=environment)
 
 
 def test_the_question_of_the_project(folder: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
     (folder / "log").write_bytes(lines(*[ours()] * 20_000))
     command = f"{sys.executable} -m sidecar explain --config sidecar.toml --json --record log | head -n 1"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=False, timeout=60, env=environment)  # noqa: S602 - a pipe is what it is about
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, check=False, timeout=120, env=environment)  # noqa: S602 - a pipe is what it is about
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == b""
 
@@ -318,7 +318,7 @@ def on_terminal(folder: Path, environment: dict[str, str], *more: str, status: i
             pass  # Linux: the terminal's other end is closed
         finally:
             os.close(ours_end)
-        assert running.wait(timeout=60) == status
+        assert running.wait(timeout=120) == status
     return shown
 
 

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
     command = [*SIDECAR, "--config", str(folder / "sidecar.toml"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, check=False, timeout=60, **more)
+    return subprocess.run(command, capture_output=True, check=False, timeout=120, **more)
 
 
 def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -51,7 +51,7 @@ def children(pid: int) -> list[int]:
 
 
 def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.01)
@@ -190,7 +190,7 @@ def test_interrupt(folder: Path) -> None:
     with start(folder, folder / "mbox", *[folder / "mbox"] * 70, "-") as program:
         workers = workers_of(program)
         os.killpg(program.pid, signal.SIGINT)
-        out, error = program.communicate(timeout=20)
+        out, error = program.communicate(timeout=120)
     assert program.returncode == 130
     assert error == b"Interrupted: the result is not complete.\n"
     assert b" messages, " in out
@@ -202,7 +202,7 @@ def test_a_killed_worker(folder: Path) -> None:
     with start(folder, "-") as program:
         (worker,) = workers_of(program)
         os.kill(worker, signal.SIGKILL)
-        out, error = program.communicate(timeout=20)
+        out, error = program.communicate(timeout=120)
     assert program.returncode == 1
     sentence = (
         "A worker process was killed, as the kernel does when memory is short. It was reading -, or a file soon after it.\n"
@@ -220,7 +220,7 @@ def test_a_reader_that_has_seen_enough(full: Path) -> None:
         workers = children(program.pid)
         program.stdout.close()
         assert program.stderr.read() == b""
-        program.wait(20)
+        program.wait(120)
     assert workers
     assert all(map(is_gone, workers))
 
@@ -233,7 +233,7 @@ def test_no_orphans(full: Path, how: signal.Signals) -> None:
         assert program.stdout.readline()
         workers = children(program.pid)
         program.send_signal(how)
-        program.wait(20)
+        program.wait(120)
     assert workers
     until(lambda: all(map(is_gone, workers)))
 
@@ -242,5 +242,5 @@ def test_a_full_disk(folder: Path) -> None:
     """Lines that cannot be written are one sentence and exit status 1."""
     with Path("/dev/full").open("wb") as disk:
         command = [*SIDECAR, "--json", "--config", str(folder / "sidecar.toml"), str(folder / "mbox")]
-        found = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, check=False, timeout=60)
+        found = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, check=False, timeout=120)
     assert (found.returncode, found.stderr) == (1, b"Error: The output cannot be written: No space left on device.\n")

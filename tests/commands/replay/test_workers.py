@@ -43,7 +43,7 @@ for worker in workers:
 
 def run(*arguments: str) -> str:
     command = [sys.executable, "-c", PROGRAM, *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert found.stderr == ""
     return found.stdout
 

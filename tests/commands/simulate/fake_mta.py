@@ -50,7 +50,7 @@ class FakeMta:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
                 one.close()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=120)
 
     def _serve(self) -> None:
         while True:

@@ -310,7 +310,7 @@ def program(mta: FakeMta, *arguments: str) -> subprocess.Popen[bytes]:
 def test_piped() -> None:
     """In a pipe there are no control codes, no progress and no cut lines."""
     with FakeMta(end=b"250 2.0.0 " + b"a long answer " * 20 + b"ends here\r\n") as mta:
-        out, err = program(mta).communicate(timeout=60)
+        out, err = program(mta).communicate(timeout=120)
     assert b"\x1b" not in out
     assert out.count(b"ends here") == len(SHAPES)
     assert err.decode() == NO_POLICY
@@ -322,7 +322,7 @@ def test_interrupted() -> None:
         process = program(mta)
         wait_until(lambda: any(line.startswith("MAIL") for line in mta.heard), "the first message is under way")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out == b""
     assert err.decode() == NO_POLICY
@@ -335,5 +335,5 @@ def test_a_reader_that_goes_away() -> None:
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert err.decode() == NO_POLICY

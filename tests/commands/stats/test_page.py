@@ -200,7 +200,7 @@ def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     assert f"<title>{','.join(f'{width} of {width}' for width in WIDTHS)}</title>" in done.stdout

@@ -225,7 +225,7 @@ def test_only_a_few_questions_are_answered_at_once(monkeypatch: pytest.MonkeyPat
     going_on = threading.Event()
 
     def slowly(body: bytes) -> Any:
-        assert going_on.wait(60)
+        assert going_on.wait(120)
         return read_explain_question(body)
 
     monkeypatch.setattr(pages, "read_explain_question", slowly)

@@ -158,7 +158,7 @@ def test_a_loader_in_trouble_is_a_failed_start(trouble: str, said: str) -> None:
         marker = program.directory / "trouble"
         program.python = ["-c", TROUBLED.format(marker=str(marker))]
         marker.write_text(trouble)
-        assert program.launch().wait(timeout=20) == 1
+        assert program.launch().wait(timeout=120) == 1
         assert said in program.log.read_text()
 
 

@@ -59,7 +59,7 @@ def test_it_logs_where_it_listens_with_how_many_workers_and_domains(program: Pro
 def test_systemd_is_notified_when_it_is_ready_and_when_it_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
-        news.settimeout(10)
+        news.settimeout(120)
         news.bind(str(tmp_path / "notify"))
 
         def received() -> bytes:
@@ -102,7 +102,7 @@ def unstarted(**how: Any) -> Iterator[Program]:
 
 def refused_start(program: Program) -> str:
     """Start a program that must not start. Return its log."""
-    assert program.launch().wait(timeout=20) == 1
+    assert program.launch().wait(timeout=120) == 1
     text = program.log.read_text()
     assert "Traceback" not in text
     return text
@@ -178,7 +178,7 @@ def test_workers_that_do_not_become_ready_end_the_start() -> None:
         marker = program.directory / "unlucky"
         program.python = ["-c", UNLUCKY.format(marker=str(marker))]
         marker.touch()
-        assert program.launch().wait(timeout=20) == 1
+        assert program.launch().wait(timeout=120) == 1
         assert program.says("cannot start: a worker ended before it was ready")
         assert "no luck today" in program.log.read_text()
         assert not program.path.exists()

@@ -46,7 +46,7 @@ def listening(tmp_path: Path, *, inet: bool) -> Iterator[tuple[socket.socket, st
     with socket.socket(socket.AF_INET if inet else socket.AF_UNIX) as server:
         server.bind(("127.0.0.1", 0) if inet else str(tmp_path / "s"))
         server.listen()
-        server.settimeout(10)
+        server.settimeout(120)
         yield server, f"inet:127.0.0.1:{server.getsockname()[1]}" if inet else f"unix:{tmp_path}/s"
 
 

@@ -34,7 +34,7 @@ class Disk:
     def fsync(self, descriptor: int) -> None:
         """Stand in for os.fsync."""
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(120)
         self.synced.append(stat.S_ISREG(os.fstat(descriptor).st_mode))
         failure, self.failure = self.failure, None
         if failure is not None:
@@ -103,7 +103,7 @@ def test_many_messages_share_a_write_and_an_fsync(
     writer.write(b"0\n", durable=True)
     disk.close_gate()
     first = writer.submit(b"1\n")
-    assert disk.entered.acquire(timeout=10)
+    assert disk.entered.acquire(timeout=120)
     written: list[int] = []
     whole_write = os.write
 
@@ -128,7 +128,7 @@ def test_what_needs_no_sync_is_not_held_up_by_one(folder: Path, open_writer: Cal
     writer.write(b"0\n", durable=True)
     disk.close_gate()
     durable = writer.submit(b"1\n")
-    assert disk.entered.acquire(timeout=10)
+    assert disk.entered.acquire(timeout=120)
     assert writer.submit(b"2\n", durable=False).done()
     assert not durable.done()
     assert texts(folder) == [b"0", b"1", b"2"]
@@ -143,7 +143,7 @@ def test_no_thread_but_the_disks_waits_for_a_directory(
     writer.write(b"123\n", durable=True)
     disk.close_gate()
     rolled = writer.submit(b"4\n", durable=durable)
-    assert disk.entered.acquire(timeout=10)
+    assert disk.entered.acquire(timeout=120)
     other = writer.submit(b"5\n", durable=False)
     assert not rolled.done()
     assert not other.done()
@@ -163,7 +163,7 @@ def test_a_failed_fsync_is_reported_for_all_its_lines_and_no_other(
     disk.close_gate()
     disk.failure = OSError(errno.EIO, os.strerror(errno.EIO))
     first = writer.submit(b"1\n")
-    assert disk.entered.acquire(timeout=10)
+    assert disk.entered.acquire(timeout=120)
     others = [writer.submit(b"2\n") for _ in range(WRITERS)]
     unsynced = writer.submit(b"3\n", durable=False)
     unsynced.result(10)
@@ -187,7 +187,7 @@ def test_a_write_that_fails_for_all_is_tried_for_each(
     writer.write(b"0\n", durable=True)
     disk.close_gate()
     first = writer.submit(b"1\n")
-    assert disk.entered.acquire(timeout=10)
+    assert disk.entered.acquire(timeout=120)
     whole_write = os.write
 
     def write(descriptor: int, data: Any) -> int:
@@ -239,7 +239,7 @@ def test_the_end_writes_what_waits(folder: Path, open_writer: Callable[..., Writ
     closing = threading.Thread(target=writer.routes.close)
     closing.start()
     disk.gate.set()
-    closing.join(10)
+    closing.join(120)
     for one in waiting:
         one.result(10)
     assert texts(folder) == [b"0", b"1", b"2", b"3"]
@@ -338,7 +338,7 @@ def test_an_unexpected_fault_with_the_last_lines_does_not_keep_it_from_closing(
     writer.write(b"0\n", durable=True)
     disk.close_gate()
     first = writer.submit(b"1\n")
-    assert disk.entered.acquire(timeout=10)
+    assert disk.entered.acquire(timeout=120)
     last = writer.submit(b"2\n")
     closing = threading.Thread(target=writer.routes.close, daemon=True)
     closing.start()
@@ -353,5 +353,5 @@ def test_an_unexpected_fault_with_the_last_lines_does_not_keep_it_from_closing(
         first.result(10)
         with pytest.raises(JournalError, match="a fault"):
             last.result(10)
-        closing.join(10)
+        closing.join(120)
     assert not closing.is_alive()

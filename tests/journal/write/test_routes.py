@@ -111,16 +111,16 @@ def test_large_lines_have_segments_of_their_own(tmp_path: Path, monkeypatch: pyt
     def write(descriptor: int, data: bytes) -> int:
         if len(data) > 200_000:
             entered.set()
-            assert held.wait(10)
+            assert held.wait(120)
         return whole_write(descriptor, data)
 
     monkeypatch.setattr(os, "write", write)
     results: SimpleQueue[JournalError | None] = SimpleQueue()
     assert not routes.submit(large, durable=True, done=results.put)
-    assert entered.wait(10)
+    assert entered.wait(120)
     assert routes.submit(small, durable=False, done=results.put)
     held.set()
-    assert results.get(timeout=10) is None
+    assert results.get(timeout=120) is None
     routes.close()
     sizes = sorted(path.stat().st_size for path in tmp_path.iterdir())
     assert sizes == [2 * small.size, 2 * large.size]
