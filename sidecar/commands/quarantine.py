@@ -139,7 +139,7 @@ class _Folder:
 def command() -> None:
     """List, show and delete the unparsable reports in the quarantine.
 
-    With `unreadable_reports = "quarantine"` the sidecar keeps there what claims to be a report and cannot be parsed. It deletes
+    With `unparsable_reports = "quarantine"` the sidecar keeps there what claims to be a report and cannot be parsed. It deletes
     messages that are older than `limits.quarantine_age`. ID is the id of a message, its first digits, or the name of its file.
     """
 

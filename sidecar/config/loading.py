@@ -44,11 +44,11 @@ SYSTEM_STATE: Final = Path("/var/lib/sidecar")
 _READERS: Final = {
     "relay_hosts": networks,
     "listener_domains": one_or_more(text("a file"), '["listener_domains.toml"]'),
-    "refuse_at_connect": flag,
+    "reject_at_connect": flag,
     "report_size_limit": whole_number(1000, 1 << 30, "bytes"),
     "recipient_limit": whole_number(1, 100_000, "recipients"),
     "text_bounces": choice("accept", "reject"),
-    "unreadable_reports": choice("refuse", "quarantine"),
+    "unparsable_reports": choice("reject", "quarantine"),
     "headers": header_names,
     "original_headers": header_names,
     "bounce_classifier": one_or_more(text("a rule file"), f'["{IANA}", "bounces.toml"]'),
@@ -165,7 +165,7 @@ class Reading:
         state_directory = folder / named if named else default_state_directory(environ)
         if values.get("compat") == "kumomta":
             # KumoMTA never rejects at connect. A setting in the file still counts. It reads no bounce in text form.
-            values.setdefault("refuse_at_connect", False)
+            values.setdefault("reject_at_connect", False)
             values["text_bounces"] = "reject"
         journal = read_journal(table.table("journal"), folder, state_directory / "journal")
         limits = table.table("limits")

@@ -103,13 +103,13 @@ def test_records_of_reports_cannot_be_turned_off(tmp_path: Path, text: str, keys
     [
         ("", True),
         ('compat = "kumomta"', False),
-        ('compat = "kumomta"\nrefuse_at_connect = true', True),
-        ("refuse_at_connect = false", False),
+        ('compat = "kumomta"\nreject_at_connect = true', True),
+        ("reject_at_connect = false", False),
     ],
 )
 def test_kumomta_refuses_nobody_at_connect(tmp_path: Path, text: str, expected: bool) -> None:
     """Nor does the program with `compat`, unless the file says so itself."""
-    assert settings_of(tmp_path, {MAIN: text}).refuse_at_connect is expected
+    assert settings_of(tmp_path, {MAIN: text}).reject_at_connect is expected
 
 
 @pytest.mark.parametrize(("keep_size", "warned"), [(0, False), (16383, True), (16384, False)])

@@ -15,7 +15,7 @@ from tests.config.helpers import MAIN, load_files, place, settings_of
 FULL = """\
 relay_hosts = ["127.0.0.1", "192.168.1.0/24"]
 listener_domains = "d.toml"
-refuse_at_connect = false
+reject_at_connect = false
 report_size_limit = 1000000
 recipient_limit = 500
 headers = ["Subject", "X-Job", "subject"]
@@ -25,7 +25,7 @@ user = "sidecar"
 group = "mail"
 reload_on_change = false
 text_bounces = "reject"
-unreadable_reports = "quarantine"
+unparsable_reports = "quarantine"
 bounce_classifier = ["iana"]
 [listener."127.0.0.1:25"]
 relay_hosts = ["10.0.0.1"]
@@ -99,7 +99,7 @@ def test_every_key(tmp_path: Path) -> None:
         relay_hosts=settings.relay_hosts,
         listener_relay_hosts={"127.0.0.1:25": own},
         domains=settings.domains,
-        refuse_at_connect=False,
+        reject_at_connect=False,
         report_size_limit=1000000,
         recipient_limit=500,
         headers=("subject", "x-job"),
@@ -109,7 +109,7 @@ def test_every_key(tmp_path: Path) -> None:
         group="mail",
         reload_on_change=False,
         text_bounces="reject",
-        unreadable_reports="quarantine",
+        unparsable_reports="quarantine",
         bounce_rules=iana_rules(),
         limits=LimitSettings(
             header_size=100_000,
@@ -195,8 +195,8 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "a",
         '"a" is not a known key.',
         (
-            "Remove it. The known keys here are: relay_hosts, listener_domains, refuse_at_connect, report_size_limit, "
-            "recipient_limit, text_bounces, unreadable_reports, headers, original_headers, bounce_classifier, state_directory, "
+            "Remove it. The known keys here are: relay_hosts, listener_domains, reject_at_connect, report_size_limit, "
+            "recipient_limit, text_bounces, unparsable_reports, headers, original_headers, bounce_classifier, state_directory, "
             "node_id, user, group, reload_on_change, compat, journal, limits, milter, admin, listener, log."
         ),
     ),
@@ -238,7 +238,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         'Write a name such as "Subject", or "X-*" for many.',
     ),
     ("state_directory = 1", 1, "state_directory", "1 is not a directory.", "Write a directory in quotes."),
-    ("refuse_at_connect = 1", 1, "refuse_at_connect", "1 is neither true nor false.", "Write true or false, without quotes."),
+    ("reject_at_connect = 1", 1, "reject_at_connect", "1 is neither true nor false.", "Write true or false, without quotes."),
     (
         "\nmilter = 1",
         2,
@@ -314,10 +314,10 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
     ),
     ("text_bounces = true", 1, "text_bounces", 'true is not one of "accept" or "reject".', "Write one of these."),
     (
-        'unreadable_reports = "quarantined"',
+        'unparsable_reports = "quarantined"',
         1,
-        "unreadable_reports",
-        '"quarantined" is not one of "refuse" or "quarantine".',
+        "unparsable_reports",
+        '"quarantined" is not one of "reject" or "quarantine".',
         'Write "quarantine".',
     ),
     (

@@ -14,7 +14,7 @@ from tests.faults.threads import Repeated
 from tests.mta.client import Answers, Connection, Peer, Refused
 from tests.mta.mails import ARF, OOB, ORDINARY
 
-SETTINGS = 'unreadable_reports = "quarantine"\n'
+SETTINGS = 'unparsable_reports = "quarantine"\n'
 DOMAINS = """\
 ["bounce.example"]
 log_oob = "LogThenDrop"

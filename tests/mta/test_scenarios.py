@@ -281,7 +281,7 @@ log_oob = "LogThenDrop"
 @pytest.mark.parametrize(("setting", "command"), [("true", "CONNECT"), ("false", "RCPT TO:<n@bounce.example>")])
 def test_early_refusal(setting: str, command: str) -> None:
     """Where a listener takes nothing from strangers, they are refused at connect, or at RCPT if the setting says so."""
-    with both(domains=CLOSED, settings=f"refuse_at_connect = {setting}\n") as homes:
+    with both(domains=CLOSED, settings=f"reject_at_connect = {setting}\n") as homes:
         records = []
         for kind, home in homes.items():
             outcome = home.offer("", ["n@bounce.example"], OOB)

@@ -34,7 +34,7 @@ log_arf = "LogThenDrop"
 """
 SETTINGS = """\
 headers = ["Subject", "X-*"]
-unreadable_reports = "quarantine"
+unparsable_reports = "quarantine"
 [limits]
 record_bytes_per_byte = 0
 reports_per_second = 1000000

@@ -19,7 +19,7 @@ BURST = 10
 TO = b"<sender@bounce.example>"
 BROKEN = OOB.replace(b"Final-Recipient:", b"Somebody:")
 LIMITS = """\
-unreadable_reports = "quarantine"
+unparsable_reports = "quarantine"
 [limits]
 sessions = 20
 header_size = 2000

@@ -243,7 +243,7 @@ def test_a_listener_that_is_never_told_is_said_once_by_each_worker() -> None:
 def test_a_stranger_is_refused_at_connect_where_nothing_could_let_it_in() -> None:
     with Program(domains="") as program, program.mta() as mta:
         assert mta.begin() == NOT_PERMITTED
-    with Program(domains="", settings="refuse_at_connect = false") as program, program.mta() as mta:
+    with Program(domains="", settings="reject_at_connect = false") as program, program.mta() as mta:
         assert mta.begin() == NONE
         assert mta.envelope(b"<>", b"<a@b.example>") == [NOT_PERMITTED]
 

@@ -27,13 +27,13 @@ class Meaning(NamedTuple):
 
 
 MEANINGS: Final = {
-    "refuse_at_connect": Meaning("whether external hosts are rejected at connect if nothing is permitted to them"),
+    "reject_at_connect": Meaning("whether external hosts are rejected at connect if nothing is permitted to them"),
     "report_size_limit": Meaning("bytes of the largest report that is accepted", opens="more"),
     "recipient_limit": Meaning("recipients of one message", opens="more"),
     # "accept" sorts before "reject".
     "text_bounces": Meaning("what happens to a bounce without a status part", opens="less"),
-    # "quarantine" sorts before "refuse", and gives 250.
-    "unreadable_reports": Meaning("what happens to an unparsable report", opens="less"),
+    # "quarantine" sorts before "reject", and gives 250.
+    "unparsable_reports": Meaning("what happens to an unparsable report", opens="less"),
     "headers": Meaning("the message headers in records"),
     "original_headers": Meaning("the headers of returned messages in records"),
     "node_id": Meaning("the installation's id in records"),

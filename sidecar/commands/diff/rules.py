@@ -137,7 +137,7 @@ def _connect_change(listener: str, old: Side, new: Side) -> RuleChange | None:
 
 def _spot(answer: ConnectAnswer, side: Side) -> Spot:
     """Return the answer to an external host, with the rule behind it."""
-    if not answer.accept and side.evaluator.settings.refuse_at_connect:
+    if not answer.accept and side.evaluator.settings.reject_at_connect:
         return Spot(value="reject")
     rule = side.because(answer.because[-1])
     return Spot(value="continue", file=rule.file, line=rule.line) if answer.deferred else Spot(value="continue")

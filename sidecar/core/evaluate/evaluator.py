@@ -92,7 +92,7 @@ class Evaluator:
         The limits of a session, which give 4xx replies, are left out: they do not depend on the policy.
         """
         connect = self.policy.at_connect(envelope.peer, envelope.listener)
-        if not connect.accept and self.settings.refuse_at_connect:
+        if not connect.accept and self.settings.reject_at_connect:
             return Judgement(outcome=Disposition.REJECTED_AT_CONNECT, connect=connect)
         if not envelope.recipients:
             return Judgement(outcome=Undecided.RECIPIENTS_UNKNOWN, connect=connect)
@@ -107,7 +107,7 @@ class Evaluator:
         is_oob = envelope.kind == "oob" and (self.settings.accepts_text or not envelope.in_text)
         message = judge_message(accepted, is_oob=is_oob, is_arf=envelope.kind == "arf")
         outcome = message.disposition
-        quarantines = self.settings.unreadable_reports == "quarantine"
+        quarantines = self.settings.unparsable_reports == "quarantine"
         if outcome == Disposition.REJECTED_AT_END and quarantines and envelope.kind == "unreadable":
             outcome = Disposition.QUARANTINED
         return Judgement(outcome=outcome, connect=connect, recipients=recipients, message=message)

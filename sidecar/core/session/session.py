@@ -191,7 +191,7 @@ class Session:
             return None, (Tempfail(reply=replies.UNKNOWN_LISTENER), why)
         answer = policy.at_connect(peer, self._listener)
         self._is_relay_host = answer.accept and not answer.deferred
-        if answer.accept or not self._rules.settings.refuse_at_connect:
+        if answer.accept or not self._rules.settings.reject_at_connect:
             return answer, None
         return answer, (Reject(reply=replies.relaying_not_permitted(peer, self._connect.port)), sentence(answer))
 
@@ -326,7 +326,7 @@ class Session:
             accepted = outcomes.accepted_message(self._facts(), message, answer, reading, wanted)
             return self._reject_above(Bound.REPORT_RECORDS) if outcomes.repeats_too_much(accepted.records) else accepted
         is_unparsable = message.claims_report and reading.arf is None and reading.oob is None and reading.other is None
-        if is_unparsable and self._rules.settings.unreadable_reports == "quarantine":
+        if is_unparsable and self._rules.settings.unparsable_reports == "quarantine":
             full = self._instead(Bound.QUARANTINE)
             return outcomes.quarantined_message(self._facts(), message, answer, reading, self._network, full)
         read_as = UNPARSABLE if is_unparsable else ""

@@ -232,7 +232,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     `listener_relay_hosts` has the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
     case) of the message headers that records have, `original_headers` those of a returned message. `report_size_limit` is in
     bytes; `recipient_limit` counts the recipients of one message. `text_bounces` is for bounces without a status part, and
-    `unreadable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
+    `unparsable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
     records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP.
@@ -246,12 +246,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_directory: Path
     listener_relay_hosts: Mapping[str, NetworkList] = field(default_factory=dict)
     domains: Sequence[DomainEntry] = ()
-    refuse_at_connect: bool = True
+    reject_at_connect: bool = True
     report_size_limit: int = 10 * 1024 * 1024
     recipient_limit: int = 1000
     limits: LimitSettings = field(default_factory=LimitSettings)
     text_bounces: Literal["accept", "reject"] = "accept"
-    unreadable_reports: Literal["refuse", "quarantine"] = "refuse"
+    unparsable_reports: Literal["reject", "quarantine"] = "reject"
     headers: tuple[str, ...] = ()
     original_headers: tuple[str, ...] = ()
     bounce_rules: tuple[BounceRule, ...] = ()

@@ -92,7 +92,7 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
         translations=engine.translations,
         new_session=partial(new_session, rules=rules, world=world, quota=quota, answers_data=answers_data),
         recorder=recorder,
-        answers_connect=settings.refuse_at_connect and plan.policy.rejects_at_connect,
+        answers_connect=settings.reject_at_connect and plan.policy.rejects_at_connect,
         answers_data=answers_data,
         waits=engine.waits,
         watch=(lambda _: None) if meter is None else partial(observer, meter),

@@ -316,5 +316,5 @@ def test_connect_without_strangers() -> None:
     """Where everybody is a relay host, or nobody is rejected at connect, there is nothing to tell."""
     everybody = ["0.0.0.0/0", "::/0"]
     assert connects(side(relay_hosts=everybody), side(WILD, relay_hosts=everybody)) == []
-    assert connects(side(refuse_at_connect=False), side(WILD, refuse_at_connect=False)) == []
-    assert connects(side(refuse_at_connect=False), side()) == [(None, "continue", "reject")]
+    assert connects(side(reject_at_connect=False), side(WILD, reject_at_connect=False)) == []
+    assert connects(side(reject_at_connect=False), side()) == [(None, "continue", "reject")]

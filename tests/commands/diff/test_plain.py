@@ -39,7 +39,7 @@ SPECIAL: dict[str, Any] = {
     "bounce_rules": (BounceRule(pattern="x", bounce_class="Spam", where=Where(file="r.toml", line=1, key="rules.Spam")),),
     "log.level": "debug",
     "text_bounces": "reject",
-    "unreadable_reports": "quarantine",
+    "unparsable_reports": "quarantine",
 }
 
 
@@ -75,9 +75,9 @@ def test_every_setting_has_a_meaning() -> None:
     [
         ({"recipient_limit": 1001}, "opens"),
         ({"recipient_limit": 999}, "closes"),
-        ({"unreadable_reports": "quarantine"}, "opens"),
+        ({"unparsable_reports": "quarantine"}, "opens"),
         ({"text_bounces": "reject"}, "closes"),
-        ({"refuse_at_connect": False}, "neither"),
+        ({"reject_at_connect": False}, "neither"),
         ({"headers": ("subject",)}, "neither"),
     ],
 )

@@ -210,7 +210,7 @@ ENTRIES = st.builds(
 )
 SIDES = st.builds(
     lambda entries, hosts, own, early: side(
-        *entries, relay_hosts=hosts, listener_relay_hosts={OTHER: own} if own else {}, refuse_at_connect=early
+        *entries, relay_hosts=hosts, listener_relay_hosts={OTHER: own} if own else {}, reject_at_connect=early
     ),
     st.lists(ENTRIES, max_size=4, unique_by=lambda made: (made.listener, made.domain)),
     NETWORKS,

@@ -51,7 +51,7 @@ def ask(folder: Path, **question: Any) -> dict[str, Any]:
 def test_a_unparsable_that_would_be_kept(folder: Path) -> None:
     """It is shown as dropped, with its record and its file's name, and nothing is written anywhere."""
     with (folder / "sidecar.toml").open("a") as file:
-        file.write('unreadable_reports = "quarantine"\nstate_directory = "state"\n')
+        file.write('unparsable_reports = "quarantine"\nstate_directory = "state"\n')
     (folder / "broken.eml").write_bytes(BROKEN)
     before = sorted(folder.rglob("*"))
     answer = ask(folder, peer="203.0.113.9", **{"from": ""}, to=["x@bounce.example.com"], message=str(folder / "broken.eml"))

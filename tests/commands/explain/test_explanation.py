@@ -199,7 +199,7 @@ def test_the_envelope_is_told() -> None:
 
 def test_quarantine() -> None:
     """What is kept unread is so by this configuration, too, if it says so."""
-    under = settings(DOMAINS, unreadable_reports="quarantine")
+    under = settings(DOMAINS, unparsable_reports="quarantine")
     (it,) = explained(ours(recipient="b@bounce.example.com", meta={"quarantine": "x.eml"}), under=under)
     assert (it.happened, it.outcome, it.agrees) == ("quarantined", "quarantined", True)
     assert it.message is not None

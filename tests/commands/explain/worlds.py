@@ -86,8 +86,8 @@ def configurations(draw: st.DrawFn) -> Settings:
         [entry(domain, listener, **keys) for (listener, domain), keys in domains.items()],
         relay_hosts=draw(lists),
         listener_relay_hosts=draw(st.dictionaries(st.just(LISTENER), lists, max_size=1)),
-        refuse_at_connect=draw(st.booleans()),
-        unreadable_reports=draw(st.sampled_from(["refuse", "quarantine"])),
+        reject_at_connect=draw(st.booleans()),
+        unparsable_reports=draw(st.sampled_from(["reject", "quarantine"])),
     )
 
 

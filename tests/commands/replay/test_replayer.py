@@ -89,7 +89,7 @@ LITTLE_MEMORY = LimitSettings(report_memory=500)
         ),
         (ARF, ["a@bounce.example"], {}, "rejected_at_end", "a feedback report: 'abuse'"),
         (BROKEN, ["a@bounce.example"], {}, "rejected_at_end", NO_PART),
-        (BROKEN, ["a@bounce.example"], {"unreadable_reports": "quarantine"}, "quarantined", NO_PART),
+        (BROKEN, ["a@bounce.example"], {"unparsable_reports": "quarantine"}, "quarantined", NO_PART),
         (OOB, ["a@x.example"], {}, "rejected_at_rcpt", "no listener domain matches x.example"),
         (
             OOB,

@@ -30,7 +30,7 @@ WHOLE = b"Original-Rcpt-To: jo@isp.example\r\nOriginal-Mail-From: <>\r\nArrival-
         (OOB.replace(b"Status: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1", b"X:"), DROP, {}, [None, "lost"]),
         (BOUNCE, DROP, {}, [None, "derived"]),
         (BROKEN, DROP, {}, ["unparsable"]),
-        (BROKEN, DROP, {"unreadable_reports": "quarantine"}, ["unparsable"]),
+        (BROKEN, DROP, {"unparsable_reports": "quarantine"}, ["unparsable"]),
         (BROKEN, DROP, {"compat": "kumomta"}, [None, None]),
         (PLAIN, DROP, {}, [None]),
         (ARF.replace(b"User-Agent", WHOLE), FBL, {}, ["complete"]),

@@ -101,7 +101,7 @@ def test_answers(mode: Mode) -> None:
 
 def in_mode(settings: Settings, mode: Mode) -> Settings:
     """Return settings as loading gives them with `compat = "kumomta"`."""
-    return settings if mode == "default" else replace(settings, compat="kumomta", refuse_at_connect=False)
+    return settings if mode == "default" else replace(settings, compat="kumomta", reject_at_connect=False)
 
 
 DIFFERENCES: Final = [

@@ -253,7 +253,7 @@ def test_sessions() -> None:
 
 # --- unparsable reports
 
-QUARANTINING = settings(DOMAINS, unreadable_reports="quarantine")
+QUARANTINING = settings(DOMAINS, unparsable_reports="quarantine")
 
 
 def test_a_unparsable_is_kept() -> None:

@@ -11,7 +11,7 @@ from tests.core.session.driving import content, envelope, hello, play, session
 
 SETTINGS = settings(
     [entry("near.test", log_oob="LogThenDrop", log_arf="LogThenDrop")],
-    refuse_at_connect=False,
+    reject_at_connect=False,
     compat="kumomta",
     headers=("subject",),
 )

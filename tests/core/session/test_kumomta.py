@@ -20,7 +20,7 @@ TO = "b@bounce.example.com"
 
 
 def kumo_settings(**more: Any) -> Settings:
-    return settings(DOMAINS, refuse_at_connect=False, compat="kumomta", **more)
+    return settings(DOMAINS, reject_at_connect=False, compat="kumomta", **more)
 
 
 def outcome_of(message: bytes, *recipients: str, made: Settings | None = None) -> tuple[Verdict, tuple[Record, ...]]:
@@ -108,7 +108,7 @@ def test_what_is_too_big_was_never_received() -> None:
 
 def test_nobody_is_refused_at_connect() -> None:
     """Where nothing is permitted an external host hears so at RCPT."""
-    made = settings((), refuse_at_connect=False, compat="kumomta")
+    made = settings((), reject_at_connect=False, compat="kumomta")
     outcomes = play(session(made), [*hello(), *envelope([TO])])
     assert [len(outcome.records) for outcome in outcomes] == [0, 0, 0, 1]
     assert isinstance(outcomes[-1].verdict, Reject)

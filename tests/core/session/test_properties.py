@@ -37,7 +37,7 @@ DOMAINS = [
     entry("auth.example.com", relay_from_authz=["daniel"]),
 ]
 PLAINLY = settings(DOMAINS)
-QUARANTINING = settings(DOMAINS, unreadable_reports="quarantine")
+QUARANTINING = settings(DOMAINS, unparsable_reports="quarantine")
 RECIPIENTS = st.sampled_from(
     ["b@bounce.example.com", "f@fbl.example.com", "x@gmail.com", "", "x@[192.0.2.1]", "@a:b@gmail.com"]
 )

@@ -295,7 +295,7 @@ def test_addresses_in_records() -> None:
 
 def test_a_quarantined_message_has_a_record_for_each_recipient() -> None:
     """The quarantine has one record for all of them."""
-    outcome = deliver(BROKEN, DROP, FBL, under=settings(DOMAINS, unreadable_reports="quarantine"))
+    outcome = deliver(BROKEN, DROP, FBL, under=settings(DOMAINS, unparsable_reports="quarantine"))
     assert facts_of(outcome, "type", "recipient", "disposition") == [
         ("Reception", DROP, "quarantined"),
         ("Reception", FBL, "quarantined"),
@@ -323,7 +323,7 @@ Content-Type: application/tlsrpt+json\r
 
 def test_a_report_of_another_kind_is_rejected_by_name() -> None:
     """It is no unparsable report, and so it is not kept in the quarantine."""
-    outcome = deliver(TLS_REPORT, DROP, under=settings(DOMAINS, unreadable_reports="quarantine"))
+    outcome = deliver(TLS_REPORT, DROP, under=settings(DOMAINS, unparsable_reports="quarantine"))
     assert (outcome.unparsable, facts_of(outcome, "type", "disposition")) == (None, [("Rejection", "rejected_at_end")])
     assert "TLS report" in outcome.records[0].meta["why"]
 
@@ -394,8 +394,8 @@ def test_refused_at_connect() -> None:
 
 
 def test_early_refusal_can_be_turned_off() -> None:
-    """With refuse_at_connect off, the peer is heard, and refused at RCPT."""
-    outcomes = play(session(settings(refuse_at_connect=False)), [*hello(), *envelope(["a@b.example"])])
+    """With reject_at_connect off, the peer is heard, and refused at RCPT."""
+    outcomes = play(session(settings(reject_at_connect=False)), [*hello(), *envelope(["a@b.example"])])
     assert [type(outcome.verdict) for outcome in outcomes] == [Continue, Continue, Continue, Reject]
 
 

@@ -152,7 +152,7 @@ def test_a_bounce_that_names_no_recipient() -> None:
     assert "recipient" not in outcome.records[1].meta["derived"]
 
 
-@pytest.mark.parametrize("more", [{"text_bounces": "reject"}, {"compat": "kumomta", "refuse_at_connect": False}])
+@pytest.mark.parametrize("more", [{"text_bounces": "reject"}, {"compat": "kumomta", "reject_at_connect": False}])
 def test_text_bounces_can_be_rejected(more: Mapping[str, Any]) -> None:
     """They are then rejected at the end of the header section, as ordinary mail."""
     its = settings(DOMAINS, **more)

@@ -44,7 +44,7 @@ class Worker:
         self.gate = threading.Event()
         self.gate.set()
         self.fsyncs = threading.Semaphore(0)
-        its = settings(DOMAINS, unreadable_reports="quarantine", limits=LimitSettings(rejection_records_per_second=1000))
+        its = settings(DOMAINS, unparsable_reports="quarantine", limits=LimitSettings(rejection_records_per_second=1000))
         self.recorder = Recorder(
             journal=Routes(JournalSettings(directory=folder / "journal", **journal)),
             quarantine=Quarantine(folder / "quarantine", size=1 << 30, age=3600),

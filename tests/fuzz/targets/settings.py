@@ -25,7 +25,7 @@ node_id = "0f1c9b1e-52a4-4d43-9b1f-6a1f5f1a7c11"
 state_directory = "state"
 recipient_limit = 100
 report_size_limit = 1_000_000
-refuse_at_connect = false
+reject_at_connect = false
 [milter]
 socket = "inet:127.0.0.1:8893"
 socket_mode = "0660"
