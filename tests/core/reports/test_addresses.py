@@ -1,8 +1,10 @@
 """Addresses in their normal form, and what is no address."""
 
+import re
+
 import pytest
 
-from sidecar.core.reports.addresses import mailbox, readable_address
+from sidecar.core.reports.addresses import mailbox, readable_address, wide_set
 from sidecar.core.reports.fields import ip_address
 
 
@@ -55,3 +57,11 @@ def test_mailbox(text: str, expected: str | None) -> None:
 def test_ip_address(text: str, expected: str) -> None:
     """What is not part of an IP address goes; a text without one stays as it is."""
     assert ip_address(text) == expected
+
+
+@pytest.mark.parametrize("characters", ["0-9A-Za-z_", r" !#-\[\]-~", r"\0\r\n^-"])
+def test_wide_set(characters: str) -> None:
+    """A wide set has the ASCII characters that are named, and all others beyond ASCII."""
+    named, wide = re.compile(f"[{characters}]"), re.compile(wide_set(characters))
+    assert all(bool(wide.match(one)) == bool(named.match(one)) for one in map(chr, range(0x80)))
+    assert all(map(wide.match, ("\x80", "\u00fc", "\ud800", "\uffff", "\U0010ffff")))

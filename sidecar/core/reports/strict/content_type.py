@@ -6,8 +6,9 @@ Owns their grammar: one byte that does not fit, such as a `;` at the end, and th
 import re
 from typing import Final, NamedTuple
 
+from sidecar.core.reports.addresses import wide_set
 from sidecar.core.reports.fields import charset_name
-from sidecar.core.reports.strict.headers import COMMENTS_LIMIT, CONTROL, ENCODED_WORD, FOLD, WIDE, comment_end, decoded_word
+from sidecar.core.reports.strict.headers import COMMENTS_LIMIT, CONTROL, ENCODED_WORD, FOLD, PAIR, comment_end, decoded_word
 
 # Bytes and parameters; the limits of mime.py for the same.
 _SIZE_LIMIT = 64 * 1024
@@ -17,15 +18,15 @@ _PARAMETER_LIMIT = 128
 _FITS_NOWHERE = "\0"
 
 _FOLD = re.compile(FOLD)
-_TOKEN: Final = re.compile(rf"[!#$%&'*+\-.0-9A-Z^_`a-z{{|}}~{WIDE}]+")
+_TOKEN: Final = re.compile(wide_set(r"!#$%&'*+\-.0-9A-Z^_`a-z{|}~") + "+")
 _ATTRIBUTE = re.compile(r"[!#$&+\-.0-9A-Z^_`a-z{|}~]+")
 _EXTENDED = re.compile(r"(?>(?:[!#$&+\-.0-9A-Z^_`a-z{|}~]|%[0-9A-Fa-f]{2})*)")
-_CHARSET_AND_LANGUAGE = re.compile(
-    rf"(?P<charset>[!#$%&*+\-.0-9A-Z^_`a-z{{|}}~{WIDE}]*)'[!#$%&*+\-.0-9A-Z^_`a-z{{|}}~{WIDE}]*'"
-)
+_NAME = wide_set(r"!#$%&*+\-.0-9A-Z^_`a-z{|}~")
+_CHARSET_AND_LANGUAGE = re.compile(rf"(?P<charset>{_NAME}*)'{_NAME}*'")
 _SECTION = re.compile(r"\*([0-9]{1,9})(?![0-9])")
 _ENCODED_WORD = re.compile(rf'(?P<quote>"?){ENCODED_WORD}(?P=quote)')
-_QUOTED = re.compile(rf'"((?>(?:[ \t]|\r?\n(?=[ \t\r\n])|[!#-\[\]-~{CONTROL}{WIDE}]|\\[\0\r\n !-~{CONTROL}{WIDE}])*))"')
+_QUOTED_TEXT = wide_set(rf"!#-\[\]-~{CONTROL}")
+_QUOTED = re.compile(rf'"((?>(?:[ \t]|\r?\n(?=[ \t\r\n])|{_QUOTED_TEXT}|{PAIR})*))"')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 # Most Content-Types: no comment, no escape, nothing of RFC 2231 or RFC 2047.
 _PLAIN_WORD = r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]++"

@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator
 
+from sidecar.core.reports.addresses import wide_set
 from sidecar.core.reports.fields import VALUE_LIMIT, Group, charset_name, field_limit
 from sidecar.core.reports.mime import field
 
@@ -17,18 +18,21 @@ FOLD = r"(?>(?:[ \t]*+\r?\n)*)[ \t]++"
 """White space, perhaps with line ends before the last of it."""
 
 CONTROL = r"\x01-\x08\v\f\x0e-\x1f\x7f"
-WIDE = r"\x80-\U0010ffff"
-"""What a set of a regular expression has besides ASCII that can be printed."""
+"""The ASCII characters of a set that can be neither printed nor white space."""
+
+PAIR = r"\\" + wide_set(rf"\0\r\n !-~{CONTROL}")
+"""A quoted character (RFC 5322, quoted-pair)."""
 
 _NAME = r"""[!"#$%&'+\-0-9A-Z\\^_`a-z{|}~]++"""
-ENCODED_WORD = rf"=\?(?P<charset>{_NAME})(?:\*{_NAME})?\?(?P<encoding>[BbQq])\?(?P<encoded>[!->@-~{WIDE}]++)\?="
+ENCODED_WORD = rf"=\?(?P<charset>{_NAME})(?:\*{_NAME})?\?(?P<encoding>[BbQq])\?(?P<encoded>{wide_set('!->@-~')}++)\?="
 """An encoded word (RFC 2047): charset, encoding, text."""
 
 COMMENTS_LIMIT = 100
 """Opening parentheses of one value. Each has a cost beyond that of its byte; KumoMTA's own stack ends at some point."""
 
 # A piece of a comment: what can stand in it, the end of this one, or the begin of one more.
-_IN_COMMENT = re.compile(rf"(?>(?:[ \t]|\r?\n(?=[ \t\r\n])|[!-'*-\[\]-~{CONTROL}{WIDE}]|\\[\0\r\n !-~{CONTROL}{WIDE}])*)([()])")
+_COMMENT_TEXT = wide_set(rf"!-'*-\[\]-~{CONTROL}")
+_IN_COMMENT = re.compile(rf"(?>(?:[ \t]|\r?\n(?=[ \t\r\n])|{_COMMENT_TEXT}|{PAIR})*)([()])")
 
 # A name begins the line and ends at a blank. A line without a colon is a name, with its carriage return.
 _NAME_BYTES = rb"(?:[!-9;-~][!-9;-~ \t\r]*+)?"
@@ -52,8 +56,8 @@ _USUAL_FIELD = re.compile(
 _USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})" % _TOGETHER)
 _END = re.compile(rb"\r?\n|\Z")
 _PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
-_TEXT = rf"\0{CONTROL}!-~{WIDE}"
-_WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>[{_TEXT}](?>(?:(?!=\?)[{_TEXT}])*)))[\r\n]*+")
+_TEXT = wide_set(rf"\0{CONTROL}!-~")
+_WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>{_TEXT}(?>(?:(?!=\?){_TEXT})*)))[\r\n]*+")
 
 
 class FaultError(Exception):
