@@ -15,8 +15,7 @@ from click.shell_completion import CompletionItem
 
 from sidecar.core.text import printable
 from sidecar.output.help import INTERRUPTED, CommandGroup
-from sidecar.output.problems import sentence
-from sidecar.output.streams import prepare_streams
+from sidecar.output.streams import prepare_streams, sentence
 
 # The summaries are here, and not beside each command, so that `sidecar --help` loads no command.
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {

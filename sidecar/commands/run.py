@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 
 from sidecar import log
-from sidecar.daemon.process import Loader, LoaderError, Terminal, run
+from sidecar.daemon.process.loader import Loader, LoaderError
+from sidecar.daemon.process.signals import Terminal
+from sidecar.daemon.process.start import run
 from sidecar.output.help import Command
-from sidecar.output.problems import config_file, config_option, loaded_or_exit, sentence
+from sidecar.output.problems import config_file, config_option, loaded_or_exit
+from sidecar.output.streams import sentence
 
 
 @click.command(

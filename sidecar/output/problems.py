@@ -1,6 +1,6 @@
 """The settings of a command, and findings and errors as text.
 
-Owns the line of a finding, and the sentence of an error. Never decides what is an error.
+Owns the line of a finding. Never decides what is an error.
 """
 
 import os
@@ -39,13 +39,6 @@ def finding_line(finding: Finding) -> str:
     """Return a finding as one line: `file:line: error: key: what is wrong. What to write instead.`."""
     parts = filter(None, (finding.place, finding.level, finding.key))
     return printable(f"{': '.join(parts)}: {finding.text} {finding.fix}")
-
-
-def sentence(text: object) -> str:
-    """Return the text of an error as an escaped sentence: with a capital, if it begins with a word, and a full stop."""
-    words = printable(str(text))
-    first = words.partition(" ")[0]
-    return f"{words[:1].upper() if first.isalpha() else words[:1]}{words[1:]}."
 
 
 def require_utf8(*arguments: str | None) -> None:

@@ -80,3 +80,10 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def sentence(text: object) -> str:
+    """Return the text of an error as an escaped sentence: with a capital, if it begins with a word, and a full stop."""
+    words = printable(str(text))
+    first = words.partition(" ")[0]
+    return f"{words[:1].upper() if first.isalpha() else words[:1]}{words[1:]}."

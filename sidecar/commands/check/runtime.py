@@ -29,8 +29,7 @@ from sidecar.daemon.process.privileges import (
     entered,
     new_identity,
 )
-from sidecar.daemon.process.start import LOCK_NAME
-from sidecar.daemon.process.status import is_running, read_status
+from sidecar.daemon.process.status import LOCK_NAME, is_running, read_status
 from sidecar.daemon.sockets import resolve
 from sidecar.machine import name_of_user
 

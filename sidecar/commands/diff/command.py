@@ -20,8 +20,8 @@ from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
 from sidecar.output.help import Command
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import ExistingPath, print_errors, sentence
-from sidecar.output.streams import print_json
+from sidecar.output.problems import ExistingPath, print_errors
+from sidecar.output.streams import print_json, sentence
 from sidecar.output.terminal import progress
 
 # The limit for the changes of each effect, and for the groups of envelopes.

@@ -21,8 +21,7 @@ from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import polls
-from sidecar.output.problems import sentence
-from sidecar.output.streams import print_json
+from sidecar.output.streams import print_json, sentence
 from sidecar.output.terminal import console
 
 # KumoMTA writes a Rejection within milliseconds of the Reception that it contradicts; packing its output takes seconds.

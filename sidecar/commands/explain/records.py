@@ -24,8 +24,7 @@ from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import sentence
-from sidecar.output.streams import print_json
+from sidecar.output.streams import print_json, sentence
 from sidecar.output.terminal import TextTable, console, plain, print_text, progress
 
 # People read ten answers of a dozen lines; more are counted.

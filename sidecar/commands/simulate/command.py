@@ -19,8 +19,8 @@ from sidecar.core.policy.address import domain_of
 from sidecar.core.text import did_you_mean, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command, completion
-from sidecar.output.problems import config_file, sentence, settings_or_exit
-from sidecar.output.streams import print_json
+from sidecar.output.problems import config_file, settings_or_exit
+from sidecar.output.streams import print_json, sentence
 from sidecar.output.terminal import TextTable, console
 
 # With the domain of the first --to: an MTA rejects a sender whose domain does not exist, and no domain of an example does.

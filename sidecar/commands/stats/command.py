@@ -31,8 +31,8 @@ from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import config_option, journal_or_exit, sentence
-from sidecar.output.streams import print_json, write_file
+from sidecar.output.problems import config_option, journal_or_exit
+from sidecar.output.streams import print_json, sentence, write_file
 from sidecar.output.terminal import GAP, TextTable, console, plain, print_text, progress
 
 _ROWS = 10

@@ -21,7 +21,8 @@ from sidecar.journal.read import Follower, Line, kind_of, read
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 from sidecar.output.help import Command, completion
 from sidecar.output.logs import polls, warn_of_skipped_files
-from sidecar.output.problems import config_option, journal_or_exit, sentence
+from sidecar.output.problems import config_option, journal_or_exit
+from sidecar.output.streams import sentence
 from sidecar.output.terminal import console, plain
 from sidecar.output.wrapping import wrap_line
 

@@ -1,10 +1,4 @@
 """The supervisor: prefork, readiness, reload, restart with backoff, orderly stop. nginx's model.
 
-Owns processes. Never sees a message.
+Owns processes. Never sees a message. It imports nothing here: `check` and `status` need only a part of it.
 """
-
-from sidecar.daemon.process.loader import Loader, LoaderError
-from sidecar.daemon.process.signals import Terminal
-from sidecar.daemon.process.start import run
-
-__all__ = ["Loader", "LoaderError", "Terminal", "run"]

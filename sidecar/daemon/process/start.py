@@ -24,12 +24,11 @@ from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
 from sidecar.daemon.process.reload import freeze_memory
 from sidecar.daemon.process.signals import Terminal
-from sidecar.daemon.process.status import read_status
+from sidecar.daemon.process.status import LOCK_NAME, read_status
 from sidecar.daemon.process.supervisor import Supervisor
 from sidecar.daemon.process.workers import KILL_AFTER, STOP_GRACE
 from sidecar.daemon.sockets import ListenError
 
-LOCK_NAME: Final = "lock"
 # A sidecar that stops gives its sessions this time. The next one waits for it, as `systemctl restart` does.
 WAIT_WITHIN = STOP_GRACE + KILL_AFTER + 8.0
 _LOOK_SECONDS: Final = 0.05

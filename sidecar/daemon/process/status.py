@@ -24,6 +24,7 @@ from sidecar.journal.read import Checkpoints
 from sidecar.machine import free_bytes, read_file
 
 FILE_NAME: Final = "status.json"
+LOCK_NAME: Final = "lock"
 WHAT_TO_DO: Final = (
     "Free some space there, or set a smaller journal.minimum_free. When it is full, mail that needs a record gets 451."
 )
