@@ -17,8 +17,7 @@ from sidecar.core.reports.values import ArfReport
 # Of a field's value: several addresses of 320 characters, or a trace field with its date at the end.
 _VALUE_LIMIT = 2048
 
-MESSAGE_ID = "original.message_id"
-"""The name in `meta.derived` of the one value that is not in the report: `message_id` in `meta.original`."""
+_MESSAGE_ID = "meta.original.message_id"
 
 # What mailbox providers add on delivery. Each has one address.
 _DELIVERED_TO = ("x-hmxmroriginalrecipient", "x-original-to", "x-apparently-to", "delivered-to", "envelope-to")
@@ -32,7 +31,8 @@ _REDACTED = re.compile(r"redacted|\.invalid\Z", re.IGNORECASE)
 def completed(report: ArfReport) -> tuple[ArfReport, tuple[str, ...]]:
     """Return a report with sender, date and recipient of the returned message where it has none, and the names of these.
 
-    A field that was reported and cannot be read was reported: it stays empty.
+    A name is the value's path in the record, as in `meta.derived`. A field that was reported and cannot be read was reported:
+    it stays empty.
     """
     lacking = [name for name, spelled in _REPORTED_AS.items() if _lacks(report, name, spelled)]
     if not lacking or report.original_message is None:
@@ -43,7 +43,8 @@ def completed(report: ArfReport) -> tuple[ArfReport, tuple[str, ...]]:
         return report, ()
     # Without all of these, the report says nothing but its type.
     is_sparse = len(lacking) == len(_REPORTED_AS) and any(name == "message-id" for name, _ in fields)
-    return replace(report, **found), (*found, *[MESSAGE_ID] * is_sparse)
+    derived = (f"feedback_report.{name}" for name in found)
+    return replace(report, **found), (*derived, *[_MESSAGE_ID] * is_sparse)
 
 
 def _lacks(report: ArfReport, name: str, spelled: tuple[str, ...]) -> bool:

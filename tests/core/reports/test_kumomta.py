@@ -41,7 +41,7 @@ def found_difference(mail: dict[str, Any]) -> tuple[str, frozenset[str]] | None:
     if kind_of(strict) != kind_of(lenient):
         return ("accepted" if kind_of(strict) is None else "lost"), frozenset()
     # What no report says: where it is derived, `meta.derived` names it (tests of `sparse`).
-    unsaid = {f".{name}" for name in lenient.derived}
+    unsaid = {f".{path.rpartition('.')[2]}" for path in lenient.derived}
     theirs, ours = (
         {repr(leaf) for leaf in leaves(msgspec.to_builtins(one.arf or one.oob)) if not _is_below(leaf[0], unsaid)}
         for one in (strict, lenient)

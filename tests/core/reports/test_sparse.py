@@ -5,7 +5,6 @@ import time
 import pytest
 
 from sidecar.core.reports import read
-from sidecar.core.reports.sparse import MESSAGE_ID
 from sidecar.core.reports.values import ArfReport
 
 SECTION = """Return-Path: <news-7@bounce.sender.example>
@@ -17,7 +16,8 @@ To: Jo <jo@mailbox.example>
 Date: Thu, 2 Jul 2026 16:59:00 +0000
 Message-ID: <m7@sender.example>
 """
-ALL = ("arrival_date", "original_mail_from", "original_rcpto_to", MESSAGE_ID)
+ARRIVAL, SENDER, RECIPIENT = (f"feedback_report.{name}" for name in ("arrival_date", "original_mail_from", "original_rcpto_to"))
+ALL = (ARRIVAL, SENDER, RECIPIENT, "meta.original.message_id")
 
 
 def complaint(fields: str = "", section: str = SECTION, kind: str = "text/rfc822-headers") -> bytes:
@@ -51,11 +51,11 @@ def test_a_report_that_says_only_its_type(kind: str) -> None:
         ),
         (
             "Original-Mail-From: <>\nReceived-Date: Wed, 1 Jul 2026 00:00:00 +0000\n",
-            (["Jo@mailbox.example"], "", "2026-07-01T00:00:00Z", ("original_rcpto_to",)),
+            (["Jo@mailbox.example"], "", "2026-07-01T00:00:00Z", (RECIPIENT,)),
         ),
         (
             "Original-Rcpt-To: redacted\nArrival-Date: yesterday\n",
-            (["redacted"], "news-7@bounce.sender.example", None, ("original_mail_from",)),
+            (["redacted"], "news-7@bounce.sender.example", None, (SENDER,)),
         ),
     ],
 )
@@ -88,7 +88,7 @@ def test_where_each_value_is_found(section: str, recipients: list[str], sender: 
     """The surest field counts, and a redacted address or one of several recipients never does."""
     *found, derived = values(complaint(section=section))
     assert found == [recipients, sender, date]
-    named = {"arrival_date": date, "original_mail_from": sender, "original_rcpto_to": recipients}
+    named = {ARRIVAL: date, SENDER: sender, RECIPIENT: recipients}
     assert derived == tuple(name for name, value in named.items() if value)
 
 

@@ -563,7 +563,7 @@ def test_mapped_peer_is_told_as_ipv4() -> None:
         (OOB, ["rfc3464", "rfc3464"], [None, None]),
         (OOB.replace(b"Action: failed", b"Action: expired"), ["rfc3464", "rfc3464"], [None, ("type",)]),
         (OOB.replace(b"Status: 5.1.1\r\n", b""), ["rfc3464", "rfc3464"], [None, ("response.enhanced_code",)]),
-        (ARF, ["rfc5965"], [("original_mail_from",)]),
+        (ARF, ["rfc5965"], [("feedback_report.original_mail_from",)]),
         (ARF.replace(b"User-Agent", b"Original-Mail-From: <>\r\nUser-Agent"), ["rfc5965"], [None]),
     ],
 )
