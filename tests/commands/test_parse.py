@@ -219,4 +219,4 @@ def test_settings_can_turn_text_bounces_off(line: str, tmp_path: Path) -> None:
 def test_derived_values_are_named() -> None:
     """In the summary for people, too."""
     result = CliRunner().invoke(command, ["--from", "", "-"], input=TEXT)
-    assert re.search(r"^ +derived: +recipient, peer_address.name, response.code, ", result.stdout, re.MULTILINE)
+    assert re.search(r"^ +derived: +peer_address.name, recipient, response.code, ", result.stdout, re.MULTILINE)

@@ -1,12 +1,10 @@
 """The table of `deploy/docs/bounce-formats.md`, made from the reader's layouts. `python -m tests.deploy.formats` writes it."""
 
-from sidecar.core.reports.reading import STATUSLESS
 from sidecar.core.reports.text.layouts import FORMATS, LAYOUTS
 from tests.deploy.documents import FOLDER
 
 PAGE = FOLDER / "bounce-formats.md"
 HEAD = "| `meta.read_as` | written by |\n|---|---|\n"
-STATUSLESS_TEXT = "a bounce report with another text in place of its status part; the recipient is not named"
 
 
 def table() -> str:
@@ -17,7 +15,7 @@ def table() -> str:
         if layout.program not in programs:
             programs.append(layout.program)
     rows = {name: "; ".join(programs) for name, programs in sorted(written_by.items())}
-    rows |= FORMATS | {STATUSLESS: STATUSLESS_TEXT}
+    rows |= FORMATS
     return HEAD + "".join(f"| `text:{name}` | {text} |\n" for name, text in rows.items())
 
 

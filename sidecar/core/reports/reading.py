@@ -7,7 +7,6 @@ deeper parts.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from sidecar.core.reports import mime
@@ -17,10 +16,9 @@ from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.other import NAMES, other_kind
 from sidecar.core.reports.sparse import completed
-from sidecar.core.reports.statusless import read_statusless
 from sidecar.core.reports.strict import read_strictly
-from sidecar.core.reports.text import TextBounce, read_text
-from sidecar.core.reports.values import ArfReport, OobReport, PerRecipient, ReportedRecipient, ReportReading
+from sidecar.core.reports.text import TextBounce, read_statusless, read_text
+from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
@@ -32,12 +30,8 @@ _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global"
 Readings = tuple[ArfReport | str, OobReport | str]
 """A feedback report and a bounce report: each is the report, why it is none, or `""` if no part claims to be one."""
 
-STATUSLESS = "statusless"
-"""The format of a bounce report whose text has a reply and no known layout."""
 # qmail writes no MIME: in a report its layout, like no layout at all, is the text of an unknown program.
 _NO_REPORTS = frozenset(("general", "qmail"))
-_WORKED_OUT = ("recipient", "response.code", "response.content", "response.enhanced_code")
-_NO_RECIPIENT = ReportedRecipient(recipient_type="", recipient="")
 
 # A report has two or three parts, and gateways add a few. With more, the text of none is read: each has a cost.
 _FEW_PARTS = 10
@@ -93,10 +87,10 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
 def _without_status(top: mime.ContentType, parts: list[mime.Part]) -> TextBounce | None:
     """Return the reading of a bounce report that has a returned message, and a text instead of a status part."""
     returned = _returned(parts)
-    if _report_type(top) != b"delivery-status" or not returned:
+    text = next((part for part in parts if part.media_type == b"text/plain"), None)
+    if _report_type(top) != b"delivery-status" or not returned or text is None:
         return None
-    report = read_statusless(parts, original_text(returned[-1]))
-    return None if report is None else TextBounce(format=STATUSLESS, report=report, derived=_WORKED_OUT)
+    return read_statusless(text, original_text(returned[-1]))
 
 
 def _report_type(top: mime.ContentType) -> bytes:
@@ -104,21 +98,8 @@ def _report_type(top: mime.ContentType) -> bytes:
 
 
 def _in_text_form(bounce: TextBounce) -> ReportReading:
-    """Return the reading of a bounce in text form: each recipient has the values that were worked out."""
-    entries = [replace(entry, derived=_derived(entry, bounce.derived)) for entry in bounce.report.per_recipient]
-    report = replace(bounce.report, per_recipient=entries)
-    return ReportReading(oob=report, why=f"{_bounce(report)}, in text form ({bounce.format})", read_as=f"text:{bounce.format}")
-
-
-def _derived(entry: PerRecipient, names: tuple[str, ...]) -> tuple[str, ...] | UnsetType:
-    """Return the names of a text's values that this recipient has."""
-    lacking = {
-        "recipient": (entry.original_recipient or entry.final_recipient or _NO_RECIPIENT).recipient == "",
-        "response.code": entry.diagnostic_code is None,
-        "response.content": entry.diagnostic_code is None,
-        "response.enhanced_code": entry.status is None,
-    }
-    return tuple(name for name in names if not lacking.get(name, False)) or UNSET
+    why = f"{_bounce(bounce.report)}, in text form ({bounce.format})"
+    return ReportReading(oob=bounce.report, why=why, read_as=f"text:{bounce.format}")
 
 
 def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> ReportReading:

@@ -103,7 +103,7 @@ def test_a_text_bounce_is_a_bounce_report() -> None:
     assert bounce.peer_address.name == "mx.remote.example"
     assert {one.meta["read_as"] for one in outcome.records} == {"text:qmail"}
     assert bounce.meta["derived"] == (
-        *("recipient", "peer_address.name", "response.code", "response.content", "response.enhanced_code"),
+        *("peer_address.name", "recipient", "response.code", "response.content", "response.enhanced_code"),
     )
     assert b'"message_id":"<17@sender.example>"' in bytes(bounce.meta["original"])
 

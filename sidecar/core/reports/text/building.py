@@ -6,6 +6,7 @@ Owns which piece of the text belongs to which recipient. Never decides whether a
 import re
 from itertools import pairwise
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from sidecar.core.reports.fields import VALUE_LIMIT, status
@@ -52,6 +53,15 @@ def recipients(layout: Layout | None, text: BounceText, entries: list[TextRecipi
     return [_recipient(text, entry, end, action, reply) for entry, end, reply in zip(entries, ends, replies, strict=True)]
 
 
+def unnamed_recipient(text: BounceText) -> PerRecipient | None:
+    """Return the recipient of a text that names none: the reply in the text says what happened. None without a reply."""
+    reply = find_reply(text.text, 0, min(text.end, 2 * VALUE_LIMIT))
+    if reply is None or (reply.code.endswith("00") and not reply.enhanced):  # `500 people` is no reply
+        return None
+    action: Action = "failed" if (reply.enhanced or reply.code).startswith("5") else "delayed"
+    return _recipient(text, TextRecipient("", 0, 0), text.end, action, reply)
+
+
 def _own_reply(text: BounceText, entry: TextRecipient, end: int) -> QuotedReply | None:
     end = min(end, entry.start + 2 * VALUE_LIMIT)
     rule = _RULE.search(text.text, entry.named, end)
@@ -91,13 +101,19 @@ def _reply_before(text: BounceText, entry: TextRecipient) -> QuotedReply | None:
 
 def _recipient(text: BounceText, entry: TextRecipient, end: int, action: Action, reply: QuotedReply | None) -> PerRecipient:
     words = _words(text, entry, end, action, reply)
+    enhanced = "" if reply is None else reply.enhanced
     return PerRecipient(
         final_recipient=_reported(entry.address),
         original_recipient=None if entry.original is None else _reported(entry.original),
         action=action,
-        status=status(reply.enhanced) if reply is not None and reply.enhanced else None,
+        status=status(enhanced) if enhanced else None,
         diagnostic_code=DiagnosticCode(diagnostic_type="smtp", diagnostic=words[:VALUE_LIMIT]) if words else None,
         extensions={},
+        derived=(
+            *("recipient",) * bool(entry.address),
+            *("response.code", "response.content") * bool(words),
+            *("response.enhanced_code",) * bool(enhanced),
+        ),
     )
 
 
@@ -144,12 +160,17 @@ def _name(entry: PerRecipient) -> str:
 
 
 def _completed(known: PerRecipient, quoted: PerRecipient | None) -> PerRecipient:
+    """Return a recipient of a status part with the values of a text that it lacks."""
     if quoted is None:
         return known
+    derived = set(known.derived or ())
+    if known.final_recipient is None and known.original_recipient is None:
+        derived.add("recipient")
     known = replace(known, final_recipient=known.final_recipient or quoted.final_recipient)
-    if _code(quoted) is None and (_code(known) is not None or quoted.status is None):
-        return known
-    return replace(known, status=quoted.status or known.status, diagnostic_code=quoted.diagnostic_code)
+    if _code(quoted) is not None or (_code(known) is None and quoted.status is not None):
+        derived |= set(quoted.derived or ()) - {"recipient"}
+        known = replace(known, status=quoted.status or known.status, diagnostic_code=quoted.diagnostic_code)
+    return replace(known, derived=tuple(sorted(derived)) or UNSET)
 
 
 def _code(entry: PerRecipient) -> str | None:

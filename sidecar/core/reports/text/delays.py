@@ -26,6 +26,6 @@ _SUBJECT = re.compile(r"delay|could not send m|still being retried|not yet|retar
 
 def is_delay(text: BounceText, subject: str) -> bool:
     """Return True if a notice or its Subject says that delivery is only delayed."""
-    if _FINAL.find(*text.searched):
+    if _FINAL.are_in(text):
         return False
-    return DELAYS.find(*text.searched) is not None or _SUBJECT.search(subject) is not None
+    return _SUBJECT.search(subject) is not None or DELAYS.are_in(text)

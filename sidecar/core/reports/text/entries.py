@@ -42,10 +42,9 @@ class TextRecipient(Struct):
     original: str | None = None
 
 
-def begin(layout: Layout, header: MailerHeader, text: BounceText) -> int | None:
-    """Return where the recipients of a layout can begin, or None if the text does not have this layout."""
-    phrase = layout.phrases.find(*text.searched)
-    if phrase is None or layout.sender not in header.sender or (layout.by_mailer and not header.from_mailer):
+def begin(layout: Layout, phrase: bytes, header: MailerHeader, text: BounceText) -> int | None:
+    """Return where the recipients of a layout can begin, or None if a text that has its phrase does not have this layout."""
+    if layout.sender not in header.sender or (layout.by_mailer and not header.from_mailer):
         return None
     if layout.needs and not any(need in text.flat or need.decode() in header.program for need in layout.needs):
         return None
@@ -53,6 +52,9 @@ def begin(layout: Layout, header: MailerHeader, text: BounceText) -> int | None:
         return None
     if layout.here:
         return 0
+    at = text.lower.find(phrase)
+    if at >= 0:
+        return at + len(phrase)
     found = _spaced(phrase).search(text.lower)
     return 0 if found is None else found.end()
 

@@ -70,7 +70,7 @@ def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: b
     if not (header.from_mailer or (null_sender and header.is_failure)):
         return []
     failing = (_FAILING, DELAYS, _WEAK) if header.is_failure else (_FAILING, DELAYS)
-    if not any(phrases.find(*text.searched) for phrases in failing) or _OTHER.find(*text.searched):
+    if not any(phrases.are_in(text) for phrases in failing) or _OTHER.are_in(text):
         return []
     end = min(text.end, _SIZE)
     if not (header.is_failure or _FAILURE.search(header.subject) or find_reply(text.text, 0, end)):

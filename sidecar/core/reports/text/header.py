@@ -4,7 +4,6 @@ Owns the fields in which a mailer differs from a person. Never reads a body.
 """
 
 import re
-from collections.abc import Iterable
 
 from sidecar.core.reports import mime
 from sidecar.core.reports.fields import unstructured
@@ -68,21 +67,13 @@ def _is_surely_personal(sender: bytes) -> bool:
     return lowered.isascii() and lowered != b"" and not any(map(lowered.__contains__, _MAILER_WORDS))
 
 
-def may_be_text_bounce(
-    null_sender: bool,  # noqa: FBT001 - the question itself
-    fields: Iterable[tuple[bytes, bytes]],
-) -> bool:
-    """Return True if a message with this envelope sender and these header fields can be a bounce in text form.
-
-    `fields` are names and values as the milter passes them. `read_text` never finds a bounce if this is False.
-    """
-    return null_sender or any(proves_mailer(name, value) for name, value in fields)
-
-
 def is_from_mailer(head: bytes) -> bool:
-    """Return True if a header section proves an automatic mailer. Of a repeated field the first counts, as in `read_text`."""
+    """Return True if a header section proves an automatic mailer. Of a repeated field the first counts, as in `read_text`.
+
+    Without such a proof and without the null sender, `read_text` finds no bounce.
+    """
     fields = ((name, mime.header(head, name)) for name in _PROOFS)
-    return may_be_text_bounce(null_sender=False, fields=((name, value) for name, value in fields if value is not None))
+    return any(proves_mailer(name, value) for name, value in fields if value is not None)
 
 
 class MailerHeader:

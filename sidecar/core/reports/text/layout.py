@@ -6,8 +6,6 @@ Owns the patterns of addresses in lines of text. Never reads a message.
 import re
 from typing import NamedTuple
 
-from sidecar.core.reports.text.phrases import Phrases
-
 _ADDRESS = rb"(?:\"[^\"\n]{1,64}\"|[^\s<>()\[\]:;,\"'|]{1,256})@[^\s<>()\[\]:;,\"'@]{1,255}"
 
 
@@ -41,7 +39,7 @@ class Layout(NamedTuple):
 
     format: str
     program: str
-    phrases: Phrases
+    phrases: tuple[bytes, ...]
     recipient: re.Pattern[bytes] = LINE
     here: bool = False
     needs: tuple[bytes, ...] = ()

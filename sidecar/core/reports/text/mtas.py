@@ -4,19 +4,21 @@ Owns this part of the table, from the most certain layout to the least. Never re
 """
 
 from sidecar.core.reports.text.layout import COLON, OUTER, Layout, pattern
-from sidecar.core.reports.text.phrases import Phrases
 
 MTAS = (
     Layout(
         "james",
         "Apache James",
-        Phrases(b"failed recipient(s):", b"this is the james mail server"),
+        (
+            b"failed recipient(s):",
+            b"this is the james mail server",
+        ),
         needs=(b"error message:", b"james"),
     ),
     Layout(
         "qmail",
         "qmail and its descendants (netqmail, notqmail, indimail, qmail-ldap, MessageLabs)",
-        Phrases(
+        (
             b"this is the qmail-send program",
             b"i'm afraid i wasn't able to deliver your message to the following",
             b"this is the mail delivery agent at",
@@ -27,7 +29,7 @@ MTAS = (
     Layout(
         "qmail",
         "qmail with a text of its site",
-        Phrases(
+        (
             b"the mta program at",
             b"your message could not be delivered",
             b"your mail was not delivered to the following address",
@@ -39,19 +41,19 @@ MTAS = (
     Layout(
         "dragonfly",
         "DragonFly Mail Agent",
-        Phrases(b"this is the dragonfly mail agent"),
+        (b"this is the dragonfly mail agent",),
         pattern(rb"there was an error delivering your mail to <([^<>\n]{1,512})>"),
     ),
     Layout(
         "qmail",
         "Yahoo, a page of HTML",
-        Phrases(b"i'm afraid i wasn't able to deliver the following message"),
+        (b"i'm afraid i wasn't able to deliver the following message",),
         pattern(rb"[ \t]{0,4}to: <?(ADDRESS)"),
     ),
     Layout(
         "opensmtpd",
         "OpenSMTPD",
-        Phrases(
+        (
             b"an error has occurred while attempting to deliver a message for the following list of recipients:",
             b"for the following list of recipients:",
             b"this is the mailer-daemon, please do not reply to this e",
@@ -62,7 +64,7 @@ MTAS = (
     Layout(
         "exim",
         "Exim, and 1&1, GMX and Mail.Ru in its words",
-        Phrases(
+        (
             b"the following address(es) failed:",
             *(b"the following addresses failed:", b"the following address failed:"),
             b"the address to which the message has not yet been delivered is:",
@@ -75,34 +77,34 @@ MTAS = (
     Layout(
         "exim",
         "Exim, an address that cannot be read",
-        Phrases(b"one or more recipient addresses that were incorrectly constructed:"),
+        (b"one or more recipient addresses that were incorrectly constructed:",),
         pattern(rb"  [^\n]{0,512}?<([^<>\n]{1,512})>: "),
         certain=True,
     ),
     Layout(
         "exim",
         "Exim, a message that its own rules reject",
-        Phrases(b"a message that you sent was rejected by the local scanning code"),
+        (b"a message that you sent was rejected by the local scanning code",),
         pattern(rb"[^\n@]{0,200}?\b(?:mailbox|user|recipient|address) <?(ADDRESS)"),
         certain=True,
     ),
     Layout(
         "exim",
         "Exim, a message that was not collected",
-        Phrases(b"the following message, addressed to"),
+        (b"the following message, addressed to",),
         pattern(rb"[^\n']{0,200}addressed to '(ADDRESS)'"),
         here=True,
     ),
     Layout(
         "exim",
         "a text in Exim's words without a recipient",
-        Phrases(b"could not be delivered to one or more of its recipients. one or more of the recipients are not a valid"),
+        (b"could not be delivered to one or more of its recipients. one or more of the recipients are not a valid",),
         certain=True,
     ),
     Layout(
         "postfix",
         "Postfix, without a status part",
-        Phrases(
+        (
             b"could not be delivered to one or more destinations",
             b"could not be delivered to one or more recipients. it's attached below",
         ),
@@ -111,27 +113,30 @@ MTAS = (
     Layout(
         "courier",
         "Courier",
-        Phrases(b"running the courier mail server"),
+        (b"running the courier mail server",),
         COLON,
         needs=(b"cannot be delivered:", b"undeliverable mail", b"delayed mail"),
     ),
     Layout(
         "exchange",
         "Exchange until 2003",
-        Phrases(b"did not reach the following recipient(s):", b"the following recipient(s) could not be reached:"),
+        (
+            b"did not reach the following recipient(s):",
+            b"the following recipient(s) could not be reached:",
+        ),
         pattern(rb"[ \t]{0,8}(?:[^\n]{0,200}?\bsmtp=|recipient: \[smtp:)?(ADDRESS)(?=;? on |\]|[ \t\r]{0,4}\Z)"),
     ),
     Layout(
         "exchange",
         "SpamLion, in words of Exchange",
-        Phrases(b"did not reach the following recipient:"),
+        (b"did not reach the following recipient:",),
         pattern(rb"did not reach the following recipient: (ADDRESS)"),
         here=True,
     ),
     Layout(
         "office365",
         "Exchange since 2007 and Office 365",
-        Phrases(
+        (
             b"delivery has failed to these recipients or",
             b"delivery has failed to this recipient",
             b"chec de la remise pour ces destinataires",
@@ -155,7 +160,7 @@ MTAS = (
     Layout(
         "office365",
         "Office 365, the page for people",
-        Phrases(b"couldn't be delivered"),
+        (b"couldn't be delivered",),
         pattern(rb"[ \t]{0,8}your message to <?(ADDRESS)>? couldn't"),
         here=True,
         needs=(b"reported error", b"error details", b"original message details", b"status code:"),
@@ -163,23 +168,32 @@ MTAS = (
     Layout(
         "iis",
         "Microsoft SMTP service",
-        Phrases(b"delivery to the following recipients failed.", b"delivery to the following recipients has been delayed."),
+        (
+            b"delivery to the following recipients failed.",
+            b"delivery to the following recipients has been delayed.",
+        ),
         needs=(b"automatically generated delivery status",),
     ),
     Layout(
-        "domino", "Lotus and HCL Domino", Phrases(b"was not delivered to:", b"not yet been delivered to:"), needs=(b"because:",)
+        "domino",
+        "Lotus and HCL Domino",
+        (
+            b"was not delivered to:",
+            b"not yet been delivered to:",
+        ),
+        needs=(b"because:",),
     ),
-    Layout("notes", "Lotus SMTP MTA (Notes)", Phrases(b"------- failure reasons --------"), certain=True),
+    Layout("notes", "Lotus SMTP MTA (Notes)", (b"------- failure reasons --------",), certain=True),
     Layout(
         "groupwise",
         "Novell GroupWise",
-        Phrases(b"the message that you sent was undeliverable to the following:"),
+        (b"the message that you sent was undeliverable to the following:",),
         local=pattern(rb"[ \t]{1,8}([a-z0-9._-]{1,64})(?: \(|[ \t\r]{0,8}\Z)"),
     ),
     Layout(
         "imail",
         "IMail",
-        Phrases(
+        (
             b"unknown user:",
             *(b"user mailbox exceeds allowed size:", b"invalid final delivery userid:"),
             *(b"undeliverable to ", b"delivery failed ", b"unknown local host:", b"unknown host:"),
@@ -194,7 +208,7 @@ MTAS = (
     Layout(
         "mdaemon",
         "MDaemon",
-        Phrases(
+        (
             b"addresses did not receive a copy of",
             b"address did not receive a copy of",
             b"the attached message had permanent fatal delivery errors",
@@ -205,14 +219,14 @@ MTAS = (
     Layout(
         "mdaemon",
         "MDaemon, an unknown user",
-        Phrases(b"- no such user here."),
+        (b"- no such user here.",),
         pattern(rb"(ADDRESS) - no such user here"),
         here=True,
     ),
     Layout(
         "sendmail",
         "Sendmail since 8.7, without a status part",
-        Phrases(
+        (
             b"the following addresses had permanent fatal errors -",
             *(b"the following addresses had fatal errors -", b"the following addresses had transient non-fatal errors -"),
             b"the following addresses had permanent delivery errors -",
@@ -223,7 +237,10 @@ MTAS = (
     Layout(
         "sendmail",
         "Sendmail, a warning",
-        Phrases(b"message still undelivered after", b"will keep trying until message is"),
+        (
+            b"message still undelivered after",
+            b"will keep trying until message is",
+        ),
         pattern(rb"<?(ADDRESS)>?\.\.\. "),
         here=True,
         needs=(b"transcript of session follows",),
@@ -231,7 +248,7 @@ MTAS = (
     Layout(
         "sendmail5",
         "Sendmail 5 and before 8.7",
-        Phrases(b"----- transcript of session follows -----"),
+        (b"----- transcript of session follows -----",),
         pattern(rb"5[0-9]{2} (?:5\.\d{1,3}\.\d{1,3} )?<?(ADDRESS)>?\.\.\. "),
         needs=(b"- unsent message", b"- returned message", b"- message header follows"),
         certain=True,
@@ -240,7 +257,7 @@ MTAS = (
     Layout(
         "james",
         "Apache James, a short text",
-        Phrases(b"error message below:"),
+        (b"error message below:",),
         pattern(rb"[ \t]{0,8}rcpt to: (ADDRESS)"),
         needs=(b"message details:",),
     ),

@@ -21,27 +21,47 @@ _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery
 _RETURNED_TYPES = frozenset((b"message/rfc822", b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 _CHARSET = re.compile(rb"charset\s{0,8}=\s{0,8}\"?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
 
-# Where the returned message begins, in lower case; the second ones stand behind a dash, perhaps with a blank.
-_MARKERS = (
+# Where the returned message begins, in lower case. All have the word `message`, so they cost one search for it.
+_MESSAGE_MARKERS = (
     *(b"original message follows", b"message headers follow", b"included is a copy of the message header"),
     *(b"original message headers:", b"below is a copy of the original message", b"message text follows"),
-    *(b"a copy of the original message below", b"bounced e-mail:\n", b"start of returned message"),
-    *(b"here is a copy of the first part", b"your message reads (in part", b"message follows --", b"old message:\n"),
-    *(b"original message as received", b"original message attached", b"\nfrom mailer-daemon ", b"begin forwarded message"),
-    *(b"content-type: message/rfc822", b"message to which it refers", b"the original message was:"),
-    *(b"the first 50 lines of your original",),
+    *(b"a copy of the original message below", b"start of returned message", b"your message reads (in part"),
+    *(b"message follows --", b"old message:\n", b"original message as received", b"original message attached"),
+    *(b"begin forwarded message", b"content-type: message/rfc822", b"message to which it refers", b"the original message was:"),
 )
+_OTHER_MARKERS = (
+    *(
+        b"bounced e-mail:\n",
+        b"here is a copy of the first part",
+        b"\nfrom mailer-daemon ",
+        b"the first 50 lines of your original",
+    ),
+)
+# These stand behind a dash, perhaps with a blank.
 _DASHED = (
     *(b"below this line is a copy", b"below the next line", b"enclosed is a copy", b"this is a copy of "),
     *(b"original message", b"mensaje original", b"the header of the original message", b"unsent message", b"returned mess"),
     *(b"message header follows", b"returned mail", b"message body", b"header of the source mail", b"attachment is a copy"),
     *(b"original mail info", b"copy of the original message", b"message truncated", b"forwarded message -"),
 )
-# Of the same words without a dash.
-_TRIES = 10
 # A header section that begins without any line in front of it.
-_HEADERS = (b"\n\nreceived:", b"\n\nreturn-path:", b"\n\ndkim-signature:", b"\n\nx-originating-ip:", b"\nreceived: from ")
+_HEADERS = re.compile(
+    rb"\n(?:\n(?:received|return-path|dkim-signature|x-originating-ip):|received: from )",
+)
 _HEADER_LINE = re.compile(rb"^[A-Za-z][A-Za-z0-9-]{1,60}:[^\n]*\n", re.MULTILINE)
+
+
+def _around(word: bytes, phrases: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Return a pattern for any of the phrases. It begins with a word that all have: a search for it is ten times as fast."""
+    pieces = []
+    for phrase in phrases:
+        before, _, after = phrase.partition(word)
+        pieces.append(b"(?<=" + re.escape(before + word) + b")" + re.escape(after))
+    return re.compile(word + b"(?:" + b"|".join(pieces) + b")")
+
+
+_MESSAGES = _around(b"message", _MESSAGE_MARKERS)
+_DASHES = re.compile(b"- ?(?:" + b"|".join(map(re.escape, _DASHED)) + b")")
 
 _JIS = re.compile(rb"(?:\x1b\$[@B][^\x1b]*)+")
 _TAG_END = re.compile(rb"<(?:br|/p|/div|/tr|/h[1-6]|/li|/pre)\b[^<>]{0,200}>", re.IGNORECASE)
@@ -67,11 +87,6 @@ class BounceText(NamedTuple):
     lower: bytes
     flat: bytes
     vocabulary: frozenset[bytes]
-
-    @property
-    def searched(self) -> tuple[bytes, frozenset[bytes]]:
-        """What phrases are searched in."""
-        return self.flat, self.vocabulary
 
     def words(self, start: int, end: int) -> str:
         """Return a piece of the text as one line."""
@@ -117,7 +132,12 @@ def _collect(part: mime.Part, body: BounceBody, html: list[mime.Part], depth: in
     elif kind == b"text/html":
         html.append(part)
     elif kind.startswith(b"text/") and len(body.texts) < _TEXT_LIMIT:
-        body.texts.append(_text(mime.transfer_decoded(part) or part.body, part.head))
+        body.texts.append(text_of(part))
+
+
+def text_of(part: mime.Part) -> BounceText:
+    """Return the text of a part."""
+    return _text(mime.transfer_decoded(part) or part.body, part.head)
 
 
 def _parts(part: mime.Part, boundary: bytes, depth: int) -> list[mime.Part]:
@@ -148,35 +168,21 @@ def _text(raw: bytes, head: bytes) -> BounceText:
 
 def _division(lower: bytes) -> tuple[int, int]:
     """Return where the notice ends, and where the returned message begins or -1. `lower` has one more line end in front."""
-    end, begins = len(lower), False
-    for marker in _HEADERS:
+    end = len(lower)
+    for marker in _OTHER_MARKERS:
         at = lower.find(marker, 0, end)
-        if at > 0:
-            end, begins = at, True
-    for marker in _MARKERS:
-        at = lower.find(marker, 0, end)
-        if at >= 0:
-            end, begins = at, False
-    for marker in _DASHED:
-        at = _after_dash(lower, marker, end)
-        if at >= 0:
-            end, begins = at, False
+        end = at if at >= 0 else end
+    for pattern in (_MESSAGES, _DASHES):
+        found = pattern.search(lower, 0, end)
+        end = end if found is None else found.start()
+    begins = _HEADERS.search(lower, 1, end)
+    if begins is not None:
+        return begins.start() - 1, begins.start()
     if end == len(lower):
         return end - 1, -1
-    if begins:
-        return end - 1, end
     line = max(lower.rfind(b"\n", 0, end), 0)
     found = _HEADER_LINE.search(lower, line + 1)
     return line, -1 if found is None else found.start() - 1
-
-
-def _after_dash(lower: bytes, marker: bytes, end: int) -> int:
-    at = lower.find(marker, 0, end)
-    for _ in range(_TRIES):
-        if at < 0 or lower[at - 2 : at].rstrip(b" ").endswith(b"-"):
-            return at
-        at = lower.find(marker, at + 1, end)
-    return -1
 
 
 def _words(notice: bytes) -> list[bytes]:

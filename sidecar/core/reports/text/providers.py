@@ -4,40 +4,39 @@ Owns this part of the table. Never reads a message.
 """
 
 from sidecar.core.reports.text.layout import COLON, Layout, pattern
-from sidecar.core.reports.text.phrases import Phrases
 
 PROVIDERS = (
     Layout(
         "yahoo",
         "Yahoo",
-        Phrases(b"sorry, we were unable to deliver your message to the following address"),
+        (b"sorry, we were unable to deliver your message to the following address",),
         COLON,
     ),
-    Layout("x2", "X2: Yahoo until 2012, and others", Phrases(b"unable to deliver message to the following address(es)"), COLON),
-    Layout("x4", "X4: a qmail of mail hosters", Phrases(b"your mail message to the following address(es) could not be"), COLON),
+    Layout("x2", "X2: Yahoo until 2012, and others", (b"unable to deliver message to the following address(es)",), COLON),
+    Layout("x4", "X4: a qmail of mail hosters", (b"your mail message to the following address(es) could not be",), COLON),
     Layout(
         "zoho",
         "Zoho Mail",
-        Phrases(b"this message was created automatically by mail delivery s"),
+        (b"this message was created automatically by mail delivery s",),
         pattern(rb"(?:\[status: \w{1,20}, address: <)?(ADDRESS)[> ]"),
         needs=(b"error_code :", b"responsecode"),
     ),
     Layout(
         "mxlogic",
         "MX Logic",
-        Phrases(b"a message that you have sent could not be delivered to one or more recipients"),
+        (b"a message that you have sent could not be delivered to one or more recipients",),
         pattern(rb"  <([^<>\n]{1,512})>:"),
     ),
     Layout(
         "sendgrid",
         "SendGrid",
-        Phrases(b"not able to be delivered to one of its intended recipients"),
+        (b"not able to be delivered to one of its intended recipients",),
         pattern(rb"[^\n<>]{0,100}<([^<>\n]{1,512})> ?:"),
     ),
     Layout(
         "x3",
         "X3: a gateway that writes technical details",
-        Phrases(
+        (
             b"delivery to the following recipients failed permanently:",
             b"delevery to the following recipients failed permanently:",
             b"following recipients was aborted after",
@@ -47,7 +46,7 @@ PROVIDERS = (
     Layout(
         "gmail",
         "Gmail",
-        Phrases(
+        (
             b"delivery to the following recipient failed permanently:",
             b"delivery to the following recipients failed permanently:",
             b"delivery to the following recipient has been delayed:",
@@ -57,25 +56,23 @@ PROVIDERS = (
     Layout(
         "interscan",
         "InterScan (Trend Micro)",
-        Phrases(b"message from interscan"),
+        (b"message from interscan",),
         pattern(rb"(?:[^\n]{0,40}?unable to deliver message to|sent <<< rcpt to:) ?<([^<>\n]{1,512})>"),
         certain=True,
     ),
     Layout(
         "interscan",
         "InterScan, another text",
-        Phrases(b"sent <<< rcpt to:"),
+        (b"sent <<< rcpt to:",),
         pattern(rb"sent <<< rcpt to: ?<([^<>\n]{1,512})>"),
         here=True,
         needs=(b"received >>>",),
     ),
-    Layout(
-        "mailmarshal", "MailMarshal", Phrases(b"the following recipients were affected:"), needs=(b"could not be delivered",)
-    ),
+    Layout("mailmarshal", "MailMarshal", (b"the following recipients were affected:",), needs=(b"could not be delivered",)),
     Layout(
         "mimecast",
         "Mimecast",
-        Phrases(
+        (
             b"attempted to send to the following address could not be delivered:",
             b"addressed to email address :",
             b"attempted to send to the following address(es) could not be delivered:",
@@ -85,18 +82,21 @@ PROVIDERS = (
     Layout(
         "mcafee",
         "McAfee, and Biglobe",
-        Phrases(b"--- the following addresses had delivery problems ---", b"the following addresses had delivery problems"),
+        (
+            b"--- the following addresses had delivery problems ---",
+            b"the following addresses had delivery problems",
+        ),
     ),
     Layout(
         "x1",
         "X1: Mail2000",
-        Phrases(b"---the following addresses had delivery errors---"),
+        (b"---the following addresses had delivery errors---",),
         pattern(rb"(ADDRESS) \["),
     ),
     Layout(
         "verizon",
         "Verizon",
-        Phrases(b"error message below:"),
+        (b"error message below:",),
         pattern(rb"[ \t]{0,8}rcpt to: (ADDRESS)"),
         needs=(b"message details:",),
         sender="post_master@",
@@ -104,14 +104,14 @@ PROVIDERS = (
     Layout(
         "verizon",
         "Verizon, a picture message",
-        Phrases(b"message could not be delivered to mobile"),
+        (b"message could not be delivered to mobile",),
         pattern(rb"[ \t]{0,8}to: (ADDRESS)"),
         needs=(b"no valid recipients",),
     ),
     Layout(
         "kddi",
         "KDDI and au",
-        Phrases(b"could not be delivered to: <"),
+        (b"could not be delivered to: <",),
         pattern(rb"[ \t]{0,8}could not be delivered to: <([^<>\n]{1,512})>"),
         here=True,
         needs=(b"your mail sent on:", b"your mail attempted to be delivered on:", b"mailbox is full"),
@@ -119,7 +119,7 @@ PROVIDERS = (
     Layout(
         "ezweb",
         "EZweb and docomo",
-        Phrases(
+        (
             b"each of the following recipients was rejected by a remote mail server",
             b"the following recipients did not receive this message:",
             b"the user(s) account is disabled",
@@ -131,43 +131,43 @@ PROVIDERS = (
     Layout(
         "x6",
         "X6: a gateway that counts errors",
-        Phrases(b"we had trouble delivering your message. full details follow:"),
+        (b"we had trouble delivering your message. full details follow:",),
         pattern(rb"[^\n]{0,80}?(?:returned permanent errors: |rejected recipient )<?(ADDRESS)"),
         certain=True,
     ),
     Layout(
         "mailfoundry",
         "MailFoundry",
-        Phrases(b"unable to deliver message to: <"),
+        (b"unable to deliver message to: <",),
         pattern(rb"unable to deliver message to: <([^<>\n]{1,512})>"),
         here=True,
         needs=(b"delivery failed for the following",),
     ),
-    Layout("mfilter", "m-FILTER", Phrases(b"-------server message"), here=True, needs=(b"-------smtp command",)),
+    Layout("mfilter", "m-FILTER", (b"-------server message",), here=True, needs=(b"-------smtp command",)),
     Layout(
         "aol",
         "AOL",
-        Phrases(b"your mail to the following recipients could not be delivered because"),
+        (b"your mail to the following recipients could not be delivered because",),
         local=pattern(rb"[ \t]{1,8}([a-z0-9._-]{1,64})[ \t\r]{0,8}\Z"),
     ),
     Layout(
         "usanet",
         "USA.NET",
-        Phrases(b"has been returned because it encountered an error"),
+        (b"has been returned because it encountered an error",),
         pattern(rb"intended recipient: <?(ADDRESS)"),
         here=True,
     ),
-    Layout("mimesweeper", "MIMEsweeper", Phrases(b"a message could not be delivered to:"), by_mailer=True),
+    Layout("mimesweeper", "MIMEsweeper", (b"a message could not be delivered to:",), by_mailer=True),
     Layout(
         "surfcontrol",
         "SurfControl",
-        Phrases(b"your message could not be sent. a transcript of the attempts"),
+        (b"your message could not be sent. a transcript of the attempts",),
         pattern(rb"addressed to:[ \t]{0,4}<?(ADDRESS)"),
     ),
     Layout(
         "phquery",
         "phquery, a directory",
-        Phrases(b"--message not delivered to the following"),
+        (b"--message not delivered to the following",),
         pattern(rb"[ \t]{1,20}(ADDRESS)[ \t\r]{0,8}\Z"),
         certain=True,
     ),

@@ -14,14 +14,14 @@ from msgspec.structs import replace
 from sidecar.core.reports import mime
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.original import original_text
-from sidecar.core.reports.text.building import merged, recipients
+from sidecar.core.reports.text.building import merged, recipients, unnamed_recipient
 from sidecar.core.reports.text.delays import is_delay
 from sidecar.core.reports.text.entries import TextRecipient, address_of, begin, entries_of, failed_entries
 from sidecar.core.reports.text.general import general_recipients
 from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.layout import Layout
-from sidecar.core.reports.text.layouts import LAYOUTS
-from sidecar.core.reports.text.notice import BounceBody, BounceText, read_body
+from sidecar.core.reports.text.layouts import INDEX
+from sidecar.core.reports.text.notice import BounceBody, BounceText, read_body, text_of
 from sidecar.core.reports.text.phrases import Phrases
 from sidecar.core.reports.values import Action, MtaName, OobReport, Original, PerMessage
 
@@ -45,12 +45,11 @@ _HOST = re.compile(rb"<?(?:dns; ?)?([a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,10})"
 class TextBounce(Struct, frozen=True, kw_only=True):
     """A bounce in text form.
 
-    `format` is a permanent word, the layout's. `derived` names the record's fields that come from the text.
+    `format` is a permanent word, the layout's. The recipients of the report name the values that come from the text.
     """
 
     format: str
     report: OobReport
-    derived: tuple[str, ...]
 
 
 class _Found(NamedTuple):
@@ -77,7 +76,7 @@ def _read(content: bytes, *, null_sender: bool, depth: int) -> TextBounce | None
         return None
     body = read_body(content, head, rest)
     found = next(_in_layouts(header, body, null_sender=null_sender), None)
-    is_wrapper = (header.from_mailer and header.is_failure) or any(_WRAPPERS.find(*text.searched) for text in body.texts)
+    is_wrapper = (header.from_mailer and header.is_failure) or any(map(_WRAPPERS.are_in, body.texts))
     if found is None and is_wrapper and depth < _DEPTH_LIMIT:
         inner = (_read(returned, null_sender=False, depth=depth + 1) for returned in _wrapped(body))
         return next(filter(None, inner), None)
@@ -94,8 +93,7 @@ def _in_layouts(header: MailerHeader, body: BounceBody, *, null_sender: bool) ->
     """Yield the readings of a body, the most certain first."""
     known = _status_report(body)
     for text in body.texts:
-        begun = ((layout, start) for layout in LAYOUTS if (start := begin(layout, header, text)) is not None)
-        for layout, start in islice(begun, _LAYOUT_LIMIT):
+        for layout, start in islice(_begun(header, text), _LAYOUT_LIMIT):
             entries = entries_of(layout, header, text, start) or failed_entries(header, start)
             if entries or layout.certain:
                 yield _bounce(layout, _Found(header, body, text, entries), known)
@@ -104,6 +102,17 @@ def _in_layouts(header: MailerHeader, body: BounceBody, *, null_sender: bool) ->
     for text in body.texts:
         if entries := _general(header, text, null_sender=null_sender):
             yield _bounce(None, _Found(header, body, text, entries), None)
+
+
+def _begun(header: MailerHeader, text: BounceText) -> Iterator[tuple[Layout, int]]:
+    """Yield the layouts that a text has, each with the place where its recipients can begin."""
+    last = None
+    for phrase, layout in INDEX.found(text):
+        if layout is not last:
+            last = layout
+            start = begin(layout, phrase, header, text)
+            if start is not None:
+                yield layout, start
 
 
 def _general(header: MailerHeader, text: BounceText, *, null_sender: bool) -> list[TextRecipient]:
@@ -119,22 +128,38 @@ def _bounce(layout: Layout | None, found: _Found, known: OobReport | None) -> Te
     entries = found.entries or [TextRecipient("", 0, 0)]
     action: Action = "delayed" if is_delay(text, found.header.subject) else "failed"
     quoted = recipients(layout, text, entries, action)
-    reporter = _reporter(found.header, text)
+    reporter = _reporter(found.header, text) if known is None else None
+    if reporter is not None:
+        quoted = [replace(entry, derived=("peer_address.name", *(entry.derived or ()))) for entry in quoted]
     report = OobReport(
         per_message=PerMessage(extensions={}, reporting_mta=reporter) if known is None else known.per_message,
         per_recipient=quoted if known is None else merged(known.per_recipient, quoted),
         original_message=_original(found.body, text),
     )
-    return TextBounce(format="general" if layout is None else layout.format, report=report, derived=_derived(report))
+    return TextBounce(format="general" if layout is None else layout.format, report=report)
+
+
+def read_statusless(part: mime.Part, original_message: Original | None) -> TextBounce | None:
+    """Return the bounce of one recipient that is not named, or None if the text of a bounce report has no SMTP reply.
+
+    The address that the report was sent to can identify the recipient.
+    """
+    entry = unnamed_recipient(text_of(part))
+    if entry is None:
+        return None
+    report = OobReport(per_message=PerMessage(extensions={}), per_recipient=[entry], original_message=original_message)
+    return TextBounce(format="statusless", report=report)
 
 
 def _status_report(body: BounceBody) -> OobReport | None:
     """Return what the status parts say, or the status fields in a text."""
     found = list(body.statuses)
     for text in body.texts if not found else ():
+        if b"-recipient" not in text.lower:
+            continue
         notice = text.text[: text.end]
-        if _RECIPIENT_FIELD.search(notice) and (begin := _STATUS_FIELD.search(notice)):
-            found.append(notice[begin.start() :].partition(b"\n--")[0])
+        if _RECIPIENT_FIELD.search(notice) and (first := _STATUS_FIELD.search(notice)):
+            found.append(notice[first.start() :].partition(b"\n--")[0])
             break
     if not found:
         return None
@@ -144,7 +169,7 @@ def _status_report(body: BounceBody) -> OobReport | None:
 
 def _from_status(report: OobReport, body: BounceBody) -> TextBounce:
     original = _original(body, body.texts[0] if body.texts else None)
-    return TextBounce(format="status", report=replace(report, original_message=original), derived=())
+    return TextBounce(format="status", report=replace(report, original_message=original))
 
 
 def _original(body: BounceBody, text: BounceText | None) -> Original | None:
@@ -161,16 +186,3 @@ def _reporter(header: MailerHeader, text: BounceText) -> MtaName | None:
         if found is not None:
             return MtaName(mta_type="dns", name=found[1].decode().rstrip("."))
     return MtaName(mta_type="dns", name=header.domain) if header.from_mailer and header.domain else None
-
-
-def _derived(report: OobReport) -> tuple[str, ...]:
-    """Return the record's fields that come from the text."""
-    entries = report.per_recipient
-    named = {
-        "recipient": any(entry.final_recipient is not None and entry.final_recipient.recipient for entry in entries),
-        "peer_address.name": report.per_message.reporting_mta is not None,
-        "response.code": any(entry.diagnostic_code is not None for entry in entries),
-        "response.content": any(entry.diagnostic_code is not None for entry in entries),
-        "response.enhanced_code": any(entry.status is not None for entry in entries),
-    }
-    return tuple(name for name, is_there in named.items() if is_there)

@@ -15,7 +15,7 @@ from tests import DATA
 
 HEAD: Final = b"From: MAILER-DAEMON@mx.sender.example\nSubject: failure notice\n"
 QMAIL: Final = b"Hi. This is the qmail-send program at mx.sender.example.\n\n"
-PHRASES: Final = b"\n".join(phrase for layout in LAYOUTS for phrase, _ in layout.phrases._phrases)
+PHRASES: Final = b"\n".join(phrase for layout in LAYOUTS for phrase in layout.phrases)
 MEGABYTE: Final = 1 << 20
 
 PIECES: Final = {
