@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
@@ -58,7 +59,7 @@ def command(context: click.Context, config: Path | None, sender: str | None, fil
     files named *.eml. A message that is not a report is not an error: the reason is printed.
 
     The text of a bounce without a status part is read if the envelope sender is null, or if a header field proves an automatic
-    mailer.
+    mailer. If only a null sender makes a FILE such a bounce, and its sender is not known, the reason says so.
 
     Each recipient that a bounce report calls failed or delayed has the class of the bounce, and the rule for it.
     """
@@ -76,7 +77,7 @@ def command(context: click.Context, config: Path | None, sender: str | None, fil
             click.echo(f"{printable(name)} cannot be read: {reason}. Name a file with a message.", err=True)
             unreadable = True
             continue
-        reading = read(message, strict=strict, text=text, null_sender=_sender_of(message, sender) in {"", "<>"})
+        reading = _read(message, _sender_of(message, sender), strict=strict, text=text)
         if as_json:
             print_json(_answer(name, reading, classifier))
         else:
@@ -101,6 +102,17 @@ def _sender_of(message: bytes, named: str | None) -> str | None:
         return named
     path = mime.header(mime.split_message(message)[0], b"return-path")
     return None if path is None else path.decode("utf-8", "replace").strip()
+
+
+def _read(message: bytes, sender: str | None, *, strict: bool, text: bool) -> ReportReading:
+    """Read a message. If its envelope sender is not known and matters, the reason says so."""
+    reading = read(message, strict=strict, text=text, null_sender=sender in {"", "<>"})
+    if sender is not None or reading.is_report:
+        return reading
+    bounce = read(message, strict=strict, text=text, null_sender=True)
+    if not bounce.is_report:
+        return reading
+    return replace(reading, why=f"{reading.why}; its envelope sender is not known: with --from '' it is {bounce.why}")
 
 
 def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[str, object]:

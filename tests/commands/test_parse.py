@@ -18,7 +18,7 @@ CORPUS = sorted(REPORTS.glob("*.eml"))
 
 def test_json() -> None:
     """With --json there is one object a file on a line of its own, in order, with the file as it was named."""
-    result = CliRunner().invoke(command, ["--json", *map(str, CORPUS)])
+    result = CliRunner().invoke(command, ["--json", "--from", "jo@remote.example", *map(str, CORPUS)])
     assert result.exit_code == 0
     lines = result.stdout_bytes.splitlines()
     assert len(lines) == len(CORPUS)
@@ -205,6 +205,18 @@ def test_bounces_in_text_form(options: list[str], header: bytes, kind: str | Non
     result = CliRunner().invoke(command, ["--json", *options, "-"], input=header + text)
     found = json.loads(result.stdout)
     assert (found["kind"], found.get("read_as")) == (kind, kind and "text:qmail")
+
+
+def test_an_unknown_sender_is_named_where_it_matters() -> None:
+    """A text that is a bounce only from the null sender; and one that is none."""
+    letter = b"From: a@remote.example\nSubject: hello\n\n"
+    for message, is_named in ((letter + TEXT.partition(b"\n\n")[2], True), (letter + b"Hello\n", False)):
+        result = CliRunner().invoke(command, ["--json", "-"], input=message)
+        found = json.loads(result.stdout)
+        assert found["kind"] is None
+        assert ("its envelope sender is not known: with --from '' it is a bounce report" in found["why"]) is is_named
+        result = CliRunner().invoke(command, ["--json", "--from", "a@remote.example", "-"], input=message)
+        assert "is not known" not in result.stdout
 
 
 @pytest.mark.parametrize("line", ['text_bounces = "reject"', 'compat = "kumomta"'])

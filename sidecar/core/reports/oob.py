@@ -20,13 +20,19 @@ from sidecar.core.reports.fields import (
     status,
     take,
 )
-from sidecar.core.reports.values import ACTIONS, Action, OobReport, PerMessage, PerRecipient
+from sidecar.core.reports.values import ACTIONS, Action, DiagnosticCode, OobReport, PerMessage, PerRecipient
 
 # A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
 # Each makes a record, so this also bounds the records of one message.
 RECIPIENT_LIMIT = 1000
 
 _ACTIONS_BY_CLASS: dict[int | None, Action] = {4: "delayed", 5: "failed"}
+# What programs write instead. It counts only where no status and no reply says more.
+_ACTIONS_IN_OTHER_WORDS: dict[str, Action] = {
+    **dict.fromkeys(("failure", "expired", "undeliverable", "undelivered", "bounced", "rejected"), "failed"),
+    "deliverable": "delivered",
+}
+NO_RECIPIENT = "its delivery-status part has no recipient"
 _WORD = re.compile(r"[a-z]+")
 _EMPTY_LINES = re.compile(rb"\n[ \t\r]*+\n")
 
@@ -60,7 +66,7 @@ def _read_part(body: bytes) -> tuple[PerMessage, list[PerRecipient]] | str:
         if read:
             return f"its delivery-status part has no recipient that is readable: {read[0]}"
         if message.reporting_mta is None:
-            return "its delivery-status part has no recipient"
+            return NO_RECIPIENT
         # KumoMTA accepts a report that names its reporter and nothing else. It makes no OOB record, but it is a report.
         if sum(not paragraph.isspace() for paragraph in _EMPTY_LINES.split(body.strip())) > 1:
             return "its delivery-status part has no recipient that is readable: the first has no field of RFC 3464"
@@ -112,8 +118,7 @@ def _per_recipient(group: Group) -> PerRecipient | str:
     diagnostic = take(group, "diagnostic-code", diagnostic_code)
     reported = take(group, "status", status)
     said: Action | None = take(group, "action", _action)
-    # `failure`, `expired`, `fehlgeschlagen`: the class of the status says what it means.
-    action = said or _ACTIONS_BY_CLASS.get(reported.class_ if reported else reply_class(diagnostic))
+    action = said or _ACTIONS_BY_CLASS.get(reported.class_ if reported else _class(group, diagnostic)) or _in_other_words(group)
     replied = None if reported else reply_status(diagnostic)
     if action is None:
         return "the first has no Action of RFC 3464, and no Status of class 4 or 5"
@@ -137,6 +142,16 @@ def _per_recipient(group: Group) -> PerRecipient | str:
         extensions=group,
         derived=(*["type"] * (said is None), *["response.enhanced_code"] * (replied is not None)) or UNSET,
     )
+
+
+def _class(group: Group, diagnostic: DiagnosticCode | None) -> int | None:
+    """Return the class of the SMTP reply, which some programs write in Status (`Status: 553 message too large`)."""
+    return reply_class(diagnostic) or next(map(reply_class, map(diagnostic_code, group.get("status", ()))), None)
+
+
+def _in_other_words(group: Group) -> Action | None:
+    word = _WORD.match(group.get("action", [""])[0].lower())
+    return None if word is None else _ACTIONS_IN_OTHER_WORDS.get(word[0])
 
 
 def _action(text: str) -> Action | None:

@@ -4,6 +4,7 @@ Owns the order of steps: the top Content-Type, the parts directly below it, then
 deeper parts.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_json
 from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT
-from sidecar.core.reports.oob import read_status
+from sidecar.core.reports.oob import NO_RECIPIENT, read_status
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.other import NAMES, other_kind
 from sidecar.core.reports.sparse import completed
@@ -36,6 +37,12 @@ _NO_REPORTS = frozenset(("general", "qmail"))
 # A report has two or three parts, and gateways add a few. With more, the text of none is read: each has a cost.
 _FEW_PARTS = 10
 
+_OWN_FIELDS = (b"from", b"subject", b"content-type")
+_FIELD = re.compile(rb"[A-Za-z][A-Za-z-]{1,60}:[ \t]")
+# Of bytes between two header sections.
+_GAP = 64
+_BOUNDARY = re.compile(rb"\n--(\S[^\n]{0,200}?)[ \t\r]{0,8}\nContent-", re.IGNORECASE)
+
 # Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
 
@@ -54,12 +61,16 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     Never raise an exception for any bytes. `why` describes the report, or says why the message is none. With `strict` only
     what KumoMTA accepts is a report. With `text` a bounce in text form is one, too; `null_sender`: the envelope sender is `<>`.
     """
+    message = message if strict else _from_header(message)
     head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
     top = mime.content_type(value)
     # The parts of a report are read more than once, those of most other mail never.
     is_multipart_report = top.media_type == mime.REPORT and top.boundary is not None
-    parts = list(_parts(message, top, rest)) if is_multipart_report else _parts(message, top, rest)
+    parts: Iterable[mime.Part] = _parts(message, top, rest)
+    lacks_recipients = False
+    if is_multipart_report:
+        parts = list(parts) or ([] if strict else _by_other_boundary(message, rest))
     if value is None:
         found = _none("it has no Content-Type")
     elif top.media_type != mime.REPORT:
@@ -69,19 +80,48 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     elif strict:
         found = _reading(*read_strictly(message))
     else:
-        found = _explained(_reading(*_read_leniently(message, top, list(parts))))
-    if found.is_report:
+        arf, oob = _read_leniently(message, top, list(parts))
+        lacks_recipients = arf == "" and (oob == NO_RECIPIENT or (isinstance(oob, OobReport) and not oob.per_recipient))
+        found = _explained(_reading(arf, oob))
+    if found.is_report and not lacks_recipients:
         return found
-    found = _named(found, head, top, parts)
+    found = found if found.is_report else _named(found, head, top, parts)
     types = [part.media_type for part in parts] if top.media_type == mime.REPORT else []
-    is_damaged = top.media_type == mime.REPORT and not (0 < len(types) <= _FEW_PARTS and _REPORT_TYPES.isdisjoint(types))
-    if strict or not text or found.other is not None or is_damaged:
+    is_readable = 0 < len(types) <= _FEW_PARTS and (lacks_recipients or _REPORT_TYPES.isdisjoint(types))
+    if strict or not text or found.other is not None or (top.media_type == mime.REPORT and not is_readable):
         return found
     bounce = read_text(message, null_sender=null_sender)
+    if lacks_recipients:
+        return found if bounce is None else _with_recipients(found, bounce)
     if top.media_type == mime.REPORT and (bounce is None or bounce.format in _NO_REPORTS):
         # Only the layout of a program that sends reports is surer than the reply alone.
         bounce = _without_status(top, list(parts)) or bounce
     return found if bounce is None else _in_text_form(bounce)
+
+
+def _from_header(message: bytes) -> bytes:
+    """Return a message without an empty line in front of its header section, which the MTA takes for the end of the header.
+
+    What is in front of it is then empty, or has a few fields that an MTA added.
+    """
+    head, rest = mime.split_message(message)
+    if any(mime.header(head, name) is not None for name in _OWN_FIELDS):
+        return message
+    start = message[rest : rest + _GAP].lstrip(b"\r\n")
+    return message[rest + _GAP - len(start) :] if _FIELD.match(start) else message
+
+
+def _by_other_boundary(message: bytes, rest: int) -> list[mime.Part]:
+    """Return the parts of a report whose boundary is not the one in its Content-Type: gateways write a new one there."""
+    found = _BOUNDARY.search(message, rest)
+    return [] if found is None else mime.parts(message, found[1], rest)
+
+
+def _with_recipients(found: ReportReading, bounce: TextBounce) -> ReportReading:
+    """Return a report that names no recipient with those of its text."""
+    if found.oob is not None:
+        bounce = replace(bounce, report=replace(bounce.report, per_message=found.oob.per_message))
+    return _in_text_form(bounce)
 
 
 def _without_status(top: mime.ContentType, parts: list[mime.Part]) -> TextBounce | None:

@@ -102,6 +102,11 @@ class Message:
         """The message, as far as it was kept."""
         return self._content.getvalue()
 
+    @property
+    def is_from_person(self) -> bool:
+        """Whether neither its envelope sender nor its header section is that of an automatic mailer, where this matters."""
+        return self.accepts_text and self.exceeded is None and not self.may_be_report
+
     def begin_content(self) -> None:
         """Begin to keep the content if a recipient accepts reports."""
         self._kept = self.accepts_reports

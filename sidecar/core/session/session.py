@@ -27,6 +27,10 @@ from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Disca
 from sidecar.core.settings.values import ANY_LISTENER
 
 _NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
+_NO_MAILER = ReportReading(
+    why="not a report, because its Content-Type is not multipart/report, "
+    "its sender is not <>, and its header proves no automatic mailer"
+)
 
 
 class ProtocolError(Exception):
@@ -287,7 +291,7 @@ class Session:
             # It is relayed to some recipients only, and the others can be removed only at the end of the message.
             message.is_decided = True
             return GO_ON
-        return self._conclude(_NO_CLAIM)
+        return self._conclude(_NO_MAILER if message.is_from_person else _NO_CLAIM)
 
     def _on_body(self, event: events.Body) -> Outcome:
         # No step for a verdict (see daemon/milter/negotiation.py): what exceeds a bound is not kept, and rejected at the end.

@@ -132,6 +132,17 @@ def test_what_is_read_to_its_end(message: bytes, sender: str, to: str, where: li
     assert isinstance(last(message, to, sender=sender).verdict, verdict)
 
 
+@pytest.mark.parametrize(
+    ("sender", "more", "is_named"),
+    [(PERSON, {}, True), ("", {}, False), (PERSON, {"text_bounces": "reject"}, False)],
+)
+def test_the_reason_at_the_end_of_the_header_section(sender: str, more: Mapping[str, Any], is_named: bool) -> None:
+    """It says what the message lacks, where a bounce in text form would have been accepted."""
+    why = str(last(LETTER, DROP, sender=sender, its=settings(DOMAINS, **more)).records[0].meta["why"])
+    assert why.startswith("not a report")
+    assert ("its sender is not <>, and its header proves no automatic mailer" in why) is is_named
+
+
 @pytest.mark.parametrize(("to", "where"), [(OPEN, ["headers"]), ("x@elsewhere.example", ["data"])])
 def test_a_relay_hosts_ordinary_mail_is_not_read(to: str, where: list[str]) -> None:
     """It ends as early as ever."""

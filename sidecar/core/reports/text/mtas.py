@@ -101,6 +101,7 @@ MTAS = (
         (b"could not be delivered to one or more of its recipients. one or more of the recipients are not a valid",),
         certain=True,
     ),
+    Layout("postfix", "Postfix, a lost delivery report", (b"- delivery report unavailable -",), certain=True),
     Layout(
         "postfix",
         "Postfix, without a status part",
@@ -183,6 +184,7 @@ MTAS = (
         ),
         needs=(b"because:",),
     ),
+    Layout("netscape", "Netscape Messaging Server", (b"the following recipients did not receive your message:",)),
     Layout("notes", "Lotus SMTP MTA (Notes)", (b"------- failure reasons --------",), certain=True),
     Layout(
         "groupwise",

@@ -10,7 +10,7 @@ from sidecar.core.reports.text.layouts import FORMATS, LAYOUTS
 from tests import DATA
 
 # Formats that no sample of the repository has; what is known of them are their words.
-UNSAMPLED = {"aol", "phquery", "sendgrid", "usanet", "mimesweeper", "iis"}
+UNSAMPLED = {"netscape", "aol", "phquery", "sendgrid", "usanet", "mimesweeper", "iis"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.program)
