@@ -59,7 +59,7 @@ def test_sessions_leave_nothing_behind_in_a_worker(engine: str) -> None:
 def test_connections_that_say_nothing_cost_little_and_keep_nobody_waiting(engine: str) -> None:
     """2,000 of them on one worker: the sessions of others are served. Measured: 3.3 kB each at most.
 
-    The program's own engine takes no more CPU time for those sessions. libmilter passes all idle connections to poll(2) whenever one
+    The direct engine takes no more CPU time for those sessions. libmilter passes all idle connections to poll(2) when one
     of its threads becomes idle, and on a busy machine that is often.
     """
     report = idle(2000, engine=engine)

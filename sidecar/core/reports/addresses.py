@@ -5,6 +5,7 @@ Owns the normal form: no brackets, no source route, the domain in lower case wit
 
 import ipaddress
 import re
+from contextlib import suppress
 
 import idna
 
@@ -42,9 +43,13 @@ _PREFIX = "xn--"
 _IDN_LABELS_LIMIT = 4
 
 # Of comments in comments: RFC 5322 allows them, but mail programs write none. Each level is one more pass.
-_NESTING_LIMIT = 2
+_NESTING_LIMIT = 4
 _COMMENT = re.compile(r"\([^()]*+\)")
 _BRACKETED = re.compile(r"<([^<>]*+)>")
+_SPACED = re.compile(r"[^\s@]++ ?@ ?[^\s@]++")
+# An address between other words. `"a@b"@c` and `a@b@c` do not have the address `a@b`.
+_BETWEEN_WORDS = r"\s<>()\[\]:;,\""
+_AMONG_WORDS = re.compile(rf"(?<![^{_BETWEEN_WORDS}])([^{_BETWEEN_WORDS}@\\]++@{_DOMAIN})(?![\"']?@)")
 # Gateways put the type in front of an address that has one, and web programs a scheme.
 _PREFIXES = re.compile(r"\A(?>(?:(?:rfc822|utf-8)[ ]*;[ ]*|mailto:)*)", re.IGNORECASE)
 
@@ -70,29 +75,44 @@ def is_mailbox(text: str) -> bool:
 
 
 def readable_address(text: str) -> str:
-    """Return an address in its normal form, without comments, brackets, types, `mailto:`, and what follows a `;`.
+    """Return an address in its normal form, without comments, brackets, types, `mailto:`, what follows a `;`, and other words.
 
-    If that is no mailbox (`redacted`), return what is left of the text.
+    If that is no mailbox (`redacted`), or there are several, return what is left of the text.
     """
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text))
     try:
         return mailbox(text)
     except ValueError:
         written = text
     quoted, quote, rest = _PREFIXES.sub("", text).rpartition('"')
+    uncommented = f"{quoted}{quote}{without_comments(rest)}".strip()
     text = f"{quoted}{quote}{without_comments(rest).partition(';')[0]}".strip()
     found = _BRACKETED.search(text) if text.startswith("<") or text.endswith(">") else None
     text = _PREFIXES.sub("", text.strip("<>") if found is None else found[1].strip())
+    if found is not None or _SPACED.fullmatch(text):
+        text = text.replace(" ", "") if '"' not in text else text
+    with suppress(ValueError):
+        if text and text != written:
+            return mailbox(text)
+    return _among_words(uncommented) or text
+
+
+def _among_words(text: str) -> str | None:
+    """Return the only address in a text, in its normal form, or None."""
+    found = {address.lstrip("'") for address in _AMONG_WORDS.findall(text)}
     try:
-        return text if text == written else mailbox(text)
+        return mailbox(found.pop()) if len(found) == 1 else None
     except ValueError:
-        return text
+        return None
 
 
 def without_comments(text: str) -> str:
-    """Return a text with a space for each comment."""
+    """Return a text with a space for each comment. A comment that does not end is one, too."""
     if "(" in text:
         for _ in range(_NESTING_LIMIT):  # from the innermost outwards
             text = _COMMENT.sub(" ", text)
+        text = text.partition("(")[0]
     return text
 
 

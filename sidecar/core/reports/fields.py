@@ -8,11 +8,13 @@ import ipaddress
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from operator import gt
 from typing import TypeVar
 
 from sidecar.core.reports.addresses import is_mailbox, readable_address, without_comments
+from sidecar.core.reports.charsets import charset_name
 from sidecar.core.reports.values import DiagnosticCode, DsnStatus, MtaName, ReportedRecipient
 
 # A part with 1000 recipients of 500 bytes each; the largest real ones have some 50 kB. What follows is not read.
@@ -47,23 +49,14 @@ _LINE = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _SPACES = re.compile(r"[ \t\r\n]+")
+# Line ends of other systems, as gateways write them into an encoded part.
+_BARE_CR = re.compile(r"\r(?!\r*+\n)")
+# Before the first field: then it stands before all lines.
+_INDENT = re.compile(r"[ \t]++(?=[!-9;-~]{1,100}+[ \t]*+:)")
+_BYTE_ORDER_MARK = "\ufeff"
 _BLANKS = " \t\r\n"
 
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,40}+)\?([BbQq])\?([^?\s]*+)\?=(?: (?==\?[^?\s]{1,40}+\?[BbQq]\?[^?\s]*+\?=))?")
-# A list, because some of Python's codecs are quadratic (punycode) or make lone surrogates (unicode_escape), and a peer must not
-# choose which module is imported.
-_CHARSETS = frozenset(
-    (
-        *("utf-8", "us-ascii", "koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5"),
-        *("euc-kr", "euc-jp", "shift_jis", "iso-2022-jp"),
-        *(f"iso-8859-{part}" for part in (*range(1, 12), *range(13, 17))),
-        *(f"windows-125{page}" for page in range(9)),
-    )
-)
-
-# Other spellings of the same.
-_CHARSET_ALIASES = {"ascii": "us-ascii", "utf8": "utf-8", "latin1": "iso-8859-1"}
-
 # KumoMTA accepts a sign before a number. No program writes more digits.
 _DIGITS = r"\+?([0-9]{1,20})"
 _NUMBER = re.compile(_DIGITS)
@@ -73,11 +66,27 @@ COUNT_LIMIT = 0xFFFFFFFF
 STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
 """The largest class, subject and detail: KumoMTA keeps them in 8, 16 and 16 bits, and a count in 32."""
 # An SMTP reply begins with its code, or with an enhanced code where a program has left the first out.
-_REPLY = re.compile(r"(?:[245][0-9]{2}[ -]+)?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])|[245][0-9]{2}(?:[ -]|\Z)")
+_ENHANCED = r"[(\[#]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9]|\.[0-9])"
+_REPLY = re.compile(rf"(?P<open>[\s\"'<(\[#]*+)(?P<code>[245][0-9]{{2}}(?=[\s:;-]|\Z)[\s:;-]*+)?(?:{_ENHANCED}|(?(code)|(?!)))")
+# `a::b` in a host name is none. An address of IPv4 with a port stays as it is, as in KumoMTA.
+_IP_ADDRESS = re.compile(
+    r"(?<![\w.:-])(?:IPv6:)?(?:([0-9]{1,3}(?:\.[0-9]{1,3}){3})|([0-9a-f:]*:[0-9a-f:.]*[0-9a-f:]))(?![\w:-]|\.\w)",
+    re.IGNORECASE,
+)
+_IP_ADDRESSES_TRIED = 4
 # RFC 6533 section 3: characters of an address in ASCII, \x{1F4E7}.
 _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 # The registered types. In front of a value without `;`, only these are a type.
-_KNOWN_TYPES = frozenset(("rfc822", "utf-8", "x400", "unknown", "dns", "smtp", "x-unix"))
+_KNOWN_TYPE = re.compile(r"(rfc822|utf-8|x400|unknown|dns|smtp|x-unix)(?: ?: ?| |\Z)", re.IGNORECASE)
+# Where other words are before it, only with both codes.
+_REPLY_AMONG_WORDS = re.compile(
+    r"(?<![0-9.])(?P<code>[245][0-9]{2})([ -])[(\[#]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9]|\.[0-9])"
+)
+# Some programs write the type of an SMTP reply again.
+_SMTP_TYPES = re.compile(r"\A(?>(?:(?:smtp|esmtp|lmtp) ?[;:] ?)*)", re.IGNORECASE)
+# A code among other words, and a class alone: `smtp; 550 5.1.1`, `5. 1. 1`, `550`, `5.x.x`.
+_STATUS_AMONG_WORDS = re.compile(r"(?<![0-9.])[245] ?\. ?[0-9]{1,3} ?\. ?[0-9]{1,3}(?![0-9]|\.[0-9])")
+_CLASS = re.compile(r"[^0-9]*+([245])(?:[0-9]{2})?(?![0-9])")
 
 
 def field_limit(size: int) -> int:
@@ -90,7 +99,7 @@ def blocks(body: bytes) -> list[Block]:
 
     Values are unfolded, runs of white space are one space, encoded words are decoded, and bytes that are not UTF-8 are U+FFFD.
     """
-    text = body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace")
+    text = _with_usual_lines(body[:FIELDS_SIZE_LIMIT].decode("utf-8", "replace"))
     block: Block = []
     found = [block]
     for line in islice(_LINE.finditer(text), field_limit(len(body))):
@@ -101,6 +110,16 @@ def blocks(body: bytes) -> list[Block]:
             block = []
             found.append(block)
     return found
+
+
+def _with_usual_lines(text: str) -> str:
+    """Return a text whose lines end with LF or CRLF, without a byte order mark and without the indent of its first field."""
+    if "\r" in text:
+        text = _BARE_CR.sub("\n", text)
+    if text.startswith((*"\r\n", _BYTE_ORDER_MARK)):
+        text = text.lstrip(f"\r\n{_BYTE_ORDER_MARK}")
+    indent = _INDENT.match(text)
+    return text if indent is None else text.replace(f"\n{indent[0]}", "\n")[indent.end() :]
 
 
 def unstructured(value: bytes, limit: int) -> str:
@@ -135,10 +154,15 @@ def recipient_or_empty(text: str) -> ReportedRecipient:
     """Read a recipient; its address can be empty."""
     recipient_type, address = _typed(text, "rfc822")
     lowered = recipient_type.lower()
+    if lowered != "rfc822" and address.startswith("<") and address.endswith(">"):
+        address = address[1:-1]
     if lowered == "utf-8":
         address = _ESCAPED.sub(_unescaped, address)
     if lowered == "rfc822" or (lowered == "utf-8" and not is_mailbox(address)):
         address = readable_address(address)
+    elif not is_mailbox(address) and ((readable := readable_address(address)) == "" or is_mailbox(readable)):
+        # Programs invent types (`smtp`, `rfc5322`, `addr`). Addresses of X.400 have no `@`.
+        address = readable
     return ReportedRecipient(recipient_type=recipient_type, recipient=address)
 
 
@@ -151,25 +175,42 @@ def diagnostic_code(text: str) -> DiagnosticCode:
     if _REPLY.match(text):
         return DiagnosticCode(diagnostic_type="smtp", diagnostic=text)
     diagnostic_type, diagnostic = _typed(text, "")
+    if diagnostic_type == "" and _REPLY.match(diagnostic):
+        diagnostic_type = "smtp"
     return DiagnosticCode(diagnostic_type=diagnostic_type, diagnostic=diagnostic)
+
+
+def readable_status(text: str) -> DsnStatus | None:
+    """Read a status as `status` does, or the first one among other words."""
+    read = status(text)
+    found = _STATUS_AMONG_WORDS.search(text) if read is None else None
+    return read if found is None else status(found[0].replace(" ", ""))
+
+
+def class_of(text: str) -> int | None:
+    """Return the class of a status that is none, such as `550`, `5.x.x`; or None."""
+    found = _CLASS.match(text)
+    return None if found is None else int(found[1])
 
 
 def reply_status(diagnostic: DiagnosticCode | None) -> DsnStatus | None:
     """Return the enhanced code of the SMTP reply in a diagnostic, or None."""
     found = _reply(diagnostic)
-    return None if found is None or found[1] is None else status(found[1])
+    return None if found is None or found[3] is None else status(found[3])
 
 
 def reply_class(diagnostic: DiagnosticCode | None) -> int | None:
     """Return the first digit of the SMTP reply in a diagnostic, or None."""
     found = _reply(diagnostic)
-    return None if found is None else int(found[0][0])
+    return None if found is None else int((found["code"] or found[3])[0])
 
 
 def _reply(diagnostic: DiagnosticCode | None) -> re.Match[str] | None:
-    if diagnostic is None or diagnostic.diagnostic_type.lower() != "smtp":
+    if diagnostic is None:
         return None
-    return _REPLY.match(diagnostic.diagnostic)
+    # Also in a diagnostic of another type: `X-Postfix; 550 5.1.1 no such user`.
+    text = _SMTP_TYPES.sub("", diagnostic.diagnostic, count=1)
+    return _REPLY.match(text) or _REPLY_AMONG_WORDS.search(text)
 
 
 def status(text: str) -> DsnStatus | None:
@@ -190,15 +231,15 @@ def number(text: str, limit: int = COUNT_LIMIT) -> int | None:
 
 
 def ip_address(text: str) -> str:
-    """Return an IP address without comments, brackets and the tag `IPv6:`; any other text stays as it is."""
+    """Return the first IP address in a text, outside comments if there is one; without any, the text as it is."""
     if text.isascii() and text.replace(".", "").isdecimal():
         return text
-    plain = without_comments(text).strip().removeprefix("[").removesuffix("]")
-    plain = plain[5:] if plain[:5].lower() == "ipv6:" else plain
-    try:
-        return text if plain == text else str(ipaddress.ip_address(plain))
-    except ValueError:
-        return text
+    for plain in (without_comments(text), text):
+        for found in islice(_IP_ADDRESS.finditer(plain), _IP_ADDRESSES_TRIED):
+            with suppress(ValueError):
+                address = str(ipaddress.ip_address(found[1] or found[2]))
+                return text if found[2] == text else address
+    return text
 
 
 def _unescaped(character: re.Match[str]) -> str:
@@ -211,14 +252,13 @@ def _unescaped(character: re.Match[str]) -> str:
 def _typed(text: str, default: str) -> tuple[str, str]:
     """Split `type; text`, or `type text` for a known type; without a type it is the default.
 
-    The text before a `;` is the type, even if it is empty (as in KumoMTA).
+    The text before a `;` is the type, even if it is empty (as in KumoMTA), unless it is an address.
     """
     kind, semicolon, rest = text.partition(";")
-    if not semicolon:
-        kind, _, rest = text.partition(" ")
-        if kind.lower() not in _KNOWN_TYPES:
-            return default, text
-    return kind.strip(), rest.strip()
+    if semicolon and "@" not in kind:
+        return kind.strip(), rest.strip()
+    found = _KNOWN_TYPE.match(text)
+    return (default, text) if found is None else (found[1], text[found.end() :].strip())
 
 
 def _plain(value: str, limit: int = VALUE_LIMIT) -> str:
@@ -227,13 +267,6 @@ def _plain(value: str, limit: int = VALUE_LIMIT) -> str:
     if "  " in value or not value.isprintable():
         value = _SPACES.sub(" ", value)
     return _ENCODED_WORD.sub(_decoded_word, value) if "=?" in value else value
-
-
-def charset_name(charset: str) -> str | None:
-    """Return the name of the codec of a charset, or None if it is not one of the usual ones."""
-    name = charset.lower()
-    name = _CHARSET_ALIASES.get(name, name)
-    return name if name in _CHARSETS else None
 
 
 def _decoded_word(word: re.Match[str]) -> str:

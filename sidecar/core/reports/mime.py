@@ -24,13 +24,16 @@ _MARK_LIMIT = 64
 # The fields of a part's header section: Content-Type and two or three others. What follows is not read.
 _PART_HEAD_LIMIT = 16 * 1024
 
+# Programs that encode pieces of a part one by one make a few.
+_PADDINGS_LIMIT = 1000
+
 # What is decoded at once. In base64, it is a multiple of four.
 _PIECE = 64 * 1024
 
 REPORT = b"multipart/report"
 _PLAIN_TEXT = b"text/plain"
 
-_HEADER_END = re.compile(rb"\n\r?\n")
+_HEADER_END = re.compile(rb"\n\r*+\n")
 _FIELD_VALUE = re.compile(rb"[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))")
 
 _QUOTED = re.compile(rb'"(?>(?:[^"\\]++|\\(?:.|\Z))*)"?', re.DOTALL)
@@ -45,6 +48,10 @@ _PARAMETER = re.compile(rb'([^\s;="]++)\s*+=\s*+(?:"((?>(?:[^"\\]++|\\(?:.|\Z))*
 _USUAL_PARAMETER = re.compile(rb';\s*+([a-zA-Z-]++)=(?:"([^"\\()*%]++)"|([a-zA-Z0-9._+-]++))')
 _USUAL = re.compile(rb"\s*+([a-zA-Z0-9.+-]++/[a-zA-Z0-9.+-]++)((?:" + _USUAL_PARAMETER.pattern + rb"){0,8})\s*+")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+# Whole lines of base64 before something else, such as the text that a gateway adds; a first line as short as a word is none.
+_BASE64_LINES = re.compile(rb"\s*+(?=[A-Za-z0-9+/]{32})(?>(?:[A-Za-z0-9+/=]*+[ \t\r]*+\n)*)")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]++={0,2}")
 
 
 class ContentType(NamedTuple):
@@ -164,11 +171,13 @@ def spans(message: bytes, boundary: bytes, start: int, end: int) -> Iterator[tup
 def transfer_decoded(part: Part) -> bytes | None:
     """Return a part's body without its transfer encoding; None if it claims to be base64 and is not."""
     value = header(part.head, b"content-transfer-encoding")
-    encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip().lower()
+    encoding = b"" if value is None else _uncommented(value).partition(b";")[0].strip(b" \t\r\n\"'").lower()
     if encoding == b"quoted-printable":
         return quoted_printable(part.message, part.start, part.end)
     if encoding == b"base64":
-        return unbase64(part.body)
+        body = part.body
+        decoded = unbase64(body)
+        return _unbase64_begin(body) if decoded is None else decoded
     return part.body
 
 
@@ -201,6 +210,15 @@ def unbase64(text: bytes) -> bytes | None:
         return b"".join([binascii.a2b_base64(piece, strict_mode=True) for piece in pieces])
     except binascii.Error:
         return None
+
+
+def _unbase64_begin(text: bytes) -> bytes | None:
+    """Decode the lines of base64 at the begin of a text; padding can be in each. Return None if there are none."""
+    found = _BASE64_LINES.match(text)
+    pieces = _BASE64.findall(found[0].translate(None, b" \t\r\n")) if found else []
+    if not pieces or len(pieces) > _PADDINGS_LIMIT:
+        return None
+    return b"".join(filter(None, map(unbase64, pieces)))
 
 
 def _part(message: bytes, start: int, end: int) -> Part:

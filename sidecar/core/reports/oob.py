@@ -7,20 +7,23 @@ import re
 
 from msgspec import UNSET
 
+from sidecar.core.reports.addresses import without_comments
 from sidecar.core.reports.dates import read_date
 from sidecar.core.reports.fields import (
+    Block,
     Group,
     blocks,
+    class_of,
     diagnostic_code,
     mta_name,
+    readable_status,
     recipient,
     recipient_or_empty,
     reply_class,
     reply_status,
-    status,
     take,
 )
-from sidecar.core.reports.values import ACTIONS, Action, DiagnosticCode, OobReport, PerMessage, PerRecipient
+from sidecar.core.reports.values import ACTIONS, Action, OobReport, PerMessage, PerRecipient
 
 # A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
 # Each makes a record, so this also bounds the records of one message.
@@ -33,11 +36,12 @@ _ACTIONS_IN_OTHER_WORDS: dict[str, Action] = {
     "deliverable": "delivered",
 }
 NO_RECIPIENT = "its delivery-status part has no recipient"
-_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile(r"[^a-z]*+([a-z]+)")
 _EMPTY_LINES = re.compile(rb"\n[ \t\r]*+\n")
 
 _NAMES_A_RECIPIENT = frozenset(("final-recipient", "original-recipient"))
 _BEGINS_RECIPIENTS = _NAMES_A_RECIPIENT | {"action"}
+_OF_RECIPIENTS = _BEGINS_RECIPIENTS | {"status", "diagnostic-code", "remote-mta", "last-attempt-date"}
 
 
 def read_status(body: bytes, original_message: str | bytes | None, *others: bytes) -> OobReport | str:
@@ -93,14 +97,22 @@ def _groups(body: bytes) -> tuple[Group, list[Group]]:
             begins = position > 0 and not names.isdisjoint(_BEGINS_RECIPIENTS)
         else:
             begins = not (names.isdisjoint(_NAMES_A_RECIPIENT) and names.isdisjoint(group))
+        first = _first_field(block)
         for name, value in block:
-            is_next = name in _NAMES_A_RECIPIENT and name in group and "action" in group
-            if begins or is_next or (group is message and name in _BEGINS_RECIPIENTS):
+            is_next = name in group and (name == first or (name in _NAMES_A_RECIPIENT and "action" in group))
+            if begins or is_next or (group is message and (name == first or name in _BEGINS_RECIPIENTS)):
                 group = {}
                 recipients.append(group)
                 begins = False
             group.setdefault(name, []).append(value)
     return message, recipients
+
+
+def _first_field(block: Block) -> str | None:
+    """Return the field with which each recipient of a block begins, if that is not a recipient's name: `Status`, `Action`."""
+    names = [name for name, _ in block if name in _OF_RECIPIENTS]
+    recipients = max(map(names.count, _NAMES_A_RECIPIENT))
+    return names[0] if recipients and names[0] not in _NAMES_A_RECIPIENT and names.count(names[0]) == recipients else None
 
 
 def _per_message(group: Group) -> PerMessage:
@@ -116,9 +128,12 @@ def _per_message(group: Group) -> PerMessage:
 
 def _per_recipient(group: Group) -> PerRecipient | str:
     diagnostic = take(group, "diagnostic-code", diagnostic_code)
-    reported = take(group, "status", status)
+    reported = take(group, "status", readable_status)
     said: Action | None = take(group, "action", _action)
-    action = said or _ACTIONS_BY_CLASS.get(reported.class_ if reported else _class(group, diagnostic)) or _in_other_words(group)
+    # `failure`, `expired`, `fehlgeschlagen`: the class of the status or of the reply says what it means.
+    unread = class_of(group.get("status", [""])[0])
+    classes = (reported.class_ if reported else unread, reply_class(diagnostic))
+    action = said or next(filter(None, map(_ACTIONS_BY_CLASS.get, classes)), None) or _in_other_words(group)
     replied = None if reported else reply_status(diagnostic)
     if action is None:
         return "the first has no Action of RFC 3464, and no Status of class 4 or 5"
@@ -144,16 +159,12 @@ def _per_recipient(group: Group) -> PerRecipient | str:
     )
 
 
-def _class(group: Group, diagnostic: DiagnosticCode | None) -> int | None:
-    """Return the class of the SMTP reply, which some programs write in Status (`Status: 553 message too large`)."""
-    return reply_class(diagnostic) or next(map(reply_class, map(diagnostic_code, group.get("status", ()))), None)
-
-
 def _in_other_words(group: Group) -> Action | None:
     word = _WORD.match(group.get("action", [""])[0].lower())
-    return None if word is None else _ACTIONS_IN_OTHER_WORDS.get(word[0])
+    return None if word is None else _ACTIONS_IN_OTHER_WORDS.get(word[1])
 
 
 def _action(text: str) -> Action | None:
-    word = _WORD.match(text.lower())  # any text can follow: `Failed (permanently)`
-    return None if word is None else ACTIONS.get(word[0])
+    # Quotes and comments can be before the word, and any text after it: `Failed (permanently)`.
+    word = _WORD.match(without_comments(text).lower())
+    return None if word is None else ACTIONS.get(word[1])

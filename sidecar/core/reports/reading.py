@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from sidecar.core.reports import mime
 from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_json
+from sidecar.core.reports.charsets import in_utf_8
 from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT
 from sidecar.core.reports.oob import NO_RECIPIENT, read_status
 from sidecar.core.reports.original import original_text
@@ -223,9 +224,9 @@ def _bodies(parts: list[mime.Part]) -> Iterator[bytes]:
     left = FIELDS_SIZE_LIMIT
     for part in parts:
         if left > 0:
-            body = _body(part)
+            body = _body(part)[:FIELDS_SIZE_LIMIT]
             left -= len(body)
-            yield body
+            yield in_utf_8(body, mime.header(part.head, b"content-type"))
 
 
 def _body(part: mime.Part) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.core.reports import fields
+from sidecar.core.reports import charsets, fields
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,13 @@ from sidecar.core.reports import fields
         (b"no field\nA: 1\n: none\nB C: 2\n", [[("a", "1")]]),
         (b"A: \xff\x00\n", [[("a", "\ufffd\x00")]]),
         (b"A: =?utf-8?q?=C3=BC?= =?utf-8?b?w7w=?= x\n", [[("a", "\u00fc\u00fc x")]]),
+        (b"A: 1\rB: 2\r\rC: 3\r", [[("a", "1"), ("b", "2")], [("c", "3")]]),
+        (b"A: 1\r\r\nB: 2\r\r\n", [[("a", "1"), ("b", "2")]]),
+        (b"A: 1\n\rB: 2\n\r", [[("a", "1")], [("b", "2")]]),
+        (b"\xef\xbb\xbfA: 1\n", [[("a", "1")]]),
+        (b"\n\n\xef\xbb\xbfA: 1\n", [[("a", "1")]]),
+        (b"  A: 1\n  B: 2\n\n  C: 3\n    4\n", [[("a", "1"), ("b", "2")], [("c", "3 4")]]),
+        (b"A: =?x-sjis?b?g2WDWINn?= =?ISO-2022-JP?B?GyRCJUYlOSVIGyhC?=\n", [[("a", "\u30c6\u30b9\u30c8" * 2)]]),
         (b"A: =?iso-8859-12?q?a?= =?punycode?q?a?=\n", [[("a", "=?iso-8859-12?q?a?= =?punycode?q?a?=")]]),
     ],
 )
@@ -29,7 +36,7 @@ def test_blocks(body: bytes, expected: list[list[tuple[str, str]]]) -> None:
     assert [block for block in fields.blocks(body) if block] == [block for block in expected if block]
 
 
-@pytest.mark.parametrize("charset", sorted(fields._CHARSETS))
+@pytest.mark.parametrize("charset", sorted({*charsets._CHARSETS, *charsets._MORE_ALIASES}))
 def test_charsets(charset: str) -> None:
     """Every charset that is named can be decoded."""
     assert fields.blocks(f"A: =?{charset}?q?plain?=".encode()) == [[("a", "plain")]]
@@ -64,6 +71,32 @@ def test_status(text: str, expected: tuple[int, int, int, str | None] | None) ->
     status = fields.status(text)
     found = None if status is None else (status.class_, status.subject, status.detail, status.comment)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(
+            (text, (5, 1, 1))
+            for text in ("5.1.1 (x)", "#5.1.1", "(x) 5.1.1", "smtp; 550 5.1.1", "550-5.1.1", '"5.1.1"', "<5.1.1>")
+        ),
+        *((text, (5, 1, 1)) for text in ("5. 1. 1", "5 . 1 . 1", "V5.1.1", "Status 5.1.1, or 5.2.2")),
+        *((text, None) for text in ("550", "5", "5.1", "5.x.x", "x 192.5.1.1", "x 5.1.1234", "x 5.1.1.9", "unknown")),
+    ],
+)
+def test_readable_status(text: str, expected: tuple[int, int, int] | None) -> None:
+    """A status can stand among other words. An IP address is none."""
+    status = fields.readable_status(text)
+    assert (None if status is None else (status.class_, status.subject, status.detail)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("550", 5), ("5", 5), ("5.x.x", 5), ("4.1", 4), ("(x) 450 full", 4), ("unknown", None), ("1.2", None), ("5501", None)],
+)
+def test_class_of(text: str, expected: int | None) -> None:
+    """The class of a status that is none is its first digit, if it is a class."""
+    assert fields.class_of(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,6 +143,44 @@ def test_number(text: str, expected: int | None) -> None:
         ('rfc822; "a;b (c)"@example.net', ("rfc822", '"a;b (c)"@example.net')),
         ('rfc822; "a;b" <c@example.net> (gone); x', ("rfc822", "c@example.net")),
         ("rfc822; a user (gone)", ("rfc822", "a user")),
+        *(
+            (f"rfc822; {text}", ("rfc822", "a@example.net"))
+            for text in (
+                *(
+                    "'a@example.net'",
+                    '"a@example.net"',
+                    "[a@example.net]",
+                    "<a@example.net>:",
+                    "a@example.net.",
+                    "a@example.net,",
+                ),
+                *(
+                    "a @ example.net",
+                    "a@ example.net",
+                    "<a@example. net>",
+                    "a@example.net (a (b (c (d))))",
+                    "a@example.net (gone",
+                ),
+                *("a@example.net unknown user", "a@example.net: host mx said 550", "mailto:a@example.net?subject=x"),
+                *("smtp:a@example.net", "SMTP; a@example.net", "; a@example.net", "rfc2822; <a@example.net>"),
+                *("a@example.net <a@example.net>", "@b.example:a@example.net", "\u200ba@example.net", "a@example.net\0"),
+            )
+        ),
+        ("rfc822; a@example.net, b@example.net", ("rfc822", "a@example.net, b@example.net")),
+        ("rfc822; unknown (ask postmaster@example.net)", ("rfc822", "unknown")),
+        ('rfc822; "b@c"@a@example.net', ("rfc822", '"b@c"@a@example.net')),
+        ("rfc822; b@c@example.net", ("rfc822", "b@c@example.net")),
+        ("a@example.net;", ("rfc822", "a@example.net")),
+        ("<a@example.net>;orcpt", ("rfc822", "a@example.net")),
+        ("rfc822: a@example.net", ("rfc822", "a@example.net")),
+        ("rfc822:a@example.net", ("rfc822", "a@example.net")),
+        ("rfc821; <a@example.net>", ("rfc821", "a@example.net")),
+        ("SMTP; A Name <a@example.net>", ("SMTP", "a@example.net")),
+        ("x-local; <a@example.net> (gone)", ("x-local", "a@example.net")),
+        ("utf-8; <\u00fc@b\u00fccher.example>", ("utf-8", "\u00fc@b\u00fccher.example")),
+        ("X400; C=de;A= ;P=net;S=doe;G=jo", ("X400", "C=de;A= ;P=net;S=doe;G=jo")),
+        ("ex; /o=net/ou=first/cn=jo", ("ex", "/o=net/ou=first/cn=jo")),
+        ("smtp; <>", None),
         ("RFC822 a@example.net", ("RFC822", "a@example.net")),
         ("a@example.net", ("rfc822", "a@example.net")),
         ("; a@example.net", ("", "a@example.net")),
@@ -143,6 +214,12 @@ def test_recipient(text: str, expected: tuple[str, str] | None) -> None:
         ("550-5.1.1 first 550 second", ("smtp", "550-5.1.1 first 550 second")),
         ("550", ("smtp", "550")),
         ("5501; text", ("5501", "text")),
+        ("; 550 gone", ("smtp", "550 gone")),
+        ("smtp: 550 gone", ("smtp", "550 gone")),
+        ("#5.1.1 gone; text", ("smtp", "#5.1.1 gone; text")),
+        ("<550 gone>", ("smtp", "<550 gone>")),
+        ("550: gone", ("smtp", "550: gone")),
+        ("smtp; SMTP; 550 gone", ("smtp", "SMTP; 550 gone")),
         ("X-Unix; 67", ("X-Unix", "67")),
         ("X-Postfix; lost", ("X-Postfix", "lost")),
         ("mailbox full", ("", "mailbox full")),

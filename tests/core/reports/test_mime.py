@@ -108,6 +108,10 @@ def test_part_limit() -> None:
         (b"Content-Transfer-Encoding: base64\n", b"dGV4dGV\n", b"texte"),
         (b"Content-Transfer-Encoding: base64\n", b"dGV4d\n", b"tex"),
         (b"Content-Transfer-Encoding: base64\n", b"it is not: base64\n", None),
+        (b"Content-Transfer-Encoding: base64\n", base64.encodebytes(b"text" * 30) + b"\nand: words\n", b"text" * 30),
+        (b"Content-Transfer-Encoding: base64\n", base64.encodebytes(b"text" * 8 + b"t") * 2, (b"text" * 8 + b"t") * 2),
+        (b"Content-Transfer-Encoding: base64\n", b"Hello\nand: words\n", None),
+        (b"Content-Transfer-Encoding: 'Base64'\n", b"dGV4dA==", b"text"),
         (b"Content-Transfer-Encoding: base64\n", b"\n", b""),
     ],
 )

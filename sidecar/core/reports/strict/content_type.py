@@ -7,7 +7,7 @@ import re
 from typing import Final, NamedTuple
 
 from sidecar.core.reports.addresses import wide_set
-from sidecar.core.reports.fields import charset_name
+from sidecar.core.reports.charsets import charset_name
 from sidecar.core.reports.strict.headers import COMMENTS_LIMIT, CONTROL, ENCODED_WORD, FOLD, PAIR, comment_end, decoded_word
 
 # Bytes and parameters; the limits of mime.py for the same.
@@ -59,7 +59,7 @@ class ExactType(NamedTuple):
             return None
         value, codec = b"", None
         for one in sorted(found, key=lambda parameter: -1 if parameter.section is None else parameter.section):
-            codec = codec if one.charset is None else charset_name(one.charset)
+            codec = codec if one.charset is None else charset_name(one.charset, strict=True)
             value += _unquoted(one.text, codec) if one.percent and codec else one.text.encode()
         return value
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from sidecar.core.reports.addresses import wide_set
-from sidecar.core.reports.fields import VALUE_LIMIT, Group, charset_name, field_limit
+from sidecar.core.reports.charsets import charset_name
+from sidecar.core.reports.fields import VALUE_LIMIT, Group, field_limit
 from sidecar.core.reports.mime import field
 
 WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
@@ -162,7 +163,7 @@ def _encoded(word: re.Match[str]) -> tuple[str, bool]:
 
 def decoded_word(charset: str, encoding: str, text: str) -> str | None:
     """Decode an encoded word (RFC 2047); None if KumoMTA leaves it as it is."""
-    codec = charset_name(charset)
+    codec = charset_name(charset, strict=True)
     digits = text.encode()
     if codec is None:
         return None

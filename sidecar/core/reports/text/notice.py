@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from sidecar.core.reports import mime
-from sidecar.core.reports.fields import charset_name
+from sidecar.core.reports.charsets import charset_name
 
 # A notice names at most some hundred recipients; what follows is not read.
 NOTICE_LIMIT = 64 * 1024
