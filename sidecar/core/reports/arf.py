@@ -7,7 +7,7 @@ Never reads the rest of the message.
 import binascii
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
@@ -36,6 +36,9 @@ TRACE_DEPTH_LIMIT = 32
 
 # Of the name of a field in JSON.
 _NAME_LIMIT = 100
+
+# The media type or the file name of a part.
+_IS_YAML = re.compile(rb"[/+-]yaml\b|\.ya?ml\b", re.IGNORECASE)
 
 _REQUIRED = ("feedback-type", "user-agent", "version")
 
@@ -106,14 +109,29 @@ def _claimed_traces(message: bytes) -> Iterator[bytes]:
                 yield text
 
 
-def with_json(report: ArfReport, bodies: list[bytes]) -> ArfReport:
-    """Return a report of the type `xarf` with the fields of the first JSON object among its parts as extensions.
+def with_attachment(report: ArfReport, texts: Iterable[tuple[bytes, bytes]]) -> ArfReport:
+    """Return a report of the type `xarf` with the fields of the first JSON object or YAML document among its parts.
 
-    A field of an object in the object is `report.sourceip`. Fields of the feedback-report part keep their values.
+    They are extensions. A field of an object in the object is `report.sourceip`. Fields of the feedback-report part keep their
+    values. `texts` are the header section and the body of each part.
     """
-    objects = (_json_object(body) for body in bodies if len(body) <= TRACE_LIMIT)
-    values = next((value for value in objects if value is not None), None)
-    return report if values is None else replace(report, extensions={**_flat(values), **report.extensions})
+    read = (_attached(head, text) for head, text in texts if len(text) <= TRACE_LIMIT)
+    fields = next(filter(None, read), None)
+    return report if fields is None else replace(report, extensions={**fields, **report.extensions})
+
+
+def _attached(head: bytes, text: bytes) -> Group | None:
+    """Return the fields of an attachment, or None if it is neither JSON nor the flat YAML of older reporters."""
+    text = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"{"):
+        values = _json_object(text)
+        return None if values is None else _flat(values)
+    if not (text.startswith(b"---\n") or _IS_YAML.search(head)):
+        return None
+    group: Group = {}
+    for name, value in chain.from_iterable(blocks(text)):
+        group.setdefault(name, []).append(value)
+    return group
 
 
 def _flat(values: dict[str, Any]) -> Group:

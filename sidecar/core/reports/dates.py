@@ -26,13 +26,14 @@ _ZONES = {
 }  # fmt: skip
 
 _CLOCK = r"(?P<hour>\d{1,2})\s*:\s*(?P<minute>\d{2})(?:\s*:(?P<second>\d{2})(?:[.,]\d+)?)?"
-_ZONE = r"(?P<zone>[+-]\d{2}:?\d{2}|[A-Za-z]+)?"
+# Some programs write both, `GMT+02:00`, or a name after the offset.
+_ZONE = r"(?:(?:GMT|UTC)?(?P<zone>[+-]\d{2}:?\d{2}|[A-Za-z]+)(?:\s+[A-Za-z]+)?)?"
 _MAIL = re.compile(
-    r"(?:[A-Za-z]+[\s,.]*)?(?P<day>\d{1,2})[\s-]+(?P<month>[A-Za-z]{3})[a-z]*[\s,.-]+"
+    r"(?:[^\s\d,.]+[\s,.]*)?(?P<day>\d{1,2})[\s-]+(?P<month>[A-Za-z]{3})[a-z]*[\s,.-]+"
     rf"(?P<year>\d{{2,4}})[\s,]+{_CLOCK}\s*{_ZONE}",
     re.ASCII,
 )
-_ISO = re.compile(rf"(?P<year>\d{{4}})-(?P<month>\d{{2}})-(?P<day>\d{{2}})[Tt\s]+{_CLOCK}\s*{_ZONE}", re.ASCII)
+_ISO = re.compile(rf"(?P<year>\d{{4}})[-/](?P<month>\d{{2}})[-/](?P<day>\d{{2}})[Tt\s]+{_CLOCK}\s*{_ZONE}", re.ASCII)
 _CTIME = re.compile(
     rf"[A-Za-z]+,?\s+(?P<month>[A-Za-z]{{3}})[a-z]*\s+(?P<day>\d{{1,2}}),?\s+{_CLOCK}\s+{_ZONE}\s*(?P<year>\d{{4}})", re.ASCII
 )
@@ -44,7 +45,7 @@ def read_date(text: str) -> str | None:
     Without a zone, or with an unknown or ambiguous one, the clock is UTC, as in RFC 5322 section 4.3 and KumoMTA. A leap second
     becomes :59, because few readers of RFC 3339 know :60.
     """
-    text = without_comments(text[:DATE_LIMIT]).strip()
+    text = without_comments(text[:DATE_LIMIT]).strip(' "')
     found = _MAIL.fullmatch(text) or _ISO.fullmatch(text) or _CTIME.fullmatch(text)
     if found is None:
         return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from sidecar.core.reports import mime
-from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_json
+from sidecar.core.reports.arf import read_feedback, supplemental_trace, with_attachment
 from sidecar.core.reports.charsets import in_utf_8
 from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT
 from sidecar.core.reports.oob import NO_RECIPIENT, read_status
@@ -24,7 +24,7 @@ from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
-_JSON_TYPES = frozenset((b"application/json", b"text/json", b"application/xarf+json"))
+_XARF = frozenset(("xarf", "x-arf"))
 _REPORT_TYPES = _STATUS_TYPES | _FEEDBACK_TYPES
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
@@ -89,7 +89,9 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     found = found if found.is_report else _named(found, head, top, parts)
     types = [part.media_type for part in parts] if top.media_type == mime.REPORT else []
     is_readable = 0 < len(types) <= _FEW_PARTS and (lacks_recipients or _REPORT_TYPES.isdisjoint(types))
-    if strict or not text or found.other is not None or (top.media_type == mime.REPORT and not is_readable):
+    is_damaged = top.media_type == mime.REPORT and not is_readable
+    # A report of an unknown type can be a bounce in text form, too.
+    if strict or not text or found.other not in {None, "other_report"} or is_damaged:
         return found
     bounce = read_text(message, null_sender=null_sender)
     if lacks_recipients:
@@ -182,9 +184,10 @@ def _complaint(
     """Read the first feedback-report part that can be read. Return what the first of all lacks if there is none."""
     read = [read_feedback(body, original, trace) for body in _bodies(feedback)]
     report = next((report for report in read if isinstance(report, ArfReport)), None)
-    if report is None or report.feedback_type.lower() != "xarf":
+    if report is None or report.feedback_type.lower() not in _XARF:
         return report or read[0]
-    return with_json(report, [body for part in _all(parts, _JSON_TYPES) if (body := mime.transfer_decoded(part)) is not None])
+    attached = (part for part in parts if part.media_type not in _FEEDBACK_TYPES | _RETURNED_TYPES)
+    return with_attachment(report, ((part.head, _text(part)) for part in attached))
 
 
 def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
@@ -224,9 +227,14 @@ def _bodies(parts: list[mime.Part]) -> Iterator[bytes]:
     left = FIELDS_SIZE_LIMIT
     for part in parts:
         if left > 0:
-            body = _body(part)[:FIELDS_SIZE_LIMIT]
+            body = _text(part)
             left -= len(body)
-            yield in_utf_8(body, mime.header(part.head, b"content-type"))
+            yield body
+
+
+def _text(part: mime.Part) -> bytes:
+    """Return the begin of a part's body in UTF-8, up to the limit of fields."""
+    return in_utf_8(_body(part)[:FIELDS_SIZE_LIMIT], mime.header(part.head, b"content-type"))
 
 
 def _body(part: mime.Part) -> bytes:

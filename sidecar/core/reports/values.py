@@ -18,8 +18,8 @@ else:
 
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
 ACTIONS: dict[str, Action] = {action: action for action in get_args(Action)}
-OtherKind = Literal["mdn", "tls_report", "dmarc_report", "auto_reply"]
-"""A well-formed message of another kind: RFC 8098, RFC 8460, RFC 7489, RFC 3834."""
+OtherKind = Literal["mdn", "tls_report", "dmarc_report", "auto_reply", "other_report"]
+"""A well-formed message of another kind: RFC 8098, RFC 8460, RFC 7489, RFC 3834; a report of another type of RFC 6522."""
 
 
 class MtaName(Struct, frozen=True, kw_only=True):
