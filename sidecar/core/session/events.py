@@ -1,7 +1,8 @@
-"""The events of one SMTP connection, as the session handles them. Text was decoded where it entered."""
+"""The events of one SMTP connection, as the session handles them, and its states. Text was decoded where it entered."""
 
 import re
 from collections.abc import Iterator
+from enum import Enum, auto
 
 from msgspec import Struct
 
@@ -15,6 +16,25 @@ CHUNK = 65535
 # RFC 5322 section 2.2: a field name is printable ASCII without a space, and a colon follows.
 _FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+(?>(?:\n[ \t][^\n]*+)*))\n?")
 _EMPTY_LINE = re.compile(rb"\r?\n")
+
+
+class ProtocolError(Exception):
+    """An event arrived that is not allowed in this state. It is our fault or the MTA's, never the peer's."""
+
+
+class State(Enum):
+    """Where an SMTP connection stands."""
+
+    NEW = auto()
+    OPEN = auto()
+    ENVELOPE = auto()
+    HEADERS = auto()
+    BODY = auto()
+    REJECTED = auto()
+    CLOSED = auto()
+
+    # Enum hashes the name, in Python; a member is itself, and each event is a look-up in the table.
+    __hash__ = object.__hash__
 
 
 class Connect(Struct, frozen=True, kw_only=True):

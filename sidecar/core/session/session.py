@@ -6,7 +6,7 @@ that were newest at its MAIL.
 """
 
 from collections.abc import Callable, Mapping
-from enum import Enum, auto
+from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from sidecar.core.records import UNPARSABLE, Facts, Tls
 from sidecar.core.reports import read
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import events, outcomes, replies
+from sidecar.core.session.events import ProtocolError, State
 from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import Bound, verdict_above
@@ -33,27 +34,11 @@ _NO_MAILER = ReportReading(
 )
 
 
-class ProtocolError(Exception):
-    """An event arrived that is not allowed in this state. It is our fault or the MTA's, never the peer's."""
-
-
-class State(Enum):
-    """Where an SMTP connection stands."""
-
-    NEW = auto()
-    OPEN = auto()
-    ENVELOPE = auto()
-    HEADERS = auto()
-    BODY = auto()
-    REJECTED = auto()
-    CLOSED = auto()
-
-    # Enum hashes the name, in Python; a member is itself, and each event is a look-up in the table.
-    __hash__ = object.__hash__
-
-
 # Read for every event: Python code finds a member of an Enum by its class.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
+_BEFORE_CLOSE = [state for state in State if state is not _CLOSED]
+_IGNORED: list[type[events.Event]] = [events.Helo, events.Mail, events.Abort]
+_IN_MESSAGE = [State.OPEN, State.ENVELOPE, State.HEADERS, State.BODY]
 
 
 class Transition(NamedTuple):
@@ -261,9 +246,7 @@ class Session:
     # --- the message
 
     def _on_data(self, event: events.Data) -> Outcome:
-        message = self._current(event.queue_id)
-        if not message.recipients:
-            raise ProtocolError("DATA arrived, but no recipient was accepted")
+        message = self._message_with_recipients(event.queue_id)
         # Content cannot change the verdict on a relay host's mail, and costs the most. If the host disconnects before the end,
         # there is a record of a message that was not delivered, and the host retries. Other mail waits for its headers.
         at_data = self._answers_data and not self._rules.settings.headers
@@ -272,6 +255,11 @@ class Session:
             return self._conclude(_NO_CLAIM)
         message.begin_content()
         return GO_ON
+
+    def _on_content(self, event: events.Header | events.Fields | events.EndOfHeaders) -> Outcome:
+        """Begin the content without DATA, which some MTAs never report."""
+        self._message_with_recipients().begin_content()
+        return self.TRANSITIONS[State.HEADERS, type(event)].handler(self, event)
 
     def _on_header(self, event: events.Header) -> Outcome:
         self._current().add_fields([(event.name, event.value)], len(event.name) + len(event.value) + len(b": \r\n"))
@@ -345,6 +333,12 @@ class Session:
         message.queue_id = queue_id or message.queue_id
         return message
 
+    def _message_with_recipients(self, queue_id: str | None = None) -> Message:
+        message = self._current(queue_id)
+        if not message.recipients:
+            raise ProtocolError("the content follows, but no recipient was accepted")
+        return message
+
     def _facts(self) -> Facts:
         message = self._message
         return Facts(
@@ -368,31 +362,24 @@ class Session:
 
     TRANSITIONS: ClassVar[Mapping[tuple[State, type[events.Event]], Transition]] = {
         (State.NEW, events.Connect): Transition(_on_connect, State.OPEN, State.REJECTED),
-        (State.NEW, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
         (State.OPEN, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
         (State.OPEN, events.Mail): Transition(_on_mail, State.ENVELOPE, State.ENVELOPE),
-        (State.OPEN, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.OPEN, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
         # EHLO aborts the message (RFC 5321 section 4.1.4); Postfix sends HELO before the abort.
         (State.ENVELOPE, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
         (State.ENVELOPE, events.Rcpt): Transition(_on_rcpt, State.ENVELOPE, State.ENVELOPE),
         (State.ENVELOPE, events.Data): Transition(_on_data, State.HEADERS, State.OPEN),
-        (State.ENVELOPE, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.ENVELOPE, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        (State.ENVELOPE, events.Header): Transition(_on_content, State.HEADERS, State.HEADERS),
+        (State.ENVELOPE, events.Fields): Transition(_on_content, State.HEADERS, State.HEADERS),
+        (State.ENVELOPE, events.EndOfHeaders): Transition(_on_content, State.BODY, State.OPEN),
         (State.HEADERS, events.Header): Transition(_on_header, State.HEADERS, State.HEADERS),
         (State.HEADERS, events.Fields): Transition(_on_fields, State.HEADERS, State.HEADERS),
         (State.HEADERS, events.EndOfHeaders): Transition(_on_end_of_headers, State.BODY, State.OPEN),
-        (State.HEADERS, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.HEADERS, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
         (State.BODY, events.Body): Transition(_on_body, State.BODY, State.OPEN),
         (State.BODY, events.EndOfMessage): Transition(_on_end_of_message, State.OPEN, State.OPEN),
-        (State.BODY, events.Abort): Transition(_on_nothing, State.OPEN, State.OPEN),
-        (State.BODY, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
-        (State.REJECTED, events.Helo): Transition(_on_nothing, State.REJECTED, State.REJECTED),
         # MAIL is never answered, CONNECT not always (see daemon/milter/negotiation.py): RCPT repeats the reply.
-        (State.REJECTED, events.Mail): Transition(_on_nothing, State.REJECTED, State.REJECTED),
         (State.REJECTED, events.Rcpt): Transition(_on_rejected, State.REJECTED, State.REJECTED),
-        (State.REJECTED, events.Abort): Transition(_on_nothing, State.REJECTED, State.REJECTED),
-        (State.REJECTED, events.Close): Transition(_on_nothing, State.CLOSED, State.CLOSED),
+        **dict.fromkeys(product([State.REJECTED], _IGNORED), Transition(_on_nothing, State.REJECTED, State.REJECTED)),
+        **dict.fromkeys(product(_IN_MESSAGE, [events.Abort]), Transition(_on_nothing, State.OPEN, State.OPEN)),
+        **dict.fromkeys(product(_BEFORE_CLOSE, [events.Close]), Transition(_on_nothing, State.CLOSED, State.CLOSED)),
     }
     """The one table: which event is allowed in which state. A pair that is missing is a ProtocolError."""

@@ -106,7 +106,7 @@ class Adapter:
     def _connect(self, context: Context, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; translated below
         """Begin a session, then answer as every callback does."""
         connection: Connection | None = context.getpriv()
-        if connection is not None and connection.terms is not None and connection.terms.usable:
+        if connection is not None and connection.terms is not None:
             try:
                 connection.session = self._new_session()
             except Exception as error:  # noqa: BLE001 - the guard: without a session every step is answered 451

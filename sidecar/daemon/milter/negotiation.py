@@ -17,7 +17,6 @@ DELRCPT: Final = 0x8
 SETSYMLIST: Final = 0x100
 P_NR_HDR: Final = 0x80
 P_NOUNKNOWN: Final = 0x100
-P_NODATA: Final = 0x200
 P_NR_CONN: Final = 0x1000
 P_NR_HELO: Final = 0x2000
 P_NR_MAIL: Final = 0x4000
@@ -64,8 +63,6 @@ _WANTED_IF_OFFERED = P_NOUNKNOWN | P_HDR_LEADSPC
 _ALL_NO_REPLY = reduce(or_, _NO_REPLY.values())
 # Likewise, if the settings permit no verdict there.
 _MAYBE_NO_REPLY = {Step.CONNECT: P_NR_CONN, Step.DATA: P_NR_DATA}
-# Version 4 of the protocol introduced both the DATA step and this flag: an MTA has both or neither.
-_DATA_STEP = P_NODATA
 
 _ACTIONS = DELRCPT | SETSYMLIST
 
@@ -87,13 +84,12 @@ MACRO_KEYS = {spelling.encode(): name.encode() for name in _BARE_NAMES for spell
 class Terms(Struct, frozen=True, kw_only=True):
     """What was agreed.
 
-    Which steps are not answered, whether the MTA removes recipients, and whether it reports enough for a decision.
-    `shortcomings` are sentences for the log: what this MTA does not offer, and what follows.
+    Which steps are not answered, and whether the MTA removes recipients. `shortcomings` are sentences for the log: what this
+    MTA does not offer, and what follows.
     """
 
     unanswered: frozenset[Step]
     can_remove: bool
-    usable: bool
     shortcomings: tuple[str, ...]
 
 
@@ -122,8 +118,7 @@ def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, t
     terms = Terms(
         unanswered=silent,
         can_remove=bool(actions & DELRCPT),
-        usable=bool(steps & _DATA_STEP),
-        shortcomings=tuple(_shortcomings(actions, steps)),
+        shortcomings=tuple(_shortcomings(actions)),
     )
     return terms, (actions & _ACTIONS, steps & _WANTED_IF_OFFERED | no_reply(silent), 0, 0)
 
@@ -133,10 +128,8 @@ def no_reply(silent: frozenset[Step]) -> int:
     return reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), _ALL_NO_REPLY)
 
 
-def _shortcomings(actions: int, steps: int) -> list[str]:
+def _shortcomings(actions: int) -> list[str]:
     found = []
-    if not steps & _DATA_STEP:
-        found.append("the MTA's milter protocol is older than version 4: everything is answered 451 until it speaks version 6")
     if not actions & DELRCPT:
         found.append("the MTA does not permit the removal of recipients: a message that needs it is answered 451")
     if not actions & SETSYMLIST:

@@ -23,9 +23,9 @@ from sidecar.core.session.events import (
     Helo,
     Mail,
     Rcpt,
+    State,
     content_events,
 )
-from sidecar.core.session.session import State
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.settings.values import LimitSettings, Settings
 from tests.building import entry, settings

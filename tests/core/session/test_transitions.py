@@ -6,10 +6,22 @@ from typing import get_args
 import pytest
 
 from sidecar.core.session import ProtocolError, Session
-from sidecar.core.session.events import Body, Connect, Data, EndOfMessage, Event, Fields, Header, Helo, Mail, Rcpt
-from sidecar.core.session.session import State
+from sidecar.core.session.events import (
+    Body,
+    Connect,
+    Data,
+    EndOfHeaders,
+    EndOfMessage,
+    Event,
+    Fields,
+    Header,
+    Helo,
+    Mail,
+    Rcpt,
+    State,
+)
 from tests.building import entry, settings
-from tests.core.session.driving import OOB, RELAY_HOST, content, envelope, hello, play, session
+from tests.core.session.driving import ARF, EXTERNAL, OOB, PLAIN, RELAY_HOST, content, envelope, hello, play, session
 
 EVENTS = get_args(Event)
 SAMPLES: dict[type, Event] = {
@@ -72,5 +84,22 @@ def test_data_without_recipients_is_an_error() -> None:
     """A message without recipients is not allowed, and is not accepted."""
     it = session(settings([entry("bounce.example.com", log_oob="LogThenDrop")]))
     play(it, [*hello(), Mail(sender="")])
-    with pytest.raises(ProtocolError):
-        it.handle(Data())
+    for event in (Data(), SAMPLES[Header], SAMPLES[Fields], EndOfHeaders()):
+        with pytest.raises(ProtocolError):
+            it.handle(event)
+
+
+@pytest.mark.parametrize("peer", [EXTERNAL, RELAY_HOST])
+@pytest.mark.parametrize("message", [PLAIN, OOB, ARF, b"\r\n"])
+def test_content_without_data(message: bytes, peer: object) -> None:
+    """Some MTAs never report DATA: the first header field or the end of the headers implies it, and nothing else changes."""
+    domains = [entry("bounce.example.com", log_oob="LogThenDrop"), entry("fbl.example.com", log_arf="LogThenRelay")]
+    begin = [*hello(peer), *envelope(["b@bounce.example.com", "fbl@fbl.example.com"])]
+    outcomes = []
+    for events in ([*begin, *content(message)], [*begin, *list(content(message))[1:]]):
+        it = session(settings(domains))
+        outcomes.append(play(it, events)[-1])
+        assert it.state is State.OPEN
+    assert outcomes[0].verdict == outcomes[1].verdict
+    assert outcomes[0].records == outcomes[1].records
+    assert outcomes[0].records

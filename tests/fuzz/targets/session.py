@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sidecar.core.records import encode
 from sidecar.core.reports import may_be_report, mime, read
 from sidecar.core.session import ProtocolError
-from sidecar.core.session.events import Body, Connect, Data, EndOfHeaders, Event, Header, Mail, Rcpt
+from sidecar.core.session.events import Body, Connect, EndOfHeaders, Event, Header, Mail, Rcpt
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from tests.core.session.driving import ARF, BROKEN, OOB, PLAIN, session
 from tests.fuzz import contract
@@ -35,6 +35,7 @@ def seeds() -> Iterator[bytes]:
     yield b"C0\0M<>\0R<B@Bounce.EXAMPLE>\0R<o@open.example>\0W" + PLAIN
     yield b"C0\0M<>\0R<B@Bounce.EXAMPLE>\0R<G@FblKeep.example>\0R<k@keep.example>\0W" + OOB
     yield b"C0\0M<>\0R<b@bounce.example>\0W" + OOB + b"x" * contract.SIZE_LIMIT
+    yield b"C2\0M<>\0R<b@bounce.example>\0HSubject: x\0E\0Bno DATA before\0T\0M<>\0R<o@open.example>\0E\0T\0Q"
     yield b"C0\0M<>\0R<o@open.example>\0WSubject: 1\nSubject: 2\n x\nReceived: 3\nReceived: 4\nReceived: 5\n\n"
     yield b"C0\0M<>\0R<@a,@b:o@open.example>\0R<b@bounce.example>\0D\0HContent-Type : multipart/report; boundary=b\0E\0B--b\0T"
     yield b'C0\0M<>\0R<"x@open.example"@else.example>\0R<o@OPEN.example.>\0R<o@[192.0.2.1]>\0R<>\0Lme\0X\0M<>\0D\0T\0'
@@ -89,12 +90,10 @@ class Watcher:
                 assert isinstance(outcome.verdict, Continue)
             case Mail():
                 self.mail = event
-                self.rights, self.recipients = [], []
+                self.rights, self.recipients, self.content = [], [], b""
             case Rcpt():
                 self.see_rcpt(event, outcome)
                 return
-            case Data():
-                self.content = b""
             case Header(name=name, value=value):
                 self.content += b"%b: %b\r\n" % (name, value)
             case EndOfHeaders():
