@@ -39,6 +39,7 @@ class Terms(NamedTuple):
 
 CONTINUE, ACCEPT, DISCARD = Reply("c"), Reply("a"), Reply("d")
 TROUBLE = Reply("y", "451 4.3.0 the policy service has trouble; try again later")
+INCAPABLE = Reply("y", "451 4.3.5 the mail server here lacks what this message needs; try again later")
 NONE = Reply("")
 GOING_ON = {CONTINUE, NONE}
 
@@ -121,7 +122,7 @@ class Mta:
     def connect(
         self, peer: str = "203.0.113.9", port: int = 4444, listener: str | None = "10.1.1.1:25", family: bytes = b""
     ) -> Reply:
-        """Tell of a peer, and on which listener it came."""
+        """Send the peer, and the listener that it connected to."""
         if listener is not None:
             host, _, number = listener.rpartition(":")
             self.macros(b"C", _daemon_addr=host, _daemon_port=number)
@@ -130,31 +131,31 @@ class Mta:
         return self.ask(b"C", b"peer.example\0" + family + end)
 
     def helo(self, name: bytes = b"peer.example") -> Reply:
-        """Tell of HELO."""
+        """Send HELO."""
         return self.ask(b"H", name + b"\0")
 
     def mail(self, sender: bytes = b"<>", *parameters: bytes, **macros: str) -> Reply:
-        """Tell of MAIL FROM."""
+        """Send MAIL FROM."""
         if macros:
             self.macros(b"M", **macros)
         return self.ask(b"M", b"".join(word + b"\0" for word in (sender, *parameters)))
 
     def rcpt(self, recipient: bytes, *parameters: bytes) -> Reply:
-        """Tell of RCPT TO."""
+        """Send RCPT TO."""
         return self.ask(b"R", b"".join(word + b"\0" for word in (recipient, *parameters)))
 
     def data(self, queue_id: str = "") -> Reply:
-        """Tell of DATA."""
+        """Send DATA."""
         if queue_id:
             self.macros(b"T", i=queue_id)
         return self.ask(b"T")
 
     def header(self, name: bytes, value: bytes) -> Reply:
-        """Tell of one header field."""
+        """Send one header field."""
         return self.ask(b"L", name + b"\0" + value + b"\0")
 
     def end_of_headers(self) -> Reply:
-        """Tell that the headers are over."""
+        """Send the end of the headers."""
         return self.ask(b"N")
 
     def body(self, chunk: bytes) -> Reply:
@@ -170,11 +171,11 @@ class Mta:
         return reply, gone
 
     def abort(self) -> None:
-        """Give the message up."""
+        """Abort the message."""
         self.send(b"A")
 
     def quit(self) -> None:
-        """Say that the connection is over, and wait for the milter to hang up."""
+        """Send the end of the connection, and wait for the milter to disconnect."""
         self.send(b"Q")
         assert self.socket.recv(1) == b""
         self.close()
@@ -193,10 +194,10 @@ class Mta:
         self.mail(sender)
         return [self.rcpt(recipient) for recipient in recipients]
 
-    def content(self, message: bytes) -> tuple[Reply, list[str]]:
-        """Send DATA and what follows until the milter decides; give its verdict and the recipients taken off."""
+    def content(self, message: bytes, *, data: bool = True) -> tuple[Reply, list[str]]:
+        """Send a message until the milter decides, DATA first if `data`. Return its verdict and the removed recipients."""
         head, _, body = message.partition(b"\r\n\r\n")
-        if (reply := self.data("4QUEUEID")) not in GOING_ON:
+        if data and (reply := self.data("4QUEUEID")) not in GOING_ON:
             return reply, []
         for line in head.replace(b"\r\n\t", b"\n\t").replace(b"\r\n ", b"\n ").split(b"\r\n"):
             name, _, value = line.partition(b":")

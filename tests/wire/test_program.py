@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.daemon.milter import ENGINES
-from tests.wire.client import ACCEPT, CONTINUE, DELRCPT, DISCARD, NONE, STEPS, TROUBLE, Mta, Reply
+from tests.wire.client import ACCEPT, CONTINUE, DELRCPT, DISCARD, INCAPABLE, NONE, STEPS, TROUBLE, Mta, Reply
 from tests.wire.program import Program
 
 OOB = b"""\
@@ -120,12 +120,25 @@ def test_an_mta_without_delrcpt_gets_no_message_that_would_need_it(program: Prog
         mta.connect()
         mta.envelope(b"<>", b"<sender@bounce.example>", b"<a@relay.example>")
         before = len(program.records())
-        assert mta.content(OOB)[0] == TROUBLE
+        assert mta.content(OOB)[0] == INCAPABLE
         assert len(program.records()) == before
 
 
+def test_an_mta_that_cannot_discard_gets_no_report_that_is_dropped(program: Program) -> None:
+    """Maddy rejects it instead, and each attempt of the sender would have its records. It has no DATA and no braces."""
+    with program.mta() as mta:
+        mta.negotiate(actions=0x21, steps=0)
+        mta.macros(b"C", daemon_name="maddy", if_addr="0.0.0.0")  # noqa: S104 - as maddy sends it
+        mta.connect(listener=None)
+        before = len(program.records())
+        for domain, answer, records in (("bounce", INCAPABLE, 0), ("keep", ACCEPT, 2)):
+            mta.envelope(b"<>", f"<sender@{domain}.example>".encode())
+            assert mta.content(OOB, data=False) == (answer, [])
+            assert len(program.records()) == before + records
+
+
 def test_many_messages_on_one_connection_do_not_mix(program: Program, mta: Mta) -> None:
-    """Whatever became of one message, refused, aborted, accepted or dropped, the next starts anew."""
+    """After a message that was rejected, aborted, accepted or dropped, the next one starts again."""
     mta.begin()
     for _ in range(3):
         mta.envelope(b"<>", b"<sender@bounce.example>")
@@ -273,7 +286,7 @@ def test_the_declared_size_is_the_records_size_where_no_body_was_seen() -> None:
 
 
 def test_a_journal_that_cannot_be_written_means_451_and_nothing_is_dropped() -> None:
-    """And when it can be written again, service goes on without a restart."""
+    """And when it can be written again, service continues without a restart."""
     with Program() as program:
         journal = program.directory / "state" / "journal"
         shutil.rmtree(journal)

@@ -13,6 +13,7 @@ from sidecar.core.settings.values import Settings
 
 TROUBLE = Reply(code=451, enhanced="4.3.0", text="the policy service has trouble; try again later")
 UNKNOWN_LISTENER = Reply(code=451, enhanced="4.3.5", text="the policy service does not know which listener this is")
+INCAPABLE_MTA = Reply(code=451, enhanced="4.3.5", text="the mail server here lacks what this message needs; try again later")
 NOT_A_REPORT = Reply(code=550, enhanced="5.7.1", text="relaying not permitted")
 TOO_MANY_RECIPIENTS = Reply(code=452, enhanced="4.5.3", text="too many recipients in one message")
 TOO_MANY_SESSIONS = Reply(code=451, enhanced="4.3.2", text="too many connections at the moment; try again later")

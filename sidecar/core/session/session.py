@@ -88,6 +88,11 @@ class Session:
         return None if self._listener == ANY_LISTENER else self._listener
 
     @property
+    def has_message(self) -> bool:
+        """Whether a message has begun, and has not ended."""
+        return self._message is not None
+
+    @property
     def report_size(self) -> int:
         """The bytes of a possible report that the end of the message reads."""
         return 0 if self._message is None else self._message.kept
@@ -199,6 +204,7 @@ class Session:
     # --- the envelope
 
     def _on_mail(self, event: events.Mail) -> Outcome:
+        self._release()
         self.written()
         self._bytes_received += len(event.sender)
         if (newest := self._newest()) is not self._rules:
@@ -363,7 +369,6 @@ class Session:
     TRANSITIONS: ClassVar[Mapping[tuple[State, type[events.Event]], Transition]] = {
         (State.NEW, events.Connect): Transition(_on_connect, State.OPEN, State.REJECTED),
         (State.OPEN, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
-        (State.OPEN, events.Mail): Transition(_on_mail, State.ENVELOPE, State.ENVELOPE),
         # EHLO aborts the message (RFC 5321 section 4.1.4); Postfix sends HELO before the abort.
         (State.ENVELOPE, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
         (State.ENVELOPE, events.Rcpt): Transition(_on_rcpt, State.ENVELOPE, State.ENVELOPE),
@@ -379,6 +384,8 @@ class Session:
         # MAIL is never answered, CONNECT not always (see daemon/milter/negotiation.py): RCPT repeats the reply.
         (State.REJECTED, events.Rcpt): Transition(_on_rejected, State.REJECTED, State.REJECTED),
         **dict.fromkeys(product([State.REJECTED], _IGNORED), Transition(_on_nothing, State.REJECTED, State.REJECTED)),
+        # With libmilter some aborts are not reported, so that the next message ends the last one.
+        **dict.fromkeys(product(_IN_MESSAGE, [events.Mail]), Transition(_on_mail, State.ENVELOPE, State.ENVELOPE)),
         **dict.fromkeys(product(_IN_MESSAGE, [events.Abort]), Transition(_on_nothing, State.OPEN, State.OPEN)),
         **dict.fromkeys(product(_BEFORE_CLOSE, [events.Close]), Transition(_on_nothing, State.CLOSED, State.CLOSED)),
     }

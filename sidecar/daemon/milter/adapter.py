@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from sidecar import log
-from sidecar.core.session import NoRulesError, Session
+from sidecar.core.session import NoRulesError, ProtocolError, Session
 from sidecar.core.session.events import Event
 from sidecar.core.session.replies import TROUBLE
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision, Outcome
 from sidecar.daemon.milter import translation
-from sidecar.daemon.milter.codes import CannotRemoveError, answer, check, set_reply
+from sidecar.daemon.milter.codes import answer, possible, set_reply
 from sidecar.daemon.milter.context import CONTINUE, NOREPLY, SKIP, TEMPFAIL, WAITING, Context, WaitingContext
-from sidecar.daemon.milter.negotiation import Step, Terms, agree, no_reply, unanswered
+from sidecar.daemon.milter.negotiation import CANNOT_DISCARD, Step, Terms, agree, no_reply, unanswered
 from sidecar.daemon.milter.packets import MalformedError
 from sidecar.journal import JournalError
 from sidecar.journal.write.recorder import Recorder
@@ -34,9 +36,10 @@ _NO_LISTENER = (
     "the MTA does not report its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
     " until then, if a listener has its own rules, every peer gets 451"
 )
+_NO_DISCARD = 'a report that "LogThenDrop" accepts is answered 451, so write "LogThenRelay"'
 _FROM_HERE_ON = "the connection is answered 451 from here on"
 # Faults that are no bugs: their sentence helps an operator more than a traceback.
-_FORESEEN = (JournalError, CannotRemoveError, MalformedError, NoRulesError, translation.UnknownPeerError)
+_FORESEEN = (JournalError, MalformedError, NoRulesError, ProtocolError, translation.UnknownPeerError)
 
 
 class Connection:
@@ -60,8 +63,9 @@ class Adapter:
 
     Build one in each process. `translations` make events of what the engine passes on, besides its context, at each step.
     Without `answers_connect` the MTA does not wait at connect: a rejection there is given at RCPT. Without `answers_data` it
-    does not wait at DATA, and no verdict may be given there. With `waits` the contexts are WaitingContexts, and a callback
-    whose answer must wait for the disk returns WAITING. `watch` returns what observes the nanoseconds of a step's answers.
+    does not wait at DATA, and no verdict may be given there. With `waits` the contexts are WaitingContexts: a callback whose
+    answer must wait for the disk returns WAITING, and one whose packet breaks the protocol raises MalformedError. `watch`
+    returns what observes the nanoseconds of a step's answers.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -106,9 +110,12 @@ class Adapter:
     def _connect(self, context: Context, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; translated below
         """Begin a session, then answer as every callback does."""
         connection: Connection | None = context.getpriv()
-        if connection is not None and connection.terms is not None:
+        if connection is not None and (terms := connection.terms) is not None:
             try:
                 connection.session = self._new_session()
+                if not terms.can_remove and (name := translation.daemon_name(context)) in CANNOT_DISCARD:
+                    connection.terms = replace(terms, can_discard=False)
+                    self._warn_once(f"the MTA, {name}, cannot discard a message: {_NO_DISCARD}")
             except Exception as error:  # noqa: BLE001 - the guard: without a session every step is answered 451
                 _LOG.error(f"cannot begin a session; {_FROM_HERE_ON}", exc_info=error)
         code = self._on_connect(context, *arguments)
@@ -116,6 +123,17 @@ class Adapter:
         if session is not None and session.listener is None:
             self._warn_once(_NO_LISTENER)
         return code
+
+    def lose_event(self, context: Context) -> bool:
+        """Answer 451 from here on if the engine could not pass on an event of a message. Return False outside of a message."""
+        connection: Connection | None = context.getpriv()
+        if connection is None or (session := connection.session) is None:
+            return connection is not None
+        if session.has_message:
+            connection.session = None
+            session.give_up()
+            _LOG.error(f"an event is lost; {_FROM_HERE_ON}", peer=session.peer, session_id=session.session_id)
+        return connection.session is None
 
     def _callback(self, step: Step, translate: Callable[..., Event], observe: Observe | None) -> Callback:
         """Return the callback of a step."""
@@ -137,7 +155,7 @@ class Adapter:
                 # There it would accept the message.
                 if not is_end and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
                     return continues if outcome is not ENOUGH else SKIP  # nearly all
-                check(step, outcome.verdict, terms)
+                outcome = possible(step, outcome, terms)
                 # The verdict holds only when its records are written.
                 if not self._waits:
                     result: Outcome | Exception | None = self._recorder.write(outcome)
@@ -153,9 +171,7 @@ class Adapter:
         """Read a large report, and write what belongs to it; in another thread."""
         session, terms = connection.session, connection.terms
         assert session is not None and terms is not None, "nothing else happens to a connection that waits"  # noqa: PT018, S101
-        outcome = session.handle(event)
-        check(step, outcome.verdict, terms)
-        return self._recorder.write(outcome)
+        return self._recorder.write(possible(step, session.handle(event), terms))
 
     def _pass_on(
         self, step: Step, observe: Observe | None, context: WaitingContext, connection: Connection, result: Outcome | Exception
@@ -186,6 +202,9 @@ class Adapter:
                 return code
         connection.session = None
         session.give_up()
+        if self._waits and isinstance(result, MalformedError | ProtocolError):
+            # Only the direct engine can end a connection, and logs why.
+            raise MalformedError(f"{step.name}: {result}") from result
         _log_fault(step, session, result)
         return _tempfail(context, unasked=step in self._unanswered)
 

@@ -6,7 +6,8 @@ Owns which verdict may answer which step. Never chooses a verdict.
 import re
 from typing import assert_never
 
-from sidecar.core.session.verdicts import Accept, Continue, Discard, Reject, Reply, Tempfail, Verdict
+from sidecar.core.session.replies import INCAPABLE_MTA
+from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.daemon.milter.context import ACCEPT, CONTINUE, DISCARD, NOREPLY, REJECT, TEMPFAIL, Context
 from sidecar.daemon.milter.negotiation import Step, Terms
 
@@ -17,10 +18,6 @@ _TEXT_LIMIT = 480
 
 class WrongVerdictError(Exception):
     """The session returned a verdict that cannot answer this step: a fault of the program."""
-
-
-class CannotRemoveError(Exception):
-    """The MTA did not offer to remove recipients."""
 
 
 _UNSENDABLE = re.compile("[^ -~]")
@@ -40,18 +37,23 @@ _MAY_ANSWER: dict[Step, _Verdicts] = {
 }
 
 
-def check(step: Step, verdict: Verdict, terms: Terms) -> None:
-    """Raise WrongVerdictError or CannotRemoveError if a verdict cannot be given here. Call it before its records are written.
+_INCAPABLE = Outcome(verdict=Tempfail(reply=INCAPABLE_MTA))
 
-    A step without an answer permits only Continue, except CONNECT: the session repeats that rejection at RCPT.
+
+def possible(step: Step, outcome: Outcome, terms: Terms) -> Outcome:
+    """Return the outcome that the MTA can carry out. Raise WrongVerdictError if its verdict cannot be given at this step.
+
+    It is the same, or a Tempfail without records: the sender retries, and each attempt would have its records. A step without
+    an answer permits only Continue, except CONNECT: the session repeats that rejection at RCPT.
     """
+    verdict = outcome.verdict
     if type(verdict) not in _MAY_ANSWER.get(step, _CONTINUE):
         raise WrongVerdictError(f"{type(verdict).__name__} cannot answer {step.name}")
-    if isinstance(verdict, Accept) and verdict.without:
-        if step is not Step.END_OF_MESSAGE:
-            raise WrongVerdictError(f"recipients cannot be removed at {step.name}")
-        if not terms.can_remove:
-            raise CannotRemoveError("the MTA does not permit the removal of recipients")
+    removes = isinstance(verdict, Accept) and bool(verdict.without)
+    if removes and step is not Step.END_OF_MESSAGE:
+        raise WrongVerdictError(f"recipients cannot be removed at {step.name}")
+    lacks = (removes and not terms.can_remove) or (isinstance(verdict, Discard) and not terms.can_discard)
+    return _INCAPABLE if lacks else outcome
 
 
 def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:

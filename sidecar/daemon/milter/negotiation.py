@@ -76,20 +76,25 @@ _MACROS = {
     M_DATA: "i",
     M_EOM: "i",
 }
-_BARE_NAMES = {name.strip("{}") for names in _MACROS.values() for name in names.split()}
+# An MTA that cannot be asked for macros can send its name.
+_BARE_NAMES = {"daemon_name"} | {name.strip("{}") for names in _MACROS.values() for name in names.split()}
 MACRO_KEYS = {spelling.encode(): name.encode() for name in _BARE_NAMES for spelling in (name, f"{{{name}}}")}
-"""The macros that are asked for, by each spelling of their names: some MTAs leave the braces out."""
+"""The macros that are read, by each spelling of their names: some MTAs leave the braces out."""
+
+CANNOT_DISCARD = frozenset({"maddy"})
+"""MTAs that do not discard, by their `{daemon_name}`: the protocol has no bit for that."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
     """What was agreed.
 
-    Which steps are not answered, and whether the MTA removes recipients. `shortcomings` are sentences for the log: what this
-    MTA does not offer, and what follows.
+    Which steps are not answered, and whether the MTA removes recipients and discards messages. `shortcomings` are sentences for
+    the log: what this MTA does not offer, and what follows.
     """
 
     unanswered: frozenset[Step]
     can_remove: bool
+    can_discard: bool = True
     shortcomings: tuple[str, ...]
 
 
@@ -131,9 +136,10 @@ def no_reply(silent: frozenset[Step]) -> int:
 def _shortcomings(actions: int) -> list[str]:
     found = []
     if not actions & DELRCPT:
-        found.append("the MTA does not permit the removal of recipients: a message that needs it is answered 451")
+        found.append("the MTA cannot remove recipients (SMFIF_DELRCPT): a message that needs it is answered 451")
     if not actions & SETSYMLIST:
         found.append(
-            "the MTA cannot be asked for macros: let it send {daemon_addr} and {daemon_port} at connect by its own settings"
+            "the MTA cannot be asked for macros (SMFIF_SETSYMLIST):"
+            " let it send {daemon_addr} and {daemon_port} at connect by its own settings"
         )
     return found

@@ -38,6 +38,20 @@ _PART = re.compile(rb"/(?=[A-Za-z0-9.]{1,40}=)")
 _HEX = re.compile(rb"\+([0-9A-Fa-f]{2})")
 
 
+class AnySpelling:
+    """The macros of libmilter, which finds `{i}` as `i`, but a longer name only as it was sent: with braces, or without."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Macros) -> None:
+        self._context = context
+
+    def getsymval(self, name: str, /) -> str | None:
+        """Return a macro. Raise UnicodeDecodeError if it is not UTF-8."""
+        value = self._context.getsymval(name)
+        return self._context.getsymval(name[1:-1]) if value is None and name[0] == "{" else value
+
+
 class UnknownPeerError(Exception):
     """The MTA reported a peer without an IP address, which every decision needs."""
 
@@ -46,7 +60,8 @@ def connect(macros: Macros, _name: str, family: int, address: tuple[str, int] | 
     """Return the peer's address and port, and the listener. Raise UnknownPeerError for a peer without an IP address."""
     if family not in {socket.AF_INET, socket.AF_INET6} or not isinstance(address, tuple):
         raise UnknownPeerError(f"the MTA reported a peer of address family {family}, which has no IP address")
-    return Connect(peer=_address(address[0]), port=address[1] or None, listener=listener(macros))
+    # A scope (fe80::1%eth0) is part of no network, and MTAs show a "%" of a reply in different ways.
+    return Connect(peer=_address(address[0].partition("%")[0]), port=address[1] or None, listener=listener(macros))
 
 
 def helo(macros: Macros, name: str) -> Helo:
@@ -85,6 +100,14 @@ def header(_macros: Macros, name: str, value: bytes) -> Header:
 def body(_macros: Macros, chunk: bytes) -> Body:
     """Return a piece of the body."""
     return Body(chunk=chunk)
+
+
+def daemon_name(macros: Macros) -> str | None:
+    """Return the name that the MTA gives itself, if it does in UTF-8."""
+    try:
+        return AnySpelling(macros).getsymval("{daemon_name}")
+    except UnicodeDecodeError:
+        return None
 
 
 def listener(macros: Macros) -> str | None:
@@ -165,9 +188,9 @@ PLAIN: Mapping[Step, Callable[..., Event]] = {
 """The steps whose events are the same with both engines, which may pass an empty payload."""
 
 TRANSLATIONS: Mapping[Step, Callable[..., Event]] = {
-    Step.CONNECT: connect,
-    Step.HELO: helo,
-    Step.MAIL: mail,
+    Step.CONNECT: lambda context, *words: connect(AnySpelling(context), *words),
+    Step.HELO: lambda context, *words: helo(AnySpelling(context), *words),
+    Step.MAIL: lambda context, *words: mail(AnySpelling(context), *words),
     Step.RCPT: rcpt,
     Step.HEADER: header,
     **PLAIN,

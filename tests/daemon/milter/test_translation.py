@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sidecar.core.records import Tls
 from sidecar.core.session.events import Connect, Header, Helo, Mail, Rcpt
 from sidecar.daemon.milter import translation
+from sidecar.daemon.milter.negotiation import Step
 
 
 class Macros:
@@ -97,6 +98,17 @@ def test_an_empty_macro_is_none() -> None:
 def test_the_listener_is_reported_whole_or_not_at_all(macros: dict[str, str], listener: str | None) -> None:
     reported = translation.connect(Macros(**macros), "peer.example", socket.AF_INET, ("203.0.113.9", 0))
     assert reported == Connect(peer=ip_address("203.0.113.9"), port=None, listener=listener)
+
+
+@pytest.mark.parametrize("braces", ["{{{}}}", "{}"])
+def test_libmilters_macros_with_and_without_braces(braces: str) -> None:
+    """An MTA can leave the braces out."""
+    sent = {"daemon_addr": "10.1.1.1", "daemon_port": "25", "auth_authen": "daniel", "tls_version": "TLSv1.3"}
+    macros = Macros(**{braces.format(name): value for name, value in sent.items()})
+    translations = translation.TRANSLATIONS
+    assert translations[Step.CONNECT](macros, "x", socket.AF_INET, ("203.0.113.9", 0)).listener == "10.1.1.1:25"  # type: ignore[union-attr]
+    assert translations[Step.HELO](macros, "x") == Helo(name="x", tls=Tls(cipher="", protocol_version="TLSv1.3"))
+    assert translations[Step.MAIL](macros, b"<>") == Mail(sender="", authz_id="daniel")
 
 
 @pytest.mark.parametrize("reported", [(socket.AF_UNIX, "/run/x"), (0, None), (socket.AF_INET, None)])

@@ -21,7 +21,7 @@ _RECIPIENTS = (b"b@bounce.example", b"k@keep.example", b"f@fbl.example", b"g@fbl
 
 
 def seeds() -> Iterator[bytes]:
-    """Give connections of every kind, with every kind of message."""
+    """Yield connections of every kind, with every kind of message."""
     for message in (PLAIN, BROKEN, OOB, ARF):
         for peer in b"0123":
             for recipient in _RECIPIENTS:
@@ -49,7 +49,7 @@ def check(data: bytes) -> None:
         try:
             outcome = it.handle(event)
         except ProtocolError:
-            continue  # the adapter would say 451 from here on; going on asks more of the session
+            continue  # the adapter would end the connection; another event asks more of the session
         check_records(outcome)
         watcher.see(event, outcome)
 
@@ -119,11 +119,11 @@ class Watcher:
         if expected is not None and code in {250, 550}:
             assert expected.accept == (code == 250)
         elif code == 250 and self.peer not in contract.RELAY_HOSTS:
-            told = f"{event.address} {self.mail.sender}"
-            assert any(contract.could_name(told, domain) for domain in contract.TABLE if domain != "*")
+            both = f"{event.address} {self.mail.sender}"
+            assert any(contract.could_name(both, domain) for domain in contract.TABLE if domain != "*")
 
     def see_early_end(self) -> None:
-        """Before the body a message ends only if no body could make a report of it, or nobody takes one, or it is too big."""
+        """It ends before the body only if no body makes it a report, no recipient accepts one, or it is too large."""
         takes_reports = any(right is not None and right.takes_reports for right in self.rights)
         claims = may_be_report(mime.header(mime.split_message(self.content)[0], b"content-type"))
         assert not (takes_reports and claims) or len(self.content) > contract.SIZE_LIMIT
@@ -148,7 +148,7 @@ class Watcher:
             assert outcome.verdict.without == gone
 
     def see_uncertain_end(self, outcome: Outcome, *, report: bool) -> None:
-        """A stranger's message is taken only as a report, or where some address could name a domain that opens the way."""
+        """An external host's message is accepted only as a report, or if an address could name a domain that permits it."""
         if not isinstance(outcome.verdict, Accept | Discard) or report or self.peer in contract.RELAY_HOSTS:
             return
         assert isinstance(outcome.verdict, Accept), "what is no report is never dropped with a 250"
