@@ -15,8 +15,8 @@ from sidecar import log
 from sidecar.core.disposition import Disposition
 from sidecar.core.records import Facts, ForRecipient, Record, rejection
 from sidecar.core.records.record import Response
-from sidecar.core.session import Session
-from sidecar.core.session.events import Connect, EndOfMessage, Event, Fields, Mail, Rcpt
+from sidecar.core.session import ProtocolError, Session
+from sidecar.core.session.events import Connect, Data, EndOfHeaders, EndOfMessage, Event, Fields, Header, Mail, Rcpt, State
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.core.settings.values import LimitSettings, MilterSettings
 from sidecar.daemon.milter import ENGINES, Adapter, listen
@@ -32,26 +32,44 @@ NOW = 1_700_000_000.0
 
 
 class ScriptedSession:
-    """Goes on everywhere and accepts at the end, except where the script says otherwise."""
+    """Continues everywhere and accepts at the end, except where the script has another verdict."""
 
     report_size = 0
     session_id = "5e551017-0000-4000-8000-000000000000"
     peer = "203.0.113.9"
 
     def __init__(self) -> None:
+        self.state = State.NEW
         self.listener: str | None = None
         self.script: dict[str, str] = {}
         self.mta_spellings: list[str] = []
+        self.authz_id: str | None = None
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a message has begun."""
+        return self.state in {State.ENVELOPE, State.HEADERS, State.BODY}
 
     def handle(self, event: Event) -> Outcome:
-        """Do as the script says."""
+        """Do as the script says, in the order of a real session."""
+        step = Session.TRANSITIONS.get((self.state, type(event)))
+        if step is None:
+            raise ProtocolError(f"{type(event).__name__} is not allowed in state {self.state.name}")
+        outcome = self._play(event)
+        self.state = step.then if isinstance(outcome.verdict, Continue) else step.ended
+        return outcome
+
+    def _play(self, event: Event) -> Outcome:
         if isinstance(event, Connect):
             self.listener = event.listener
         if isinstance(event, Connect) and str(event.peer) == RAISING_PEER:
             raise RuntimeError("the script says so")
+        if self.state is State.ENVELOPE and isinstance(event, Data | Fields | Header | EndOfHeaders) and not self.mta_spellings:
+            raise ProtocolError("there is no recipient")
         if isinstance(event, Mail):
             self.script = dict([event.sender.split("=", 1)]) if "=" in event.sender else {}
             self.mta_spellings = []
+            self.authz_id = event.authz_id
         if isinstance(event, Rcpt):
             self.mta_spellings.append(event.mta_spelling)
         default = "Accept" if isinstance(event, EndOfMessage) else "Continue"
@@ -68,12 +86,13 @@ class ScriptedSession:
         if word == "raise":
             raise RuntimeError("the script says so")
         if word == "unwritten":
-            return Outcome(verdict=Discard(), records=(rejection(FACTS, NOBODY, response=Response(code=550)),))
+            return Outcome(verdict=Discard(), records=(rejection(FACTS, NO_RECIPIENT, response=Response(code=550)),))
         verdicts: dict[str, Callable[[], Verdict]] = {
             "Continue": Continue,
             "Accept": Accept,
             "Without": lambda: Accept(without=tuple(self.mta_spellings)),
             "Reject": lambda: Reject(reply=REPLY),
+            "Known": lambda: Continue() if self.authz_id else Reject(reply=REPLY),
             "Tempfail": lambda: Tempfail(reply=Reply(code=452, enhanced="4.5.3", text="later")),
             "Discard": Discard,
         }
@@ -94,7 +113,7 @@ FACTS = Facts(
     queue_id=None,
     headers={},
 )
-NOBODY = ForRecipient(id="", address="", disposition=Disposition.REJECTED_AT_CONNECT, why="")
+NO_RECIPIENT = ForRecipient(id="", address="", disposition=Disposition.REJECTED_AT_CONNECT, why="")
 
 
 def begin() -> Session:

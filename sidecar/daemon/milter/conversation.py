@@ -172,7 +172,7 @@ class Conversation:
                 break
             length, letter = HEAD.unpack_from(data, at)
             if not 0 < length <= _LENGTH_LIMIT:
-                raise MalformedError(f"a packet of {length} bytes")
+                raise MalformedError(f"packet {letter!r} has {length} bytes")
             payload_at, end = at + HEAD.size, at + HEAD.size - 1 + length
             if end > size:
                 self.wanted = end - at
@@ -265,7 +265,7 @@ class Conversation:
 
     def _begin_connection(self, payload: bytes) -> int:
         if self._has_peer:
-            raise MalformedError("a second peer")
+            raise MalformedError("CONNECT: there is a peer already")
         self._has_peer = True
         return self._steps.connect(self, payload)
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -18,11 +19,16 @@ import milter
 
 from sidecar import log
 from sidecar.daemon.milter.adapter import Adapter
+from sidecar.daemon.milter.context import CONTINUE, NOREPLY, Context
 from sidecar.daemon.milter.listener import Listener, open_descriptors, seen_as_socket
-from sidecar.daemon.milter.negotiation import Step
+from sidecar.daemon.milter.negotiation import DELRCPT, Step
 
 # libmilter keeps a pointer into this string object.
 _NAME: Final = "sidecar"
+# The actions of version 1 of the protocol (SMFI_V1_ACTS).
+_V1_ACTIONS: Final = 0x0F
+# The binding has a thread state for each connection, whichever thread runs it.
+_of_connection = threading.local()
 
 _LOG = log.get("milter")
 
@@ -33,13 +39,18 @@ def serve(adapter: Adapter, listener: Listener, folder: Path, ended: Callable[[]
     _take_over(listener, folder)
     # libmilter blocks SIGTERM, SIGINT and SIGHUP in its thread and waits for them there, to stop at once. In a second thread it
     # never gets them: the main thread, where they are not blocked, does.
-    sys.excepthook = _log_unhandled
+    sys.excepthook = partial(_log_unhandled, adapter)
     threading.Thread(target=_run, args=(ended,), name="libmilter", daemon=True).start()
     return listener
 
 
 def _install(adapter: Adapter) -> None:
-    callbacks = adapter.callbacks
+    callbacks, on_body = adapter.callbacks, adapter.callbacks[Step.BODY]
+
+    def body(context: Context, chunk: bytes) -> int:
+        # Any other code, and libmilter would not call the end of a message that has the last piece of the body in its packet.
+        return CONTINUE if (code := on_body(context, chunk)) == NOREPLY else code
+
     milter.set_flags(milter.DELRCPT)
     milter.set_connect_callback(callbacks[Step.CONNECT])
     milter.set_helo_callback(callbacks[Step.HELO])
@@ -47,11 +58,19 @@ def _install(adapter: Adapter) -> None:
     milter.set_envrcpt_callback(callbacks[Step.RCPT])
     milter.set_header_callback(callbacks[Step.HEADER])
     milter.set_eoh_callback(callbacks[Step.END_OF_HEADERS])
-    milter.set_body_callback(callbacks[Step.BODY])
+    milter.set_body_callback(body)
     milter.set_eom_callback(callbacks[Step.END_OF_MESSAGE])
     milter.set_abort_callback(callbacks[Step.ABORT])
     milter.set_close_callback(callbacks[Step.CLOSE])
-    milter.register(_NAME, data=callbacks[Step.DATA], unknown=None, negotiate=adapter.negotiate)
+    milter.register(_NAME, data=callbacks[Step.DATA], unknown=None, negotiate=partial(_negotiate, adapter))
+
+
+def _negotiate(adapter: Adapter, context: Context, offer: list[int]) -> int:
+    _of_connection.context = context
+    # libmilter makes these of an offer without any action. No MTA of today offers exactly these.
+    if offer[0] == _V1_ACTIONS:
+        offer[0] &= ~DELRCPT
+    return adapter.negotiate(context, offer)
 
 
 def _take_over(listener: Listener, folder: Path) -> None:
@@ -87,12 +106,16 @@ def _run(ended: Callable[[], None]) -> None:
     ended()
 
 
-def _log_unhandled(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+def _log_unhandled(adapter: Adapter, _kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
     """Log an exception of the binding itself before a callback of ours runs: a HELO or a field name that is not UTF-8.
 
-    Such a HELO name is lost. After such a field name libmilter does not answer for that message, and the MTA tempfails it after
-    its timeout; Postfix reads such a line as the beginning of the body instead.
+    Such a HELO name is lost. A message with such a field name is answered 451. (Postfix reads such a line as the beginning of
+    the body.)
     """
+    context = getattr(_of_connection, "context", None)
+    # What the binding returns to libmilter for this exception. After TEMPFAIL for a field nothing more would be answered.
+    continues = context is not None and adapter.lose_event(context)
+    milter.set_exception_policy(milter.CONTINUE if continues else milter.TEMPFAIL)
     _LOG.error("the milter binding could not pass on an event", error=f"{type(error).__name__}: {error}", pid=os.getpid())
 
 

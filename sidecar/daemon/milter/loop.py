@@ -253,8 +253,8 @@ class Loop:
                 _use_turn(conversation)
         except MalformedError as error:
             _LOG.warning(f"a connection is ended that does not speak the milter protocol as MTAs do: {error}")
-            self._end(connection)
-            return
+            # The packets before it are answered.
+            conversation.over = True
         except Exception as error:  # noqa: BLE001 - other connections continue
             _LOG.error("an unexpected fault; a connection is answered with a temporary failure, and ended", exc_info=error)
             conversation.fail()

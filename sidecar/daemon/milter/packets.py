@@ -97,7 +97,9 @@ def macros(payload: bytes) -> dict[bytes, bytes]:
     """
     if len(payload) <= 1:
         return {}
-    pairs = words(payload[1:])
+    if payload[-1:] != b"\0":
+        raise MalformedError("MACROS: a word has no end")
+    pairs = payload[1:-1].split(b"\0")
     kept = {}
     for name, value in zip(pairs[::2], pairs[1::2], strict=False):
         if (key := MACRO_KEYS.get(name)) is not None and len(value) <= MACRO_LIMIT:
@@ -108,14 +110,16 @@ def macros(payload: bytes) -> dict[bytes, bytes]:
 def _connect(source: Macros, payload: bytes) -> Connect:
     """Read the name of the peer, the letter of its address family, its port, and its address."""
     name, _, rest = payload.partition(b"\0")
+    if not rest:
+        raise MalformedError("the family of the address is missing")
     family = _FAMILIES.get(rest[:1], socket.AF_UNSPEC)
     if family not in {socket.AF_INET, socket.AF_INET6}:
         return translation.connect(source, translation.text(name), family, None)
-    if len(rest) <= _PORT.size + 1:
-        raise MalformedError("an address is missing")
+    if len(rest) <= _PORT.size + 1 or rest[-1:] != b"\0":
+        raise MalformedError("the address is missing, or has no end")
     (port,) = _PORT.unpack_from(rest, 1)
-    # Sendmail writes this before addresses of version 6.
-    address = translation.text(b"\0".join(words(rest[3:]))).removeprefix("IPv6:")
+    # Some clients end the address with two NULs. Sendmail writes "IPv6:" before addresses of version 6.
+    address = translation.text(rest[3:].rstrip(b"\0")).removeprefix("IPv6:")
     try:
         return translation.connect(source, translation.text(name), family, (address, port))
     except ValueError as error:

@@ -32,6 +32,9 @@ PORT = struct.pack("!H", 4444)
         (b"mx\x006" + PORT + b"IPv6:2001:db8::9\0", "2001:db8::9"),
         (b"mx\x006" + PORT + b"::ffff:203.0.113.9\0", "203.0.113.9"),
         (b"\xff\x004" + PORT + b"203.0.113.9\0", "203.0.113.9"),
+        # Some clients write two NULs, or the scope.
+        (b"mx\x004" + PORT + b"203.0.113.9\0\0", "203.0.113.9"),
+        (b"mx\x006" + PORT + b"fe80::1%eth0\0", "fe80::1"),
     ],
 )
 def test_a_peer(payload: bytes, peer: str) -> None:
@@ -39,7 +42,7 @@ def test_a_peer(payload: bytes, peer: str) -> None:
     assert connect == Connect(peer=ip_address(peer), port=4444, listener="10.1.1.1:25")
 
 
-@pytest.mark.parametrize("payload", [b"mx\0U", b"mx\0L" + PORT + b"/run/s\0", b"mx\0", b"mx", b"", b"mx\0X"])
+@pytest.mark.parametrize("payload", [b"mx\0U", b"mx\0L" + PORT + b"/run/s\0", b"mx\0X"])
 def test_a_peer_without_an_ip_address(payload: bytes) -> None:
     """As libmilter's: nothing can be decided about it."""
     with pytest.raises(translation.UnknownPeerError):
@@ -47,12 +50,18 @@ def test_a_peer_without_an_ip_address(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", [b"203.0.113.999\0", b"\0", b"203.0.113.9", b"203.0.113.9\x00203.0.113.8\0", b"\xff\0", b""]
+    "address", [b"203.0.113.999\0", b"\0", b"203.0.113.9%eth0", b"203.0.113.9", b"203.0.113.9\x00203.0.113.8\0", b"\xff\0", b""]
 )
 def test_a_peer_that_cannot_be_read(address: bytes) -> None:
     """No address is made up, whatever stands there."""
     with pytest.raises(MalformedError):
         TRANSLATIONS[Step.CONNECT](MACROS, b"mx\x004" + PORT + address)
+
+
+@pytest.mark.parametrize("payload", [b"", b"mx", b"mx\0"])
+def test_a_peer_without_a_family(payload: bytes) -> None:
+    with pytest.raises(MalformedError):
+        TRANSLATIONS[Step.CONNECT](MACROS, payload)
 
 
 def test_the_other_steps() -> None:
