@@ -28,6 +28,7 @@ TARGETS = (
     "names",
     "translation",
     "conversation",
+    "packets",
     "settings",
     "classifier",
     "stalls",
