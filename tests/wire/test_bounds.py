@@ -114,7 +114,7 @@ def test_a_unparsable(program: Program) -> None:
 
 def test_a_quarantine_that_is_full() -> None:
     """Another network is answered 451, on record, and connections go on; nothing that is in it is lost."""
-    settings = 'report_size_limit = 1048576\nunreadable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
+    settings = 'report_size_limit = 1048576\nunparsable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
     with Program(settings=settings, milter="workers = 1") as program:
         peers = [f"203.0.113.{number}" for number in range(3)]
         verdicts = [deliver(program, BROKEN + b"x" * 500_000, peer=peer) for peer in peers]
@@ -128,7 +128,7 @@ def test_a_quarantine_that_is_full() -> None:
 
 def test_a_network_makes_room_in_its_own_share() -> None:
     """A flood of unparsable reports removes its own oldest ones, and the first of another network is still kept."""
-    settings = 'report_size_limit = 1048576\nunreadable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
+    settings = 'report_size_limit = 1048576\nunparsable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
     with Program(settings=settings, milter="workers = 1") as program:
         verdicts = [deliver(program, BROKEN + b"x" * 100_000, peer="2001:db8::9") for _ in range(6)]
         verdicts.append(deliver(program, BROKEN + b"x" * 500_000, peer="203.0.113.2"))
