@@ -1,5 +1,6 @@
 """What every test run needs: a temporary directory, whether a real MTA can run here, and how property tests search."""
 
+import gc
 import os
 import random
 import shutil
@@ -26,6 +27,9 @@ hypothesis_settings.load_profile(PROFILE)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# Nothing that is collected is garbage, and each look at ten thousand tests takes longer than most of them.
+gc.disable()
 
 STARTS_DAEMON = {"tests.wire.program", "tests.daemon.process.starting"}
 """A module that imports something of these starts the whole program."""
@@ -76,6 +80,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _default_log() -> None:
     """Configure the log as an import does: a test that changes it must not silence the next one."""
     log.configure(level="warning")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look only at what the tests make. A full look at all modules and tests takes 0.2 seconds."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
