@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from msgspec import Struct
 
-from tests.mta.client import EXTERNAL, Answer, Peer
+from tests.mta.client import EXTERNAL, Answer, Connection, Peer
 from tests.mta.house import House, Pair, house
 from tests.mta.mails import OOB, ORDINARY
 from tests.mta.sendmail import SendmailHouse, sendmail_house
@@ -49,6 +49,14 @@ class Setup(Struct, frozen=True, kw_only=True):
     own: bool = False
 
 
+# All messages of a group are offered in one connection, whatever Postfix thinks of them.
+PATIENT = {
+    "smtpd_error_sleep_time": "0s",
+    "smtpd_soft_error_limit": "1000",
+    "smtpd_hard_error_limit": "1000",
+    "smtpd_junk_command_limit": "1000",
+}
+
 OURS = "open.example bounce.example drop.example"
 SETUPS = {
     "all is relayed": Setup(postfix={"relay_domains": "static:ALL"}, sendmail="FEATURE(`promiscuous_relay')"),
@@ -70,28 +78,38 @@ class Battery(Struct, frozen=True, kw_only=True):
     def fire(
         self, arguments: Sequence[str], content: bytes, *, peer: Peer = EXTERNAL, sender: str = "", friend: bool = False
     ) -> set[str]:
-        """Offer a message to each argument of RCPT TO, with a friend if asked; give the domains that they go on to.
+        """Offer a message to each argument of RCPT TO, with a friend if asked; return the domains that they go on to.
 
         The MTA's own machine is no domain to go on to, where it takes the policy's domains for its own.
         """
-        answers = [self._offer(argument, content, peer, sender, friend) for argument in arguments]
+        since = self._log_size()
+        with self.home.connect(peer) as connection:
+            answers = [_offer(connection, argument, content, sender, friend=friend) for argument in arguments]
         if isinstance(self.home, SendmailHouse):
             hosts = hosts_of_sendmail(self.home)
             return hosts - {""} if self.setup.own else hosts
         assert isinstance(self.home, House)
-        return hosts_of_postfix(self.home, [answer for answer in answers if answer.code == 250])
+        return hosts_of_postfix(self.home, [answer for answer in answers if answer.code == 250], since=since)
 
-    def _offer(self, argument: str, content: bytes, peer: Peer, sender: str, friend: bool) -> Answer:
-        with self.home.connect(peer) as connection:
-            mail = connection.say(f"MAIL FROM:<{sender}>")
-            if mail.code != 250:
-                return mail
-            connection.write(b"RCPT TO:" + argument.encode("utf-8", "surrogateescape") + b"\r\n")
-            answer = connection.reply()
-            if answer.code == 250 and friend:
+    def _log_size(self) -> int:
+        # postlogd makes the file when the first line comes.
+        log = self.home.postfix.log if isinstance(self.home, House) else None
+        return log.stat().st_size if log is not None and log.exists() else 0
+
+
+def _offer(connection: Connection, argument: str, content: bytes, sender: str, *, friend: bool) -> Answer:
+    """Offer one message, and leave the connection ready for the next one."""
+    answer = connection.say(f"MAIL FROM:<{sender}>")
+    if answer.code == 250:
+        connection.write(b"RCPT TO:" + argument.encode("utf-8", "surrogateescape") + b"\r\n")
+        answer = connection.reply()
+        if answer.code == 250:
+            if friend:
                 # Sendmail looks whether a local user is there.
                 assert connection.say(f"RCPT TO:<{FRIEND}>").code in {250, 550}
-            return connection.content(content) if answer.code == 250 else answer
+            answer = connection.content(content)
+    assert connection.say("RSET").code == 250
+    return answer
 
 
 def hosts_of_sendmail(home: SendmailHouse) -> set[str]:
@@ -110,7 +128,7 @@ def battery(request: pytest.FixtureRequest) -> Iterator[Battery]:
     mta, name, engine = request.param
     setup = SETUPS[name]
     if mta == "postfix":
-        with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS, postfix=setup.postfix, engine=engine) as home:
+        with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS, postfix=PATIENT | setup.postfix, engine=engine) as home:
             yield Battery(home=home, setup=setup)
     else:
         with sendmail_house(domains=DOMAINS, relay_hosts=RELAY_HOSTS, lines=setup.sendmail, engine=engine) as home:

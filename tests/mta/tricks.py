@@ -183,20 +183,26 @@ user@send.example\u200b.{e}
 """.splitlines()
 
 
-def hosts_of_postfix(home: House, taken: Sequence[Answer]) -> set[str]:
-    """Return the domains of the addresses to which Postfix's log says it delivered: after all rewriting."""
+# The line that ends a message. Of the others, those that name a recipient after all rewriting.
+_ENDED = re.compile(r"(?m): (\w+): (?:removed$|milter-discard: END-OF-MESSAGE )")
+_DELIVERED = re.compile(r"(?m): (\w+): to=<(.*?)>, (?:orig_to|relay)=")
+
+
+def hosts_of_postfix(home: House, taken: Sequence[Answer], *, since: int = 0) -> set[str]:
+    """Return the domains of the addresses to which Postfix delivered by its log from byte `since` on, after all rewriting."""
     ids = {answer.text.rpartition(" ")[2] for answer in taken}
 
     def log() -> str:
-        # postlogd makes the file when the first line comes.
-        return home.postfix.log.read_text(errors="replace") if home.postfix.log.exists() else ""
+        with home.postfix.log.open("rb") as file:
+            file.seek(since)
+            return file.read().decode("utf-8", "replace")
 
     # The queue may be empty before postlogd has written the lines. The line that ends a message comes after its others.
-    ended = re.compile(r"(?m)^.*?: (\w+): (?:removed$|milter-discard: END-OF-MESSAGE )")
-    wait_until(lambda: ids <= set(ended.findall(log())), "Postfix's log tells what became of the messages")
+    if not ids:
+        return set()
+    wait_until(lambda: ids <= set(_ENDED.findall(log())), "Postfix's log tells what became of the messages")
     home.delivered()
-    found = re.findall(r"(?m)^.*?: (\w+): to=<(.*?)>, (?:orig_to|relay)=", log())
-    return {address.rpartition("@")[2].lower().rstrip(".") for one, address in found if one in ids}
+    return {address.rpartition("@")[2].lower().rstrip(".") for one, address in _DELIVERED.findall(log()) if one in ids}
 
 
 def filled(form: str, ours: str = "") -> str:
