@@ -209,7 +209,7 @@ def test_bounces_in_text_form(options: list[str], header: bytes, kind: str | Non
 
 def test_an_unknown_sender_is_named_where_it_matters() -> None:
     """A text that is a bounce only from the null sender; and one that is none."""
-    letter = b"From: a@remote.example\nSubject: hello\n\n"
+    letter = b"From: noreply@remote.example\nSubject: hello\n\n"
     for message, is_named in ((letter + TEXT.partition(b"\n\n")[2], True), (letter + b"Hello\n", False)):
         result = CliRunner().invoke(command, ["--json", "-"], input=message)
         found = json.loads(result.stdout)

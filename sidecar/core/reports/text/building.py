@@ -167,7 +167,7 @@ def _completed(known: PerRecipient, quoted: PerRecipient | None) -> PerRecipient
     if known.final_recipient is None and known.original_recipient is None:
         derived.add("recipient")
     known = replace(known, final_recipient=known.final_recipient or quoted.final_recipient)
-    if _code(quoted) is not None or (_code(known) is None and quoted.status is not None):
+    if _code(known) is None and (_code(quoted) is not None or quoted.status is not None):
         derived |= set(quoted.derived or ()) - {"recipient"}
         known = replace(known, status=quoted.status or known.status, diagnostic_code=quoted.diagnostic_code)
     return replace(known, derived=tuple(sorted(derived)) or UNSET)

@@ -16,12 +16,23 @@ DELAYS = Phrases(
     *(b"is still being retried", b"will be attempted again", b"not been delivered yet", b"will continue trying"),
     *(b"delivery is delayed", b"delivery has been delayed", b"this is only a warning", b"nur eine warnung"),
     *(b"versucht es weiter", b"wird weiter versucht", b"could not be delivered for more than", b"still being retried"),
-    *(b"nouvelles tentatives", b"se seguira intentando", b"you do not need to send it again"),
-    *(b"message still undelivered after",),
+    *(b"you do not need to send it again", b"message still undelivered after", b"still in the queue", b"will be retried for"),
+    *(b"nouvelles tentatives", b"seulement un avertissement", b"se seguira intentando", "se seguirá intentando".encode()),
+    *(b"es solo un aviso", "continuará a tentar".encode(), b"apenas um aviso", b"solo un avviso", b"ulteriori tentativi"),
+    *(b"slechts een waarschuwing", b"opnieuw geprobeerd", "tylko ostrzeżenie".encode(), "będzie próbował".encode()),
+    *("только предупреждение".encode(), "попытки будут".encode(), "再送を試み".encode(), "これは警告です".encode()),
+    *("只是警告".encode(), "继续尝试".encode()),
 )
 # A notice of failures can have a list of delays too.
 _FINAL = Phrases(b"had permanent fatal errors", b"this is a permanent error", b"has been a permanent failure")
-_SUBJECT = re.compile(r"delay|could not send m|still being retried|not yet|retard|verz.{1,2}ger", re.IGNORECASE)
+_GIVEN_UP = Phrases(
+    *(b"giving up", b"given up", b"gave up", b"too long", b"expired", b"permanent failure", b"permanent error"),
+)
+_SUBJECT = re.compile(
+    r"delay|could not send m|still being retried|not yet|retard|verz.{1,2}ger|retras|atras[oa]|ritard|vertraa|opóźni"
+    r"|задерж|遅延|延迟",
+    re.IGNORECASE,
+)
 
 
 def is_delay(text: BounceText, subject: str) -> bool:
@@ -29,3 +40,8 @@ def is_delay(text: BounceText, subject: str) -> bool:
     if _FINAL.are_in(text):
         return False
     return _SUBJECT.search(subject) is not None or DELAYS.are_in(text)
+
+
+def has_given_up(text: BounceText) -> bool:
+    """Return True if a notice says that the program does not try any more, whatever the last reply was."""
+    return _GIVEN_UP.are_in(text) or _FINAL.are_in(text)

@@ -33,7 +33,9 @@ _FAILING = Phrases(
     *(b"konnten nicht zugestellt", b"nicht zugestellt werden", b"no se pudo entregar", b"no ha podido ser entregado"),
     *(b"no pudo ser entregado", b"n'a pas pu ", b"impossible de remettre", b"impossible de livrer"),
     *(b"impossibile recapitare", b"non e stato possibile", b"kon niet worden", b"niet worden bezorgd"),
-    *(b"nao pode ser entregue", b"not be sent to", b"no longer valid"),
+    *(b"nao pode ser entregue", "não pode ser entregue".encode(), "não pôde ser entregue".encode(), b"not be sent to"),
+    *(b"no longer valid", "non è stato possibile".encode(), b"impossibile consegnare", "nie mogła zostać".encode()),
+    *("nie można dostarczyć".encode(), "无法投递".encode(), "尚未投递".encode(), "投递失败".encode(), "退信".encode()),
     *("не может быть доставлено".encode(), "配信できませんでした".encode(), "送信できませんでした".encode()),
 )
 # These count only with a Subject of bounces: statistics have them too.
@@ -49,6 +51,8 @@ _OTHER = Phrases(
     *(b"click", b"log in", b"login", b"sign in", b"password", b"confirm", b"verification", b"verify", b"quarantine"),
     *(b"virus", b"infected", b"moderat", b"digest", b"vacation", b"out of office", b"out of the office"),
     *(b"successfully delivered", b"delivered successfully", b"was delivered to", b"has been delivered", b"released"),
+    *("répondez à ce".encode(), b"responda a est", b"risponda a quest", b"antworten sie auf", b"antwoord"),
+    *(b"odpowiedz na", "ответите на".encode(), "返信してください".encode(), "请回复".encode()),
     *(b"unsubscribe", b"whitelist", b"white list", b"approved", b"received your"),
 )
 _ADDRESS = rb"([^\s<>()\[\]:;,\"'|@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255})"
@@ -67,7 +71,7 @@ _OF_HELPERS = re.compile(rb"(?:support|help|helpdesk|admin|administrator)@", re.
 
 def general_recipients(header: MailerHeader, text: BounceText, *, null_sender: bool) -> list[tuple[bytes, int, int]]:
     """Return the addresses that a notice says have failed, each with the place of its address."""
-    if not (header.from_mailer or (null_sender and header.is_failure)):
+    if header.has_reply_subject or not (header.from_mailer or (null_sender and header.is_failure)):
         return []
     failing = (_FAILING, DELAYS, _WEAK) if header.is_failure else (_FAILING, DELAYS)
     if not any(phrases.are_in(text) for phrases in failing) or _OTHER.are_in(text):

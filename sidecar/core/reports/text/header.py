@@ -41,8 +41,9 @@ _PROGRAM = re.compile(
     r"|Amazon WorkMail",
     re.IGNORECASE,
 )
+_LIST_MANAGER = re.compile(r"\bfml\b", re.IGNORECASE)
 _ADDRESSES = re.compile(rb"[^\s<>()\[\]:;,\"'@]{1,64}@[^\s<>()\[\]:;,\"'@]{1,255}")
-_PROOFS = {b"from": _MAILER, b"x-mailer": _PROGRAM, _FAILED: re.compile("@")}
+_PROOFS = {b"from": _MAILER, b"x-mailer": _PROGRAM, b"x-mlserver": _LIST_MANAGER, _FAILED: re.compile("@")}
 
 _REPLY_SUBJECT = re.compile(
     r"\s*(?:\[[^\]]{1,60}\]\s*)?(?:(?:re|fwd?|aw|wg|tr|rv|sv|antw?|ref|enc)\s*(?:\[\d+\])?:|\[?(?:auto(?:mati[ck]\w*)?|autom)\b"
@@ -50,7 +51,11 @@ _REPLY_SUBJECT = re.compile(
     r"|abwesen|vacation|.{0,60}\bauto[- ]?(?:reply|respon))",
     re.IGNORECASE,
 )
-_REPLY_FIELDS = (b"x-autoreply", b"x-autorespond", b"x-autoreply-from", b"in-reply-to-autoreply")
+# The last one is of a message that a list manager distributes; its own notices have none.
+_REPLY_FIELDS = (
+    *(b"x-autoreply", b"x-autorespond", b"x-autoresponder", b"x-autoreply-from", b"x-mail-autoreply", b"x-vacation"),
+    *(b"in-reply-to-autoreply", b"x-mail-count"),
+)
 
 
 def proves_mailer(name: bytes, value: bytes) -> bool:
@@ -72,7 +77,8 @@ def is_from_mailer(head: bytes) -> bool:
 
     Without such a proof and without the null sender, `read_text` finds no bounce.
     """
-    fields = ((name, mime.header(head, name)) for name in _PROOFS)
+    lowered = head.lower()
+    fields = ((name, mime.header(head, name)) for name in _PROOFS if name in lowered)
     return any(proves_mailer(name, value) for name, value in fields if value is not None)
 
 
@@ -80,38 +86,41 @@ class MailerHeader:
     """What the reader needs to know from one header section.
 
     `from_mailer`: its From is an automatic mailer's. `is_failure`: its Subject is one that bounces have. `is_automatic`: any
-    field proves an automatic mailer. `is_reply`: a person or an autoresponder writes, or a list forwards. `program` is the
-    X-Mailer and `sender` the From in lower case, `domain` the domain of From, `failed` the addresses of X-Failed-Recipients,
-    `own` those of To and From in lower case.
+    field proves an automatic mailer. `has_reply_subject`: its Subject is that of a reply. `is_reply`: a person or an
+    autoresponder writes, or a list forwards. `program` is the X-Mailer and the X-MLServer, and `sender` the From in lower case,
+    `domain` the domain of From, `failed` the addresses of X-Failed-Recipients, `own` those of To and From in lower case.
     """
 
     def __init__(self, head: bytes) -> None:
         sender = _value(head, b"from")
         self.subject = _value(head, b"subject") or ""
-        self.program = (_value(head, b"x-mailer") or "").lower()
+        mailer, list_manager = _value(head, b"x-mailer") or "", _value(head, b"x-mlserver") or ""
+        self.program = f"{mailer} {list_manager}".lower()
         failed = _value(head, _FAILED) or ""
         self.failed = [address for address in (text.strip() for text in failed.split(",")) if "@" in address]
         self.from_mailer = sender is None or _MAILER.search(sender) is not None
+        self.has_reply_subject = _REPLY_SUBJECT.match(self.subject) is not None
         self.is_failure = _FAILURE_SUBJECT.match(self.subject) is not None
-        self.is_automatic = (
-            (sender is not None and self.from_mailer) or bool(self.failed) or _PROGRAM.search(self.program) is not None
-        )
+        is_program = _PROGRAM.search(mailer) is not None or _LIST_MANAGER.search(list_manager) is not None
+        self.is_automatic = (sender is not None and self.from_mailer) or bool(self.failed) or is_program
         self.sender = (sender or "").lower()
         self.domain = (sender or "").rpartition("@")[2].strip("<> \t").partition(" ")[0].rstrip(">").lower()
         own = b" ".join((mime.header(head, name) or b"")[:_VALUE_LIMIT] for name in (b"to", b"from"))
         self.own = frozenset(map(bytes.lower, _ADDRESSES.findall(own)))
-        is_person = _has_name(self.sender) and _ROLE.search(self.sender) is None
+        has_role = _ROLE.search(self.sender) is not None
+        is_person = not has_role and (_has_name(self.sender) or not (self.is_failure or self.is_automatic))
         self.is_reply = not self.from_mailer and not self.failed and (is_person or self._answers(head))
 
     def _answers(self, head: bytes) -> bool:
+        lowered = head.lower()
         submitted = (_value(head, b"auto-submitted") or "").lower()
         precedence = (_value(head, b"precedence") or "").lower()
         return (
-            _REPLY_SUBJECT.match(self.subject) is not None
+            self.has_reply_subject
             or submitted.startswith("auto-replied")
             or precedence in {"auto_reply", "auto-reply"}
             or mime.header(head, b"list-id") is not None
-            or any(mime.header(head, name) is not None for name in _REPLY_FIELDS)
+            or any(name in lowered and mime.header(head, name) is not None for name in _REPLY_FIELDS)
         )
 
 

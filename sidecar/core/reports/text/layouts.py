@@ -15,6 +15,9 @@ FORMATS = {
 }
 """The formats that are no layout, each with what it is."""
 
+# `<user@example.com>:` alone in its line.
+_LINE_ALONE = pattern(rb"<([^<>\n]{1,512})>:[ \t\r]{0,8}\Z")
+
 LAYOUTS = (
     *PROVIDERS,
     *MTAS,
@@ -27,12 +30,14 @@ LAYOUTS = (
     ),
     Layout(
         "qmail",
-        "qmail with a text of its site, and programs that imitate it",
+        "qmail in other words",
         (b">:",),
-        pattern(rb"<([^<>\n]{1,512})>:[ \t\r]{0,8}\Z"),
+        _LINE_ALONE,
         here=True,
+        needs=(b"- below this line is a copy of the message",),
         by_mailer=True,
     ),
+    Layout("general", "a mailer that names recipients as qmail does", (b">:",), _LINE_ALONE, here=True, by_mailer=True),
 )
 
 INDEX = PhraseIndex((phrase, layout) for layout in LAYOUTS for phrase in layout.phrases)

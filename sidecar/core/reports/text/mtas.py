@@ -101,6 +101,13 @@ MTAS = (
         (b"could not be delivered to one or more of its recipients. one or more of the recipients are not a valid",),
         certain=True,
     ),
+    Layout(
+        "postfix",
+        "Postfix, a warning",
+        (b"could not be delivered for more than",),
+        pattern(rb"<([^<>\n]{1,512})>(?::| \(expanded from)"),
+        needs=(b"it will be retried until it is",),
+    ),
     Layout("postfix", "Postfix, a lost delivery report", (b"- delivery report unavailable -",), certain=True),
     Layout(
         "postfix",
@@ -192,6 +199,7 @@ MTAS = (
         (b"the message that you sent was undeliverable to the following:",),
         local=pattern(rb"[ \t]{1,8}([a-z0-9._-]{1,64})(?: \(|[ \t\r]{0,8}\Z)"),
     ),
+    Layout("groupwise", "Novell GroupWise until 6", (b"the attached file had the following undeliverable recipient(s):",)),
     Layout(
         "imail",
         "IMail",
@@ -231,7 +239,6 @@ MTAS = (
         (
             b"the following addresses had permanent fatal errors -",
             *(b"the following addresses had fatal errors -", b"the following addresses had transient non-fatal errors -"),
-            b"the following addresses had permanent delivery errors -",
             b"the following addresses had unrecoverable errors -",
         ),
         pattern(rb"[ \t]{0,4}(?:>>> )?(?:<([^<>\n]{1,512})>|(ADDRESS))(?!\.\.\.)"),

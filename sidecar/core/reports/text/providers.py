@@ -13,7 +13,28 @@ PROVIDERS = (
         COLON,
     ),
     Layout("x2", "X2: Yahoo until 2012, and others", (b"unable to deliver message to the following address(es)",), COLON),
+    Layout(
+        "x2",
+        "X2, with the step of the session",
+        (b"your delivery to the following address has been failed",),
+        pattern(rb"delivery failed: (ADDRESS)"),
+    ),
     Layout("x4", "X4: a qmail of mail hosters", (b"your mail message to the following address(es) could not be",), COLON),
+    Layout(
+        "workmail",
+        "Amazon WorkMail",
+        (b"an error occurred while trying to deliver the mail to the following recipients:",),
+        needs=(b"technical report:",),
+    ),
+    Layout("x5", "X5: a MOS mail server", (b"the following addresses had permanent delivery errors -",)),
+    Layout(
+        "fml",
+        "FML, a list manager",
+        (b"you are not a member of this mailing list <", b"duplicated message-id in <"),
+        pattern(rb"(?:you are not a member of this mailing list|duplicated message-id in) <([^<>\n]{1,512})>"),
+        here=True,
+        needs=(b"fml",),
+    ),
     Layout(
         "zoho",
         "Zoho Mail",
@@ -78,6 +99,12 @@ PROVIDERS = (
             b"attempted to send to the following address(es) could not be delivered:",
         ),
         pattern(rb"-- (ADDRESS)"),
+    ),
+    Layout(
+        "sendmail",
+        "Sendmail 8.6",
+        (b"----- the following addresses had delivery problems -----",),
+        needs=(b"- transcript of session follows -",),
     ),
     Layout(
         "mcafee",
@@ -168,7 +195,7 @@ PROVIDERS = (
         "phquery",
         "phquery, a directory",
         (b"--message not delivered to the following",),
-        pattern(rb"[ \t]{1,20}(ADDRESS)[ \t\r]{0,8}\Z"),
+        pattern(rb"[ \t]{1,20}(ADDRESS)(?=[ \t\r]{2}|[ \t\r]?\Z)"),
         certain=True,
     ),
 )

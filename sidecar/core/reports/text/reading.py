@@ -12,10 +12,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.reports import mime
+from sidecar.core.reports.fields import reply_class
 from sidecar.core.reports.oob import read_status
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.text.building import merged, recipients, unnamed_recipient
-from sidecar.core.reports.text.delays import is_delay
+from sidecar.core.reports.text.delays import has_given_up, is_delay
 from sidecar.core.reports.text.entries import TextRecipient, address_of, begin, entries_of, failed_entries
 from sidecar.core.reports.text.general import general_recipients
 from sidecar.core.reports.text.header import MailerHeader
@@ -39,6 +40,7 @@ _REPORTERS = (
     *(b"reporting-mta: ", b"notification from "),
 )
 _REPORTER_LIMIT = 2048
+_TEMPORARY = 4
 _HOST = re.compile(rb"<?(?:dns; ?)?([a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,10})")
 
 
@@ -128,6 +130,9 @@ def _bounce(layout: Layout | None, found: _Found, known: OobReport | None) -> Te
     entries = found.entries or [TextRecipient("", 0, 0)]
     action: Action = "delayed" if is_delay(text, found.header.subject) else "failed"
     quoted = recipients(layout, text, entries, action)
+    if layout is None and not has_given_up(text):
+        # Of an unknown program, a temporary reply alone says that it still tries.
+        quoted = [replace(one, action="delayed") if reply_class(one.diagnostic_code) == _TEMPORARY else one for one in quoted]
     reporter = _reporter(found.header, text) if known is None else None
     if reporter is not None:
         quoted = [replace(entry, derived=("peer_address.name", *(entry.derived or ()))) for entry in quoted]

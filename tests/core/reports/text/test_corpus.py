@@ -34,10 +34,11 @@ def said(entry: PerRecipient) -> tuple[str, str, str, str]:
 
 @pytest.mark.parametrize("name", BOUNCES)
 def test_bounce(name: str) -> None:
-    """Each recipient has its address, its action and the codes that the text quotes for it."""
+    """The format is the program's; each recipient has its address, its action and the codes that the text quotes for it."""
     content, wanted = PATHS[name].read_bytes(), expected(PATHS[name])
     bounce = read_text(content, null_sender=wanted["from"] == "")
     assert bounce is not None
+    assert bounce.format == wanted["format"]
     assert [said(entry) for entry in bounce.report.per_recipient] == [
         (one["address"], one["action"], str(one["code"] or ""), one["status"] or "") for one in wanted["recipients"]
     ]
