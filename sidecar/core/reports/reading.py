@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from sidecar.core.reports import mime
@@ -20,7 +21,7 @@ from sidecar.core.reports.other import NAMES, other_kind
 from sidecar.core.reports.sparse import completed
 from sidecar.core.reports.strict import read_strictly
 from sidecar.core.reports.text import TextBounce, read_statusless, read_text
-from sidecar.core.reports.values import ArfReport, OobReport, ReportReading
+from sidecar.core.reports.values import ArfReport, OobReport, PerRecipient, ReportReading
 
 _STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
@@ -38,11 +39,14 @@ _NO_REPORTS = frozenset(("general", "qmail"))
 # A report has two or three parts, and gateways add a few. With more, the text of none is read: each has a cost.
 _FEW_PARTS = 10
 
-_OWN_FIELDS = (b"from", b"subject", b"content-type")
+_OWN_FIELDS = (b"\nfrom", b"\nsubject", b"\ncontent-type")
 _FIELD = re.compile(rb"[A-Za-z][A-Za-z-]{1,60}:[ \t]")
-# Of bytes between two header sections.
+# Of bytes between two header sections, and in front of the first part.
 _GAP = 64
+_PREAMBLE = 64 * 1024
 _BOUNDARY = re.compile(rb"\n--(\S[^\n]{0,200}?)[ \t\r]{0,8}\nContent-", re.IGNORECASE)
+
+_NAMELESS = f"not a report, because {NO_RECIPIENT}"
 
 # Characters of a peer's text in a sentence.
 _QUOTED_LIMIT = 60
@@ -62,69 +66,89 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     Never raise an exception for any bytes. `why` describes the report, or says why the message is none. With `strict` only
     what KumoMTA accepts is a report. With `text` a bounce in text form is one, too; `null_sender`: the envelope sender is `<>`.
     """
-    message = message if strict else _from_header(message)
     head, rest = mime.split_message(message)
+    if not (strict or _has_own_fields(head)):
+        message = _from_header(message, rest)
+        head, rest = mime.split_message(message)
     value = mime.header(head, b"content-type")
     top = mime.content_type(value)
-    # The parts of a report are read more than once, those of most other mail never.
-    is_multipart_report = top.media_type == mime.REPORT and top.boundary is not None
-    parts: Iterable[mime.Part] = _parts(message, top, rest)
-    lacks_recipients = False
-    if is_multipart_report:
-        parts = list(parts) or ([] if strict else _by_other_boundary(message, rest))
-    if value is None:
-        found = _none("it has no Content-Type")
-    elif top.media_type != mime.REPORT:
-        found = _none(f"its Content-Type is {_quoted(top.media_type)}, not multipart/report")
-    elif top.boundary is None:
-        found = _none("its Content-Type has no boundary")
-    elif strict:
-        found = _reading(*read_strictly(message))
+    parts: Iterable[mime.Part]
+    if top.media_type == mime.REPORT and top.boundary is not None:
+        # The parts of a report are read more than once, those of most other mail never.
+        parts = mime.parts(message, top.boundary, rest) or ([] if strict else _by_other_boundary(message, rest))
+        found = _reading(*read_strictly(message)) if strict else _explained(_reading(*_read_leniently(message, top, parts)))
     else:
-        arf, oob = _read_leniently(message, top, list(parts))
-        lacks_recipients = arf == "" and (oob == NO_RECIPIENT or (isinstance(oob, OobReport) and not oob.per_recipient))
-        found = _explained(_reading(arf, oob))
-    if found.is_report and not lacks_recipients:
+        parts = _parts(message, top, rest)
+        found = _none(_no_claim(value, top))
+    if found.is_report and not _is_nameless(found):
         return found
     found = found if found.is_report else _named(found, head, top, parts)
-    types = [part.media_type for part in parts] if top.media_type == mime.REPORT else []
-    is_readable = 0 < len(types) <= _FEW_PARTS and (lacks_recipients or _REPORT_TYPES.isdisjoint(types))
-    is_damaged = top.media_type == mime.REPORT and not is_readable
     # A report of an unknown type can be a bounce in text form, too.
-    if strict or not text or found.other not in {None, "other_report"} or is_damaged:
+    if strict or not text or found.other not in {None, "other_report"}:
         return found
+    is_report = top.media_type == mime.REPORT
+    bounce = (
+        _text_of_report(message, top, list(parts), found, null_sender)
+        if is_report
+        else read_text(message, null_sender=null_sender)
+    )
+    return found if bounce is None else _in_text_form(bounce, found.oob)
+
+
+def _no_claim(value: bytes | None, top: mime.ContentType) -> str:
+    """Return why a Content-Type does not claim a report."""
+    if value is None:
+        return "it has no Content-Type"
+    if top.media_type != mime.REPORT:
+        return f"its Content-Type is {_quoted(top.media_type)}, not multipart/report"
+    return "its Content-Type has no boundary"
+
+
+def _is_nameless(found: ReportReading) -> bool:
+    """Return True for a bounce report whose status part names no recipient, also if that makes it unparsable."""
+    if found.oob is None:
+        return found.why == _NAMELESS
+    return found.arf is None and not found.oob.per_recipient
+
+
+def _text_of_report(
+    message: bytes,
+    top: mime.ContentType,
+    parts: list[mime.Part],
+    found: ReportReading,
+    null_sender: bool,  # noqa: FBT001 - as in `read`
+) -> TextBounce | None:
+    """Return the bounce that the text of a `multipart/report` without a status part, or with a nameless one, reports."""
+    is_nameless = _is_nameless(found)
+    types = [part.media_type for part in parts]
+    if not (0 < len(types) <= _FEW_PARTS and (is_nameless or _REPORT_TYPES.isdisjoint(types))):
+        return None
     bounce = read_text(message, null_sender=null_sender)
-    if lacks_recipients:
-        return found if bounce is None else _with_recipients(found, bounce)
-    if top.media_type == mime.REPORT and (bounce is None or bounce.format in _NO_REPORTS):
+    if not is_nameless and (bounce is None or bounce.format in _NO_REPORTS):
         # Only the layout of a program that sends reports is surer than the reply alone.
-        bounce = _without_status(top, list(parts)) or bounce
-    return found if bounce is None else _in_text_form(bounce)
+        bounce = _without_status(top, parts) or bounce
+    return bounce
 
 
-def _from_header(message: bytes) -> bytes:
-    """Return a message without an empty line in front of its header section, which the MTA takes for the end of the header.
+def _has_own_fields(head: bytes) -> bool:
+    lowered = b"\n" + head.lower()
+    return any(map(lowered.__contains__, _OWN_FIELDS))
+
+
+def _from_header(message: bytes, rest: int) -> bytes:
+    """Return a message without an empty line in front of its header section, which the MTA reads as the end of the header.
 
     What is in front of it is then empty, or has a few fields that an MTA added.
     """
-    head, rest = mime.split_message(message)
-    if any(mime.header(head, name) is not None for name in _OWN_FIELDS):
-        return message
-    start = message[rest : rest + _GAP].lstrip(b"\r\n")
-    return message[rest + _GAP - len(start) :] if _FIELD.match(start) else message
+    gap = message[rest : rest + _GAP]
+    start = gap.lstrip(b"\r\n")
+    return message[rest + len(gap) - len(start) :] if _FIELD.match(start) else message
 
 
 def _by_other_boundary(message: bytes, rest: int) -> list[mime.Part]:
     """Return the parts of a report whose boundary is not the one in its Content-Type: gateways write a new one there."""
-    found = _BOUNDARY.search(message, rest)
+    found = _BOUNDARY.search(message, rest, rest + _PREAMBLE)
     return [] if found is None else mime.parts(message, found[1], rest)
-
-
-def _with_recipients(found: ReportReading, bounce: TextBounce) -> ReportReading:
-    """Return a report that names no recipient with those of its text."""
-    if found.oob is not None:
-        bounce = replace(bounce, report=replace(bounce.report, per_message=found.oob.per_message))
-    return _in_text_form(bounce)
 
 
 def _without_status(top: mime.ContentType, parts: list[mime.Part]) -> TextBounce | None:
@@ -140,9 +164,18 @@ def _report_type(top: mime.ContentType) -> bytes:
     return (top.report_type or b"").strip().lower()
 
 
-def _in_text_form(bounce: TextBounce) -> ReportReading:
-    why = f"{_bounce(bounce.report)}, in text form ({bounce.format})"
-    return ReportReading(oob=bounce.report, why=why, read_as=f"text:{bounce.format}")
+def _in_text_form(bounce: TextBounce, known: OobReport | None) -> ReportReading:
+    """Return the reading of a bounce in text form. `known`: a report that says all but the recipients."""
+    report = bounce.report
+    if known is not None:
+        entries = [replace(one, derived=_without_reporter(one)) for one in report.per_recipient]
+        report = replace(report, per_message=known.per_message, per_recipient=entries)
+    why = f"{_bounce(report)}, in text form ({bounce.format})"
+    return ReportReading(oob=report, why=why, read_as=f"text:{bounce.format}")
+
+
+def _without_reporter(entry: PerRecipient) -> tuple[str, ...] | UnsetType:
+    return tuple(name for name in entry.derived or () if name != "peer_address.name") or UNSET
 
 
 def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> ReportReading:

@@ -67,6 +67,7 @@ def test_recipients_of_the_text(status: str) -> None:
     assert (recipients(reading), reading.read_as) == ([("lena@receiver.example", "failed")], "text:general")
     assert reading.oob is not None
     assert reading.oob.per_message.reporting_mta is not None
+    assert ("peer_address.name" in (reading.oob.per_recipient[0].derived or ())) is (status != REPORTER)
     assert not read(report(status, text="Sorry.\n")).is_report or status == REPORTER
     assert read(report(status), text=False).is_report == (status == REPORTER)
 
@@ -83,9 +84,11 @@ def test_an_empty_line_before_the_header_section(front: str) -> None:
     reading = read(front.encode() + report(f"{REPORTER}\n{RECIPIENT}"), null_sender=True)
     assert (recipients(reading), reading.read_as) == ([("lena@receiver.example", "failed")], "rfc3464")
     text = read(front.encode() + b"From: MAILER-DAEMON@mx.receiver.example\nSubject: failure notice\n\n" + TEXT.encode())
+    assert not read(front.encode() + b"From: x\n").is_report
     assert (recipients(text), text.read_as) == ([("lena@receiver.example", "failed")], "text:general")
 
 
 def test_an_empty_line_before_other_mail() -> None:
     """The body of a letter is no header section."""
+    assert not read(b"\n\nHello\n", null_sender=True).is_report
     assert not read(b"From: Anna <anna@sender.example>\n\n" + report(f"{REPORTER}\n{RECIPIENT}"), null_sender=True).is_report

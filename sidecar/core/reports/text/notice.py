@@ -35,6 +35,7 @@ _OTHER_MARKERS = (
         b"here is a copy of the first part",
         b"\nfrom mailer-daemon ",
         b"the first 50 lines of your original",
+        b"original mail as follows",
     ),
 )
 # These stand behind a dash, perhaps with a blank.
