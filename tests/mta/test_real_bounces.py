@@ -94,7 +94,9 @@ def test_sample_is_sound(name: str) -> None:
     assert len(message) <= SIZE_LIMIT
     assert [domain for domain in _ADDRESS.findall(text) if not _EXAMPLE.fullmatch(domain)] == []
     for recipient in one.recipients:
-        assert recipient.address in text
+        # AOL names its members without a domain.
+        local = re.escape(recipient.address.partition("@")[0])
+        assert recipient.address in text or (one.format == "aol" and re.search(rf"^\t{local}$", text, re.MULTILINE))
         assert recipient.status is None or recipient.status in text
         assert recipient.code is None or re.search(rf"(?<!\d){recipient.code}(?!\d)", text)
 
