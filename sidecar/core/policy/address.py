@@ -1,7 +1,9 @@
 """The domain of an envelope address (RFC 5321 section 4.1.2). Never decides whether the address exists or is permitted."""
 
 import re
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 from sidecar.core.names import NO_DOMAIN, UNLISTED, is_ambiguous_domain, normal_domain
 
@@ -26,8 +28,21 @@ _ROUTE = re.compile("[%!@]")
 # RFC 5321 section 4.5.1: the one address without a domain, in any case.
 _POSTMASTER = "Postmaster"
 
+T = TypeVar("T")
 
-@lru_cache(maxsize=_KEPT)
+
+def _kept(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Keep the results of the latest addresses, except for long ones: a report can name addresses of any length."""
+    kept = lru_cache(maxsize=_KEPT)(read)
+
+    @wraps(read)
+    def bounded(address: str) -> T:
+        return kept(address) if len(address) <= ADDRESS_LIMIT else read(address)
+
+    return bounded
+
+
+@_kept
 def domain_of(address: str) -> str:
     """Return the normal form of what follows the last `@` outside quotes; a source route is skipped.
 
@@ -73,7 +88,7 @@ def without_route(address: str) -> str:
     return address if found is None else address[found.end() :]
 
 
-@lru_cache(maxsize=_KEPT)
+@_kept
 def normal_address(address: str) -> str:
     """Return an address as records have it: no source route, the domain in lower case and A-labels.
 
@@ -89,7 +104,7 @@ def normal_address(address: str) -> str:
     return f"{local_part}@{normal.replace('[ipv6:', '[IPv6:', 1)}"
 
 
-@lru_cache(maxsize=_KEPT)
+@_kept
 def _split(address: str) -> tuple[str, str]:
     mailbox = without_route(address)
     if '"' in mailbox:

@@ -1,5 +1,9 @@
 """Which domain an envelope address names."""
 
+import gc
+import tracemalloc
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,3 +139,16 @@ def test_a_plain_address_has_one_domain(address: str) -> None:
 def test_an_address_in_records(address: str, normal: str) -> None:
     """No source route, and the domain in lower case and A-labels; what cannot be read stays as it is."""
     assert normal_address(address) == normal
+
+
+@pytest.mark.parametrize("read", [domain_of, normal_address])
+def test_long_addresses_are_not_kept(read: Callable[[str], str]) -> None:
+    """A report can name many addresses of some kilobytes: none of them stays in memory."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            read(f"{number}{'a' * 8000}@b{number}.example")
+        assert tracemalloc.get_traced_memory()[0] < 500_000  # kept, 300 of them have 4 MB
+    finally:
+        tracemalloc.stop()
