@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.core.reports.addresses import readable_address
+from sidecar.core.reports.addresses import readable_address, within_limits
 from sidecar.core.reports.dates import read_date
 from sidecar.core.reports.fields import VALUE_LIMIT, Group, blocks, ip_address, mta_name, number, take
 from sidecar.core.reports.mime import split_message
@@ -70,7 +70,7 @@ def read_feedback(body: bytes, original_message: str | bytes | None, supplementa
         reporting_mta=take(group, "reporting-mta", mta_name),
         source_ip=take(group, "source-ip", ip_address),
         authentication_results=group.pop("authentication-results", []),
-        original_rcpto_to=[readable_address(address) for address in group.pop("original-rcpt-to", [])],
+        original_rcpto_to=list(map(readable_address, within_limits(group.pop("original-rcpt-to", []), lambda text: (text,)))),
         reported_domain=group.pop("reported-domain", []),
         reported_uri=group.pop("reported-uri", []),
         extensions=group,

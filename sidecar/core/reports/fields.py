@@ -50,7 +50,7 @@ _LINE = re.compile(
 )
 _SPACES = re.compile(r"[ \t\r\n]+")
 # Line ends of other systems, as gateways write them into an encoded part.
-_BARE_CR = re.compile(r"\r(?!\r*+\n)")
+_BARE_CR = re.compile(r"\r++(\n)?")
 # Before the first field: then it stands before all lines.
 _INDENT = re.compile(r"[ \t]++(?=[!-9;-~]{1,100}+[ \t]*+:)")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -69,11 +69,8 @@ STATUS_LIMITS = (0xFF, 0xFFFF, 0xFFFF)
 _ENHANCED = r"[(\[#]?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9]|\.[0-9])"
 _REPLY = re.compile(rf"(?P<open>[\s\"'<(\[#]*+)(?P<code>[245][0-9]{{2}}(?=[\s:;-]|\Z)[\s:;-]*+)?(?:{_ENHANCED}|(?(code)|(?!)))")
 # `a::b` in a host name is none. An address of IPv4 with a port stays as it is, as in KumoMTA.
-_IP_ADDRESS = re.compile(
-    r"(?<![\w.:-])(?:IPv6:)?(?:([0-9]{1,3}(?:\.[0-9]{1,3}){3})|([0-9a-f:]*:[0-9a-f:.]*[0-9a-f:]))(?![\w:-]|\.\w)",
-    re.IGNORECASE,
-)
-_IP_ADDRESSES_TRIED = 4
+_IP_ADDRESS = re.compile(r"(?<![\w.:-])(?:IPv6:)?(?=[0-9a-f]*+[.:])([0-9a-f.:]{3,45}+)(?![\w:-])", re.IGNORECASE)
+_IP_ADDRESSES_TRIED = 8
 # RFC 6533 section 3: characters of an address in ASCII, \x{1F4E7}.
 _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 # The registered types. In front of a value without `;`, only these are a type.
@@ -115,7 +112,9 @@ def blocks(body: bytes) -> list[Block]:
 def _with_usual_lines(text: str) -> str:
     """Return a text whose lines end with LF or CRLF, without a byte order mark and without the indent of its first field."""
     if "\r" in text:
-        text = _BARE_CR.sub("\n", text)
+        text = text.replace("\r\n", "\n")
+    if "\r" in text:
+        text = _BARE_CR.sub(lambda found: found[1] or "\n" * len(found[0]), text)
     if text.startswith((*"\r\n", _BYTE_ORDER_MARK)):
         text = text.lstrip(f"\r\n{_BYTE_ORDER_MARK}")
     indent = _INDENT.match(text)
@@ -234,11 +233,11 @@ def ip_address(text: str) -> str:
     """Return the first IP address in a text, outside comments if there is one; without any, the text as it is."""
     if text.isascii() and text.replace(".", "").isdecimal():
         return text
-    for plain in (without_comments(text), text):
+    for plain in dict.fromkeys((without_comments(text), text)):
         for found in islice(_IP_ADDRESS.finditer(plain), _IP_ADDRESSES_TRIED):
             with suppress(ValueError):
-                address = str(ipaddress.ip_address(found[1] or found[2]))
-                return text if found[2] == text else address
+                address = str(ipaddress.ip_address(found[1].rstrip(".")))
+                return text if found[1] == text else address
     return text
 
 

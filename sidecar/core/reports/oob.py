@@ -7,7 +7,7 @@ import re
 
 from msgspec import UNSET
 
-from sidecar.core.reports.addresses import without_comments
+from sidecar.core.reports.addresses import RECIPIENT_LIMIT, within_limits, without_comments
 from sidecar.core.reports.dates import read_date
 from sidecar.core.reports.fields import (
     Block,
@@ -24,10 +24,6 @@ from sidecar.core.reports.fields import (
     take,
 )
 from sidecar.core.reports.values import ACTIONS, Action, OobReport, PerMessage, PerRecipient
-
-# A report is about one message, and MTAs accept about a thousand recipients per message (Postfix and Exim: 1000 or less).
-# Each makes a record, so this also bounds the records of one message.
-RECIPIENT_LIMIT = 1000
 
 _ACTIONS_BY_CLASS: dict[int | None, Action] = {4: "delayed", 5: "failed"}
 # What programs write instead. It counts only where no status and no reply says more.
@@ -64,7 +60,7 @@ def read_status(body: bytes, original_message: str | bytes | None, *others: byte
 
 def _read_part(body: bytes) -> tuple[PerMessage, list[PerRecipient]] | str:
     fields, groups = _groups(body)
-    read = [_per_recipient(group) for group in groups[:RECIPIENT_LIMIT]]
+    read = [_per_recipient(group) for group in within_limits(groups, recipient_fields)]
     message, entries = _per_message(fields), [entry for entry in read if isinstance(entry, PerRecipient)]
     if not entries:
         if read:
@@ -75,6 +71,11 @@ def _read_part(body: bytes) -> tuple[PerMessage, list[PerRecipient]] | str:
         if sum(not paragraph.isspace() for paragraph in _EMPTY_LINES.split(body.strip())) > 1:
             return "its delivery-status part has no recipient that is readable: the first has no field of RFC 3464"
     return message, entries
+
+
+def recipient_fields(group: Group) -> list[str]:
+    """Return the values of the fields that name the recipient of a group."""
+    return [value for name in _NAMES_A_RECIPIENT for value in group.get(name, ())]
 
 
 def _key(entry: PerRecipient) -> tuple[str, Action]:

@@ -7,9 +7,11 @@ import base64
 import random
 
 MEGABYTE = 1_000_000
+FAILED = "Action: failed\nStatus: 5.1.1\n"
 HEAD = b'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r\n\r\n'
 QUOTED_PRINTABLE = b"\r\nContent-Transfer-Encoding: quoted-printable"
 FEEDBACK = HEAD + b"--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\n"
+IDN = ".".join(["\u03b1\u03b2\u03b3\u03b4\u03b5\u03b6\u03b7\u03b8\u03b9\u03ba\u03bb\u03bc\u03bd\u03be\u03bf\u03c0"] * 4)
 RETURNED = FEEDBACK + b"\n--b\nContent-Type: message/rfc822\n\n"
 
 
@@ -81,6 +83,17 @@ HOSTILE = {
     "NUL in the boundary": content_type(b'boundary="\0\0"') + many(b"\n--\0\0"),
     "bare CR and LF": many(b"\r\n\r"),
     "bare CR in fields": status(many(b"a:b\r")),
+    "bare CR in the part": status(many(b"\r")),
+    "indented lines": status(b" " * 100 + b"a:b" + many(b"\n" + b" " * 99 + b"a:b")),
+    "lines of two characters": status(b"A" * 76 + b"\n" + many(b"A=\n"), b"\nContent-Transfer-Encoding: base64"),
+    "faults of a charset": status(b"\xff\xfe" + many(b"\x00\xd8"), b"; charset=iso-2022-jp"),
+    "internationalised recipients": status(
+        b"Reporting-MTA: dns; a\n\n"
+        + many(
+            f"Original-Recipient: rfc822; a@{IDN}\nFinal-Recipient: rfc822; b@{IDN}\nAction: failed\nStatus: 5.1.1\n\n".encode()
+        )
+    ),
+    "internationalised addresses": FEEDBACK + b"User-Agent: a\nVersion: 1\n" + many(f"Original-Rcpt-To: a@{IDN}\n".encode()),
     "quotes in an address": b"To: " + many(b'"') + b"\n" + HEAD,
     "a long field": b"Subject: " + many(b"x") + b"\n" + HEAD,
     "a folded field": b"Subject: x" + many(b"\r\n x") + b"\r\n" + HEAD,

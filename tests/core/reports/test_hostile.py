@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.reports import arf, fields, may_be_report, mime, oob, read
+from sidecar.core.reports import addresses, arf, fields, may_be_report, mime, read
 from sidecar.core.reports.values import ReportReading
 from tests import DATA
 from tests.core.reports.shapes import FEEDBACK, HEAD, HOSTILE, RETURNED, status, trace
@@ -64,10 +64,28 @@ def test_limits() -> None:
     reading = read(status(group)).oob
     assert reading is not None
     assert len(reading.per_recipient[0].extensions["x-long"][0]) == fields.VALUE_LIMIT - 1
-    groups = b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 2 * oob.RECIPIENT_LIMIT
+    groups = b"Final-Recipient: rfc822; a@b\nAction: failed\n\n" * 2 * addresses.RECIPIENT_LIMIT
     reading = read(status(groups)).oob
     assert reading is not None
-    assert len(reading.per_recipient) == oob.RECIPIENT_LIMIT
+    assert len(reading.per_recipient) == addresses.RECIPIENT_LIMIT
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_internationalised_addresses_are_bounded(*, strict: bool) -> None:
+    """A few recipients can have internationalised addresses; the others of a report still count."""
+    group = b"Final-Recipient: rfc822; %b\nAction: failed\nStatus: 5.1.1\n\n"
+    count = 2 * addresses.IDN_RECIPIENT_LIMIT + 90
+    addresses_named = [f"a{number}@b{chr(0xFC) * (number % 2)}.example" for number in range(count)]
+    groups = b"".join(group % address.encode() for address in addresses_named)
+    reading = read(status(b"Reporting-MTA: dns; a\n\n" + groups), strict=strict).oob
+    assert reading is not None
+    found = [entry.final_recipient.recipient for entry in reading.per_recipient if entry.final_recipient is not None]
+    assert sum("xn--" in address for address in found) == addresses.IDN_RECIPIENT_LIMIT
+    assert sum("xn--" not in address for address in found) == len(addresses_named) / 2
+    complaint = FEEDBACK + b"User-Agent: a\nVersion: 1\n" + b"Original-Rcpt-To: a@b.example\n" * 2 * addresses.RECIPIENT_LIMIT
+    arf_reading = read(complaint, strict=strict).arf
+    assert arf_reading is not None
+    assert len(arf_reading.original_rcpto_to) == addresses.RECIPIENT_LIMIT
 
 
 def test_parts_are_bounded() -> None:
@@ -85,13 +103,13 @@ def test_strict_limits() -> None:
     """Strict reading has the same limits: what is beyond is ignored, and a group that is cut too."""
     message = b"Reporting-MTA: dns; a\n\n"
     group = b"Final-Recipient: rfc822; a@b\nAction: failed\nStatus: 5.1.1\nX-Long: " + b"x" * 900 + b"\n\n"
-    reading = read(status(message + group * 2 * oob.RECIPIENT_LIMIT), strict=True).oob
+    reading = read(status(message + group * 2 * addresses.RECIPIENT_LIMIT), strict=True).oob
     assert reading is not None
     assert len(reading.per_recipient) == (fields.FIELDS_SIZE_LIMIT - len(message)) // len(group)
     short = group.replace(b"x" * 900, b"x")
-    reading = read(status(message + short * 2 * oob.RECIPIENT_LIMIT), strict=True).oob
+    reading = read(status(message + short * 2 * addresses.RECIPIENT_LIMIT), strict=True).oob
     assert reading is not None
-    assert len(reading.per_recipient) == oob.RECIPIENT_LIMIT
+    assert len(reading.per_recipient) == addresses.RECIPIENT_LIMIT
 
 
 @pytest.mark.parametrize(("spare", "found"), [(0, True), (1, False)])

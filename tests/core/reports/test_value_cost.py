@@ -12,6 +12,7 @@ from sidecar.core.reports.addresses import mailbox, readable_address
 from sidecar.core.reports.fields import VALUE_LIMIT
 from sidecar.core.reports.strict import content_type, headers, values
 from sidecar.core.reports.strict.headers import FaultError
+from sidecar.core.reports.values import DiagnosticCode
 
 # Each takes 2 ms at most. A pattern that tries all lengths of a run takes some hundred.
 _CPU_SECONDS = 0.015
@@ -30,6 +31,7 @@ _BEGINNINGS = (
     "1 Jan 2026",
     "1 Jan 2026 0:0 ",
 )
+BASE64 = b"Content-Transfer-Encoding: base64"
 _DATE = "Thu, 1 Jan 2026 00:00:00 +0000"
 _PIECES = (
     *(
@@ -39,6 +41,7 @@ _PIECES = (
         "\t",
         " \r\n",
         "\r\n ",
+        "\r",
         "\n",
         "(",
         ")",
@@ -84,6 +87,9 @@ _PIECES = (
         "\u3002",
         "mailto:",
         "rfc822;",
+        "smtp;",
+        "a:",
+        "5.1.",
         "a@[",
         "+00",
     ),
@@ -101,7 +107,12 @@ READERS: dict[str, Callable[[str], object]] = {
     "recipient": fields.recipient,
     "diagnostic": fields.diagnostic_code,
     "status": fields.status,
+    "readable status": fields.readable_status,
+    "class": fields.class_of,
+    "reply": lambda text: fields.reply_status(DiagnosticCode(diagnostic_type="smtp", diagnostic=text)),
     "ip address": fields.ip_address,
+    "fields": of_text(fields.blocks),
+    "lines of base64": of_text(lambda text: mime.transfer_decoded(mime.Part(b"", BASE64, text, 0, len(text)))),
     "unstructured": lambda text: fields.unstructured(text.encode(), VALUE_LIMIT),
     "date": dates.read_date,
     "content type": of_text(mime.content_type),

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from sidecar.core.reports.addresses import mailbox
+from sidecar.core.reports.addresses import RECIPIENT_LIMIT, mailbox, within_limits
 from sidecar.core.reports.arf import supplemental_trace
 from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, Group
 from sidecar.core.reports.mime import quoted_printable, spans
-from sidecar.core.reports.oob import RECIPIENT_LIMIT
+from sidecar.core.reports.oob import recipient_fields
 from sidecar.core.reports.original import original_text
 from sidecar.core.reports.strict import values
 from sidecar.core.reports.strict.content_type import ExactType, content_type, transfer_encoding
@@ -115,13 +115,17 @@ def _feedback(message: bytes, top: ExactPart, parts: list[ExactPart]) -> ArfRepo
         reporting_mta=_optional(fields, "reporting-mta", values.mta_name),
         source_ip=_optional(fields, "source-ip", str),
         authentication_results=fields.pop("authentication-results", []),
-        original_rcpto_to=[_value("original-rcpt-to", text, mailbox) for text in fields.pop("original-rcpt-to", [])],
+        original_rcpto_to=[_value("original-rcpt-to", text, mailbox) for text in _recipients(fields)],
         reported_domain=fields.pop("reported-domain", []),
         reported_uri=fields.pop("reported-uri", []),
         extensions=dict(sorted(fields.items())),
         original_message=original_text(returned[-1]) if returned else None,
         supplemental_trace=_trace(returned),
     )
+
+
+def _recipients(fields: Group) -> list[str]:
+    return within_limits(fields.pop("original-rcpt-to", []), lambda text: (text,))
 
 
 def _trace(returned: list[bytes]) -> object:
@@ -151,7 +155,7 @@ def _bounce(message: bytes, _top: ExactPart, parts: list[ExactPart]) -> OobRepor
     returned = [part for part in parts if part.media_type in _RETURNED_TYPES]
     return OobReport(
         per_message=_per_message(_block(head)),
-        per_recipient=[_per_recipient(_block(recipient)) for recipient in recipients],
+        per_recipient=[_per_recipient(group) for group in within_limits(map(_block, recipients), recipient_fields)],
         original_message=original_text(_body(message, returned[-1])) if returned else None,
     )
 

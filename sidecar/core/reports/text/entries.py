@@ -9,8 +9,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from sidecar.core.reports.addresses import readable_address
-from sidecar.core.reports.oob import RECIPIENT_LIMIT
+from sidecar.core.reports.addresses import RECIPIENT_LIMIT, readable_address
 from sidecar.core.reports.text.header import MailerHeader
 from sidecar.core.reports.text.layout import MORE, Layout
 from sidecar.core.reports.text.notice import BounceText
