@@ -24,7 +24,7 @@ from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read
 from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.tables import Table, table_of_file
 from sidecar.config.warnings import note_warnings
-from sidecar.config.warnings.listeners import note_missing
+from sidecar.config.warnings.listeners import note_engine, note_missing
 from sidecar.core.classifier import Classifier, TooLargeError
 from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
@@ -128,6 +128,7 @@ class Reading:
         if self.loaded.settings is None:
             return ()
         note_warnings(self.loaded.settings, self._findings)
+        note_engine(self.loaded.settings, self._table)
         if ask_machine:
             note_missing(self.loaded.settings, self._table)
         return tuple(sorted(dict.fromkeys(self._findings.warnings()), key=position))

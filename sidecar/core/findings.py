@@ -13,8 +13,8 @@ Level = Literal["error", "warning"]
 """An error keeps the program from starting, or the MTA from working with it. A warning is a probable mistake."""
 
 WarningCode = Literal[
-    "ambiguous_name", "deprecated", "low_disk", "missing_package", "never_matches", "no_effect", "no_record", "open_relay",
-    "overridden", "repeated_file", "report_loop", "report_relay", "shadowed", "short_retention", "single_label",
+    "ambiguous_name", "deprecated", "limited_engine", "low_disk", "missing_package", "never_matches", "no_effect", "no_record",
+    "open_relay", "overridden", "repeated_file", "report_loop", "report_relay", "shadowed", "short_retention", "single_label",
     "unknown_account", "unknown_listener", "wide_network", "wide_reports",
 ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Raw packets to both engines: every order, length and option mask. Both answer alike; tables here have the exceptions.
 
 Owns the packets. Each conversation is sent at once and read to its end, so that a missing answer shows as well. The page
-`deploy/docs/engines.md` has the tables in words.
+`deploy/DIFFERENCES.md` has the tables in words.
 """
 
 import socket
@@ -200,6 +200,25 @@ def test_a_message_without_an_identity(folder: Path, name: bytes) -> None:
         stream = OFFER + CONNECT + known + user + known + other + known + user + known + known + user + known + none + known
         letters = "".join(chr(answer[0]) for answer in answers(folder, engine, stream))
         assert letters == "Oc" + "ycyc" + kept
+
+
+@pytest.mark.parametrize(
+    ("packets", "libmilter", "direct"),
+    [
+        # An address with a scope, a name of the peer that is not UTF-8, and of HELO.
+        (packet(b"C", b"x\x006\x11\x5cfe80::1%eth0\0") + MAIL + RCPT, "O", "Occ"),
+        (packet(b"C", b"\xff\x004\x11\x5c203.0.113.9\0") + MAIL + RCPT, "Ocy", "Occ"),
+        (CONNECT + packet(b"H", b"\xff\0") + MAIL + RCPT, "Occ", "Occ"),
+        # The peer of the next connection makes the session raise; libmilter does not look at it.
+        (CONNECT + MAIL + RCPT + NEXT + packet(b"C", b"x\x004\x11\x5c203.0.113.66\0") + MAIL + RCPT, "Occc", "Occyy"),
+        # A macro without a value. libmilter reads memory at random, and its worker can crash.
+        (CONNECT + packet(b"D", b"M{auth_authen}\0") + MAIL + RCPT, None, "Occ"),
+    ],
+)
+def test_packets_that_the_engines_answer_differently(folder: Path, packets: bytes, libmilter: str | None, direct: str) -> None:
+    for engine, letters in (("libmilter", libmilter), ("direct", direct)):
+        if letters is not None:
+            assert "".join(chr(answer[0]) for answer in answers(folder, engine, OFFER + packets)) == letters
 
 
 def test_a_capability_that_lacks_is_logged_once(folder: Path) -> None:

@@ -32,6 +32,11 @@ _NO_INTERFACE: Final = Kind(
     "Write the address that peers connect to, unless the MTA runs elsewhere.",
 )
 _NO_ACCOUNT: Final = Kind("unknown_account", "This machine has no {account} {name}.", "Create it, or name another.")
+_LIBMILTER: Final = Kind(
+    "limited_engine",
+    "libmilter trusts its client: an odd list of macros can end a worker, and after QUIT_NC a peer has the rights of another.",
+    'Write engine = "direct", unless only Postfix or Sendmail can connect.',
+)
 _NO_PYMILTER: Final = Kind(
     "missing_package",
     "This engine needs pymilter, which is not installed: the program would not start.",
@@ -44,6 +49,12 @@ def note_listeners(settings: Settings, findings: Findings) -> None:
     for listener, where in _listeners(settings).items():
         if not _is_possible(listener):
             findings.warn(_IMPOSSIBLE, where, listener=listener)
+
+
+def note_engine(settings: Settings, table: Table) -> None:
+    """Add a warning for an engine that has faults which the program cannot repair. `table` is the settings file."""
+    if settings.milter.engine == "libmilter":
+        table.findings.warn(_LIBMILTER, table.table("milter").where("engine"))
 
 
 def note_missing(settings: Settings, table: Table) -> None:
