@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.values import Settings
 from tests.cost.inputs import BOTH, HEADERS, MEGABYTE, PLAIN, STRICT
-from tests.cost.judging import cpu_share, exceeded, memory_share
+from tests.cost.judging import cpu_share, memory_share
+from tests.cost.lasting import lasting_fault
 from tests.cost.measuring import measure
 from tests.cost.wire import Wire
 
@@ -123,10 +124,10 @@ def _scored(shape: Shape, size: int) -> tuple[float, Shape]:
 
 
 def _fault(shape: Shape, folder: Path) -> str | None:
-    """Measure once more, at full size; a shape that exceeds a limit is kept as a file."""
+    """Measure again, at full size; a shape that exceeds a limit each time is kept as a file."""
     made = wire(shape, _FULL_SIZE)
     cost = measure(bytes(made.packets), _SETTINGS[shape.settings])
-    fault = exceeded(made, cost, records=cost.records)
+    fault = lasting_fault(made, cost, _SETTINGS[shape.settings], records=cost.records)
     if fault is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
