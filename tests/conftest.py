@@ -34,6 +34,17 @@ gc.disable()
 STARTS_DAEMON = {"tests.wire.program", "tests.daemon.process.starting"}
 """A module that imports something of these starts the whole program."""
 
+LONG = (
+    "test_fuzz.py",
+    "test_cli.py",
+    "test_faults.py",
+    "test_soak.py",
+    "test_cost.py",
+    "test_small_disk.py",
+    "test_open_relay.py",
+)
+"""The files that take longest. They come first, so that no worker begins one when the others are almost finished."""
+
 LEFT = pytest.StashKey[list[str]]()
 """What the tests left in the temporary directory."""
 
@@ -89,7 +100,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what starts the whole program. Skip, with the reason, what needs Postfix where it cannot run; never in CI."""
+    """Sort the tests. Mark those that start the whole program. Skip, with the reason, those that need a missing Postfix; never in CI."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     if PROFILE == "search":
         search(items, config.getoption("hypothesis_seed"))
     missing = "is not run by root" if os.geteuid() else "has no Postfix" if shutil.which("postfix") is None else None

@@ -1,6 +1,7 @@
 """The wheel and the source archive: each holds what it must, and the program runs from the wheel alone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,9 +110,11 @@ def test_explain(sidecar: Installed) -> None:
     assert "log_oob" in reason
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_there(sidecar: Installed, name: str) -> None:
-    assert sidecar.run(name, "--help").startswith(f"Usage: sidecar {name}")
+def test_every_command_is_there(environment: Path, tmp_path: Path) -> None:
+    """The program of the wheel describes each command."""
+    code = f"import sidecar.cli; [sidecar.cli.main([name, '--help'], standalone_mode=False) for name in {list(COMMANDS)}]"
+    described = subprocess.check_output([environment / "bin/python", "-c", code], cwd=tmp_path, env=plain_environ(), text=True)
+    assert re.findall(r"(?m)^Usage: sidecar (\w+)", described) == list(COMMANDS)
 
 
 def test_man_pages_and_completions(environment: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from msgspec import Struct
 
 from sidecar.cli import COMMANDS, EXAMPLES, STATUSES, main
@@ -104,6 +104,11 @@ def call(
     )
 
 
+def call_inside(name: str, *more: str) -> Result:
+    """Run a command of the table in this process and in this folder."""
+    return CliRunner().invoke(main, [name, *shlex.split(CALLS[name].arguments), *more])
+
+
 def command_of(name: str) -> Command:
     found = main.get_command(click.Context(main), name)
     assert isinstance(found, Command)
@@ -183,13 +188,14 @@ def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None
 
 
 @pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.as_json])
-def test_json(name: str, folder: Path) -> None:
+def test_json(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --json each line is JSON, and the exit status is the same."""
-    done = call(folder, name, "--json")
-    assert done.returncode == CALLS[name].status
+    monkeypatch.chdir(folder)
+    done = call_inside(name, "--json")
+    assert done.exit_code == CALLS[name].status
     assert [json.loads(line) for line in done.stdout.splitlines()]
-    assert b"\x1b" not in done.stdout
-    assert "\u202e".encode() not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
 
 
 @EACH
@@ -211,13 +217,14 @@ def test_output_that_cannot_be_written(call_of: Sequence[str], folder: Path) -> 
 
 
 @WRITING
-def test_a_reader_that_is_gone(name: str, folder: Path) -> None:
+def test_a_reader_that_is_gone(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output into a pipe without a reader prints no error."""
+    monkeypatch.chdir(folder)
     reading, writing = os.pipe()
     os.close(reading)
     done = call(folder, name, around=f"{{}} >&{writing}", pass_fds=[writing])
     os.close(writing)
-    assert set(done.stderr.splitlines()) <= set(call(folder, name).stderr.splitlines())
+    assert set(done.stderr.decode().splitlines()) <= set(call_inside(name).stderr.splitlines())
 
 
 # --- errors
@@ -249,14 +256,23 @@ def test_a_misspelled_word(arguments: str, error: str) -> None:
     assert result.stderr.splitlines()[-1] == f"Error: {error}"
 
 
-@pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.config and name != "status"])
-def test_missing_settings(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("name", [name for name, called in CALLS.items() if called.config and name not in {"run", "status"}])
+def test_missing_settings(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing settings file is exit status 1, and the error names it."""
-    (folder / "bad.toml").unlink()
     (folder / "sidecar.toml").unlink()
-    done = call(folder, name)
+    monkeypatch.chdir(folder)
+    done = call_inside(name)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert 'error: The file "sidecar.toml" does not exist. ' in done.output
+
+
+def test_a_start_with_missing_settings(folder: Path) -> None:
+    """The same for the service, which reads its settings in another process."""
+    (folder / "bad.toml").unlink()
+    done = call(folder, "run")
     assert done.returncode == 1
-    assert re.search(rb'error: The file "\w+.toml" does not exist. \w.*\.\n', done.stdout + done.stderr)
+    assert b'error: The file "bad.toml" does not exist. ' in done.stderr
     assert b"Traceback" not in done.stderr
 
 

@@ -15,6 +15,9 @@ from typing import IO
 PATIENCE = 120.0
 """Seconds until a condition that does not become true fails the test. Longer than any takes on a machine with a load of 10."""
 
+# A condition that takes long is looked at less often: a look can cost more than what the test waits for.
+_LONGEST_PAUSE = 0.02
+
 
 def wait_until(
     condition: Callable[[], object],
@@ -25,12 +28,14 @@ def wait_until(
 ) -> None:
     """Poll `condition` until it is true. TimeoutError after `seconds`; RuntimeError as soon as `give_up` gives a reason."""
     deadline = time.monotonic() + seconds
+    pause = 0.002
     while not condition():
         if reason := give_up():
             raise RuntimeError(f"never came true: {what}: {reason}")
         if time.monotonic() > deadline:
             raise TimeoutError(f"not true after {seconds:.0f} s: {what}")
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(1.2 * pause, _LONGEST_PAUSE)
 
 
 def owned(

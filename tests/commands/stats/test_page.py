@@ -111,9 +111,9 @@ def test_nothing_from_elsewhere() -> None:
     assert "Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"" in written
 
 
-@pytest.mark.parametrize("texts", [HOSTILE, ("a",), ()])
+@pytest.mark.parametrize("texts", [HOSTILE, ()])
 def test_pictures(texts: tuple[str, ...]) -> None:
-    """Whatever the names are, and without any record, there is a picture, and the same one again for the same figures."""
+    """With any names and without any record, there is a picture, and the same one again for the same figures."""
     summary = summary_of(*texts)
     assert picture(summary, host="mx1").startswith(b"\x89PNG")
     for dark, narrow in VARIANTS:
