@@ -100,7 +100,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the tests. Mark those that start the whole program. Skip, with the reason, those that need a missing Postfix; never in CI."""
+    """Sort the tests. Mark those that start the program. Skip those that need Postfix where it cannot run; never in CI."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     if PROFILE == "search":
         search(items, config.getoption("hypothesis_seed"))
