@@ -2,9 +2,11 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
+from sidecar.core.reports.text import TextBounce, read_text, reading
 from sidecar.core.reports.text.layout import Layout
 from sidecar.core.reports.text.layouts import FORMATS, LAYOUTS
 from tests import DATA
@@ -26,3 +28,18 @@ def test_formats() -> None:
     sampled = {json.loads(path.read_text())["format"] for path in (DATA / "bounces").glob("*.json")}
     known = {layout.format for layout in LAYOUTS} | FORMATS.keys()
     assert known - sampled == {"statusless"}  # in tests/data/reports: it needs a report that lacks its status part
+
+
+def test_each_layout_has_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layout that no sample reaches can be wrong, or stand behind one that takes its texts."""
+    reached = []
+    built = reading._bounce
+
+    def bounce(layout: Layout | None, *rest: Any) -> TextBounce:
+        reached.append(layout)
+        return built(layout, *rest)
+
+    monkeypatch.setattr(reading, "_bounce", bounce)
+    for path in (DATA / "bounces").glob("*.eml"):
+        read_text(path.read_bytes(), null_sender=True)
+    assert [layout.program for layout in LAYOUTS if all(layout is not one for one in reached)] == []
