@@ -49,8 +49,6 @@ _LINE = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _SPACES = re.compile(r"[ \t\r\n]+")
-# Line ends of other systems, as gateways write them into an encoded part.
-_BARE_CR = re.compile(r"\r++(\n)?")
 # Before the first field: then it stands before all lines.
 _INDENT = re.compile(r"[ \t]++(?=[!-9;-~]{1,100}+[ \t]*+:)")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -112,9 +110,9 @@ def blocks(body: bytes) -> list[Block]:
 def _with_usual_lines(text: str) -> str:
     """Return a text whose lines end with LF or CRLF, without a byte order mark and without the indent of its first field."""
     if "\r" in text:
+        # Line ends of other systems, as gateways write them into an encoded part. In a value CR is no line end, as in KumoMTA.
         text = text.replace("\r\n", "\n")
-    if "\r" in text:
-        text = _BARE_CR.sub(lambda found: found[1] or "\n" * len(found[0]), text)
+        text = text.replace("\n\r", "\n") if "\n" in text.strip("\r\n") else text.replace("\r", "\n")
     if text.startswith((*"\r\n", _BYTE_ORDER_MARK)):
         text = text.lstrip(f"\r\n{_BYTE_ORDER_MARK}")
     indent = _INDENT.match(text)
