@@ -1,0 +1,10 @@
+"""What proves that a report is about our mail: the address token, the trace header, our DKIM signature.
+
+`verify` checks a report; `address.tagged`, `batv.tagged` and `trace.trace` make proofs. Nothing here reads a clock, a file or
+a random source, or raises an exception for what an external host wrote. See deploy/docs/verification.md.
+"""
+
+from sidecar.core.proof.values import Keys, Proof, PublicKey, Reporter, Secret, Verification
+from sidecar.core.proof.verify import verify
+
+__all__ = ["Keys", "Proof", "PublicKey", "Reporter", "Secret", "Verification", "verify"]

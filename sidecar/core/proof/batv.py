@@ -1,0 +1,86 @@
+"""BATV's token `prvs=KDDDSSSSSS=user@example.com` (draft-levine-smtp-batv-01).
+
+K is the number of a key, DDD the last digits of the day since 1970 on which the address expires, SSSSSS 24 bits of an
+HMAC-SHA1 over both and the address. It is short: a host that guesses finds one after some 16 million tries for each secret.
+"""
+
+import hashlib
+import hmac
+import re
+
+from msgspec import Struct
+
+from sidecar.core.names import NO_DOMAIN
+from sidecar.core.policy.address import domain_of
+from sidecar.core.proof.secret import SECRETS_LIMIT
+from sidecar.core.proof.values import DAY, TOLERANCE, Checked, Keys, Secret, comparable, failed, plain
+
+_TAG = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=([^@\"]+)", re.IGNORECASE | re.ASCII)
+_DAYS = 1000
+_LIFETIME_LIMIT = 400
+"""Days: with more, an expired day could be one that is ahead."""
+_OVERHEAD = len("prvs=0000000000=")
+LOCAL_PART_LIMIT = 64 - _OVERHEAD
+"""Octets of a local part that has place for the token (RFC 5321 section 4.5.3.1.1)."""
+
+
+class Tag(Struct, frozen=True, kw_only=True):
+    """A local part with a token: the digits before the MAC, the MAC, and the local part without them."""
+
+    digits: str
+    mac: str
+    local_part: str
+
+
+def split(local_part: str) -> Tag | None:
+    """Read a local part; None if it has no token of this form."""
+    found = _TAG.fullmatch(local_part)
+    return None if found is None else Tag(digits=found[1] + found[2], mac=found[3].lower(), local_part=found[4])
+
+
+def tagged(address: str, secret: Secret, now: float, *, maximum_age: int) -> str:
+    """Return an address with a token that expires after `maximum_age` seconds; unchanged if it is no plain address or too long.
+
+    The MAC covers the address in lower case, because mail hosts change its case.
+    """
+    local_part, _, domain = address.rpartition("@")
+    if domain_of(address) == NO_DOMAIN or '"' in local_part or len(local_part) > LOCAL_PART_LIMIT or split(local_part):
+        return address
+    digits = f"{sum(secret.key) % 10}{(int(now // DAY) + _lifetime(maximum_age)) % _DAYS:03}"
+    return f"prvs={digits}{_mac(secret, digits, comparable(address))}={local_part}@{domain}"
+
+
+def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
+    """Check the token in the recipient of a report. It proves no reported recipient."""
+    tag = split(local_part)
+    if tag is None:
+        return failed("address", "the recipient of the report has no token")
+    address = f"{tag.local_part}@{domain}"
+    # Other programs sign the address as it is spelled.
+    spellings = {comparable(address), address.encode("utf-8", "replace")}
+    # All are compared: the time does not say which one matches.
+    matches = [
+        hmac.compare_digest(_mac(secret, tag.digits, one), tag.mac)
+        for secret in keys.secrets[:SECRETS_LIMIT]
+        for one in spellings
+    ]
+    if True not in matches:
+        return failed("address", f"the BATV token of {plain(address)} is not valid: its MAC does not match")
+    today = int((now - TOLERANCE) // DAY)
+    if (int(tag.digits[1:]) - today) % _DAYS > _lifetime(keys.maximum_age) + 1:
+        return failed("address", f"the BATV token of {plain(address)} is not valid: it has expired")
+    return Checked(
+        method="address",
+        holds=True,
+        why="the recipient of the report has a BATV token, which has only 24 bits",
+        identity=f"address:{tag.digits}{tag.mac}:{comparable(address).decode()}",
+        domain=domain_of(address),
+    )
+
+
+def _lifetime(maximum_age: int) -> int:
+    return min(maximum_age // DAY, _LIFETIME_LIMIT)
+
+
+def _mac(secret: Secret, digits: str, address: bytes) -> str:
+    return hmac.new(secret.key, digits.encode() + address, hashlib.sha1).hexdigest()[:6]

@@ -1,0 +1,154 @@
+"""Whether a returned message has a valid DKIM signature of ours, and which recipients it proves."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+from sidecar.core.proof.dkim.canonical import relaxed_body, simple_body
+from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer, tags_of
+from sidecar.core.proof.head import Field, Returned, body_of
+from sidecar.core.proof.trace import message_identity
+from sidecar.core.proof.values import TOLERANCE, Body, Case, Checked, PublicKey, comparable, failed
+from sidecar.core.reports.addresses import without_comments
+from sidecar.core.reports.dates import read_date
+from sidecar.core.text import in_time, rfc3339
+
+FIELD = b"dkim-signature"
+READ_LIMIT = 10
+"""DKIM-Signature fields whose tags are read: forwarders and mailing lists add theirs."""
+BODY_LIMIT = 1024 * 1024
+"""Characters of a body that is hashed. It proves nothing more about the recipient."""
+
+_QUOTED = re.compile(r'"(?>(?:[^"\\]++|\\.)*)"?', re.DOTALL)
+# A group has a name and a colon in front of its members (RFC 5322 section 3.4).
+_GROUP = re.compile(r"\A[^<>@,;:]*:")
+# No signed mail has more: MTAs accept about a thousand recipients.
+_ADDRESSES_LIMIT = 1000
+
+
+def check_dkim(returned: Returned, case: Case) -> Checked:
+    """Check the DKIM signatures of a returned message, or header section, with our public keys.
+
+    The first valid signature that proves a reported recipient counts, or else the first valid one. Two are never combined.
+    """
+    if not case.keys.dkim:
+        return failed("dkim", "there are no public keys")
+    written = [field for field in returned.fields if field.name == FIELD]
+    if not written:
+        return failed("dkim", "the returned message has no DKIM signature")
+    results: list[Checked] = []
+    for field in written[:READ_LIMIT]:
+        tags = tags_of(field)
+        found = signer(tags)
+        key = None if found is None else case.keys.dkim.get(found)
+        if key is None:
+            continue
+        if len(results) >= case.signature_limit:
+            why = f"it has more than {case.signature_limit} signatures of keys of ours; no other is checked"
+            results.append(failed("dkim", why))
+            break
+        results.append(_check(returned, read_signature(field, tags), key, case))
+        if results[-1].recipients:
+            return results[-1]
+    if not results:
+        return failed("dkim", "no DKIM signature of the returned message is of a key of ours")
+    return next((one for one in results if one.holds), results[0])
+
+
+def _check(returned: Returned, signature: Signature | str, key: PublicKey, case: Case) -> Checked:
+    name = f"the signature of {key.selector}._domainkey.{key.domain}"
+    if isinstance(signature, str):
+        return failed("dkim", f"{name} is malformed: {signature}")
+    signed = signed_fields(signature, returned.fields)
+    fault = _key_fault(signature, key) or _time_fault(signature, signed, case.keys.maximum_age, case.now)
+    if fault is not None:
+        return failed("dkim", f"{name} does not count: {fault}")
+    text = signed_text(signature, signed)
+    if not _verifies(key, signature.signature, text):
+        return failed("dkim", f"{name} does not match the header section of the returned message")
+    addressees = _addressees(signed)
+    proved = tuple(one for one in case.reported if comparable(one) in addressees)
+    identifiers = [one.value for one in signed if one.name == b"message-id"]
+    body = _body(signature, returned.message)
+    return Checked(
+        method="dkim",
+        holds=True,
+        why=f"{name} is valid{', and its To or Cc has this recipient' if proved else ''}; {_BODIES[body]}",
+        recipients=proved,
+        identity=message_identity(identifiers[0] if len(identifiers) == 1 else text),
+        domain=signature.domain,
+        body=body,
+    )
+
+
+def _verifies(key: PublicKey, signature: bytes, text: bytes) -> bool:
+    from sidecar.core.proof.dkim.crypto import verifies  # noqa: PLC0415 - large, and needed only where there are keys
+
+    return verifies(key.der, signature, text)
+
+
+def _key_fault(signature: Signature, key: PublicKey) -> str | None:
+    if signature.algorithm != key.algorithm:
+        return f"its a= is not {key.algorithm}"
+    if key.strict and signature.identity_domain != key.domain:
+        return "the key allows no subdomain in its i="
+    return None
+
+
+def _time_fault(signature: Signature, signed: list[Field], maximum_age: int, now: float) -> str | None:
+    made = signature.signed_at
+    if made is None:
+        made = _date(signed)
+    if made is None:
+        return "it has no t=, and no Date is signed"
+    if made > now + TOLERANCE:
+        return "it is of the future"
+    if made + maximum_age + TOLERANCE < now:
+        return f"it is of {rfc3339(made)}, and older than {in_time(maximum_age)}"
+    if signature.expires is not None and signature.expires + TOLERANCE < now:
+        return "it has expired (x=)"
+    return None
+
+
+def _date(signed: list[Field]) -> int | None:
+    dates = [read_date(one.value.decode("utf-8", "replace").replace("\n", "")) for one in signed if one.name == b"date"]
+    if len(dates) != 1 or dates[0] is None:
+        return None
+    return int(datetime.fromisoformat(dates[0]).timestamp())
+
+
+def _addressees(signed: list[Field]) -> set[bytes]:
+    """Return the addresses in the signed To and Cc, in comparable form. Names beside them, in quotes or not, do not count."""
+    found: set[bytes] = set()
+    for field in signed:
+        if field.name in {b"to", b"cc"}:
+            text = without_comments(_QUOTED.sub('""', field.value.decode("utf-8", "replace").replace("\n", "")))
+            for one in text.replace(";", ",").split(",", _ADDRESSES_LIMIT)[:_ADDRESSES_LIMIT]:
+                before, bracket, rest = _GROUP.sub("", one).partition("<")
+                address, closing, after = rest.partition(">")
+                is_plain = not bracket or (bool(closing) and not after.strip() and "<" not in address)
+                found.add(comparable((address if bracket else before).strip()) if is_plain else b"")
+    return found - {b""}
+
+
+_BODIES: dict[Body, str] = {
+    "whole": "its body is the signed one",
+    "part": "the signed beginning of its body is unchanged",
+    "differs": "its body is not the signed one, or not all of it",
+    "absent": "it has no body",
+    "unchecked": "its body is too large to be checked",
+}
+
+
+def _body(signature: Signature, message: str | bytes) -> Body:
+    body = body_of(message, BODY_LIMIT)
+    if body is None:
+        return "unchecked"
+    form: Callable[[bytes], bytes] = relaxed_body if signature.relaxed_body else simple_body
+    text, length = form(body), signature.body_length
+    hashed = text if length is None else text[:length]
+    if (length is None or length <= len(text)) and hmac.compare_digest(hashlib.sha256(hashed).digest(), signature.body_hash):
+        return "whole" if len(hashed) == len(text) else "part"
+    return "differs" if body.strip() else "absent"

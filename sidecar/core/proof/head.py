@@ -1,0 +1,63 @@
+"""The header section of a returned message as it was sent, field by field; its body. Never decodes a value."""
+
+import re
+from typing import NamedTuple
+
+# As far as the other readers of a returned message go; the fields of proofs are far before that.
+HEAD_LIMIT = 64 * 1024
+# As many as a message of the session can have; each has a cost.
+FIELD_LIMIT = 1000
+
+_FIELD = re.compile(rb"^([!-9;-~]{1,100}+)[ \t]*+:[^\n]*+(?>(?:\n[ \t][^\n]*+)*)", re.MULTILINE)
+_BLANKS = b" \t\r\n"
+
+
+class Field(NamedTuple):
+    """A header field: its name in lower case, and all of it, with LF between its lines and without the last one."""
+
+    name: bytes
+    raw: bytes
+
+    @property
+    def value(self) -> bytes:
+        """What follows the colon, still folded."""
+        return self.raw.partition(b":")[2]
+
+
+class Returned(NamedTuple):
+    """A returned message or header section with LF line ends, and its fields."""
+
+    message: str | bytes
+    fields: list[Field]
+
+
+def head_of(message: str | bytes) -> bytes:
+    """Return the header section of a message, with LF line ends; of a large one the first 64 kB."""
+    start = message[:HEAD_LIMIT]
+    octets = (start.encode("utf-8", "replace") if isinstance(start, str) else start).replace(b"\r\n", b"\n")
+    return octets.lstrip(b"\n").partition(b"\n\n")[0]
+
+
+def body_of(message: str | bytes, limit: int) -> bytes | None:
+    """Return the body of a message with LF line ends: empty if there is none, None if it has more than `limit` characters."""
+    stripped = message.lstrip("\n") if isinstance(message, str) else message.lstrip(b"\n")
+    if isinstance(stripped, str):
+        _, _, text = stripped.partition("\n\n")
+        return None if len(text) > limit else text.encode("utf-8", "replace")
+    _, _, octets = stripped.partition(b"\n\n")
+    return None if len(octets) > limit else octets
+
+
+def fields(head: bytes) -> list[Field]:
+    """Return the fields of a header section with LF line ends, in order. Other lines are left out."""
+    found: list[Field] = []
+    for match in _FIELD.finditer(head):
+        if len(found) == FIELD_LIMIT:
+            break
+        found.append(Field(match[1].lower(), match[0]))
+    return found
+
+
+def joined(value: bytes) -> bytes:
+    """Return a value without any white space: folding can be anywhere."""
+    return value.translate(None, _BLANKS)

@@ -1,0 +1,153 @@
+"""The values of proofs: what is known before a report is read, and what a report has proved.
+
+Field names and words of `Checked`, `Reporter` and `Proof` are for records and `--json`: they are permanent.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from sidecar.core.policy.address import normal_address
+
+Level = Literal["recipient", "message", "none"]
+"""What is proved: that a message of ours failed for this recipient, that the message is ours, or nothing."""
+Method = Literal["address", "header", "dkim"]
+Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
+Body = Literal["whole", "part", "differs", "absent", "unchecked"]
+"""How the returned body relates to a DKIM signature: `part` is the beginning that `l=` covers, `unchecked` is too large."""
+
+DAY = 86400
+TOLERANCE = 600
+"""Seconds: clocks of signing and verifying hosts can differ so much."""
+
+
+SIGNATURE_LIMIT = 2
+"""DKIM signatures with a key of ours that are checked in a report: RSA and Ed25519. Each takes up to 110 us."""
+
+
+class Secret(Struct, frozen=True, kw_only=True):
+    """A secret for MACs. `id` is in each token: two characters that are derived from the key, and are no secret."""
+
+    key: bytes
+    id: str
+
+    def __repr__(self) -> str:
+        """Return a text without the key: values appear in logs."""
+        return f"Secret(id={self.id!r})"
+
+
+class PublicKey(Struct, frozen=True, kw_only=True):
+    """A DKIM key of ours, as DER. `strict`: the domain of `i=` must be `domain` itself (`t=s` in the record)."""
+
+    selector: str
+    domain: str
+    algorithm: Algorithm
+    der: bytes
+    strict: bool = False
+
+
+class Keys(Struct, frozen=True, kw_only=True):
+    """What proofs are checked with. The first secret signs, all of them verify. DKIM keys are by selector and domain.
+
+    `maximum_age` is in seconds. `authserv_ids` names the hosts whose Authentication-Results count, in lower case.
+    """
+
+    secrets: tuple[Secret, ...] = ()
+    dkim: Mapping[tuple[str, str], PublicKey] = {}
+    authserv_ids: tuple[str, ...] = ()
+    maximum_age: int = 30 * DAY
+
+
+class Case(Struct, frozen=True, kw_only=True):
+    """What the returned message of a report is checked for.
+
+    `recipient` is the recipient of a bounce: the envelope sender of the message; None for other reports. `reported` are the
+    recipients that the report names. At most `signature_limit` DKIM signatures are checked.
+    """
+
+    keys: Keys
+    now: float
+    recipient: str | None = None
+    reported: tuple[str, ...] = ()
+    signature_limit: int = SIGNATURE_LIMIT
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """The result of one method. `why` is a plain sentence. If it does not hold, all that follows is empty.
+
+    `recipients` are the reported recipients that it proves, as the report spells them. `identity` is the same for every report
+    about the same message (`address`: about the same token). `domain` is the domain of the token or of the DKIM key.
+    """
+
+    method: Method
+    holds: bool
+    why: str
+    recipients: tuple[str, ...] = ()
+    identity: str = ""
+    domain: str = ""
+    body: Body | None = None
+
+
+class Reporter(Struct, frozen=True, kw_only=True):
+    """The domains for which the report itself passed DKIM and SPF, as `authserv_id` says."""
+
+    authserv_id: str
+    dkim: tuple[str, ...] = ()
+    spf: str | None = None
+
+
+class Proof(Struct, frozen=True, kw_only=True):
+    """What a report proves about one recipient: `meta.verified` and `meta.verified_by`.
+
+    A report repeats an earlier one if one of its `identities` was counted before, for the same recipient.
+    """
+
+    verified: Level
+    verified_by: tuple[Method, ...]
+    identities: tuple[str, ...]
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """What was found about one report: the result of each method, the strongest first."""
+
+    methods: tuple[Checked, ...]
+    reporter: Reporter | None = None
+
+    def proof(self, *recipients: str) -> Proof:
+        """Return the proof for reported recipients, which are spelled as in the report: the level that all of them have."""
+        held = [one for one in self.methods if one.holds]
+        covered = any(recipients and set(recipients) <= set(one.recipients) for one in held)
+        level: Level = "recipient" if covered else "message" if held else "none"
+        # Many messages can have the same token: it identifies only a report that names no message.
+        about = [one for one in held if one.method != "address"] or held
+        return Proof(
+            verified=level,
+            verified_by=tuple(one.method for one in held),
+            identities=tuple(dict.fromkeys(one.identity for one in about)),
+        )
+
+    @property
+    def why(self) -> str:
+        """One sentence for each method."""
+        return "; ".join(f"{one.method}: {one.why}" for one in self.methods)
+
+
+def failed(method: Method, why: str) -> Checked:
+    """Return the result of a method that does not hold."""
+    return Checked(method=method, holds=False, why=why)
+
+
+def comparable(address: str) -> bytes:
+    """Return the form in which addresses are compared and signed: the domain as A-labels, ASCII letters in lower case."""
+    return normal_address(address).encode("utf-8", "replace").lower()
+
+
+def plain(value: Any) -> str:  # noqa: ANN401 - bytes or text of a peer
+    """Return a peer's text for a sentence: short, printable."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    short = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return repr(short)
+
+
+_SHOWN = 80

@@ -1,0 +1,115 @@
+"""The proof of a whole report: its level for each recipient, the methods, and the identity for counting it once."""
+
+import pytest
+
+from sidecar.core.proof import Keys, Verification, verify
+from sidecar.core.proof.address import tagged
+from sidecar.core.proof.verify import reported_recipients
+from sidecar.core.reports import read
+from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, secret, traced
+
+JO, AL, OTHER = "jo@remote.example", "al@remote.example", "victim@remote.example"
+TOKEN = tagged(SENDER, secret(), NOW)
+SIGNED = dkim_field(MAIL) + MAIL
+
+
+def proved(report: bytes, recipient: str = SENDER, known: Keys | None = None) -> Verification:
+    return verify(read(report), recipient=recipient, report=report, keys=known or keys(), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("report", "recipient", "reported", "level", "methods"),
+    [
+        (bounce(SIGNED, JO), TOKEN, JO, "recipient", ("dkim", "address")),
+        (bounce(traced(), JO), TOKEN, JO, "recipient", ("header", "address")),
+        (bounce(traced(SIGNED), JO), SENDER, JO, "recipient", ("dkim", "header")),
+        (bounce(SIGNED, OTHER), SENDER, OTHER, "message", ("dkim",)),
+        (bounce(traced(), OTHER), SENDER, OTHER, "message", ("header",)),
+        (bounce(SIGNED), SENDER, "", "message", ("dkim",)),
+        (bounce(MAIL, JO), TOKEN, JO, "message", ("address",)),
+        (bounce(MAIL, JO), SENDER, JO, "none", ()),
+        (bounce("", JO), SENDER, JO, "none", ()),
+        (bounce(traced(), JO), "news@bounce.other.example", JO, "none", ()),
+        (complaint(traced(), f"Original-Rcpt-To: {JO}\n"), "fbl@sender.example", JO, "recipient", ("header",)),
+        (complaint(SIGNED, "Original-Rcpt-To: <redacted>\n"), "fbl@sender.example", "redacted", "message", ("dkim",)),
+    ],
+)
+def test_level(report: bytes, recipient: str, reported: str, level: str, methods: tuple[str, ...]) -> None:
+    found = proved(report, recipient)
+    proof = found.proof(*filter(None, [reported]))
+    assert (proof.verified, proof.verified_by) == (level, methods)
+    assert bool(proof.identities) == (level != "none")
+    assert found.why.count(": ") >= 3
+    assert found.why.isprintable()
+
+
+def test_each_recipient() -> None:
+    """Each reported recipient has its own level; together they have the lowest."""
+    found = proved(bounce(SIGNED, JO, OTHER, AL))
+    assert [found.proof(one).verified for one in (JO, OTHER, AL)] == ["recipient", "message", "recipient"]
+    assert found.proof(JO, AL).verified == "recipient"
+    assert found.proof(JO, OTHER).verified == "message"
+    assert found.proof().verified == "message"
+    assert found.proof("").verified == "message"
+
+
+def test_identity() -> None:
+    """Whatever is taken off a true report, one of its identities stays; a token counts only where no message is named."""
+    report = proved(bounce(traced(SIGNED), JO), TOKEN).proof(JO)
+    less = [bounce(traced(), JO), bounce(SIGNED, JO), bounce(traced(SIGNED).partition("\n\n")[0], JO)]
+    assert all(set(proved(one).proof(JO).identities) & set(report.identities) for one in less)
+    assert len(report.identities) == 1
+    unnamed = dkim_field(MAIL, h="from:to:date") + MAIL
+    both = proved(bounce(traced(unnamed), JO)).proof(JO)
+    assert len(both.identities) == 2
+    assert proved(bounce(unnamed, JO)).proof(JO).identities[0] in both.identities
+    assert proved(bounce(MAIL, JO), TOKEN).proof(JO).identities[0].startswith("address:")
+    assert not any(one.startswith("address:") for one in report.identities)
+    other = MAIL.replace("week-17", "week-18")
+    assert proved(bounce(dkim_field(other) + other, JO)).proof(JO).identities != report.identities
+
+
+def test_reported_recipients() -> None:
+    """They are those of the records: Original-Recipient before Final-Recipient, each once, no empty one."""
+    original = b"Original-Recipient: rfc822;Old@remote.example\nFinal-Recipient"
+    report = bounce(SIGNED, JO, JO).replace(b"Final-Recipient", original, 1)
+    assert reported_recipients(read(report)) == ("Old@remote.example", JO)
+    assert reported_recipients(read(bounce(SIGNED))) == ()
+    assert reported_recipients(read(b"")) == ()
+    assert reported_recipients(read(bounce(SIGNED, "Jo@Remote.Example"))) == ("Jo@remote.example",)
+
+
+def test_both_reports() -> None:
+    """A report that is also a bounce is bound to its recipient as any bounce."""
+    both = bounce(traced(), JO).replace(b"report-type=delivery-status", b"report-type=feedback-report")
+    feedback = b"--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: a\nVersion: 1\n\n--b\n"
+    both = both.replace(b"--b\n", feedback, 1)
+    reading = read(both)
+    assert reading.arf is not None
+    assert reading.oob is not None
+    assert proved(both, "fbl@other.example").proof(JO).verified == "none"
+
+
+def test_reporter() -> None:
+    """Who sent the report is named, and proves nothing about the mail."""
+    known = Keys(secrets=keys().secrets, authserv_ids=("mx.sender.example",))
+    report = b"Authentication-Results: mx.sender.example; dkim=pass header.d=provider.example\n" + bounce(MAIL, JO)
+    found = proved(report, SENDER, known)
+    assert found.reporter is not None
+    assert found.reporter.dkim == ("provider.example",)
+    assert found.proof(JO).verified == "none"
+    assert proved(report).reporter is None
+
+
+def test_no_keys() -> None:
+    """Without keys nothing is proved, and each method says so."""
+    found = proved(bounce(traced(SIGNED), JO), TOKEN, Keys())
+    assert found.proof(JO).verified == "none"
+    assert found.why == "dkim: there are no public keys; header: there are no secrets; address: there are no secrets"
+
+
+def test_signature_limit() -> None:
+    """A caller can forbid the checks that cost much."""
+    report = bounce(traced(SIGNED), JO)
+    found = verify(read(report), recipient=SENDER, report=report, keys=keys(), now=NOW, signature_limit=0)
+    assert found.proof(JO).verified_by == ("header",)
