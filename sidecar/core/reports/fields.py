@@ -71,6 +71,8 @@ _IP_ADDRESS = re.compile(r"(?<![\w.:-])(?:IPv6:)?(?=[0-9a-f]*+[.:])([0-9a-f.:]{3
 _IP_ADDRESSES_TRIED = 8
 # RFC 6533 section 3: characters of an address in ASCII, \x{1F4E7}.
 _ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+# What makes an address of another type more than the address.
+_IS_WRAPPED = re.compile("[<(]")
 # The registered types. In front of a value without `;`, only these are a type.
 _KNOWN_TYPE = re.compile(r"(rfc822|utf-8|x400|unknown|dns|smtp|x-unix)(?: ?: ?| |\Z)", re.IGNORECASE)
 # Where other words are before it, only with both codes.
@@ -157,7 +159,11 @@ def recipient_or_empty(text: str) -> ReportedRecipient:
         address = _ESCAPED.sub(_unescaped, address)
     if lowered == "rfc822" or (lowered == "utf-8" and not is_mailbox(address)):
         address = readable_address(address)
-    elif not is_mailbox(address) and ((readable := readable_address(address)) == "" or is_mailbox(readable)):
+    elif (
+        _IS_WRAPPED.search(address)
+        and not is_mailbox(address)
+        and ((readable := readable_address(address)) == "" or is_mailbox(readable))
+    ):
         # Programs invent types (`smtp`, `rfc5322`, `addr`). Addresses of X.400 have no `@`.
         address = readable
     return ReportedRecipient(recipient_type=recipient_type, recipient=address)

@@ -49,8 +49,10 @@ _USUAL_PARAMETER = re.compile(rb';\s*+([a-zA-Z-]++)=(?:"([^"\\()*%]++)"|([a-zA-Z
 _USUAL = re.compile(rb"\s*+([a-zA-Z0-9.+-]++/[a-zA-Z0-9.+-]++)((?:" + _USUAL_PARAMETER.pattern + rb"){0,8})\s*+")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
-# Whole lines of base64 before something else, such as the text that a gateway adds; a first line as short as a word is none.
-_BASE64_LINES = re.compile(rb"\s*+(?=[A-Za-z0-9+/]{32})(?>(?:[A-Za-z0-9+/=]*+[ \t\r]*+\n)*)")
+# The begin of a text can be base64: a first line as short as a word is none. Patterns that repeat a group would need a hundred
+# times its size.
+_MAYBE_BASE64 = re.compile(rb"\s*+(?=[A-Za-z0-9+/]{32})[A-Za-z0-9+/=\s]*+")
+_TWO_WORDS = re.compile(rb"[A-Za-z0-9+/=][ \t]+[A-Za-z0-9+/=]")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]++={0,2}")
 
 
@@ -214,8 +216,11 @@ def unbase64(text: bytes) -> bytes | None:
 
 def _unbase64_begin(text: bytes) -> bytes | None:
     """Decode the lines of base64 at the begin of a text; padding can be in each. Return None if there are none."""
-    found = _BASE64_LINES.match(text)
-    pieces = _BASE64.findall(found[0].translate(None, b" \t\r\n")) if found else []
+    found = _MAYBE_BASE64.match(text)
+    end = 0 if found is None else found.end()
+    words = _TWO_WORDS.search(text, 0, end)
+    digits = text[: end if words is None else words.start()].rpartition(b"\n")[0].translate(None, b" \t\r\n")
+    pieces = [piece[0] for piece in islice(_BASE64.finditer(digits), _PADDINGS_LIMIT + 1)]
     if not pieces or len(pieces) > _PADDINGS_LIMIT:
         return None
     return b"".join(filter(None, map(unbase64, pieces)))

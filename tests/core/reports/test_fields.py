@@ -178,6 +178,7 @@ def test_number(text: str, expected: int | None) -> None:
         ("rfc821; <a@example.net>", ("rfc821", "a@example.net")),
         ("SMTP; A Name <a@example.net>", ("SMTP", "a@example.net")),
         ("x-local; <a@example.net> (gone)", ("x-local", "a@example.net")),
+        ("x-local; a user of a@example.net", ("x-local", "a user of a@example.net")),
         ("utf-8; <\u00fc@b\u00fccher.example>", ("utf-8", "\u00fc@b\u00fccher.example")),
         ("X400; C=de;A= ;P=net;S=doe;G=jo", ("X400", "C=de;A= ;P=net;S=doe;G=jo")),
         ("ex; /o=net/ou=first/cn=jo", ("ex", "/o=net/ou=first/cn=jo")),

@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from base64 import b64encode
 
 import msgspec
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sidecar.core.reports import addresses, arf, fields, may_be_report, mime, read
 from sidecar.core.reports.values import ReportReading
 from tests import DATA
-from tests.core.reports.shapes import FEEDBACK, HEAD, HOSTILE, RETURNED, status, trace
+from tests.core.reports.shapes import FEEDBACK, HEAD, HOSTILE, MEGABYTE, RETURNED, status, trace
 
 CORPUS = sorted((DATA / "reports").glob("*.eml"))
 
@@ -44,6 +45,20 @@ def test_time(name: str) -> None:
     start = time.process_time()
     check(HOSTILE[name])
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("name", ["base64", "lines of two characters", "no end of line", "no base64"])
+def test_memory(name: str) -> None:
+    """A megabyte of base64 takes few times its size, whatever is wrong in it."""
+    encoding = b"\nContent-Transfer-Encoding: base64"
+    more = {"no end of line": status(b"A" * MEGABYTE + b"!", encoding), "no base64": status(b"A" * MEGABYTE + b"\n!", encoding)}
+    message = {**HOSTILE, **more}[name]
+    tracemalloc.start()
+    try:
+        check(message)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(message)  # patterns that repeat a group need thirty times its size
+    finally:
+        tracemalloc.stop()
 
 
 def test_time_is_linear() -> None:

@@ -111,6 +111,7 @@ def test_part_limit() -> None:
         (b"Content-Transfer-Encoding: base64\n", base64.encodebytes(b"text" * 30) + b"\nand: words\n", b"text" * 30),
         (b"Content-Transfer-Encoding: base64\n", base64.encodebytes(b"text" * 8 + b"t") * 2, (b"text" * 8 + b"t") * 2),
         (b"Content-Transfer-Encoding: base64\n", b"Hello\nand: words\n", None),
+        (b"Content-Transfer-Encoding: base64\n", base64.encodebytes(b"text" * 30) + b"Two words\nand: more\n", b"text" * 30),
         (b"Content-Transfer-Encoding: 'Base64'\n", b"dGV4dA==", b"text"),
         (b"Content-Transfer-Encoding: base64\n", b"\n", b""),
     ],

@@ -26,7 +26,7 @@ _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
 _RETURNED_TYPES = ("message/rfc822", "text/rfc822-headers")
 # KumoMTA puts header fields of its own in front of a message, so a first line that begins with a blank continues one of them.
 _CONTINUED = re.compile(rb"(?>(?:[ \t][^\n]*+(?:\n|\Z))*)")
-_BASE64 = re.compile(rb"(?>(?:[A-Za-z0-9+/]{4})*)(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
 # In quoted-printable, KumoMTA leaves out blanks at the end of a line, and all bytes that are no text of ASCII.
 _NO_TEXT = bytes({*range(256)} - {*range(0x20, 0x7F)} - {*b"\t\r\n"})
 
@@ -223,7 +223,7 @@ def _decoded(body: bytes, encoding: str) -> bytes:
     if encoding != "base64":
         return body
     digits = body.translate(None, b" \t\r\n")
-    if not _BASE64.fullmatch(digits):
+    if len(digits) % 4 or not _BASE64.fullmatch(digits):
         raise FaultError("its delivery-status part does not have the encoding that its header names")
     return binascii.a2b_base64(digits)
 
