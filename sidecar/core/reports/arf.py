@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from sidecar.core.reports.addresses import readable_address, within_limits
 from sidecar.core.reports.dates import read_date
-from sidecar.core.reports.fields import VALUE_LIMIT, Group, blocks, ip_address, mta_name, number, take
+from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, VALUE_LIMIT, Group, blocks, ip_address, mta_name, number, take
 from sidecar.core.reports.mime import split_message
 from sidecar.core.reports.values import ArfReport
 
@@ -98,7 +98,7 @@ def supplemental_trace(returned: list[bytes]) -> Any:  # noqa: ANN401 - whatever
 
 def _claimed_traces(message: bytes) -> Iterator[bytes]:
     """Yield decoded base64 of X- header fields that has the marker of a trace."""
-    head, _ = split_message(message)
+    head = split_message(message)[0][:FIELDS_SIZE_LIMIT]
     for field in islice(_X_HEADER.finditer(b"\n" + head), TRACE_HEADER_LIMIT):
         encoded = field[1].translate(None, b" \t\r\n\f\v")
         if TRACE_MINIMUM <= len(encoded) <= TRACE_LIMIT and encoded[0] in _FIRST_DIGITS:

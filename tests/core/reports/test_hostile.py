@@ -47,12 +47,22 @@ def test_time(name: str) -> None:
     assert time.process_time() - start < 1
 
 
-@pytest.mark.parametrize("name", ["base64", "lines of two characters", "no end of line", "no base64"])
+BASE64 = b"\nContent-Transfer-Encoding: base64"
+FOLDED = b"X-Folded: a" + b"\n a" * MEGABYTE + b"\n\n"
+HUNGRY = {
+    "base64": HOSTILE["base64"],
+    "lines of two characters": HOSTILE["lines of two characters"],
+    "no end of line": status(b"A" * MEGABYTE + b"!", BASE64),
+    "no base64": status(b"A" * MEGABYTE + b"\n!", BASE64),
+    "folds of a part": HEAD + b"--b\n" + FOLDED,
+    "folds of a returned message": RETURNED + FOLDED,
+}
+
+
+@pytest.mark.parametrize("name", HUNGRY)
 def test_memory(name: str) -> None:
-    """A megabyte of base64 takes few times its size, whatever is wrong in it."""
-    encoding = b"\nContent-Transfer-Encoding: base64"
-    more = {"no end of line": status(b"A" * MEGABYTE + b"!", encoding), "no base64": status(b"A" * MEGABYTE + b"\n!", encoding)}
-    message = {**HOSTILE, **more}[name]
+    """A message takes few times its size of memory, also one of which nothing can be read."""
+    message = HUNGRY[name]
     tracemalloc.start()
     try:
         check(message)

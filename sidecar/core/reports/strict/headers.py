@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from sidecar.core.reports.addresses import wide_set
 from sidecar.core.reports.charsets import charset_name
-from sidecar.core.reports.fields import VALUE_LIMIT, Group, field_limit
+from sidecar.core.reports.fields import FIELDS_SIZE_LIMIT, VALUE_LIMIT, Group, field_limit
 from sidecar.core.reports.mime import field
 
 WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
@@ -67,14 +67,15 @@ class FaultError(Exception):
 
 def section_end(text: bytes, start: int, end: int) -> int:
     """Return where a header section ends and the rest begins. Raise FaultError."""
+    limit = min(end, start + FIELDS_SIZE_LIMIT)
     for _ in range(_FIELDS_LIMIT // _TOGETHER):
-        found = _FIELDS.match(text, start, end)
-        if found is not None and found[1] is not None:
+        found = _FIELDS.match(text, start, limit)
+        if found is not None and found[1] is not None and (found[1] or limit == end):
             return found.end()
         if found is None or found.end() == start:
             break
         start = found.end()
-    raise FaultError("a line of a header section does not begin with the name of a field, or there are too many fields")
+    raise FaultError("a line of a header section does not begin with the name of a field, or there is too much of them")
 
 
 def first(section: bytes, name: bytes) -> bytes | None:
