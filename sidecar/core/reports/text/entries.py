@@ -21,6 +21,7 @@ _RECIPIENTS, _RECIPIENT_SIZE = 20, 64
 _LINE_RECIPIENTS = 100
 # A person who quotes a bounce writes some words in front of it.
 _NEAR = 400
+_AT_START = 120
 _ORIGIN = re.compile(
     rb"[ \t]{1,8}\((?:ultimately )?(?:generated|expanded) from:? <?([^\s<>()]{1,256}@[^\s<>()]{1,255})>?\)", re.IGNORECASE
 )
@@ -47,7 +48,8 @@ def begin(layout: Layout, phrase: bytes, header: MailerHeader, text: BounceText)
         return None
     if layout.needs and not any(need in text.flat or need.decode() in header.program for need in layout.needs):
         return None
-    if not header.is_automatic and text.flat.find(phrase) > _NEAR:
+    is_doubtful = not header.is_automatic or (header.has_reply_subject and not layout.as_reply)
+    if is_doubtful and text.flat.find(phrase) > (_NEAR if header.is_failure else _AT_START):
         return None
     if layout.here:
         return 0

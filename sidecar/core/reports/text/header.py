@@ -27,6 +27,10 @@ _ROLE = re.compile(
     r"|zustell|support|master|ndr\b|mta\b|error",
     re.IGNORECASE,
 )
+# Of these, the ones that only a mail system has: a help desk that quotes a bounce can use the null sender, too.
+_MAIL_SYSTEM = re.compile(
+    r"deliver|bounce|daemon|ndr\b|mta\b|mailer|smtp|gateway|zustell|master|error|no-?reply", re.IGNORECASE
+)
 _FAILURE_SUBJECT = re.compile(
     r"\s*(?:failure (?:notice|delivery)|failed delivery|undeliver(?:able|ed)\b|returned (?:mail|to sender)|non[- ]delivery"
     r"|(?:permanent )?(?:mail |message )?delivery (?:failed|failure|has failed|status|problem|notification|error)"
@@ -107,8 +111,9 @@ class MailerHeader:
         self.domain = (sender or "").rpartition("@")[2].strip("<> \t").partition(" ")[0].rstrip(">").lower()
         own = b" ".join((mime.header(head, name) or b"")[:_VALUE_LIMIT] for name in (b"to", b"from"))
         self.own = frozenset(map(bytes.lower, _ADDRESSES.findall(own)))
-        has_role = _ROLE.search(self.sender) is not None
-        is_person = not has_role and (_has_name(self.sender) or not (self.is_failure or self.is_automatic))
+        is_named = _has_name(self.sender) and _ROLE.search(self.sender) is None
+        is_likely = self.is_failure or self.is_automatic or _MAIL_SYSTEM.search(self.sender) is not None
+        is_person = is_named or not is_likely
         self.is_reply = not self.from_mailer and not self.failed and (is_person or self._answers(head))
 
     def _answers(self, head: bytes) -> bool:

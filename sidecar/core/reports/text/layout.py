@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     phrase's own line, or in one before it. `needs` must be in the notice too, or in the X-Mailer. `certain`: the layout alone
     proves a failure, so that the recipient can be missing. `local`: a name without a domain is one at the domain of From.
     `reply_before`: the server's reply is in a line before the recipient's. `sender` must be in From, in lower case. With
-    `by_mailer`, From must be an automatic mailer's.
+    `by_mailer`, From must be an automatic mailer's. `as_reply`: the Subject can be `Re:` and that of the message.
     """
 
     format: str
@@ -48,3 +48,4 @@ class Layout(NamedTuple):
     reply_before: bool = False
     sender: str = ""
     by_mailer: bool = False
+    as_reply: bool = False

@@ -14,6 +14,7 @@ MTAS = (
             b"this is the james mail server",
         ),
         needs=(b"error message:", b"james"),
+        as_reply=True,
     ),
     Layout(
         "qmail",
@@ -269,6 +270,7 @@ MTAS = (
         (b"error message below:",),
         pattern(rb"[ \t]{0,8}rcpt to: (ADDRESS)"),
         needs=(b"message details:",),
+        as_reply=True,
     ),
 )
 """The layouts of mail servers."""

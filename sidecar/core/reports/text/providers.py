@@ -127,6 +127,7 @@ PROVIDERS = (
         pattern(rb"[ \t]{0,8}rcpt to: (ADDRESS)"),
         needs=(b"message details:",),
         sender="post_master@",
+        as_reply=True,
     ),
     Layout(
         "verizon",
