@@ -32,6 +32,7 @@ TARGETS = (
     "settings",
     "classifier",
     "stalls",
+    "proof",
 )
 COST = "cost"
 """The search by cost, which climbs without libFuzzer: branches say nothing of what a byte costs."""

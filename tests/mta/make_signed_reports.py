@@ -1,7 +1,7 @@
 """Let real MTAs make the reports below tests/data/signed: `python -m tests.mta.make_signed_reports` as root, with apt at hand.
 
 OpenDKIM (RSA) and Exim (Ed25519) sign mail that has a trace header. Postfix, Sendmail and Exim relay it to a host that rejects
-it, and report that. Never edits what they wrote, but for CRLF. The keys are made anew, and only public ones are kept.
+it, and report that. Never edits what they wrote, but for CRLF. It makes new keys, and keeps the public ones.
 """
 
 import base64

@@ -8,7 +8,8 @@ HEAD_LIMIT = 64 * 1024
 # As many as a message of the session can have; each has a cost.
 FIELD_LIMIT = 1000
 
-_FIELD = re.compile(rb"^([!-9;-~]{1,100}+)[ \t]*+:[^\n]*+(?>(?:\n[ \t][^\n]*+)*)", re.MULTILINE)
+# A line that begins with a blank continues a field.
+_FIELD_END = re.compile(rb"\n(?![ \t])")
 _BLANKS = b" \t\r\n"
 
 
@@ -32,10 +33,11 @@ class Returned(NamedTuple):
 
 
 def head_of(message: str | bytes) -> bytes:
-    """Return the header section of a message, with LF line ends; of a large one the first 64 kB."""
+    """Return the header section of a message with LF line ends; of a large one the first 64 kB."""
     start = message[:HEAD_LIMIT]
-    octets = (start.encode("utf-8", "replace") if isinstance(start, str) else start).replace(b"\r\n", b"\n")
-    return octets.lstrip(b"\n").partition(b"\n\n")[0]
+    if isinstance(start, str):
+        return start.lstrip("\n").partition("\n\n")[0].encode("utf-8", "replace")
+    return start.lstrip(b"\n").partition(b"\n\n")[0]
 
 
 def body_of(message: str | bytes, limit: int) -> bytes | None:
@@ -49,12 +51,12 @@ def body_of(message: str | bytes, limit: int) -> bytes | None:
 
 
 def fields(head: bytes) -> list[Field]:
-    """Return the fields of a header section with LF line ends, in order. Other lines are left out."""
+    """Return the fields of a header section with LF line ends, in order. Lines without a colon are left out."""
     found: list[Field] = []
-    for match in _FIELD.finditer(head):
-        if len(found) == FIELD_LIMIT:
-            break
-        found.append(Field(match[1].lower(), match[0]))
+    for raw in _FIELD_END.split(head, FIELD_LIMIT)[:FIELD_LIMIT]:
+        name, colon, _ = raw.partition(b":")
+        if colon:
+            found.append(Field(name.rstrip(b" \t").lower(), raw))
     return found
 
 

@@ -7,8 +7,9 @@ below. The MTA must remove fields of its own id from incoming mail (RFC 8601 sec
 import re
 
 from sidecar.core.names import normal_domain
-from sidecar.core.proof.head import Field, fields, head_of
+from sidecar.core.proof.head import HEAD_LIMIT, Field, fields
 from sidecar.core.proof.values import Reporter
+from sidecar.core.reports.mime import split_message
 
 VALUE_LIMIT = 4 * 1024
 """Bytes of a field that are read: results for ten signatures."""
@@ -21,14 +22,14 @@ _EQUALS = re.compile(r" ?+= ?+(?![\w.-]++ ?+=)| ?+=")
 _AUTHSERV = re.compile(r"\s*+([^\s;=]++)(?>(?:\s++[0-9]++)?)\s*+")
 
 
-def read_reporter(message: str | bytes, authserv_ids: tuple[str, ...]) -> Reporter | None:
-    """Return what the first trusted host with a result says about a report, whose own header section has LF line ends."""
+def read_reporter(report: bytes, authserv_ids: tuple[str, ...]) -> Reporter | None:
+    """Return what the first trusted host with a result says about a report; lines end with CRLF or LF."""
     if not authserv_ids:
         return None
-    head = head_of(message)
+    head, _ = split_message(report[:HEAD_LIMIT])
     if _FIELD not in head.lower():
         return None
-    return _reporter(fields(head), authserv_ids)
+    return _reporter(fields(head.replace(b"\r\n", b"\n")), authserv_ids)
 
 
 def _reporter(written: list[Field], authserv_ids: tuple[str, ...]) -> Reporter | None:

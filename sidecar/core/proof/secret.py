@@ -51,7 +51,7 @@ def read_secret(content: bytes) -> Secret | str:
     if b"\n" in line or b"\r" in line:
         return "it has more than one line; a secret file has one"
     if not line.isascii() or not line.decode().isprintable() or b" " in line:
-        return "it has characters that are not printable ASCII, or blanks; `sidecar keys` makes secrets"
+        return "it has characters that are not printable ASCII, or blanks; `openssl rand -hex 32` makes a secret"
     if len(line) < SECRET_MINIMUM:
         return f"it has {counted(len(line), 'character')}; a secret has at least {SECRET_MINIMUM}"
     if len(line) > SECRET_LIMIT:

@@ -112,7 +112,7 @@ def test_old_and_rotated() -> None:
         ("b+jo=remote.example@send.example", "Jo@Remote.Example", True),
         ("b+x+jo=remote.example@send.example", "x+jo@remote.example", True),
         ("b+j=o=remote.example@send.example", "j=o@remote.example", True),
-        # The mailboxes x+jo and x-jo can be of somebody else.
+        # The mailboxes x+jo and x-jo can belong to others.
         ("b+x+jo=remote.example@send.example", "jo@remote.example", False),
         ("b-jo=remote.example@send.example", "jo@remote.example", False),
         ("b+jo=remote.example@send.example", "jo@else.example", False),

@@ -1,7 +1,7 @@
 """Forged reports: variations by a host that has mail of ours, and none is verified beyond what the documents say.
 
 Eve got one message of ours, an old one, one from another of our domains, and one that was sent to several. She writes reports
-about the address of a victim. What she can do is in the document `verification.md`, What a forger can do.
+about the address of a victim. What she can do is in the document `forged-reports.md`, Who can do what.
 """
 
 import os

@@ -10,7 +10,7 @@ MX = ("mx.sender.example",)
 
 def read(*values: str, ids: tuple[str, ...] = MX) -> Reporter | None:
     head = "".join(f"Authentication-Results: {value}\n" for value in values)
-    return read_reporter(f"Received: from a by b\n{head}Subject: x\n\nbody", ids)
+    return read_reporter(f"Received: from a by b\n{head}Subject: x\n\nbody".encode(), ids)
 
 
 @pytest.mark.parametrize(

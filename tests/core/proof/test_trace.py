@@ -31,7 +31,6 @@ def reordered(message: str) -> str:
     "change",
     [
         lambda message: message,
-        lambda message: message.replace("\n", "\r\n"),
         lambda message: message.replace(value(), value()[:30] + "\n\t" + value()[30:]),
         lambda message: message.replace(value(), value().replace(".", " . ")),
         lambda message: message.replace(value(), value().upper()),
@@ -102,7 +101,7 @@ def test_sender() -> None:
         (lambda message: f"Message-ID: <other@x>\n{message}", "exactly one Message-ID"),
         (lambda message: f"Message-ID: <week-17@sender.example>\n{message}", "exactly one Message-ID"),
         (lambda message: message.replace("<week-17@sender.example>", "x" * 1000), "exactly one Message-ID"),
-        (lambda message: f"{trace.NAME}: x\n" * 4 + message, "is not readable"),
+        (lambda message: f"{trace.NAME}: x\n{trace.NAME}: y\n{message}", "is not readable"),
         (lambda _: MAIL, "has no X-Sidecar-Trace"),
         (lambda _: "", "has no X-Sidecar-Trace"),
     ],

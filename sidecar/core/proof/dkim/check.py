@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from sidecar.core.proof.dkim.canonical import relaxed_body, simple_body
-from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer, tags_of
+from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer
 from sidecar.core.proof.head import Field, Returned, body_of
 from sidecar.core.proof.trace import message_identity
 from sidecar.core.proof.values import TOLERANCE, Body, Case, Checked, PublicKey, comparable, failed
@@ -16,8 +16,8 @@ from sidecar.core.reports.dates import read_date
 from sidecar.core.text import in_time, rfc3339
 
 FIELD = b"dkim-signature"
-READ_LIMIT = 10
-"""DKIM-Signature fields whose tags are read: forwarders and mailing lists add theirs."""
+READ_LIMIT = 5
+"""DKIM-Signature fields that are read, from the last one on: the sender's own is below those of forwarders."""
 BODY_LIMIT = 1024 * 1024
 """Characters of a body that is hashed. It proves nothing more about the recipient."""
 
@@ -31,7 +31,7 @@ _ADDRESSES_LIMIT = 1000
 def check_dkim(returned: Returned, case: Case) -> Checked:
     """Check the DKIM signatures of a returned message, or header section, with our public keys.
 
-    The first valid signature that proves a reported recipient counts, or else the first valid one. Two are never combined.
+    The last valid signature that proves a reported recipient counts, or else the last valid one. Two are never combined.
     """
     if not case.keys.dkim:
         return failed("dkim", "there are no public keys")
@@ -39,9 +39,8 @@ def check_dkim(returned: Returned, case: Case) -> Checked:
     if not written:
         return failed("dkim", "the returned message has no DKIM signature")
     results: list[Checked] = []
-    for field in written[:READ_LIMIT]:
-        tags = tags_of(field)
-        found = signer(tags)
+    for field in written[: -READ_LIMIT - 1 : -1]:
+        found = signer(field)
         key = None if found is None else case.keys.dkim.get(found)
         if key is None:
             continue
@@ -49,7 +48,7 @@ def check_dkim(returned: Returned, case: Case) -> Checked:
             why = f"it has more than {case.signature_limit} signatures of keys of ours; no other is checked"
             results.append(failed("dkim", why))
             break
-        results.append(_check(returned, read_signature(field, tags), key, case))
+        results.append(_check(returned, read_signature(field, key.selector, key.domain), key, case))
         if results[-1].recipients:
             return results[-1]
     if not results:

@@ -15,10 +15,12 @@ from sidecar.core.proof.values import plain
 VALUE_LIMIT = 8 * 1024
 """Bytes: with a key of 4096 bits and fifty names some 2,000."""
 NAMES_LIMIT = 200
-"""Names in `h=`: also those that are signed several times so that nobody can add one."""
+"""Names in `h=`: also those that are signed several times so that no host can add one."""
 
 _REQUIRED = (b"v", b"a", b"b", b"bh", b"d", b"h", b"s")
-_FORMS = {b"simple": simple_field, b"relaxed": relaxed_field}
+_FORMS = frozenset((b"simple", b"relaxed"))
+# Most signatures are not ours: the rest of their tags is not read.
+_SELECTOR, _DOMAIN = (re.compile(rb"(?:\A|;)[ \t\n]*+%b[ \t\n]*+=[ \t\n]*+([^; \t\n]++)" % tag) for tag in (b"s", b"d"))
 # Only mail software writes times; no more digits, so that numbers stay small.
 _NUMBER = re.compile(rb"[0-9]{1,12}")
 
@@ -41,69 +43,66 @@ class Signature(Struct, frozen=True, kw_only=True):
     signature: bytes
 
 
-def signer(tags: dict[bytes, bytes]) -> tuple[str, str] | None:
-    """Return selector and domain of a signature, by which its key is found; None if they cannot be read."""
-    domain = normal_domain(tags.get(b"d", b"").decode("utf-8", "replace"))
-    return None if domain is None else (tags.get(b"s", b"").decode("utf-8", "replace").lower(), domain)
+def signer(field: Field) -> tuple[str, str] | None:
+    """Return selector and domain of a DKIM-Signature field, by which its key is found; None if it has none, or is too long."""
+    value = field.value
+    if len(value) > VALUE_LIMIT:
+        return None
+    selector, domain = _SELECTOR.search(value), _DOMAIN.search(value)
+    if selector is None or domain is None:
+        return None
+    normal = normal_domain(domain[1].decode("utf-8", "replace"))
+    return None if normal is None else (selector[1].decode("utf-8", "replace").lower(), normal)
 
 
-def tags_of(field: Field) -> dict[bytes, bytes]:
-    """Return the tags of a DKIM-Signature field; none if it is malformed or too long."""
-    return {} if len(field.raw) > VALUE_LIMIT else read_tags(field.value) or {}
+def read_signature(field: Field, selector: str, domain: str) -> Signature | str:
+    """Read a field of a signer, as `signer` found it. Return what is wrong if it is not well-formed."""
+    tags = read_tags(field.value) or {}
+    names = tuple(name.strip(b" \t\r\n") for name in tags.get(b"h", b"").lower().split(b":"))
+    identity = _identity_domain(tags, domain)
+    header_form, slash, body_form = tags.get(b"c", b"simple").lower().partition(b"/")
+    signature, body_hash = _base64(tags.get(b"b", b"")), _base64(tags.get(b"bh", b""))
+    if not tags:
+        fault = "it is no list of tags, or has one twice"
+    elif missing := [tag.decode() for tag in _REQUIRED if not tags.get(tag)]:
+        fault = f"it has no {missing[0]}="
+    elif tags[b"v"] != b"1":
+        fault = f"its v= is {plain(tags[b'v'])}, not 1"
+    elif header_form not in _FORMS or (slash and body_form not in _FORMS):
+        fault = "its c= has another form than simple and relaxed"
+    elif b"from" not in names or len(names) > NAMES_LIMIT:
+        fault = "its h= does not have From" if b"from" not in names else f"its h= has more than {NAMES_LIMIT} names"
+    elif not all(_NUMBER.fullmatch(tags[tag]) for tag in (b"l", b"t", b"x") if tag in tags):
+        fault = "its l=, t= or x= is no number"
+    elif identity is None:
+        fault = "its i= is not in the domain of its d="
+    elif signature is None or body_hash is None:
+        fault = "its b= or bh= is not base64"
+    else:
+        return Signature(
+            field=field,
+            algorithm=tags[b"a"].lower().decode("utf-8", "replace"),
+            selector=selector,
+            domain=domain,
+            identity_domain=identity,
+            names=names,
+            relaxed_header=header_form == b"relaxed",
+            relaxed_body=body_form == b"relaxed",
+            body_hash=body_hash,
+            body_length=_number(tags, b"l"),
+            signed_at=_number(tags, b"t"),
+            expires=_number(tags, b"x"),
+            signature=signature,
+        )
+    return fault
 
 
-def read_signature(field: Field, tags: dict[bytes, bytes]) -> Signature | str:
-    """Read the tags of a field whose signer is known. Return what is wrong if it is not well-formed."""
-    if fault := _fault(tags):
-        return fault
-    selector, domain = signer(tags) or ("", "")
-    identity = normal_domain(tags.get(b"i", tags[b"d"]).rpartition(b"@")[2].decode("utf-8", "replace")) or ""
-    if identity != domain and not identity.endswith(f".{domain}"):
-        return "its i= is not in the domain of its d="
-    signature, body_hash = _base64(tags[b"b"]), _base64(tags[b"bh"])
-    if signature is None or body_hash is None:
-        return "its b= or bh= is not base64"
-    header_form, _, body_form = _forms(tags)
-    return Signature(
-        field=field,
-        algorithm=tags[b"a"].lower().decode("utf-8", "replace"),
-        selector=selector,
-        domain=domain,
-        identity_domain=identity,
-        names=_names(tags),
-        relaxed_header=header_form == b"relaxed",
-        relaxed_body=body_form == b"relaxed",
-        body_hash=body_hash,
-        body_length=_number(tags, b"l"),
-        signed_at=_number(tags, b"t"),
-        expires=_number(tags, b"x"),
-        signature=signature,
-    )
-
-
-def _fault(tags: dict[bytes, bytes]) -> str | None:
-    for tag in _REQUIRED:
-        if not tags.get(tag):
-            return f"it has no {tag.decode()}="
-    names = _names(tags)
-    header_form, slash, body_form = _forms(tags)
-    faults = {
-        f"its v= is {plain(tags[b'v'])}, not 1": tags[b"v"] != b"1",
-        "its c= has another form than simple and relaxed": header_form not in _FORMS
-        or (body_form if slash else b"simple") not in _FORMS,
-        "its h= does not have From": b"from" not in names,
-        f"its h= has more than {NAMES_LIMIT} names": len(names) > NAMES_LIMIT,
-        "its l=, t= or x= is no number": not all(_NUMBER.fullmatch(tags.get(tag, b"0")) for tag in (b"l", b"t", b"x")),
-    }
-    return next((fault for fault, is_so in faults.items() if is_so), None)
-
-
-def _forms(tags: dict[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
-    return tags.get(b"c", b"simple").lower().partition(b"/")
-
-
-def _names(tags: dict[bytes, bytes]) -> tuple[bytes, ...]:
-    return tuple(name.strip(b" \t\r\n").lower() for name in tags[b"h"].split(b":"))
+def _identity_domain(tags: dict[bytes, bytes], domain: str) -> str | None:
+    """Return the domain of `i=`, or None if it is neither that of `d=` nor below it."""
+    if b"i" not in tags:
+        return domain
+    found = normal_domain(tags[b"i"].rpartition(b"@")[2].decode("utf-8", "replace")) or ""
+    return found if found == domain or found.endswith(f".{domain}") else None
 
 
 def _number(tags: dict[bytes, bytes], tag: bytes) -> int | None:

@@ -102,7 +102,10 @@ def test_length() -> None:
         (lambda message: message.replace("s=rsa", "s=ed"), "its a= is not ed25519-sha256"),
         (lambda message: message.replace("s=rsa", "s=none"), "is of a key of ours"),
         (lambda message: message.replace("d=sender", "d=other"), "is of a key of ours"),
-        (lambda message: message.replace("v=1;", "v=1; v=1;"), "is of a key of ours"),
+        (lambda message: message.replace("v=1;", "v=1; v=1;"), "it is no list of tags, or has one twice"),
+        (lambda message: message.replace("v=1;", "v=1; d=other.example;"), "is of a key of ours"),
+        (lambda message: message.replace("t=1", "d=other.example; t=1"), "it is no list of tags, or has one twice"),
+        (lambda message: message.replace("v=1;", "v=1; ;"), "it is no list of tags, or has one twice"),
         (lambda message: message.replace("v=1;", f"v=1; z={'x' * 9000};"), "is of a key of ours"),
         (lambda message: message.replace("h=from:", "h="), "its h= does not have From"),
         (lambda message: message.replace("h=from:", "h=from:" + "x:" * 200), "its h= has more than 200 names"),
@@ -171,7 +174,7 @@ def test_strict_key() -> None:
         ("friends: al@x.example, <jo@remote.example>;", True),
         ("(jo) jo@remote.example (home)", True),
         ("al@x.example\nCc: jo@remote.example", True),
-        # Names beside an address are text that somebody else may choose.
+        # Names beside an address are text that others can choose.
         ('"jo@remote.example" <al@x.example>', False),
         ("jo@remote.example <al@x.example>", False),
         ('"x, jo@remote.example, y" <al@x.example>', False),
@@ -210,21 +213,22 @@ def test_spliced() -> None:
 
 
 def test_better_signature() -> None:
-    """The signature that proves a recipient counts, although another one stands above it."""
-    found = check(dkim_field(MAIL, h="from:date") + dkim_field(MAIL, "ed") + MAIL)
+    """The signature that proves a recipient counts, although another one stands below it."""
+    found = check(dkim_field(MAIL, "ed") + dkim_field(MAIL, h="from:date") + MAIL)
     assert (found.recipients, "ed._domainkey" in found.why) == (REPORTED, True)
 
 
 def test_limit() -> None:
     """A report cannot buy more checks than the limit, with whatever signatures."""
     broken = dkim_field(MAIL.replace("week", "day"))
-    assert check(broken + signed()).holds
-    found = check(broken * 2 + signed())
+    assert check(broken * 9 + signed()).holds
+    assert check(dkim_field(MAIL) + broken + MAIL).holds
+    found = check(dkim_field(MAIL) + broken * 2 + MAIL)
     assert (found.holds, found.recipients) == (False, ())
     assert not check(signed(), signature_limit=0).holds
     foreign = "DKIM-Signature: v=1; d=other.example; s=x; b=AAAA\n"
-    assert check(foreign * 9 + signed()).holds
-    assert not check(foreign * 10 + signed()).holds
+    assert check(dkim_field(MAIL) + foreign * 4 + MAIL).holds
+    assert not check(dkim_field(MAIL) + foreign * 5 + MAIL).holds
 
 
 def test_identity() -> None:
