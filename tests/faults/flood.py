@@ -90,15 +90,15 @@ SCRIPTS = (
     Scripted(name="an address that is no text", text=_greeting() + _envelope(b"<\xff@relay.example>") + _QUIT, answers="Oy"),
     Scripted(name="a HELO name that is no text", text=_greeting(b"\xff\xfe") + _TO_RELAY + _QUIT, answers="Oc"),
     Scripted(
-        name="an MTA that forgets MAIL, on which libmilter is silent, and which our own engine tells to try again",
+        name="an MTA without MAIL: libmilter ignores its RCPT, and the direct engine ends the connection",
         text=_greeting() + _packet(b"R", b"<a@b.example>\0") + _QUIT,
         answers="O",
-        directly="Oy",
     ),
     Scripted(
-        name="an MTA that goes on without a recipient",
+        name="an MTA that continues without a recipient: the direct engine ends the connection",
         text=_greeting() + _envelope(b"<a@b.example>") + _packet(b"T") + _QUIT,
         answers="Oyy",
+        directly="Oy",
     ),
     Scripted(
         name="three messages",
