@@ -70,14 +70,17 @@ class Run(Struct, frozen=True, kw_only=True):
     fault: str | None
 
 
-def run(target: str, folder: Path, *, seconds: int, inputs: int = -1, seed: int = 0) -> Run:
+def run(target: str, folder: Path, *, seconds: int, inputs: int = -1, seeds: int = sys.maxsize, seed: int = 0) -> Run:
     """Run a target for so many seconds or inputs, whichever is over first. `seed` 0 is a new one each time.
+
+    The inputs begin with all seeds of the target, or with about `seeds` of them, evenly chosen.
 
     `folder` keeps what is found from run to run: the inputs that reach new code, and those that fail.
     """
     corpus = folder / target
     corpus.mkdir(parents=True, exist_ok=True)
-    for content in importlib.import_module(f"tests.fuzz.targets.{target}").seeds():
+    contents = list(importlib.import_module(f"tests.fuzz.targets.{target}").seeds())
+    for content in contents[:: max(1, len(contents) // seeds)]:
         (corpus / hashlib.sha256(content).hexdigest()).write_bytes(content)
     options = {
         "seed": seed,
