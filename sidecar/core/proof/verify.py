@@ -1,5 +1,9 @@
 """What proves that a report is about mail of ours: all methods, one after the other, the strongest first."""
 
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
 from sidecar.core.proof.address import check_address
 from sidecar.core.proof.dkim.check import FIELD, check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
@@ -17,36 +21,30 @@ _RECIPIENTS_LIMIT = 1000
 def verify(  # noqa: PLR0913 - each is a fact about the report, or bounds its cost
     reading: ReportReading,
     *,
-    recipient: str,
+    recipients: Iterable[str],
     report: bytes,
     keys: Keys,
     now: float,
     signature_limit: int = SIGNATURE_LIMIT,
-) -> Verification:
-    """Return what proves that a report is about mail of ours. Never raise an exception for any report.
+) -> dict[str, Verification]:
+    """Return for each envelope recipient of a report what proves that it is about mail of ours. Never raise for any report.
 
-    `recipient` is the envelope recipient of the report, without angle brackets; `report` the report itself, of which only the
-    header section is read; `now` seconds since 1970. A lower `signature_limit` checks fewer DKIM signatures.
+    `recipients` have no angle brackets. Of `report`, only the header section is read; `now` is in seconds since 1970.
+    Signatures are checked once for all recipients; a lower `signature_limit` checks fewer.
     """
-    case = Case(
-        keys=keys,
-        now=now,
-        recipient=None if reading.oob is None else recipient,
-        reported=reported_recipients(reading),
-        signature_limit=signature_limit,
-    )
     original = _original(reading)
     head = head_of(original)
     lowered = head.lower()
     returned = Returned(original, fields(head) if any(mark in lowered for mark in _MARKS) else [])
-    return Verification(
-        methods=(
-            check_dkim(returned, case),
-            check_trace(returned.fields, case),
-            check_address(recipient, keys, now, case.reported),
-        ),
-        reporter=read_reporter(report, keys.authserv_ids),
-    )
+    reported = reported_recipients(reading)
+    case = Case(keys=keys, now=now, reported=reported, signature_limit=signature_limit)
+    dkim, reporter = check_dkim(returned, case), read_reporter(report, keys.authserv_ids)
+    found: dict[str, Verification] = {}
+    for recipient in recipients:
+        own = case if reading.oob is None else replace(case, recipient=recipient)
+        header, address = check_trace(returned.fields, own), check_address(recipient, keys, now, reported)
+        found[recipient] = Verification(methods=(dkim, header, address), reporter=reporter)
+    return found
 
 
 def reported_recipients(reading: ReportReading) -> tuple[str, ...]:

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sidecar.core.proof import Keys, PublicKey, Secret, trace
+from sidecar.core.proof import Keys, PublicKey, Secret, Verification, trace, verify
 from sidecar.core.proof.dkim.keys import read_key
 from sidecar.core.proof.secret import read_secret
+from sidecar.core.reports import read
 from tests import DATA
 
 SIGNED: Final = DATA / "signed"
@@ -149,6 +150,11 @@ def complaint(original: str, fields: str = "") -> bytes:
         f"--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: t/1\nVersion: 1\n{fields}\n"
         f"--b\nContent-Type: message/rfc822\n\n{original}\n--b--\n"
     ).encode()
+
+
+def verified(report: bytes, recipient: str = SENDER, known: Keys | None = None, now: float = NOW) -> Verification:
+    """Verify a report with one envelope recipient."""
+    return verify(read(report), recipients=[recipient], report=report, keys=known or keys(), now=now)[recipient]
 
 
 def made() -> Mapping[str, Any]:

@@ -14,9 +14,8 @@ from typing import Final
 import pytest
 from msgspec import Struct
 
-from sidecar.core.proof import Proof, address, trace, verify
-from sidecar.core.reports import read
-from tests.core.proof.making import DAY, MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, secret, traced
+from sidecar.core.proof import Proof, address, trace
+from tests.core.proof.making import DAY, MAIL, NOW, SENDER, bounce, complaint, dkim_field, secret, traced, verified
 
 EVE, VICTIM = "eve@remote.example", "victim@remote.example"
 LEVELS: Final = ("none", "message", "recipient")
@@ -174,7 +173,7 @@ def level(forgery: Forgery, *, is_complaint: bool) -> tuple[Proof, str | None]:
     """Return the proof of a forged report, and what is said about its body."""
     fields = f"Original-Rcpt-To: {forgery.reported}\n"
     report = complaint(forgery.original, fields) if is_complaint else bounce(forgery.original, forgery.reported)
-    found = verify(read(report), recipient=forgery.recipient, report=report, keys=keys(), now=NOW)
+    found = verified(report, forgery.recipient)
     return found.proof(forgery.reported), found.methods[0].body
 
 

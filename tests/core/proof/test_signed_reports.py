@@ -2,9 +2,8 @@
 
 import pytest
 
-from sidecar.core.proof import verify
 from sidecar.core.reports import read
-from tests.core.proof.making import DAY, SIGNED, made, made_keys
+from tests.core.proof.making import DAY, SIGNED, made, made_keys, verified
 
 REPORTS = made()["reports"]
 # The MTA returned the header section alone: asked to by RET=HDRS, or because the message is too large.
@@ -24,7 +23,7 @@ def test_verified(name: str, line_end: bytes) -> None:
     """Each failed recipient is proved by DKIM, and by the trace header if it is the only one; the address has its token."""
     report = (SIGNED / f"{name}.eml").read_bytes().replace(b"\n", line_end)
     reading = read(report)
-    found = verify(reading, recipient=REPORTS[name]["recipient"], report=report, keys=made_keys(), now=made()["now"] + 60)
+    found = verified(report, REPORTS[name]["recipient"], made_keys(), made()["now"] + 60)
     reported = REPORTS[name]["reported"]
     assert reading.oob is not None
     assert {one.final_recipient.recipient for one in reading.oob.per_recipient if one.final_recipient} == set(reported)
@@ -41,5 +40,5 @@ def test_verified(name: str, line_end: bytes) -> None:
 def test_old(name: str) -> None:
     """After 32 days none of them proves anything."""
     report, now = (SIGNED / f"{name}.eml").read_bytes(), made()["now"] + 32 * DAY
-    found = verify(read(report), recipient=REPORTS[name]["recipient"], report=report, keys=made_keys(), now=now)
+    found = verified(report, REPORTS[name]["recipient"], made_keys(), now)
     assert found.proof(*REPORTS[name]["reported"]).verified == "none"

@@ -2,19 +2,15 @@
 
 import pytest
 
-from sidecar.core.proof import Keys, Verification, verify
+from sidecar.core.proof import Keys, verify
 from sidecar.core.proof.address import tagged
 from sidecar.core.proof.verify import reported_recipients
 from sidecar.core.reports import read
-from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, secret, traced
+from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, secret, traced, verified
 
 JO, AL, OTHER = "jo@remote.example", "al@remote.example", "victim@remote.example"
 TOKEN = tagged(SENDER, secret(), NOW)
 SIGNED = dkim_field(MAIL) + MAIL
-
-
-def proved(report: bytes, recipient: str = SENDER, known: Keys | None = None) -> Verification:
-    return verify(read(report), recipient=recipient, report=report, keys=known or keys(), now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +31,7 @@ def proved(report: bytes, recipient: str = SENDER, known: Keys | None = None) ->
     ],
 )
 def test_level(report: bytes, recipient: str, reported: str, level: str, methods: tuple[str, ...]) -> None:
-    found = proved(report, recipient)
+    found = verified(report, recipient)
     proof = found.proof(*filter(None, [reported]))
     assert (proof.verified, proof.verified_by) == (level, methods)
     assert bool(proof.identities) == (level != "none")
@@ -45,7 +41,7 @@ def test_level(report: bytes, recipient: str, reported: str, level: str, methods
 
 def test_each_recipient() -> None:
     """Each reported recipient has its own level; together they have the lowest."""
-    found = proved(bounce(SIGNED, JO, OTHER, AL))
+    found = verified(bounce(SIGNED, JO, OTHER, AL))
     assert [found.proof(one).verified for one in (JO, OTHER, AL)] == ["recipient", "message", "recipient"]
     assert found.proof(JO, AL).verified == "recipient"
     assert found.proof(JO, OTHER).verified == "message"
@@ -55,18 +51,18 @@ def test_each_recipient() -> None:
 
 def test_identity() -> None:
     """Whatever is taken off a true report, one of its identities stays; a token counts only where no message is named."""
-    report = proved(bounce(traced(SIGNED), JO), TOKEN).proof(JO)
+    report = verified(bounce(traced(SIGNED), JO), TOKEN).proof(JO)
     less = [bounce(traced(), JO), bounce(SIGNED, JO), bounce(traced(SIGNED).partition("\n\n")[0], JO)]
-    assert all(set(proved(one).proof(JO).identities) & set(report.identities) for one in less)
+    assert all(set(verified(one).proof(JO).identities) & set(report.identities) for one in less)
     assert len(report.identities) == 1
     unnamed = dkim_field(MAIL, h="from:to:date") + MAIL
-    both = proved(bounce(traced(unnamed), JO)).proof(JO)
+    both = verified(bounce(traced(unnamed), JO)).proof(JO)
     assert len(both.identities) == 2
-    assert proved(bounce(unnamed, JO)).proof(JO).identities[0] in both.identities
-    assert proved(bounce(MAIL, JO), TOKEN).proof(JO).identities[0].startswith("address:")
+    assert verified(bounce(unnamed, JO)).proof(JO).identities[0] in both.identities
+    assert verified(bounce(MAIL, JO), TOKEN).proof(JO).identities[0].startswith("address:")
     assert not any(one.startswith("address:") for one in report.identities)
     other = MAIL.replace("week-17", "week-18")
-    assert proved(bounce(dkim_field(other) + other, JO)).proof(JO).identities != report.identities
+    assert verified(bounce(dkim_field(other) + other, JO)).proof(JO).identities != report.identities
 
 
 def test_reported_recipients() -> None:
@@ -87,23 +83,23 @@ def test_both_reports() -> None:
     reading = read(both)
     assert reading.arf is not None
     assert reading.oob is not None
-    assert proved(both, "fbl@other.example").proof(JO).verified == "none"
+    assert verified(both, "fbl@other.example").proof(JO).verified == "none"
 
 
 def test_reporter() -> None:
     """Who sent the report is named, and proves nothing about the mail."""
     known = Keys(secrets=keys().secrets, authserv_ids=("mx.sender.example",))
     report = b"Authentication-Results: mx.sender.example; dkim=pass header.d=provider.example\n" + bounce(MAIL, JO)
-    found = proved(report, SENDER, known)
+    found = verified(report, SENDER, known)
     assert found.reporter is not None
     assert found.reporter.dkim == ("provider.example",)
     assert found.proof(JO).verified == "none"
-    assert proved(report).reporter is None
+    assert verified(report).reporter is None
 
 
 def test_no_keys() -> None:
     """Without keys nothing is proved, and each method says so."""
-    found = proved(bounce(traced(SIGNED), JO), TOKEN, Keys())
+    found = verified(bounce(traced(SIGNED), JO), TOKEN, Keys())
     assert found.proof(JO).verified == "none"
     assert found.why == "dkim: there are no public keys; header: there are no secrets; address: there are no secrets"
 
@@ -111,5 +107,29 @@ def test_no_keys() -> None:
 def test_signature_limit() -> None:
     """A caller can forbid the checks that cost much."""
     report = bounce(traced(SIGNED), JO)
-    found = verify(read(report), recipient=SENDER, report=report, keys=keys(), now=NOW, signature_limit=0)
-    assert found.proof(JO).verified_by == ("header",)
+    found = verify(read(report), recipients=[SENDER], report=report, keys=keys(), now=NOW, signature_limit=0)
+    assert found[SENDER].proof(JO).verified_by == ("header",)
+
+
+def test_many_envelope_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each envelope recipient has its own result, and the signature is checked once for all of them."""
+    checked: list[bytes] = []
+    monkeypatch.setattr("sidecar.core.proof.dkim.check._verifies", lambda _, __, text: checked.append(text))
+    report = bounce(traced(SIGNED), JO)
+    recipients = [SENDER, TOKEN, "news@bounce.other.example"]
+    found = verify(read(report), recipients=recipients, report=report, keys=keys(), now=NOW)
+    methods = [found[one].proof(JO).verified_by for one in recipients]
+    assert methods == [("header",), ("header", "address"), ()]
+    assert len(checked) == 1
+
+
+def test_text_bounce() -> None:
+    """The returned message of a bounce in text form is checked as well."""
+    report = (
+        "From: MAILER-DAEMON@mx.remote.example\nSubject: failure notice\n\n"
+        "Hi. This is the qmail-send program at mx.remote.example.\n"
+        "I'm afraid I wasn't able to deliver your message to the following addresses.\n\n"
+        f"<{JO}>:\nSorry, no mailbox here by that name. (#5.1.1)\n\n--- Below this line is a copy of the message.\n\n{SIGNED}"
+    ).encode()
+    assert read(report, null_sender=True).read_as == "text:qmail"
+    assert verified(report).proof(JO).verified == "recipient"

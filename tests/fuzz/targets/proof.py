@@ -30,7 +30,7 @@ def check(data: bytes) -> None:
     """Check that data as a returned message, an address, a header section and two kinds of file."""
     text = data.decode("utf-8", "replace")
     report = bounce("@", _VICTIM).replace(b"\n@\n", b"\n" + data + b"\n")
-    found = verify(read(report), recipient=text.strip() or SENDER, report=data, keys=keys(), now=NOW)
+    (found,) = verify(read(report), recipients=[text.strip() or SENDER], report=data, keys=keys(), now=NOW).values()
     assert found.why.isprintable()
     assert found.proof(_VICTIM).verified != "recipient"
     assert all(one.holds or not (one.recipients or one.identity) for one in found.methods)

@@ -11,8 +11,8 @@ from sidecar.core.proof.values import PublicKey, plain
 CONTENT_LIMIT = 16 * 1024
 """Bytes of a key file: an RSA key of 4096 bits has 800."""
 
-ENDINGS = (".pem", ".txt", ".pub", ".key")
-"""What a file's name can have after the domain."""
+ENDINGS = (".pem", ".txt")
+"""What a file's name can have after the domain: no top-level domain has these names."""
 _NAME = re.compile(r"(?P<selector>[A-Za-z0-9._-]+)\._domainkey\.(?P<domain>.+)", re.ASCII | re.IGNORECASE)
 # As opendkim-genkey and rspamadm write it: NAME IN TXT ( "..." "..." ) ; comment
 _QUOTED = re.compile(rb'"([^"]*)"')
@@ -28,6 +28,8 @@ def read_key(name: str, content: bytes) -> PublicKey | str:
     domain = None if named is None else normal_domain(named["domain"])
     if named is None or domain is None:
         return "its name is not SELECTOR._domainkey.DOMAIN, such as s1._domainkey.example.com"
+    if len(content) > CONTENT_LIMIT:
+        return f"it has more than {CONTENT_LIMIT} bytes"
     tags = {} if b"-----BEGIN" in content else read_tags(b"".join(_QUOTED.findall(content)) or content) or {}
     if fault := _content_fault(content, tags):
         return fault
@@ -40,8 +42,6 @@ def read_key(name: str, content: bytes) -> PublicKey | str:
 
 
 def _content_fault(content: bytes, tags: dict[bytes, bytes]) -> str | None:
-    if len(content) > CONTENT_LIMIT:
-        return f"it has more than {CONTENT_LIMIT} bytes"
     if b"PRIVATE KEY-----" in content:
         return "it is a private key; write the public key: openssl pkey -in PRIVATE -pubout"
     if b"-----BEGIN" in content:

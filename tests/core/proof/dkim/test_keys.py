@@ -50,6 +50,7 @@ def test_key(content: bytes | str, algorithm: str) -> None:
     [
         ("S1._domainkey.Example.COM.pem", "s1", "example.com"),
         ("a.b._domainkey.example.com.txt", "a.b", "example.com"),
+        ("s1._domainkey.example.pub", "s1", "example.pub"),
         ("s_1-x._domainkey.xn--grn-joa.example", "s_1-x", "xn--grn-joa.example"),
     ],
 )
