@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.core.proof.reporter import read_reporter
+from sidecar.core.proof.reporter import VALUE_LIMIT, read_reporter
 from sidecar.core.proof.values import Reporter
 
 MX = ("mx.sender.example",)
@@ -76,6 +76,15 @@ def test_first_counts() -> None:
     other = "filter.sender.example; dkim=pass header.d=provider.example"
     found = read(own, forged, other, ids=(*MX, "filter.sender.example"))
     assert found == Reporter(authserv_id="filter.sender.example", dkim=("provider.example",))
+
+
+def test_cut() -> None:
+    """A field that is too long is cut, but never within a domain."""
+    beginning, end = "mx.sender.example; x=", "; dkim=pass header.d=provider.example"
+    padding = "y" * (VALUE_LIMIT - len(f" {beginning}{end}"))
+    assert read(f"{beginning}{padding}{end}") is not None
+    assert read(f"{beginning}{padding}{end}.other.example") is None
+    assert read("mx.sender.example" + "; x=y" * 40 + end) is None
 
 
 def test_untrusted() -> None:

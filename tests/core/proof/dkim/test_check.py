@@ -42,6 +42,7 @@ def test_forms(form: str, kind: str) -> None:
         (lambda message: message, "whole"),
         (lambda message: message + "\n\n\n", "whole"),
         (lambda message: message.rstrip("\n"), "whole"),
+        (lambda message: message.rstrip("\n") + " \t", "whole"),
         (lambda message: message.replace("Nothing ", "Nothing \t "), "whole"),
         (lambda message: message.partition("\n\n")[0], "absent"),
         (lambda message: message.partition("\n\n")[0] + "\n\n\n", "absent"),
@@ -210,6 +211,13 @@ def test_spliced() -> None:
     found = check(spliced, "victim@remote.example")
     assert (found.holds, found.recipients) == (True, ())
     assert not check(dkim_field(other) + MAIL).holds
+
+
+def test_signed_signatures() -> None:
+    """`h=` can name DKIM-Signature: the others are signed, and never the field itself."""
+    first = signed()
+    assert check(dkim_field(first, "ed", h="from:dkim-signature") + first).holds
+    assert check(signed(h="from:to:dkim-signature")).recipients == REPORTED
 
 
 def test_better_signature() -> None:
