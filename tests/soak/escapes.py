@@ -165,11 +165,16 @@ def _send(program: Program, text: Callable[[random.Random], bytes], source: rand
         mta.helo(words())
         mta.mail(b"<" + source.choice((b"", words() + b"@" + words())) + b">")
         domain = source.choice((b"relay.example", b"bounce.example", b"bounce.example", b"fbl.example", words()))
-        mta.rcpt(b"<" + words().replace(b"@", b"") + b"@" + domain + b">")
-        return _content(mta, domain, words, filled)
+        accepted = mta.rcpt(b"<" + words().replace(b"@", b"") + b"@" + domain + b">").code == "c"
+        header, body = _content(domain, words, filled)
+        if accepted:
+            _send_content(mta, header, body)
+        return b"".join(name + b": " + value + b"\r\n" for name, value in header) + b"\r\n" + body
 
 
-def _content(mta: Mta, domain: bytes, words: Callable[[], bytes], filled: Callable[[str], bytes]) -> bytes:
+def _content(
+    domain: bytes, words: Callable[[], bytes], filled: Callable[[str], bytes]
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
     kinds = {
         b"bounce.example": ("delivery-status", "message/delivery-status", _BOUNCE),
         b"fbl.example": ("feedback-report", "message/feedback-report", _COMPLAINT),
@@ -179,14 +184,16 @@ def _content(mta: Mta, domain: bytes, words: Callable[[], bytes], filled: Callab
     content = report(kind, part, "FIELDS\n", returned).replace(b"FIELDS\r\n", filled(fields))
     head, _, body = content.partition(b"\r\n\r\n")
     more = [(b"Subject", words()), (b"X-Note", words()), (b"X-" + words().replace(b":", b""), words())]
-    header = [*((name, value) for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n"))), *more]
+    return [*((name, value) for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n"))), *more], body
+
+
+def _send_content(mta: Mta, header: list[tuple[bytes, bytes]], body: bytes) -> None:
     mta.data()
     for name, value in header:
         if mta.header(name, value).code not in {"", "c"}:
-            return content
+            return
     if mta.end_of_headers().code in {"", "c"} and mta.body(body).code in {"", "c", "s"}:
         mta.end_of_message()
-    return b"".join(name + b": " + value + b"\r\n" for name, value in header) + b"\r\n" + body
 
 
 # --- what is shown
