@@ -83,6 +83,9 @@ class Adapter:
         self._unanswered = unanswered(answers_connect=answers_connect, answers_data=answers_data)
         self._recorder = recorder
         self._waits = waits
+        # The codes of steps without an answer. With another one for BODY libmilter would not call the end of a message that has
+        # the last piece of the body in its packet; it sends no answer.
+        self._silent = dict.fromkeys(self._unanswered, NOREPLY) | ({} if waits else {Step.BODY: CONTINUE})
         self._logged: set[str] = set()
         self.callbacks = {step: self._callback(step, translate, watch(step)) for step, translate in translations.items()}
         self._on_connect = self.callbacks[Step.CONNECT]
@@ -137,15 +140,15 @@ class Adapter:
 
     def _callback(self, step: Step, translate: Callable[..., Event], observe: Observe | None) -> Callback:
         """Return the callback of a step."""
-        unasked = step in self._unanswered
-        continues = NOREPLY if unasked else CONTINUE
+        silent = self._silent.get(step)
+        continues = CONTINUE if silent is None else silent
         is_end = step is Step.END_OF_MESSAGE
         pass_on = partial(self._pass_on, step, observe)
 
         def callback(context: Any, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; `translate` knows
             connection: Connection | None = context.getpriv()
             if connection is None or (session := connection.session) is None or (terms := connection.terms) is None:
-                return _tempfail(context, unasked=unasked)
+                return _tempfail(context, silent)
             try:
                 if is_end and self._waits and session.report_size >= LARGE_REPORT:
                     work = partial(self._read_slowly, step, connection, translate(context, *arguments))
@@ -206,7 +209,7 @@ class Adapter:
             # Only the direct engine can end a connection, and logs why.
             raise MalformedError(f"{step.name}: {result}") from result
         _log_fault(step, session, result)
-        return _tempfail(context, unasked=step in self._unanswered)
+        return _tempfail(context, self._silent.get(step))
 
 
 def _timed(callback: Callback, observe: Observe) -> Callback:
@@ -223,10 +226,10 @@ def _timed(callback: Callback, observe: Observe) -> Callback:
     return timed
 
 
-def _tempfail(context: Context, *, unasked: bool) -> int:
-    """Answer 451 if this step has an answer; otherwise the next step that has one answers it."""
-    if unasked:
-        return NOREPLY
+def _tempfail(context: Context, silent: int | None) -> int:
+    """Answer 451, or return the code of a step without an answer: the next step that has one answers 451."""
+    if silent is not None:
+        return silent
     set_reply(context, TROUBLE)
     return TEMPFAIL
 

@@ -19,7 +19,7 @@ import milter
 
 from sidecar import log
 from sidecar.daemon.milter.adapter import Adapter
-from sidecar.daemon.milter.context import CONTINUE, NOREPLY, Context
+from sidecar.daemon.milter.context import Context
 from sidecar.daemon.milter.listener import Listener, open_descriptors, seen_as_socket
 from sidecar.daemon.milter.negotiation import DELRCPT, Step
 
@@ -45,12 +45,7 @@ def serve(adapter: Adapter, listener: Listener, folder: Path, ended: Callable[[]
 
 
 def _install(adapter: Adapter) -> None:
-    callbacks, on_body = adapter.callbacks, adapter.callbacks[Step.BODY]
-
-    def body(context: Context, chunk: bytes) -> int:
-        # Any other code, and libmilter would not call the end of a message that has the last piece of the body in its packet.
-        return CONTINUE if (code := on_body(context, chunk)) == NOREPLY else code
-
+    callbacks = adapter.callbacks
     milter.set_flags(milter.DELRCPT)
     milter.set_connect_callback(callbacks[Step.CONNECT])
     milter.set_helo_callback(callbacks[Step.HELO])
@@ -58,7 +53,7 @@ def _install(adapter: Adapter) -> None:
     milter.set_envrcpt_callback(callbacks[Step.RCPT])
     milter.set_header_callback(callbacks[Step.HEADER])
     milter.set_eoh_callback(callbacks[Step.END_OF_HEADERS])
-    milter.set_body_callback(body)
+    milter.set_body_callback(callbacks[Step.BODY])
     milter.set_eom_callback(callbacks[Step.END_OF_MESSAGE])
     milter.set_abort_callback(callbacks[Step.ABORT])
     milter.set_close_callback(callbacks[Step.CLOSE])
