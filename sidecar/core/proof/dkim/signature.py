@@ -20,7 +20,7 @@ NAMES_LIMIT = 200
 _REQUIRED = (b"v", b"a", b"b", b"bh", b"d", b"h", b"s")
 _FORMS = frozenset((b"simple", b"relaxed"))
 # Most signatures are not ours: the rest of their tags is not read.
-_SELECTOR, _DOMAIN = (re.compile(rb"(?:\A|;)[ \t\n]*+%b[ \t\n]*+=[ \t\n]*+([^; \t\n]++)" % tag) for tag in (b"s", b"d"))
+_SELECTOR, _DOMAIN = (re.compile(rb";[ \t\n]*+%b[ \t\n]*+=[ \t\n]*+([^; \t\n]++)" % tag) for tag in (b"s", b"d"))
 # Only mail software writes times; no more digits, so that numbers stay small.
 _NUMBER = re.compile(rb"[0-9]{1,12}")
 
@@ -45,7 +45,7 @@ class Signature(Struct, frozen=True, kw_only=True):
 
 def signer(field: Field) -> tuple[str, str] | None:
     """Return selector and domain of a DKIM-Signature field, by which its key is found; None if it has none, or is too long."""
-    value = field.value
+    value = b";" + field.value
     if len(value) > VALUE_LIMIT:
         return None
     selector, domain = _SELECTOR.search(value), _DOMAIN.search(value)
