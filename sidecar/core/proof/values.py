@@ -117,7 +117,8 @@ class Verification(Struct, frozen=True, kw_only=True):
     def proof(self, *recipients: str) -> Proof:
         """Return the proof for reported recipients, which are spelled as in the report: the level that all of them have."""
         held = [one for one in self.methods if one.holds]
-        covered = any(recipients and set(recipients) <= set(one.recipients) for one in held)
+        proved = {recipient for one in held for recipient in one.recipients}
+        covered = bool(recipients) and proved.issuperset(recipients)
         level: Level = "recipient" if covered else "message" if held else "none"
         # Many messages can have the same token: it identifies only a report that names no message.
         about = [one for one in held if one.method != "address"] or held

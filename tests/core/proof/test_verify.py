@@ -47,6 +47,9 @@ def test_each_recipient() -> None:
     assert found.proof(JO, OTHER).verified == "message"
     assert found.proof().verified == "message"
     assert found.proof("").verified == "message"
+    both = verified(bounce(traced(SIGNED, (OTHER,)), JO, OTHER))
+    assert [len(one.recipients) for one in both.methods[:2]] == [1, 1]
+    assert both.proof(JO, OTHER).verified == "recipient"
 
 
 def test_identity() -> None:
