@@ -45,6 +45,7 @@ _READERS: Final = {
     "relay_hosts": networks,
     "listener_domains": one_or_more(text("a file"), '["listener_domains.toml"]'),
     "reject_at_connect": flag,
+    "decide": choice("early", "end"),
     "report_size_limit": whole_number(1000, 1 << 30, "bytes"),
     "recipient_limit": whole_number(1, 100_000, "recipients"),
     "text_bounces": choice("accept", "reject"),

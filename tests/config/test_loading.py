@@ -16,6 +16,7 @@ FULL = """\
 relay_hosts = ["127.0.0.1", "192.168.1.0/24"]
 listener_domains = "d.toml"
 reject_at_connect = false
+decide = "end"
 report_size_limit = 1000000
 recipient_limit = 500
 headers = ["Subject", "X-Job", "subject"]
@@ -93,13 +94,14 @@ def test_every_key(tmp_path: Path) -> None:
     own = settings.listener_relay_hosts["127.0.0.1:25"]
     file = str(tmp_path / MAIN)
     assert settings.relay_hosts.where == Where(file=file, line=1, key="relay_hosts")
-    assert own.where == Where(file=file, line=16, key='listener."127.0.0.1:25".relay_hosts')
+    assert own.where == Where(file=file, line=17, key='listener."127.0.0.1:25".relay_hosts')
     assert [network.text for network in own.networks] == ["10.0.0.1"]
     assert settings == Settings(
         relay_hosts=settings.relay_hosts,
         listener_relay_hosts={"127.0.0.1:25": own},
         domains=settings.domains,
         reject_at_connect=False,
+        decide="end",
         report_size_limit=1000000,
         recipient_limit=500,
         headers=("subject", "x-job"),
@@ -195,7 +197,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "a",
         '"a" is not a known key.',
         (
-            "Remove it. The known keys here are: relay_hosts, listener_domains, reject_at_connect, report_size_limit, "
+            "Remove it. The known keys here are: relay_hosts, listener_domains, reject_at_connect, decide, report_size_limit, "
             "recipient_limit, text_bounces, unparsable_reports, headers, original_headers, bounce_classifier, state_directory, "
             "node_id, user, group, reload_on_change, compat, journal, limits, milter, admin, listener, log."
         ),
@@ -312,6 +314,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
         "limits.report_memory is 134217728, less than report_size_limit, 200000000: the largest reports would always get 451.",
         "Write report_memory = 200000000 or more below [limits], or a smaller report_size_limit.",
     ),
+    ('decide = "data"', 1, "decide", '"data" is not one of "early" or "end".', "Write one of these."),
     ("text_bounces = true", 1, "text_bounces", 'true is not one of "accept" or "reject".', "Write one of these."),
     (
         'unparsable_reports = "quarantined"',

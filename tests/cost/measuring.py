@@ -92,7 +92,7 @@ class _Connection:
             new_session=lambda: Session(rules=lambda: rules, world=world, quota=quota),
             recorder=self._recorder,
             answers_connect=policy.rejects_at_connect,
-            answers_data=not settings.headers,
+            answers_data=settings.decides_at_data,
         )
         # Without `waits`, each callback returns its answer.
         self._conversation = Conversation(Steps(adapter.callbacks, adapter.negotiate), lambda _: None)

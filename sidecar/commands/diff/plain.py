@@ -28,6 +28,7 @@ class Meaning(NamedTuple):
 
 MEANINGS: Final = {
     "reject_at_connect": Meaning("whether external hosts are rejected at connect if nothing is permitted to them"),
+    "decide": Meaning("when a message has its verdict: as early as possible, or at its end"),
     "report_size_limit": Meaning("bytes of the largest report that is accepted", opens="more"),
     "recipient_limit": Meaning("recipients of one message", opens="more"),
     # "accept" sorts before "reject".

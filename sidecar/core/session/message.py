@@ -3,6 +3,7 @@
 Owns the envelope and the buffer of a message that can be a report. Never decides anything.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 
 from sidecar.core.policy import RecipientAnswer
@@ -12,6 +13,7 @@ from sidecar.core.reports.text import is_from_mailer
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
+from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LogMode, Settings
 
 _TYPE = b"content-type"
@@ -28,7 +30,7 @@ _AHEAD = 4 * 1024
 class Message:
     """The state of one message. `message_id` is 32 hex digits, `created` seconds since 1970.
 
-    `is_decided`: the verdict is certain before the body, and waits for the end of the message. `whole`: it is complete.
+    `at_end` makes a verdict that is certain before the body, and waits for the end of the message. `whole`: it is complete.
     `decided` is "data" if the verdict was given there. `claims_report`: its Content-Type is that of a report. `accepts_text`: a
     recipient logs bounces in text form; `may_be_text`: by its envelope sender or header section it can be one.
     The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
@@ -43,7 +45,7 @@ class Message:
         self.queue_id = mail.queue_id
         self.recipients: list[RecipientAnswer] = []
         self.headers = RecordedHeaders(settings.headers)
-        self.is_decided = False
+        self.at_end: Callable[[], Outcome] | None = None
         self.decided: str | None = None
         self.whole = False
         self.claims_report = False

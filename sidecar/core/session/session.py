@@ -6,6 +6,7 @@ that were newest at its MAIL.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
@@ -255,7 +256,7 @@ class Session:
         message = self._message_with_recipients(event.queue_id)
         # Content cannot change the verdict on a relay host's mail, and costs the most. If the host disconnects before the end,
         # there is a record of a message that was not delivered, and the host retries. Other mail waits for its headers.
-        at_data = self._answers_data and not self._rules.settings.headers
+        at_data = self._answers_data and self._rules.settings.decides_at_data
         if at_data and self._is_relay_host and not message.accepts_reports:
             message.decided = "data"
             return self._conclude(_NO_CLAIM)
@@ -278,14 +279,20 @@ class Session:
         message = self._current()
         message.end_headers()
         if message.may_be_report and message.accepts_reports and not message.is_relayed_unread:
-            if not (self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())):
-                return self._reject_above(Bound.RATE)
-            return GO_ON if message.exceeded is None else self._reject_above(message.exceeded)
-        if len({recipient.relay for recipient in message.recipients}) > 1:
-            # It is relayed to some recipients only, and the others can be removed only at the end of the message.
-            message.is_decided = True
-            return GO_ON
-        return self._conclude(_NO_MAILER if message.is_from_person else _NO_CLAIM)
+            is_admitted = self._is_relay_host or self._quota.admit_report(self._network, self._world.clock())
+            bound = message.exceeded if is_admitted else Bound.RATE
+            if bound is None:
+                return GO_ON
+            verdict, waits = partial(self._reject_above, bound), False
+        else:
+            verdict = partial(self._conclude, _NO_MAILER if message.is_from_person else _NO_CLAIM)
+            # If it is relayed to some recipients only, the others can be removed only at the end of the message.
+            waits = len({recipient.relay for recipient in message.recipients}) > 1
+        if not waits and self._rules.settings.decide == "early":
+            return verdict()
+        message.at_end = verdict
+        message.release()
+        return GO_ON
 
     def _on_body(self, event: events.Body) -> Outcome:
         # No step for a verdict (see daemon/milter/negotiation.py): what exceeds a bound is not kept, and rejected at the end.
@@ -295,8 +302,8 @@ class Session:
     def _on_end_of_message(self, event: events.EndOfMessage) -> Outcome:
         message = self._current(event.queue_id)
         message.whole = True
-        if message.is_decided:
-            return self._conclude(_NO_CLAIM)
+        if message.at_end is not None:
+            return message.at_end()
         message.begin_reading()
         if message.is_relayed_unread:
             return self._conclude(_NO_CLAIM)

@@ -231,7 +231,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `listener_relay_hosts` has the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
     case) of the message headers that records have, `original_headers` those of a returned message. `report_size_limit` is in
-    bytes; `recipient_limit` counts the recipients of one message. `text_bounces` is for bounces without a status part, and
+    bytes; `recipient_limit` counts the recipients of one message. `decide` is when a message gets its verdict and its records:
+    "early" is as soon as the verdict is certain. `text_bounces` is for bounces without a status part, and
     `unparsable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
@@ -247,6 +248,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     listener_relay_hosts: Mapping[str, NetworkList] = field(default_factory=dict)
     domains: Sequence[DomainEntry] = ()
     reject_at_connect: bool = True
+    decide: Literal["early", "end"] = "early"
     report_size_limit: int = 10 * 1024 * 1024
     recipient_limit: int = 1000
     limits: LimitSettings = field(default_factory=LimitSettings)
@@ -265,6 +267,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def accepts_text(self) -> bool:
         """Whether a bounce without a status part is a report. KumoMTA accepts none."""
         return self.text_bounces == "accept" and self.compat is None
+
+    @property
+    def decides_at_data(self) -> bool:
+        """Whether a message can have its verdict at DATA: no record waits for its headers."""
+        return self.decide == "early" and not self.headers
 
     # What is in the state directory, beside the lock and the status of `daemon/process`.
 

@@ -87,7 +87,7 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
     world = World(clock=time.time, new_id=_new_ids(), node_id=plan.node_id)
     engine = ENGINES[settings.milter.engine]
     # Negotiated with the MTA for each connection, and kept whatever is reloaded.
-    answers_data = not settings.headers
+    answers_data = settings.decides_at_data
     adapter = Adapter(
         translations=engine.translations,
         new_session=partial(new_session, rules=rules, world=world, quota=quota, answers_data=answers_data),

@@ -78,6 +78,7 @@ def test_every_setting_has_a_meaning() -> None:
         ({"unparsable_reports": "quarantine"}, "opens"),
         ({"text_bounces": "reject"}, "closes"),
         ({"reject_at_connect": False}, "neither"),
+        ({"decide": "end"}, "neither"),
         ({"headers": ("subject",)}, "neither"),
     ],
 )

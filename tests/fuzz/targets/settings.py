@@ -26,6 +26,7 @@ state_directory = "state"
 recipient_limit = 100
 report_size_limit = 1_000_000
 reject_at_connect = false
+decide = "end"
 [milter]
 socket = "inet:127.0.0.1:8893"
 socket_mode = "0660"
