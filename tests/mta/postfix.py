@@ -12,6 +12,7 @@ import smtplib
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,9 @@ from typing import Self
 from tests.mta.processes import owned, stop_group, wait_until
 
 HOST = "127.0.0.1"
+
+FOLDER = os.environ.get("POSTFIX", "")
+"""Where a Postfix is unpacked, as tests/interop/get_postfix.sh does; without it the first one in PATH is used."""
 
 LIFETIME = 900
 """Seconds after which a Postfix ends by itself: the longest test takes a few."""
@@ -116,10 +120,10 @@ class Postfix:
 
     def __enter__(self) -> Self:
         self._lay_out()
-        program = subprocess.check_output(["postconf", "-dhx", "daemon_directory"], text=True).strip()
+        master = f"{FOLDER}{default('daemon_directory')}/master"
         # -s stays in the foreground: a child can be waited for. A change of user ids takes away the signal that `owned` asked
         # for (prctl(2)), and then it is -e that ends it, should this process be killed.
-        self._master = owned([f"{program}/master", "-c", str(self._conf), "-s", "-e", str(LIFETIME)])
+        self._master = owned([master, "-c", str(self._conf), "-s", "-e", str(LIFETIME)])
         try:
             wait_until(self._answers, f"Postfix on port {self.port} answers", give_up=self._died)
         except BaseException as error:
@@ -170,6 +174,7 @@ class Postfix:
             "virtual_mailbox_base": str(self.directory),
             "virtual_uid_maps": f"static:{owner.pw_uid}",
             "virtual_gid_maps": f"static:{owner.pw_gid}",
+            **{key: f"{FOLDER}{default(key)}" for key in ("command_directory", "daemon_directory") if FOLDER},
         }
         lines = [f"{key} = {value}\n" for key, value in (places | self._settings).items()]
         (self._conf / "main.cf").write_text("".join(lines))
@@ -189,6 +194,24 @@ class Postfix:
     def _log_text(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else ["(no log)"]
         return "\n".join(lines[-LOG_SHOWN:])
+
+
+def postconf(*arguments: str, directory: Path | None = None) -> str:
+    """Run postconf, on the settings of a private Postfix if `directory` is given."""
+    where = () if directory is None else ("-c", str(directory / "conf"))
+    program = f"{FOLDER}/usr/sbin/postconf" if FOLDER else "postconf"
+    return subprocess.run([program, *where, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@cache
+def default(setting: str) -> str:
+    """Return the value of a setting that this Postfix was built with."""
+    return postconf("-dhx", setting).strip()
+
+
+def version() -> tuple[int, ...]:
+    """Return the version of this Postfix: 3.7.11 is (3, 7)."""
+    return tuple(map(int, default("mail_version").split(".")[:2]))
 
 
 def free_port() -> int:
