@@ -118,7 +118,7 @@ bench-packages:
 # Beside Postfix Debian's Sendmail cannot be installed, so it is only unpacked.
 sendmail: mta-packages
 	@.ci/packages sendmail
-	@tests/mta/get_sendmail.sh .venv/sendmail
+	@tests/mta/unpack.sh .venv/sendmail sendmail-bin sendmail-cf sasl2-bin
 
 clean:
 	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .bench

@@ -178,7 +178,7 @@ def test_one_side_only() -> None:
         if version() < PIPELINING_FORBIDDEN:
             assert replies[:2] == ["220 mx.example ESMTP Postfix", "500 5.5.2 Error: command not recognized"]
         else:
-            assert replies == ["554 5.5.0 Error: SMTP protocol synchronization"]
+            assert replies[-1] == "554 5.5.0 Error: SMTP protocol synchronization"
         log, connected = this.postfix.log, f"connect from unknown[{BALANCER}]"
         wait_until(lambda: log.exists() and connected in log.read_text(), "Postfix has logged the balancer as its peer")
     with stand("", PROXY | {"smtpd_upstream_proxy_timeout": "1s"}) as this:

@@ -15,7 +15,7 @@ from sidecar.config import load
 from sidecar.core.open_domains import OpenDomains
 from tests import ROOT
 from tests.deploy.documents import Document
-from tests.mta.sendmail import UNPACKED
+from tests.mta.sendmail import UNPACKED, get_sendmail
 
 pytestmark = pytest.mark.mta
 
@@ -27,7 +27,7 @@ ACCESS = "/etc/mail/access-and-sidecar"
 @pytest.fixture
 def stock(tmp_path: Path) -> Path:
     """A folder with Debian's sendmail.mc, which includes the macros of the same package. Its makers leave two files to add."""
-    subprocess.run([ROOT / "tests/mta/get_sendmail.sh", UNPACKED], check=True)
+    get_sendmail()
     shutil.copytree(MACROS, tmp_path / "cf")
     (tmp_path / "m4").mkdir()
     for name in ("dialup.m4", "provider.m4"):
@@ -157,7 +157,7 @@ def test_a_file_that_it_cannot_change(tmp_path: Path, text: str) -> None:
 
 def test_without_flags_and_map(tmp_path: Path) -> None:
     """A sendmail.mc without access_db and privacy flags gets both; Sendmail's default flag remains."""
-    subprocess.run([ROOT / "tests/mta/get_sendmail.sh", UNPACKED], check=True)
+    get_sendmail()
     base = (
         f"divert(-1)\ninclude(`{MACROS}/m4/cf.m4')\ndivert(0)dnl\nOSTYPE(`linux')dnl\nMAILER(`local')dnl\nMAILER(`smtp')dnl\n"
     )

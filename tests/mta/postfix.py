@@ -156,7 +156,7 @@ class Postfix:
 
     def _queue_is_empty(self) -> bool:
         folders = (self.directory / "queue" / name for name in ("maildrop", "incoming", "active", "deferred", "hold"))
-        return not any(path.is_file() for folder in folders for path in folder.rglob("*"))
+        return not any(_is_whole(path) for folder in folders for path in folder.rglob("*"))
 
     def _lay_out(self) -> None:
         """Write the settings, and make the directories."""
@@ -194,6 +194,13 @@ class Postfix:
     def _log_text(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else ["(no log)"]
         return "\n".join(lines[-LOG_SHOWN:])
+
+
+def _is_whole(path: Path) -> bool:
+    """Return True for a queue file that is complete: Postfix then sets the bit of execution. A client may never finish one."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.is_file() and bool(path.stat().st_mode & 0o100)
+    return False
 
 
 def postconf(*arguments: str, directory: Path | None = None) -> str:

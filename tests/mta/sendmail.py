@@ -26,7 +26,7 @@ from sidecar.core.names import split_endpoint
 from tests import ROOT
 from tests.mta.client import Answer, Connection, Peer, Refused
 from tests.mta.house import Pair
-from tests.mta.places import private_directory
+from tests.mta.places import private_directory, unpack
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sidecar import Sidecar
 
@@ -117,7 +117,7 @@ class Sendmail:
 
     def __enter__(self) -> Self:
         _need_a_network_of_its_own()
-        subprocess.run([Path(__file__).with_name("get_sendmail.sh"), UNPACKED], check=True)
+        get_sendmail()
         self._lay_out()
         command = ["unshare", "--net", "--uts", "--", "sh", "-e", "-c", START, str(PROGRAM)]
         with (self.directory / "output").open("wb") as output:
@@ -305,6 +305,11 @@ def _need_a_network_of_its_own() -> None:
     possible = subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True, check=False).returncode == 0
     if not possible and not os.environ.get("CI"):
         pytest.skip("Sendmail needs a network of its own, and this machine lets nobody make one")
+
+
+def get_sendmail() -> None:
+    """Unpack Sendmail, unless that was done before."""
+    unpack(UNPACKED, "sendmail-bin", "sendmail-cf", "sasl2-bin")
 
 
 def make_certificate(directory: Path) -> None:

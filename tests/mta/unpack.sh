@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Unpack Debian's Sendmail into the folder given: beside Postfix it cannot be installed, but it runs from anywhere.
-#   get_sendmail.sh FOLDER
+# Unpack Debian's packages into the folder given: an MTA cannot be installed beside Postfix, but it runs from anywhere.
+#   unpack.sh FOLDER PACKAGE...
 set -euo pipefail
 
 folder=$(realpath -m "$1")
-packages=(sendmail-bin sendmail-cf sasl2-bin)
-[ -x "$folder/usr/libexec/sendmail/sendmail" ] && exit 0
+packages=("${@:2}")
+[ -d "$folder" ] && exit 0
 
 mkdir -p "$(dirname "$folder")"
 # Made beside its place and moved there whole: whoever sees the folder sees all of it.
@@ -24,7 +24,7 @@ fi
 for package in *.deb; do
     dpkg -x "$package" "$work/tree"
 done
-# Group mail's right to its own mail is of no use here.
-chmod g-s "$work/tree/usr/libexec/sendmail/sendmail"
+# Sendmail has the right of group mail to its own mail, which is of no use here.
+find "$work/tree" -type f -perm /g+s -exec chmod g-s {} +
 chmod 755 "$work/tree"
-mv -T "$work/tree" "$folder" 2>/dev/null || [ -x "$folder/usr/libexec/sendmail/sendmail" ]
+mv -T "$work/tree" "$folder" 2>/dev/null || [ -d "$folder" ]
