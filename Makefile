@@ -8,6 +8,9 @@ FUZZ_SECONDS ?= 600
 FUZZ_SEED ?=
 BENCH ?=
 SOAK ?=
+# Releases of Debian whose Postfix `make interop` tests, unless POSTFIX names another one.
+RELEASES ?= trixie sid
+POSTFIX ?=
 
 # Exact versions of everything that pip installs, what builds the program included.
 export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
@@ -22,8 +25,8 @@ CHECKED := tests/core tests/config tests/journal tests/commands tests/daemon tes
 	tests/test_architecture.py tests/test_log.py tests/test_packaging.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test dist deb test-packages bench fuzz soak build-packages mta-packages tools-packages \
-	bench-packages deb-packages sendmail clean
+.PHONY: help setup demo check test dist deb test-packages interop bench fuzz soak build-packages mta-packages tools-packages \
+	interop-packages bench-packages deb-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
@@ -33,6 +36,7 @@ help:
 	@echo "make deb     builds a Debian 12 package: dist/sidecar_VERSION_amd64.deb"
 	@echo "make dist    builds the wheel and the source archive in dist"
 	@echo "make test-packages  installs, upgrades, runs and removes the packages in Debian 12, and runs the commands of the documents (as root, 8 minutes)"
+	@echo "make interop runs maddy and newer Postfixes with it (as root, with Go, some 8 minutes; RELEASES=... or POSTFIX=FOLDER for others)"
 	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 30 minutes; see BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
 	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; see SOAK=--help)"
@@ -71,6 +75,9 @@ deb: dist deb-packages
 test-packages: $(VENV)/.tools deb-packages mta-packages bench-packages
 	@.ci/packages debootstrap
 	@$(RUN)/pytest -q tests/packages/installed.py tests/packages/documents.py tests/packages/milters.py
+
+interop: $(VENV)/.tools mta-packages sendmail tools-packages interop-packages
+	@tests/interop/run $(RUN) "$(POSTFIX)" $(RELEASES)
 
 bench: $(VENV)/.tools mta-packages bench-packages
 	@$(RUN)/python -m tests.bench $(BENCH)
@@ -114,6 +121,9 @@ tools-packages:
 
 bench-packages:
 	@.ci/packages bench
+
+interop-packages:
+	@.ci/packages interop
 
 # Beside Postfix Debian's Sendmail cannot be installed, so it is only unpacked.
 sendmail: mta-packages

@@ -46,9 +46,9 @@ def test_sendmail_settings() -> None:
 
 
 def test_examples_are_one() -> None:
-    """All examples for MTAs have the same listener domains."""
-    packaged = DEPLOY / "etc" / "listener_domains.toml"
-    assert len({path.read_text() for path in DEPLOY.rglob("listener_domains.toml") if path != packaged}) == 1
+    """All examples for MTAs have the same listener domains, except that of maddy, which cannot drop a message."""
+    others = {DEPLOY / "etc" / "listener_domains.toml", DEPLOY / "maddy" / "listener_domains.toml"}
+    assert len({path.read_text() for path in DEPLOY.rglob("listener_domains.toml") if path not in others}) == 1
 
 
 def test_dockerfile() -> None:
