@@ -175,10 +175,9 @@ def test_one_side_only() -> None:
     """A header that Postfix does not expect is a wrong command, and the peer is the balancer."""
     with stand("send-proxy", {}) as this:
         replies = this.relays().replies
-        if version() < PIPELINING_FORBIDDEN:
-            assert replies[:2] == ["220 mx.example ESMTP Postfix", "500 5.5.2 Error: command not recognized"]
-        else:
-            assert replies[-1] == "554 5.5.0 Error: SMTP protocol synchronization"
+        # If the header arrives before the greeting, a Postfix that forbids pipelining ends the connection.
+        is_early = version() >= PIPELINING_FORBIDDEN and replies[-1] == "554 5.5.0 Error: SMTP protocol synchronization"
+        assert is_early or replies[:2] == ["220 mx.example ESMTP Postfix", "500 5.5.2 Error: command not recognized"]
         log, connected = this.postfix.log, f"connect from unknown[{BALANCER}]"
         wait_until(lambda: log.exists() and connected in log.read_text(), "Postfix has logged the balancer as its peer")
     with stand("", PROXY | {"smtpd_upstream_proxy_timeout": "1s"}) as this:
