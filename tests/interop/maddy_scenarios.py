@@ -210,7 +210,7 @@ def test_the_commands_of_the_guide(tmp_path: Path) -> None:
 
 def test_a_quarantined_report_gets_451() -> None:
     """It needs a drop."""
-    with maddy_pair(domains=DOMAINS, settings='unreadable_reports = "quarantine"') as pair:
+    with maddy_pair(domains=DOMAINS, settings='unparsable_reports = "quarantine"') as pair:
         outcome = pair.offer(
             "", ["n@oob-on.example"], OOB.replace(b"Action:", b"Auction:").replace(b"-Recipient:", b"-Someone:")
         )

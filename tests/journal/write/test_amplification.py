@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.names import plain_address
 from sidecar.core.session import Quota
-from sidecar.core.session.events import Close, Connect, Data, Event, Header, Helo, Mail, Rcpt, content_events
+from sidecar.core.session.events import Close, Connect, Data, EndOfHeaders, Event, Header, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Discard, Outcome, Reject, Tempfail, Verdict
 from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
 from sidecar.journal.read import Line, read
@@ -75,6 +75,8 @@ def _size(event: Event) -> int:
         case Header(name=name, value=value):
             # As the peer sent it: with the colon, the space and the line end.
             return len(name) + len(value) + len(b": \r\n")
+        case EndOfHeaders():
+            return len(b"\r\n")
         case _:
             parts = (getattr(event, name, b"") for name in ("name", "value", "chunk"))
             return sum(len(part) for part in parts if isinstance(part, bytes))
