@@ -3,60 +3,46 @@
 Field names and words of `Checked`, `Reporter` and `Proof` are for records and `--json`: they are permanent.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from sidecar.core.policy.address import normal_address
+from sidecar.core.settings.keys import DAY, Algorithm, Keys, PublicKey, Secret
+
+__all__ = [
+    "DAY",
+    "SIGNATURE_LIMIT",
+    "TOLERANCE",
+    "Algorithm",
+    "Body",
+    "Case",
+    "Checked",
+    "Keys",
+    "Level",
+    "Method",
+    "Proof",
+    "PublicKey",
+    "Reporter",
+    "Secret",
+    "Verification",
+    "comparable",
+    "failed",
+    "plain",
+]
 
 Level = Literal["recipient", "message", "none"]
 """What is proved: that a message of ours failed for this recipient, that the message is ours, or nothing."""
 Method = Literal["address", "header", "dkim"]
-Algorithm = Literal["rsa-sha256", "ed25519-sha256"]
 Body = Literal["whole", "part", "differs", "absent", "unchecked"]
 """How the returned body relates to a DKIM signature: `part` is the beginning that `l=` covers, `unchecked` is too large."""
 
-DAY = 86400
 TOLERANCE = 600
 """Seconds: clocks of signing and verifying hosts can differ so much."""
 
 
 SIGNATURE_LIMIT = 2
 """DKIM signatures with a key of ours that are checked in a report: RSA and Ed25519. Each takes up to 110 us."""
-
-
-class Secret(Struct, frozen=True, kw_only=True):
-    """A secret for MACs. `id` is in each token: two characters that are derived from the key, and are no secret."""
-
-    key: bytes
-    id: str
-
-    def __repr__(self) -> str:
-        """Return a text without the key: values appear in logs."""
-        return f"Secret(id={self.id!r})"
-
-
-class PublicKey(Struct, frozen=True, kw_only=True):
-    """A DKIM key of ours, as DER. `strict`: the domain of `i=` must be `domain` itself (`t=s` in the record)."""
-
-    selector: str
-    domain: str
-    algorithm: Algorithm
-    der: bytes
-    strict: bool = False
-
-
-class Keys(Struct, frozen=True, kw_only=True):
-    """What proofs are checked with. The first secret signs, all of them verify. DKIM keys are by selector and domain.
-
-    `maximum_age` is in seconds. `authserv_ids` names the hosts whose Authentication-Results count, in lower case.
-    """
-
-    secrets: tuple[Secret, ...] = ()
-    dkim: Mapping[tuple[str, str], PublicKey] = {}
-    authserv_ids: tuple[str, ...] = ()
-    maximum_age: int = 30 * DAY
 
 
 class Case(Struct, frozen=True, kw_only=True):
