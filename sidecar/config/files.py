@@ -68,15 +68,21 @@ def read_document(path: Path, file: str, sources: list[Source] | None = None, *,
     `file` is its path as the operator wrote it. The file becomes one of the `sources` in any case.
     """
     is_json = named_json(file) if is_json is None else is_json
+    content = read_content(path, file, [] if sources is None else sources)
+    text = _decoded(content, is_json=is_json)
+    del content  # some 100 MB for a million domains
+    return parsed(text, file, is_json=is_json)
+
+
+def read_content(path: Path, file: str, sources: list[Source]) -> bytes:
+    """Return the bytes of a file, which becomes one of the `sources` in any case. Raise UnreadableError."""
     stamp, digest = stamp_of(path), None
     try:
         content = _content(path, shown(file))
-        text, digest = _decoded(content, is_json=is_json), hashlib.sha256(content).hexdigest()
-        del content  # some 100 MB for a million domains
+        digest = hashlib.sha256(content).hexdigest()
     finally:
-        if sources is not None:
-            sources.append(Source(path=path, stamp=stamp, digest=digest))
-    return parsed(text, file, is_json=is_json)
+        sources.append(Source(path=path, stamp=stamp, digest=digest))
+    return content
 
 
 def parsed(text: str, file: str, *, is_json: bool) -> Document:

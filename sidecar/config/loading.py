@@ -23,6 +23,7 @@ from sidecar.config.readers import choice, flag, header_names, network, networks
 from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read_rules
 from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.tables import Table, table_of_file
+from sidecar.config.verify import read_verify
 from sidecar.config.warnings import note_warnings
 from sidecar.config.warnings.listeners import note_engine, note_missing
 from sidecar.core.classifier import Classifier, TooLargeError
@@ -65,6 +66,7 @@ _LOG_READERS: Final = {"level": choice("debug", "info", "warning", "error"), "fo
 _LIMIT_READERS: Final = {
     "header_size": whole_number(1000, 1 << 27, "bytes"),
     "reports_per_second": whole_number(1, 1_000_000, "reports"),
+    "signatures_per_second": whole_number(1, 1_000_000, "signatures"),
     "report_memory": whole_number(1000, 1 << 40, "bytes"),
     "sessions": whole_number(1, 1_000_000, "sessions"),
     "rejection_records_per_second": whole_number(1, 1_000_000, "records"),
@@ -172,7 +174,7 @@ class Reading:
         journal = read_journal(table.table("journal"), folder, state_directory / "journal")
         limits = table.table("limits")
         milter = read_milter(table.table("milter"), folder)
-        section = table.table("admin")
+        section, proofs = table.table("admin"), table.table("verify")
         settings = Settings(
             relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
             listener_relay_hosts=_listener_relay_hosts(table.table("listener", quoted)),
@@ -182,6 +184,7 @@ class Reading:
             journal=journal,
             milter=milter,
             admin=read_admin(section, folder, milter=milter.socket) if "admin" in table.values else None,
+            verify=read_verify(proofs, folder, self._sources) if "verify" in table.values else None,
             log=LogSettings(**table.table("log").only(_LOG_READERS)),
             limits=LimitSettings(**limits.only(_LIMIT_READERS)),
             **values,

@@ -19,10 +19,10 @@ WarningCode = Literal[
 ]  # fmt: skip
 
 ErrorCode = Literal[
-    "conflict", "host_bits_set", "invalid_listener", "invalid_pattern", "invalid_value", "limit_too_small",
-    "misplaced_key", "missing_key", "out_of_range", "patterns_too_large", "remote_socket", "repeated_domain", "repeated_key",
-    "repeated_listener", "syntax_error", "unknown_key", "unquoted_domain", "unreadable_file", "unrecorded_reports",
-    "wrong_type",
+    "conflict", "exposed_secret", "host_bits_set", "invalid_key", "invalid_listener", "invalid_pattern", "invalid_value",
+    "limit_too_small", "misplaced_key", "missing_key", "out_of_range", "patterns_too_large", "remote_socket",
+    "repeated_domain", "repeated_key", "repeated_listener", "syntax_error", "unknown_key", "unquoted_domain",
+    "unreadable_file", "unrecorded_reports", "wrong_type",
 ]  # fmt: skip
 
 RuntimeCode = Literal["port_in_use", "unreadable_by_user", "unusable_directory", "unusable_socket"]

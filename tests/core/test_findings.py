@@ -12,7 +12,9 @@ DOMAINS = "d.toml"
 
 ERRORS = [
     ("conflict", {MAIN: '[admin]\nsocket = "inet:127.0.0.1:8893"\n'}),
+    ("exposed_secret", {MAIN: '[verify]\nsecret_files = "secret"\n', "secret": "the-secret-of-the-tests-is-no-secret"}),
     ("host_bits_set", {MAIN: 'relay_hosts = ["10.0.0.1/8"]\n'}),
+    ("invalid_key", {MAIN: '[verify]\ndkim_keys = "."\n'}),
     ("invalid_listener", {MAIN: "[listener.mx]\nrelay_hosts = []\n"}),
     ("invalid_pattern", {MAIN: 'bounce_classifier = "r.toml"\n', "r.toml": "[rules]\nA = ['(']\n"}),
     ("invalid_value", {MAIN: 'relay_hosts = ["ten"]\n'}),

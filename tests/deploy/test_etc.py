@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from sidecar.config import load
 from sidecar.config.domains import READERS as DOMAIN_KEYS
 from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
+from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
+from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.settings.values import AdminSettings, DomainEntry, JournalSettings, MilterSettings, RecordSettings, Settings
 from tests import ROOT
 
@@ -33,6 +35,9 @@ def uncommented(text: str, *, examples: bool) -> str:
 def settings(text: str, folder: Path) -> Settings:
     (folder / "listener_domains.toml").write_text(uncommented(DOMAINS.read_text(), examples=True))
     (folder / "sidecar.toml").write_text(text)
+    (folder / "dkim-keys").mkdir()
+    (folder / "secret").write_text("the-secret-of-the-tests-is-no-secret")
+    (folder / "secret").chmod(0o600)
     loaded = load(folder / "sidecar.toml", environ=ENVIRON)
     assert loaded.settings is not None, loaded.problems
     return loaded.settings
@@ -71,6 +76,8 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
         *_READERS,
         *(f"limits.{key}" for key in _LIMIT_READERS),
         *(f"log.{key}" for key in _LOG_READERS),
+        *(f"verify.{key}" for key in VERIFY_KEYS),
+        *(f"verify.domain.bounce.example.com.{key}" for key in VERIFY_DOMAIN_KEYS),
         *(f"milter.{key}" for key in MilterSettings.__struct_fields__),
         *(f"admin.{key}" for key in AdminSettings.__struct_fields__),
         *(f"journal.{key}" for key in journal),

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from sidecar.config import load
 from sidecar.config.domains import _KEYS as DOMAIN_KEYS
 from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
+from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
+from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.findings import Finding
 from sidecar.core.settings.values import (
     RECORD_TYPES,
@@ -22,13 +24,20 @@ from sidecar.core.settings.values import (
     MilterSettings,
     RecordSettings,
     Settings,
+    VerifyRule,
+    VerifySettings,
 )
 from sidecar.daemon.process.reload import _KEPT, _KEPT_OF_MILTER
 from tests.deploy.documents import FOLDER, Document
 
-# Stand for [journal.TYPE] and [listener."IP:port"].
-TYPE, LISTENER = "journal.OOB", 'listener."10.1.1.1:25"'
-SECTIONS = {"Top level": "", "[journal.TYPE]": TYPE, '[listener."IP:port"]': LISTENER}
+# Stand for [journal.TYPE], [listener."IP:port"] and [verify.domain."NAME"].
+TYPE, LISTENER, DOMAIN = "journal.OOB", 'listener."10.1.1.1:25"', 'verify.domain."bounce.example.com"'
+SECTIONS = {
+    "Top level": "",
+    "[journal.TYPE]": TYPE,
+    '[listener."IP:port"]': LISTENER,
+    '[verify.domain."NAME"]': DOMAIN,
+}
 ENVIRON = {"STATE_DIRECTORY": "/var/lib/sidecar"}
 
 
@@ -63,8 +72,11 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     def line(self, value: object) -> str:
         """Write the setting with a value of TOML, in its section."""
-        user = "" if str(self) != "group" else 'user = "sidecar"\n'
-        return f"{f'[{self.section}]' if self.section else user}\n{self.key} = {value}\n"
+        before = {"group": 'user = "sidecar"\n', "verify.unverified": '[verify]\nsecret_files = "secret"\n'}.get(str(self), "")
+        if self.section == DOMAIN:
+            before = '[verify]\nsecret_files = "secret"\n'
+        heading = f"[{self.section}]" if self.section and f"[{self.section}]" not in before else ""
+        return f"{before}{heading}\n{self.key} = {value}\n"
 
 
 def rows(name: str) -> Iterator[Setting]:
@@ -84,6 +96,8 @@ CHOICES = [setting for setting in SETTINGS if setting.words]
 def loaded(folder: Path, text: str, domains: str = "") -> tuple[Settings | None, list[Finding]]:
     (folder / "listener_domains.toml").write_text(domains)
     (folder / "sidecar.toml").write_text(text)
+    (folder / "secret").write_text("the-secret-of-the-tests-is-no-secret")
+    (folder / "secret").chmod(0o600)
     found = load(folder / "sidecar.toml", environ=ENVIRON)
     return found.settings, [finding for finding in found.problems if finding.level == "error"]
 
@@ -100,6 +114,8 @@ def test_every_setting_is_there() -> None:
             *(f"journal.{key}" for key in journal),
             *(f"{TYPE}.{key}" for key in RecordSettings.__struct_fields__),
             f"{LISTENER}.relay_hosts",
+            *(f"verify.{key}" for key in VERIFY_KEYS),
+            *(f"{DOMAIN}.{key}" for key in VERIFY_DOMAIN_KEYS),
         ]
     )
     assert sorted(setting.key for setting in DOMAINS) == sorted(DOMAIN_KEYS)
@@ -120,13 +136,24 @@ def test_the_defaults(tmp_path: Path) -> None:
     assert expected is not None
     assert found.relay_hosts.networks == expected.relay_hosts.networks
     assert found.admin == AdminSettings()
-    assert replace(found, relay_hosts=expected.relay_hosts, admin=None) == expected
+    assert found.verify is not None
+    assert replace(found.verify, rule=VerifyRule(), domains={}) == VerifySettings()
+    assert [replace(rule, places={}) for rule in found.verify.domains.values()] == [VerifyRule()]
+    assert replace(found, relay_hosts=expected.relay_hosts, admin=None, verify=None) == expected
     for setting in SETTINGS:
         place = {"": expected, "milter": expected.milter, "admin": AdminSettings(), TYPE: RecordSettings()}.get(setting.section)
+        place = VerifySettings() if setting.section == "verify" else place
         if setting.default == "none":
             assert getattr(place, setting.key) is None, str(setting)
     others = {str(setting) for setting in SETTINGS if not setting.literal and setting.default != "none"}
-    assert others == {"journal.directory", "journal.meta", f"{TYPE}.directory", f"{TYPE}.suffix", f"{LISTENER}.relay_hosts"}
+    assert others == {
+        "journal.directory",
+        "journal.meta",
+        f"{TYPE}.directory",
+        f"{TYPE}.suffix",
+        f"{LISTENER}.relay_hosts",
+        f"{DOMAIN}.unverified",
+    }
     assert expected.journal.directory == expected.state_directory / "journal"
     assert expected.journal.meta is None
     assert expected.journal.place("OOB") == (expected.journal.directory, ".jsonl")

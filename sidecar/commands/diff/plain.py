@@ -15,7 +15,7 @@ from sidecar.commands.diff.values import Effect, RuleChange, Side, Spot
 from sidecar.core.settings.values import RECORD_TYPES
 
 # Other modules compare these.
-ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules"})
+ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules", "verify"})
 
 
 class Meaning(NamedTuple):
@@ -45,6 +45,7 @@ MEANINGS: Final = {
     "state_directory": Meaning("the directory of the state", at_start=True),
     "limits.header_size": Meaning("bytes of the largest header section of a report", opens="more"),
     "limits.reports_per_second": Meaning("reports per second from one external network", opens="more"),
+    "limits.signatures_per_second": Meaning("DKIM signatures per second that one external network has checked", opens="more"),
     "limits.report_memory": Meaning("bytes of all reports in memory", opens="more"),
     "limits.sessions": Meaning("SMTP connections at once in each worker", opens="more"),
     "limits.rejection_records_per_second": Meaning("rejections of one network per second that have their own record"),
@@ -135,9 +136,4 @@ def _spot(key: str, value: object, side: Side) -> Spot:
     shown = msgspec.to_builtins(value, enc_hook=str)
     if key.endswith("socket_mode") and isinstance(value, int):
         shown = f"{value:04o}"
-    place = side.place
-    for part in key.split("."):
-        if part not in place.inner:
-            return Spot(value=shown)
-        place = place.inner[part]
-    return Spot(value=shown, file=side.path_of(side.file), line=place.line)
+    return side.spot_of(shown, *key.split("."))

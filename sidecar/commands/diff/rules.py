@@ -7,6 +7,7 @@ from sidecar.commands.diff.domains import domain_changes
 from sidecar.commands.diff.hosts import host_changes
 from sidecar.commands.diff.plain import plain_changes
 from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side, Spot
+from sidecar.commands.diff.verification import verify_changes
 from sidecar.core.evaluate.changes import EXTERNAL
 from sidecar.core.policy import ConnectAnswer
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule
@@ -15,7 +16,7 @@ from sidecar.core.text import counted
 
 def changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield every difference, in the order of the settings."""
-    for compare in (host_changes, plain_changes, bounce_rule_changes, domain_changes, connect_changes):
+    for compare in (host_changes, plain_changes, verify_changes, bounce_rule_changes, domain_changes, connect_changes):
         yield from compare(old, new)
 
 

@@ -80,6 +80,15 @@ class Side(Struct, frozen=True, kw_only=True, eq=False):
         """Return a value with its place."""
         return Spot(value=value) if where is None else Spot(value=value, file=self.path_of(where.file), line=where.line)
 
+    def spot_of(self, value: object, *keys: str) -> Spot:
+        """Return the value of a key of the settings file, by its path of tables. A default has no line."""
+        place = self.place
+        for key in keys:
+            if key not in place.inner:
+                return Spot(value=value)
+            place = place.inner[key]
+        return Spot(value=value, file=self.path_of(self.file), line=place.line)
+
     def because(self, reason: Because) -> Because:
         """Return a reason of the policy with the path of `path_of`."""
         return reason if reason.file is None else replace(reason, file=self.path_of(reason.file))

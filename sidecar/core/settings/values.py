@@ -10,6 +10,9 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from sidecar.core.names import parents
+from sidecar.core.settings.keys import Keys
+
 RECORD_TYPES = ("Reception", "Rejection", "OOB", "Feedback")
 """The types of records that are written."""
 
@@ -199,8 +202,9 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
 class LimitSettings(Struct, frozen=True, kw_only=True):
     """The limits of resources. Each worker counts for itself, except for the quarantine, which all share.
 
-    `header_size` bounds the header section of a message that claims to be a report. `reports_per_second` and
-    `rejection_records_per_second` are for one network (an IPv4 address, an IPv6 /64); only the latter includes relay hosts.
+    `header_size` bounds the header section of a message that claims to be a report. `reports_per_second`,
+    `signatures_per_second` (the DKIM signatures in reports that are checked) and `rejection_records_per_second` are for one
+    network (an IPv4 address, an IPv6 /64); only the last includes relay hosts.
     `report_memory` bounds the bytes of all messages that may be reports, and of reading those above 256 kB, which needs four
     times their size; `sessions` the SMTP connections. The records of one external network have at most
     `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and `record_bytes_burst` bytes more, which are
@@ -213,10 +217,47 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     report_memory: int = 128 * 1024 * 1024
     sessions: int = 5000
     rejection_records_per_second: int = 100
+    signatures_per_second: int = 100
     record_bytes_per_byte: int = 5
     record_bytes_burst: int = 1024 * 1024
     quarantine_size: int = 1024 * 1024 * 1024
     quarantine_age: int = 30 * 24 * 3600
+
+
+Unverified = Literal["accept", "quarantine", "reject"]
+"""What happens to a report that proves nothing about our mail."""
+
+
+class VerifyRule(Struct, frozen=True, kw_only=True):
+    """What a recipient domain requires of reports. `requires_token`: each recipient must have a valid address token.
+
+    `places` has the place of each key that is set, by its name.
+    """
+
+    unverified: Unverified = "accept"
+    requires_token: bool = False
+    places: Mapping[str, Where] = {}
+
+
+class VerifySettings(Keys, frozen=True, kw_only=True):
+    """The section [verify]: the keys that reports are verified with, and what each recipient domain requires.
+
+    `secret_files` and `dkim_keys` are where the keys came from. `domains` has the rules by domain, or `*.` and a domain for all
+    names below it; a rule has the values of `rule` where its own table sets none.
+    """
+
+    secret_files: tuple[Path, ...] = ()
+    dkim_keys: Path | None = None
+    rule: VerifyRule = VerifyRule()
+    domains: Mapping[str, VerifyRule] = {}
+
+    def rule_of(self, domain: str) -> VerifyRule:
+        """Return the rule for a recipient domain in normal form: its own, or that of its nearest parent with `*.`."""
+        if not self.domains:
+            return self.rule
+        if (own := self.domains.get(domain)) is not None:
+            return own
+        return next((rule for one in parents(domain) if (rule := self.domains.get(f"*.{one}")) is not None), self.rule)
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
@@ -236,12 +277,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     `unparsable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
-    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP.
+    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP. Without `verify` no report is verified.
     """
 
     relay_hosts: NetworkList
     milter: MilterSettings
     admin: AdminSettings | None = None
+    verify: VerifySettings | None = None
     journal: JournalSettings
     log: LogSettings
     state_directory: Path

@@ -11,7 +11,8 @@ from sidecar.commands.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
 from sidecar.commands.diff.rules import changes
 from sidecar.commands.diff.values import Spot
 from sidecar.config.places import toml_places
-from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Settings, Where
+from sidecar.core.settings.keys import PublicKey, Secret
+from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Settings, VerifyRule, VerifySettings, Where
 from tests.building import entry, network, settings
 from tests.commands.diff.sides import side, side_of
 
@@ -31,6 +32,9 @@ def other(value: Any) -> Any:
             return "other"
 
 
+SECRET = Secret(key=b"hidden", id="ab")
+KEY = PublicKey(selector="s1", domain="a.test", algorithm="rsa-sha256", der=b"1")
+REJECT = VerifyRule(unverified="reject")
 SPECIAL: dict[str, Any] = {
     "relay_hosts": NetworkList(networks=(network("198.51.100.0/24"),), where=None),
     "listener_relay_hosts": {"10.1.1.1:25": NetworkList(networks=(network("198.51.100.0/24"),), where=None)},
@@ -40,6 +44,7 @@ SPECIAL: dict[str, Any] = {
     "log.level": "debug",
     "text_bounces": "reject",
     "unparsable_reports": "quarantine",
+    "verify": VerifySettings(rule=VerifyRule(unverified="reject")),
 }
 
 
@@ -126,3 +131,51 @@ def test_paths_beside_the_settings_file(old: str, new: str, same: bool) -> None:
         for state, folder in ((old, "/etc/sidecar"), (new, "/srv/new"))
     ]
     assert (not list(plain_changes(*sides))) == same
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (None, VerifySettings(), []),
+        (VerifySettings(), VerifySettings(maximum_age=1), [("verify.maximum_age", 2592000, 1, "neither")]),
+        (VerifySettings(secrets=(SECRET,)), VerifySettings(), [("verify.secret_files", ["ab"], [], "neither")]),
+        (
+            VerifySettings(secrets=(SECRET,)),
+            VerifySettings(secrets=(replace(SECRET, key=b"x"),)),
+            [("verify.secret_files", ["ab"], ["ab"], "neither")],
+        ),
+        (None, VerifySettings(dkim={("s1", "a.test"): KEY}), [("verify.dkim_keys", [], ["s1._domainkey.a.test"], "neither")]),
+        (None, VerifySettings(rule=REJECT), [("verify.unverified", "accept", "reject", "closes")]),
+        (
+            VerifySettings(rule=REJECT),
+            VerifySettings(rule=VerifyRule(unverified="quarantine")),
+            [("verify.unverified", "reject", "quarantine", "opens")],
+        ),
+        (
+            None,
+            VerifySettings(domains={"*.a.test": VerifyRule(unverified="reject", requires_token=True)}),
+            [
+                ('verify.domain."*.a.test".unverified', "accept", "reject", "closes"),
+                ('verify.domain."*.a.test".address', "optional", "required", "closes"),
+            ],
+        ),
+        (
+            VerifySettings(domains={"a.test": REJECT}),
+            None,
+            [('verify.domain."a.test".unverified', "reject", "accept", "opens")],
+        ),
+        # The removed rule of a name uncovers that of its parent.
+        (
+            VerifySettings(domains={"b.a.test": VerifyRule(), "*.a.test": REJECT}),
+            VerifySettings(domains={"*.a.test": REJECT}),
+            [('verify.domain."b.a.test".unverified', "accept", "reject", "closes")],
+        ),
+    ],
+)
+def test_verify(
+    old: VerifySettings | None, new: VerifySettings | None, expected: list[tuple[str, object, object, str]]
+) -> None:
+    """Keys are shown by their names, and what a domain requires opens or closes."""
+    found = [*changes(side_of(replace(DEFAULTS, verify=old)), side_of(replace(DEFAULTS, verify=new)))]
+    assert [(one.key, one.old and one.old.value, one.new and one.new.value, one.effect) for one in found] == expected
+    assert "hidden" not in repr(found)

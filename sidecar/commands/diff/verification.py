@@ -1,0 +1,73 @@
+"""Changes of [verify]: keys, by their names, and what each recipient domain requires of reports. Never shows a secret."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from sidecar.commands.diff.values import Effect, RuleChange, Side, effect_of
+from sidecar.core.settings.values import VerifyRule, VerifySettings
+from sidecar.core.text import quoted
+
+_KEYS: Final = {
+    "secret_files": "the key ids of the secrets that verify reports; the first one signs",
+    "dkim_keys": "the public DKIM keys that verify reports",
+    "authserv_ids": "the hosts whose Authentication-Results count",
+    "maximum_age": "seconds for which a proof holds",
+}
+_UNVERIFIED: Final = "what happens to a report that proves nothing about your mail"
+_ADDRESS: Final = "whether each recipient must have a valid address token"
+# How far an unverified report gets.
+_REACH: Final = {"reject": 0, "quarantine": 1, "accept": 2}
+_NONE: Final = VerifySettings()
+
+
+def verify_changes(old: Side, new: Side) -> Iterator[RuleChange]:
+    """Yield what differs in [verify]. Without the section no report is verified, and all are accepted."""
+    before, after = (side.evaluator.settings.verify or _NONE for side in (old, new))
+    for key, text in _KEYS.items():
+        (was, shown_before), (now, shown_after) = _value(before, key), _value(after, key)
+        if was != now:
+            spots = old.spot_of(shown_before, "verify", key), new.spot_of(shown_after, "verify", key)
+            yield RuleChange(kind="setting", action="changed", key=f"verify.{key}", old=spots[0], new=spots[1], text=text)
+    yield from _rule_changes("verify", old, before.rule, new, after.rule)
+    for name in dict.fromkeys((*before.domains, *after.domains)):
+        domain = name.removeprefix("*.")
+        rules = (section.domains.get(name) or section.rule_of(domain) for section in (before, after))
+        yield from _rule_changes(f"verify.domain.{quoted(name)}", old, next(rules), new, next(rules))
+
+
+def _value(section: VerifySettings, key: str) -> tuple[object, object]:
+    """Return what a key stands for, and how it is shown: keys only by their names, which another key can have too."""
+    match key:
+        case "secret_files":
+            return section.secrets, [secret.id for secret in section.secrets]
+        case "dkim_keys":
+            return section.dkim, sorted(f"{selector}._domainkey.{domain}" for selector, domain in section.dkim)
+        case "authserv_ids":
+            return section.authserv_ids, list(section.authserv_ids)
+        case _:
+            return section.maximum_age, section.maximum_age
+
+
+def _rule_changes(path: str, old: Side, was: VerifyRule, new: Side, now: VerifyRule) -> Iterator[RuleChange]:
+    if was.unverified != now.unverified:
+        effect: Effect = effect_of(_REACH[was.unverified], _REACH[now.unverified])
+        yield RuleChange(
+            kind="setting",
+            action="changed",
+            effect=effect,
+            key=f"{path}.unverified",
+            old=old.spot(was.unverified, was.places.get("unverified")),
+            new=new.spot(now.unverified, now.places.get("unverified")),
+            text=_UNVERIFIED,
+        )
+    if was.requires_token != now.requires_token:
+        words = {True: "required", False: "optional"}
+        yield RuleChange(
+            kind="setting",
+            action="changed",
+            effect=effect_of(not was.requires_token, not now.requires_token),
+            key=f"{path}.address",
+            old=old.spot(words[was.requires_token], was.places.get("address")),
+            new=new.spot(words[now.requires_token], now.places.get("address")),
+            text=_ADDRESS,
+        )
