@@ -118,7 +118,7 @@ def test_a_quarantine_that_is_full() -> None:
     with Program(settings=settings, milter="workers = 1") as program:
         peers = [f"203.0.113.{number}" for number in range(3)]
         verdicts = [deliver(program, BROKEN + b"x" * 500_000, peer=peer) for peer in peers]
-        full = Reply("y", "451 4.3.1 no room at the moment for a report that cannot be read; try again later")
+        full = Reply("y", "451 4.3.1 no room at the moment to keep this report; try again later")
         assert verdicts == [DISCARD, DISCARD, full]
         assert len(_messages(program)) == 2
         assert [record["type"] for record in program.records()] == ["Reception", "Reception", "Rejection"]

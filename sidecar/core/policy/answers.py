@@ -3,14 +3,14 @@
 Each answer has its reasons: the rule, its place in a file, and a sentence.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.settings.values import LogMode, Where
+from sidecar.core.settings.values import LogMode, Unverified, VerifyRule, Where
 
 ReportKind = Literal["oob", "arf"]
 
@@ -87,11 +87,15 @@ class RecipientAnswer(Struct, frozen=True, kw_only=True):
 
 
 class RecipientResult(Struct, frozen=True, kw_only=True):
-    """The decision on a complete message for one recipient; `logged_as` is the kind of report it is logged as."""
+    """The decision on a complete message for one recipient; `logged_as` is the kind of report it is logged as.
+
+    `unverified`: what happens to the message if it is accepted for no recipient, because it is a report that proves nothing.
+    """
 
     recipient: RecipientAnswer
     relayed: bool
     logged_as: ReportKind | None
+    unverified: Unverified | None = None
     because: Because
 
 
@@ -106,6 +110,12 @@ class MessageAnswer(Struct, frozen=True, kw_only=True):
         if any(result.relayed for result in self.results):
             return "accept"
         return "discard" if self.logged_as is not None else "reject"
+
+    @property
+    def unverified(self) -> Unverified | None:
+        """What happens to a message that is rejected because it is a report that proves nothing; None for other messages."""
+        wanted = {result.unverified for result in self.results}
+        return "quarantine" if "quarantine" in wanted else "reject" if "reject" in wanted else None
 
     @property
     def logged_as(self) -> ReportKind | None:
@@ -140,6 +150,31 @@ def sentence(answer: ConnectAnswer | RecipientAnswer | MessageAnswer) -> str:
 def judge_message(recipients: Iterable[RecipientAnswer], *, is_oob: bool, is_arf: bool) -> MessageAnswer:
     """Decide on a complete message. A feedback report is looked for first, as KumoMTA does."""
     return MessageAnswer(results=tuple(_result(recipient, is_oob=is_oob, is_arf=is_arf) for recipient in recipients))
+
+
+def requiring_proof(answer: MessageAnswer, unproved: Mapping[str, VerifyRule]) -> MessageAnswer:
+    """Return the decision where a report proves nothing for some recipients: `unproved` has their rules, by their addresses."""
+    if not unproved:
+        return answer
+    return MessageAnswer(results=tuple(_verified(one, unproved.get(one.recipient.address)) for one in answer.results))
+
+
+def _verified(result: RecipientResult, rule: VerifyRule | None) -> RecipientResult:
+    """Return what becomes of a report that proves nothing, by a rule."""
+    if rule is None or rule.unverified == "accept" or result.logged_as is None:
+        return result
+    name, kind = name_of(result.recipient.domain), _REPORT_NAMES[result.logged_as]
+    verb = "quarantines" if rule.unverified == "quarantine" else "rejects"
+    reason = because(f"{name} {verb} {kind} that proves nothing", rule.places.get("unverified"), rule.unverified)
+    return replace(result, relayed=False, logged_as=None, unverified=rule.unverified, because=reason)
+
+
+def requiring_token(answer: RecipientAnswer, why: str, rule: VerifyRule) -> RecipientAnswer:
+    """Return the answer to a recipient that must have a valid address token and has none; `why` is a sentence about it."""
+    reason = because(
+        f"{name_of(answer.domain)} accepts only addresses with a token: {why}", rule.places.get("address"), "required"
+    )
+    return replace(answer, relay=False, log_oob=LogMode.IGNORE, log_arf=LogMode.IGNORE, because=(reason,))
 
 
 def _result(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> RecipientResult:

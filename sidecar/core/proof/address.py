@@ -10,7 +10,7 @@ from sidecar.core.names import NO_DOMAIN
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof import batv
 from sidecar.core.proof.secret import TOKEN, TOKEN_SIZE, Token, age_fault, make_token, maker
-from sidecar.core.proof.values import Checked, Keys, Secret, comparable, failed, plain
+from sidecar.core.proof.values import Checked, Keys, Secret, absent, comparable, failed
 
 LOCAL_PART_LIMIT = 64
 """Octets (RFC 5321 section 4.5.3.1.1): MTAs need not accept more."""
@@ -65,10 +65,10 @@ def check_address(address: str, keys: Keys, now: float, reported: tuple[str, ...
     `NAME+user=domain`, and the token is not BATV's.
     """
     if not keys.secrets:
-        return failed("address", "there are no secrets")
+        return absent("address", "there are no secrets")
     local_part, at, domain = address.rpartition("@")
     if not at or len(address) > _ADDRESS_LIMIT:
-        return failed("address", "the recipient of the report has no token")
+        return absent("address", "the recipient of the report has no token")
     found = _TAGGED.fullmatch(local_part)
     if found is None:
         return batv.check(local_part, domain, keys, now)
@@ -77,9 +77,9 @@ def check_address(address: str, keys: Keys, now: float, reported: tuple[str, ...
     token, signed = Token(id=identifier, day=day, mac=code), comparable(f"{base}@{domain}")
     made = maker(token, keys.secrets, b"address", signed)
     if isinstance(made, str):
-        return failed("address", f"the token of {plain(address)} is not valid: {made}")
+        return failed("address", f"the token of the recipient is not valid: {made}")
     if fault := age_fault(token, now, keys.maximum_age):
-        return failed("address", f"the token of {plain(address)} is not valid: {fault}")
+        return failed("address", f"the token of the recipient is not valid: {fault}")
     return Checked(
         method="address",
         holds=True,

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar.core.names import NO_DOMAIN
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof.secret import SECRETS_LIMIT
-from sidecar.core.proof.values import DAY, TOLERANCE, Checked, Keys, Secret, comparable, failed, plain
+from sidecar.core.proof.values import DAY, TOLERANCE, Checked, Keys, Secret, absent, comparable, failed
 
 _TAG = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=([^@\"]+)", re.IGNORECASE | re.ASCII)
 _DAYS = 1000
@@ -54,7 +54,7 @@ def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
     """Check the token in the recipient of a report. It proves no reported recipient."""
     tag = split(local_part)
     if tag is None:
-        return failed("address", "the recipient of the report has no token")
+        return absent("address", "the recipient of the report has no token")
     address = f"{tag.local_part}@{domain}"
     # Other programs sign the address as it is spelled.
     spellings = {comparable(address), address.encode("utf-8", "replace")}
@@ -65,10 +65,10 @@ def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
         for one in spellings
     ]
     if True not in matches:
-        return failed("address", f"the BATV token of {plain(address)} is not valid: its MAC does not match")
+        return failed("address", "the BATV token of the recipient is not valid: its MAC does not match")
     today = int((now - TOLERANCE) // DAY)
     if (int(tag.digits[1:]) - today) % _DAYS > _lifetime(keys.maximum_age) + 1:
-        return failed("address", f"the BATV token of {plain(address)} is not valid: it has expired")
+        return failed("address", "the BATV token of the recipient is not valid: it has expired")
     return Checked(
         method="address",
         holds=True,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from sidecar.core.proof.address import untagged
 from sidecar.core.proof.head import Field, joined
 from sidecar.core.proof.secret import MAC_SIZE, TOKEN, Label, Token, age_fault, mac, make_token, maker
-from sidecar.core.proof.values import Case, Checked, Secret, comparable, failed
+from sidecar.core.proof.values import Case, Checked, Secret, absent, comparable, failed
 
 NAME = "X-Sidecar-Trace"
 """The name of the header field."""
@@ -46,10 +46,10 @@ def trace(secret: Secret, now: float, *, message_id: str, sender: str, recipient
 def check_trace(fields: list[Field], case: Case) -> Checked:
     """Check the trace headers of a returned message. One that holds is enough: no other host can make one."""
     if not case.keys.secrets:
-        return failed("header", "there are no secrets")
+        return absent("header", "there are no secrets")
     values = list(dict.fromkeys(joined(field.value) for field in fields if field.name in NAMES))
     if not values:
-        return failed("header", f"the returned message has no {NAME}")
+        return absent("header", f"the returned message has no {NAME}")
     identifiers = [joined(field.value) for field in fields if field.name == b"message-id"]
     if len(identifiers) != 1 or not 0 < len(identifiers[0]) <= MESSAGE_ID_LIMIT:
         return failed("header", "the returned message does not have exactly one Message-ID")

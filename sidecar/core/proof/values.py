@@ -3,6 +3,7 @@
 Field names and words of `Checked`, `Reporter` and `Proof` are for records and `--json`: they are permanent.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -24,8 +25,10 @@ __all__ = [
     "Proof",
     "PublicKey",
     "Reporter",
+    "Result",
     "Secret",
     "Verification",
+    "absent",
     "comparable",
     "failed",
     "plain",
@@ -34,6 +37,8 @@ __all__ = [
 Level = Literal["recipient", "message", "none"]
 """What is proved: that a message of ours failed for this recipient, that the message is ours, or nothing."""
 Method = Literal["address", "header", "dkim"]
+Result = Literal["valid", "invalid", "absent"]
+"""What one method found; `absent`: there was nothing to check, or no key for it."""
 Body = Literal["whole", "part", "differs", "absent", "unchecked"]
 """How the returned body relates to a DKIM signature: `part` is the beginning that `l=` covers, `unchecked` is too large."""
 
@@ -49,18 +54,20 @@ class Case(Struct, frozen=True, kw_only=True):
     """What the returned message of a report is checked for.
 
     `recipient` is the recipient of a bounce: the envelope sender of the message; None for other reports. `reported` are the
-    recipients that the report names. At most `signature_limit` DKIM signatures are checked.
+    recipients that the report names. `admits` is called before each check of a DKIM signature: False defers it.
     """
 
     keys: Keys
     now: float
     recipient: str | None = None
     reported: tuple[str, ...] = ()
-    signature_limit: int = SIGNATURE_LIMIT
+    admits: Callable[[], bool] = lambda: True
 
 
 class Checked(Struct, frozen=True, kw_only=True):
     """The result of one method. `why` is a plain sentence. If it does not hold, all that follows is empty.
+
+    `absent`: there is nothing to check. `deferred`: a signature was not checked, because there were too many before it.
 
     `recipients` are the reported recipients that it proves, as the report spells them. `identity` is the same for every report
     about the same message (`address`: about the same token). `domain` is the domain of the token or of the DKIM key.
@@ -69,10 +76,17 @@ class Checked(Struct, frozen=True, kw_only=True):
     method: Method
     holds: bool
     why: str
+    absent: bool = False
+    deferred: bool = False
     recipients: tuple[str, ...] = ()
     identity: str = ""
     domain: str = ""
     body: Body | None = None
+
+    @property
+    def result(self) -> Result:
+        """The result in one word."""
+        return "valid" if self.holds else "absent" if self.absent else "invalid"
 
 
 class Reporter(Struct, frozen=True, kw_only=True):
@@ -115,6 +129,11 @@ class Verification(Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def deferred(self) -> bool:
+        """Whether a check of a signature was deferred, so that the result is not known yet."""
+        return any(one.deferred for one in self.methods)
+
+    @property
     def why(self) -> str:
         """One sentence for each method."""
         return "; ".join(f"{one.method}: {one.why}" for one in self.methods)
@@ -123,6 +142,11 @@ class Verification(Struct, frozen=True, kw_only=True):
 def failed(method: Method, why: str) -> Checked:
     """Return the result of a method that does not hold."""
     return Checked(method=method, holds=False, why=why)
+
+
+def absent(method: Method, why: str) -> Checked:
+    """Return the result of a method that has nothing to check."""
+    return Checked(method=method, holds=False, absent=True, why=why)
 
 
 def comparable(address: str) -> bytes:

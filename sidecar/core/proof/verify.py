@@ -1,15 +1,15 @@
 """What proves that a report is about mail of ours: all methods, one after the other, the strongest first."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from sidecar.core.proof.address import check_address
+from sidecar.core.proof.address import check_address, untagged
 from sidecar.core.proof.dkim.check import FIELD, check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
 from sidecar.core.proof.reporter import read_reporter
 from sidecar.core.proof.trace import NAMES, check_trace
-from sidecar.core.proof.values import SIGNATURE_LIMIT, Case, Keys, Verification
+from sidecar.core.proof.values import Case, Checked, Keys, Verification, comparable
 from sidecar.core.reports.values import ReportReading
 
 # Without one of these in a header section, no field of it is read.
@@ -25,24 +25,29 @@ def verify(  # noqa: PLR0913 - each is a fact about the report, or bounds its co
     report: bytes,
     keys: Keys,
     now: float,
-    signature_limit: int = SIGNATURE_LIMIT,
+    admits: Callable[[], bool] = lambda: True,
 ) -> dict[str, Verification]:
     """Return for each envelope recipient of a report what proves that it is about mail of ours. Never raise for any report.
 
     `recipients` have no angle brackets. Of `report`, only the header section is read; `now` is in seconds since 1970.
-    Signatures are checked once for all recipients; a lower `signature_limit` checks fewer.
+    Signatures are checked once for all recipients; `admits` is called before each check, and False defers it.
     """
     original = _original(reading)
     head = head_of(original)
     lowered = head.lower()
     returned = Returned(original, fields(head) if any(mark in lowered for mark in _MARKS) else [])
     reported = reported_recipients(reading)
-    case = Case(keys=keys, now=now, reported=reported, signature_limit=signature_limit)
+    case = Case(keys=keys, now=now, reported=reported, admits=admits)
     dkim, reporter = check_dkim(returned, case), read_reporter(report, keys.authserv_ids)
     found: dict[str, Verification] = {}
+    # A report can have a thousand recipients that are one address with other tokens.
+    headers: dict[bytes | None, Checked] = {}
     for recipient in recipients:
-        own = case if reading.oob is None else replace(case, recipient=recipient)
-        header, address = check_trace(returned.fields, own), check_address(recipient, keys, now, reported)
+        sender = None if reading.oob is None else comparable(untagged(recipient))
+        if (header := headers.get(sender)) is None:
+            own = case if sender is None else replace(case, recipient=recipient)
+            header = headers[sender] = check_trace(returned.fields, own)
+        address = check_address(recipient, keys, now, reported)
         found[recipient] = Verification(methods=(dkim, header, address), reporter=reporter)
     return found
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.policy.address import normal_address
+from sidecar.core.proof.values import Verification
 from sidecar.core.records.record import UNCATEGORIZED, EnhancedCode, Headers, PeerAddress, Record, RecordType, Response
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, PerRecipient, ReportedRecipient
 from sidecar.core.text import rfc3339
@@ -68,7 +69,7 @@ class ForRecipient(Struct, frozen=True, kw_only=True):
     """What the records of a message have of one recipient; a rejected message has one for all of them.
 
     `id` is 32 hex digits or empty, `address` as `mailbox` returns it, `queue` the domain of a recipient that was accepted.
-    `read_as` is how the report was read, if it is logged for this recipient.
+    `read_as` is how the report was read, if it is logged for this recipient; `verification` what it proves.
     """
 
     id: str
@@ -77,6 +78,7 @@ class ForRecipient(Struct, frozen=True, kw_only=True):
     disposition: Disposition
     why: str
     read_as: str = ""
+    verification: Verification | None = None
 
 
 def receptions(  # noqa: PLR0913 - each is a field of the record
@@ -99,7 +101,11 @@ def receptions(  # noqa: PLR0913 - each is a field of the record
     kind: RecordType = "Reception" if report is None else "Feedback"
     record = _with_tls(_record(facts, kind, recipients[0], response=_ACCEPTED, size=size, report=report), facts.tls)
     record = _with_meta(record, original=original, derived=derived or None, quarantine=quarantine)
-    return [record, *(_for(record, recipient) for recipient in recipients[1:])]
+    records = [record, *(_for(record, recipient) for recipient in recipients[1:])]
+    if recipients[0].verification is None:
+        return records
+    reported = () if report is None else report.original_rcpto_to
+    return [_with_proof(each, to, *reported) for each, to in zip(records, recipients, strict=True)]
 
 
 def oob_bounces(
@@ -114,9 +120,12 @@ def oob_bounces(
         _with_meta(_bounce(facts, recipients[0], report, entry), original=original, derived=entry.derived or None)
         for entry in failed
     ]
-    yield bounces
-    for recipient in recipients[1:]:
-        yield [replace(_for(bounce, recipient), sender=recipient.address, recipient=bounce.recipient) for bounce in bounces]
+    named = [one.recipient if (one := _named(entry)) is not None else "" for entry in failed]
+    for number, to in enumerate(recipients):
+        own = bounces
+        if number:
+            own = [replace(_for(bounce, to), sender=to.address, recipient=bounce.recipient) for bounce in bounces]
+        yield [_with_proof(bounce, to, *filter(None, (one,))) for bounce, one in zip(own, named, strict=True)]
 
 
 def _bounce(facts: Facts, recipient: ForRecipient, report: OobReport, failed: PerRecipient) -> Record:
@@ -128,7 +137,7 @@ def _bounce(facts: Facts, recipient: ForRecipient, report: OobReport, failed: Pe
         helo="" if reporter is None else reporter.name,
         sender=recipient.address,
     )
-    to = replace(recipient, address=_reported(failed.original_recipient or failed.final_recipient))
+    to = replace(recipient, address=_reported(_named(failed)))
     return _record(own, "OOB", to, response=bounce_response(failed, exactly=facts.compat is not None))
 
 
@@ -148,7 +157,7 @@ def bounce_response(failed: PerRecipient, *, exactly: bool = False) -> Response:
 
 def rejection(facts: Facts, to: ForRecipient, *, response: Response) -> Record:
     """Return the record of a rejected connection (no recipient), recipient, or message (all recipients)."""
-    return _record(facts, "Rejection", to, response=response)
+    return _with_proof(_record(facts, "Rejection", to, response=response), to)
 
 
 def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
@@ -185,6 +194,10 @@ def mailbox(address: str) -> str:
 def mailboxes(addresses: Sequence[str]) -> str | list[str]:
     """Return the addresses of one record: `""` for none, and no list for one."""
     return [*map(mailbox, addresses)] if len(addresses) > 1 else "".join(map(mailbox, addresses))
+
+
+def _named(failed: PerRecipient) -> ReportedRecipient | None:
+    return failed.original_recipient or failed.final_recipient
 
 
 def _reported(recipient: ReportedRecipient | None) -> str:
@@ -241,6 +254,20 @@ def _with_meta(record: Record, **entries: object) -> Record:
     """Return a record with more entries in `meta`, except for those that are None."""
     more = {name: value for name, value in entries.items() if value is not None}
     return replace(record, meta={**record.meta, **more}) if more else record
+
+
+def _with_proof(record: Record, to: ForRecipient, *reported: str) -> Record:
+    """Return a record of a report with what it proves about recipients that it reports, in the report's spelling."""
+    if to.verification is None:
+        return record
+    proof, why = to.verification.proof(*reported), to.verification.why[:WHY_LIMIT]
+    meta = {**record.meta, "verified": proof.verified, "verified_by": proof.verified_by, "proof": why}
+    if proof.verified == "recipient":
+        # There is nothing more that could have been proved.
+        del meta["proof"]
+    if to.verification.reporter is not None:
+        meta["reporter"] = to.verification.reporter
+    return replace(record, meta=meta)
 
 
 def _meta(facts: Facts, to: ForRecipient) -> dict[str, str]:

@@ -4,6 +4,6 @@
 an exception for any bytes, reads a clock or a file, recurses, or takes more than linear time.
 """
 
-from sidecar.core.reports.reading import may_be_report, read
+from sidecar.core.reports.reading import NO_CLAIM, NO_MAILER, may_be_report, read
 
-__all__ = ["may_be_report", "read"]
+__all__ = ["NO_CLAIM", "NO_MAILER", "may_be_report", "read"]

@@ -30,6 +30,14 @@ _REPORT_TYPES = _STATUS_TYPES | _FEEDBACK_TYPES
 _MESSAGE = b"message/rfc822"
 _RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
 
+NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
+"""The reading of a message that is decided without its body."""
+NO_MAILER = ReportReading(
+    why="not a report, because its Content-Type is not multipart/report, "
+    "its sender is not <>, and its header proves no automatic mailer"
+)
+"""The reading of a message that is no bounce in text form either."""
+
 Readings = tuple[ArfReport | str, OobReport | str]
 """A feedback report and a bounce report: each is the report, why it is none, or `""` if no part claims to be one."""
 

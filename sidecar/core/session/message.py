@@ -3,10 +3,11 @@
 Owns the envelope and the buffer of a message that can be a report. Never decides anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 
 from sidecar.core.policy import RecipientAnswer
+from sidecar.core.proof import Verification
 from sidecar.core.records.headers import RecordedHeaders
 from sidecar.core.reports import may_be_report
 from sidecar.core.reports.text import is_from_mailer
@@ -33,6 +34,7 @@ class Message:
     `at_end` makes a verdict that is certain before the body, and waits for the end of the message. `whole`: it is complete.
     `decided` is "data" if the verdict was given there. `claims_report`: its Content-Type is that of a report. `accepts_text`: a
     recipient logs bounces in text form; `may_be_text`: by its envelope sender or header section it can be one.
+    `proofs` has what a report proves, by the address of each recipient that logs it.
     The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
     any size cost nothing. `exceeded` is the first bound that was exceeded; from then on nothing is kept. Call `release` at the
     end of the message, in any case.
@@ -53,6 +55,7 @@ class Message:
         self.may_be_text = False
         self.exceeded: Bound | None = None
         self.needed = 0
+        self.proofs: Mapping[str, Verification] = {}
         self._settings = settings
         self._quota = quota
         self._kept = False
@@ -68,6 +71,11 @@ class Message:
     def id_of(self, number: int) -> str:
         """Return the id of a recipient's records, 32 hex digits. The first one's is the message's own; the others follow it."""
         return f"{(int(self.message_id, 16) + number) % (1 << 128):032x}" if number else self.message_id
+
+    @property
+    def verification(self) -> Verification | None:
+        """What a report proves for the first recipient that logs it: others differ only by the token of their address."""
+        return next(iter(self.proofs.values()), None)
 
     @property
     def addresses(self) -> tuple[str, ...]:

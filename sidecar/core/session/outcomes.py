@@ -75,7 +75,14 @@ def rejected_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of th
     disposition = _rejected(verdict, Disposition.REJECTED_AT_END)
     read_as = "" if facts.compat is not None else read_as
     addresses = mailboxes(message.addresses)
-    to = ForRecipient(id=message.message_id, address=addresses, disposition=disposition, why=why, read_as=read_as)
+    to = ForRecipient(
+        id=message.message_id,
+        address=addresses,
+        disposition=disposition,
+        why=why,
+        read_as=read_as,
+        verification=message.verification,
+    )
     record = rejection(facts, to, response=_response(verdict.reply, "DATA"))
     records = [record]
     if facts.compat is not None:
@@ -87,18 +94,22 @@ def rejected_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of th
             received = receptions(facts, _for_all(message, disposition, why), size=message.size)
             records = [*received, _as_kumomta(replace(record, sender=""), recipient="")]
     decision = _decision(facts, "message", verdict, disposition, why, message.addresses)
-    return Outcome(verdict=verdict, records=tuple(records), decision=decision, answer=answer)
+    return Outcome(verdict=verdict, records=tuple(records), decision=decision, answer=answer, verified=message.verification)
 
 
 def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
     facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, network: str, full: Outcome
 ) -> Outcome:
-    """Return the outcome for an unparsable report; `full` replaces it if the quarantine is full."""
-    why = f"{reading.why}; it claims to be a report, so it is quarantined and not delivered"
+    """Return the outcome for an unparsable or unverified report; `full` replaces it if the quarantine is full."""
+    reason = (
+        "it claims to be a report, so it is quarantined and not delivered" if answer.unverified is None else sentence(answer)
+    )
+    why = f"{reading.why}; {reason}"
     name = f"{datetime.fromtimestamp(facts.now, UTC):%Y%m%d-%H%M%S}-{message.message_id}-{network}"
     disposition = Disposition.QUARANTINED
-    read_as = "" if facts.compat is not None else UNPARSABLE
-    recipients = [replace(one, read_as=read_as) for one in _for_all(message, disposition, why)]
+    read_as = "" if facts.compat is not None else reading.read_as or UNPARSABLE
+    proof = message.verification
+    recipients = [replace(one, read_as=read_as, verification=proof) for one in _for_all(message, disposition, why)]
     records = receptions(facts, recipients, size=message.size, quarantine=f"{name}.eml")
     record = replace(records[0], recipient=mailboxes(message.addresses))
     return Outcome(
@@ -108,6 +119,7 @@ def quarantined_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of
         unparsable=UnparsableReport(name=name, content=message.content, record=record, full=full),
         decision=_decision(facts, "message", Discard(), disposition, why, message.addresses),
         answer=answer,
+        verified=proof,
     )
 
 
@@ -128,6 +140,7 @@ def accepted_message(
         durable=answer.logged_as is not None,
         decision=_decision(facts, "message", verdict, answer.disposition, sentence(answer), message.addresses),
         answer=answer,
+        verified=message.verification,
     )
 
 
@@ -149,9 +162,13 @@ def _received(
             # A message can be both kinds: it is then read as a feedback report.
             is_both = reading.arf is not None and result.logged_as == "oob"
             one = replace(one, read_as="rfc3464" if is_both else reading.read_as)
-        (complaining if result.logged_as == "arf" else recipients).append(one)
+        proved = replace(one, verification=message.proofs.get(result.recipient.address)) if message.proofs else one
+        if result.logged_as == "arf":
+            complaining.append(proved)
+        else:
+            recipients.append(one if result.unverified is None else proved)
         if result.logged_as == "oob":
-            bounced.append(one)
+            bounced.append(proved)
     original = _original(answer, reading, original_headers)
     complaints = receptions(
         facts, complaining, size=message.size, report=reading.arf, original=original, derived=reading.derived

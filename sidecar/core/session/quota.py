@@ -24,8 +24,8 @@ class Quota:
         self._sessions = 0
         self._bytes = 0
         self._readers = 0
-        self._rate = float(limits.reports_per_second)
-        self._networks: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._reports = _Rate(limits.reports_per_second)
+        self._signatures = _Rate(limits.signatures_per_second)
 
     def enter(self) -> bool:
         """Take the place of one session, if one is free."""
@@ -67,14 +67,30 @@ class Quota:
             self._bytes -= size
 
     def admit_report(self, network: str, now: float) -> bool:
-        """Return True and count a report if its network is within the rate (a token bucket). `now` is seconds since 1970."""
-        most = self._rate * BURST_SECONDS
+        """Return True and count a report if its network is within the rate. `now` is in seconds since 1970."""
         with self._lock:
-            saved, since = self._networks.pop(network, (most, now))
-            # A clock that was set back adds nothing.
-            saved = min(most, saved + max(0.0, now - since) * self._rate)
-            admitted = saved >= 1
-            self._networks[network] = (saved - admitted, now)
-            if len(self._networks) > NETWORKS_LIMIT:
-                self._networks.popitem(last=False)
-            return admitted
+            return self._reports.admit(network, now)
+
+    def admit_signature(self, network: str, now: float) -> bool:
+        """Return True and count the check of a signature if the network of its report is within the rate."""
+        with self._lock:
+            return self._signatures.admit(network, now)
+
+
+class _Rate:
+    """Token buckets, one for each network."""
+
+    def __init__(self, per_second: int) -> None:
+        self._rate = float(per_second)
+        self._networks: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def admit(self, network: str, now: float) -> bool:
+        most = self._rate * BURST_SECONDS
+        saved, since = self._networks.pop(network, (most, now))
+        # A clock that was set back adds nothing.
+        saved = min(most, saved + max(0.0, now - since) * self._rate)
+        admitted = saved >= 1
+        self._networks[network] = (saved - admitted, now)
+        if len(self._networks) > NETWORKS_LIMIT:
+            self._networks.popitem(last=False)
+        return admitted

@@ -23,9 +23,9 @@ TOO_MANY_IN_REPORT = Reply(
     code=552, enhanced="5.3.4", text="this report makes too many log records here; send it to fewer recipients"
 )
 NO_MEMORY = Reply(code=451, enhanced="4.3.1", text="too many reports at the moment; try again later")
-QUARANTINE_FULL = Reply(
-    code=451, enhanced="4.3.1", text="no room at the moment for a report that cannot be read; try again later"
-)
+QUARANTINE_FULL = Reply(code=451, enhanced="4.3.1", text="no room at the moment to keep this report; try again later")
+ADDRESS_REQUIRED = Reply(code=550, enhanced="5.7.1", text="this address accepts only bounces of mail sent from here")
+UNVERIFIED = Reply(code=550, enhanced="5.7.1", text="this report does not prove that it is about mail sent from here")
 UNREADABLE_ADDRESS = Reply(code=553, enhanced="5.1.3", text="this recipient address cannot be read")
 
 # Mail that went through many filters has a hundred. Each field has a cost beyond that of its bytes; later ones are counted.
@@ -55,6 +55,10 @@ class Bound(Enum):
         TOO_MANY_REPORTS,
         "the peer sends more reports per second than limits.reports_per_second allows, {0.reports_per_second}",
     )
+    SIGNATURES = (
+        TOO_MANY_REPORTS,
+        "the peer's reports have more signatures per second than limits.signatures_per_second, {0.signatures_per_second}",
+    )
     MEMORY = (
         NO_MEMORY,
         "the messages of this worker have as many bytes as limits.report_memory allows, {0.report_memory}",
@@ -77,7 +81,7 @@ class Bound(Enum):
     )
     QUARANTINE = (
         QUARANTINE_FULL,
-        "unparsable report, and the quarantine has as many bytes as limits.quarantine_size allows, {0.quarantine_size}",
+        "the report is for the quarantine, which has as many bytes as limits.quarantine_size allows, {0.quarantine_size}",
     )
     RECORDS = (
         TOO_MANY_RECORDS,

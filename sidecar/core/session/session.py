@@ -17,7 +17,7 @@ from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer, j
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import UNPARSABLE, Facts, Tls
-from sidecar.core.reports import read
+from sidecar.core.reports import NO_CLAIM, NO_MAILER, read
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import events, outcomes, replies
 from sidecar.core.session.events import ProtocolError, State
@@ -26,14 +26,8 @@ from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import Bound, verdict_above
 from sidecar.core.session.rules import Rules, World
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail
+from sidecar.core.session.verifying import check_token, judge_proofs, verify_report
 from sidecar.core.settings.values import ANY_LISTENER
-
-_NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
-_NO_MAILER = ReportReading(
-    why="not a report, because its Content-Type is not multipart/report, "
-    "its sender is not <>, and its header proves no automatic mailer"
-)
-
 
 # Read for every event: Python code finds a member of an Enum by its class.
 _OPEN, _CLOSED = State.OPEN, State.CLOSED
@@ -239,10 +233,13 @@ class Session:
             event.address,
             mta_spelling=event.removable_name,
         )
+        reply = None
+        if answer.accept and (verify := self._rules.settings.verify) is not None:
+            answer, reply = check_token(answer, verify, self._world.clock()), replies.ADDRESS_REQUIRED
         if answer.accept:
             message.recipients.append(answer)
             return Outcome(verdict=Continue(), answer=answer)
-        reply = replies.relaying_not_permitted(self._connect.peer, self._connect.port)
+        reply = reply or replies.relaying_not_permitted(self._connect.peer, self._connect.port)
         return self._reject_recipient(event, Reject(reply=reply), sentence(answer), answer)
 
     def _reject_recipient(
@@ -259,7 +256,7 @@ class Session:
         at_data = self._answers_data and self._rules.settings.decides_at_data
         if at_data and self._is_relay_host and not message.accepts_reports:
             message.decided = "data"
-            return self._conclude(_NO_CLAIM)
+            return self._conclude(NO_CLAIM)
         message.begin_content()
         return GO_ON
 
@@ -285,7 +282,7 @@ class Session:
                 return GO_ON
             verdict, waits = partial(self._reject_above, bound), False
         else:
-            verdict = partial(self._conclude, _NO_MAILER if message.is_from_person else _NO_CLAIM)
+            verdict = partial(self._conclude, NO_MAILER if message.is_from_person else NO_CLAIM)
             # If it is relayed to some recipients only, the others can be removed only at the end of the message.
             waits = len({recipient.relay for recipient in message.recipients}) > 1
         if not waits and self._rules.settings.decide == "early":
@@ -306,7 +303,7 @@ class Session:
             return message.at_end()
         message.begin_reading()
         if message.is_relayed_unread:
-            return self._conclude(_NO_CLAIM)
+            return self._conclude(NO_CLAIM)
         if message.exceeded is not None:
             return self._reject_above(message.exceeded)
         strict, null_sender = self._rules.settings.compat is not None, not message.mail.sender
@@ -322,21 +319,30 @@ class Session:
 
     def _conclude(self, reading: ReportReading) -> Outcome:
         """Return the verdict on the message, with its records."""
-        message = self._current()
+        message, settings = self._current(), self._rules.settings
         answer = judge_message(message.recipients, is_oob=reading.oob is not None, is_arf=reading.arf is not None)
+        if outcomes.exceeds_records(answer, reading):
+            return self._reject_above(Bound.REPORT_RECORDS)
+        if settings.verify is not None and answer.logged_as is not None:
+            about, admits = (answer, reading, message.content), self._admit_signature
+            message.proofs = verify_report(*about, settings=settings.verify, world=self._world, admits=admits)
+            if any(one.deferred for one in message.proofs.values()):
+                return self._reject_above(Bound.SIGNATURES)
+            answer = judge_proofs(answer, message.proofs, settings.verify)
         if answer.action != "reject":
-            if outcomes.exceeds_records(answer, reading):
-                return self._reject_above(Bound.REPORT_RECORDS)
-            wanted = self._rules.settings.original_headers
-            accepted = outcomes.accepted_message(self._facts(), message, answer, reading, wanted)
+            accepted = outcomes.accepted_message(self._facts(), message, answer, reading, settings.original_headers)
             return self._reject_above(Bound.REPORT_RECORDS) if outcomes.repeats_too_much(accepted.records) else accepted
-        is_unparsable = message.claims_report and reading.arf is None and reading.oob is None and reading.other is None
-        if is_unparsable and self._rules.settings.unparsable_reports == "quarantine":
+        is_unparsable = message.claims_report and not reading.is_report and reading.other is None
+        if (settings.unparsable_reports if is_unparsable else answer.unverified) == "quarantine":
             full = self._instead(Bound.QUARANTINE)
             return outcomes.quarantined_message(self._facts(), message, answer, reading, self._network, full)
-        read_as = UNPARSABLE if is_unparsable else ""
+        read_as = UNPARSABLE if is_unparsable else reading.read_as if answer.unverified is not None else ""
         why = f"{reading.why}; {sentence(answer)}"
-        return self._reject_message(Reject(reply=replies.NOT_A_REPORT), why, answer, read_as)
+        reply = replies.NOT_A_REPORT if answer.unverified is None else replies.UNVERIFIED
+        return self._reject_message(Reject(reply=reply), why, answer, read_as)
+
+    def _admit_signature(self) -> bool:
+        return self._is_relay_host or self._quota.admit_signature(self._network, self._world.clock())
 
     def _current(self, queue_id: str | None = None) -> Message:
         """Return the message in hand. A newer queue id replaces its own."""

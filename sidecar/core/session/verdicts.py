@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
+from sidecar.core.proof import Verification
 from sidecar.core.records.record import Record
 
 
@@ -65,7 +66,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 class UnparsableReport(Struct, frozen=True, kw_only=True):
-    """An unparsable report for the quarantine, its name there, and one record for all its recipients.
+    """An unparsable or unverified report for the quarantine, its name there, and one record for all its recipients.
 
     `full` is the outcome instead if the quarantine is full.
     """
@@ -81,7 +82,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     The records must be written before the MTA gets the verdict; if that fails, the verdict is a Tempfail instead. With
     `durable` they must be on disk. `decision` is for the log; `answer` is the policy's, with all its reasons. An `unparsable`
-    report is put into the quarantine first, with its own record.
+    report is put into the quarantine first, with its own record. `verified` is what a report proves for its first recipient
+    that logs it.
 
     `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records; it
     is None for a relay host, whose records have no limit. `relayed_again` are the bytes of the message, as far as it was seen,
@@ -95,6 +97,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     unparsable: UnparsableReport | None = None
     decision: Decision | None = None
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
+    verified: Verification | None = None
     network: str = ""
     received: int | None = None
     relayed_again: int = 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, RecipientAnswer
 from sidecar.core.records import Record, form_of, reporting_domain
 from sidecar.core.session.replies import (
+    ADDRESS_REQUIRED,
     NO_MEMORY,
     NOT_A_REPORT,
     TOO_MANY_RECIPIENTS,
@@ -19,6 +20,7 @@ from sidecar.core.session.replies import (
     TOO_MANY_SESSIONS,
     UNKNOWN_LISTENER,
     UNREADABLE_ADDRESS,
+    UNVERIFIED,
 )
 from sidecar.core.session.verdicts import Outcome, Reject, Tempfail
 from sidecar.daemon.metrics.reporters import Reporters
@@ -42,6 +44,8 @@ _REASONS = {
         (NO_MEMORY, "no_room"),
     )
 } | {(552, "5.3.4"): "too_big"}
+# Their codes are those of other rejections too.
+_REASONS_BY_TEXT = {ADDRESS_REQUIRED.text: "address_required", UNVERIFIED.text: "unverified"}
 
 
 class Meter:
@@ -64,10 +68,14 @@ class Meter:
             return
         verdict, answer = outcome.verdict, outcome.answer
         if isinstance(verdict, Reject | Tempfail):
-            reason = _REASONS.get((verdict.reply.code, verdict.reply.enhanced), OTHER)
+            reply = verdict.reply
+            reason = _REASONS_BY_TEXT.get(reply.text) or _REASONS.get((reply.code, reply.enhanced), OTHER)
         else:
             reason = _reason_of_message(outcome)
         self._verdict(outcome.decision.stage, outcome.decision.action, reason)
+        if outcome.verified is not None:
+            for checked in outcome.verified.methods:
+                self.add(CELL["proofs", checked.method, checked.result])
         if isinstance(answer, MessageAnswer) and answer.logged_as is not None:
             self.add(CELL["reports", answer.logged_as])
             self._report(outcome.records)

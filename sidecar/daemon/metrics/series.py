@@ -4,10 +4,12 @@ Names and label values are permanent. The set is closed: a value from outside th
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from itertools import product
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
+from sidecar.core.proof.values import Method, Result
 from sidecar.core.records import FORMS
 
 OTHER: Final = "other"
@@ -19,11 +21,11 @@ _REASONS: Final = {
     ("connect", "reject"): ("relaying_not_permitted",),
     ("connect", "tempfail"): ("unknown_listener", "too_many_sessions"),
     ("rcpt", "accept"): (*_RELAYING, "log_oob", "log_arf"),
-    ("rcpt", "reject"): ("relaying_not_permitted", "unreadable_address"),
+    ("rcpt", "reject"): ("relaying_not_permitted", "unreadable_address", "address_required"),
     ("rcpt", "tempfail"): ("too_many_recipients",),
     ("message", "accept"): (*_RELAYING, "oob", "arf"),
     ("message", "discard"): ("oob", "arf", "quarantine"),
-    ("message", "reject"): ("relaying_not_permitted", "too_big"),
+    ("message", "reject"): ("relaying_not_permitted", "too_big", "unverified"),
     ("message", "tempfail"): ("too_many_reports", "too_many_records", "no_room"),
 }
 _VERDICTS: Final = tuple((*verdict, reason) for verdict, reasons in _REASONS.items() for reason in (*reasons, OTHER))
@@ -65,6 +67,13 @@ def _each(*values: str) -> tuple[tuple[str, ...], ...]:
 FAMILIES: Final = (
     Family("counter", "verdicts", "Peers, recipients and messages judged, and why.", ("stage", "action", "reason"), _VERDICTS),
     Family("counter", "reports", "Messages classified as reports.", ("kind",), _each("oob", "arf")),
+    Family(
+        "counter",
+        "proofs",
+        "Reports checked for a proof that they are about own mail.",
+        ("method", "result"),
+        tuple(product(get_args(Method), get_args(Result))),
+    ),
     Family("counter", "bounces", "Failed recipients in bounce reports.", ("class",), _each(*_BOUNCE_CLASSES, OTHER)),
     Family("counter", "complaints", "Feedback reports.", ("type",), _each(*_COMPLAINTS, OTHER)),
     Family("counter", "faults", "Connections answered 451 because of a fault of the program."),

@@ -107,11 +107,15 @@ def test_no_keys() -> None:
     assert found.why == "dkim: there are no public keys; header: there are no secrets; address: there are no secrets"
 
 
-def test_signature_limit() -> None:
-    """A caller can forbid the checks that cost much."""
+def test_deferred() -> None:
+    """A caller can defer the checks that cost much, and learns that the result is not known. Others are never asked for."""
     report = bounce(traced(SIGNED), JO)
-    found = verify(read(report), recipients=[SENDER], report=report, keys=keys(), now=NOW, signature_limit=0)
-    assert found[SENDER].proof(JO).verified_by == ("header",)
+    found = verify(read(report), recipients=[SENDER], report=report, keys=keys(), now=NOW, admits=lambda: False)[SENDER]
+    assert (found.proof(JO).verified_by, found.deferred) == (("header",), True)
+    assert [one.result for one in found.methods] == ["invalid", "valid", "absent"]
+    other = bounce(traced(SIGNED.replace("d=sender", "d=other")), JO)
+    found = verify(read(other), recipients=[SENDER], report=other, keys=keys(), now=NOW, admits=lambda: False)[SENDER]
+    assert (found.deferred, found.methods[0].result) == (False, "absent")
 
 
 def test_many_envelope_recipients(monkeypatch: pytest.MonkeyPatch) -> None:

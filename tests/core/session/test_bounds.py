@@ -274,7 +274,7 @@ def test_a_unparsable_that_finds_no_room() -> None:
     outcome = deliver(BROKEN, DROP, its=QUARANTINING)
     assert outcome.unparsable is not None
     reply, why = refused(outcome.unparsable.full)
-    assert reply == "451 4.3.1 no room at the moment for a report that cannot be read; try again later"
+    assert reply == "451 4.3.1 no room at the moment to keep this report; try again later"
     assert "limits.quarantine_size allows" in why
 
 

@@ -85,7 +85,7 @@ def test_the_peers_are_bounded() -> None:
     assert not quota.admit_report(network_of(str(PEER)), NOON)
     for number in range(NETWORKS_LIMIT):
         quota.admit_report(network_of(str(ip_address(number))), NOON)
-    assert len(quota._networks) == NETWORKS_LIMIT
+    assert len(quota._reports._networks) == NETWORKS_LIMIT
     assert quota.admit_report(network_of(str(PEER)), NOON)
 
 

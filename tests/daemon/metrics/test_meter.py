@@ -5,18 +5,19 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.session import Quota, World
 from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt, content_events
-from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, too_large
+from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, UNVERIFIED, too_large
 from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
-from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
+from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, VerifyRule, VerifySettings, Where
 from sidecar.daemon.metrics import CELL, Memory, Meter
 from sidecar.daemon.metrics.series import OTHER
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session
 from tests.building import entry, settings
+from tests.core.proof.making import MAIL, bounce, keys
 from tests.core.session.driving import rules
 from tests.journal.write.test_flood import refusal
 from tests.journal.write.test_recorder import TAKEN, Disk
@@ -160,6 +161,20 @@ def test_messages_and_reports(to: str, message: bytes, counted: list[Any]) -> No
     assert {name: count for name, count in found.items() if name[1] not in {"connect", "rcpt"}} == dict.fromkeys(counted, 1)
 
 
+def test_proofs() -> None:
+    """Each method is counted by its result, once for a message, also if it is rejected."""
+    verify = VerifySettings(**asdict(keys()), rule=VerifyRule(unverified="reject"))
+    found = judge(message=bounce(MAIL, "jo@remote.example"), more={"verify": verify})
+    assert {name: count for name, count in found.items() if name[0] == "proofs"} == {
+        ("proofs", "dkim", "absent"): 1,
+        ("proofs", "header", "absent"): 1,
+        ("proofs", "address", "absent"): 1,
+    }
+    assert found["verdicts", "message", "reject", "unverified"] == 1
+    required = {"verify": replace(verify, domains={"bounce.example": VerifyRule(requires_token=True)})}
+    assert judge(more=required)["verdicts", "rcpt", "reject", "address_required"] == 1
+
+
 def test_a_class_of_a_rule_file_counts_as_other() -> None:
     """A name in monitoring is never from a file, so the set stays closed."""
     rule = BounceRule(pattern=".", bounce_class="my own", where=Where(file="r", line=1, key="k"))
@@ -171,6 +186,7 @@ def test_a_class_of_a_rule_file_counts_as_other() -> None:
     [
         (too_large("the header section of a report", 1, "bytes"), "too_big"),
         (too_large("a report", 1, "bytes"), "too_big"),
+        (UNVERIFIED, "unverified"),
         (Reply(code=599, enhanced="5.9.9", text="x"), OTHER),
     ],
 )

@@ -10,7 +10,17 @@ from sidecar.core.proof.dkim.canonical import relaxed_body, simple_body
 from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer
 from sidecar.core.proof.head import Field, Returned, body_of
 from sidecar.core.proof.trace import message_identity
-from sidecar.core.proof.values import TOLERANCE, Body, Case, Checked, PublicKey, comparable, failed
+from sidecar.core.proof.values import (
+    SIGNATURE_LIMIT,
+    TOLERANCE,
+    Body,
+    Case,
+    Checked,
+    PublicKey,
+    absent,
+    comparable,
+    failed,
+)
 from sidecar.core.reports.addresses import without_comments
 from sidecar.core.reports.dates import read_date
 from sidecar.core.text import in_time, rfc3339
@@ -34,25 +44,25 @@ def check_dkim(returned: Returned, case: Case) -> Checked:
     The last valid signature that proves a reported recipient counts, or else the last valid one. Two are never combined.
     """
     if not case.keys.dkim:
-        return failed("dkim", "there are no public keys")
+        return absent("dkim", "there are no public keys")
     written = [field for field in returned.fields if field.name == FIELD]
     if not written:
-        return failed("dkim", "the returned message has no DKIM signature")
+        return absent("dkim", "the returned message has no DKIM signature")
     results: list[Checked] = []
     for field in written[: -READ_LIMIT - 1 : -1]:
         found = signer(field)
         key = None if found is None else case.keys.dkim.get(found)
         if key is None:
             continue
-        if len(results) >= case.signature_limit:
-            why = f"it has more than {case.signature_limit} signatures of keys of ours; no other is checked"
+        if len(results) >= SIGNATURE_LIMIT:
+            why = f"it has more than {SIGNATURE_LIMIT} signatures of keys of ours; no other is checked"
             results.append(failed("dkim", why))
             break
         results.append(_check(returned, read_signature(field, key.selector, key.domain), key, case))
-        if results[-1].recipients:
+        if results[-1].recipients or results[-1].deferred:
             return results[-1]
     if not results:
-        return failed("dkim", "no DKIM signature of the returned message is of a key of ours")
+        return absent("dkim", "no DKIM signature of the returned message is of a key of ours")
     return next((one for one in results if one.holds), results[0])
 
 
@@ -64,6 +74,8 @@ def _check(returned: Returned, signature: Signature | str, key: PublicKey, case:
     fault = _key_fault(signature, key) or _time_fault(signature, signed, case.keys.maximum_age, case.now)
     if fault is not None:
         return failed("dkim", f"{name} does not count: {fault}")
+    if not case.admits():
+        return Checked(method="dkim", holds=False, deferred=True, why=f"{name} is not checked: there were too many before it")
     text = signed_text(signature, signed)
     if not _verifies(key, signature.signature, text):
         return failed("dkim", f"{name} does not match the header section of the returned message")
