@@ -14,7 +14,7 @@ TIMEOUT = 60.0
 ACTIONS = 0x1FF
 STEPS = 0x1FFFFF
 
-ADDRCPT, DELRCPT, SETSYMLIST = 0x04, 0x08, 0x100
+ADDHDRS, ADDRCPT, DELRCPT, CHGFROM, SETSYMLIST = 0x01, 0x04, 0x08, 0x40, 0x100
 NO_DATA, NO_UNKNOWN, SKIP, LEADING_SPACE = 0x200, 0x100, 0x400, 0x100000
 # The bit that says "no reply" for each command.
 NO_REPLY = {b"C": 0x1000, b"H": 0x2000, b"M": 0x4000, b"R": 0x8000, b"T": 0x10000, b"L": 0x80, b"N": 0x40000, b"B": 0x80000}
@@ -58,6 +58,9 @@ class Mta:
             self.socket.close()
             raise
         self.steps = 0
+        # Of the last message: header fields with their index and value, and envelope senders, as the milter sent them.
+        self.inserted: list[tuple[int, bytes, bytes]] = []
+        self.senders: list[bytes] = []
         self.offered = 0
 
     def __enter__(self) -> Self:
@@ -100,8 +103,7 @@ class Mta:
 
     def reply(self) -> Reply:
         """Take one answer."""
-        code, payload = self.receive()
-        return Reply(code, payload.rstrip(b"\0").decode("ascii"))
+        return _reply(*self.receive())
 
     # --- the protocol's steps
 
@@ -165,10 +167,20 @@ class Mta:
     def end_of_message(self) -> tuple[Reply, list[str]]:
         """Ask for the verdict; give it, and the recipients that were taken off."""
         self.send(b"E")
-        gone = []
-        while (reply := self.reply()).code == "-":
-            gone.append(reply.text)
-        return reply, gone
+        gone: list[str] = []
+        self.inserted, self.senders = [], []
+        while True:
+            letter, payload = self.receive()
+            words = payload.split(b"\0")
+            if letter == "-":
+                gone.append(words[0].decode())
+            elif letter == "e":
+                self.senders.append(words[0])
+            elif letter == "i":
+                name, value, _ = payload[4:].split(b"\0")
+                self.inserted.append((int.from_bytes(payload[:4]), name, value))
+            else:
+                return _reply(letter, payload), gone
 
     def abort(self) -> None:
         """Abort the message."""
@@ -209,6 +221,10 @@ class Mta:
             if reply not in GOING_ON:
                 return reply, []
         return self.end_of_message()
+
+
+def _reply(code: str, payload: bytes) -> Reply:
+    return Reply(code, payload.rstrip(b"\0").decode("ascii"))
 
 
 def _symlists(packed: bytes) -> dict[int, str]:

@@ -1,8 +1,9 @@
 """The real adapter, on the real libmilter or our own engine, over sessions that do as the envelope sender says.
 
 `MAIL FROM:<Rcpt=raise>` makes the session raise at RCPT; `<EndOfMessage=Discard>` gives that verdict there, whether it fits or
-not. Run as a program: `python -m tests.wire.scripted SOCKET [direct] [silent] [negotiation] [beginning]`. It serves until it is
-killed. With `negotiation` each negotiation raises, with `beginning` each session raises when it begins.
+not. Run as a program: `python -m tests.wire.scripted SOCKET [direct] [silent] [signing] [negotiation] [beginning]`. It serves
+until it is killed. With `signing` it asks for what signing needs. With `negotiation` each negotiation raises, with `beginning`
+each session raises when it begins.
 """
 
 import signal
@@ -21,6 +22,7 @@ from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Re
 from sidecar.core.settings.values import LimitSettings, MilterSettings
 from sidecar.daemon.milter import ENGINES, Adapter, listen
 from sidecar.daemon.milter import adapter as adapter_module
+from sidecar.daemon.milter.negotiation import ADDHDRS, CHGFROM
 from sidecar.journal import JournalError
 from sidecar.journal.write import Recorder
 from sidecar.journal.write.disk_thread import Done
@@ -28,6 +30,7 @@ from sidecar.journal.write.routes import Batch
 
 RAISING_PEER = "203.0.113.66"
 REPLY = Reply(code=550, enhanced="5.7.1", text="100% no\r\nway \N{SNOWMAN}" + "x" * 600)
+FIELDS = (("X-Sidecar-Trace", "first.value"), ("CFBL-Address", "fbl@b.example; report=arf"))
 NOW = 1_700_000_000.0
 
 
@@ -91,6 +94,7 @@ class ScriptedSession:
             "Continue": Continue,
             "Accept": Accept,
             "Without": lambda: Accept(without=tuple(self.mta_spellings)),
+            "Sign": lambda: Accept(without=(self.mta_spellings[0],), fields=FIELDS, sender="b+token@b.example"),
             "Reject": lambda: Reject(reply=REPLY),
             "Known": lambda: Continue() if self.authz_id else Reject(reply=REPLY),
             "Tempfail": lambda: Tempfail(reply=Reply(code=452, enhanced="4.5.3", text="later")),
@@ -175,6 +179,7 @@ def main() -> None:
         recorder=recorder,
         answers_connect=answers,
         answers_data=answers,
+        signing=ADDHDRS | CHGFROM if "signing" in sys.argv else 0,
         waits=engine.waits,
     )
     listener = listen(MilterSettings(socket=sys.argv[1]))

@@ -13,6 +13,9 @@ from tests.mta.places import private_directory
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.wire.client import (
     ACCEPT,
+    ACTIONS,
+    ADDHDRS,
+    CHGFROM,
     CONTINUE,
     DELRCPT,
     DISCARD,
@@ -98,6 +101,46 @@ def test_negotiation_asks_for_the_steps_and_macros_it_needs_and_nothing_more(mta
 def test_nothing_is_asked_for_that_was_not_offered(mta: Mta, offer: dict[str, int], agreed: int) -> None:
     """An MTA refuses a milter that wants what it did not offer."""
     assert mta.negotiate(**offer).steps == agreed
+
+
+SIGNING_ACTIONS = ADDHDRS | CHGFROM
+INSERTED = [(0, b"X-Sidecar-Trace", b"first.value"), (0, b"CFBL-Address", b"fbl@b.example; report=arf")]
+WITH_SPACE = [(index, name, b" " + value) for index, name, value in INSERTED]
+SIGNED = [b"<b+token@b.example>"]
+OFFERS = [
+    (ACTIONS, STEPS, WITH_SPACE, SIGNED),
+    (ACTIONS, STEPS & ~LEADING_SPACE, INSERTED, SIGNED),
+    (ACTIONS & ~CHGFROM, STEPS, WITH_SPACE, []),
+    (ACTIONS & ~ADDHDRS, STEPS, [], SIGNED),
+    (ACTIONS & ~SIGNING_ACTIONS, STEPS, [], []),
+]
+WARNINGS = [
+    "the MTA cannot add header fields (SMFIF_ADDHDRS): mail goes on without those of [sign]",
+    "the MTA cannot change the envelope sender (SMFIF_CHGFROM): mail goes on without the token of [sign]",
+]
+
+
+def test_mail_is_signed_as_far_as_the_mta_can(folder: Path, engine: str) -> None:
+    """Mail that cannot be signed goes on unsigned, with one warning for each thing that the MTA cannot do; it is never lost."""
+    with scripted(folder, "signing", engine, "signing"):
+        for actions, steps, inserted, senders in OFFERS:
+            with Mta(f"{folder}/signing") as mta:
+                assert mta.negotiate(actions=actions, steps=steps).actions == actions & (DELRCPT | SETSYMLIST | SIGNING_ACTIONS)
+                mta.connect()
+                mta.envelope(b"EndOfMessage=Sign", b"<a@b>", b"<c@d>")
+                assert mta.content(MESSAGE) == (ACCEPT, ["<a@b>"])
+                assert (mta.inserted, mta.senders) == (inserted, senders)
+    log = (folder / "signing.log").read_text()
+    assert [log.count(warning) for warning in WARNINGS] == [1, 1]
+
+
+def test_an_mta_is_asked_to_sign_only_if_mail_is_signed(mta: Mta) -> None:
+    """Without [sign] nothing is asked for, and a session that signed in spite of that changes nothing."""
+    assert not mta.negotiate().actions & SIGNING_ACTIONS
+    mta.connect()
+    mta.envelope(b"EndOfMessage=Sign", b"<a@b>")
+    assert mta.content(MESSAGE) == (ACCEPT, ["<a@b>"])
+    assert (mta.inserted, mta.senders) == ([], [])
 
 
 def test_a_version_4_mta_gets_an_answer_at_every_step(mta: Mta) -> None:

@@ -29,9 +29,14 @@ class Continue(Struct, frozen=True, kw_only=True):
 
 
 class Accept(Struct, frozen=True, kw_only=True):
-    """Accept the message, but remove these recipients (in the MTA's own spelling) from its envelope first."""
+    """Accept the message, but remove these recipients (in the MTA's own spelling) from its envelope first.
+
+    The MTA adds the header fields `fields`, names and values, and writes another envelope `sender`, if it can.
+    """
 
     without: tuple[str, ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
+    sender: str | None = None
 
 
 class Reject(Struct, frozen=True, kw_only=True):

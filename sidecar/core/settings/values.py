@@ -267,6 +267,20 @@ class LogSettings(Struct, frozen=True, kw_only=True):
     format: Literal["auto", "console", "json"] = "auto"
 
 
+class SignSettings(Struct, frozen=True, kw_only=True):
+    """The section [sign]: the proofs that the milter adds to outbound mail, with the first secret of [verify].
+
+    `header`: the trace header. `address`: a token in the envelope sender. `cfbl_address` is where complaints are to be sent
+    (RFC 9477); None adds no field. `domains` are the sender domains whose mail is signed, or `*.` and a domain for all names
+    below it; empty means all.
+    """
+
+    header: bool = False
+    address: bool = False
+    cfbl_address: str | None = None
+    domains: tuple[str, ...] = ()
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All settings, checked as a whole.
 
@@ -277,13 +291,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     `unparsable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
-    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP. Without `verify` no report is verified.
+    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP, without `verify` no report is verified, and
+    without `sign` no mail is signed.
     """
 
     relay_hosts: NetworkList
     milter: MilterSettings
     admin: AdminSettings | None = None
     verify: VerifySettings | None = None
+    sign: SignSettings | None = None
     journal: JournalSettings
     log: LogSettings
     state_directory: Path
@@ -312,8 +328,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def decides_at_data(self) -> bool:
-        """Whether a message can have its verdict at DATA: no record waits for its headers."""
-        return self.decide == "early" and not self.headers
+        """Whether a message can have its verdict at DATA: no record waits for its headers, and not all mail is signed."""
+        return self.decide == "early" and not self.headers and (self.sign is None or bool(self.sign.domains))
 
     # What is in the state directory, beside the lock and the status of `daemon/process`.
 

@@ -63,9 +63,9 @@ class Adapter:
 
     Build one in each process. `translations` make events of what the engine passes on, besides its context, at each step.
     Without `answers_connect` the MTA does not wait at connect: a rejection there is given at RCPT. Without `answers_data` it
-    does not wait at DATA, and no verdict may be given there. With `waits` the contexts are WaitingContexts: a callback whose
-    answer must wait for the disk returns WAITING, and one whose packet breaks the protocol raises MalformedError. `watch`
-    returns what observes the nanoseconds of a step's answers.
+    does not wait at DATA, and no verdict may be given there. `signing` has the actions that the MTA is asked for to sign mail.
+    With `waits` the contexts are WaitingContexts: a callback whose answer must wait for the disk returns WAITING, and one whose
+    packet breaks the protocol raises MalformedError. `watch` returns what observes the nanoseconds of a step's answers.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -76,11 +76,13 @@ class Adapter:
         recorder: Recorder,
         answers_connect: bool,
         answers_data: bool,
+        signing: int = 0,
         waits: bool = False,
         watch: Callable[[Step], Observe | None] = lambda _: None,
     ) -> None:
         self._new_session = new_session
         self._unanswered = unanswered(answers_connect=answers_connect, answers_data=answers_data)
+        self._signing = signing
         self._recorder = recorder
         self._waits = waits
         # The codes of steps without an answer. With another one for BODY libmilter would not call the end of a message that has
@@ -94,7 +96,7 @@ class Adapter:
     def negotiate(self, context: Context, offer: list[int]) -> int:
         """Begin a connection: replace the MTA's offer in place with the answer to it."""
         try:
-            terms = agree(context, offer, self._unanswered)
+            terms = agree(context, offer, self._unanswered, self._signing)
             context.setpriv(Connection(terms))
             for shortcoming in terms.shortcomings:
                 self._warn_once(shortcoming)

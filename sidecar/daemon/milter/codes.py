@@ -37,6 +37,8 @@ _MAY_ANSWER: dict[Step, _Verdicts] = {
 }
 
 
+# Above all other fields, where MTAs add theirs (RFC 5321 section 4.4).
+_TOP = 0
 _INCAPABLE = Outcome(verdict=Tempfail(reply=INCAPABLE_MTA))
 
 
@@ -50,8 +52,9 @@ def possible(step: Step, outcome: Outcome, terms: Terms) -> Outcome:
     if type(verdict) not in _MAY_ANSWER.get(step, _CONTINUE):
         raise WrongVerdictError(f"{type(verdict).__name__} cannot answer {step.name}")
     removes = isinstance(verdict, Accept) and bool(verdict.without)
-    if removes and step is not Step.END_OF_MESSAGE:
-        raise WrongVerdictError(f"recipients cannot be removed at {step.name}")
+    signs = isinstance(verdict, Accept) and bool(verdict.fields or verdict.sender)
+    if (removes or signs) and step is not Step.END_OF_MESSAGE:
+        raise WrongVerdictError(f"a message cannot be changed at {step.name}")
     lacks = (removes and not terms.can_remove) or (isinstance(verdict, Discard) and not terms.can_discard)
     return _INCAPABLE if lacks else outcome
 
@@ -63,9 +66,8 @@ def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
     match verdict:
         case Continue():
             code = CONTINUE
-        case Accept(without=without):
-            for recipient in without:
-                context.delrcpt(recipient)
+        case Accept():
+            _change(context, verdict, terms)
             code = ACCEPT
         case Reject(reply=reply):
             set_reply(context, reply)
@@ -78,6 +80,18 @@ def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:
         case _:
             assert_never(verdict)
     return code
+
+
+def _change(context: Context, verdict: Accept, terms: Terms) -> None:
+    """Change an accepted message. An MTA that cannot sign it relays it as it is."""
+    for recipient in verdict.without:
+        context.delrcpt(recipient)
+    if terms.can_add:
+        blank = " " if terms.keeps_space else ""
+        for name, value in verdict.fields:
+            context.addheader(name, blank + value, _TOP)
+    if terms.can_change_sender and verdict.sender is not None:
+        context.chgfrom(f"<{verdict.sender}>")
 
 
 def set_reply(context: Context, reply: Reply) -> None:

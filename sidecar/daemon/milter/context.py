@@ -42,6 +42,12 @@ class Context(Macros, Protocol):
     def delrcpt(self, recipient: str, /) -> None:
         """Remove a recipient from the envelope; only at the end of the message, and only if that was negotiated."""
 
+    def addheader(self, name: str, value: str, index: int, /) -> None:
+        """Insert a header field before the one with this index; under the same conditions. The first has index 0."""
+
+    def chgfrom(self, sender: str, /) -> None:
+        """Change the envelope sender; under the same conditions."""
+
 
 class WaitingContext(Context, Protocol):
     """A context of the direct engine, where a callback can answer later."""

@@ -132,6 +132,14 @@ class Conversation:
         """Remove a recipient from the envelope."""
         self.output.append(packet(b"-", recipient.encode() + b"\0"))
 
+    def addheader(self, name: str, value: str, index: int, /) -> None:
+        """Insert a header field before the one with this index."""
+        self.output.append(packet(b"i", packets.header_field(name, value, index)))
+
+    def chgfrom(self, sender: str, /) -> None:
+        """Change the envelope sender."""
+        self.output.append(packet(b"e", sender.encode() + b"\0"))
+
     # --- the MTA's side
 
     def receive(self, data: bytes) -> None:

@@ -21,7 +21,7 @@ from sidecar import log
 from sidecar.daemon.milter.adapter import Adapter
 from sidecar.daemon.milter.context import Context
 from sidecar.daemon.milter.listener import Listener, open_descriptors, seen_as_socket
-from sidecar.daemon.milter.negotiation import DELRCPT, Step
+from sidecar.daemon.milter.negotiation import ADDHDRS, CHGFROM, DELRCPT, Step
 
 # libmilter keeps a pointer into this string object.
 _NAME: Final = "sidecar"
@@ -46,7 +46,7 @@ def serve(adapter: Adapter, listener: Listener, folder: Path, ended: Callable[[]
 
 def _install(adapter: Adapter) -> None:
     callbacks = adapter.callbacks
-    milter.set_flags(milter.DELRCPT)
+    milter.set_flags(DELRCPT | ADDHDRS | CHGFROM)
     milter.set_connect_callback(callbacks[Step.CONNECT])
     milter.set_helo_callback(callbacks[Step.HELO])
     milter.set_envfrom_callback(callbacks[Step.MAIL])

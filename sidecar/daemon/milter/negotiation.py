@@ -10,10 +10,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from sidecar.core.settings.values import SignSettings
 from sidecar.daemon.milter.context import Context
 
 # Actions, steps and stages of the protocol, with libmilter's names (mfapi.h, mfdef.h).
+ADDHDRS: Final = 0x1
 DELRCPT: Final = 0x8
+CHGFROM: Final = 0x40
 SETSYMLIST: Final = 0x100
 P_NR_HDR: Final = 0x80
 P_NOUNKNOWN: Final = 0x100
@@ -88,13 +91,17 @@ CANNOT_DISCARD = frozenset({"maddy"})
 class Terms(Struct, frozen=True, kw_only=True):
     """What was agreed.
 
-    Which steps are not answered, and whether the MTA removes recipients and discards messages. `shortcomings` are sentences for
-    the log: what this MTA does not offer, and what follows.
+    Which steps are not answered, and whether the MTA removes recipients, discards messages, adds header fields and changes the
+    envelope sender. With `keeps_space` it writes no space between the colon and the value of a field. `shortcomings` are
+    sentences for the log: what this MTA does not offer, and what follows.
     """
 
     unanswered: frozenset[Step]
     can_remove: bool
     can_discard: bool = True
+    can_add: bool = False
+    can_change_sender: bool = False
+    keeps_space: bool = False
     shortcomings: tuple[str, ...]
 
 
@@ -104,13 +111,21 @@ def unanswered(*, answers_connect: bool, answers_data: bool) -> frozenset[Step]:
     return frozenset(_NO_REPLY) | _NEVER_ANSWERED | {step for step, answered in answers.items() if not answered}
 
 
-def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
+def signing_actions(settings: SignSettings | None) -> int:
+    """Return the actions that signing needs: none without it, so that MTAs do not prepare for them."""
+    if settings is None:
+        return 0
+    adds = ADDHDRS if settings.header or settings.cfbl_address is not None else 0
+    return adds | (CHGFROM if settings.address else 0)
+
+
+def agree(context: Context, offer: list[int], silent: frozenset[Step], signing: int = 0) -> Terms:
     """Answer the MTA's offer in place (libmilter's actions, steps, and two reserved numbers). Return what was agreed.
 
-    `silent` are the steps without an answer.
+    `silent` are the steps without an answer, `signing` the actions that are needed to sign mail.
     """
     actions, steps = offer[0], offer[1]
-    terms, wanted = _answer(actions, steps, silent)
+    terms, wanted = _answer(actions, steps, silent, signing)
     offer[:] = wanted
     if actions & SETSYMLIST:
         for stage, names in _MACROS.items():
@@ -119,13 +134,17 @@ def agree(context: Context, offer: list[int], silent: frozenset[Step]) -> Terms:
 
 
 @lru_cache(maxsize=64)  # an MTA offers the same for each of its connections
-def _answer(actions: int, steps: int, silent: frozenset[Step]) -> tuple[Terms, tuple[int, int, int, int]]:
+def _answer(actions: int, steps: int, silent: frozenset[Step], signing: int) -> tuple[Terms, tuple[int, int, int, int]]:
+    agreed = actions & (_ACTIONS | signing)
     terms = Terms(
         unanswered=silent,
-        can_remove=bool(actions & DELRCPT),
-        shortcomings=tuple(_shortcomings(actions)),
+        can_remove=bool(agreed & DELRCPT),
+        can_add=bool(agreed & ADDHDRS),
+        can_change_sender=bool(agreed & CHGFROM),
+        keeps_space=bool(steps & P_HDR_LEADSPC),
+        shortcomings=tuple(_shortcomings(actions, signing)),
     )
-    return terms, (actions & _ACTIONS, steps & _WANTED_IF_OFFERED | no_reply(silent), 0, 0)
+    return terms, (agreed, steps & _WANTED_IF_OFFERED | no_reply(silent), 0, 0)
 
 
 def no_reply(silent: frozenset[Step]) -> int:
@@ -133,8 +152,13 @@ def no_reply(silent: frozenset[Step]) -> int:
     return reduce(or_, (flag for step, flag in _MAYBE_NO_REPLY.items() if step in silent), _ALL_NO_REPLY)
 
 
-def _shortcomings(actions: int) -> list[str]:
+def _shortcomings(actions: int, signing: int) -> list[str]:
     found = []
+    # Mail without a proof is better than mail that waits: only its reports cannot be verified.
+    if signing & ADDHDRS & ~actions:
+        found.append("the MTA cannot add header fields (SMFIF_ADDHDRS): mail goes on without those of [sign]")
+    if signing & CHGFROM & ~actions:
+        found.append("the MTA cannot change the envelope sender (SMFIF_CHGFROM): mail goes on without the token of [sign]")
     if not actions & DELRCPT:
         found.append("the MTA cannot remove recipients (SMFIF_DELRCPT): a message that needs it is answered 451")
     if not actions & SETSYMLIST:

@@ -42,7 +42,7 @@ LETTERS = {
 }
 
 _NUMBERS = struct.Struct("!III")
-_STAGE = struct.Struct("!I")
+_NUMBER = struct.Struct("!I")
 _PORT = struct.Struct("!H")
 _BLANK = ord(" ")
 _FAMILIES = {b"4": socket.AF_INET, b"6": socket.AF_INET6, b"L": socket.AF_UNIX}
@@ -79,8 +79,13 @@ def offer(payload: bytes) -> Offer:
 
 def agreement(version: int, actions: int, steps: int, macros: Iterable[tuple[int, str]]) -> bytes:
     """Return the answer to an offer; `macros` are those asked for, by libmilter's number of a stage."""
-    asked = b"".join(_STAGE.pack(stage) + names.encode() + b"\0" for stage, names in macros)
+    asked = b"".join(_NUMBER.pack(stage) + names.encode() + b"\0" for stage, names in macros)
     return packet(OFFER, _NUMBERS.pack(version, actions, steps) + asked)
+
+
+def header_field(name: str, value: str, index: int) -> bytes:
+    """Return the payload that inserts a header field before the one with this index."""
+    return _NUMBER.pack(index) + f"{name}\0{value}\0".encode()
 
 
 def words(payload: bytes) -> list[bytes]:

@@ -23,6 +23,7 @@ from sidecar.core.session import NewestRules, Quota, Rules, Session, World
 from sidecar.core.settings.values import LimitSettings
 from sidecar.daemon.metrics import Meter
 from sidecar.daemon.milter import ENGINES, Adapter, Listener, Serving
+from sidecar.daemon.milter.negotiation import signing_actions
 from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session, observer
 from sidecar.daemon.process.plan import Handover, Plan
@@ -94,6 +95,7 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
         recorder=recorder,
         answers_connect=settings.reject_at_connect and plan.policy.rejects_at_connect,
         answers_data=answers_data,
+        signing=signing_actions(settings.sign),
         waits=engine.waits,
         watch=(lambda _: None) if meter is None else partial(observer, meter),
     )

@@ -12,11 +12,20 @@ from sidecar.commands.diff.rules import changes
 from sidecar.commands.diff.values import Spot
 from sidecar.config.places import toml_places
 from sidecar.core.settings.keys import PublicKey, Secret
-from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Settings, VerifyRule, VerifySettings, Where
+from sidecar.core.settings.values import (
+    AdminSettings,
+    BounceRule,
+    NetworkList,
+    Settings,
+    SignSettings,
+    VerifyRule,
+    VerifySettings,
+    Where,
+)
 from tests.building import entry, network, settings
 from tests.commands.diff.sides import side, side_of
 
-DEFAULTS = replace(settings(), admin=AdminSettings())
+DEFAULTS = replace(settings(), admin=AdminSettings(), sign=SignSettings())
 
 
 def other(value: Any) -> Any:
