@@ -115,13 +115,13 @@ OFFERS = [
     (ACTIONS & ~SIGNING_ACTIONS, STEPS, [], []),
 ]
 WARNINGS = [
-    "the MTA cannot add header fields (SMFIF_ADDHDRS): mail goes on without those of [sign]",
-    "the MTA cannot change the envelope sender (SMFIF_CHGFROM): mail goes on without the token of [sign]",
+    "the MTA cannot add header fields (SMFIF_ADDHDRS): mail is relayed without those of [sign]",
+    "the MTA cannot change the envelope sender (SMFIF_CHGFROM): mail is relayed without the token of [sign]",
 ]
 
 
 def test_mail_is_signed_as_far_as_the_mta_can(folder: Path, engine: str) -> None:
-    """Mail that cannot be signed goes on unsigned, with one warning for each thing that the MTA cannot do; it is never lost."""
+    """Mail that cannot be signed is relayed unsigned, never lost; each thing that the MTA cannot do has one warning."""
     with scripted(folder, "signing", engine, "signing"):
         for actions, steps, inserted, senders in OFFERS:
             with Mta(f"{folder}/signing") as mta:

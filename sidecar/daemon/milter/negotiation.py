@@ -156,9 +156,9 @@ def _shortcomings(actions: int, signing: int) -> list[str]:
     found = []
     # Mail without a proof is better than mail that waits: only its reports cannot be verified.
     if signing & ADDHDRS & ~actions:
-        found.append("the MTA cannot add header fields (SMFIF_ADDHDRS): mail goes on without those of [sign]")
+        found.append("the MTA cannot add header fields (SMFIF_ADDHDRS): mail is relayed without those of [sign]")
     if signing & CHGFROM & ~actions:
-        found.append("the MTA cannot change the envelope sender (SMFIF_CHGFROM): mail goes on without the token of [sign]")
+        found.append("the MTA cannot change the envelope sender (SMFIF_CHGFROM): mail is relayed without the token of [sign]")
     if not actions & DELRCPT:
         found.append("the MTA cannot remove recipients (SMFIF_DELRCPT): a message that needs it is answered 451")
     if not actions & SETSYMLIST:
