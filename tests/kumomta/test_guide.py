@@ -20,6 +20,12 @@ GUIDE = Document(DEPLOYED / "README.md")
 FENCES = list(GUIDE.fences())
 POLICIES = [fence for fence in FENCES if fence.language == "lua"]
 
+SIGN = """
+local message = { sender = 'news@example.com', recipients = { 'jo@remote.example' }, header = { { 'Message-ID', '<1@a>' } } }
+kumo.handlers.smtp_server_message_received(kumo.message(message))
+print(message.sender:match '^news%+%w+@example.com$' and #message.header)
+"""
+
 # A policy script begins so.
 HEAD = f"package.path = '{HERE}/lua/?.lua;{DEPLOYED}/?.lua;' .. package.path\nlocal kumo = require 'kumo'\n"
 SIDECAR = "local sidecar = require 'sidecar'\n"
@@ -79,7 +85,7 @@ def shell(fence: Fence, folder: Path, port: int) -> str:
 
 def test_every_block_is_run_here() -> None:
     """The commands and policies of the guide are those below."""
-    assert [fence.language for fence in FENCES] == ["text", "text", "text", "toml", "sh", "lua", "lua", "sh"]
+    assert [fence.language for fence in FENCES] == ["text", "text", "text", "toml", "sh", "lua", "lua", "lua", "sh"]
 
 
 def test_disagreements(program: Program, port: int) -> None:
@@ -97,7 +103,7 @@ def test_disagreements(program: Program, port: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "listener", "answer"),
-    [(0, "10.0.0.1:25", "LogThenDrop"), (1, "10.0.0.1:25", "LogThenDrop"), (1, "10.0.0.1:587", "nothing")],
+    [(0, "10.0.0.1:25", "LogThenDrop"), (2, "10.0.0.1:25", "LogThenDrop"), (2, "10.0.0.1:587", "nothing")],
 )
 def test_policies(program: Program, port: int, number: int, listener: str, answer: str) -> None:
     """A node with the policy gets the listener domain from the sidecar, and the listener of the applications gets none."""
@@ -105,3 +111,11 @@ def test_policies(program: Program, port: int, number: int, listener: str, answe
     script = HEAD + ("" if SIDECAR in policy else SIDECAR) + policy + ASK.format(listener=listener)
     done = subprocess.run(["lua5.4", "-"], input=script, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (f"{answer}\n", "")
+
+
+def test_signing(tmp_path: Path) -> None:
+    """A message that passes the policy has a token in its sender, and three new fields."""
+    (tmp_path / "sidecar-secret").write_text("the-secret-of-the-examples-is-no-secret\n")
+    script = HEAD + moved(POLICIES[1].text, tmp_path, 0) + SIGN
+    done = subprocess.run(["lua5.4", "-"], input=script, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("4\n", "")

@@ -1,5 +1,5 @@
 --[[
-Lets a test drive sidecar.lua: a line of JSON in, what to do; a line of JSON out, what came of it.
+Lets a test drive sidecar.lua: a line of JSON in, what to do; a line of JSON out, the result.
 
 argv: the folder of this file, the folder of sidecar.lua.
 ]]
@@ -48,6 +48,31 @@ end
 function actions.clock(request)
   kumo.now = request.now
   return 'done'
+end
+
+os.time = function() -- luacheck: ignore 122
+  return kumo.now
+end
+
+local sign
+
+function actions.setup_sign(request)
+  sign = require('sidecar_sign'):setup(request.options)
+  return 'done'
+end
+
+function actions.sign(request)
+  sign(kumo.message(request.message))
+  return request.message
+end
+
+function actions.sign_problems(request)
+  return setmetatable(require('sidecar_sign').problems(request.options), cjson.array_mt)
+end
+
+function actions.validate_sign()
+  kumo.handlers.validate_config()
+  return kumo.failed
 end
 
 function actions.too_old()

@@ -1,5 +1,5 @@
 --[[
-What sidecar.lua uses of KumoMTA, as its reference pages tell it, under a plain Lua 5.4; HTTP is real.
+What sidecar.lua uses of KumoMTA, by its reference pages, under a plain Lua 5.4; HTTP is real.
 
 Owns the likeness, and what a test may look at: `handlers`, `logged`, `failed`, `now`, `too_old`. Never knows the sidecar.
 ]]
@@ -8,10 +8,13 @@ local http = require 'socket.http'
 local ltn12 = require 'ltn12'
 local socket = require 'socket'
 local url = require 'socket.url'
+local sha256 = require 'sha256'
 
 local kumo = {
   http = {},
   serde = {},
+  digest = {},
+  secrets = {},
   handlers = {},
   logged = {},
   failed = false,
@@ -111,6 +114,83 @@ function kumo.memoize(compute, params)
     end
     return entry.value
   end
+end
+
+-- A KeySource: a path, whose file is read as it is, or a table with the bytes.
+function kumo.secrets.load(source)
+  if type(source) == 'table' then
+    return source.key_data
+  end
+  local file = io.open(source, 'rb') or fail('KeySource failed to load data from file `' .. source .. '`')
+  local content = file:read 'a'
+  file:close()
+  return content
+end
+
+local ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
+
+local function base32_nopad(bytes)
+  local digits, buffer, bits = {}, 0, 0
+  for index = 1, #bytes do
+    buffer, bits = (buffer << 8 | bytes:byte(index)) & 0xfff, bits + 8
+    while bits >= 5 do
+      bits = bits - 5
+      local digit = buffer >> bits & 31
+      table.insert(digits, ALPHABET:sub(digit + 1, digit + 1))
+    end
+  end
+  local last = bits > 0 and (buffer << (5 - bits) & 31) + 1
+  return table.concat(digits) .. (last and ALPHABET:sub(last, last) or '')
+end
+
+-- Returns what is used of a BinaryResult.
+function kumo.digest.hmac_sha256(key, text)
+  local bytes = sha256.hmac(kumo.secrets.load(key), text)
+  return { bytes = bytes, base32_nopad = base32_nopad(bytes) }
+end
+
+local ADDRESS = {
+  __tostring = function(address)
+    return address.email
+  end,
+}
+
+local function address_of(email)
+  if email ~= '' and not email:match '^.+@[^@]+$' then
+    fail('invalid EnvelopeAddress: ' .. email)
+  end
+  return setmetatable({ email = email }, ADDRESS)
+end
+
+-- Returns a message object. `values` has its sender, recipients, and header: a list of pairs, changed in place.
+function kumo.message(values)
+  local message = {}
+  function message:sender()
+    return address_of(values.sender)
+  end
+  function message:set_sender(email)
+    values.sender = address_of(email).email
+  end
+  function message:recipient_list()
+    local list = {}
+    for index, email in ipairs(values.recipients) do
+      list[index] = address_of(email)
+    end
+    return list
+  end
+  function message:get_all_named_header_values(name)
+    local found = {}
+    for _, field in ipairs(values.header) do
+      if field[1]:lower() == name:lower() then
+        table.insert(found, (field[2]:gsub('\r?\n[ \t]+', ' ')))
+      end
+    end
+    return found
+  end
+  function message:prepend_header(name, value)
+    table.insert(values.header, 1, { name, value })
+  end
+  return message
 end
 
 function kumo.http.build_url(base, params)
