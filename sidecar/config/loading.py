@@ -21,6 +21,7 @@ from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
 from sidecar.config.readers import choice, flag, header_names, network, networks, one_or_more, text, uuid, whole_number
 from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read_rules
+from sidecar.config.sign import read_sign
 from sidecar.config.sockets import read_admin, read_milter
 from sidecar.config.tables import Table, table_of_file
 from sidecar.config.verify import read_verify
@@ -174,7 +175,8 @@ class Reading:
         journal = read_journal(table.table("journal"), folder, state_directory / "journal")
         limits = table.table("limits")
         milter = read_milter(table.table("milter"), folder)
-        section, proofs = table.table("admin"), table.table("verify")
+        section, proofs, signing = table.table("admin"), table.table("verify"), table.table("sign")
+        verify = read_verify(proofs, folder, self._sources) if "verify" in table.values else None
         settings = Settings(
             relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
             listener_relay_hosts=_listener_relay_hosts(table.table("listener", quoted)),
@@ -184,7 +186,8 @@ class Reading:
             journal=journal,
             milter=milter,
             admin=read_admin(section, folder, milter=milter.socket) if "admin" in table.values else None,
-            verify=read_verify(proofs, folder, self._sources) if "verify" in table.values else None,
+            verify=verify,
+            sign=read_sign(signing, table.where("sign"), verify) if "sign" in table.values else None,
             log=LogSettings(**table.table("log").only(_LOG_READERS)),
             limits=LimitSettings(**limits.only(_LIMIT_READERS)),
             **values,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sidecar.config import load
 from sidecar.config.domains import READERS as DOMAIN_KEYS
 from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
+from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.settings.values import AdminSettings, DomainEntry, JournalSettings, MilterSettings, RecordSettings, Settings
@@ -78,6 +79,7 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
         *(f"log.{key}" for key in _LOG_READERS),
         *(f"verify.{key}" for key in VERIFY_KEYS),
         *(f"verify.domain.bounce.example.com.{key}" for key in VERIFY_DOMAIN_KEYS),
+        *(f"sign.{key}" for key in SIGN_KEYS),
         *(f"milter.{key}" for key in MilterSettings.__struct_fields__),
         *(f"admin.{key}" for key in AdminSettings.__struct_fields__),
         *(f"journal.{key}" for key in journal),

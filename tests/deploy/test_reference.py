@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sidecar.config import load
 from sidecar.config.domains import _KEYS as DOMAIN_KEYS
 from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
+from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.findings import Finding
@@ -24,6 +25,7 @@ from sidecar.core.settings.values import (
     MilterSettings,
     RecordSettings,
     Settings,
+    SignSettings,
     VerifyRule,
     VerifySettings,
 )
@@ -73,8 +75,13 @@ class Setting(Struct, frozen=True, kw_only=True):
     def line(self, value: object) -> str:
         """Write the setting with a value of TOML, in its section."""
         before = {"group": 'user = "sidecar"\n', "verify.unverified": '[verify]\nsecret_files = "secret"\n'}.get(str(self), "")
-        if self.section == DOMAIN:
+        if self.section in {DOMAIN, "sign"}:
             before = '[verify]\nsecret_files = "secret"\n'
+        if self.section == "sign":
+            before += {
+                "header": '[sign]\ncfbl_address = "fbl@example.com"\n',
+                "address": '[sign]\ndomains = ["example.com"]\n',
+            }.get(self.key, "")
         heading = f"[{self.section}]" if self.section and f"[{self.section}]" not in before else ""
         return f"{before}{heading}\n{self.key} = {value}\n"
 
@@ -116,6 +123,7 @@ def test_every_setting_is_there() -> None:
             f"{LISTENER}.relay_hosts",
             *(f"verify.{key}" for key in VERIFY_KEYS),
             *(f"{DOMAIN}.{key}" for key in VERIFY_DOMAIN_KEYS),
+            *(f"sign.{key}" for key in SIGN_KEYS),
         ]
     )
     assert sorted(setting.key for setting in DOMAINS) == sorted(DOMAIN_KEYS)
@@ -128,6 +136,7 @@ def test_the_defaults(tmp_path: Path) -> None:
     for setting in SETTINGS:
         if setting.literal:
             sections.setdefault(setting.section, []).append(f"{setting.key} = {setting.literal}")
+    signing = ["[verify]", 'secret_files = "secret"', "[sign]", *sections.pop("sign")]
     text = "\n".join(f"{f'[{name}]' if name else ''}\n" + "\n".join(lines) for name, lines in sections.items())
     found, errors = loaded(tmp_path, text)
     expected = load(None, environ=ENVIRON).settings
@@ -140,9 +149,11 @@ def test_the_defaults(tmp_path: Path) -> None:
     assert replace(found.verify, rule=VerifyRule(), domains={}) == VerifySettings()
     assert [replace(rule, places={}) for rule in found.verify.domains.values()] == [VerifyRule()]
     assert replace(found, relay_hosts=expected.relay_hosts, admin=None, verify=None) == expected
+    found, errors = loaded(tmp_path, "\n".join(signing))
+    assert (errors, found and found.sign) == ([], SignSettings())
     for setting in SETTINGS:
         place = {"": expected, "milter": expected.milter, "admin": AdminSettings(), TYPE: RecordSettings()}.get(setting.section)
-        place = VerifySettings() if setting.section == "verify" else place
+        place = {"verify": VerifySettings(), "sign": SignSettings()}.get(setting.section, place)
         if setting.default == "none":
             assert getattr(place, setting.key) is None, str(setting)
     others = {str(setting) for setting in SETTINGS if not setting.literal and setting.default != "none"}
@@ -153,6 +164,7 @@ def test_the_defaults(tmp_path: Path) -> None:
         f"{TYPE}.suffix",
         f"{LISTENER}.relay_hosts",
         f"{DOMAIN}.unverified",
+        "sign.domains",
     }
     assert expected.journal.directory == expected.state_directory / "journal"
     assert expected.journal.meta is None

@@ -64,6 +64,7 @@ class ConnectAnswer(Struct, frozen=True, kw_only=True):
 class RecipientAnswer(Struct, frozen=True, kw_only=True):
     """The decision on one recipient. `relay`: the peer is permitted to relay any message to it.
 
+    `outbound`: it is permitted to relay to any recipient, as a relay host, or by its sender domain; its mail is signed.
     `mta_spelling` is the name by which the MTA can remove the recipient; it is empty outside of a session.
     """
 
@@ -71,6 +72,7 @@ class RecipientAnswer(Struct, frozen=True, kw_only=True):
     mta_spelling: str = ""
     domain: str
     relay: bool
+    outbound: bool = False
     log_oob: LogMode
     log_arf: LogMode
     because: tuple[Because, ...]

@@ -108,7 +108,8 @@ class Policy:
         domain = domain_of(recipient)
         entry = self.lookup(listener, matched_domain(recipient))
         relaying = self._relay_reason(peer, listener, authz_id, sender)
-        granted = entry if relaying is not None else _granted_to_external(entry, recipient)
+        outbound = relaying is not None
+        granted = entry if outbound else _granted_to_external(entry, recipient)
         if relaying is None and granted is not None and granted.relay_to:
             relaying = because(f"{name_of(domain)} accepts all mail from any host", granted.where("relay_to"), value=True)
         reasons = [] if relaying is None else [relaying]
@@ -119,6 +120,7 @@ class Policy:
             mta_spelling=mta_spelling,
             domain=domain,
             relay=relaying is not None,
+            outbound=outbound,
             log_oob=LogMode.IGNORE if granted is None else granted.log_oob,
             log_arf=LogMode.IGNORE if granted is None else granted.log_arf,
             because=tuple(reasons or self._rejection(peer, listener, entry, recipient, domain)),

@@ -14,6 +14,7 @@ from sidecar.core.reports.text import is_from_mailer
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
+from sidecar.core.session.signing import Signing, signing_of
 from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LogMode, Settings
 
@@ -33,8 +34,9 @@ class Message:
 
     `at_end` makes a verdict that is certain before the body, and waits for the end of the message. `whole`: it is complete.
     `decided` is "data" if the verdict was given there. `claims_report`: its Content-Type is that of a report. `accepts_text`: a
-    recipient logs bounces in text form; `may_be_text`: by its envelope sender or header section it can be one.
-    `proofs` has what a report proves, by the address of each recipient that logs it.
+    recipient logs bounces in text form; `may_be_text`: by its envelope sender or header section it can be one. `proofs` has
+    what a report proves, by the address of each recipient that logs it. `signing` has the proofs that the message gets at its
+    end, from `end_envelope` on.
     The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
     any size cost nothing. `exceeded` is the first bound that was exceeded; from then on nothing is kept. Call `release` at the
     end of the message, in any case.
@@ -56,6 +58,7 @@ class Message:
         self.exceeded: Bound | None = None
         self.needed = 0
         self.proofs: Mapping[str, Verification] = {}
+        self.signing: Signing | None = None
         self._settings = settings
         self._quota = quota
         self._kept = False
@@ -117,6 +120,11 @@ class Message:
         """Whether neither its envelope sender nor its header section is that of an automatic mailer, where this matters."""
         return self.accepts_text and self.exceeded is None and not self.may_be_report
 
+    def end_envelope(self) -> None:
+        """Decide whether the message is signed: the recipients are complete."""
+        if self.recipients[0].outbound:
+            self.signing = signing_of(self._settings, self.mail.sender)
+
     def begin_content(self) -> None:
         """Begin to keep the content if a recipient accepts reports."""
         self._kept = self.accepts_reports
@@ -144,6 +152,9 @@ class Message:
             self._find_type(fields)
         for name, value in recorded:
             self.headers.add(name, value)
+        if self.signing is not None:
+            self.signing.add(fields)
+            return False
         return self._fields > HEADER_FIELD_LIMIT or not (self._kept or self._settings.headers)
 
     def _find_type(self, fields: list[tuple[bytes, bytes]]) -> None:

@@ -144,6 +144,15 @@ def accepted_message(
     )
 
 
+def signed(outcome: Outcome, message: Message, answer: MessageAnswer, now: float) -> Outcome:
+    """Return the outcome for an accepted message with its proofs, if it gets some."""
+    if message.signing is None or not isinstance(outcome.verdict, Accept):
+        return outcome
+    relayed = [result.recipient.address for result in answer.results if result.relayed]
+    verdict = message.signing.sign(outcome.verdict, sender=message.mail.sender, recipients=relayed, now=now)
+    return replace(outcome, verdict=verdict)
+
+
 def _received(
     facts: Facts, message: Message, answer: MessageAnswer, reading: ReportReading, original_headers: tuple[str, ...]
 ) -> tuple[Record, ...]:

@@ -253,7 +253,7 @@ class Session:
         message = self._message_with_recipients(event.queue_id)
         # Content cannot change the verdict on a relay host's mail, and costs the most. If the host disconnects before the end,
         # there is a record of a message that was not delivered, and the host retries. Other mail waits for its headers.
-        at_data = self._answers_data and self._rules.settings.decides_at_data
+        at_data = self._answers_data and self._rules.settings.decides_at_data and message.signing is None
         if at_data and self._is_relay_host and not message.accepts_reports:
             message.decided = "data"
             return self._conclude(NO_CLAIM)
@@ -283,8 +283,8 @@ class Session:
             verdict, waits = partial(self._reject_above, bound), False
         else:
             verdict = partial(self._conclude, NO_MAILER if message.is_from_person else NO_CLAIM)
-            # If it is relayed to some recipients only, the others can be removed only at the end of the message.
-            waits = len({recipient.relay for recipient in message.recipients}) > 1
+            # If it is signed, or relayed to some recipients only, the MTA changes it only at its end.
+            waits = message.signing is not None or len({recipient.relay for recipient in message.recipients}) > 1
         if not waits and self._rules.settings.decide == "early":
             return verdict()
         message.at_end = verdict
@@ -331,7 +331,9 @@ class Session:
             answer = judge_proofs(answer, message.proofs, settings.verify)
         if answer.action != "reject":
             accepted = outcomes.accepted_message(self._facts(), message, answer, reading, settings.original_headers)
-            return self._reject_above(Bound.REPORT_RECORDS) if outcomes.repeats_too_much(accepted.records) else accepted
+            if outcomes.repeats_too_much(accepted.records):
+                return self._reject_above(Bound.REPORT_RECORDS)
+            return outcomes.signed(accepted, message, answer, self._world.clock())
         is_unparsable = message.claims_report and not reading.is_report and reading.other is None
         if (settings.unparsable_reports if is_unparsable else answer.unverified) == "quarantine":
             full = self._instead(Bound.QUARANTINE)
@@ -356,6 +358,7 @@ class Session:
         message = self._current(queue_id)
         if not message.recipients:
             raise ProtocolError("the content follows, but no recipient was accepted")
+        message.end_envelope()
         return message
 
     def _facts(self) -> Facts:

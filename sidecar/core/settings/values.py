@@ -275,7 +275,7 @@ class SignSettings(Struct, frozen=True, kw_only=True):
     below it; empty means all.
     """
 
-    header: bool = False
+    header: bool = True
     address: bool = False
     cfbl_address: str | None = None
     domains: tuple[str, ...] = ()
@@ -291,8 +291,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `unparsable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
-    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP, without `verify` no report is verified, and
-    without `sign` no mail is signed.
+    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP, without `verify` no report is verified,
+    and without `sign` no mail is signed.
     """
 
     relay_hosts: NetworkList
