@@ -166,10 +166,10 @@ def send(postfix: Postfix, sender: str, recipients: Sequence[str], message: byte
 
 
 @contextmanager
-def opendkim(folder: Path, canonicalization: str) -> Iterator[int]:
+def opendkim(folder: Path, canonicalization: str, *, lines: str = "") -> Iterator[int]:
     port = free_port()
     settings = folder / "opendkim.conf"
-    settings.write_text(OPENDKIM.format(folder=folder, port=port, canonicalization=canonicalization))
+    settings.write_text(OPENDKIM.format(folder=folder, port=port, canonicalization=canonicalization) + lines)
     process = owned(["opendkim", "-f", "-x", str(settings)])
     try:
         yield port
