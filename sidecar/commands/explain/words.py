@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from sidecar.core.evaluate.explanation import ConnectPart, Explanation, RecipientPart
+from sidecar.core.records import Record
 from sidecar.core.text import printable
 
 _MEANINGS = {
@@ -26,7 +27,15 @@ def explanation_words(explanation: Explanation, peer: str) -> Iterator[str]:
     if message.dropped:
         yield f"  dropped for {printable(', '.join(message.dropped))}"
     for record in message.records:
-        yield f"  record {record.type}: {printable(record.meta['why'])}"
+        yield f"  record {record.type}{_bounced(record)}: {printable(record.meta['why'])}"
+
+
+def _bounced(record: Record) -> str:
+    """Return the recipient of an OOB record, and the form of its report. Records for KumoMTA do not say the form."""
+    if record.type != "OOB":
+        return ""
+    form = f" ({record.meta['read_as']})" if "read_as" in record.meta else ""
+    return f" for {printable(str(record.recipient)) or 'a recipient that is not named'}{form}"
 
 
 def connect_words(part: ConnectPart, peer: str) -> Iterator[str]:

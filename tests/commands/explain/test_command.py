@@ -1,6 +1,7 @@
 """`sidecar explain`: the answers, in words and in JSON."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,24 @@ def test_in_words(folder: Path) -> None:
     assert "CONNECT from 91.92.251.215: continue, the decision is deferred to RCPT" in words
     assert "so it accepts only bounce reports and feedback reports; the end of the message decides" in words
     assert "END OF MESSAGE: 550 5.7.1 relaying not permitted" in words
+
+
+def test_bounces_in_words(folder: Path) -> None:
+    """The line of an OOB record has the recipient that failed, and the form of the report; with compat no form."""
+    question = ("--peer", "91.92.251.215", "--from", "", "--to", "x@bounce.example.com", "--message")
+    (folder / "qmail.eml").write_bytes(
+        b"From: MAILER-DAEMON@mx.example\nSubject: failure notice\n\nHi. This is the qmail-send program at mx.example.\n\n"
+        b"<gone@\x1b.example>:\n550 no such mailbox\n\n<gone@remote.example>:\n550 no such mailbox\n"
+    )
+    words = run(folder, *question, str(folder / "qmail.eml")).stdout
+    assert "  record OOB for gone@remote.example (text:qmail): a bounce report for bounce.example.com" in words
+    assert "\x1b" not in words
+    (folder / "nameless.eml").write_bytes(re.sub(rb"(?m)^(Final|Original)-Recipient:.*$", rb"\1-Recipient: rfc822;", OOB))
+    words = run(folder, *question, str(folder / "nameless.eml")).stdout
+    assert "  record OOB for a recipient that is not named (rfc3464): a bounce report" in words
+    with (folder / "sidecar.toml").open("a") as file:
+        file.write('compat = "kumomta"\n')
+    assert "  record OOB for alias@example.net: a bounce report" in run(folder, *question, str(folder / "oob.eml")).stdout
 
 
 @pytest.mark.parametrize(
