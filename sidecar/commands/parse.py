@@ -105,14 +105,16 @@ def _sender_of(message: bytes, named: str | None) -> str | None:
 
 
 def _read(message: bytes, sender: str | None, *, strict: bool, text: bool) -> ReportReading:
-    """Read a message. If its envelope sender is not known and matters, the reason says so."""
-    reading = read(message, strict=strict, text=text, null_sender=sender in {"", "<>"})
-    if sender is not None or reading.is_report:
+    """Read a message. If only its envelope sender, which is not known, or a setting prevents a report, the reason says so."""
+    null_sender = sender in {"", "<>"}
+    reading = read(message, strict=strict, text=text, null_sender=null_sender)
+    if strict or reading.is_report:
         return reading
-    bounce = read(message, strict=strict, text=text, null_sender=True)
+    bounce = read(message, null_sender=null_sender or (text and sender is None))
     if not bounce.is_report:
         return reading
-    return replace(reading, why=f"{reading.why}; its envelope sender is not known: with --from '' it is {bounce.why}")
+    condition = "its envelope sender is not known: with --from ''" if text else 'with text_bounces = "accept"'
+    return replace(reading, why=f"{reading.why}; {condition} it is {bounce.why}")
 
 
 def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[str, object]:

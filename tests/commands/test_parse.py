@@ -219,13 +219,15 @@ def test_an_unknown_sender_is_named_where_it_matters() -> None:
         assert "is not known" not in result.stdout
 
 
-@pytest.mark.parametrize("line", ['text_bounces = "reject"', 'compat = "kumomta"'])
-def test_settings_can_turn_text_bounces_off(line: str, tmp_path: Path) -> None:
-    """As in the milter."""
+@pytest.mark.parametrize(("line", "is_named"), [('text_bounces = "reject"', True), ('compat = "kumomta"', False)])
+def test_settings_can_turn_text_bounces_off(line: str, is_named: bool, tmp_path: Path) -> None:
+    """As in the milter. The reason names the setting that exists for this."""
     (tmp_path / "sidecar.toml").write_text(f"{line}\n")
     options = ["--json", "--config", str(tmp_path / "sidecar.toml"), "--from", "", "-"]
     result = CliRunner().invoke(command, options, input=TEXT)
-    assert json.loads(result.stdout)["kind"] is None
+    found = json.loads(result.stdout)
+    assert found["kind"] is None
+    assert ('with text_bounces = "accept" it is a bounce report: 1 recipient failed' in found["why"]) is is_named
 
 
 def test_derived_values_are_named() -> None:
