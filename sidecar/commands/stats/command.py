@@ -100,7 +100,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
     "Forms of reports" shows for each reporter, by the domain of its hosts, which part of its reports lost values that a sender
     needs, had values that were derived from a text or from returned headers, or could not be parsed. With --drift a reporter is
-    marked if such reports clearly became more frequent.
+    marked if such reports clearly became more frequent; the column "before" has their part before WHEN. A reporter with fewer
+    than 20 reports before or after WHEN is not marked.
 
     Figures count records. A record of many rejections counts as that many. If there are tens of thousands of names, the rarest
     are not counted one by one, and the output marks each figure that is a lower bound.
