@@ -43,10 +43,15 @@ def charset_name(charset: str, *, strict: bool = False) -> str | None:
     return name if name in _CHARSETS else None if strict else _MORE_ALIASES.get(name)
 
 
+def charset_of(content_type: bytes | None) -> str:
+    """Return the charset that a Content-Type names, as it is written, or `""`."""
+    found = _CHARSET.search(content_type or b"")
+    return "" if found is None else found[1].decode()
+
+
 def in_utf_8(text: bytes, content_type: bytes | None) -> bytes:
     """Return a text in UTF-8 that has the charset of its Content-Type, or begins with the mark of UTF-16."""
-    found = _CHARSET.search(content_type or b"")
-    charset = found[1].decode() if found is not None else ""
+    charset = charset_of(content_type)
     if text.startswith(_WIDE_MARKS):
         return text.decode("utf-16", "replace").encode()
     if _WIDE.fullmatch(charset) and 0 in text[:2]:

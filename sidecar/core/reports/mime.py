@@ -31,6 +31,10 @@ _PADDINGS_LIMIT = 1000
 _PIECE = 64 * 1024
 
 REPORT = b"multipart/report"
+STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
+MESSAGE = b"message/rfc822"
+RETURNED_TYPES = frozenset((MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
+"""The types of returned messages and header sections."""
 _PLAIN_TEXT = b"text/plain"
 
 _HEADER_END = re.compile(rb"\n\r*+\n")
@@ -57,11 +61,14 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]++={0,2}")
 
 
 class ContentType(NamedTuple):
-    """A Content-Type field: the media type in lower case (`multipart/report`), and the parameters of a report."""
+    """A Content-Type field: the media type (`multipart/report`), and the parameters of a report.
+
+    The types are in lower case; without a report-type it is empty.
+    """
 
     media_type: bytes
-    boundary: bytes | None
-    report_type: bytes | None
+    boundary: bytes | None = None
+    report_type: bytes = b""
 
 
 class Part(NamedTuple):
@@ -118,34 +125,23 @@ def media_type(value: bytes | None) -> bytes:
 
 def content_type(value: bytes | None) -> ContentType:
     """Read a Content-Type value: any case, comments, a trailing `;`, no `;` at all, RFC 2231 continuations."""
+    parameters: dict[bytes, bytes] = {}
     usual = None if value is None else _USUAL.fullmatch(value[:CONTENT_TYPE_LIMIT])
     if usual is not None:
-        return ContentType(usual[1].lower(), *_usual_parameters(usual[2]))
+        for name, quoted, bare in _USUAL_PARAMETER.findall(usual[2]):
+            parameters.setdefault(name.lower(), quoted or bare)
+        report_type = parameters.get(b"report-type", b"")
+        return ContentType(usual[1].lower(), parameters.get(b"boundary"), report_type.strip().lower())
     plain = _uncommented(value or b"")
     kind = _MEDIA_TYPE.match(plain)
     if kind is None:
-        return ContentType(_PLAIN_TEXT, None, None)
-    parameters: dict[bytes, bytes] = {}
+        return ContentType(_PLAIN_TEXT)
     for found in islice(_PARAMETER.finditer(plain, kind.end()), _PARAMETER_LIMIT):
         name, quoted, bare = found.groups()
         if name is not None:
-            text = bare if quoted is None else _ESCAPED.sub(rb"\1", quoted)
-            parameters.setdefault(name.lower(), text)
-    return ContentType(
-        (kind[1] + b"/" + kind[2]).lower(), _parameter(parameters, b"boundary"), _parameter(parameters, b"report-type")
-    )
-
-
-def _usual_parameters(text: bytes) -> tuple[bytes | None, bytes | None]:
-    """Return the boundary and the report-type of a usual Content-Type."""
-    boundary = report_type = None
-    for name, quoted, bare in _USUAL_PARAMETER.findall(text):
-        lowered = name.lower()
-        if lowered == b"boundary" and boundary is None:
-            boundary = quoted or bare
-        elif lowered == b"report-type" and report_type is None:
-            report_type = quoted or bare
-    return boundary, report_type
+            parameters.setdefault(name.lower(), bare if quoted is None else _ESCAPED.sub(rb"\1", quoted))
+    boundary, report_type = _parameter(parameters, b"boundary"), _parameter(parameters, b"report-type") or b""
+    return ContentType((kind[1] + b"/" + kind[2]).lower(), boundary, report_type.strip().lower())
 
 
 def parts(message: bytes, boundary: bytes, start: int = 0) -> list[Part]:

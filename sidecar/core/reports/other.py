@@ -46,7 +46,7 @@ _RECEIPT = b"disposition-notification"
 
 def other_kind(head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> OtherKind | None:
     """Return the kind of a message that is no report, or None. `parts` is read only if the header section permits a kind."""
-    report_type = (top.report_type or b"").strip().lower()
+    report_type = top.report_type
     is_tls = report_type == b"tlsrpt" or mime.header(head, b"tls-report-domain") is not None
     is_report = top.media_type == mime.REPORT
     if is_report or is_tls:

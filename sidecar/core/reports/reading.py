@@ -7,6 +7,7 @@ deeper parts.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -23,12 +24,9 @@ from sidecar.core.reports.strict import read_strictly
 from sidecar.core.reports.text import TextBounce, read_statusless, read_text
 from sidecar.core.reports.values import ArfReport, OobReport, PerRecipient, ReportReading
 
-_STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
 _FEEDBACK_TYPES = frozenset((b"message/feedback-report",))
 _XARF = frozenset(("xarf", "x-arf"))
-_REPORT_TYPES = _STATUS_TYPES | _FEEDBACK_TYPES
-_MESSAGE = b"message/rfc822"
-_RETURNED_TYPES = frozenset((_MESSAGE, b"text/rfc822-headers", b"message/global", b"message/global-headers"))
+_REPORT_TYPES = mime.STATUS_TYPES | _FEEDBACK_TYPES
 
 NO_CLAIM = ReportReading(why="not a report, because its Content-Type is not multipart/report")
 """The reading of a message that is decided without its body."""
@@ -60,6 +58,22 @@ _NAMELESS = f"not a report, because {NO_RECIPIENT}"
 _QUOTED_LIMIT = 60
 
 
+class _Mail(NamedTuple):
+    """A message, its header section, and the parts directly below its top Content-Type.
+
+    The parts of a report are a list. Those of other mail are searched when the first one is needed, which is never for most.
+    """
+
+    content: bytes
+    head: bytes
+    top: mime.ContentType
+    parts: Iterable[mime.Part]
+
+    @property
+    def claims_report(self) -> bool:
+        return self.top.media_type == mime.REPORT and self.top.boundary is not None
+
+
 def may_be_report(content_type: bytes | None) -> bool:
     """Return True if a message with this value of its first Content-Type field can be a report.
 
@@ -74,68 +88,37 @@ def read(message: bytes, *, strict: bool = False, text: bool = True, null_sender
     Never raise an exception for any bytes. `why` describes the report, or says why the message is none. With `strict` only
     what KumoMTA accepts is a report. With `text` a bounce in text form is one, too; `null_sender`: the envelope sender is `<>`.
     """
+    mail = _divided(message, strict=strict)
+    if not mail.claims_report:
+        found = _none(_no_claim(mail))
+    elif strict:
+        found = _combined(*read_strictly(message))
+    else:
+        found = _explained(_combined(*_read_leniently(mail)))
+    if not found.is_report:
+        found = _named(found, mail)
+    if strict or not text or not _is_open(found):
+        return found
+    bounce = _text_bounce(mail, found, null_sender=null_sender)
+    return found if bounce is None else _in_text_form(bounce, found.oob)
+
+
+def _divided(message: bytes, *, strict: bool) -> _Mail:
     head, rest = mime.split_message(message)
     if not (strict or _has_own_fields(head)):
         message = _from_header(message, rest)
         head, rest = mime.split_message(message)
-    value = mime.header(head, b"content-type")
-    top = mime.content_type(value)
-    parts: Iterable[mime.Part]
-    if top.media_type == mime.REPORT and top.boundary is not None:
-        # The parts of a report are read more than once, those of most other mail never.
-        parts = mime.parts(message, top.boundary, rest) or ([] if strict else _by_other_boundary(message, rest))
-        found = _reading(*read_strictly(message)) if strict else _explained(_reading(*_read_leniently(message, top, parts)))
-    else:
-        parts = _parts(message, top, rest)
-        found = _none(_no_claim(value, top))
-    if found.is_report and not _is_nameless(found):
-        return found
-    found = found if found.is_report else _named(found, head, top, parts)
-    # A report of an unknown type can be a bounce in text form, too.
-    if strict or not text or found.other not in {None, "other_report"}:
-        return found
-    is_report = top.media_type == mime.REPORT
-    bounce = (
-        _text_of_report(message, top, list(parts), found, null_sender)
-        if is_report
-        else read_text(message, null_sender=null_sender)
-    )
-    return found if bounce is None else _in_text_form(bounce, found.oob)
+    mail = _Mail(message, head, mime.content_type(mime.header(head, b"content-type")), ())
+    if mail.top.boundary is None or not mail.top.media_type.startswith(b"multipart/"):
+        return mail
+    if not mail.claims_report:
+        return mail._replace(parts=_parts(message, mail.top.boundary, rest))
+    parts = mime.parts(message, mail.top.boundary, rest)
+    return mail._replace(parts=parts if parts or strict else _by_other_boundary(message, rest))
 
 
-def _no_claim(value: bytes | None, top: mime.ContentType) -> str:
-    """Return why a Content-Type does not claim a report."""
-    if value is None:
-        return "it has no Content-Type"
-    if top.media_type != mime.REPORT:
-        return f"its Content-Type is {_quoted(top.media_type)}, not multipart/report"
-    return "its Content-Type has no boundary"
-
-
-def _is_nameless(found: ReportReading) -> bool:
-    """Return True for a bounce report whose status part names no recipient, also if that makes it unparsable."""
-    if found.oob is None:
-        return found.why == _NAMELESS
-    return found.arf is None and not found.oob.per_recipient
-
-
-def _text_of_report(
-    message: bytes,
-    top: mime.ContentType,
-    parts: list[mime.Part],
-    found: ReportReading,
-    null_sender: bool,  # noqa: FBT001 - as in `read`
-) -> TextBounce | None:
-    """Return the bounce that the text of a `multipart/report` without a status part, or with a nameless one, reports."""
-    is_nameless = _is_nameless(found)
-    types = [part.media_type for part in parts]
-    if not (0 < len(types) <= _FEW_PARTS and (is_nameless or _REPORT_TYPES.isdisjoint(types))):
-        return None
-    bounce = read_text(message, null_sender=null_sender)
-    if not is_nameless and (bounce is None or bounce.format in _NO_REPORTS):
-        # Only the layout of a program that sends reports is surer than the reply alone.
-        bounce = _without_status(top, parts) or bounce
-    return bounce
+def _parts(message: bytes, boundary: bytes, rest: int) -> Iterator[mime.Part]:
+    yield from mime.parts(message, boundary, rest)
 
 
 def _has_own_fields(head: bytes) -> bool:
@@ -159,17 +142,48 @@ def _by_other_boundary(message: bytes, rest: int) -> list[mime.Part]:
     return [] if found is None else mime.parts(message, found[1], rest)
 
 
-def _without_status(top: mime.ContentType, parts: list[mime.Part]) -> TextBounce | None:
+def _no_claim(mail: _Mail) -> str:
+    """Return why a Content-Type does not claim a report."""
+    if mime.header(mail.head, b"content-type") is None:
+        return "it has no Content-Type"
+    if mail.top.media_type != mime.REPORT:
+        return f"its Content-Type is {_quoted(mail.top.media_type)}, not multipart/report"
+    return "its Content-Type has no boundary"
+
+
+def _is_open(found: ReportReading) -> bool:
+    """Return True if the text can say more: a report names no recipient, or a message is none of a known kind."""
+    return _is_nameless(found) if found.is_report else found.other in {None, "other_report"}
+
+
+def _is_nameless(found: ReportReading) -> bool:
+    """Return True for a bounce report whose status part names no recipient, also if that makes it unparsable."""
+    if found.oob is None:
+        return found.why == _NAMELESS
+    return found.arf is None and not found.oob.per_recipient
+
+
+def _text_bounce(mail: _Mail, found: ReportReading, *, null_sender: bool) -> TextBounce | None:
+    """Return the bounce that a text reports. Of a `multipart/report`, none if a status part names the recipients."""
+    is_nameless = _is_nameless(found)
+    if mail.top.media_type == mime.REPORT:
+        types = [part.media_type for part in mail.parts]
+        if not (0 < len(types) <= _FEW_PARTS and (is_nameless or _REPORT_TYPES.isdisjoint(types))):
+            return None
+    bounce = read_text(mail.content, null_sender=null_sender)
+    if not is_nameless and (bounce is None or bounce.format in _NO_REPORTS):
+        # Only the layout of a program that sends reports is surer than the reply alone.
+        bounce = _without_status(mail) or bounce
+    return bounce
+
+
+def _without_status(mail: _Mail) -> TextBounce | None:
     """Return the reading of a bounce report that has a returned message, and a text instead of a status part."""
-    returned = _returned(parts)
-    text = next((part for part in parts if part.media_type == b"text/plain"), None)
-    if _report_type(top) != b"delivery-status" or not returned or text is None:
+    if not mail.claims_report or mail.top.report_type != b"delivery-status":
         return None
-    return read_statusless(text, original_text(returned[-1]))
-
-
-def _report_type(top: mime.ContentType) -> bytes:
-    return (top.report_type or b"").strip().lower()
+    returned = _returned(mail.parts)
+    text = next((part for part in mail.parts if part.media_type == b"text/plain"), None)
+    return read_statusless(text, original_text(returned[-1])) if returned and text is not None else None
 
 
 def _in_text_form(bounce: TextBounce, known: OobReport | None) -> ReportReading:
@@ -178,7 +192,7 @@ def _in_text_form(bounce: TextBounce, known: OobReport | None) -> ReportReading:
     if known is not None:
         entries = [replace(one, derived=_without_reporter(one)) for one in report.per_recipient]
         report = replace(report, per_message=known.per_message, per_recipient=entries)
-    why = f"{_bounce(report)}, in text form ({bounce.format})"
+    why = f"{_bounce_words(report)}, in text form ({bounce.format})"
     return ReportReading(oob=report, why=why, read_as=f"text:{bounce.format}")
 
 
@@ -186,58 +200,51 @@ def _without_reporter(entry: PerRecipient) -> tuple[str, ...] | UnsetType:
     return tuple(name for name in entry.derived or () if name != "peer_address.name") or UNSET
 
 
-def _named(found: ReportReading, head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -> ReportReading:
+def _named(found: ReportReading, mail: _Mail) -> ReportReading:
     """Return the reading of a message that is no report, with the name of its kind if it is well-formed."""
-    other = other_kind(head, top, parts)
+    other = other_kind(mail.head, mail.top, mail.parts)
     return found if other is None else ReportReading(other=other, why=f"not a report, because it is {NAMES[other]}")
 
 
-def _parts(message: bytes, top: mime.ContentType, rest: int) -> Iterator[mime.Part]:
-    """Yield the parts of any multipart. They are searched when the first one is needed."""
-    if top.boundary is not None and top.media_type.startswith(b"multipart/"):
-        yield from mime.parts(message, top.boundary, rest)
-
-
-def _read_leniently(message: bytes, top: mime.ContentType, parts: list[mime.Part]) -> Readings:
-    report_type = _report_type(top)
-    feedback = _all(parts, _FEEDBACK_TYPES) if report_type == b"feedback-report" else []
-    status = _all(parts, _STATUS_TYPES)
-    returned = _returned(parts) if feedback or status else []
+def _read_leniently(mail: _Mail) -> Readings:
+    feedback = _all(mail.parts, _FEEDBACK_TYPES) if mail.top.report_type == b"feedback-report" else []
+    status = _all(mail.parts, mime.STATUS_TYPES)
+    returned = _returned(mail.parts) if feedback or status else []
     original = original_text(returned[-1]) if returned else None
     arf: ArfReport | str = ""
     oob: OobReport | str = ""
     if feedback:
-        arf = _complaint(feedback, parts, original, supplemental_trace(returned))
+        arf = _complaint(feedback, mail.parts, original, supplemental_trace(returned))
     if status:
         body, *others = _bodies(status)
         oob = read_status(body, original, *others)
     if isinstance(arf or oob, str) or isinstance(oob or arf, str):
         # KumoMTA is wider in places that are not known to be used: what it accepts is always a report.
-        exact_arf, exact_oob = read_strictly(message)
+        exact_arf, exact_oob = read_strictly(mail.content)
         arf = exact_arf if isinstance(arf, str) and isinstance(exact_arf, ArfReport) else arf
         oob = exact_oob if isinstance(oob, str) and isinstance(exact_oob, OobReport) else oob
-    return arf, oob or ("" if arf else _lacking(parts, report_type))
+    return arf, oob or ("" if arf else _lacking(mail))
 
 
 def _complaint(
-    feedback: list[mime.Part], parts: list[mime.Part], original: str | bytes | None, trace: object
+    feedback: list[mime.Part], parts: Iterable[mime.Part], original: str | bytes | None, trace: object
 ) -> ArfReport | str:
     """Read the first feedback-report part that can be read. Return what the first of all lacks if there is none."""
     read = [read_feedback(body, original, trace) for body in _bodies(feedback)]
     report = next((report for report in read if isinstance(report, ArfReport)), None)
     if report is None or report.feedback_type.lower() not in _XARF:
         return report or read[0]
-    attached = (part for part in parts if part.media_type not in _FEEDBACK_TYPES | _RETURNED_TYPES)
-    return with_attachment(report, ((part.head, _text(part)) for part in attached))
+    attached = (part for part in parts if part.media_type not in _FEEDBACK_TYPES | mime.RETURNED_TYPES)
+    return with_attachment(report, ((part.head, _decoded_begin(part)) for part in attached))
 
 
-def _reading(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
+def _combined(arf: ArfReport | str, oob: OobReport | str) -> ReportReading:
     """Combine the two readings: each is a report, or the reason why it is none."""
     found = []
     if isinstance(arf, ArfReport):
         found.append(f"a feedback report: {_quoted(arf.feedback_type.encode())}")
     if isinstance(oob, OobReport):
-        found.append(_bounce(oob))
+        found.append(_bounce_words(oob))
     if not found:
         return _none(str(arf or oob or "no part directly below its multipart/report is a delivery-status or a feedback-report"))
     return ReportReading(
@@ -259,7 +266,7 @@ def _none(reason: str) -> ReportReading:
     return ReportReading(why=f"not a report, because {reason}")
 
 
-def _all(parts: list[mime.Part], media_types: frozenset[bytes]) -> list[mime.Part]:
+def _all(parts: Iterable[mime.Part], media_types: frozenset[bytes]) -> list[mime.Part]:
     return [part for part in parts if part.media_type in media_types]
 
 
@@ -268,12 +275,12 @@ def _bodies(parts: list[mime.Part]) -> Iterator[bytes]:
     left = FIELDS_SIZE_LIMIT
     for part in parts:
         if left > 0:
-            body = _text(part)
+            body = _decoded_begin(part)
             left -= len(body)
             yield body
 
 
-def _text(part: mime.Part) -> bytes:
+def _decoded_begin(part: mime.Part) -> bytes:
     """Return the begin of a part's body in UTF-8, up to the limit of fields."""
     return in_utf_8(_body(part)[:FIELDS_SIZE_LIMIT], mime.header(part.head, b"content-type"))
 
@@ -284,7 +291,7 @@ def _body(part: mime.Part) -> bytes:
     return part.body if decoded is None else decoded
 
 
-def _returned(parts: list[mime.Part]) -> list[bytes]:
+def _returned(parts: Iterable[mime.Part]) -> list[bytes]:
     """Return the returned messages, or their header sections, without transfer encoding.
 
     RFC 2046 forbids an encoding of message/rfc822, so a false base64 is kept as it is. The other types are then left out, as in
@@ -292,23 +299,23 @@ def _returned(parts: list[mime.Part]) -> list[bytes]:
     """
     found = []
     for part in parts:
-        if part.media_type == _MESSAGE:
+        if part.media_type == mime.MESSAGE:
             found.append(_body(part))
-        elif part.media_type in _RETURNED_TYPES and (decoded := mime.transfer_decoded(part)) is not None:
+        elif part.media_type in mime.RETURNED_TYPES and (decoded := mime.transfer_decoded(part)) is not None:
             found.append(decoded)
     return found
 
 
-def _lacking(parts: list[mime.Part], report_type: bytes) -> str:
-    if not parts:
+def _lacking(mail: _Mail) -> str:
+    if not mail.parts:
         return "its body does not contain its boundary"
-    if _all(parts, _FEEDBACK_TYPES):
+    if _all(mail.parts, _FEEDBACK_TYPES):
         return "it has a message/feedback-report part, but its report-type is not feedback-report"
-    wanted = "message/feedback-report" if report_type == b"feedback-report" else "message/delivery-status"
+    wanted = "message/feedback-report" if mail.top.report_type == b"feedback-report" else "message/delivery-status"
     return f"no part directly below its multipart/report is {wanted}"
 
 
-def _bounce(report: OobReport) -> str:
+def _bounce_words(report: OobReport) -> str:
     if not report.per_recipient:
         return "a bounce report that names no recipient"
     if len(report.per_recipient) == 1:

@@ -17,14 +17,7 @@ _RECIPIENT_LIMIT = 20
 
 _FAILING = Phrases(
     *(b"wasn't delivered to", b"failed to deliver to"),
-    *(
-        b"could not be delivered",
-        b"couldn't be delivered",
-        b"cannot be delivered",
-        b"not be delivered",
-        b"was not delivered",
-        b"wasn't delivered to",
-    ),
+    *(b"couldn't be delivered", b"not be delivered", b"was not delivered"),
     *(b"has not been delivered", b"not delivered to", b"unable to deliver", b"delivery failed", b"delivery has failed"),
     *(b"undeliverable", b"did not receive this message", b"has been returned because", b"failed recipient"),
     *(b"could not deliver", b"failed addresses", b"delivery problems", b"not a valid user", b"permanent failure"),

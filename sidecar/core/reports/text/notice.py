@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from sidecar.core.reports import mime
-from sidecar.core.reports.charsets import charset_name
+from sidecar.core.reports.charsets import charset_name, charset_of
 
 # A notice names at most some hundred recipients; what follows is not read.
 NOTICE_LIMIT = 64 * 1024
@@ -16,10 +16,6 @@ _HTML_LIMIT = 64 * 1024
 _DEPTH_LIMIT = 3
 _TEXT_LIMIT = 4
 _PART_LIMIT = 40
-
-_STATUS_TYPES = frozenset((b"message/delivery-status", b"message/global-delivery-status"))
-_RETURNED_TYPES = frozenset((b"message/rfc822", b"text/rfc822-headers", b"message/global", b"message/global-headers"))
-_CHARSET = re.compile(rb"charset\s{0,8}=\s{0,8}\"?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
 
 # Where the returned message begins, in lower case. All have the word `message`, so they cost one search for it.
 _MESSAGE_MARKERS = (
@@ -30,13 +26,8 @@ _MESSAGE_MARKERS = (
     *(b"begin forwarded message", b"content-type: message/rfc822", b"message to which it refers", b"the original message was:"),
 )
 _OTHER_MARKERS = (
-    *(
-        b"bounced e-mail:\n",
-        b"here is a copy of the first part",
-        b"\nfrom mailer-daemon ",
-        b"the first 50 lines of your original",
-        b"original mail as follows",
-    ),
+    *(b"bounced e-mail:\n", b"here is a copy of the first part", b"\nfrom mailer-daemon "),
+    *(b"the first 50 lines of your original", b"original mail as follows"),
 )
 # These stand behind a dash, perhaps with a blank.
 _DASHED = (
@@ -46,9 +37,7 @@ _DASHED = (
     *(b"original mail info", b"copy of the original message", b"message truncated", b"forwarded message -"),
 )
 # A header section that begins without any line in front of it.
-_HEADERS = re.compile(
-    rb"\n(?:\n(?:received|return-path|dkim-signature|x-originating-ip):|received: from )",
-)
+_HEADERS = re.compile(rb"\n(?:\n(?:received|return-path|dkim-signature|x-originating-ip):|received: from )")
 _HEADER_LINE = re.compile(rb"^[A-Za-z][A-Za-z0-9-]{1,60}:[^\n]*\n", re.MULTILINE)
 
 
@@ -126,9 +115,9 @@ def _collect(part: mime.Part, body: BounceBody, html: list[mime.Part], depth: in
                 _collect(child, body, html, depth + 1)
         elif not inner and len(body.texts) < _TEXT_LIMIT:
             body.texts.append(_text(part.body, b""))
-    elif kind in _STATUS_TYPES:
+    elif kind in mime.STATUS_TYPES:
         body.statuses.append(mime.transfer_decoded(part) or part.body)
-    elif kind in _RETURNED_TYPES:
+    elif kind in mime.RETURNED_TYPES:
         body.returned.append(mime.transfer_decoded(part) or part.body)
     elif kind == b"text/html":
         html.append(part)
@@ -149,8 +138,7 @@ def _parts(part: mime.Part, boundary: bytes, depth: int) -> list[mime.Part]:
 
 
 def _text(raw: bytes, head: bytes) -> BounceText:
-    named = _CHARSET.search(mime.header(head, b"content-type") or b"")
-    charset = charset_name(named[1].decode()) if named is not None else None
+    charset = charset_name(charset_of(mime.header(head, b"content-type")))
     whole = raw
     raw = raw[:NOTICE_LIMIT].replace(b"\r\n", b"\n")
     if b"\r" in raw and b"\n" not in raw:
