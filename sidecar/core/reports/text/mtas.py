@@ -9,10 +9,7 @@ MTAS = (
     Layout(
         "james",
         "Apache James",
-        (
-            b"failed recipient(s):",
-            b"this is the james mail server",
-        ),
+        (b"failed recipient(s):", b"this is the james mail server"),
         needs=(b"error message:", b"james"),
         as_reply=True,
     ),
@@ -129,10 +126,7 @@ MTAS = (
     Layout(
         "exchange",
         "Exchange until 2003",
-        (
-            b"did not reach the following recipient(s):",
-            b"the following recipient(s) could not be reached:",
-        ),
+        (b"did not reach the following recipient(s):", b"the following recipient(s) could not be reached:"),
         pattern(rb"[ \t]{0,8}(?:[^\n]{0,200}?\bsmtp=|recipient: \[smtp:)?(ADDRESS)(?=;? on |\]|[ \t\r]{0,4}\Z)"),
     ),
     Layout(
@@ -177,21 +171,10 @@ MTAS = (
     Layout(
         "iis",
         "Microsoft SMTP service",
-        (
-            b"delivery to the following recipients failed.",
-            b"delivery to the following recipients has been delayed.",
-        ),
+        (b"delivery to the following recipients failed.", b"delivery to the following recipients has been delayed."),
         needs=(b"automatically generated delivery status",),
     ),
-    Layout(
-        "domino",
-        "Lotus and HCL Domino",
-        (
-            b"was not delivered to:",
-            b"not yet been delivered to:",
-        ),
-        needs=(b"because:",),
-    ),
+    Layout("domino", "Lotus and HCL Domino", (b"was not delivered to:", b"not yet been delivered to:"), needs=(b"because:",)),
     Layout("netscape", "Netscape Messaging Server", (b"the following recipients did not receive your message:",)),
     Layout("notes", "Lotus SMTP MTA (Notes)", (b"------- failure reasons --------",), certain=True),
     Layout(
@@ -228,11 +211,7 @@ MTAS = (
         pattern(rb"(?:[> \t]{0,8}|(?:failed|delayed) address: )<?(ADDRESS)"),
     ),
     Layout(
-        "mdaemon",
-        "MDaemon, an unknown user",
-        (b"- no such user here.",),
-        pattern(rb"(ADDRESS) - no such user here"),
-        here=True,
+        "mdaemon", "MDaemon, an unknown user", (b"- no such user here.",), pattern(rb"(ADDRESS) - no such user here"), here=True
     ),
     Layout(
         "sendmail",
@@ -247,10 +226,7 @@ MTAS = (
     Layout(
         "sendmail",
         "Sendmail, a warning",
-        (
-            b"message still undelivered after",
-            b"will keep trying until message is",
-        ),
+        (b"message still undelivered after", b"will keep trying until message is"),
         pattern(rb"<?(ADDRESS)>?\.\.\. "),
         here=True,
         needs=(b"transcript of session follows",),

@@ -6,12 +6,7 @@ Owns this part of the table. Never reads a message.
 from sidecar.core.reports.text.layout import COLON, Layout, pattern
 
 PROVIDERS = (
-    Layout(
-        "yahoo",
-        "Yahoo",
-        (b"sorry, we were unable to deliver your message to the following address",),
-        COLON,
-    ),
+    Layout("yahoo", "Yahoo", (b"sorry, we were unable to deliver your message to the following address",), COLON),
     Layout("x2", "X2: Yahoo until 2012, and others", (b"unable to deliver message to the following address(es)",), COLON),
     Layout(
         "x2",
@@ -109,17 +104,9 @@ PROVIDERS = (
     Layout(
         "mcafee",
         "McAfee, and Biglobe",
-        (
-            b"--- the following addresses had delivery problems ---",
-            b"the following addresses had delivery problems",
-        ),
+        (b"--- the following addresses had delivery problems ---", b"the following addresses had delivery problems"),
     ),
-    Layout(
-        "x1",
-        "X1: Mail2000",
-        (b"---the following addresses had delivery errors---",),
-        pattern(rb"(ADDRESS) \["),
-    ),
+    Layout("x1", "X1: Mail2000", (b"---the following addresses had delivery errors---",), pattern(rb"(ADDRESS) \[")),
     Layout(
         "verizon",
         "Verizon",
