@@ -281,6 +281,43 @@ class SignSettings(Struct, frozen=True, kw_only=True):
     domains: tuple[str, ...] = ()
 
 
+class SuppressionRule(Struct, frozen=True, kw_only=True):
+    """When reports put an address on the suppression list, and for how long.
+
+    `when` has bounce classes and feedback types. `count` different reports on `days` different days (UTC) within `within`
+    seconds suppress the address for `expire` seconds after the last of them; 0 is until it is removed. `where` is None for a
+    built-in rule.
+    """
+
+    when: tuple[str, ...]
+    count: int = 1
+    days: int = 1
+    within: int = 14 * 86400
+    expire: int = 0
+    where: Where | None = None
+
+
+SUPPRESSION_RULES = (
+    SuppressionRule(when=("abuse", "fraud", "virus")),
+    SuppressionRule(when=("InvalidRecipient", "BadDomain"), expire=180 * 86400),
+    SuppressionRule(when=("QuotaIssues", "InactiveMailbox"), count=5, days=3, expire=30 * 86400),
+)
+"""The rules without `[[suppression.rule]]`. Policy, spam, content and routing classes are in none of them."""
+
+
+class SuppressionSettings(Struct, frozen=True, kw_only=True):
+    """The suppression list: its database, its rules, and the least proof that a report needs to count.
+
+    Of several rules with one class or type, the first counts. `trust` is the lowest `meta.verified` that counts; with "any" a
+    report without proof counts, too. With `store` "hashed" the database has keyed hashes instead of addresses.
+    """
+
+    database: Path
+    rules: tuple[SuppressionRule, ...] = SUPPRESSION_RULES
+    trust: Literal["any", "message", "recipient"] = "any"
+    store: Literal["plain", "hashed"] = "plain"
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All settings, checked as a whole.
 

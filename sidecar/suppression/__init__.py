@@ -1,0 +1,4 @@
+"""The suppression list: reports become addresses that are not mailed again.
+
+`rules` decides, `reading` turns records into events, `store` keeps both in SQLite, and `consumer` follows the journal.
+"""

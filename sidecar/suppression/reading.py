@@ -1,0 +1,152 @@
+"""What a record says to the suppression list: an event of an address, or why it counts nothing.
+
+Owns which address a report is about, which proof it needs, and the identity of a report. Records of any age and of KumoMTA are
+external data. Never decides if an address is suppressed.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from sidecar.core.names import normal_domain
+from sidecar.core.policy.address import normal_address
+from sidecar.core.records.build import MAILBOX_LIMIT
+from sidecar.core.records.reading import Logged
+from sidecar.core.settings.values import SuppressionRule
+from sidecar.suppression.rules import IGNORED_TYPES, MICROSECONDS, NEVER, Event, ListEntry, Ruleset
+
+CHANGE_TYPE: Final = "Suppression"
+"""The type of the record of a change by hand."""
+
+REASON_LIMIT: Final = 200
+"""Characters of the reason of a change: it is shown in one line, also in an SMTP reply."""
+
+_TRUST: Final = {"any": 0, "message": 1, "recipient": 2}
+# Ours has 32 digits. A longer one, of another program, is replaced by its hash.
+_ID_LIMIT: Final = 64
+# The last second of the year 9999: what is later is no time.
+_LATEST: Final = 253_402_300_799
+
+
+class Uncounted(StrEnum):
+    """Why a report counts nothing. The values are the keys of `suppression stats --json`."""
+
+    NO_RULE = "no_rule"
+    NO_ADDRESS = "no_address"
+    SEVERAL_RECIPIENTS = "several_recipients"
+    NOT_PROVED = "not_proved"
+    NOT_READABLE = "not_readable"
+
+
+class Said(Struct, frozen=True, kw_only=True, gc=False):
+    """An event, and the address that it is about, as `normal_key` returns it."""
+
+    address: str
+    event: Event
+
+
+def normal_key(address: str) -> str | None:
+    """Return the form in which addresses compare: without case, the domain in A-labels. None if it is no address.
+
+    A record has at most `MAILBOX_LIMIT` characters of an address: what may be cut off is no address.
+    """
+    if len(address) >= MAILBOX_LIMIT or not address.isprintable():
+        return None
+    # Feedback reports spell it in angle brackets, too.
+    bare = address[1:-1] if address.startswith("<") and address.endswith(">") else address
+    local_part, at, domain = normal_address(bare).rpartition("@")
+    if not at or not local_part or normal_domain(domain) is None:
+        return None
+    return unicodedata.normalize("NFC", f"{local_part}@{domain}".lower())
+
+
+class Reader:
+    """Reads records for one set of rules. `trust` is the least proof that a report needs."""
+
+    def __init__(self, rules: Iterable[SuppressionRule], *, trust: Literal["any", "message", "recipient"] = "any") -> None:
+        self.rules = Ruleset(rules)
+        self._least = _TRUST[trust]
+
+    def read(self, record: Logged) -> Said | Uncounted | None:
+        """Return what a record says; None for records of other types, and for feedback that is no complaint."""
+        if record.type == CHANGE_TYPE:
+            return _change(record)
+        if record.type == "OOB":
+            return self._report(record, record.bounce_classification, record.recipients)
+        if record.type != "Feedback":
+            return None
+        report = record.feedback_report or {}
+        word = report.get("feedback_type")
+        word = word.lower() if isinstance(word, str) else ""
+        return None if word in IGNORED_TYPES else self._report(record, word, _texts(report, "original_rcpto_to"))
+
+    def _report(self, record: Logged, word: str, recipients: tuple[str, ...]) -> Said | Uncounted:
+        if self.rules.rule(word) is None:
+            return Uncounted.NO_RULE
+        if _TRUST.get(str(record.meta.get("verified")), 0) < self._least:
+            return Uncounted.NOT_PROVED
+        if len(recipients) > 1 and len(set(map(normal_key, recipients))) > 1:
+            # One of them complained: the report does not say which.
+            return Uncounted.SEVERAL_RECIPIENTS
+        address = normal_key(recipients[0]) if recipients else None
+        if address is None:
+            # The envelope sender of the report can name the recipient in a form that only its application knows.
+            return Uncounted.NO_ADDRESS
+        if not record.message_id or not 0 < record.when <= _LATEST:
+            return Uncounted.NOT_READABLE
+        return Said(address=address, event=Event(time=record.when * MICROSECONDS, id=bounded_id(record.message_id), word=word))
+
+
+class MemoryList:
+    """A list in memory, for `simulate` and to compare a stored list with what the journal says."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._events: dict[str, set[Event]] = {}
+        self.uncounted: dict[Uncounted, int] = {}
+        self.reports = 0
+
+    def add(self, record: Logged) -> None:
+        """Read a record."""
+        said = self._reader.read(record)
+        if isinstance(said, Uncounted):
+            self.uncounted[said] = self.uncounted.get(said, 0) + 1
+        elif said is not None:
+            self.reports += said.event.kind == "report"
+            self._events.setdefault(said.address, set()).add(said.event)
+
+    def entries(self, now: int) -> dict[str, ListEntry]:
+        """Return the addresses that are suppressed at `now` (seconds since 1970)."""
+        rules = self._reader.rules
+        found = ((address, rules.entry(rules.kept(events, now), now)) for address, events in self._events.items())
+        return {address: entry for address, entry in found if entry is not None}
+
+
+def bounded_id(text: str) -> str:
+    """Return the id of a message, or a hash of one that is too long or not readable."""
+    if len(text) <= _ID_LIMIT and text.isascii() and text.isprintable():
+        return text
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _texts(report: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = report.get(key)
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
+
+
+def _change(record: Logged) -> Said | Uncounted:
+    """Read the record of a change by hand, which `changes` has written."""
+    action, reason, time = (record.meta.get(key) for key in ("action", "reason", "time"))
+    expires = record.meta.get("expires") or NEVER
+    address = normal_key(record.recipients[0]) if len(record.recipients) == 1 else None
+    if not isinstance(time, int) or not isinstance(expires, int) or not 0 < time <= _LATEST * MICROSECONDS:
+        return Uncounted.NOT_READABLE
+    if address is None or action not in {"add", "remove"} or not 0 <= expires <= _LATEST:
+        return Uncounted.NOT_READABLE
+    word = str(reason or "")[:REASON_LIMIT]
+    event = Event(time=time, id=bounded_id(record.id), kind=action, word=word, expires=expires if action == "add" else NEVER)
+    return Said(address=address, event=event)
