@@ -1,10 +1,11 @@
 """Bounces without a status part: the text of an automatic mailer -> the OobReport that it says.
 
-`read_text` decides; `proves_mailer` says which header fields prove an automatic mailer, without which only a message from the
-null sender can be one. Nothing here raises an exception for any bytes, reads a clock or a file, or takes more than linear time.
+`read_text` decides. `is_from_mailer` says if a header section proves an automatic mailer; without a proof only a message from
+the null sender can be one. Nothing here raises an exception for any bytes, reads a clock or a file, or takes more than linear
+time.
 """
 
-from sidecar.core.reports.text.header import is_from_mailer, proves_mailer
+from sidecar.core.reports.text.header import is_from_mailer
 from sidecar.core.reports.text.reading import TextBounce, read_statusless, read_text
 
-__all__ = ["TextBounce", "is_from_mailer", "proves_mailer", "read_statusless", "read_text"]
+__all__ = ["TextBounce", "is_from_mailer", "read_statusless", "read_text"]

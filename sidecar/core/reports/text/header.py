@@ -62,20 +62,6 @@ _REPLY_FIELDS = (
 )
 
 
-def proves_mailer(name: bytes, value: bytes) -> bool:
-    """Return True if this header field proves that an automatic mailer wrote the message. The value may be folded."""
-    proof = _PROOFS.get(name.rstrip().lower())
-    if proof is None or (proof is _MAILER and _is_surely_personal(value)):
-        return False
-    return proof.search(_decoded(value)) is not None
-
-
-def _is_surely_personal(sender: bytes) -> bool:
-    """Return True for a From with no word of a mailer: most are. The patterns take fifteen times as long."""
-    lowered = sender[:_VALUE_LIMIT].strip().lower()
-    return lowered.isascii() and lowered != b"" and not any(map(lowered.__contains__, _MAILER_WORDS))
-
-
 def is_from_mailer(head: bytes) -> bool:
     """Return True if a header section proves an automatic mailer. Of a repeated field the first counts, as in `read_text`.
 
@@ -83,7 +69,20 @@ def is_from_mailer(head: bytes) -> bool:
     """
     lowered = head.lower()
     fields = ((name, mime.header(head, name)) for name in _PROOFS if name in lowered)
-    return any(proves_mailer(name, value) for name, value in fields if value is not None)
+    return any(_proves_mailer(name, value) for name, value in fields if value is not None)
+
+
+def _proves_mailer(name: bytes, value: bytes) -> bool:
+    """Return True if a field of `_PROOFS` proves that an automatic mailer wrote the message."""
+    if name == b"from" and _is_surely_personal(value):
+        return False
+    return _PROOFS[name].search(_decoded(value)) is not None
+
+
+def _is_surely_personal(sender: bytes) -> bool:
+    """Return True for a From with no word of a mailer: most are. The patterns take fifteen times as long."""
+    lowered = sender[:_VALUE_LIMIT].strip().lower()
+    return lowered.isascii() and lowered != b"" and not any(map(lowered.__contains__, _MAILER_WORDS))
 
 
 class MailerHeader:
