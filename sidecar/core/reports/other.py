@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from sidecar.core.reports import mime
 from sidecar.core.reports.charsets import in_utf_8
 from sidecar.core.reports.fields import blocks, unstructured
+from sidecar.core.reports.text import is_from_mailer
 from sidecar.core.reports.values import OtherKind
 
 NAMES: dict[OtherKind, str] = {
@@ -37,8 +38,6 @@ _DMARC_SUBJECT = re.compile(rb"\breport[\s_-]*domain:\s*+\S.{0,500}?\breport-?id
 _SUBJECT_LIMIT = 2000
 # The name of the file, also RFC 7489 section 7.2.1.1: reporter, domain, begin and end.
 _DMARC_FILE = re.compile(rb"![0-9]{9,11}![0-9]{9,11}(?:![^\s\"!]{0,100})?\.(?:xml|zip|gz)", re.IGNORECASE)
-# A bounce has the mark of an automatic reply too (RFC 3834 section 5).
-_FROM_A_MAILER = re.compile(rb"mailer-daemon|postmaster", re.IGNORECASE)
 _AUTO_REPLY_FIELDS = (b"x-autoreply", b"x-autorespond", b"x-autoreply-from")
 _REPORT_TYPES = frozenset((b"delivery-status", b"feedback-report"))
 _RECEIPT = b"disposition-notification"
@@ -103,11 +102,11 @@ def _is_of_type(part: mime.Part, report_type: bytes) -> bool:
 
 
 def _is_auto_reply(head: bytes) -> bool:
-    if _FROM_A_MAILER.search(mime.header(head, b"from") or b"") or mime.header(head, b"x-failed-recipients") is not None:
-        return False
-    if (mime.header(head, b"auto-submitted") or b"").strip().lower().startswith(b"auto-replied"):
-        return True
-    precedence = (mime.header(head, b"precedence") or b"").strip().lower()
-    return precedence in {b"auto_reply", b"auto-reply"} or any(
-        mime.header(head, name) is not None for name in _AUTO_REPLY_FIELDS
+    """Return True for the marks of an automatic reply. A bounce has them too (RFC 3834 section 5), but a mailer sends it."""
+    submitted, precedence = ((mime.header(head, name) or b"").strip().lower() for name in (b"auto-submitted", b"precedence"))
+    is_marked = (
+        submitted.startswith(b"auto-replied")
+        or precedence in {b"auto_reply", b"auto-reply"}
+        or any(mime.header(head, name) is not None for name in _AUTO_REPLY_FIELDS)
     )
+    return is_marked and not is_from_mailer(head)

@@ -57,6 +57,7 @@ def test_dmarc_subject(subject: bytes, kind: str | None) -> None:
         (b"From: jo@a.example\nAuto-Submitted: no", None),
         (b"From: jo@a.example\nX-Failed-Recipients: ann@b.example\nAuto-Submitted: auto-replied", None),
         (b"From: Mail <MAILER-DAEMON@a.example>\nAuto-Submitted: auto-replied", None),
+        (b"From: Mail Delivery System <x@a.example>\nPrecedence: auto_reply", None),
     ],
 )
 def test_automatic_reply(fields: bytes, kind: str | None) -> None:

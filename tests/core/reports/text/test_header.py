@@ -2,6 +2,7 @@
 
 import pytest
 
+from sidecar.core.reports import read
 from sidecar.core.reports.text import is_from_mailer, read_text
 
 NOTICE = (
@@ -25,11 +26,12 @@ NOTICE = (
     ],
 )
 def test_mailer(name: bytes, value: bytes) -> None:
-    """One such field is a proof, also folded and encoded."""
+    """One such field is a proof, also folded and encoded, and for a message that is marked as an automatic reply."""
     fields = [(b"Subject", b"Minutes"), (name, value)]
     head = b"\n".join(b"%b: %b" % (field, text.replace(b"\r\n", b"\n")) for field, text in fields)
     assert is_from_mailer(head)
     assert read_text(head + NOTICE, null_sender=False) is not None
+    assert read(head + b"\nAuto-Submitted: auto-replied" + NOTICE).read_as == "text:exim"
 
 
 @pytest.mark.parametrize(
