@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from sidecar.core.reports import mime
 from sidecar.core.reports.charsets import in_utf_8
 from sidecar.core.reports.fields import blocks, unstructured
-from sidecar.core.reports.text import is_from_mailer
+from sidecar.core.reports.text import answers_automatically, is_from_mailer
 from sidecar.core.reports.values import OtherKind
 
 NAMES: dict[OtherKind, str] = {
@@ -38,7 +38,6 @@ _DMARC_SUBJECT = re.compile(rb"\breport[\s_-]*domain:\s*+\S.{0,500}?\breport-?id
 _SUBJECT_LIMIT = 2000
 # The name of the file, also RFC 7489 section 7.2.1.1: reporter, domain, begin and end.
 _DMARC_FILE = re.compile(rb"![0-9]{9,11}![0-9]{9,11}(?:![^\s\"!]{0,100})?\.(?:xml|zip|gz)", re.IGNORECASE)
-_AUTO_REPLY_FIELDS = (b"x-autoreply", b"x-autorespond", b"x-autoreply-from")
 _REPORT_TYPES = frozenset((b"delivery-status", b"feedback-report"))
 _RECEIPT = b"disposition-notification"
 
@@ -56,7 +55,8 @@ def other_kind(head: bytes, top: mime.ContentType, parts: Iterable[mime.Part]) -
         return "tls_report"
     if _is_dmarc_report(head, top, parts):
         return "dmarc_report"
-    if report_type not in _REPORT_TYPES and _is_auto_reply(head):
+    if report_type not in _REPORT_TYPES and answers_automatically(head) and not is_from_mailer(head):
+        # A bounce can have the marks of an automatic reply (RFC 3834 section 5).
         return "auto_reply"
     is_other = is_report and report_type not in _REPORT_TYPES and any(_is_of_type(part, report_type) for part in parts)
     return "other_report" if is_other else None
@@ -99,14 +99,3 @@ def _is_of_type(part: mime.Part, report_type: bytes) -> bool:
     kind, _, name = part.media_type.partition(b"/")
     is_named = kind in {b"message", b"application"} and name == report_type and report_type != _RECEIPT
     return is_named and part.body.strip() != b""
-
-
-def _is_auto_reply(head: bytes) -> bool:
-    """Return True for the marks of an automatic reply. A bounce has them too (RFC 3834 section 5), but a mailer sends it."""
-    submitted, precedence = ((mime.header(head, name) or b"").strip().lower() for name in (b"auto-submitted", b"precedence"))
-    is_marked = (
-        submitted.startswith(b"auto-replied")
-        or precedence in {b"auto_reply", b"auto-reply"}
-        or any(mime.header(head, name) is not None for name in _AUTO_REPLY_FIELDS)
-    )
-    return is_marked and not is_from_mailer(head)

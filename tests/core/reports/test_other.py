@@ -53,6 +53,8 @@ def test_dmarc_subject(subject: bytes, kind: str | None) -> None:
         (b"From: jo@a.example\nAuto-Submitted: auto-replied; owner-email=jo@a.example", "auto_reply"),
         (b"From: jo@a.example\nAuto-Submitted: Auto-Replied", "auto_reply"),
         (b"From: jo@a.example\nX-Autoreply: yes", "auto_reply"),
+        (b"From: jo@a.example\nX-Vacation: yes", "auto_reply"),
+        (b"From: jo@a.example\nList-Id: <a.example>", None),
         (b"From: jo@a.example\nAuto-Submitted: auto-generated", None),
         (b"From: jo@a.example\nAuto-Submitted: no", None),
         (b"From: jo@a.example\nX-Failed-Recipients: ann@b.example\nAuto-Submitted: auto-replied", None),

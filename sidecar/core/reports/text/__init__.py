@@ -5,7 +5,7 @@ the null sender can be one. Nothing here raises an exception for any bytes, read
 time.
 """
 
-from sidecar.core.reports.text.header import is_from_mailer
+from sidecar.core.reports.text.header import answers_automatically, is_from_mailer
 from sidecar.core.reports.text.reading import TextBounce, read_statusless, read_text
 
-__all__ = ["TextBounce", "is_from_mailer", "read_statusless", "read_text"]
+__all__ = ["TextBounce", "answers_automatically", "is_from_mailer", "read_statusless", "read_text"]

@@ -55,11 +55,12 @@ _REPLY_SUBJECT = re.compile(
     r"|abwesen|vacation|.{0,60}\bauto[- ]?(?:reply|respon))",
     re.IGNORECASE,
 )
-# The last one is of a message that a list manager distributes; its own notices have none.
-_REPLY_FIELDS = (
+_AUTO_REPLY_FIELDS = (
     *(b"x-autoreply", b"x-autorespond", b"x-autoresponder", b"x-autoreply-from", b"x-mail-autoreply", b"x-vacation"),
-    *(b"in-reply-to-autoreply", b"x-mail-count"),
+    b"in-reply-to-autoreply",
 )
+# Of a message that a list distributes; the notices of list managers have none.
+_LIST_FIELDS = (b"list-id", b"x-mail-count")
 
 
 def is_from_mailer(head: bytes) -> bool:
@@ -83,6 +84,18 @@ def _is_surely_personal(sender: bytes) -> bool:
     """Return True for a From with no word of a mailer: most are. The patterns take fifteen times as long."""
     lowered = sender[:_VALUE_LIMIT].strip().lower()
     return lowered.isascii() and lowered != b"" and not any(map(lowered.__contains__, _MAILER_WORDS))
+
+
+def answers_automatically(head: bytes) -> bool:
+    """Return True for the marks of an automatic reply."""
+    submitted, precedence = ((mime.header(head, name) or b"").strip().lower() for name in (b"auto-submitted", b"precedence"))
+    is_marked = submitted.startswith(b"auto-replied") or precedence in {b"auto_reply", b"auto-reply"}
+    return is_marked or _has_any(head, _AUTO_REPLY_FIELDS)
+
+
+def _has_any(head: bytes, names: tuple[bytes, ...]) -> bool:
+    lowered = head.lower()
+    return any(name in lowered and mime.header(head, name) is not None for name in names)
 
 
 class MailerHeader:
@@ -113,19 +126,8 @@ class MailerHeader:
         is_named = _has_name(self.sender) and _ROLE.search(self.sender) is None
         is_likely = self.is_failure or self.is_automatic or _MAIL_SYSTEM.search(self.sender) is not None
         is_person = is_named or not is_likely
-        self.is_reply = not self.from_mailer and not self.failed and (is_person or self._answers(head))
-
-    def _answers(self, head: bytes) -> bool:
-        lowered = head.lower()
-        submitted = (_value(head, b"auto-submitted") or "").lower()
-        precedence = (_value(head, b"precedence") or "").lower()
-        return (
-            self.has_reply_subject
-            or submitted.startswith("auto-replied")
-            or precedence in {"auto_reply", "auto-reply"}
-            or mime.header(head, b"list-id") is not None
-            or any(name in lowered and mime.header(head, name) is not None for name in _REPLY_FIELDS)
-        )
+        answers = self.has_reply_subject or answers_automatically(head) or _has_any(head, _LIST_FIELDS)
+        self.is_reply = not self.from_mailer and not self.failed and (is_person or answers)
 
 
 def _has_name(sender: str) -> bool:
