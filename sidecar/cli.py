@@ -28,7 +28,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "tail": "Show new records, each with its reason.",
         "stats": "Count records by type, reason, peer, domain and time.",
         "parse": "Show if a message is a report, and what it reports.",
-        "quarantine": "List, show and delete unparsable reports.",
+        "verify": "Show what a report proves about your mail.",
+        "quarantine": "List, show and delete quarantined reports.",
     },
     "Configuration": {
         "check": "Check the settings and all files that they name.",

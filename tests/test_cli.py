@@ -37,7 +37,7 @@ RECORD = {
 }
 KEPT = "state/quarantine/20260101-000000-0123456789abcdef0123456789abcdef"
 FILES = {
-    "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n',
+    "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n[verify]\n',
     "new.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\nrelay_hosts = ["10.0.0.0/8"]\n',
     "bad.toml": "relay_hostz = []\n",
     "domains.toml": '["example.com"]\nlog_oob = true\n["m\u00fcnchen.example"]\nlog_arf = true\n',
@@ -65,6 +65,7 @@ CALLS = {
     "tail": Call("--no-follow log.jsonl", config=False),
     "stats": Call("log.jsonl", config=False),
     "parse": Call("--config sidecar.toml mail.eml"),
+    "verify": Call("--config sidecar.toml mail.eml", status=1),
     "check": Call("--config sidecar.toml"),
     "diff": Call("--records log.jsonl sidecar.toml new.toml", status=1, config=False),
     "replay": Call("--config sidecar.toml mail.eml"),

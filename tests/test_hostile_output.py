@@ -49,6 +49,7 @@ To: <y{0}@b.example.com>
 Subject: {0}
 X-{1}: {0}
 Return-Path: <x@{1}>
+Authentication-Results: ab; dkim=pass header.d={0}; spf=pass smtp.mailfrom={0}
 MIME-Version: 1.0
 Content-Type: multipart/report; report-type={2}; boundary=b
 
@@ -61,6 +62,8 @@ Content-Type: message/{2}
 Content-Type: message/rfc822
 
 Subject: {0}
+X-Sidecar-Trace: {0}
+DKIM-Signature: v=1; d={0}; s={0}
 X-KumoRef: eyJfQF8iOiJcXF8vIiwiYSI6Ilx1MjAwYlx1ZmVmZiJ9
 
 {0}
@@ -121,6 +124,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with settings, a log, messages and an MTA's settings, all with hostile text."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sidecar.toml").write_text(CONFIG)
+    (tmp_path / "secret").write_text("the-secret-of-the-tests-is-no-secret")
+    (tmp_path / "secret").chmod(0o600)
+    verify = f'[verify]\nsecret_files = "secret"\nauthserv_ids = ["{FOLDED[:2]}"]\n'
+    (tmp_path / "verify.toml").write_text(f"{CONFIG}{verify}")
     (tmp_path / "other.toml").write_text(CONFIG.replace("domains.toml", "others.toml").replace("127", "128"))
     (tmp_path / "wrong.toml").write_text(f'"{json.dumps(HOSTILE)[1:-1]}" = 1\nheaders = {json.dumps(HOSTILE)}\n')
     (tmp_path / "broken.toml").write_text(f"a = {FOLDED}\n")
@@ -169,6 +176,10 @@ LINES: list[tuple[str, ...]] = [
     ("export", "postfix", *SETTINGS),
     ("export", "sendmail", *SETTINGS),
     ("parse", OOB, ARF, "sidecar.toml"),
+    ("parse", "--config", "verify.toml", "--to", f"p+{FOLDED}@x.example.com", OOB),
+    ("verify", "--config", "verify.toml", OOB, ARF, "sidecar.toml"),
+    ("verify", "--config", "verify.toml", HOSTILE.replace("\x00", "")),
+    ("explain", "--config", "verify.toml", *ASKED, "--message", OOB),
     ("parse", HOSTILE.replace("\x00", "")),
     ("quarantine", "list", *SETTINGS),
     ("quarantine", "show", *SETTINGS, "0123"),

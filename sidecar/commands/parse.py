@@ -1,24 +1,23 @@
 """`sidecar parse`: whether a message is a report, and its content."""
 
-import os
-import sys
+import time
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import click
 import msgspec
-from msgspec.structs import replace
 
 from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import Classifier
+from sidecar.core.evaluate.delivery import read_stored, recipient_of
+from sidecar.core.evaluate.proofs import StoredProof, prove, stored_words
 from sidecar.core.records import UNCATEGORIZED, bounce_response, with_numbers
-from sidecar.core.reports import mime, read
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, MtaName, OobReport, PerRecipient, ReportReading
 from sidecar.core.settings.values import BounceRule
 from sidecar.core.text import printable
 from sidecar.output.help import Command
+from sidecar.output.messages import stored_messages
 from sidecar.output.problems import config_file, settings_or_exit
 from sidecar.output.streams import print_json
 
@@ -41,7 +40,7 @@ _UNREACHED = {"failed", "delayed"}
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path, readable=False),
-    help="The settings file (TOML), for bounce_classifier, text_bounces and compat. "
+    help="The settings file (TOML), for bounce_classifier, text_bounces, compat and [verify]. "
     f"The default is {USUAL_FILE}, or else the iana rules.",
 )
 @click.option(
@@ -50,9 +49,18 @@ _UNREACHED = {"failed", "delayed"}
     metavar="ADDRESS",
     help="The envelope sender of each FILE; '' is the null sender. The default is its Return-Path.",
 )
+@click.option("--to", "recipient", metavar="ADDRESS", help="The envelope recipient of each FILE, for its address token.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.pass_context
-def command(context: click.Context, config: Path | None, sender: str | None, files: tuple[str, ...], *, as_json: bool) -> None:
+def command(  # noqa: PLR0913 - one for each option
+    context: click.Context,
+    config: Path | None,
+    sender: str | None,
+    recipient: str | None,
+    files: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
     """Show for each FILE whether it is a bounce report or a feedback report, and its content.
 
     A FILE has one message as it came over SMTP; - is standard input. A directory, such as the quarantine, stands for all its
@@ -61,6 +69,9 @@ def command(context: click.Context, config: Path | None, sender: str | None, fil
     The text of a bounce without a status part is read if the envelope sender is null, or if a header field proves an automatic
     mailer. If only a null sender makes a FILE such a bounce, and its sender is not known, the reason says so.
 
+    If the settings have a section [verify], the answer has what a report proves, and why other proofs do not hold.
+    Without --to, the recipient is the one that the last delivery wrote into the header section.
+
     Each recipient that a bounce report calls failed or delayed has the class of the bounce, and the rule for it.
     """
     config = config_file(config, otherwise="the built-in iana rules classify bounces")
@@ -68,56 +79,23 @@ def command(context: click.Context, config: Path | None, sender: str | None, fil
     classifier = Classifier(iana_rules() if settings is None else settings.bounce_rules)
     strict, text = settings is not None and settings.compat is not None, settings is None or settings.accepts_text
     unreadable = False
-    for file in chain.from_iterable(map(_files, files)):
-        name = os.fsencode(file).decode("utf-8", "replace")
-        try:
-            message = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            click.echo(f"{printable(name)} cannot be read: {reason}. Name a file with a message.", err=True)
+    for name, message in stored_messages(files):
+        if message is None:
             unreadable = True
             continue
-        reading = _read(message, _sender_of(message, sender), strict=strict, text=text)
+        reading = read_stored(message, sender, strict=strict, text=text)
+        proof = None
+        if reading.is_report and settings is not None and settings.verify is not None:
+            proof = prove(reading, message, settings.verify, to=recipient or recipient_of(message), now=time.time())
         if as_json:
-            print_json(_answer(name, reading, classifier))
+            print_json(_answer(name, reading, classifier, proof))
         else:
             # As bytes: a terminal with another character set must not stop the program.
-            click.echo(_as_text(name, reading, classifier))
+            click.echo(_as_text(name, reading, classifier, proof))
     context.exit(1 if unreadable else 0)
 
 
-def _files(named: str) -> list[str]:
-    """Return the messages in a directory, or the file itself. An empty directory may be the wrong one, so it is reported."""
-    if not Path(named).is_dir():
-        return [named]
-    found = sorted(str(path) for path in Path(named).glob("*.eml"))
-    if not found:
-        click.echo(f"{printable(named)} has no visible file named *.eml.", err=True)
-    return found
-
-
-def _sender_of(message: bytes, named: str | None) -> str | None:
-    """Return the envelope sender, with or without brackets; None if it is not known."""
-    if named is not None:
-        return named
-    path = mime.header(mime.split_message(message)[0], b"return-path")
-    return None if path is None else path.decode("utf-8", "replace").strip()
-
-
-def _read(message: bytes, sender: str | None, *, strict: bool, text: bool) -> ReportReading:
-    """Read a message. If only its envelope sender, which is not known, or a setting prevents a report, the reason says so."""
-    null_sender = sender in {"", "<>"}
-    reading = read(message, strict=strict, text=text, null_sender=null_sender)
-    if strict or reading.is_report:
-        return reading
-    bounce = read(message, null_sender=null_sender or (text and sender is None))
-    if not bounce.is_report:
-        return reading
-    condition = "its envelope sender is not known: with --from ''" if text else 'with text_bounces = "accept"'
-    return replace(reading, why=f"{reading.why}; {condition} it is {bounce.why}")
-
-
-def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[str, object]:
+def _answer(name: str, reading: ReportReading, classifier: Classifier, proof: StoredProof | None) -> dict[str, object]:
     kind = "arf" if reading.arf is not None else "oob" if reading.oob is not None else None
     report = reading.oob if reading.arf is None else reading.arf
     shown = None if report is None else with_numbers(report)
@@ -129,6 +107,8 @@ def _answer(name: str, reading: ReportReading, classifier: Classifier) -> dict[s
         answer["derived"] = reading.derived
     if isinstance(report, OobReport):
         answer["bounce_classification"] = [_classified(entry, classifier)[0] for entry in report.per_recipient]
+    if proof is not None:
+        answer["verification"] = proof
     return answer
 
 
@@ -140,7 +120,7 @@ def _classified(entry: PerRecipient, classifier: Classifier) -> tuple[str | None
     return UNCATEGORIZED if rule is None else rule.bounce_class, rule
 
 
-def _as_text(name: str, reading: ReportReading, classifier: Classifier) -> bytes:
+def _as_text(name: str, reading: ReportReading, classifier: Classifier, proof: StoredProof | None) -> bytes:
     """Return the summary for people: one line with the kind of the message, then one for each fact."""
     lines = [f"{printable(name)}: {printable(reading.why)}"]
     if reading.arf is not None:
@@ -148,6 +128,8 @@ def _as_text(name: str, reading: ReportReading, classifier: Classifier) -> bytes
         lines += _facts(iter([("derived", ", ".join(reading.derived) or None)]))
     if reading.oob is not None:
         lines += _facts(_oob_facts(reading.oob, classifier))
+    if proof is not None:
+        lines += (f"  {printable(line)}" for line in stored_words(proof))
     return "\n".join(lines).encode("utf-8")
 
 

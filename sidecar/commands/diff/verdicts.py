@@ -23,6 +23,7 @@ from sidecar.output.tally import Tally
 _ONLY_REPORTS: Final = 1
 _REACH: Final[dict[EnvelopeOutcome, int]] = {
     Undecided.CONTENT_UNKNOWN: _ONLY_REPORTS,
+    Undecided.PROOF_UNKNOWN: _ONLY_REPORTS,
     Disposition.LOGGED_AND_DROPPED: 2,
     Disposition.QUARANTINED: 2,
     Disposition.RELAYED: 3,
@@ -70,11 +71,14 @@ class Questions:
 
     def __init__(self, old: Side, new: Side) -> None:
         self._old, self._new = old, new
+        # An address token is part of the local part, and valid for some time.
+        sections = [side.evaluator.settings.verify for side in (old, new)]
+        self._needs_address = any(one is not None and one.requires_tokens for one in sections)
         self._cache: dict[tuple[object, ...], Difference | None] = {}
 
     def ask(self, envelope: Envelope) -> Difference | None:
         """Return the difference for an envelope with one recipient or none; None if there is none."""
-        key = _key(envelope)
+        key = None if self._needs_address else _key(envelope)
         if key is None:
             return self._difference(envelope)
         if key not in self._cache:
@@ -119,7 +123,7 @@ def _key(envelope: Envelope) -> tuple[object, ...] | None:
         envelope.peer,
         envelope.listener,
         envelope.authz_id,
-        (envelope.kind, envelope.in_text),
+        (envelope.kind, envelope.in_text, envelope.verified),
         domain_of(envelope.sender),
         domain,
     )

@@ -5,7 +5,7 @@ Owns the shape of `explain --record --json`, which scripts read: it is permanent
 
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from sidecar.commands.explain.advice import Advice, Adviser
@@ -53,6 +53,8 @@ class RecordPart(Struct, frozen=True, kw_only=True, rename={"sender": "from"}):
     response: str
     why: str | None
     count: int
+    verified: str | UnsetType = UNSET
+    proof: str | UnsetType = UNSET
 
 
 class RecordExplanation(Struct, frozen=True, kw_only=True):
@@ -152,6 +154,8 @@ def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None)
         response="" if record.type == "OOB" else _reply(record.response),
         why=_meta(record, "why"),
         count=record.count,
+        verified=_meta(record, "verified") or UNSET,
+        proof=_meta(record, "proof") or UNSET,
     )
 
 

@@ -169,6 +169,8 @@ def _agrees_accepted(answer: RecordedAnswer, follow_up: FollowUp | None, judgeme
         return None
     if outcome in REJECTED or not all(recipient.accept for recipient in judgement.recipients):
         return False
+    if outcome == Undecided.PROOF_UNKNOWN:
+        return None
     if outcome != Undecided.CONTENT_UNKNOWN or answer.is_ours:
         return True
     # KumoMTA's Reception alone does not mean that the message was accepted. If it was sent on, it was, as mail or as a report.

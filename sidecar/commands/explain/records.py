@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import click
+from msgspec import UNSET
 from rich.console import Console
 
 from sidecar.commands.explain.advice import Advice, Change
@@ -51,6 +52,7 @@ OUTCOMES: dict[EnvelopeOutcome, str] = {
     Disposition.REJECTED_AT_END: "accepts the recipient, and rejects the message at its end",
     Undecided.RECIPIENTS_UNKNOWN: "accepts the connection; it decides at RCPT, for each recipient",
     Undecided.CONTENT_UNKNOWN: "accepts the recipient, but only for reports: it rejects any other message at its end",
+    Undecided.PROOF_UNKNOWN: "accepts the recipient; a report that proves nothing is not accepted at its end",
 }
 _AGREEMENTS = {True: ", as the record says", False: ", unlike the record", None: ""}
 _ADVICE = {"reject": "To reject it:", "accept": "To accept it, make one of these changes, if you want it:"}
@@ -199,6 +201,9 @@ def _in_words(explanation: RecordExplanation) -> Iterator[str]:
     yield from (f"  {line}" for line in _steps(explanation))
     if explanation.record.why:
         yield f"Reason in the record: {explanation.record.why}"
+    if explanation.record.verified is not UNSET:
+        why = f": {explanation.record.proof}" if explanation.record.proof is not UNSET else ""
+        yield f"The report proved {explanation.record.verified}{why}"
     yield from explanation.notes
     if explanation.fix is not None:
         yield from _advice(explanation.fix)

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 
+from msgspec import UNSET
+
 from sidecar.core.evaluate.explanation import ConnectPart, Explanation, RecipientPart
+from sidecar.core.evaluate.proofs import proof_words
 from sidecar.core.records import Record
 from sidecar.core.text import printable
 
@@ -26,6 +29,8 @@ def explanation_words(explanation: Explanation, peer: str) -> Iterator[str]:
         yield f"  relayed to {printable(', '.join(message.relayed))}"
     if message.dropped:
         yield f"  dropped for {printable(', '.join(message.dropped))}"
+    if message.verification is not UNSET:
+        yield from (f"  {printable(line)}" for line in proof_words(message.verification))
     for record in message.records:
         yield f"  record {record.type}{_bounced(record)}: {printable(record.meta['why'])}"
 

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 from uuid import uuid4
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from sidecar.commands.replay.envelope import read_envelope
 from sidecar.commands.replay.stores import Piece, Stored, Task, messages
 from sidecar.core.disposition import Disposition
+from sidecar.core.evaluate.delivery import arrival, read_envelope
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessagePart, Question, RecipientPart
 from sidecar.core.policy import Because
@@ -203,7 +203,10 @@ class Replayer(Struct, frozen=True, kw_only=True):
             return Judged(file=file, offset=stored.offset, size=stored.size, not_judged="no_envelope", reason=reason)
         to = list(envelope.recipients)
         question = Question(peer=self.peer, listener=self.listener, auth=self.auth, sender=envelope.sender, to=to)
-        explanation = self.evaluator.explain(question, stored.content, clock=time.time, new_id=uuid4)
+        # Proofs expire: a report is verified as of the time when it arrived.
+        arrived = arrival(stored.content) if self.evaluator.settings.verify is not None else None
+        clock = time.time if arrived is None else lambda: arrived
+        explanation = self.evaluator.explain(question, stored.content, clock=clock, new_id=uuid4)
         message = explanation.message
         return Judged(
             file=file,
@@ -242,4 +245,6 @@ def _reason(explanation: Explanation) -> Because:
     # The rule that accepted the recipient, with the reason why the message is not a report.
     rule = accepted[0].because[0]
     why = str(message.records[0].meta["why"]).partition("; ")[0]
+    if message.verification is not UNSET and message.verification.because:
+        return message.verification.because[0]
     return Because(file=rule.file, line=rule.line, key=rule.key, value=rule.value, text=why)

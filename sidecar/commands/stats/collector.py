@@ -8,6 +8,7 @@ from sidecar.commands.stats.forms import FormTally
 from sidecar.commands.stats.shape import shape
 from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
+from sidecar.core.disposition import Disposition
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages, form_of, reporting_domain
 from sidecar.core.text import rfc3339
@@ -31,6 +32,9 @@ _NAME_LIMIT = 255
 _TOP = 100
 # The year 3000. A later time counts as none: it would stretch the timeline.
 _TIME_LIMIT = 32_503_680_000
+_NOT_LOGGED = {Disposition.QUARANTINED, Disposition.DROPPED}
+# The methods of proofs; other programs may have more.
+_METHODS = 5
 _FIRST_REJECTION = "; the first: "
 _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
 
@@ -97,6 +101,10 @@ class Collector:
         if record.type != "OOB" and self._known.begins(record):
             self._messages += 1
             self._bytes += min(max(0, record.size), _SIZE_LIMIT)
+        # The Reception of a bounce report is about the same report as its OOB records.
+        is_counted = record.type != "Reception" or record.disposition in _NOT_LOGGED
+        if is_counted and (level := record.meta.get("verified")) is not None:
+            self._proof(record, str(level)[:_NAME_LIMIT], count)
         if (form := form_of(record)) is not None:
             before = self._drift is not None and record.when < self._drift
             self._forms.add(reporting_domain(record) or UNKNOWN, form, count, before=before)
@@ -109,6 +117,13 @@ class Collector:
             report = record.feedback_report or {}
             self._tallies["feedback_types"].add(_text(report.get("feedback_type")), count)
             self._tallies["reporting_mtas"].add(_reporter(report), count)
+
+    def _proof(self, record: Logged, level: str, count: int) -> None:
+        methods, why = record.meta.get("verified_by"), record.meta.get("proof")
+        named = ", ".join(map(str, methods[:_METHODS])) if isinstance(methods, list) else ""
+        self._tallies["proofs"].add(f"{level} ({named})"[:_NAME_LIMIT] if named else level, count)
+        if not named and isinstance(why, str):
+            self._tallies["unproved"].add(shape(why), count)
 
     def _to_network(self, peer: str, count: int) -> None:
         self._tallies["networks"].add(_network(peer), count)

@@ -18,6 +18,8 @@ TITLES = {
     "bounce_classes": "Bounce classes",
     "rejection_classes": "Classes of our own rejections",
     "feedback_types": "Feedback types",
+    "proofs": "Proofs of reports",
+    "unproved": "Why a report proves nothing",
 }
 """The rankings of names, in the order of every output."""
 
@@ -62,7 +64,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     sidecar's Receptions, Feedback and Rejections: an OOB record has none, because its message has a Reception. KumoMTA's
     records have no disposition.
     `forms` has the reporters, and how complete their reports are. `bounce_classes` are the classes of the replies of other
-    MTAs, `rejection_classes` those of our own.
+    MTAs, `rejection_classes` those of our own. `proofs` counts records of reports by what these prove, and
+    the methods that held; `unproved` has the reasons of those that prove nothing.
     """
 
     since: str | None
@@ -89,6 +92,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     bounce_classes: Ranking
     rejection_classes: Ranking
     feedback_types: Ranking
+    proofs: Ranking
+    unproved: Ranking
     forms: Forms
     timeline: Timeline | None
 

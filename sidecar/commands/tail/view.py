@@ -3,9 +3,9 @@
 Owns the columns, and what a terminal does not show. Never prints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.records import Logged
@@ -69,6 +69,7 @@ def _facts(record: Logged) -> Iterator[tuple[str, str]]:
     """Yield the facts of a record with their labels; a fact that is not known is empty."""
     meta, peer = record.meta, record.peer_address
     yield "reason", " ".join(_text(meta.get("why")).split())
+    yield "proof", " ".join(f"{_verified(meta)} {_text(meta.get('proof'))}".split())
     yield "reply", " ".join(record.response.content.split())
     yield "command", record.response.command or ""
     yield "rejections", f"{record.count:,}" if record.count > 1 else ""
@@ -96,6 +97,13 @@ def _facts(record: Logged) -> Iterator[tuple[str, str]]:
     yield "message id", _text(meta.get("message_id"))
     yield "id", record.id
     yield "session", record.session_id or ""
+
+
+def _verified(meta: Mapping[str, Any]) -> str:
+    """Return what a record proves, with the methods: `recipient (dkim, header)`; empty if it does not say."""
+    level, methods = _text(meta.get("verified")), meta.get("verified_by")
+    named = ", ".join(map(str, methods)) if isinstance(methods, list) else ""
+    return f"{level} ({named})" if level and named else level
 
 
 def _text(value: object) -> str:
@@ -155,4 +163,6 @@ def _why(record: Logged) -> str:
     kind = (record.feedback_report or {}).get("feedback_type") if record.type == "Feedback" else None
     if isinstance(kind, str):
         why = ": ".join(filter(None, (kind, why)))
-    return printable(" ".join(((reply or why) if record.type == "OOB" else (why or reply)).split()))
+    shown = (reply or why) if record.type == "OOB" else (why or reply)
+    level = _text(record.meta.get("verified"))
+    return printable(" ".join(f"{shown} {level and f'(verified: {level})'}".split()))

@@ -28,6 +28,7 @@ _KINDS: Final[tuple[MessageKind, ...]] = ("other", "oob", "arf")
 # How far a message gets; any other outcome is a rejection.
 _REACH: Final[dict[EnvelopeOutcome, int]] = {
     Undecided.CONTENT_UNKNOWN: 1,
+    Undecided.PROOF_UNKNOWN: 1,
     Disposition.QUARANTINED: 2,
     Disposition.LOGGED_AND_DROPPED: 2,
     Disposition.RELAYED: 3,

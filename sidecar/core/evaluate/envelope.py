@@ -1,13 +1,15 @@
 """The SMTP transaction behind a record: the envelope, and the answer that the MTA got."""
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.names import IPAddress, normal_listener, split_endpoint
+from sidecar.core.proof.values import Level
 from sidecar.core.records import Logged
+from sidecar.core.session import replies
 from sidecar.core.settings.values import ANY_LISTENER
 
 MessageKind = Literal["arf", "oob", "unreadable", "other", "unknown"]
@@ -23,9 +25,12 @@ policy; `tempfailed`: 4xx, which is not a decision of the policy; `outgoing`: th
 
 _INCOMING = {"Reception", "Rejection", "OOB", "Feedback"}
 # KumoMTA's words and ours; older versions of KumoMTA leave the enhanced code in the text.
-_BY_POLICY = re.compile(r"(?:5\.7\.1 )?relaying not permitted")
+_BY_POLICY = re.compile(
+    rf"(?:5\.7\.1 )?(?:relaying not permitted|{re.escape(replies.ADDRESS_REQUIRED.text)}|{re.escape(replies.UNVERIFIED.text)})"
+)
 # How `why` begins in a Rejection of a report (core/reports/reading.py).
 _REPORTS: dict[str, MessageKind] = {"a feedback report": "arf", "a bounce report": "oob"}
+_LEVELS: tuple[Level, ...] = get_args(Level)
 _LOGGED = {Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED}
 # KumoMTA keeps the peer's command line, with its parameters (RFC 5321 section 4.1.1.3).
 _RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
@@ -35,6 +40,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """An envelope that a peer sends. `listener` is `ANY_LISTENER` if it is not known. `in_text`: a bounce in text form.
 
     `recipients` may be empty: a peer that is rejected at connect sends none, and some records do not contain them.
+    `verified` is what a report proved, None if the record does not contain it; `at` is when it began, in seconds since 1970.
     """
 
     peer: IPAddress
@@ -44,6 +50,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     recipients: tuple[str, ...]
     kind: MessageKind
     in_text: bool = False
+    verified: Level | None = None
+    at: int = 0
 
 
 class RecordedAnswer(Struct, frozen=True, kw_only=True):
@@ -93,6 +101,8 @@ def envelope_of(record: Logged) -> Envelope:
         recipients=(record.sender,) if is_bounce else _recipients(record),
         kind=_kind(record),
         in_text=_is_in_text(record),
+        verified=_verified(record),
+        at=record.created,
     )
 
 
@@ -133,11 +143,11 @@ def _kind(record: Logged) -> MessageKind:
     if record.disposition in _LOGGED:
         return "oob"  # a feedback report has a Feedback record instead of the Reception
     answer = recorded_answer(record)
-    if answer.happened == "quarantined":
+    if answer.happened == "quarantined" and _verified(record) is None:
         return "unreadable"
     if answer.happened == "dropped":
         return "other"
-    if answer.happened != "rejected" or answer.stage != "end":
+    if answer.happened not in {"rejected", "quarantined"} or answer.stage != "end":
         return "unknown"
     # A report of the kind that no recipient accepts; a message of both kinds is first a feedback report.
     why = _text(record, "why") or ""
@@ -146,6 +156,11 @@ def _kind(record: Logged) -> MessageKind:
 
 def _is_in_text(record: Logged) -> bool:
     return (_text(record, "read_as") or "").startswith("text:")
+
+
+def _verified(record: Logged) -> Level | None:
+    level = _text(record, "verified")
+    return next((known for known in _LEVELS if known == level), None)
 
 
 def _recipients(record: Logged) -> tuple[str, ...]:

@@ -14,14 +14,17 @@ from msgspec.structs import replace
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessageAction, MessagePart, Question, RecipientPart
+from sidecar.core.evaluate.proofs import message_proof
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, compile_policy, judge_message
 from sidecar.core.policy.address import is_text
+from sidecar.core.policy.answers import REQUIRED, requiring_proof
 from sidecar.core.records import Record, with_numbers
 from sidecar.core.session import Rules, Session, World, replies
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
-from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.session.verifying import check_token
+from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings, VerifyRule
 
 _NO_NODE: Final = str(UUID(int=0))
 _ACTIONS: Final[dict[type, MessageAction]] = {Accept: "accept", Discard: "discard"}
@@ -32,12 +35,19 @@ class Undecided(StrEnum):
 
     RECIPIENTS_UNKNOWN = "recipients_unknown"
     CONTENT_UNKNOWN = "content_unknown"
+    PROOF_UNKNOWN = "proof_unknown"
 
     @property
     def words(self) -> str:
         """The value as tables show it to people."""
-        return "accepted if a report" if self is Undecided.CONTENT_UNKNOWN else "recipients unknown"
+        return _UNDECIDED[self]
 
+
+_UNDECIDED: Final = {
+    Undecided.RECIPIENTS_UNKNOWN: "recipients unknown",
+    Undecided.CONTENT_UNKNOWN: "accepted if a report",
+    Undecided.PROOF_UNKNOWN: "accepted if verified",
+}
 
 EnvelopeOutcome = Disposition | Undecided
 """What a configuration decides on an envelope."""
@@ -106,15 +116,31 @@ class Evaluator:
             return Judgement(outcome=outcome, connect=connect, recipients=recipients)
         is_oob = envelope.kind == "oob" and (self.settings.accepts_text or not envelope.in_text)
         message = judge_message(accepted, is_oob=is_oob, is_arf=envelope.kind == "arf")
-        outcome = message.disposition
-        quarantines = self.settings.unparsable_reports == "quarantine"
-        if outcome == Disposition.REJECTED_AT_END and quarantines and envelope.kind == "unreadable":
+        unproved = self._unproved(message)
+        if unproved and envelope.verified is None:
+            return Judgement(outcome=Undecided.PROOF_UNKNOWN, connect=connect, recipients=recipients)
+        if unproved and envelope.verified == "none":
+            message = requiring_proof(message, unproved)
+        outcome, kept = message.disposition, message.unverified
+        if envelope.kind == "unreadable":
+            kept = self.settings.unparsable_reports
+        if outcome == Disposition.REJECTED_AT_END and kept == "quarantine":
             outcome = Disposition.QUARANTINED
         return Judgement(outcome=outcome, connect=connect, recipients=recipients, message=message)
 
+    def _unproved(self, message: MessageAnswer) -> dict[str, VerifyRule]:
+        """Return the rules of the recipients that log a report and do not accept one that proves nothing."""
+        if (verify := self.settings.verify) is None:
+            return {}
+        logging = [one.recipient for one in message.results if one.logged_as is not None]
+        rules = {recipient.address: verify.rule_of(recipient.domain) for recipient in logging}
+        return {address: rule for address, rule in rules.items() if rule.unverified != "accept"}
+
     def _at_rcpt(self, envelope: Envelope, recipient: str) -> RecipientAnswer:
         if is_text(recipient):
-            return self.policy.at_rcpt(envelope.peer, envelope.listener, envelope.authz_id, envelope.sender, recipient)
+            answer = self.policy.at_rcpt(envelope.peer, envelope.listener, envelope.authz_id, envelope.sender, recipient)
+            verify = self.settings.verify
+            return answer if verify is None or not answer.accept else check_token(answer, verify, envelope.at)
         return RecipientAnswer(
             address=recipient,
             domain="",
@@ -132,7 +158,7 @@ def deciding(judgement: Judgement) -> tuple[Because, ...]:
             return judgement.connect.because
         case Disposition.REJECTED_AT_RCPT:
             return judgement.recipients[0].because
-        case Undecided.CONTENT_UNKNOWN:
+        case Undecided.CONTENT_UNKNOWN | Undecided.PROOF_UNKNOWN:
             return next(recipient.because for recipient in judgement.recipients if recipient.accept)
         case Disposition.RELAYED if judgement.message is None:
             return next(recipient.because[:1] for recipient in judgement.recipients if recipient.relay)
@@ -152,13 +178,16 @@ def explanation_of(envelope: Envelope, judgement: Judgement) -> Explanation:
     recipients = []
     for one in judgement.recipients:
         reply = not_permitted if is_text(one.address) else str(replies.UNREADABLE_ADDRESS)
+        if one.because[0].value == REQUIRED:
+            reply = str(replies.ADDRESS_REQUIRED)
         recipients.append(_recipient_part(one, None if one.accept else reply))
     disposition = outcome if isinstance(outcome, Disposition) else None
     if answer is None:
         message = _message_part(disposition)
     else:
         action = "discard" if outcome == Disposition.QUARANTINED else answer.action
-        message = _message_part(disposition, action, str(replies.NOT_A_REPORT) if action == "reject" else None, answer)
+        reply = str(replies.NOT_A_REPORT if answer.unverified is None else replies.UNVERIFIED)
+        message = _message_part(disposition, action, reply if action == "reject" else None, answer)
     rejected = outcome == Disposition.REJECTED_AT_CONNECT
     return Explanation(
         connect=_connect_part(judgement.connect, not_permitted if rejected else None), recipients=recipients, message=message
@@ -194,7 +223,11 @@ def _message(message: bytes, session: Session) -> MessagePart:
     answer = outcome.answer if isinstance(outcome.answer, MessageAnswer) else None
     assert outcome.decision is not None  # noqa: S101 - each verdict on a message has one
     action = _ACTIONS.get(type(outcome.verdict), "reject")
-    return _message_part(outcome.decision.disposition, action, _reply(outcome), answer, outcome.records)
+    part = _message_part(outcome.decision.disposition, action, _reply(outcome), answer, outcome.records)
+    if outcome.verified is None:
+        return part
+    rules = [] if answer is None else [result.because for result in answer.results if result.unverified is not None]
+    return replace(part, verification=message_proof(outcome.verified, rules))
 
 
 def _not_received(reply: str | None, disposition: Disposition) -> MessagePart:

@@ -3,9 +3,10 @@
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from sidecar.core.disposition import Disposition
+from sidecar.core.evaluate.proofs import MessageProof
 from sidecar.core.policy import Because
 from sidecar.core.policy.answers import ReportKind
 from sidecar.core.records import Record
@@ -60,7 +61,8 @@ class RecipientPart(Struct, frozen=True, kw_only=True):
 class MessagePart(Struct, frozen=True, kw_only=True):
     """What happens to the message. Without a message, or an accepted recipient, `action` is None and all lists are empty.
 
-    `disposition` is None if the decision needs the message, and there is none.
+    `disposition` is None if the decision needs the message, and there is none. `verification` is what a report proves for its
+    first recipient that logs it, if the settings verify reports.
     """
 
     disposition: Disposition | None = None
@@ -70,6 +72,7 @@ class MessagePart(Struct, frozen=True, kw_only=True):
     relayed: list[str]
     dropped: list[str]
     records: list[Record]
+    verification: MessageProof | UnsetType = UNSET
 
 
 class Explanation(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,9 @@ ReportKind = Literal["oob", "arf"]
 
 _REPORT_NAMES: dict[ReportKind, str] = {"arf": "a feedback report", "oob": "a bounce report"}
 
+REQUIRED = "required"
+"""The value of the rule that a recipient must have an address token."""
+
 # In one sentence: more reasons do not help.
 _REASONS_LIMIT = 4
 
@@ -174,7 +177,7 @@ def _verified(result: RecipientResult, rule: VerifyRule | None) -> RecipientResu
 def requiring_token(answer: RecipientAnswer, why: str, rule: VerifyRule) -> RecipientAnswer:
     """Return the answer to a recipient that must have a valid address token and has none; `why` is a sentence about it."""
     reason = because(
-        f"{name_of(answer.domain)} accepts only addresses with a token: {why}", rule.places.get("address"), "required"
+        f"{name_of(answer.domain)} accepts only addresses with a token: {why}", rule.places.get("address"), REQUIRED
     )
     return replace(answer, relay=False, log_oob=LogMode.IGNORE, log_arf=LogMode.IGNORE, because=(reason,))
 

@@ -16,6 +16,7 @@ from sidecar.core.reports.values import ArfReport, DiagnosticCode, OobReport, Pe
 from sidecar.core.text import rfc3339
 
 _ACCEPTED = Response(code=250)
+_ACCEPTED_REPORTS = {Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED}
 # KumoMTA's code for a bounce without an SMTP reply, and for one whose text begins with no number of 16 bits.
 _NO_REPLY = 550
 _REPLY_CODE = re.compile(r"\+?0*([0-9]{1,5})", re.ASCII)
@@ -262,8 +263,8 @@ def _with_proof(record: Record, to: ForRecipient, *reported: str) -> Record:
         return record
     proof, why = to.verification.proof(*reported), to.verification.why[:WHY_LIMIT]
     meta = {**record.meta, "verified": proof.verified, "verified_by": proof.verified_by, "proof": why}
-    if proof.verified == "recipient":
-        # There is nothing more that could have been proved.
+    if proof.verified == "recipient" or (record.type == "Reception" and to.disposition in _ACCEPTED_REPORTS):
+        # There is nothing more that could be proved, or the OOB records have it.
         del meta["proof"]
     if to.verification.reporter is not None:
         meta["reporter"] = to.verification.reporter

@@ -172,10 +172,7 @@ def _received(
             is_both = reading.arf is not None and result.logged_as == "oob"
             one = replace(one, read_as="rfc3464" if is_both else reading.read_as)
         proved = replace(one, verification=message.proofs.get(result.recipient.address)) if message.proofs else one
-        if result.logged_as == "arf":
-            complaining.append(proved)
-        else:
-            recipients.append(one if result.unverified is None else proved)
+        (complaining if result.logged_as == "arf" else recipients).append(proved)
         if result.logged_as == "oob":
             bounced.append(proved)
     original = _original(answer, reading, original_headers)

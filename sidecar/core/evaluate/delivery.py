@@ -1,11 +1,17 @@
-"""The envelope of a stored message: what the delivering MTA wrote into its headers, or onto its mbox line.
+"""The envelope of a stored message, which the delivering MTA wrote into its headers or onto its mbox line; reading the message.
 
 Owns which field has which part of the envelope. Never judges an address: the session does.
 """
 
 import re
+from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.core.reports import mime, read
+from sidecar.core.reports.dates import read_date
+from sidecar.core.reports.values import ReportReading
 
 # Postfix and Sendmail accept header sections of 32 to 100 kB; the fields of a delivery are at the top.
 HEAD_LIMIT = 64 * 1024
@@ -70,6 +76,39 @@ def read_envelope(
     if known_sender is None and not author:
         return "no header field has its sender; name one with --from"
     return envelope
+
+
+def recipient_of(message: bytes) -> str:
+    """Return the envelope recipient of a stored message, or else its first one in To; `""` if there is none."""
+    fields, delivered_to = _fields(message)
+    return next(iter(delivered_to or _addresses(fields.get(b"to", b""))), "")
+
+
+def arrival(message: bytes) -> float | None:
+    """Return when the last host received a stored message, in seconds since 1970; None if no header field says it."""
+    fields, _ = _fields(message)
+    _, _, date = _unfolded(fields.get(b"received", b"")).rpartition(";")
+    read_at = read_date(date)
+    return None if read_at is None else datetime.fromisoformat(read_at).timestamp()
+
+
+def read_stored(message: bytes, sender: str | None, *, strict: bool, text: bool) -> ReportReading:
+    """Read a stored message, whose envelope sender is `sender`, or else its Return-Path.
+
+    If only its envelope sender, which is not known, or a setting prevents a report, the reason says so.
+    """
+    if sender is None:
+        path = mime.header(mime.split_message(message)[0], b"return-path")
+        sender = None if path is None else path.decode("utf-8", "replace").strip()
+    null_sender = sender in {"", "<>"}
+    reading = read(message, strict=strict, text=text, null_sender=null_sender)
+    if strict or reading.is_report:
+        return reading
+    bounce = read(message, null_sender=null_sender or (text and sender is None))
+    if not bounce.is_report:
+        return reading
+    condition = "its envelope sender is not known: with --from ''" if text else 'with text_bounces = "accept"'
+    return replace(reading, why=f"{reading.why}; {condition} it is {bounce.why}")
 
 
 def _fields(message: bytes) -> tuple[dict[bytes, bytes], tuple[str, ...]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.commands.replay.envelope import HEAD_LIMIT, RECIPIENTS_LIMIT, StoredEnvelope, read_envelope
+from sidecar.core.evaluate.delivery import HEAD_LIMIT, RECIPIENTS_LIMIT, StoredEnvelope, read_envelope
 
 POSTFIX = b"Return-Path: <>\nX-Original-To: v-17@bounce.example\nDelivered-To: bounces@localhost\nReceived: by mx; now\n"
 EXIM = b"Return-path: <s@x.example>\nEnvelope-to: a@b.example, c@b.example\nDelivery-date: now\nReceived: from x for z@z; now\n"
