@@ -17,7 +17,7 @@ from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, Mt
 from sidecar.core.settings.values import BounceRule
 from sidecar.core.text import printable
 from sidecar.output.help import Command
-from sidecar.output.messages import stored_messages
+from sidecar.output.messages import messages_argument, recipient_option, sender_option, stored_messages
 from sidecar.output.problems import config_file, settings_or_exit
 from sidecar.output.streams import print_json
 
@@ -43,14 +43,9 @@ _UNREACHED = {"failed", "delayed"}
     help="The settings file (TOML), for bounce_classifier, text_bounces, compat and [verify]. "
     f"The default is {USUAL_FILE}, or else the iana rules.",
 )
-@click.option(
-    "--from",
-    "sender",
-    metavar="ADDRESS",
-    help="The envelope sender of each FILE; '' is the null sender. The default is its Return-Path.",
-)
-@click.option("--to", "recipient", metavar="ADDRESS", help="The envelope recipient of each FILE, for its address token.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@sender_option
+@recipient_option
+@messages_argument
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
     context: click.Context,

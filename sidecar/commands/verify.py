@@ -10,7 +10,7 @@ from sidecar.core.evaluate.delivery import read_stored, recipient_of
 from sidecar.core.evaluate.proofs import StoredProof, prove, stored_words
 from sidecar.core.text import printable
 from sidecar.output.help import Command
-from sidecar.output.messages import stored_messages
+from sidecar.output.messages import messages_argument, recipient_option, sender_option, stored_messages
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 from sidecar.output.streams import print_json, print_lines
 
@@ -38,14 +38,9 @@ class Verified(Struct, frozen=True, kw_only=True):
 )
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each file, one on each line.")
-@click.option(
-    "--from",
-    "sender",
-    metavar="ADDRESS",
-    help="The envelope sender of each FILE; '' is the null sender. The default is its Return-Path.",
-)
-@click.option("--to", "recipient", metavar="ADDRESS", help="The envelope recipient of each FILE, with its address token.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@sender_option
+@recipient_option
+@messages_argument
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
     context: click.Context,

@@ -10,6 +10,17 @@ import click
 
 from sidecar.core.text import printable
 
+sender_option = click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    help="The envelope sender of each FILE; '' is the null sender. The default is its Return-Path.",
+)
+recipient_option = click.option(
+    "--to", "recipient", metavar="ADDRESS", help="The envelope recipient of each FILE, with its address token."
+)
+messages_argument = click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+
 
 def stored_messages(named: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
     """Yield the name and the content of each message. Report a file that cannot be read; its content is None.

@@ -13,10 +13,12 @@ from sidecar.commands.diff.values import Count, Side, Verdicts
 from sidecar.commands.diff.verdicts import Questions, Replay
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because
+from sidecar.core.proof import address
 from sidecar.core.records import Logged, PeerAddress
-from sidecar.core.settings.values import ANY_LISTENER
+from sidecar.core.settings.values import ANY_LISTENER, VerifyRule, VerifySettings
 from tests.building import MODES, entry
 from tests.commands.diff.sides import side
+from tests.core.proof.making import NOW, secret
 
 EXTERNAL = "203.0.113.9"
 OTHER = "10.1.1.1:25"
@@ -50,6 +52,9 @@ def groups(verdicts: Verdicts) -> list[tuple[str, str, str, str, int]]:
 
 
 REPORTS = entry("a.com", log_oob="LogThenDrop")
+REJECT = VerifySettings(rule=VerifyRule(unverified="reject"))
+REQUIRE = VerifySettings(domains={"a.com": VerifyRule(requires_token=True)})
+UNVERIFIED = {"verified": "none", "disposition": "logged_and_dropped", "why": "x"}
 OPEN = entry("a.com", relay_to=True)
 OTHERS = entry("other.com", relay_to=True)
 
@@ -278,3 +283,33 @@ def test_an_answer_serves_only_its_question(first: Envelope, second: Envelope) -
     questions = Questions(old, new)
     assert questions.ask(first) == Questions(old, new).ask(first)
     assert questions.ask(second) == Questions(old, new).ask(second) != questions.ask(first)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "meta", "expected"),
+    [
+        (None, REJECT, UNVERIFIED, [("closes", "newly_rejected", "logged_and_dropped", "rejected_at_end", 1)]),
+        (REJECT, None, UNVERIFIED, [("opens", "newly_accepted", "rejected_at_end", "logged_and_dropped", 1)]),
+        (None, REJECT, UNVERIFIED | {"verified": "message"}, []),
+        (None, REJECT, {"why": "x"}, [("closes", "newly_rejected", "logged_and_dropped", "proof_unknown", 1)]),
+        (None, REQUIRE, UNVERIFIED, [("closes", "newly_rejected", "logged_and_dropped", "rejected_at_rcpt", 1)]),
+    ],
+)
+def test_verify(
+    old: VerifySettings | None, new: VerifySettings | None, meta: dict[str, Any], expected: list[tuple[str, str, str, str, int]]
+) -> None:
+    """A recorded report is decided by what it proved; without that it is not decided."""
+    made = record("o@y.com", "OOB", sender="x@a.com", meta=meta)
+    assert groups(replayed(side(REPORTS, verify=old), side(REPORTS, verify=new), [made])) == expected
+
+
+def test_tokens_of_one_domain() -> None:
+    """Recipients of one domain are judged one by one where a token matters, as of the time of their records."""
+    keys = VerifySettings(secrets=(secret(),), domains={"a.com": VerifyRule(requires_token=True)})
+    token = address.tagged("x@a.com", secret(), NOW)
+    records = [
+        record("o@y.com", "OOB", sender=sender, created=created, id=str(number), meta=UNVERIFIED)
+        for number, (sender, created) in enumerate([("x@a.com", NOW), (token, NOW), (token, NOW + 90 * 86400)])
+    ]
+    found = replayed(side(REPORTS), side(REPORTS, verify=keys), records)
+    assert (found.envelopes, found.newly_rejected, found.differ) == (3, 2, 2)

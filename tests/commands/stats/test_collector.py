@@ -240,3 +240,23 @@ def test_first() -> None:
         shown = ranking.first(number)
         assert len(shown.top) == min(number, 7)
         assert sum(entry.count for entry in shown.top) + shown.others == shown.total == 100
+
+
+def test_proofs() -> None:
+    """Reports count by what they prove and by which methods; the Reception of a bounce report does not count again."""
+    proof = "dkim: there are no public keys; address: the token of the recipient is not valid: it is of 2026-10-22"
+    both = {"verified": "recipient", "verified_by": ["dkim", "header"], "disposition": "logged_and_dropped"}
+    none = {"verified": "none", "verified_by": [], "proof": proof}
+    summary = summed(
+        record("Reception", meta=both | {"verified": "message"}),
+        record("OOB", meta=both),
+        record("Feedback", meta=both),
+        record("OOB", meta=none | {"disposition": "logged_and_dropped"}),
+        record("Rejection", meta=none | {"disposition": "rejected_at_end", "proof": proof.replace("10-22", "10-23")}),
+        record("Reception", meta=none | {"disposition": "quarantined"}),
+        record("OOB", meta={"verified": {}, "verified_by": 1, "proof": []}),
+        record("OOB", meta={"why": "from before"}),
+    )
+    assert names(summary.proofs) == {"none": 3, "recipient (dkim, header)": 2, "{}": 1}
+    shaped = proof.replace("2026-10-22", "<number>")
+    assert names(summary.unproved) == {shaped: 3}

@@ -291,3 +291,24 @@ def test_a_block_of_a_report_has_its_original() -> None:
         "  message id: 1",
         "  id: 2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("meta", "ending", "facts"),
+    [
+        (
+            {"verified": "none", "verified_by": [], "proof": "dkim: no keys"},
+            "gone (verified: none)",
+            ["  proof: none dkim: no keys"],
+        ),
+        ({"verified": "recipient", "verified_by": ["dkim"]}, "gone (verified: recipient)", ["  proof: recipient (dkim)"]),
+        ({"verified": 1, "verified_by": "x"}, "gone", []),
+        ({}, "gone", []),
+    ],
+)
+def test_proof(meta: dict[str, object], ending: str, facts: list[str]) -> None:
+    """The line of a report ends with the level, and its block has the methods and the reasons."""
+    record = Logged(type="OOB", response=Response(code=550, content="gone"), meta=meta)
+    assert line(record).endswith(f" {ending}")
+    block = [" ".join(part.text for part in parts) for parts in block_of(record)]
+    assert [one for one in block if one.startswith("  proof")] == facts
