@@ -1,4 +1,4 @@
-"""`sidecar quarantine`: the unparsable reports in the quarantine: list them, show one, delete them.
+"""`sidecar quarantine`: the reports in the quarantine: list them, show one, delete them.
 
 Owns the texts about messages. Their bytes are external data: they are shown escaped, or written as they are into a file.
 """
@@ -137,9 +137,10 @@ class _Folder:
     statuses={0: "success", 1: "the quarantine cannot be read or changed, or a message does not exist"},
 )
 def command() -> None:
-    """List, show and delete the unparsable reports in the quarantine.
+    """List, show and delete the reports in the quarantine.
 
-    With `unparsable_reports = "quarantine"` the sidecar keeps there what claims to be a report and cannot be parsed. It deletes
+    With `unparsable_reports = "quarantine"` the sidecar keeps there what claims to be a report and cannot be parsed, and with
+    `unverified = "quarantine"` in [verify] the reports that prove nothing. It deletes
     messages that are older than `limits.quarantine_age`. ID is the id of a message, its first digits, or the name of its file.
     """
 

@@ -261,11 +261,11 @@ def _with_proof(record: Record, to: ForRecipient, *reported: str) -> Record:
     """Return a record of a report with what it proves about recipients that it reports, in the report's spelling."""
     if to.verification is None:
         return record
-    proof, why = to.verification.proof(*reported), to.verification.why[:WHY_LIMIT]
-    meta = {**record.meta, "verified": proof.verified, "verified_by": proof.verified_by, "proof": why}
-    if proof.verified == "recipient" or (record.type == "Reception" and to.disposition in _ACCEPTED_REPORTS):
-        # There is nothing more that could be proved, or the OOB records have it.
-        del meta["proof"]
+    proof = to.verification.proof(*reported)
+    meta = {**record.meta, "verified": proof.verified, "verified_by": proof.verified_by}
+    # Not if nothing more could be proved, or if the OOB records have it.
+    if proof.verified != "recipient" and (record.type != "Reception" or to.disposition not in _ACCEPTED_REPORTS):
+        meta["proof"] = to.verification.why[:WHY_LIMIT]
     if to.verification.reporter is not None:
         meta["reporter"] = to.verification.reporter
     return replace(record, meta=meta)
