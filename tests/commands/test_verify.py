@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.core.proof import address, trace
+from sidecar.core.session.replies import ADDRESS_REQUIRED
 from tests.core.proof.making import SENDER, bounce, complaint, dkim_field, ed_key, pem, secret
 
 JO = "jo@remote.example"
@@ -127,11 +128,32 @@ def test_explain_record(folder: Path) -> None:
     record = json.loads(call(*asked, "forged.eml").stdout)["message"]["records"][0]
     (folder / "log.jsonl").write_text(json.dumps(record) + "\n")
     words = call("explain", "--record", "log.jsonl").stdout
-    assert "The report proved none: dkim: the returned message has no DKIM signature; header: " in " ".join(words.split())
+    words = " ".join(words.split())
+    assert "Verified, by the record: none (dkim: the returned message has no DKIM signature; header: " in words
     assert "verify.unverified" in words
     found: dict[str, Any] = json.loads(call("explain", "--json", "--record", "log.jsonl").stdout)
     assert (found["record"]["verified"], found["agrees"]) == ("none", True)
     assert found["record"]["proof"].startswith("dkim: ")
+    (change,) = found["fix"]["changes"]
+    assert (found["fix"]["aim"], change["line"], change["lines"]) == ("accept", 7, ['unverified = "accept"'])
+
+
+def test_explain_required_address(folder: Path) -> None:
+    """The record of a recipient without a token names the rule, and the change that accepts it."""
+    (folder / "sidecar.toml").write_text(CONFIG + '[verify.domain."bounce.sender.example"]\naddress = "required"\n')
+    record = {
+        "type": "Rejection",
+        "recipient": SENDER,
+        "response": {"code": 550, "content": ADDRESS_REQUIRED.text, "command": "RCPT TO:<x>"},
+        "peer_address": {"name": "h", "addr": "203.0.113.9"},
+        "meta": {"why": "x", "disposition": "rejected_at_rcpt"},
+    }
+    (folder / "log.jsonl").write_text(json.dumps(record) + "\n")
+    found: dict[str, Any] = json.loads(call("explain", "--json", "--record", "log.jsonl").stdout)
+    assert (found["happened"], found["disposition"], found["agrees"]) == ("rejected", "rejected_at_rcpt", True)
+    assert found["decided"][0]["key"] == 'verify.domain."bounce.sender.example".address'
+    (change,) = found["fix"]["changes"]
+    assert (change["line"], change["lines"]) == (9, ['address = "optional"'])
 
 
 def test_replay(folder: Path) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 from sidecar.commands.explain.advice import Advice, Adviser
 from sidecar.commands.explain.finding import ComparedRecord, disagreement, find
 from sidecar.commands.explain.follow_up import Entry, FollowUp
+from sidecar.commands.explain.unverified import loosened
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Envelope, Happened, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided, deciding, explanation_of
@@ -128,6 +129,8 @@ class Explainer:
             if found.judgement.outcome not in REJECTED:
                 return None
             # Without a reason in the record, the message can have been a report of the kind that its recipients do not accept.
+            if (advice := loosened(self.evaluator, found.envelope, found.judgement)) is not None:
+                return advice
             is_certain = found.envelope.kind != "other" or "why" in found.record.meta
             return self._adviser.to_accept(found.envelope if is_certain else replace(found.envelope, kind="unknown"))
         if found.answer.happened in {"accepted", "quarantined"}:

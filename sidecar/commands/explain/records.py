@@ -202,8 +202,8 @@ def _in_words(explanation: RecordExplanation) -> Iterator[str]:
     if explanation.record.why:
         yield f"Reason in the record: {explanation.record.why}"
     if explanation.record.verified is not UNSET:
-        why = f": {explanation.record.proof}" if explanation.record.proof is not UNSET else ""
-        yield f"The report proved {explanation.record.verified}{why}"
+        why = f" ({explanation.record.proof})" if explanation.record.proof is not UNSET else ""
+        yield f"Verified, by the record: {explanation.record.verified}{why}"
     yield from explanation.notes
     if explanation.fix is not None:
         yield from _advice(explanation.fix)
