@@ -84,7 +84,7 @@ def _domains(table: Table, default: VerifyRule) -> Iterator[tuple[str, VerifyRul
             VerifyRule(
                 unverified=values.get("unverified", default.unverified),
                 requires_token=values.get("address") == "required",
-                places={**default.places, **_places(own, "unverified", "address")},
+                places={**default.places, **_places(own, "unverified", "address"), "": table.where(spelled)},
             ),
         )
 

@@ -154,3 +154,26 @@ def test_sources(tmp_path: Path) -> None:
     assert sorted(after.settings.verify.dkim) == [("s1", "sender.example"), ("s2", "sender.example")]
     assert [source.path.name for source in before.sources if source not in after.sources] == ["secret", "keys"]
     assert OTHER not in repr(after)
+
+
+@pytest.mark.parametrize(
+    ("name", "domains", "warned"),
+    [
+        ("bounce.example", '["bounce.example"]\nlog_oob = true', False),
+        ("bounce.exampel", '["bounce.example"]\nlog_oob = true', True),
+        ("a.bounce.example", '["*.bounce.example"]\nlog_oob = true', False),
+        ("*.bounce.example", '["*.bounce.example"]\nlog_oob = true', False),
+        ("*.bounce.example", '["a.bounce.example"]\nlog_oob = true', False),
+        ("*.bounce.example", '["bounce.exampel"]\nlog_oob = true', True),
+        ("any.example", '["*"]\nlog_oob = true', False),
+        ("own.example", '[listener."10.1.1.1:25"."own.example"]\nlog_oob = true', False),
+        ("own.example", "", True),
+    ],
+)
+def test_a_domain_that_nothing_matches(tmp_path: Path, name: str, domains: str, warned: bool) -> None:
+    """A rule for a domain without an entry is a probable mistake."""
+    write_keys(tmp_path)
+    rule = f'[verify]\nsecret_files = "secret"\n[verify.domain."{name}"]\naddress = "required"\n'
+    loaded = load_files(tmp_path, {MAIN: f'listener_domains = "d.toml"\n{rule}', "d.toml": domains})
+    found = [place(problem) for problem in loaded.problems if "No listener domain" in problem.text]
+    assert found == ([(MAIN, 4, f'verify.domain."{name}"')] if warned else [])

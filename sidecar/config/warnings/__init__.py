@@ -4,6 +4,7 @@ from sidecar.config.findings import Findings
 from sidecar.config.warnings.listeners import note_listeners
 from sidecar.config.warnings.names import note_idle, note_name, note_shadows
 from sidecar.config.warnings.openings import note_opening, note_relay_hosts
+from sidecar.config.warnings.unverified import note_verify
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import Settings
 
@@ -18,3 +19,4 @@ def note_warnings(settings: Settings, findings: Findings) -> None:
     by_listener = table_of(settings.domains).listeners
     note_shadows(by_listener, findings)
     note_idle(by_listener, findings)
+    note_verify(settings.verify, by_listener, findings)

@@ -231,7 +231,7 @@ Unverified = Literal["accept", "quarantine", "reject"]
 class VerifyRule(Struct, frozen=True, kw_only=True):
     """What a recipient domain requires of reports. `requires_token`: each recipient must have a valid address token.
 
-    `places` has the place of each key that is set, by its name.
+    `places` has the place of each key that is set, by its name, and under `""` that of the domain's table.
     """
 
     unverified: Unverified = "accept"
