@@ -36,6 +36,10 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "diff": "Show what changes between two configurations.",
         "replay": "Run stored mail through a configuration.",
     },
+    "Proofs": {
+        "sign": "Sign an envelope sender, so that its bounces can be verified.",
+        "keys": "Make, list and rotate the secrets that sign and verify.",
+    },
     "MTA": {
         "doctor": "Check the MTA's settings against the sidecar's.",
         "export": "Write the MTA's list of domains that it relays to.",

@@ -39,6 +39,8 @@ KEPT = "state/quarantine/20260101-000000-0123456789abcdef0123456789abcdef"
 FILES = {
     "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n[verify]\n',
     "new.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\nrelay_hosts = ["10.0.0.0/8"]\n',
+    "signed.toml": '[verify]\nsecret_files = ["secret"]\n',
+    "secret": "the-secret-of-the-tests-is-no-secret\n",
     "bad.toml": "relay_hostz = []\n",
     "domains.toml": '["example.com"]\nlog_oob = true\n["m\u00fcnchen.example"]\nlog_arf = true\n',
     "mail.eml": f"From: {HOSTILE} <a@x.example>\nTo: b@example.com\nSubject: {HOSTILE}\n\n{HOSTILE}\n",
@@ -69,6 +71,8 @@ CALLS = {
     "check": Call("--config sidecar.toml"),
     "diff": Call("--records log.jsonl sidecar.toml new.toml", status=1, config=False),
     "replay": Call("--config sidecar.toml mail.eml"),
+    "sign": Call("--config signed.toml news@example.com", config=False),
+    "keys": Call("list --config signed.toml", config=False),
     "doctor": Call("--config sidecar.toml --postfix main.cf", status=1),
     "export": Call("postfix --config sidecar.toml", as_json=False),
     "simulate": Call("--list", config=False),
@@ -84,6 +88,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / KEPT).parent.mkdir(parents=True)
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "secret").chmod(0o600)
     return tmp_path
 
 

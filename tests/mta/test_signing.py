@@ -21,6 +21,7 @@ from sidecar.core.proof.trace import NAME
 from sidecar.core.proof.values import Case, PublicKey
 from sidecar.core.reports import read
 from sidecar.core.settings.keys import Secret
+from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import Answer, Connection, Peer
 from tests.mta.make_signed_reports import keys, opendkim
 from tests.mta.places import private_directory
@@ -161,7 +162,7 @@ def test_sendmail() -> None:
 
 @pytest.mark.parametrize("first", ["sidecar", "opendkim"])
 def test_the_order_of_opendkim(first: str) -> None:
-    """A signature covers the new fields only if the sidecar is first; it holds in both orders."""
+    """A signature covers the new fields only if the sidecar is first, and the doctor says so; it holds in both orders."""
     with private_directory() as directory:
         ((name, pem), *_) = keys(directory).items()
         key = read_key(name, pem.encode())
@@ -175,6 +176,8 @@ def test_the_order_of_opendkim(first: str) -> None:
             with Postfix(directory / "postfix", milter=" ".join(order)) as postfix:
                 wait_until(lambda: _accepted(postfix).code == 250, "OpenDKIM answers")
                 message = postfix.delivered()[JO]
+                found_by_doctor = [line for line in doctor(sidecar, settings_of(postfix)) if line == "warning: smtpd_milters"]
+    assert len(found_by_doctor) == (first == "opendkim")
     written = Returned(message, fields(head_of(message)))
     found = check_dkim(written, Case(keys=Keys(dkim={(key.selector, key.domain): key}), now=time(), reported=(JO,)))
     assert (found.holds, found.recipients, found.body) == (True, (JO,), "whole"), found.why

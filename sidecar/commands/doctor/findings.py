@@ -33,6 +33,7 @@ DoctorCode = Literal[
     "rejects_with_4xx",
     "relays_beyond_policy",
     "short_timeout",
+    "signed_too_late",
     "slow_after_drops",
     "smtp_smuggling",
     "socket_permissions",

@@ -87,6 +87,22 @@ def _filter(case: _Case) -> Iterator[Found]:
         yield "warning", "short_timeout", found.key, text, fix
 
 
+def _signing_order(case: _Case) -> Iterator[Found]:
+    """Find filters that are asked before a sidecar that adds header fields: a DKIM signature of theirs does not cover these."""
+    sign, found = case.sidecar.sign, case.filter
+    if sign is None or not (sign.header or sign.cfbl_address) or found is None:
+        return
+    for daemon in case.daemons:
+        place = daemon.filters.index(found) if found in daemon.filters else 0
+        if place:
+            before = some([each.key for each in daemon.filters[:place]])
+            text = (
+                f"Sendmail asks {before} before {found.key}: a DKIM signature made there does not cover the fields of [sign]."
+            )
+            fix = "In sendmail.mc, write the INPUT_MAIL_FILTER of the sidecar before those of the others."
+            yield "warning", "signed_too_late", "InputMailFilters", text, fix
+
+
 def _recipients(case: _Case) -> Iterator[Found]:
     """Compare the domains that Sendmail relays to with the sidecar's open domains."""
     key = "access_db"
@@ -170,6 +186,7 @@ def _privacy(case: _Case) -> Iterator[Found]:
 CHECKS: Sequence[Check[_Case]] = (
     _milter,
     _filter,
+    _signing_order,
     _access_map,
     _recipients,
     _relaying_features,

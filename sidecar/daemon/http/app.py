@@ -26,6 +26,8 @@ from sidecar.daemon.http.questions import (
     find_listener_domain,
     read_domain_question,
     read_explain_question,
+    read_sign_question,
+    sign_message,
 )
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
@@ -42,7 +44,8 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class _Paths:
-    def __init__(self, plan: Plan, memory: Memory, version: str) -> None:
+    def __init__(self, plan: Plan, memory: Memory, version: str, *, signs: bool) -> None:
+        self._signs = signs
         self._plan = plan
         self._memory = memory
         self._exposition = Exposition(memory, plan)
@@ -54,6 +57,7 @@ class _Paths:
         self.routes = [
             Route("/v1/listener-domain", self.listener_domain),
             Route("/v1/explain", self.explain, methods=["POST"]),
+            Route("/v1/sign", self.sign, methods=["POST"]),
             Route("/healthz", self.health),
             Route("/readyz", self.readiness),
             Route("/metrics", self.metrics),
@@ -82,6 +86,12 @@ class _Paths:
 
     def _explained(self, body: bytes) -> bytes:
         return encode_explanation(explain_question(self._plan, read_explain_question(body))) + b"\n"
+
+    async def sign(self, request: Request) -> Response:
+        # Whoever can sign can forge bounces. The mode of a UNIX socket says who that is; every local user reaches a port.
+        if not self._signs:
+            raise HTTPException(403, 'Signing needs a UNIX socket: write socket = "unix:PATH" below [admin].')
+        return json_answer(sign_message(self._plan, read_sign_question(await self._bodies.read(request))))
 
     async def health(self, _request: Request) -> Response:
         return json_answer(Health(alive=True))
@@ -156,7 +166,7 @@ class Guard:
 def application(plan: Plan, memory: Memory, *, version: str, listening: str) -> Guard:
     """Return the application for a plan. `listening` is the socket as in the settings."""
     inner = Starlette(
-        routes=_Paths(plan, memory, version).routes,
+        routes=_Paths(plan, memory, version, signs=listening.startswith("unix:")).routes,
         exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error),
     )
     inner.router.redirect_slashes = False

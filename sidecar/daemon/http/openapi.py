@@ -7,10 +7,11 @@ import msgspec
 from msgspec import NODEFAULT
 
 from sidecar.core.evaluate.explanation import Explanation
+from sidecar.core.proof.sign import Signed
 from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness
-from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion
+from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion, SignQuestion
 
-_TYPES = (ListenerDomain, ExplainQuestion, Explanation, Error, Health, Readiness, DomainQuestion)
+_TYPES = (ListenerDomain, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, DomainQuestion)
 _EITHER = ("message_text", "message_base64")
 _REVISION = {
     "Sidecar-Revision": {
@@ -20,7 +21,7 @@ _REVISION = {
 }
 _ERRORS = {
     "400": "The question cannot be read or answered.",
-    "403": "The request comes from a web page, or is for another host.",
+    "403": "The request comes from a web page, is for another host, or needs a UNIX socket.",
     "408": "The body took too long.",
     "409": "The policy has rules for one listener: name it.",
     "413": "The body is too big.",
@@ -78,6 +79,17 @@ def document(version: str) -> dict[str, Any]:
                     "413",
                     "503",
                     requestBody={"required": True, "content": {JSON: {"schema": of[ExplainQuestion]}}},
+                )
+            },
+            "/v1/sign": {
+                "post": operation(
+                    "sign",
+                    "The proofs for a message of an application. Only over a UNIX socket.",
+                    {JSON: {"schema": of[Signed]}},
+                    "400",
+                    "408",
+                    "413",
+                    requestBody={"required": True, "content": {JSON: {"schema": of[SignQuestion]}}},
                 )
             },
             "/healthz": get("healthz", "Whether this process is alive.", of[Health]),

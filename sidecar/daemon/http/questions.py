@@ -19,6 +19,8 @@ from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.core.names import NO_DOMAIN, UNLISTED, normal_domain, normal_listener, split_endpoint
 from sidecar.core.networks import texts
 from sidecar.core.policy.address import ADDRESS_LIMIT
+from sidecar.core.proof.sign import Signed, sign
+from sidecar.core.proof.trace import MESSAGE_ID_LIMIT
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.text import listed, quoted
 from sidecar.daemon.http.answers import ListenerDomain
@@ -96,6 +98,17 @@ class ExplainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError(f"message_base64 is not base64: {error}") from error
 
 
+class SignQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message of an application: its envelope sender, and for the trace header its Message-ID and all its recipients."""
+
+    sender: Annotated[_Name, Meta(description="The envelope sender, which gets a token.")]
+    message_id: Annotated[str, Meta(max_length=MESSAGE_ID_LIMIT, description="The Message-ID, with its brackets.")] | None = (
+        None
+    )
+    recipients: Annotated[list[_Name], Meta(max_length=_MOST_RECIPIENTS)] = []
+
+
+_SIGN = msgspec.json.Decoder(SignQuestion)
 _EXPLAIN = msgspec.json.Decoder(ExplainQuestion)
 _A_PATH = "unknown field `message`"
 
@@ -126,6 +139,14 @@ def read_explain_question(body: bytes) -> ExplainQuestion:
         if _A_PATH in str(error):
             sentence = "No file is read here: send the message itself, as message_text or message_base64."
             raise HTTPException(400, sentence) from error
+        raise HTTPException(400, f"The body is not a question: {error}.") from error
+
+
+def read_sign_question(body: bytes) -> SignQuestion:
+    """Read a JSON body. Raises HTTPException."""
+    try:
+        return _SIGN.decode(body)
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"The body is not a question: {error}.") from error
 
 
@@ -161,6 +182,20 @@ def find_listener_domain(plan: Plan, question: DomainQuestion) -> ListenerDomain
             log_oob=entry.log_oob,
             log_arf=entry.log_arf,
         )
+    )
+
+
+def sign_message(plan: Plan, question: SignQuestion) -> Signed:
+    """Return the proofs of a message. Raise ValueError if there is no secret."""
+    verify = plan.settings.verify
+    if verify is None or not verify.secrets:
+        raise ValueError("the settings have no secret; write secret_files below [verify]")
+    return sign(
+        verify.secrets[0],
+        time.time(),
+        sender=question.sender,
+        message_id=question.message_id,
+        recipients=question.recipients,
     )
 
 

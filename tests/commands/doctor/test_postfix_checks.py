@@ -12,7 +12,7 @@ from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
-from sidecar.core.settings.values import MilterSettings, Settings
+from sidecar.core.settings.values import MilterSettings, Settings, SignSettings
 from tests.building import entry, networks, settings
 
 ENTRIES = (
@@ -641,3 +641,25 @@ def test_a_proposed_domain_keeps_what_other_names_have() -> None:
             '["*.mail.example.com"], relay_from = ["10.0.0.0/24"]. Otherwise remove them from mydestination.'
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("milters", "sign", "expected"),
+    [
+        ("inet:127.0.0.1:8891 inet:127.0.0.1:8893", SignSettings(), ["inet:127.0.0.1:8891"]),
+        ("unix:/a, { inet:b:1 }, inet:127.0.0.1:8893", SignSettings(), ["unix:/a, inet:b:1"]),
+        (
+            "inet:127.0.0.1:8891 inet:127.0.0.1:8893",
+            SignSettings(header=False, cfbl_address="a@b.test"),
+            ["inet:127.0.0.1:8891"],
+        ),
+        ("inet:127.0.0.1:8891 inet:127.0.0.1:8893", SignSettings(header=False, address=True, domains=("a.test",)), []),
+        ("inet:127.0.0.1:8891 inet:127.0.0.1:8893", None, []),
+        ("inet:127.0.0.1:8893 inet:127.0.0.1:8891", SignSettings(), []),
+    ],
+)
+def test_the_order_of_signing(milters: str, sign: SignSettings | None, expected: list[str]) -> None:
+    """A sidecar that adds header fields comes first; one that changes the envelope only can be anywhere."""
+    found = findings({"smtpd_milters": milters}, own=msgspec.structs.replace(sidecar(), sign=sign))
+    assert [(one.level, one.code) for one in found] == [("warning", "signed_too_late")] * len(expected)
+    assert all(f"asks {before} before the sidecar" in one.text for one, before in zip(found, expected, strict=True))

@@ -10,7 +10,7 @@ from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.commands.export import sendmail_access
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
-from sidecar.core.settings.values import MilterSettings, Settings
+from sidecar.core.settings.values import MilterSettings, Settings, SignSettings
 from tests.building import entry, settings
 
 ENTRIES = (
@@ -225,3 +225,13 @@ def test_any_text(text: str) -> None:
     """Any text has an answer: it does not name the sidecar."""
     assert "InputMailFilters" in [found.key for found in check_sendmail(text, OWN, lambda _path: None)]
     assert read_sendmail(text, lambda _path: None).daemons[0].filters == [] or "Xa" in text
+
+
+def test_the_order_of_signing() -> None:
+    """A sidecar that adds header fields comes first; one that changes the envelope only can be anywhere."""
+    for sign, expected in ((SignSettings(), 1), (SignSettings(header=False, address=True, domains=("a.test",)), 0)):
+        own = msgspec.structs.replace(OWN, sign=sign)
+        found = findings(own=own)
+        assert [(one.level, one.code) for one in found] == [("warning", "signed_too_late")] * expected
+        assert all("asks Xother before Xsidecar" in one.text for one in found)
+        assert findings(("InputMailFilters=other, sidecar", "InputMailFilters=sidecar, other"), own=own) == []

@@ -5,6 +5,7 @@ import base64
 import json
 import math
 import threading
+import time
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,12 +21,18 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question, encode_explanation
-from sidecar.core.settings.values import ANY_LISTENER
+from sidecar.core.proof.address import check_address
+from sidecar.core.proof.head import fields
+from sidecar.core.proof.sign import sign
+from sidecar.core.proof.trace import check_trace
+from sidecar.core.proof.values import Case, Keys
+from sidecar.core.settings.values import ANY_LISTENER, VerifySettings
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
 from sidecar.daemon.http.questions import read_explain_question
 from sidecar.daemon.metrics import INFINITE, Memory
 from tests.building import entry
+from tests.core.proof.making import secret
 from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, plan
 
 NOTHING = {"relay_to": False, "relay_from": [], "relay_from_authz": [], "log_oob": "Ignore", "log_arf": "Ignore"}
@@ -422,3 +429,46 @@ def test_prometheus_reads_the_metrics(accept: str) -> None:
 def test_a_client_cannot_ask_for_any_listener() -> None:
     """That name is internal."""
     assert ask(app(), DOMAIN, {"domain": "relay.example", "listener": ANY_LISTENER}).status == 400
+
+
+SIGN = "/v1/sign"
+SECRET = secret(b"the-secret-of-the-tests-is-no-secret")
+
+
+def test_signing() -> None:
+    """The proofs are those of the milter, with the first secret."""
+    to = app(listening="unix:/s", verify=VerifySettings(secrets=(SECRET, secret(b"another-secret-of-the-tests-is-none-too"))))
+    question = {"sender": "news@example.com", "message_id": "<1@example.com>", "recipients": ["jo@remote.example"]}
+    made = ask(to, SIGN, method="POST", pieces=[json.dumps(question).encode()])
+    assert (made.status, made.value["why"]) == (200, None)
+    keys, now = Keys(secrets=(SECRET,)), time.time()
+    assert check_address(made.value["sender"], keys, now).holds
+    head = f"Message-ID: <1@example.com>\nX-Sidecar-Trace: {made.value['trace']}".encode()
+    proved = check_trace(fields(head), Case(keys=keys, now=now, recipient="news@example.com", reported=("jo@remote.example",)))
+    assert proved.recipients == ("jo@remote.example",)
+    unsigned = ask(to, SIGN, method="POST", pieces=[b'{"sender": ""}'])
+    assert unsigned.value == {"sender": "", "why": "it is the null sender", "trace": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "listening", "has_secret", "status", "error"),
+    [
+        (b'{"sender": "a@b"}', "inet:127.0.0.1:8894", True, 403, "Signing needs a UNIX socket"),
+        (b'{"sender": "a@b"}', "unix:/s", False, 400, "The question cannot be answered: the settings have no secret"),
+        (b'{"sender": 1}', "unix:/s", True, 400, "The body is not a question"),
+        (b'{"sender": "a@b", "from": "x"}', "unix:/s", True, 400, "The body is not a question"),
+        (b"{}", "unix:/s", True, 400, "The body is not a question"),
+    ],
+)
+def test_signing_is_rejected(body: bytes, listening: str, has_secret: bool, status: int, error: str) -> None:
+    """Every local user reaches a port, and who can sign can forge bounces."""
+    verify = VerifySettings(secrets=(SECRET,)) if has_secret else None
+    answer = ask(app(listening=listening, verify=verify), SIGN, method="POST", pieces=[body])
+    assert (answer.status, answer.error[: len(error)]) == (status, error)
+
+
+def test_a_line_end_is_not_signed() -> None:
+    """A MAC covers lines, so an address of two lines gets none."""
+    for sender, recipient in (("a@b\nc@d", "e@f"), ("a@b", "e@f\ng@h")):
+        found = sign(SECRET, 0, sender=sender, message_id="<1@b>", recipients=[recipient])
+        assert found.trace is None

@@ -5,14 +5,21 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, settings
 
+from sidecar.core.settings.values import VerifySettings
 from sidecar.daemon.metrics import Memory
 from tests.building import entry
+from tests.core.proof.making import secret
 from tests.daemon.http.asking import DOMAINS, app
 
 _MEMORY = Memory()
 _MEMORY.publish({("workers", "ready"): 1})
 # The client sends its own Host header; on a UNIX socket any name is accepted.
-_APP = app([*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)], _MEMORY, listening="unix:/s")
+_APP = app(
+    [*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)],
+    _MEMORY,
+    listening="unix:/s",
+    verify=VerifySettings(secrets=(secret(b"the-secret-of-the-tests-is-no-secret"),)),
+)
 schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 
 

@@ -19,6 +19,7 @@ from sidecar.commands.doctor.postfix.milter import (
     milter,
     protocol,
     reinjected,
+    signing_order,
     socket_rights,
     timeouts,
 )
@@ -70,6 +71,7 @@ CHECKS: Sequence[Check[Smtpd]] = (
     milter,
     bypassed,
     milter_maps,
+    signing_order,
     reinjected,
     recipient_bcc_maps,
     content_actions,

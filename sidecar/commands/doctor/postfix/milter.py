@@ -52,6 +52,18 @@ def milter(smtpd: Smtpd) -> Iterator[Found]:
         yield "error" if smtpd.serves_external_hosts else "warning", "milter_missing", key, text, fix
 
 
+def signing_order(smtpd: Smtpd) -> Iterator[Found]:
+    """Find filters that are asked before a sidecar that adds header fields: a DKIM signature of theirs does not cover these."""
+    key, sign = "smtpd_milters", smtpd.sidecar.sign
+    words = smtpd.words(key)
+    place = next((number for number, word in enumerate(words) if smtpd.names_sidecar(word, chroot=smtpd.chroot)), 0)
+    if sign is None or not (sign.header or sign.cfbl_address) or place == 0:
+        return
+    before = printable(", ".join(map(milter_address, words[:place])))
+    text = f"Postfix asks {before} before the sidecar: a DKIM signature made there does not cover the fields that [sign] adds."
+    yield "warning", "signed_too_late", key, text, f"Begin {key} with {in_main_cf(smtpd.listening, smtpd.queue)}."
+
+
 def reinjected(smtpd: Smtpd) -> Iterator[Found]:
     """Find an smtpd that gets mail back from a content filter, and asks the sidecar again."""
     if not smtpd.text("content_filter"):

@@ -1,0 +1,194 @@
+"""`sidecar keys`: the secrets that sign mail and verify reports: make them, list them, rotate them.
+
+Owns the files of secrets and their rights. Never shows a secret.
+"""
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import click
+from msgspec import Struct
+
+from sidecar.core.proof.secret import SECRET_MINIMUM, make_secret, read_secret
+from sidecar.core.settings.keys import DAY
+from sidecar.core.settings.values import VerifySettings
+from sidecar.core.text import printable, rfc3339
+from sidecar.output.help import Command, CommandGroup
+from sidecar.output.problems import config_file, config_option, settings_or_exit
+from sidecar.output.streams import print_json, print_lines
+from sidecar.output.terminal import TextTable, console, plain
+
+_OWN: Final = 0o600
+# Root owns it, and the service reads it by its group.
+_SHARED: Final = 0o640
+# Two are needed to rotate: the new one signs, and the old one still verifies.
+_ROTATED: Final = 2
+
+
+class SecretFile(Struct, frozen=True, kw_only=True):
+    """A secret as `list --json` prints it. `key_id` is in each token. `made` is the time of the file, RFC 3339."""
+
+    file: str
+    key_id: str
+    use: str
+    made: str
+
+
+@click.group(
+    "keys",
+    cls=CommandGroup,
+    examples=[
+        "sidecar keys make /etc/sidecar/secret /etc/sidecar/secret.old",
+        "sidecar keys list --config /etc/sidecar/sidecar.toml",
+        "sidecar keys rotate --config /etc/sidecar/sidecar.toml",
+    ],
+    statuses={0: "success", 1: "the settings have no secret, or a file cannot be read or written"},
+)
+def command() -> None:
+    """Make, list and rotate the secrets that sign mail and verify reports.
+
+    The settings name their files: `secret_files` below [verify]. No command shows a secret.
+    """
+
+
+@command.command(
+    "make",
+    cls=Command,
+    examples=["sidecar keys make /etc/sidecar/secret /etc/sidecar/secret.old"],
+    statuses={0: "the files are made", 1: "a file exists or cannot be written; the files before it are made"},
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@config_option
+def make(files: Sequence[Path], config: Path | None) -> None:
+    """Make a new secret in each FILE.
+
+    A file that exists is never replaced. Only its owner can read the file. If root makes it, and the settings file belongs to
+    another group than root's, this group can read it, too.
+    """
+    rights = _rights_of(config_file(config, otherwise="only this user can read the new files"))
+    for file in files:
+        line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
+        try:
+            _write_new(file, line, *rights)
+        except FileExistsError:
+            fix = "Name another file. `sidecar keys rotate` replaces secrets that are in use."
+            raise click.ClickException(f"{file} exists, and is not replaced. {fix}") from None
+        except OSError as error:
+            raise _unwritable(file, error) from error
+        print_lines([f"{file}: the secret with the key id {_key_id(line)}."])
+
+
+@command.command(
+    "list",
+    cls=Command,
+    examples=["sidecar keys list --config /etc/sidecar/sidecar.toml"],
+    statuses={0: "success", 1: "the settings have errors, or no secret"},
+)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def list_secrets(config: Path | None, *, as_json: bool) -> None:
+    """List the secrets of the settings: the file, the key id in its tokens, its use and its age."""
+    verify = _verify_or_exit(config)
+    found = [*_described(verify)]
+    if as_json:
+        print_json({"secrets": found})
+        return
+    table = TextTable("FILE", "KEY ID", "USE", "MADE")
+    for one in found:
+        table.add_row(plain(one.file), plain(one.key_id), plain(one.use), plain(one.made))
+    console().print(table)
+
+
+@command.command(
+    "rotate",
+    cls=Command,
+    examples=["sidecar keys rotate --config /etc/sidecar/sidecar.toml"],
+    statuses={0: "the new secret is in the first file", 1: "nothing is changed"},
+)
+@config_option
+@click.option("--force", is_flag=True, help="Also drop a secret whose tokens are still valid.")
+def rotate(config: Path | None, *, force: bool) -> None:
+    """Make a new secret that signs, and let the previous ones verify.
+
+    The new secret is written into the first of `secret_files`. The content of each file moves to the next one, and that of the
+    last one is dropped. This needs two files at least. The running sidecar loads them without a restart.
+    """
+    verify = _verify_or_exit(config)
+    files = verify.secret_files
+    if len(files) < _ROTATED:
+        fix = "Make a second one with `sidecar keys make FILE`, and add it to secret_files."
+        raise click.ClickException(f"{files[0]} is the only secret file: the old secret would have no place. {fix}")
+    until = files[-2].stat().st_mtime + DAY + verify.maximum_age
+    if until > time.time() and not force:
+        text = f"{files[-1]} can have tokens that are valid until {rfc3339(int(until))}: its successor is not older."
+        raise click.ClickException(f"{text} Rotate later, add another file, or write --force.")
+    # From the last one on: whenever this ends, each file has a secret, and only the last one is gone.
+    try:
+        for older, newer in zip(files[:0:-1], files[-2::-1], strict=True):
+            _replace(older, newer.read_bytes(), newer.stat().st_mtime)
+        line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
+        _replace(files[0], line, None)
+    except OSError as error:
+        raise _unwritable(Path(str(error.filename or files[0])), error) from error
+    print_lines([f"{files[0]}: the new secret has the key id {_key_id(line)}. It signs from now on."])
+
+
+def _verify_or_exit(config: Path | None) -> VerifySettings:
+    """Return the section [verify]. Raise click.ClickException if it names no secret."""
+    verify = settings_or_exit(config).verify
+    if verify is None or not verify.secret_files:
+        raise click.ClickException('The settings have no secret. Write secret_files = ["secret"] below [verify].')
+    return verify
+
+
+def _described(verify: VerifySettings) -> Iterator[SecretFile]:
+    for number, (file, secret) in enumerate(zip(verify.secret_files, verify.secrets, strict=True)):
+        made = rfc3339(int(file.stat().st_mtime))
+        yield SecretFile(file=str(file), key_id=secret.id, use="verifies" if number else "signs and verifies", made=made)
+
+
+def _key_id(line: bytes) -> str:
+    secret = read_secret(line)
+    return secret if isinstance(secret, str) else secret.id
+
+
+def _rights_of(config: Path | None) -> tuple[int, int]:
+    """Return mode and group of a new secret: those of a service that reads the settings file by its group."""
+    if os.geteuid() == 0 and config is not None:
+        with suppress(OSError):
+            group = config.stat().st_gid
+            return (_SHARED, group) if group else (_OWN, 0)
+    return _OWN, os.getegid()
+
+
+def _write_new(file: Path, content: bytes, mode: int, group: int) -> None:
+    """Write a file that does not exist, on disk. Raise OSError."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _OWN), "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fchown(opened.fileno(), -1, group)
+        os.fchmod(opened.fileno(), mode)
+        os.fsync(opened.fileno())
+
+
+def _replace(file: Path, content: bytes, made: float | None) -> None:
+    """Replace a file in one step, with the same rights and owner. Raise OSError."""
+    before = file.stat()
+    draft = file.with_name(f".{file.name}.new")
+    draft.unlink(missing_ok=True)
+    _write_new(draft, content, stat.S_IMODE(before.st_mode), before.st_gid)
+    if os.geteuid() == 0:
+        os.chown(draft, before.st_uid, before.st_gid)
+    if made is not None:
+        os.utime(draft, (made, made))
+    draft.replace(file)
+
+
+def _unwritable(file: Path, error: OSError) -> click.ClickException:
+    return click.ClickException(printable(f"{file} cannot be written: {error.strerror}."))
