@@ -125,9 +125,10 @@ class MailerHeader:
         self.own = frozenset(map(bytes.lower, _ADDRESSES.findall(own)))
         is_named = _has_name(self.sender) and _ROLE.search(self.sender) is None
         is_likely = self.is_failure or self.is_automatic or _MAIL_SYSTEM.search(self.sender) is not None
-        is_person = is_named or not is_likely
-        answers = self.has_reply_subject or answers_automatically(head) or _has_any(head, _LIST_FIELDS)
-        self.is_reply = not self.from_mailer and not self.failed and (is_person or answers)
+        is_person = is_named or not is_likely or self.has_reply_subject
+        self.is_reply = not (self.from_mailer or self.failed) and (
+            is_person or answers_automatically(head) or _has_any(head, _LIST_FIELDS)
+        )
 
 
 def _has_name(sender: str) -> bool:
