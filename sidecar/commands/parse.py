@@ -173,7 +173,7 @@ def _oob_facts(report: OobReport, classifier: Classifier) -> Iterator[tuple[str,
     for entry in report.per_recipient:
         bounce_class, rule = _classified(entry, classifier)
         final, original = (one.recipient if one else None for one in (entry.final_recipient, entry.original_recipient))
-        yield entry.action, final or original
+        yield entry.action, final or original or "(the recipient is not named)"
         yield "  originally", None if original == final else original
         yield "  status", entry.status
         yield "  class", bounce_class if rule is None else f"{bounce_class} ({rule.where})"

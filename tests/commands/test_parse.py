@@ -118,6 +118,7 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
         ),
         ("oob-delayed-only", ["  original message: not returned"]),
         ("oob-original-recipient-only", ["  failed:           user@example.net"]),
+        ("oob-final-recipient-empty", ["  failed:           (the recipient is not named)"]),
     ],
 )
 def test_summary(name: str, lines: list[str]) -> None:
