@@ -110,10 +110,11 @@ class Repeat(Struct, frozen=True, kw_only=True):
 def toml_places(text: str) -> Place:
     """Find the line of every key in a TOML document that tomli accepts. Raise TooDeepError.
 
-    The line of a table is the line of its header, or of the first key that implies it. For an array of tables, any one counts.
+    The line of a table is the line of its header, or of the first key that implies it. Each table of an array has its own.
     """
     root = table = Place(1)
     line, position = 1, 0
+    lengths: dict[Place, int] = {}  # of arrays of tables
     while match := _STATEMENT.match(text, position):
         blank, brackets, header, key, simple = match.groups()
         line += blank.count("\n")
@@ -122,6 +123,10 @@ def toml_places(text: str) -> Place:
             table = root.enter(_toml_parts(header), line)
             if brackets == "[":
                 table.line = line
+            else:
+                array = table
+                index = lengths[array] = lengths.get(array, -1) + 1
+                table = array.put(index, line)
             continue
         place = table.enter(_toml_parts(key), line)
         if simple is None:

@@ -75,6 +75,23 @@ class Table(Struct):
         top = self.asked if self.top is None else self.top
         return Table(self.findings, self.file, value, self.place.at(key), self.path_of(key), spell, top=top)
 
+    def tables(self, key: str) -> list["Table"]:
+        """Return the tables of an array under `key`, those that are tables."""
+        self.asked[key] = None
+        value = self.values.get(key, [])
+        fix = f"Write [[{self.path_of(key)}]] on a line of its own and the keys below it."
+        if not isinstance(value, list):
+            self.fault("wrong_type", key, f"{shown(value)} is not a list of tables.", fix)
+            return []
+        place, found = self.place.at(key), list[Table]()
+        for index, one in enumerate(value):
+            if isinstance(one, dict):
+                found.append(Table(self.findings, self.file, one, place.at(index), self.path_of(key), top=self.top))
+            else:
+                where = self.where(key, index)
+                self.findings.error("wrong_type", where, f"{shown(one)} is not a table.", fix)
+        return found
+
     def fault(self, code: ErrorCode, key: str, text: str, fix: str) -> None:
         """Add an error for the value of `key`."""
         self.findings.error(code, self.where(key), text, fix)
