@@ -46,6 +46,8 @@ secret_files = ["secret"]
 address = true
 cfbl_address = "fbl@sender.example"
 domains = ["sender.example"]
+[verify.domain."sender.example"]
+address = "required"
 """
 DOMAINS = '["sender.example"]\nlog_oob = "LogThenDrop"\n["inbound.example"]\nrelay_to = true\n'
 TAGGED = re.compile(r"news\+[a-z2-7]{2}[0-9]{5}[a-z2-7]{16}@sender\.example")
@@ -135,10 +137,15 @@ def test_a_bounce_of_postfix_proves_its_recipient(house: House, parameters: str,
     found = verify(reading, recipients=[recipient], report=text, keys=Keys(secrets=(secret(),)), now=time())[recipient]
     proof = found.proof(GONE)
     assert (proof.verified, proof.verified_by) == ("recipient", ("header", "address")), found.why
-    # The sidecar accepts such a bounce from any host.
+    # The sidecar accepts the bounce from any host, and no other one.
+    house.sidecar.records()
+    content = bounce.as_bytes().replace(b"\n", b"\r\n")
     with Connection(house.postfix.port, Peer()) as connection:
-        connection.say("MAIL FROM:<>")
-        assert connection.say(f"RCPT TO:<{recipient}>").code == 250
+        assert connection.send("", [SENDER], content).last.code == 550
+        assert connection.send("", [recipient], content).last.code == 250
+    refused, _, oob = house.sidecar.records()
+    assert refused["response"]["content"] == "this address accepts only bounces of mail sent from here"
+    assert (oob["recipient"], oob["meta"]["verified"], oob["meta"]["verified_by"]) == (GONE, "recipient", ["header", "address"])
 
 
 def test_sendmail() -> None:
