@@ -234,12 +234,16 @@ def test_the_listener_is_read_from_either_mtas_macros(
 def test_where_rules_depend_on_the_listener_an_mta_that_does_not_tell_it_is_answered_451(
     by_listener: Program, macros: dict[str, str]
 ) -> None:
+    """The log names what is missing, once. No attempt of a sender has a record."""
+    before = len(by_listener.records())
     with by_listener.mta() as mta:
         mta.negotiate()
         mta.macros(b"C", **macros)
         mta.connect(listener=None)
         unknown = Reply("y", "451 4.3.5 the policy service does not know which listener this is")
         assert mta.envelope(b"<>", b"<a@bounce.example>") == [unknown]
+        assert len(by_listener.records()) == before
+        assert 1 <= by_listener.count("every peer gets 451 without a record") <= 2  # workers
 
 
 def test_a_listener_that_is_never_told_is_said_once_by_each_worker() -> None:

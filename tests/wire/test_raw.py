@@ -39,6 +39,7 @@ WAY = [OFFER, CONNECT, HELO, MAIL, RCPT, DATA, FIELD, EOH, BODY, END]
 """A whole message."""
 LETTERS = [*WAY, ABORT, UNKNOWN, MACROS, NEXT, QUIT, packet(b"Z")]
 PROBE = MAIL + RCPT + DATA + EOH + BODY + END
+KNOWN = packet(b"M", b"<Rcpt=Known>\0") + RCPT
 REMOVAL = packet(b"M", b"<EndOfMessage=Without>\0") + RCPT + DATA + EOH + END
 ENDED = "a connection is ended that does not speak the milter protocol"
 
@@ -194,12 +195,44 @@ def test_a_field_name_that_is_no_text(folder: Path) -> None:
 @pytest.mark.parametrize("name", [b"{auth_authen}", b"auth_authen"])
 def test_a_message_without_an_identity(folder: Path, name: bytes) -> None:
     """No one is logged in, whoever sent the last message. If not a single macro is sent, libmilter keeps the last ones."""
-    known = packet(b"M", b"<Rcpt=Known>\0") + RCPT
     user, other, none = packet(b"D", b"M" + name + b"\0daniel\0"), packet(b"D", b"Mi\x004Q\0"), packet(b"D", b"M")
     for engine, kept in (("libmilter", "ccc"), ("direct", "ycy")):
-        stream = OFFER + CONNECT + known + user + known + other + known + user + known + known + user + known + none + known
+        stream = OFFER + CONNECT + b"".join([KNOWN, user, KNOWN, other, KNOWN, user, KNOWN, KNOWN, user, KNOWN, none, KNOWN])
         letters = "".join(chr(answer[0]) for answer in answers(folder, engine, stream))
         assert letters == "Oc" + "ycyc" + kept
+
+
+def _macros(stage: bytes, *words: bytes) -> bytes:
+    return packet(b"D", stage + b"".join(word + b"\0" for word in words))
+
+
+@pytest.mark.parametrize(
+    ("packets", "answer"),
+    [
+        (_macros(b"M", b"auth_authen", b"", b"{auth_authen}", b"daniel") + KNOWN, "c"),
+        (_macros(b"M", b"auth_authen", b"daniel", b"{auth_authen}", b"") + KNOWN, "y"),
+        (_macros(b"M", b"{auth_authen}", b"", b"auth_authen", b"daniel") + KNOWN, "y"),
+        # Those of another message, or of none.
+        (_macros(b"R", b"{auth_authen}", b"daniel") + KNOWN, "y"),
+        (MAIL + RCPT + DATA + EOH + END + _macros(b"E", b"{auth_authen}", b"daniel") + KNOWN, "y"),
+        (_macros(b"M", b"{auth_authen}", b"\xff") + KNOWN, "y"),
+        (_macros(b"M", b"{auth_authen}", b"daniel", b"i", b"\xff") + KNOWN, "c"),
+    ],
+)
+def test_whose_identity_counts(folder: Path, packets: bytes, answer: str) -> None:
+    """The one of this message; of two spellings the one with braces. No name of a user or a message is a fault of ours."""
+    for engine in ENGINES:
+        log = folder / f"{engine}.log"
+        before = log.read_text().count("an unexpected fault")
+        assert chr(answers(folder, engine, OFFER + CONNECT + packets)[-1][0]) == answer
+        assert log.read_text().count("an unexpected fault") == before
+
+
+def test_macros_before_the_peer(folder: Path) -> None:
+    """They belong to no message."""
+    for engine in ENGINES:
+        stream = OFFER + _macros(b"M", b"{auth_authen}", b"daniel") + CONNECT + KNOWN
+        assert chr(answers(folder, engine, stream)[-1][0]) == "y"
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.session import NoRulesError, ProtocolError, Session
-from sidecar.core.session.events import Event
+from sidecar.core.session.events import Event, State
 from sidecar.core.session.replies import TROUBLE
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Continue, Decision, Outcome
 from sidecar.daemon.milter import translation
-from sidecar.daemon.milter.codes import answer, possible, set_reply
+from sidecar.daemon.milter.codes import UNJUDGED, answer, possible, set_reply
 from sidecar.daemon.milter.context import CONTINUE, NOREPLY, SKIP, TEMPFAIL, WAITING, Context, WaitingContext
 from sidecar.daemon.milter.negotiation import CANNOT_DISCARD, Step, Terms, agree, no_reply, unanswered
 from sidecar.daemon.milter.packets import MalformedError
@@ -32,10 +32,9 @@ Observe = Callable[[int], None]
 LARGE_REPORT = 32 * 1024
 
 _LOG = log.get("milter")
-_NO_LISTENER = (
-    "the MTA does not report its own end of a connection: let it send {daemon_addr} and {daemon_port} at connect;"
-    " until then, if a listener has its own rules, every peer gets 451"
-)
+_ITS_OWN_END = "its own end of a connection; let it send {daemon_addr} and {daemon_port} at connect"
+_NO_LISTENER = f"the MTA does not report {_ITS_OWN_END} before a listener gets its own rules"
+_UNJUDGED = f"every peer gets 451 without a record: a listener has its own rules, and the MTA does not report {_ITS_OWN_END}"
 _NO_DISCARD = 'a report that "LogThenDrop" accepts is answered 451, so write "LogThenRelay"'
 _FROM_HERE_ON = "the connection is answered 451 from here on"
 # Faults that are no bugs: their sentence helps an operator more than a traceback.
@@ -125,7 +124,7 @@ class Adapter:
                 _LOG.error(f"cannot begin a session; {_FROM_HERE_ON}", exc_info=error)
         code = self._on_connect(context, *arguments)
         session = None if connection is None else connection.session
-        if session is not None and session.listener is None:
+        if session is not None and session.listener is None and session.state is State.OPEN:
             self._warn_once(_NO_LISTENER)
         return code
 
@@ -204,6 +203,8 @@ class Adapter:
             else:
                 if result.decision is not None:
                     _log_decision(result.decision, session)
+                if result.verdict == UNJUDGED:
+                    self._warn_once(_UNJUDGED)
                 return code
         connection.session = None
         session.give_up()

@@ -6,7 +6,10 @@ Owns which verdict may answer which step. Never chooses a verdict.
 import re
 from typing import assert_never
 
-from sidecar.core.session.replies import INCAPABLE_MTA
+from msgspec.structs import replace
+
+from sidecar.core.disposition import Disposition
+from sidecar.core.session.replies import INCAPABLE_MTA, UNKNOWN_LISTENER
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Reply, Tempfail, Verdict
 from sidecar.daemon.milter.context import ACCEPT, CONTINUE, DISCARD, NOREPLY, REJECT, TEMPFAIL, Context
 from sidecar.daemon.milter.negotiation import Step, Terms
@@ -39,7 +42,9 @@ _MAY_ANSWER: dict[Step, _Verdicts] = {
 
 # Above all other fields, where MTAs add theirs (RFC 5321 section 4.4).
 _TOP = 0
-_INCAPABLE = Outcome(verdict=Tempfail(reply=INCAPABLE_MTA))
+_INCAPABLE = Tempfail(reply=INCAPABLE_MTA)
+UNJUDGED = Tempfail(reply=UNKNOWN_LISTENER)
+"""The verdict on every peer if rules depend on the listener, and the MTA does not report it."""
 
 
 def possible(step: Step, outcome: Outcome, terms: Terms) -> Outcome:
@@ -56,7 +61,13 @@ def possible(step: Step, outcome: Outcome, terms: Terms) -> Outcome:
     if (removes or signs) and step is not Step.END_OF_MESSAGE:
         raise WrongVerdictError(f"a message cannot be changed at {step.name}")
     lacks = (removes and not terms.can_remove) or (isinstance(verdict, Discard) and not terms.can_discard)
-    return _INCAPABLE if lacks else outcome
+    if lacks:
+        decision = outcome.decision
+        if decision is not None:
+            why = f"{INCAPABLE_MTA.text}: {decision.why}"
+            decision = replace(decision, action="tempfail", disposition=Disposition.TEMPFAILED, why=why)
+        return Outcome(verdict=_INCAPABLE, decision=decision)
+    return replace(outcome, records=()) if verdict == UNJUDGED else outcome
 
 
 def answer(context: Context, step: Step, verdict: Verdict, terms: Terms) -> int:

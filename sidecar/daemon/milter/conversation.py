@@ -275,6 +275,7 @@ class Conversation:
         if self._has_peer:
             raise MalformedError("CONNECT: there is a peer already")
         self._has_peer = True
+        self._of_message = {}
         return self._steps.connect(self, payload)
 
     def _keep_macros(self, payload: bytes) -> int:
@@ -283,7 +284,8 @@ class Conversation:
             self._abort_message()
             self._of_message = packets.macros(payload)
         elif stage in _OF_MESSAGE:
-            self._of_message.update(packets.macros(payload))
+            if self._has_message:  # otherwise they would count for the next one
+                self._of_message.update(packets.macros(payload))
         elif stage in _OF_CONNECTION:
             self._of_connection.update(packets.macros(payload))
         return NOREPLY

@@ -98,7 +98,8 @@ def words(payload: bytes) -> list[bytes]:
 def macros(payload: bytes) -> dict[bytes, bytes]:
     """Read the macros of a stage, after its letter: names and values in turn. Raise MalformedError.
 
-    Only those that were asked for are returned, without braces, and none whose value is too long.
+    Only those that were asked for are returned, without braces, and none whose value is too long. Of two spellings of one name
+    the one with braces counts.
     """
     if len(payload) <= 1:
         return {}
@@ -107,7 +108,8 @@ def macros(payload: bytes) -> dict[bytes, bytes]:
     pairs = payload[1:-1].split(b"\0")
     kept = {}
     for name, value in zip(pairs[::2], pairs[1::2], strict=False):
-        if (key := MACRO_KEYS.get(name)) is not None and len(value) <= MACRO_LIMIT:
+        key = MACRO_KEYS.get(name)
+        if key is not None and len(value) <= MACRO_LIMIT and (name != key or key not in kept):
             kept[key] = value
     return kept
 

@@ -53,7 +53,7 @@ class AnySpelling:
 
 
 class UnknownPeerError(Exception):
-    """The MTA reported a peer without an IP address, which every decision needs."""
+    """The MTA reported a peer without an IP address, which every decision needs, or a user whose name is not UTF-8."""
 
 
 def connect(macros: Macros, _name: str, family: int, address: tuple[str, int] | str | None) -> Connect:
@@ -75,7 +75,7 @@ def mail(macros: Macros, sender: bytes, *parameters: bytes) -> Mail:
     size = next(sizes, None)
     return Mail(
         sender=_bare(text(sender)),
-        authz_id=macros.getsymval("{auth_authen}") or None,
+        authz_id=_authz_id(macros),
         declared_size=int(size[1]) if size is not None else None,
         queue_id=_queue_id(macros),
     )
@@ -163,8 +163,20 @@ def _endpoint(host: str, port: str) -> str | None:
         return None
 
 
+def _authz_id(macros: Macros) -> str | None:
+    """Return the identity of SMTP AUTH. Raise UnknownPeerError for one that is not UTF-8."""
+    try:
+        return macros.getsymval("{auth_authen}") or None
+    except UnicodeDecodeError as error:
+        raise UnknownPeerError("the MTA reported a user whose name is not UTF-8") from error
+
+
 def _queue_id(macros: Macros) -> str | None:
-    return macros.getsymval("i") or None
+    """Return the MTA's queue id; None if it reports none, or not in UTF-8."""
+    try:
+        return macros.getsymval("i") or None
+    except UnicodeDecodeError:
+        return None
 
 
 def text(octets: bytes) -> str:

@@ -105,7 +105,7 @@ class Recorder:
         counted is returned without a decision for the log.
         """
         if not outcome.records:
-            return outcome
+            return self._unrecorded(outcome)
         return self._store(*self._within_limits(outcome))
 
     def begin(self, outcome: Outcome, done: Callable[[Outcome | Exception], object]) -> Outcome | None:
@@ -115,7 +115,7 @@ class Recorder:
         Raise JournalError.
         """
         if not outcome.records:
-            return outcome
+            return self._unrecorded(outcome)
         outcome, batch = self._within_limits(outcome)
         if batch is None:
             return self._written(outcome, None)
@@ -156,6 +156,11 @@ class Recorder:
 
     def finished(self, outcome: Outcome) -> None:
         """Called with each final outcome, recorded or counted. A subclass can override it."""
+
+    def _unrecorded(self, outcome: Outcome) -> Outcome:
+        if outcome.decision is not None:
+            self.finished(outcome)
+        return outcome
 
     def _written(self, outcome: Outcome, batch: Batch | None) -> Outcome:
         """Return an outcome whose records are written, or only counted."""
