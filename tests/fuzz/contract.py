@@ -8,8 +8,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sidecar.core.settings.values import Settings
+from msgspec.structs import asdict
+
+from sidecar.core.settings.values import Settings, VerifySettings
 from tests.building import entry, settings
+from tests.core.proof.making import keys
 
 RELAY, DROP, IGNORE = "LogThenRelay", "LogThenDrop", "Ignore"
 SIZE_LIMIT = 1500
@@ -44,6 +47,8 @@ def fuzzed_settings() -> Settings:
         report_size_limit=SIZE_LIMIT,
         recipient_limit=RECIPIENT_LIMIT,
         headers=("subject", "received"),
+        # With the default, "accept", the proofs of each report are checked, and change no verdict.
+        verify=VerifySettings(**asdict(keys())),
     )
 
 

@@ -8,13 +8,15 @@ from itertools import chain, repeat
 
 import msgspec
 import pytest
+from msgspec.structs import asdict
 
 from sidecar.core.records import encode
 from sidecar.core.records.headers import HEADERS_LIMIT
 from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject
-from sidecar.core.settings.values import LimitSettings
+from sidecar.core.settings.values import LimitSettings, VerifySettings
 from tests.building import entry, settings
+from tests.core.proof.making import keys
 from tests.core.reports.shapes import HOSTILE, status
 from tests.core.session.driving import ARF, envelope, headers_of, hello, play, session
 
@@ -24,6 +26,7 @@ SETTINGS = settings(
     headers=("subject", "received"),
     report_size_limit=10 * MEGABYTE,
     limits=LimitSettings(header_size=10 * MEGABYTE),
+    verify=VerifySettings(**asdict(keys())),
 )
 CLAIM = Header(name=b"Content-Type", value=b'multipart/report; boundary="b"')
 TINY = Header(name=b"a", value=b"")
