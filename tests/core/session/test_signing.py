@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.core.proof import address, trace
 from sidecar.core.proof.head import fields
 from sidecar.core.proof.trace import check_trace
 from sidecar.core.proof.values import Case
 from sidecar.core.session.events import Data, Fields
+from sidecar.core.session.signing import Signing
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome
 from sidecar.core.settings.values import SignSettings, VerifySettings
 from tests.building import entry, settings
@@ -25,6 +28,7 @@ DOMAINS = [
 ]
 SENDER, JO = "news@our.test", "jo@remote.test"
 MESSAGE = b"Message-ID: <1@our.test>\r\nSubject: hello\r\n\r\nJust a letter.\r\n"
+NAMES = st.binary() | st.sampled_from([b"Message-ID", b"X-Sidecar-Trace", b"CFBL-Address", b"message-id"])
 HEADER = SignSettings(header=True)
 ALL = SignSettings(header=True, address=True, cfbl_address="fbl@our.test", domains=("our.test", "*.our.test"))
 
@@ -186,3 +190,15 @@ def test_no_field_of_a_signed_message_is_left_out() -> None:
     outcome = it.handle(Fields(fields=[(b"X", b"y")] * 2000, size=10_000))
     assert outcome.verdict == Continue()
     assert outcome is it.handle(Fields(fields=[(b"Message-ID", b"a")], size=15))
+
+
+@given(
+    sender=st.text() | st.from_regex(r"[^@]{0,80}@[^@]{0,300}"), fields=st.lists(st.tuples(NAMES, st.binary())), to=st.text()
+)
+def test_any_message_is_signed_or_left(sender: str, fields: list[tuple[bytes, bytes]], to: str) -> None:
+    """An exception would defer the message for ever. New fields are one line, and a new local part has at most 64 octets."""
+    signing = Signing(SignSettings(address=True, cfbl_address="fbl@our.test"), SECRET)
+    signing.add(fields)
+    found = signing.sign(Accept(), sender=sender, recipients=[to], now=NOON)
+    assert all(value.isascii() and value.isprintable() for _, value in found.fields)
+    assert found.sender is None or len(found.sender.rpartition("@")[0].encode()) <= 64
