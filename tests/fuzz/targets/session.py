@@ -130,7 +130,7 @@ class Watcher:
 
     def see_end(self, outcome: Outcome) -> None:
         """The message ends as the contract says; where that takes more than the watcher knows, never as an open relay."""
-        reading = read(self.content, null_sender=not self.mail.sender)
+        reading = read(b"" if self.is_relayed_unread() else self.content, null_sender=not self.mail.sender)
         arf, oob = reading.arf is not None, reading.oob is not None
         if isinstance(outcome.verdict, Reject) and outcome.verdict.reply.code == 552:
             assert len(self.content) > contract.SIZE_LIMIT
@@ -146,6 +146,12 @@ class Watcher:
             kept = [right.fate(arf=arf, oob=oob)[0] for right in rights]
             gone = tuple(rcpt.mta_spelling for rcpt, relayed in zip(self.recipients, kept, strict=True) if not relayed)
             assert outcome.verdict.without == gone
+
+    def is_relayed_unread(self) -> bool:
+        """Tell whether it is too large for a bounce in text form, and relayed to a recipient whatever it is."""
+        claims = may_be_report(mime.header(mime.split_message(self.content)[0], b"content-type"))
+        relayed = any(right is not None and right.relay for right in self.rights)
+        return len(self.content) > contract.SIZE_LIMIT and not claims and relayed
 
     def see_uncertain_end(self, outcome: Outcome, *, report: bool) -> None:
         """An external host's message is accepted only as a report, or if an address could name a domain that permits it."""
