@@ -66,7 +66,12 @@ def rejected_recipient(  # noqa: PLR0913, PLR0917 - the facts, and each part of 
 
 
 def rejected_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
-    facts: Facts, message: Message, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None, read_as: str
+    facts: Facts,
+    message: Message,
+    verdict: Reject | Tempfail,
+    why: str,
+    answer: MessageAnswer | None = None,
+    read_as: str = "",
 ) -> Outcome:
     """Return the outcome for a message that is rejected. `answer` is None if a bound was reached first.
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from msgspec.structs import replace
 
 from sidecar.core.names import network_of
-from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer, judge_message
+from sidecar.core.policy import ConnectAnswer, RecipientAnswer, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import UNPARSABLE, Facts, Tls
@@ -162,10 +162,7 @@ class Session:
         self._listener = event.listener if event.listener is not None else ANY_LISTENER
         self._rules = self._newest()
         self._has_place = self._quota.enter()
-        if self._has_place:
-            answer, reject = self._judge_peer()
-        else:
-            answer, reject = None, verdict_above(Bound.SESSIONS, self._rules.settings)
+        answer, reject = self._judge_peer() if self._has_place else (None, verdict_above(Bound.SESSIONS, self._rules.settings))
         if reject is None:
             self._at_connect = Outcome(verdict=Continue(), answer=answer)
         else:
@@ -310,12 +307,7 @@ class Session:
         return self._conclude(read(message.content, strict=strict, text=message.accepts_text, null_sender=null_sender))
 
     def _reject_above(self, bound: Bound) -> Outcome:
-        return self._reject_message(*verdict_above(bound, self._rules.settings))
-
-    def _reject_message(
-        self, verdict: Reject | Tempfail, why: str, answer: MessageAnswer | None = None, read_as: str = ""
-    ) -> Outcome:
-        return outcomes.rejected_message(self._facts(), self._current(), verdict, why, answer, read_as)
+        return outcomes.rejected_message(self._facts(), self._current(), *verdict_above(bound, self._rules.settings))
 
     def _conclude(self, reading: ReportReading) -> Outcome:
         """Return the verdict on the message, with its records."""
@@ -341,7 +333,7 @@ class Session:
         read_as = UNPARSABLE if is_unparsable else reading.read_as if answer.unverified is not None else ""
         why = f"{reading.why}; {sentence(answer)}"
         reply = replies.NOT_A_REPORT if answer.unverified is None else replies.UNVERIFIED
-        return self._reject_message(Reject(reply=reply), why, answer, read_as)
+        return outcomes.rejected_message(self._facts(), message, Reject(reply=reply), why, answer, read_as)
 
     def _admit_signature(self) -> bool:
         return self._is_relay_host or self._quota.admit_signature(self._network, self._world.clock())
@@ -384,9 +376,8 @@ class Session:
 
     TRANSITIONS: ClassVar[Mapping[tuple[State, type[events.Event]], Transition]] = {
         (State.NEW, events.Connect): Transition(_on_connect, State.OPEN, State.REJECTED),
-        (State.OPEN, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
         # EHLO aborts the message (RFC 5321 section 4.1.4); Postfix sends HELO before the abort.
-        (State.ENVELOPE, events.Helo): Transition(_on_helo, State.OPEN, State.OPEN),
+        **dict.fromkeys(product([State.OPEN, State.ENVELOPE], [events.Helo]), Transition(_on_helo, State.OPEN, State.OPEN)),
         (State.ENVELOPE, events.Rcpt): Transition(_on_rcpt, State.ENVELOPE, State.ENVELOPE),
         (State.ENVELOPE, events.Data): Transition(_on_data, State.HEADERS, State.OPEN),
         (State.ENVELOPE, events.Header): Transition(_on_content, State.HEADERS, State.HEADERS),
