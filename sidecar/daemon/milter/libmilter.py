@@ -110,8 +110,9 @@ def _log_unhandled(adapter: Adapter, _kind: type[BaseException], error: BaseExce
     context = getattr(_of_connection, "context", None)
     # What the binding returns to libmilter for this exception. After TEMPFAIL for a field nothing more would be answered.
     continues = context is not None and adapter.lose_event(context)
-    milter.set_exception_policy(milter.CONTINUE if continues else milter.TEMPFAIL)
     _LOG.error("the milter binding could not pass on an event", error=f"{type(error).__name__}: {error}", pid=os.getpid())
+    # Last: while the log is written another thread could set its own.
+    milter.set_exception_policy(milter.CONTINUE if continues else milter.TEMPFAIL)
 
 
 def _listening() -> set[int]:
