@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -192,3 +194,18 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def scripted(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the scripted milter, which listens in `folder` under this name."""
+    log = folder / ("log" if name == "s" else f"{name}.log")
+    with log.open("wb") as output:
+        process = owned([sys.executable, "-m", "tests.wire.scripted", f"unix:{folder}/{name}", *arguments], output=output)
+    try:
+        wait_until(
+            (folder / name).exists, "the milter listens", give_up=lambda: None if process.poll() is None else log.read_text()
+        )
+        yield process
+    finally:
+        stop_group(process, signal.SIGKILL)

@@ -1,16 +1,13 @@
 """The adapter on either engine, libmilter and our own: scripted verdicts and faults at every step, and the answers."""
 
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.mta.places import private_directory
-from tests.mta.processes import owned, stop_group, wait_until
+from tests.mta.processes import wait_until
 from tests.wire.client import (
     ACCEPT,
     ACTIONS,
@@ -31,6 +28,7 @@ from tests.wire.client import (
     Mta,
     Reply,
 )
+from tests.wire.program import scripted
 from tests.wire.scripted import RAISING_PEER
 
 UNANSWERED = NO_REPLY[b"H"] | NO_REPLY[b"M"] | NO_REPLY[b"L"] | NO_REPLY[b"B"]
@@ -55,21 +53,6 @@ def folder(engine: str) -> Iterator[Path]:
 def process(folder: Path, engine: str) -> Iterator[subprocess.Popen[bytes]]:
     with scripted(folder, "s", engine) as process:
         yield process
-
-
-@contextmanager
-def scripted(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the scripted milter, which listens in `folder` under this name."""
-    log = folder / ("log" if name == "s" else f"{name}.log")
-    with log.open("wb") as output:
-        process = owned([sys.executable, "-m", "tests.wire.scripted", f"unix:{folder}/{name}", *arguments], output=output)
-    try:
-        wait_until(
-            (folder / name).exists, "the milter listens", give_up=lambda: None if process.poll() is None else log.read_text()
-        )
-        yield process
-    finally:
-        stop_group(process, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from tests.mta.places import private_directory
 from tests.wire.client import DELRCPT, GOING_ON, NO_REPLY, NONE, STEPS, Mta, Reply
+from tests.wire.program import scripted
 from tests.wire.scripted import RAISING_PEER
-from tests.wire.test_adapter import scripted
 
 SEED, CONVERSATIONS, LENGTH = 20261128, 300, 14
 # What the sessions behind both do is in the sender (see scripted.py).

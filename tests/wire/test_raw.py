@@ -14,7 +14,7 @@ import pytest
 
 from tests.mta.places import private_directory
 from tests.wire.client import ACTIONS, STEPS, TIMEOUT
-from tests.wire.test_adapter import scripted
+from tests.wire.program import scripted
 
 ENGINES = ("libmilter", "direct")
 
