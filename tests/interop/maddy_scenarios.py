@@ -167,17 +167,19 @@ def examples() -> AbstractContextManager[MaddyPair]:
 
 
 def test_the_files_of_deploy() -> None:
-    """Bounces are recorded and dropped, complaints are delivered, and nothing else is accepted. The settings have no error."""
+    """Bounces are recorded and dropped, complaints and mail to its own domain are delivered. Nothing else is accepted."""
     with examples() as pair:
         bounce = pair.offer("", ["n@bounce.example.com"], OOB)
         complaint = pair.offer("fbl@mailbox.example", ["c@fbl.example.com"], ARF)
+        own = pair.offer("a@b.example", ["me@example.com"], ORDINARY)
         others = [pair.offer("a@b.example", [to], ORDINARY) for to in ("n@bounce.example.com", "you@elsewhere.example")]
         where = ["--config", str(pair.sidecar.config), "--mta", f"{HOST}:{pair.maddy.port}", "--bind", "127.0.0.2"]
         result = CliRunner().invoke(main, ["simulate", *where, "--to", "news@bounce.example.com"])
     assert (bounce.last.code, list(bounce.delivered)) == (250, [])
     assert (complaint.last.code, list(complaint.delivered)) == (250, ["c@fbl.example.com"])
-    kinds = [[kind for kind, _, _ in one.written()] for one in (bounce, complaint, *others)]
-    assert kinds == [["Reception", "OOB"], ["Feedback"], ["Rejection"], ["Rejection"]]
+    assert (own.last.code, list(own.delivered)) == (250, ["me@example.com"])
+    kinds = [[kind for kind, _, _ in one.written()] for one in (bounce, complaint, own, *others)]
+    assert kinds == [["Reception", "OOB"], ["Feedback"], ["Reception"], ["Rejection"], ["Rejection"]]
     assert [one.last.code for one in others] == [550, 550]
     assert result.exit_code == 0, result.output
     assert [problem.text for problem in load(EXAMPLES / "sidecar.toml").problems if problem.level == "error"] == []
@@ -185,7 +187,7 @@ def test_the_files_of_deploy() -> None:
 
 def test_the_commands_of_the_guide(tmp_path: Path) -> None:
     """Each block of the guide ends without an error, in a folder of its own, and without systemd."""
-    for name in ("systemctl", "journalctl"):
+    for name in ("systemctl", "journalctl", "useradd", "usermod"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "maddy.conf").write_text("")
