@@ -4,6 +4,7 @@ Owns its keys, the reading of key files, and which rights these may have. Never 
 """
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,7 +101,9 @@ def _secrets(table: Table, files: Sequence[str], folder: Path, sources: list[Sou
         try:
             content = read_content(folder / file, file, sources)
         except UnreadableError as error:
-            table.findings.error("unreadable_file", where, error.text, error.fix)
+            path = folder / file
+            fix = error.fix if os.path.lexists(path) else f"Make it with `sidecar keys make {path}`, or name another."
+            table.findings.error("unreadable_file", where, error.text, fix)
             continue
         if (mode := _mode(sources[-1])) & _FORBIDDEN:
             fault = f"Other users can use the secret in {shown(file)}: its mode is {mode:04o}."

@@ -78,6 +78,12 @@ def test_rule_of(domain: str, expected: str) -> None:
     assert VerifySettings(domains=rules).rule_of(domain).unverified == expected
 
 
+def test_missing_secret(tmp_path: Path) -> None:
+    """The fix of a file that does not exist is the command that makes it."""
+    (problem,) = load_files(tmp_path, {MAIN: '[verify]\nsecret_files = "none"\n'}).problems
+    assert problem.fix == f"Make it with `sidecar keys make {tmp_path / 'none'}`, or name another."
+
+
 @pytest.mark.parametrize(
     ("text", "code", "where", "words"),
     [
