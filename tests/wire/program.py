@@ -71,7 +71,7 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     def write(self, *, domains: str | None = None) -> None:
-        """Write the settings, and the listener domains if told to."""
+        """Write the settings, and the listener domains if there are any."""
         spelled = f"inet:127.0.0.1:{self.address[1]}" if isinstance(self.address, tuple) else f"unix:{self.address}"
         text = SETTINGS.format(settings=self.settings, socket=spelled, engine=self.engine, milter=self.milter, level=self.level)
         (self.directory / "sidecar.toml").write_text(text)
@@ -146,7 +146,7 @@ class Program:
             stop_group(self._process, signal.SIGKILL)
 
     def workers(self) -> set[int]:
-        """Give the process ids of its workers."""
+        """Return the process ids of its workers."""
         return set(session_members(self.pid)) - {self.pid}
 
     # --- what it says
@@ -157,7 +157,7 @@ class Program:
         return self.directory / "log"
 
     def lines(self) -> list[dict[str, Any]]:
-        """Give the lines of its log; what is no JSON is a failure, but for a line that is just being written."""
+        """Return the whole lines of its log. Raise ValueError for one that is no JSON."""
         whole, _, _ = (self.log.read_bytes() if self.log.exists() else b"").rpartition(b"\n")
         return [json.loads(line) for line in whole.splitlines()]
 
@@ -166,11 +166,11 @@ class Program:
         return sum(line["event"].startswith(event) for line in self.lines())
 
     def says(self, text: str) -> bool:
-        """Tell whether some line of its log has this text in it."""
+        """Return True if a line of its log has this text in it."""
         return any(text in line["event"] for line in self.lines())
 
     def records(self) -> list[dict[str, Any]]:
-        """Give all records in its journal, in order; each worker writes segments of its own."""
+        """Return all records in its journal, in order; each worker writes segments of its own."""
         segments = sorted((self.directory / "state" / "journal").glob("*.jsonl"))
         records = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
         return sorted(records, key=lambda record: str(record["event_time"]))
@@ -182,7 +182,7 @@ class Program:
         return Mta(self.address)
 
     def answers(self) -> bool:
-        """Tell whether it answers a new connection."""
+        """Return True if it answers a new connection."""
         try:
             with self.mta() as mta:
                 return bool(mta.negotiate().version)

@@ -36,7 +36,7 @@ def unpacked(path: Path) -> list[dict[str, Any]]:
 
 
 def types(program: Program) -> dict[str, list[str]]:
-    """Give the types of all records, by the end of their segments' names."""
+    """Return the types of all records, by the end of their segments' names."""
     found: dict[str, list[str]] = {"": [], "_oob": []}
     for path in segments(program):
         found["_oob" if path.name.endswith("_oob") else ""] += [record["type"] for record in unpacked(path)]
@@ -60,7 +60,7 @@ def test_a_node_of_kumomtas_could_have_written_it() -> None:
 
 
 def test_killed_with_a_segment_open() -> None:
-    """After kill -9 of a worker its successor ends the frames left open, and every record that was answered is there."""
+    """After kill -9 of a worker the next one ends the open frames, and the journal has every record that was answered."""
     with Program(settings=SETTINGS.replace("age = 1", "age = 3600"), milter="workers = 1") as program:
         for _ in range(3):
             with program.mta() as mta:

@@ -52,7 +52,7 @@ def test_a_header_section_that_is_too_big(program: Program) -> None:
 
 
 def test_reports_that_come_too_fast(program: Program) -> None:
-    """A peer's burst is taken on all its connections together, then it is told to come later; another's is untouched."""
+    """A peer's burst counts on all its connections together. Then it gets 451; another peer does not."""
     verdicts = [deliver(program, OOB, peer="203.0.113.2") for _ in range(BURST + 5)]
     later = Reply("y", "451 4.7.1 too many reports from you at once; try again later")
     assert verdicts[:BURST] == [DISCARD] * BURST
@@ -61,13 +61,13 @@ def test_reports_that_come_too_fast(program: Program) -> None:
 
 
 def test_connections_that_are_too_many(program: Program) -> None:
-    """They are told so, others are not disturbed, and when one hangs up there is room again."""
+    """They get 451, others are not disturbed, and when one disconnects another one can connect."""
     with ExitStack() as stack:
         mtas = [stack.enter_context(program.mta()) for _ in range(21)]
         for mta in mtas:
             mta.begin(peer="203.0.113.4")
         answers = [mta.envelope(b"<>", TO) for mta in mtas]
-        # Who is the one too many is a matter of threads: nobody waits for an answer at connect.
+        # Which one is too many is a matter of threads: no one waits for an answer at connect.
         late = Reply("y", "451 4.3.2 too many connections at the moment; try again later")
         assert sorted(answers) == sorted([[CONTINUE]] * 20 + [[late]])
         taken = [mta for mta, answer in zip(mtas, answers, strict=True) if answer == [CONTINUE]]
@@ -89,14 +89,14 @@ def test_a_flood_of_refusals(program: Program) -> None:
         mta.begin(peer=peer)
         mta.mail(b"<s@x.example>")
         assert [mta.rcpt(b"<a@gmail.example>") for _ in range(count)] == [refused] * count
-    wait_until(lambda: _told(program, peer) == count, "every refusal is in the journal")
+    wait_until(lambda: _counted(program, peer) == count, "every refusal is in the journal")
     records = [record for record in program.records() if record["peer_address"]["addr"] == peer]
     assert len(records) < count / 2
     assert {record["type"] for record in records} == {"Rejection"}
 
 
-def _told(program: Program, peer: str) -> int:
-    """Count the refusals that the journal tells of."""
+def _counted(program: Program, peer: str) -> int:
+    """Count the rejections of a peer in the journal."""
     return sum(record["meta"].get("count", 1) for record in program.records() if record["peer_address"]["addr"] == peer)
 
 
@@ -113,7 +113,7 @@ def test_a_unparsable(program: Program) -> None:
 
 
 def test_a_quarantine_that_is_full() -> None:
-    """Another network is answered 451, on record, and connections go on; nothing that is in it is lost."""
+    """Another network is answered 451, on record, and connections continue; nothing that is in it is lost."""
     settings = 'report_size_limit = 1048576\nunparsable_reports = "quarantine"\n[limits]\nquarantine_size = 1048576\n'
     with Program(settings=settings, milter="workers = 1") as program:
         peers = [f"203.0.113.{number}" for number in range(3)]
@@ -145,7 +145,7 @@ def _messages(program: Program) -> list[Path]:
 
 
 def test_memory_for_reports_that_are_sent_slowly() -> None:
-    """When they have all of it the next is told to come later; when one of them hangs up it is free again."""
+    """When they have all of it the next gets 451. When one of them disconnects it is free again."""
     settings = "report_size_limit = 1000000\n[limits]\nreport_memory = 1000000\n"
     with Program(settings=settings, milter="workers = 1") as program:
         with program.mta() as slow:
@@ -188,7 +188,7 @@ def test_a_worker_that_ends_leaves_no_refusal_uncounted() -> None:
             for _ in range(30):
                 mta.rcpt(b"<a@gmail.example>")
         assert program.stop() == 0
-        assert _told(program, "203.0.113.9") == 30
+        assert _counted(program, "203.0.113.9") == 30
         assert len(program.records()) < 10
 
 

@@ -9,7 +9,7 @@ REFUSED = Reply("y", "550 5.7.1 relaying not permitted for 203.0.113.9:4444")
 
 
 def classes(program: Program) -> dict[str, str]:
-    """Have a report taken and a recipient refused; give the class of each record that comes of it, by type."""
+    """Send a report, and a recipient that is rejected. Return the class of each record, by type."""
     seen = len(program.records())
     with program.mta() as mta:
         mta.begin()
@@ -33,8 +33,8 @@ def test_changed_rules_serve_and_bad_ones_do_not() -> None:
         changed = {"Rejection": "RelayDenied", "Reception": "Uncategorized", "OOB": "Gone"}
         assert classes(program) == changed
         rules.write_text("[rules]\nGone = ['(']\n")
-        wait_until(lambda: program.count("the reload failed") == 1, "the bad rules are told")
-        (told,) = [line for line in program.lines() if str(line.get("where", "")).startswith("rules.toml")]
-        assert told["where"] == "rules.toml:2"
+        wait_until(lambda: program.count("the reload failed") == 1, "the bad rules are in the log")
+        (line,) = [one for one in program.lines() if str(one.get("where", "")).startswith("rules.toml")]
+        assert line["where"] == "rules.toml:2"
         assert classes(program) == changed
         assert program.stop() == 0

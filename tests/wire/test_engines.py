@@ -29,7 +29,7 @@ OFFERS = [
     {"version": 2, "steps": 0x7F},
     {"actions": 0x1FF & ~DELRCPT},
 ]
-# Most peers have an address; Sendmail tells of none where mail comes from its own standard input.
+# Most peers have an address; Sendmail reports none for mail from its own standard input.
 PEERS: list[dict[str, Any]] = [{}, {}, {}, {"peer": "2001:db8::9"}, {"peer": RAISING_PEER}, {"family": b"U"}]
 
 
@@ -42,33 +42,33 @@ def sockets() -> Iterator[list[str]]:
 
 
 class Talk:
-    """One MTA's conversation, by dice of its own: what it says does not depend on the engine, only on the answers."""
+    """One MTA's conversation, by its own dice: what it sends depends on the answers, not on the engine."""
 
     def __init__(self, mta: Mta, seed: int) -> None:
         self.mta = mta
         self.dice = random.Random(seed)  # noqa: S311 - dice
-        self.told: list[object] = []
+        self.answers: list[object] = []
 
     def hold(self) -> list[object]:
-        """Say all of it, and give every answer."""
-        self.told.append(self.mta.negotiate(**self.dice.choice(OFFERS)))
-        self.told.append(self.mta.connect(**self.dice.choice(PEERS)))
+        """Play all of it, and return every answer."""
+        self.answers.append(self.mta.negotiate(**self.dice.choice(OFFERS)))
+        self.answers.append(self.mta.connect(**self.dice.choice(PEERS)))
         stretches = [self.helo, self.message, self.message, self.given_up, self.rejected, self.cut, self.nothing]
         for _ in range(LENGTH):
-            self.told.append(self.dice.choice(stretches)())
-        return self.told
+            self.answers.append(self.dice.choice(stretches)())
+        return self.answers
 
     def helo(self) -> Reply:
-        """Say HELO."""
+        """Send HELO."""
         return self.mta.helo(b"peer.example")
 
     def envelope(self) -> list[Reply]:
-        """Say MAIL, and some RCPT."""
+        """Send MAIL, and some RCPT."""
         recipients = [b"<%d@c.example>" % number for number in range(self.dice.randint(1, 3))]
-        # An MTA that has nothing to tell says so, or says nothing.
-        if (told := self.dice.randrange(3)) == 0:
+        # An MTA without macros sends an empty list, or none.
+        if (choice := self.dice.randrange(3)) == 0:
             self.mta.macros(b"M", i="4Q", _auth_authen="daniel")
-        elif told == 1:
+        elif choice == 1:
             self.mta.macros(b"M")
         return [self.mta.mail(self.dice.choice(SENDERS), b"SIZE=100"), *(self.mta.rcpt(one) for one in recipients)]
 
@@ -82,7 +82,7 @@ class Talk:
         return answers, answer
 
     def given_up(self) -> list[Reply]:
-        """Begin a message, and tell that it is over."""
+        """Begin a message, and abort it."""
         answers = self.envelope()
         if self.dice.random() < 0.5:
             answers.append(self.mta.data())
@@ -101,7 +101,7 @@ class Talk:
         return answers
 
     def nothing(self) -> None:
-        """Give up what was not begun."""
+        """Abort without a message."""
         self.mta.abort()
 
 
