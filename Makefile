@@ -74,7 +74,7 @@ deb: dist deb-packages
 
 test-packages: $(VENV)/.tools deb-packages mta-packages bench-packages
 	@.ci/packages debootstrap
-	@$(RUN)/pytest -q tests/packages/installed.py tests/packages/documents.py tests/packages/milters.py
+	@$(RUN)/pytest -q tests/packages/installed.py tests/packages/documents.py tests/packages/milters.py tests/packages/maddy_units.py
 
 interop: $(VENV)/.tools mta-packages sendmail tools-packages interop-packages
 	@tests/interop/run $(RUN) "$(POSTFIX)" $(RELEASES)

@@ -196,6 +196,7 @@ def test_the_commands_of_the_guide(tmp_path: Path) -> None:
             "/etc/sidecar/sidecar.toml": str(pair.sidecar.config),
             "/etc/maddy": str(tmp_path),
             "/etc/systemd/system/maddy.service.d": str(tmp_path),
+            "/etc/systemd/system/sidecar.service.d": str(tmp_path),
             "127.0.0.1:25": f"{HOST}:{pair.maddy.port}",
         }
         blocks = [fence.text for fence in Document(EXAMPLES / "README.md").fences() if fence.words[:1] == ("maddy",)]
