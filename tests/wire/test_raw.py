@@ -244,6 +244,9 @@ def test_macros_before_the_peer(folder: Path) -> None:
         (CONNECT + packet(b"H", b"\xff\0") + MAIL + RCPT, "Occ", "Occ"),
         # The peer of the next connection makes the session raise; libmilter does not look at it.
         (CONNECT + MAIL + RCPT + NEXT + packet(b"C", b"x\x004\x11\x5c203.0.113.66\0") + MAIL + RCPT, "Occc", "Occyy"),
+        # The user twice in one list, and in the list of the first HELO only.
+        (CONNECT + _macros(b"M", b"{auth_authen}", b"daniel", b"{auth_authen}", b"") + KNOWN, "Occ", "Ocy"),
+        (CONNECT + _macros(b"H", b"{auth_authen}", b"daniel") + HELO + _macros(b"H", b"x", b"y") + HELO + KNOWN, "Ocy", "Occ"),
         # A macro without a value. libmilter reads memory at random, and its worker can crash.
         (CONNECT + packet(b"D", b"M{auth_authen}\0") + MAIL + RCPT, None, "Occ"),
     ],
