@@ -139,6 +139,22 @@ def test_what_must_be_on_disk_is_reported_later(recorder: Recorder, disk: Disk) 
     assert results == [durable]
 
 
+def test_a_decision_without_a_record_is_reported_as_finished(disk: Disk) -> None:
+    """So that the metrics count it. Events without a decision are not reported."""
+    finished: list[Outcome] = []
+
+    class Counting(Recorder):
+        def finished(self, outcome: Outcome) -> None:
+            finished.append(outcome)
+
+    recorder = Counting(journal=disk, quarantine=disk, limits=LimitSettings())
+    bare = replace(REFUSED, records=())
+    for outcome in (bare, replace(bare, decision=None)):
+        assert recorder.write(outcome) is outcome
+        assert recorder.begin(outcome, lambda _: None) is outcome
+    assert (finished, disk.written) == ([bare, bare], [])
+
+
 def test_a_fault_after_the_write_is_reported_too(disk: Disk) -> None:
     """A connection that waits for its records never waits in vain."""
 
