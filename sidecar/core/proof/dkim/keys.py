@@ -26,7 +26,7 @@ def read_key(name: str, content: bytes) -> PublicKey | str:
         name = name.removesuffix(ending)
     named = _NAME.fullmatch(name)
     domain = None if named is None else normal_domain(named["domain"])
-    if named is None or domain is None:
+    if named is None or domain is None or "*" in domain:
         return "its name is not SELECTOR._domainkey.DOMAIN, such as s1._domainkey.example.com"
     if len(content) > CONTENT_LIMIT:
         return f"it has more than {CONTENT_LIMIT} bytes"

@@ -73,6 +73,7 @@ def test_strict() -> None:
         "._domainkey.example.com",
         "a b._domainkey.a.b",
         "s._domainkey.a..b",
+        "s._domainkey.*.example.com",
     ],
 )
 def test_bad_name(name: str) -> None:
