@@ -18,6 +18,8 @@ CFBL_ADDRESS = "CFBL-Address"
 """The field of RFC 9477 that says where complaints shall be sent."""
 
 _MESSAGE_ID, _TRACE, _CFBL = (name.lower().encode() for name in ("Message-ID", NAME, CFBL_ADDRESS))
+# Of the fields of a message that is signed again; ours are the first ones. Nothing limits their number and size.
+_TRACES_LIMIT, _TRACE_SIZE_LIMIT = 100, 200
 _LENGTHS = frozenset(map(len, (_MESSAGE_ID, _TRACE, _CFBL)))
 
 
@@ -29,6 +31,7 @@ class Signing:
     def __init__(self, settings: SignSettings, secret: Secret) -> None:
         self._settings = settings
         self._secret = secret
+        # Two at most: how many more there are does not matter.
         self._identifiers: list[bytes] = []
         # The values of trace headers, and the name of CFBL-Address.
         self._signed: set[bytes] = set()
@@ -40,8 +43,8 @@ class Signing:
                 continue
             lowered = name.lower()
             if lowered == _MESSAGE_ID:
-                self._identifiers.append(value)
-            elif lowered == _TRACE:
+                self._identifiers = [*self._identifiers[:1], value]
+            elif lowered == _TRACE and len(self._signed) < _TRACES_LIMIT and len(value) <= _TRACE_SIZE_LIMIT:
                 self._signed.add(joined(value))
             elif lowered == _CFBL:
                 self._signed.add(lowered)

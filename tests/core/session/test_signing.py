@@ -1,5 +1,6 @@
 """Which messages are signed, with what, and when the verdict on them is given."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -202,3 +203,18 @@ def test_any_message_is_signed_or_left(sender: str, fields: list[tuple[bytes, by
     found = signing.sign(Accept(), sender=sender, recipients=[to], now=NOON)
     assert all(value.isascii() and value.isprintable() for _, value in found.fields)
     assert found.sender is None or len(found.sender.rpartition("@")[0].encode()) <= 64
+
+
+def test_memory_is_bounded() -> None:
+    """A message can have any number of fields that matter here."""
+    signing = Signing(HEADER, SECRET)
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            signing.add([(b"Message-ID", b"<%d@our.test>" % number), (b"X-Sidecar-Trace", b"%0100d" % number)])
+            signing.add([(b"X-Sidecar-Trace", b"%01000d" % number)])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50_000
+    assert signing.sign(Accept(), sender=SENDER, recipients=[JO], now=NOON).fields == ()
