@@ -1,7 +1,7 @@
 """Keys that prove that a report is about our mail, as `config` reads them and `core/proof` uses them."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -19,6 +19,10 @@ class Secret(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Return a text without the key: values appear in logs."""
         return f"Secret(id={self.id!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the same for rich, which ignores `__repr__`."""
+        return [("id", self.id)]
 
 
 class PublicKey(Struct, frozen=True, kw_only=True):

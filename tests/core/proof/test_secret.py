@@ -4,8 +4,9 @@ import hmac
 from base64 import b32encode
 
 import pytest
+from rich.pretty import pretty_repr
 
-from sidecar.core.proof import Secret
+from sidecar.core.proof import Keys, Secret
 from sidecar.core.proof.secret import Token, age_fault, mac, make_secret, make_token, maker, read_secret
 from tests.core.proof.making import DAY, NOW, secret
 
@@ -77,3 +78,9 @@ def test_maker() -> None:
 def test_age(now: int, fault: str | None) -> None:
     """A token is valid until it is too old for any time of its day; a clock can be ten minutes wrong."""
     assert age_fault(Token(id="aa", day="20788", mac=""), now, 10 * DAY) == fault
+
+
+def test_no_text_has_the_key() -> None:
+    """Neither Python nor rich prints a key, also inside other values."""
+    for value in (secret(), Keys(secrets=(secret(),))):
+        assert "no-secret" not in repr(value) + str(value) + pretty_repr(value)
