@@ -10,13 +10,14 @@ from sidecar.core.names import NO_DOMAIN
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof import batv
 from sidecar.core.proof.secret import TOKEN, TOKEN_SIZE, Token, age_fault, make_token, maker
-from sidecar.core.proof.values import Checked, Keys, Secret, absent, comparable, failed
+from sidecar.core.proof.values import Checked, Keys, Reported, Secret, absent, comparable, failed
 
 LOCAL_PART_LIMIT = 64
 """Octets (RFC 5321 section 4.5.3.1.1): MTAs need not accept more."""
 UNTAGGED_LIMIT = LOCAL_PART_LIMIT - TOKEN_SIZE - len("+")
 """Octets of a local part that has place for a token."""
 
+_NOBODY: Reported = {}
 # A domain of 255 octets beside it.
 _ADDRESS_LIMIT = 320
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -58,7 +59,7 @@ def untagged(address: str) -> str:
     return address if tag is None else f"{tag.local_part}{at}{domain}"
 
 
-def check_address(address: str, keys: Keys, now: float, reported: tuple[str, ...] = ()) -> Checked:
+def check_address(address: str, keys: Keys, now: float, reported: Reported = _NOBODY) -> Checked:
     """Check the token in the recipient of a report; `address` has no angle brackets.
 
     It proves that we sent mail from this address. It proves a reported recipient if the address has the VERP form
@@ -84,18 +85,16 @@ def check_address(address: str, keys: Keys, now: float, reported: tuple[str, ...
         method="address",
         holds=True,
         why=f"the recipient of the report has a token of {token.date}",
-        recipients=tuple(one for one in reported if _names(base, one)),
+        recipients=reported.get(_named(base), ()),
         identity=f"address:{token.id}{token.day}{token.mac}",
         domain=domain_of(address),
     )
 
 
-def _names(local_part: str, recipient: str) -> bool:
-    """Return True if a VERP local part names a recipient.
+def _named(local_part: str) -> bytes:
+    """Return the recipient that a VERP local part names, in comparable form; nothing if it has no such form.
 
     Only what follows the first `+` counts: a host with mailboxes such as `x+user` could otherwise speak for `user`.
     """
-    _, plus, verp = local_part.partition("+")
-    user, at, domain = comparable(recipient).rpartition(b"@")
-    encoded, equals, encoded_domain = verp.rpartition("=")
-    return bool(plus and at and equals) and comparable(f"{encoded}@{encoded_domain}") == b"%b@%b" % (user, domain)
+    user, equals, domain = local_part.partition("+")[2].rpartition("=")
+    return comparable(f"{user}@{domain}") if equals else b""

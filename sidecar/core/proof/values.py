@@ -3,7 +3,8 @@
 Field names and words of `Checked`, `Reporter` and `Proof` are for records and `--json`: they are permanent.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -24,11 +25,13 @@ __all__ = [
     "Method",
     "Proof",
     "PublicKey",
+    "Reported",
     "Reporter",
     "Result",
     "Secret",
     "Verification",
     "absent",
+    "by_name",
     "comparable",
     "failed",
     "plain",
@@ -48,6 +51,10 @@ TOLERANCE = 600
 
 SIGNATURE_LIMIT = 2
 """DKIM signatures with a key of ours that are checked in a report: RSA and Ed25519. Each takes up to 110 us."""
+
+
+Reported = Mapping[bytes, tuple[str, ...]]
+"""Reported recipients in the spellings of the report, by their comparable form."""
 
 
 class Case(Struct, frozen=True, kw_only=True):
@@ -152,6 +159,14 @@ def absent(method: Method, why: str) -> Checked:
 def comparable(address: str) -> bytes:
     """Return the form in which addresses are compared and signed: the domain as A-labels, ASCII letters in lower case."""
     return normal_address(address).encode("utf-8", "replace").lower()
+
+
+def by_name(recipients: Iterable[str]) -> Reported:
+    """Return recipients by their comparable form; without those for which it is empty."""
+    found: defaultdict[bytes, list[str]] = defaultdict(list)
+    for one in recipients:
+        found[comparable(one)].append(one)
+    return {name: tuple(spellings) for name, spellings in found.items() if name}
 
 
 def plain(value: Any) -> str:  # noqa: ANN401 - bytes or text of a peer

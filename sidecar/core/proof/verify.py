@@ -9,7 +9,7 @@ from sidecar.core.proof.dkim.check import FIELD, check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
 from sidecar.core.proof.reporter import read_reporter
 from sidecar.core.proof.trace import NAMES, check_trace
-from sidecar.core.proof.values import Case, Checked, Keys, Verification, comparable
+from sidecar.core.proof.values import Case, Checked, Keys, Verification, by_name, comparable
 from sidecar.core.reports.values import ReportReading
 
 # Without one of these in a header section, no field of it is read.
@@ -42,12 +42,13 @@ def verify(  # noqa: PLR0913 - each is a fact about the report, or bounds its co
     found: dict[str, Verification] = {}
     # A report can have a thousand recipients that are one address with other tokens.
     headers: dict[bytes | None, Checked] = {}
+    names = by_name(reported)
     for recipient in recipients:
         sender = None if reading.oob is None else comparable(untagged(recipient))
         if (header := headers.get(sender)) is None:
             own = case if sender is None else replace(case, recipient=recipient)
             header = headers[sender] = check_trace(returned.fields, own)
-        address = check_address(recipient, keys, now, reported)
+        address = check_address(recipient, keys, now, names)
         found[recipient] = Verification(methods=(dkim, header, address), reporter=reporter)
     return found
 

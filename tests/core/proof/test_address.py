@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.core.proof import Keys, address, batv
 from sidecar.core.proof.address import check_address
+from sidecar.core.proof.values import by_name
 from tests.core.proof.making import DAY, NOW, keys, secret
 
 OTHER = secret(b"another-secret-of-the-tests-that-is-none")
@@ -118,11 +119,12 @@ def test_old_and_rotated() -> None:
         ("b+jo=remote.example@send.example", "jo@else.example", False),
         ("b+jo@send.example", "jo", False),
         ("b@send.example", "", False),
+        ("b@send.example", "@route.example:", False),
     ],
 )
 def test_verp(sender: str, reported: str, proved: bool) -> None:
     """A recipient that the signed address itself names is proved."""
-    found = check_address(tagged(sender), keys(), NOW, (reported,))
+    found = check_address(tagged(sender), keys(), NOW, by_name((reported,)))
     assert found.holds
     assert bool(found.recipients) == proved
 
@@ -135,7 +137,7 @@ def test_batv() -> None:
     """A BATV token holds until its day of expiry, for its address only, and proves no recipient."""
     made = prvs("Bounce@send.example")
     assert re.fullmatch(r"prvs=[0-9]795[0-9a-f]{6}=Bounce@send\.example", made)
-    found = check_address(made.lower(), keys(), NOW, ("jo@remote.example",))
+    found = check_address(made.lower(), keys(), NOW, by_name(("jo@remote.example",)))
     assert (found.holds, found.recipients, found.domain) == (True, (), "send.example")
     assert "24 bits" in found.why
     assert address.untagged(made) == "Bounce@send.example"

@@ -131,3 +131,19 @@ def test_many_recipients() -> None:
     found = verify(reading, recipients=[SENDER], report=report, keys=KNOWN, now=NOW)[SENDER]
     assert time.process_time() - start < 0.2
     assert found.proof("user1@remote.example").verified == "message"
+
+
+def test_many_spellings() -> None:
+    """A report to a thousand spellings of a token does not compare each one with a thousand reported recipients."""
+    token = tagged("news+victim=remote.example@bounce.sender.example", secret(), NOW)
+    letters = [at for at, letter in enumerate(token) if letter.isalpha()][:10]
+    spellings = [
+        "".join(one.upper() if at in letters and number >> letters.index(at) & 1 else one for at, one in enumerate(token))
+        for number in range(1000)
+    ]
+    report = bounce(TRUE, *(f"user{number}@remote.example" for number in range(999)), "Victim@remote.example")
+    reading, start = read(report), time.process_time()
+    found = verify(reading, recipients=spellings, report=report, keys=KNOWN, now=NOW)
+    assert time.process_time() - start < 0.5
+    assert {one.proof("Victim@remote.example").verified for one in found.values()} == {"recipient"}
+    assert len(found) == 1000
