@@ -6,6 +6,7 @@ Owns the top-level keys of the settings file, and the default of the state direc
 import gc
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -193,6 +194,7 @@ class Reading:
             **values,
         )
         _check_report_sizes(settings, table, limits)
+        _check_signers(settings, section)
         table.close()
         return settings
 
@@ -243,6 +245,16 @@ def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_mach
     if reading.loaded.settings is None:
         return reading.loaded
     return replace(reading.loaded, problems=reading.warnings(ask_machine=ask_machine))
+
+
+def _check_signers(settings: Settings, section: Table) -> None:
+    """Each user who can connect to the admin socket can sign (`POST /v1/sign`), and so forge bounces."""
+    admin, verify = settings.admin, settings.verify
+    if admin is None or verify is None or not verify.secret_files or not admin.socket.startswith("unix:"):
+        return
+    if admin.socket_mode & stat.S_IWOTH:
+        fault = f"Every user can sign with the secrets of [verify] at this socket: its mode is {admin.socket_mode:04o}."
+        section.fault("exposed_secret", "socket_mode", fault, 'Write socket_mode = "0660" and the socket_group that can sign.')
 
 
 def _check_report_sizes(settings: Settings, table: Table, limits: Table) -> None:

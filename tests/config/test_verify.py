@@ -144,6 +144,26 @@ def test_no_keys(tmp_path: Path) -> None:
     assert [(problem.code, place(problem)) for problem in loaded.problems] == [("no_effect", (MAIN, 1, "verify"))]
 
 
+@pytest.mark.parametrize(
+    ("admin", "exposed"),
+    [
+        ('socket = "unix:admin.sock"\nsocket_mode = "0666"', True),
+        ('socket = "unix:admin.sock"\nsocket_mode = "0662"', True),
+        ('socket = "unix:admin.sock"\nsocket_mode = "0664"', False),
+        ('socket = "unix:admin.sock"', False),
+        # Nobody can sign at a port.
+        ('socket = "inet:127.0.0.1:8894"', False),
+    ],
+)
+def test_admin_socket(tmp_path: Path, admin: str, exposed: bool) -> None:
+    """With secrets, other users must not reach the socket of the service that signs; without them, they can."""
+    write_keys(tmp_path)
+    loaded = load_files(tmp_path, {MAIN: f'[verify]\nsecret_files = "secret"\n[admin]\n{admin}\n'})
+    found = [(problem.code, place(problem)) for problem in loaded.problems]
+    assert found == ([("exposed_secret", (MAIN, 5, "admin.socket_mode"))] if exposed else [])
+    assert load_files(tmp_path, {MAIN: f'[verify]\ndkim_keys = "keys"\n[admin]\n{admin}\n'}).settings is not None
+
+
 def test_sources(tmp_path: Path) -> None:
     """A reload notices a changed secret and a new key: the files and the folder are sources of the settings."""
     write_keys(tmp_path)
