@@ -212,3 +212,20 @@ def test_forgeries_are_close() -> None:
     for make in (copied, other_addressee, spliced):
         levels = {level(make(random, TRUE["rsa"]), is_complaint=False)[0].verified for _ in range(60)}
         assert "message" in levels
+
+
+def test_sender_of_choice() -> None:
+    """A user of ours who chooses the envelope sender gets a token that names anyone in its VERP form. The document says so."""
+    token = address.tagged(SENDER.replace("@", f"+{VICTIM.replace('@', '=')}@"), secret(), NOW)
+    proof, _ = level(Forgery(original=mail(17), recipient=token), is_complaint=False)
+    assert (proof.verified, proof.verified_by) == ("recipient", ("address",))
+
+
+@pytest.mark.parametrize(("names", "identities"), [("from:to:message-id", 1), ("from:to", 3)])
+def test_proofs_one_by_one(names: str, identities: int) -> None:
+    """If DKIM signs the Message-ID, each proof of a message has the same identity; otherwise each has its own."""
+    message = mail(17)
+    parts = [*(dkim_field(message, kind, h=names) + message for kind in ("rsa", "ed")), traced(message, (EVE,))]
+    proofs = [level(Forgery(original=one, reported=EVE), is_complaint=False)[0] for one in parts]
+    assert [one.verified for one in proofs] == ["recipient"] * 3
+    assert len({identity for one in proofs for identity in one.identities}) == identities
