@@ -64,9 +64,9 @@ def test_it_closes_what_is_its_parents(tmp_path: Path) -> None:
         loader.reap()
 
 
-def test_one_that_is_killed_is_a_sentence(tmp_path: Path) -> None:
+def test_one_that_is_killed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.daemon.process.loader.Reading", lambda _: time.sleep(60))
     loader = Loader(config(tmp_path))
-    os.kill(loader.pid, signal.SIGSTOP)
     os.kill(loader.pid, signal.SIGKILL)
     with pytest.raises(LoaderError, match="the process that loads the settings was killed by SIGKILL"):
         loader.wait()
