@@ -2,6 +2,7 @@
 
 K is the number of a key, DDD the last digits of the day since 1970 on which the address expires, SSSSSS 24 bits of an
 HMAC-SHA1 over both and the address. It is short: a host that guesses finds one after some 16 million tries for each secret.
+Other programs make these tokens; this one only checks them.
 """
 
 import hashlib
@@ -10,7 +11,6 @@ import re
 
 from msgspec import Struct
 
-from sidecar.core.names import NO_DOMAIN
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof.secret import SECRETS_LIMIT
 from sidecar.core.proof.values import DAY, TOLERANCE, Checked, Keys, Secret, absent, comparable, failed
@@ -19,9 +19,6 @@ _TAG = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=([^@\"]+)", re.IGNORECAS
 _DAYS = 1000
 _LIFETIME_LIMIT = 400
 """Days: with more, an expired day could be one that is ahead."""
-_OVERHEAD = len("prvs=0000000000=")
-LOCAL_PART_LIMIT = 64 - _OVERHEAD
-"""Octets of a local part that has place for the token (RFC 5321 section 4.5.3.1.1)."""
 
 
 class Tag(Struct, frozen=True, kw_only=True):
@@ -36,18 +33,6 @@ def split(local_part: str) -> Tag | None:
     """Read a local part; None if it has no token of this form."""
     found = _TAG.fullmatch(local_part)
     return None if found is None else Tag(digits=found[1] + found[2], mac=found[3].lower(), local_part=found[4])
-
-
-def tagged(address: str, secret: Secret, now: float, *, maximum_age: int) -> str:
-    """Return an address with a token that expires after `maximum_age` seconds; unchanged if it is no plain address or too long.
-
-    The MAC covers the address in lower case, because mail hosts change its case.
-    """
-    local_part, _, domain = address.rpartition("@")
-    if domain_of(address) == NO_DOMAIN or '"' in local_part or len(local_part) > LOCAL_PART_LIMIT or split(local_part):
-        return address
-    digits = f"{sum(secret.key) % 10}{(int(now // DAY) + _lifetime(maximum_age)) % _DAYS:03}"
-    return f"prvs={digits}{_mac(secret, digits, comparable(address))}={local_part}@{domain}"
 
 
 def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:

@@ -6,19 +6,19 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from sidecar.core.names import network_of
-from sidecar.core.proof import address, batv
+from sidecar.core.proof import address
 from sidecar.core.session import Quota, Session, World
 from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.values import LimitSettings, VerifyRule, VerifySettings, Where
 from tests.building import entry, settings
-from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, secret, traced
+from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, prvs, secret, traced
 from tests.core.session.driving import PLAIN, RELAY_HOST, content, envelope, hello, play, rules
 
 JO = "jo@remote.example"
 TOKEN = address.tagged(SENDER, secret(), NOW)
 OTHER = address.tagged("news@other.example", secret(), NOW)
 OLD = address.tagged(SENDER, secret(), NOW - 40 * 86400)
-BATV = batv.tagged(SENDER, secret(), NOW, maximum_age=7 * 86400)
+BATV = prvs()
 SIGNED = dkim_field(MAIL) + MAIL
 TRUE = bounce(traced(SIGNED), JO)
 FORGED = bounce(MAIL, JO)
