@@ -29,12 +29,13 @@ _TRACE_LIMIT = 2
 _VALUE = re.compile(rf"{TOKEN}\.([a-z2-7]{{{MAC_SIZE}}})(?:\.([a-z2-7]{{{MAC_SIZE}}}))?")
 
 
-def trace(secret: Secret, now: float, *, message_id: str, sender: str, recipients: Sequence[str]) -> str | None:
+def trace(secret: Secret, now: float, *, message_id: str | bytes, sender: str, recipients: Sequence[str]) -> str | None:
     """Return the value of the trace header. None if the message has no Message-ID, or one that is too long.
 
-    `message_id` is the value of its field. Addresses have no angle brackets; a token in `sender` does not matter.
+    `message_id` is the value of its field, in any encoding. Addresses have no angle brackets; a token in `sender` does not
+    matter.
     """
-    identifier = joined(message_id.encode("utf-8", "replace"))
+    identifier = joined(message_id.encode("utf-8", "replace") if isinstance(message_id, str) else message_id)
     if not 0 < len(identifier) <= MESSAGE_ID_LIMIT:
         return None
     codes = [mac(secret, b"sender", identifier, comparable(untagged(sender)))]

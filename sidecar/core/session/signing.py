@@ -64,8 +64,7 @@ class Signing:
     def _fields(self, sender: str, recipients: Sequence[str], now: float) -> list[tuple[str, str]]:
         settings, value, fields = self._settings, None, []
         if len(self._identifiers) == 1:
-            message_id = self._identifiers[0].decode("utf-8", "replace")
-            value = trace(self._secret, now, message_id=message_id, sender=sender, recipients=recipients)
+            value = trace(self._secret, now, message_id=self._identifiers[0], sender=sender, recipients=recipients)
         # Another of our hosts can have signed the message before.
         if settings.header and value is not None and value.encode() not in self._signed:
             fields.append((NAME, value))

@@ -176,6 +176,16 @@ def test_no_trace_without_one_message_id(head: bytes) -> None:
     assert found.sender == address.tagged(SENDER, SECRET, NOON)
 
 
+@pytest.mark.parametrize("identifier", [b"<\xff\xfe@our.test>", "<ü@our.test>".encode(), b"<1@our.test>"])
+def test_any_encoding(identifier: bytes) -> None:
+    """A trace holds for a Message-ID that is not UTF-8, and for no other one."""
+    ((_, value),) = verdict(HEADER, message=b"Message-ID: %b\r\n\r\nbody\r\n" % identifier).fields
+    case = Case(keys=VERIFY, now=NOON, recipient=SENDER, reported=(JO,))
+    for one in (identifier, b"<\xff\xff@our.test>"):
+        checked = check_trace(fields(b"Message-ID: %b\nX-Sidecar-Trace: %b" % (one, value.encode())), case)
+        assert (checked.recipients == (JO,)) == (one == identifier)
+
+
 def test_what_is_there_is_not_added_again() -> None:
     """A message that passes two of our hosts gets one trace; the address for complaints of an application stays."""
     head = f"X-sidecar-trace:\r\n\t{trace_of(JO)}\r\ncfbl-ADDRESS: x@our.test; report=arf\r\n".encode()
