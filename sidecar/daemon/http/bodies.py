@@ -32,7 +32,8 @@ class Bodies:
                         body += piece
                         if len(body) > BODY_LIMIT:
                             raise HTTPException(
-                                413, f"The body has more than {in_units(BODY_LIMIT)}: use sidecar explain instead."
+                                413,
+                                f"The body has more than {in_units(BODY_LIMIT)}. `sidecar explain` reads larger ones.",
                             )
                         self._count(deadline, len(body))
         except TimeoutError as error:

@@ -209,8 +209,9 @@ def test_any_envelope_and_message_get_an_answer(question: dict[str, Any]) -> Non
 def test_a_body_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not read to its end."""
     monkeypatch.setattr(bodies, "BODY_LIMIT", 1024)
-    found = ask(app(), "/v1/explain", method="POST", pieces=[b"x" * 600, b"x" * 600, NEVER])
-    assert (found.status, "more than 1.0 KiB:" in found.error) == (413, True)
+    for path in ("/v1/explain", "/v1/sign"):
+        found = ask(app(listening="unix:/s"), path, method="POST", pieces=[b"x" * 600, b"x" * 600, NEVER])
+        assert (found.status, "more than 1.0 KiB." in found.error) == (413, True)
 
 
 def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
