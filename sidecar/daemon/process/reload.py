@@ -360,7 +360,8 @@ def log_finding(finding: Finding) -> None:
 
 
 def _in_one_line(finding: Finding) -> str:
-    return f"{finding.place}: {finding.key}: {finding.text}" if finding.file else finding.text
+    # A fault in a file that is no settings file has no key.
+    return ": ".join(filter(None, (finding.place, finding.key, finding.text))) if finding.file else finding.text
 
 
 def _reaped(pid: int) -> bool:
