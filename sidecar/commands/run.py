@@ -2,17 +2,37 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 
 from sidecar import log
+from sidecar.core.settings.values import Settings
 from sidecar.daemon.process.loader import Loader, LoaderError
+from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.start import run
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option, loaded_or_exit
 from sidecar.output.streams import sentence
+from sidecar.suppression import READER
+
+
+def _follow(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Keep the suppression list up to date."""
+    from sidecar.suppression.consumer import follow  # noqa: PLC0415 - the workers do not need SQLite
+
+    follow(settings, wait)
+
+
+_SUPPRESSION: Final = JournalReader(
+    name=READER,
+    what="the process of the suppression list",
+    wanted=lambda settings: settings.suppression is not None,
+    read=_follow,
+)
 
 
 @click.command(
@@ -39,4 +59,4 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader, terminal))
+    sys.exit(run(settings, loaded.sources, loader, terminal, _SUPPRESSION))

@@ -24,6 +24,7 @@ from sidecar.config.readers import choice, flag, header_names, network, networks
 from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read_rules
 from sidecar.config.sign import read_sign
 from sidecar.config.sockets import read_admin, read_milter
+from sidecar.config.suppression import note_rules, read_suppression
 from sidecar.config.tables import Table, table_of_file
 from sidecar.config.verify import read_verify
 from sidecar.config.warnings import note_warnings
@@ -134,6 +135,9 @@ class Reading:
             return ()
         note_warnings(self.loaded.settings, self._findings)
         note_engine(self.loaded.settings, self._table)
+        if (listed := self.loaded.settings.suppression) is not None:
+            classes = tuple(dict.fromkeys(rule.bounce_class for rule in self.loaded.settings.bounce_rules))
+            note_rules(listed, classes, self._findings, self.where("suppression"))
         if ask_machine:
             note_missing(self.loaded.settings, self._table)
         return tuple(sorted(dict.fromkeys(self._findings.warnings()), key=position))
@@ -178,6 +182,7 @@ class Reading:
         milter = read_milter(table.table("milter"), folder)
         section, proofs, signing = table.table("admin"), table.table("verify"), table.table("sign")
         verify = read_verify(proofs, folder, self._sources) if "verify" in table.values else None
+        suppression = table.table("suppression")
         settings = Settings(
             relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
             listener_relay_hosts=_listener_relay_hosts(table.table("listener", quoted)),
@@ -189,6 +194,9 @@ class Reading:
             admin=read_admin(section, folder, milter=milter.socket) if "admin" in table.values else None,
             verify=verify,
             sign=read_sign(signing, table.where("sign"), verify) if "sign" in table.values else None,
+            suppression=read_suppression(suppression, folder, state_directory, journal=journal)
+            if "suppression" in table.values
+            else None,
             log=LogSettings(**table.table("log").only(_LOG_READERS)),
             limits=LimitSettings(**limits.only(_LIMIT_READERS)),
             **values,

@@ -2,3 +2,8 @@
 
 `rules` decides, `reading` turns records into events, `store` keeps both in SQLite, and `consumer` follows the journal.
 """
+
+from typing import Final
+
+READER: Final = "suppression"
+"""The name of its checkpoint in the journal."""

@@ -16,8 +16,8 @@ from sidecar.core.names import normal_domain
 from sidecar.core.policy.address import normal_address
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.reading import Logged
-from sidecar.core.settings.values import SuppressionRule
-from sidecar.suppression.rules import IGNORED_TYPES, MICROSECONDS, NEVER, Event, ListEntry, Ruleset
+from sidecar.core.settings.values import IGNORED_TYPES, SuppressionRule
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset
 
 CHANGE_TYPE: Final = "Suppression"
 """The type of the record of a change by hand."""

@@ -10,13 +10,10 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from sidecar.core.settings.values import SuppressionRule
+from sidecar.core.settings.values import IGNORED_TYPES, SuppressionRule
 
 NEVER: Final = 0
 """The `expires` of what only a person removes."""
-
-IGNORED_TYPES: Final = frozenset({"not-spam", "auth-failure", "dmarc"})
-"""Feedback types that are no complaint of the recipient (RFC 6430, RFC 6591): they never count, whatever the rules say."""
 
 MICROSECONDS: Final = 1_000_000
 _DAY: Final = 86400 * MICROSECONDS

@@ -649,6 +649,7 @@ def test_every_code_is_drawn() -> None:
         "low_disk",
         "limited_engine",
         "missing_package",
+        "policy_block",  # in test_suppression.py
         "short_retention",
     }
     assert drawn == set(get_args(WarningCode))

@@ -15,7 +15,15 @@ from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
 from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
-from sidecar.core.settings.values import AdminSettings, DomainEntry, JournalSettings, MilterSettings, RecordSettings, Settings
+from sidecar.core.settings.values import (
+    AdminSettings,
+    DomainEntry,
+    JournalSettings,
+    MilterSettings,
+    RecordSettings,
+    Settings,
+    SuppressionSettings,
+)
 from tests import ROOT
 
 FOLDER = ROOT / "deploy/etc"
@@ -85,6 +93,7 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
         *(f"journal.{key}" for key in journal),
         *(f"journal.OOB.{key}" for key in RecordSettings.__struct_fields__),
         "listener.10.1.1.1:25.relay_hosts",
+        *(f"suppression.{key}" for key in SuppressionSettings.__struct_fields__),
     }
 
 

@@ -26,16 +26,20 @@ from sidecar.core.settings.values import (
     RecordSettings,
     Settings,
     SignSettings,
+    SuppressionRule,
+    SuppressionSettings,
     VerifyRule,
     VerifySettings,
 )
 from sidecar.daemon.process.reload import _KEPT, _KEPT_OF_MILTER
 from tests.deploy.documents import FOLDER, Document
 
-# Stand for [journal.TYPE], [listener."IP:port"] and [verify.domain."NAME"].
+# Stand for [journal.TYPE], [listener."IP:port"], [verify.domain."NAME"] and [[suppression.rule]].
 TYPE, LISTENER, DOMAIN = "journal.OOB", 'listener."10.1.1.1:25"', 'verify.domain."bounce.example.com"'
+RULE = "[suppression.rule]"
 SECTIONS = {
     "Top level": "",
+    "[[suppression.rule]]": RULE,
     "[journal.TYPE]": TYPE,
     '[listener."IP:port"]': LISTENER,
     '[verify.domain."NAME"]': DOMAIN,
@@ -74,6 +78,8 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     def line(self, value: object) -> str:
         """Write the setting with a value of TOML, in its section."""
+        if self.section == RULE:
+            return f'[[suppression.rule]]\nwhen = ["abuse"]\n{"count = 100" * (self.key == "days")}\n{self.key} = {value}\n'
         before = {"group": 'user = "sidecar"\n', "verify.unverified": '[verify]\nsecret_files = "secret"\n'}.get(str(self), "")
         if self.section in {DOMAIN, "sign"}:
             before = '[verify]\nsecret_files = "secret"\n'
@@ -124,6 +130,8 @@ def test_every_setting_is_there() -> None:
             *(f"verify.{key}" for key in VERIFY_KEYS),
             *(f"{DOMAIN}.{key}" for key in VERIFY_DOMAIN_KEYS),
             *(f"sign.{key}" for key in SIGN_KEYS),
+            *(f"suppression.{key}" for key in SuppressionSettings.__struct_fields__ if key != "rule"),
+            *(f"{RULE}.{key}" for key in SuppressionRule.__struct_fields__ if key != "where"),
         ]
     )
     assert sorted(setting.key for setting in DOMAINS) == sorted(DOMAIN_KEYS)
@@ -134,7 +142,7 @@ def test_the_defaults(tmp_path: Path) -> None:
     """A file with all documented defaults is a file without settings. Where the reference says "none", none is set."""
     sections: dict[str, list[str]] = {}
     for setting in SETTINGS:
-        if setting.literal:
+        if setting.literal and setting.section != RULE:
             sections.setdefault(setting.section, []).append(f"{setting.key} = {setting.literal}")
     signing = ["[verify]", 'secret_files = "secret"', "[sign]", *sections.pop("sign")]
     text = "\n".join(f"{f'[{name}]' if name else ''}\n" + "\n".join(lines) for name, lines in sections.items())
@@ -148,7 +156,11 @@ def test_the_defaults(tmp_path: Path) -> None:
     assert found.verify is not None
     assert replace(found.verify, rule=VerifyRule(), domains={}) == VerifySettings()
     assert [replace(rule, places={}) for rule in found.verify.domains.values()] == [VerifyRule()]
-    assert replace(found, relay_hosts=expected.relay_hosts, admin=None, verify=None) == expected
+    assert replace(found, relay_hosts=expected.relay_hosts, admin=None, verify=None, suppression=None) == expected
+    assert found.suppression == SuppressionSettings(database=expected.state_directory / "suppression.db")
+    rule = SuppressionRule(when=())
+    for setting in (one for one in SETTINGS if one.section == RULE and one.literal):
+        assert setting.literal == str(getattr(rule, setting.key))
     found, errors = loaded(tmp_path, "\n".join(signing))
     assert (errors, found and found.sign) == ([], SignSettings())
     for setting in SETTINGS:
@@ -158,6 +170,8 @@ def test_the_defaults(tmp_path: Path) -> None:
             assert getattr(place, setting.key) is None, str(setting)
     others = {str(setting) for setting in SETTINGS if not setting.literal and setting.default != "none"}
     assert others == {
+        "suppression.database",
+        f"{RULE}.when",
         "journal.directory",
         "journal.meta",
         f"{TYPE}.directory",

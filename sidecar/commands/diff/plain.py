@@ -87,6 +87,10 @@ MEANINGS: Final = {
             "enabled": "whether {} records are written",
         }.items()
     },
+    "suppression.database": Meaning("the database of the suppression list"),
+    "suppression.rule": Meaning("the rules of the suppression list"),
+    "suppression.trust": Meaning("the least proof of a report that counts for the suppression list"),
+    "suppression.store": Meaning("whether the suppression list has addresses or only their hashes"),
     "log.level": Meaning("the level of the program's log"),
     "log.format": Meaning("the format of the program's log"),
 }

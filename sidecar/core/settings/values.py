@@ -286,6 +286,10 @@ class SignSettings(Struct, frozen=True, kw_only=True):
     domains: tuple[str, ...] = ()
 
 
+IGNORED_TYPES = ("not-spam", "auth-failure", "dmarc")
+"""Feedback types that are no complaint (RFC 6430, RFC 6591): they never suppress an address, whatever the rules say."""
+
+
 class SuppressionRule(Struct, frozen=True, kw_only=True):
     """When reports put an address on the suppression list, and for how long.
 
@@ -318,7 +322,7 @@ class SuppressionSettings(Struct, frozen=True, kw_only=True):
     """
 
     database: Path
-    rules: tuple[SuppressionRule, ...] = SUPPRESSION_RULES
+    rule: tuple[SuppressionRule, ...] = SUPPRESSION_RULES
     trust: Literal["any", "message", "recipient"] = "any"
     store: Literal["plain", "hashed"] = "plain"
 
@@ -334,7 +338,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
     records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP, without `verify` no report is verified,
-    and without `sign` no mail is signed.
+    without `sign` no mail is signed, and without `suppression` no list is kept.
     """
 
     relay_hosts: NetworkList
@@ -342,6 +346,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin: AdminSettings | None = None
     verify: VerifySettings | None = None
     sign: SignSettings | None = None
+    suppression: SuppressionSettings | None = None
     journal: JournalSettings
     log: LogSettings
     state_directory: Path

@@ -18,7 +18,7 @@ from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, 
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import VERSION
 from sidecar.daemon.process.worker import ORPHAN_GRACE
-from sidecar.daemon.process.workers import Processes
+from sidecar.daemon.process.workers import OneProcess
 from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
 
 # An answer takes some seconds at most. The end of the program does not wait for it.
@@ -75,34 +75,22 @@ def _bound(name: str) -> socket.socket:
     return one
 
 
-class AdminProcesses(Processes):
-    """One process for the plan in use, or none without an `admin_socket`. Call `update` after each event.
-
-    The other arguments are those of `Processes`.
-    """
+class AdminProcesses(OneProcess):
+    """One process for the plan in use, or none without an `admin_socket`. The other arguments are those of `Processes`."""
 
     what = "the process for admin.socket"
     ready_within = READY_WITHIN
+    reload_grace = RELOAD_GRACE
+    stop_grace = STOP_GRACE
 
     def __init__(self, admin_socket: AdminSocket | None, memory: Memory | None, **parts: Any) -> None:  # noqa: ANN401 - see above
-        super().__init__(lost=lambda one, lived: None if one.retiring else self.delay(lived), **parts)
+        super().__init__(**parts)
         self._socket = admin_socket
         self._memory = memory
 
-    def update(self, plan: Plan | None) -> None:
-        """Take all steps that are due: start a process for a new plan, end the one before, and kill those that are late."""
-        if plan is not None:
-            self.refill(plan)
-        current = [] if plan is None else self.of(plan)
-        if plan is None or any(one.ready for one in current):
-            for one in self.children:
-                if one not in current:
-                    one.retire(STOP_GRACE if plan is None else RELOAD_GRACE)
-        self.kill_late()
-
     def close(self) -> None:
         """In a forked child: close the supervisor's descriptors of this process."""
-        self.close_controls()
+        super().close()
         if self._socket is not None:
             self._socket.socket.close()
 

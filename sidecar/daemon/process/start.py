@@ -22,6 +22,7 @@ from sidecar.daemon.process.admin import open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
+from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.reload import freeze_memory
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.status import LOCK_NAME, read_status
@@ -39,10 +40,13 @@ _HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
 _LOG = log.get("supervisor")
 
 
-def run(settings: Settings, sources: Sequence[Source], loader: Loader, terminal: Terminal) -> int:
+def run(
+    settings: Settings, sources: Sequence[Source], loader: Loader, terminal: Terminal, reader: JournalReader | None = None
+) -> int:
     """Serve with these settings until stopped. Return the exit status.
 
     `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
+    `reader` follows the journal in a process of its own.
     """
     try:
         with ExitStack() as stack:
@@ -58,6 +62,7 @@ def run(settings: Settings, sources: Sequence[Source], loader: Loader, terminal:
                 sources=sources,
                 loader=loader,
                 admin_socket=admin_socket,
+                reader=reader,
                 lock=lock,
                 terminal=terminal,
             )

@@ -23,6 +23,7 @@ from sidecar.daemon.process.admin import AdminProcesses, AdminSocket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
+from sidecar.daemon.process.reader import JournalReader, ReaderProcesses
 from sidecar.daemon.process.reload import Reload
 from sidecar.daemon.process.signals import SignalReader, Terminal
 from sidecar.daemon.process.systemd import Watchdog, notify, watchdog_seconds
@@ -38,8 +39,8 @@ _LOG = log.get("supervisor")
 class Supervisor:
     """`run` serves until it is stopped. `plan` was made from `sources`, which `loader` has read.
 
-    `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. The last
-    three arguments are for tests.
+    `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. With a
+    `reader`, a process follows the journal. The last three arguments are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -52,6 +53,7 @@ class Supervisor:
         lock: IO[bytes],
         terminal: Terminal,
         admin_socket: AdminSocket | None = None,
+        reader: JournalReader | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
         load: Callable[[Path | None], Loader] = Loader,
@@ -94,6 +96,9 @@ class Supervisor:
         self._admin = AdminProcesses(
             admin_socket, memory, selector=self._selector, close_inherited=self._close_in_admin, start=start, clock=clock
         )
+        self._reader = ReaderProcesses(
+            reader, selector=self._selector, close_inherited=self._close_in_reader, start=start, clock=clock
+        )
         self._watchdog = Watchdog(within=watchdog_seconds(), listening=listener.name, selector=self._selector, clock=clock)
         self._stopping = False
         self._faulty = False
@@ -102,7 +107,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve. Return the exit status: 0 after an orderly stop, 1 if the first workers did not become ready."""
         self._guarded(self._reload.start_coming)
-        while self._workers.children or self._admin.children or not self._stopping:
+        while self._workers.children or self._admin.children or self._reader.children or not self._stopping:
             self._guarded(self._turn)
         self._publisher.enter("stopped")
         self._guarded(self._show_status)
@@ -128,6 +133,7 @@ class Supervisor:
             self._ask_for_life,
             self._show_status,
             self._update_admin,
+            self._update_reader,
         ):
             self._guarded(step)
 
@@ -161,7 +167,7 @@ class Supervisor:
     def _time_to_next(self) -> float | None:
         """Return the seconds until something is due by the clock, None if nothing is."""
         plan = self._reload.plan
-        due = [*self._workers.due(plan), *self._admin.due(plan), *self._reload.due()]
+        due = [*self._workers.due(plan), *self._admin.due(plan), *self._reader.due(plan), *self._reload.due()]
         if plan is not None:
             due += [self._watchdog.ask_at, self._publisher.space.look_at]
         return max(0.0, min(due) - self._clock()) if due else None
@@ -194,7 +200,7 @@ class Supervisor:
     def _ask_for_life(self) -> None:
         if self._reload.plan is not None:
             workers = self._workers.of(self._reload.plan)
-            self._watchdog.ask((*workers, *self._admin.children))
+            self._watchdog.ask((*workers, *self._admin.children, *self._reader.children))
             self._watchdog.feed(workers)
 
     def _show_status(self) -> None:
@@ -202,6 +208,9 @@ class Supervisor:
 
     def _update_admin(self) -> None:
         self._admin.update(self._reload.plan)
+
+    def _update_reader(self) -> None:
+        self._reader.update(self._reload.plan)
 
     # --- the end
 
@@ -225,9 +234,16 @@ class Supervisor:
     def _close_in_worker(self) -> None:
         self._close()
         self._admin.close()
+        self._reader.close()
 
     def _close_in_admin(self) -> None:
         self._close()
+        self._reader.close()
+        self._listener.leave()
+
+    def _close_in_reader(self) -> None:
+        self._close()
+        self._admin.close()
         self._listener.leave()
 
     def _close(self) -> None:

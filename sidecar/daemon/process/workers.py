@@ -248,6 +248,34 @@ class Processes(ABC):
         return work(control)
 
 
+class OneProcess(Processes):
+    """One process for the plan in use, if the plan wants it. Call `update` after each event.
+
+    A new plan gets a new process, and the old one ends when that is ready. A process that died is started again.
+    """
+
+    reload_grace: ClassVar[float]
+    stop_grace: ClassVar[float]
+
+    def __init__(self, **parts: Any) -> None:  # noqa: ANN401 - those of `Processes`
+        super().__init__(lost=lambda one, lived: None if one.retiring else self.delay(lived), **parts)
+
+    def update(self, plan: Plan | None) -> None:
+        """Take all steps that are due: start a process for a new plan, end the one before, and kill those that are late."""
+        if plan is not None:
+            self.refill(plan)
+        current = [] if plan is None else self.of(plan)
+        if plan is None or not self._wanted(plan) or any(one.ready for one in current):
+            for one in self.children:
+                if one not in current:
+                    one.retire(self.stop_grace if plan is None else self.reload_grace)
+        self.kill_late()
+
+    def close(self) -> None:
+        """In a forked child: close the supervisor's descriptors of this process."""
+        self.close_controls()
+
+
 class Workers(Processes):
     """All workers, of every plan. The other arguments are those of `Processes`."""
 

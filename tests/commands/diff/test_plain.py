@@ -18,6 +18,7 @@ from sidecar.core.settings.values import (
     NetworkList,
     Settings,
     SignSettings,
+    SuppressionSettings,
     VerifyRule,
     VerifySettings,
     Where,
@@ -25,7 +26,12 @@ from sidecar.core.settings.values import (
 from tests.building import entry, network, settings
 from tests.commands.diff.sides import side, side_of
 
-DEFAULTS = replace(settings(), admin=AdminSettings(), sign=SignSettings())
+DEFAULTS = replace(
+    settings(),
+    admin=AdminSettings(),
+    sign=SignSettings(),
+    suppression=SuppressionSettings(database=Path("/var/lib/sidecar/list.db")),
+)
 
 
 def other(value: Any) -> Any:
@@ -51,6 +57,7 @@ SPECIAL: dict[str, Any] = {
     "headers": ("subject",),
     "bounce_rules": (BounceRule(pattern="x", bounce_class="Spam", where=Where(file="r.toml", line=1, key="rules.Spam")),),
     "log.level": "debug",
+    "suppression.rule": (),
     "text_bounces": "reject",
     "unparsable_reports": "quarantine",
     "verify": VerifySettings(rule=VerifyRule(unverified="reject")),

@@ -1,0 +1,100 @@
+"""A process that follows the journal: its start, its replacement and its end. What it reads for is not known here.
+
+The supervisor never waits for it, and its faults never affect a worker: the journal keeps what it has not read.
+"""
+
+import select
+import socket
+from collections.abc import Callable
+from functools import partial
+from threading import Event, Thread
+from typing import Any
+
+from msgspec import Struct
+
+from sidecar import log
+from sidecar.core.settings.values import Settings
+from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
+from sidecar.daemon.process.plan import Plan
+from sidecar.daemon.process.workers import OneProcess
+from sidecar.journal.read import Checkpoints
+
+# It ends between two transactions. If it is killed instead, the next one continues from its checkpoint.
+RELOAD_GRACE = 10.0
+STOP_GRACE = 3.0
+READY_WITHIN = 30.0
+
+_LOG = log.get("supervisor")
+
+
+class JournalReader(Struct, frozen=True, kw_only=True):
+    """What follows the journal. `name` is that of its checkpoint, `what` names its process in the log.
+
+    `wanted` returns True if these settings need it. `read` follows the journal until the function that it gets returns True;
+    that waits for the end, at the longest so many seconds.
+    """
+
+    name: str
+    what: str
+    wanted: Callable[[Settings], bool]
+    read: Callable[[Settings, Callable[[float], bool]], None]
+
+
+class ReaderProcesses(OneProcess):
+    """One process for the plan in use, or none without a reader. The other arguments are those of `Processes`."""
+
+    what = "the process of a journal reader"
+    ready_within = READY_WITHIN
+    reload_grace = RELOAD_GRACE
+    stop_grace = STOP_GRACE
+
+    def __init__(self, reader: JournalReader | None, **parts: Any) -> None:  # noqa: ANN401 - see above
+        super().__init__(**parts)
+        self._reader = reader
+        if reader is not None:
+            self.what = reader.what  # type: ignore[misc] # each reader has its own words
+        self._forgotten: Plan | None = None
+
+    def update(self, plan: Plan | None) -> None:
+        """Take all steps that are due. Retention does not wait for a reader that the plan does not want."""
+        super().update(plan)
+        if plan is not None and plan is not self._forgotten and self._reader is not None and not self._wanted(plan):
+            self._forgotten = plan
+            Checkpoints(plan.settings.checkpoints_directory).remove(self._reader.name)
+
+    def _wanted(self, plan: Plan) -> int:
+        return int(self._reader is not None and self._reader.wanted(plan.settings))
+
+    def _start_one(self, plan: Plan) -> None:
+        if self._reader is not None:
+            self._spawn(partial(work, reader=self._reader, settings=plan.settings), plan)
+
+
+def work(control: socket.socket, reader: JournalReader, settings: Settings) -> int:
+    """Follow the journal until the supervisor ends it. Return the exit status."""
+    ignore_signals()
+    log.configure(level=settings.log.level, format=settings.log.format)
+    end, failed = Event(), Event()
+    ours, theirs = socket.socketpair()
+
+    def follow() -> None:
+        try:
+            reader.read(settings, lambda seconds: end.wait(seconds) if seconds else end.is_set())
+        except Exception as error:  # noqa: BLE001 - the one guard of this process: another process replaces it
+            _LOG.error(f"{reader.what} failed", exc_info=error)
+            failed.set()
+        finally:
+            theirs.close()
+
+    # The main thread answers the supervisor, also while the disk does not.
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    send(control, "ready")
+    while control in select.select([control, ours], [], [])[0]:
+        if (order := receive_order(control)) == "ping":
+            send(control, "alive")
+            continue
+        end.set()
+        thread.join(order if isinstance(order, float) else STOP_GRACE)
+        break
+    return FAILED if failed.is_set() or not end.is_set() else 0

@@ -1,0 +1,250 @@
+"""Follows the journal, and keeps the list up to date.
+
+Owns the reader's checkpoint, and what happens to a damaged database. One process at a time does this work: it holds a lock.
+Reading a line again changes nothing, so a segment that was not read to its end is read from its beginning after a crash.
+"""
+
+import fcntl
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from sidecar import log
+from sidecar.core.records.reading import decode
+from sidecar.core.settings.values import Settings, SuppressionSettings
+from sidecar.journal import make_directory
+from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Follower, Line, SegmentMark, Skipped
+from sidecar.suppression import READER
+from sidecar.suppression.reading import Reader, Said, Uncounted
+from sidecar.suppression.store import DamagedError, Database, Progress, check, open_store, set_aside
+
+REPORTS: Final = "reports"
+CHANGES: Final = "changes"
+"""What is counted, besides the words of `Uncounted`."""
+
+# Reports of one transaction: each is one write to the disk, and other processes see it whole.
+_BATCH: Final = 2_000
+# A change by hand and a report are in force after this time, and one transaction.
+_LOOK_SECONDS: Final = 0.25
+_SWEEP_SECONDS: Final = 10.0
+# `sidecar status` shows when the checkpoint was saved last.
+_SAVE_SECONDS: Final = 60.0
+# They say nothing to the list, and are most of a journal. Ours and KumoMTA's lines begin with the type.
+_OTHER_LINES: Final = (b'{"type":"Reception"', b'{"type":"Rejection"', b'{"type":"Delivery"', b'{"type":"TransientFailure"')
+_LOCK_MODE: Final = 0o640
+
+_LOG = log.get("suppression")
+
+
+class BusyError(Exception):
+    """Another process keeps the list up to date."""
+
+
+class Consumer:
+    """The list of these settings, which must have `[suppression]`, while this process keeps it up to date.
+
+    Use it as a context manager, while the list is `locked`. `wait` returns True if the work has to end, at the latest after so
+    many seconds. `damaged` says what is wrong with a database that has to be replaced. `clock` returns seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        wait: Callable[[float], bool] = lambda _: False,
+        damaged: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        assert settings.suppression is not None  # noqa: S101 - the caller's condition
+        self._list: SuppressionSettings = settings.suppression
+        self._directories = _outermost(settings.journal.directories)
+        self._checkpoints = Checkpoints(settings.checkpoints_directory)
+        self._reader = Reader(self._list.rule, trust=self._list.trust)
+        self._wait, self._damaged, self._clock = wait, damaged, clock
+        self._stack = ExitStack()
+        self._counted: dict[str, Counter[str]] = {}
+        self._saved: dict[str, SegmentMark] | None = None
+        self._save_at = self._sweep_at = 0.0
+        self._swept_to = ""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.store = stack.enter_context(self._opened())
+            self.store.use_rules(fingerprint(self._list), self._reader.rules, self._now())
+            self._marks = self.store.marks()
+            self._save_checkpoint()
+            self._followers = [Follower(directory) for directory in self._directories]
+            for follower in self._followers:
+                stack.callback(follower.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self) -> None:
+        """Follow the journal until the work has to end."""
+        self.read_new()
+        while not self._wait(_LOOK_SECONDS):
+            self.read_new()
+            self._tidy()
+
+    def read_new(self) -> None:
+        """Read what the journal has now, unless the work has to end. Raise JournalError and StoreError."""
+        for follower in self._followers:
+            for file in follower.look():
+                self._read(file)
+                if self._wait(0.0):
+                    return
+        done = {path: mark for path, mark in self._marks.items() if mark.done}
+        if self._saved is None or done.keys() != {path for path, mark in self._saved.items() if mark.done}:
+            self._save_checkpoint()
+
+    def _read(self, file: Followed) -> None:
+        path = str(file.path)
+        if (mark := self._marks.get(path)) is not None and mark.done:
+            file.skip()
+            return
+        batch: list[Said] = []
+        counts, number = self._counts_of(path), 0
+        for line in file.lines():
+            if line.number <= number or line.number == 1:
+                counts.clear()  # the file was cut off, and is read again from its beginning
+            number = line.number
+            if (said := self._said(line, counts)) is not None:
+                batch.append(said)
+            if len(batch) >= _BATCH:
+                self._apply(batch, Progress(path=path, mark=SegmentMark(lines=number), counts=counts))
+                batch = []
+        number = number or (0 if mark is None else mark.lines)
+        self._apply(batch, Progress(path=path, mark=SegmentMark(lines=number, done=file.done), counts=counts))
+        if file.done:
+            self._counted.pop(path, None)
+
+    def _said(self, line: Line | Skipped, counts: Counter[str]) -> Said | None:
+        if isinstance(line, Skipped) or line.text.startswith(_OTHER_LINES):
+            return None
+        try:
+            said = self._reader.read(decode(line.text))
+        except ValueError:
+            said = Uncounted.NOT_READABLE
+        if isinstance(said, Uncounted):
+            counts[said.value] += 1
+            return None
+        if said is not None:
+            counts[REPORTS if said.event.kind == "report" else CHANGES] += 1
+        return said
+
+    def _counts_of(self, path: str) -> Counter[str]:
+        return self._counted.setdefault(path, Counter())
+
+    def _apply(self, said: Sequence[Said], progress: Progress) -> None:
+        self.store.apply(said, progress, rules=self._reader.rules, now=self._now())
+        self._marks[progress.path] = progress.mark
+
+    def _opened(self) -> Database:
+        """Open the database. Set a damaged one aside, and begin a new one with what can be read of it."""
+        if self._damaged:
+            return self._renewed(self._damaged)
+        try:
+            store = open_store(self._list)
+            try:
+                check(store)
+            except DamagedError:
+                store.close()
+                raise
+        except DamagedError as error:
+            return self._renewed(str(error))
+        return store
+
+    def _renewed(self, why: str) -> Database:
+        aside = set_aside(self._list.database)
+        store = open_store(self._list)
+        copied = 0 if aside is None else store.copy_events(aside, rules=self._reader.rules, now=self._now())
+        text = f"{why}: a new suppression list is made of it and of the journal"
+        _LOG.error(text, damaged=aside, copied_events=copied)
+        return store
+
+    def _tidy(self) -> None:
+        """Delete what has ended, some at a time."""
+        now = time.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_SECONDS
+            if deleted := self.store.delete_expired(self._reader.rules, self._now()):
+                _LOG.info("entries of the suppression list have ended", count=deleted)
+            self._swept_to = self.store.delete_old_events(self._reader.rules, self._now(), after=self._swept_to)
+        if now >= self._save_at:
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        """Save for retention what is read to the end, and forget segments that do not exist any more."""
+        gone = [path for path in self._marks if not Path(path).exists()]
+        if gone:
+            self.store.forget_segments(gone)
+            for path in gone:
+                del self._marks[path]
+        self._checkpoints.save(READER, Checkpoint(segments=self._marks))
+        self._saved = dict(self._marks)
+        self._save_at = time.monotonic() + _SAVE_SECONDS
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+def fingerprint(settings: SuppressionSettings) -> str:
+    """Return a text that differs if other rules decide."""
+    rules = [(rule.when, rule.count, rule.days, rule.within, rule.expire) for rule in settings.rule]
+    return msgspec.json.encode((rules, settings.trust)).decode()
+
+
+def _outermost(directories: Sequence[Path]) -> list[Path]:
+    """Return the directories without those below another one: a Follower reads these too."""
+    resolved = {path.absolute(): path for path in directories}
+    return [
+        path for full, path in resolved.items() if not any(other != full and full.is_relative_to(other) for other in resolved)
+    ]
+
+
+@contextmanager
+def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
+    """Be the one process that writes the list. Raise BusyError if another one is, and `wait` returns True; raise OSError."""
+    path = Path(f"{settings.database}.lock")
+    make_directory(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+    try:
+        while not _is_locked(descriptor):
+            if wait(_LOOK_SECONDS):
+                raise BusyError
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def follow(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Keep the list of these settings up to date until `wait` returns True. Raise JournalError, StoreError and OSError."""
+    assert settings.suppression is not None  # noqa: S101 - the caller's condition
+    damaged = ""
+    with suppress(BusyError), locked(settings.suppression, wait):
+        while True:
+            try:
+                with Consumer(settings, wait=wait, damaged=damaged) as consumer:
+                    damaged = ""
+                    return consumer.run()
+            except DamagedError as error:
+                if damaged:
+                    raise  # the new one, too: the disk is at fault
+                damaged = str(error)

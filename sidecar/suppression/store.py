@@ -1,0 +1,400 @@
+"""The database of the suppression list: events, the entries that follow from them, and how far the journal was read.
+
+All three change in one transaction, so a list that survives a crash is always the one of a known place in the journal. One
+process writes, and any number read. Owns the schema. Never decides which address is suppressed, and never reads a record.
+
+A reader needs one B-tree probe for an address: `entry` is keyed by it, has no second index on it, and is mapped into memory.
+"""
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+from msgspec import Struct
+
+from sidecar import log
+from sidecar.core.settings.values import SuppressionSettings
+from sidecar.journal import make_directory
+from sidecar.journal.read import SegmentMark
+from sidecar.suppression.hashing import AddressHash
+from sidecar.suppression.reading import Said
+from sidecar.suppression.rules import NEVER, Event, ListEntry, Ruleset
+
+_VERSION: Final = 1
+# 10 million entries of some 100 bytes; the kernel shares the pages between processes.
+_MAPPED: Final = 4 << 30
+# Another process can back up or read for a long time; the writer waits for neither in WAL mode.
+_BUSY_SECONDS: Final = 30.0
+_PAGE: Final = 500
+_COPIED: Final = 1000
+_WRITER_MODE: Final = 0o640
+
+_SCHEMA: Final = """
+CREATE TABLE event (
+  address TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, word TEXT NOT NULL,
+  expires INTEGER NOT NULL, PRIMARY KEY (address, time, id, kind, word, expires)
+) WITHOUT ROWID;
+CREATE TABLE entry (
+  address TEXT PRIMARY KEY, reason TEXT NOT NULL, source TEXT NOT NULL, since INTEGER NOT NULL, expires INTEGER NOT NULL,
+  reports TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX entry_expires ON entry (expires) WHERE expires > 0;
+CREATE TABLE segment (path TEXT PRIMARY KEY, lines INTEGER NOT NULL, done INTEGER NOT NULL, counts TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE property (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+# One script for each version before the present one.
+_MIGRATIONS: Final[Mapping[int, str]] = {0: _SCHEMA}
+
+_LOG = log.get("suppression")
+
+
+class StoreError(Exception):
+    """The database cannot be used; the text is one plain sentence for the operator, without a full stop."""
+
+
+class DamagedError(StoreError):
+    """The database is no database of ours any more."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a segment was read, and what was counted in it from its beginning."""
+
+    path: str
+    mark: SegmentMark
+    counts: Mapping[str, int]
+
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """An address on the list, as the commands print it; with `store = "hashed"` the address is its hash."""
+
+    address: str
+    reason: str
+    source: str
+    since: int
+    expires: int
+    reports: tuple[str, ...]
+
+
+class Database:
+    """The open database at `path`. `clock` returns seconds since 1970. Use `open_store` or `open_reader`."""
+
+    def __init__(self, database: sqlite3.Connection, path: Path, address_hash: AddressHash | None) -> None:
+        self._database = database
+        self.path = path
+        self._hash = address_hash
+
+    # --- reading
+
+    def find(self, address: str, now: int) -> Listed | None:
+        """Return the entry of an address in normal form, None if it is not suppressed."""
+        row = self._database.execute("SELECT * FROM entry WHERE address = ?", (self._key(address),)).fetchone()
+        found = None if row is None else _listed(row)
+        return found if found is not None and (found.expires == NEVER or found.expires > now) else None
+
+    def history(self, address: str) -> list[Event]:
+        """Return the events of an address in normal form, the oldest first."""
+        return sorted(self._events(self._key(address)))
+
+    def entries(
+        self, now: int, *, after: str = "", prefix: str = "", domain: str = "", limit: int | None = None
+    ) -> Iterator[Listed]:
+        """Yield the entries by address, those after `after`; with `domain` only its addresses. Concurrent changes are seen."""
+        left = limit
+        while left is None or left > 0:
+            # Page by page: no reader keeps the write-ahead log from being emptied.
+            page = self._page(now, after, prefix, domain, _PAGE if left is None else min(left, _PAGE))
+            yield from page
+            if not page:
+                return
+            after = page[-1].address
+            left = None if left is None else left - len(page)
+
+    def _page(self, now: int, after: str, prefix: str, domain: str, limit: int) -> list[Listed]:
+        where, values = ["(expires = 0 OR expires > ?)", "address > ?"], [now, after]
+        if prefix:
+            where.append("address >= ? AND address < ?")
+            values += [prefix, prefix + "\U0010ffff"]
+        if domain:
+            where.append("substr(address, -?) = ?")
+            values += [len(domain) + 1, f"@{domain}"]
+        query = f"SELECT * FROM entry WHERE {' AND '.join(where)} ORDER BY address LIMIT ?"  # noqa: S608 - constant pieces
+        return [_listed(row) for row in self._database.execute(query, (*values, limit))]
+
+    def counts(self, now: int) -> dict[tuple[str, str], int]:
+        """Return the number of entries by source and reason; those of people have an empty reason."""
+        query = """SELECT source, CASE source WHEN 'reports' THEN reason ELSE '' END, count(*) FROM entry
+            WHERE expires = 0 OR expires > ? GROUP BY 1, 2"""
+        return {(source, reason): count for source, reason, count in self._database.execute(query, (now,))}
+
+    def counters(self) -> Counter[str]:
+        """Return what was counted in the segments that the journal still has."""
+        total: Counter[str] = Counter()
+        for (text,) in self._database.execute("SELECT counts FROM segment"):
+            total.update(msgspec.json.decode(text, type=dict[str, int]))
+        return total
+
+    def marks(self) -> dict[str, SegmentMark]:
+        """Return how far each segment of the journal was read."""
+        rows = self._database.execute("SELECT path, lines, done FROM segment")
+        return {path: SegmentMark(lines=lines, done=bool(done)) for path, lines, done in rows}
+
+    def backup(self, path: Path) -> None:
+        """Copy the database while it is in use. The file is complete when it has its name."""
+        draft = path.with_name(f".{path.name}.new")
+        with closing(sqlite3.connect(draft)) as copy:
+            self._database.backup(copy, pages=1000)
+            # A single file, without a write-ahead log beside it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        draft.replace(path)
+
+    # --- writing
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.DatabaseError):  # SQLite itself rolls back after some errors
+                    self._database.execute("ROLLBACK")
+                raise
+        except sqlite3.DatabaseError as error:
+            raise _error(error, self.path) from error
+
+    def apply(self, said: Iterable[Said], progress: Progress | None, *, rules: Ruleset, now: int) -> None:
+        """Add events, and move the checkpoint to where they were read, in one transaction. Known events change nothing."""
+        new: dict[str, list[Event]] = {}
+        for one in said:
+            new.setdefault(self._key(one.address), []).append(one.event)
+        with self._transaction():
+            for address, events in new.items():
+                before = self._events(address)
+                self._replace(address, before, rules.kept(before.union(events), now), rules, now)
+            if progress is not None:
+                counts = msgspec.json.encode(progress.counts).decode()
+                row = (progress.path, progress.mark.lines, progress.mark.done, counts)
+                self._database.execute("INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?)", row)
+
+    def copy_events(self, path: Path, *, rules: Ruleset, now: int) -> int:
+        """Add what another database still has, as far as it can be read. Return the number of events."""
+        copied = 0
+        with (
+            suppress(sqlite3.DatabaseError, ValueError),
+            closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as old,
+        ):
+            rows = old.execute("SELECT * FROM event")
+            while batch := [_event(row) for row in rows.fetchmany(_COPIED)]:
+                self._add(batch, rules, now)
+                copied += len(batch)
+        return copied
+
+    def _add(self, found: Iterable[tuple[str, Event]], rules: Ruleset, now: int) -> None:
+        with self._transaction():
+            for address, event in found:
+                before = self._events(address)
+                self._replace(address, before, rules.kept(before | {event}, now), rules, now)
+
+    def forget_segments(self, paths: Iterable[str]) -> None:
+        """Forget segments that do not exist any more."""
+        with self._transaction():
+            self._database.executemany("DELETE FROM segment WHERE path = ?", [(path,) for path in paths])
+
+    def delete_expired(self, rules: Ruleset, now: int, *, limit: int = 10_000) -> int:
+        """Delete some of the entries that have ended, with the events that cannot count any more. Return their number."""
+        query = "SELECT address FROM entry WHERE expires > 0 AND expires <= ? LIMIT ?"
+        with self._transaction():
+            addresses = [address for (address,) in self._database.execute(query, (now, limit))]
+            for address in addresses:
+                before = self._events(address)
+                self._replace(address, before, rules.kept(before, now), rules, now)
+        return len(addresses)
+
+    def delete_old_events(self, rules: Ruleset, now: int, *, after: str, limit: int = 1_000) -> str:
+        """Delete what cannot count any more of the next `limit` addresses. Return the last of them, "" after all."""
+        query = "SELECT DISTINCT address FROM event WHERE address > ? ORDER BY address LIMIT ?"
+        with self._transaction():
+            addresses = [address for (address,) in self._database.execute(query, (after, limit))]
+            for address in addresses:
+                before = self._events(address)
+                if (kept := rules.kept(before, now)) != before:
+                    self._replace(address, before, kept, rules, now)
+        return addresses[-1] if addresses else ""
+
+    def use_rules(self, fingerprint: str, rules: Ruleset, now: int) -> None:
+        """If the rules have changed, decide again on all that is stored, and read the whole journal again."""
+        if self._property("rules") == fingerprint:
+            return
+        with self._transaction():
+            if self._property("rules") is not None:
+                _LOG.info("the rules of the suppression list have changed: reading the journal again", database=self.path)
+                addresses = [address for (address,) in self._database.execute("SELECT DISTINCT address FROM event")]
+                for address in addresses:
+                    events = self._events(address)
+                    self._put_entry(address, rules.entry(rules.kept(events, now), now))
+            self._database.execute("DELETE FROM segment")
+            self._database.execute("INSERT OR REPLACE INTO property VALUES ('rules', ?)", (fingerprint,))
+
+    def _replace(self, address: str, before: set[Event], after: set[Event], rules: Ruleset, now: int) -> None:
+        gone, fresh = before - after, after - before
+        key = "address = ? AND time = ? AND id = ? AND kind = ? AND word = ? AND expires = ?"
+        if gone:
+            self._database.executemany(f"DELETE FROM event WHERE {key}", [_row(address, event) for event in gone])  # noqa: S608 - constant
+        if fresh:
+            self._database.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", [_row(address, event) for event in fresh])
+        self._put_entry(address, rules.entry(after, now))
+
+    def _put_entry(self, address: str, entry: ListEntry | None) -> None:
+        if entry is None:
+            self._database.execute("DELETE FROM entry WHERE address = ?", (address,))
+            return
+        reports = msgspec.json.encode(entry.reports).decode()
+        row = (address, entry.reason, entry.source, entry.since, entry.expires, reports)
+        self._database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _events(self, address: str) -> set[Event]:
+        rows = self._database.execute("SELECT time, id, kind, word, expires FROM event WHERE address = ?", (address,))
+        return {Event(time=time, id=id_, kind=kind, word=word, expires=expires) for time, id_, kind, word, expires in rows}
+
+    def _property(self, name: str) -> str | None:
+        row = self._database.execute("SELECT value FROM property WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _key(self, address: str) -> str:
+        return address if self._hash is None else self._hash(address)
+
+    # --- the life of the connection
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _row(address: str, event: Event) -> tuple[str | int, ...]:
+    return (address, event.time, event.id, event.kind, event.word, event.expires)
+
+
+def _event(row: Sequence[str | int]) -> tuple[str, Event]:
+    """Return the address and the event of a row. Raise ValueError for one that no reader of records has made."""
+    names = ("time", "id", "kind", "word", "expires")
+    return str(row[0]), msgspec.convert(dict(zip(names, row[1:], strict=True)), Event)
+
+
+def _listed(row: Sequence[str | int]) -> Listed:
+    address, reason, source, since, expires, reports = row
+    return Listed(
+        address=str(address),
+        reason=str(reason),
+        source=str(source),
+        since=int(since),
+        expires=int(expires),
+        reports=msgspec.json.decode(str(reports), type=tuple[str, ...]),
+    )
+
+
+# --- opening
+
+
+def open_reader(settings: SuppressionSettings) -> Database:
+    """Open the list to read it. Raise StoreError, also if it does not exist yet."""
+    path = settings.database
+    if not path.exists():
+        raise StoreError(
+            f"{path} does not exist yet; `sidecar run` with [suppression] makes it, or `sidecar suppression rebuild`"
+        )
+    return _open(settings, f"file:{_quoted(path)}?mode=ro")
+
+
+def open_store(settings: SuppressionSettings) -> Database:
+    """Open the list to write it: create or migrate it. Raise StoreError, and DamagedError if it has to be rebuilt."""
+    make_directory(settings.database.parent)
+    settings.database.touch(mode=_WRITER_MODE)
+    store = _open(settings, f"file:{_quoted(settings.database)}?mode=rwc")
+    try:
+        _prepare(store._database, settings, store._hash)  # noqa: SLF001 - the functions of this module are its constructors
+    except sqlite3.DatabaseError as error:
+        store.close()
+        raise _error(error, settings.database) from error
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _open(settings: SuppressionSettings, uri: str) -> Database:
+    path = settings.database
+    address_hash = AddressHash.of(settings) if settings.store == "hashed" else None
+    try:
+        database = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        database.execute(f"PRAGMA mmap_size = {_MAPPED}")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise _error(error, path) from error
+    if version > _VERSION:
+        database.close()
+        raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")
+    if "mode=ro" in uri and version < _VERSION:
+        database.close()
+        raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
+    return Database(database, path, address_hash)
+
+
+def _prepare(database: sqlite3.Connection, settings: SuppressionSettings, address_hash: AddressHash | None) -> None:
+    database.execute("PRAGMA journal_mode = WAL")
+    # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
+    database.execute("PRAGMA synchronous = NORMAL")
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    while version < _VERSION:
+        script = _MIGRATIONS[version]
+        version += 1
+        database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
+    # With another key, or without one, no address would be found.
+    form = settings.store if address_hash is None else f"{settings.store} {address_hash('')}"
+    row = database.execute("SELECT value FROM property WHERE name = 'store'").fetchone()
+    if row is None:
+        database.execute("INSERT INTO property VALUES ('store', ?)", (form,))
+    elif row[0] != form:
+        fix = "restore them, or make a new list from the journal with `sidecar suppression rebuild --new`"
+        raise StoreError(f"{settings.database} was made with another `store` or another key; {fix}")
+
+
+def check(store: Database) -> None:
+    """Check the whole database. Raise DamagedError."""
+    try:
+        (result,) = store._database.execute("PRAGMA quick_check(1)").fetchone()  # noqa: SLF001 - as above
+    except sqlite3.DatabaseError as error:
+        raise _error(error, store.path) from error
+    if result != "ok":
+        raise DamagedError(f"{store.path} is damaged ({str(result)[:200]!r})")
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a database with the files beside it, and return its new name; None if it does not exist."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    for ending in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{ending}").rename(f"{aside}{ending}")
+    return aside if aside.exists() else None
+
+
+def _error(error: sqlite3.DatabaseError, path: Path) -> StoreError:
+    damaged = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
+    if any(str(getattr(error, "sqlite_errorname", "")).startswith(name) for name in damaged):
+        return DamagedError(f"{path} is damaged ({error})")
+    return StoreError(f"{path} cannot be used: {error}")
+
+
+def _quoted(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
