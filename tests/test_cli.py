@@ -77,6 +77,7 @@ CALLS = {
     "export": Call("postfix --config sidecar.toml", as_json=False),
     "simulate": Call("--list", config=False),
     "quarantine": Call("list --config sidecar.toml"),
+    "suppression": Call("simulate --config sidecar.toml --records log.jsonl"),
 }
 EACH = pytest.mark.parametrize("name", COMMANDS)
 WRITING = pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])

@@ -75,9 +75,9 @@ class Consumer:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.store = stack.enter_context(self._opened())
-            self.store.use_rules(fingerprint(self._list), self._reader.rules, self._now())
-            self._marks = self.store.marks()
+            self.database = stack.enter_context(self._opened())
+            self.database.use_rules(fingerprint(self._list), self._reader.rules, self._now())
+            self._marks = self.database.marks()
             self._save_checkpoint()
             self._followers = [Follower(directory) for directory in self._directories]
             for follower in self._followers:
@@ -145,7 +145,7 @@ class Consumer:
         return self._counted.setdefault(path, Counter())
 
     def _apply(self, said: Sequence[Said], progress: Progress) -> None:
-        self.store.apply(said, progress, rules=self._reader.rules, now=self._now())
+        self.database.apply(said, progress, rules=self._reader.rules, now=self._now())
         self._marks[progress.path] = progress.mark
 
     def _opened(self) -> Database:
@@ -176,9 +176,9 @@ class Consumer:
         now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_SECONDS
-            if deleted := self.store.delete_expired(self._reader.rules, self._now()):
+            if deleted := self.database.delete_expired(self._reader.rules, self._now()):
                 _LOG.info("entries of the suppression list have ended", count=deleted)
-            self._swept_to = self.store.delete_old_events(self._reader.rules, self._now(), after=self._swept_to)
+            self._swept_to = self.database.delete_old_events(self._reader.rules, self._now(), after=self._swept_to)
         if now >= self._save_at:
             self._save_checkpoint()
 
@@ -186,7 +186,7 @@ class Consumer:
         """Save for retention what is read to the end, and forget segments that do not exist any more."""
         gone = [path for path in self._marks if not Path(path).exists()]
         if gone:
-            self.store.forget_segments(gone)
+            self.database.forget_segments(gone)
             for path in gone:
                 del self._marks[path]
         self._checkpoints.save(READER, Checkpoint(segments=self._marks))

@@ -17,6 +17,7 @@ from sidecar.core.policy.address import normal_address
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.reading import Logged
 from sidecar.core.settings.values import IGNORED_TYPES, SuppressionRule
+from sidecar.core.text import printable
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset
 
 CHANGE_TYPE: Final = "Suppression"
@@ -53,8 +54,9 @@ def normal_key(address: str) -> str | None:
     """Return the form in which addresses compare: without case, the domain in A-labels. None if it is no address.
 
     A record has at most `MAILBOX_LIMIT` characters of an address: what may be cut off is no address.
+    Nor is what has invisible characters.
     """
-    if len(address) >= MAILBOX_LIMIT or not address.isprintable():
+    if len(address) >= MAILBOX_LIMIT or printable(address) != address:
         return None
     # Feedback reports spell it in angle brackets, too.
     bare = address[1:-1] if address.startswith("<") and address.endswith(">") else address
@@ -109,10 +111,13 @@ class MemoryList:
         self._events: dict[str, set[Event]] = {}
         self.uncounted: dict[Uncounted, int] = {}
         self.reports = 0
+        self.newest = 0
 
     def add(self, record: Logged) -> None:
         """Read a record."""
         said = self._reader.read(record)
+        if said is not None:
+            self.newest = max(self.newest, record.when if record.when <= _LATEST else 0)
         if isinstance(said, Uncounted):
             self.uncounted[said] = self.uncounted.get(said, 0) + 1
         elif said is not None:
@@ -147,6 +152,6 @@ def _change(record: Logged) -> Said | Uncounted:
         return Uncounted.NOT_READABLE
     if address is None or action not in {"add", "remove"} or not 0 <= expires <= _LATEST:
         return Uncounted.NOT_READABLE
-    word = str(reason or "")[:REASON_LIMIT]
+    word = printable(str(reason or "")[:REASON_LIMIT])
     event = Event(time=time, id=bounded_id(record.id), kind=action, word=word, expires=expires if action == "add" else NEVER)
     return Said(address=address, event=event)

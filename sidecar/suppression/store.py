@@ -189,6 +189,9 @@ class Database:
             suppress(sqlite3.DatabaseError, ValueError),
             closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as old,
         ):
+            form = old.execute("SELECT value FROM property WHERE name = 'store'").fetchone()
+            if form is None or form[0] != self._property("store"):
+                return 0  # hashes of another key, or none
             rows = old.execute("SELECT * FROM event")
             while batch := [_event(row) for row in rows.fetchmany(_COPIED)]:
                 self._add(batch, rules, now)
@@ -380,9 +383,9 @@ def check(store: Database) -> None:
         raise DamagedError(f"{store.path} is damaged ({str(result)[:200]!r})")
 
 
-def set_aside(path: Path) -> Path | None:
+def set_aside(path: Path, why: str = "damaged") -> Path | None:
     """Rename a database with the files beside it, and return its new name; None if it does not exist."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+    aside = path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     for ending in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
             Path(f"{path}{ending}").rename(f"{aside}{ending}")

@@ -53,7 +53,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("sidecar s", ["status", "stats", "sign", "simulate"]),
+        ("sidecar s", ["status", "stats", "suppression", "sign", "simulate"]),
         ("sidecar export ''", ["postfix", "sendmail"]),
         ("sidecar tail --type re", ["Reception", "Rejection"]),
         ("sidecar simulate --shape postf", ["postfix", "postfix-text"]),

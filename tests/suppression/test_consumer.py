@@ -239,7 +239,7 @@ def test_expiry_deletes(tmp_path: Path) -> None:
 
     def sweep(consumer: Consumer) -> None:
         consumer._tidy()
-        consumer.store._database.execute("VACUUM")
+        consumer.database._database.execute("VACUUM")
 
     consume(made, now=BEGIN + 31 * DAY, then=sweep)
     content = list_of(made).database.read_bytes()
@@ -289,11 +289,11 @@ def test_backup_in_use(tmp_path: Path) -> None:
     made = filled(tmp_path)
 
     def back_up(consumer: Consumer) -> None:
-        consumer.store._database.execute("BEGIN IMMEDIATE")
-        consumer.store._database.execute("DELETE FROM entry")
+        consumer.database._database.execute("BEGIN IMMEDIATE")
+        consumer.database._database.execute("DELETE FROM entry")
         with open_reader(list_of(made)) as store:
             store.backup(tmp_path / "copy.db")
-        consumer.store._database.execute("ROLLBACK")
+        consumer.database._database.execute("ROLLBACK")
 
     consume(made, then=back_up)
     set_aside(list_of(made).database)

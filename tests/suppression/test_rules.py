@@ -130,6 +130,7 @@ def test_the_address() -> None:
         ("u" * 4096 + "@example.com", None),
         ("u\x1b[2J@example.com", None),
         ("u\u202e@example.com", None),
+        ("u\u3164@example.com", None),
         ("u@a..b", None),
         ("@example.com", None),
         ("postmaster", None),

@@ -1,0 +1,1 @@
+"""`sidecar suppression`: the suppression list."""

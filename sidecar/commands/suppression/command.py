@@ -1,0 +1,184 @@
+"""`sidecar suppression` and the commands that read the list: list, show, export, stats. The others are in modules beside it."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from sidecar.commands.suppression.opening import (
+    READ_STATUSES,
+    ShownEntry,
+    key_or_usage_error,
+    list_settings,
+    now,
+    opened,
+    shown,
+)
+from sidecar.commands.suppression.rebuild import rebuild
+from sidecar.commands.suppression.simulate import simulate
+from sidecar.core.text import printable, rfc3339
+from sidecar.output.help import Command, CommandGroup
+from sidecar.output.problems import config_option
+from sidecar.output.streams import print_json
+from sidecar.output.terminal import TextTable, console, plain
+from sidecar.suppression.rules import MICROSECONDS
+
+_PAGE = 1000
+COLUMNS = ("address", "reason", "source", "since", "expires")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(
+    "suppression",
+    cls=CommandGroup,
+    examples=[
+        "sidecar suppression list --domain example.com",
+        "sidecar suppression show user@example.com",
+        "sidecar suppression export > list.csv",
+        "sidecar suppression simulate --records /var/lib/sidecar/journal",
+    ],
+    statuses={0: "success", 1: "the list cannot be read, or an address is not on it"},
+)
+def command() -> None:
+    """List the addresses that bounce reports and complaints have put on the suppression list.
+
+    `[suppression]` in the settings turns the list on. `sidecar run` keeps it up to date.
+    """
+
+
+command.add_command(rebuild)
+command.add_command(simulate)
+
+
+@command.command(
+    "list",
+    cls=Command,
+    examples=["sidecar suppression list --domain example.com --json"],
+    statuses=READ_STATUSES,
+)
+@config_option
+@click.option("--prefix", default="", metavar="TEXT", help="Only addresses that begin with TEXT.")
+@click.option("--domain", default="", metavar="DOMAIN", help="Only addresses in DOMAIN, without its subdomains.")
+@click.option("--after", default="", metavar="ADDRESS", help="Begin after ADDRESS: the last one of the page before.")
+@click.option("--limit", type=click.IntRange(1), default=_PAGE, show_default=True, help="The largest number of addresses.")
+@json_option
+def list_entries(  # noqa: PLR0913 - each is an option
+    config: Path | None, *, prefix: str, domain: str, after: str, limit: int, as_json: bool
+) -> None:
+    """List the suppressed addresses, with the reason, in the order of the addresses.
+
+    With --json each line is one object. If `store` is "hashed", the list has hashes, and --domain finds nothing.
+    """
+    _, settings = list_settings(config)
+    wanted = {"after": after.lower(), "prefix": prefix.lower(), "domain": domain.lower()}
+    count, last = 0, ""
+    table = TextTable("address", "reason", "since", "expires")
+    with opened(settings) as database:
+        for one in database.entries(now(), limit=limit, **wanted):
+            count, last = count + 1, one.address
+            entry = shown(one.address, one)
+            if as_json:
+                print_json(entry)
+            else:
+                table.add_row(plain(entry.address), plain(entry.reason), entry.since, entry.expires or "never")
+    if not as_json:
+        console().print(table) if count else click.echo("No address is on the list.")
+    if count == limit:
+        click.echo(printable(f"There can be more: --after {last}"), err=True)
+
+
+@command.command(
+    "show",
+    cls=Command,
+    examples=["sidecar suppression show user@example.com"],
+    statuses={0: "the address is on the list", 1: "it is not on the list, or the list cannot be read"},
+)
+@config_option
+@json_option
+@click.argument("address")
+def show(config: Path | None, address: str, *, as_json: bool) -> None:
+    """Show if an address is suppressed, and why: the reports and the changes by hand, the oldest first."""
+    _, settings = list_settings(config)
+    key = key_or_usage_error(address)
+    with opened(settings) as database:
+        found, history = database.find(key, now()), database.history(key)
+    entry = None if found is None else shown(key, found)
+    events = [
+        {"time": rfc3339(one.time // MICROSECONDS), "kind": one.kind, "reason": one.word, "id": one.id} for one in history
+    ]
+    if as_json:
+        print_json({"address": key, "entry": entry, "events": events})
+    else:
+        _print_entry(key, entry)
+        for event in events:
+            click.echo(printable("  {time}  {kind}  {reason}  {id}".format(**event)))
+    if entry is None:
+        raise click.exceptions.Exit(1)
+
+
+def _print_entry(address: str, entry: ShownEntry | None) -> None:
+    if entry is None:
+        click.echo(printable(f"{address} is not on the list."))
+        return
+    until = "until it is removed" if entry.expires is None else f"until {entry.expires}"
+    click.echo(printable(f"{address} is on the list: {entry.reason}, since {entry.since}, {until}."))
+
+
+@command.command(
+    "export",
+    cls=Command,
+    examples=["sidecar suppression export --format jsonl > list.jsonl"],
+    statuses=READ_STATUSES,
+)
+@config_option
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True, help="The format.")
+def export(config: Path | None, form: str) -> None:
+    """Write the whole list: CSV with a head line, or one JSON object a line."""
+    _, settings = list_settings(config)
+    with opened(settings) as database:
+        entries = (shown(one.address, one) for one in database.entries(now()))
+        if form == "jsonl":
+            for entry in entries:
+                print_json(entry)
+        else:
+            _write_csv(entries)
+
+
+def _write_csv(entries: Iterable[ShownEntry]) -> None:
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        writer.writerow([getattr(entry, name) or "" for name in COLUMNS])
+        click.echo(line.getvalue(), nl=False)
+        line.seek(0)
+        line.truncate()
+    click.echo(line.getvalue(), nl=False)
+
+
+@command.command("stats", cls=Command, examples=["sidecar suppression stats --json"], statuses=READ_STATUSES)
+@config_option
+@json_option
+def stats(config: Path | None, *, as_json: bool) -> None:
+    """Count the entries by reason, and the reports of the journal that counted or did not.
+
+    `not_proved` reports have less proof than `trust`; for `no_rule` reports no rule has their class or type; `no_address` and
+    `several_recipients` do not say which recipient they are about.
+    """
+    _, settings = list_settings(config)
+    with opened(settings) as database:
+        counts, counters = database.counts(now()), database.counters()
+    entries = [{"source": source, "reason": reason, "count": count} for (source, reason), count in sorted(counts.items())]
+    if as_json:
+        print_json({"entries": sum(counts.values()), "by_reason": entries, "journal": dict(sorted(counters.items()))})
+        return
+    table = TextTable("entries", "count#")
+    for (source, reason), count in sorted(counts.items()):
+        table.add_row(plain(reason or source), f"{count:,}")
+    journal = TextTable("in the journal", "count#")
+    for name, count in sorted(counters.items()):
+        journal.add_row(plain(name), f"{count:,}")
+    console().print(table)
+    console().print(journal)

@@ -1,0 +1,93 @@
+"""The list of the settings, for the commands that read it, and how its entries look.
+
+Owns the fields of an entry in JSON and CSV. Addresses and reasons are external data.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from msgspec import Struct
+
+from sidecar.core.settings.values import Settings, SuppressionSettings
+from sidecar.core.text import printable, rfc3339
+from sidecar.machine import name_of_user
+from sidecar.output.problems import reader_settings_or_exit
+from sidecar.suppression.reading import normal_key
+from sidecar.suppression.rules import NEVER, ListEntry
+from sidecar.suppression.store import Database, Listed, StoreError, open_reader
+
+READ_STATUSES = {0: "success", 1: "the list cannot be read"}
+
+
+class ShownEntry(Struct, frozen=True, kw_only=True):
+    """An entry as `--json` prints it. Times are RFC 3339; `expires` is None if only a person removes the entry."""
+
+    address: str
+    reason: str
+    source: str
+    since: str
+    expires: str | None
+    reports: tuple[str, ...]
+
+
+def shown(address: str, entry: Listed | ListEntry) -> ShownEntry:
+    """Return an entry for people and programs."""
+    return ShownEntry(
+        address=address,
+        reason=entry.reason,
+        source=entry.source,
+        since=rfc3339(entry.since),
+        expires=None if entry.expires == NEVER else rfc3339(entry.expires),
+        reports=entry.reports,
+    )
+
+
+def list_settings(config: Path | None) -> tuple[Settings, SuppressionSettings]:
+    """Return the settings, and those of the list. Raise click.ClickException without [suppression]."""
+    settings = reader_settings_or_exit(config)
+    if settings.suppression is None:
+        raise click.ClickException("The settings have no [suppression]. Write this section, and reload the sidecar.")
+    return settings, settings.suppression
+
+
+@contextmanager
+def opened(settings: SuppressionSettings) -> Iterator[Database]:
+    """Open the list to read it, and turn its faults into sentences."""
+    with faults(settings), open_reader(settings) as database:
+        yield database
+
+
+@contextmanager
+def faults(settings: SuppressionSettings) -> Iterator[None]:
+    """Turn the faults of a list into sentences."""
+    try:
+        yield
+    except StoreError as error:
+        raise click.ClickException(printable(f"{error}.")) from error
+    except sqlite3.DatabaseError as error:
+        raise click.ClickException(printable(f"{settings.database} cannot be read: {error}.")) from error
+
+
+def require_owner(settings: Settings) -> None:
+    """Raise click.ClickException if root would make files that the user of the sidecar cannot write."""
+    directory = settings.state_directory
+    if os.geteuid() == 0 and directory.exists() and (owner := directory.stat().st_uid) != 0:
+        user = name_of_user(owner)
+        raise click.ClickException(printable(f"{directory} belongs to {user}. Run the command as this user: sudo -u {user}."))
+
+
+def key_or_usage_error(address: str) -> str:
+    """Return an address in normal form. Raise click.UsageError if it is none."""
+    if (key := normal_key(address)) is None:
+        raise click.UsageError(f"{address[:100]!r} is no address. Write one such as user@example.com.")
+    return key
+
+
+def now() -> int:
+    """Return the time in seconds since 1970."""
+    return int(time.time())

@@ -1,0 +1,46 @@
+"""`sidecar suppression rebuild`: a new database, from the journal."""
+
+from pathlib import Path
+
+import click
+
+from sidecar.commands.suppression.opening import faults, list_settings, now, require_owner
+from sidecar.core.text import counted, printable
+from sidecar.journal import JournalError
+from sidecar.output.help import Command
+from sidecar.output.problems import config_option
+from sidecar.suppression.consumer import BusyError, Consumer, locked
+from sidecar.suppression.rules import Ruleset
+from sidecar.suppression.store import set_aside
+
+
+@click.command(
+    "rebuild",
+    cls=Command,
+    examples=["systemctl stop sidecar && sudo -u sidecar sidecar suppression rebuild"],
+    statuses={0: "success", 1: "the list is in use, or cannot be written"},
+)
+@config_option
+@click.option("--new", is_flag=True, help="Use only the journal, and nothing of the present list.")
+def rebuild(config: Path | None, *, new: bool) -> None:
+    """Make the list again: from the journal, and from the reports in the present list that the journal does not have any more.
+
+    The present list is kept under another name. Stop the sidecar before. A damaged list and changed rules need no rebuild: the
+    sidecar does that work itself.
+    """
+    settings, own = list_settings(config)
+    require_owner(settings)
+    try:
+        with faults(own), locked(own):
+            aside = set_aside(own.database, "old")
+            with Consumer(settings) as consumer:
+                if aside is not None and not new:
+                    consumer.database.copy_events(aside, rules=Ruleset(own.rule), now=now())
+                consumer.read_new()
+                count = sum(consumer.database.counts(now()).values())
+    except BusyError:
+        raise click.ClickException("The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar.") from None
+    except JournalError as error:
+        raise click.ClickException(printable(f"{error}.")) from error
+    words = counted(count, "address", "addresses")
+    click.echo(printable(f"{words} on the list." + (f" The old list is {aside}." if aside is not None else "")))

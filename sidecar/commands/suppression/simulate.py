@@ -1,0 +1,136 @@
+"""`sidecar suppression simulate`: what rules would have done with recorded reports, and what other rules change."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.commands.suppression.opening import shown
+from sidecar.core.records.reading import decode
+from sidecar.core.settings.values import Settings, SuppressionSettings
+from sidecar.core.text import counted, printable, rfc3339
+from sidecar.journal import JournalError
+from sidecar.journal.read import Skipped, read, stored_size
+from sidecar.output.help import Command
+from sidecar.output.problems import ExistingPath, config_option, reader_settings_or_exit
+from sidecar.output.streams import print_json
+from sidecar.output.terminal import progress
+from sidecar.suppression.reading import MemoryList, Reader
+from sidecar.suppression.rules import EntryChange, ListEntry, differences
+
+# On a terminal; `--json` has all.
+_SHOWN = 20
+
+
+@click.command(
+    "simulate",
+    cls=Command,
+    examples=[
+        "sidecar suppression simulate --records /var/lib/sidecar/journal",
+        "sidecar suppression simulate --records journal --compare new.toml --json",
+    ],
+    statuses={0: "success", 1: "the settings have errors, or the records cannot be read"},
+)
+@config_option
+@click.option(
+    "--records",
+    required=True,
+    metavar="PATH",
+    type=ExistingPath(exists=True, allow_dash=True, path_type=Path),
+    help="Records: a file, a folder of segments, or - for standard input.",
+)
+@click.option(
+    "--compare", metavar="FILE", type=click.Path(path_type=Path), help="Other settings: show what their rules change."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all addresses.")
+def simulate(config: Path | None, records: Path, compare: Path | None, *, as_json: bool) -> None:
+    """Show which addresses the rules would have suppressed, at the time of the newest record.
+
+    Nothing is changed. Settings without [suppression] have the built-in rules. Records can be the sidecar's or KumoMTA's.
+    """
+    sets = [_memory(reader_settings_or_exit(config))]
+    if compare is not None:
+        sets.append(_memory(reader_settings_or_exit(compare)))
+    try:
+        _read(records, sets)
+    except JournalError as error:
+        raise click.ClickException(printable(f"{error}.")) from error
+    now = max(one.newest for one in sets)
+    lists = [one.entries(now) for one in sets]
+    changes = list(differences(*lists)) if compare is not None else None
+    if as_json:
+        print_json(_as_json(sets[0], lists[-1], changes, now))
+    else:
+        _print(sets[0], lists, changes, now)
+
+
+def _memory(settings: Settings) -> MemoryList:
+    own = settings.suppression or SuppressionSettings(database=Path())
+    return MemoryList(Reader(own.rule, trust=own.trust))
+
+
+def _read(records: Path, sets: Sequence[MemoryList]) -> None:
+    with progress("records", stored_size(records)) as bar:
+        for line in read(records, progress=bar.read):
+            bar.one_more()
+            if isinstance(line, Skipped):
+                continue
+            try:
+                record = decode(line.text)
+            except ValueError:
+                continue
+            for one in sets:
+                one.add(record)
+
+
+def _reasons(entries: Mapping[str, ListEntry]) -> dict[str, int]:
+    reasons = Counter(entry.reason if entry.source == "reports" else entry.source for entry in entries.values())
+    return dict(reasons.most_common())
+
+
+def _as_json(
+    memory: MemoryList, entries: Mapping[str, ListEntry], changes: Sequence[EntryChange] | None, now: int
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "at": rfc3339(now),
+        "reports": memory.reports,
+        "uncounted": {why.value: count for why, count in sorted(memory.uncounted.items())},
+        "by_reason": _reasons(entries),
+        "entries": [shown(address, entry) for address, entry in sorted(entries.items())],
+    }
+    if changes is not None:
+        found["changes"] = [
+            {
+                "address": one.address,
+                "old": None if one.old is None else shown(one.address, one.old),
+                "new": None if one.new is None else shown(one.address, one.new),
+            }
+            for one in changes
+        ]
+    return found
+
+
+def _print(
+    memory: MemoryList, lists: Sequence[Mapping[str, ListEntry]], changes: Sequence[EntryChange] | None, now: int
+) -> None:
+    uncounted = ", ".join(f"{count:,} {why.value}" for why, count in sorted(memory.uncounted.items())) or "none"
+    click.echo(f"{counted(memory.reports, 'report')} counted; not counted: {uncounted}.")
+    for entries in lists:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in _reasons(entries).items()) or "none"
+        at = rfc3339(now) if now else "any time"
+        click.echo(printable(f"{counted(len(entries), 'address', 'addresses')} suppressed at {at}: {reasons}."))
+    if changes is None:
+        return
+    click.echo(f"{counted(len(changes), 'address', 'addresses')} would change.")
+    for one in changes[:_SHOWN]:
+        click.echo(printable(f"  {one.address}: {_words(one.old)} -> {_words(one.new)}"))
+    if len(changes) > _SHOWN:
+        click.echo(f"  and {len(changes) - _SHOWN:,} more; --json prints all.")
+
+
+def _words(entry: ListEntry | None) -> str:
+    if entry is None:
+        return "not suppressed"
+    return f"{entry.reason} " + ("until removed" if not entry.expires else f"until {rfc3339(entry.expires)}")
