@@ -30,7 +30,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "parse": "Show if a message is a report, and what it reports.",
         "verify": "Show what a report proves about your mail.",
         "quarantine": "List, show and delete quarantined reports.",
-        "suppression": "List the addresses not to send to; simulate rules.",
+        "suppression": "List and change the addresses not to send to; simulate rules.",
     },
     "Configuration": {
         "check": "Check the settings and all files that they name.",

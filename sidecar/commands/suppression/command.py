@@ -1,4 +1,4 @@
-"""`sidecar suppression` and the commands that read the list: list, show, export, stats. The others are in modules beside it."""
+"""`sidecar suppression` and the commands that read the list: list, show, export, stats."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.commands.suppression.changing import add, import_list, remove
 from sidecar.commands.suppression.opening import (
     READ_STATUSES,
     ShownEntry,
@@ -36,6 +37,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
     examples=[
         "sidecar suppression list --domain example.com",
         "sidecar suppression show user@example.com",
+        "sidecar suppression remove --reason 'mailbox is fixed' user@example.com",
         "sidecar suppression export > list.csv",
         "sidecar suppression simulate --records /var/lib/sidecar/journal",
     ],
@@ -48,6 +50,9 @@ def command() -> None:
     """
 
 
+command.add_command(add)
+command.add_command(remove)
+command.add_command(import_list)
 command.add_command(rebuild)
 command.add_command(simulate)
 

@@ -10,10 +10,10 @@ from msgspec import Struct
 from sidecar.core.disposition import Disposition
 from sidecar.core.records.record import PeerAddress, Response
 
-# KumoMTA's record types (August 2026). There will be more.
+# KumoMTA's record types (August 2026). There will be more. The last one is ours alone.
 TYPES: Final = (
     "Reception", "Rejection", "OOB", "Feedback", "Delivery", "Bounce", "TransientFailure", "Expiration", "AdminBounce",
-    "AdminRebind", "DeferredInjectionRebind", "Delayed", "XferOut", "XferIn",
+    "AdminRebind", "DeferredInjectionRebind", "Delayed", "XferOut", "XferIn", "Suppression",
 )  # fmt: skip
 
 _DISPOSITIONS: Final = {one.value: one for one in Disposition}

@@ -104,7 +104,7 @@ def test_meta_of_any_shape() -> None:
         ({"types": ("Rejections",)}, "There is no record type \"Rejections\". Did you mean 'Rejection'\\?"),
         (
             {"types": ("Zzz",)},
-            'There is no record type "Zzz"\\. The types are Reception, Rejection, .*, XferIn\\.',
+            'There is no record type "Zzz"\\. The types are Reception, Rejection, .*, XferIn, Suppression\\.',
         ),
         ({"peers": ("192.168.1.1/24",)}, 'has host bits set: .* Write "192.168.1.0/24"'),
         ({"peers": ("x",)}, "is neither an IP address nor a network"),

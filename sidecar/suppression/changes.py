@@ -1,0 +1,125 @@
+"""Changes by hand: each is a record of the type "Suppression" in the journal, and reaches the list from there.
+
+So they survive with the journal, and a list that is made again has them. Owns the form of these records.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.core.records.build import record_time
+from sidecar.core.settings.values import JournalSettings, Settings
+from sidecar.core.text import printable_json, rfc3339
+from sidecar.journal.write.journal import Journal
+from sidecar.suppression.consumer import BusyError, Consumer, locked
+from sidecar.suppression.reading import CHANGE_TYPE
+from sidecar.suppression.rules import MICROSECONDS, NEVER
+from sidecar.suppression.store import StoreError, open_reader
+
+# Lines of one write: each write is on disk before the next.
+_TOGETHER: Final = 1000
+_LOOK_SECONDS: Final = 0.05
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class HandChange(Struct, frozen=True, kw_only=True):
+    """An address in normal form to add or to remove, and why. `expires` is in seconds since 1970."""
+
+    action: Literal["add", "remove"]
+    address: str
+    reason: str
+    expires: int = NEVER
+
+
+def write(settings: Settings, changes: Iterable[HandChange], *, by: str) -> tuple[str, str] | None:
+    """Write changes to the journal; they are on disk on return. Return address and id of the last one. Raise JournalError.
+
+    `by` is the user who makes them.
+    """
+    journal = _journal(settings.journal)
+    left, last = iter(changes), None
+    node_id = settings.node_id or _node_id(settings)
+    try:
+        while some := list(islice(left, _TOGETHER)):
+            now = time.time()
+            records = [_record(one, now, by, node_id) for one in some]
+            journal.write(b"".join(printable_json(msgspec.json.encode(one)) + b"\n" for one in records), durable=True)
+            last = some[-1].address, str(records[-1]["id"])
+    finally:
+        journal.close()
+    return last
+
+
+def wait_until_applied(settings: Settings, change: tuple[str, str], *, within: float) -> bool:
+    """Wait until the list has a change, and do the work of the sidecar if it is not running. Return False if time is up."""
+    assert settings.suppression is not None  # noqa: S101 - the caller's condition
+    address, id_ = change
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        try:
+            with locked(settings.suppression), Consumer(settings) as consumer:
+                consumer.read_new()
+                return True
+        except BusyError:
+            # The process of the list may be making it.
+            with suppress(StoreError), open_reader(settings.suppression) as database:
+                if any(event.id == id_ for event in database.history(address)):
+                    return True
+        time.sleep(_LOOK_SECONDS)
+    return False
+
+
+def _record(change: HandChange, now: float, by: str, node_id: str) -> dict[str, object]:
+    seconds = int(now)
+    meta: dict[str, object] = {"action": change.action, "reason": change.reason, "by": by, "time": int(now * MICROSECONDS)}
+    if change.expires != NEVER:
+        meta["expires"] = change.expires
+    return {
+        "type": CHANGE_TYPE,
+        "id": secrets.token_hex(16),
+        "sender": "",
+        "recipient": change.address,
+        "queue": "",
+        "timestamp": seconds,
+        "event_time": record_time(now),
+        "created": seconds,
+        "created_time": record_time(now),
+        "meta": {"why": _why(change, by), **meta},
+        "headers": {},
+        "nodeid": node_id,
+    }
+
+
+def _why(change: HandChange, by: str) -> str:
+    until = "" if change.expires == NEVER else f" until {rfc3339(change.expires)}"
+    verb = "added the address to" if change.action == "add" else "removed the address from"
+    return f"{by} {verb} the suppression list{until}: {change.reason}"
+
+
+def _node_id(settings: Settings) -> str:
+    try:
+        return settings.node_id_file.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return _NO_ID
+
+
+def _journal(settings: JournalSettings) -> Journal:
+    return Journal(
+        settings.directory,
+        segment_size=settings.segment_size,
+        segment_age=settings.segment_age,
+        suffix=".jsonl" if settings.format == "plain" else "",
+        level=settings.compression_level if settings.format == "zstd" else None,
+    )
+
+
+def user_name() -> str:
+    """Return the user who started the command, also behind sudo. It is a claim, and no proof."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())

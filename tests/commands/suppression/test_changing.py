@@ -1,0 +1,149 @@
+"""`sidecar suppression add`, `remove` and `import`: each change is a record, and in force when the command ends."""
+
+import json
+import time
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import main
+from sidecar.suppression.consumer import follow
+from tests.suppression.journals import computed, stored, with_list, write_segment
+from tests.suppression.records import BEGIN, feedback
+
+DAYS = (time.time() - BEGIN) / 86400 - 5
+A = "a@example.com"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sidecar.toml").write_text(
+        'bounce_classifier = ["iana"]\nstate_directory = "."\n[suppression]\ndatabase = "list.db"\n'
+    )
+    write_segment(with_list(tmp_path), 0, [feedback(A, day=DAYS)])
+    return tmp_path
+
+
+def run(folder: Path, name: str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["suppression", name, "--config", str(folder / "sidecar.toml"), *arguments])
+
+
+def reasons(folder: Path) -> dict[str, str]:
+    """Return the list in the database, which is the one of the journal."""
+    now, made = int(time.time()), with_list(folder)
+    assert stored(made, now) == computed(made, now)
+    return {address: entry.reason for address, entry in stored(made, now).items()}
+
+
+def changes(folder: Path) -> list[dict[str, Any]]:
+    lines = [line for path in sorted((folder / "journal").iterdir()) for line in path.read_text().splitlines()]
+    return [record for line in lines if (record := json.loads(line))["type"] == "Suppression"]
+
+
+def test_add_and_remove(folder: Path) -> None:
+    assert run(folder, "add", "--reason", "by phone", "B@Example.com", "c@example.com").stdout == "2 addresses added.\n"
+    assert reasons(folder) == {A: "abuse", "b@example.com": "by phone", "c@example.com": "by phone"}
+    assert run(folder, "remove", "--reason", "fixed", A, "c@example.com").stdout == "2 addresses removed.\n"
+    assert reasons(folder) == {"b@example.com": "by phone"}
+    assert run(folder, "add", "--reason", "short", "--expire", "2h", "d@example.com").exit_code == 0
+    last = changes(folder)[-1]
+    assert (last["recipient"], last["meta"]["action"], last["meta"]["reason"]) == ("d@example.com", "add", "short")
+    assert abs(last["meta"]["expires"] - time.time() - 7200) < 600
+    assert "added the address to the suppression list until 20" in last["meta"]["why"]
+    assert len(changes(folder)) == 5
+    shown = run(folder, "show", A)
+    assert shown.exit_code == 1
+    assert "remove  fixed" in shown.stdout
+    # A report after the removal counts.
+    write_segment(with_list(folder), 7, [feedback(A, day=DAYS + 5.1)])
+    run(folder, "add", "--reason", "x", "e@example.com")
+    assert reasons(folder)[A] == "abuse"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("add", "--reason", "x", "nothing"), "is no address"),
+        (("add", "--reason", "\x1b[2J", A), "without control characters"),
+        (("add", "--reason", " ", A), "Write one line"),
+        (("add", "--reason", "x" * 201, A), "at most 200 characters"),
+        (("add", "--reason", "x", "--expire", "soon", A), "is no age"),
+        (("remove", A), "Missing option '--reason'"),
+    ],
+)
+def test_wrong_usage(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = run(folder, *arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+    assert "\x1b" not in result.output
+    assert not changes(folder)
+
+
+def test_while_the_sidecar_runs(folder: Path) -> None:
+    """The process of the list applies the change, and the command waits for that."""
+    end = Event()
+    made = with_list(folder)
+    running = Thread(target=follow, args=(made, lambda seconds: end.wait(seconds) if seconds else end.is_set()))
+    running.start()
+    try:
+        assert run(folder, "add", "--reason", "x", "b@example.com").exit_code == 0
+        assert stored(made, int(time.time())).keys() == {A, "b@example.com"}
+    finally:
+        end.set()
+        running.join()
+
+
+LISTS = {
+    "text": ("b@x.test\n# a comment\n\nC@x.test\n", {"b@x.test": "import", "c@x.test": "import"}),
+    "own.csv": ("address,reason,source,since,expires\nb@x.test,abuse,reports,2026-01-01T00:00:00Z,\n", {"b@x.test": "abuse"}),
+    "own.jsonl": ('{"address":"b@x.test","reason":"abuse","expires":null}\n', {"b@x.test": "abuse"}),
+    "expired": ("address,expires\nb@x.test,2001-01-01T00:00:00Z\n", {}),
+    "ses.csv": ("b@x.test,BOUNCE\nc@x.test,COMPLAINT\n", {"b@x.test": "BOUNCE", "c@x.test": "COMPLAINT"}),
+    "ses.jsonl": ('{"emailAddress":"b@x.test","reason":"BOUNCE"}\n', {"b@x.test": "BOUNCE"}),
+    "ses.json": (
+        '{\n "SuppressedDestinationSummaries": [\n {"EmailAddress": "b@x.test", "Reason": "BOUNCE", "LastUpdateTime": 1}]}',
+        {"b@x.test": "BOUNCE"},
+    ),
+    "mailgun.json": (
+        '{"items":[{"address":"b@x.test","code":"550","error":"No such mailbox"},{"address":"c@x.test"}],"paging":{}}',
+        {"b@x.test": "No such mailbox", "c@x.test": "import"},
+    ),
+    "mailgun.csv": ('address,code,error,created_at\nb@x.test,550,"No, none",x\n', {"b@x.test": "No, none"}),
+    "pmta.csv": (
+        "type,timeLogged,orig,rcpt,dsnStatus,bounceCat\nb,x,s@x.test,b@x.test,5.1.1,bad-mailbox\nb,x,s@x.test,c@x.test,5.7.1,spam-related\n",
+        {"b@x.test": "bad-mailbox"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_import(folder: Path, name: str) -> None:
+    """The lists of this program, PowerMTA, SES and Mailgun."""
+    text, expected = LISTS[name]
+    (folder / name).write_text(text)
+    result = run(folder, "import", str(folder / name))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {address: reason for address, reason in reasons(folder).items() if address != A} == expected
+
+
+@pytest.mark.parametrize("content", [b'{"a": [', b'{"items": 7}', b"[" * 100_000, b'{"x":1}\n' * 3, b"\xff\x00\x1b[2J\n" * 3])
+def test_hostile_lists(folder: Path, content: bytes) -> None:
+    """What is no list adds nothing, and is shown escaped."""
+    (folder / "list").write_bytes(content)
+    result = run(folder, "import", str(folder / "list"))
+    assert "\x1b" not in result.output
+    assert not changes(folder)
+    assert "cannot be imported" in result.stderr or "without a readable address: 1" in result.stderr
+
+
+def test_a_large_import(folder: Path) -> None:
+    """What was exported can be imported; long addresses and control characters are counted, and added nowhere."""
+    lines = [f"u{number}@x.test" for number in range(3000)]
+    (folder / "list").write_text("\n".join([*lines, "x" * 4096 + "@x.test", "u\x1b@x.test"]))
+    result = run(folder, "import", "--reason", "moved", str(folder / "list"))
+    assert result.stdout == "3,000 addresses added.\n"
+    assert result.stderr == "2 items without a readable address: 3001, 3002 (counted from 1).\n"
+    assert len(reasons(folder)) == 3001
