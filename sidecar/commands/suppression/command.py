@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -161,6 +162,28 @@ def _write_csv(entries: Iterable[ShownEntry]) -> None:
         line.seek(0)
         line.truncate()
     click.echo(line.getvalue(), nl=False)
+
+
+@command.command(
+    "backup",
+    cls=Command,
+    examples=["sidecar suppression backup /var/backups/suppression.db"],
+    statuses={0: "success", 1: "the list cannot be read, or the file cannot be written"},
+)
+@config_option
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(config: Path | None, file: Path) -> None:
+    """Copy the database to FILE, also while the sidecar uses it.
+
+    To restore it, stop the sidecar, remove the files beside the database that end in -wal and -shm, and put FILE in its place.
+    The sidecar then reads the journal from there on. With `store = "hashed"` the key is a file of its own, and not in FILE.
+    """
+    _, settings = list_settings(config)
+    with opened(settings) as database:
+        try:
+            database.backup(file)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise click.ClickException(printable(f"{file} cannot be written: {error}.")) from error
 
 
 @command.command("stats", cls=Command, examples=["sidecar suppression stats --json"], statuses=READ_STATUSES)

@@ -131,6 +131,20 @@ def test_rebuild_by_root(folder: Path) -> None:
     assert "sudo -u nobody" in result.stderr
 
 
+def test_backup(folder: Path) -> None:
+    """A copy of the list, which can take its place; a file that cannot be written is an error of one sentence."""
+    before = run(folder, "list", "--json").stdout
+    assert run(folder, "backup", str(folder / "copy.db")).exit_code == 0
+    list_of(with_list(folder)).database.write_bytes(b"x")
+    for ending in ("-wal", "-shm"):
+        Path(f"{folder / 'list.db'}{ending}").unlink(missing_ok=True)
+    (folder / "copy.db").rename(folder / "list.db")
+    assert run(folder, "list", "--json").stdout == before
+    failed = run(folder, "backup", str(folder / "none/copy.db"))
+    assert failed.exit_code == 1
+    assert "none/copy.db cannot be written: " in failed.stderr
+
+
 def test_simulate(folder: Path) -> None:
     """What the rules would have done, and what other rules change."""
     (found,) = objects(run(folder, "simulate", "--records", str(folder / "journal"), "--json"))
