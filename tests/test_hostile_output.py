@@ -199,6 +199,9 @@ LINES: list[tuple[str, ...]] = [
     ("stats", "many.jsonl"),
     ("status", *SETTINGS),
     ("status", "--config", "wrong.toml"),
+    ("suppression", "simulate", *SETTINGS, "--records", "many.jsonl"),
+    ("suppression", "simulate", *SETTINGS, "--compare", "wrong.toml", "--records", "few.jsonl"),
+    ("suppression", "show", *SETTINGS, HOSTILE.replace("\x00", "")),
     ("tail", "--no-follow", "-n", "all", "few.jsonl"),
     ("tail", "--no-follow", "-n", "all", HOSTILE.replace("\x00", "")),
 ]
