@@ -35,7 +35,8 @@ def bounce(program: Program, name: bytes) -> None:
 def reader(program: Program) -> set[int]:
     """Return the process that has the lock of the list."""
     locked = (program.directory / "state/suppression.db.lock").stat().st_ino
-    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    # Processes that wait for a lock of others have an arrow.
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
     return {int(row[4]) for row in rows if row[5].rsplit(":", 1)[1] == str(locked)} & program.workers()
 
 
