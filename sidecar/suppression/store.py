@@ -194,15 +194,12 @@ class Database:
                 return 0  # hashes of another key, or none
             rows = old.execute("SELECT * FROM event")
             while batch := [_event(row) for row in rows.fetchmany(_COPIED)]:
-                self._add(batch, rules, now)
+                with self._transaction():
+                    for address, event in batch:
+                        before = self._events(address)
+                        self._replace(address, before, rules.kept(before | {event}, now), rules, now)
                 copied += len(batch)
         return copied
-
-    def _add(self, found: Iterable[tuple[str, Event]], rules: Ruleset, now: int) -> None:
-        with self._transaction():
-            for address, event in found:
-                before = self._events(address)
-                self._replace(address, before, rules.kept(before | {event}, now), rules, now)
 
     def forget_segments(self, paths: Iterable[str]) -> None:
         """Forget segments that do not exist any more."""
