@@ -194,7 +194,7 @@ class Reading:
             admin=read_admin(section, folder, milter=milter.socket) if "admin" in table.values else None,
             verify=verify,
             sign=read_sign(signing, table.where("sign"), verify) if "sign" in table.values else None,
-            suppression=read_suppression(suppression, folder, state_directory, journal=journal)
+            suppression=read_suppression(suppression, folder, state_directory, journal=journal, verifies=verify is not None)
             if "suppression" in table.values
             else None,
             log=LogSettings(**table.table("log").only(_LOG_READERS)),

@@ -60,15 +60,21 @@ _NO_PROOF: Final = Kind(
 )
 
 
-def read_suppression(table: Table, folder: Path, state: Path, *, journal: JournalSettings) -> SuppressionSettings:
-    """Read the section. Paths are relative to `folder`; the default of the database is in the folder `state`."""
+def read_suppression(
+    table: Table, folder: Path, state: Path, *, journal: JournalSettings, verifies: bool
+) -> SuppressionSettings:
+    """Read the section. Paths are relative to `folder`; the default of the database is in the folder `state`.
+
+    If the sidecar `verifies` reports, the default of trust is "recipient".
+    """
     file_name = text("a file")
 
     def path(value: object) -> Path:
         return folder / file_name(value)
 
     readers = {"database": path, "trust": choice("any", "message", "recipient"), "store": choice("plain", "hashed")}
-    values: dict[str, Any] = {"database": state / "suppression.db"} | table.take(readers)
+    usual = {"database": state / "suppression.db", "trust": "recipient" if verifies else "any"}
+    values: dict[str, Any] = usual | table.take(readers)
     rules = [_rule(own) for own in table.tables("rule")]
     if "rule" in table.values:
         values["rule"] = tuple(rule for rule in rules if rule is not None)

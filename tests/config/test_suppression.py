@@ -17,6 +17,15 @@ def test_defaults(tmp_path: Path) -> None:
     assert found == SuppressionSettings(database=tmp_path / "s/suppression.db", rule=SUPPRESSION_RULES)
 
 
+def test_trust_where_reports_are_verified(tmp_path: Path) -> None:
+    """A forged report must not suppress an address, unless the settings say so."""
+    (tmp_path / "secret").write_text("0123456789abcdef" * 4)
+    (tmp_path / "secret").chmod(0o600)
+    verify = '[verify]\nsecret_files = "secret"\n[suppression]\n'
+    found = [settings_of(tmp_path, {MAIN: CLASSES + verify + more}).suppression for more in ("", 'trust = "any"')]
+    assert [one and one.trust for one in found] == ["recipient", "any"]
+
+
 def test_every_key(tmp_path: Path) -> None:
     text = """[suppression]
 database = "x.db"
