@@ -294,8 +294,7 @@ class SuppressionRule(Struct, frozen=True, kw_only=True):
     """When reports put an address on the suppression list, and for how long.
 
     `when` has bounce classes and feedback types. `count` different reports on `days` different days (UTC) within `within`
-    seconds suppress the address for `expire` seconds after the last of them; 0 is until it is removed. `where` is None for a
-    built-in rule.
+    seconds suppress the address for `expire` seconds after the last of them; 0 is for ever. Built-in rules have no `where`.
     """
 
     when: tuple[str, ...]
