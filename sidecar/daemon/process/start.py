@@ -24,7 +24,7 @@ from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
 from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.reload import freeze_memory
-from sidecar.daemon.process.signals import Terminal
+from sidecar.daemon.process.signals import Terminal, blocked
 from sidecar.daemon.process.status import LOCK_NAME, read_status
 from sidecar.daemon.process.supervisor import Supervisor
 from sidecar.daemon.process.workers import KILL_AFTER, STOP_GRACE
@@ -51,21 +51,23 @@ def run(
     try:
         with ExitStack() as stack:
             admin_socket = None if settings.admin is None else stack.enter_context(open_admin_socket(settings.admin))
-            listener, plan, lock = _prepare(settings, sources, stack)
-            freeze_memory()
-            # Each connection takes a file, and libmilter uses a whole CPU when there are no more.
-            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            supervisor = Supervisor(
-                listener=listener,
-                plan=plan,
-                sources=sources,
-                loader=loader,
-                admin_socket=admin_socket,
-                reader=reader,
-                lock=lock,
-                terminal=terminal,
-            )
+            # The socket is removed also after a signal that arrives before the supervisor has its handlers.
+            with blocked():
+                listener, plan, lock = _prepare(settings, sources, stack)
+                freeze_memory()
+                # Each connection takes a file, and libmilter uses a whole CPU when there are no more.
+                _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+                supervisor = Supervisor(
+                    listener=listener,
+                    plan=plan,
+                    sources=sources,
+                    loader=loader,
+                    admin_socket=admin_socket,
+                    reader=reader,
+                    lock=lock,
+                    terminal=terminal,
+                )
             return supervisor.run()
     except (SetupError, ListenError) as error:
         _LOG.error(str(error))

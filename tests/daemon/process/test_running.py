@@ -305,6 +305,27 @@ def test_without_open_sessions_it_stops_at_once(program: Program, number: signal
     assert time.monotonic() - started < 9  # STOP_GRACE is 10
 
 
+EARLY = """
+import os, signal
+from sidecar.cli import main
+from sidecar.daemon.process import start
+freeze = start.freeze_memory
+def stop_and_freeze():
+    os.kill(os.getpid(), signal.SIGTERM)
+    freeze()
+start.freeze_memory = stop_and_freeze
+main()
+"""
+
+
+def test_a_signal_between_the_socket_and_the_workers_is_a_normal_stop() -> None:
+    with unstarted() as program:
+        program.python = ["-c", EARLY]
+        assert program.launch().wait(timeout=120) == 0
+        assert program.says("stopped")
+        assert not program.path.exists()
+
+
 def test_a_second_signal_does_not_wait(program: Program) -> None:
     with program.mta() as mta:
         mta.begin()
