@@ -8,7 +8,6 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -68,14 +67,14 @@ def command() -> None:
 def make(files: Sequence[Path], config: Path | None) -> None:
     """Make a new secret in each FILE.
 
-    A file that exists is never replaced. Only its owner can read the file. If root makes it, and the settings file belongs to
-    another group than root's, this group can read it, too.
+    A file that exists is never replaced. Only its owner can read the file. If root makes it, the group of its folder, or else
+    that of the settings file, can read it, too, unless this is root's own group.
     """
-    rights = _rights_of(config_file(config, otherwise="only this user can read the new files"))
+    config = config_file(config, otherwise="their file gives no group the right to read a secret")
     for file in files:
         line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
         try:
-            _write_new(file, line, *rights)
+            _write_new(file, line, *_rights_of(file, config))
         except FileExistsError:
             fix = "Name another file. `sidecar keys rotate` replaces secrets that are in use."
             raise click.ClickException(f"{file} exists, and is not replaced. {fix}") from None
@@ -158,13 +157,13 @@ def _key_id(line: bytes) -> str:
     return secret if isinstance(secret, str) else secret.id
 
 
-def _rights_of(config: Path | None) -> tuple[int, int]:
-    """Return mode and group of a new secret: those of a service that reads the settings file by its group."""
-    if os.geteuid() == 0 and config is not None:
-        with suppress(OSError):
-            group = config.stat().st_gid
-            return (_SHARED, group) if group else (_OWN, 0)
-    return _OWN, os.getegid()
+def _rights_of(file: Path, config: Path | None) -> tuple[int, int]:
+    """Return mode and group of a new secret. The service reads it by the group of its folder or of the settings file."""
+    if os.geteuid() != 0:
+        return _OWN, os.getegid()
+    groups = (path.stat().st_gid for path in (file.parent, config) if path is not None and path.exists())
+    group = next(filter(None, groups), 0)
+    return (_SHARED, group) if group else (_OWN, 0)
 
 
 def _write_new(file: Path, content: bytes, mode: int, group: int) -> None:

@@ -57,11 +57,13 @@ def test_make(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_make_for_a_service(tmp_path: Path) -> None:
-    """A secret that root makes can be read by the group of the settings file."""
+@pytest.mark.parametrize(("of_folder", "of_settings"), [(4321, 0), (0, 4321), (4321, 1234)])
+def test_make_for_a_service(tmp_path: Path, of_folder: int, of_settings: int) -> None:
+    """A secret that root makes can be read by the group of its folder, or else of the settings file."""
     config = tmp_path / "sidecar.toml"
     config.write_text("")
-    os.chown(config, 0, 4321)
+    os.chown(config, 0, of_settings)
+    os.chown(tmp_path, 0, of_folder)
     run("keys", "make", tmp_path / NEW, "--config", config)
     status = (tmp_path / NEW).stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 4321, 0o640)

@@ -29,7 +29,7 @@ def run(folder: Path, script: str, argument: str, **stubs: str) -> subprocess.Co
 def test_the_check_has_no_terminal(tmp_path: Path) -> None:
     """The check of the settings runs as user sidecar, in a session of its own: no process of this user gets root's terminal."""
     (tmp_path / "run/systemd/system").mkdir(parents=True)
-    nothing = dict.fromkeys(("systemd-sysusers", "install", "py3compile", "deb-systemd-helper", "systemctl"), "exit 0")
+    nothing = dict.fromkeys(("systemd-sysusers", "chgrp", "install", "py3compile", "deb-systemd-helper", "systemctl"), "exit 0")
     asked = f"ps -o sid= -p $$ | tr -d ' ' >{tmp_path}/session; readlink /proc/$$/fd/0 >>{tmp_path}/session"
     done = run(tmp_path, "postinst", "configure", **nothing, runuser=asked, **{"deb-systemd-invoke": "exit 0"})
     assert done.returncode == 0, done.stderr
