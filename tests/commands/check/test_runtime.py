@@ -55,7 +55,9 @@ def arguments(folder: Path, name: str, *more: str) -> list[str]:
 
 def checked(folder: Path, settings: str, *, user: int | None = None) -> tuple[list[dict[str, Any]], int]:
     """Return the findings and the exit status of `check`, started by this user or by another one."""
-    (folder / "s.toml").write_text(settings, encoding="utf-8")
+    # Another test can listen on the port of the default.
+    socket_of_its_own = "" if "[milter]" in settings else f'\n[milter]\nsocket = "inet:127.0.0.1:{free_port()}"\n'
+    (folder / "s.toml").write_text(settings + socket_of_its_own, encoding="utf-8")
     if user is None:
         result = CliRunner().invoke(command, ["--config", str(folder / "s.toml"), "--json"])
         return json.loads(result.stdout)["findings"], result.exit_code
