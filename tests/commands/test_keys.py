@@ -14,7 +14,8 @@ from sidecar.core.proof.address import check_address
 from sidecar.core.proof.head import fields
 from sidecar.core.proof.secret import read_secret
 from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import DAY, Case, Keys, Secret
+from sidecar.core.proof.values import Case
+from sidecar.core.settings.keys import DAY, Keys, Secret
 
 NEW, OLD = "secret", "secret.old"
 

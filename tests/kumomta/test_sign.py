@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.proof import address, trace
 from sidecar.core.proof.secret import read_secret
-from sidecar.core.proof.values import Secret
+from sidecar.core.settings.keys import Secret
 from tests.core.proof.test_vectors import JO, NOW, vectors
 from tests.kumomta.node import Node
 

@@ -18,9 +18,9 @@ from sidecar.core.proof.dkim.keys import read_key
 from sidecar.core.proof.head import Returned, fields, head_of
 from sidecar.core.proof.secret import read_secret
 from sidecar.core.proof.trace import NAME
-from sidecar.core.proof.values import Case, PublicKey
+from sidecar.core.proof.values import Case
 from sidecar.core.reports import read
-from sidecar.core.settings.keys import Secret
+from sidecar.core.settings.keys import PublicKey, Secret
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import Answer, Connection, Peer
 from tests.mta.make_signed_reports import keys, opendkim

@@ -10,14 +10,15 @@ from sidecar.core.names import NO_DOMAIN
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof import batv
 from sidecar.core.proof.secret import TOKEN, TOKEN_SIZE, Token, age_fault, make_token, maker
-from sidecar.core.proof.values import Checked, Keys, Reported, Secret, absent, comparable, failed
+from sidecar.core.proof.values import Checked, Reported, absent, comparable, failed
+from sidecar.core.settings.keys import Keys, Secret
 
 LOCAL_PART_LIMIT = 64
 """Octets (RFC 5321 section 4.5.3.1.1): MTAs need not accept more."""
 UNTAGGED_LIMIT = LOCAL_PART_LIMIT - TOKEN_SIZE - len("+")
 """Octets of a local part that has place for a token."""
 
-_NOBODY: Reported = {}
+_NONE_REPORTED: Reported = {}
 # A domain of 255 octets beside it.
 _ADDRESS_LIMIT = 320
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -59,7 +60,7 @@ def untagged(address: str) -> str:
     return address if tag is None else f"{tag.local_part}{at}{domain}"
 
 
-def check_address(address: str, keys: Keys, now: float, reported: Reported = _NOBODY) -> Checked:
+def check_address(address: str, keys: Keys, now: float, reported: Reported = _NONE_REPORTED) -> Checked:
     """Check the token in the recipient of a report; `address` has no angle brackets.
 
     It proves that we sent mail from this address. It proves a reported recipient if the address has the VERP form

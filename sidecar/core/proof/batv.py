@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof.secret import SECRETS_LIMIT
-from sidecar.core.proof.values import DAY, TOLERANCE, Checked, Keys, Secret, absent, comparable, failed
+from sidecar.core.proof.values import TOLERANCE, Checked, absent, comparable, failed
+from sidecar.core.settings.keys import DAY, Keys, Secret
 
 _TAG = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=([^@\"]+)", re.IGNORECASE | re.ASCII)
 _DAYS = 1000

@@ -11,7 +11,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.core.proof.values import DAY, TOLERANCE, Secret
+from sidecar.core.proof.values import TOLERANCE
+from sidecar.core.settings.keys import DAY, Secret
 from sidecar.core.text import counted, in_time
 
 Label = Literal[b"address", b"header", b"sender", b"recipient"]

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from sidecar.core.proof.address import untagged
 from sidecar.core.proof.head import Field, joined
 from sidecar.core.proof.secret import MAC_SIZE, TOKEN, Label, Token, age_fault, mac, make_token, maker
-from sidecar.core.proof.values import Case, Checked, Secret, absent, comparable, failed
+from sidecar.core.proof.values import Case, Checked, absent, comparable, failed
+from sidecar.core.settings.keys import Secret
 
 NAME = "X-Sidecar-Trace"
 """The name of the header field."""

@@ -10,32 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sidecar.core.policy.address import normal_address
-from sidecar.core.settings.keys import DAY, Algorithm, Keys, PublicKey, Secret
-
-__all__ = [
-    "DAY",
-    "SIGNATURE_LIMIT",
-    "TOLERANCE",
-    "Algorithm",
-    "Body",
-    "Case",
-    "Checked",
-    "Keys",
-    "Level",
-    "Method",
-    "Proof",
-    "PublicKey",
-    "Reported",
-    "Reporter",
-    "Result",
-    "Secret",
-    "Verification",
-    "absent",
-    "by_name",
-    "comparable",
-    "failed",
-    "plain",
-]
+from sidecar.core.settings.keys import Keys
 
 Level = Literal["recipient", "message", "none"]
 """What is proved: that a message of ours failed for this recipient, that the message is ours, or nothing."""
@@ -48,10 +23,11 @@ Body = Literal["whole", "part", "differs", "absent", "unchecked"]
 TOLERANCE = 600
 """Seconds: clocks of signing and verifying hosts can differ so much."""
 
-
 SIGNATURE_LIMIT = 2
 """DKIM signatures with a key of ours that are checked in a report: RSA and Ed25519. Each takes up to 110 us."""
 
+# Characters of a peer's text in a sentence.
+_SHOWN = 80
 
 Reported = Mapping[bytes, tuple[str, ...]]
 """Reported recipients in the spellings of the report, by their comparable form."""
@@ -174,6 +150,3 @@ def plain(value: Any) -> str:  # noqa: ANN401 - bytes or text of a peer
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     short = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
     return repr(short)
-
-
-_SHOWN = 80

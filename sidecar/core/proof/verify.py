@@ -9,8 +9,9 @@ from sidecar.core.proof.dkim.check import FIELD, check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
 from sidecar.core.proof.reporter import read_reporter
 from sidecar.core.proof.trace import NAMES, check_trace
-from sidecar.core.proof.values import Case, Checked, Keys, Verification, by_name, comparable
+from sidecar.core.proof.values import Case, Checked, Verification, by_name, comparable
 from sidecar.core.reports.values import ReportReading
+from sidecar.core.settings.keys import Keys
 
 # Without one of these in a header section, no field of it is read.
 _MARKS = (FIELD, *NAMES)

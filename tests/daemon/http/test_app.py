@@ -25,7 +25,8 @@ from sidecar.core.proof.address import check_address
 from sidecar.core.proof.head import fields
 from sidecar.core.proof.sign import sign
 from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import Case, Keys
+from sidecar.core.proof.values import Case
+from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.values import ANY_LISTENER, VerifySettings
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies

@@ -10,19 +10,10 @@ from sidecar.core.proof.dkim.canonical import relaxed_body, simple_body
 from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer
 from sidecar.core.proof.head import Field, Returned, body_of
 from sidecar.core.proof.trace import message_identity
-from sidecar.core.proof.values import (
-    SIGNATURE_LIMIT,
-    TOLERANCE,
-    Body,
-    Case,
-    Checked,
-    PublicKey,
-    absent,
-    comparable,
-    failed,
-)
+from sidecar.core.proof.values import SIGNATURE_LIMIT, TOLERANCE, Body, Case, Checked, absent, comparable, failed
 from sidecar.core.reports.addresses import without_comments
 from sidecar.core.reports.dates import read_date
+from sidecar.core.settings.keys import PublicKey
 from sidecar.core.text import in_time, rfc3339
 
 FIELD = b"dkim-signature"

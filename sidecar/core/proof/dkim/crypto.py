@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from sidecar.core.proof.values import Algorithm
+from sidecar.core.settings.keys import Algorithm
 
 RSA_MINIMUM = 1024
 """Bits (RFC 8301 section 3.2)."""

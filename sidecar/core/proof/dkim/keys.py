@@ -1,12 +1,12 @@
 """Public keys from files: the name of a file says selector and domain, its content is PEM or the text of the DNS record."""
 
-import binascii
 import re
 
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.dkim.crypto import from_pem, from_record
-from sidecar.core.proof.dkim.tags import read_tags, words
-from sidecar.core.proof.values import PublicKey, plain
+from sidecar.core.proof.dkim.tags import from_base64, read_tags, words
+from sidecar.core.proof.values import plain
+from sidecar.core.settings.keys import PublicKey
 
 CONTENT_LIMIT = 16 * 1024
 """Bytes of a key file: an RSA key of 4096 bits has 800."""
@@ -34,7 +34,7 @@ def read_key(name: str, content: bytes) -> PublicKey | str:
     if fault := _content_fault(content, tags):
         return fault
     # Always base64: `_content_fault` has checked it.
-    key = from_record(tags.get(b"k", b"rsa"), _decoded(tags[b"p"]) or b"") if tags else from_pem(content)
+    key = from_record(tags.get(b"k", b"rsa"), from_base64(tags[b"p"]) or b"") if tags else from_pem(content)
     if isinstance(key, str):
         return key
     strict = b"s" in words(tags.get(b"t", b""))
@@ -61,11 +61,4 @@ def _record_fault(tags: dict[bytes, bytes]) -> str | None:
         return f"its s= is {plain(tags[b's'])}: the key is not for mail"
     if b"sha256" not in words(tags.get(b"h", b"sha256")):
         return f"its h= is {plain(tags[b'h'])}, without sha256"
-    return "its p= is not base64" if _decoded(tags[b"p"]) is None else None
-
-
-def _decoded(text: bytes) -> bytes | None:
-    try:
-        return binascii.a2b_base64(text.translate(None, b" \t\r\n"), strict_mode=True)
-    except binascii.Error:
-        return None
+    return "its p= is not base64" if from_base64(tags[b"p"]) is None else None

@@ -1,6 +1,5 @@
 """One DKIM-Signature field: what it says, whether it is well-formed, and which header fields it signs."""
 
-import binascii
 import re
 from collections import defaultdict
 
@@ -8,8 +7,8 @@ from msgspec import Struct
 
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.dkim.canonical import relaxed_field, simple_field, unsigned
-from sidecar.core.proof.dkim.tags import read_tags
-from sidecar.core.proof.head import Field, joined
+from sidecar.core.proof.dkim.tags import from_base64, read_tags
+from sidecar.core.proof.head import Field
 from sidecar.core.proof.values import plain
 
 VALUE_LIMIT = 8 * 1024
@@ -61,7 +60,7 @@ def read_signature(field: Field, selector: str, domain: str) -> Signature | str:
     names = tuple(name.strip(b" \t\r\n") for name in tags.get(b"h", b"").lower().split(b":"))
     identity = _identity_domain(tags, domain)
     header_form, slash, body_form = tags.get(b"c", b"simple").lower().partition(b"/")
-    signature, body_hash = _base64(tags.get(b"b", b"")), _base64(tags.get(b"bh", b""))
+    signature, body_hash = from_base64(tags.get(b"b", b"")), from_base64(tags.get(b"bh", b""))
     if not tags:
         fault = "it is no list of tags, or has one twice"
     elif missing := [tag.decode() for tag in _REQUIRED if not tags.get(tag)]:
@@ -123,10 +122,3 @@ def signed_text(signature: Signature, signed: list[Field]) -> bytes:
     """Return what is hashed for `b=`."""
     form = relaxed_field if signature.relaxed_header else simple_field
     return b"\r\n".join((*(form(field.raw) for field in signed), form(unsigned(signature.field.raw))))
-
-
-def _base64(text: bytes) -> bytes | None:
-    try:
-        return binascii.a2b_base64(joined(text), strict_mode=True)
-    except binascii.Error:
-        return None

@@ -1,4 +1,8 @@
-"""Lists of `tag=value` pairs (RFC 6376 section 3.2)."""
+"""Lists of `tag=value` pairs (RFC 6376 section 3.2), and values in base64."""
+
+import binascii
+
+from sidecar.core.proof.head import joined
 
 _BLANKS = b" \t\r\n"
 # A signature has some 12 tags, a record 5.
@@ -24,3 +28,11 @@ def read_tags(text: bytes) -> dict[bytes, bytes] | None:
 def words(value: bytes) -> set[bytes]:
     """Return the words of a list with colons, in lower case."""
     return {word.strip(_BLANKS).lower() for word in value.split(b":")}
+
+
+def from_base64(value: bytes) -> bytes | None:
+    """Return a value without its base64, in which white space can be anywhere; None if it is no base64."""
+    try:
+        return binascii.a2b_base64(joined(value), strict_mode=True)
+    except binascii.Error:
+        return None

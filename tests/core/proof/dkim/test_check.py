@@ -7,7 +7,8 @@ import pytest
 from sidecar.core.proof import Keys
 from sidecar.core.proof.dkim.check import check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
-from sidecar.core.proof.values import Case, Checked, PublicKey
+from sidecar.core.proof.values import Case, Checked
+from sidecar.core.settings.keys import PublicKey
 from tests.core.proof.making import DAY, MAIL, NOW, dkim_field, ed_key, keys, pem, public_key
 
 REPORTED = ("jo@remote.example",)
