@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.core.records.build import record_time
-from sidecar.core.settings.values import JournalSettings, Settings
+from sidecar.core.settings.values import Settings
 from sidecar.core.text import printable_json, rfc3339
-from sidecar.journal.write.journal import Journal
+from sidecar.journal.write.routes import open_journal
 from sidecar.suppression.consumer import BusyError, Consumer, locked
 from sidecar.suppression.reading import CHANGE_TYPE
 from sidecar.suppression.rules import MICROSECONDS, NEVER
@@ -38,23 +38,31 @@ class HandChange(Struct, frozen=True, kw_only=True):
     expires: int = NEVER
 
 
-def write(settings: Settings, changes: Iterable[HandChange], *, by: str) -> tuple[str, str] | None:
-    """Write changes to the journal; they are on disk on return. Return address and id of the last one. Raise JournalError.
+class Written(Struct, frozen=True, kw_only=True):
+    """The number of changes in the journal, and the address and the id of the last one."""
+
+    count: int
+    last: tuple[str, str] | None
+
+
+def write(settings: Settings, changes: Iterable[HandChange], *, by: str) -> Written:
+    """Write changes to the journal; they are on disk on return. Raise JournalError.
 
     `by` is the user who makes them.
     """
-    journal = _journal(settings.journal)
-    left, last = iter(changes), None
+    own = settings.journal
+    journal = open_journal(own.directory, ".jsonl" if own.format == "plain" else "", own)
+    left, count, last = iter(changes), 0, None
     node_id = settings.node_id or _node_id(settings)
     try:
         while some := list(islice(left, _TOGETHER)):
             now = time.time()
             records = [_record(one, now, by, node_id) for one in some]
             journal.write(b"".join(printable_json(msgspec.json.encode(one)) + b"\n" for one in records), durable=True)
-            last = some[-1].address, str(records[-1]["id"])
+            count, last = count + len(some), (some[-1].address, str(records[-1]["id"]))
     finally:
         journal.close()
-    return last
+    return Written(count=count, last=last)
 
 
 def wait_until_applied(settings: Settings, change: tuple[str, str], *, within: float) -> bool:
@@ -108,16 +116,6 @@ def _node_id(settings: Settings) -> str:
         return settings.node_id_file.read_text("ascii").strip()
     except (OSError, ValueError):
         return _NO_ID
-
-
-def _journal(settings: JournalSettings) -> Journal:
-    return Journal(
-        settings.directory,
-        segment_size=settings.segment_size,
-        segment_age=settings.segment_age,
-        suffix=".jsonl" if settings.format == "plain" else "",
-        level=settings.compression_level if settings.format == "zstd" else None,
-    )
 
 
 def user_name() -> str:

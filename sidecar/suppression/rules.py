@@ -21,6 +21,7 @@ _DAY: Final = 86400 * MICROSECONDS
 _CHANGES_LIMIT: Final = 20
 
 EventKind = Literal["report", "add", "remove"]
+EntrySource = Literal["reports", "manual"]
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False, order=True):
@@ -44,7 +45,7 @@ class ListEntry(Struct, frozen=True, kw_only=True, gc=False):
     """
 
     reason: str
-    source: Literal["reports", "manual"]
+    source: EntrySource
     since: int
     expires: int
     reports: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +23,7 @@ from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.reading import Said
-from sidecar.suppression.rules import NEVER, Event, ListEntry, Ruleset
+from sidecar.suppression.rules import NEVER, EntrySource, Event, ListEntry, Ruleset
 
 _VERSION: Final = 1
 # 10 million entries of some 100 bytes; the kernel shares the pages between processes.
@@ -69,15 +69,10 @@ class Progress(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int]
 
 
-class Listed(Struct, frozen=True, kw_only=True):
-    """An address on the list, as the commands print it; with `store = "hashed"` the address is its hash."""
+class Listed(ListEntry, frozen=True, kw_only=True, gc=False):
+    """An address on the list, and its entry; with `store = "hashed"` the address is its hash."""
 
     address: str
-    reason: str
-    source: str
-    since: int
-    expires: int
-    reports: tuple[str, ...]
 
 
 class Database:
@@ -297,7 +292,7 @@ def _listed(row: Sequence[str | int]) -> Listed:
     return Listed(
         address=str(address),
         reason=str(reason),
-        source=str(source),
+        source=cast("EntrySource", source),  # only entries of `rules` are in the table
         since=int(since),
         expires=int(expires),
         reports=msgspec.json.decode(str(reports), type=tuple[str, ...]),

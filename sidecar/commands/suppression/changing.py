@@ -44,8 +44,7 @@ def add(config: Path | None, addresses: tuple[str, ...], *, reason: str, expire:
         HandChange(action="add", address=key, reason=words, expires=expires) for key in map(key_or_usage_error, addresses)
     ]
     settings, _ = list_settings(config)
-    _change(settings, changes)
-    click.echo(f"{counted(len(changes), 'address', 'addresses')} added.")
+    _change(settings, changes, "added")
 
 
 @click.command(
@@ -62,8 +61,7 @@ def remove(config: Path | None, addresses: tuple[str, ...], *, reason: str) -> N
     words = _reason(reason)
     changes = [HandChange(action="remove", address=key, reason=words) for key in map(key_or_usage_error, addresses)]
     settings, _ = list_settings(config)
-    _change(settings, changes)
-    click.echo(f"{counted(len(changes), 'address', 'addresses')} removed.")
+    _change(settings, changes, "removed")
 
 
 @click.command(
@@ -82,37 +80,37 @@ def import_list(config: Path | None, file: Path, *, reason: str) -> None:
     bounces of the categories bad-mailbox, bad-domain and inactive-mailbox count.
     """
     settings, _ = list_settings(config)
-    words, counts, unreadable = _reason(reason), [0], list[int]()
+    words, unreadable = _reason(reason), list[int]()
     try:
         with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-            _change(settings, _additions(read_list(lines, reason=words), counts, unreadable))
+            _change(settings, _additions(read_list(lines, reason=words), unreadable), "added")
     except ValueError as error:
         raise click.ClickException(printable(f"{file} cannot be imported: {error}.")) from error
-    click.echo(f"{counted(counts[0], 'address', 'addresses')} added.")
     if unreadable:
         places = ", ".join(map(str, unreadable[:_SHOWN]))
         click.echo(f"{counted(len(unreadable), 'item')} without a readable address: {places} (counted from 1).", err=True)
 
 
-def _additions(found: Iterable[HandChange | Unreadable], counts: list[int], unreadable: list[int]) -> Iterator[HandChange]:
+def _additions(found: Iterable[HandChange | Unreadable], unreadable: list[int]) -> Iterator[HandChange]:
     for one in found:
         if isinstance(one, Unreadable):
             unreadable.append(one.number)
         else:
-            counts[0] += 1
             yield one
 
 
-def _change(settings: Settings, changes: Iterable[HandChange]) -> None:
+def _change(settings: Settings, changes: Iterable[HandChange], verb: str) -> None:
+    """Make the changes, and say how many: `verb` is "added" or "removed"."""
     assert settings.suppression is not None  # noqa: S101 - `list_settings` has checked it
     require_owner(settings)
     try:
         with faults(settings.suppression):
-            last = write(settings, changes, by=user_name())
-            if last is not None and not wait_until_applied(settings, last, within=_WITHIN):
+            written = write(settings, changes, by=user_name())
+            if written.last is not None and not wait_until_applied(settings, written.last, within=_WITHIN):
                 click.echo("The journal has the change. The sidecar has not applied it yet.", err=True)
     except JournalError as error:
         raise click.ClickException(printable(f"{error}.")) from error
+    click.echo(f"{counted(written.count, 'address', 'addresses')} {verb}.")
 
 
 def _reason(text: str) -> str:

@@ -7,6 +7,7 @@ imports it (`address,BOUNCE`), JSON lines (this program, SES), and one JSON docu
 import csv
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -40,24 +41,17 @@ def read_list(file: TextIO, *, reason: str) -> Iterator[HandChange | Unreadable]
     if begin.lstrip()[:1] in {"{", "["}:
         rows = _json_rows(begin, file)
     elif _is_head(begin):
-        rows = _csv_rows([_names(begin)], file)
+        rows = _csv_rows(_names(begin), file)
     else:
-        rows = _csv_rows([("address", "reason")], _with(begin, file))
+        rows = _csv_rows(("address", "reason"), chain([begin], file))
     for number, row in enumerate(rows, 1):
-        if row is None or not _counts(row):
-            if row is None:
-                yield Unreadable(number=number)
+        if row is not None and not _counts(row):
             continue
-        address = normal_key(str(_first(row, _ADDRESS) or "").strip())
-        if address is None:
+        address = None if row is None else normal_key(str(_first(row, _ADDRESS) or "").strip())
+        if row is None or address is None:
             yield Unreadable(number=number)
         else:
             yield HandChange(action="add", address=address, reason=_reason(row) or reason, expires=_expires(row))
-
-
-def _with(begin: str, file: TextIO) -> Iterator[str]:
-    yield begin
-    yield from file
 
 
 def _names(head: str) -> tuple[str, ...]:
@@ -69,8 +63,7 @@ def _is_head(line: str) -> bool:
     return any(name in _ADDRESS for name in _names(line))
 
 
-def _csv_rows(heads: list[tuple[str, ...]], lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
-    (head,) = heads
+def _csv_rows(head: tuple[str, ...], lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
     try:
         for row in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
             yield dict(zip(head, row, strict=False))

@@ -19,7 +19,7 @@ from sidecar.machine import name_of_user
 from sidecar.output.problems import reader_settings_or_exit
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.rules import NEVER, ListEntry
-from sidecar.suppression.store import Database, Listed, StoreError, open_reader
+from sidecar.suppression.store import Database, StoreError, open_reader
 
 READ_STATUSES = {0: "success", 1: "the list cannot be read"}
 
@@ -35,7 +35,7 @@ class ShownEntry(Struct, frozen=True, kw_only=True):
     reports: tuple[str, ...]
 
 
-def shown(address: str, entry: Listed | ListEntry) -> ShownEntry:
+def shown(address: str, entry: ListEntry) -> ShownEntry:
     """Return an entry for people and programs."""
     return ShownEntry(
         address=address,

@@ -42,8 +42,8 @@ class Routes:
             if place is None:
                 continue
             if place not in by_place:
-                by_place[place] = _open_journal(*place, settings)
-                self._large[by_place[place]] = _open_journal(*place, settings)
+                by_place[place] = open_journal(*place, settings)
+                self._large[by_place[place]] = open_journal(*place, settings)
             self._by_type[record_type] = by_place[place]
         self._disk = DiskThread((*self._large, *self._large.values()))
         is_one = len(by_place) == 1 and len(self._by_type) == len(RECORD_TYPES)
@@ -112,7 +112,8 @@ def write_and_wait(submit: Callable[..., bool], batch: Batch, *, durable: bool) 
         raise error
 
 
-def _open_journal(directory: Path, suffix: str, settings: JournalSettings) -> Journal:
+def open_journal(directory: Path, suffix: str, settings: JournalSettings) -> Journal:
+    """Return the journal for a folder and a suffix, with the segments of the settings."""
     return Journal(
         directory,
         segment_size=settings.segment_size,
