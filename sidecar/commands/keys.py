@@ -19,7 +19,7 @@ from sidecar.core.settings.keys import DAY
 from sidecar.core.settings.values import VerifySettings
 from sidecar.core.text import printable, rfc3339
 from sidecar.output.help import Command, CommandGroup
-from sidecar.output.problems import config_file, config_option, settings_or_exit
+from sidecar.output.problems import config_file, config_option, secrets_or_exit
 from sidecar.output.streams import print_json, print_lines
 from sidecar.output.terminal import TextTable, console, plain
 
@@ -93,7 +93,7 @@ def make(files: Sequence[Path], config: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def list_secrets(config: Path | None, *, as_json: bool) -> None:
     """List the secrets of the settings: the file, the key id in its tokens, its use and its age."""
-    verify = _verify_or_exit(config)
+    verify = secrets_or_exit(config)
     found = [*_described(verify)]
     if as_json:
         print_json({"secrets": found})
@@ -118,7 +118,7 @@ def rotate(config: Path | None, *, force: bool) -> None:
     The new secret is written into the first of `secret_files`. The content of each file moves to the next one, and that of the
     last one is dropped. This needs two files at least. The running sidecar loads them without a restart.
     """
-    verify = _verify_or_exit(config)
+    verify = secrets_or_exit(config)
     files = verify.secret_files
     if len(files) < _ROTATED:
         fix = "Make a second one with `sidecar keys make FILE`, and add it to secret_files."
@@ -136,14 +136,6 @@ def rotate(config: Path | None, *, force: bool) -> None:
     except OSError as error:
         raise _unwritable(Path(str(error.filename or files[0])), error) from error
     print_lines([f"{files[0]}: the new secret has the key id {_key_id(line)}. It signs from now on."])
-
-
-def _verify_or_exit(config: Path | None) -> VerifySettings:
-    """Return the section [verify]. Raise click.ClickException if it names no secret."""
-    verify = settings_or_exit(config).verify
-    if verify is None or not verify.secret_files:
-        raise click.ClickException('The settings have no secret. Write secret_files = ["secret"] below [verify].')
-    return verify
 
 
 def _described(verify: VerifySettings) -> Iterator[SecretFile]:

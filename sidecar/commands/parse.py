@@ -10,7 +10,7 @@ import msgspec
 from sidecar.config import USUAL_FILE
 from sidecar.config.rules import iana_rules
 from sidecar.core.classifier import Classifier
-from sidecar.core.evaluate.delivery import read_stored, recipient_of
+from sidecar.core.evaluate.delivery import read_stored
 from sidecar.core.evaluate.proofs import StoredProof, prove, stored_words
 from sidecar.core.records import UNCATEGORIZED, bounce_response, with_numbers
 from sidecar.core.reports.values import ArfReport, DiagnosticCode, DsnStatus, MtaName, OobReport, PerRecipient, ReportReading
@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 - one for each option
         reading = read_stored(message, sender, strict=strict, text=text)
         proof = None
         if reading.is_report and settings is not None and settings.verify is not None:
-            proof = prove(reading, message, settings.verify, to=recipient or recipient_of(message), now=time.time())
+            proof = prove(reading, message, settings.verify, to=recipient, now=time.time())
         if as_json:
             print_json(_answer(name, reading, classifier, proof))
         else:

@@ -8,7 +8,7 @@ import click
 from sidecar.core.proof.sign import sign
 from sidecar.core.proof.trace import NAME
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, require_utf8, settings_or_exit
+from sidecar.output.problems import config_option, require_utf8, secrets_or_exit
 from sidecar.output.streams import print_json, print_lines
 
 
@@ -33,10 +33,7 @@ def command(address: str, config: Path | None, message_id: str | None, recipient
     second line is the trace header; it proves the recipient if --to names one only.
     """
     require_utf8(address, message_id, *recipients)
-    verify = settings_or_exit(config).verify
-    if verify is None or not verify.secrets:
-        raise click.ClickException('The settings have no secret. Write secret_files = ["secret"] below [verify].')
-    signed = sign(verify.secrets[0], time.time(), sender=address, message_id=message_id, recipients=recipients)
+    signed = sign(secrets_or_exit(config).secrets[0], time.time(), sender=address, message_id=message_id, recipients=recipients)
     if signed.why is not None and signed.trace is None:
         raise click.ClickException(f"{address!r} gets no token: {signed.why}.")
     if as_json:

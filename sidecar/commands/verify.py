@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
-from sidecar.core.evaluate.delivery import read_stored, recipient_of
+from sidecar.core.evaluate.delivery import read_stored
 from sidecar.core.evaluate.proofs import StoredProof, prove, stored_words
 from sidecar.core.text import printable
 from sidecar.output.help import Command
@@ -70,7 +70,7 @@ def command(  # noqa: PLR0913 - one for each option
             continue
         reading, proof = read_stored(message, sender, strict=strict, text=settings.accepts_text), None
         if reading.is_report:
-            proof = prove(reading, message, settings.verify, to=recipient or recipient_of(message), now=time.time())
+            proof = prove(reading, message, settings.verify, to=recipient, now=time.time())
         is_proved = is_proved and proof is not None and all(one.verified != "none" for one in proof.recipients)
         if as_json:
             print_json(Verified(file=name, why=reading.why, verification=proof))

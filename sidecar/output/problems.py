@@ -13,7 +13,7 @@ import click
 
 from sidecar.config import USUAL_FILE, Loaded, Reading, reader_environ, state_directory
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.values import Settings, VerifySettings
 from sidecar.core.text import printable
 from sidecar.machine import missing_right
 
@@ -77,6 +77,14 @@ def config_file(config: Path | None, *, otherwise: str = "the built-in settings 
 def settings_or_exit(config: Path | None) -> Settings:
     """Load the settings of a command, or print their errors and exit, as `loaded_or_exit`."""
     return loaded_or_exit(Reading(config_file(config)).loaded)
+
+
+def secrets_or_exit(config: Path | None) -> VerifySettings:
+    """Return the section [verify] of the settings, as `settings_or_exit`. Raise click.ClickException if it names no secret."""
+    verify = settings_or_exit(config).verify
+    if verify is None or not verify.secrets:
+        raise click.ClickException('The settings have no secret. Write secret_files = ["secret"] below [verify].')
+    return verify
 
 
 def reader_settings_or_exit(config: Path | None) -> Settings:

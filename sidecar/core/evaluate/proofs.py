@@ -5,6 +5,7 @@ Scripts read these values: their fields are permanent.
 
 from msgspec import Struct
 
+from sidecar.core.evaluate.delivery import recipient_of
 from sidecar.core.policy import Because
 from sidecar.core.proof import Reporter, Verification, verify
 from sidecar.core.proof.values import Level, Method, Result
@@ -54,8 +55,9 @@ def message_proof(verification: Verification, because: list[Because]) -> Message
     return MessageProof(methods=_methods(verification), reporter=verification.reporter, because=because)
 
 
-def prove(reading: ReportReading, message: bytes, settings: VerifySettings, *, to: str, now: float) -> StoredProof:
-    """Return what a stored report with the envelope recipient `to` proves at a time."""
+def prove(reading: ReportReading, message: bytes, settings: VerifySettings, *, to: str | None, now: float) -> StoredProof:
+    """Return what a stored report with the envelope recipient `to`, or else the one that it names, proves at a time."""
+    to = to or recipient_of(message)
     found = verify(reading, recipients=[to], report=message, keys=settings, now=now)[to]
     reported = reported_recipients(reading)
     proofs = [(one, found.proof(one)) for one in reported] or [("", found.proof())]
