@@ -9,7 +9,6 @@ import signal
 import smtplib
 import socket
 import subprocess
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,9 +136,7 @@ class ProxiedConnection(Connection):
 
     def __enter__(self) -> Self:
         assert self.say(f"EHLO {self._peer.helo}").code == 250
-        if self._peer.login is not None:
-            proof = b64encode(f"\0{self._peer.login}\0{PASSWORD}".encode()).decode()
-            assert self.say(f"AUTH PLAIN {proof}").code == 235
+        self.log_in(PASSWORD)
         return self
 
 

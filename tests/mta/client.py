@@ -14,6 +14,7 @@ from typing import Self
 from msgspec import Struct
 
 from sidecar.core.names import split_endpoint
+from tests.mta.logins import plain
 from tests.mta.postfix import HOST
 
 
@@ -106,6 +107,11 @@ class Connection:
         """Wait for the next reply."""
         code, text = self._smtp.getreply()
         return Answer(code=code, text=text.decode("utf-8", "replace"))
+
+    def log_in(self, password: str) -> None:
+        """Prove the peer's login with AUTH PLAIN, if it has one."""
+        if self._peer.login is not None:
+            assert self.say(f"AUTH PLAIN {plain(self._peer.login, password)}").code == 235
 
     def encrypt(self, certificate: Path | None = None) -> None:
         """STARTTLS, whatever the server's certificate, and EHLO again. `certificate` is a folder with the client's own."""

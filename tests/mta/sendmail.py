@@ -12,7 +12,6 @@ import smtplib
 import socket
 import struct
 import subprocess
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -256,9 +255,7 @@ class Caller(Connection):
         if greeting.code != 250:
             self._smtp.close()
             raise Refused(greeting)
-        if self._peer.login is not None:
-            proof = b64encode(f"\0{self._peer.login}\0{PASSWORD}".encode()).decode()
-            assert self.say(f"AUTH PLAIN {proof}").code == 235
+        self.log_in(PASSWORD)
         return self
 
 
