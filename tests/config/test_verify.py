@@ -151,7 +151,7 @@ def test_no_keys(tmp_path: Path) -> None:
         ('socket = "unix:admin.sock"\nsocket_mode = "0662"', True),
         ('socket = "unix:admin.sock"\nsocket_mode = "0664"', False),
         ('socket = "unix:admin.sock"', False),
-        # Nobody can sign at a port.
+        # No user can sign at a port.
         ('socket = "inet:127.0.0.1:8894"', False),
     ],
 )
