@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import (
     ANY_LISTENER,
     DomainEntry,
@@ -14,7 +15,6 @@ from sidecar.core.settings.values import (
     MilterSettings,
     Network,
     NetworkList,
-    Settings,
     Where,
 )
 

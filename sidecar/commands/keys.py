@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from sidecar.core.proof.secret import SECRET_MINIMUM, make_secret, read_secret
 from sidecar.core.settings.keys import DAY
-from sidecar.core.settings.values import VerifySettings
+from sidecar.core.settings.proof import VerifySettings
 from sidecar.core.text import printable, rfc3339
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_file, config_option, secrets_or_exit

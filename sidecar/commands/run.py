@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from sidecar import log
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.daemon.process.loader import Loader, LoaderError
 from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.signals import Terminal

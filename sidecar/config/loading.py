@@ -34,7 +34,8 @@ from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainTable, table_of
-from sidecar.core.settings.values import BounceRule, LimitSettings, LogSettings, NetworkList, Settings, Source, Stamp, Where
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import BounceRule, LimitSettings, LogSettings, NetworkList, Source, Stamp, Where
 from sidecar.core.text import quoted
 
 DEFAULT_RELAY_HOSTS: Final = NetworkList(networks=(network("127.0.0.1"), network("::1")), where=None)

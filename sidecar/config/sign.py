@@ -9,7 +9,8 @@ from sidecar.config.readers import flag, list_of, text, wrong
 from sidecar.config.tables import Table
 from sidecar.core.names import NO_DOMAIN, normal_domain
 from sidecar.core.policy.address import domain_of, normal_address
-from sidecar.core.settings.values import SignSettings, VerifySettings, Where
+from sidecar.core.settings.proof import SignSettings, VerifySettings
+from sidecar.core.settings.values import Where
 from sidecar.core.text import quoted, shown
 
 _WILDCARD: Final = "*."

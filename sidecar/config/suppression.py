@@ -11,13 +11,8 @@ from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import choice, list_of, text, whole_number, wrong
 from sidecar.config.tables import Table
 from sidecar.core.records.record import UNCATEGORIZED
-from sidecar.core.settings.values import (
-    IGNORED_TYPES,
-    JournalSettings,
-    SuppressionRule,
-    SuppressionSettings,
-    Where,
-)
+from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule, SuppressionSettings
+from sidecar.core.settings.values import JournalSettings, Where
 from sidecar.core.text import in_time, nearest, quoted
 
 COMPLAINTS: Final = ("abuse", "fraud", "virus", "other", "opt-out", "opt-out-list", "miscategorized")

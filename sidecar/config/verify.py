@@ -17,7 +17,8 @@ from sidecar.config.tables import Table
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.secret import SECRETS_LIMIT, read_secret
 from sidecar.core.settings.keys import DAY, PublicKey, Secret
-from sidecar.core.settings.values import Source, VerifyRule, VerifySettings, Where
+from sidecar.core.settings.proof import VerifyRule, VerifySettings
+from sidecar.core.settings.values import Source, Where
 from sidecar.core.text import quoted, shown
 
 _BELOW: Final = "*."

@@ -11,7 +11,8 @@ from msgspec import Struct
 from sidecar.core.names import UNLISTED, is_literal, normal_domain, parents
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.domain_table import table_of
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 
 POSTFIX_FILE = "/etc/postfix/sidecar-relay-domains"
 SENDMAIL_FILE = "/etc/mail/sidecar-access"

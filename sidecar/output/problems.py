@@ -13,7 +13,8 @@ import click
 
 from sidecar.config import USUAL_FILE, Loaded, Reading, reader_environ, state_directory
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import Settings, VerifySettings
+from sidecar.core.settings.proof import VerifySettings
+from sidecar.core.settings.settings import Settings
 from sidecar.core.text import printable
 from sidecar.machine import missing_right
 

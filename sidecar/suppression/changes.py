@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.core.records.build import record_time
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.core.text import printable_json, rfc3339
 from sidecar.journal.write.routes import open_journal
 from sidecar.suppression.consumer import BusyError, Consumer, locked

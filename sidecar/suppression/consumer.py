@@ -17,7 +17,8 @@ import msgspec
 
 from sidecar import log
 from sidecar.core.records.reading import decode
-from sidecar.core.settings.values import Settings, SuppressionSettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Follower, Line, SegmentMark, Skipped
 from sidecar.suppression import READER

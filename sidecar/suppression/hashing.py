@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-from sidecar.core.settings.values import SuppressionSettings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import sync_directory
 
 _KEY_SIZE: Final = 32

@@ -16,7 +16,7 @@ from sidecar.core.names import normal_domain
 from sidecar.core.policy.address import normal_address
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.reading import Logged
-from sidecar.core.settings.values import IGNORED_TYPES, SuppressionRule
+from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule
 from sidecar.core.text import printable
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from sidecar.core.settings.values import IGNORED_TYPES, SuppressionRule
+from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule
 
 NEVER: Final = 0
 """The `expires` of what only a person removes."""

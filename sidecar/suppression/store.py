@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.core.settings.values import SuppressionSettings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression.hashing import AddressHash

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sidecar.config import Loaded, load
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 MAIN = "sidecar.toml"
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import tomli
 
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Settings, Where
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Where
 from tests.config.helpers import load_files, place, settings_of
 
 SAMPLE = """\

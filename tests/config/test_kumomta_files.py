@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.core.classifier import Classifier
 from sidecar.core.policy import compile_policy
-from sidecar.core.settings.values import LogMode, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LogMode
 from tests.config.helpers import MAIN, settings_of
 
 IGNORE, RELAY, DROP = LogMode.IGNORE, LogMode.LOG_THEN_RELAY, LogMode.LOG_THEN_DROP

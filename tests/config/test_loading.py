@@ -9,7 +9,8 @@ import pytest
 from sidecar.config import load
 from sidecar.config.rules import iana_rules
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Settings, Where
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import JournalSettings, LimitSettings, LogSettings, MilterSettings, Where
 from tests.config.helpers import MAIN, load_files, place, settings_of
 
 FULL = """\

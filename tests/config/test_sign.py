@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.settings.values import SignSettings
+from sidecar.core.settings.proof import SignSettings
 from tests.config.helpers import MAIN, load_files, place, settings_of
 from tests.config.test_verify import write_keys
 

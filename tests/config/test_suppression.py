@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.settings.values import SUPPRESSION_RULES, SuppressionRule, SuppressionSettings, Where
+from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule, SuppressionSettings
+from sidecar.core.settings.values import Where
 from tests.config.helpers import MAIN, load_files, place, settings_of
 
 CLASSES = 'bounce_classifier = ["iana"]\n'

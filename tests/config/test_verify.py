@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config import load
-from sidecar.core.settings.values import VerifyRule, VerifySettings
+from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from tests.config.helpers import MAIN, load_files, place
 from tests.core.proof.making import ed_key, pem
 

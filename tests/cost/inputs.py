@@ -10,7 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from sidecar.core.settings.values import LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.cost.wire import Wire
 

@@ -5,7 +5,7 @@ Owns the number of tries. Never knows a limit.
 
 from msgspec.structs import replace
 
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests.cost.judging import cpu_share, exceeded
 from tests.cost.measuring import Cost, measure
 from tests.cost.wire import Wire

@@ -15,7 +15,8 @@ from msgspec import Struct
 from sidecar import log
 from sidecar.core.policy import compile_policy
 from sidecar.core.session import Quota, Rules, Session, World
-from sidecar.core.settings.values import JournalSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import JournalSettings
 from sidecar.daemon.milter import Adapter
 from sidecar.daemon.milter.conversation import Conversation, Steps
 from sidecar.daemon.milter.packets import TRANSLATIONS

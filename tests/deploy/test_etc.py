@@ -15,15 +15,9 @@ from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
 from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
-from sidecar.core.settings.values import (
-    AdminSettings,
-    DomainEntry,
-    JournalSettings,
-    MilterSettings,
-    RecordSettings,
-    Settings,
-    SuppressionSettings,
-)
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.settings.values import AdminSettings, DomainEntry, JournalSettings, MilterSettings, RecordSettings
 from tests import ROOT
 
 FOLDER = ROOT / "deploy/etc"

@@ -9,7 +9,7 @@ from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.config import load
 from sidecar.core.open_domains import POSTFIX_FILE, OpenDomains
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests import ROOT
 
 DEPLOY = ROOT / "deploy"

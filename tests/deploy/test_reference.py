@@ -16,6 +16,9 @@ from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.findings import Finding
+from sidecar.core.settings.proof import SignSettings, VerifyRule, VerifySettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionRule, SuppressionSettings
 from sidecar.core.settings.values import (
     RECORD_TYPES,
     AdminSettings,
@@ -24,12 +27,6 @@ from sidecar.core.settings.values import (
     LogMode,
     MilterSettings,
     RecordSettings,
-    Settings,
-    SignSettings,
-    SuppressionRule,
-    SuppressionSettings,
-    VerifyRule,
-    VerifySettings,
 )
 from sidecar.daemon.process.reload import _KEPT, _KEPT_OF_MILTER
 from tests.deploy.documents import FOLDER, Document

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests.cost.inputs import BOTH, HEADERS, MEGABYTE, PLAIN, STRICT
 from tests.cost.judging import cpu_share, memory_share
 from tests.cost.lasting import lasting_fault

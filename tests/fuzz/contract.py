@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import asdict
 
-from sidecar.core.settings.values import Settings, VerifySettings
+from sidecar.core.settings.proof import VerifySettings
+from sidecar.core.settings.settings import Settings
 from tests.building import entry, settings
 from tests.core.proof.making import keys
 

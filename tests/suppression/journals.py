@@ -9,7 +9,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from sidecar.core.records.reading import decode
-from sidecar.core.settings.values import JournalSettings, Settings, SuppressionSettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.settings.values import JournalSettings
 from sidecar.journal.read import read
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.reading import MemoryList, Reader

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.settings.values import Settings, SuppressionRule
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionRule
 from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER
 from sidecar.suppression import consumer as module

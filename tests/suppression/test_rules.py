@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.settings.values import SUPPRESSION_RULES, SuppressionRule
+from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule
 from sidecar.suppression.reading import MemoryList, Reader, Uncounted, normal_key
 from sidecar.suppression.rules import Event, ListEntry, Ruleset, differences
 from tests.suppression.records import BEGIN, DAY, change, feedback, logged, oob

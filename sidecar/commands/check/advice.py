@@ -18,7 +18,8 @@ from sidecar.core.findings import Finding
 from sidecar.core.names import normal_domain, normal_listener, parents
 from sidecar.core.open_domains import pattern_of
 from sidecar.core.settings.domain_table import table_of
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 # To leave out an entry, all others are read again: 0.5 s for so many.
 _ENTRIES_LIMIT: Final = 100_000

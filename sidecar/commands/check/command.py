@@ -14,7 +14,8 @@ from sidecar.commands.check.runtime import runtime_findings
 from sidecar.config import Reading
 from sidecar.core.findings import Finding
 from sidecar.core.networks import texts
-from sidecar.core.settings.values import ANY_LISTENER, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.text import counted
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option, finding_line

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from sidecar.commands.check.units import Unit, units_of
 from sidecar.core.findings import Finding, Level, RuntimeCode, finding
-from sidecar.core.settings.values import AdminSettings, MilterSettings, Settings, Source, Where
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import AdminSettings, MilterSettings, Source, Where
 from sidecar.core.text import quoted
 from sidecar.daemon.process.privileges import (
     Identity,

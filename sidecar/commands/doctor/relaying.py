@@ -11,7 +11,8 @@ import netaddr  # type: ignore[import-untyped]  # the package ships no annotatio
 from sidecar.commands.doctor.findings import Found, some
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import OpenDomains, Pattern, boundary, lineage
-from sidecar.core.settings.values import Network, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import Network
 
 # No external host has these addresses, and Debian lists more of them than needed.
 _LOOPBACK = netaddr.IPSet(["127.0.0.0/8", "::1"])

@@ -14,7 +14,7 @@ from sidecar.commands.doctor.sendmail import Daemon, Filter, Sendmail, read_send
 from sidecar.commands.doctor.sockets import same_socket
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import NAME_THEM, SENDMAIL_FILE, OpenDomains, everything_open
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 _ACCESS_FEATURE = "FEATURE(`access_db', `hash -T<TMPF> /etc/mail/access-and-sidecar', `skip', `lookupdotdomain')"
 

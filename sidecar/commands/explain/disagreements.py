@@ -16,7 +16,7 @@ from sidecar.commands.explain.finding import Comparison, Disagreement, NotCompar
 from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
 from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, print_words, report_no_record
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal

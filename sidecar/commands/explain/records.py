@@ -20,7 +20,7 @@ from sidecar.core.evaluate.envelope import Happened
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
 from sidecar.core.policy import Because
 from sidecar.core.session.replies import NOT_A_REPORT
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal

@@ -9,7 +9,8 @@ from sidecar.commands.explain.advice import Advice, Change
 from sidecar.core.disposition import REJECTED
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator, Judgement, deciding
-from sidecar.core.settings.values import VerifyRule, Where
+from sidecar.core.settings.proof import VerifyRule
+from sidecar.core.settings.values import Where
 
 _LINES: Final = {"unverified": 'unverified = "accept"', "address": 'address = "optional"'}
 _TEXTS: Final = {

@@ -8,7 +8,7 @@ import click
 
 from sidecar.commands.suppression.layouts import Unreadable, read_list
 from sidecar.commands.suppression.opening import faults, key_or_usage_error, list_settings, require_owner
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.core.text import age, counted, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command

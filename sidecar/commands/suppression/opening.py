@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
-from sidecar.core.settings.values import Settings, SuppressionSettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import printable, rfc3339
 from sidecar.machine import name_of_user
 from sidecar.output.problems import reader_settings_or_exit

@@ -9,7 +9,8 @@ import click
 
 from sidecar.commands.suppression.opening import shown
 from sidecar.core.records.reading import decode
-from sidecar.core.settings.values import Settings, SuppressionSettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import counted, printable, rfc3339
 from sidecar.journal import JournalError
 from sidecar.journal.read import Skipped, read, stored_size

@@ -6,7 +6,7 @@ from sidecar.config.warnings.names import note_idle, note_name, note_shadows
 from sidecar.config.warnings.openings import note_opening, note_relay_hosts
 from sidecar.config.warnings.unverified import note_verify
 from sidecar.core.settings.domain_table import table_of
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 
 def note_warnings(settings: Settings, findings: Findings) -> None:

@@ -10,7 +10,8 @@ from typing import Final
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.tables import Table
 from sidecar.core.names import HIGHEST_PORT, split_endpoint
-from sidecar.core.settings.values import ANY_LISTENER, Settings, Where
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, Where
 from sidecar.core.text import in_units, quoted
 from sidecar.machine import AccountKind, free_bytes, has_account, has_address, has_pymilter
 

@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import network
-from sidecar.core.settings.values import DomainEntry, LogMode, Network, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import DomainEntry, LogMode, Network
 from sidecar.core.text import quoted
 
 _REPORTS: Final = {"log_oob": "bounce", "log_arf": "feedback"}

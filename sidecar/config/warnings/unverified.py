@@ -6,7 +6,7 @@ from typing import Final
 from sidecar.config.findings import Findings, Kind
 from sidecar.core.names import UNLISTED
 from sidecar.core.settings.domain_table import ListenerDomains
-from sidecar.core.settings.values import VerifySettings
+from sidecar.core.settings.proof import VerifySettings
 
 _NO_DOMAIN: Final = Kind(
     "never_matches",

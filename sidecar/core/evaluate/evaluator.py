@@ -24,7 +24,9 @@ from sidecar.core.session import Rules, Session, World, replies
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.session.verifying import check_token
-from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings, VerifyRule
+from sidecar.core.settings.proof import VerifyRule
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, LogMode
 
 _NO_NODE: Final = str(UUID(int=0))
 _ACTIONS: Final[dict[type, MessageAction]] = {Accept: "accept", Discard: "discard"}

@@ -11,7 +11,7 @@ from sidecar.core.proof import Reporter, Verification, verify
 from sidecar.core.proof.values import Level, Method, Result
 from sidecar.core.proof.verify import reported_recipients
 from sidecar.core.reports.values import ReportReading
-from sidecar.core.settings.values import VerifySettings
+from sidecar.core.settings.proof import VerifySettings
 
 
 class MethodPart(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.settings.values import LogMode, Unverified, VerifyRule, Where
+from sidecar.core.settings.proof import Unverified, VerifyRule
+from sidecar.core.settings.values import LogMode, Where
 
 ReportKind = Literal["oob", "arf"]
 

@@ -14,7 +14,8 @@ from sidecar.core.networks import Networks, texts
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable, matched_domain
 from sidecar.core.policy.answers import Because, ConnectAnswer, RecipientAnswer, because, name_of
 from sidecar.core.settings.domain_table import ListenerDomains, table_of
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, NetworkList
 
 WILDCARD = "*"
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sidecar.core.names import IPAddress, endpoint
 from sidecar.core.session.verdicts import Reject, Reply, Tempfail
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 TROUBLE = Reply(code=451, enhanced="4.3.0", text="the policy service has trouble; try again later")
 UNKNOWN_LISTENER = Reply(code=451, enhanced="4.3.5", text="the policy service does not know which listener this is")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from sidecar.core.policy import Policy
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 
 class World(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from sidecar.core.proof.head import joined
 from sidecar.core.proof.trace import FEEDBACK_ID, NAME, trace
 from sidecar.core.session.verdicts import Accept
 from sidecar.core.settings.keys import Secret
-from sidecar.core.settings.values import Settings, SignSettings
+from sidecar.core.settings.proof import SignSettings
+from sidecar.core.settings.settings import Settings
 
 CFBL_ADDRESS = "CFBL-Address"
 """The field of RFC 9477 that says where complaints shall be sent."""

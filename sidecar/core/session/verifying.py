@@ -12,7 +12,7 @@ from sidecar.core.proof import Verification, verify
 from sidecar.core.proof.address import check_address
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session.rules import World
-from sidecar.core.settings.values import VerifySettings
+from sidecar.core.settings.proof import VerifySettings
 
 Admits = Callable[[], bool]
 """Returns False if the rate of signatures is exhausted."""

@@ -3,15 +3,12 @@
 Owns their shape and their defaults. Never reads a file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from msgspec import Struct, field
-
-from sidecar.core.names import parents
-from sidecar.core.settings.keys import Keys
+from msgspec import Struct
 
 RECORD_TYPES = ("Reception", "Rejection", "OOB", "Feedback")
 """The types of records that are written."""
@@ -224,177 +221,8 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     quarantine_age: int = 30 * 24 * 3600
 
 
-Unverified = Literal["accept", "quarantine", "reject"]
-"""What happens to a report that proves nothing about our mail."""
-
-
-class VerifyRule(Struct, frozen=True, kw_only=True):
-    """What a recipient domain requires of reports. `requires_token`: each recipient must have a valid address token.
-
-    `places` has the place of each key that is set, by its name, and under `""` that of the domain's table.
-    """
-
-    unverified: Unverified = "accept"
-    requires_token: bool = False
-    places: Mapping[str, Where] = {}
-
-
-class VerifySettings(Keys, frozen=True, kw_only=True):
-    """The section [verify]: the keys that reports are verified with, and what each recipient domain requires.
-
-    `secret_files` and `dkim_keys` are where the keys came from. `domains` has the rules by domain, or `*.` and a domain for all
-    names below it; a rule has the values of `rule` where its own table sets none.
-    """
-
-    secret_files: tuple[Path, ...] = ()
-    dkim_keys: Path | None = None
-    rule: VerifyRule = VerifyRule()
-    domains: Mapping[str, VerifyRule] = {}
-
-    @property
-    def requires_tokens(self) -> bool:
-        """Whether some domain requires address tokens."""
-        return any(rule.requires_token for rule in self.domains.values())
-
-    def rule_of(self, domain: str) -> VerifyRule:
-        """Return the rule for a recipient domain in normal form: its own, or that of its nearest parent with `*.`."""
-        if not self.domains:
-            return self.rule
-        if (own := self.domains.get(domain)) is not None:
-            return own
-        return next((rule for one in parents(domain) if (rule := self.domains.get(f"*.{one}")) is not None), self.rule)
-
-
 class LogSettings(Struct, frozen=True, kw_only=True):
     """The program's own log: `format` "auto" is text on a terminal and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
-
-
-class SignSettings(Struct, frozen=True, kw_only=True):
-    """The section [sign]: the proofs that the milter adds to outbound mail, with the first secret of [verify].
-
-    `header`: the trace header. `address`: a token in the envelope sender. `cfbl_address` is where complaints are to be sent
-    (RFC 9477); None adds no field. `domains` are the sender domains whose mail is signed, or `*.` and a domain for all names
-    below it; empty means all.
-    """
-
-    header: bool = True
-    address: bool = False
-    cfbl_address: str | None = None
-    domains: tuple[str, ...] = ()
-
-
-IGNORED_TYPES = ("not-spam", "auth-failure", "dmarc")
-"""Feedback types that are no complaint (RFC 6430, RFC 6591): they never suppress an address, whatever the rules say."""
-
-
-class SuppressionRule(Struct, frozen=True, kw_only=True):
-    """When reports put an address on the suppression list, and for how long.
-
-    `when` has bounce classes and feedback types. `count` different reports on `days` different days (UTC) within `within`
-    seconds suppress the address for `expire` seconds after the last of them; 0 is for ever. Built-in rules have no `where`.
-    """
-
-    when: tuple[str, ...]
-    count: int = 1
-    days: int = 1
-    within: int = 14 * 86400
-    expire: int = 0
-    where: Where | None = None
-
-
-SUPPRESSION_RULES = (
-    SuppressionRule(when=("abuse", "fraud", "virus")),
-    SuppressionRule(when=("InvalidRecipient", "BadDomain"), expire=180 * 86400),
-    SuppressionRule(when=("QuotaIssues", "InactiveMailbox"), count=5, days=3, expire=30 * 86400),
-)
-"""The rules without `[[suppression.rule]]`. Policy, spam, content and routing classes are in none of them."""
-
-
-class SuppressionSettings(Struct, frozen=True, kw_only=True):
-    """The suppression list: its database, its rules, and the least proof that a report needs to count.
-
-    Of several rules with one class or type, the first counts. `trust` is the lowest `meta.verified` that counts; with "any" a
-    report without proof counts, too. With `store` "hashed" the database has keyed hashes instead of addresses.
-    """
-
-    database: Path
-    rule: tuple[SuppressionRule, ...] = SUPPRESSION_RULES
-    trust: Literal["any", "message", "recipient"] = "any"
-    store: Literal["plain", "hashed"] = "plain"
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """All settings, checked as a whole.
-
-    `listener_relay_hosts` has the lists of the listeners that have their own, by `IP:port`. `headers` are the names (lower
-    case) of the message headers that records have, `original_headers` those of a returned message. `report_size_limit` is in
-    bytes; `recipient_limit` counts the recipients of one message. `decide` is when a message gets its verdict and its records:
-    "early" is as soon as the verdict is certain. `text_bounces` is for bounces without a status part, and
-    `unparsable_reports` for unparsable reports, to domains that accept reports. The first of `bounce_rules` that matches is the
-    class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
-    user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
-    records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP, without `verify` no report is verified,
-    without `sign` no mail is signed, and without `suppression` no list is kept.
-    """
-
-    relay_hosts: NetworkList
-    milter: MilterSettings
-    admin: AdminSettings | None = None
-    verify: VerifySettings | None = None
-    sign: SignSettings | None = None
-    suppression: SuppressionSettings | None = None
-    journal: JournalSettings
-    log: LogSettings
-    state_directory: Path
-    listener_relay_hosts: Mapping[str, NetworkList] = field(default_factory=dict)
-    domains: Sequence[DomainEntry] = ()
-    reject_at_connect: bool = True
-    decide: Literal["early", "end"] = "early"
-    report_size_limit: int = 10 * 1024 * 1024
-    recipient_limit: int = 1000
-    limits: LimitSettings = field(default_factory=LimitSettings)
-    text_bounces: Literal["accept", "reject"] = "accept"
-    unparsable_reports: Literal["reject", "quarantine"] = "reject"
-    headers: tuple[str, ...] = ()
-    original_headers: tuple[str, ...] = ()
-    bounce_rules: tuple[BounceRule, ...] = ()
-    node_id: str | None = None
-    user: str | None = None
-    group: str | None = None
-    reload_on_change: bool = True
-    compat: Literal["kumomta"] | None = None
-
-    @property
-    def accepts_text(self) -> bool:
-        """Whether a bounce without a status part is a report. KumoMTA accepts none."""
-        return self.text_bounces == "accept" and self.compat is None
-
-    @property
-    def decides_at_data(self) -> bool:
-        """Whether a message can have its verdict at DATA: no record waits for its headers, and not all mail is signed."""
-        return self.decide == "early" and not self.headers and (self.sign is None or bool(self.sign.domains))
-
-    # What is in the state directory, beside the lock and the status of `daemon/process`.
-
-    @property
-    def quarantine_directory(self) -> Path:
-        """The unparsable reports."""
-        return self.state_directory / "quarantine"
-
-    @property
-    def checkpoints_directory(self) -> Path:
-        """How far each reader has read the journal."""
-        return self.state_directory / CHECKPOINTS
-
-    @property
-    def retention_file(self) -> Path:
-        """When old segments were last looked for."""
-        return self.state_directory / "retention"
-
-    @property
-    def node_id_file(self) -> Path:
-        """The id of this installation, unless the settings name one."""
-        return self.state_directory / "node_id"

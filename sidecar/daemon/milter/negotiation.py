@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sidecar.core.settings.values import SignSettings
+from sidecar.core.settings.proof import SignSettings
 from sidecar.daemon.milter.context import Context
 
 # Actions, steps and stages of the protocol, with libmilter's names (mfapi.h, mfdef.h).

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from sidecar.config import Loaded
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.domain_table import DomainTable
-from sidecar.core.settings.values import Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import Source
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
 from sidecar.machine import has_pymilter

@@ -16,7 +16,8 @@ from typing import Final
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.core.settings.values import Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import Source
 from sidecar.machine import name_of_user
 
 _PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.workers import OneProcess

@@ -26,7 +26,8 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.config import Loaded
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import Source
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.child import Backoff
 from sidecar.daemon.process.loader import Loader

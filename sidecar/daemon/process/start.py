@@ -16,7 +16,8 @@ from typing import IO, Final
 from msgspec.structs import replace
 
 from sidecar import log
-from sidecar.core.settings.values import Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import Source
 from sidecar.daemon.milter import Listener, listen
 from sidecar.daemon.process.admin import open_admin_socket
 from sidecar.daemon.process.loader import Loader

@@ -25,7 +25,8 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.spelling import PERMISSIONS
 from sidecar.core.findings import Finding
 from sidecar.core.names import parents, plain_address
-from sidecar.core.settings.values import ANY_LISTENER, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER
 from tests import ROOT
 from tests.commands.explain.worlds import KINDS, LISTENER
 

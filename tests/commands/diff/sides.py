@@ -6,7 +6,8 @@ from typing import Any
 from sidecar.commands.diff.values import Side
 from sidecar.config.places import Place
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.settings.values import DomainEntry, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import DomainEntry
 from tests.building import settings
 
 

@@ -12,17 +12,10 @@ from sidecar.commands.diff.rules import changes
 from sidecar.commands.diff.values import Spot
 from sidecar.config.places import toml_places
 from sidecar.core.settings.keys import PublicKey, Secret
-from sidecar.core.settings.values import (
-    AdminSettings,
-    BounceRule,
-    NetworkList,
-    Settings,
-    SignSettings,
-    SuppressionSettings,
-    VerifyRule,
-    VerifySettings,
-    Where,
-)
+from sidecar.core.settings.proof import SignSettings, VerifyRule, VerifySettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Where
 from tests.building import entry, network, settings
 from tests.commands.diff.sides import side, side_of
 

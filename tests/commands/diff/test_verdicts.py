@@ -15,7 +15,8 @@ from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because
 from sidecar.core.proof import address
 from sidecar.core.records import Logged, PeerAddress
-from sidecar.core.settings.values import ANY_LISTENER, VerifyRule, VerifySettings
+from sidecar.core.settings.proof import VerifyRule, VerifySettings
+from sidecar.core.settings.values import ANY_LISTENER
 from tests.building import MODES, entry
 from tests.commands.diff.sides import side
 from tests.core.proof.making import NOW, secret

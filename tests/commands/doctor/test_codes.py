@@ -5,7 +5,7 @@ from typing import get_args
 import msgspec
 
 from sidecar.commands.doctor.findings import DoctorCode
-from sidecar.core.settings.values import SignSettings
+from sidecar.core.settings.proof import SignSettings
 from tests.building import entry
 from tests.commands.doctor import test_postfix_checks as postfix
 from tests.commands.doctor import test_sendmail_checks as sendmail

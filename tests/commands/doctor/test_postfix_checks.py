@@ -12,7 +12,9 @@ from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.export import postfix_relay_domains
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import PARENT_MATCHES, POSTFIX_FILE, OpenDomains
-from sidecar.core.settings.values import MilterSettings, Settings, SignSettings
+from sidecar.core.settings.proof import SignSettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import MilterSettings
 from tests.building import entry, networks, settings
 
 ENTRIES = (

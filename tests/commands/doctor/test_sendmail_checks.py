@@ -10,7 +10,9 @@ from sidecar.commands.doctor.sendmail_checks import check_sendmail
 from sidecar.commands.export import sendmail_access
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
-from sidecar.core.settings.values import MilterSettings, Settings, SignSettings
+from sidecar.core.settings.proof import SignSettings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import MilterSettings
 from tests.building import entry, settings
 
 ENTRIES = (

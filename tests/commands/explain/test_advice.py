@@ -16,7 +16,8 @@ from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Judgemen
 from sidecar.core.names import plain_address
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry, network, settings
 from tests.commands.explain.worlds import LISTENER, PROBES, applied, configurations
 from tests.core.evaluate.test_evaluator import envelopes

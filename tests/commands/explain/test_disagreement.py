@@ -7,7 +7,7 @@ import pytest
 from sidecar.commands.explain.finding import Comparison, Disagreement, find
 from sidecar.commands.explain.follow_up import with_follow_ups
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests.building import entry, settings
 from tests.commands.explain.samples import entry_of, ours, record, rejection
 

@@ -12,7 +12,7 @@ from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.core.evaluate.envelope import envelope_of
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.records import encode
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.output.streams import print_json
 from tests.building import entry, settings
 from tests.commands.explain.samples import NOT_PERMITTED, entry_of, logged, ours, record, rejection

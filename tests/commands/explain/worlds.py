@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from sidecar.commands.explain.advice import Change
 from sidecar.core.evaluate.envelope import Envelope, MessageKind
 from sidecar.core.names import plain_address
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList
 from tests.building import MODES, entry, network, settings
 
 LISTENER = "10.1.1.1:25"

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.changes import Draft, UnprovedError
 from sidecar.core.evaluate.evaluator import Evaluator
-from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, LogMode
 from tests.building import entry, settings
 from tests.commands.explain.worlds import LISTENER, NAMES, PROBES, configurations
 

@@ -12,7 +12,8 @@ from sidecar.core.evaluate.envelope import Envelope, MessageKind
 from sidecar.core.evaluate.evaluator import Evaluator, deciding, explanation_of
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.names import plain_address
-from sidecar.core.settings.values import ANY_LISTENER, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER
 from tests import ROOT
 from tests.commands.explain.worlds import ADDRESSES, LISTENER, LOGINS, PEERS, SENDERS, configurations
 from tests.core.session.driving import ARF, BROKEN, NOON, OOB, PLAIN

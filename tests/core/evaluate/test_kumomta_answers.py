@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from sidecar.config import load
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests import DATA, ROOT
 from tests.config.helpers import MAIN, settings_of
 

@@ -11,7 +11,7 @@ from sidecar.core.evaluate.evaluator import Evaluator, deciding, explanation_of
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Logged, encode
 from sidecar.core.records.reading import decode
-from sidecar.core.settings.values import VerifySettings
+from sidecar.core.settings.proof import VerifySettings
 from tests.building import settings
 from tests.core.proof.making import MAIL, NOW, SENDER, complaint
 from tests.core.session.driving import PLAIN

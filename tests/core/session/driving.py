@@ -12,7 +12,7 @@ from sidecar.core.records import Record
 from sidecar.core.session import Quota, Rules, Session, World
 from sidecar.core.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Continue, Outcome
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 NOON = 1_790_000_000.25
 EXTERNAL = ip_address("203.0.113.9")

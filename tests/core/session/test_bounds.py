@@ -12,7 +12,8 @@ from sidecar.core.session.events import Abort, Body, Close, Data, EndOfHeaders, 
 from sidecar.core.session.quota import BURST_SECONDS
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
-from sidecar.core.settings.values import LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.session.driving import (
     ARF,

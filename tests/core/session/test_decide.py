@@ -10,7 +10,8 @@ from sidecar.core.names import network_of
 from sidecar.core.session import Quota
 from sidecar.core.session.events import Connect, Data, EndOfMessage, Event, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Outcome, Reject, Tempfail
-from sidecar.core.settings.values import LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.session.driving import (
     ARF,

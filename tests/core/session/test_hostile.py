@@ -14,7 +14,8 @@ from sidecar.core.records import encode
 from sidecar.core.records.headers import HEADERS_LIMIT
 from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header, content_events
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject
-from sidecar.core.settings.values import LimitSettings, VerifySettings
+from sidecar.core.settings.proof import VerifySettings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.proof.making import keys
 from tests.core.reports.shapes import HOSTILE, status

@@ -10,7 +10,7 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question
 from sidecar.core.records import Logged, Record, decode, encode
 from sidecar.core.session.verdicts import Accept, Discard, Reject, Verdict
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests.building import entry, settings
 from tests.core.session.driving import ARF, NOON, OOB, PLAIN, content, envelope, headers_of, hello, play, session, world
 

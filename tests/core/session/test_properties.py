@@ -27,7 +27,8 @@ from sidecar.core.session.events import (
     content_events,
 )
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
-from sidecar.core.settings.values import LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.session.driving import ARF, BROKEN, EXTERNAL, LISTENER, OOB, PLAIN, RELAY_HOST, session
 

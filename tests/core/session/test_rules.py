@@ -8,7 +8,8 @@ from sidecar.core.session import NewestRules, NoRulesError, Session
 from sidecar.core.session.events import Abort, Data, Event, Mail, Rcpt
 from sidecar.core.session.replies import UNKNOWN_LISTENER, relaying_not_permitted
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail, Verdict
-from sidecar.core.settings.values import LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.session.driving import (
     EXTERNAL,

@@ -9,7 +9,7 @@ from sidecar.config.rules import iana_rules
 from sidecar.core.records import Tls, encode
 from sidecar.core.session.events import Abort, Body, Connect, EndOfHeaders, EndOfMessage, Event, Header, Helo
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from tests.building import entry, settings
 from tests.core.session.driving import (
     ARF,

@@ -14,7 +14,7 @@ from sidecar.core.proof.values import Case
 from sidecar.core.session.events import Data, Fields
 from sidecar.core.session.signing import Signing
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome
-from sidecar.core.settings.values import SignSettings, VerifySettings
+from sidecar.core.settings.proof import SignSettings, VerifySettings
 from tests.building import entry, settings
 from tests.core.proof.making import secret
 from tests.core.session.driving import EXTERNAL, NOON, OOB, RELAY_HOST, content, envelope, hello, play, session

@@ -7,7 +7,8 @@ import pytest
 
 from sidecar.core.session import Quota
 from sidecar.core.session.verdicts import Accept, Discard, Outcome, Reject, Tempfail
-from sidecar.core.settings.values import LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LimitSettings
 from tests.building import entry, settings
 from tests.core.session.driving import EXTERNAL, RELAY_HOST, content, envelope, hello, play, session
 

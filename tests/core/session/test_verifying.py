@@ -9,7 +9,8 @@ from sidecar.core.names import network_of
 from sidecar.core.proof import address
 from sidecar.core.session import Quota, Session, World
 from sidecar.core.session.verdicts import Outcome
-from sidecar.core.settings.values import LimitSettings, VerifyRule, VerifySettings, Where
+from sidecar.core.settings.proof import VerifyRule, VerifySettings
+from sidecar.core.settings.values import LimitSettings, Where
 from tests.building import entry, settings
 from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, prvs, secret, traced
 from tests.core.session.driving import PLAIN, RELAY_HOST, content, envelope, hello, play, rules

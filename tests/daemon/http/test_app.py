@@ -27,7 +27,8 @@ from sidecar.core.proof.sign import sign
 from sidecar.core.proof.trace import check_trace
 from sidecar.core.proof.values import Case
 from sidecar.core.settings.keys import Keys
-from sidecar.core.settings.values import ANY_LISTENER, VerifySettings
+from sidecar.core.settings.proof import VerifySettings
+from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
 from sidecar.daemon.http.questions import read_explain_question

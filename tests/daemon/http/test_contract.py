@@ -5,7 +5,7 @@ from typing import Any
 import schemathesis
 from hypothesis import HealthCheck, settings
 
-from sidecar.core.settings.values import VerifySettings
+from sidecar.core.settings.proof import VerifySettings
 from sidecar.daemon.metrics import Memory
 from tests.building import entry
 from tests.core.proof.making import secret

@@ -12,7 +12,8 @@ from sidecar.core.session import Quota, World
 from sidecar.core.session.events import Connect, Data, Event, Mail, Rcpt, content_events
 from sidecar.core.session.replies import NO_MEMORY, TOO_MANY_RECORDS, TOO_MANY_REPORTS, UNVERIFIED, too_large
 from sidecar.core.session.verdicts import Continue, Decision, Discard, Outcome, Reject, Reply, Tempfail
-from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, VerifyRule, VerifySettings, Where
+from sidecar.core.settings.proof import VerifyRule, VerifySettings
+from sidecar.core.settings.values import ANY_LISTENER, BounceRule, LimitSettings, Where
 from sidecar.daemon.metrics import CELL, Memory, Meter
 from sidecar.daemon.metrics.series import OTHER
 from sidecar.daemon.process.metered import MeteredJournal, MeteredQuota, MeteredRecorder, metered_session

@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from sidecar.config import Loaded
 from sidecar.config.files import stamp_of
 from sidecar.core.findings import Finding
-from sidecar.core.settings.values import JournalSettings, MilterSettings, Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import JournalSettings, MilterSettings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import reload, status, supervisor, workers
 from sidecar.daemon.process.child import Word, Work, control_pair, send

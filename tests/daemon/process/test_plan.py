@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import JournalSettings, LogSettings, MilterSettings, NetworkList, Source
 from sidecar.daemon.process.plan import make_plan
 from sidecar.daemon.process.privileges import SetupError
 

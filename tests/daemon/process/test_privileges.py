@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 from sidecar.daemon.process.privileges import Identity, SetupError, create_for, new_identity
 from tests.building import settings
 from tests.daemon.process.starting import quick

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.settings.values import AdminSettings, JournalSettings, MilterSettings, Settings, Source
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import AdminSettings, JournalSettings, MilterSettings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import privileges, start
 from sidecar.daemon.process.loader import Loader

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar.config import Loaded, load
 from sidecar.core.policy import compile_policy
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 _FOLDER = Path(tempfile.gettempdir(), "sidecar-fuzz-settings")
 _LISTENER = "10.1.1.1:25"

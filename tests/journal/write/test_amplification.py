@@ -11,7 +11,8 @@ from sidecar.core.names import plain_address
 from sidecar.core.session import Quota
 from sidecar.core.session.events import Close, Connect, Data, EndOfHeaders, Event, Header, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.verdicts import Accept, Discard, Outcome, Reject, Tempfail, Verdict
-from sidecar.core.settings.values import JournalSettings, LimitSettings, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import JournalSettings, LimitSettings
 from sidecar.journal.read import Line, read
 from sidecar.journal.write import Quarantine, Recorder, Routes
 from tests.building import entry, settings

@@ -31,7 +31,8 @@ from sidecar.commands.doctor.postfix.smtpd import Smtpd
 from sidecar.commands.doctor.postfix.upstream import trusted_proxies
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
-from sidecar.core.settings.values import LogMode, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import LogMode
 
 # The first version in which the default stops SMTP smuggling.
 _NORMALIZES = (3, 9)

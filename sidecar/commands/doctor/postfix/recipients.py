@@ -15,7 +15,8 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.spelling import key_lines, set_values, table_lines
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import Pattern
-from sidecar.core.settings.values import ANY_LISTENER, LogMode, Settings
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.values import ANY_LISTENER, LogMode
 from sidecar.core.text import printable
 
 # Lists of domains, in the order in which Postfix looks (ADDRESS_CLASS_README), and the tables of their recipients.

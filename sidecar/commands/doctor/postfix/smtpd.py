@@ -11,7 +11,7 @@ from sidecar.commands.doctor.postfix.settings import Postfix, split, unbraced
 from sidecar.commands.doctor.postfix.tables import DomainList
 from sidecar.commands.doctor.sockets import milter_address, reaches
 from sidecar.core.open_domains import EXPORT_HEAD, POSTFIX_FILE, OpenDomains
-from sidecar.core.settings.values import Settings
+from sidecar.core.settings.settings import Settings
 
 OWN_DOMAINS = ("mydestination", "virtual_alias_domains", "virtual_mailbox_domains")
 """The lists of domains whose mail ends at this machine (ADDRESS_CLASS_README)."""
