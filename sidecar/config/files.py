@@ -29,6 +29,8 @@ _HUGE_NUMBER = re.compile(r"[0-9_]{4300}")
 # The parser writes the path of a table as Python does: ('limits',).
 _DECLARED: Final = re.compile(r"Cannot (?:declare|redefine namespace) (\(.*\))(?: twice)?", re.DOTALL)
 
+_UNENDED: Final = re.compile(r"[ \t]*\[[^\]\n]*$", re.MULTILINE)
+
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Text outside comments, strings above all, then one comment. Without its end, a string or a comment reaches to the end of the
 # text: the pattern stays linear, and the parser then reports it.
@@ -184,6 +186,9 @@ def _values(text: str, *, is_json: bool) -> Any:  # noqa: ANN401 - whatever the 
         if is_json and text.startswith("/*", error.pos):
             raise UnreadableError("This comment has no end.", "Write */ behind it.", error.lineno) from None
         if (repeated := _repeated(error.msg)) is not None:
+            # The parser finds that a table is repeated before it looks for the end of its name.
+            if _UNENDED.match(text, text.rfind("\n", 0, error.pos) + 1):
+                raise UnreadableError("The name of this table has no end.", "Write ] behind it.", error.lineno) from None
             raise UnreadableError(f"{repeated} is in the file twice.", "Keep one of the two.", error.lineno) from None
         # Python's words for some faults end before the position, which follows in its own message.
         reason = printable(error.msg).removesuffix(" at")

@@ -194,6 +194,7 @@ TEXT = b"Subject: undelivered\n\nHi. This is the qmail-send program at mx.remote
     ("options", "header", "kind"),
     [
         ([], b"Return-Path: <>\nFrom: a@remote.example\n", "oob"),
+        ([], b"Return-Path: <MAILER-DAEMON>\nFrom: a@remote.example\n", "oob"),
         ([], b"Return-Path: <a@remote.example>\nFrom: MAILER-DAEMON@remote.example\n", "oob"),
         (["--from", ""], b"From: a@remote.example\n", "oob"),
         (["--from", "<>"], b"Return-Path: <a@remote.example>\nFrom: a@remote.example\n", "oob"),

@@ -26,6 +26,7 @@ DEEP = 100_000
         ("a.toml", b"a = 1\r\nb == 2\r\n", 2, "This is not TOML: Invalid value."),
         ("a.toml", b'["a.com"]\n["b.com"]\n["a.com"]\n', 3, 'The table ["a.com"] is in the file twice.'),
         ("a.toml", b"[a.b]\n[a]\nb.c = 1\n", 3, "The table [a.b] is in the file twice."),
+        ("a.toml", b"[a]\n[b]\n[a\nc = 1\n", 3, "The name of this table has no end."),
         ("a.toml", b"a = 1\na = 2\n", 2, "This key or table is in the file twice."),
         ("a.toml", b'["\\u001b"]\n["\\u001b"]\n', 2, 'The table ["\\u001b"] is in the file twice.'),
         ("a.json", b'{"a": 1,\n "b" 2}', 2, "This is not JSON: Expecting ':' delimiter."),

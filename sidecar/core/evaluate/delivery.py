@@ -60,10 +60,10 @@ def read_envelope(
     fields, delivered_to = _fields(message)
     written = None
     if (path := fields.get(b"return-path")) is not None:
-        written = _unfolded(path).removeprefix("<").removesuffix(">")
+        written = _null_or(_unfolded(path).removeprefix("<").removesuffix(">"))
     elif mbox_sender is not None and mbox_sender not in _UNKNOWN_SENDERS:
-        written = mbox_sender.decode("utf-8", "replace")
-    known_sender = ("" if written == _NULL_SENDER else written) if sender is None else sender
+        written = _null_or(mbox_sender.decode("utf-8", "replace"))
+    known_sender = written if sender is None else sender
     author = next(iter(_addresses(fields.get(b"from", b""))), "")
     known_recipients = recipients or delivered_to
     envelope = StoredEnvelope(
@@ -100,7 +100,7 @@ def read_stored(message: bytes, sender: str | None, *, strict: bool, text: bool)
     if sender is None:
         path = mime.header(mime.split_message(message)[0], b"return-path")
         sender = None if path is None else path.decode("utf-8", "replace").strip()
-    null_sender = sender in {"", "<>"}
+    null_sender = sender is not None and not _null_or(sender.removeprefix("<").removesuffix(">"))
     reading = read(message, strict=strict, text=text, null_sender=null_sender)
     if strict or reading.is_report:
         return reading
@@ -109,6 +109,11 @@ def read_stored(message: bytes, sender: str | None, *, strict: bool, text: bool)
         return reading
     condition = "its envelope sender is not known: with --from ''" if text else 'with text_bounces = "accept"'
     return replace(reading, why=f"{reading.why}; {condition} it is {bounce.why}")
+
+
+def _null_or(written: str) -> str:
+    """Return a sender as a delivery has written it; `""` for the null sender."""
+    return "" if written == _NULL_SENDER else written
 
 
 def _fields(message: bytes) -> tuple[dict[bytes, bytes], tuple[str, ...]]:
