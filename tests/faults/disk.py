@@ -32,9 +32,15 @@ class Disk:
     @contextmanager
     def read_only(self) -> Iterator[None]:
         """Let no file be opened for writing there, for a while. Those that are open already stay so (mount(8))."""
-        _run("mount", "--bind", self.path, self.path)
+        with tempfile.TemporaryDirectory() as aside:
+            # A mount that is in use cannot become read-only, so it becomes so where no program writes.
+            _run("mount", "--bind", self.path, aside)
+            try:
+                _run("mount", "--options", "remount,bind,ro", aside)
+                _run("mount", "--bind", aside, self.path)
+            finally:
+                _run("umount", "--lazy", aside)
         try:
-            _run("mount", "--options", "remount,bind,ro", self.path)
             yield
         finally:
             _run("umount", "--lazy", self.path)
