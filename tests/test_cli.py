@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from msgspec import Struct
 from sidecar.cli import COMMANDS, EXAMPLES, STATUSES, main
 from sidecar.output.help import Command
 from tests import ROOT
+from tests.forked import Forks, forks
 
 SIDECAR = [sys.executable, "-m", "sidecar"]
 HOSTILE = "na\u00efve\u202e\x1b[31m"
@@ -93,17 +94,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(
-    folder: Path, name: str, *more: str, around: str = "{}", pass_fds: Sequence[int] = (), **environment: str
-) -> subprocess.CompletedProcess[bytes]:
-    """Run a command of the table in the shell, with `around` around it."""
-    words = shlex.join([*SIDECAR, name, *shlex.split(CALLS[name].arguments), *more])
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Forks]:
+    """All commands loaded once."""
+    with forks() as one:
+        yield one
+
+
+def words_of(name: str, *more: str) -> list[str]:
+    return [name, *shlex.split(CALLS[name].arguments), *more]
+
+
+def environment(**more: str) -> dict[str, str]:
     bare = {key: text for key, text in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
+    return bare | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | more
+
+
+def start(folder: Path, name: str, *more: str, around: str = "{}", **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Start the program in the shell with a command of the table, with `around` around it."""
     return subprocess.run(
-        ["bash", "-c", around.format(words)],
+        ["bash", "-c", around.format(shlex.join([*SIDECAR, *words_of(name, *more)]))],
         cwd=folder,
-        env=bare | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | environment,
-        pass_fds=pass_fds,
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=120,
@@ -180,14 +192,10 @@ def test_help_loads_no_command() -> None:
 
 
 @EACH
-@pytest.mark.parametrize(
-    "environment",
-    [{"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}, {"LC_ALL": "C", "LANG": "C", "TERM": "dumb"}],
-    ids=str,
-)
-def test_a_pipe(name: str, environment: Mapping[str, str], folder: Path) -> None:
+@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_a_pipe(name: str, variables: Mapping[str, str], folder: Path, loaded: Forks) -> None:
     """In a pipe output has no colours, is not cut, and external text is escaped, in any character set."""
-    done = call(folder, name, **environment)  # type: ignore[arg-type]  # names of variables, never of parameters
+    done = loaded.run(words_of(name), folder=folder, environ=environment(**variables))
     assert done.returncode == CALLS[name].status
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", (done.stdout + done.stderr).replace(b"\t", b""))
     assert "\u202e".encode() not in done.stdout + done.stderr
@@ -206,32 +214,59 @@ def test_json(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @EACH
-def test_closed_streams(name: str, folder: Path) -> None:
+def test_closed_streams(name: str, folder: Path, loaded: Forks) -> None:
     """With closed streams the exit status is the same."""
-    assert call(folder, name, around="{} <&- >&- 2>&-").returncode == CALLS[name].status
-    done = call(folder, name, around="{} >&-")
+    done = loaded.run(words_of(name), folder=folder, environ=environment(), closed=[0, 1, 2])
+    assert done.returncode == CALLS[name].status
+    done = loaded.run(words_of(name), folder=folder, environ=environment(), closed=[1])
     assert done.returncode == CALLS[name].status
     assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("call_of", [*((name,) for name in COMMANDS if name != "run"), ("explain", "--help")], ids=" ".join)
-def test_output_that_cannot_be_written(call_of: Sequence[str], folder: Path) -> None:
+def test_output_that_cannot_be_written(call_of: Sequence[str], folder: Path, loaded: Forks) -> None:
     """A full disk behind the output is one sentence and exit status 1."""
-    done = call(folder, *call_of, around="{} >/dev/full")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = loaded.run(words_of(*call_of), folder=folder, environ=environment(), streams={1: full.fileno()})
     assert done.stderr.endswith(b"Error: The output cannot be written: No space left on device.\n")
     assert b"Traceback" not in done.stderr
     assert done.returncode == 1
 
 
 @WRITING
-def test_a_reader_that_is_gone(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_is_gone(name: str, folder: Path, loaded: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output into a pipe without a reader prints no error."""
     monkeypatch.chdir(folder)
     reading, writing = os.pipe()
     os.close(reading)
-    done = call(folder, name, around=f"{{}} >&{writing}", pass_fds=[writing])
+    done = loaded.run(words_of(name), folder=folder, environ=environment(), streams={1: writing})
     os.close(writing)
     assert set(done.stderr.decode().splitlines()) <= set(call_inside(name).stderr.splitlines())
+
+
+@pytest.mark.parametrize("name", ["tail", "doctor"])
+@pytest.mark.parametrize(
+    ("around", "variables", "closed"),
+    [
+        ("{}", {"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}, ()),
+        ("{}", {"LC_ALL": "C", "LANG": "C", "TERM": "dumb"}, ()),
+        ("{} <&- >&- 2>&-", {}, (0, 1, 2)),
+        ("{} >&-", {}, (1,)),
+    ],
+    ids=str,
+)
+def test_a_start(
+    name: str, around: str, variables: Mapping[str, str], closed: Sequence[int], folder: Path, loaded: Forks
+) -> None:
+    """A program that is started does with its streams the same as its fork in the tests above."""
+    done = start(folder, name, around=around, **variables)
+    forked = loaded.run(words_of(name), folder=folder, environ=environment(**variables), closed=closed)
+    assert (done.returncode, done.stdout, done.stderr) == (forked.returncode, forked.stdout, forked.stderr)
+
+
+def test_a_start_whose_output_cannot_be_written(folder: Path) -> None:
+    done = start(folder, "tail", around="{} >/dev/full")
+    assert (done.returncode, done.stderr) == (1, b"Error: The output cannot be written: No space left on device.\n")
 
 
 # --- errors
@@ -277,7 +312,7 @@ def test_missing_settings(name: str, folder: Path, monkeypatch: pytest.MonkeyPat
 def test_a_start_with_missing_settings(folder: Path) -> None:
     """The same for the service, which reads its settings in another process."""
     (folder / "bad.toml").unlink()
-    done = call(folder, "run")
+    done = start(folder, "run")
     assert done.returncode == 1
     assert b'error: The file "bad.toml" does not exist. ' in done.stderr
     assert b"Traceback" not in done.stderr
