@@ -1,16 +1,17 @@
-"""Commands of the program in forks of one process that has loaded all of them. A fork takes 20 ms of CPU time, a start 160.
+"""Runs of a program in forks of one process that has loaded it. A fork takes 30 ms of CPU time, a start of the sidecar 200.
 
-Owns the fork and its standard streams, which it opens as the interpreter does. Tests of the start itself start the program.
+Owns the fork and its standard streams, which it opens as the interpreter does. Never knows what it runs.
 """
 
 import gc
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _ROOM = 1 << 20
 
 
 class Forks:
-    """The process that has loaded all commands. `run` asks it for one call at a time."""
+    """The process that has loaded the program. `run` asks it for one run at a time."""
 
     def __init__(self, ours: socket.socket) -> None:
         self._ours = ours
@@ -30,44 +31,55 @@ class Forks:
         self,
         arguments: Sequence[str],
         *,
-        folder: Path,
-        environ: Mapping[str, str],
+        folder: Path = ROOT,
+        environ: Mapping[str, str] = os.environ,
         streams: Mapping[int, int] | None = None,
         closed: Sequence[int] = (),
+        seconds: float = 120,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command in a folder, and return its output and exit status.
+        """Run the program in a folder, and return its output and exit status. Raise TimeoutError after so many seconds.
 
         `streams` are descriptors for standard streams. Those that are neither named nor closed are /dev/null and captured.
         """
         with open(os.devnull, "rb") as null, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:  # noqa: PTH123
             standard = {0: null.fileno(), 1: out.fileno(), 2: err.fileno()} | dict(streams or {})
             given = {number: descriptor for number, descriptor in standard.items() if number not in closed}
-            request = json.dumps({"arguments": arguments, "folder": str(folder), "environ": environ, "open": list(given)})
-            socket.send_fds(self._ours, [request.encode()], list(given.values()))
-            status = int(self._ours.recv(_ROOM) or b"-1")
+            request = {"arguments": arguments, "folder": str(folder), "environ": dict(environ), "open": list(given)}
+            self._ours.settimeout(seconds)
+            socket.send_fds(self._ours, [json.dumps(request).encode()], list(given.values()))
+            status = int(self._ours.recv(_ROOM))
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(list(arguments), status, out.read(), err.read())
 
 
 @contextmanager
-def forks() -> Iterator[Forks]:
-    """Start the process. It ends when this one closes its socket or ends."""
+def forks(module: str, **environ: str) -> Iterator[Forks]:
+    """Start the process: a module that calls `serve`. At the end nothing of it stays."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        command = [sys.executable, "-m", "tests.forked", str(theirs.fileno())]
-        with subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL):
-            theirs.close()
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(
+            [sys.executable, "-m", module, f"--serve={theirs.fileno()}"],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process,
+    ):
+        theirs.close()
+        try:
             yield Forks(ours)
-            ours.close()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def _serve(requests: socket.socket) -> None:
+def serve(run: Callable[[list[str]], object]) -> None:
     """Run each request in a fork, and send its exit status. The forks end as the interpreter ends."""
-    from sidecar.cli import COMMANDS, main  # noqa: PLC0415 - the tests' own process loads only what it needs
-
-    for name in COMMANDS:
-        main.get_command(main.make_context("sidecar", ["--help"], resilient_parsing=True), name)
+    requests = socket.socket(fileno=int(sys.argv[1].partition("=")[2]))
+    # Otherwise each fork copies what the garbage collector looks at.
     gc.freeze()
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, _ROOM, 3)
@@ -77,7 +89,8 @@ def _serve(requests: socket.socket) -> None:
             requests.close()
             asked = json.loads(request)
             _become(asked["folder"], asked["environ"], dict(zip(asked["open"], descriptors, strict=True)))
-            main(asked["arguments"])
+            run(asked["arguments"])
+            sys.exit()
         for descriptor in descriptors:
             os.close(descriptor)
         _, status = os.waitpid(pid, 0)
@@ -105,5 +118,14 @@ def _become(folder: str, environ: Mapping[str, str], streams: Mapping[int, int])
     sys.stdin, sys.stdout, sys.stderr = made
 
 
+def _main() -> None:
+    """Load all commands of the sidecar, and run each request as its command line."""
+    from sidecar.cli import COMMANDS, main  # noqa: PLC0415 - what asks for runs does not need it
+
+    for name in COMMANDS:
+        main.get_command(main.make_context("sidecar", ["--help"], resilient_parsing=True), name)
+    serve(main)
+
+
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _main()

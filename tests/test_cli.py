@@ -97,7 +97,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Forks]:
     """All commands loaded once."""
-    with forks() as one:
+    with forks("tests.forked") as one:
         yield one
 
 

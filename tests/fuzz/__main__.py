@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from tests import ROOT
-from tests.fuzz.runs import COST, PROPERTIES, TARGETS, climb, run, search
+from tests.fuzz.runs import COST, PROPERTIES, climb, fuzzers, run, search
+from tests.fuzz.targets import TARGETS
 
 
 @click.command()
@@ -52,21 +53,20 @@ def _fuzz(targets: Sequence[str], folder: Path, *, seconds: int, seed: int) -> i
     """Fuzz each target for so many seconds; return how many faults were found."""
     click.echo(f"Fuzzing {len(targets)} targets, {seconds} seconds each; what is found is kept in {folder}.")
     click.echo(f"{'target':<12}{'inputs':>10}{'a second':>10}{'branches':>10}{'kept':>8}")
-    faults = 0
-    for target in targets:
-        if target == COST:
-            found = climb(folder, seconds=seconds, seed=seed)
-            click.echo(f"{target:<12}{found.inputs:>10}  the worst at {found.worst:.0%} of a limit")
-            if found.fault is not None:
-                faults += 1
-                click.echo(found.fault)
-            continue
-        ended = run(target, folder, seconds=seconds, seed=seed)
-        click.echo(f"{target:<12}{ended.inputs:>10}{ended.per_second:>10}{ended.coverage:>10}{ended.corpus:>8}")
-        if ended.fault is not None:
-            faults += 1
-            click.echo(ended.fault)
-    return faults
+    found = []
+    with fuzzers() as loaded:
+        for target in targets:
+            if target == COST:
+                climbed = climb(folder, seconds=seconds, seed=seed)
+                click.echo(f"{target:<12}{climbed.inputs:>10}  the worst at {climbed.worst:.0%} of a limit")
+                found.append(climbed.fault)
+            else:
+                ended = run(loaded, target, folder, seconds=seconds, seed=seed)
+                click.echo(f"{target:<12}{ended.inputs:>10}{ended.per_second:>10}{ended.coverage:>10}{ended.corpus:>8}")
+                found.append(ended.fault)
+            if found[-1] is not None:
+                click.echo(found[-1])
+    return len(found) - found.count(None)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""One target under atheris, in a process of its own: `python -m tests.fuzz.child TARGET [libFuzzer's options and inputs]`.
+"""The targets under atheris, each run in a fork of one process: loading the program with instrumentation takes longest.
 
-Owns the instrumentation and the time an input may take. Ends as libFuzzer ends: status 0 when nothing was found.
+Owns the instrumentation and the time an input may take. A request is a target, then libFuzzer's options and inputs. It ends as
+libFuzzer ends: status 0 when nothing was found.
 """
 
 import importlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import atheris
+
+from tests.forked import serve
+from tests.fuzz.targets import BROKEN, TARGETS
 
 # Seconds. Inputs are of some kilobytes and take a few milliseconds, instrumented; what is loaded at first use takes up to a
 # tenth of a second. `stalls` has a stop-watch of its own.
@@ -25,11 +28,15 @@ class Target(Protocol):
 
 
 def main() -> None:
-    """Fuzz until libFuzzer has enough. Never returns."""
-    name, *options = sys.argv[1:]
+    """Load all targets, and fuzz in forks until nobody asks."""
     with atheris.instrument_imports(include=["sidecar"]):
-        target = cast("Target", importlib.import_module(f"tests.fuzz.targets.{name}"))
-    atheris.Setup([sys.argv[0], *options], target.check if name == OWN_WATCH else _timed(target.check))
+        targets = {name: cast("Target", importlib.import_module(f"tests.fuzz.targets.{name}")) for name in (*TARGETS, BROKEN)}
+    serve(lambda arguments: _fuzz(arguments[0], targets[arguments[0]], arguments[1:]))
+
+
+def _fuzz(name: str, target: Target, options: list[str]) -> None:
+    """Fuzz until libFuzzer has enough. Never returns."""
+    atheris.Setup([name, *options], target.check if name == OWN_WATCH else _timed(target.check))
     atheris.Fuzz()
 
 

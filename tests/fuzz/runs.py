@@ -1,4 +1,4 @@
-"""Runs of the fuzzer and of the property tests: a process started, watched to its end, and its figures read.
+"""Runs of the fuzzer and of the property tests, each in a process, watched to its end, and its figures read.
 
 Owns the options of libFuzzer and of pytest. Never knows what a target checks.
 """
@@ -11,29 +11,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from tests import ROOT
+from tests.forked import Forks, forks
 from tests.fuzz.climbing import Climb
 
-TARGETS = (
-    "reports",
-    "texts",
-    "content",
-    "session",
-    "records",
-    "names",
-    "translation",
-    "conversation",
-    "packets",
-    "settings",
-    "classifier",
-    "stalls",
-    "proof",
-)
 COST = "cost"
 """The search by cost, which climbs without libFuzzer: branches say nothing of what a byte costs."""
 
@@ -70,7 +58,16 @@ class Run(Struct, frozen=True, kw_only=True):
     fault: str | None
 
 
-def run(target: str, folder: Path, *, seconds: int, inputs: int = -1, seeds: int = sys.maxsize, seed: int = 0) -> Run:
+@contextmanager
+def fuzzers() -> Iterator[Forks]:
+    """Start the process that has loaded all targets, for `run`."""
+    with tempfile.TemporaryDirectory() as temporary, forks("tests.fuzz.child", TMPDIR=temporary, PYTHONHASHSEED="0") as loaded:
+        yield loaded
+
+
+def run(
+    loaded: Forks, target: str, folder: Path, *, seconds: int, inputs: int = -1, seeds: int = sys.maxsize, seed: int = 0
+) -> Run:
     """Run a target for so many seconds or inputs, whichever is over first. `seed` 0 is a new one each time.
 
     The inputs begin with all seeds of the target, or with about `seeds` of them, evenly chosen.
@@ -90,25 +87,11 @@ def run(target: str, folder: Path, *, seconds: int, inputs: int = -1, seeds: int
         "rss_limit_mb": _MEMORY,
         "timeout": _HANG,
         "print_final_stats": 1,
-        "artifact_prefix": f"{folder}/{target}-",
+        "artifact_prefix": f"{folder.absolute()}/{target}-",
     }
-    with tempfile.TemporaryDirectory() as temporary:
-        ended = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.fuzz.child",
-                target,
-                *(f"-{key}={value}" for key, value in options.items()),
-                str(corpus),
-            ],
-            env={**os.environ, "TMPDIR": temporary, "PYTHONHASHSEED": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds + _START,
-            check=False,
-        )
-    said = ended.stdout.decode("utf-8", "replace")
+    arguments = [target, *(f"-{key}={value}" for key, value in options.items()), str(corpus.absolute())]
+    ended = loaded.run(arguments, seconds=seconds + _START)
+    said = (ended.stderr + ended.stdout).decode("utf-8", "replace")
     figures = {name: int((pattern.findall(said) or ["0"])[-1]) for name, pattern in _FIGURES.items()}
     return Run(fault=None if ended.returncode == 0 else said[-4000:], **figures)
 
