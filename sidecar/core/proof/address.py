@@ -10,7 +10,7 @@ from sidecar.core.names import NO_DOMAIN
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof import batv
 from sidecar.core.proof.secret import TOKEN, TOKEN_SIZE, Token, age_fault, make_token, maker
-from sidecar.core.proof.values import Checked, Reported, absent, comparable, failed
+from sidecar.core.proof.values import Checked, Reported, absent, comparable, failed, token_id_of
 from sidecar.core.settings.keys import Keys, Secret
 
 LOCAL_PART_LIMIT = 64
@@ -87,7 +87,7 @@ def check_address(address: str, keys: Keys, now: float, reported: Reported = _NO
         holds=True,
         why=f"the recipient of the report has a token of {token.date}",
         recipients=reported.get(_named(base), ()),
-        identity=f"address:{token.id}{token.day}{token.mac}",
+        identity=token_id_of(f"{token.id}{token.day}{token.mac}"),
         domain=domain_of(address),
     )
 

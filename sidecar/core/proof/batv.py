@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof.secret import SECRETS_LIMIT
-from sidecar.core.proof.values import TOLERANCE, Checked, absent, comparable, failed
+from sidecar.core.proof.values import TOLERANCE, Checked, absent, comparable, failed, token_id_of
 from sidecar.core.settings.keys import DAY, Keys, Secret
 
 _TAG = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=([^@\"]+)", re.IGNORECASE | re.ASCII)
@@ -59,7 +59,7 @@ def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
         method="address",
         holds=True,
         why="the recipient of the report has a BATV token, which has only 24 bits",
-        identity=f"address:{tag.digits}{tag.mac}:{comparable(address).decode()}",
+        identity=token_id_of(f"{tag.digits}{tag.mac}:{comparable(address).decode()}"),
         domain=domain_of(address),
     )
 

@@ -5,16 +5,14 @@ where addresses were redacted, and no host can remove or exchange one of the two
 value.
 """
 
-import hashlib
 import hmac
 import re
-from base64 import b32encode
 from collections.abc import Sequence
 
 from sidecar.core.proof.address import untagged
 from sidecar.core.proof.head import Field, joined
 from sidecar.core.proof.secret import MAC_SIZE, TOKEN, Label, Token, age_fault, mac, make_token, maker
-from sidecar.core.proof.values import Case, Checked, absent, comparable, failed
+from sidecar.core.proof.values import Case, Checked, absent, comparable, failed, message_id_of
 from sidecar.core.settings.keys import Secret
 
 NAME = "X-Sidecar-Trace"
@@ -59,11 +57,6 @@ def check_trace(fields: list[Field], case: Case) -> Checked:
     return next((one for one in results if one.holds), results[0])
 
 
-def message_identity(message_id: bytes) -> str:
-    """Return the identity of a message for counting its reports once. White space in its Message-ID does not matter."""
-    return f"message:{b32encode(hashlib.sha256(joined(message_id)).digest()[:20]).decode().lower()}"
-
-
 def _check(value: bytes, identifier: bytes, case: Case) -> Checked:
     found = _VALUE.fullmatch(value.decode("latin-1").lower())
     if found is None:
@@ -84,7 +77,7 @@ def _check(value: bytes, identifier: bytes, case: Case) -> Checked:
         holds=True,
         why=f"the returned message has our {NAME} of {token.date}{', for this recipient' if proved else ''}",
         recipients=proved,
-        identity=message_identity(identifier),
+        identity=message_id_of(identifier),
     )
 
 

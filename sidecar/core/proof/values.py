@@ -3,6 +3,8 @@
 Field names and words of `Checked`, `Reporter` and `Proof` are for records and `--json`: they are permanent.
 """
 
+import hashlib
+from base64 import b32encode
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -29,6 +31,11 @@ SIGNATURE_LIMIT = 2
 # Characters of a peer's text in a sentence.
 _SHOWN = 80
 
+MESSAGE_ID = "message:"
+"""How the id of a message begins, in `Proof.verified_ids`."""
+TOKEN_ID = "address:"  # noqa: S105 - it is in records
+"""Likewise the id of a token in an address."""
+
 Reported = Mapping[bytes, tuple[str, ...]]
 """Reported recipients in the spellings of the report, by their comparable form."""
 
@@ -53,7 +60,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     `absent`: there is nothing to check. `deferred`: a signature was not checked, because there were too many before it.
 
     `recipients` are the reported recipients that it proves, as the report spells them. `identity` is the same for every report
-    about the same message (`address`: about the same token). `domain` is the domain of the token or of the DKIM key.
+    about the same message (`address`: with the same token). `domain` is the domain of the token or of the DKIM key.
     """
 
     method: Method
@@ -81,14 +88,15 @@ class Reporter(Struct, frozen=True, kw_only=True):
 
 
 class Proof(Struct, frozen=True, kw_only=True):
-    """What a report proves about one recipient: `meta.verified` and `meta.verified_by`.
+    """What a report proves about one recipient: `meta.verified`, `meta.verified_by` and `meta.verified_ids`.
 
-    A report repeats an earlier one if one of its `identities` was counted before, for the same recipient.
+    A report repeats another one about the same recipient if they share the id of a message in `verified_ids`. If it names no
+    message, it repeats any report with its token.
     """
 
     verified: Level
     verified_by: tuple[Method, ...]
-    identities: tuple[str, ...]
+    verified_ids: tuple[str, ...]
 
 
 class Verification(Struct, frozen=True, kw_only=True):
@@ -103,12 +111,10 @@ class Verification(Struct, frozen=True, kw_only=True):
         proved = {recipient for one in held for recipient in one.recipients}
         covered = bool(recipients) and proved.issuperset(recipients)
         level: Level = "recipient" if covered else "message" if held else "none"
-        # Many messages can have the same token: it identifies only a report that names no message.
-        about = [one for one in held if one.method != "address"] or held
         return Proof(
             verified=level,
             verified_by=tuple(one.method for one in held),
-            identities=tuple(dict.fromkeys(one.identity for one in about)),
+            verified_ids=tuple(dict.fromkeys(one.identity for one in held)),
         )
 
     @property
@@ -120,6 +126,20 @@ class Verification(Struct, frozen=True, kw_only=True):
     def why(self) -> str:
         """One sentence for each method."""
         return "; ".join(f"{one.method}: {one.why}" for one in self.methods)
+
+
+def message_id_of(identifier: bytes) -> str:
+    """Return the id by which reports about a message count once: of its Message-ID or signed fields, without white space."""
+    return f"{MESSAGE_ID}{_hashed(identifier)}"
+
+
+def token_id_of(token: str) -> str:
+    """Return the id of a token, and of the address if it is short: tokens of BATV can be the same for two addresses."""
+    return f"{TOKEN_ID}{_hashed(token.encode('utf-8', 'replace'))}"
+
+
+def _hashed(octets: bytes) -> str:
+    return b32encode(hashlib.sha256(octets).digest()[:20]).decode().lower()
 
 
 def failed(method: Method, why: str) -> Checked:

@@ -263,6 +263,8 @@ def _with_proof(record: Record, to: ForRecipient, *reported: str) -> Record:
         return record
     proof = to.verification.proof(*reported)
     meta = {**record.meta, "verified": proof.verified, "verified_by": proof.verified_by}
+    if proof.verified_ids and record.type in {"OOB", "Feedback"}:
+        meta["verified_ids"] = proof.verified_ids
     # Not if nothing more could be proved, or if the OOB records have it.
     if proof.verified != "recipient" and (record.type != "Reception" or to.disposition not in _ACCEPTED_REPORTS):
         meta["proof"] = to.verification.why[:WHY_LIMIT]

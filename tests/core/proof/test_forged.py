@@ -190,7 +190,7 @@ def test_forged() -> None:
         proof, body = level(forgery, is_complaint=make in {copied, other_addressee, spliced} and number % 4 == 0)
         if LEVELS.index(proof.verified) > LEVELS.index(forgery.at_most) or (make is changed_body and body == "whole"):
             beyond[make.__name__] += 1
-        if make is changed_body and not set(proof.identities) <= set(true.identities):
+        if make is changed_body and not set(proof.verified_ids) <= set(true.verified_ids):
             beyond["identity"] += 1
     assert beyond == {}
 
@@ -228,4 +228,4 @@ def test_proofs_one_by_one(names: str, identities: int) -> None:
     parts = [*(dkim_field(message, kind, h=names) + message for kind in ("rsa", "ed")), traced(message, (EVE,))]
     proofs = [level(Forgery(original=one, reported=EVE), is_complaint=False)[0] for one in parts]
     assert [one.verified for one in proofs] == ["recipient"] * 3
-    assert len({identity for one in proofs for identity in one.identities}) == identities
+    assert len({identity for one in proofs for identity in one.verified_ids}) == identities

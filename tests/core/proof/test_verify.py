@@ -6,7 +6,7 @@ from sidecar.core.proof import Keys, verify
 from sidecar.core.proof.address import tagged
 from sidecar.core.proof.verify import reported_recipients
 from sidecar.core.reports import read
-from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, secret, traced, verified
+from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, prvs, secret, traced, verified
 
 JO, AL, OTHER = "jo@remote.example", "al@remote.example", "victim@remote.example"
 TOKEN = tagged(SENDER, secret(), NOW)
@@ -34,7 +34,7 @@ def test_level(report: bytes, recipient: str, reported: str, level: str, methods
     found = verified(report, recipient)
     proof = found.proof(*filter(None, [reported]))
     assert (proof.verified, proof.verified_by) == (level, methods)
-    assert bool(proof.identities) == (level != "none")
+    assert bool(proof.verified_ids) == (level != "none")
     assert found.why.count(": ") >= 3
     assert found.why.isprintable()
 
@@ -52,20 +52,21 @@ def test_each_recipient() -> None:
     assert both.proof(JO, OTHER).verified == "recipient"
 
 
-def test_identity() -> None:
-    """Whatever is taken off a true report, one of its identities stays; a token counts only where no message is named."""
+def test_ids() -> None:
+    """Whatever is taken off a true report, one of its ids stays; of a token only the id of the token."""
     report = verified(bounce(traced(SIGNED), JO), TOKEN).proof(JO)
     less = [bounce(traced(), JO), bounce(SIGNED, JO), bounce(traced(SIGNED).partition("\n\n")[0], JO)]
-    assert all(set(verified(one).proof(JO).identities) & set(report.identities) for one in less)
-    assert len(report.identities) == 1
+    assert all(set(verified(one).proof(JO).verified_ids) & set(report.verified_ids) for one in less)
+    assert [one.partition(":")[0] for one in report.verified_ids] == ["message", "address"]
+    assert {len(one.partition(":")[2]) for one in report.verified_ids} == {32}
+    assert len({*verified(bounce(MAIL, JO), prvs("x" * 40 + SENDER)).proof(JO).verified_ids, *report.verified_ids}) == 3
     unnamed = dkim_field(MAIL, h="from:to:date") + MAIL
     both = verified(bounce(traced(unnamed), JO)).proof(JO)
-    assert len(both.identities) == 2
-    assert verified(bounce(unnamed, JO)).proof(JO).identities[0] in both.identities
-    assert verified(bounce(MAIL, JO), TOKEN).proof(JO).identities[0].startswith("address:")
-    assert not any(one.startswith("address:") for one in report.identities)
+    assert len(both.verified_ids) == 2
+    assert verified(bounce(unnamed, JO)).proof(JO).verified_ids[0] in both.verified_ids
+    assert verified(bounce(MAIL, JO), TOKEN).proof(JO).verified_ids == report.verified_ids[1:]
     other = MAIL.replace("week-17", "week-18")
-    assert verified(bounce(dkim_field(other) + other, JO)).proof(JO).identities != report.identities
+    assert verified(bounce(dkim_field(other) + other, JO)).proof(JO).verified_ids != report.verified_ids
 
 
 def test_reported_recipients() -> None:

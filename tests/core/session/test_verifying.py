@@ -85,6 +85,9 @@ def test_levels(recipient: str, report: bytes, level: str, methods: tuple[str, .
     assert (failed.meta["verified"], failed.meta["verified_by"]) == (level, methods)
     assert (failed.sender, received.recipient, received.queue) == (recipient, recipient, "bounce.sender.example")
     assert ("proof" in failed.meta) == (level != "recipient")
+    kinds = {one.partition(":")[0] for one in failed.meta.get("verified_ids", ())}
+    assert kinds == {"message" if one in {"dkim", "header"} else "address" for one in methods}
+    assert "verified_ids" not in received.meta
     assert received.meta["verified"] == ("message" if level == "recipient" else level)
     assert "proof" not in received.meta
 
@@ -93,7 +96,7 @@ def test_without_the_section() -> None:
     """Nothing is verified, and records are as before."""
     found = run(None, TOKEN)[-1]
     assert found.verified is None
-    assert not {"verified", "verified_by", "proof", "reporter"} & {*found.records[1].meta}
+    assert not {"verified", "verified_by", "verified_ids", "proof", "reporter"} & {*found.records[1].meta}
 
 
 def test_feedback() -> None:
@@ -105,6 +108,7 @@ def test_feedback() -> None:
     (record,) = run(verify, "fbl@keep.example", report=report)[-1].records
     assert (record.type, record.meta["verified"], record.meta["verified_by"]) == ("Feedback", "recipient", ("dkim", "header"))
     assert record.meta["reporter"].dkim == ("provider.example",)
+    assert len(record.meta["verified_ids"]) == 1
     (record,) = run(verify, "fbl@keep.example", report=complaint(MAIL))[-1].records
     assert (record.meta["verified"], "reporter" in record.meta) == ("none", False)
 

@@ -8,9 +8,18 @@ from datetime import datetime
 
 from sidecar.core.proof.dkim.canonical import relaxed_body, simple_body
 from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer
-from sidecar.core.proof.head import Field, Returned, body_of
-from sidecar.core.proof.trace import message_identity
-from sidecar.core.proof.values import SIGNATURE_LIMIT, TOLERANCE, Body, Case, Checked, absent, comparable, failed
+from sidecar.core.proof.head import Field, Returned, body_of, joined
+from sidecar.core.proof.values import (
+    SIGNATURE_LIMIT,
+    TOLERANCE,
+    Body,
+    Case,
+    Checked,
+    absent,
+    comparable,
+    failed,
+    message_id_of,
+)
 from sidecar.core.reports.addresses import without_comments
 from sidecar.core.reports.dates import read_date
 from sidecar.core.settings.keys import PublicKey
@@ -79,7 +88,7 @@ def _check(returned: Returned, signature: Signature | str, key: PublicKey, case:
         holds=True,
         why=f"{name} is valid{', and its To or Cc has this recipient' if proved else ''}; {_BODIES[body]}",
         recipients=proved,
-        identity=message_identity(identifiers[0] if len(identifiers) == 1 else text),
+        identity=message_id_of(joined(identifiers[0] if len(identifiers) == 1 else text)),
         domain=signature.domain,
         body=body,
     )
