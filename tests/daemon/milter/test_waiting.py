@@ -2,26 +2,21 @@
 
 import json
 import os
-import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from sidecar.core.policy import compile_policy
-from sidecar.core.session import Quota, Rules, Session, World
+from sidecar.core.session import Session
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import JournalSettings, LimitSettings
-from sidecar.daemon.milter import Adapter
 from sidecar.daemon.milter.adapter import LARGE_REPORT
-from sidecar.daemon.milter.conversation import Steps
-from sidecar.daemon.milter.loop import Loop
-from sidecar.daemon.milter.packets import TRANSLATIONS
-from sidecar.journal.write import Quarantine, Recorder, Routes
+from sidecar.journal.write import Quarantine
 from tests.building import entry, settings
-from tests.core.session.driving import NODE
+from tests.daemon.milter.working import Worker
 from tests.journal.conftest import texts
 from tests.mta.processes import wait_until
 from tests.wire.client import ACCEPT, CONTINUE, DISCARD, TROUBLE, Mta
@@ -36,59 +31,16 @@ UNPARSABLE = HEAD + b"Content-Type: text/plain\r\n\r\nhello\r\n--b--\r\n"
 LARGE_UNPARSABLE = UNPARSABLE.replace(b"hello", b"x\r\n" * LARGE_REPORT)
 
 
-class Worker:
-    """The parts of a worker, served from a socket of its own. `fsyncs` counts those that have begun; `gate` holds them."""
-
-    def __init__(self, folder: Path, **journal: Any) -> None:
-        self.folder = folder
-        self.gate = threading.Event()
-        self.gate.set()
-        self.fsyncs = threading.Semaphore(0)
-        its = settings(DOMAINS, unparsable_reports="quarantine", limits=LimitSettings(rejection_records_per_second=1000))
-        self.recorder = Recorder(
-            journal=Routes(JournalSettings(directory=folder / "journal", **journal)),
-            quarantine=Quarantine(folder / "quarantine", size=1 << 30, age=3600),
-            limits=its.limits,
-        )
-        rules, quota = Rules(policy=compile_policy(its), settings=its), Quota(its.limits)
-        ids = iter(f"00000000-0000-4000-8000-{number:012x}" for number in range(1000))
-        world = World(clock=time.time, new_id=lambda: next(ids), node_id=NODE)
-        adapter = Adapter(
-            translations=TRANSLATIONS,
-            new_session=lambda: Session(rules=lambda: rules, world=world, quota=quota),
-            recorder=self.recorder,
-            answers_connect=False,
-            answers_data=True,
-            waits=True,
-        )
-        self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(str(folder / "s"))
-        self.listening.listen(64)
-        self.loop = Loop(self.listening.fileno(), Steps(adapter.callbacks, adapter.negotiate), lambda: None)
-        self.loop.start()
-
-    def fsync(self, _descriptor: int) -> None:
-        """Stand in for os.fsync."""
-        self.fsyncs.release()
-        assert self.gate.wait(20)
-
-    def mta(self, peer: str = "203.0.113.9") -> Mta:
-        """Connect, and begin an SMTP connection."""
-        mta = Mta(str(self.folder / "s"))
-        mta.begin(peer=peer)
-        return mta
-
-    def close(self) -> None:
-        """End what serves it."""
-        self.gate.set()
-        self.loop.leave()
-        self.recorder.close()
-        self.listening.close()
+def its(folder: Path, **journal: Any) -> Settings:
+    """Return the settings of a worker."""
+    limits = LimitSettings(rejection_records_per_second=1000)
+    made = settings(DOMAINS, unparsable_reports="quarantine", limits=limits)
+    return replace(made, journal=JournalSettings(directory=folder / "journal", **journal))
 
 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    one = Worker(tmp_path)
+    one = Worker(tmp_path, its(tmp_path))
     monkeypatch.setattr(os, "fsync", one.fsync)
     yield one
     one.close()
@@ -97,7 +49,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 @pytest.fixture
 def rolling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker whose segments hold one record each."""
-    one = Worker(tmp_path, segment_size=1)
+    one = Worker(tmp_path, its(tmp_path, segment_size=1))
     monkeypatch.setattr(os, "fsync", one.fsync)
     yield one
     one.close()
