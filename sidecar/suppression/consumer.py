@@ -17,6 +17,7 @@ import msgspec
 
 from sidecar import log
 from sidecar.core.records.reading import decode
+from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
@@ -51,7 +52,8 @@ class Consumer:
     """The list of these settings, which must have `[suppression]`, while this process keeps it up to date.
 
     Use it as a context manager, while the list is `locked`. `wait` returns True if the work has to end, at the latest after so
-    many seconds. `damaged` says what is wrong with a database that has to be replaced. `clock` returns seconds since 1970.
+    many seconds. `damaged` says what is wrong with a database that has to be replaced. `rules` decide.
+    `clock` returns seconds since 1970.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Consumer:
         self._list: SuppressionSettings = settings.suppression
         self._directories = _outermost(settings.journal.directories)
         self._checkpoints = Checkpoints(settings.checkpoints_directory)
-        self._reader = Reader(self._list.rule, trust=self._list.trust)
+        proof_age = (settings.verify or Keys()).maximum_age
+        self._reader = Reader(self._list.rule, trust=self._list.trust, proof_age=proof_age)
+        self.rules = self._reader.rules
         self._wait, self._damaged, self._clock = wait, damaged, clock
         self._stack = ExitStack()
         self._counted: dict[str, Counter[str]] = {}
@@ -77,7 +81,7 @@ class Consumer:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.database = stack.enter_context(self._opened())
-            self.database.use_rules(fingerprint(self._list), self._reader.rules, self._now())
+            self.database.use_rules(fingerprint(self._list), self.rules, self._now())
             self._marks = self.database.marks()
             self._save_checkpoint()
             self._followers = [Follower(directory) for directory in self._directories]
@@ -146,7 +150,7 @@ class Consumer:
         return self._counted.setdefault(path, Counter())
 
     def _apply(self, said: Sequence[Said], progress: Progress) -> None:
-        self.database.apply(said, progress, rules=self._reader.rules, now=self._now())
+        self.database.apply(said, progress, rules=self.rules, now=self._now())
         self._marks[progress.path] = progress.mark
 
     def _opened(self) -> Database:
@@ -167,7 +171,7 @@ class Consumer:
     def _renewed(self, why: str) -> Database:
         aside = set_aside(self._list.database)
         store = open_store(self._list)
-        copied = 0 if aside is None else store.copy_events(aside, rules=self._reader.rules, now=self._now())
+        copied = 0 if aside is None else store.copy_events(aside, rules=self.rules, now=self._now())
         text = f"{why}: a new suppression list is made of it and of the journal"
         _LOG.error(text, damaged=aside, copied_events=copied)
         return store
@@ -177,9 +181,9 @@ class Consumer:
         now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_SECONDS
-            if deleted := self.database.delete_expired(self._reader.rules, self._now()):
+            if deleted := self.database.delete_expired(self.rules, self._now()):
                 _LOG.info("entries of the suppression list have ended", count=deleted)
-            self._swept_to = self.database.delete_old_events(self._reader.rules, self._now(), after=self._swept_to)
+            self._swept_to = self.database.delete_old_events(self.rules, self._now(), after=self._swept_to)
         if now >= self._save_at:
             self._save_checkpoint()
 

@@ -16,6 +16,7 @@ from sidecar.core.names import normal_domain
 from sidecar.core.policy.address import normal_address
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.reading import Logged
+from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule
 from sidecar.core.text import printable
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset
@@ -29,6 +30,8 @@ REASON_LIMIT: Final = 200
 _TRUST: Final = {"any": 0, "message": 1, "recipient": 2}
 # Ours has 32 digits. A longer one, of another program, is replaced by its hash.
 _ID_LIMIT: Final = 64
+# Ours have an id for each of three methods. What follows in a record of another program does not count.
+_VERIFIED_IDS_LIMIT: Final = 8
 # The last second of the year 9999: what is later is no time.
 _LATEST: Final = 253_402_300_799
 
@@ -67,10 +70,16 @@ def normal_key(address: str) -> str | None:
 
 
 class Reader:
-    """Reads records for one set of rules. `trust` is the least proof that a report needs."""
+    """Reads records for one set of rules. `trust` is the least proof that a report needs, `proof_age` as in `Ruleset`."""
 
-    def __init__(self, rules: Iterable[SuppressionRule], *, trust: Literal["any", "message", "recipient"] = "any") -> None:
-        self.rules = Ruleset(rules)
+    def __init__(
+        self,
+        rules: Iterable[SuppressionRule],
+        *,
+        trust: Literal["any", "message", "recipient"] = "any",
+        proof_age: int = Keys().maximum_age,
+    ) -> None:
+        self.rules = Ruleset(rules, proof_age=proof_age)
         self._least = _TRUST[trust]
 
     def read(self, record: Logged) -> Said | Uncounted | None:
@@ -100,7 +109,14 @@ class Reader:
             return Uncounted.NO_ADDRESS
         if not record.message_id or not 0 < record.when <= _LATEST:
             return Uncounted.NOT_READABLE
-        return Said(address=address, event=Event(time=record.when * MICROSECONDS, id=bounded_id(record.message_id), word=word))
+        ids = _texts(record.meta, "verified_ids")[:_VERIFIED_IDS_LIMIT]
+        event = Event(
+            time=record.when * MICROSECONDS,
+            id=bounded_id(record.message_id),
+            word=word,
+            verified_ids=tuple(sorted({bounded_id(one) for one in ids if one})),
+        )
+        return Said(address=address, event=event)
 
 
 class MemoryList:
@@ -138,8 +154,8 @@ def bounded_id(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _texts(report: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    found = report.get(key)
+def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = values.get(key)
     return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
 
 

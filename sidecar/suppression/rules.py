@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from sidecar.core.proof.values import MESSAGE_ID
+from sidecar.core.settings.keys import DAY
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule
 
 NEVER: Final = 0
@@ -19,6 +22,9 @@ MICROSECONDS: Final = 1_000_000
 _DAY: Final = 86400 * MICROSECONDS
 # Changes by hand of one address that are kept. Each is a decision of a person or of an import.
 _CHANGES_LIMIT: Final = 20
+# Proved reports of one day and word that are kept besides those that count, so that their repeats are found. An address with
+# more messages a day has failed long before; a repeat of an older one of them can then count once more.
+_REPEATABLE: Final = 100
 
 EventKind = Literal["report", "add", "remove"]
 EntrySource = Literal["reports", "manual"]
@@ -29,6 +35,7 @@ class Event(Struct, frozen=True, kw_only=True, gc=False, order=True):
 
     `time` is in microseconds since 1970. `word` is the bounce class or feedback type, or the reason of a change. `id` is the
     report's message, or the record of the change: one id counts once. `expires` (seconds since 1970) is of an "add".
+    `verified_ids` are those of a report's proofs, in order (see `Proof`): a repeat of a report shares one of them.
     """
 
     time: int
@@ -36,6 +43,12 @@ class Event(Struct, frozen=True, kw_only=True, gc=False, order=True):
     kind: EventKind = "report"
     word: str
     expires: int = NEVER
+    verified_ids: tuple[str, ...] = ()
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether it is a report with a proof."""
+        return bool(self.verified_ids)
 
 
 class ListEntry(Struct, frozen=True, kw_only=True, gc=False):
@@ -57,10 +70,15 @@ class ListEntry(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Ruleset:
-    """Rules in their order. Of several rules with one word the first counts."""
+    """Rules in their order. Of several rules with one word the first counts.
 
-    def __init__(self, rules: Iterable[SuppressionRule]) -> None:
+    `proof_age` is `maximum_age` of the proofs in seconds: a report can be repeated so long.
+    """
+
+    def __init__(self, rules: Iterable[SuppressionRule], *, proof_age: int) -> None:
         self.rules = tuple(rules)
+        # A token is of a day, and clocks differ by less than another.
+        self._repeatable = (proof_age + 2 * DAY) * MICROSECONDS
         self._by_word: dict[str, SuppressionRule] = {}
         for rule in self.rules:
             for word in rule.when:
@@ -84,35 +102,39 @@ class Ruleset:
         else:
             rule = self.rule(event.word)
             lasts = 0 if rule is None else _horizon(rule)
+            if lasts and event.is_proved:
+                lasts += self._repeatable
         return lasts is not None and event.time + lasts <= now * MICROSECONDS
 
     def kept(self, events: Iterable[Event], now: int) -> set[Event]:
-        """Return the events of one address that count or can count. The number of them is bounded for each day."""
-        events = [event for event in events if not self.is_over(event, now)]
-        removed = max((event for event in events if event.kind == "remove"), default=None)
-        groups: defaultdict[tuple[str, str, int], list[Event]] = defaultdict(list)
+        """Return the events of one address that count or can count, without repeats. Their number is bounded for each day."""
+        counting = (event for event in events if event.kind != "report" or self.rule(event.word) is not None)
+        events = [event for event in without_repeats(counting) if not self.is_over(event, now)]
+        removal = _last_removal(events)
+        removed = -1 if removal is None else removal.time
+        groups: defaultdict[tuple[str, str, int, bool], list[Event]] = defaultdict(list)
         for event in events:
             if event.kind == "report":
-                groups["report", event.word, event.time // _DAY].append(event)
+                groups["report", event.word, event.time // _DAY, event.is_proved].append(event)
             elif event.kind == "add":
-                groups["add", "", 0].append(event)
-        limits = {"report": self._kept_of_day, "add": _CHANGES_LIMIT}
-        after = -1 if removed is None else removed.time
-        newest = {
-            event
-            for (kind, _, _), group in groups.items()
-            # The newest, because a removal cancels the oldest.
-            for event in sorted(group)[-limits[kind] :]
-            if event.time > after
-        }
-        return newest if removed is None else newest | {removed}
+                groups["add", "", 0, False].append(event)
+        newest: set[Event] = set()
+        for (kind, _, _, is_proved), group in groups.items():
+            limit = _CHANGES_LIMIT if kind == "add" else self._kept_of_day + _REPEATABLE * is_proved
+            # The newest, because a removal cancels the oldest. It does not cancel what a repeat is compared with.
+            newest.update(event for event in sorted(group)[-limit:] if is_proved or event.time > removed)
+        return newest if removal is None else newest | {removal}
 
     def entry(self, events: Iterable[Event], now: int) -> ListEntry | None:
         """Return the entry of an address from the events that `kept` returned; None if it is not suppressed at `now`."""
+        events = sorted(events)
+        removal = _last_removal(events)
         by_rule: defaultdict[int, list[Event]] = defaultdict(list)
         found: list[ListEntry] = []
         rules: dict[int, SuppressionRule] = {}
-        for event in sorted(events):
+        for event in events:
+            if removal is not None and event.time <= removal.time:
+                continue
             if event.kind == "add":
                 since = event.time // MICROSECONDS
                 found.append(ListEntry(reason=event.word, source="manual", since=since, expires=event.expires))
@@ -123,6 +145,61 @@ class Ruleset:
             found += _triggered(own, rules[key])
         lasting = (one for one in found if one.expires == NEVER or one.expires > now)
         return max(lasting, key=lambda one: (one.rank, one.reason), default=None)
+
+
+def without_repeats(events: Iterable[Event]) -> set[Event]:
+    """Return events without reports that repeat an earlier one: of those that share an id of a message, the earliest stays.
+
+    It gets the ids of all of them. Many messages can have one token: a report with nothing else repeats any report with it.
+    """
+    found: set[Event] = set()
+    named: list[Event] = []
+    by_token: defaultdict[tuple[str, ...], list[Event]] = defaultdict(list)
+    for event in events:
+        if any(one.startswith(MESSAGE_ID) for one in event.verified_ids):
+            named.append(event)
+        elif event.is_proved:
+            by_token[event.verified_ids].append(event)
+        else:
+            found.add(event)
+    tokens: set[str] = set()
+    for group in _by_message(named):
+        found |= _earliest(group)
+        tokens.update(*(event.verified_ids for event in group))
+    for ids, group in by_token.items():
+        if tokens.isdisjoint(ids):
+            found |= _earliest(group)
+    return found
+
+
+def _by_message(events: Iterable[Event]) -> Iterable[list[Event]]:
+    """Return reports in groups: those that share an id of a message, directly or by way of others."""
+    parents: dict[str, str] = {}
+
+    def first(one: str) -> str:
+        while (parent := parents.setdefault(one, one)) != one:
+            parents[one] = one = parents[parent]
+        return one
+
+    named = [(event, [one for one in event.verified_ids if one.startswith(MESSAGE_ID)]) for event in events]
+    for _, ids in named:
+        for one in ids:
+            parents[first(one)] = first(ids[0])
+    groups: defaultdict[str, list[Event]] = defaultdict(list)
+    for event, ids in named:
+        groups[first(ids[0])].append(event)
+    return groups.values()
+
+
+def _earliest(group: list[Event]) -> set[Event]:
+    """Return the earliest report of a group, which can have an event for each of several words, with the ids of all."""
+    ids = tuple(sorted({one for event in group for one in event.verified_ids}))
+    earliest = min((event.time, event.id) for event in group)
+    return {replace(event, verified_ids=ids) for event in group if (event.time, event.id) == earliest}
+
+
+def _last_removal(events: Iterable[Event]) -> Event | None:
+    return max((event for event in events if event.kind == "remove"), default=None)
 
 
 def _horizon(rule: SuppressionRule) -> int | None:

@@ -1,7 +1,7 @@
 """The database of the suppression list: events, the entries that follow from them, and how far the journal was read.
 
 All three change in one transaction, so a list that survives a crash is always the one of a known place in the journal. One
-process writes, and any number read. Owns the schema. Never decides which address is suppressed, and never reads a record.
+process writes, and any number read. Never decides which address is suppressed, and never reads a record.
 
 A reader needs one B-tree probe for an address: `entry` is keyed by it, has no second index on it, and is mapped into memory.
 """
@@ -24,8 +24,8 @@ from sidecar.journal.read import SegmentMark
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import NEVER, EntrySource, Event, ListEntry, Ruleset
+from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
 
-_VERSION: Final = 1
 # 10 million entries of some 100 bytes; the kernel shares the pages between processes.
 _MAPPED: Final = 4 << 30
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
@@ -33,22 +33,6 @@ _BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _COPIED: Final = 1000
 _WRITER_MODE: Final = 0o640
-
-_SCHEMA: Final = """
-CREATE TABLE event (
-  address TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, word TEXT NOT NULL,
-  expires INTEGER NOT NULL, PRIMARY KEY (address, time, id, kind, word, expires)
-) WITHOUT ROWID;
-CREATE TABLE entry (
-  address TEXT PRIMARY KEY, reason TEXT NOT NULL, source TEXT NOT NULL, since INTEGER NOT NULL, expires INTEGER NOT NULL,
-  reports TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX entry_expires ON entry (expires) WHERE expires > 0;
-CREATE TABLE segment (path TEXT PRIMARY KEY, lines INTEGER NOT NULL, done INTEGER NOT NULL, counts TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE property (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-# One script for each version before the present one.
-_MIGRATIONS: Final[Mapping[int, str]] = {0: _SCHEMA}
 
 _LOG = log.get("suppression")
 
@@ -188,7 +172,7 @@ class Database:
             if form is None or form[0] != self._property("store"):
                 return 0  # hashes of another key, or none
             rows = old.execute("SELECT * FROM event")
-            while batch := [_event(row) for row in rows.fetchmany(_COPIED)]:
+            while batch := [event_of(row) for row in rows.fetchmany(_COPIED)]:
                 with self._transaction():
                     for address, event in batch:
                         before = self._events(address)
@@ -238,11 +222,13 @@ class Database:
 
     def _replace(self, address: str, before: set[Event], after: set[Event], rules: Ruleset, now: int) -> None:
         gone, fresh = before - after, after - before
-        key = "address = ? AND time = ? AND id = ? AND kind = ? AND word = ? AND expires = ?"
+        key = "address = ? AND time = ? AND id = ? AND kind = ? AND word = ? AND expires = ? AND verified_ids = ?"
         if gone:
-            self._database.executemany(f"DELETE FROM event WHERE {key}", [_row(address, event) for event in gone])  # noqa: S608 - constant
+            self._database.executemany(f"DELETE FROM event WHERE {key}", [row_of(address, event) for event in gone])  # noqa: S608 - constant
         if fresh:
-            self._database.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", [_row(address, event) for event in fresh])
+            self._database.executemany(
+                "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)", [row_of(address, event) for event in fresh]
+            )
         self._put_entry(address, rules.entry(after, now))
 
     def _put_entry(self, address: str, entry: ListEntry | None) -> None:
@@ -254,8 +240,8 @@ class Database:
         self._database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _events(self, address: str) -> set[Event]:
-        rows = self._database.execute("SELECT time, id, kind, word, expires FROM event WHERE address = ?", (address,))
-        return {Event(time=time, id=id_, kind=kind, word=word, expires=expires) for time, id_, kind, word, expires in rows}
+        rows = self._database.execute("SELECT * FROM event WHERE address = ?", (address,))
+        return {event_of(row)[1] for row in rows}
 
     def _property(self, name: str) -> str | None:
         row = self._database.execute("SELECT value FROM property WHERE name = ?", (name,)).fetchone()
@@ -275,16 +261,6 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _row(address: str, event: Event) -> tuple[str | int, ...]:
-    return (address, event.time, event.id, event.kind, event.word, event.expires)
-
-
-def _event(row: Sequence[str | int]) -> tuple[str, Event]:
-    """Return the address and the event of a row. Raise ValueError for one that no reader of records has made."""
-    names = ("time", "id", "kind", "word", "expires")
-    return str(row[0]), msgspec.convert(dict(zip(names, row[1:], strict=True)), Event)
 
 
 def _listed(row: Sequence[str | int]) -> Listed:
@@ -337,10 +313,10 @@ def _open(settings: SuppressionSettings, uri: str) -> Database:
         (version,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         raise _error(error, path) from error
-    if version > _VERSION:
+    if version > VERSION:
         database.close()
         raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")
-    if "mode=ro" in uri and version < _VERSION:
+    if "mode=ro" in uri and version < VERSION:
         database.close()
         raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
     return Database(database, path, address_hash)
@@ -351,8 +327,8 @@ def _prepare(database: sqlite3.Connection, settings: SuppressionSettings, addres
     # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
     database.execute("PRAGMA synchronous = NORMAL")
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    while version < _VERSION:
-        script = _MIGRATIONS[version]
+    while version < VERSION:
+        script = MIGRATIONS[version]
         version += 1
         database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
     # With another key, or without one, no address would be found.

@@ -303,6 +303,52 @@ def test_backup_in_use(tmp_path: Path) -> None:
     assert stored(made) == computed(made)
 
 
+def as_version_1(path: Path) -> None:
+    """Make a database as the first version had it."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("""
+            CREATE TABLE old (
+              address TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, word TEXT NOT NULL,
+              expires INTEGER NOT NULL, PRIMARY KEY (address, time, id, kind, word, expires)
+            ) WITHOUT ROWID;
+            INSERT INTO old SELECT address, time, id, kind, word, expires FROM event;
+            DROP TABLE event;
+            ALTER TABLE old RENAME TO event;
+            PRAGMA user_version = 1;
+        """)
+
+
+@pytest.mark.parametrize("work", ["use", "damaged", "rebuild"])
+def test_version_1(tmp_path: Path, work: str) -> None:
+    """A list without the ids of proofs becomes one with them, and loses nothing. New reports count once."""
+    made = with_list(tmp_path)
+    old = write_segment(made, 0, [oob("old@example.net", "BadDomain"), change("hand@example.net", "add", reason="by hand")])
+    consume(made)
+    expected = stored(made)
+    assert len(expected) == 2
+    as_version_1(list_of(made).database)
+    old.unlink()
+    with pytest.raises(StoreError, match="older version"):
+        open_reader(list_of(made))
+    repeats = [oob("full@example.net", "QuotaIssues", day=day, verified_ids=["message:a"]) for day in (0, 0.1, 1, 1.1, 2)]
+    write_segment(made, 1, repeats)
+    if work == "damaged":
+        with locked(list_of(made)), Consumer(made, damaged="it is damaged", clock=lambda: NOW) as consumer:
+            consumer.read_new()
+    elif work == "rebuild":
+        aside = set_aside(list_of(made).database)
+        assert aside is not None
+        with locked(list_of(made)), Consumer(made, clock=lambda: NOW) as consumer:
+            assert consumer.database.copy_events(aside, rules=consumer.rules, now=NOW) == 2
+            consumer.read_new()
+    else:
+        consume(made)
+    assert stored(made) == expected
+    with open_reader(list_of(made)) as store:
+        (event,) = store.history("full@example.net")
+    assert event.verified_ids == ("message:a",)
+
+
 def test_newer_version(tmp_path: Path) -> None:
     made = filled(tmp_path)
     consume(made)

@@ -1,10 +1,12 @@
 """Which reports suppress an address, and for how long."""
 
+from itertools import combinations
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule
 from sidecar.suppression.reading import MemoryList, Reader, Uncounted, normal_key
@@ -12,6 +14,7 @@ from sidecar.suppression.rules import Event, ListEntry, Ruleset, differences
 from tests.suppression.records import BEGIN, DAY, change, feedback, logged, oob
 
 A = "a@example.net"
+RULES = Ruleset(SUPPRESSION_RULES, proof_age=30 * DAY)
 
 
 def listed(
@@ -66,15 +69,85 @@ def test_default_rules(records: list[dict[str, Any]], expected: str | None) -> N
     assert listed(records) == ({} if expected is None else {A: expected})
 
 
+def proved(*reports: tuple[float, str], word: str = "QuotaIssues") -> list[dict[str, Any]]:
+    """Return reports by the day, each a message of its own, with the ids of its proofs: m1 of a message, t1 of a token."""
+    kinds = {"m": "message:", "t": "address:"}
+    return [oob(A, word, day=day, verified_ids=[kinds[one[0]] + one for one in ids.split()]) for day, ids in reports]
+
+
+THREE_DAYS = (0, 0.1, 1, 1.1, 2)
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        # The same true report five times on three days, and five different ones.
+        ([(day, "m1") for day in THREE_DAYS], None),
+        ([(day, f"m{number}") for number, day in enumerate(THREE_DAYS)], "QuotaIssues 32"),
+        # A repeat without one of the proofs, with others between.
+        ([(0, "m1 m2 t1"), (0.1, "m1"), (0.5, "m3"), (1, "m2"), (1.1, "m2 t1"), (2, "t1")], None),
+        # Two proofs of one message that only a later report connects.
+        ([(0, "m1"), (0.1, "m2"), (1, "m3"), (1.1, "m4"), (2, "m5"), (3, "m1 m2")], None),
+        # All messages of a day have one token.
+        ([(0, "m1 t1"), (0.1, "m2 t1"), (1, "m3 t2"), (1.1, "m4 t2"), (2, "m5 t3")], "QuotaIssues 32"),
+        # The token alone counts once, and not where a report with it names its message.
+        ([(0, "t1"), (0.1, "t1"), (1, "t1"), (1.1, "t1"), (2, "t1")], None),
+        ([(0, "t1"), (0.1, "t2"), (1, "t3"), (1.1, "t4"), (2, "t5")], "QuotaIssues 32"),
+        ([(0, "t1"), (0.1, "t2"), (1, "t3"), (1.1, "t4"), (2, "t5"), (3, "m1 t1")], "QuotaIssues 33"),
+        ([(0, "t1"), (0.1, "t2"), (1, "t3"), (1.1, "t4"), (2, "t5"), (15, "m1 t1")], None),
+        # Hundreds of repeats do not hide those that count.
+        ([(2 + n / 1000, "m1") for n in range(300)] + [(day, f"m{n}") for n, day in enumerate(THREE_DAYS)], "QuotaIssues 32"),
+    ],
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_repeats(reports: list[tuple[float, str]], expected: str | None, backwards: bool) -> None:
+    """A true report counts once, as the earliest one, whatever order and proofs its repeats have."""
+    records = proved(*reports)
+    assert listed(records[::-1] if backwards else records) == ({} if expected is None else {A: expected})
+
+
+def test_repeat_of_another_kind() -> None:
+    """What a repeat says does not matter, nor that the report was removed; another address has its own reports."""
+    first = proved((0, "m1"))
+    assert not listed(first + proved((1, "m1"), word="InvalidRecipient"))
+    assert listed(proved((1, "m1")) + proved((0, "m1"), word="InvalidRecipient")) == {A: "InvalidRecipient 180"}
+    both = [{**one, "meta": {**one["meta"], "message_id": "m"}} for one in first + proved((0, "m1"), word="InvalidRecipient")]
+    assert listed(both) == {A: "InvalidRecipient 180"}
+    invalid = proved((0, "m1"), word="InvalidRecipient")
+    assert not listed([*invalid, change(A, "remove", day=1), *proved((2, "m1"), word="InvalidRecipient")])
+    other = {**invalid[0], "recipient": "b@example.net"}
+    assert listed([*invalid, other]) == {A: "InvalidRecipient 180", "b@example.net": "InvalidRecipient 180"}
+
+
+def test_ids_of_other_programs() -> None:
+    """Of any list some ids count, and what is too long or not readable has a hash; none of them counts as another one."""
+    reader = Reader(SUPPRESSION_RULES)
+    hostile: list[Any] = ["x" * 10**6, "a\nb", "a", "b", "", 7, None, {}, "\udcff", *map(str, range(10**5))]
+    said = reader.read(logged(oob(A, "BadDomain", verified_ids=hostile)))
+    assert not isinstance(said, Uncounted)
+    assert said is not None
+    ids = said.event.verified_ids
+    assert len(ids) == 7
+    assert max(map(len, ids)) <= 64
+    assert all(one.isascii() and one.isprintable() for one in ids)
+    for wrong in ("message:a", {"message:a": 1}, 7, None):
+        said = reader.read(logged(oob(A, "BadDomain", verified_ids=wrong)))
+        assert not isinstance(said, Uncounted | None)
+        assert not said.event.verified_ids
+
+
 def test_expiry() -> None:
     """An entry ends at its time, and with all that is kept of the address."""
     records = [oob(A, "InvalidRecipient")]
     assert listed(records, day=179.9)
     assert not listed(records, day=180)
-    rules = Ruleset(SUPPRESSION_RULES)
     event = Event(time=BEGIN * 1_000_000, id="m", word="InvalidRecipient")
-    assert rules.kept([event], BEGIN + 193 * DAY) == {event}
-    assert not rules.kept([event], BEGIN + 194 * DAY)
+    assert RULES.kept([event], BEGIN + 193 * DAY) == {event}
+    assert not RULES.kept([event], BEGIN + 194 * DAY)
+    # A proof can be used again until it is too old, and then it is not in the entry any more.
+    proved = replace(event, verified_ids=("message:m",))
+    assert RULES.kept([proved], BEGIN + 225 * DAY) == {proved}
+    assert not RULES.kept([proved], BEGIN + 226 * DAY)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +249,17 @@ def test_differences() -> None:
 WORDS = ("abuse", "InvalidRecipient", "QuotaIssues", "InactiveMailbox", "SpamBlock")
 TIMES = st.integers(0, 60).map(lambda quarter: (BEGIN + quarter * DAY // 4) * 1_000_000)
 IDS = st.sampled_from("abcdefgh")
+MESSAGES = st.lists(st.sampled_from([f"message:{one}" for one in "abcd"]), max_size=2)
+TOKENS = st.lists(st.sampled_from(["address:a", "address:b"]), max_size=1)
+REPORTS = st.builds(
+    Event,
+    time=TIMES,
+    id=IDS,
+    word=st.sampled_from(WORDS),
+    verified_ids=st.builds(lambda some, one: tuple(sorted({*some, *one})), MESSAGES, TOKENS),
+)
 EVENTS = st.one_of(
-    st.builds(Event, time=TIMES, id=IDS, word=st.sampled_from(WORDS)),
+    REPORTS,
     st.builds(Event, time=TIMES, id=IDS, kind=st.just("remove"), word=st.just("")),
     st.builds(Event, time=TIMES, id=IDS, kind=st.just("add"), word=st.just("x"), expires=st.sampled_from([0, BEGIN + 9 * DAY])),
 )
@@ -187,12 +269,58 @@ EVENTS = st.one_of(
 @given(events=st.lists(EVENTS, max_size=40), order=st.randoms(use_true_random=False), pieces=st.integers(1, 5))
 def test_order_does_not_matter(events: list[Event], order: Any, pieces: int) -> None:
     """In any order, in pieces and read twice, the same events are kept, and the same entry follows."""
-    rules, now = Ruleset(SUPPRESSION_RULES), BEGIN + 20 * DAY
+    now = BEGIN + 20 * DAY
     shuffled = [*events, *events[:5]]
     order.shuffle(shuffled)
     kept: set[Event] = set()
     for start in range(0, len(shuffled), pieces):
-        kept = rules.kept(kept | {*shuffled[start : start + pieces]}, now)
-    whole = rules.kept(events, now)
+        kept = RULES.kept(kept | {*shuffled[start : start + pieces]}, now)
+    whole = RULES.kept(events, now)
     assert kept == whole
-    assert rules.entry(kept, now) == rules.entry(sorted(whole, reverse=True), now)
+    assert RULES.entry(kept, now) == RULES.entry(sorted(whole, reverse=True), now)
+
+
+def model(events: list[Event]) -> set[tuple[int, str, str]]:
+    """Return time, id and word of the reports that count: slow, and without anything that is kept."""
+    rule_words = {word for rule in SUPPRESSION_RULES for word in rule.when}
+    reports = sorted({one for one in events if one.kind == "report" and one.word in rule_words})
+    ids = [{*one.verified_ids} for one in reports]
+    messages = [{one for one in own if one.startswith("message:")} for own in ids]
+    group = list(range(len(reports)))
+    for _ in reports:
+        for a, b in combinations(range(len(reports)), 2):
+            if messages[a] & messages[b] or (not messages[a] and not messages[b] and ids[a] and ids[a] == ids[b]):
+                group[a] = group[b] = min(group[a], group[b])
+    named = set().union(*(own for own, some in zip(ids, messages, strict=True) if some))
+    removed = max((one.time for one in events if one.kind == "remove"), default=-1)
+    return {
+        (one.time, one.id, one.word)
+        for number, one in enumerate(reports)
+        if (one.time, one.id) == (reports[group[number]].time, reports[group[number]].id)
+        and not (ids[number] and not messages[number] and ids[number] & named)
+        and one.time > removed
+    }
+
+
+@settings(deadline=None, max_examples=300)
+@given(events=st.lists(EVENTS, max_size=25))
+def test_what_counts(events: list[Event]) -> None:
+    """Each message counts once: the same as in a model that compares all reports with each other."""
+    few = [one for one in events if one.verified_ids or one.kind == "remove"]
+    removed = max((one.time for one in few if one.kind == "remove"), default=-1)
+    counting = {one for one in RULES.kept(few, BEGIN + 20 * DAY) if one.kind == "report" and one.time > removed}
+    assert {(one.time, one.id, one.word) for one in counting} == model(few)
+
+
+def test_bounded() -> None:
+    """A million repeats need no space, and an address with many proved reports a day has a limit."""
+    now, kept = BEGIN + 20 * DAY, set[Event]()
+    for number in range(4_000):
+        repeat = Event(time=(BEGIN + number) * 1_000_000, id=f"{number}", word="abuse", verified_ids=("message:a", "address:b"))
+        kept = RULES.kept(kept | {repeat}, now)
+    assert len(kept) == 1
+    many = [
+        Event(time=(BEGIN + number) * 1_000_000, id=f"{number}", word="QuotaIssues", verified_ids=(f"message:{number}",))
+        for number in range(4_000)
+    ]
+    assert len(RULES.kept(many, now)) == 105

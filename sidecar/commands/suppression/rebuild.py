@@ -10,7 +10,6 @@ from sidecar.journal import JournalError
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 from sidecar.suppression.consumer import BusyError, Consumer, locked
-from sidecar.suppression.rules import Ruleset
 from sidecar.suppression.store import set_aside
 
 
@@ -35,7 +34,7 @@ def rebuild(config: Path | None, *, new: bool) -> None:
             aside = set_aside(own.database, "old")
             with Consumer(settings) as consumer:
                 if aside is not None and not new:
-                    consumer.database.copy_events(aside, rules=Ruleset(own.rule), now=now())
+                    consumer.database.copy_events(aside, rules=consumer.rules, now=now())
                 consumer.read_new()
                 count = sum(consumer.database.counts(now()).values())
     except BusyError:
