@@ -53,6 +53,11 @@ _NO_PROOF: Final = Kind(
     "journal.meta leaves out verified: no report has the proof that trust asks for.",
     'Add "verified" to meta below [journal].',
 )
+_NO_IDS: Final = Kind(
+    "weak_proof",
+    "journal.meta leaves out verified_ids: a true report that is sent again counts again.",
+    'Add "verified_ids" to meta below [journal].',
+)
 
 
 def read_suppression(
@@ -76,8 +81,10 @@ def read_suppression(
     table.close()
     settings = SuppressionSettings(**values)
     kept = journal.meta
-    if settings.trust != "any" and kept is not None and not _keeps(kept, "verified"):
-        table.findings.warn(_NO_PROOF, table.where("trust"))
+    if settings.trust != "any" and kept is not None:
+        for name, kind in (("verified", _NO_PROOF), ("verified_ids", _NO_IDS)):
+            if not _keeps(kept, name):
+                table.findings.warn(kind, table.where("trust"))
     return settings
 
 

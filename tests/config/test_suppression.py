@@ -106,9 +106,10 @@ def test_probable_mistakes(tmp_path: Path, rule: str, code: str, line: int, said
 
 
 def test_no_classes_and_no_proof(tmp_path: Path) -> None:
-    """Without classes only complaints count; without `meta.verified` nothing has a proof."""
+    """Without classes only complaints count; without `meta.verified` nothing has a proof, and without the ids repeats count."""
     text = '[suppression]\ntrust = "message"\n[journal]\nmeta = ["why"]\n'
     problems = load_files(tmp_path, {MAIN: text}).problems
-    assert [(one.code, one.line) for one in problems] == [("never_matches", 1), ("never_matches", 2)]
+    assert [(one.code, one.line) for one in problems] == [("never_matches", 1), ("never_matches", 2), ("weak_proof", 2)]
     assert "bounce_classifier" in problems[0].text
     assert not load_files(tmp_path, {MAIN: CLASSES + text.replace('"why"', '"ver*"')}).problems
+    assert not load_files(tmp_path, {MAIN: CLASSES + text.replace('"message"', '"any"')}).problems

@@ -650,6 +650,7 @@ def test_every_code_is_drawn() -> None:
         "limited_engine",
         "missing_package",
         "policy_block",  # in test_suppression.py
+        "weak_proof",  # in test_suppression.py and test_verify.py
         "short_retention",
     }
     assert drawn == set(get_args(WarningCode))
