@@ -12,7 +12,7 @@ from typing import Final
 
 from sidecar.config.files import UnreadableError, read_content, stamp_of
 from sidecar.config.findings import Kind
-from sidecar.config.readers import choice, list_of, one_or_more, text, whole_number
+from sidecar.config.readers import choice, flag, list_of, one_or_more, text, whole_number
 from sidecar.config.tables import Table
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.secret import SECRETS_LIMIT, read_secret
@@ -28,6 +28,7 @@ READERS: Final = {
     "secret_files": one_or_more(text("a secret file"), '["secret"]'),
     "dkim_keys": text("a folder"),
     "maximum_age": whole_number(3600, 400 * DAY, "seconds"),
+    "batv": flag,
     "authserv_ids": list_of(text("an authserv-id"), '["mx.example.com"]'),
     "unverified": choice("accept", "quarantine", "reject"),
 }

@@ -40,6 +40,7 @@ def test_every_key(tmp_path: Path) -> None:
 secret_files = ["secret", "old"]
 dkim_keys = "keys"
 maximum_age = 7200
+batv = false
 authserv_ids = ["MX.Example.com", "mx.example.com"]
 unverified = "quarantine"
 [verify.domain."Bounce.Example.COM."]
@@ -55,8 +56,9 @@ address = "optional"
     assert found.secret_files == (tmp_path / "secret", tmp_path / "old")
     rules = {name: (rule.unverified, rule.requires_token) for name, rule in found.domains.items()}
     assert rules == {"bounce.example.com": ("quarantine", True), "*.xn--mnch-0ra.example": ("reject", False)}
-    assert found.domains["bounce.example.com"].places["address"].line == 8
-    assert found.domains["bounce.example.com"].places["unverified"].line == 6
+    assert found.domains["bounce.example.com"].places["address"].line == 9
+    assert found.domains["bounce.example.com"].places["unverified"].line == 7
+    assert (found.batv, verify_of(tmp_path, 'secret_files = "secret"').batv) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,7 @@ def test_missing_secret(tmp_path: Path) -> None:
         ('dkim_keys = "twice"', "repeated_key", (NAME, 1, ""), "has the same selector and domain"),
         ('dkim_keys = "private"', "invalid_key", (NAME, 1, ""), "it is a private key"),
         ("maximum_age = 1", "out_of_range", (MAIN, 2, "verify.maximum_age"), "out of range"),
+        ('batv = "no"', "wrong_type", (MAIN, 2, "verify.batv"), "is neither true nor false"),
         ('unverified = "drop"', "invalid_value", (MAIN, 2, "verify.unverified"), '"drop" is not one of'),
         ('unverified = "reject"', "missing_key", (MAIN, 2, "verify.unverified"), "Without keys"),
         (
@@ -203,3 +206,24 @@ def test_a_domain_that_nothing_matches(tmp_path: Path, name: str, domains: str, 
     loaded = load_files(tmp_path, {MAIN: f'listener_domains = "d.toml"\n{rule}', "d.toml": domains})
     found = [place(problem) for problem in loaded.problems if "No listener domain" in problem.text]
     assert found == ([(MAIN, 4, f'verify.domain."{name}"')] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("batv", "address", "warned"),
+    [
+        ("", "required", True),
+        ("batv = true\n", "required", True),
+        ("batv = false\n", "required", False),
+        ("", "optional", False),
+    ],
+)
+def test_required_tokens_that_can_be_guessed(tmp_path: Path, batv: str, address: str, warned: bool) -> None:
+    """A domain that relies on tokens must not accept short ones without a warning."""
+    write_keys(tmp_path)
+    rule = f'[verify]\nsecret_files = "secret"\n{batv}[verify.domain."own.example"]\naddress = "{address}"\n'
+    domains = '["own.example"]\nlog_oob = "LogThenDrop"\n'
+    loaded = load_files(tmp_path, {MAIN: f'listener_domains = "d.toml"\n{rule}', "d.toml": domains})
+    line = 5 + bool(batv)
+    expected = [("weak_proof", (MAIN, line, 'verify.domain."own.example".address'))] if warned else []
+    assert [(one.code, place(one)) for one in loaded.problems] == expected
+    assert all("2^23 tries" in one.text and "batv = false" in one.fix for one in loaded.problems)

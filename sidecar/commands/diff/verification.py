@@ -12,6 +12,7 @@ _KEYS: Final = {
     "dkim_keys": "the public DKIM keys that verify reports",
     "authserv_ids": "the hosts whose Authentication-Results count",
     "maximum_age": "seconds for which a proof holds",
+    "batv": "whether BATV tokens hold, which have only 24 bits",
 }
 _UNVERIFIED: Final = "what happens to a report that proves nothing about your mail"
 _ADDRESS: Final = "whether each recipient must have a valid address token"
@@ -45,7 +46,7 @@ def _value(section: VerifySettings, key: str) -> tuple[object, object]:
         case "authserv_ids":
             return section.authserv_ids, list(section.authserv_ids)
         case _:
-            return section.maximum_age, section.maximum_age
+            return (getattr(section, key),) * 2
 
 
 def _rule_changes(path: str, old: Side, was: VerifyRule, new: Side, now: VerifyRule) -> Iterator[RuleChange]:

@@ -1,4 +1,4 @@
-"""Rules of [verify] for domains that no listener domain matches: a typing error leaves the other domain without a rule."""
+"""Rules of [verify] that do less than they seem: no listener domain matches the domain, or its tokens can be guessed."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,11 +13,21 @@ _NO_DOMAIN: Final = Kind(
     "No listener domain matches {domain}, so this rule has no effect for external hosts.",
     "Write the domain as in the listener domains file, or remove the section.",
 )
+_SHORT_TOKENS: Final = Kind(
+    "weak_proof",
+    "{domain} accepts BATV tokens, too. They have 24 bits: a forger finds one after 2^23 tries on average. It holds for days.",
+    "Write batv = false below [verify]. If another program makes BATV tokens with these secrets, limit the rate of rejected "
+    "recipients in the MTA.",
+)
 
 
 def note_verify(verify: VerifySettings | None, by_listener: Mapping[str, ListenerDomains], findings: Findings) -> None:
-    """Warn about each domain of [verify] for which no listener has an entry."""
-    for name, rule in () if verify is None else verify.domains.items():
+    """Warn about each domain of [verify] for which no listener has an entry, or that relies on BATV tokens."""
+    if verify is None:
+        return
+    for name, rule in verify.domains.items():
+        if rule.requires_token and verify.batv:
+            findings.warn(_SHORT_TOKENS, rule.places["address"], domain=name)
         domain = name.removeprefix("*.")
         probe, is_wide = (domain, False) if name == domain else (f"{UNLISTED}.{domain}", True)
         entries = (

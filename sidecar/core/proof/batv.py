@@ -41,6 +41,8 @@ def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
     tag = split(local_part)
     if tag is None:
         return absent("address", "the recipient of the report has no token")
+    if not keys.batv:
+        return absent("address", "the recipient of the report has a BATV token only, and batv is false")
     address = f"{tag.local_part}@{domain}"
     # Other programs sign the address as it is spelled.
     spellings = {comparable(address), address.encode("utf-8", "replace")}

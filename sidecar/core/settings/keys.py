@@ -38,10 +38,12 @@ class PublicKey(Struct, frozen=True, kw_only=True):
 class Keys(Struct, frozen=True, kw_only=True):
     """What proofs are checked with. The first secret signs, all of them verify. DKIM keys are by selector and domain.
 
-    `maximum_age` is in seconds. `authserv_ids` names the hosts whose Authentication-Results count, in lower case.
+    `maximum_age` is in seconds. With `batv`, tokens of BATV hold, too. `authserv_ids` names the hosts whose
+    Authentication-Results count, in lower case.
     """
 
     secrets: tuple[Secret, ...] = ()
     dkim: Mapping[tuple[str, str], PublicKey] = {}
     authserv_ids: tuple[str, ...] = ()
     maximum_age: int = 30 * DAY
+    batv: bool = True

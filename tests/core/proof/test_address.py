@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.core.proof import Keys, address
 from sidecar.core.proof.address import check_address
@@ -143,6 +144,8 @@ def test_batv() -> None:
     for forged in (made.replace("send", "else"), made.replace("Bounce", "other"), made.replace("795", "796")):
         assert "its MAC does not match" in check_address(forged, keys(), NOW).why
     assert not check_address(made, Keys(secrets=(OTHER,)), NOW).holds
+    ignored = check_address(made, replace(keys(), batv=False), NOW)
+    assert (ignored.result, "batv is false" in ignored.why) == ("absent", True)
 
 
 def test_batv_spellings() -> None:

@@ -197,6 +197,15 @@ def test_address_required(recipient: str, expected: str, peer: object) -> None:
         assert record.meta["why"].endswith("(sidecar.toml:9 verify.unverified)")
 
 
+def test_without_batv() -> None:
+    """`batv = false` takes the tokens of BATV for none, at RCPT and at the end; others hold."""
+    required = replace(section(bounce_sender_example=BOTH), batv=False)
+    found = [reply(run(required, one, report=None)[-1]) for one in (TOKEN, BATV)]
+    assert found == ["Continue", REQUIRED]
+    proved = [run(replace(section("reject"), batv=batv), BATV, report=FORGED)[-1] for batv in (True, False)]
+    assert [*map(reply, proved)] == ["Discard", REFUSED]
+
+
 def test_rate_of_signatures() -> None:
     """Above the rate of a network a report with a signature of ours is tempfailed; others are not. Relay hosts have no rate."""
     quota = Quota(LimitSettings(signatures_per_second=1))  # in a burst ten
