@@ -192,7 +192,7 @@ class Reading:
             state_directory=state_directory,
             journal=journal,
             milter=milter,
-            admin=read_admin(section, folder, milter=milter.socket) if "admin" in table.values else None,
+            admin=read_admin(section, folder, self._sources, milter=milter.socket) if "admin" in table.values else None,
             verify=verify,
             sign=read_sign(signing, table.where("sign"), verify) if "sign" in table.values else None,
             suppression=read_suppression(suppression, folder, state_directory, journal=journal, verifies=verify is not None)

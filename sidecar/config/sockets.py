@@ -1,21 +1,25 @@
-"""The sections [milter] and [admin]: where the program listens.
+"""The sections [milter] and [admin]: where the program listens, and the tokens that HTTP asks for.
 
 Owns their keys and the forms of a socket. Never listens.
 """
 
+import hashlib
 import ipaddress
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sidecar.config.readers import Reader, choice, flag, text, whole_number, wrong
+from sidecar.config.secrets import read_secret_file
 from sidecar.config.tables import Table
 from sidecar.core.names import HIGHEST_PORT, endpoint, normal_domain, plain_address
-from sidecar.core.settings.values import AdminSettings, MilterSettings
+from sidecar.core.settings.values import AdminSettings, AdminToken, MilterSettings, Role, Source
 from sidecar.core.text import quoted, shown
 from sidecar.machine import addresses_of
 
+_ROLES: Final[tuple[Role, ...]] = get_args(Role)
 _LOCAL: Final = "Listen on 127.0.0.1, [::1] or a UNIX socket."
 _SOCKET = re.compile(
     r"(?P<unix>unix|local):(?P<path>.+)"
@@ -99,9 +103,14 @@ def read_milter(table: Table, folder: Path) -> MilterSettings:
     return milter
 
 
-def read_admin(table: Table, folder: Path, *, milter: str) -> AdminSettings:
-    """Read the section [admin]. A relative path starts in `folder`; `milter` is the socket of the milter."""
-    admin = AdminSettings(**table.only(_socket_readers(folder, "a socket")))
+def read_admin(table: Table, folder: Path, sources: list[Source], *, milter: str) -> AdminSettings:
+    """Read the section [admin]. A relative path starts in `folder`; `milter` is the socket of the milter.
+
+    The files of tokens become `sources`.
+    """
+    named = table.table("tokens", fix='Write tokens = { reader = "FILE", operator = "FILE" }.')
+    tokens = tuple(_tokens(named, folder, sources))
+    admin = AdminSettings(**table.only(_socket_readers(folder, "a socket")), tokens=tokens)
     if is_remote(admin.socket):
         fact = f"Other machines can reach {admin.socket}, and a host that reaches it can ask for the policy."
         fix = f"{_LOCAL} For other hosts, put a web server with access control in front."
@@ -110,6 +119,21 @@ def read_admin(table: Table, folder: Path, *, milter: str) -> AdminSettings:
         fact = f"The milter already listens on {milter}."
         table.fault("conflict", "socket", fact, "Write another port or path for one of them.")
     return admin
+
+
+def _tokens(table: Table, folder: Path, sources: list[Source]) -> Iterator[AdminToken]:
+    files = table.only({role: text("a token file") for role in _ROLES})
+    roles: dict[str, Role] = {}
+    for role in _ROLES:
+        file = files.get(role)
+        found = None if file is None else read_secret_file(table, table.where(role), file, folder, sources)
+        if file is None or found is None:
+            continue
+        digest = hashlib.sha256(found.key).hexdigest()
+        if (other := roles.setdefault(digest, role)) != role:
+            fault = f"The token in {shown(file)} is that of the {other}, too."
+            table.fault("conflict", role, fault, f"Make another one for each role: sidecar keys make {file}.")
+        yield AdminToken(role=role, file=folder / file, digest=digest)
 
 
 def is_remote(socket: str) -> bool:

@@ -1,11 +1,9 @@
 """The section [verify]: the keys that reports are verified with, and what each recipient domain requires.
 
-Owns its keys, the reading of key files, and which rights these may have. Never shows a secret.
+Owns its keys, and the reading of DKIM key files.
 """
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,17 +11,16 @@ from typing import Final
 from sidecar.config.files import UnreadableError, read_content, stamp_of
 from sidecar.config.findings import Kind
 from sidecar.config.readers import choice, flag, list_of, one_or_more, text, whole_number
+from sidecar.config.secrets import read_secret_file
 from sidecar.config.tables import Table
 from sidecar.core.names import normal_domain
-from sidecar.core.proof.secret import SECRETS_LIMIT, read_secret
+from sidecar.core.proof.secret import SECRETS_LIMIT
 from sidecar.core.settings.keys import DAY, PublicKey, Secret
 from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.settings.values import Source, Where
 from sidecar.core.text import quoted, shown
 
 _BELOW: Final = "*."
-# The owner can do all with a secret file, its group can read it: root owns it, and the group is that of the service.
-_FORBIDDEN: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 READERS: Final = {
     "secret_files": one_or_more(text("a secret file"), '["secret"]'),
     "dkim_keys": text("a folder"),
@@ -99,35 +96,11 @@ def _places(table: Table, *keys: str) -> Mapping[str, Where]:
 def _secrets(table: Table, files: Sequence[str], folder: Path, sources: list[Source]) -> Iterator[Secret]:
     """Yield the secrets of the files; add an error for each file that has none, or that other users can read."""
     for index, file in enumerate(files):
-        where = table.where("secret_files", index)
-        try:
-            content = read_content(folder / file, file, sources)
-        except UnreadableError as error:
-            path = folder / file
-            fix = error.fix if os.path.lexists(path) else f"Make it with `sidecar keys make {path}`, or name another."
-            table.findings.error("unreadable_file", where, error.text, fix)
-            continue
-        if (mode := _mode(sources[-1])) & _FORBIDDEN:
-            fault = f"Other users can use the secret in {shown(file)}: its mode is {mode:04o}."
-            fix = (
-                f"Run chmod 600 {file}, or chmod 640 if only the service's group owns it. Make a new secret if others read it."
-            )
-            table.findings.error("exposed_secret", where, fault, fix)
-        found = read_secret(content)
-        if isinstance(found, Secret):
+        if (found := read_secret_file(table, table.where("secret_files", index), file, folder, sources)) is not None:
             yield found
-            continue
-        fix = "Write a line of 32 to 256 random characters: openssl rand -hex 32."
-        place = Where(file=file, line=1, key="")
-        table.findings.error("invalid_key", place, f"This is not a secret: {found}.", fix)
     if len(files) > SECRETS_LIMIT:
         fix = "Remove the oldest: a rotation needs two."
         table.fault("out_of_range", "secret_files", f"There are {len(files)} secrets, and {SECRETS_LIMIT} are allowed.", fix)
-
-
-def _mode(source: Source) -> int:
-    """Return the permission bits of a file that was read."""
-    return 0 if source.stamp is None else stat.S_IMODE(source.stamp[4])
 
 
 def _dkim_keys(table: Table, folder: Path, named: str, sources: list[Source]) -> dict[tuple[str, str], PublicKey]:

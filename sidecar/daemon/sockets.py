@@ -1,4 +1,4 @@
-"""UNIX sockets that this program listens on: their private path, their rights, their public path, its removal.
+"""UNIX sockets that this program listens on: their private path, their rights, their public path, its removal, their users.
 
 Owns these paths. Never accepts a connection.
 """
@@ -8,6 +8,7 @@ import grp
 import os
 import pwd
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,6 +69,14 @@ def private_path(settings: MilterSettings | AdminSettings, section: str) -> Iter
         raise ListenError(f"cannot set up {settings.socket}: {error}") from error
     finally:
         os.umask(umask)
+
+
+def user_of(connection: socket.socket) -> int | None:
+    """Return the user id of the process that connected to a UNIX socket; None for a connection to a port."""
+    if connection.family != socket.AF_UNIX:
+        return None
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
 
 
 def resolve(spelled: str) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

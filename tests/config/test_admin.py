@@ -1,5 +1,6 @@
 """The section [admin]."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,49 @@ def test_two_names_of_one_path_are_one_socket(tmp_path: Path) -> None:
     (problem,) = load(tmp_path / "s.toml").problems
     assert (problem.line, problem.key) == (4, "admin.socket")
     assert f"The milter already listens on unix:{tmp_path}/run/s" in problem.text
+
+
+READER, OPERATOR = "the-reader-of-the-tests-has-no-secret", "the-operator-of-the-tests-has-none-too"
+
+
+def write_tokens(folder: Path, *, mode: int = 0o600, **texts: str) -> None:
+    """Write a file for each role."""
+    for role, text in texts.items():
+        (folder / role).write_text(text + "\n")
+        (folder / role).chmod(mode)
+
+
+def test_tokens(tmp_path: Path) -> None:
+    """The settings have hashes of them, and a change of a file is a change of the settings."""
+    write_tokens(tmp_path, reader=READER, operator=OPERATOR)
+    (tmp_path / "s.toml").write_text('[admin]\ntokens = { operator = "operator", reader = "reader" }\n')
+    loaded = load(tmp_path / "s.toml")
+    assert loaded.settings is not None
+    assert loaded.settings.admin is not None
+    assert [(one.role, one.file, one.digest) for one in loaded.settings.admin.tokens] == [
+        (role, tmp_path / role, hashlib.sha256(text.encode()).hexdigest())
+        for role, text in (("reader", READER), ("operator", OPERATOR))
+    ]
+    assert READER not in repr(loaded.settings)
+    assert {source.path.name for source in loaded.sources} == {"s.toml", "reader", "operator"}
+
+
+@pytest.mark.parametrize(
+    ("written", "operator", "mode", "found"),
+    [
+        ("{ operator = 'operator' }", OPERATOR, 0o644, ("exposed_secret", "admin.tokens.operator")),
+        ("{ operator = 'other' }", OPERATOR, 0o600, ("unreadable_file", "admin.tokens.operator")),
+        ("{ operator = 'operator' }", "short", 0o600, ("invalid_key", "")),
+        ("{ reader = 'reader', operator = 'operator' }", READER, 0o640, ("conflict", "admin.tokens.operator")),
+        ("{ admin = 'operator' }", OPERATOR, 0o600, ("unknown_key", "admin.tokens.admin")),
+        ("{ reader = 7 }", OPERATOR, 0o600, ("wrong_type", "admin.tokens.reader")),
+        ("'operator'", OPERATOR, 0o600, ("wrong_type", "admin.tokens")),
+    ],
+)
+def test_wrong_tokens(written: str, operator: str, mode: int, found: tuple[str, str], tmp_path: Path) -> None:
+    """They have the rules of secret files, and each role has its own."""
+    write_tokens(tmp_path, mode=mode, reader=READER, operator=operator)
+    (tmp_path / "s.toml").write_text(f"[admin]\ntokens = {written}\n")
+    (problem,) = load(tmp_path / "s.toml").problems
+    assert (problem.code, problem.key, problem.level) == (*found, "error")
+    assert operator not in problem.text + problem.fix

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tomli
@@ -17,7 +17,7 @@ from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.core.settings.values import AdminSettings, DomainEntry, JournalSettings, MilterSettings, RecordSettings
+from sidecar.core.settings.values import AdminSettings, DomainEntry, JournalSettings, MilterSettings, RecordSettings, Role
 from tests import ROOT
 
 FOLDER = ROOT / "deploy/etc"
@@ -39,8 +39,9 @@ def settings(text: str, folder: Path) -> Settings:
     (folder / "listener_domains.toml").write_text(uncommented(DOMAINS.read_text(), examples=True))
     (folder / "sidecar.toml").write_text(text)
     (folder / "dkim-keys").mkdir()
-    (folder / "secret").write_text("the-secret-of-the-tests-is-no-secret")
-    (folder / "secret").chmod(0o600)
+    for name in ("secret", "reader-token", "operator-token"):
+        (folder / name).write_text(f"the-{name}-of-the-tests-is-no-secret")
+        (folder / name).chmod(0o600)
     loaded = load(folder / "sidecar.toml", environ=ENVIRON)
     assert loaded.settings is not None, loaded.problems
     return loaded.settings
@@ -83,7 +84,8 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
         *(f"verify.domain.bounce.example.com.{key}" for key in VERIFY_DOMAIN_KEYS),
         *(f"sign.{key}" for key in SIGN_KEYS),
         *(f"milter.{key}" for key in MilterSettings.__struct_fields__),
-        *(f"admin.{key}" for key in AdminSettings.__struct_fields__),
+        *(f"admin.{key}" for key in AdminSettings.__struct_fields__ if key != "tokens"),
+        *(f"admin.tokens.{role}" for role in get_args(Role)),
         *(f"journal.{key}" for key in journal),
         *(f"journal.OOB.{key}" for key in RecordSettings.__struct_fields__),
         "listener.10.1.1.1:25.relay_hosts",

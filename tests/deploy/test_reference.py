@@ -28,7 +28,7 @@ from sidecar.core.settings.values import (
     MilterSettings,
     RecordSettings,
 )
-from sidecar.daemon.process.reload import _KEPT, _KEPT_OF_MILTER
+from sidecar.daemon.process.reload import _KEPT, _KEPT_OF_SOCKETS
 from tests.deploy.documents import FOLDER, Document
 
 # Stand for [journal.TYPE], [listener."IP:port"], [verify.domain."NAME"] and [[suppression.rule]].
@@ -215,8 +215,8 @@ def test_numbers_and_words_are_found() -> None:
 
 def test_what_needs_a_restart() -> None:
     marked = {str(setting) for setting in SETTINGS if "**restart**" in setting.text}
-    admin = {f"admin.{key}" for key in AdminSettings.__struct_fields__}
-    assert marked == {*_KEPT} - {"admin"} | admin | {f"milter.{key}" for key in _KEPT_OF_MILTER}
+    sockets = {f"{section}.{key}" for section in ("milter", "admin") for key in _KEPT_OF_SOCKETS}
+    assert marked == {*_KEPT} | sockets
 
 
 def test_the_keys_of_a_domain(tmp_path: Path) -> None:

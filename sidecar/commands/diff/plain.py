@@ -65,6 +65,7 @@ MEANINGS: Final = {
     "admin.socket_mode": Meaning("the mode of the UNIX socket of the HTTP service", at_start=True),
     "admin.socket_owner": Meaning("the owner of the UNIX socket of the HTTP service", at_start=True),
     "admin.socket_group": Meaning("the group of the UNIX socket of the HTTP service", at_start=True),
+    "admin.tokens": Meaning("the tokens of the HTTP service"),
     "sign.header": Meaning("whether outbound mail gets a trace header"),
     "sign.address": Meaning("whether the envelope sender of outbound mail gets a token"),
     "sign.cfbl_address": Meaning("the address for complaints about outbound mail"),

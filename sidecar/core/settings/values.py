@@ -136,13 +136,29 @@ class MilterSettings(Struct, frozen=True, kw_only=True):
     allow_remote: bool = False
 
 
+Role = Literal["reader", "operator"]
+"""The rights of a token: an operator can also change the suppression list."""
+
+
+class AdminToken(Struct, frozen=True, kw_only=True):
+    """A token for HTTP: its file, and the SHA-256 of its text in hexadecimal. The settings do not have the text itself."""
+
+    role: Role
+    file: Path
+    digest: str
+
+
 class AdminSettings(Struct, frozen=True, kw_only=True):
-    """Where policy and metrics are served over HTTP: a socket as for the milter, always on the loopback interface."""
+    """Where policy and metrics are served over HTTP: a socket as for the milter, always on the loopback interface.
+
+    `tokens` has at most one token of each role. Without one of an operator nothing can be changed over HTTP.
+    """
 
     socket: str = "inet:127.0.0.1:8894"
     socket_mode: int = 0o660
     socket_owner: str | None = None
     socket_group: str | None = None
+    tokens: tuple[AdminToken, ...] = ()
 
 
 class RecordSettings(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar import log
 from sidecar.core.evaluate.explanation import encode_explanation
 from sidecar.core.text import in_units
+from sidecar.daemon.http.access import Access
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.exposition import Exposition
@@ -125,15 +126,16 @@ async def _on_error(_request: Request, error: Exception) -> Response:
 
 
 class Guard:
-    """ASGI middleware: rejects requests of web pages, adds `headers` to all answers, and logs unexpected exceptions.
+    """ASGI middleware: rejects requests of web pages and without rights, adds `headers` to all answers, and logs exceptions.
 
     A page on any host can make its own name resolve to 127.0.0.1, and then ask from the visitor's browser (DNS rebinding). The
     Host header has that name, and requests to another origin have an Origin header. No browser reaches a UNIX socket.
     `listening` is `unix:/path` or `inet:host:port`.
     """
 
-    def __init__(self, app: ASGIApp, *, listening: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, app: ASGIApp, access: Access, *, listening: str, headers: Mapping[str, str]) -> None:
         self._app = app
+        self._access = access
         kind, _, where = listening.partition(":")
         self._hosts = None if kind == "unix" else _LOOPBACK | {where.rpartition(":")[0].lower()}
         self._headers = headers
@@ -148,26 +150,28 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        fault = self._fault(Headers(scope=scope))
         try:
-            await (self._app if fault is None else error_answer(HTTPException(403, fault)))(scope, receive, send_with_headers)
+            error = self._fault(Headers(scope=scope)) or await self._access.check(scope)
+            await (self._app if error is None else error_answer(error))(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the one guard of the application, which has answered 500
             _LOG.error("an unexpected fault; the request is answered 500", exc_info=error)
 
-    def _fault(self, headers: Headers) -> str | None:
+    def _fault(self, headers: Headers) -> HTTPException | None:
         if "origin" in headers:
-            return "Pages in a browser are not permitted to ask here: ask without an Origin header."
+            return HTTPException(403, "Pages in a browser are not permitted to ask here: ask without an Origin header.")
         host = _HOST.fullmatch(headers.get("host", ""))
         if self._hosts is not None and (host is None or host[1].lower() not in self._hosts):
-            return "The Host header has another name: ask for 127.0.0.1, [::1] or localhost."
+            return HTTPException(403, "The Host header has another name: ask for 127.0.0.1, [::1] or localhost.")
         return None
 
 
 def application(plan: Plan, memory: Memory, *, version: str, listening: str) -> Guard:
     """Return the application for a plan. `listening` is the socket as in the settings."""
+    is_unix, admin = listening.startswith("unix:"), plan.settings.admin
     inner = Starlette(
-        routes=_Paths(plan, memory, version, signs=listening.startswith("unix:")).routes,
+        routes=_Paths(plan, memory, version, signs=is_unix).routes,
         exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error),
     )
     inner.router.redirect_slashes = False
-    return Guard(inner, listening=listening, headers=_HEADERS | {"Sidecar-Revision": plan.revision})
+    access = Access(() if admin is None else admin.tokens, is_unix=is_unix)
+    return Guard(inner, access, listening=listening, headers=_HEADERS | {"Sidecar-Revision": plan.revision})

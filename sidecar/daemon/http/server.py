@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from sidecar import log
 from sidecar.daemon.http.answers import error_answer
-from sidecar.daemon.sockets import SHORTAGES
+from sidecar.daemon.sockets import SHORTAGES, user_of
 
 # Each takes a descriptor and some 20 kB. One more closes the connection that was answered longest ago, so clients that only
 # connect do not keep others out.
@@ -113,7 +113,7 @@ class Server:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         reader, writer = await asyncio.open_connection(sock=one, limit=_READ_SIZE)
-        connection = _HttpConnection(self, reader, writer)
+        connection = _HttpConnection(self, reader, writer, user_of(one))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS) as patience:
                 while await connection.answer_next():
@@ -128,10 +128,11 @@ class Server:
 
 
 class _HttpConnection:
-    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, uid: int | None) -> None:
         self._server = server
         self._reader = reader
         self._writer = writer
+        self._uid = uid
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
         self._method = b""
         self._head = b""
@@ -154,7 +155,7 @@ class _HttpConnection:
             return await self._reject("it has both Content-Length and Transfer-Encoding")
         self._method = request.method
         self._is_waited_for = self._http.they_are_waiting_for_100_continue
-        await self._server.app(_scope(request), self._receive, self._send)
+        await self._server.app(_scope(request, self._uid), self._receive, self._send)
         # Closed before the end of its body, a client could lose the answer.
         while self._http.their_state is h11.SEND_BODY and not self._is_waited_for:
             await self._next_event()
@@ -209,7 +210,7 @@ class _HttpConnection:
             self._is_lost = True  # what else it has asked in advance is not answered
 
 
-def _scope(request: h11.Request) -> Scope:
+def _scope(request: h11.Request, uid: int | None) -> Scope:
     target, headers = request.target, list(request.headers)
     if absolute := _ABSOLUTE.fullmatch(target):
         # Its host counts, and the Host header does not.
@@ -230,4 +231,5 @@ def _scope(request: h11.Request) -> Scope:
         "headers": headers,
         "server": None,
         "client": None,
+        "state": {"uid": uid},
     }

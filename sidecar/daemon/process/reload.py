@@ -47,8 +47,8 @@ LONGEST_RETRY: Final = 300.0
 LEAVE_WITHIN = 5.0
 
 # What only a start can change.
-_KEPT: Final = ("state_directory", "user", "group", "admin")
-_KEPT_OF_MILTER: Final = ("socket", "socket_mode", "socket_owner", "socket_group")
+_KEPT: Final = ("state_directory", "user", "group")
+_KEPT_OF_SOCKETS: Final = ("socket", "socket_mode", "socket_owner", "socket_group")
 
 _FAULT: Final = "an unexpected fault, whose traceback is in the log"
 
@@ -332,14 +332,19 @@ def replan(old: Plan, settings: Settings, sources: Sequence[Source]) -> Plan:
     """Make a plan of new settings, without what a reload cannot change. Raise SetupError."""
     before = old.settings
     kept = {name: getattr(before, name) for name in _KEPT}
-    kept_of_milter = {name: getattr(before.milter, name) for name in _KEPT_OF_MILTER}
+    kept_of_milter = {name: getattr(before.milter, name) for name in _KEPT_OF_SOCKETS}
     needs_restart = [name for name, value in kept.items() if value != getattr(settings, name)]
+    admin = before.admin
+    if admin is not None and settings.admin is not None:
+        # The tokens change with a reload; without the section the socket still asks for those from before.
+        admin = replace(settings.admin, **{name: getattr(admin, name) for name in _KEPT_OF_SOCKETS})
+    needs_restart += ["admin"] if admin != settings.admin else []
     needs_restart += [f"milter.{name}" for name, value in kept_of_milter.items() if value != getattr(settings.milter, name)]
     journal = settings.journal
     if before.state_directory != settings.state_directory and journal.directory == settings.state_directory / "journal":
         journal = replace(journal, directory=before.journal.directory)  # the default, below the state directory
     milter = replace(settings.milter, **kept_of_milter)
-    plan = make_plan(replace(settings, journal=journal, milter=milter, **kept), sources)
+    plan = make_plan(replace(settings, journal=journal, milter=milter, admin=admin, **kept), sources)
     for name in needs_restart:
         _LOG.warning(f"{name} has changed: that takes effect at the next start, not at a reload")
     freeze_memory()
