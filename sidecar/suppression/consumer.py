@@ -77,6 +77,7 @@ class Consumer:
         self._saved: dict[str, SegmentMark] | None = None
         self._save_at = self._sweep_at = 0.0
         self._swept_to = ""
+        self._must_empty_log = False
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -184,6 +185,8 @@ class Consumer:
             if deleted := self.database.delete_expired(self.rules, self._now()):
                 _LOG.info("entries of the suppression list have ended", count=deleted)
             self._swept_to = self.database.delete_old_events(self.rules, self._now(), after=self._swept_to)
+            self._must_empty_log |= bool(deleted + self.database.delete_old_changes(self._now()))
+            self._must_empty_log &= not (self._must_empty_log and self.database.empty_log())
         if now >= self._save_at:
             self._save_checkpoint()
 

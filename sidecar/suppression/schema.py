@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
+from sidecar.suppression import revisions
 from sidecar.suppression.rules import Event
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The present version, which `PRAGMA user_version` has."""
 
 _FIRST: Final = """
@@ -36,7 +37,7 @@ INSERT INTO new_event SELECT *, '' FROM event;
 DROP TABLE event;
 ALTER TABLE new_event RENAME TO event;
 """
-MIGRATIONS: Final[Mapping[int, str]] = {0: _FIRST, 1: _WITH_VERIFIED_IDS}
+MIGRATIONS: Final[Mapping[int, str]] = {0: _FIRST, 1: _WITH_VERIFIED_IDS, 2: revisions.SCHEMA}
 """One script for each version before the present one."""
 
 

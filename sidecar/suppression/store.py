@@ -9,21 +9,25 @@ A reader needs one B-tree probe for an address: `entry` is keyed by it, has no s
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
+from sidecar.suppression import listing, revisions
 from sidecar.suppression.hashing import AddressHash
+from sidecar.suppression.listing import Listed, Page, Wanted, listed
 from sidecar.suppression.reading import Said
-from sidecar.suppression.rules import NEVER, EntrySource, Event, ListEntry, Ruleset
+from sidecar.suppression.revisions import Changes
+from sidecar.suppression.rules import NEVER, Event, ListEntry, Ruleset
 from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
 
 # 10 million entries of some 100 bytes; the kernel shares the pages between processes.
@@ -31,6 +35,7 @@ _MAPPED: Final = 4 << 30
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 _BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
+_ALL: Final = Wanted()
 _COPIED: Final = 1000
 _WRITER_MODE: Final = 0o640
 
@@ -53,12 +58,6 @@ class Progress(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int]
 
 
-class Listed(ListEntry, frozen=True, kw_only=True, gc=False):
-    """An address on the list, and its entry; with `store = "hashed"` the address is its hash."""
-
-    address: str
-
-
 class Database:
     """The open database at `path`. `clock` returns seconds since 1970. Use `open_store` or `open_reader`."""
 
@@ -72,37 +71,34 @@ class Database:
     def find(self, address: str, now: int) -> Listed | None:
         """Return the entry of an address in normal form, None if it is not suppressed."""
         row = self._database.execute("SELECT * FROM entry WHERE address = ?", (self._key(address),)).fetchone()
-        found = None if row is None else _listed(row)
+        found = None if row is None else listed(row)
         return found if found is not None and (found.expires == NEVER or found.expires > now) else None
 
     def history(self, address: str) -> list[Event]:
         """Return the events of an address in normal form, the oldest first."""
         return sorted(self._events(self._key(address)))
 
-    def entries(
-        self, now: int, *, after: str = "", prefix: str = "", domain: str = "", limit: int | None = None
-    ) -> Iterator[Listed]:
-        """Yield the entries by address, those after `after`; with `domain` only its addresses. Concurrent changes are seen."""
-        left = limit
-        while left is None or left > 0:
+    def entries(self, now: int, wanted: Wanted = _ALL) -> Iterator[Listed]:
+        """Yield the wanted entries by address. Concurrent changes are seen."""
+        after: str | None = wanted.after
+        while after is not None:
             # Page by page: no reader keeps the write-ahead log from being emptied.
-            page = self._page(now, after, prefix, domain, _PAGE if left is None else min(left, _PAGE))
-            yield from page
-            if not page:
-                return
-            after = page[-1].address
-            left = None if left is None else left - len(page)
+            page = self.page(now, replace(wanted, after=after), _PAGE)
+            yield from page.entries
+            after = page.after
 
-    def _page(self, now: int, after: str, prefix: str, domain: str, limit: int) -> list[Listed]:
-        where, values = ["(expires = 0 OR expires > ?)", "address > ?"], [now, after]
-        if prefix:
-            where.append("address >= ? AND address < ?")
-            values += [prefix, prefix + "\U0010ffff"]
-        if domain:
-            where.append("substr(address, -?) = ?")
-            values += [len(domain) + 1, f"@{domain}"]
-        query = f"SELECT * FROM entry WHERE {' AND '.join(where)} ORDER BY address LIMIT ?"  # noqa: S608 - constant pieces
-        return [_listed(row) for row in self._database.execute(query, (*values, limit))]
+    def page(self, now: int, wanted: Wanted, limit: int) -> Page:
+        """Return the next of the wanted entries, `limit` at most."""
+        return listing.page(self._database, wanted, now, limit)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the list: it grows with each change."""
+        return revisions.latest(self._database)
+
+    def changes(self, since: int, now: int, limit: int) -> Changes:
+        """Return the changes after a revision. Raise GoneError if they are not all known."""
+        return revisions.since(self._database, since, now, limit)
 
     def counts(self, now: int) -> dict[tuple[str, str], int]:
         """Return the number of entries by source and reason; those of people have an empty reason."""
@@ -206,6 +202,25 @@ class Database:
                     self._replace(address, before, kept, rules, now)
         return addresses[-1] if addresses else ""
 
+    def delete_old_changes(self, now: int, *, limit: int = 100_000) -> int:
+        """Delete some of the changes that no other program can ask for any more. Return their number."""
+        with self._transaction():
+            return revisions.delete_old(self._database, now, limit=limit)
+
+    def empty_log(self) -> bool:
+        """Move the write-ahead log into the database and truncate it: what was deleted is in neither. Return True if done.
+
+        Readers can be in the way. They are not waited for.
+        """
+        self._database.execute("PRAGMA busy_timeout = 0")
+        try:
+            (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:
+            busy = 1
+        finally:
+            self._database.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+        return not busy
+
     def use_rules(self, fingerprint: str, rules: Ruleset, now: int) -> None:
         """If the rules have changed, decide again on all that is stored, and read the whole journal again."""
         if self._property("rules") == fingerprint:
@@ -216,7 +231,7 @@ class Database:
                 addresses = [address for (address,) in self._database.execute("SELECT DISTINCT address FROM event")]
                 for address in addresses:
                     events = self._events(address)
-                    self._put_entry(address, rules.entry(rules.kept(events, now), now))
+                    self._put_entry(address, rules.entry(rules.kept(events, now), now), now)
             self._database.execute("DELETE FROM segment")
             self._database.execute("INSERT OR REPLACE INTO property VALUES ('rules', ?)", (fingerprint,))
 
@@ -229,15 +244,13 @@ class Database:
             self._database.executemany(
                 "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)", [row_of(address, event) for event in fresh]
             )
-        self._put_entry(address, rules.entry(after, now))
+        removed = any(event.kind == "remove" for event in fresh)
+        self._put_entry(address, rules.entry(after, now), now, removed=removed)
 
-    def _put_entry(self, address: str, entry: ListEntry | None) -> None:
-        if entry is None:
-            self._database.execute("DELETE FROM entry WHERE address = ?", (address,))
-            return
-        reports = msgspec.json.encode(entry.reports).decode()
-        row = (address, entry.reason, entry.source, entry.since, entry.expires, reports)
-        self._database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
+    def _put_entry(self, address: str, entry: ListEntry | None, now: int, *, removed: bool = False) -> None:
+        """Put an entry, and note the change. A removal is noted in any case: the database can be an older one, restored."""
+        if listing.put(self._database, address, entry) or removed:
+            revisions.note(self._database, address, now)
 
     def _events(self, address: str) -> set[Event]:
         rows = self._database.execute("SELECT * FROM event WHERE address = ?", (address,))
@@ -261,18 +274,6 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _listed(row: Sequence[str | int]) -> Listed:
-    address, reason, source, since, expires, reports = row
-    return Listed(
-        address=str(address),
-        reason=str(reason),
-        source=cast("EntrySource", source),  # only entries of `rules` are in the table
-        since=int(since),
-        expires=int(expires),
-        reports=msgspec.json.decode(str(reports), type=tuple[str, ...]),
-    )
 
 
 # --- opening
@@ -324,6 +325,8 @@ def _open(settings: SuppressionSettings, uri: str) -> Database:
 
 def _prepare(database: sqlite3.Connection, settings: SuppressionSettings, address_hash: AddressHash | None) -> None:
     database.execute("PRAGMA journal_mode = WAL")
+    # What is deleted is overwritten: it is personal data.
+    database.execute("PRAGMA secure_delete = ON")
     # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
     database.execute("PRAGMA synchronous = NORMAL")
     (version,) = database.execute("PRAGMA user_version").fetchone()

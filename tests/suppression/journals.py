@@ -14,9 +14,10 @@ from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import JournalSettings
 from sidecar.journal.read import read
 from sidecar.suppression.consumer import Consumer, locked
+from sidecar.suppression.listing import Listed
 from sidecar.suppression.reading import MemoryList, Reader
 from sidecar.suppression.rules import ListEntry
-from sidecar.suppression.store import Listed, open_reader
+from sidecar.suppression.store import open_reader
 from tests.building import settings
 from tests.suppression.records import BEGIN, DAY
 

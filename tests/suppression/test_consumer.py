@@ -20,6 +20,7 @@ from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER
 from sidecar.suppression import consumer as module
 from sidecar.suppression.consumer import BusyError, Consumer, follow, locked
+from sidecar.suppression.listing import Wanted
 from sidecar.suppression.store import Database, StoreError, open_reader, open_store, set_aside
 from tests.suppression.journals import NOW, computed, consume, in_child, list_of, stored, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
@@ -233,19 +234,30 @@ def test_kept_without_its_journal(tmp_path: Path) -> None:
 
 
 def test_expiry_deletes(tmp_path: Path) -> None:
-    """Nothing of an address stays in the file when its entry and its reports have ended."""
+    """Nothing of an address stays in the database, its log and a new copy when its entry and its changes have ended."""
     made = with_list(tmp_path, rule=(SuppressionRule(when=("BadDomain", "QuotaIssues"), count=1, within=DAY, expire=30 * DAY),))
-    write_segment(made, 0, [oob("gone@example.net", "BadDomain"), oob("stays@example.net", "BadDomain", day=15)])
-    consume(made)
+    now = int(time.time())
+    today = (now - BEGIN) / DAY
+    write_segment(
+        made, 0, [oob("gone@example.net", "BadDomain", day=today), oob("stays@example.net", "BadDomain", day=today + 15)]
+    )
+    consume(made, now=now)
+    copy = tmp_path / "copy.db"
 
-    def sweep(consumer: Consumer) -> None:
+    def holds(consumer: Consumer) -> list[bool]:
+        consumer._sweep_at = 0.0
         consumer._tidy()
-        consumer.database._database.execute("VACUUM")
+        consumer.database.backup(copy)
+        files = [list_of(made).database, Path(f"{list_of(made).database}-wal"), copy]
+        content = b"".join(path.read_bytes() for path in files)
+        copy.unlink()
+        return [b"gone@example.net" in content, b"stays@example.net" in content]
 
-    consume(made, now=BEGIN + 31 * DAY, then=sweep)
-    content = list_of(made).database.read_bytes()
-    assert b"stays@example.net" in content
-    assert b"gone@example.net" not in content
+    found = []
+    consume(made, now=now + 31 * DAY, then=lambda consumer: found.append(holds(consumer)))
+    consume(made, now=now + 39 * DAY, then=lambda consumer: found.append(holds(consumer)))
+    # Other programs can still ask for this change for a week.
+    assert found == [[True, True], [False, True]]
 
 
 def test_hashed(tmp_path: Path) -> None:
@@ -275,13 +287,13 @@ def test_search(tmp_path: Path) -> None:
     consume(made)
     with open_reader(list_of(made)) as store:
         assert [one.address for one in store.entries(NOW)] == sorted(addresses)
-        assert [one.address for one in store.entries(NOW, prefix="a1")] == sorted(
+        assert [one.address for one in store.entries(NOW, Wanted(prefix="a1"))] == sorted(
             one for one in addresses if one.startswith("a1")
         )
-        assert len(list(store.entries(NOW, domain="x.test"))) == 600
-        first = [one.address for one in store.entries(NOW, limit=7)]
+        assert len(list(store.entries(NOW, Wanted(domain="x.test")))) == 600
+        first = [one.address for one in store.page(NOW, Wanted(), 7).entries]
         assert first == sorted(addresses)[:7]
-        assert [one.address for one in store.entries(NOW, after=first[-1], limit=2)] == sorted(addresses)[7:9]
+        assert [one.address for one in store.page(NOW, Wanted(after=first[-1]), 2).entries] == sorted(addresses)[7:9]
         assert store.counts(NOW) == {("reports", "abuse"): 1200}
 
 
@@ -314,6 +326,8 @@ def as_version_1(path: Path) -> None:
             INSERT INTO old SELECT address, time, id, kind, word, expires FROM event;
             DROP TABLE event;
             ALTER TABLE old RENAME TO event;
+            DROP TABLE change;
+            DELETE FROM property WHERE name = 'changes_from';
             PRAGMA user_version = 1;
         """)
 

@@ -4,6 +4,7 @@ import csv
 import io
 import sqlite3
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
+from sidecar.suppression.listing import Wanted
 from sidecar.suppression.rules import MICROSECONDS
 
 _PAGE = 1000
@@ -78,11 +80,11 @@ def list_entries(  # noqa: PLR0913 - each is an option
     With --json each line is one object. If `store` is "hashed", the list has hashes, and --domain finds nothing.
     """
     _, settings = list_settings(config)
-    wanted = {"after": after.lower(), "prefix": prefix.lower(), "domain": domain.lower()}
+    wanted = Wanted(after=after.lower(), prefix=prefix.lower(), domain=domain.lower())
     count, last = 0, ""
     table = TextTable("address", "reason", "since", "expires")
     with opened(settings) as database:
-        for one in database.entries(now(), limit=limit, **wanted):
+        for one in islice(database.entries(now(), wanted), limit):
             count, last = count + 1, one.address
             entry = shown(one.address, one)
             if as_json:

@@ -1,0 +1,88 @@
+"""The table of entries: one written, and pages of those that are wanted, within a bound on the rows that are read.
+
+The caller owns the transaction.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, cast
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.suppression.rules import EntrySource, ListEntry
+
+# Of a large list, few rows can be wanted: so many are read for one page, in some 50 ms.
+_READ_LIMIT: Final = 50_000
+_LAST_CHARACTER: Final = "\U0010ffff"
+
+
+class Listed(ListEntry, frozen=True, kw_only=True, gc=False):
+    """An address on the list, and its entry; with `store = "hashed"` the address is its hash."""
+
+    address: str
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which entries are wanted: those after the address `after`, with the prefix, in the domain, for the reason; "" is any."""
+
+    after: str = ""
+    prefix: str = ""
+    domain: str = ""
+    reason: str = ""
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """Entries, and where the next page begins: after this address. None after the last page. A page can have no entry."""
+
+    entries: list[Listed]
+    after: str | None
+
+
+def page(database: sqlite3.Connection, wanted: Wanted, now: int, limit: int) -> Page:
+    """Return the next entries at `now`, `limit` at most."""
+    inner, values = ["address > ?"], [wanted.after]
+    if wanted.prefix:
+        inner.append("address >= ? AND address < ?")
+        values += [wanted.prefix, wanted.prefix + _LAST_CHARACTER]
+    where, more = ["(expires = 0 OR expires > ?)"], list[str | int]([now])
+    if wanted.domain:
+        where.append("substr(address, -?) = ?")
+        more += [len(wanted.domain) + 1, f"@{wanted.domain}"]
+    if wanted.reason:
+        where.append("reason = ?")
+        more.append(wanted.reason)
+    read = f"SELECT * FROM entry WHERE {' AND '.join(inner)} ORDER BY address"  # noqa: S608 - constant pieces
+    query = f"SELECT * FROM ({read} LIMIT {_READ_LIMIT}) WHERE {' AND '.join(where)} LIMIT ?"  # noqa: S608 - likewise
+    entries = [listed(row) for row in database.execute(query, (*values, *more, limit))]
+    if len(entries) == limit:
+        return Page(entries=entries, after=entries[-1].address)
+    last = database.execute(f"{read} LIMIT 1 OFFSET {_READ_LIMIT - 1}", values).fetchone()
+    return Page(entries=entries, after=None if last is None else str(last[0]))
+
+
+def put(database: sqlite3.Connection, address: str, entry: ListEntry | None) -> bool:
+    """Write the entry of an address, or delete it. Return True if that changes it."""
+    old = database.execute("SELECT * FROM entry WHERE address = ?", (address,)).fetchone()
+    if entry is None:
+        database.execute("DELETE FROM entry WHERE address = ?", (address,))
+        return old is not None
+    reports = msgspec.json.encode(entry.reports).decode()
+    row = (address, entry.reason, entry.source, entry.since, entry.expires, reports)
+    if row == old:
+        return False
+    database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
+    return True
+
+
+def listed(row: Sequence[str | int]) -> Listed:
+    """Return a row of the table of entries."""
+    address, reason, source, since, expires, reports = row
+    return Listed(
+        address=str(address),
+        reason=str(reason),
+        source=cast("EntrySource", source),  # only entries of `rules` are in the table
+        since=int(since),
+        expires=int(expires),
+        reports=msgspec.json.decode(str(reports), type=tuple[str, ...]),
+    )

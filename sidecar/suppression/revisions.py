@@ -1,0 +1,91 @@
+"""Revisions: which addresses have changed since when, so that other programs can keep a copy of the list.
+
+A revision is a time in microseconds since 1970, or one more than the revision before if that is later. So those of a new
+database are above those of the one before, and a database that was restored gives none of them out again. Owns the table
+`change`; the caller owns the transaction.
+"""
+
+import sqlite3
+from typing import Final
+
+from msgspec import Struct
+
+from sidecar.suppression.listing import Listed, listed
+from sidecar.suppression.rules import MICROSECONDS, NEVER
+
+# To the millisecond: the revisions of a database that was here before are earlier.
+SCHEMA: Final = """
+CREATE TABLE change (revision INTEGER PRIMARY KEY, address TEXT NOT NULL);
+INSERT INTO property
+  VALUES ('changes_from', strftime('%s', 'now') * 1000000 + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000);
+"""
+# A program that asked longer ago reads the whole list again. So long the database has addresses that are not on it any more.
+KEPT_SECONDS: Final = 7 * 86400
+
+
+class GoneError(Exception):
+    """The changes since a revision are not all known any more."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """An address that has changed, and its entry now; None if it is not on the list."""
+
+    revision: int
+    address: str
+    entry: Listed | None
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """Changes in order, each address once, and the revision to ask for next. `more`: there are later ones."""
+
+    changes: list[Change]
+    revision: int
+    more: bool
+
+
+def note(database: sqlite3.Connection, address: str, now: int) -> None:
+    """Note that an address changes at `now` (seconds since 1970)."""
+    database.execute("INSERT INTO change VALUES (?, ?)", (max(now * MICROSECONDS, latest(database) + 1), address))
+
+
+def latest(database: sqlite3.Connection) -> int:
+    """Return the revision of the list."""
+    (revision,) = database.execute("SELECT max(revision) FROM change").fetchone()
+    return _begin(database) if revision is None else int(revision)
+
+
+def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> Changes:
+    """Return the first changes after a revision, `limit` rows at most. Raise GoneError if not all of them are known.
+
+    An entry that has ended by `now` is none.
+    """
+    if not _begin(database) <= revision <= latest(database):
+        raise GoneError
+    query = """SELECT change.revision, change.address, entry.* FROM change LEFT JOIN entry ON entry.address = change.address
+        WHERE change.revision > ? ORDER BY change.revision LIMIT ?"""
+    found: dict[str, Change] = {}
+    count = 0
+    for number, address, *row in database.execute(query, (revision, limit)):
+        count, revision = count + 1, number
+        entry = None if row[0] is None else listed(row)
+        if entry is not None and entry.expires != NEVER and entry.expires <= now:
+            entry = None
+        found.pop(address, None)
+        found[address] = Change(revision=number, address=address, entry=entry)
+    return Changes(changes=[*found.values()], revision=revision, more=count == limit)
+
+
+def delete_old(database: sqlite3.Connection, now: int, *, limit: int) -> int:
+    """Delete some of the changes that are not kept any more. Return their number."""
+    before = (now - KEPT_SECONDS) * MICROSECONDS
+    query = "SELECT revision FROM change WHERE revision <= ? ORDER BY revision LIMIT ?"
+    old = [revision for (revision,) in database.execute(query, (before, limit))]
+    if old:
+        database.execute("DELETE FROM change WHERE revision <= ?", (old[-1],))
+        database.execute("INSERT OR REPLACE INTO property VALUES ('changes_from', ?)", (str(old[-1]),))
+    return len(old)
+
+
+def _begin(database: sqlite3.Connection) -> int:
+    (value,) = database.execute("SELECT value FROM property WHERE name = 'changes_from'").fetchone()
+    return int(value)

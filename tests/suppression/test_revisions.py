@@ -1,0 +1,161 @@
+"""Changes since a revision: a copy that follows them is the list, and a copy that cannot is told so."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.settings.settings import Settings
+from sidecar.suppression.consumer import Consumer
+from sidecar.suppression.listing import Listed, Wanted
+from sidecar.suppression.revisions import GoneError
+from sidecar.suppression.schema import MIGRATIONS
+from sidecar.suppression.store import open_reader, open_store
+from tests.suppression.journals import consume, list_of, with_list, write_segment
+from tests.suppression.records import BEGIN, DAY, change, feedback, oob
+from tests.suppression.test_consumer import some_records
+
+NOW = int(time.time())
+TODAY = (NOW - BEGIN) / DAY
+
+
+class Copy:
+    """What another program keeps of a list: a page of all, and then the changes."""
+
+    def __init__(self, made: Settings, now: int = NOW) -> None:
+        self._list = list_of(made)
+        with open_reader(self._list) as store:
+            self.revision = store.revision
+            self.entries = {one.address: one for one in store.entries(now)}
+
+    def update(self, now: int = NOW, limit: int = 7) -> None:
+        """Ask for changes until there are no more."""
+        more = True
+        with open_reader(self._list) as store:
+            while more:
+                found = store.changes(self.revision, now, limit)
+                assert found.revision > self.revision or not found.changes
+                assert len({one.address for one in found.changes}) == len(found.changes) <= limit
+                for one in found.changes:
+                    self.entries.pop(one.address, None)
+                    if one.entry is not None:
+                        self.entries[one.address] = one.entry
+                self.revision, more = found.revision, found.more
+
+    def differs(self, now: int = NOW) -> dict[str, tuple[Listed | None, Listed | None]]:
+        """Return the entries of the list and of the copy that differ."""
+        with open_reader(self._list) as store:
+            stored = {one.address: one for one in store.entries(now)}
+        both = stored.keys() | self.entries.keys()
+        return {one: (stored.get(one), self.entries.get(one)) for one in both if stored.get(one) != self.entries.get(one)}
+
+
+def test_a_copy_follows(tmp_path: Path) -> None:
+    """Additions, removals and expiries reach it, in pages of any size."""
+    made = with_list(tmp_path)
+    write_segment(made, 0, [])
+    consume(made)
+    copy = Copy(made)
+    for number in range(8):
+        write_segment(made, number, some_records(60, seed=number))
+        consume(made)
+        copy.update(limit=1 + number)
+        assert not copy.differs()
+    assert copy.entries
+    later = NOW + 400 * DAY
+    assert copy.differs(later)  # some have ended
+    consume(made, now=later, then=Consumer._tidy)
+    copy.update(later)
+    assert not copy.differs(later)
+
+
+def test_expiries_and_removals(tmp_path: Path) -> None:
+    made = with_list(tmp_path)
+    write_segment(made, 0, [feedback("a@x.test", day=TODAY), change("b@x.test", "add", day=TODAY, expires=NOW + DAY)])
+    consume(made, now=NOW)
+    copy = Copy(made)
+    write_segment(made, 1, [change("a@x.test", "remove", day=TODAY)])
+    consume(made, now=NOW + 2 * DAY, then=Consumer._tidy)
+    copy.update(NOW + 2 * DAY)
+    assert not copy.entries
+    # A week later nothing of it is known any more, and a copy that is up to date needs no more.
+    consume(made, now=NOW + 10 * DAY, then=Consumer._tidy)
+    copy.update(NOW + 10 * DAY)
+    with open_reader(list_of(made)) as store, pytest.raises(GoneError):
+        store.changes(copy.revision - 1, NOW, 10)
+    with closing(sqlite3.connect(list_of(made).database)) as database:
+        assert database.execute("SELECT count(*) FROM change").fetchone() == (0,)
+
+
+def test_a_report_that_changes_nothing_is_no_change(tmp_path: Path) -> None:
+    made = with_list(tmp_path)
+    write_segment(made, 0, [feedback("a@x.test", day=1), oob("b@x.test", "QuotaIssues", day=1)])
+    consume(made)
+    copy = Copy(made)
+    write_segment(made, 1, [feedback("a@x.test", day=2), oob("b@x.test", "QuotaIssues", day=2)])
+    consume(made)
+    with open_reader(list_of(made)) as store:
+        assert store.revision == copy.revision
+
+
+def test_other_databases(tmp_path: Path) -> None:
+    """A new database knows none of the earlier changes; one that was restored tells all that it reads again."""
+    made = with_list(tmp_path)
+    write_segment(made, 0, [change("a@x.test", "add", day=1)])
+    consume(made)
+    with open_reader(list_of(made)) as store:
+        store.backup(tmp_path / "backup.db")
+    write_segment(made, 1, [change("a@x.test", "remove", day=2), change("b@x.test", "add", day=1)])
+    consume(made)
+    copy = Copy(made)
+    (tmp_path / "backup.db").rename(list_of(made).database)
+    with open_reader(list_of(made)) as store, pytest.raises(GoneError):
+        store.changes(copy.revision, NOW, 10)  # a later one than it has
+    # It gave "a" before the removal, and gives the removal again.
+    old = Copy(made)
+    consume(made)
+    old.update()
+    assert old.entries.keys() == {"b@x.test"}
+    list_of(made).database.unlink()
+    consume(made)
+    with open_reader(list_of(made)) as store, pytest.raises(GoneError):
+        store.changes(old.revision, NOW, 10)
+
+
+def test_a_database_of_the_first_version(tmp_path: Path) -> None:
+    """It is converted, and knows the changes from then on."""
+    made = with_list(tmp_path)
+    path = list_of(made).database
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(MIGRATIONS[0])
+        database.executescript("PRAGMA user_version = 1; INSERT INTO property VALUES ('store', 'plain')")
+        database.execute("INSERT INTO entry VALUES ('a@x.test', 'abuse', 'reports', 1, 0, '[]')")
+        database.commit()
+    open_store(list_of(made)).close()
+    copy = Copy(made)
+    assert copy.entries.keys() == {"a@x.test"}
+    write_segment(made, 0, [feedback("b@x.test")])
+    consume(made)
+    copy.update()
+    assert copy.entries.keys() == {"a@x.test", "b@x.test"}
+
+
+def test_pages_of_few_wanted_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is bounded by the rows that are read: it can be short or empty, and the pages together have all."""
+    monkeypatch.setattr("sidecar.suppression.listing._READ_LIMIT", 10)
+    made = with_list(tmp_path)
+    write_segment(made, 0, [*(feedback(f"a{number:03}@x.test") for number in range(45)), feedback("z@y.test")])
+    consume(made)
+    wanted, found, pages = Wanted(domain="y.test", reason="abuse"), list[str](), 0
+    after: str | None = ""
+    with open_reader(list_of(made)) as store:
+        while after is not None:
+            page = store.page(NOW, replace(wanted, after=after), 5)
+            found += [one.address for one in page.entries]
+            after, pages = page.after, pages + 1
+        assert (found, pages) == (["z@y.test"], 5)
+        assert [one.address for one in store.entries(NOW, Wanted(prefix="a04"))] == [f"a{n:03}@x.test" for n in range(40, 45)]
+        assert len(list(store.entries(NOW))) == 46
