@@ -1,4 +1,4 @@
-"""Changes since a revision: a copy that follows them is the list, and a copy that cannot is told so."""
+"""Changes since a revision: a copy that follows them is the list, and one that cannot gets an error."""
 
 import sqlite3
 import time
@@ -102,7 +102,7 @@ def test_a_report_that_changes_nothing_is_no_change(tmp_path: Path) -> None:
 
 
 def test_other_databases(tmp_path: Path) -> None:
-    """A new database knows none of the earlier changes; one that was restored tells all that it reads again."""
+    """A new database knows none of the earlier changes; one that was restored has all that it reads again."""
     made = with_list(tmp_path)
     write_segment(made, 0, [change("a@x.test", "add", day=1)])
     consume(made)
