@@ -74,9 +74,9 @@ def has_account(kind: AccountKind, name: str) -> bool:
     return True
 
 
-def has_pymilter() -> bool:
-    """Return True if this Python has libmilter's binding."""
-    return find_spec("milter") is not None
+def has_package(name: str) -> bool:
+    """Return True if this Python has a package."""
+    return find_spec(name) is not None
 
 
 def missing_right(path: Path, needed: int = os.R_OK) -> str | None:

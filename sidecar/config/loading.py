@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from sidecar.config.domains import Entries, Nodes, merge, read_domains
 from sidecar.config.files import Document, UnreadableError, named_json, read_document
 from sidecar.config.findings import Findings, Kind, position
+from sidecar.config.fleet import read_fleet, read_webhooks
 from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
 from sidecar.config.readers import choice, flag, header_names, network, networks, one_or_more, text, uuid, whole_number
@@ -183,7 +184,7 @@ class Reading:
         milter = read_milter(table.table("milter"), folder)
         section, proofs, signing = table.table("admin"), table.table("verify"), table.table("sign")
         verify = read_verify(proofs, folder, self._sources) if "verify" in table.values else None
-        suppression = table.table("suppression")
+        suppression, fleet = table.table("suppression"), table.table("fleet")
         settings = Settings(
             relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
             listener_relay_hosts=_listener_relay_hosts(table.table("listener", quoted)),
@@ -198,6 +199,8 @@ class Reading:
             suppression=read_suppression(suppression, folder, state_directory, journal=journal, verifies=verify is not None)
             if "suppression" in table.values
             else None,
+            fleet=read_fleet(fleet, table.where("fleet"), folder, self._sources) if "fleet" in table.values else None,
+            webhook=read_webhooks(table, folder, self._sources),
             log=LogSettings(**table.table("log").only(_LOG_READERS)),
             limits=LimitSettings(**limits.only(_LIMIT_READERS)),
             **values,

@@ -14,9 +14,8 @@ Level = Literal["error", "warning"]
 
 WarningCode = Literal[
     "ambiguous_name", "deprecated", "limited_engine", "low_disk", "missing_package", "never_matches", "no_effect", "no_record",
-    "open_relay", "overridden", "policy_block", "repeated_file", "report_loop", "report_relay", "shadowed", "short_retention",
-    "single_label",
-    "unknown_account", "unknown_listener", "weak_proof", "wide_network", "wide_reports",
+    "no_tls", "open_relay", "overridden", "policy_block", "repeated_file", "report_loop", "report_relay", "shadowed",
+    "short_retention", "single_label", "unknown_account", "unknown_listener", "weak_proof", "wide_network", "wide_reports",
 ]  # fmt: skip
 
 ErrorCode = Literal[

@@ -201,7 +201,7 @@ ERRORS: list[tuple[str, int, str, str, str]] = [
             "Remove it. The known keys here are: relay_hosts, listener_domains, reject_at_connect, decide, report_size_limit, "
             "recipient_limit, text_bounces, unparsable_reports, headers, original_headers, bounce_classifier, state_directory, "
             "node_id, user, group, reload_on_change, compat, journal, limits, milter, admin, verify, sign, suppression, "
-            "listener, log."
+            "fleet, listener, webhook, log."
         ),
     ),
     ("listener_domains = 1", 1, "listener_domains", "1 is not a list.", 'Write a list, such as ["listener_domains.toml"].'),

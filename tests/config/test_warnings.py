@@ -606,7 +606,7 @@ def test_an_engine_with_faults_or_without_its_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, installed: bool, expected: list[tuple[str, int]]
 ) -> None:
     """The library only when this machine is asked: the settings may be for another one."""
-    monkeypatch.setattr("sidecar.config.warnings.listeners.has_pymilter", lambda: installed)
+    monkeypatch.setattr("sidecar.config.warnings.listeners.has_package", lambda _: installed)
     (tmp_path / MAIN).write_text(f'[milter]\nworkers = 1\nengine = "{engine}"\n', encoding="utf-8")
     problems = load(tmp_path / MAIN, environ={}, ask_machine=True).problems
     assert [(problem.code, problem.line) for problem in problems] == expected
@@ -649,6 +649,7 @@ def test_every_code_is_drawn() -> None:
         "low_disk",
         "limited_engine",
         "missing_package",
+        "no_tls",  # in test_fleet.py
         "policy_block",  # in test_suppression.py
         "weak_proof",  # in test_suppression.py and test_verify.py
         "short_retention",

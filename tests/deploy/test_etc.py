@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.config import load
 from sidecar.config.domains import READERS as DOMAIN_KEYS
+from sidecar.config.fleet import READERS as FLEET_KEYS
 from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
 from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
@@ -39,8 +40,11 @@ def settings(text: str, folder: Path) -> Settings:
     (folder / "listener_domains.toml").write_text(uncommented(DOMAINS.read_text(), examples=True))
     (folder / "sidecar.toml").write_text(text)
     (folder / "dkim-keys").mkdir()
+    (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    (folder / "fleet.creds").write_text("SU" + "A" * 56)
     for name in ("secret", "reader-token", "operator-token"):
         (folder / name).write_text(f"the-{name}-of-the-tests-is-no-secret")
+    for name in ("secret", "reader-token", "operator-token", "fleet.creds"):
         (folder / name).chmod(0o600)
     loaded = load(folder / "sidecar.toml", environ=ENVIRON)
     assert loaded.settings is not None, loaded.problems
@@ -89,6 +93,8 @@ def test_every_setting_is_there(tmp_path: Path) -> None:
         *(f"journal.{key}" for key in journal),
         *(f"journal.OOB.{key}" for key in RecordSettings.__struct_fields__),
         "listener.10.1.1.1:25.relay_hosts",
+        *(f"fleet.{key}" for key in FLEET_KEYS),
+        "webhook",
         *(f"suppression.{key}" for key in SuppressionSettings.__struct_fields__),
     }
 

@@ -11,11 +11,14 @@ from msgspec.structs import replace
 
 from sidecar.config import load
 from sidecar.config.domains import _KEYS as DOMAIN_KEYS
+from sidecar.config.fleet import READERS as FLEET_KEYS
+from sidecar.config.fleet import WEBHOOK_READERS, default_node
 from sidecar.config.loading import _LIMIT_READERS, _LOG_READERS, _READERS
 from sidecar.config.sign import READERS as SIGN_KEYS
 from sidecar.config.verify import DOMAIN_READERS as VERIFY_DOMAIN_KEYS
 from sidecar.config.verify import READERS as VERIFY_KEYS
 from sidecar.core.findings import Finding
+from sidecar.core.settings.fleet import FleetSettings, WebhookSettings
 from sidecar.core.settings.proof import SignSettings, VerifyRule, VerifySettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionRule, SuppressionSettings
@@ -37,10 +40,13 @@ RULE = "[suppression.rule]"
 SECTIONS = {
     "Top level": "",
     "[[suppression.rule]]": RULE,
+    "[[webhook]]": "[webhook]",
     "[journal.TYPE]": TYPE,
     '[listener."IP:port"]': LISTENER,
     '[verify.domain."NAME"]': DOMAIN,
 }
+FLEET = FleetSettings(servers=(), node="")
+WEBHOOK = WebhookSettings(name="", url="", secret_file=Path())
 ENVIRON = {"STATE_DIRECTORY": "/var/lib/sidecar"}
 
 
@@ -127,6 +133,8 @@ def test_every_setting_is_there() -> None:
             *(f"verify.{key}" for key in VERIFY_KEYS),
             *(f"{DOMAIN}.{key}" for key in VERIFY_DOMAIN_KEYS),
             *(f"sign.{key}" for key in SIGN_KEYS),
+            *(f"fleet.{key}" for key in FLEET_KEYS),
+            *(f"[webhook].{key}" for key in WEBHOOK_READERS),
             *(f"suppression.{key}" for key in SuppressionSettings.__struct_fields__ if key != "rule"),
             *(f"{RULE}.{key}" for key in SuppressionRule.__struct_fields__ if key != "where"),
         ]
@@ -141,6 +149,7 @@ def test_the_defaults(tmp_path: Path) -> None:
     for setting in SETTINGS:
         if setting.literal and setting.section != RULE:
             sections.setdefault(setting.section, []).append(f"{setting.key} = {setting.literal}")
+    sections["fleet"].append('servers = "tls://nats.example.com"')
     signing = ["[verify]", 'secret_files = "secret"', "[sign]", *sections.pop("sign")]
     text = "\n".join(f"{f'[{name}]' if name else ''}\n" + "\n".join(lines) for name, lines in sections.items())
     found, errors = loaded(tmp_path, text)
@@ -153,7 +162,9 @@ def test_the_defaults(tmp_path: Path) -> None:
     assert found.verify is not None
     assert replace(found.verify, rule=VerifyRule(), domains={}) == VerifySettings()
     assert [replace(rule, places={}) for rule in found.verify.domains.values()] == [VerifyRule()]
-    assert replace(found, relay_hosts=expected.relay_hosts, admin=None, verify=None, suppression=None) == expected
+    others = {"admin": None, "verify": None, "suppression": None, "fleet": None}
+    assert replace(found, relay_hosts=expected.relay_hosts, **others) == expected
+    assert found.fleet == FleetSettings(servers=("tls://nats.example.com:4222",), node=default_node())
     assert found.suppression == SuppressionSettings(database=expected.state_directory / "suppression.db")
     rule = SuppressionRule(when=())
     for setting in (one for one in SETTINGS if one.section == RULE and one.literal):
@@ -162,11 +173,19 @@ def test_the_defaults(tmp_path: Path) -> None:
     assert (errors, found and found.sign) == ([], SignSettings())
     for setting in SETTINGS:
         place = {"": expected, "milter": expected.milter, "admin": AdminSettings(), TYPE: RecordSettings()}.get(setting.section)
-        place = {"verify": VerifySettings(), "sign": SignSettings()}.get(setting.section, place)
+        place = {"verify": VerifySettings(), "sign": SignSettings(), "fleet": FLEET, "[webhook]": WEBHOOK}.get(
+            setting.section, place
+        )
         if setting.default == "none":
             assert getattr(place, setting.key) is None, str(setting)
-    others = {str(setting) for setting in SETTINGS if not setting.literal and setting.default != "none"}
-    assert others == {
+    unset = {str(setting) for setting in SETTINGS if not setting.literal and setting.default != "none"}
+    assert unset == {
+        "fleet.node",
+        "fleet.servers",
+        "[webhook].name",
+        "[webhook].secret_file",
+        "[webhook].types",
+        "[webhook].url",
         "suppression.database",
         f"{RULE}.when",
         "journal.directory",
@@ -209,7 +228,7 @@ def test_numbers_and_words_are_found() -> None:
     """Each setting with a number or a fixed word as its default is tested above."""
     tested = {str(setting) for setting in (*NUMBERS, *CHOICES)}
     for setting in SETTINGS:
-        if setting.literal and re.fullmatch(r'\d+|true|false|"[a-z]+"', setting.literal):
+        if setting.literal and re.fullmatch(r'\d+|true|false|"[a-z]+"', setting.literal) and setting.value != "name":
             assert str(setting) in tested
 
 

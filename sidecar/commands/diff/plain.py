@@ -92,6 +92,17 @@ MEANINGS: Final = {
     "suppression.rule": Meaning("the rules of the suppression list"),
     "suppression.trust": Meaning("the least proof of a report that counts for the suppression list"),
     "suppression.store": Meaning("whether the suppression list has addresses or only their hashes"),
+    **{
+        f"fleet.{key}": Meaning(text)
+        for key, text in {
+            "servers": "the NATS servers of the fleet",
+            "name": "the beginning of the fleet's streams and subjects",
+            "node": "the name of this node in the fleet",
+            "credentials": "the credentials of this node in the fleet",
+            "tls_ca": "the certificates that the fleet's servers are checked with",
+        }.items()
+    },
+    "webhook": Meaning("the HTTP endpoints that get records"),
     "log.level": Meaning("the level of the program's log"),
     "log.format": Meaning("the format of the program's log"),
 }

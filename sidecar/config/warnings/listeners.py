@@ -1,4 +1,4 @@
-"""Listeners that no connection can have, and what this machine does not have: addresses, accounts, pymilter, disk space.
+"""Listeners that no connection can have, and what this machine does not have: addresses, accounts, packages, disk space.
 
 Only `sidecar check` asks this machine. These findings never prevent a start: the MTA can run elsewhere, and accounts can be
 created later.
@@ -13,7 +13,7 @@ from sidecar.core.names import HIGHEST_PORT, split_endpoint
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER, Where
 from sidecar.core.text import in_units, quoted
-from sidecar.machine import AccountKind, free_bytes, has_account, has_address, has_pymilter
+from sidecar.machine import AccountKind, free_bytes, has_account, has_address, has_package
 
 _ACCOUNTS: Final[dict[str, AccountKind]] = {"user": "user", "socket_owner": "user", "group": "group", "socket_group": "group"}
 
@@ -38,6 +38,12 @@ _LIBMILTER: Final = Kind(
     "libmilter trusts its client: an odd list of macros can end a worker, and after QUIT_NC a peer has the rights of another.",
     'Write engine = "direct", unless only Postfix or Sendmail can connect.',
 )
+_NO_LIBRARY: Final = Kind(
+    "missing_package",
+    "[{section}] needs the Python package {package}, which is not installed: nothing would be shipped.",
+    "Install the extra sidecar[fleet].",
+)
+_LIBRARIES: Final = {"fleet": "nats", "webhook": "httpx"}
 _NO_PYMILTER: Final = Kind(
     "missing_package",
     "This engine needs pymilter, which is not installed: the program would not start.",
@@ -73,14 +79,21 @@ def note_missing(settings: Settings, table: Table) -> None:
             account, name = _ACCOUNTS[key], section.values[key]
             if not has_account(account, name):
                 findings.warn(_NO_ACCOUNT, section.where(key), account=account, name=quoted(name))
-    if settings.milter.engine == "libmilter" and not has_pymilter():
-        findings.warn(_NO_PYMILTER, table.table("milter").where("engine"))
+    _note_missing_packages(settings, table)
     section, minimum = table.table("journal"), settings.journal.minimum_free
     place = section.where("minimum_free") if "minimum_free" in section.values else None
     for directory in settings.journal.directories:
         with suppress(OSError):  # a directory that this user cannot reach
             if (free := free_bytes(directory)) < minimum:
                 findings.warn(_LOW_DISK, place, directory=directory, free=in_units(free), minimum=in_units(minimum))
+
+
+def _note_missing_packages(settings: Settings, table: Table) -> None:
+    if settings.milter.engine == "libmilter" and not has_package("milter"):
+        table.findings.warn(_NO_PYMILTER, table.table("milter").where("engine"))
+    for key, package in _LIBRARIES.items():
+        if key in table.values and not has_package(package):
+            table.findings.warn(_NO_LIBRARY, table.where(key), section=key, package=package)
 
 
 def _listeners(settings: Settings) -> dict[str, Where | None]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from sidecar.core.settings.fleet import FleetSettings, WebhookSettings
 from sidecar.core.settings.proof import SignSettings, VerifySettings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import (
@@ -32,7 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     class of a bounce. A program that root started becomes `user` and `group`; None keeps root, and for the group means the
     user's own. With `reload_on_change` a changed file is loaded as after SIGHUP. With `compat` "kumomta" reports are read and
     records written exactly as by KumoMTA. Without `admin` nothing is served over HTTP, without `verify` no report is verified,
-    without `sign` no mail is signed, and without `suppression` no list is kept.
+    without `sign` no mail is signed, without `suppression` no list is kept, and without `fleet` this node knows no others. Each
+    `webhook` gets records over HTTP.
     """
 
     relay_hosts: NetworkList
@@ -41,6 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     verify: VerifySettings | None = None
     sign: SignSettings | None = None
     suppression: SuppressionSettings | None = None
+    fleet: FleetSettings | None = None
+    webhook: tuple[WebhookSettings, ...] = ()
     journal: JournalSettings
     log: LogSettings
     state_directory: Path

@@ -25,7 +25,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Source
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
-from sidecar.machine import has_pymilter
+from sidecar.machine import has_package
 
 _REVISION_LENGTH = 12
 # Bytes of a file with a UUID, with space for what an editor leaves around it.
@@ -83,7 +83,7 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
 
 def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
     """Compile the policy of settings that were read from these files, and try the folders. Raise SetupError."""
-    if settings.milter.engine == "libmilter" and not has_pymilter():
+    if settings.milter.engine == "libmilter" and not has_package("milter"):
         needs = 'engine = "libmilter" needs pymilter, which is not installed'
         extra = "install the extra sidecar[libmilter] (with gcc, python3-dev, libmilter-dev)"
         raise SetupError(f'{needs}; write engine = "direct" below [milter], or {extra}')

@@ -11,6 +11,7 @@ from sidecar.commands.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
 from sidecar.commands.diff.rules import changes
 from sidecar.commands.diff.values import Spot
 from sidecar.config.places import toml_places
+from sidecar.core.settings.fleet import FleetSettings, WebhookSettings
 from sidecar.core.settings.keys import PublicKey, Secret
 from sidecar.core.settings.proof import SignSettings, VerifyRule, VerifySettings
 from sidecar.core.settings.settings import Settings
@@ -24,6 +25,7 @@ DEFAULTS = replace(
     admin=AdminSettings(),
     sign=SignSettings(),
     suppression=SuppressionSettings(database=Path("/var/lib/sidecar/list.db")),
+    fleet=FleetSettings(servers=("nats://127.0.0.1:4222",), node="mx1"),
 )
 
 
@@ -53,6 +55,7 @@ SPECIAL: dict[str, Any] = {
     "suppression.rule": (),
     "text_bounces": "reject",
     "unparsable_reports": "quarantine",
+    "webhook": (WebhookSettings(name="crm", url="https://a.test", secret_file=Path("secret")),),
     "verify": VerifySettings(rule=VerifyRule(unverified="reject")),
 }
 

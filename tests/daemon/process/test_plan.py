@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_made_is_a_sentence_that_names_it(tmp_path: Path
 
 def test_an_engine_whose_library_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason names the package and what to write instead. The other engine does without it."""
-    monkeypatch.setattr("sidecar.daemon.process.plan.has_pymilter", lambda: False)
+    monkeypatch.setattr("sidecar.daemon.process.plan.has_package", lambda _: False)
     direct = settings(tmp_path)
     make_plan(direct, ())
     with pytest.raises(SetupError, match=r'"libmilter" needs pymilter.*write engine = "direct".*sidecar\[libmilter\]'):

@@ -1,0 +1,35 @@
+"""The sections [fleet] and [[webhook]]: where records are shipped to."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class FleetSettings(Struct, frozen=True, kw_only=True):
+    """The NATS servers that connect many nodes, and what this node is called there.
+
+    `servers` are URLs: `tls://host:port`, or `nats://host:port` for a server that need not have TLS. Streams, buckets and
+    subjects begin with `name`. `node` names this node in subjects and message ids. `credentials` is a NATS credentials file
+    or a file with an nkey seed; None connects without any. `tls_ca` has the certificates that servers are checked with; None
+    means those of the system.
+    """
+
+    servers: tuple[str, ...]
+    name: str = "sidecar"
+    node: str
+    credentials: Path | None = None
+    tls_ca: Path | None = None
+
+
+class WebhookSettings(Struct, frozen=True, kw_only=True):
+    """An HTTP endpoint that gets records. `name` is that of its checkpoint, and permanent.
+
+    `types` are the record types that it gets; empty means all. `secret_file` has the secret that its requests are signed with.
+    `tls_ca` is as for the fleet.
+    """
+
+    name: str
+    url: str
+    secret_file: Path
+    types: tuple[str, ...] = ()
+    tls_ca: Path | None = None
