@@ -30,7 +30,6 @@ from tests.mta.processes import wait_until
 from tests.wire.program import Program
 
 _ROUNDS = 5
-_LOOKUPS = 100_000
 _BATCH = 1000
 _RECIPIENTS = 500  # in one session
 _CUSTOMERS = 1000
@@ -54,9 +53,9 @@ def main() -> None:
             (folder / f"d.{ending}").write_text(write(wanted.domains))
             (folder / f"{ending}.toml").write_text(f'listener_domains = ["d.{ending}"]\n')
             figures[ending] = _apart(_load, folder / f"{ending}.toml")
-        figures["lookups"] = _apart(_lookups, folder / "toml.toml", wanted.domains)
+        figures["lookups"] = _apart(_lookups, folder / "toml.toml", wanted.domains, wanted.lookups)
         domains = (folder / "d.toml").read_text()
-        figures["memory"] = [_memory(domains, wanted.domains, workers) for workers in wanted.workers]
+        figures["memory"] = [_memory(domains, wanted.domains, workers, wanted.lookups) for workers in wanted.workers]
     if wanted.reloads:
         report = reload_under_load(wanted.reloads, more_domains=wanted.domains)
         figures["reloads"] = {
@@ -72,6 +71,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--domains", type=int, default=1_000_000)
+    parser.add_argument("--lookups", type=int, default=100_000, help="of each kind")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--reloads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a file for the figures, as JSON")
@@ -118,7 +118,7 @@ def _load(config: Path) -> dict[str, float]:
     return {"seconds": min(times), "warnings": warnings, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def _lookups(config: Path, count: int) -> dict[str, float]:
+def _lookups(config: Path, count: int, lookups: int) -> dict[str, float]:
     """Return the microseconds of a look-up, by kind of name, over names from all parts of the table."""
     settings = Reading(config).loaded.settings
     assert settings is not None
@@ -138,9 +138,9 @@ def _lookups(config: Path, count: int) -> dict[str, float]:
             f"a.b.c.x{(index := any_of(1))}.customer-{index % _CUSTOMERS}.example"
         ),
     }
-    figures = {kind: _best(lookup, [make() for _ in range(_LOOKUPS)]) for kind, make in kinds.items()}
+    figures = {kind: _best(lookup, [make() for _ in range(lookups)]) for kind, make in kinds.items()}
     return figures | {
-        "listed, the same few": _best(lookup, ["d1.customer-1.example", "d2.customer-2.example"] * (_LOOKUPS // 2))
+        "listed, the same few": _best(lookup, ["d1.customer-1.example", "d2.customer-2.example"] * (lookups // 2))
     }
 
 
@@ -159,13 +159,13 @@ def _best(lookup: Callable[[str, str], object], names: list[str]) -> float:
     return best / len(names) * 1e6
 
 
-def _memory(domains: str, count: int, workers: int) -> dict[str, Any]:
+def _memory(domains: str, count: int, workers: int, lookups: int) -> dict[str, Any]:
     """Let a sidecar look up names from all parts of the table; return the PSS in MB of the supervisor and of each worker."""
     with Program(domains=domains, milter=f"workers = {workers}") as program:
         wait_until(lambda: len(children(program.pid)) == workers, "the loader ended", seconds=120)
         asked = [name.replace("*", "a") for name in _names(count)]
         random.Random(2).shuffle(asked)  # noqa: S311 - no secret
-        for start in range(0, _LOOKUPS, _RECIPIENTS):
+        for start in range(0, lookups, _RECIPIENTS):
             with program.mta() as mta:
                 mta.begin()
                 mta.envelope(b"<s@x.example>", *(f"<x@{name}>".encode() for name in asked[start : start + _RECIPIENTS]))

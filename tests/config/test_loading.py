@@ -381,8 +381,10 @@ def test_unreadable_domains_do_not_hide_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", [line.partition(" ")[0] for line in FULL.splitlines() if "=" in line] + ["milter", "listener"])
 def test_no_value_is_too_odd(tmp_path: Path, key: str, value: str) -> None:
     """Whatever type stands under whichever key, it is settings or problems with a place, never an exception."""
-    for table in ("", "[milter]\n", "[journal]\n", "[limits]\n", "[log]\n", '[listener."127.0.0.1:25"]\n'):
-        loaded = load_files(tmp_path, {MAIN: f"{table}{key} = {value}\n"})
+    line = f"{key} = {value}\n"
+    tables = ("[milter]\n", "[journal]\n", "[limits]\n", "[log]\n", '[listener."127.0.0.1:25"]\n')
+    for text in (line, line.join((*tables, ""))):
+        loaded = load_files(tmp_path, {MAIN: text})
         found: list[Any] = [place(problem) for problem in loaded.problems]
         assert (loaded.settings is None) == bool(found)
 

@@ -28,7 +28,7 @@ class Target(Protocol):
 
 
 def main() -> None:
-    """Load all targets, and fuzz in forks until nobody asks."""
+    """Load all targets, and run each request in a fork until the socket closes."""
     with atheris.instrument_imports(include=["sidecar"]):
         targets = {name: cast("Target", importlib.import_module(f"tests.fuzz.targets.{name}")) for name in (*TARGETS, BROKEN)}
     serve(lambda arguments: _fuzz(arguments[0], targets[arguments[0]], arguments[1:]))

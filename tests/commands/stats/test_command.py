@@ -214,6 +214,13 @@ def test_page_and_picture(log: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "new.html", "old.html"]
 
 
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing: the test is about the file, and a picture takes 0.3 seconds."""
+    monkeypatch.setattr("sidecar.commands.stats.plots.timeline_svg", lambda *_, **__: b"<svg/>")
+
+
+@pytest.mark.usefixtures("quick_pictures")
 def test_page_that_cannot_be_written(log: Path, tmp_path: Path) -> None:
     """A page that cannot be written leaves no half of it behind, and is one sentence."""
     status, _, errors = run("--html", tmp_path / "none" / "a.html", log)
@@ -221,6 +228,7 @@ def test_page_that_cannot_be_written(log: Path, tmp_path: Path) -> None:
     assert "a.html cannot be written: No such file or directory. Name a file in a folder that this user can write to." in errors
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_a_device_is_not_replaced(log: Path) -> None:
     """What is no file, such as /dev/null, is written to, and stays what it is."""
     assert run("--html", "/dev/null", log)[0] == 0

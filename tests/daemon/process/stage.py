@@ -158,6 +158,8 @@ class Stage:
         for module in (supervisor, workers, reload, status):
             for level in ("info", "warning", "error"):
                 monkeypatch.setattr(module._LOG, level, self._log)
+        # Otherwise the garbage collector looks at all modules and tests after each reload: 0.4 seconds.
+        monkeypatch.setattr(reload, "freeze_memory", lambda: None)
         monkeypatch.setattr(supervisor, "FAULT_PAUSE", 0.0)
         monkeypatch.setattr("os.kill", self._kill)
         self.supervisor = Supervisor(

@@ -16,4 +16,4 @@ def seeds() -> Iterator[bytes]:
 def check(data: bytes) -> None:
     """Fail on an exclamation mark."""
     assert normal_domain(data.decode("utf-8", "replace")) != "!"
-    assert b"!" not in data, "a stranger wrote the forbidden word"
+    assert b"!" not in data, "an external host wrote the forbidden word"
