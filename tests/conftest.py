@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ hypothesis_settings.register_profile("fixed", derandomize=True, deadline=None, s
 hypothesis_settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
 SEARCH_FACTOR = int(os.environ.get("SEARCH_FACTOR", "10"))
+FIXED_DIVISOR = 3
+"""A fixed run tries this part of the examples that a test names: they are the same each time. `make fuzz` tries more."""
 hypothesis_settings.load_profile(PROFILE)
 
 # A shell that runs a job in the background has it ignore Ctrl-C, and every program that a test starts would ignore it too.
@@ -49,9 +52,25 @@ LEFT = pytest.StashKey[list[str]]()
 """What the tests left in the temporary directory."""
 
 
+QUICK = "--quick"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make check`."""
+    parser.addoption(QUICK, action="store_true", help="skip each test that starts another program, as soon as it does")
+
+
+def skip_programs(event: str, arguments: tuple[object, ...]) -> None:
+    """Skip the test that starts another program. An audit hook: no list of such tests can be out of date."""
+    if event == "subprocess.Popen" and os.environ.get("PYTEST_CURRENT_TEST"):
+        pytest.skip(f"it starts another program, {arguments[0]}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Make the temporary directory of this run: everything that a test or one of its programs leaves is in there."""
+    if config.getoption(QUICK):
+        sys.addaudithook(skip_programs)
     if hasattr(config, "workerinput"):
         return  # a worker of xdist, which has the directory of its controller
     # In /tmp, since the path of a UNIX socket must be short, and open to user postfix.
@@ -102,8 +121,9 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort the tests. Mark those that start the program. Skip those that need Postfix where it cannot run; never in CI."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-    if PROFILE == "search":
-        search(items, config.getoption("hypothesis_seed"))
+    scale_examples(items, SEARCH_FACTOR if PROFILE == "search" else 1 / FIXED_DIVISOR)
+    if PROFILE == "search" and (seed := config.getoption("hypothesis_seed")) is not None:
+        random.Random(seed).shuffle(items)  # noqa: S311 - no secret
     missing = "is not run by root" if os.geteuid() else "has no Postfix" if shutil.which("postfix") is None else None
     for item in items:
         if item.get_closest_marker("mta") and missing and not os.environ.get("CI"):
@@ -113,12 +133,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("daemon")
 
 
-def search(items: list[pytest.Item], seed: str | None) -> None:
-    """Make property tests try more examples, other ones unless the seed is the same, and shuffle the tests."""
-    tests = {item.obj for item in items if isinstance(item, pytest.Function) and getattr(item.obj, "is_hypothesis_test", False)}
-    for test in tests:
-        own: hypothesis_settings = test._hypothesis_internal_use_settings
-        more = hypothesis_settings(own, max_examples=own.max_examples * SEARCH_FACTOR, derandomize=False)
-        test._hypothesis_internal_use_settings = more
-    if seed is not None:
-        random.Random(seed).shuffle(items)  # noqa: S311 - no secret
+def scale_examples(items: list[pytest.Item], factor: float) -> None:
+    """Multiply the number of examples that each property test tries."""
+    for test in {item.obj for item in items if isinstance(item, pytest.Function)}:
+        own: hypothesis_settings | None = getattr(test, "_hypothesis_internal_use_settings", None)
+        if own is None:
+            continue
+        wanted = hypothesis_settings(own, max_examples=max(1, round(own.max_examples * factor)), derandomize=PROFILE == "fixed")
+        test._hypothesis_internal_use_settings = wanted

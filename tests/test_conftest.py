@@ -27,7 +27,7 @@ def run(folder: Path, rest: str, *options: str) -> subprocess.Popen[str]:
     """Start a run of one test, which writes the name of its temporary directory and does the rest."""
     (folder / "test_inner.py").write_text(INNER.format(name=str(folder / "name"), rest=rest))
     command = [sys.executable, "-m", "pytest", *OPTIONS, *options, str(folder / "test_inner.py")]
-    environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "STARTED": str(folder / "started")}
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -52,6 +52,13 @@ def test_nothing_is_left(tmp_path: Path, rest: str, status: int, shown: str) -> 
     made = directory(tmp_path)
     assert made is not None
     assert not made.exists()
+
+
+def test_a_quick_run_skips_what_starts_another_program(tmp_path: Path) -> None:
+    with run(tmp_path, "__import__('subprocess').run(['touch', os.environ['STARTED']])", "--quick") as process:
+        said, _ = process.communicate()
+    assert "1 skipped" in said, said
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
