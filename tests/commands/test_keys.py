@@ -11,11 +11,9 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.core.proof.address import check_address
-from sidecar.core.proof.head import fields
 from sidecar.core.proof.secret import read_secret
-from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import Case
 from sidecar.core.settings.keys import DAY, Keys, Secret
+from tests.core.proof.making import check_trace
 
 NEW, OLD = "secret", "secret.old"
 
@@ -143,8 +141,8 @@ def test_sign(config: Path) -> None:
     message = ["--message-id", "<1@example.com>", "--to", "jo@remote.example"]
     first, second = run("sign", "news@example.com", "--config", config, *message).output.splitlines()
     assert first == address
-    case = Case(keys=keys, now=now, recipient=address, reported=("jo@remote.example",))
-    assert check_trace(fields(f"Message-ID: <1@example.com>\n{second}".encode()), case).recipients == case.reported
+    head, reported = f"Message-ID: <1@example.com>\n{second}", ("jo@remote.example",)
+    assert check_trace(head, address, reported, keys, now).recipients == reported
     as_json = json.loads(run("sign", "", "--config", config, *message, "--json").stdout)
     assert (as_json["sender"], as_json["why"], as_json["trace"] is None) == ("", "it is the null sender", False)
 

@@ -1,6 +1,8 @@
 """The header section of a returned message as it was sent, field by field; its body. Never decodes a value."""
 
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 # As far as the other readers of a returned message go; the fields of proofs are far before that.
@@ -13,23 +15,15 @@ _FIELD_END = re.compile(rb"\n(?![ \t])")
 _BLANKS = b" \t\r\n"
 
 
-class Field(NamedTuple):
-    """A header field: its name in lower case, and all of it, with LF between its lines and without the last one."""
-
-    name: bytes
-    raw: bytes
-
-    @property
-    def value(self) -> bytes:
-        """What follows the colon, still folded."""
-        return self.raw.partition(b":")[2]
+Fields = Mapping[bytes, list[bytes]]
+"""Header fields by their names in lower case, in order: all of each, with LF between its lines and without the last one."""
 
 
 class Returned(NamedTuple):
     """A returned message or header section with LF line ends, and its fields."""
 
     message: str | bytes
-    fields: list[Field]
+    fields: Fields
 
 
 def head_of(message: str | bytes) -> bytes:
@@ -50,14 +44,19 @@ def body_of(message: str | bytes, limit: int) -> bytes | None:
     return None if len(octets) > limit else octets
 
 
-def fields(head: bytes) -> list[Field]:
-    """Return the fields of a header section with LF line ends, in order. Lines without a colon are left out."""
-    found: list[Field] = []
+def fields(head: bytes) -> Fields:
+    """Return the fields of a header section with LF line ends. Lines without a colon are left out."""
+    found: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for raw in _FIELD_END.split(head, FIELD_LIMIT)[:FIELD_LIMIT]:
         name, colon, _ = raw.partition(b":")
         if colon:
-            found.append(Field(name.rstrip(b" \t").lower(), raw))
+            found[name.rstrip(b" \t").lower()].append(raw)
     return found
+
+
+def value_of(raw: bytes) -> bytes:
+    """Return what follows the colon of a field, still folded."""
+    return raw.partition(b":")[2]
 
 
 def joined(value: bytes) -> bytes:

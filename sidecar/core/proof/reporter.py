@@ -7,7 +7,7 @@ below. The MTA must remove fields of its own id from incoming mail (RFC 8601 sec
 import re
 
 from sidecar.core.names import normal_domain
-from sidecar.core.proof.head import HEAD_LIMIT, Field, fields
+from sidecar.core.proof.head import HEAD_LIMIT, fields, value_of
 from sidecar.core.proof.values import Reporter
 from sidecar.core.reports.mime import split_message
 
@@ -29,15 +29,13 @@ def read_reporter(report: bytes, authserv_ids: tuple[str, ...]) -> Reporter | No
     head, _ = split_message(report[:HEAD_LIMIT])
     if _FIELD not in head.lower():
         return None
-    return _reporter(fields(head.replace(b"\r\n", b"\n")), authserv_ids)
+    return _reporter(fields(head.replace(b"\r\n", b"\n")).get(_FIELD, []), authserv_ids)
 
 
-def _reporter(written: list[Field], authserv_ids: tuple[str, ...]) -> Reporter | None:
+def _reporter(written: list[bytes], authserv_ids: tuple[str, ...]) -> Reporter | None:
     seen: set[str] = set()
-    for field in written:
-        if field.name != _FIELD:
-            continue
-        identifier, *results = _pieces(field.value)
+    for raw in written:
+        identifier, *results = _pieces(value_of(raw))
         named = _AUTHSERV.fullmatch(identifier)
         host = "" if named is None else named[1].lower()
         if host not in authserv_ids or host in seen:

@@ -43,13 +43,12 @@ Reported = Mapping[bytes, tuple[str, ...]]
 class Case(Struct, frozen=True, kw_only=True):
     """What the returned message of a report is checked for.
 
-    `recipient` is the recipient of a bounce: the envelope sender of the message; None for other reports. `reported` are the
-    recipients that the report names. `admits` is called before each check of a DKIM signature: False defers it.
+    `reported` are the recipients that the report names. `admits` is called before each check of a DKIM signature: False defers
+    it.
     """
 
     keys: Keys
     now: float
-    recipient: str | None = None
     reported: tuple[str, ...] = ()
     admits: Callable[[], bool] = lambda: True
 
@@ -116,6 +115,11 @@ class Verification(Struct, frozen=True, kw_only=True):
             verified_by=tuple(one.method for one in held),
             verified_ids=tuple(dict.fromkeys(one.identity for one in held)),
         )
+
+    @property
+    def holds(self) -> bool:
+        """Whether a method holds: the report is about a message, or came back to an address, that is ours."""
+        return any(one.holds for one in self.methods)
 
     @property
     def deferred(self) -> bool:

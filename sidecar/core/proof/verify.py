@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
-from msgspec.structs import replace
-
-from sidecar.core.proof.address import check_address, untagged
+from sidecar.core.proof.address import check_address
 from sidecar.core.proof.dkim.check import FIELD, check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
 from sidecar.core.proof.reporter import read_reporter
-from sidecar.core.proof.trace import NAMES, check_trace
-from sidecar.core.proof.values import Case, Checked, Verification, by_name, comparable
+from sidecar.core.proof.trace import NAMES, Traces
+from sidecar.core.proof.values import Case, Verification, by_name
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.settings.keys import Keys
 
@@ -36,21 +34,20 @@ def verify(  # noqa: PLR0913 - each is a fact about the report, or bounds its co
     original = _original(reading)
     head = head_of(original)
     lowered = head.lower()
-    returned = Returned(original, fields(head) if any(mark in lowered for mark in _MARKS) else [])
+    returned = Returned(original, fields(head) if any(mark in lowered for mark in _MARKS) else {})
     reported = reported_recipients(reading)
     case = Case(keys=keys, now=now, reported=reported, admits=admits)
-    dkim, reporter = check_dkim(returned, case), read_reporter(report, keys.authserv_ids)
+    dkim, traces, reporter = check_dkim(returned, case), Traces(returned.fields, case), read_reporter(report, keys.authserv_ids)
     found: dict[str, Verification] = {}
-    # A report can have a thousand recipients that are one address with other tokens.
-    headers: dict[bytes | None, Checked] = {}
+    # A report can have a thousand recipients: those that prove the same share it.
+    shared: dict[tuple[int, str], Verification] = {}
     names = by_name(reported)
     for recipient in recipients:
-        sender = None if reading.oob is None else comparable(untagged(recipient))
-        if (header := headers.get(sender)) is None:
-            own = case if sender is None else replace(case, recipient=recipient)
-            header = headers[sender] = check_trace(returned.fields, own)
-        address = check_address(recipient, keys, now, names)
-        found[recipient] = Verification(methods=(dkim, header, address), reporter=reporter)
+        header, address = traces.check(None if reading.oob is None else recipient), check_address(recipient, keys, now, names)
+        key = id(header), address.identity or address.why
+        if key not in shared:
+            shared[key] = Verification(methods=(dkim, header, address), reporter=reporter)
+        found[recipient] = shared[key]
     return found
 
 

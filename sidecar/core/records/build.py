@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Raw, Struct
@@ -102,11 +102,9 @@ def receptions(  # noqa: PLR0913 - each is a field of the record
     kind: RecordType = "Reception" if report is None else "Feedback"
     record = _with_tls(_record(facts, kind, recipients[0], response=_ACCEPTED, size=size, report=report), facts.tls)
     record = _with_meta(record, original=original, derived=derived or None, quarantine=quarantine)
-    records = [record, *(_for(record, recipient) for recipient in recipients[1:])]
-    if recipients[0].verification is None:
-        return records
-    reported = () if report is None else report.original_rcpto_to
-    return [_with_proof(each, to, *reported) for each, to in zip(records, recipients, strict=True)]
+    proofs, reported = _Proofs(kind), () if report is None else tuple(report.original_rcpto_to)
+    own = [proofs.of(to, reported) for to in recipients]
+    return [_with_meta(record, **own[0]), *(_for(record, to, more) for to, more in zip(recipients[1:], own[1:], strict=True))]
 
 
 def oob_bounces(
@@ -121,12 +119,15 @@ def oob_bounces(
         _with_meta(_bounce(facts, recipients[0], report, entry), original=original, derived=entry.derived or None)
         for entry in failed
     ]
-    named = [one.recipient if (one := _named(entry)) is not None else "" for entry in failed]
+    named = [(one.recipient,) if (one := _named(entry)) is not None and one.recipient else () for entry in failed]
+    proofs = _Proofs("OOB")
     for number, to in enumerate(recipients):
-        own = bounces
+        own = [proofs.of(to, reported) for reported in named]
+        each = zip(bounces, own, strict=True)
         if number:
-            own = [replace(_for(bounce, to), sender=to.address, recipient=bounce.recipient) for bounce in bounces]
-        yield [_with_proof(bounce, to, *filter(None, (one,))) for bounce, one in zip(own, named, strict=True)]
+            yield [_for(one, to, more, sender=to.address, recipient=one.recipient) for one, more in each]
+        else:
+            yield [_with_meta(one, **more) for one, more in each]
 
 
 def _bounce(facts: Facts, recipient: ForRecipient, report: OobReport, failed: PerRecipient) -> Record:
@@ -158,7 +159,7 @@ def bounce_response(failed: PerRecipient, *, exactly: bool = False) -> Response:
 
 def rejection(facts: Facts, to: ForRecipient, *, response: Response) -> Record:
     """Return the record of a rejected connection (no recipient), recipient, or message (all recipients)."""
-    return _with_proof(_record(facts, "Rejection", to, response=response), to)
+    return _with_meta(_record(facts, "Rejection", to, response=response), **_Proofs("Rejection").of(to, ()))
 
 
 def rejections(first: Record, *, count: int, now: float, why: str) -> Record:
@@ -236,12 +237,13 @@ def _record(  # noqa: PLR0913 - each is a field of the record
     )
 
 
-def _for(record: Record, recipient: ForRecipient) -> Record:
-    """Return a record of the same message for another recipient."""
-    meta = {**record.meta, "why": recipient.why[:WHY_LIMIT], "disposition": recipient.disposition, "read_as": recipient.read_as}
-    if not recipient.read_as:
+def _for(record: Record, to: ForRecipient, proof: Mapping[str, object], **changes: object) -> Record:
+    """Return a record of the same message for another recipient, with its `proof` in `meta`, and with `changes`."""
+    meta = {**record.meta, "why": to.why[:WHY_LIMIT], "disposition": to.disposition, "read_as": to.read_as, **proof}
+    if not to.read_as:
         del meta["read_as"]
-    return replace(record, id=recipient.id, recipient=recipient.address, queue=recipient.queue[:NAME_LIMIT], meta=meta)
+    values = {"id": to.id, "recipient": to.address, "queue": to.queue[:NAME_LIMIT], "meta": meta, **changes}
+    return replace(record, **values)
 
 
 def _with_tls(record: Record, tls: Tls | None) -> Record:
@@ -257,20 +259,33 @@ def _with_meta(record: Record, **entries: object) -> Record:
     return replace(record, meta={**record.meta, **more}) if more else record
 
 
-def _with_proof(record: Record, to: ForRecipient, *reported: str) -> Record:
-    """Return a record of a report with what it proves about recipients that it reports, in the report's spelling."""
-    if to.verification is None:
-        return record
-    proof = to.verification.proof(*reported)
-    meta = {**record.meta, "verified": proof.verified, "verified_by": proof.verified_by}
-    if proof.verified_ids and record.type in {"OOB", "Feedback"}:
-        meta["verified_ids"] = proof.verified_ids
-    # Not if nothing more could be proved, or if the OOB records have it.
-    if proof.verified != "recipient" and (record.type != "Reception" or to.disposition not in _ACCEPTED_REPORTS):
-        meta["proof"] = to.verification.why[:WHY_LIMIT]
-    if to.verification.reporter is not None:
-        meta["reporter"] = to.verification.reporter
-    return replace(record, meta=meta)
+class _Proofs:
+    """What a report proves, as entries of `meta` for records of a type. Most recipients of a report share them."""
+
+    def __init__(self, kind: RecordType) -> None:
+        self._kind = kind
+        self._found: dict[tuple[int, tuple[str, ...], Disposition], Mapping[str, object]] = {}
+
+    def of(self, to: ForRecipient, reported: tuple[str, ...]) -> Mapping[str, object]:
+        """Return what is proved about recipients that the report names, in its spelling; nothing without a verification."""
+        if to.verification is None:
+            return {}
+        key = id(to.verification), reported, to.disposition
+        if (found := self._found.get(key)) is None:
+            found = self._found[key] = self._made(to.verification, reported, to.disposition)
+        return found
+
+    def _made(self, verification: Verification, reported: tuple[str, ...], disposition: Disposition) -> dict[str, object]:
+        proof = verification.proof(*reported)
+        meta: dict[str, object] = {"verified": proof.verified, "verified_by": proof.verified_by}
+        if proof.verified_ids and self._kind in {"OOB", "Feedback"}:
+            meta["verified_ids"] = proof.verified_ids
+        # Not if nothing more could be proved, or if the OOB records have it.
+        if proof.verified != "recipient" and (self._kind != "Reception" or disposition not in _ACCEPTED_REPORTS):
+            meta["proof"] = verification.why[:WHY_LIMIT]
+        if verification.reporter is not None:
+            meta["reporter"] = verification.reporter
+        return meta
 
 
 def _meta(facts: Facts, to: ForRecipient) -> dict[str, str]:

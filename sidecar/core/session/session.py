@@ -318,7 +318,7 @@ class Session:
         if settings.verify is not None and answer.logged_as is not None:
             about, admits = (answer, reading, message.content), self._admit_signature
             message.proofs = verify_report(*about, settings=settings.verify, world=self._world, admits=admits)
-            if any(one.deferred for one in message.proofs.values()):
+            if message.verification is not None and message.verification.deferred:  # signatures are checked once for all
                 return self._reject_above(Bound.SIGNATURES)
             answer = judge_proofs(answer, message.proofs, settings.verify)
         if answer.action != "reject":

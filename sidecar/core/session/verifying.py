@@ -41,6 +41,6 @@ def judge_proofs(answer: MessageAnswer, found: Mapping[str, Verification], setti
     unproved = {
         one.recipient.address: settings.rule_of(one.recipient.domain)
         for one in answer.results
-        if (own := found.get(one.recipient.address)) is not None and own.proof().verified == "none"
+        if (own := found.get(one.recipient.address)) is not None and not own.holds
     }
     return requiring_proof(answer, unproved)

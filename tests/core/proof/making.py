@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sidecar.core.proof import Keys, PublicKey, Secret, Verification, trace, verify
 from sidecar.core.proof.dkim.keys import read_key
+from sidecar.core.proof.head import fields
 from sidecar.core.proof.secret import read_secret
+from sidecar.core.proof.trace import Traces
+from sidecar.core.proof.values import Case, Checked
 from sidecar.core.reports import read
 from tests import DATA
 
@@ -163,6 +166,12 @@ def complaint(original: str, fields: str = "") -> bytes:
 def verified(report: bytes, recipient: str = SENDER, known: Keys | None = None, now: float = NOW) -> Verification:
     """Verify a report with one envelope recipient."""
     return verify(read(report), recipients=[recipient], report=report, keys=known or keys(), now=now)[recipient]
+
+
+def check_trace(head: bytes | str, recipient: str | None, reported: tuple[str, ...], known: Keys, now: float = NOW) -> Checked:
+    """Check the trace headers of a header section for one envelope recipient of its report."""
+    octets = head.encode() if isinstance(head, str) else head
+    return Traces(fields(octets), Case(keys=known, now=now, reported=reported)).check(recipient)
 
 
 def made() -> Mapping[str, Any]:

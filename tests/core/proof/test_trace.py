@@ -6,14 +6,13 @@ from email import message_from_string
 import pytest
 
 from sidecar.core.proof import Keys, trace
-from sidecar.core.proof.head import fields, head_of
-from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import Case, Checked
-from tests.core.proof.making import DAY, MAIL, NOW, SENDER, keys, secret, traced
+from sidecar.core.proof.head import head_of
+from sidecar.core.proof.values import Checked
+from tests.core.proof.making import DAY, MAIL, NOW, SENDER, check_trace, keys, secret, traced
 
 
 def check(message: str, reported: tuple[str, ...] = ("jo@remote.example",), *, sender: str | None = SENDER) -> Checked:
-    return check_trace(fields(head_of(message)), Case(keys=keys(), now=NOW, recipient=sender, reported=reported))
+    return check_trace(head_of(message), sender, reported, keys())
 
 
 def value() -> str:
@@ -123,11 +122,10 @@ def test_another_message() -> None:
 
 
 def test_age_and_keys() -> None:
-    case = Case(keys=keys(), now=NOW + 32 * DAY, recipient=SENDER)
-    assert "older than 30 days" in check_trace(fields(head_of(traced())), case).why
-    case = Case(keys=keys(), now=NOW - 2 * DAY, recipient=SENDER)
-    assert "in the future" in check_trace(fields(head_of(traced())), case).why
-    assert check_trace([], Case(keys=Keys(), now=NOW)).why == "there are no secrets"
+    head = head_of(traced())
+    assert "older than 30 days" in check_trace(head, SENDER, (), keys(), NOW + 32 * DAY).why
+    assert "in the future" in check_trace(head, SENDER, (), keys(), NOW - 2 * DAY).why
+    assert check_trace(b"", None, (), Keys()).why == "there are no secrets"
 
 
 @pytest.mark.parametrize("message_id", ["", " \r\n", "x" * 999])

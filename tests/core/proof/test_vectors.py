@@ -6,10 +6,7 @@ from msgspec import Struct
 
 from sidecar.core.proof import Keys, address, trace
 from sidecar.core.proof.address import check_address
-from sidecar.core.proof.head import fields
-from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import Case
-from tests.core.proof.making import DAY, secret
+from tests.core.proof.making import DAY, check_trace, secret
 from tests.deploy.documents import FOLDER, Document
 
 SECRET = secret(b"the-secret-of-the-examples-is-no-secret")
@@ -57,6 +54,6 @@ def test_traces() -> None:
         )
         assert value == one.made
         head = f"Message-ID: {message_id}\n{trace.NAME}: {value}".encode()
-        proved = check_trace(fields(head), Case(keys=KEYS, now=NOW, recipient=sender, reported=(JO,)))
+        proved = check_trace(head, sender, (JO,), KEYS, NOW)
         assert proved.holds
         assert bool(proved.recipients) == bool(recipients)

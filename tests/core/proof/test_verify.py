@@ -1,5 +1,7 @@
 """The proof of a whole report: its level for each recipient, the methods, and the identity for counting it once."""
 
+import hmac
+
 import pytest
 
 from sidecar.core.proof import Keys, verify
@@ -10,6 +12,14 @@ from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_f
 
 JO, AL, OTHER = "jo@remote.example", "al@remote.example", "victim@remote.example"
 TOKEN = tagged(SENDER, secret(), NOW)
+
+
+def forged_traces() -> str:
+    """Return a message with trace headers whose key id and day are right."""
+    token = traced().partition(": ")[2][:7]
+    return "".join(f"X-Sidecar-Trace: {token}{one * 16}.{one * 16}\n" for one in "abcd") + MAIL
+
+
 SIGNED = dkim_field(MAIL) + MAIL
 
 
@@ -129,6 +139,24 @@ def test_many_envelope_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
     methods = [found[one].proof(JO).verified_by for one in recipients]
     assert methods == [("header",), ("header", "address"), ()]
     assert len(checked) == 1
+
+
+@pytest.mark.parametrize(("original", "macs"), [(traced()[::-1], 0), (forged_traces(), 2), (traced(), 1001)])
+def test_a_thousand_recipients(monkeypatch: pytest.MonkeyPatch, original: str, macs: int) -> None:
+    """The trace headers are checked once, those of ours with one MAC for each sender; equal results are one value."""
+    made: list[bytes] = []
+    digest = hmac.digest
+
+    def counted(key: bytes, text: bytes, name: str) -> bytes:
+        made.append(text)
+        return digest(key, text, name)
+
+    monkeypatch.setattr(hmac, "digest", counted)
+    report = bounce(original, JO)
+    recipients = [f"b{number}@bounce.sender.example" for number in range(1000)]
+    found = verify(read(report), recipients=recipients, report=report, keys=keys(), now=NOW)
+    assert len(made) == macs
+    assert len({id(one) for one in found.values()}) == 1
 
 
 def test_text_bounce() -> None:

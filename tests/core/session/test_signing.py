@@ -8,15 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.proof import address, trace
-from sidecar.core.proof.head import fields
-from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import Case
 from sidecar.core.session.events import Data, Fields
 from sidecar.core.session.signing import Signing
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome
 from sidecar.core.settings.proof import SignSettings, VerifySettings
 from tests.building import entry, settings
-from tests.core.proof.making import secret
+from tests.core.proof.making import check_trace, secret
 from tests.core.session.driving import EXTERNAL, NOON, OOB, RELAY_HOST, content, envelope, hello, play, session
 
 SECRET, OLD = secret(b"the-secret-of-the-tests-is-no-secret"), secret(b"another-secret-of-the-tests-is-none-too")
@@ -69,7 +66,7 @@ def test_all_proofs() -> None:
     )
     head = f"{trace.NAME}: {value}\nMessage-ID: <1@our.test>".encode()
     tagged = address.tagged(SENDER, SECRET, NOON)
-    proved = check_trace(fields(head), Case(keys=VERIFY, now=NOON, recipient=tagged, reported=(JO,)))
+    proved = check_trace(head, tagged, (JO,), VERIFY, NOON)
     assert (proved.holds, proved.recipients) == (True, (JO,))
     assert address.check_address(tagged, VERIFY, NOON).holds
 
@@ -180,9 +177,8 @@ def test_no_trace_without_one_message_id(head: bytes) -> None:
 def test_any_encoding(identifier: bytes) -> None:
     """A trace holds for a Message-ID that is not UTF-8, and for no other one."""
     ((_, value),) = verdict(HEADER, message=b"Message-ID: %b\r\n\r\nbody\r\n" % identifier).fields
-    case = Case(keys=VERIFY, now=NOON, recipient=SENDER, reported=(JO,))
     for one in (identifier, b"<\xff\xff@our.test>"):
-        checked = check_trace(fields(b"Message-ID: %b\nX-Sidecar-Trace: %b" % (one, value.encode())), case)
+        checked = check_trace(b"Message-ID: %b\nX-Sidecar-Trace: %b" % (one, value.encode()), SENDER, (JO,), VERIFY, NOON)
         assert (checked.recipients == (JO,)) == (one == identifier)
 
 

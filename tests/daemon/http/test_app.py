@@ -22,10 +22,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question, encode_explanation
 from sidecar.core.proof.address import check_address
-from sidecar.core.proof.head import fields
 from sidecar.core.proof.sign import sign
-from sidecar.core.proof.trace import check_trace
-from sidecar.core.proof.values import Case
 from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.proof import VerifySettings
 from sidecar.core.settings.values import ANY_LISTENER
@@ -34,7 +31,7 @@ from sidecar.daemon.http import bodies
 from sidecar.daemon.http.questions import read_explain_question
 from sidecar.daemon.metrics import INFINITE, Memory
 from tests.building import entry
-from tests.core.proof.making import secret
+from tests.core.proof.making import check_trace, secret
 from tests.daemon.http.asking import DOMAINS, GONE, NEVER, app, ask, asked, plan
 
 NOTHING = {"relay_to": False, "relay_from": [], "relay_from_authz": [], "log_oob": "Ignore", "log_arf": "Ignore"}
@@ -447,7 +444,7 @@ def test_signing() -> None:
     keys, now = Keys(secrets=(SECRET,)), time.time()
     assert check_address(made.value["sender"], keys, now).holds
     head = f"Message-ID: <1@example.com>\nX-Sidecar-Trace: {made.value['trace']}".encode()
-    proved = check_trace(fields(head), Case(keys=keys, now=now, recipient="news@example.com", reported=("jo@remote.example",)))
+    proved = check_trace(head, "news@example.com", ("jo@remote.example",), keys, now)
     assert proved.recipients == ("jo@remote.example",)
     unsigned = ask(to, SIGN, method="POST", pieces=[b'{"sender": ""}'])
     assert unsigned.value == {"sender": "", "why": "it is the null sender", "trace": None}

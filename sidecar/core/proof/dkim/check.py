@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from sidecar.core.proof.dkim.canonical import relaxed_body, simple_body
-from sidecar.core.proof.dkim.signature import Signature, read_signature, signed_fields, signed_text, signer
-from sidecar.core.proof.head import Field, Returned, body_of, joined
+from sidecar.core.proof.dkim.signature import Signature, SignedField, read_signature, signed_fields, signed_text, signer
+from sidecar.core.proof.head import Returned, body_of, joined, value_of
 from sidecar.core.proof.values import (
     SIGNATURE_LIMIT,
     TOLERANCE,
@@ -45,8 +45,7 @@ def check_dkim(returned: Returned, case: Case) -> Checked:
     """
     if not case.keys.dkim:
         return absent("dkim", "there are no public keys")
-    written = [field for field in returned.fields if field.name == FIELD]
-    if not written:
+    if not (written := returned.fields.get(FIELD, [])):
         return absent("dkim", "the returned message has no DKIM signature")
     results: list[Checked] = []
     for field in written[: -READ_LIMIT - 1 : -1]:
@@ -81,7 +80,7 @@ def _check(returned: Returned, signature: Signature | str, key: PublicKey, case:
         return failed("dkim", f"{name} does not match the header section of the returned message")
     addressees = _addressees(signed)
     proved = tuple(one for one in case.reported if comparable(one) in addressees)
-    identifiers = [one.value for one in signed if one.name == b"message-id"]
+    identifiers = [value_of(one.raw) for one in signed if one.name == b"message-id"]
     body = _body(signature, returned.message)
     return Checked(
         method="dkim",
@@ -108,7 +107,7 @@ def _key_fault(signature: Signature, key: PublicKey) -> str | None:
     return None
 
 
-def _time_fault(signature: Signature, signed: list[Field], maximum_age: int, now: float) -> str | None:
+def _time_fault(signature: Signature, signed: list[SignedField], maximum_age: int, now: float) -> str | None:
     made = signature.signed_at
     if made is None:
         made = _date(signed)
@@ -123,19 +122,21 @@ def _time_fault(signature: Signature, signed: list[Field], maximum_age: int, now
     return None
 
 
-def _date(signed: list[Field]) -> int | None:
-    dates = [read_date(one.value.decode("utf-8", "replace").replace("\n", "")) for one in signed if one.name == b"date"]
+def _date(signed: list[SignedField]) -> int | None:
+    texts = [value_of(one.raw).decode("utf-8", "replace") for one in signed if one.name == b"date"]
+    dates = [read_date(text.replace("\n", "")) for text in texts]
     if len(dates) != 1 or dates[0] is None:
         return None
     return int(datetime.fromisoformat(dates[0]).timestamp())
 
 
-def _addressees(signed: list[Field]) -> set[bytes]:
+def _addressees(signed: list[SignedField]) -> set[bytes]:
     """Return the addresses in the signed To and Cc, in comparable form. Names beside them, in quotes or not, do not count."""
     found: set[bytes] = set()
     for field in signed:
         if field.name in {b"to", b"cc"}:
-            text = without_comments(_QUOTED.sub('""', field.value.decode("utf-8", "replace").replace("\n", "")))
+            value = value_of(field.raw).decode("utf-8", "replace").replace("\n", "")
+            text = without_comments(_QUOTED.sub('""', value))
             for one in text.replace(";", ",").split(",", _ADDRESSES_LIMIT)[:_ADDRESSES_LIMIT]:
                 before, bracket, rest = _GROUP.sub("", one).partition("<")
                 address, closing, after = rest.partition(">")

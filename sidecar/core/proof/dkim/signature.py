@@ -1,14 +1,14 @@
 """One DKIM-Signature field: what it says, whether it is well-formed, and which header fields it signs."""
 
 import re
-from collections import defaultdict
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.dkim.canonical import relaxed_field, simple_field, unsigned
 from sidecar.core.proof.dkim.tags import from_base64, read_tags
-from sidecar.core.proof.head import Field
+from sidecar.core.proof.head import Fields, value_of
 from sidecar.core.proof.values import plain
 
 VALUE_LIMIT = 8 * 1024
@@ -24,10 +24,20 @@ _SELECTOR, _DOMAIN = (re.compile(rb";[ \t\n]*+%b[ \t\n]*+=[ \t\n]*+([^; \t\n]++)
 _NUMBER = re.compile(rb"[0-9]{1,12}")
 
 
-class Signature(Struct, frozen=True, kw_only=True):
-    """A well-formed signature. Times are seconds since 1970; `names` are the signed fields in lower case, in their order."""
+class SignedField(NamedTuple):
+    """A header field that a signature covers: its name in lower case, and all of it as in `Fields`."""
 
-    field: Field
+    name: bytes
+    raw: bytes
+
+
+class Signature(Struct, frozen=True, kw_only=True):
+    """A well-formed signature, and its own field as in `Fields`.
+
+    Times are seconds since 1970; `names` are the signed fields in lower case, in their order.
+    """
+
+    field: bytes
     algorithm: str
     selector: str
     domain: str
@@ -42,9 +52,9 @@ class Signature(Struct, frozen=True, kw_only=True):
     signature: bytes
 
 
-def signer(field: Field) -> tuple[str, str] | None:
+def signer(field: bytes) -> tuple[str, str] | None:
     """Return selector and domain of a DKIM-Signature field, by which its key is found; None if it has none, or is too long."""
-    value = b";" + field.value
+    value = b";" + value_of(field)
     if len(value) > VALUE_LIMIT:
         return None
     selector, domain = _SELECTOR.search(value), _DOMAIN.search(value)
@@ -54,9 +64,9 @@ def signer(field: Field) -> tuple[str, str] | None:
     return None if normal is None else (selector[1].decode("utf-8", "replace").lower(), normal)
 
 
-def read_signature(field: Field, selector: str, domain: str) -> Signature | str:
+def read_signature(field: bytes, selector: str, domain: str) -> Signature | str:
     """Read a field of a signer, as `signer` found it. Return what is wrong if it is not well-formed."""
-    tags = read_tags(field.value) or {}
+    tags = read_tags(value_of(field)) or {}
     names = tuple(name.strip(b" \t\r\n") for name in tags.get(b"h", b"").lower().split(b":"))
     identity = _identity_domain(tags, domain)
     header_form, slash, body_form = tags.get(b"c", b"simple").lower().partition(b"/")
@@ -108,17 +118,13 @@ def _number(tags: dict[bytes, bytes], tag: bytes) -> int | None:
     return int(tags[tag]) if tag in tags else None
 
 
-def signed_fields(signature: Signature, fields: list[Field]) -> list[Field]:
+def signed_fields(signature: Signature, fields: Fields) -> list[SignedField]:
     """Return the fields that a signature covers: of a repeated name the last one first (RFC 6376 section 5.4.2)."""
-    left: defaultdict[bytes, list[Field]] = defaultdict(list)
-    wanted = frozenset(signature.names)
-    for field in fields:
-        if field.name in wanted and field is not signature.field:
-            left[field.name].append(field)
-    return [left[name].pop() for name in signature.names if left[name]]
+    left = {name: [raw for raw in fields.get(name, ()) if raw is not signature.field] for name in signature.names}
+    return [SignedField(name, left[name].pop()) for name in signature.names if left[name]]
 
 
-def signed_text(signature: Signature, signed: list[Field]) -> bytes:
+def signed_text(signature: Signature, signed: list[SignedField]) -> bytes:
     """Return what is hashed for `b=`."""
     form = relaxed_field if signature.relaxed_header else simple_field
-    return b"\r\n".join((*(form(field.raw) for field in signed), form(unsigned(signature.field.raw))))
+    return b"\r\n".join((*(form(field.raw) for field in signed), form(unsigned(signature.field))))
