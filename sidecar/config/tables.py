@@ -3,7 +3,7 @@
 Owns the places of errors, and rejects unknown keys.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +14,7 @@ from sidecar.config.findings import Findings, Kind
 from sidecar.config.places import Place
 from sidecar.config.readers import Reader, WrongValue
 from sidecar.core.findings import ErrorCode
+from sidecar.core.names import BELOW, normal_domain
 from sidecar.core.settings.values import Where
 from sidecar.core.text import nearest, quoted, shown, written
 
@@ -115,6 +116,29 @@ class Table(Struct):
         for key in self.values:
             if key not in self.asked:
                 self.unknown(key, tuple(self.asked))
+
+
+def domain_tables(table: Table) -> Iterator[tuple[str, Table, Where]]:
+    """Yield the tables of domains in a table: the domain in normal form, its table, and its place.
+
+    The name is a domain, or `*.` and a domain for all names below it. Add an error for each other one.
+    """
+    lines: dict[str, int] = {}
+    for spelled in table.values:
+        own = table.table(spelled)
+        below = BELOW if spelled.startswith(BELOW) else ""
+        domain = normal_domain(spelled.removeprefix(below))
+        if not domain or "*" in domain:
+            section = table.path.rpartition(".")[0]
+            fix = f"Write a domain, or *. and a domain for all names below it. The keys for all domains are below [{section}]."
+            table.fault("invalid_value", spelled, f"{quoted(spelled)} is not a domain.", fix)
+            continue
+        name = below + domain
+        if name in lines:
+            fault = f"This is the same domain as on line {lines[name]}."
+            table.fault("repeated_domain", spelled, fault, "Keep one of the two.")
+        lines.setdefault(name, own.place.line)
+        yield name, own, table.where(spelled)
 
 
 def table_of_file(

@@ -12,15 +12,13 @@ from sidecar.config.files import UnreadableError, read_content, stamp_of
 from sidecar.config.findings import Kind
 from sidecar.config.readers import choice, flag, list_of, one_or_more, text, whole_number
 from sidecar.config.secrets import read_secret_file
-from sidecar.config.tables import Table
-from sidecar.core.names import normal_domain
+from sidecar.config.tables import Table, domain_tables
 from sidecar.core.proof.secret import SECRETS_LIMIT
 from sidecar.core.settings.keys import DAY, PublicKey, Secret
 from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.settings.values import Source, Where
 from sidecar.core.text import quoted, shown
 
-_BELOW: Final = "*."
 READERS: Final = {
     "secret_files": one_or_more(text("a secret file"), '["secret"]'),
     "dkim_keys": text("a folder"),
@@ -64,27 +62,14 @@ def read_verify(table: Table, folder: Path, sources: list[Source]) -> VerifySett
 
 def _domains(table: Table, default: VerifyRule) -> Iterator[tuple[str, VerifyRule]]:
     """Yield the rules of domains, by domain in normal form."""
-    lines: dict[str, int] = {}
-    for spelled in table.values:
-        own = table.table(spelled)
+    for name, own, where in domain_tables(table):
         values = own.only(DOMAIN_READERS)
-        below = _BELOW if spelled.startswith(_BELOW) else ""
-        domain = normal_domain(spelled.removeprefix(below))
-        if not domain or "*" in domain:
-            fix = "Write a domain, or *. and a domain for all names below it. The keys for all domains are below [verify]."
-            table.fault("invalid_value", spelled, f"{quoted(spelled)} is not a domain.", fix)
-            continue
-        name = below + domain
-        if name in lines:
-            fault = f"This is the same domain as on line {lines[name]}."
-            table.fault("repeated_domain", spelled, fault, "Keep one of the two.")
-        lines.setdefault(name, own.place.line)
         yield (
             name,
             VerifyRule(
                 unverified=values.get("unverified", default.unverified),
                 requires_token=values.get("address") == "required",
-                places={**default.places, **_places(own, "unverified", "address"), "": table.where(spelled)},
+                places={**default.places, **_places(own, "unverified", "address"), "": where},
             ),
         )
 

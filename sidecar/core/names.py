@@ -5,7 +5,7 @@ Owns normal forms. Never decides what a name is permitted to do.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 
 import idna
@@ -29,6 +29,9 @@ _IDN_LABELS_LIMIT = 4
 _KEPT = 1024
 
 HIGHEST_PORT = 65535
+
+BELOW = "*."
+"""Before a domain: all names below it."""
 
 # RFC 1035 section 2.3.1, and what is seen besides: an underscore, and `*` for the entries of listener domains files.
 _LABEL = r"[a-z0-9_*-]{1,63}"
@@ -85,6 +88,13 @@ def parents(domain: str) -> Iterator[str]:
         while dot:
             yield rest
             _, dot, rest = rest.partition(".")
+
+
+def most_specific(names: Container[str], domain: str) -> str | None:
+    """Return the name that is nearest to a domain in normal form: its own, or a parent with `*.`. None if there is none."""
+    if domain in names:
+        return domain
+    return next((name for one in parents(domain) if (name := f"{BELOW}{one}") in names), None)
 
 
 def unicode_domain(domain: str) -> str:

@@ -5,7 +5,7 @@ Owns which messages are signed, and what their header sections say about that. N
 
 from collections.abc import Sequence
 
-from sidecar.core.names import parents
+from sidecar.core.names import most_specific
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof.address import tagged
 from sidecar.core.proof.head import joined
@@ -85,7 +85,4 @@ def signing_of(settings: Settings, sender: str) -> Signing | None:
 
 
 def _covers(domains: tuple[str, ...], sender: str) -> bool:
-    if not domains:
-        return True
-    domain = domain_of(sender)
-    return domain in domains or any(f"*.{parent}" in domains for parent in parents(domain))
+    return not domains or most_specific(domains, domain_of(sender)) is not None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from sidecar.core.names import parents
+from sidecar.core.names import most_specific
 from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.values import Where
 
@@ -44,11 +44,8 @@ class VerifySettings(Keys, frozen=True, kw_only=True):
 
     def rule_of(self, domain: str) -> VerifyRule:
         """Return the rule for a recipient domain in normal form: its own, or that of its nearest parent with `*.`."""
-        if not self.domains:
-            return self.rule
-        if (own := self.domains.get(domain)) is not None:
-            return own
-        return next((rule for one in parents(domain) if (rule := self.domains.get(f"*.{one}")) is not None), self.rule)
+        name = most_specific(self.domains, domain) if self.domains else None
+        return self.rule if name is None else self.domains[name]
 
 
 class SignSettings(Struct, frozen=True, kw_only=True):
