@@ -1,4 +1,4 @@
-"""The section [suppression]: the suppression list, and its rules.
+"""The section [suppression]: the suppression list, its rules, and the check of recipients.
 
 Owns its keys, and the warnings of rules that never match or that punish an address for what it has not done.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import choice, list_of, text, whole_number, wrong
-from sidecar.config.tables import Table
+from sidecar.config.tables import Table, domain_tables
 from sidecar.core.records.record import UNCATEGORIZED
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule, SuppressionSettings
 from sidecar.core.settings.values import JournalSettings, Where
@@ -25,6 +25,7 @@ _NOT_ABOUT_MAILBOX: Final = frozenset({
     "RoutingErrors", "SpamBlock", "SpamContent", "TransientFailure", UNCATEGORIZED, "VirusDetected",
 })  # fmt: skip
 _DAY: Final = 86400
+_CHECK: Final = choice("off", "log", "reject")
 _LONGEST: Final = 100 * 365 * _DAY
 
 _NO_CLASSES: Final = Kind(
@@ -47,6 +48,11 @@ _POLICY: Final = Kind(
 )
 _UNUSED: Final = Kind(
     "no_effect", "With count = 1 the first report suppresses the address: within has no effect.", "Remove it."
+)
+_NOT_CHECKED: Final = Kind(
+    "no_effect",
+    "No recipient is checked, because check is off for all sender domains: on_unreadable has no effect.",
+    'Write check = "log" or check = "reject" below [suppression], or remove this.',
 )
 _NO_PROOF: Final = Kind(
     "never_matches",
@@ -72,14 +78,28 @@ def read_suppression(
     def path(value: object) -> Path:
         return folder / file_name(value)
 
-    readers = {"database": path, "trust": choice("any", "message", "recipient"), "store": choice("plain", "hashed")}
+    readers = {
+        "database": path,
+        "trust": choice("any", "message", "recipient"),
+        "store": choice("plain", "hashed"),
+        "check": _CHECK,
+        "on_unreadable": choice("accept", "tempfail"),
+    }
     usual = {"database": state / "suppression.db", "trust": "recipient" if verifies else "any"}
     values: dict[str, Any] = usual | table.take(readers)
     rules = [_rule(own) for own in table.tables("rule")]
     if "rule" in table.values:
         values["rule"] = tuple(rule for rule in rules if rule is not None)
+    domains = {name: (own, own.only({"check": _CHECK})) for name, own, _ in domain_tables(table.table("domain", quoted))}
     table.close()
-    settings = SuppressionSettings(**values)
+    places = {name: own.where("check") for name, (own, _) in domains.items() if "check" in own.values}
+    settings = SuppressionSettings(
+        **values,
+        domain={name: own["check"] for name, (_, own) in domains.items() if "check" in own},
+        places=places | ({"": table.where("check")} if "check" in table.values else {}),
+    )
+    if "on_unreadable" in values and not settings.checks:
+        table.findings.warn(_NOT_CHECKED, table.where("on_unreadable"))
     kept = journal.meta
     if settings.trust != "any" and kept is not None:
         for name, kind in (("verified", _NO_PROOF), ("verified_ids", _NO_IDS)):

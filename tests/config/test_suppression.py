@@ -113,3 +113,43 @@ def test_no_classes_and_no_proof(tmp_path: Path) -> None:
     assert "bounce_classifier" in problems[0].text
     assert not load_files(tmp_path, {MAIN: CLASSES + text.replace('"why"', '"ver*"')}).problems
     assert not load_files(tmp_path, {MAIN: CLASSES + text.replace('"message"', '"any"')}).problems
+
+
+def test_checks(tmp_path: Path) -> None:
+    """The check by the domain of the envelope sender, its own or that of the nearest parent, and the place of each."""
+    text = """[suppression]
+check = "log"
+on_unreadable = "tempfail"
+[suppression.domain."News.Example"]
+check = "reject"
+[suppression.domain."*.news.example"]
+check = "off"
+[suppression.domain."none.example"]
+"""
+    found = settings_of(tmp_path, {MAIN: CLASSES + text}).suppression
+    assert found is not None
+    assert found.on_unreadable == "tempfail"
+    checks = {domain: found.check_of(domain) for domain in ("news.example", "a.b.news.example", "none.example", "")}
+    assert {domain: (check, where and where.line) for domain, (check, where) in checks.items()} == {
+        "news.example": ("reject", 6),
+        "a.b.news.example": ("off", 8),
+        "none.example": ("log", 3),
+        "": ("log", 3),
+    }
+    assert checks["news.example"][1] == Where(file=str(tmp_path / MAIN), line=6, key='suppression.domain."News.Example".check')
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line", "said"),
+    [
+        ('check = "no"', "invalid_value", 3, '"no" is not one of'),
+        ('on_unreadable = "accept"', "no_effect", 3, "No recipient is checked"),
+        ('[suppression.domain."a b"]', "invalid_value", 3, '"a b" is not a domain.'),
+        ('[suppression.domain."a.b"]\n[suppression.domain."A.B"]', "repeated_domain", 4, "the same domain as on line 3"),
+        ('[suppression.domain."a.b"]\ncheck = "log"\nstore = "hashed"', "unknown_key", 5, '"store" is not a known key'),
+    ],
+)
+def test_faults_of_checks(tmp_path: Path, text: str, code: str, line: int, said: str) -> None:
+    problems = load_files(tmp_path, {MAIN: f"{CLASSES}[suppression]\n{text}\n"}).problems
+    assert [(one.code, one.line) for one in problems] == [(code, line)]
+    assert said in problems[0].text

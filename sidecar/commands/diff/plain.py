@@ -15,7 +15,11 @@ from sidecar.commands.diff.values import Effect, RuleChange, Side, Spot
 from sidecar.core.settings.values import RECORD_TYPES
 
 # Other modules compare these.
-ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules", "verify"})
+ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules", "verify", "suppression.places"})
+
+
+# Neither of them rejects a recipient.
+_ALIKE: Final = {"off", "log"}
 
 
 class Meaning(NamedTuple):
@@ -103,6 +107,10 @@ MEANINGS: Final = {
         }.items()
     },
     "webhook": Meaning("the HTTP endpoints that get records"),
+    # "log" and "off" sort before "reject".
+    "suppression.check": Meaning("what a relay host gets for a recipient on the suppression list", opens="less"),
+    "suppression.domain": Meaning("the same for single sender domains"),
+    "suppression.on_unreadable": Meaning("what happens to recipients if the suppression list cannot be read", opens="less"),
     "log.level": Meaning("the level of the program's log"),
     "log.format": Meaning("the format of the program's log"),
 }
@@ -118,7 +126,7 @@ def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
             continue
         meaning = MEANINGS[key]
         effect: Effect = "neither"
-        if meaning.opens is not None:
+        if meaning.opens is not None and {was, now} != _ALIKE:
             effect = "opens" if (was < now) == (meaning.opens == "more") else "closes"
         yield RuleChange(
             kind="setting",

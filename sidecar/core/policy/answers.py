@@ -183,6 +183,13 @@ def requiring_token(answer: RecipientAnswer, why: str, rule: VerifyRule) -> Reci
     return replace(answer, relay=False, log_oob=LogMode.IGNORE, log_arf=LogMode.IGNORE, because=(reason,))
 
 
+def suppressing(answer: RecipientAnswer, reason: Because, *, rejects: bool) -> RecipientAnswer:
+    """Return the answer to a recipient that is on the suppression list; a rejection, or the same with one more reason."""
+    if not rejects:
+        return replace(answer, because=(*answer.because, reason))
+    return replace(answer, relay=False, log_oob=LogMode.IGNORE, log_arf=LogMode.IGNORE, because=(reason,))
+
+
 def _result(recipient: RecipientAnswer, *, is_oob: bool, is_arf: bool) -> RecipientResult:
     if is_arf and recipient.log_arf is not LogMode.IGNORE:
         return _logged(recipient, "arf", recipient.log_arf)

@@ -70,7 +70,8 @@ class ForRecipient(Struct, frozen=True, kw_only=True):
     """What the records of a message have of one recipient; a rejected message has one for all of them.
 
     `id` is 32 hex digits or empty, `address` as `mailbox` returns it, `queue` the domain of a recipient that was accepted.
-    `read_as` is how the report was read, if it is logged for this recipient; `verification` what it proves.
+    `read_as` is how the report was read, if it is logged for this recipient; `verification` what it proves. `suppressed` is the
+    recipient's entry in the suppression list.
     """
 
     id: str
@@ -80,6 +81,7 @@ class ForRecipient(Struct, frozen=True, kw_only=True):
     why: str
     read_as: str = ""
     verification: Verification | None = None
+    suppressed: Mapping[str, str | None] | None = None
 
 
 def receptions(  # noqa: PLR0913 - each is a field of the record
@@ -239,9 +241,10 @@ def _record(  # noqa: PLR0913 - each is a field of the record
 
 def _for(record: Record, to: ForRecipient, proof: Mapping[str, object], **changes: object) -> Record:
     """Return a record of the same message for another recipient, with its `proof` in `meta`, and with `changes`."""
-    meta = {**record.meta, "why": to.why[:WHY_LIMIT], "disposition": to.disposition, "read_as": to.read_as, **proof}
-    if not to.read_as:
-        del meta["read_as"]
+    own = {"read_as": to.read_as or None, "suppressed": to.suppressed}
+    meta = {**record.meta, "why": to.why[:WHY_LIMIT], "disposition": to.disposition, **own, **proof}
+    for name in [name for name, value in own.items() if value is None]:
+        del meta[name]
     values = {"id": to.id, "recipient": to.address, "queue": to.queue[:NAME_LIMIT], "meta": meta, **changes}
     return replace(record, **values)
 
@@ -288,10 +291,12 @@ class _Proofs:
         return meta
 
 
-def _meta(facts: Facts, to: ForRecipient) -> dict[str, str]:
-    meta: dict[str, str] = {"why": to.why[:WHY_LIMIT], "disposition": to.disposition}
+def _meta(facts: Facts, to: ForRecipient) -> dict[str, object]:
+    meta: dict[str, object] = {"why": to.why[:WHY_LIMIT], "disposition": to.disposition}
     if to.read_as:
         meta["read_as"] = to.read_as
+    if to.suppressed is not None:
+        meta["suppressed"] = to.suppressed
     if facts.message_id:
         meta["message_id"] = facts.message_id
     if facts.queue_id is not None:

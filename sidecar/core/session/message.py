@@ -15,6 +15,7 @@ from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.session.signing import Signing, signing_of
+from sidecar.core.session.suppressing import SenderCheck, Suppressed
 from sidecar.core.session.verdicts import Outcome
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import LogMode
@@ -37,7 +38,8 @@ class Message:
     `decided` is "data" if the verdict was given there. `claims_report`: its Content-Type is that of a report. `accepts_text`: a
     recipient logs bounces in text form; `may_be_text`: by its envelope sender or header section it can be one. `proofs` has
     what a report proves, by the address of each recipient that logs it. `signing` has the proofs that the message gets at its
-    end, from `end_envelope` on.
+    end, from `end_envelope` on. `check` is that of recipients in the suppression list, `unlisted` the newest address that is
+    not there, and `suppressed` has the entries of those that are.
     The content is kept only while it can be a report, within the bounds of the settings and of the `quota`: other messages of
     any size cost nothing. `exceeded` is the first bound that was exceeded; from then on nothing is kept. Call `release` at the
     end of the message, in any case.
@@ -59,6 +61,9 @@ class Message:
         self.exceeded: Bound | None = None
         self.needed = 0
         self.proofs: Mapping[str, Verification] = {}
+        self.check: SenderCheck | None = None
+        self.unlisted: str | None = None
+        self.suppressed: dict[str, Suppressed] = {}
         self.signing: Signing | None = None
         self._settings = settings
         self._quota = quota

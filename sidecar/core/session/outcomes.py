@@ -11,7 +11,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
+from sidecar.core.policy import ConnectAnswer, MessageAnswer
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import (
     UNPARSABLE,
@@ -32,6 +32,7 @@ from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.record import RecordType
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session.message import Message
+from sidecar.core.session.suppressing import JudgedRecipient, meta_of
 from sidecar.core.session.verdicts import Accept, Decision, Discard, Outcome, Reject, Reply, Tempfail, UnparsableReport
 
 # A bounce report goes to one address and names a thousand failures at most; KumoMTA writes each of them for each recipient.
@@ -49,20 +50,21 @@ def rejected_peer(facts: Facts, verdict: Reject | Tempfail, why: str, answer: Co
     return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
 
 
-def rejected_recipient(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
-    facts: Facts, message: Message, address: str, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None
-) -> Outcome:
+def rejected_recipient(facts: Facts, message: Message, address: str, judged: JudgedRecipient) -> Outcome:
     """Return the outcome for a recipient that is rejected at RCPT."""
+    assert judged.rejected is not None  # noqa: S101 - the caller's condition
+    verdict, why = judged.rejected
     # For readers of the journal no message exists yet, so the record has no message id.
     facts = replace(facts, message_id="")
     disposition = _rejected(verdict, Disposition.REJECTED_AT_RCPT)
-    to = ForRecipient(id="", address=mailbox(address), disposition=disposition, why=why)
+    entry = None if judged.entry is None else meta_of(judged.entry)
+    to = ForRecipient(id="", address=mailbox(address), disposition=disposition, why=why, suppressed=entry)
     record = rejection(facts, to, response=_response(verdict.reply, f"RCPT TO:<{address[:MAILBOX_LIMIT]}>"))
     if facts.compat is not None:
         # KumoMTA has the rejected recipient in the command only; the record's own is the last one that was accepted.
         record = _as_kumomta(record, recipient=mailboxes(message.addresses[-1:]))
     decision = _decision(facts, "rcpt", verdict, disposition, why, (address,))
-    return Outcome(verdict=verdict, records=(record,), decision=decision, answer=answer)
+    return Outcome(verdict=verdict, records=(record,), decision=decision, answer=judged.answer, checked=judged.checked)
 
 
 def rejected_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision
@@ -230,8 +232,9 @@ def _for_all(message: Message, disposition: Disposition, why: str) -> list[ForRe
 def _for_one(  # noqa: PLR0913, PLR0917 - each is a field of the records
     message: Message, number: int, address: str, domain: str, disposition: Disposition, why: str
 ) -> ForRecipient:
-    own = message.id_of(number)
-    return ForRecipient(id=own, address=mailbox(address), queue=domain, disposition=disposition, why=why)
+    own, entry = message.id_of(number), message.suppressed.get(address) if message.suppressed else None
+    listed = None if entry is None else meta_of(entry)
+    return ForRecipient(id=own, address=mailbox(address), queue=domain, disposition=disposition, why=why, suppressed=listed)
 
 
 def _rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Disposition:

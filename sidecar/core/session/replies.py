@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from sidecar.core.names import IPAddress, endpoint
 from sidecar.core.session.verdicts import Reject, Reply, Tempfail
 from sidecar.core.settings.settings import Settings
+from sidecar.core.text import printable
 
 TROUBLE = Reply(code=451, enhanced="4.3.0", text="the policy service has trouble; try again later")
 UNKNOWN_LISTENER = Reply(code=451, enhanced="4.3.5", text="the policy service does not know which listener this is")
@@ -25,11 +26,15 @@ TOO_MANY_IN_REPORT = Reply(
 NO_MEMORY = Reply(code=451, enhanced="4.3.1", text="too many reports at the moment; try again later")
 QUARANTINE_FULL = Reply(code=451, enhanced="4.3.1", text="no room at the moment to keep this report; try again later")
 ADDRESS_REQUIRED = Reply(code=550, enhanced="5.7.1", text="this address accepts only bounces of mail sent from here")
+LIST_UNREADABLE = Reply(code=451, enhanced="4.3.0", text="the suppression list cannot be read; try again later")
 UNVERIFIED = Reply(code=550, enhanced="5.7.1", text="this report does not prove that it is about mail sent from here")
 UNREADABLE_ADDRESS = Reply(code=553, enhanced="5.1.3", text="this recipient address cannot be read")
 
 # Mail that went through many filters has a hundred. Each field has a cost beyond that of its bytes; later ones are counted.
 HEADER_FIELD_LIMIT = 1000
+
+# With both a reply fits in one line (RFC 5321 section 4.5.3.1.5). No longer address is on the list.
+_ADDRESS_LIMIT, _REASON_LIMIT = 320, 100
 
 _PERMANENT = 500  # RFC 5321 section 4.2.1: 5yz replies
 
@@ -37,6 +42,12 @@ _PERMANENT = 500  # RFC 5321 section 4.2.1: 5yz replies
 def relaying_not_permitted(peer: IPAddress, port: int | None) -> Reply:
     """Return the reply to a rejected recipient or peer: KumoMTA's words, with the peer's own address."""
     return Reply(code=550, enhanced="5.7.1", text=f"relaying not permitted for {endpoint(peer, port)}")
+
+
+def suppressed(address: str, reason: str, since: str) -> Reply:
+    """Return the reply to a recipient on the suppression list. Both texts are bounded, so that the day is not cut off."""
+    what = f"{printable(address)[:_ADDRESS_LIMIT]} is on the suppression list"
+    return Reply(code=550, enhanced="5.7.1", text=f"{what}: {printable(reason)[:_REASON_LIMIT]} since {since}")
 
 
 def too_large(what: str, limit: int | str, unit: str) -> Reply:

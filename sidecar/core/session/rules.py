@@ -8,15 +8,20 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from sidecar.core.policy import Policy
+from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.settings import Settings
 
 
 class World(Struct, frozen=True, kw_only=True):
-    """The time in seconds since 1970, fresh ids, and the id of this installation. Ids are UUIDs of 36 characters."""
+    """The time in seconds since 1970, fresh ids, and the id of this installation. Ids are UUIDs of 36 characters.
+
+    `suppression` reads the suppression list; without it no recipient is looked up.
+    """
 
     clock: Callable[[], float]
     new_id: Callable[[], str]
     node_id: str
+    suppression: SuppressionList | None = None
 
 
 class Rules(Struct, frozen=True, kw_only=True, eq=False):

@@ -13,8 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from msgspec.structs import replace
 
 from sidecar.core.names import network_of
-from sidecar.core.policy import ConnectAnswer, RecipientAnswer, judge_message
-from sidecar.core.policy.address import is_text
+from sidecar.core.policy import ConnectAnswer, judge_message
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import UNPARSABLE, Facts, Tls
 from sidecar.core.reports import NO_CLAIM, NO_MAILER, read
@@ -23,10 +22,12 @@ from sidecar.core.session import events, outcomes, replies
 from sidecar.core.session.events import ProtocolError, State
 from sidecar.core.session.message import Message
 from sidecar.core.session.quota import Quota
+from sidecar.core.session.recipients import judge_recipient
 from sidecar.core.session.replies import Bound, verdict_above
 from sidecar.core.session.rules import Rules, World
+from sidecar.core.session.suppressing import JudgedRecipient, check_of
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail
-from sidecar.core.session.verifying import check_token, judge_proofs, verify_report
+from sidecar.core.session.verifying import judge_proofs, verify_report
 from sidecar.core.settings.values import ANY_LISTENER
 
 # Read for every event: Python code finds a member of an Enum by its class.
@@ -91,6 +92,16 @@ class Session:
     def report_size(self) -> int:
         """The bytes of a possible report that the end of the message reads."""
         return 0 if self._message is None else self._message.kept
+
+    def may_wait(self, event: events.Event) -> bool:
+        """Return True if `handle` can wait for the disk with this event: it names a recipient that can be suppressed."""
+        message = self._message
+        if message is None or message.check is None or not isinstance(event, events.Rcpt):
+            return False
+        if message.check.may_have(event.address):
+            return True
+        message.unlisted = event.address
+        return False
 
     def handle(self, event: events.Event) -> Outcome:
         """Handle the next event of the connection."""
@@ -209,40 +220,22 @@ class Session:
             settings=newest.settings,
             quota=self._quota,
         )
+        if self._is_relay_host:
+            self._message.check = check_of(newest.settings.suppression, self._world.suppression, event.sender)
         return GO_ON
 
     def _on_rcpt(self, event: events.Rcpt) -> Outcome:
-        message, limit = self._current(event.queue_id), self._rules.settings.recipient_limit
+        message = self._current(event.queue_id)
         self._bytes_received += len(event.address)
         if self._rejected is not None:  # by rules newer than the connection, which itself can no longer be rejected
-            return self._reject_recipient(event, *self._rejected)
-        if not is_text(event.address):
-            why = "the recipient's address has characters or a length that no address has"
-            return self._reject_recipient(event, Reject(reply=replies.UNREADABLE_ADDRESS), why)
-        if len(message.recipients) >= limit:
-            why = f"the message has {limit} recipients, as many as recipient_limit allows"
-            return self._reject_recipient(event, Tempfail(reply=replies.TOO_MANY_RECIPIENTS), why)
-        answer = self._rules.policy.at_rcpt(
-            self._connect.peer,
-            self._listener,
-            message.mail.authz_id,
-            message.mail.sender,
-            event.address,
-            mta_spelling=event.removable_name,
-        )
-        reply = None
-        if answer.accept and (verify := self._rules.settings.verify) is not None:
-            answer, reply = check_token(answer, verify, self._world.clock()), replies.ADDRESS_REQUIRED
-        if answer.accept:
-            message.recipients.append(answer)
-            return Outcome(verdict=Continue(), answer=answer)
-        reply = reply or replies.relaying_not_permitted(self._connect.peer, self._connect.port)
-        return self._reject_recipient(event, Reject(reply=reply), sentence(answer), answer)
-
-    def _reject_recipient(
-        self, event: events.Rcpt, verdict: Reject | Tempfail, why: str, answer: RecipientAnswer | None = None
-    ) -> Outcome:
-        return outcomes.rejected_recipient(self._facts(), self._current(), event.address, verdict, why, answer)
+            return outcomes.rejected_recipient(self._facts(), message, event.address, JudgedRecipient(rejected=self._rejected))
+        judged = judge_recipient(event, message, self._rules, self._connect, self._listener, self._world.clock())
+        if judged.rejected is not None or judged.answer is None:
+            return outcomes.rejected_recipient(self._facts(), message, event.address, judged)
+        message.recipients.append(judged.answer)
+        if judged.entry is not None:
+            message.suppressed[judged.answer.address] = judged.entry
+        return Outcome(verdict=Continue(), answer=judged.answer, checked=judged.checked)
 
     # --- the message
 

@@ -4,6 +4,7 @@ Match verdicts exhaustively (`typing.assert_never`). Only `daemon/milter` knows 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
@@ -55,6 +56,9 @@ class Discard(Struct, frozen=True, kw_only=True):
     """Answer 250 and let the MTA drop the message."""
 
 
+CheckResult = Literal["not_listed", "logged", "rejected", "unreadable"]
+"""What the look-up of a recipient in the suppression list found, and what followed. The values are those of the metric."""
+
 Verdict = Continue | Accept | Reject | Tempfail | Discard
 
 
@@ -88,7 +92,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     The records must be written before the MTA gets the verdict; if that fails, the verdict is a Tempfail instead. With
     `durable` they must be on disk. `decision` is for the log; `answer` is the policy's, with all its reasons. An `unparsable`
     report is put into the quarantine first, with its own record. `verified` is what a report proves for its first recipient
-    that logs it.
+    that logs it. `checked` is the result for a recipient that was looked up in the suppression list.
 
     `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records; it
     is None for a relay host, whose records have no limit. `relayed_again` are the bytes of the message, as far as it was seen,
@@ -103,6 +107,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
     verified: Verification | None = None
+    checked: CheckResult | None = None
     network: str = ""
     received: int | None = None
     relayed_again: int = 0

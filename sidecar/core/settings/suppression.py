@@ -1,14 +1,20 @@
-"""The section [suppression]: the suppression list, and when reports put an address on it."""
+"""The section [suppression]: the suppression list, when reports put an address on it, and what relay hosts get for one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
+from sidecar.core.names import most_specific
 from sidecar.core.settings.values import Where
 
 IGNORED_TYPES = ("not-spam", "auth-failure", "dmarc")
 """Feedback types that are no complaint (RFC 6430, RFC 6591): they never suppress an address, whatever the rules say."""
+
+
+Check = Literal["off", "log", "reject"]
+"""What happens if a relay host names a recipient that is on the list."""
 
 
 class SuppressionRule(Struct, frozen=True, kw_only=True):
@@ -39,9 +45,27 @@ class SuppressionSettings(Struct, frozen=True, kw_only=True):
 
     Of several rules with one class or type, the first counts. `trust` is the lowest `meta.verified` that counts; with "any" a
     report without proof counts, too. With `store` "hashed" the database has keyed hashes instead of addresses.
+
+    `check` is what a relay host gets for a suppressed recipient, and `domain` the same by the domain of the envelope sender, or
+    `*.` and a domain for all names below it. `places` has the place of each of them, that of `check` under `""`.
+    `on_unreadable` is what happens to such recipients if the list cannot be read.
     """
 
     database: Path
     rule: tuple[SuppressionRule, ...] = SUPPRESSION_RULES
     trust: Literal["any", "message", "recipient"] = "any"
     store: Literal["plain", "hashed"] = "plain"
+    check: Check = "off"
+    domain: Mapping[str, Check] = {}
+    places: Mapping[str, Where] = {}
+    on_unreadable: Literal["accept", "tempfail"] = "accept"
+
+    @property
+    def checks(self) -> bool:
+        """Whether some recipients are checked."""
+        return any(one != "off" for one in (self.check, *self.domain.values()))
+
+    def check_of(self, domain: str) -> tuple[Check, Where | None]:
+        """Return the check for mail of a sender domain in normal form, and where it was set."""
+        name = most_specific(self.domain, domain) if self.domain else None
+        return (self.check, self.places.get("")) if name is None else (self.domain[name], self.places.get(name))

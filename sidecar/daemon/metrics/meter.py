@@ -22,7 +22,7 @@ from sidecar.core.session.replies import (
     UNREADABLE_ADDRESS,
     UNVERIFIED,
 )
-from sidecar.core.session.verdicts import Outcome, Reject, Tempfail
+from sidecar.core.session.verdicts import CheckResult, Outcome, Reject, Reply, Tempfail
 from sidecar.daemon.metrics.reporters import Reporters
 from sidecar.daemon.metrics.series import BOUNDS, CELL, OTHER
 
@@ -55,8 +55,10 @@ class Meter:
         self._cells = cells
         self._reporters = reporters
 
-    def admitted(self, answer: ConnectAnswer | RecipientAnswer) -> None:
-        """Count a peer or a recipient that is accepted."""
+    def admitted(self, answer: ConnectAnswer | RecipientAnswer, checked: CheckResult | None = None) -> None:
+        """Count a peer, or a recipient with its look-up in the suppression list, that is accepted."""
+        if checked is not None:
+            self.add(CELL["suppression_checks", checked])
         if isinstance(answer, RecipientAnswer):
             self._verdict("rcpt", "accept", _key(answer.because[0]))
         else:
@@ -68,8 +70,7 @@ class Meter:
             return
         verdict, answer = outcome.verdict, outcome.answer
         if isinstance(verdict, Reject | Tempfail):
-            reply = verdict.reply
-            reason = _REASONS_BY_TEXT.get(reply.text) or _REASONS.get((reply.code, reply.enhanced), OTHER)
+            reason = self._reason_of_rejection(outcome, verdict.reply)
         else:
             reason = _reason_of_message(outcome)
         self._verdict(outcome.decision.stage, outcome.decision.action, reason)
@@ -96,6 +97,12 @@ class Meter:
     def wrote(self) -> None:
         """Store the time of a write to the journal."""
         self._cells[_LAST_WRITE] = int(time.time())
+
+    def _reason_of_rejection(self, outcome: Outcome, reply: Reply) -> str:
+        if outcome.checked is not None:
+            self.add(CELL["suppression_checks", outcome.checked])
+            return "suppressed" if outcome.checked == "rejected" else "unreadable_list"
+        return _REASONS_BY_TEXT.get(reply.text) or _REASONS.get((reply.code, reply.enhanced), OTHER)
 
     def _verdict(self, stage: str, action: str, reason: str) -> None:
         cell = _VERDICTS.get((stage, action, reason))

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from sidecar.core.proof.values import Method, Result
 from sidecar.core.records import FORMS
+from sidecar.core.session.verdicts import CheckResult
 
 OTHER: Final = "other"
 
@@ -21,8 +22,8 @@ _REASONS: Final = {
     ("connect", "reject"): ("relaying_not_permitted",),
     ("connect", "tempfail"): ("unknown_listener", "too_many_sessions"),
     ("rcpt", "accept"): (*_RELAYING, "log_oob", "log_arf"),
-    ("rcpt", "reject"): ("relaying_not_permitted", "unreadable_address", "address_required"),
-    ("rcpt", "tempfail"): ("too_many_recipients",),
+    ("rcpt", "reject"): ("relaying_not_permitted", "unreadable_address", "address_required", "suppressed"),
+    ("rcpt", "tempfail"): ("too_many_recipients", "unreadable_list"),
     ("message", "accept"): (*_RELAYING, "oob", "arf"),
     ("message", "discard"): ("oob", "arf", "quarantine"),
     ("message", "reject"): ("relaying_not_permitted", "too_big", "unverified"),
@@ -73,6 +74,13 @@ FAMILIES: Final = (
         "Reports checked for a proof that they are about own mail.",
         ("method", "result"),
         tuple(product(get_args(Method), get_args(Result))),
+    ),
+    Family(
+        "counter",
+        "suppression_checks",
+        "Recipients of relay hosts that were looked up in the suppression list.",
+        ("result",),
+        _each(*get_args(CheckResult)),
     ),
     Family("counter", "bounces", "Failed recipients in bounce reports.", ("class",), _each(*_BOUNCE_CLASSES, OTHER)),
     Family("counter", "complaints", "Feedback reports.", ("type",), _each(*_COMPLAINTS, OTHER)),

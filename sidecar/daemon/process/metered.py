@@ -35,7 +35,7 @@ def metered_session(meter: Meter) -> type[Session]:
             outcome = super().handle(event)
             answer = outcome.answer
             if answer is not None and type(outcome.verdict) is Continue and not isinstance(answer, MessageAnswer):
-                meter.admitted(answer)
+                meter.admitted(answer, outcome.checked)
             return outcome
 
         def give_up(self) -> None:

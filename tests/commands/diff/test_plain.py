@@ -65,6 +65,8 @@ def altered(values: Struct, path: str = "") -> list[tuple[str, Any]]:
     found = []
     for name in values.__struct_fields__:
         value, key = getattr(values, name), path + name
+        if key == "suppression.places":
+            continue  # the lines of other fields
         if isinstance(value, Struct) and key not in SPECIAL:
             found += [(inner, replace(values, **{name: made})) for inner, made in altered(value, f"{key}.")]
         else:
