@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -18,21 +17,26 @@ from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option, loaded_or_exit
 from sidecar.output.streams import sentence
 from sidecar.suppression import READER
+from sidecar.suppression.filter import AddressFilter
+from sidecar.suppression.lookup import Lookup
 
 
-def _follow(settings: Settings, wait: Callable[[float], bool]) -> None:
-    """Keep the suppression list up to date."""
-    from sidecar.suppression.consumer import follow  # noqa: PLC0415 - the workers do not need SQLite
+def _suppression() -> JournalReader:
+    """Return the process of the suppression list, and the look-ups of the workers. They share a filter in memory."""
+    shared = AddressFilter()
 
-    follow(settings, wait)
+    def follow_journal(settings: Settings, wait: Callable[[float], bool]) -> None:
+        from sidecar.suppression.consumer import follow  # noqa: PLC0415 - the workers do not need SQLite
 
+        follow(settings, wait, shared)
 
-_SUPPRESSION: Final = JournalReader(
-    name=READER,
-    what="the process of the suppression list",
-    wanted=lambda settings: settings.suppression is not None,
-    read=_follow,
-)
+    return JournalReader(
+        name=READER,
+        what="the process of the suppression list",
+        wanted=lambda settings: settings.suppression is not None,
+        read=follow_journal,
+        suppression=Lookup(shared),
+    )
 
 
 @click.command(
@@ -59,4 +63,4 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader, terminal, _SUPPRESSION))
+    sys.exit(run(settings, loaded.sources, loader, terminal, _suppression()))

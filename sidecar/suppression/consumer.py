@@ -23,6 +23,9 @@ from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Follower, Line, SegmentMark, Skipped
 from sidecar.suppression import READER
+from sidecar.suppression.filter import AddressFilter
+from sidecar.suppression.filtering import FilterKeeper
+from sidecar.suppression.opened import file_of
 from sidecar.suppression.reading import Reader, Said, Uncounted
 from sidecar.suppression.store import DamagedError, Database, Progress, check, open_store, set_aside
 
@@ -48,11 +51,16 @@ class BusyError(Exception):
     """Another process keeps the list up to date."""
 
 
+class ReplacedError(Exception):
+    """Another file has taken the place of the database, or it was removed."""
+
+
 class Consumer:
     """The list of these settings, which must have `[suppression]`, while this process keeps it up to date.
 
     Use it as a context manager, while the list is `locked`. `wait` returns True if the work has to end, at the latest after so
-    many seconds. `damaged` says what is wrong with a database that has to be replaced. `rules` decide.
+    many seconds. `damaged` says what is wrong with a database that has to be replaced. The filter of the list is in `shared`.
+    `rules` decide.
     `clock` returns seconds since 1970.
     """
 
@@ -62,6 +70,7 @@ class Consumer:
         *,
         wait: Callable[[float], bool] = lambda _: False,
         damaged: str = "",
+        shared: AddressFilter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         assert settings.suppression is not None  # noqa: S101 - the caller's condition
@@ -71,7 +80,7 @@ class Consumer:
         proof_age = (settings.verify or Keys()).maximum_age
         self._reader = Reader(self._list.rule, trust=self._list.trust, proof_age=proof_age)
         self.rules = self._reader.rules
-        self._wait, self._damaged, self._clock = wait, damaged, clock
+        self._wait, self._damaged, self._shared, self._clock = wait, damaged, shared, clock
         self._stack = ExitStack()
         self._counted: dict[str, Counter[str]] = {}
         self._saved: dict[str, SegmentMark] | None = None
@@ -82,6 +91,9 @@ class Consumer:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.database = stack.enter_context(self._opened())
+            self._file = file_of(self._list.database)
+            # Before the first change: an entry is in the filter before it is in the database.
+            self._filter = None if self._shared is None else FilterKeeper(self._shared, self.database)
             self.database.use_rules(fingerprint(self._list), self.rules, self._now())
             self._marks = self.database.marks()
             self._save_checkpoint()
@@ -95,11 +107,17 @@ class Consumer:
         self._stack.close()
 
     def run(self) -> None:
-        """Follow the journal until the work has to end."""
+        """Follow the journal until the work has to end. Raise ReplacedError if the database is another file."""
         self.read_new()
-        while not self._wait(_LOOK_SECONDS):
+        while not self._wait(0.0 if self.step_filter() else _LOOK_SECONDS):
+            if file_of(self._list.database) != self._file:
+                raise ReplacedError
             self.read_new()
             self._tidy()
+
+    def step_filter(self) -> bool:
+        """Build the filter for some time, if it has to be. Return True if there is more to do."""
+        return self._filter is not None and self._filter.step(_LOOK_SECONDS)
 
     def read_new(self) -> None:
         """Read what the journal has now, unless the work has to end. Raise JournalError and StoreError."""
@@ -242,16 +260,21 @@ def _is_locked(descriptor: int) -> bool:
     return True
 
 
-def follow(settings: Settings, wait: Callable[[float], bool]) -> None:
-    """Keep the list of these settings up to date until `wait` returns True. Raise JournalError, StoreError and OSError."""
+def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFilter | None = None) -> None:
+    """Keep the list of these settings, and its filter, up to date until `wait` returns True.
+
+    Raise JournalError, StoreError and OSError.
+    """
     assert settings.suppression is not None  # noqa: S101 - the caller's condition
     damaged = ""
     with suppress(BusyError), locked(settings.suppression, wait):
         while True:
             try:
-                with Consumer(settings, wait=wait, damaged=damaged) as consumer:
+                with Consumer(settings, wait=wait, damaged=damaged, shared=shared) as consumer:
                     damaged = ""
                     return consumer.run()
+            except ReplacedError:
+                _LOG.warning("the database of the suppression list was replaced or removed: opening it again")
             except DamagedError as error:
                 if damaged:
                     raise  # the new one, too: the disk is at fault

@@ -279,14 +279,14 @@ class Database:
 # --- opening
 
 
-def open_reader(settings: SuppressionSettings) -> Database:
-    """Open the list to read it. Raise StoreError, also if it does not exist yet."""
+def open_reader(settings: SuppressionSettings, *, any_thread: bool = False) -> Database:
+    """Open the list to read it. Raise StoreError, also if it does not exist yet. One thread at a time can use it."""
     path = settings.database
     if not path.exists():
         raise StoreError(
             f"{path} does not exist yet; `sidecar run` with [suppression] makes it, or `sidecar suppression rebuild`"
         )
-    return _open(settings, f"file:{_quoted(path)}?mode=ro")
+    return _open(settings, f"file:{_quoted(path)}?mode=ro", any_thread=any_thread)
 
 
 def open_store(settings: SuppressionSettings) -> Database:
@@ -305,11 +305,12 @@ def open_store(settings: SuppressionSettings) -> Database:
     return store
 
 
-def _open(settings: SuppressionSettings, uri: str) -> Database:
+def _open(settings: SuppressionSettings, uri: str, *, any_thread: bool = False) -> Database:
     path = settings.database
     address_hash = AddressHash.of(settings) if settings.store == "hashed" else None
     try:
-        database = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        wait = _BUSY_SECONDS
+        database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=not any_thread)
         database.execute(f"PRAGMA mmap_size = {_MAPPED}")
         (version,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:

@@ -144,6 +144,7 @@ class Adapter:
         silent = self._silent.get(step)
         continues = CONTINUE if silent is None else silent
         is_end = step is Step.END_OF_MESSAGE
+        can_wait = self._waits and (is_end or step is Step.RCPT)
         pass_on = partial(self._pass_on, step, observe)
 
         def callback(context: Any, *arguments: Any) -> int:  # noqa: ANN401 - as libmilter passes it; `translate` knows
@@ -151,11 +152,12 @@ class Adapter:
             if connection is None or (session := connection.session) is None or (terms := connection.terms) is None:
                 return _tempfail(context, silent)
             try:
-                if is_end and self._waits and session.report_size >= LARGE_REPORT:
-                    work = partial(self._read_slowly, step, connection, translate(context, *arguments))
+                event = translate(context, *arguments)
+                if can_wait and (session.report_size >= LARGE_REPORT if is_end else session.may_wait(event)):
+                    work = partial(self._handle_slowly, step, connection, event)
                     self._recorder.run_slowly(work, partial(pass_on, context, connection))
                     return WAITING
-                outcome = session.handle(translate(context, *arguments))
+                outcome = session.handle(event)
                 # There it would accept the message.
                 if not is_end and (outcome is GO_ON or (type(outcome.verdict) is Continue and not outcome.records)):
                     return continues if outcome is not ENOUGH else SKIP  # nearly all
@@ -171,8 +173,8 @@ class Adapter:
 
         return callback if observe is None else _timed(callback, observe)
 
-    def _read_slowly(self, step: Step, connection: Connection, event: Event) -> Outcome:
-        """Read a large report, and write what belongs to it; in another thread."""
+    def _handle_slowly(self, step: Step, connection: Connection, event: Event) -> Outcome:
+        """Read a large report or look up a recipient, and write what belongs to it; in another thread."""
         session, terms = connection.session, connection.terms
         assert session is not None and terms is not None, "nothing else happens to a connection that waits"  # noqa: PT018, S101
         return self._recorder.write(possible(step, session.handle(event), terms))

@@ -74,7 +74,7 @@ class Supervisor:
             clock=clock,
         )
         self._workers = Workers(
-            serve=partial(work, listener),
+            serve=partial(work, listener, suppression=None if reader is None else reader.suppression),
             memory=memory,
             start=start,
             close_inherited=self._close_in_worker,

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.core.policy import compile_policy
 from sidecar.core.session import NewestRules, Quota, Rules, Session, World
+from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.values import LimitSettings
 from sidecar.daemon.metrics import Meter
 from sidecar.daemon.milter import ENGINES, Adapter, Listener, Serving
@@ -51,15 +52,17 @@ _VERSION_BITS, _VERSION = 0xF << 76 | 0x3 << 62, 0x4 << 76 | 0x2 << 62
 _LOG = log.get("worker")
 
 
-def work(listener: Listener, control: socket.socket, plan: Plan, meter: Meter | None) -> int:
-    """Serve until ordered to end, and count with a meter. Return the exit status."""
+def work(
+    listener: Listener, control: socket.socket, plan: Plan, meter: Meter | None, *, suppression: SuppressionList | None = None
+) -> int:
+    """Serve until ordered to end, look recipients up in a suppression list, and count with a meter. Return the exit status."""
     try:
         ignore_signals()
         log.configure(level=plan.settings.log.level, format=plan.settings.log.format)
         rules = NewestRules(Rules(policy=plan.policy, settings=plan.settings))
         # Connections may use all other descriptors, and a plan must be applied even then.
         spare = [os.dup(control.fileno()) for _ in range(_SPARE_DESCRIPTORS)]
-        recorder, serving = _begin(listener, plan, rules, meter)
+        recorder, serving = _begin(listener, plan, rules, meter, suppression)
         send(control, "ready")
         _wait_for_end(control, listener, serving, spare, partial(_apply, rules, plan.settings.limits))
         recorder.close()
@@ -72,7 +75,9 @@ def work(listener: Listener, control: socket.socket, plan: Plan, meter: Meter | 
     return 0
 
 
-def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | None) -> tuple[Recorder, Serving]:
+def _begin(
+    listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | None, suppression: SuppressionList | None
+) -> tuple[Recorder, Serving]:
     settings, limits = plan.settings, plan.settings.limits
     journal: Writer = Routes(settings.journal)
     quota = Quota(limits)
@@ -85,7 +90,7 @@ def _begin(listener: Listener, plan: Plan, rules: NewestRules, meter: Meter | No
     checkpoints = Checkpoints(settings.checkpoints_directory)
     retention = Retention(settings.journal, checkpoints, settings.retention_file, clock=time.time, free=free_bytes)
     recorder = new_recorder(journal=journal, quarantine=quarantine, limits=limits, retain=retention.sweep)
-    world = World(clock=time.time, new_id=_new_ids(), node_id=plan.node_id)
+    world = World(clock=time.time, new_id=_new_ids(), node_id=plan.node_id, suppression=suppression)
     engine = ENGINES[settings.milter.engine]
     # Negotiated with the MTA for each connection, and kept whatever is reloaded.
     answers_data = settings.decides_at_data

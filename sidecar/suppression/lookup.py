@@ -1,0 +1,90 @@
+"""The list as the milter asks it: the filter in memory for most addresses, the database for those that can be there.
+
+Owns when the database is opened again: other settings, another file in its place, a fault. Any thread can ask.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from sidecar import log
+from sidecar.core.session.suppressing import UnreadableListError
+from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.suppression.filter import AddressFilter
+from sidecar.suppression.reading import normal_key
+from sidecar.suppression.rules import ListEntry
+
+if TYPE_CHECKING:
+    from sidecar.suppression.opened import OpenedList
+
+# A list that cannot be read stays so, and each recipient would have a line.
+_LOG_SECONDS: Final = 60.0
+
+_LOG = log.get("suppression")
+
+
+class Lookup:
+    """The list of any settings. Without a filter, the database has the answer for each address."""
+
+    def __init__(self, shared: AddressFilter | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._filter = shared
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._opened: OpenedList | None = None
+        self._log_at = 0.0
+
+    def may_have(self, settings: SuppressionSettings, address: str) -> bool:
+        """Return False if an address is not on the list. This waits for nothing, and True can be wrong."""
+        opened, shared = self._opened, self._filter
+        if shared is None or opened is None or opened.settings is not settings:
+            return True
+        key = normal_key(address)
+        return key is not None and shared.may_have(opened.key(key), opened.filter)
+
+    def find(self, settings: SuppressionSettings, address: str, now: int) -> ListEntry | None:
+        """Return the entry of an address at a time. This can wait for the disk. Raise UnreadableListError."""
+        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - a worker without this check does not load SQLite
+
+        if not self.may_have(settings, address) or (key := normal_key(address)) is None:
+            return None
+        with self._lock:
+            try:
+                return self._current(settings).find(key, now)
+            except StoreError as error:
+                self._close()
+                self._log(str(error), settings)
+                raise UnreadableListError(str(error)) from error
+
+    def problem(self, settings: SuppressionSettings) -> str | None:
+        """Return why the list cannot be read, or None if it can be. This waits for the disk."""
+        try:
+            self.find(settings, "nobody@localhost", 0)
+        except UnreadableListError as error:
+            return str(error)
+        return None
+
+    def _current(self, settings: SuppressionSettings) -> "OpenedList":
+        from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - as above
+
+        opened = self._opened
+        if opened is None or opened.settings is not settings or not opened.is_current():
+            self._close()
+            opened = self._opened = OpenedList(settings)
+        elif self._filter is not None and not self._filter.has(opened.filter):
+            opened.renew_filter()
+        return opened
+
+    def _close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            with suppress(Exception):  # it is not used any more
+                opened.close()
+
+    def _log(self, why: str, settings: SuppressionSettings) -> None:
+        if (now := self._clock()) < self._log_at:
+            return
+        self._log_at = now + _LOG_SECONDS
+        what = "accepted without a look-up" if settings.on_unreadable == "accept" else "answered 451"
+        _LOG.error(f"the suppression list cannot be read: recipients of relay hosts are {what}", why=why)
