@@ -45,10 +45,10 @@ class Lookup:
 
     def find(self, settings: SuppressionSettings, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address at a time. This can wait for the disk. Raise UnreadableListError."""
-        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - a worker without this check does not load SQLite
-
         if not self.may_have(settings, address) or (key := normal_key(address)) is None:
             return None
+        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - a worker that looks no one up does not load SQLite
+
         with self._lock:
             try:
                 return self._current(settings).find(key, now)
