@@ -1,5 +1,6 @@
 """The suppression list behind a Postfix: what relay hosts get for suppressed recipients, and how soon a change is in force."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -59,8 +60,12 @@ class Home:
 
     def run(self, *arguments: str) -> None:
         """Run a command of the list."""
-        command = [sys.executable, "-m", "sidecar", "suppression", *arguments, "--config", str(self.sidecar.config)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        self.command("suppression", *arguments)
+
+    def command(self, *arguments: str) -> str:
+        """Run a command with the settings of the sidecar, and return what it prints."""
+        command = [sys.executable, "-m", "sidecar", *arguments, "--config", str(self.sidecar.config)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def is_rejected(self, address: str) -> bool:
         """Return True if an address is rejected."""
@@ -120,6 +125,11 @@ def test_reject_and_log(home: Home) -> None:
     assert {record["type"] for record in both.values()} == {"Reception"}
     assert both["Gone@remote.example"]["meta"]["suppressed"] == entry
     assert "suppressed" not in both[FINE]["meta"]
+
+    answer = json.loads(home.command("explain", "--json", "--peer", "127.0.0.1", "--from", SENDER, "--to", GONE))
+    (explained,) = answer["recipients"]
+    assert explained["reply"] == reply.format(GONE).replace("us?", "us\u00e9")
+    assert explained["suppressed"] == entry | {"rule": None}
 
     home.run("remove", GONE, "--reason", "wants mail again")
     within(SOON, lambda: not home.is_rejected(GONE), "the address is removed")

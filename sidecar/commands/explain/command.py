@@ -16,6 +16,7 @@ from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, require_utf8, settings_or_exit
 from sidecar.output.streams import print_json, print_lines
+from sidecar.suppression.lookup import Lookup
 
 _QUESTIONS = msgspec.json.Decoder(Question)
 
@@ -95,7 +96,7 @@ def command(  # noqa: PLR0913 - one for each option
         from sidecar.commands.explain.records import explain_records  # noqa: PLC0415 - a question does not wait for these imports
 
         sys.exit(explain_records(settings, record, as_json=as_json))
-    evaluator = Evaluator(settings)
+    evaluator = Evaluator(settings, suppression=Lookup())
     if batch is not None:
         sys.exit(_answer_batch(evaluator, batch))
     question = Question(**asked)

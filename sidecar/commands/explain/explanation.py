@@ -206,6 +206,8 @@ def _about_the_answer(found: ComparedRecord) -> Iterator[str]:
         yield "A 4xx reply is a fault or a limit, not a decision of the policy. The sender retries."
     if answer.happened == "rejected_for_other_reason":
         yield "This reply is not from the listener policy: no listener domain and no relay host changes it."
+    if found.envelope.suppressed is not None:
+        yield "The recipient was on the suppression list: `sidecar suppression show ADDRESS` shows if it still is, and why."
     if record.count > 1:
         yield f"The record stands for {record.count} rejections of this peer, and contains only what they have in common."
     elif found.judgement.outcome == Undecided.RECIPIENTS_UNKNOWN and answer.stage == "end" and not answer.is_ours:

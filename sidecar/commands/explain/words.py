@@ -54,5 +54,9 @@ def recipient_words(part: RecipientPart) -> Iterator[str]:
     """Return what happens to one recipient at RCPT."""
     yield f"RCPT TO:<{printable(part.address)}>: {part.reply or 'accept'}"
     yield from (f"  because {printable(str(reason))}" for reason in part.because)
+    if (entry := part.suppressed) is not UNSET:
+        until = "until it is removed" if entry.expires is None else f"until {entry.expires}"
+        rule = "" if entry.rule is None else f", by the rule in {entry.rule}"
+        yield f"  suppressed: {printable(entry.reason)}, since {entry.since}, {until}; source: {entry.source}{printable(rule)}"
     if part.action == "accept" and not part.relay:
         yield f"  so it accepts only {part.report_kinds}; the end of the message decides"

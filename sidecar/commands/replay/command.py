@@ -20,6 +20,7 @@ from sidecar.core.text import counted, in_units, printable
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 from sidecar.output.terminal import TextTable, console, plain, print_text, progress
+from sidecar.suppression.lookup import Lookup
 
 # An address of a documentation network (RFC 5737), which is in no relay_hosts.
 _EXTERNAL = "192.0.2.1"
@@ -82,7 +83,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
             normal_listener(listener)
     except ValueError as error:
         raise click.UsageError(f"{printable(str(error))}.") from error
-    evaluator = Evaluator(settings)
+    evaluator = Evaluator(settings, suppression=Lookup())
     replayer = Replayer(
         evaluator=evaluator, peer=peer, listener=listener, auth=auth, sender=sender, recipients=to, with_lines=as_json
     )

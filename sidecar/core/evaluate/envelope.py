@@ -1,6 +1,7 @@
 """The SMTP transaction behind a record: the envelope, and the answer that the MTA got."""
 
 import re
+from datetime import datetime
 from typing import Literal, get_args
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ from sidecar.core.names import IPAddress, normal_listener, split_endpoint
 from sidecar.core.proof.values import Level
 from sidecar.core.records import Logged
 from sidecar.core.session import replies
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import ANY_LISTENER
 
 MessageKind = Literal["arf", "oob", "unreadable", "other", "unknown"]
@@ -36,11 +38,35 @@ _LOGGED = {Disposition.LOGGED_AND_RELAYED, Disposition.LOGGED_AND_DROPPED}
 _RCPT = re.compile(r"RCPT TO: *<(.*)>", re.IGNORECASE | re.DOTALL)
 
 
+class RecordedEntry(Struct, frozen=True, kw_only=True):
+    """The entry in the suppression list that the recipient had. Times are in seconds since 1970."""
+
+    reason: str
+    source: str = ""
+    since: int = 0
+    expires: int = 0
+
+
+class RecordedList(Struct, frozen=True, kw_only=False):
+    """A suppression list that has each address, with one entry."""
+
+    entry: RecordedEntry
+
+    def may_have(self, _settings: SuppressionSettings, _address: str) -> bool:
+        """Return True."""
+        return True
+
+    def find(self, _settings: SuppressionSettings, _address: str, _now: int) -> RecordedEntry:
+        """Return the entry."""
+        return self.entry
+
+
 class Envelope(Struct, frozen=True, kw_only=True):
     """An envelope that a peer sends. `listener` is `ANY_LISTENER` if it is not known. `in_text`: a bounce in text form.
 
     `recipients` may be empty: a peer that is rejected at connect sends none, and some records do not contain them.
     `verified` is what a report proved, None if the record does not contain it; `at` is when it began, in seconds since 1970.
+    `suppressed` is the recipient's entry in the suppression list, if it had one.
     """
 
     peer: IPAddress
@@ -52,6 +78,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     in_text: bool = False
     verified: Level | None = None
     at: int = 0
+    suppressed: RecordedEntry | None = None
 
 
 class RecordedAnswer(Struct, frozen=True, kw_only=True):
@@ -78,7 +105,8 @@ def recorded_answer(record: Logged) -> RecordedAnswer:
     if record.response.code < 500:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 4yz is a transient answer
         happened = "tempfailed"
     else:
-        happened = "rejected" if _BY_POLICY.match(record.response.content) else "rejected_for_other_reason"
+        is_policy = _BY_POLICY.match(record.response.content) or _suppressed(record) is not None
+        happened = "rejected" if is_policy else "rejected_for_other_reason"
     command = (record.response.command or "").upper()
     stages: dict[str, Literal["connect", "rcpt", "end"]] = {"CONN": "connect", "RCPT": "rcpt", "DATA": "end"}
     return RecordedAnswer(happened=happened, stage=stages.get(command[:4]), is_ours=is_ours)
@@ -103,6 +131,7 @@ def envelope_of(record: Logged) -> Envelope:
         in_text=_is_in_text(record),
         verified=_verified(record),
         at=record.created,
+        suppressed=_suppressed(record),
     )
 
 
@@ -161,6 +190,22 @@ def _is_in_text(record: Logged) -> bool:
 def _verified(record: Logged) -> Level | None:
     level = _text(record, "verified")
     return next((known for known in _LEVELS if known == level), None)
+
+
+def _suppressed(record: Logged) -> RecordedEntry | None:
+    entry = record.meta.get("suppressed")
+    if not isinstance(entry, dict):
+        return None
+    reason, source, since, expires = (entry.get(name) for name in ("reason", "source", "since", "expires"))
+    return RecordedEntry(reason=str(reason or ""), source=str(source or ""), since=_time(since), expires=_time(expires))
+
+
+def _time(text: object) -> int:
+    """Return a time of a record in seconds since 1970; 0 for one that cannot be read."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp()) if isinstance(text, str) else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _recipients(record: Logged) -> tuple[str, ...]:

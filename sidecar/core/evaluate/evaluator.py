@@ -8,12 +8,21 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.envelope import Envelope
-from sidecar.core.evaluate.explanation import ConnectPart, Explanation, MessageAction, MessagePart, Question, RecipientPart
+from sidecar.core.evaluate.envelope import Envelope, RecordedList
+from sidecar.core.evaluate.explanation import (
+    ConnectPart,
+    Explanation,
+    MessageAction,
+    MessagePart,
+    Question,
+    RecipientPart,
+    SuppressedPart,
+)
 from sidecar.core.evaluate.proofs import message_proof
 from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, compile_policy, judge_message
@@ -22,6 +31,7 @@ from sidecar.core.policy.answers import REQUIRED, requiring_proof
 from sidecar.core.records import Record, with_numbers
 from sidecar.core.session import Rules, Session, World, replies
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
+from sidecar.core.session.suppressing import SuppressionList, check_of, meta_of
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.session.verifying import check_token
 from sidecar.core.settings.proof import VerifyRule
@@ -65,13 +75,24 @@ class Judgement(Struct, frozen=True, kw_only=True):
 
 
 class Evaluator:
-    """One configuration, ready for questions and envelopes. `policy` is that of `settings`, if the caller has compiled it."""
+    """One configuration, ready for questions and envelopes. `policy` is that of `settings`, if the caller has compiled it.
 
-    def __init__(self, settings: Settings, *, policy: Policy | None = None, node_id: str | None = None) -> None:
+    Questions look recipients up in `suppression`; without it, none is suppressed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        policy: Policy | None = None,
+        node_id: str | None = None,
+        suppression: SuppressionList | None = None,
+    ) -> None:
         self.settings = settings
         self.policy = compile_policy(settings) if policy is None else policy
         self._node_id = node_id or settings.node_id or _NO_NODE
         self._rules = Rules(policy=self.policy, settings=settings)
+        self._suppression = suppression
 
     def explain(
         self, question: Question, message: bytes | None, *, clock: Callable[[], float], new_id: Callable[[], object]
@@ -80,7 +101,7 @@ class Evaluator:
 
         Raises ValueError if the peer or the listener is not an address.
         """
-        world = World(clock=clock, new_id=lambda: str(new_id()), node_id=self._node_id)
+        world = World(clock=clock, new_id=lambda: str(new_id()), node_id=self._node_id, suppression=self._suppression)
         session = Session(rules=lambda: self._rules, world=world)
         connect = _connect(question, session)
         if connect.action == "reject":
@@ -91,7 +112,7 @@ class Evaluator:
         # A peer declares the size of its message (RFC 1870); records have it if the verdict comes before the body.
         size = None if message is None else len(message)
         session.handle(Mail(sender=_bare(question.sender), authz_id=question.auth, declared_size=size))
-        recipients = [_recipient(address, session) for address in map(_bare, question.to)]
+        recipients = [self._recipient(address, session) for address in map(_bare, question.to)]
         if not any(recipient.action == "accept" for recipient in recipients):
             part = _not_received(recipients[0].reply if recipients else None, Disposition.REJECTED_AT_RCPT)
         else:
@@ -142,7 +163,8 @@ class Evaluator:
         if is_text(recipient):
             answer = self.policy.at_rcpt(envelope.peer, envelope.listener, envelope.authz_id, envelope.sender, recipient)
             verify = self.settings.verify
-            return answer if verify is None or not answer.accept else check_token(answer, verify, envelope.at)
+            checked = answer if verify is None or not answer.accept else check_token(answer, verify, envelope.at)
+            return self._checked_then(envelope, checked)
         return RecipientAnswer(
             address=recipient,
             domain="",
@@ -151,6 +173,29 @@ class Evaluator:
             log_arf=LogMode.IGNORE,
             because=(Because(text="the recipient's address has characters or a length that no address has"),),
         )
+
+    def _checked_then(self, envelope: Envelope, answer: RecipientAnswer) -> RecipientAnswer:
+        """Return the answer to a recipient that was on the suppression list when the record was written."""
+        listed = self.settings.suppression
+        is_relay_host = (connect := self.policy.at_connect(envelope.peer, envelope.listener)).accept and not connect.deferred
+        if envelope.suppressed is None or not is_relay_host or not answer.accept:
+            return answer
+        check = check_of(listed, RecordedList(envelope.suppressed), envelope.sender)
+        return answer if check is None else check.look_up(answer, envelope.at).answer or answer
+
+    def _recipient(self, address: str, session: Session) -> RecipientPart:
+        outcome = session.handle(Rcpt(address=address, mta_spelling=address))
+        reply, part = _reply(outcome), None
+        if isinstance(outcome.answer, RecipientAnswer):
+            part = _recipient_part(outcome.answer, reply)
+        else:
+            reason = Because(text="" if outcome.decision is None else outcome.decision.why)
+            part = RecipientPart(address=address, action="accept" if reply is None else "reject", reply=reply, because=[reason])
+        if (entry := outcome.suppressed) is None or self.settings.suppression is None:
+            return part
+        rule = next((rule for rule in self.settings.suppression.rule if entry.reason in rule.when), None)
+        place = None if rule is None or rule.where is None or entry.source != "reports" else str(rule.where)
+        return replace(part, suppressed=msgspec.convert({**meta_of(entry), "rule": place}, SuppressedPart))
 
 
 def deciding(judgement: Judgement) -> tuple[Because, ...]:
@@ -182,6 +227,8 @@ def explanation_of(envelope: Envelope, judgement: Judgement) -> Explanation:
         reply = not_permitted if is_text(one.address) else str(replies.UNREADABLE_ADDRESS)
         if one.because[0].value == REQUIRED:
             reply = str(replies.ADDRESS_REQUIRED)
+        elif envelope.suppressed is not None and one.because[0].value == "reject":
+            reply = str(replies.suppressed(one.address, envelope.suppressed))
         recipients.append(_recipient_part(one, None if one.accept else reply))
     disposition = outcome if isinstance(outcome, Disposition) else None
     if answer is None:
@@ -205,15 +252,6 @@ def _connect(question: Question, session: Session) -> ConnectPart:
     outcome = session.handle(Connect(peer=peer, port=port, listener=listener))
     assert isinstance(outcome.answer, ConnectAnswer)  # noqa: S101 - a question has a listener, so the policy has answered
     return _connect_part(outcome.answer, _reply(outcome))
-
-
-def _recipient(address: str, session: Session) -> RecipientPart:
-    outcome = session.handle(Rcpt(address=address, mta_spelling=address))
-    reply = _reply(outcome)
-    if isinstance(outcome.answer, RecipientAnswer):
-        return _recipient_part(outcome.answer, reply)
-    reason = Because(text="" if outcome.decision is None else outcome.decision.why)
-    return RecipientPart(address=address, action="accept" if reply is None else "reject", reply=reply, because=[reason])
 
 
 def _message(message: bytes, session: Session) -> MessagePart:

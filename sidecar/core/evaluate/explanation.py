@@ -40,8 +40,18 @@ class ConnectPart(Struct, frozen=True, kw_only=True):
     because: list[str]
 
 
+class SuppressedPart(Struct, frozen=True, kw_only=True):
+    """The recipient's entry in the suppression list. Times are RFC 3339; `rule` is the place of its rule in a file."""
+
+    reason: str
+    source: str
+    since: str
+    expires: str | None
+    rule: str | None
+
+
 class RecipientPart(Struct, frozen=True, kw_only=True):
-    """What happens to one recipient at RCPT."""
+    """What happens to one recipient at RCPT. `suppressed` is set if it is on the suppression list, and was looked up."""
 
     address: str
     action: Literal["accept", "reject"]
@@ -50,6 +60,7 @@ class RecipientPart(Struct, frozen=True, kw_only=True):
     log_oob: LogMode = LogMode.IGNORE
     log_arf: LogMode = LogMode.IGNORE
     because: list[Because]
+    suppressed: SuppressedPart | UnsetType = UNSET
 
     @property
     def report_kinds(self) -> str:

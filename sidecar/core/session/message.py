@@ -15,8 +15,8 @@ from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota
 from sidecar.core.session.replies import HEADER_FIELD_LIMIT, Bound
 from sidecar.core.session.signing import Signing, signing_of
-from sidecar.core.session.suppressing import SenderCheck, Suppressed
-from sidecar.core.session.verdicts import Outcome
+from sidecar.core.session.suppressing import SenderCheck
+from sidecar.core.session.verdicts import Outcome, Suppressed
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import LogMode
 

@@ -64,7 +64,14 @@ def rejected_recipient(facts: Facts, message: Message, address: str, judged: Jud
         # KumoMTA has the rejected recipient in the command only; the record's own is the last one that was accepted.
         record = _as_kumomta(record, recipient=mailboxes(message.addresses[-1:]))
     decision = _decision(facts, "rcpt", verdict, disposition, why, (address,))
-    return Outcome(verdict=verdict, records=(record,), decision=decision, answer=judged.answer, checked=judged.checked)
+    return Outcome(
+        verdict=verdict,
+        records=(record,),
+        decision=decision,
+        answer=judged.answer,
+        checked=judged.checked,
+        suppressed=judged.entry,
+    )
 
 
 def rejected_message(  # noqa: PLR0913, PLR0917 - the facts, and each part of the decision

@@ -8,9 +8,9 @@ from enum import Enum
 from msgspec.structs import replace
 
 from sidecar.core.names import IPAddress, endpoint
-from sidecar.core.session.verdicts import Reject, Reply, Tempfail
+from sidecar.core.session.verdicts import Reject, Reply, Suppressed, Tempfail
 from sidecar.core.settings.settings import Settings
-from sidecar.core.text import printable
+from sidecar.core.text import printable, rfc3339
 
 TROUBLE = Reply(code=451, enhanced="4.3.0", text="the policy service has trouble; try again later")
 UNKNOWN_LISTENER = Reply(code=451, enhanced="4.3.5", text="the policy service does not know which listener this is")
@@ -44,10 +44,15 @@ def relaying_not_permitted(peer: IPAddress, port: int | None) -> Reply:
     return Reply(code=550, enhanced="5.7.1", text=f"relaying not permitted for {endpoint(peer, port)}")
 
 
-def suppressed(address: str, reason: str, since: str) -> Reply:
-    """Return the reply to a recipient on the suppression list. Both texts are bounded, so that the day is not cut off."""
-    what = f"{printable(address)[:_ADDRESS_LIMIT]} is on the suppression list"
-    return Reply(code=550, enhanced="5.7.1", text=f"{what}: {printable(reason)[:_REASON_LIMIT]} since {since}")
+def suppressed(address: str, entry: Suppressed) -> Reply:
+    """Return the reply to a recipient on the suppression list. The texts are bounded, so that the day is not cut off."""
+    what, why = printable(address)[:_ADDRESS_LIMIT], printable(entry.reason)[:_REASON_LIMIT]
+    return Reply(code=550, enhanced="5.7.1", text=f"{what} is on the suppression list: {why} since {day(entry.since)}")
+
+
+def day(seconds: int) -> str:
+    """Return the day (UTC) of a time in seconds since 1970."""
+    return rfc3339(seconds)[: len("2026-01-31")]
 
 
 def too_large(what: str, limit: int | str, unit: str) -> Reply:

@@ -235,7 +235,7 @@ class Session:
         message.recipients.append(judged.answer)
         if judged.entry is not None:
             message.suppressed[judged.answer.address] = judged.entry
-        return Outcome(verdict=Continue(), answer=judged.answer, checked=judged.checked)
+        return Outcome(verdict=Continue(), answer=judged.answer, checked=judged.checked, suppressed=judged.entry)
 
     # --- the message
 

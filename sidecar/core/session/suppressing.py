@@ -4,7 +4,6 @@ Owns which recipients are looked up, and what follows. Never reads the list: the
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Protocol
 
 from msgspec import Struct
@@ -13,7 +12,7 @@ from sidecar.core.policy import RecipientAnswer
 from sidecar.core.policy.address import domain_of
 from sidecar.core.policy.answers import because, suppressing
 from sidecar.core.session import replies
-from sidecar.core.session.verdicts import CheckResult, Reject, Tempfail
+from sidecar.core.session.verdicts import CheckResult, Reject, Suppressed, Tempfail
 from sidecar.core.settings.suppression import Check, SuppressionSettings
 from sidecar.core.settings.values import Where
 from sidecar.core.text import printable, rfc3339
@@ -21,26 +20,6 @@ from sidecar.core.text import printable, rfc3339
 
 class UnreadableListError(Exception):
     """The suppression list cannot be read; the text is one sentence for the operator, without a full stop."""
-
-
-class Suppressed(Protocol):
-    """Why an address is suppressed. Times are in seconds since 1970; `expires` is 0 for never."""
-
-    @property
-    def reason(self) -> str:
-        """A bounce class, a feedback type, or the words of a person."""
-
-    @property
-    def source(self) -> str:
-        """Whether reports or a person put the address on the list."""
-
-    @property
-    def since(self) -> int:
-        """When that was."""
-
-    @property
-    def expires(self) -> int:
-        """When the entry ends."""
 
 
 class SuppressionList(Protocol):
@@ -90,14 +69,15 @@ class SenderCheck(Struct, frozen=True, kw_only=True):
         found = suppressing(answer, reason, rejects=rejects)
         if not rejects:
             return JudgedRecipient(answer=found, checked="logged", entry=entry)
-        reply = replies.suppressed(answer.address, entry.reason, _day(entry.since))
+        reply = replies.suppressed(answer.address, entry)
         return JudgedRecipient(answer=found, rejected=(Reject(reply=reply), str(reason)), checked="rejected", entry=entry)
 
     def _unreadable(self, answer: RecipientAnswer, why: str) -> JudgedRecipient:
-        if self.settings.on_unreadable == "accept":
-            return JudgedRecipient(answer=answer, checked="unreadable")
-        text = f'the suppression list cannot be read, and on_unreadable is "tempfail": {why}'
-        return JudgedRecipient(answer=answer, rejected=(Tempfail(reply=replies.LIST_UNREADABLE), text), checked="unreadable")
+        then = self.settings.on_unreadable
+        text = f'the suppression list cannot be read, and on_unreadable is "{then}": {why}'
+        found = suppressing(answer, because(text, None, then), rejects=then == "tempfail")
+        rejected = (Tempfail(reply=replies.LIST_UNREADABLE), text) if then == "tempfail" else None
+        return JudgedRecipient(answer=found, rejected=rejected, checked="unreadable")
 
 
 def check_of(settings: SuppressionSettings | None, known: SuppressionList | None, sender: str) -> SenderCheck | None:
@@ -118,9 +98,5 @@ def meta_of(entry: Suppressed) -> Mapping[str, str | None]:
 
 
 def _sentence(address: str, entry: Suppressed) -> str:
-    until = f", until {_day(entry.expires)}" if entry.expires else ""
-    return f"{printable(address)} is on the suppression list: {printable(entry.reason)} since {_day(entry.since)}{until}"
-
-
-def _day(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+    until = f", until {replies.day(entry.expires)}" if entry.expires else ""
+    return f"{printable(address)} is on the suppression list: {printable(entry.reason)} since {replies.day(entry.since)}{until}"

@@ -4,7 +4,7 @@ Match verdicts exhaustively (`typing.assert_never`). Only `daemon/milter` knows 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -59,6 +59,27 @@ class Discard(Struct, frozen=True, kw_only=True):
 CheckResult = Literal["not_listed", "logged", "rejected", "unreadable"]
 """What the look-up of a recipient in the suppression list found, and what followed. The values are those of the metric."""
 
+
+class Suppressed(Protocol):
+    """Why an address is suppressed. Times are in seconds since 1970; `expires` is 0 for never."""
+
+    @property
+    def reason(self) -> str:
+        """A bounce class, a feedback type, or the words of a person."""
+
+    @property
+    def source(self) -> str:
+        """Whether reports or a person put the address on the list."""
+
+    @property
+    def since(self) -> int:
+        """When that was."""
+
+    @property
+    def expires(self) -> int:
+        """When the entry ends."""
+
+
 Verdict = Continue | Accept | Reject | Tempfail | Discard
 
 
@@ -92,7 +113,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     The records must be written before the MTA gets the verdict; if that fails, the verdict is a Tempfail instead. With
     `durable` they must be on disk. `decision` is for the log; `answer` is the policy's, with all its reasons. An `unparsable`
     report is put into the quarantine first, with its own record. `verified` is what a report proves for its first recipient
-    that logs it. `checked` is the result for a recipient that was looked up in the suppression list.
+    that logs it. `checked` is the result for a recipient that was looked up in the suppression list, `suppressed` its
+    entry.
 
     `network` is the key of the peer's network, `received` the bytes that the peer sent since the last outcome with records; it
     is None for a relay host, whose records have no limit. `relayed_again` are the bytes of the message, as far as it was seen,
@@ -108,6 +130,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     answer: ConnectAnswer | RecipientAnswer | MessageAnswer | None = None
     verified: Verification | None = None
     checked: CheckResult | None = None
+    suppressed: Suppressed | None = None
     network: str = ""
     received: int | None = None
     relayed_again: int = 0

@@ -142,7 +142,7 @@ def test_the_same_with_compat() -> None:
 
 def test_the_reply_is_one_line() -> None:
     """The reason can be the words of a person: no control character, and the day is never cut off."""
-    reply = suppressed("a" * 1000 + "@x.example", "one\r\n250 two\x00" + "z" * 300, "2026-09-21")
+    reply = suppressed("a" * 1000 + "@x.example", replace(LISTED, reason="one\r\n250 two\x00" + "z" * 300))
     assert reply.text.isprintable()
     assert reply.text.endswith("z since 2026-09-21")
     assert len(str(reply)) <= 490
