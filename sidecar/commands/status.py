@@ -39,7 +39,7 @@ READER_SECONDS: Final = 24 * 3600
     ],
     statuses={
         0: "it is running without a problem",
-        1: "it is not running, its last reload failed, its disk is too full, or its status is old",
+        1: "it is not running, its last reload failed, its disk is too full, its list is unreadable, or its status is old",
     },
 )
 @config_option
@@ -122,6 +122,10 @@ def _in_words(status: Status) -> Iterator[str]:
     yield f"The settings are {settings.revision}, loaded {settings.loaded}; listener domains: {settings.listener_domains}."
     if status.needs_restart:
         yield f"These settings changed in the files and need a restart: {', '.join(status.needs_restart)}."
+    if (listed := status.suppression) is not None:
+        then = "accepted without a look-up" if listed.on_unreadable == "accept" else "answered 451"
+        unreadable = f"The suppression list cannot be read, so recipients of relay hosts are {then}: {listed.problem}."
+        yield "The workers can read the suppression list." if listed.readable else unreadable
     if status.disk is not None:
         yield f"{'Degraded: ' if status.degraded else ''}{in_words(status.disk)}"
     if (reload := status.last_reload) is None:

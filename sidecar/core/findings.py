@@ -25,7 +25,9 @@ ErrorCode = Literal[
     "unreadable_file", "unrecorded_reports", "wrong_type",
 ]  # fmt: skip
 
-RuntimeCode = Literal["port_in_use", "unreadable_by_user", "unusable_directory", "unusable_socket"]
+RuntimeCode = Literal[
+    "no_list_writer", "port_in_use", "unreadable_by_user", "unreadable_list", "unusable_directory", "unusable_socket"
+]
 """What only shows at run time: errors if root asks, otherwise warnings."""
 
 

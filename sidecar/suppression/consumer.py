@@ -252,6 +252,12 @@ def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda
         os.close(descriptor)
 
 
+def is_kept(settings: SuppressionSettings) -> bool:
+    """Return True if a process keeps the list up to date. Raise OSError."""
+    with open(f"{settings.database}.lock", "rb") as file:  # noqa: PTH123 - a path with an ending
+        return not _is_locked(file.fileno())
+
+
 def _is_locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

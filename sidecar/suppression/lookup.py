@@ -1,12 +1,13 @@
 """The list as the milter asks it: the filter in memory for most addresses, the database for those that can be there.
 
-Owns when the database is opened again: other settings, another file in its place, a fault. Any thread can ask.
+Owns when the database is opened again: other settings, another file in its place, a fault. Any thread can ask. SQLite is
+loaded with the first look-up: a worker that looks no one up does not need it.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from sidecar import log
@@ -47,7 +48,7 @@ class Lookup:
         """Return the entry of an address at a time. This can wait for the disk. Raise UnreadableListError."""
         if not self.may_have(settings, address) or (key := normal_key(address)) is None:
             return None
-        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - a worker that looks no one up does not load SQLite
+        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - see the module
 
         with self._lock:
             try:
@@ -59,14 +60,18 @@ class Lookup:
 
     def problem(self, settings: SuppressionSettings) -> str | None:
         """Return why the list cannot be read, or None if it can be. This waits for the disk."""
+        from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
+        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - see the module
+
         try:
-            self.find(settings, "nobody@localhost", 0)
-        except UnreadableListError as error:
+            with closing(OpenedList(settings)) as opened:
+                opened.find("nobody@localhost", 0)
+        except StoreError as error:
             return str(error)
         return None
 
     def _current(self, settings: SuppressionSettings) -> "OpenedList":
-        from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - as above
+        from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
 
         opened = self._opened
         if opened is None or opened.settings is not settings or not opened.is_current():

@@ -28,6 +28,9 @@ class OpenedList:
     def __init__(self, settings: SuppressionSettings) -> None:
         self.settings = settings
         with _faults(settings), ExitStack() as stack:
+            key = Path(f"{settings.database}.key")
+            if settings.store == "hashed" and settings.database.exists() and not key.exists():
+                raise ValueError(f"its key, {key}, is missing")
             self._file = file_of(settings.database)
             self._database = stack.enter_context(open_reader(settings, any_thread=True))
             self._hash = AddressHash.of(settings) if settings.store == "hashed" else None

@@ -6,8 +6,10 @@ Owns what is shown, and the bounds of the long form.
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 from msgspec import Struct
@@ -20,9 +22,12 @@ from tests.faults import long
 from tests.faults.long import Wrong
 from tests.soak import addresses, escapes, latency, origins, removals, sessions
 from tests.soak.hostile import inputs
+from tests.suppression import faults
 
 # Each kind of random attack ends then, however many cases are left.
 _SECONDS = 300
+# Torn copies of the list after each kill.
+_TORN = 4
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -78,6 +83,15 @@ def _origins(wanted: Wanted, number: int) -> Wrong:
     return {"requests answered against the Host and Origin rules": found.wrong}
 
 
+def _suppression(wanted: Wanted, kills: int) -> Wrong:
+    with tempfile.TemporaryDirectory() as folder:
+        found = faults.attack(Path(folder), kills, _TORN, seed=wanted.seed, seconds=_SECONDS)
+    wanted.console.print(
+        f"The process of the suppression list: {found.kills} kills, {found.torn} torn copies, {found.renewed} of them made again."
+    )
+    return {"lists that are not the one of the journal": found.wrong}
+
+
 def _latency(wanted: Wanted, seconds: int) -> Wrong:
     title = f"Waits for a reply to RCPT in ms, beside {latency.SENDERS} hostile senders on {os.cpu_count()} cores"
     shown, late = latency.table(title), []
@@ -106,6 +120,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
     "removals": _removals,
     "escapes": _escapes,
     "origins": _origins,
+    "suppression": _suppression,
     "latency": _latency,
 }
 
@@ -120,6 +135,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
 @click.option("--removals", default=20, show_default=True, help="How many rounds of 24 spellings in 10 configurations.")
 @click.option("--escapes", default=2000, show_default=True, help="How many messages with hostile text.")
 @click.option("--origins", default=5000, show_default=True, help="How many requests to the admin API.")
+@click.option("--suppression", default=100, show_default=True, help="How many kills of the process of the suppression list.")
 @click.option("--latency", default=15, show_default=True, help="How many seconds of each hostile load.")
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only this part; may be given many times.")
 @click.option("--seed", type=int, help="The seed of the random parts.  [default: another one each time; it is printed]")

@@ -33,6 +33,8 @@ from sidecar.daemon.process.privileges import (
 from sidecar.daemon.process.status import LOCK_NAME, is_running, read_status
 from sidecar.daemon.sockets import resolve
 from sidecar.machine import name_of_user
+from sidecar.suppression.consumer import is_kept
+from sidecar.suppression.lookup import Lookup
 
 
 class _Fault(NamedTuple):
@@ -53,7 +55,11 @@ def runtime_findings(settings: Settings, sources: Sequence[Source], where: Calla
     """
     is_root = os.geteuid() == 0
     units = units_of(sources[0].path if sources else None) if is_root else []
-    faults = [*_sockets(settings), *chain.from_iterable(_as_unit(unit, settings, sources) for unit in units)]
+    faults = [
+        *_sockets(settings),
+        *_unkept(settings),
+        *chain.from_iterable(_as_unit(unit, settings, sources) for unit in units),
+    ]
     if not units or settings.user is not None:
         faults += _started_here(settings, sources)
     return [
@@ -156,7 +162,7 @@ class Use:
 
     def faults(self) -> list[_Fault]:
         """Return what this user, who must be that of the program by now, cannot use."""
-        return [*self._directories(), *self._state(), *self._files()]
+        return [*self._directories(), *self._state(), *self._files(), *self._list()]
 
     def _directories(self) -> Iterator[_Fault]:
         for folder, key in _folders(self._settings):
@@ -199,6 +205,17 @@ class Use:
                 fix = "Let the user read the file and enter its folder, as with chgrp and chmod g+rX."
                 yield _Fault("unreadable_by_user", ("user",), text, fix)
 
+    def _list(self) -> Iterator[_Fault]:
+        listed = self._settings.suppression
+        if listed is None or not listed.checks or not os.path.lexists(listed.database):
+            return
+        if (why := Lookup().problem(listed)) is not None:
+            user = name_of_user(os.geteuid())
+            then = "accepts all recipients" if listed.on_unreadable == "accept" else "answers relay hosts 451"
+            fix = f"Give {user} the rights to it, or run sidecar suppression rebuild while the sidecar is stopped."
+            text = f"User {user} cannot read the suppression list, so the milter {then}: {why}."
+            yield _Fault("unreadable_list", ("suppression", "check"), text, fix)
+
 
 def _owner(folder: Path) -> int | None:
     try:
@@ -231,15 +248,39 @@ def _as_user(identity: Identity, use: Use) -> list[_Fault]:
     return [_Fault(*fault) for fault in json.loads(text)]
 
 
+# --- the running program
+
+
+def _is_running(settings: Settings) -> bool:
+    try:
+        return is_running(read_status(settings.state_directory))
+    except (OSError, ValueError):
+        return False
+
+
+def _unkept(settings: Settings) -> Iterator[_Fault]:
+    """Yield the fault of a list that is checked, and that no process keeps up to date."""
+    listed = settings.suppression
+    if listed is None or not listed.checks or not _is_running(settings):
+        return
+    try:
+        if is_kept(listed):
+            return
+    except OSError:
+        pass  # there is no list yet, or this user cannot see it
+    text = (
+        f"The sidecar is running, and no process keeps {listed.database} up to date: recipients are checked with an old list."
+    )
+    fix = "Reload the sidecar if this section is new. Otherwise its log has the reason."
+    yield _Fault("no_list_writer", ("suppression", "check"), text, fix, "warning")
+
+
 # --- sockets
 
 
 def _sockets(settings: Settings) -> Iterator[_Fault]:
-    try:
-        if is_running(read_status(settings.state_directory)):
-            return  # the running program has the sockets
-    except (OSError, ValueError):
-        pass
+    if _is_running(settings):
+        return  # it has the sockets
     for section, one in (("milter", settings.milter), ("admin", settings.admin)):
         if one is not None:
             check = _unix_socket if one.socket.startswith("unix:") else _inet_socket

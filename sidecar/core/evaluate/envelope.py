@@ -60,6 +60,9 @@ class RecordedList(Struct, frozen=True, kw_only=False):
         """Return the entry."""
         return self.entry
 
+    def problem(self, _settings: SuppressionSettings) -> None:
+        """Return None: it can be read."""
+
 
 class Envelope(Struct, frozen=True, kw_only=True):
     """An envelope that a peer sends. `listener` is `ANY_LISTENER` if it is not known. `in_text`: a bounce in text form.

@@ -13,6 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from sidecar import log
+from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.text import rfc3339
 from sidecar.daemon.metrics import INFINITE, Memory
 from sidecar.daemon.process.aside import WAIT_SECONDS, Aside, HungError
@@ -23,6 +24,7 @@ from sidecar.daemon.process.status import (
     VERSION,
     DiskSpace,
     DiskStatus,
+    ListLook,
     ReloadStatus,
     SettingsStatus,
     State,
@@ -46,13 +48,14 @@ _LOG = log.get("supervisor")
 class StatusPublisher:
     """The status of this process, published when it has changed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is shown
         self,
         plan: Plan,
         *,
         socket: str,
         admin_socket: str | None = None,
         memory: Memory | None = None,
+        suppression: SuppressionList | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         now = rfc3339(int(time.time()))
@@ -71,6 +74,7 @@ class StatusPublisher:
             unit=unit_name(),
         )
         self.space = DiskSpace(clock, checkpoints=Checkpoints(plan.settings.checkpoints_directory))
+        self._list = ListLook(suppression, clock)
         self._directory = plan.settings.state_directory
         self._memory = memory
         self._clock = clock
@@ -112,6 +116,7 @@ class StatusPublisher:
                 workers_wanted=plan.settings.milter.workers,
                 needs_restart=plan.needs_restart,
                 disk=self.space.look(plan.settings.journal),
+                suppression=self._list.look(plan.settings.suppression),
             )
         if self._memory is not None:
             _publish_metrics(self._memory, self.now, self.space.latest)

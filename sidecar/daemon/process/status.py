@@ -17,6 +17,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sidecar import log
+from sidecar.core.session.suppressing import SuppressionList
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, in_time, in_units, printable
 from sidecar.daemon.process.aside import Aside, HungError
@@ -103,12 +105,21 @@ class DiskStatus(Struct, frozen=True, kw_only=True):
         return self.free < self.minimum_free
 
 
+class SuppressionStatus(Struct, frozen=True, kw_only=True):
+    """Whether the workers' user can read the suppression list, and if not, the `problem` and what `on_unreadable` is."""
+
+    readable: bool
+    problem: str | None = None
+    on_unreadable: str
+
+
 class Status(Struct, frozen=True, kw_only=True):
     """The supervisor at one moment, the last one being its orderly end. Times are RFC 3339.
 
     `start_ticks` is when the process began, in the kernel's clock ticks since boot: another process may get the same `pid`
     later. `since` is when `state` began. `restarts` counts workers that died while they served, `reloads` and `failed_reloads`
-    those that succeeded and failed. `admin_socket` is None if there is none, `disk` before the first look at it.
+    those that succeeded and failed. `admin_socket` is None if there is none, `disk` and `suppression` before the first look at
+    them. `suppression` is also None if no recipients are checked.
     `needs_restart` names the settings that have changed in the files and take effect only at the next start. `unit` is the name
     of the systemd service, None if systemd did not start it. The file is renewed at least every 30 seconds, the last time at
     `renewed`, `renewed_ticks` after boot: longer without a change means that the disk or the program hangs.
@@ -130,6 +141,7 @@ class Status(Struct, frozen=True, kw_only=True):
     failed_reloads: int = 0
     admin_socket: str | None = None
     disk: DiskStatus | None = None
+    suppression: SuppressionStatus | None = None
     needs_restart: tuple[str, ...] = ()
     unit: str | None = None
     renewed: str | None = None
@@ -274,6 +286,38 @@ class DiskSpace:
             _LOG.info("recovered: the journal's file system has space again", directory=disk.directory, free=disk.free)
 
 
+class ListLook:
+    """The state of the suppression list for the workers, whose user is that of this process; looked at every few seconds."""
+
+    def __init__(self, known: SuppressionList | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._known = known
+        self._clock = clock
+        self._look_at = 0.0
+        self._settings: SuppressionSettings | None = None
+        self._shown: SuppressionStatus | None = None
+        self._looking = Aside()
+
+    def look(self, settings: SuppressionSettings | None) -> SuppressionStatus | None:
+        """Return the state at the last look; None before the first one, and if no recipients are checked."""
+        if self._known is None or settings is None or not settings.checks:
+            return None
+        now = self._clock()
+        if settings is not self._settings:
+            # A new list needs a moment to be made.
+            self._settings, self._shown, self._look_at = settings, None, now + LOOK_SECONDS
+        elif now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            try:
+                problem = self._looking.do(partial(self._known.problem, settings))
+            except HungError:
+                problem = f"the disk of {settings.database} does not answer"
+            except OSError as error:
+                problem = error.strerror
+            then = settings.on_unreadable
+            self._shown = SuppressionStatus(readable=problem is None, problem=problem, on_unreadable=then)
+        return self._shown
+
+
 def _seconds_left(samples: deque[tuple[float, int]]) -> int | None:
     """Return the seconds until nothing is free at the rate of these looks; None if the space does not shrink."""
     (began, before), (now, free) = samples[0], samples[-1]
@@ -292,9 +336,15 @@ def read_status(directory: Path) -> Status:
 
 
 def is_fine(status: Status) -> bool:
-    """Return True if a running sidecar does all that it should: it serves with the newest settings, and its disk has space."""
+    """Return True if a running sidecar does all that it should.
+
+    It serves with the newest settings, its disk has space, and its workers can read the suppression list that they check.
+    """
     failed = status.last_reload is not None and status.last_reload.problems
-    return status.state == "serving" and status.serving() > 0 and not (failed or status.degraded or is_stale(status))
+    is_blind = status.suppression is not None and not status.suppression.readable
+    return (
+        status.state == "serving" and status.serving() > 0 and not (failed or status.degraded or is_blind or is_stale(status))
+    )
 
 
 def is_stale(status: Status) -> bool:

@@ -71,6 +71,7 @@ class Supervisor:
             socket=listener.name,
             admin_socket=None if admin_socket is None else admin_socket.name,
             memory=memory,
+            suppression=None if reader is None else reader.suppression,
             clock=clock,
         )
         self._workers = Workers(
