@@ -9,6 +9,7 @@ import click
 
 from sidecar import log
 from sidecar.core.settings.settings import Settings
+from sidecar.core.suppressed import EditableList
 from sidecar.daemon.process.loader import Loader, LoaderError
 from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.signals import Terminal
@@ -39,6 +40,13 @@ def _suppression() -> JournalReader:
     )
 
 
+def _open_list(settings: Settings) -> EditableList | None:
+    """Open the suppression list for HTTP."""
+    from sidecar.suppression.serving import ServedList  # noqa: PLC0415 - the workers do not need SQLite
+
+    return None if settings.suppression is None else ServedList(settings)
+
+
 @click.command(
     "run",
     cls=Command,
@@ -63,4 +71,4 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader, terminal, _suppression()))
+    sys.exit(run(settings, loaded.sources, loader, terminal, reader=_suppression(), open_list=_open_list))

@@ -3,13 +3,14 @@
 So they survive with the journal, and a list that is made again has them. Owns the form of these records.
 """
 
+import hashlib
 import os
 import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import msgspec
 from msgspec import Struct
@@ -30,12 +31,17 @@ _NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class HandChange(Struct, frozen=True, kw_only=True):
-    """An address in normal form to add or to remove, and why. `expires` is in seconds since 1970."""
+    """An address in normal form to add or to remove, and why. `expires` is in seconds since 1970.
+
+    A change for an event of another program has the event's `time` in microseconds since 1970, and its `event_id`.
+    """
 
     action: Literal["add", "remove"]
     address: str
     reason: str
     expires: int = NEVER
+    time: int | None = None
+    event_id: str | None = None
 
 
 class Written(Struct, frozen=True, kw_only=True):
@@ -45,24 +51,49 @@ class Written(Struct, frozen=True, kw_only=True):
     last: tuple[str, str] | None
 
 
-def write(settings: Settings, changes: Iterable[HandChange], *, by: str) -> Written:
-    """Write changes to the journal; they are on disk on return. Raise JournalError.
+class ChangeWriter:
+    """Writes changes to the journal of these settings, into segments of its own. Use it as a context manager, in one thread."""
 
-    `by` is the user who makes them.
-    """
-    own = settings.journal
-    journal = open_journal(own.directory, ".jsonl" if own.format == "plain" else "", own)
-    left, count, last = iter(changes), 0, None
-    node_id = settings.node_id or _node_id(settings)
-    try:
+    def __init__(self, settings: Settings) -> None:
+        own = settings.journal
+        self._journal = open_journal(own.directory, ".jsonl" if own.format == "plain" else "", own)
+        self._node_id = settings.node_id or _node_id(settings)
+
+    def write(self, changes: Iterable[HandChange], *, by: str) -> Written:
+        """Write changes; they are on disk on return. Raise JournalError. `by` is the user who makes them."""
+        left, count, last = iter(changes), 0, None
         while some := list(islice(left, _TOGETHER)):
             now = time.time()
-            records = [_record(one, now, by, node_id) for one in some]
-            journal.write(b"".join(printable_json(msgspec.json.encode(one)) + b"\n" for one in records), durable=True)
+            records = [_record(one, now, by, self._node_id) for one in some]
+            lines = b"".join(printable_json(msgspec.json.encode(one)) + b"\n" for one in records)
+            self._journal.write(lines, durable=True)
             count, last = count + len(some), (some[-1].address, str(records[-1]["id"]))
-    finally:
-        journal.close()
-    return Written(count=count, last=last)
+        return Written(count=count, last=last)
+
+    def roll(self) -> None:
+        """Finish the segment if it is old enough."""
+        self._journal.roll()
+
+    def close(self) -> None:
+        """Finish the segment."""
+        self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def write(settings: Settings, changes: Iterable[HandChange], *, by: str) -> Written:
+    """Write changes to the journal; they are on disk on return. Raise JournalError."""
+    with ChangeWriter(settings) as writer:
+        return writer.write(changes, by=by)
+
+
+def id_of_event(event_id: str) -> str:
+    """Return the id of the record of an event: the same event is the same record."""
+    return hashlib.blake2b(event_id.encode(), digest_size=16).hexdigest()
 
 
 def wait_until_applied(settings: Settings, change: tuple[str, str], *, within: float) -> bool:
@@ -86,12 +117,15 @@ def wait_until_applied(settings: Settings, change: tuple[str, str], *, within: f
 
 def _record(change: HandChange, now: float, by: str, node_id: str) -> dict[str, object]:
     seconds = int(now)
-    meta: dict[str, object] = {"action": change.action, "reason": change.reason, "by": by, "time": int(now * MICROSECONDS)}
+    when = int(now * MICROSECONDS) if change.time is None else change.time
+    meta: dict[str, object] = {"action": change.action, "reason": change.reason, "by": by, "time": when}
+    if change.event_id is not None:
+        meta["event_id"] = change.event_id
     if change.expires != NEVER:
         meta["expires"] = change.expires
     return {
         "type": CHANGE_TYPE,
-        "id": secrets.token_hex(16),
+        "id": secrets.token_hex(16) if change.event_id is None else id_of_event(change.event_id),
         "sender": "",
         "recipient": change.address,
         "queue": "",

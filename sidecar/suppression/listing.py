@@ -10,6 +10,7 @@ from typing import Final, cast
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.suppressed import ListQuery
 from sidecar.suppression.rules import EntrySource, ListEntry
 
 # Of a large list, few rows can be wanted: so many are read for one page, in some 50 ms.
@@ -23,15 +24,6 @@ class Listed(ListEntry, frozen=True, kw_only=True, gc=False):
     address: str
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
-    """Which entries are wanted: those after the address `after`, with the prefix, in the domain, for the reason; "" is any."""
-
-    after: str = ""
-    prefix: str = ""
-    domain: str = ""
-    reason: str = ""
-
-
 class Page(Struct, frozen=True, kw_only=True):
     """Entries, and where the next page begins: after this address. None after the last page. A page can have no entry."""
 
@@ -39,7 +31,7 @@ class Page(Struct, frozen=True, kw_only=True):
     after: str | None
 
 
-def page(database: sqlite3.Connection, wanted: Wanted, now: int, limit: int) -> Page:
+def page(database: sqlite3.Connection, wanted: ListQuery, now: int, limit: int) -> Page:
     """Return the next entries at `now`, `limit` at most."""
     inner, values = ["address > ?"], [wanted.after]
     if wanted.prefix:

@@ -27,7 +27,7 @@ class GoneError(Exception):
     """The changes since a revision are not all known any more."""
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class ChangedAddress(Struct, frozen=True, kw_only=True):
     """An address that has changed, and its entry now; None if it is not on the list."""
 
     revision: int
@@ -38,7 +38,7 @@ class Change(Struct, frozen=True, kw_only=True):
 class Changes(Struct, frozen=True, kw_only=True):
     """Changes in order, each address once, and the revision to ask for next. `more`: there are later ones."""
 
-    changes: list[Change]
+    changes: list[ChangedAddress]
     revision: int
     more: bool
 
@@ -63,7 +63,7 @@ def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> 
         raise GoneError
     query = """SELECT change.revision, change.address, entry.* FROM change LEFT JOIN entry ON entry.address = change.address
         WHERE change.revision > ? ORDER BY change.revision LIMIT ?"""
-    found: dict[str, Change] = {}
+    found: dict[str, ChangedAddress] = {}
     count = 0
     for number, address, *row in database.execute(query, (revision, limit)):
         count, revision = count + 1, number
@@ -71,7 +71,7 @@ def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> 
         if entry is not None and entry.expires != NEVER and entry.expires <= now:
             entry = None
         found.pop(address, None)
-        found[address] = Change(revision=number, address=address, entry=entry)
+        found[address] = ChangedAddress(revision=number, address=address, entry=entry)
     return Changes(changes=[*found.values()], revision=revision, more=count == limit)
 
 

@@ -20,11 +20,12 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.suppressed import ListQuery
 from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions
 from sidecar.suppression.hashing import AddressHash
-from sidecar.suppression.listing import Listed, Page, Wanted, listed
+from sidecar.suppression.listing import Listed, Page, listed
 from sidecar.suppression.reading import Said
 from sidecar.suppression.revisions import Changes
 from sidecar.suppression.rules import NEVER, Event, ListEntry, Ruleset
@@ -35,7 +36,7 @@ _MAPPED: Final = 4 << 30
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 _BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
-_ALL: Final = Wanted()
+_ALL: Final = ListQuery()
 _COPIED: Final = 1000
 _WRITER_MODE: Final = 0o640
 
@@ -78,7 +79,7 @@ class Database:
         """Return the events of an address in normal form, the oldest first."""
         return sorted(self._events(self._key(address)))
 
-    def entries(self, now: int, wanted: Wanted = _ALL) -> Iterator[Listed]:
+    def entries(self, now: int, wanted: ListQuery = _ALL) -> Iterator[Listed]:
         """Yield the wanted entries by address. Concurrent changes are seen."""
         after: str | None = wanted.after
         while after is not None:
@@ -87,7 +88,7 @@ class Database:
             yield from page.entries
             after = page.after
 
-    def page(self, now: int, wanted: Wanted, limit: int) -> Page:
+    def page(self, now: int, wanted: ListQuery, limit: int) -> Page:
         """Return the next of the wanted entries, `limit` at most."""
         return listing.page(self._database, wanted, now, limit)
 

@@ -87,7 +87,7 @@ def _suppression(wanted: Wanted, kills: int) -> Wrong:
     with tempfile.TemporaryDirectory() as folder:
         found = faults.attack(Path(folder), kills, _TORN, seed=wanted.seed, seconds=_SECONDS)
     wanted.console.print(
-        f"The process of the suppression list: {found.kills} kills, {found.torn} torn copies, {found.renewed} of them made again."
+        f"The process of the suppression list: {found.kills} kills, {found.torn} torn copies, {found.renewed} made again."
     )
     return {"lists that are not the one of the journal": found.wrong}
 

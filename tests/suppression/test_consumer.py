@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionRule
+from sidecar.core.suppressed import ListQuery
 from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER
 from sidecar.suppression import consumer as module
 from sidecar.suppression.consumer import BusyError, Consumer, follow, locked
-from sidecar.suppression.listing import Wanted
 from sidecar.suppression.store import Database, StoreError, open_reader, open_store, set_aside
 from tests.suppression.journals import NOW, computed, consume, in_child, list_of, stored, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
@@ -288,13 +288,13 @@ def test_search(tmp_path: Path) -> None:
     consume(made)
     with open_reader(list_of(made)) as store:
         assert [one.address for one in store.entries(NOW)] == sorted(addresses)
-        assert [one.address for one in store.entries(NOW, Wanted(prefix="a1"))] == sorted(
+        assert [one.address for one in store.entries(NOW, ListQuery(prefix="a1"))] == sorted(
             one for one in addresses if one.startswith("a1")
         )
-        assert len(list(store.entries(NOW, Wanted(domain="x.test")))) == 600
-        first = [one.address for one in store.page(NOW, Wanted(), 7).entries]
+        assert len(list(store.entries(NOW, ListQuery(domain="x.test")))) == 600
+        first = [one.address for one in store.page(NOW, ListQuery(), 7).entries]
         assert first == sorted(addresses)[:7]
-        assert [one.address for one in store.page(NOW, Wanted(after=first[-1]), 2).entries] == sorted(addresses)[7:9]
+        assert [one.address for one in store.page(NOW, ListQuery(after=first[-1]), 2).entries] == sorted(addresses)[7:9]
         assert store.counts(NOW) == {("reports", "abuse"): 1200}
 
 

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
+from sidecar.core.suppressed import ListQuery
 from sidecar.suppression.consumer import Consumer
-from sidecar.suppression.listing import Listed, Wanted
+from sidecar.suppression.listing import Listed
 from sidecar.suppression.revisions import GoneError
 from sidecar.suppression.schema import MIGRATIONS
 from sidecar.suppression.store import open_reader, open_store
@@ -149,7 +150,7 @@ def test_pages_of_few_wanted_entries(tmp_path: Path, monkeypatch: pytest.MonkeyP
     made = with_list(tmp_path)
     write_segment(made, 0, [*(feedback(f"a{number:03}@x.test") for number in range(45)), feedback("z@y.test")])
     consume(made)
-    wanted, found, pages = Wanted(domain="y.test", reason="abuse"), list[str](), 0
+    wanted, found, pages = ListQuery(domain="y.test", reason="abuse"), list[str](), 0
     after: str | None = ""
     with open_reader(list_of(made)) as store:
         while after is not None:
@@ -157,5 +158,6 @@ def test_pages_of_few_wanted_entries(tmp_path: Path, monkeypatch: pytest.MonkeyP
             found += [one.address for one in page.entries]
             after, pages = page.after, pages + 1
         assert (found, pages) == (["z@y.test"], 5)
-        assert [one.address for one in store.entries(NOW, Wanted(prefix="a04"))] == [f"a{n:03}@x.test" for n in range(40, 45)]
+        found = [one.address for one in store.entries(NOW, ListQuery(prefix="a04"))]
+        assert found == [f"a{number:03}@x.test" for number in range(40, 45)]
         assert len(list(store.entries(NOW))) == 46

@@ -1,9 +1,6 @@
 """`sidecar suppression` and the commands that read the list: list, show, export, stats."""
 
-import csv
-import io
 import sqlite3
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -12,25 +9,23 @@ import click
 from sidecar.commands.suppression.changing import add, import_list, remove
 from sidecar.commands.suppression.opening import (
     READ_STATUSES,
-    ShownEntry,
     key_or_usage_error,
     list_settings,
     now,
     opened,
-    shown,
 )
 from sidecar.commands.suppression.rebuild import rebuild
 from sidecar.commands.suppression.simulate import simulate
+from sidecar.core.suppressed import ListQuery, ShownEntry, csv_lines
 from sidecar.core.text import printable, rfc3339
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
-from sidecar.suppression.listing import Wanted
 from sidecar.suppression.rules import MICROSECONDS
+from sidecar.suppression.serving import shown
 
 _PAGE = 1000
-COLUMNS = ("address", "reason", "source", "since", "expires")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -80,7 +75,7 @@ def list_entries(  # noqa: PLR0913 - each is an option
     With --json each line is one object. If `store` is "hashed", the list has hashes, and --domain finds nothing.
     """
     _, settings = list_settings(config)
-    wanted = Wanted(after=after.lower(), prefix=prefix.lower(), domain=domain.lower())
+    wanted = ListQuery(after=after.lower(), prefix=prefix.lower(), domain=domain.lower())
     count, last = 0, ""
     table = TextTable("address", "reason", "since", "expires")
     with opened(settings) as database:
@@ -151,19 +146,8 @@ def export(config: Path | None, form: str) -> None:
             for entry in entries:
                 print_json(entry)
         else:
-            _write_csv(entries)
-
-
-def _write_csv(entries: Iterable[ShownEntry]) -> None:
-    line = io.StringIO()
-    writer = csv.writer(line, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in entries:
-        writer.writerow([getattr(entry, name) or "" for name in COLUMNS])
-        click.echo(line.getvalue(), nl=False)
-        line.seek(0)
-        line.truncate()
-    click.echo(line.getvalue(), nl=False)
+            for line in csv_lines(entries):
+                click.echo(line, nl=False)
 
 
 @command.command(

@@ -1,7 +1,4 @@
-"""The list of the settings, for the commands that read it, and how its entries look.
-
-Owns the fields of an entry in JSON and CSV. Addresses and reasons are external data.
-"""
+"""The list of the settings, for the commands that read it."""
 
 import os
 import sqlite3
@@ -11,41 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.core.text import printable, rfc3339
+from sidecar.core.text import printable
 from sidecar.machine import name_of_user
 from sidecar.output.problems import reader_settings_or_exit
 from sidecar.suppression.reading import normal_key
-from sidecar.suppression.rules import NEVER, ListEntry
 from sidecar.suppression.store import Database, StoreError, open_reader
 
 READ_STATUSES = {0: "success", 1: "the list cannot be read"}
-
-
-class ShownEntry(Struct, frozen=True, kw_only=True):
-    """An entry as `--json` prints it. Times are RFC 3339; `expires` is None if only a person removes the entry."""
-
-    address: str
-    reason: str
-    source: str
-    since: str
-    expires: str | None
-    reports: tuple[str, ...]
-
-
-def shown(address: str, entry: ListEntry) -> ShownEntry:
-    """Return an entry for people and programs."""
-    return ShownEntry(
-        address=address,
-        reason=entry.reason,
-        source=entry.source,
-        since=rfc3339(entry.since),
-        expires=None if entry.expires == NEVER else rfc3339(entry.expires),
-        reports=entry.reports,
-    )
 
 
 def list_settings(config: Path | None) -> tuple[Settings, SuppressionSettings]:

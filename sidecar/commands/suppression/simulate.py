@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from sidecar.commands.suppression.opening import shown
 from sidecar.core.records.reading import decode
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
@@ -20,6 +19,7 @@ from sidecar.output.streams import print_json
 from sidecar.output.terminal import progress
 from sidecar.suppression.reading import MemoryList, Reader
 from sidecar.suppression.rules import EntryChange, ListEntry, differences
+from sidecar.suppression.serving import shown
 
 # On a terminal; `--json` has all.
 _SHOWN = 20

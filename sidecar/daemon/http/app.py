@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
 from sidecar.core.evaluate.explanation import encode_explanation
+from sidecar.core.suppressed import EditableList
 from sidecar.core.text import in_units
 from sidecar.daemon.http.access import Access
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
@@ -30,6 +31,7 @@ from sidecar.daemon.http.questions import (
     read_sign_question,
     sign_message,
 )
+from sidecar.daemon.http.suppression import SuppressionPaths
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
 
@@ -45,7 +47,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class _Paths:
-    def __init__(self, plan: Plan, memory: Memory, version: str, *, signs: bool) -> None:
+    def __init__(self, plan: Plan, memory: Memory, version: str, suppressed: EditableList | None, *, signs: bool) -> None:
         self._signs = signs
         self._plan = plan
         self._memory = memory
@@ -54,6 +56,8 @@ class _Paths:
         self._explainer = ThreadPoolExecutor(1, "explainer")
         self._explaining = 0
         self._bodies = Bodies()
+        # A segment that is older is finished by the next look.
+        self.suppression = SuppressionPaths(suppressed, self._bodies, roll_seconds=plan.settings.journal.segment_age + 1)
         self._document = json_answer(document(version))
         self.routes = [
             Route("/v1/listener-domain", self.listener_domain),
@@ -63,6 +67,7 @@ class _Paths:
             Route("/readyz", self.readiness),
             Route("/metrics", self.metrics),
             Route("/openapi.json", self.openapi),
+            *self.suppression.routes,
         ]
 
     async def listener_domain(self, request: Request) -> Response:
@@ -150,8 +155,9 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
+        error = self._fault(Headers(scope=scope))
         try:
-            error = self._fault(Headers(scope=scope)) or await self._access.check(scope)
+            error = error or await self._access.check(scope)
             await (self._app if error is None else error_answer(error))(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the one guard of the application, which has answered 500
             _LOG.error("an unexpected fault; the request is answered 500", exc_info=error)
@@ -165,13 +171,21 @@ class Guard:
         return None
 
 
-def application(plan: Plan, memory: Memory, *, version: str, listening: str) -> Guard:
-    """Return the application for a plan. `listening` is the socket as in the settings."""
-    is_unix, admin = listening.startswith("unix:"), plan.settings.admin
-    inner = Starlette(
-        routes=_Paths(plan, memory, version, signs=is_unix).routes,
-        exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error),
-    )
-    inner.router.redirect_slashes = False
-    access = Access(() if admin is None else admin.tokens, is_unix=is_unix)
-    return Guard(inner, access, listening=listening, headers=_HEADERS | {"Sidecar-Revision": plan.revision})
+class Application(Guard):
+    """The application for a plan. `listening` is the socket as in the settings; `suppressed` is the suppression list."""
+
+    def __init__(
+        self, plan: Plan, memory: Memory, *, version: str, listening: str, suppressed: EditableList | None = None
+    ) -> None:
+        is_unix, admin = listening.startswith("unix:"), plan.settings.admin
+        self._paths = _Paths(plan, memory, version, suppressed, signs=is_unix)
+        inner = Starlette(
+            routes=self._paths.routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error)
+        )
+        inner.router.redirect_slashes = False
+        access = Access(() if admin is None else admin.tokens, is_unix=is_unix)
+        super().__init__(inner, access, listening=listening, headers=_HEADERS | {"Sidecar-Revision": plan.revision})
+
+    def close(self) -> None:
+        """Finish what was written. Waits for the disk."""
+        self._paths.suppression.close()

@@ -21,8 +21,9 @@ class Bodies:
         # By deadline, in the order of their last pieces.
         self._sizes: dict[asyncio.Timeout, int] = {}
 
-    async def read(self, request: Request) -> bytes:
-        """Return the complete body. Raises HTTPException."""
+    async def read(self, request: Request, limit: int | None = None) -> bytes:
+        """Return the complete body, of BODY_LIMIT bytes at most if there is no other limit. Raise HTTPException."""
+        limit = limit or BODY_LIMIT
         body = bytearray()
         deadline = asyncio.timeout(BODY_SECONDS)
         try:
@@ -30,11 +31,8 @@ class Bodies:
                 async for piece in request.stream():
                     if piece:
                         body += piece
-                        if len(body) > BODY_LIMIT:
-                            raise HTTPException(
-                                413,
-                                f"The body has more than {in_units(BODY_LIMIT)}. `sidecar explain` reads larger ones.",
-                            )
+                        if len(body) > limit:
+                            raise HTTPException(413, f"The body has more than {in_units(limit)}.")
                         self._count(deadline, len(body))
         except TimeoutError as error:
             if deadline not in self._sizes and body:

@@ -8,10 +8,16 @@ from msgspec import NODEFAULT
 
 from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.proof.sign import Signed
+from sidecar.core.suppressed import AddressHistory, ListChange, ListChanges, ListPage, ShownEntry
 from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness
+from sidecar.daemon.http.list_openapi import suppression_paths
+from sidecar.daemon.http.list_questions import Addition, CheckAnswer, CheckQuestion, ListQuestion, UnsubscribeEvent
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion, SignQuestion
 
-_TYPES = (ListenerDomain, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, DomainQuestion)
+_TYPES = (
+    ListenerDomain, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, DomainQuestion, ListPage,
+    ListChanges, ListQuestion, CheckQuestion, CheckAnswer, Addition, UnsubscribeEvent, AddressHistory, ShownEntry, ListChange,
+)  # fmt: skip
 _EITHER = ("message_text", "message_base64")
 _REVISION = {
     "Sidecar-Revision": {
@@ -21,9 +27,13 @@ _REVISION = {
 }
 _ERRORS = {
     "400": "The question cannot be read or answered.",
-    "403": "The request comes from a web page, is for another host, or needs a UNIX socket.",
+    "401": "The token is missing or wrong.",
+    "403": "The request comes from a web page, is for another host, or needs a UNIX socket or another token.",
+    "404": "The address is not on the list, or there is no list.",
     "408": "The body took too long.",
     "409": "The policy has rules for one listener: name it.",
+    "410": "The changes since this revision are not all known: read the whole list.",
+    "412": "The entry is not the one that If-Match or If-None-Match names.",
     "413": "The body is too big.",
     "503": "Not now: busy, or not ready.",
 }
@@ -37,12 +47,24 @@ def document(version: str) -> dict[str, Any]:
         "required": list(_EITHER),
         "properties": {name: {"type": "string"} for name in _EITHER},
     }
-    domain_question = components.pop(DomainQuestion.__name__)
     of = dict(zip(_TYPES, schemas, strict=True))
+    queries = {question: components.pop(question.__name__)["properties"] for question in (DomainQuestion, ListQuestion)}
+
+    def parameters(question: type[DomainQuestion | ListQuestion]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": field.name,
+                "in": "query",
+                "required": field.default is NODEFAULT,
+                "schema": queries[question][field.name],
+            }
+            for field in msgspec.structs.fields(question)
+        ]
 
     def operation(name: str, summary: str, content: Mapping[str, Any], *errors: str, **more: object) -> dict[str, Any]:
         answers = {"200": _answer("The answer.", content)}
-        answers |= {status: _answer(_ERRORS[status], {JSON: {"schema": of[Error]}}) for status in sorted((*errors, "403"))}
+        statuses = sorted((*errors, "401", "403"))
+        answers |= {status: _answer(_ERRORS[status], {JSON: {"schema": of[Error]}}) for status in statuses}
         return {"operationId": name, "summary": summary, "responses": answers, **more}
 
     def get(name: str, summary: str, schema: Mapping[str, Any], *errors: str, **more: object) -> dict[str, Any]:
@@ -59,15 +81,7 @@ def document(version: str) -> dict[str, Any]:
                 {"oneOf": [of[ListenerDomain], {"type": "null"}]},
                 "400",
                 "409",
-                parameters=[
-                    {
-                        "name": field.name,
-                        "in": "query",
-                        "required": field.default is NODEFAULT,
-                        "schema": domain_question["properties"][field.name],
-                    }
-                    for field in msgspec.structs.fields(DomainQuestion)
-                ],
+                parameters=parameters(DomainQuestion),
             ),
             "/v1/explain": {
                 "post": operation(
@@ -92,6 +106,7 @@ def document(version: str) -> dict[str, Any]:
                     requestBody={"required": True, "content": {JSON: {"schema": of[SignQuestion]}}},
                 )
             },
+            **suppression_paths(of, operation, parameters(ListQuestion)),
             "/healthz": get("healthz", "Whether this process is alive.", of[Health]),
             "/readyz": get("readyz", "Whether workers accept mail, and the journal has space.", of[Readiness], "503"),
             "/metrics": {
@@ -101,7 +116,9 @@ def document(version: str) -> dict[str, Any]:
             },
             "/openapi.json": get("openapi", "This document.", {"type": "object"}),
         },
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        # On a UNIX socket, its mode permits reading.
+        "security": [{}, {"token": []}],
     }
 
 

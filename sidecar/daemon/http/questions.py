@@ -22,8 +22,8 @@ from sidecar.core.policy.address import ADDRESS_LIMIT
 from sidecar.core.proof.sign import Signed, sign
 from sidecar.core.proof.trace import MESSAGE_ID_LIMIT
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.core.text import listed, quoted
 from sidecar.daemon.http.answers import ListenerDomain
+from sidecar.daemon.http.list_questions import single
 from sidecar.daemon.process.plan import Plan
 
 # A usual `recipient_limit`.
@@ -115,14 +115,7 @@ _A_PATH = "unknown field `message`"
 
 def read_domain_question(query: QueryParams) -> DomainQuestion:
     """Read a query string. Raises HTTPException."""
-    known = [field.name for field in msgspec.structs.fields(DomainQuestion)]
-    found: dict[str, str] = {}
-    for name, value in query.multi_items():
-        if name not in known:
-            raise HTTPException(400, f"{quoted(name)} is not a parameter here; known are {listed(known)}.")
-        if name in found:
-            raise HTTPException(400, f"{name} is given more than once: give it once.")
-        found[name] = value
+    found = single(query, [field.name for field in msgspec.structs.fields(DomainQuestion)])
     if "domain" not in found:
         raise HTTPException(400, "domain is missing: name the domain to look up; it is empty for the null sender.")
     try:

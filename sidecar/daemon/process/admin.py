@@ -1,18 +1,20 @@
-"""The process that serves policy and metrics over HTTP: its listening socket, its start, its replacement and its end.
+"""The process that serves HTTP: its listening socket, its start, its replacement and its end.
 
 The supervisor never waits for it, and its faults never affect a worker.
 """
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidecar import log
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings
+from sidecar.core.suppressed import EditableList
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
 from sidecar.daemon.process.plan import Plan
@@ -26,6 +28,8 @@ RELOAD_GRACE = 10.0
 STOP_GRACE = 1.0
 # It imports the HTTP server, in some 0.3 s.
 READY_WITHIN = 30.0
+
+OpenList = Callable[[Settings], EditableList | None]
 
 _LOG = log.get("supervisor")
 
@@ -76,15 +80,25 @@ def _bound(name: str) -> socket.socket:
 
 
 class AdminProcesses(OneProcess):
-    """One process for the plan in use, or none without an `admin_socket`. The other arguments are those of `Processes`."""
+    """One process for the plan in use, or none without an `admin_socket`. The other arguments are those of `Processes`.
+
+    `open_list` opens the suppression list of settings, in that process; it returns None if they have none.
+    """
 
     what = "the process for admin.socket"
     ready_within = READY_WITHIN
     reload_grace = RELOAD_GRACE
     stop_grace = STOP_GRACE
 
-    def __init__(self, admin_socket: AdminSocket | None, memory: Memory | None, **parts: Any) -> None:  # noqa: ANN401 - see above
+    def __init__(
+        self,
+        admin_socket: AdminSocket | None,
+        memory: Memory | None,
+        open_list: OpenList | None,
+        **parts: Any,  # noqa: ANN401 - see above
+    ) -> None:
         super().__init__(**parts)
+        self._open_list = open_list
         self._socket = admin_socket
         self._memory = memory
 
@@ -99,14 +113,16 @@ class AdminProcesses(OneProcess):
 
     def _start_one(self, plan: Plan) -> None:
         if self._socket is not None and self._memory is not None:
-            self._spawn(partial(work, admin_socket=self._socket, memory=self._memory, plan=plan), plan)
+            self._spawn(
+                partial(work, admin_socket=self._socket, memory=self._memory, open_list=self._open_list, plan=plan), plan
+            )
 
 
-def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> int:
+def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList | None, plan: Plan) -> int:
     """Serve until the supervisor ends it. Return the exit status."""
     try:
         ignore_signals()
-        asyncio.run(_serve(control, admin_socket, memory, plan))
+        asyncio.run(_serve(control, admin_socket, memory, open_list, plan))
     except ImportError as error:
         _LOG.error(f"cannot load the HTTP server: {error}; install the complete program where its user can read it")
         return FAILED
@@ -116,7 +132,9 @@ def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan
     return 0
 
 
-async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, plan: Plan) -> None:
+async def _serve(
+    control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList | None, plan: Plan
+) -> None:
     from sidecar.daemon import http  # noqa: PLC0415 - only this process pays for the HTTP server
 
     loop = asyncio.get_running_loop()
@@ -133,8 +151,11 @@ async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memo
             loop.remove_reader(control)
             end.set_result(order if isinstance(order, float) else ORPHAN_GRACE)
 
-    server = http.Server(http.application(plan, memory, version=VERSION, listening=admin_socket.name))
+    suppressed = None if open_list is None else open_list(plan.settings)
+    application = http.Application(plan, memory, version=VERSION, listening=admin_socket.name, suppressed=suppressed)
+    server = http.Server(application)
     server.start(admin_socket.socket)
     loop.add_reader(control, on_order)
     send(control, "ready")
     await server.drain(await end)
+    application.close()

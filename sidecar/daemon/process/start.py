@@ -19,7 +19,7 @@ from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Source
 from sidecar.daemon.milter import Listener, listen
-from sidecar.daemon.process.admin import open_admin_socket
+from sidecar.daemon.process.admin import OpenList, open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
@@ -41,13 +41,19 @@ _HELD: Final = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
 _LOG = log.get("supervisor")
 
 
-def run(
-    settings: Settings, sources: Sequence[Source], loader: Loader, terminal: Terminal, reader: JournalReader | None = None
+def run(  # noqa: PLR0913 - each is a part of it
+    settings: Settings,
+    sources: Sequence[Source],
+    loader: Loader,
+    terminal: Terminal,
+    *,
+    reader: JournalReader | None = None,
+    open_list: OpenList | None = None,
 ) -> int:
     """Serve with these settings until stopped. Return the exit status.
 
     `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
-    `reader` follows the journal in a process of its own.
+    `reader` follows the journal in a process of its own, and `open_list` opens the suppression list in the process for HTTP.
     """
     try:
         with ExitStack() as stack:
@@ -66,6 +72,7 @@ def run(
                     loader=loader,
                     admin_socket=admin_socket,
                     reader=reader,
+                    open_list=open_list,
                     lock=lock,
                     terminal=terminal,
                 )

@@ -19,7 +19,7 @@ from sidecar.core.settings.values import Source
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import child
-from sidecar.daemon.process.admin import AdminProcesses, AdminSocket
+from sidecar.daemon.process.admin import AdminProcesses, AdminSocket, OpenList
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
@@ -40,7 +40,8 @@ class Supervisor:
     """`run` serves until it is stopped. `plan` was made from `sources`, which `loader` has read.
 
     `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. With a
-    `reader`, a process follows the journal. The last three arguments are for tests.
+    `reader`, a process follows the journal; with `open_list`, HTTP serves the suppression list, too. The last three arguments
+    are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -54,6 +55,7 @@ class Supervisor:
         terminal: Terminal,
         admin_socket: AdminSocket | None = None,
         reader: JournalReader | None = None,
+        open_list: OpenList | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
         load: Callable[[Path | None], Loader] = Loader,
@@ -95,7 +97,13 @@ class Supervisor:
             clock=clock,
         )
         self._admin = AdminProcesses(
-            admin_socket, memory, selector=self._selector, close_inherited=self._close_in_admin, start=start, clock=clock
+            admin_socket,
+            memory,
+            open_list,
+            selector=self._selector,
+            close_inherited=self._close_in_admin,
+            start=start,
+            clock=clock,
         )
         self._reader = ReaderProcesses(
             reader, selector=self._selector, close_inherited=self._close_in_reader, start=start, clock=clock

@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message
 
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.values import DomainEntry
-from sidecar.daemon.http import application
+from sidecar.core.suppressed import EditableList
+from sidecar.daemon.http import Application
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
 from tests.building import entry, settings
@@ -53,10 +54,14 @@ def plan(domains: Iterable[DomainEntry] = DOMAINS, **more: Any) -> Plan:
 
 
 def app(
-    domains: Iterable[DomainEntry] = DOMAINS, memory: Memory | None = None, listening: str = LISTENING, **more: Any
-) -> ASGIApp:
+    domains: Iterable[DomainEntry] = DOMAINS,
+    memory: Memory | None = None,
+    listening: str = LISTENING,
+    suppressed: EditableList | None = None,
+    **more: Any,
+) -> Application:
     """Return the application."""
-    return application(plan(domains, **more), memory or Memory(), version="1.2", listening=listening)
+    return Application(plan(domains, **more), memory or Memory(), version="1.2", listening=listening, suppressed=suppressed)
 
 
 def ask(

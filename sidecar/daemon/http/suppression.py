@@ -1,0 +1,291 @@
+"""The paths of the suppression list: reading it off the loop, and changing it in order.
+
+Owns the HTTP side: preconditions, formats, and when a change is answered. `access` decides who can ask.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
+
+from msgspec import UNSET, json
+from msgspec.structs import asdict
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sidecar.core.suppressed import (
+    AddressHistory,
+    EditableList,
+    ListChanges,
+    ListPage,
+    ListQuery,
+    ListUnavailableError,
+    RevisionGoneError,
+    ShownEntry,
+    csv_lines,
+    csv_lines_of_changes,
+)
+from sidecar.core.text import printable_json
+from sidecar.daemon.http.access import CHECK, SUPPRESSION, caller
+from sidecar.daemon.http.answers import JSON, json_answer
+from sidecar.daemon.http.bodies import Bodies
+from sidecar.daemon.http.list_questions import (
+    CheckAnswer,
+    ListQuestion,
+    read_addition,
+    read_check,
+    read_event,
+    read_list_question,
+    read_reason,
+)
+
+EVENTS: Final = f"{SUPPRESSION}/events"
+JSON_LINES: Final = ("application/jsonl", "application/x-ndjson")
+CSV: Final = "text/csv"
+# A thousand addresses of 1 kB.
+_BODY_LIMIT: Final = 1024 * 1024
+# The process of the list applies a change in a quarter of a second.
+IN_FORCE_SECONDS: float = 10.0
+_LOOK_SECONDS: Final = 0.05
+# Questions in memory while the disk is slow.
+WAITING_LIMIT: Final = 200
+_NO_LIST: Final = "The settings have no [suppression]: write this section, and reload the sidecar."
+
+T = TypeVar("T")
+
+
+class SuppressionPaths:
+    """The paths of a list; without one they answer 404. `bodies` are those of all paths; a segment is `roll_seconds` old."""
+
+    def __init__(self, suppressed: EditableList | None, bodies: Bodies, *, roll_seconds: float) -> None:
+        self._suppressed = suppressed
+        self._bodies = bodies
+        self._roll_seconds = roll_seconds
+        self._rolls = False
+        # Reads do not wait for the journal.
+        self._reader, self._writer = ThreadPoolExecutor(1, "list"), ThreadPoolExecutor(1, "changes")
+        self._waiting = 0
+        # The lock of each address that is being changed, and how many requests need it.
+        self._changing: dict[str, tuple[asyncio.Lock, int]] = {}
+        self.routes = [
+            Route(SUPPRESSION, self.list_entries),
+            Route(CHECK, self.check, methods=["POST"]),
+            Route(EVENTS, self.add_event, methods=["POST"]),
+            # One route: the error for another method names all of them.
+            Route(f"{SUPPRESSION}/{{address:path}}", self.one_address, methods=["GET", "PUT", "DELETE"]),
+        ]
+
+    def close(self) -> None:
+        """Finish the segment of the changes."""
+        if self._suppressed is not None:
+            self._writer.submit(self._suppressed.close).result()
+
+    # --- reading
+
+    async def list_entries(self, request: Request) -> Response:
+        """Answer with a page of the list, or with changes."""
+        question = read_list_question(request.query_params)
+        own = self._own()
+        if question.since is not UNSET:
+            try:
+                changes = await self._read(partial(own.changes, question.since, question.limit))
+            except RevisionGoneError:
+                text = f"Not all changes since {question.since} are known: read the whole list, and ask from its revision on."
+                raise HTTPException(410, text) from None
+            return _changes_answer(request, changes, question)
+        wanted = ListQuery(after=question.after, prefix=question.prefix, domain=question.domain, reason=question.reason)
+        return _page_answer(request, await self._read(partial(own.page, wanted, question.limit)), question)
+
+    async def check(self, request: Request) -> Response:
+        """Answer which of many addresses are on the list."""
+        question = read_check(await self._bodies.read(request, _BODY_LIMIT))
+        return json_answer(CheckAnswer(suppressed=await self._read(partial(self._own().check, question.addresses))))
+
+    async def one_address(self, request: Request) -> Response:
+        """Show, add or remove an address."""
+        changes = {"PUT": self.add, "DELETE": self.remove}
+        return await changes.get(request.method, self.show)(request)
+
+    async def show(self, request: Request) -> Response:
+        """Answer with an entry and its events."""
+        found = await self._history(request.path_params["address"])
+        if found.entry is None:
+            raise HTTPException(404, f"{found.address} is not on the list.")
+        return _history_answer(found)
+
+    # --- changing
+
+    async def add(self, request: Request) -> Response:
+        """Add an address."""
+        addition = read_addition(await self._bodies.read(request, _BODY_LIMIT), time.time())
+        reason, expires = addition.words, addition.seconds
+
+        def change(own: EditableList, address: str) -> str | None:
+            return own.add(address, reason, expires=expires, by=caller(request.scope))
+
+        return await self._change(request, request.path_params["address"], change)
+
+    async def add_event(self, request: Request) -> Response:
+        """Add an address for an event of the sending application."""
+        event = read_event(await self._bodies.read(request, _BODY_LIMIT), time.time())
+
+        def change(own: EditableList, address: str) -> str | None:
+            return own.add_event(address, event.type, time=event.microseconds, id=event.id, by=caller(request.scope))
+
+        return await self._change(request, event.address, change)
+
+    async def remove(self, request: Request) -> Response:
+        """Remove an address."""
+        reason = read_reason(request.query_params)
+
+        def change(own: EditableList, address: str) -> str | None:
+            return own.remove(address, reason, by=caller(request.scope))
+
+        return await self._change(request, request.path_params["address"], change)
+
+    async def _change(self, request: Request, spelled: str, change: Callable[[EditableList, str], str | None]) -> Response:
+        """Change an address, if the preconditions hold, and answer when that is in force."""
+        own, address = self._own(), (await self._history(spelled)).address
+        async with self._one_at_a_time(address):
+            before = await self._history(address)
+            _check_preconditions(request.headers, before.entry)
+            record_id = await self._write(partial(change, own, address))
+            in_force = record_id is None or await self._is_applied(address, record_id)
+            after = await self._history(address)
+        if not in_force:
+            answer = _history_answer(after, 202)
+            answer.headers["Retry-After"] = "1"
+            return answer
+        return _history_answer(after, 201 if before.entry is None and after.entry is not None else 200)
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, address: str) -> AsyncIterator[None]:
+        lock, users = self._changing.get(address, (asyncio.Lock(), 0))
+        self._changing[address] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._changing.pop(address)
+            if users > 1:
+                self._changing[address] = lock, users - 1
+
+    async def _is_applied(self, address: str, record_id: str) -> bool:
+        own, until = self._own(), time.monotonic() + IN_FORCE_SECONDS
+        while not await self._read(partial(own.is_applied, address, record_id)):
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
+        return True
+
+    # --- the list and its threads
+
+    def _own(self) -> EditableList:
+        if self._suppressed is None:
+            raise HTTPException(404, _NO_LIST)
+        return self._suppressed
+
+    async def _history(self, address: str) -> AddressHistory:
+        return await self._read(partial(self._own().history, address))
+
+    async def _read(self, ask: Callable[[], T]) -> T:
+        return await self._in_thread(self._reader, ask)
+
+    async def _write(self, change: Callable[[], T]) -> T:
+        changed = await self._in_thread(self._writer, change)
+        if not self._rolls:
+            self._rolls = True
+            asyncio.get_running_loop().call_later(self._roll_seconds, self._roll)
+        return changed
+
+    def _roll(self) -> None:
+        self._rolls = False
+        if self._suppressed is not None:
+            self._writer.submit(self._suppressed.roll)
+
+    async def _in_thread(self, thread: ThreadPoolExecutor, ask: Callable[[], T]) -> T:
+        if self._waiting >= WAITING_LIMIT:
+            text = f"{WAITING_LIMIT} questions wait for the disk: ask again in a second."
+            raise HTTPException(503, text, {"Retry-After": "1"})
+        self._waiting += 1
+        future = thread.submit(ask)
+        loop = asyncio.get_running_loop()
+        # Not when the client has gone: the thread still has the question.
+        future.add_done_callback(partial(self._answered, loop))
+        try:
+            return await asyncio.wrap_future(future)
+        except ListUnavailableError as error:
+            raise HTTPException(503, f"Not now: {error}.", {"Retry-After": "1"}) from error
+
+    def _answered(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
+        loop.call_soon_threadsafe(self._count_answered)
+
+    def _count_answered(self) -> None:
+        self._waiting -= 1
+
+
+# --- answers
+
+
+def _etag(entry: ShownEntry) -> str:
+    return f'"{hashlib.blake2b(json.encode(entry), digest_size=8).hexdigest()}"'
+
+
+def _check_preconditions(headers: Mapping[str, str], entry: ShownEntry | None) -> None:
+    """Raise HTTPException if the entry is not the one that the client knows (RFC 9110 section 13.1)."""
+    now = None if entry is None else _etag(entry)
+    match, none_match = headers.get("if-match"), headers.get("if-none-match")
+    if match is not None and (now is None or (match.strip() != "*" and now not in _tags(match))):
+        raise HTTPException(412, "The entry has changed since: read it again, and send its ETag in If-Match.")
+    if none_match is not None and now is not None and (none_match.strip() == "*" or now in _tags(none_match)):
+        raise HTTPException(412, "The address is on the list already.")
+
+
+def _tags(header: str) -> set[str]:
+    return {one.strip() for one in header.split(",")}
+
+
+def _history_answer(found: AddressHistory, status: int = 200) -> Response:
+    answer = json_answer(found, status)
+    if found.entry is not None:
+        answer.headers["ETag"] = _etag(found.entry)
+    return answer
+
+
+def _page_answer(request: Request, page: ListPage, question: ListQuestion) -> Response:
+    following = {} if page.after is None else {"after": page.after}
+    answer = _formatted(request, page, page.entries, csv_lines(page.entries))
+    return _with_next(answer, question, following, page.revision)
+
+
+def _changes_answer(request: Request, found: ListChanges, question: ListQuestion) -> Response:
+    following = {"since": str(found.revision)} if found.more else {}
+    answer = _formatted(request, found, found.changes, csv_lines_of_changes(found.changes))
+    return _with_next(answer, question, following, found.revision)
+
+
+def _formatted(request: Request, whole: object, items: Sequence[object], rows: Iterator[str]) -> Response:
+    """Return an answer in the first known format that Accept names: JSON by default."""
+    named = (one.partition(";")[0].strip().lower() for one in request.headers.get("accept", "").split(","))
+    kind = next((one for one in named if one in {JSON, CSV, *JSON_LINES}), JSON)
+    if kind == JSON:
+        return json_answer(whole)
+    if kind == CSV:
+        return Response("".join(rows).encode(), media_type=kind)
+    return Response(b"".join(printable_json(json.encode(one)) + b"\n" for one in items), media_type=kind)
+
+
+def _with_next(answer: Response, question: ListQuestion, following: Mapping[str, str], revision: int) -> Response:
+    """Add the revision, and the address of the next page, which formats of lines have no place for."""
+    answer.headers["Sidecar-List-Revision"] = str(revision)
+    if following:
+        query = {name: value for name, value in asdict(question).items() if value not in {UNSET, ""}}
+        answer.headers["Link"] = f'<{SUPPRESSION}?{urlencode({**query, **following})}>; rel="next"'
+    return answer

@@ -1,0 +1,193 @@
+"""The list as HTTP asks for it: read from the database, and changed by records in the journal.
+
+Owns which change is none, and the connection to the database, which can be replaced by another file at any time.
+"""
+
+import sqlite3
+import time as clock
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
+from sidecar.core.names import normal_domain
+from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.suppressed import (
+    AddressHistory,
+    ListChange,
+    ListChanges,
+    ListPage,
+    ListQuery,
+    ListUnavailableError,
+    RevisionGoneError,
+    ShownEntry,
+    ShownEvent,
+)
+from sidecar.core.text import rfc3339
+from sidecar.journal import JournalError
+from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event
+from sidecar.suppression.listing import Listed
+from sidecar.suppression.reading import normal_key
+from sidecar.suppression.revisions import GoneError
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry
+from sidecar.suppression.store import Database, StoreError, open_reader
+
+_REPLACED: Final = "\ufffd"
+T = TypeVar("T")
+
+
+class ServedList:
+    """The list of settings with `[suppression]`. A `EditableList`."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.suppression is not None  # noqa: S101 - the caller's condition
+        self._settings = settings
+        self._list: SuppressionSettings = settings.suppression
+        self._database: Database | None = None
+        self._file: tuple[int, int] | None = None
+        self._writer: ChangeWriter | None = None
+
+    # --- reading
+
+    def history(self, address: str) -> AddressHistory:
+        """Return what is known about an address. Raise ValueError."""
+        key = _key(address)
+        entry, events = self._read(lambda database: (database.find(key, _now()), database.history(key)))
+        shown_events = tuple(
+            ShownEvent(time=rfc3339(one.time // MICROSECONDS), kind=one.kind, reason=one.word, id=one.id) for one in events
+        )
+        return AddressHistory(address=key, entry=None if entry is None else shown(key, entry), events=shown_events)
+
+    def check(self, addresses: Sequence[str]) -> list[ShownEntry]:
+        """Return the entries of the addresses that are suppressed, each as it was asked."""
+        keys = [(address, key) for address in addresses if (key := normal_key(address)) is not None]
+
+        def find(database: Database) -> list[ShownEntry]:
+            found = ((address, database.find(key, _now())) for address, key in keys)
+            return [shown(address, entry) for address, entry in found if entry is not None]
+
+        return self._read(find)
+
+    def page(self, query: ListQuery, limit: int) -> ListPage:
+        """Return a page of the list."""
+        domain = query.domain and (normal_domain(query.domain) or query.domain.lower())
+        wanted = replace(query, after=query.after.lower(), prefix=query.prefix.lower(), domain=domain)
+        # The revision first: what changes while the page is read is among the changes after it.
+        revision, page = self._read(lambda database: (database.revision, database.page(_now(), wanted, limit)))
+        return ListPage(entries=tuple(map(_shown, page.entries)), after=page.after, revision=revision)
+
+    def changes(self, since: int, limit: int) -> ListChanges:
+        """Return the first changes after a revision. Raise RevisionGoneError."""
+        try:
+            found = self._read(lambda database: database.changes(since, _now(), limit))
+        except GoneError:
+            raise RevisionGoneError from None
+        changes = (
+            ListChange(revision=one.revision, address=one.address, entry=None if one.entry is None else _shown(one.entry))
+            for one in found.changes
+        )
+        return ListChanges(changes=tuple(changes), revision=found.revision, more=found.more)
+
+    def is_applied(self, address: str, id: str) -> bool:  # noqa: A002 - as in the protocol
+        """Return True if a change is in force."""
+        key = _key(address)
+        return any(event.id == id for event in self._read(lambda database: database.history(key)))
+
+    def _read(self, ask: Callable[[Database], T]) -> T:
+        """Ask the database. Open it again if another file has its name: a list that was made again, or restored."""
+        try:
+            stat = self._list.database.stat()
+            if self._database is None or self._file != (stat.st_dev, stat.st_ino):
+                self._close_database()
+                self._database, self._file = open_reader(self._list), (stat.st_dev, stat.st_ino)
+            return ask(self._database)
+        except FileNotFoundError:
+            self._close_database()
+            raise ListUnavailableError(f"{self._list.database} does not exist yet; the sidecar makes it") from None
+        except (StoreError, sqlite3.DatabaseError, OSError) as error:
+            self._close_database()
+            raise ListUnavailableError(f"the suppression list cannot be read: {error}") from error
+
+    def _close_database(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    # --- writing
+
+    def add(self, address: str, reason: str, *, expires: int, by: str) -> str | None:
+        """Add an address. Return the id of the record; None if the same addition counts already."""
+        key = _key(address)
+        if self._any(key, lambda event: (event.kind, event.word, event.expires) == ("add", reason, expires)):
+            return None
+        return self._write(HandChange(action="add", address=key, reason=reason, expires=expires), by)
+
+    def add_event(self, address: str, reason: str, *, time: int, id: str, by: str) -> str | None:  # noqa: A002 - as there
+        """Add an address for an event. Return the id of the record; None if the event counts already, or was removed later."""
+        key, record_id = _key(address), id_of_event(id)
+        if self._any(key, lambda event: event.id == record_id or (event.kind == "remove" and event.time >= time)):
+            return None
+        return self._write(HandChange(action="add", address=key, reason=reason, time=time, event_id=id), by)
+
+    def remove(self, address: str, reason: str, *, by: str) -> str | None:
+        """Remove an address. Return the id of the record; None if nothing about it can count."""
+        key = _key(address)
+        if not self._any(key, lambda event: event.kind != "remove"):
+            return None
+        return self._write(HandChange(action="remove", address=key, reason=reason), by)
+
+    def _any(self, key: str, matches: Callable[[Event], bool]) -> bool:
+        # A connection of its own, because this thread writes, and another one reads.
+        try:
+            with open_reader(self._list) as database:
+                return any(map(matches, database.history(key)))
+        except (StoreError, sqlite3.DatabaseError, OSError) as error:
+            raise ListUnavailableError(f"the suppression list cannot be read: {error}") from error
+
+    def _write(self, change: HandChange, by: str) -> str:
+        try:
+            if self._writer is None:
+                self._writer = ChangeWriter(self._settings)
+            written = self._writer.write([change], by=by)
+        except (JournalError, OSError) as error:
+            raise ListUnavailableError(str(error)) from error
+        assert written.last is not None  # noqa: S101 - one was written
+        return written.last[1]
+
+    def roll(self) -> None:
+        """Finish the segment of the changes if it is old enough."""
+        if self._writer is not None:
+            self._writer.roll()
+
+    def close(self) -> None:
+        """Finish the segment of the changes."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def shown(address: str, entry: ListEntry) -> ShownEntry:
+    """Return an entry for people and programs."""
+    return ShownEntry(
+        address=address,
+        reason=entry.reason,
+        source=entry.source,
+        since=rfc3339(entry.since),
+        expires=None if entry.expires == NEVER else rfc3339(entry.expires),
+        reports=entry.reports,
+    )
+
+
+def _shown(entry: Listed) -> ShownEntry:
+    return shown(entry.address, entry)
+
+
+def _key(address: str) -> str:
+    key = None if _REPLACED in address else normal_key(address)
+    if key is None:
+        raise ValueError(f"{address[:100]!r} is no address; write one such as user@example.com")
+    return key
+
+
+def _now() -> int:
+    return int(clock.time())
