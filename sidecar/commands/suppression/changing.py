@@ -77,7 +77,8 @@ def import_list(config: Path | None, file: Path, *, reason: str) -> None:
     """Add the addresses of a list: of this program, PowerMTA, SES or Mailgun.
 
     FILE has one address a line, or CSV with a column `address`, `email` or `rcpt`, or JSON. Of PowerMTA's accounting files only
-    bounces of the categories bad-mailbox, bad-domain and inactive-mailbox count.
+    bounces of the categories bad-mailbox, bad-domain and inactive-mailbox count. Of Mailgun's unsubscriptions only those from
+    all mail count.
     """
     settings, _ = list_settings(config)
     words, unreadable = _reason(reason), list[int]()

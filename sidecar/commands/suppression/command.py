@@ -138,7 +138,11 @@ def _print_entry(address: str, entry: ShownEntry | None) -> None:
 @config_option
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True, help="The format.")
 def export(config: Path | None, form: str) -> None:
-    """Write the whole list: CSV with a head line, or one JSON object a line."""
+    """Write the whole list: CSV with a head line, or one JSON object a line.
+
+    In CSV, a text that begins with = + - @ or ' has one more ' before it, because a spreadsheet would compute it as a formula.
+    Programs read JSON lines. `import` reads both.
+    """
     _, settings = list_settings(config)
     with opened(settings) as database:
         entries = (shown(one.address, one) for one in database.entries(now()))

@@ -1,7 +1,11 @@
 """Suppression lists of other programs: their layouts, read line by line.
 
-Known are one address a line (PowerMTA), CSV with a head line (this program, Mailgun, PowerMTA's accounting files), CSV as SES
-imports it (`address,BOUNCE`), JSON lines (this program, SES), and one JSON document (SES, Mailgun). Files are external data.
+Known are one address a line, CSV with a head line (this program, Mailgun, PowerMTA's accounting files), CSV as SES imports it
+(`address,BOUNCE`), JSON lines (this program, SES), and one JSON document (SES, Mailgun). Files are external data.
+
+Sources: Amazon SES Developer Guide, "Using the Amazon SES account-level suppression list"; SES API v2 Reference,
+"ListSuppressedDestinations"; Mailgun API Reference, "Bounces", "Complaints" and "Unsubscribe"; PowerMTA User's Guide, of
+accounting files.
 """
 
 import csv
@@ -13,6 +17,7 @@ from typing import Any, Final, TextIO
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.suppressed import unguarded
 from sidecar.core.text import printable
 from sidecar.suppression.changes import HandChange
 from sidecar.suppression.reading import REASON_LIMIT, normal_key
@@ -20,8 +25,11 @@ from sidecar.suppression.rules import NEVER
 
 _ADDRESS: Final = ("address", "emailaddress", "email", "rcpt")
 _REASON: Final = ("reason", "bouncecat", "error", "code")
-# Of PowerMTA's categories, those that say something about the mailbox.
+# Of PowerMTA's categories, those that say something about the mailbox; and its records of bounces, local and remote.
 _PERMANENT: Final = ("bad-mailbox", "bad-domain", "inactive-mailbox")
+_BOUNCES: Final = ("b", "rb")
+# The tag of Mailgun's unsubscriptions from all mail.
+_ALL_MAIL: Final = "*"
 # The lists inside a JSON document: Mailgun's, and SES's.
 _LISTS: Final = ("items", "SuppressedDestinationSummaries")
 # Characters of a line of a list, and of a whole JSON document.
@@ -66,7 +74,7 @@ def _is_head(line: str) -> bool:
 def _csv_rows(head: tuple[str, ...], lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
     try:
         for row in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
-            yield dict(zip(head, row, strict=False))
+            yield dict(zip(head, map(unguarded, row), strict=False))
     except csv.Error as error:
         raise ValueError(f"it is no CSV: {error}") from error
 
@@ -108,8 +116,15 @@ def _row(value: object) -> dict[str, Any] | None:
 
 
 def _counts(row: dict[str, Any]) -> bool:
-    """Return False for a line of PowerMTA's accounting file that is about a delivery, or about something temporary."""
-    return "bouncecat" not in row or str(row["bouncecat"]) in _PERMANENT
+    """Return False for a line that says nothing about all mail to an address.
+
+    That is a PowerMTA record of a delivery or of something temporary, or a Mailgun unsubscription from some tags only.
+    """
+    if "bouncecat" in row and (str(row["bouncecat"]) not in _PERMANENT or str(row.get("type", "b")) not in _BOUNCES):
+        return False
+    tags = row.get("tags")
+    names = [tags] if isinstance(tags, str) else tags if isinstance(tags, list) else []
+    return not any(names) or _ALL_MAIL in names
 
 
 def _first(row: dict[str, Any], names: Iterable[str]) -> object:

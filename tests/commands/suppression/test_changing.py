@@ -112,9 +112,21 @@ LISTS = {
         {"b@x.test": "No such mailbox", "c@x.test": "import"},
     ),
     "mailgun.csv": ('address,code,error,created_at\nb@x.test,550,"No, none",x\n', {"b@x.test": "No, none"}),
+    "mailgun-unsubscribes.csv": (
+        "address,tags,created_at\nb@x.test,*,x\nc@x.test,news,x\nd@x.test,,x\n",
+        {"b@x.test": "import", "d@x.test": "import"},
+    ),
+    "mailgun-unsubscribes.json": (
+        '{"items":[{"address":"b@x.test","tags":["*","news"]},{"address":"c@x.test","tags":["news"]},{"address":"d@x.test"}]}',
+        {"b@x.test": "import", "d@x.test": "import"},
+    ),
     "pmta.csv": (
-        "type,timeLogged,orig,rcpt,dsnStatus,bounceCat\nb,x,s@x.test,b@x.test,5.1.1,bad-mailbox\nb,x,s@x.test,c@x.test,5.7.1,spam-related\n",
+        "type,rcpt,dsnStatus,bounceCat\nb,b@x.test,5.1.1,bad-mailbox\nb,c@x.test,5.7.1,spam-related\nt,d@x.test,4.1.1,bad-mailbox\n",
         {"b@x.test": "bad-mailbox"},
+    ),
+    "formulas.csv": (
+        "address,reason\n'=b@x.test,'+1\n''c@x.test,x\n'd@x.test,y\n",
+        {"=b@x.test": "+1", "'c@x.test": "x", "'d@x.test": "y"},
     ),
 }
 

@@ -82,6 +82,6 @@ def test_a_port() -> None:
                 return 0
 
         wait_until(lambda: status("/readyz") == 200, "HTTP is served")
-        wait_until(lambda: status(LIST, READER) == 200, "the list is there")
+        wait_until(lambda: status(LIST, READER) == 200, "the list is served")
         assert [status(path) for path in (LIST, "/openapi.json", "/v1/listener-domain?domain=a")] == [401, 401, 401]
         assert [status(path, READER) for path in ("/openapi.json", "/v1/listener-domain?domain=a")] == [200, 200]

@@ -78,7 +78,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     write_segment(one.settings, 0, [feedback(A, day=DAYS - 5)])
     one.start()
     try:
-        wait_until(lambda: one.ask("GET", f"{LIST}/{A}").status == 200, "the list is there")
+        wait_until(lambda: one.ask("GET", f"{LIST}/{A}").status == 200, "the list is served")
         yield one
     finally:
         one.stop()
@@ -240,7 +240,7 @@ def test_wrong_questions(tmp_path: Path, method: str, path: str, body: object, q
     one = Served(tmp_path)
     one.start()
     try:
-        wait_until(lambda: one.ask("GET", LIST).status == 200, "the list is there")
+        wait_until(lambda: one.ask("GET", LIST).status == 200, "the list is served")
         path = quote(path, safe="/%@") if "%" not in path else path
         found = ask(one.app, _unquoted(path), query, method=method, headers=TOKEN, pieces=_pieces(body))
         assert (found.status, said in found.error, found.error.isprintable()) == (400, True, True), found.body
