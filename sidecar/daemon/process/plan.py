@@ -105,12 +105,15 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
 
 def _tried_folders(settings: Settings) -> str:
     """Try all folders. Return the id of this installation. Raise SetupError."""
+    listed = [] if settings.list_directory is None else [settings.list_directory]
     if os.geteuid() == 0:
-        for folder in (*settings.journal.directories, settings.state_directory, settings.quarantine_directory):
+        for folder in (*settings.journal.directories, settings.state_directory, settings.quarantine_directory, *listed):
             check_only_root_writes(folder)
     for directory in settings.journal.directories:
         _try_folder(directory, "records")
     _try_folder(settings.state_directory, "state")
+    for directory in listed:
+        _try_folder(directory, "the suppression list")
     return settings.node_id or _node_id(settings.node_id_file)
 
 

@@ -91,6 +91,10 @@ def journal_of_root(folder: Path) -> None:
     (folder / "journal").mkdir(mode=0o750)
 
 
+def list_of_root(folder: Path) -> None:
+    (folder / "list").mkdir(mode=0o750)
+
+
 def closed_above(folder: Path) -> None:
     (folder / "closed").mkdir(mode=0o700)
 
@@ -126,6 +130,13 @@ BROKEN: list[tuple[Callable[[Path], None], str, str, int, str]] = [
         "unusable_directory",
         4,
         "User nobody cannot write into {}/journal: Permission denied.",
+    ),
+    (
+        list_of_root,
+        f'bounce_classifier = "iana"\n{AS_NOBODY}[suppression]\ndatabase = "list/suppression.db"\n',
+        "unusable_directory",
+        5,
+        "User nobody cannot write into {}/list: Permission denied.",
     ),
     (
         closed_above,
