@@ -8,6 +8,7 @@ Ask the sidecar for the listener policy of a KumoMTA node.
     ttl = '5s', -- how long an answer is cached; '0s' turns the cache off
     timeout = '1s', -- the longest time for one question
     on_failure = 'tempfail', -- or 'file': what to do when the sidecar does not answer
+    -- token = '/opt/kumomta/etc/sidecar-token', -- the reader's token, if the sidecar has tokens: a file, or another KeySource
     -- files = { '/opt/kumomta/etc/listener_domains.toml' }, -- for 'file': for KumoMTA's own helper
   })
 
@@ -33,6 +34,7 @@ local KNOWN = {
   timeout = true,
   on_failure = true,
   files = true,
+  token = true,
 }
 
 local SECONDS = {
@@ -82,7 +84,7 @@ local function is_list_of_files(value)
 end
 
 local function with_defaults(options)
-  local settings = { files = options.files }
+  local settings = { files = options.files, token = options.token }
   for name, value in pairs(DEFAULTS) do
     settings[name] = options[name] == nil and value or options[name]
   end
@@ -101,7 +103,7 @@ local function add_unknown(problems, options)
     table.insert(
       problems,
       string.format(
-        '%s is no option: use endpoint, ttl, timeout, on_failure and files.',
+        '%s is no option: use endpoint, ttl, timeout, on_failure, files and token.',
         name
       )
     )
@@ -171,6 +173,16 @@ function mod.problems(options)
     )
   end
   add_about_failure(problems, settings)
+  if
+    settings.token ~= nil
+    and type(settings.token) ~= 'string'
+    and type(settings.token) ~= 'table'
+  then
+    table.insert(
+      problems,
+      "token is no file: name the file of the reader's token, or leave it out."
+    )
+  end
   return problems
 end
 
@@ -235,6 +247,15 @@ end
 local function asker(settings)
   local url = settings.endpoint:gsub('/$', '') .. '/v1/listener-domain'
   local client
+  -- The file is read again after a minute.
+  local load_token = kumo.memoize(function(source)
+    return kumo.secrets.load(source):match '^%s*(.-)%s*$'
+  end, {
+    name = 'sidecar_policy_token',
+    ttl = '60s',
+    capacity = 1,
+    invalidate_with_epoch = true,
+  })
 
   return function(domain, listener, authz_id)
     client = client
@@ -249,8 +270,11 @@ local function asker(settings)
     if authz_id ~= '' then
       question.authz_id = authz_id
     end
-    local response =
-      client:get(kumo.http.build_url(url, question)):send()
+    local request = client:get(kumo.http.build_url(url, question))
+    if settings.token then
+      request:bearer_auth(load_token(settings.token))
+    end
+    local response = request:send()
     local status = response:status_code()
     if status ~= 200 then
       error(string.format('it answered with status %s', status), 0)

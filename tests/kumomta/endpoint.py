@@ -54,6 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
         self.server.asked.append({name: values[0] for name, values in query.items()})
         if self.server.mood == "silent":
@@ -69,6 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.server.body) + (self.server.mood == "breaks off")))
         self.end_headers()
         self._send()
+
+    do_POST = do_GET  # noqa: N815 - as http.server has it
 
     def _send(self) -> None:
         if self.server.mood != "drips":

@@ -26,6 +26,18 @@ kumo.handlers.smtp_server_message_received(kumo.message(message))
 print(message.sender:match '^news%+%w+@example.com$' and #message.header)
 """
 
+SUPPRESSION = """
+local via
+local meta = { get_meta = function() return via end }
+for _, listener in ipairs { '10.0.0.1:25', '10.0.0.1:587' } do
+  via = listener
+  kumo.handlers.smtp_server_rcpt_to('jo@remote.example', meta)
+  print(#kumo.logged)
+end
+kumo.handlers.http_message_generated(kumo.message { sender = 'a@example.com', recipients = { 'b@remote.example' } })
+print(#kumo.logged)
+"""
+
 # A policy script begins so.
 HEAD = f"package.path = '{HERE}/lua/?.lua;{DEPLOYED}/?.lua;' .. package.path\nlocal kumo = require 'kumo'\n"
 SIDECAR = "local sidecar = require 'sidecar'\n"
@@ -85,7 +97,7 @@ def shell(fence: Fence, folder: Path, port: int) -> str:
 
 def test_every_block_is_run_here() -> None:
     """The commands and policies of the guide are those below."""
-    assert [fence.language for fence in FENCES] == ["text", "text", "text", "toml", "sh", "lua", "lua", "lua", "sh"]
+    assert [fence.language for fence in FENCES] == ["text", "text", "text", "toml", "sh", "lua", "lua", "lua", "lua", "sh"]
 
 
 def test_disagreements(program: Program, port: int) -> None:
@@ -103,7 +115,7 @@ def test_disagreements(program: Program, port: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "listener", "answer"),
-    [(0, "10.0.0.1:25", "LogThenDrop"), (2, "10.0.0.1:25", "LogThenDrop"), (2, "10.0.0.1:587", "nothing")],
+    [(0, "10.0.0.1:25", "LogThenDrop"), (3, "10.0.0.1:25", "LogThenDrop"), (3, "10.0.0.1:587", "nothing")],
 )
 def test_policies(program: Program, port: int, number: int, listener: str, answer: str) -> None:
     """A node with the policy gets the listener domain from the sidecar, and the listener of the applications gets none."""
@@ -111,6 +123,15 @@ def test_policies(program: Program, port: int, number: int, listener: str, answe
     script = HEAD + ("" if SIDECAR in policy else SIDECAR) + policy + ASK.format(listener=listener)
     done = subprocess.run(["lua5.4", "-"], input=script, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (f"{answer}\n", "")
+
+
+def test_suppression(tmp_path: Path) -> None:
+    """Only recipients of the applications' listener, and of injected messages, are checked: they find no sidecar here."""
+    (tmp_path / "sidecar-token").write_text("the-token-of-the-examples-is-no-secret\n")
+    policy = moved(POLICIES[2].text, tmp_path, 0).replace("token =", f"endpoint = 'http://127.0.0.1:{free_port()}', token =")
+    script = HEAD + policy + SUPPRESSION
+    done = subprocess.run(["lua5.4", "-"], input=script, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n1\n2\n", "")
 
 
 def test_signing(tmp_path: Path) -> None:

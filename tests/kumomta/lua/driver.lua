@@ -95,6 +95,27 @@ function actions.validate()
   return { printed = printed, failed = kumo.failed }
 end
 
+local suppression
+
+function actions.setup_suppression(request)
+  suppression = require('sidecar_suppression'):setup(request.options)
+  return 'done'
+end
+
+function actions.suppression_problems(request)
+  return setmetatable(require('sidecar_suppression').problems(request.options), cjson.array_mt)
+end
+
+function actions.check_recipient(request)
+  suppression.recipient(request.address)
+  return 'accepted'
+end
+
+function actions.check_message(request)
+  suppression.message(kumo.message(request.message))
+  return 'accepted'
+end
+
 io.stdout:setvbuf 'line'
 for line in io.lines() do
   local request = cjson.decode(line)

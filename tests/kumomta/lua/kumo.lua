@@ -1,5 +1,5 @@
 --[[
-What sidecar.lua uses of KumoMTA, by its reference pages, under a plain Lua 5.4; HTTP is real.
+What the scripts for KumoMTA use of it, by its reference pages, under a plain Lua 5.4; HTTP is real.
 
 Owns the likeness, and what a test may look at: `handlers`, `logged`, `failed`, `now`, `too_old`. Never knows the sidecar.
 ]]
@@ -42,6 +42,7 @@ function kumo.log_warn(...)
 end
 
 kumo.log_error = kumo.log_warn
+kumo.log_info = kumo.log_warn
 
 -- Errors of KumoMTA's own functions have a traceback in their text.
 local function fail(text)
@@ -69,6 +70,10 @@ end
 
 function kumo.serde.json_parse(text)
   return without_null(cjson.decode(text))
+end
+
+function kumo.serde.json_encode(value)
+  return cjson.encode(value)
 end
 
 local MODES = { Ignore = true, LogThenRelay = true, LogThenDrop = true }
@@ -221,12 +226,24 @@ end
 
 function kumo.http.build_client(params)
   local client = {}
-  function client:get(address)
-    local request = {}
+  local function request_of(method, address)
+    local request, content, fields = {}, nil, {}
+    function request:header(name, value)
+      fields[name] = value
+    end
+    function request:bearer_auth(token)
+      fields['Authorization'] = 'Bearer ' .. token
+    end
+    function request:body(text)
+      content, fields['Content-Length'] = text, #text
+    end
     function request:send()
       local pieces = {}
       local ok, status, headers = http.request {
         url = address,
+        method = method,
+        headers = fields,
+        source = content and ltn12.source.string(content),
         sink = ltn12.sink.table(pieces),
         -- One limit for the whole of the request, as KumoMTA's client has it.
         create = function()
@@ -241,6 +258,12 @@ function kumo.http.build_client(params)
       return response_of(status, headers, table.concat(pieces))
     end
     return request
+  end
+  function client:get(address)
+    return request_of('GET', address)
+  end
+  function client:post(address)
+    return request_of('POST', address)
   end
   return client
 end
