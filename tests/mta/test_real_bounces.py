@@ -88,7 +88,10 @@ def test_there_are_samples_of_each_class() -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_sample_is_sound(name: str) -> None:
-    """A sample is small, has only addresses for examples, and its text has each address and code that its JSON says."""
+    """A sample is small, has only addresses for examples, and its text has each address and code that its JSON says.
+
+    `none-` has no recipient, `delayed-` only delayed ones; any other sample has at least one recipient.
+    """
     one, message = SAMPLES[name], content(name)
     text = texts(message)
     assert len(message) <= SIZE_LIMIT
@@ -99,12 +102,6 @@ def test_sample_is_sound(name: str) -> None:
         assert recipient.address in text or (one.format == "aol" and re.search(rf"^\t{local}$", text, re.MULTILINE))
         assert recipient.status is None or recipient.status in text
         assert recipient.code is None or re.search(rf"(?<!\d){recipient.code}(?!\d)", text)
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_sample_names_its_class(name: str) -> None:
-    """`none-` has no recipient, `delayed-` only delayed ones; any other sample has at least one recipient."""
-    one = SAMPLES[name]
     actions = {recipient.action for recipient in one.recipients}
     if name.startswith("none-"):
         assert (one.format, actions) == ("none", set())

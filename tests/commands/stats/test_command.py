@@ -68,7 +68,7 @@ def on_terminal(*arguments: object, columns: int, **environment: str) -> str:
         while True:
             try:
                 written += os.read(master, 65536)
-            except OSError:  # nobody has the other end any more
+            except OSError:  # the other end is closed
                 break
         os.close(master)
         assert program.wait() == 0
@@ -76,7 +76,7 @@ def on_terminal(*arguments: object, columns: int, **environment: str) -> str:
 
 
 def test_words(log: Path) -> None:
-    """In a pipe there are plain lines: how many of what, why, from whom, for whom, and when."""
+    """In a pipe there are plain lines: what, how many, why, from which peers, for which domains, and when."""
     status, words, errors = run(log)
     assert (status, errors) == (0, "")
     lines = words.splitlines()
@@ -109,7 +109,7 @@ def test_a_long_reason_in_a_pipe(tmp_path: Path) -> None:
 
 
 def test_json(log: Path) -> None:
-    """For machines there is one JSON object with the same figures, in which no stranger's text can play with a terminal."""
+    """For machines there is one JSON object with the same figures, in which no external text can control a terminal."""
     evil = record("OOB", peer_address={"name": "\x9b31m\u202e\u2028mx", "addr": "::1"}, created=NOON)
     status, printed, _ = run("--json", log, "-", stdin=evil)
     assert status == 0
@@ -132,7 +132,7 @@ def test_json(log: Path) -> None:
     ],
 )
 def test_range(options: list[str], count: int, log: Path) -> None:
-    """Only the records of the range count; a time is UTC, unless it tells another offset."""
+    """Only the records of the range count; a time is UTC, unless it has another offset."""
     status, printed, _ = run("--json", *options, log)
     assert (status, json.loads(printed)["records"]) == (0, count)
 
@@ -170,7 +170,7 @@ def test_the_journal_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_no_records(log: Path) -> None:
-    """What cannot be read is told, with the first place; the rest counts. A line that is being written is not there yet."""
+    """The first line that cannot be read is reported; the rest counts. A line that is being written is not there yet."""
     with log.open("ab") as file:
         file.write(b'{"type": 7}\nno json \x1b[31m\n' + record() + b'{"type": "Rec')
     status, words, errors = run(log)
@@ -273,7 +273,7 @@ def test_terminal(columns: int, environment: Mapping[str, str], log: Path) -> No
 
 
 def test_another_character_set(tmp_path: Path) -> None:
-    """A terminal that has neither bars nor a stranger's letters gets others instead."""
+    """A terminal that has neither bars nor the letters of a name gets others instead."""
     (tmp_path / "log").write_bytes(record(peer_address={"name": "é", "addr": "日本"}))
     program = subprocess.run(
         [*SIDECAR, str(tmp_path / "log")],

@@ -25,10 +25,10 @@ NAMED = {
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.eml")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("strict", [True, False])
-def test_kind(path: Path, *, strict: bool) -> None:
+def test_kind(path: Path) -> None:
     """Each well-formed message of another kind has its name, also with compat; no other message has one."""
-    assert read(path.read_bytes(), strict=strict).other == NAMED.get(path.stem)
+    assert read(path.read_bytes(), strict=True).other == NAMED.get(path.stem)
+    assert read(path.read_bytes(), strict=False).other == NAMED.get(path.stem)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from sidecar.core.names import normal_domain
 
 
 def seeds() -> Iterator[bytes]:
-    """Give an input that is as it must be."""
+    """Yield an input that is as it must be."""
     yield b"example.com"
 
 

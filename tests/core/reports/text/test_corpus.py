@@ -42,22 +42,15 @@ def test_bounce(name: str) -> None:
         (one["address"], one["action"], str(one["code"] or ""), one["status"] or "") for one in wanted["recipients"]
     ]
     assert wanted["from"] == "" or is_from_mailer(mime.split_message(content)[0])
+    # Line ends make no difference.
+    plain = content.replace(b"\r\n", b"\n")
+    assert read_text(plain, null_sender=True) == read_text(plain.replace(b"\n", b"\r\n"), null_sender=True) is not None
 
 
-@pytest.mark.parametrize("name", BOUNCES)
-def test_line_ends(name: str) -> None:
-    """Line ends make no difference."""
-    content = PATHS[name].read_bytes().replace(b"\r\n", b"\n")
-    plain = read_text(content, null_sender=True)
-    crlf = read_text(content.replace(b"\n", b"\r\n"), null_sender=True)
-    assert plain is not None
-    assert plain == crlf
-
-
-@pytest.mark.parametrize("null_sender", [True, False])
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_mail(name: str, null_sender: bool) -> None:
+def test_other_mail(name: str) -> None:
     """No recipient fails, whatever the envelope sender is."""
     content = PATHS[name].read_bytes()
-    assert read_text(content, null_sender=null_sender) is None
+    assert read_text(content, null_sender=True) is None
+    assert read_text(content, null_sender=False) is None
     assert read(content).oob is None
