@@ -46,7 +46,7 @@ class Endpoint(ThreadingHTTPServer):
         self.body = value if isinstance(value, bytes) else json.dumps(value).encode()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of who has gone away."""
+        """Log nothing about clients that have gone away."""
 
 
 class _Handler(BaseHTTPRequestHandler):

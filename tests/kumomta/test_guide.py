@@ -97,7 +97,7 @@ def shell(fence: Fence, folder: Path, port: int) -> str:
 
 def test_every_block_is_run_here() -> None:
     """The commands and policies of the guide are those below."""
-    assert [fence.language for fence in FENCES] == ["text", "text", "text", "toml", "sh", "lua", "lua", "lua", "lua", "sh"]
+    assert [fence.language for fence in FENCES] == ["text", "text", "text", "toml", "sh", "lua", "lua", "lua", "lua", "lua", "sh"]
 
 
 def test_disagreements(program: Program, port: int) -> None:
@@ -115,7 +115,7 @@ def test_disagreements(program: Program, port: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "listener", "answer"),
-    [(0, "10.0.0.1:25", "LogThenDrop"), (3, "10.0.0.1:25", "LogThenDrop"), (3, "10.0.0.1:587", "nothing")],
+    [(0, "10.0.0.1:25", "LogThenDrop"), (4, "10.0.0.1:25", "LogThenDrop"), (4, "10.0.0.1:587", "nothing")],
 )
 def test_policies(program: Program, port: int, number: int, listener: str, answer: str) -> None:
     """A node with the policy gets the listener domain from the sidecar, and the listener of the applications gets none."""
@@ -132,6 +132,16 @@ def test_suppression(tmp_path: Path) -> None:
     script = HEAD + policy + SUPPRESSION
     done = subprocess.run(["lua5.4", "-"], input=script, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0\n1\n2\n", "")
+
+
+def test_verifying(program: Program, port: int) -> None:
+    """A node with the policy asks about a recipient, and accepts it in a domain that requires no token."""
+    policy = moved(
+        POLICIES[3].text.replace("setup {}", f"setup {{ endpoint = 'http://127.0.0.1:{port}' }}"), program.directory, port
+    )
+    script = f"{HEAD}{policy}\nkumo.handlers.smtp_server_rcpt_to('x@bounce.example.com')\nprint(#kumo.logged)\n"
+    done = subprocess.run(["lua5.4", "-"], input=script, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_signing(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The shapes of answers: JSON, and for each error one sentence."""
 
+from typing import Literal
+
 from msgspec import Struct, json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -45,6 +47,13 @@ class ListenerDomain(Struct, frozen=True, kw_only=True):
     relay_from_authz: list[str]
     log_oob: LogMode
     log_arf: LogMode
+
+
+class RecipientAnswer(Struct, frozen=True, kw_only=True):
+    """Whether the domain of a recipient requires an address token, and the SMTP reply if this recipient has no valid one."""
+
+    address: Literal["required", "optional"]
+    reply: str | None = None
 
 
 def json_answer(value: object, status: int = 200) -> Response:

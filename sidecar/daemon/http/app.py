@@ -23,11 +23,14 @@ from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.exposition import Exposition
 from sidecar.daemon.http.openapi import document
 from sidecar.daemon.http.questions import (
+    DomainQuestion,
     NoListenerError,
+    RecipientQuestion,
     explain_question,
     find_listener_domain,
-    read_domain_question,
+    find_recipient,
     read_explain_question,
+    read_query,
     read_sign_question,
     sign_message,
 )
@@ -61,6 +64,7 @@ class _Paths:
         self._document = json_answer(document(version))
         self.routes = [
             Route("/v1/listener-domain", self.listener_domain),
+            Route("/v1/recipient", self.recipient),
             Route("/v1/explain", self.explain, methods=["POST"]),
             Route("/v1/sign", self.sign, methods=["POST"]),
             Route("/healthz", self.health),
@@ -71,11 +75,14 @@ class _Paths:
         ]
 
     async def listener_domain(self, request: Request) -> Response:
-        found = find_listener_domain(self._plan, read_domain_question(request.query_params))
+        found = find_listener_domain(self._plan, read_query(request.query_params, DomainQuestion))
         _LOG.debug("listener domain", found=found is not None, **request.query_params)
         response = json_answer(found)
         response.headers["Cache-Control"] = f"max-age={FRESH_SECONDS}"
         return response
+
+    async def recipient(self, request: Request) -> Response:
+        return json_answer(find_recipient(self._plan, read_query(request.query_params, RecipientQuestion)))
 
     async def explain(self, request: Request) -> Response:
         # Only complete questions count: clients that send no body, or send it slowly, do not keep others out.

@@ -4,19 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import NODEFAULT
+from msgspec import NODEFAULT, Struct
 
 from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.proof.sign import Signed
 from sidecar.core.suppressed import AddressHistory, ListChange, ListChanges, ListPage, ShownEntry
-from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness
+from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness, RecipientAnswer
 from sidecar.daemon.http.list_openapi import suppression_paths
 from sidecar.daemon.http.list_questions import Addition, CheckAnswer, CheckQuestion, ListQuestion, UnsubscribeEvent
-from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion, SignQuestion
+from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion, RecipientQuestion, SignQuestion
 
+_QUERIES = (DomainQuestion, RecipientQuestion, ListQuestion)
 _TYPES = (
-    ListenerDomain, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, DomainQuestion, ListPage,
-    ListChanges, ListQuestion, CheckQuestion, CheckAnswer, Addition, UnsubscribeEvent, AddressHistory, ShownEntry, ListChange,
+    ListenerDomain, RecipientAnswer, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, ListPage,
+    ListChanges, CheckQuestion, CheckAnswer, Addition, UnsubscribeEvent, AddressHistory, ShownEntry, ListChange,
 )  # fmt: skip
 _EITHER = ("message_text", "message_base64")
 _REVISION = {
@@ -41,25 +42,14 @@ _ERRORS = {
 
 def document(version: str) -> dict[str, Any]:
     """Return the document (OpenAPI 3.1) of this version of the program."""
-    schemas, components = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    schemas, components = msgspec.json.schema_components((*_TYPES, *_QUERIES), ref_template="#/components/schemas/{name}")
     # At most one of the two, which no type says.
     components[ExplainQuestion.__name__]["not"] = {
         "required": list(_EITHER),
         "properties": {name: {"type": "string"} for name in _EITHER},
     }
-    of = dict(zip(_TYPES, schemas, strict=True))
-    queries = {question: components.pop(question.__name__)["properties"] for question in (DomainQuestion, ListQuestion)}
-
-    def parameters(question: type[DomainQuestion | ListQuestion]) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": field.name,
-                "in": "query",
-                "required": field.default is NODEFAULT,
-                "schema": queries[question][field.name],
-            }
-            for field in msgspec.structs.fields(question)
-        ]
+    parameters = {one: _parameters(one, components.pop(one.__name__)) for one in _QUERIES}
+    of = dict(zip((*_TYPES, *_QUERIES), schemas, strict=True))
 
     def operation(name: str, summary: str, content: Mapping[str, Any], *errors: str, **more: object) -> dict[str, Any]:
         answers = {"200": _answer("The answer.", content)}
@@ -81,7 +71,14 @@ def document(version: str) -> dict[str, Any]:
                 {"oneOf": [of[ListenerDomain], {"type": "null"}]},
                 "400",
                 "409",
-                parameters=parameters(DomainQuestion),
+                parameters=parameters[DomainQuestion],
+            ),
+            "/v1/recipient": get(
+                "recipient",
+                "Whether a recipient needs an address token, and the SMTP reply if it has no valid one.",
+                of[RecipientAnswer],
+                "400",
+                parameters=parameters[RecipientQuestion],
             ),
             "/v1/explain": {
                 "post": operation(
@@ -106,7 +103,7 @@ def document(version: str) -> dict[str, Any]:
                     requestBody={"required": True, "content": {JSON: {"schema": of[SignQuestion]}}},
                 )
             },
-            **suppression_paths(of, operation, parameters(ListQuestion)),
+            **suppression_paths(of, operation, parameters[ListQuestion]),
             "/healthz": get("healthz", "Whether this process is alive.", of[Health]),
             "/readyz": get("readyz", "Whether workers accept mail, and the journal has space.", of[Readiness], "503"),
             "/metrics": {
@@ -120,6 +117,14 @@ def document(version: str) -> dict[str, Any]:
         # On a UNIX socket, its mode permits reading.
         "security": [{}, {"token": []}],
     }
+
+
+def _parameters(question: type[Struct], schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    fields = msgspec.structs.fields(question)
+    return [
+        {"name": one.name, "in": "query", "required": one.default is NODEFAULT, "schema": schema["properties"][one.name]}
+        for one in fields
+    ]
 
 
 def _answer(text: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Never reads a file that a client names.
 import binascii
 import time
 from base64 import b64decode
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -18,11 +18,13 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question
 from sidecar.core.names import NO_DOMAIN, UNLISTED, normal_domain, normal_listener, split_endpoint
 from sidecar.core.networks import texts
-from sidecar.core.policy.address import ADDRESS_LIMIT
+from sidecar.core.policy.address import ADDRESS_LIMIT, domain_of, without_route
+from sidecar.core.proof.address import check_address
 from sidecar.core.proof.sign import Signed, sign
 from sidecar.core.proof.trace import MESSAGE_ID_LIMIT
+from sidecar.core.session.replies import ADDRESS_REQUIRED
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.daemon.http.answers import ListenerDomain
+from sidecar.daemon.http.answers import ListenerDomain, RecipientAnswer
 from sidecar.daemon.http.list_questions import single
 from sidecar.daemon.process.plan import Plan
 
@@ -70,6 +72,12 @@ class DomainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ) = UNSET
 
 
+class RecipientQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A recipient, with its token if it has one."""
+
+    address: Annotated[_Name, Meta(description="The address of RCPT TO, without angle brackets.")]
+
+
 class ExplainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"sender": "from"}):
     """Peer, sender and recipients, as in `sidecar explain --batch`, and the message itself, as text or as base64."""
 
@@ -113,13 +121,21 @@ _EXPLAIN = msgspec.json.Decoder(ExplainQuestion)
 _A_PATH = "unknown field `message`"
 
 
-def read_domain_question(query: QueryParams) -> DomainQuestion:
+_NEEDED: Final = {
+    DomainQuestion: ("domain", "name the domain to look up; it is empty for the null sender"),
+    RecipientQuestion: ("address", "name the recipient"),
+}
+_Query = TypeVar("_Query", DomainQuestion, RecipientQuestion)
+
+
+def read_query(query: QueryParams, kind: type[_Query]) -> _Query:
     """Read a query string. Raises HTTPException."""
-    found = single(query, [field.name for field in msgspec.structs.fields(DomainQuestion)])
-    if "domain" not in found:
-        raise HTTPException(400, "domain is missing: name the domain to look up; it is empty for the null sender.")
+    found = single(query, [field.name for field in msgspec.structs.fields(kind)])
+    needed, fix = _NEEDED[kind]
+    if needed not in found:
+        raise HTTPException(400, f"{needed} is missing: {fix}.")
     try:
-        return msgspec.convert(found, DomainQuestion)
+        return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         raise HTTPException(400, f"The question cannot be read: {error}.") from error
 
@@ -176,6 +192,15 @@ def find_listener_domain(plan: Plan, question: DomainQuestion) -> ListenerDomain
             log_arf=entry.log_arf,
         )
     )
+
+
+def find_recipient(plan: Plan, question: RecipientQuestion) -> RecipientAnswer:
+    """Return whether a recipient needs an address token, and the reply if it has no valid one."""
+    verify, mailbox = plan.settings.verify, without_route(question.address)
+    if verify is None or not verify.rule_of(domain_of(mailbox)).requires_token:
+        return RecipientAnswer(address="optional")
+    holds = check_address(mailbox, verify, time.time()).holds
+    return RecipientAnswer(address="required", reply=None if holds else str(ADDRESS_REQUIRED))
 
 
 def sign_message(plan: Plan, question: SignQuestion) -> Signed:

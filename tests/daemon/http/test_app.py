@@ -21,10 +21,11 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question, encode_explanation
-from sidecar.core.proof.address import check_address
+from sidecar.core.proof.address import check_address, tagged
 from sidecar.core.proof.sign import sign
+from sidecar.core.session.replies import ADDRESS_REQUIRED
 from sidecar.core.settings.keys import Keys
-from sidecar.core.settings.proof import VerifySettings
+from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
@@ -431,8 +432,36 @@ def test_a_client_cannot_ask_for_any_listener() -> None:
     assert ask(app(), DOMAIN, {"domain": "relay.example", "listener": ANY_LISTENER}).status == 400
 
 
-SIGN = "/v1/sign"
 SECRET = secret(b"the-secret-of-the-tests-is-no-secret")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("news@other.example", {"address": "optional", "reply": None}),
+        ("news@Bounce.Example", {"address": "required", "reply": str(ADDRESS_REQUIRED)}),
+        (tagged("news@bounce.example", SECRET, time.time()), {"address": "required", "reply": None}),
+        ("@relay.example:" + tagged("news@bounce.example", SECRET, time.time()), {"address": "required", "reply": None}),
+        (tagged("news@other.example", SECRET, time.time()), {"address": "optional", "reply": None}),
+        ("", {"address": "optional", "reply": None}),
+        ("x" * 1000 + "@bounce.example", {"address": "required", "reply": str(ADDRESS_REQUIRED)}),
+    ],
+    # Tokens are of today: each process of a test run must have the same names.
+    ids=["optional", "none", "valid", "route", "another domain", "empty", "long"],
+)
+def test_recipient(address: str, expected: dict[str, str | None]) -> None:
+    """A recipient needs a token where the domain requires one, and the reply is that of the milter."""
+    verify = VerifySettings(secrets=(SECRET,), domains={"bounce.example": VerifyRule(requires_token=True)})
+    assert ask(app(verify=verify), "/v1/recipient", {"address": address}).value == expected
+    assert ask(app(), "/v1/recipient", {"address": address}).value == {"address": "optional", "reply": None}
+
+
+def test_recipient_needs_an_address() -> None:
+    assert ask(app(), "/v1/recipient").error == "address is missing: name the recipient."
+    assert ask(app(), "/v1/recipient", {"address": "a@b", "domain": "b"}).status == 400
+
+
+SIGN = "/v1/sign"
 
 
 def test_signing() -> None:

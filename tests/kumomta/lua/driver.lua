@@ -70,6 +70,25 @@ function actions.sign_problems(request)
   return setmetatable(require('sidecar_sign').problems(request.options), cjson.array_mt)
 end
 
+local verify
+
+function actions.setup_verify(request)
+  verify = require('sidecar_verify'):setup(request.options)
+  return 'done'
+end
+
+function actions.verify_recipient(request)
+  return verify.recipient(request.address) or cjson.null
+end
+
+function actions.verify_report(request)
+  return verify.report(kumo.message(request.message), conn_meta(request.meta)) or cjson.null
+end
+
+function actions.verify_problems(request)
+  return setmetatable(require('sidecar_verify').problems(request.options), cjson.array_mt)
+end
+
 function actions.validate_sign()
   kumo.handlers.validate_config()
   return kumo.failed

@@ -4,6 +4,7 @@ What the scripts for KumoMTA use of it, by its reference pages, under a plain Lu
 Owns the likeness, and what a test may look at: `handlers`, `logged`, `failed`, `now`, `too_old`. Never knows the sidecar.
 ]]
 local cjson = require 'cjson'
+local mime = require 'mime'
 local http = require 'socket.http'
 local ltn12 = require 'ltn12'
 local socket = require 'socket'
@@ -11,6 +12,7 @@ local url = require 'socket.url'
 local sha256 = require 'sha256'
 
 local kumo = {
+  encode = {},
   http = {},
   serde = {},
   digest = {},
@@ -74,6 +76,10 @@ end
 
 function kumo.serde.json_encode(value)
   return cjson.encode(value)
+end
+
+function kumo.encode.base64_encode(bytes)
+  return (mime.b64(bytes))
 end
 
 local MODES = { Ignore = true, LogThenRelay = true, LogThenDrop = true }
@@ -167,7 +173,7 @@ local function address_of(email)
   return setmetatable({ email = email }, ADDRESS)
 end
 
--- Returns a message object. `values` has its sender, recipients, and header: a list of pairs, changed in place.
+-- Returns a message object. `values` has its sender, recipients, data, and header: a list of pairs, changed in place.
 function kumo.message(values)
   local message = {}
   function message:sender()
@@ -191,6 +197,9 @@ function kumo.message(values)
       end
     end
     return found
+  end
+  function message:get_data()
+    return values.data
   end
   function message:prepend_header(name, value)
     table.insert(values.header, 1, { name, value })
