@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec import UNSET
 
-from sidecar.core.evaluate.explanation import ConnectPart, Explanation, RecipientPart
+from sidecar.core.evaluate.explanation import ConnectPart, Explanation, RecipientPart, SigningPart
 from sidecar.core.evaluate.proofs import proof_words
 from sidecar.core.records import Record
 from sidecar.core.text import printable
@@ -22,6 +22,8 @@ def explanation_words(explanation: Explanation, peer: str) -> Iterator[str]:
     yield from connect_words(explanation.connect, peer)
     for recipient in explanation.recipients:
         yield from recipient_words(recipient)
+    if message.signing is not UNSET:
+        yield _signing_words(message.signing)
     if message.action is None:
         return
     yield f"END OF MESSAGE: {message.reply or _MEANINGS[message.action]}"
@@ -33,6 +35,12 @@ def explanation_words(explanation: Explanation, peer: str) -> Iterator[str]:
         yield from (f"  {printable(line)}" for line in proof_words(message.verification))
     for record in message.records:
         yield f"  record {record.type}{_bounced(record)}: {printable(record.meta['why'])}"
+
+
+def _signing_words(part: SigningPart) -> str:
+    """Return what [sign] adds. The values are made for each message; none is shown."""
+    added = [*part.header_fields, *["a token in the envelope sender"] * part.envelope_sender]
+    return f"SIGN: {', '.join(added)}; each message gets its own values" if added else "SIGN: nothing"
 
 
 def _bounced(record: Record) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from sidecar.core.disposition import Disposition
@@ -21,6 +21,7 @@ from sidecar.core.evaluate.explanation import (
     MessagePart,
     Question,
     RecipientPart,
+    SigningPart,
     SuppressedPart,
 )
 from sidecar.core.evaluate.proofs import message_proof
@@ -28,9 +29,12 @@ from sidecar.core.names import normal_listener, split_endpoint
 from sidecar.core.policy import Because, ConnectAnswer, MessageAnswer, Policy, RecipientAnswer, compile_policy, judge_message
 from sidecar.core.policy.address import is_text
 from sidecar.core.policy.answers import REQUIRED, requiring_proof
+from sidecar.core.proof.address import obstacle
+from sidecar.core.proof.trace import FEEDBACK_ID, NAME
 from sidecar.core.records import Record, with_numbers
 from sidecar.core.session import Rules, Session, World, replies
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
+from sidecar.core.session.signing import CFBL_ADDRESS, signing_of
 from sidecar.core.session.suppressing import SuppressionList, check_of, meta_of
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.session.verifying import check_token
@@ -112,12 +116,25 @@ class Evaluator:
         # A peer declares the size of its message (RFC 1870); records have it if the verdict comes before the body.
         size = None if message is None else len(message)
         session.handle(Mail(sender=_bare(question.sender), authz_id=question.auth, declared_size=size))
-        recipients = [self._recipient(address, session) for address in map(_bare, question.to)]
-        if not any(recipient.action == "accept" for recipient in recipients):
+        addresses = [*map(_bare, question.to)]
+        outcomes = [session.handle(Rcpt(address=one, mta_spelling=one)) for one in addresses]
+        recipients = [self._recipient(address, outcome) for address, outcome in zip(addresses, outcomes, strict=True)]
+        accepted = [one.answer for one in outcomes if isinstance(one.verdict, Continue)]
+        if not accepted:
             part = _not_received(recipients[0].reply if recipients else None, Disposition.REJECTED_AT_RCPT)
+        elif message is not None:
+            part = _message(message, session, signing=self._signing(accepted[0], _bare(question.sender)))
         else:
-            part = _message_part(None) if message is None else _message(message, session)
+            part = replace(_message_part(None), signing=self._signing(accepted[0], _bare(question.sender)))
         return Explanation(connect=connect, recipients=recipients, message=part)
+
+    def _signing(self, first: object, sender: str) -> SigningPart | UnsetType:
+        """Return what [sign] adds to a message with this first recipient at most."""
+        sign, is_outbound = self.settings.sign, isinstance(first, RecipientAnswer) and first.outbound
+        if sign is None or not is_outbound or signing_of(self.settings, sender) is None:
+            return UNSET
+        fields = [NAME] * sign.header + [CFBL_ADDRESS, FEEDBACK_ID] * (sign.cfbl_address is not None)
+        return SigningPart(header_fields=fields, envelope_sender=sign.address and obstacle(sender) is None)
 
     def judge(self, envelope: Envelope) -> Judgement:
         """Ask the policy as a session does: at connect, for each recipient, and for the message.
@@ -183,9 +200,8 @@ class Evaluator:
         check = check_of(listed, RecordedList(envelope.suppressed), envelope.sender)
         return answer if check is None else check.look_up(answer, envelope.at).answer or answer
 
-    def _recipient(self, address: str, session: Session) -> RecipientPart:
-        outcome = session.handle(Rcpt(address=address, mta_spelling=address))
-        reply, part = _reply(outcome), None
+    def _recipient(self, address: str, outcome: Outcome) -> RecipientPart:
+        reply = _reply(outcome)
         if isinstance(outcome.answer, RecipientAnswer):
             part = _recipient_part(outcome.answer, reply)
         else:
@@ -254,8 +270,8 @@ def _connect(question: Question, session: Session) -> ConnectPart:
     return _connect_part(outcome.answer, _reply(outcome))
 
 
-def _message(message: bytes, session: Session) -> MessagePart:
-    """Pass the message to the session until there is a verdict."""
+def _message(message: bytes, session: Session, *, signing: SigningPart | UnsetType) -> MessagePart:
+    """Pass the message to the session until there is a verdict. `signing` is what it can get."""
     outcome = session.handle(Data())
     rest = content_events(message)
     while isinstance(outcome.verdict, Continue):
@@ -264,6 +280,9 @@ def _message(message: bytes, session: Session) -> MessagePart:
     assert outcome.decision is not None  # noqa: S101 - each verdict on a message has one
     action = _ACTIONS.get(type(outcome.verdict), "reject")
     part = _message_part(outcome.decision.disposition, action, _reply(outcome), answer, outcome.records)
+    if isinstance(verdict := outcome.verdict, Accept) and signing is not UNSET:
+        fields = [name for name, _ in verdict.fields]
+        part = replace(part, signing=SigningPart(header_fields=fields, envelope_sender=verdict.sender is not None))
     if outcome.verified is None:
         return part
     rules = [] if answer is None else [result.because for result in answer.results if result.unverified is not None]

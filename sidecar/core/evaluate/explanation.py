@@ -69,11 +69,21 @@ class RecipientPart(Struct, frozen=True, kw_only=True):
         return " and ".join(name for name, mode in modes if mode is not LogMode.IGNORE)
 
 
+class SigningPart(Struct, frozen=True, kw_only=True):
+    """What [sign] adds to a message: names of header fields, and whether the envelope sender gets a token.
+
+    The values are made for each message. Without the message, these are all that it can get.
+    """
+
+    header_fields: list[str]
+    envelope_sender: bool
+
+
 class MessagePart(Struct, frozen=True, kw_only=True):
     """What happens to the message. Without a message, or an accepted recipient, `action` is None and all lists are empty.
 
     `disposition` is None if the decision needs the message, and there is none. `verification` is what a report proves for its
-    first recipient that logs it, if the settings verify reports.
+    first recipient that logs it, if the settings verify reports. `signing` is what [sign] adds, if the message is signed.
     """
 
     disposition: Disposition | None = None
@@ -84,6 +94,7 @@ class MessagePart(Struct, frozen=True, kw_only=True):
     dropped: list[str]
     records: list[Record]
     verification: MessageProof | UnsetType = UNSET
+    signing: SigningPart | UnsetType = UNSET
 
 
 class Explanation(Struct, frozen=True, kw_only=True):

@@ -168,7 +168,7 @@ def test_batch(folder: Path) -> None:
     lines = [
         '{"peer": "203.0.113.9", "from": "", "to": ["f@else.example"], "message": "arf.eml"}',
         '{"peer": "203.0.113.9", "from": "", "to": ["f@else.example"], "message": "absent.eml"}',
-        '{"peer": "nobody", "from": "", "to": ["f@else.example"]}',
+        '{"peer": "someone", "from": "", "to": ["f@else.example"]}',
         '{"peer": "203.0.113.9", "sender": "", "to": []}',
         "not json",
         "",
@@ -251,3 +251,58 @@ def test_bad_settings(folder: Path) -> None:
     result = run(folder, "--peer", "203.0.113.9", "--from", "", "--to", "a@b.example")
     assert result.exit_code == 1
     assert "domains.toml:2" in result.output
+
+
+SIGN = """\
+[verify]
+secret_files = ["secret"]
+[sign]
+address = true
+cfbl_address = "fbl@our.test"
+domains = ["our.test"]
+"""
+MAIL = b"Message-ID: <1@our.test>\r\nSubject: hello\r\n\r\nbody\r\n"
+FIELDS = ["X-Sidecar-Trace", "CFBL-Address", "CFBL-Feedback-ID"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "sender", "message", "expected"),
+    [
+        ("127.0.0.1", "news@our.test", None, (FIELDS, True)),
+        ("127.0.0.1", "news@our.test", MAIL, (FIELDS, True)),
+        ("127.0.0.1", "news@our.test", PLAIN, (FIELDS[1:2], True)),
+        ("127.0.0.1", "SRS0=x@our.test", None, (FIELDS, False)),
+        ("127.0.0.1", "x" * 41 + "@our.test", MAIL, (FIELDS, False)),
+        ("127.0.0.1", "news@else.test", MAIL, None),
+        ("203.0.113.9", "news@our.test", None, None),
+    ],
+)
+def test_signing(folder: Path, peer: str, sender: str, message: bytes | None, expected: tuple[list[str], bool] | None) -> None:
+    """The names of what is added to mail of a relay host, and never a value: it would be valid."""
+    secret = "the-secret-of-the-tests-is-no-secret"  # noqa: S105 - of tests
+    (folder / "secret").write_text(secret)
+    (folder / "secret").chmod(0o600)
+    with (folder / "sidecar.toml").open("a") as file:
+        file.write(SIGN)
+    (folder / "mail.eml").write_bytes(message or b"")
+    question = ["--peer", peer, "--from", sender, "--to", "jo@bounce.example.com"]
+    question += ["--message", str(folder / "mail.eml")] if message else []
+    found = json.loads(run(folder, *question, "--json").stdout)["message"].get("signing")
+    assert found == (expected and {"header_fields": expected[0], "envelope_sender": expected[1]})
+    words = run(folder, *question).output
+    (line,) = [line for line in words.splitlines() if line.startswith("SIGN: ")] or [""]
+    added = [] if expected is None else [*expected[0], *["a token in the envelope sender"] * expected[1]]
+    assert line == (f"SIGN: {', '.join(added)}; each message gets its own values" if expected else "")
+    assert secret not in words
+    assert "news+" not in words
+
+
+def test_nothing_to_add(folder: Path) -> None:
+    """A message without Message-ID gets no trace header, and the answer says so."""
+    (folder / "secret").write_text("the-secret-of-the-tests-is-no-secret")
+    (folder / "secret").chmod(0o600)
+    with (folder / "sidecar.toml").open("a") as file:
+        file.write('[verify]\nsecret_files = "secret"\n[sign]\n')
+    (folder / "mail.eml").write_bytes(PLAIN)
+    question = ["--peer", "127.0.0.1", "--from", "a@b.test", "--to", "c@d.test", "--message", str(folder / "mail.eml")]
+    assert "\nSIGN: nothing\n" in run(folder, *question).output
