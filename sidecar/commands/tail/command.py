@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.cells import cell_len
@@ -14,6 +15,7 @@ from rich.text import Text
 from sidecar.commands.tail.filters import RecordFilter, make_filter
 from sidecar.commands.tail.view import LinePart, block_of, line_of
 from sidecar.core.disposition import Disposition
+from sidecar.core.proof.values import Level
 from sidecar.core.records import TYPES, Logged
 from sidecar.core.text import printable, printable_json
 from sidecar.journal import JournalError
@@ -79,6 +81,13 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
 )
 @click.option("--queue-id", "queue_ids", metavar="ID", multiple=True, help="Only records with this queue id of the MTA.")
 @click.option(
+    "--verified",
+    metavar="LEVEL",
+    multiple=True,
+    type=click.Choice(get_args(Level)),
+    help="Only records with this proof: recipient, message or none (meta.verified).",
+)
+@click.option(
     "--reason", metavar="TEXT", default="", help="Only records with this text in the reason or the reply, in any case."
 )
 @click.option(
@@ -101,6 +110,7 @@ def command(  # noqa: PLR0913 - one for each option
     peers: tuple[str, ...],
     domains: tuple[str, ...],
     queue_ids: tuple[str, ...],
+    verified: tuple[str, ...],
     reason: str,
     lines: str | None,
     no_follow: bool,
@@ -113,8 +123,8 @@ def command(  # noqa: PLR0913 - one for each option
     PATH is a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for standard input. The default
     is the journal of the settings. With --no-follow PATH must exist; otherwise the command waits for it.
 
-    You can repeat --type, --disposition, --peer, --domain and --queue-id: a record must match one of each. Times are in UTC,
-    unless you use --local-time. Lines that are no records are reported on standard error.
+    You can repeat --type, --disposition, --peer, --domain, --queue-id and --verified: a record must match one of each. Times
+    are in UTC, unless you use --local-time. Lines that are no records are reported on standard error.
     """
     if path is not None and config is not None:
         raise click.UsageError("--config and PATH both name a log to read; write one of them.")
@@ -122,7 +132,13 @@ def command(  # noqa: PLR0913 - one for each option
         raise click.UsageError("--json prints whole records as they were written; remove --full and --local-time.")
     try:
         wanted = make_filter(
-            types=types, dispositions=dispositions, peers=peers, domains=domains, queue_ids=queue_ids, reason=reason
+            types=types,
+            dispositions=dispositions,
+            peers=peers,
+            domains=domains,
+            queue_ids=queue_ids,
+            verified=verified,
+            reason=reason,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

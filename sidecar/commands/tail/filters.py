@@ -1,4 +1,4 @@
-"""Select records by type, disposition, peer, domain, queue id and reason. Never reads a log."""
+"""Select records by type, disposition, peer, domain, queue id, proof and reason. Never reads a log."""
 
 from collections.abc import Callable, Sequence
 
@@ -25,6 +25,7 @@ def make_filter(  # noqa: PLR0913 - one for each option
     peers: Sequence[str] = (),
     domains: Sequence[str] = (),
     queue_ids: Sequence[str] = (),
+    verified: Sequence[str] = (),
     reason: str = "",
 ) -> RecordFilter | None:
     """Return a filter: a record must match one value of each kind that is set. Return None if every record matches.
@@ -49,6 +50,9 @@ def make_filter(  # noqa: PLR0913 - one for each option
     if queue_ids:
         ids = frozenset(queue_ids)
         filters.append(lambda record: record.meta.get("queue_id") in ids)
+    if verified:
+        # A tuple: another program can have any value there.
+        filters.append(lambda record: record.meta.get("verified") in tuple(verified))
     if reason:
         text = reason.casefold()
         filters.append(lambda record: any(text in found.casefold() for found in _reasons_of(record)))

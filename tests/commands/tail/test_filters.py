@@ -19,6 +19,7 @@ def record(**fields: str) -> Logged:
         "peer": '"peer_address": {"name": "x", "addr": "%s"}',
         "why": '"meta": {"why": "%s"}',
         "queue_id": '"meta": {"queue_id": "%s"}',
+        "verified": '"meta": {"verified": "%s"}',
         "content": '"response": {"code": 550, "content": "%s"}',
     }
     texts = [deep.get(name, f'"{name}": "%s"') % value for name, value in ({"type": "Rejection"} | fields).items()]
@@ -54,6 +55,9 @@ def record(**fields: str) -> Logged:
         ({"domains": ("route.example",)}, {"queue": "campaign:tenant@example.com!route.example"}, False),
         ({"domains": ("example.com",)}, {}, False),
         ({"domains": ("*", "example.com")}, {}, True),
+        ({"verified": ("message", "none")}, {"verified": "none"}, True),
+        ({"verified": ("message",)}, {"verified": "recipient"}, False),
+        ({"verified": ("none",)}, {}, False),
         ({"reason": "not A report"}, {"why": "Not a report, because"}, True),
         ({"reason": "no such"}, {"content": "5.1.1 No Such user"}, True),
         ({"reason": "no such"}, {"why": "other"}, False),
@@ -117,3 +121,8 @@ def test_wrong_words(words: dict[str, Any], message: str) -> None:
     """What cannot be meant is rejected, with what to write instead."""
     with pytest.raises(ValueError, match=message):
         make_filter(**words)
+
+
+def test_any_value_of_another_program() -> None:
+    """A value that is no word matches nothing."""
+    assert not wants(decode(b'{"type": "OOB", "meta": {"verified": {"none": []}}}'), verified=("none",))
