@@ -109,14 +109,8 @@ class Reader:
             return Uncounted.NO_ADDRESS
         if not record.message_id or not 0 < record.when <= _LATEST:
             return Uncounted.NOT_READABLE
-        ids = _texts(record.meta, "verified_ids")[:_VERIFIED_IDS_LIMIT]
-        event = Event(
-            time=record.when * MICROSECONDS,
-            id=bounded_id(record.message_id),
-            word=word,
-            verified_ids=tuple(sorted({bounded_id(one) for one in ids if one})),
-        )
-        return Said(address=address, event=event)
+        time, id_ = record.when * MICROSECONDS, bounded_id(record.message_id)
+        return Said(address=address, event=Event(time=time, id=id_, word=word, verified_ids=_verified_ids(record)))
 
 
 class MemoryList:
@@ -152,6 +146,13 @@ def bounded_id(text: str) -> str:
     if len(text) <= _ID_LIMIT and text.isascii() and text.isprintable():
         return text
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _verified_ids(record: Logged) -> tuple[str, ...]:
+    """Return the ids of a report's proofs. A message can bounce and be complained about: neither repeats the other."""
+    ending = "" if record.type == "OOB" else f"/{record.type}"
+    ids = _texts(record.meta, "verified_ids")[:_VERIFIED_IDS_LIMIT]
+    return tuple(sorted({bounded_id(one) + ending for one in ids if one}))
 
 
 def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:

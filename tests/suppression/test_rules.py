@@ -119,6 +119,15 @@ def test_repeat_of_another_kind() -> None:
     assert listed([*invalid, other]) == {A: "InvalidRecipient 180", "b@example.net": "InvalidRecipient 180"}
 
 
+def test_bounce_and_complaint() -> None:
+    """A forged bounce, or a true one, does not hide the complaint about the same message. Complaints repeat each other."""
+    complaints = [feedback(A, day=day, verified_ids=["message:m1"]) for day in (1, 2, 3)]
+    assert listed(proved((0, "m1")) + complaints) == {A: "abuse never"}
+    rules = (SuppressionRule(when=("abuse", "QuotaIssues"), count=3),)
+    assert not listed(proved((0, "m1")) + complaints, rules=rules)
+    assert listed(proved((0, "m1"), (0.1, "m2")) + complaints, rules=rules) == {A: "abuse never"}
+
+
 def test_ids_of_other_programs() -> None:
     """Of any list some ids count, and what is too long or not readable has a hash; none of them counts as another one."""
     reader = Reader(SUPPRESSION_RULES)
