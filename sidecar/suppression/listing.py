@@ -53,6 +53,13 @@ def page(database: sqlite3.Connection, wanted: ListQuery, now: int, limit: int) 
     return Page(entries=entries, after=None if last is None else str(last[0]))
 
 
+def counts(database: sqlite3.Connection, now: int) -> dict[tuple[str, str], int]:
+    """Return the number of entries by source and reason; those of people have an empty reason."""
+    query = """SELECT source, CASE source WHEN 'reports' THEN reason ELSE '' END, count(*) FROM entry
+        WHERE expires = 0 OR expires > ? GROUP BY 1, 2"""
+    return {(source, reason): count for source, reason, count in database.execute(query, (now,))}
+
+
 def put(database: sqlite3.Connection, address: str, entry: ListEntry | None) -> bool:
     """Write the entry of an address, or delete it. Return True if that changes it."""
     old = database.execute("SELECT * FROM entry WHERE address = ?", (address,)).fetchone()

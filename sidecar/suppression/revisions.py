@@ -86,6 +86,13 @@ def delete_old(database: sqlite3.Connection, now: int, *, limit: int) -> int:
     return len(old)
 
 
+def forget(database: sqlite3.Connection, now: int) -> None:
+    """Forget all changes: programs with a copy of the list read all of it again."""
+    begin = max(now * MICROSECONDS, latest(database) + 1)
+    database.execute("DELETE FROM change")
+    database.execute("INSERT OR REPLACE INTO property VALUES ('changes_from', ?)", (str(begin),))
+
+
 def _begin(database: sqlite3.Connection) -> int:
     (value,) = database.execute("SELECT value FROM property WHERE name = 'changes_from'").fetchone()
     return int(value)

@@ -103,9 +103,7 @@ class Database:
 
     def counts(self, now: int) -> dict[tuple[str, str], int]:
         """Return the number of entries by source and reason; those of people have an empty reason."""
-        query = """SELECT source, CASE source WHEN 'reports' THEN reason ELSE '' END, count(*) FROM entry
-            WHERE expires = 0 OR expires > ? GROUP BY 1, 2"""
-        return {(source, reason): count for source, reason, count in self._database.execute(query, (now,))}
+        return listing.counts(self._database, now)
 
     def counters(self) -> Counter[str]:
         """Return what was counted in the segments that the journal still has."""
@@ -204,15 +202,20 @@ class Database:
         return addresses[-1] if addresses else ""
 
     def delete_old_changes(self, now: int, *, limit: int = 100_000) -> int:
-        """Delete some of the changes that no other program can ask for any more. Return their number."""
+        """Delete some of the changes that are not kept any more. Return their number."""
         with self._transaction():
             return revisions.delete_old(self._database, now, limit=limit)
 
-    def empty_log(self) -> bool:
-        """Move the write-ahead log into the database and truncate it: what was deleted is in neither. Return True if done.
+    def erase(self, address: str, now: int) -> bool:
+        """Delete all that is stored about an address in normal form. Return True if it was known."""
+        key = (self._key(address),)
+        with self._transaction():
+            gone = [self._database.execute(f"DELETE FROM {name} WHERE address = ?", key) for name in ("event", "entry")]  # noqa: S608
+            revisions.forget(self._database, now)
+        return any(one.rowcount for one in gone)
 
-        Readers can be in the way. They are not waited for.
-        """
+    def empty_log(self) -> bool:
+        """Truncate the write-ahead log: what was deleted is in no file. Return False if readers are in the way."""
         self._database.execute("PRAGMA busy_timeout = 0")
         try:
             (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sidecar.commands.suppression.changing import add, import_list, remove
+from sidecar.commands.suppression.erase import erase
 from sidecar.commands.suppression.opening import (
     READ_STATUSES,
     key_or_usage_error,
@@ -51,6 +52,7 @@ def command() -> None:
 command.add_command(add)
 command.add_command(remove)
 command.add_command(import_list)
+command.add_command(erase)
 command.add_command(rebuild)
 command.add_command(simulate)
 

@@ -17,6 +17,7 @@ from sidecar.output.problems import reader_settings_or_exit
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.store import Database, StoreError, open_reader
 
+BUSY = "The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar."
 READ_STATUSES = {0: "success", 1: "the list cannot be read"}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.suppression.opening import faults, list_settings, now, require_owner
+from sidecar.commands.suppression.opening import BUSY, faults, list_settings, now, require_owner
 from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command
@@ -38,7 +38,7 @@ def rebuild(config: Path | None, *, new: bool) -> None:
                 consumer.read_new()
                 count = sum(consumer.database.counts(now()).values())
     except BusyError:
-        raise click.ClickException("The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar.") from None
+        raise click.ClickException(BUSY) from None
     except JournalError as error:
         raise click.ClickException(printable(f"{error}.")) from error
     words = counted(count, "address", "addresses")

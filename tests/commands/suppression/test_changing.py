@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from sidecar.suppression.consumer import follow
+from sidecar.suppression.consumer import follow, locked
+from sidecar.suppression.revisions import GoneError
+from sidecar.suppression.store import open_reader
 from tests.suppression.journals import computed, stored, with_list, write_segment
 from tests.suppression.records import BEGIN, feedback
 
@@ -159,3 +161,29 @@ def test_a_large_import(folder: Path) -> None:
     assert result.stdout == "3,000 addresses added.\n"
     assert result.stderr == "2 items without a readable address: 3001, 3002 (counted from 1).\n"
     assert len(reasons(folder)) == 3001
+
+
+def test_erase(folder: Path) -> None:
+    """No file of the list has the address any more, others stay, and copies of the list have to be read again."""
+    made = with_list(folder)
+    own = made.suppression
+    assert own is not None
+    assert run(folder, "add", "--reason", "x", "B@x.test", "c@x.test").exit_code == 0
+    assert run(folder, "remove", "--reason", "y", "b@x.test").exit_code == 0
+    with open_reader(own) as store:
+        revision = store.revision
+    erased = run(folder, "erase", "B@x.test", "never@x.test")
+    assert erased.stdout == "b@x.test: erased.\nnever@x.test: the list did not know it.\n"
+    files = [path for path in folder.iterdir() if path.name.startswith("list.db")]
+    assert b"b@x.test" not in b"".join(path.read_bytes() for path in files)
+    assert reasons_in(folder) == {A: "abuse", "c@x.test": "x"}
+    with open_reader(own) as store, pytest.raises(GoneError):
+        store.changes(revision, int(time.time()), 1)
+    with locked(own):
+        busy = run(folder, "erase", A)
+    assert (busy.exit_code, "Stop it first" in busy.stderr) == (1, True)
+
+
+def reasons_in(folder: Path) -> dict[str, str]:
+    """Return the list in the database."""
+    return {address: entry.reason for address, entry in stored(with_list(folder), int(time.time())).items()}
