@@ -267,8 +267,6 @@ class Database:
     def _key(self, address: str) -> str:
         return address if self._hash is None else self._hash(address)
 
-    # --- the life of the connection
-
     def close(self) -> None:
         """Close the database."""
         self._database.close()
