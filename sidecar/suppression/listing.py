@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar.core.suppressed import ListQuery
 from sidecar.suppression.rules import EntrySource, ListEntry
 
-# Of a large list, few rows can be wanted: so many are read for one page, in some 50 ms.
+# Of a large list, few rows can be wanted: so many are read for one page, in some 10 ms.
 _READ_LIMIT: Final = 50_000
 _LAST_CHARACTER: Final = "\U0010ffff"
 
