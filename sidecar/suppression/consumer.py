@@ -176,6 +176,8 @@ class Consumer:
         """Open the database. Set a damaged one aside, and begin a new one with what can be read of it."""
         if self._damaged:
             return self._renewed(self._damaged)
+        if file_of(self._list.database) is None:
+            _remove_log(self._list.database)
         try:
             store = open_store(self._list)
             try:
@@ -221,6 +223,12 @@ class Consumer:
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+def _remove_log(database: Path) -> None:
+    """Remove the log of a database that does not exist any more: it must not be read into another one."""
+    for ending in ("-wal", "-shm"):
+        Path(f"{database}{ending}").unlink(missing_ok=True)
 
 
 def fingerprint(settings: SuppressionSettings) -> str:
@@ -280,6 +288,7 @@ def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFil
                     damaged = ""
                     return consumer.run()
             except ReplacedError:
+                _remove_log(settings.suppression.database)
                 _LOG.warning("the database of the suppression list was replaced or removed: opening it again")
             except DamagedError as error:
                 if damaged:

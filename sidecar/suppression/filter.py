@@ -29,7 +29,7 @@ _CHANGES, _DATABASE, _PLACE, _MASK, _ADDED = range(5)
 
 
 def name_of(text: str) -> int:
-    """Return a number for a database, from what tells it from others. It is not 0."""
+    """Return a number for a database, from what differs between databases. It is not 0."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()) or 1
 
 

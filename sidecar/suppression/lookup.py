@@ -65,7 +65,7 @@ class Lookup:
 
         try:
             with closing(OpenedList(settings)) as opened:
-                opened.find("nobody@localhost", 0)
+                opened.find("no-one@localhost", 0)
         except StoreError as error:
             return str(error)
         return None

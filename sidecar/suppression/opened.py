@@ -1,4 +1,4 @@
-"""An open database for the look-ups of one process, and what tells it from others.
+"""An open database for the look-ups of one process.
 
 Owns which faults of a database are those of the operator's machine: callers see `StoreError` only. Never writes.
 """
@@ -31,7 +31,7 @@ class OpenedList:
             key = Path(f"{settings.database}.key")
             if settings.store == "hashed" and settings.database.exists() and not key.exists():
                 raise ValueError(f"its key, {key}, is missing")
-            self._file = file_of(settings.database)
+            self._files = _files_of(settings)
             self._database = stack.enter_context(open_reader(settings, any_thread=True))
             self._hash = AddressHash.of(settings) if settings.store == "hashed" else None
             for pragma in _PRAGMAS:
@@ -51,9 +51,9 @@ class OpenedList:
             return self._database.find(address, now)
 
     def is_current(self) -> bool:
-        """Return False if another file has taken the place of this database."""
+        """Return False if another file has taken the place of this database, or of its log."""
         with _faults(self.settings):
-            return file_of(self.settings.database) == self._file
+            return _files_of(self.settings) == self._files
 
     def renew_filter(self) -> None:
         """Read the number of the filter again: there can be a new one."""
@@ -66,12 +66,16 @@ class OpenedList:
 
 
 def file_of(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one of the same name; None if there is none. Raise OSError."""
+    """Return the identity of a file: another one of the same name has another; None if there is none. Raise OSError."""
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _files_of(settings: SuppressionSettings) -> tuple[tuple[int, int] | None, ...]:
+    return file_of(settings.database), file_of(Path(f"{settings.database}-wal"))
 
 
 @contextmanager

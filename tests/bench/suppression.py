@@ -185,7 +185,8 @@ def _suppressed(program: Program, entries: int, seed: int) -> float:
         for _ in range(200):
             recipient = f"<{_address(chance.randrange(entries))}>".encode()
             began = time.perf_counter()
-            assert mta.rcpt(recipient).text.startswith("550")
+            reply = mta.rcpt(recipient)
+            assert reply.text.startswith("550"), (recipient, reply)
             times.append(time.perf_counter() - began)
     return statistics.median(times)
 

@@ -36,7 +36,7 @@ from tests.deploy.documents import FOLDER, Document
 
 # Stand for [journal.TYPE], [listener."IP:port"], [verify.domain."NAME"] and [[suppression.rule]].
 TYPE, LISTENER, DOMAIN = "journal.OOB", 'listener."10.1.1.1:25"', 'verify.domain."bounce.example.com"'
-RULE = "[suppression.rule]"
+RULE, SENDER = "[suppression.rule]", 'suppression.domain."news.example.com"'
 SECTIONS = {
     "Top level": "",
     "[[suppression.rule]]": RULE,
@@ -44,6 +44,7 @@ SECTIONS = {
     "[journal.TYPE]": TYPE,
     '[listener."IP:port"]': LISTENER,
     '[verify.domain."NAME"]': DOMAIN,
+    '[suppression.domain."NAME"]': SENDER,
 }
 FLEET = FleetSettings(servers=(), node="")
 WEBHOOK = WebhookSettings(name="", url="", secret_file=Path())
@@ -135,7 +136,8 @@ def test_every_setting_is_there() -> None:
             *(f"sign.{key}" for key in SIGN_KEYS),
             *(f"fleet.{key}" for key in FLEET_KEYS),
             *(f"[webhook].{key}" for key in WEBHOOK_READERS),
-            *(f"suppression.{key}" for key in SuppressionSettings.__struct_fields__ if key != "rule"),
+            *(f"suppression.{key}" for key in {*SuppressionSettings.__struct_fields__} - {"rule", "domain", "places"}),
+            f"{SENDER}.check",
             *(f"{RULE}.{key}" for key in SuppressionRule.__struct_fields__ if key != "where"),
         ]
     )
@@ -165,7 +167,8 @@ def test_the_defaults(tmp_path: Path) -> None:
     others = {"admin": None, "verify": None, "suppression": None, "fleet": None}
     assert replace(found, relay_hosts=expected.relay_hosts, **others) == expected
     assert found.fleet == FleetSettings(servers=("tls://nats.example.com:4222",), node=default_node())
-    assert found.suppression == SuppressionSettings(database=expected.state_directory / "suppression.db")
+    assert found.suppression is not None
+    assert replace(found.suppression, places={}) == SuppressionSettings(database=expected.state_directory / "suppression.db")
     rule = SuppressionRule(when=())
     for setting in (one for one in SETTINGS if one.section == RULE and one.literal):
         assert setting.literal == str(getattr(rule, setting.key))
@@ -194,6 +197,7 @@ def test_the_defaults(tmp_path: Path) -> None:
         f"{TYPE}.suffix",
         f"{LISTENER}.relay_hosts",
         f"{DOMAIN}.unverified",
+        f"{SENDER}.check",
         "sign.domains",
     }
     assert expected.journal.directory == expected.state_directory / "journal"

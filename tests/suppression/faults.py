@@ -97,7 +97,7 @@ def filtered_out(made: Settings, shared: AddressFilter) -> list[str]:
     lookup = Lookup(shared)
     if lookup.problem(list_of(made)) is not None:
         return []  # it was killed before it had a database
-    lookup.find(list_of(made), "nobody@example.net", NOW)
+    lookup.find(list_of(made), "no-one@example.net", NOW)
     return [address for address in stored(made) if not lookup.may_have(list_of(made), address)]
 
 

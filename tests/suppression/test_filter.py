@@ -185,7 +185,10 @@ def test_other_settings(tmp_path: Path) -> None:
     assert asked(lookup, other, "b@x.test") == [True]
     assert lookup.may_have(list_of(other), "c@x.test")
     hashed = replace(made, suppression=replace(list_of(made), store="hashed"))
-    with pytest.raises(UnreadableListError, match=r"list\.db\.key, is missing"):
+    with pytest.raises(UnreadableListError, match="is missing"):
+        lookup.find(list_of(hashed), "a@x.test", NOW)
+    Path(f"{list_of(hashed).database}.key").write_bytes(bytes(32))
+    with pytest.raises(UnreadableListError, match="another `store`"):
         lookup.find(list_of(hashed), "a@x.test", NOW)
     assert asked(lookup, made, "a@x.test") == [True]
 
@@ -237,7 +240,7 @@ def test_growth_while_the_list_is_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_faults_are_logged_once_a_minute(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A damaged list is unreadable, and found again when it is mended; each minute has one line."""
+    """A damaged list is unreadable, and used again after that; each minute has one line."""
     made, times = with_list(tmp_path), iter([0.0, 1.0, 59.0, 61.0])
     lookup = Lookup(clock=lambda: next(times))
     write_segment(made, 0, [feedback("a@x.test")])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -21,16 +21,21 @@ from msgspec.structs import replace
 from sidecar.cli import main
 from sidecar.config.loading import state_directory
 from sidecar.core.policy import compile_policy
+from sidecar.core.session.suppressing import SuppressionList
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.daemon.process import publisher as module
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.status import (
     DiskStatus,
+    ListLook,
     ReloadStatus,
     SettingsStatus,
     Status,
+    SuppressionStatus,
     WorkerStatus,
     _version,
+    is_fine,
     is_running,
     read_status,
     sentence,
@@ -270,6 +275,45 @@ def test_changed_settings_that_wait_for_a_restart_are_shown() -> None:
             said = ask(*config(program))[1]
             assert ("These settings changed in the files" in said) == bool(names)
             assert line in said
+
+
+class Known:
+    """A list with these problems, one after the other."""
+
+    def __init__(self, *problems: str | None) -> None:
+        self.problems = [*problems]
+
+    def problem(self, _settings: SuppressionSettings) -> str | None:
+        """Return the next problem."""
+        return self.problems.pop(0)
+
+
+def test_the_suppression_list_is_looked_at() -> None:
+    """Every few seconds, and not before a new list can have been made."""
+    known = Known("no database", None, "no database")
+    times = iter([0.0, 4.0, 5.0, 9.0, 10.0, 15.0])
+    look = ListLook(cast("SuppressionList", known), clock=lambda: next(times))
+    listed = SuppressionSettings(database=Path("x"), check="log")
+    assert look.look(None) is None
+    assert look.look(replace(listed, check="off")) is None
+    states = [look.look(listed) for _ in range(6)]
+    shown = [state and (state.readable, state.problem) for state in states]
+    bad = (False, "no database")
+    assert shown == [None, None, bad, bad, (True, None), bad]
+
+
+def test_a_suppression_list_that_cannot_be_read_is_shown() -> None:
+    with unstarted() as program:
+        (program.directory / "state").mkdir()
+        for problem, on_unreadable, line in (
+            (None, "accept", "The workers can read the suppression list."),
+            ("no database", "accept", "so recipients of relay hosts are accepted without a look-up: no database."),
+            ("no database", "tempfail", "so recipients of relay hosts are answered 451: no database."),
+        ):
+            state = SuppressionStatus(readable=problem is None, problem=problem, on_unreadable=on_unreadable)
+            write_status(program.directory / "state", replace(SERVING, suppression=state))
+            assert line in ask(*config(program))[1]
+            assert is_fine(replace(SERVING, suppression=state)) == (problem is None)
 
 
 def shown(program: Program) -> dict[str, Any]:
