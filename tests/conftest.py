@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from sidecar import log
+from tests.forked import Forks, forks
 from tests.mta.places import RUN_DIRECTORY
 
 # A red run must be a fault of the change: the same examples each time, and no limit on wall time, which a busy machine exceeds.
@@ -110,6 +112,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _default_log() -> None:
     """Configure the log as an import does: a test that changes it must not silence the next one."""
     log.configure(level="warning")
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Forks]:
+    """Load all commands once, in a process that runs each call in a fork."""
+    with forks("tests.forked") as one:
+        yield one
 
 
 def pytest_collection_finish() -> None:

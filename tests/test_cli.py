@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from msgspec import Struct
 from sidecar.cli import COMMANDS, EXAMPLES, STATUSES, main
 from sidecar.output.help import Command
 from tests import ROOT
-from tests.forked import Forks, forks
+from tests.forked import Forks
 
 SIDECAR = [sys.executable, "-m", "sidecar"]
 HOSTILE = "na\u00efve\u202e\x1b[31m"
@@ -92,13 +92,6 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).write_text(text)
     (tmp_path / "secret").chmod(0o600)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[Forks]:
-    """All commands loaded once."""
-    with forks("tests.forked") as one:
-        yield one
 
 
 def words_of(name: str, *more: str) -> list[str]:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from tests import ROOT
-from tests.mta.places import private_directory
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port, private_directory
 from tests.mta.processes import owned, stop_group, wait_until
 
 HERE = Path(__file__).parent

@@ -16,8 +16,8 @@ from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import Peer
 from tests.mta.house import House, house
 from tests.mta.mails import ARF, OOB, ORDINARY
-from tests.mta.places import private_directory
-from tests.mta.postfix import Postfix, free_port, table
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import Postfix, table
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sidecar import Sidecar
 

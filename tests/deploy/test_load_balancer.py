@@ -15,8 +15,8 @@ from msgspec import Struct
 from tests.commands.doctor.test_real_postfix import doctor
 from tests.mta.client import Peer
 from tests.mta.house import house
-from tests.mta.places import private_directory
-from tests.mta.postfix import Postfix, free_port, postconf, version
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import Postfix, postconf, version
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sidecar import Sidecar
 

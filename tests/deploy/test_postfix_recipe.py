@@ -18,8 +18,8 @@ from tests import ROOT
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import EXTERNAL, Connection, Peer
 from tests.mta.mails import OOB, ORDINARY
-from tests.mta.places import private_directory
-from tests.mta.postfix import Postfix, free_port
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import Postfix
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sidecar import Sidecar
 
@@ -253,7 +253,7 @@ def test_chain() -> None:
 
 @needs_opendkim
 def test_later_milter() -> None:
-    """A later milter can reject a report that the sidecar relays: the record is there before the answer."""
+    """A later milter can reject a report that the sidecar relays: the record is on disk before the answer."""
     with chain(sidecar_first=True) as (postfix, sidecar):
         sidecar.records()
         assert send(postfix, EXTERNAL, "", "b-1234@relay.example", OOB)[0] == 550

@@ -19,8 +19,8 @@ from sidecar.core.names import split_endpoint
 from tests import ROOT
 from tests.mta.client import Connection, Peer
 from tests.mta.house import Pair
-from tests.mta.places import private_directory
-from tests.mta.postfix import HOST, Postfix, free_port
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import HOST, Postfix
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sendmail import PASSWORD
 from tests.mta.sidecar import Sidecar

@@ -12,7 +12,7 @@ from tests.commands.explain.samples import record
 from tests.commands.explain.test_record import lines
 from tests.deploy.documents import Document, Fence
 from tests.kumomta.node import DEPLOYED, HERE
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 

@@ -1,4 +1,4 @@
-"""sidecar.lua with a real sidecar: a node gets what the policy has, and is told of changes."""
+"""sidecar.lua with a real sidecar: a node gets what the policy has, and gets each change."""
 
 import signal
 import tomllib
@@ -12,7 +12,7 @@ from sidecar.config import load
 from sidecar.core.names import normal_domain, normal_listener
 from sidecar.core.policy import Policy, compile_policy
 from tests.kumomta.node import TRY_AGAIN, Node
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 
@@ -140,7 +140,7 @@ def test_a_change_reaches_the_node(program: Program, port: int) -> None:
 
 
 def test_a_sidecar_that_is_stopped() -> None:
-    """Mail is put off while it is down, and judged when it is back."""
+    """Mail is tempfailed while it is down, and judged when it runs again."""
     port = free_port()
     with Program(domains=DOMAINS, milter=serving(port)) as program, node_of(port, ttl="5s") as node:
         wait_until(lambda: node.ask("example.com").result is not None, "the policy is served")

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from tests import DATA
 from tests.mta.client import Connection, Peer
-from tests.mta.places import private_directory
-from tests.mta.postfix import HOST, Postfix, free_port, table
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import HOST, Postfix, table
 from tests.mta.processes import wait_until
 
 MADE = DATA / "made"
@@ -113,7 +113,7 @@ def home_settings(port: int, wordy_port: int) -> dict[str, str]:
 
 
 def make(situation: Situation, postfix: Postfix) -> bytes:
-    """Send the mail, and give the report that comes of it."""
+    """Send the mail, and return the report about it."""
     mailbox = postfix.directory / "mail" / "new"
     before = set(mailbox.iterdir())
     with Connection(postfix.port, Peer(helo="app.sender.example", listener=f"{HOST}:25")) as connection:

@@ -29,8 +29,8 @@ from sidecar.core.proof.secret import read_secret
 from tests import DATA, ROOT
 from tests.mta.client import Connection, Peer
 from tests.mta.make_reports import remote
-from tests.mta.places import private_directory
-from tests.mta.postfix import HOST, Postfix, free_port
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import HOST, Postfix
 from tests.mta.processes import owned, stop_group, wait_until
 from tests.mta.sendmail import UNPACKED as SENDMAIL
 

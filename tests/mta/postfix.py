@@ -9,7 +9,6 @@ import pwd
 import re
 import signal
 import smtplib
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.mta.places import free_port
 from tests.mta.processes import owned, stop_group, wait_until
 
 HOST = "127.0.0.1"
@@ -80,7 +80,7 @@ SETTINGS = {
     "smtpd_recipient_limit": "2000",
     "smtpd_peername_lookup": "no",
     "milter_default_action": "tempfail",
-    # A milter that discards would starve Postfix otherwise: nobody gives the tokens of the flow control back.
+    # A milter that discards would starve Postfix otherwise: nothing returns the tokens of the flow control.
     "in_flow_delay": "0s",
     # One file per recipient, below a directory that tests can read.
     "relay_transport": "virtual",
@@ -179,7 +179,7 @@ class Postfix:
         lines = [f"{key} = {value}\n" for key, value in (places | self._settings).items()]
         (self._conf / "main.cf").write_text("".join(lines))
         (self._conf / "master.cf").write_text(self._services)
-        # Postfix waits until its settings are a while old: somebody might still be writing.
+        # Postfix waits until its settings are a while old: another program can still be writing.
         os.utime(self._conf / "main.cf", (0, 0))
 
     def _answers(self) -> bool:
@@ -219,13 +219,6 @@ def default(setting: str) -> str:
 def version() -> tuple[int, ...]:
     """Return the version of this Postfix: 3.7.11 is (3, 7)."""
     return tuple(map(int, default("mail_version").split(".")[:2]))
-
-
-def free_port() -> int:
-    """Give a port of loopback that nobody listens on."""
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def table(entries: Mapping[str, str]) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from tests.mta.postfix import HOST, free_port
+from tests.mta.places import free_port
+from tests.mta.postfix import HOST
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 

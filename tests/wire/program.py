@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests import ROOT
-from tests.mta.places import new_directory
+from tests.mta.places import free_port, new_directory
 from tests.mta.processes import PATIENCE, owned, session_members, stop_group, wait_until
 from tests.wire.client import Mta
 
@@ -63,7 +62,7 @@ class Program:
     ) -> None:
         self.directory = new_directory()
         self.path = self.directory / "s"
-        self.address: str | tuple[str, int] = ("127.0.0.1", _free_port()) if inet else str(self.path)
+        self.address: str | tuple[str, int] = ("127.0.0.1", free_port()) if inet else str(self.path)
         self.settings, self.milter, self.engine, self.level = settings, milter, engine, level
         self.python = ["-m", "sidecar"]
         self.environ: dict[str, str | None] = {}
@@ -188,12 +187,6 @@ class Program:
                 return bool(mta.negotiate().version)
         except (OSError, EOFError):
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

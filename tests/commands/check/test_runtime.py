@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from sidecar.commands.check.command import command
 from tests import ROOT
-from tests.mta.places import private_directory
+from tests.forked import Forks
+from tests.mta.places import free_port, private_directory
 from tests.mta.processes import wait_until
 
 NOBODY = pwd.getpwnam("nobody")
@@ -67,20 +68,11 @@ def checked(folder: Path, settings: str, *, user: int | None = None) -> tuple[li
     return json.loads(done.stdout)["findings"], done.returncode
 
 
-def ends(folder: Path) -> str:
-    """Start the program, and return what it logs before it ends with exit status 1."""
-    done = subprocess.run(
-        arguments(folder, "run"), cwd="/", env=environment(folder), capture_output=True, text=True, timeout=120, check=False
-    )
+def ends(loaded: Forks, folder: Path) -> str:
+    """Run the program, and return what it logs before it ends with exit status 1."""
+    done = loaded.run(["run", "--config", str(folder / "s.toml")], folder=Path("/"), environ=environment(folder))
     assert done.returncode == 1
-    return done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    return done.stderr.decode()
 
 
 def of_root(folder: Path) -> None:
@@ -175,7 +167,7 @@ BROKEN: list[tuple[Callable[[Path], None], str, str, int, str]] = [
 @as_root
 @pytest.mark.parametrize(("breaks", "settings", "code", "line", "text"), BROKEN)
 def test_what_ends_the_program_is_an_error(
-    folder: Path, breaks: Callable[[Path], None], settings: str, code: str, line: int, text: str
+    loaded: Forks, folder: Path, breaks: Callable[[Path], None], settings: str, code: str, line: int, text: str
 ) -> None:
     """Each fault has a finding at its line, and `run` ends with the same settings."""
     breaks(folder)
@@ -187,12 +179,12 @@ def test_what_ends_the_program_is_an_error(
     assert ("error", code, line, text.format(folder)) in found
     assert {each[1] for each in found} == {code}
     assert status == 1
-    assert re.search("no user|not permitted|cannot|is no socket|not found", ends(folder))
+    assert re.search("no user|not permitted|cannot|is no socket|not found", ends(loaded, folder))
 
 
 @as_root
 @pytest.mark.parametrize("kind", ["inet", "unix"])
-def test_a_socket_in_use(folder: Path, kind: str) -> None:
+def test_a_socket_in_use(loaded: Forks, folder: Path, kind: str) -> None:
     """Another program on the port or the path is an error, and `run` ends."""
     port = free_port()
     name = f"inet:127.0.0.1:{port}" if kind == "inet" else f"unix:{folder}/sock"
@@ -203,7 +195,7 @@ def test_a_socket_in_use(folder: Path, kind: str) -> None:
         findings, status = checked(folder, settings)
         assert [(each["level"], each["code"], each["line"]) for each in findings] == [("error", "port_in_use", 3)]
         assert status == 1
-        assert "listening" in ends(folder) or "in use" in ends(folder)
+        assert "listening" in ends(loaded, folder) or "in use" in ends(loaded, folder)
     assert checked(folder, settings) == ([], 0)
 
 
@@ -232,7 +224,7 @@ def test_the_sockets_of_the_running_program(folder: Path) -> None:
 
 
 @as_root
-def test_a_folder_of_the_service_user(folder: Path) -> None:
+def test_a_folder_of_the_service_user(loaded: Forks, folder: Path) -> None:
     """Root does not write there, and its `run` ends; the systemd unit starts the program as that user, so it is a warning."""
     of_root(folder)
     os.chown(folder / "state", NOBODY.pw_uid, NOBODY.pw_gid)
@@ -240,7 +232,7 @@ def test_a_folder_of_the_service_user(folder: Path) -> None:
     assert {(each["level"], each["code"]) for each in findings} == {("warning", "unusable_directory")}
     assert status == 0
     assert "belongs to user nobody" in findings[0]["text"]
-    assert "belongs to user nobody" in ends(folder)
+    assert "belongs to user nobody" in ends(loaded, folder)
     assert checked(folder, 'state_directory = "state"\n', user=NOBODY.pw_uid) == ([], 0)
 
 

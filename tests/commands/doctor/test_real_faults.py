@@ -9,8 +9,8 @@ import pytest
 from tests.commands.doctor.test_real_postfix import doctor, settings_of
 from tests.mta.client import EXTERNAL, Connection, Peer, Refused
 from tests.mta.mails import OOB, ORDINARY
-from tests.mta.places import private_directory
-from tests.mta.postfix import HOST, Postfix, free_port, table
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import HOST, Postfix, table
 from tests.mta.processes import wait_until
 from tests.mta.sidecar import Sidecar
 

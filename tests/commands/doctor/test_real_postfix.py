@@ -15,8 +15,8 @@ from tests.building import settings
 from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN
 from tests.mta.client import EXTERNAL, Connection
 from tests.mta.mails import ORIGINAL
-from tests.mta.places import private_directory
-from tests.mta.postfix import Postfix, free_port, postconf, version
+from tests.mta.places import free_port, private_directory
+from tests.mta.postfix import Postfix, postconf, version
 from tests.mta.sidecar import Sidecar
 
 pytestmark = pytest.mark.mta
