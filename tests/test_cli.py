@@ -38,7 +38,8 @@ RECORD = {
 }
 KEPT = "state/quarantine/20260101-000000-0123456789abcdef0123456789abcdef"
 FILES = {
-    "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n[verify]\n',
+    # Another program of this machine can listen on the default port.
+    "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n[milter]\nsocket = "unix:s"\n[verify]\n',
     "new.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\nrelay_hosts = ["10.0.0.0/8"]\n',
     "signed.toml": '[verify]\nsecret_files = ["secret"]\n',
     "secret": "the-secret-of-the-tests-is-no-secret\n",

@@ -20,6 +20,7 @@ from sidecar.core.records.record import Record
 from sidecar.daemon.metrics.series import FAMILIES, REPORT_FORMS
 from tests import ROOT
 from tests.deploy.documents import FOLDER, LANGUAGES, RUNNERS, Document, Fence, documents
+from tests.mta.places import free_port
 
 DOCUMENTS = documents()
 FENCES = [(document, fence) for document in DOCUMENTS for fence in document.fences()]
@@ -185,7 +186,7 @@ def test_commands_in_a_clone(fence: Fence) -> None:
 
 
 @pytest.mark.parametrize("fence", named([pair for pair in FENCES if pair[1].words == ("docker",)]))
-def test_commands_for_containers(fence: Fence) -> None:
+def test_commands_for_containers(fence: Fence, tmp_path: Path) -> None:
     """Each service exists, and each command of the program in its container works with the files of deploy/docker."""
     compose = (ROOT / "deploy/docker/compose.yaml").read_text()
     for line in lines(fence):
@@ -195,7 +196,11 @@ def test_commands_for_containers(fence: Fence) -> None:
         for service in {"sidecar", "postfix", "relay-domains"} & set(words[5:]):
             assert f"\n  {service}:\n" in compose
         if "check" in words:
-            inside = [word.replace("/etc/sidecar", str(ROOT / "deploy/docker/etc")) for word in words[words.index("check") :]]
+            etc = shutil.copytree(ROOT / "deploy/docker/etc", tmp_path / "etc")
+            settings = etc / "sidecar.toml"
+            # Another program of this machine can listen on the port.
+            settings.write_text(settings.read_text().replace(":8893", f":{free_port()}"))
+            inside = [word.replace("/etc/sidecar", str(etc)) for word in words[words.index("check") :]]
             subprocess.run([sys.executable, "-m", "sidecar", *inside], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     docker = ["docker", "compose"]
     if shutil.which("docker") and subprocess.run([*docker, "version"], capture_output=True, check=False).returncode == 0:

@@ -15,6 +15,7 @@ from sidecar.config import load
 from sidecar.core.open_domains import OpenDomains
 from tests import ROOT
 from tests.deploy.documents import Document
+from tests.mta.places import free_port
 from tests.mta.sendmail import UNPACKED, get_sendmail
 
 pytestmark = pytest.mark.mta
@@ -83,9 +84,12 @@ def test_the_commands_of_the_guide(stock: Path) -> None:
         fence.text for fence in Document(FOLDER / "README.md").fences() if fence.words == RUN_HERE
     )
     shutil.copytree(FOLDER, stock / "deployed")
+    # Another program of this machine can listen on the port of the guide.
+    port = str(free_port())
     for path in (stock / "deployed").iterdir():
-        path.write_text(moved(path.read_text(), stock))
-    (stock / "sidecar.toml").write_text(f'state_directory = "{stock}/state"\n{(FOLDER / "sidecar.toml").read_text()}')
+        path.write_text(moved(path.read_text(), stock).replace("8893", port))
+    settings = (FOLDER / "sidecar.toml").read_text().replace("8893", port)
+    (stock / "sidecar.toml").write_text(f'state_directory = "{stock}/state"\n{settings}')
     for name in ("access", "listener_domains.toml"):
         shutil.copy(FOLDER / name, stock)
     before = "\n".join(made(stock))
