@@ -104,7 +104,7 @@ $(VENV)/.program: $(VENV)/bin/python pyproject.toml .ci/constraints.txt .ci/buil
 
 $(VENV)/.tools: $(VENV)/.program
 	@echo "Installing what the tests need into $(VENV)."
-	@$(RUN)/pip install --quiet --editable '.[libmilter,plots,test]'
+	@$(RUN)/pip install --quiet --editable '.[fleet,libmilter,plots,test]'
 	@touch $@
 
 build-packages:

@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "journal": {"core", "log"},
     "daemon": {"core", "machine", "config", "journal", "log"},
     "suppression": {"core", "config", "journal", "log"},
+    "fleet": {"core", "config", "journal", "log"},
     "output": {"core", "machine", "config", "journal"},
-    "commands": {"core", "machine", "config", "journal", "daemon", "suppression", "output", "log"},
+    "commands": {"core", "machine", "config", "journal", "daemon", "suppression", "fleet", "output", "log"},
     "cli": {"core", "output"},
 }
 # These packages, and the readers of the journal, know no clock, no socket and no process.

@@ -17,10 +17,13 @@ from tests import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LIBMILTER = PROJECT["optional-dependencies"]["libmilter"]
-DECLARED = [Requirement(line) for line in PROJECT["dependencies"] + LIBMILTER]
+DECLARED = [Requirement(line) for line in PROJECT["dependencies"] + LIBMILTER + PROJECT["optional-dependencies"]["fleet"]]
 
 # Of these the program subclasses, replaces or calls what they do not document.
-BOUNDED = {"click", "idna", "prometheus-client", "pymilter", "starlette", "structlog"}
+BOUNDED = {"click", "idna", "nats-py", "prometheus-client", "pymilter", "starlette", "structlog"}
+
+# Their releases have only the source. That of nkeys is plain Python.
+WITHOUT_WHEEL = {"nkeys", "pymilter"}
 
 Pins = dict[str, tuple[str, list[str]]]
 
@@ -47,19 +50,24 @@ def pins(name: str) -> Pins:
 
 def closure(names: list[str]) -> set[str]:
     """Give all distributions that these need on this machine, and they themselves."""
-    found: set[str] = set()
-    left = [canonicalize_name(name) for name in names]
+    found: set[Requirement] = set()
+    left = [Requirement(name) for name in names]
     while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            needed = map(Requirement, requires(name) or [])
-            left += [canonicalize_name(one.name) for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return found
+        one = left.pop()
+        if one not in found:
+            found.add(one)
+            extras = one.extras or {""}
+            needed = map(Requirement, requires(one.name) or [])
+            left += [
+                need
+                for need in needed
+                if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras)
+            ]
+    return {canonicalize_name(one.name) for one in found}
 
 
 def test_every_import_is_declared() -> None:
-    """What the program imports does not only come with something else; plots and libmilter are extras."""
+    """What the program imports does not only come with something else; plots, fleet and libmilter are extras."""
     distributions = packages_distributions()
     foreign = set(imported()) - set(sys.stdlib_module_names) - {"sidecar", "matplotlib"}
     used = {canonicalize_name(name) for module in foreign for name in distributions[module]}
@@ -79,7 +87,7 @@ def test_upper_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "needed"), [("program.txt", ["sidecar", "pymilter"]), ("build.txt", ["editables", "hatchling", "setuptools"])]
+    ("name", "needed"), [("program.txt", ["sidecar[fleet,libmilter]"]), ("build.txt", ["editables", "hatchling", "setuptools"])]
 )
 def test_pins(name: str, needed: list[str]) -> None:
     """Each package has hashes, of wheels and of the source; none is missing, and none has another version elsewhere."""
@@ -87,7 +95,7 @@ def test_pins(name: str, needed: list[str]) -> None:
     assert set(found) == closure(needed) - {"sidecar"}
     for package, (version, hashes) in found.items():
         assert constraints[package] == (version, [])
-        assert len(hashes) == len(set(hashes)) > (package != "pymilter")
+        assert len(hashes) == len(set(hashes)) > (package not in WITHOUT_WHEEL)
 
 
 def test_no_pins_name_a_host() -> None:

@@ -1,0 +1,203 @@
+"""The connection to the fleet's NATS servers: TLS, credentials, and the time that each step can take.
+
+Owns the log in and the reconnects. Never publishes, and never subscribes.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, Self
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from sidecar import log
+from sidecar.core.settings.fleet import FleetSettings
+
+# For one server: TCP, TLS and the log in.
+_CONNECT_SECONDS: Final = 5
+# A cut that closes no TCP connection is noticed after two pings without an answer.
+_PING_SECONDS: Final = 5
+_PINGS: Final = 2
+_RECONNECT_SECONDS: Final = 1
+_CLOSE_SECONDS: Final = 2.0
+# How soon a coroutine ends when its process has to.
+_LOOK_SECONDS: Final = 0.1
+
+_LOG = log.get("fleet")
+
+
+class FleetError(Exception):
+    """The fleet's servers did not do what was asked; the text is one plain sentence without a full stop."""
+
+
+class _TlsClient(Client):
+    """nats-py's client, which logs in without TLS even at a `tls://` URL if the server offers none. This one does not."""
+
+    def _connect_command(self) -> bytes:
+        if not self._server_info.get("tls_required"):
+            raise NatsError("the server offers no TLS")
+        return super()._connect_command()
+
+
+class FleetConnection:
+    """A connection that is restored when it is lost. Use it as an async context manager. `role` is its name at the server.
+
+    `client` is nats-py's own. `fault` is the last error in words, and empty while the connection works. `ended` is set when the
+    server has closed it for good, for example after a change of its users: open another one then. `restored` is called after
+    each reconnect.
+    """
+
+    def __init__(self, fleet: FleetSettings, *, role: str, restored: Callable[[], object] = lambda: None) -> None:
+        self._fleet, self._role, self._restored = fleet, role, restored
+        self.client = (_TlsClient if any(url.startswith("tls:") for url in fleet.servers) else Client)()
+        self.fault = ""
+        self.ended = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Raise FleetError if no server can be reached within some seconds."""
+        servers, options = list(self._fleet.servers), self._options()
+        try:
+            async with asyncio.timeout((_CONNECT_SECONDS + _RECONNECT_SECONDS) * len(servers)):
+                await self.client.connect(servers, **options)
+        except asyncio.CancelledError:
+            await self.__aexit__()
+            raise
+        except Exception as error:  # also those of nkeys for a damaged seed
+            await self.__aexit__()
+            # nats-py tries again until the time is up; `fault` has the reason.
+            raise FleetError(f"no connection to {' or '.join(servers)}: {self.fault or in_words(error)}") from error
+        self.fault = ""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(TimeoutError, OSError, NatsError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.client.close()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is connected now."""
+        return self.client.is_connected
+
+    def _options(self) -> dict[str, Any]:
+        fleet = self._fleet
+        options: dict[str, Any] = {
+            "name": f"sidecar {self._role} {fleet.node}",
+            "tls": _tls(fleet),
+            "connect_timeout": _CONNECT_SECONDS,
+            "ping_interval": _PING_SECONDS,
+            "max_outstanding_pings": _PINGS,
+            "reconnect_time_wait": _RECONNECT_SECONDS,
+            "max_reconnect_attempts": -1,
+            "inbox_prefix": inbox(fleet),
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_lost,
+            "reconnected_cb": self._on_restored,
+            "closed_cb": self._on_closed,
+        }
+        if fleet.credentials is not None:
+            try:
+                is_seed = b"BEGIN" not in fleet.credentials.read_bytes()
+            except OSError as error:
+                raise FleetError(f"{fleet.credentials} cannot be read: {error.strerror}") from error
+            # Read again at each reconnect.
+            options["nkeys_seed" if is_seed else "user_credentials"] = str(fleet.credentials)
+        return options
+
+    async def _on_error(self, error: Exception) -> None:
+        if (why := in_words(error)) != self.fault:
+            self.fault = why
+            _LOG.warning("an error of the connection to the fleet", role=self._role, error=why)
+
+    async def _on_lost(self) -> None:
+        # Also at the end of a connection that is closed.
+        if not self.client.is_closed:
+            _LOG.warning("the connection to the fleet is lost", role=self._role, error=self.fault)
+
+    async def _on_restored(self) -> None:
+        url = self.client.connected_url
+        _LOG.info("the connection to the fleet is restored", role=self._role, server="" if url is None else url.netloc)
+        self.fault = ""
+        self._restored()
+
+    async def _on_closed(self) -> None:
+        self.ended.set()
+
+
+def inbox(fleet: FleetSettings) -> str:
+    """Return the prefix of the subjects on which this node gets answers: no other node may subscribe to it."""
+    return f"_INBOX.{fleet.name}.{fleet.node}"
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error of a connection as a short phrase."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not valid: {error.verify_message}"
+        case TimeoutError():
+            return "no answer in time"
+        case OSError():
+            return error.strerror or str(error)
+        case _:
+            return str(error).strip().removeprefix("nats: ").strip("'") or type(error).__name__
+
+
+def _tls(fleet: FleetSettings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=fleet.tls_ca)
+    except OSError as error:  # ssl.SSLError too
+        raise FleetError(f"{fleet.tls_ca} has no valid certificates: {error.strerror or error}") from error
+
+
+async def persist(
+    open_one: Callable[[], FleetConnection],
+    work: Callable[[FleetConnection], Awaitable[None]],
+    *,
+    pause: Callable[[float], Awaitable[None]],
+) -> None:
+    """Work with a connection until the work is done. Open another one when the servers cannot be reached or closed it for good.
+
+    `pause` waits so many seconds before the next attempt.
+    """
+    failed = False
+    seconds = 1.0
+    while True:
+        try:
+            async with open_one() as connection:
+                if failed:
+                    _LOG.info("the fleet can be reached again")
+                failed, seconds = False, 1.0
+                done = asyncio.ensure_future(work(connection))
+                ended = asyncio.ensure_future(connection.ended.wait())
+                try:
+                    await asyncio.wait((done, ended), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    ended.cancel()
+                    if not done.done():
+                        done.cancel()
+                    await asyncio.wait((done,))
+                if not done.cancelled():
+                    return done.result()
+        except FleetError as error:
+            if not failed:
+                _LOG.error(str(error))
+            failed = True
+        await pause(seconds)
+        seconds = min(2 * seconds, 30.0)
+
+
+def run(work: Coroutine[Any, Any, None], wait: Callable[[float], bool]) -> None:
+    """Run a coroutine to its end; cancel it as soon as `wait(0)` returns True."""
+
+    async def until_the_end() -> None:
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await asyncio.wait((task,), timeout=_LOOK_SECONDS)
+            if wait(0.0):
+                task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(until_the_end())

