@@ -58,15 +58,16 @@ class FleetConnection:
     async def __aenter__(self) -> Self:
         """Raise FleetError if no server can be reached within some seconds."""
         servers, options = list(self._fleet.servers), self._options()
+        connecting = asyncio.ensure_future(self.client.connect(servers, **options))
         try:
-            async with asyncio.timeout((_CONNECT_SECONDS + _RECONNECT_SECONDS) * len(servers)):
-                await self.client.connect(servers, **options)
-        except asyncio.CancelledError:
-            await self.__aexit__()
-            raise
-        except Exception as error:  # also those of nkeys for a damaged seed
-            await self.__aexit__()
-            # nats-py tries again until the time is up; `fault` has the reason.
+            await asyncio.wait((connecting,), timeout=(_CONNECT_SECONDS + _RECONNECT_SECONDS) * len(servers))
+        finally:
+            await cancel(connecting)
+            if connecting.cancelled() or connecting.exception() is not None:
+                await self.__aexit__()
+        # nats-py tries again until the time is up; `fault` has the reason.
+        error = TimeoutError() if connecting.cancelled() else connecting.exception()
+        if error is not None:
             raise FleetError(f"no connection to {' or '.join(servers)}: {self.fault or in_words(error)}") from error
         self.fault = ""
         return self
@@ -151,6 +152,13 @@ def _tls(fleet: FleetSettings) -> ssl.SSLContext:
         raise FleetError(f"{fleet.tls_ca} has no valid certificates: {error.strerror or error}") from error
 
 
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it ends: before Python 3.12 `asyncio.wait_for` can lose a cancellation, and nats-py uses it."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=_LOOK_SECONDS)
+
+
 async def persist(
     open_one: Callable[[], FleetConnection],
     work: Callable[[FleetConnection], Awaitable[None]],
@@ -175,9 +183,7 @@ async def persist(
                     await asyncio.wait((done, ended), return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     ended.cancel()
-                    if not done.done():
-                        done.cancel()
-                    await asyncio.wait((done,))
+                    await cancel(done)
                 if not done.cancelled():
                     return done.result()
         except FleetError as error:

@@ -43,9 +43,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_can_log_in(tmp_path: Path) -> None:
     """The owner of the key, and no one else."""
-    (seed, public), (stranger, _) = nkey(), nkey()
+    (seed, public), (foreign, _) = nkey(), nkey()
     with server(users((public, {}))) as one:
-        for name, text, expected in (("own", seed, "n1"), ("other", stranger, "Authorization Violation")):
+        for name, text, expected in (("own", seed, "n1"), ("other", foreign, "Authorization Violation")):
             (tmp_path / name).write_text(f"{text}\n")
             assert connect(fleet(one.url, credentials=tmp_path / name)).endswith(expected)
         assert "Authorization Violation" in connect(fleet(one.url))
