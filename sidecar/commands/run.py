@@ -71,4 +71,4 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader, terminal, reader=_suppression(), open_list=_open_list))
+    sys.exit(run(settings, loaded.sources, loader, terminal, readers=(_suppression(),), open_list=_open_list))

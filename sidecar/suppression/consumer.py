@@ -21,7 +21,7 @@ from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
-from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Follower, Line, SegmentMark, Skipped
+from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, SegmentMark, Skipped, followers
 from sidecar.suppression import READER
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper
@@ -75,7 +75,7 @@ class Consumer:
     ) -> None:
         assert settings.suppression is not None  # noqa: S101 - the caller's condition
         self._list: SuppressionSettings = settings.suppression
-        self._directories = _outermost(settings.journal.directories)
+        self._directories = settings.journal.directories
         self._checkpoints = Checkpoints(settings.checkpoints_directory)
         proof_age = (settings.verify or Keys()).maximum_age
         self._reader = Reader(self._list.rule, trust=self._list.trust, proof_age=proof_age)
@@ -97,7 +97,7 @@ class Consumer:
             self.database.use_rules(fingerprint(self._list), self.rules, self._now())
             self._marks = self.database.marks()
             self._save_checkpoint()
-            self._followers = [Follower(directory) for directory in self._directories]
+            self._followers = followers(self._directories)
             for follower in self._followers:
                 stack.callback(follower.close)
             self._stack = stack.pop_all()
@@ -235,14 +235,6 @@ def fingerprint(settings: SuppressionSettings) -> str:
     """Return a text that differs if other rules decide."""
     rules = [(rule.when, rule.count, rule.days, rule.within, rule.expire) for rule in settings.rule]
     return msgspec.json.encode((rules, settings.trust)).decode()
-
-
-def _outermost(directories: Sequence[Path]) -> list[Path]:
-    """Return the directories without those below another one: a Follower reads these too."""
-    resolved = {path.absolute(): path for path in directories}
-    return [
-        path for full, path in resolved.items() if not any(other != full and full.is_relative_to(other) for other in resolved)
-    ]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from tests import ROOT
 from tests.daemon.http.test_access import OPERATOR, READER
 from tests.daemon.http.test_list_running import SETTINGS, ask, write_token
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 from tests.suppression.test_process import bounce
 from tests.wire.program import Program

@@ -11,7 +11,7 @@ from tests.daemon.http.test_access import OPERATOR, READER
 from tests.daemon.http.test_list_running import SETTINGS, write_token
 from tests.kumomta.endpoint import Endpoint, endpoint
 from tests.kumomta.node import Node
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 from tests.suppression.test_process import bounce
 from tests.wire.program import Program

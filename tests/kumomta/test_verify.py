@@ -11,7 +11,7 @@ from sidecar.core.proof.address import tagged
 from tests.core.proof.making import MAIL, bounce, secret
 from tests.kumomta.endpoint import endpoint
 from tests.kumomta.node import LISTENER, PEER, Answer, Node
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 

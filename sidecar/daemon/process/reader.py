@@ -29,7 +29,9 @@ _LOG = log.get("supervisor")
 
 
 class JournalReader(Struct, frozen=True, kw_only=True):
-    """What follows the journal. `name` is that of its checkpoint, `what` names its process in the log.
+    """What follows the journal. `what` names its process in the log.
+
+    `name` is that of its checkpoint; it can have several, with `name`, a dash and more.
 
     `wanted` returns True if these settings need it. `read` follows the journal until the function that it gets returns True;
     that waits for the end, at the longest so many seconds. Workers look recipients up in `suppression`, if it keeps that list.
@@ -43,33 +45,31 @@ class JournalReader(Struct, frozen=True, kw_only=True):
 
 
 class ReaderProcesses(OneProcess):
-    """One process for the plan in use, or none without a reader. The other arguments are those of `Processes`."""
+    """One process for the plan in use, if that wants it. The other arguments are those of `Processes`."""
 
     what = "the process of a journal reader"
     ready_within = READY_WITHIN
     reload_grace = RELOAD_GRACE
     stop_grace = STOP_GRACE
 
-    def __init__(self, reader: JournalReader | None, **parts: Any) -> None:  # noqa: ANN401 - see above
+    def __init__(self, reader: JournalReader, **parts: Any) -> None:  # noqa: ANN401 - see above
         super().__init__(**parts)
         self._reader = reader
-        if reader is not None:
-            self.what = reader.what  # type: ignore[misc] # each reader has its own words
+        self.what = reader.what  # type: ignore[misc] # each reader has its own words
         self._forgotten: Plan | None = None
 
     def update(self, plan: Plan | None) -> None:
         """Take all steps that are due. Retention does not wait for a reader that the plan does not want."""
         super().update(plan)
-        if plan is not None and plan is not self._forgotten and self._reader is not None and not self._wanted(plan):
+        if plan is not None and plan is not self._forgotten and not self._wanted(plan):
             self._forgotten = plan
-            Checkpoints(plan.settings.checkpoints_directory).remove(self._reader.name)
+            Checkpoints(plan.settings.checkpoints_directory).remove_all(self._reader.name)
 
     def _wanted(self, plan: Plan) -> int:
-        return int(self._reader is not None and self._reader.wanted(plan.settings))
+        return int(self._reader.wanted(plan.settings))
 
     def _start_one(self, plan: Plan) -> None:
-        if self._reader is not None:
-            self._spawn(partial(work, reader=self._reader, settings=plan.settings), plan)
+        self._spawn(partial(work, reader=self._reader, settings=plan.settings), plan)
 
 
 def work(control: socket.socket, reader: JournalReader, settings: Settings) -> int:

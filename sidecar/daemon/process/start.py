@@ -47,13 +47,14 @@ def run(  # noqa: PLR0913 - each is a part of it
     loader: Loader,
     terminal: Terminal,
     *,
-    reader: JournalReader | None = None,
+    readers: Sequence[JournalReader] = (),
     open_list: OpenList | None = None,
 ) -> int:
     """Serve with these settings until stopped. Return the exit status.
 
     `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
-    `reader` follows the journal in a process of its own, and `open_list` opens the suppression list in the process for HTTP.
+    Each of the `readers` follows the journal in a process of its own, and `open_list` opens the suppression list in the process
+    for HTTP.
     """
     try:
         with ExitStack() as stack:
@@ -71,7 +72,7 @@ def run(  # noqa: PLR0913 - each is a part of it
                     sources=sources,
                     loader=loader,
                     admin_socket=admin_socket,
-                    reader=reader,
+                    readers=readers,
                     open_list=open_list,
                     lock=lock,
                     terminal=terminal,

@@ -39,9 +39,9 @@ _LOG = log.get("supervisor")
 class Supervisor:
     """`run` serves until it is stopped. `plan` was made from `sources`, which `loader` has read.
 
-    `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. With a
-    `reader`, a process follows the journal; with `open_list`, HTTP serves the suppression list, too. The last three arguments
-    are for tests.
+    `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. Each of
+    the `readers` follows the journal in a process of its own; with `open_list`, HTTP serves the suppression list, too. The last
+    three arguments are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -54,7 +54,7 @@ class Supervisor:
         lock: IO[bytes],
         terminal: Terminal,
         admin_socket: AdminSocket | None = None,
-        reader: JournalReader | None = None,
+        readers: Sequence[JournalReader] = (),
         open_list: OpenList | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
@@ -68,16 +68,17 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
         memory = None if admin_socket is None else Memory()
+        suppression = next((one.suppression for one in readers if one.suppression is not None), None)
         self._publisher = StatusPublisher(
             plan,
             socket=listener.name,
             admin_socket=None if admin_socket is None else admin_socket.name,
             memory=memory,
-            suppression=None if reader is None else reader.suppression,
+            suppression=suppression,
             clock=clock,
         )
         self._workers = Workers(
-            serve=partial(work, listener, suppression=None if reader is None else reader.suppression),
+            serve=partial(work, listener, suppression=suppression),
             memory=memory,
             start=start,
             close_inherited=self._close_in_worker,
@@ -105,9 +106,10 @@ class Supervisor:
             start=start,
             clock=clock,
         )
-        self._reader = ReaderProcesses(
-            reader, selector=self._selector, close_inherited=self._close_in_reader, start=start, clock=clock
-        )
+        self._readers = [
+            ReaderProcesses(one, selector=self._selector, close_inherited=self._close_in_reader, start=start, clock=clock)
+            for one in readers
+        ]
         self._watchdog = Watchdog(within=watchdog_seconds(), listening=listener.name, selector=self._selector, clock=clock)
         self._stopping = False
         self._faulty = False
@@ -116,7 +118,7 @@ class Supervisor:
     def run(self) -> int:
         """Serve. Return the exit status: 0 after an orderly stop, 1 if the first workers did not become ready."""
         self._guarded(self._reload.start_coming)
-        while self._workers.children or self._admin.children or self._reader.children or not self._stopping:
+        while self._workers.children or self._others() or not self._stopping:
             self._guarded(self._turn)
         self._publisher.enter("stopped")
         self._guarded(self._show_status)
@@ -142,7 +144,7 @@ class Supervisor:
             self._ask_for_life,
             self._show_status,
             self._update_admin,
-            self._update_reader,
+            self._update_readers,
         ):
             self._guarded(step)
 
@@ -176,7 +178,8 @@ class Supervisor:
     def _time_to_next(self) -> float | None:
         """Return the seconds until something is due by the clock, None if nothing is."""
         plan = self._reload.plan
-        due = [*self._workers.due(plan), *self._admin.due(plan), *self._reader.due(plan), *self._reload.due()]
+        due = [*self._workers.due(plan), *self._reload.due()]
+        due += [when for one in (self._admin, *self._readers) for when in one.due(plan)]
         if plan is not None:
             due += [self._watchdog.ask_at, self._publisher.space.look_at]
         return max(0.0, min(due) - self._clock()) if due else None
@@ -209,7 +212,7 @@ class Supervisor:
     def _ask_for_life(self) -> None:
         if self._reload.plan is not None:
             workers = self._workers.of(self._reload.plan)
-            self._watchdog.ask((*workers, *self._admin.children, *self._reader.children))
+            self._watchdog.ask((*workers, *self._others()))
             self._watchdog.feed(workers)
 
     def _show_status(self) -> None:
@@ -218,8 +221,13 @@ class Supervisor:
     def _update_admin(self) -> None:
         self._admin.update(self._reload.plan)
 
-    def _update_reader(self) -> None:
-        self._reader.update(self._reload.plan)
+    def _update_readers(self) -> None:
+        for one in self._readers:
+            one.update(self._reload.plan)
+
+    def _others(self) -> list[Worker]:
+        """Return the processes that are no workers."""
+        return [child for one in (self._admin, *self._readers) for child in one.children]
 
     # --- the end
 
@@ -243,17 +251,22 @@ class Supervisor:
     def _close_in_worker(self) -> None:
         self._close()
         self._admin.close()
-        self._reader.close()
+        self._close_readers()
 
     def _close_in_admin(self) -> None:
         self._close()
-        self._reader.close()
+        self._close_readers()
         self._listener.leave()
 
     def _close_in_reader(self) -> None:
         self._close()
         self._admin.close()
+        self._close_readers()
         self._listener.leave()
+
+    def _close_readers(self) -> None:
+        for one in self._readers:
+            one.close()
 
     def _close(self) -> None:
         self._selector.close()

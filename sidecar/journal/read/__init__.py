@@ -1,7 +1,7 @@
 """Reading records: the lines of files, folders and standard input, also while they grow."""
 
-from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints, SegmentMark
-from sidecar.journal.read.follow import Followed, Follower
+from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints, ReaderState, SegmentMark
+from sidecar.journal.read.follow import Followed, Follower, followers
 from sidecar.journal.read.lines import Line, Skipped
 from sidecar.journal.read.reader import STDIN, kind_of, passed_over, read, stored_size
 
@@ -12,8 +12,10 @@ __all__ = [
     "Followed",
     "Follower",
     "Line",
+    "ReaderState",
     "SegmentMark",
     "Skipped",
+    "followers",
     "kind_of",
     "passed_over",
     "read",

@@ -4,6 +4,7 @@ Owns these files. Never reads a segment.
 """
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sidecar.core.text import rfc3339
 from sidecar.journal import make_directory, sync_directory
 
 _ENDING = ".json"
+_LIVE = ".live"
 
 
 class SegmentMark(Struct, frozen=True, kw_only=True):
@@ -29,8 +31,26 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     segments: dict[str, SegmentMark]
 
 
-class KnownReader(Struct, frozen=True, kw_only=True):
-    """A reader, when it saved its checkpoint last (RFC 3339), and the file of the checkpoint."""
+class ReaderState(Struct, frozen=True, kw_only=True):
+    """What a reader says of itself.
+
+    `oldest` is when the oldest record was made that it has not delivered, in seconds since 1970; 0 if there is none. `fault`
+    is why it does not continue, in words. `kept` counts the records that were rejected where it delivers them.
+    """
+
+    oldest: int = 0
+    fault: str = ""
+    kept: int = 0
+
+
+class _Live(ReaderState, frozen=True, kw_only=True):
+    """The small part of a checkpoint, which is saved often: the segments that have not been read to their ends."""
+
+    segments: dict[str, SegmentMark]
+
+
+class KnownReader(ReaderState, frozen=True, kw_only=True):
+    """A reader, when it saved its checkpoint last (RFC 3339), the file of the checkpoint, and what it says of itself."""
 
     name: str
     saved: str
@@ -57,7 +77,13 @@ class Checkpoints:
     def load(self, reader: str) -> Checkpoint:
         """Return a reader's checkpoint; an empty one if it has none. Raise OSError, and ValueError for a damaged one."""
         try:
-            return msgspec.json.decode(self._path(reader).read_bytes(), type=Checkpoint)
+            whole = msgspec.json.decode(self._path(reader).read_bytes(), type=Checkpoint)
+            later = {
+                path: mark
+                for path, mark in self._live(reader).segments.items()
+                if (known := whole.segments.get(path)) is None or (known.lines < mark.lines and not known.done)
+            }
+            return Checkpoint(segments=whole.segments | later)
         except FileNotFoundError:
             return Checkpoint(segments={})
         except ValueError as error:
@@ -67,18 +93,32 @@ class Checkpoints:
     def known(self, reader: str) -> KnownReader:
         """Return what an operator can know about a reader. Raise OSError."""
         path = self._path(reader)
-        return KnownReader(name=reader, saved=rfc3339(int(path.stat().st_mtime)), file=str(path))
+        live = self._path(reader, _LIVE)
+        saved = max(one.stat().st_mtime for one in (path, live) if one is path or one.exists())
+        state = ReaderState()
+        with suppress(ValueError):  # damaged: `load` reports it to the reader
+            state = self._live(reader)
+        return KnownReader(
+            name=reader,
+            saved=rfc3339(int(saved)),
+            file=str(path),
+            oldest=state.oldest,
+            fault=state.fault,
+            kept=state.kept,
+        )
 
     def save(self, reader: str, checkpoint: Checkpoint) -> None:
         """Replace a reader's checkpoint, as a whole; it is on disk on return. Raise OSError."""
-        make_directory(self._directory)
-        path, draft = self._path(reader), self._directory / f".{reader}.new"
-        with draft.open("wb") as file:
-            file.write(msgspec.json.encode(checkpoint))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        sync_directory(self._directory)
+        self._write(self._path(reader), msgspec.json.encode(checkpoint))
+
+    def save_live(self, reader: str, checkpoint: Checkpoint, state: ReaderState) -> None:
+        """Save the marks of segments that are not done, and the state, beside the checkpoint. Raise OSError.
+
+        It is a small file, also if the checkpoint has thousands of segments. The checkpoint must exist.
+        """
+        live = {path: mark for path, mark in checkpoint.segments.items() if not mark.done}
+        saved = _Live(segments=live, oldest=state.oldest, fault=state.fault, kept=state.kept)
+        self._write(self._path(reader, _LIVE), msgspec.json.encode(saved))
 
     def all_known(self) -> list[KnownReader]:
         """Return all readers that can be seen; never raises."""
@@ -92,6 +132,29 @@ class Checkpoints:
     def remove(self, reader: str) -> None:
         """Forget a reader: from now on segments are not kept for it. Raise OSError."""
         self._path(reader).unlink(missing_ok=True)
+        self._path(reader, _LIVE).unlink(missing_ok=True)
 
-    def _path(self, reader: str) -> Path:
-        return self._directory / f"{reader}{_ENDING}"
+    def remove_all(self, name: str, *, but: Collection[str] = ()) -> None:
+        """Forget the reader of this name, and all whose names begin with it and a dash, but for some. Raise OSError."""
+        for reader in self.readers():
+            if (reader == name or reader.startswith(f"{name}-")) and reader not in but:
+                self.remove(reader)
+
+    def _live(self, reader: str) -> _Live:
+        try:
+            return msgspec.json.decode(self._path(reader, _LIVE).read_bytes(), type=_Live)
+        except FileNotFoundError:
+            return _Live(segments={})
+
+    def _write(self, path: Path, content: bytes) -> None:
+        make_directory(self._directory)
+        draft = self._directory / f".{path.name}.new"
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        sync_directory(self._directory)
+
+    def _path(self, reader: str, ending: str = _ENDING) -> Path:
+        return self._directory / f"{reader}{ending}"

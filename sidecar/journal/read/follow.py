@@ -211,6 +211,16 @@ class Follower:
             self._leaving.append(file)
 
 
+def followers(directories: Sequence[Path]) -> list[Follower]:
+    """Return followers of all these directories; one that is below another has none, because a Follower reads it too."""
+    resolved = {path.absolute(): path for path in directories}
+    return [
+        Follower(path)
+        for full, path in resolved.items()
+        if not any(other != full and full.is_relative_to(other) for other in resolved)
+    ]
+
+
 def _marks(state: os.stat_result) -> tuple[int, ...]:
     """Return what every relevant change of a file changes."""
     return (state.st_size, state.st_mtime_ns, state.st_mode)

@@ -10,7 +10,7 @@ from typing import Any
 from sidecar.machine import name_of_user
 from tests.daemon.http.test_access import OPERATOR, READER
 from tests.daemon.http.test_running import Unix, answers
-from tests.mta.postfix import free_port
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 from tests.suppression.test_process import bounce
 from tests.wire.program import Program
