@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,6 +15,7 @@ from sidecar.daemon.process.loader import Loader, LoaderError
 from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.start import run
+from sidecar.fleet import READER as SHIPPER
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option, loaded_or_exit
 from sidecar.output.streams import sentence
@@ -47,6 +49,21 @@ def _open_list(settings: Settings) -> EditableList | None:
     return None if settings.suppression is None else ServedList(settings)
 
 
+def _ship(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Ship records to the fleet."""
+    from sidecar.fleet.shipper import ship  # noqa: PLC0415 - only with the extra sidecar[fleet]
+
+    ship(settings, wait)
+
+
+_SHIPPER: Final = JournalReader(
+    name=SHIPPER,
+    what="the process of the fleet",
+    wanted=lambda settings: settings.fleet is not None,
+    read=_ship,
+)
+
+
 @click.command(
     "run",
     cls=Command,
@@ -71,4 +88,4 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader, terminal, readers=(_suppression(),), open_list=_open_list))
+    sys.exit(run(settings, loaded.sources, loader, terminal, readers=(_suppression(), _SHIPPER), open_list=_open_list))

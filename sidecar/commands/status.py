@@ -11,7 +11,7 @@ import click
 
 from sidecar.config import state_directory
 from sidecar.core.settings.values import CHECKPOINTS
-from sidecar.core.text import printable, rfc3339
+from sidecar.core.text import counted, printable, rfc3339
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.status import FILE_NAME, Status, in_words, is_fine, is_running, is_stale, read_status
 from sidecar.journal.read import Checkpoints
@@ -28,6 +28,8 @@ _USUAL_UNIT = "sidecar"
 READ_WITHIN: Final = 10.0
 # A reader that runs saves its checkpoint with each segment: once an hour by default.
 READER_SECONDS: Final = 24 * 3600
+# A reader delivers in less than a second.
+BEHIND_SECONDS: Final = 60
 
 
 @click.command(
@@ -79,6 +81,13 @@ def _of_readers(readers: Sequence[KnownReader], *, all_of_them: bool) -> Iterato
     """Yield a sentence for each reader that may be gone; of all readers while their segments fill the disk."""
     latest = rfc3339(int(time.time()) - READER_SECONDS)
     for one in readers:
+        if one.fault:
+            since = f" since {rfc3339(one.oldest)}" if one.oldest else ""
+            yield f"Reader {one.name} does not deliver records{since}: {one.fault}. They wait in the journal."
+        elif 0 < one.oldest < time.time() - BEHIND_SECONDS:
+            yield f"Reader {one.name} is behind: its oldest record that is not delivered is of {rfc3339(one.oldest)}."
+        if one.kept:
+            yield f"Reader {one.name} keeps {counted(one.kept, 'record')} that were rejected: the log has the reasons."
         if all_of_them or one.saved < latest:
             yield f"Segments that a reader has not read are kept: {one}."
 

@@ -24,6 +24,8 @@ _RECONNECT_SECONDS: Final = 1
 _CLOSE_SECONDS: Final = 2.0
 # How soon a coroutine ends when its process has to.
 _LOOK_SECONDS: Final = 0.1
+# Longer than a task needs to say goodbye.
+_CANCEL_SECONDS: Final = 2.0
 
 _LOG = log.get("fleet")
 
@@ -156,7 +158,7 @@ async def cancel(task: asyncio.Future[Any]) -> None:
     """Cancel a task until it ends: before Python 3.12 `asyncio.wait_for` can lose a cancellation, and nats-py uses it."""
     while not task.done():
         task.cancel()
-        await asyncio.wait((task,), timeout=_LOOK_SECONDS)
+        await asyncio.wait((task,), timeout=_CANCEL_SECONDS)
 
 
 async def persist(
@@ -202,7 +204,7 @@ def run(work: Coroutine[Any, Any, None], wait: Callable[[float], bool]) -> None:
         while not task.done():
             await asyncio.wait((task,), timeout=_LOOK_SECONDS)
             if wait(0.0):
-                task.cancel()
+                await cancel(task)
         with suppress(asyncio.CancelledError):
             await task
 

@@ -112,6 +112,20 @@ FAMILIES: Final = (
         "journal_time_left_seconds",
         "Time until that file system is full at the rate of the last minute; +Inf while its free space does not shrink.",
     ),
+    Family(
+        "gauge",
+        "reader_behind_seconds",
+        "Age of the oldest record that is not delivered: to the fleet, or to the slowest webhook.",
+        ("reader",),
+        _each("fleet", "webhook"),
+    ),
+    Family(
+        "gauge",
+        "reader_kept_records",
+        "Records that were rejected where they are delivered.",
+        ("reader",),
+        _each("fleet", "webhook"),
+    ),
     Family("gauge", "workers", "Worker processes.", ("state",), _each("wanted", "ready", "retiring")),
     Family("counter", "worker_restarts", "Workers that died while they were serving."),
     Family(

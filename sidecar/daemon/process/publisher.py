@@ -23,7 +23,6 @@ from sidecar.daemon.process.status import (
     RENEW_SECONDS,
     VERSION,
     DiskSpace,
-    DiskStatus,
     ListLook,
     ReloadStatus,
     SettingsStatus,
@@ -38,6 +37,7 @@ from sidecar.daemon.process.status import (
 from sidecar.daemon.process.systemd import notify, unit_name
 from sidecar.daemon.process.workers import Worker
 from sidecar.journal.read import Checkpoints
+from sidecar.journal.read.checkpoints import KnownReader
 
 # For the last status: without it, `sidecar status` would look for a reason why the program ended.
 LAST_WITHIN: Final = 5.0
@@ -119,7 +119,7 @@ class StatusPublisher:
                 suppression=self._list.look(plan.settings.suppression),
             )
         if self._memory is not None:
-            _publish_metrics(self._memory, self.now, self.space.latest)
+            _publish_metrics(self._memory, self.now, self.space)
         if self.now != self._shown or self._clock() >= self._renew_at:
             self._write()
         if (text := sentence(self.now)) != self._sentence:
@@ -148,8 +148,9 @@ def _settings(plan: Plan) -> SettingsStatus:
     return SettingsStatus(revision=plan.revision, loaded=rfc3339(int(plan.made)), listener_domains=len(plan.settings.domains))
 
 
-def _publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) -> None:
-    """Publish the supervisor's metrics. `disk` is from the last look, which the status need not show."""
+def _publish_metrics(memory: Memory, status: Status, space: DiskSpace) -> None:
+    """Publish the supervisor's metrics. `space` has the last look, which the status need not show."""
+    disk = space.latest
     numbers = {
         ("workers", "wanted"): status.workers_wanted,
         ("workers", "ready"): status.serving() if status.state == "serving" else 0,
@@ -160,6 +161,7 @@ def _publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) ->
         ("listener_domains",): status.settings.listener_domains,
         ("start_timestamp_seconds",): int(datetime.fromisoformat(status.started).timestamp()),
     }
+    numbers |= _of_readers(space.readers)
     if disk is not None:
         numbers |= {
             ("degraded",): int(disk.low),
@@ -168,3 +170,14 @@ def _publish_metrics(memory: Memory, status: Status, disk: DiskStatus | None) ->
             ("journal_time_left_seconds",): INFINITE if disk.seconds_left is None else disk.seconds_left,
         }
     memory.publish(numbers)
+
+
+def _of_readers(readers: Sequence[KnownReader]) -> dict[tuple[str, ...], int]:
+    """Return how far readers are behind: the one of a name, and those whose names begin with it and a dash."""
+    now, numbers = int(time.time()), dict[tuple[str, ...], int]()
+    for name in ("fleet", "webhook"):
+        own = [one for one in readers if one.name == name or one.name.startswith(f"{name}-")]
+        behind = max((now - one.oldest for one in own if one.oldest), default=0)
+        numbers["reader_behind_seconds", name] = max(0, behind)
+        numbers["reader_kept_records", name] = sum(one.kept for one in own)
+    return numbers

@@ -23,6 +23,7 @@ from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, in_time, in_units, printable
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.journal.read import Checkpoints
+from sidecar.journal.read.checkpoints import KnownReader
 from sidecar.machine import free_bytes, read_file
 
 FILE_NAME: Final = "status.json"
@@ -201,12 +202,15 @@ def write_status(directory: Path, status: Status) -> None:
 
 
 class DiskSpace:
-    """The free space for records, checked every few seconds. `latest` is the last result, None before the first."""
+    """The free space for records and the readers of the journal, checked every few seconds.
+
+    `latest` is the last result, None before the first.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, checkpoints: Checkpoints | None = None) -> None:
         self._clock = clock
         self._checkpoints = checkpoints
-        self._readers: list[str] = []
+        self.readers: list[KnownReader] = []
         self.look_at = 0.0
         self.latest: DiskStatus | None = None
         self._shown: DiskStatus | None = None
@@ -253,7 +257,7 @@ class DiskSpace:
             with suppress(OSError):  # a folder that this user cannot reach: the first write reports it
                 found[directory] = free_bytes(directory)
         if self._checkpoints is not None:
-            self._readers = [str(one) for one in self._checkpoints.all_known()]
+            self.readers = self._checkpoints.all_known()
         return found
 
     def _looks(self, journal: JournalSettings, found: Mapping[Path, int], now: float) -> Iterator[DiskStatus]:
@@ -280,7 +284,7 @@ class DiskSpace:
                 free=disk.free,
                 minimum_free=disk.minimum_free,
                 seconds_left=disk.seconds_left,
-                **({"readers": self._readers} if self._readers else {}),
+                **({"readers": list(map(str, self.readers))} if self.readers else {}),
             )
         elif was_low and disk is not None:
             _LOG.info("recovered: the journal's file system has space again", directory=disk.directory, free=disk.free)

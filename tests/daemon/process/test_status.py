@@ -349,7 +349,7 @@ def test_a_reload_that_failed_is_shown_with_its_problems_until_one_succeeds() ->
         wait_until(lambda: ask(*config(program))[0] == 1, "the failure is shown")
         said = ask(*config(program))[1]
         assert "failed; the previous settings remain in use:\n" in said
-        assert f"  {path}:{whole.count(chr(10)) + 2}: The table [milter] is in the file twice." in said
+        assert f"  {path}:{whole.count(chr(10)) + 2}: The name of this table has no end." in said
         path.write_text(whole)
         program.write(domains=MORE_DOMAINS)
         reload(program, "reloaded")

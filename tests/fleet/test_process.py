@@ -1,0 +1,72 @@
+"""`sidecar run` with a fleet: records of real sessions reach the stream, and the process is replaced, reloaded and removed."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tests.daemon.http.test_running import samples
+from tests.daemon.process.test_status import ask, config
+from tests.fleet.servers import needs_nats, server
+from tests.fleet.shipping import make_stream, repeated, stored, with_fleet
+from tests.mta.processes import wait_until
+from tests.wire.client import CONTINUE, DISCARD
+from tests.wire.program import Program
+from tests.wire.test_program import OOB
+
+pytestmark = needs_nats
+
+
+def bounce(program: Program) -> None:
+    with program.mta() as mta:
+        mta.begin()
+        assert mta.envelope(b"<>", b"<sender@bounce.example>") == [CONTINUE]
+        assert mta.content(OOB) == (DISCARD, [])
+
+
+def status(program: Program) -> str:
+    return ask(*config(program))[1]
+
+
+def shipper(program: Program, port: int) -> int:
+    """Return the process that is connected to this port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[2].endswith(f":{port:04X}")}
+    (pid,) = [pid for pid in program.workers() if sockets & set(_descriptors(pid))]
+    return pid
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(descriptor.readlink())
+
+
+def test_the_life_of_the_process(tmp_path: Path) -> None:
+    with server() as one:
+        made = with_fleet(tmp_path, one)
+        make_stream(made)
+        with Program(settings=f'[fleet]\nservers = "{one.url}"\nnode = "mx1"\n[admin]\nsocket = "unix:admin"') as program:
+            bounce(program)
+            wait_until(lambda: len(stored(made)) == 2, "Reception and OOB are in the stream")
+            os.kill(shipper(program, one.port), signal.SIGKILL)
+            bounce(program)
+            wait_until(lambda: len(stored(made)) == 4, "another process continues")
+            one.kill()
+            bounce(program)
+            wait_until(lambda: "Reader fleet does not deliver records since" in status(program), "the status has the reason")
+            wait_until(lambda: samples(program)['sidecar_reader_behind_seconds{reader="fleet"}'] > 0, "so have the metrics")
+            one.start()
+            wait_until(lambda: len(stored(made)) == 6, "what waited is shipped")
+            wait_until(lambda: "Reader fleet" not in status(program), "all is well")
+            checkpoint = program.directory / "state/checkpoints/fleet.json"
+            assert checkpoint.exists()
+            program.settings = ""
+            program.write()
+            program.signal(signal.SIGHUP)
+            wait_until(lambda: not checkpoint.exists(), "retention does not wait for the shipper any more")
+            assert program.stop() == 0
+        found = stored(made)
+        assert (len(found), repeated(found)) == (6, [])
+        assert {subject.rpartition(".")[2] for subject, *_ in found} == {"Reception", "OOB"}
