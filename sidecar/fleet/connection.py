@@ -11,9 +11,11 @@ from typing import Any, Final, Self
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js.errors import APIError
 
 from sidecar import log
 from sidecar.core.settings.fleet import FleetSettings
+from sidecar.fleet import FleetError
 
 # For one server: TCP, TLS and the log in.
 _CONNECT_SECONDS: Final = 5
@@ -30,10 +32,6 @@ _CANCEL_SECONDS: Final = 2.0
 _LOG = log.get("fleet")
 
 
-class FleetError(Exception):
-    """The fleet's servers did not do what was asked; the text is one plain sentence without a full stop."""
-
-
 class _TlsClient(Client):
     """nats-py's client, which logs in without TLS even at a `tls://` URL if the server offers none. This one does not."""
 
@@ -48,10 +46,10 @@ class FleetConnection:
 
     `client` is nats-py's own. `fault` is the last error in words, and empty while the connection works. `ended` is set when the
     server has closed it for good, for example after a change of its users: open another one then. `restored` is called after
-    each reconnect.
+    each reconnect. Without it nothing is logged: the caller reports errors.
     """
 
-    def __init__(self, fleet: FleetSettings, *, role: str, restored: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, fleet: FleetSettings, *, role: str, restored: Callable[[], object] | None = None) -> None:
         self._fleet, self._role, self._restored = fleet, role, restored
         self.client = (_TlsClient if any(url.startswith("tls:") for url in fleet.servers) else Client)()
         self.fault = ""
@@ -112,18 +110,23 @@ class FleetConnection:
     async def _on_error(self, error: Exception) -> None:
         if (why := in_words(error)) != self.fault:
             self.fault = why
-            _LOG.warning("an error of the connection to the fleet", role=self._role, error=why)
+            self._log(_LOG.warning, "an error of the connection to the fleet", error=why)
 
     async def _on_lost(self) -> None:
         # Also at the end of a connection that is closed.
         if not self.client.is_closed:
-            _LOG.warning("the connection to the fleet is lost", role=self._role, error=self.fault)
+            self._log(_LOG.warning, "the connection to the fleet is lost", error=self.fault)
 
     async def _on_restored(self) -> None:
         url = self.client.connected_url
-        _LOG.info("the connection to the fleet is restored", role=self._role, server="" if url is None else url.netloc)
+        self._log(_LOG.info, "the connection to the fleet is restored", server="" if url is None else url.netloc)
         self.fault = ""
-        self._restored()
+        if self._restored is not None:
+            self._restored()
+
+    def _log(self, write: Callable[..., object], text: str, **facts: object) -> None:
+        if self._restored is not None:
+            write(text, role=self._role, **facts)
 
     async def _on_closed(self) -> None:
         self.ended.set()
@@ -143,6 +146,8 @@ def in_words(error: BaseException) -> str:
             return "no answer in time"
         case OSError():
             return error.strerror or str(error)
+        case APIError():
+            return error.description or str(error)
         case _:
             return str(error).strip().removeprefix("nats: ").strip("'") or type(error).__name__
 

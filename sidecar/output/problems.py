@@ -31,6 +31,8 @@ class ExistingPath(click.Path):
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as in click
         """Check that the path exists."""
+        if str(value).startswith("nats:"):
+            return Path(value)  # a stream, which the command opens
         if value != "-" and (missing := missing_right(Path(value))) is not None:
             self.fail(f"{value} cannot be read: {missing}.", param, ctx)
         return super().convert(value, param, ctx)

@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.settings.fleet import FleetSettings
-from sidecar.fleet.connection import FleetConnection, FleetError, persist, run
+from sidecar.fleet import FleetError
+from sidecar.fleet.connection import FleetConnection, persist, run
 from tests.fleet.certificates import make
 from tests.fleet.servers import needs_nats, nkey, server, users
 

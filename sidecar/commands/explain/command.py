@@ -12,6 +12,7 @@ import msgspec
 from sidecar.commands.explain.words import explanation_words
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Explanation, Question
+from sidecar.fleet import is_stream
 from sidecar.journal.read import STDIN
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, require_utf8, settings_or_exit
@@ -60,7 +61,7 @@ _QUESTIONS = msgspec.json.Decoder(Question)
     "--record",
     metavar="PATH",
     type=ExistingPath(exists=True, allow_dash=True, path_type=Path),
-    help="Records of past mail: a file, a folder of segments, plain or zstd, or '-' for stdin.",
+    help="Records of past mail: a file, a folder of segments, plain or zstd, '-' for stdin, or nats:// for a stream.",
 )
 @click.option("--disagreements", is_flag=True, help="With --record: list only what this configuration decides otherwise.")
 @click.option("--follow", is_flag=True, help="With --disagreements: wait for new records, until Ctrl-C.")
@@ -119,7 +120,10 @@ def _check_usage(asked: dict[str, Any], *, batch: str | None, record: Path | Non
     for is_wrong, text in (
         (disagreements and record is None, "--disagreements compares records: name them with --record."),
         (follow and not disagreements, "--follow needs --disagreements; `sidecar tail` follows a log without comparing."),
-        (follow and record == STDIN, "--follow needs a file or a folder; without it, standard input is read to its end."),
+        (
+            follow and record is not None and (record == STDIN or is_stream(record)),
+            "--follow needs a file or a folder; without it, standard input or a stream is read to its end.",
+        ),
         (batch is not None and record is not None, "--batch and --record do not go together."),
         (batch is not None and has_own, "--batch has its own questions; only --config can be added."),
         (record is not None and has_own, "--record has the questions; only --config, --json and --disagreements can be added."),

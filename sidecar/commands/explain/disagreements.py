@@ -18,6 +18,7 @@ from sidecar.commands.explain.records import OUTCOMES, compared, headline, print
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, printable
+from sidecar.fleet import FleetError
 from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import polls
@@ -43,9 +44,13 @@ def explain_disagreements(settings: Settings, path: Path, *, as_json: bool, foll
         if follow:
             _follow(path, printer)
         else:
-            whole = new_entries(journal.Follower(path, growing=False).look()) if path.is_dir() else entries_of(path)
+            whole = (
+                new_entries(journal.Follower(path, growing=False).look())
+                if path.is_dir()
+                else entries_of(path, fleet=settings.fleet)
+            )
             printer.add(with_follow_ups(whole))
-    except JournalError as error:
+    except (JournalError, FleetError) as error:
         raise click.ClickException(sentence(error)) from error
     if printer.comparison.is_empty:
         return report_no_record(path)

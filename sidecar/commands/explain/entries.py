@@ -16,7 +16,9 @@ from msgspec.structs import replace
 
 from sidecar.commands.explain.follow_up import Entry
 from sidecar.core.records import Logged, decode
+from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.text import in_units
+from sidecar.fleet import is_stream, open_stream
 from sidecar.journal import is_finished
 from sidecar.journal import read as journal
 from sidecar.journal.read import Followed, Line, Skipped
@@ -33,8 +35,17 @@ _BLANK = b"\xef\xbb\xbf\r\n\t "
 _BEGIN = re.compile(r"[^\s,]")
 
 
-def entries_of(path: Path, progress: Callable[[int], object] | None = None) -> Iterator[Entry]:
-    """Return every record with its place, and every other line with its fault. Raises JournalError and click's errors."""
+def entries_of(
+    path: Path, progress: Callable[[int], object] | None = None, *, fleet: FleetSettings | None = None
+) -> Iterator[Entry]:
+    """Return every record with its place, and every other line with its fault.
+
+    `fleet` has the servers of a stream. Raises JournalError, FleetError and click's errors.
+    """
+    if is_stream(path):
+        with open_stream(path, fleet) as stream:
+            yield from map(_entry, stream.lines())
+        return
     if is_pasted(_beginning(path)):
         yield from _pasted_entries(path)
         return

@@ -26,12 +26,14 @@ from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
 from sidecar.core.records import Logged, decode
+from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.text import counted, printable, rfc3339
+from sidecar.fleet import STREAM, FleetError, is_stream, open_stream
 from sidecar.journal import JournalError
-from sidecar.journal.read import STDIN, Skipped, read, stored_size
+from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.problems import config_option, journal_or_exit
+from sidecar.output.problems import config_option, journal_or_exit, reader_settings_or_exit
 from sidecar.output.streams import print_json, sentence, write_file
 from sidecar.output.terminal import GAP, TextTable, console, plain, print_text, progress
 
@@ -62,6 +64,7 @@ def _when(_context: click.Context, _parameter: click.Parameter, text: str | None
         "sidecar stats --since 2026-11-22T08:00+01:00 --until 2026-11-22T12:00+01:00 \\\n    /var/log/kumomta",
         "sidecar stats --config sidecar.toml --since 7d --html week.html --png week.png",
         "sidecar stats --config sidecar.toml --since 8d --drift 1d",
+        "sidecar stats --config sidecar.toml --since 1h nats://",
         "zcat old.jsonl.gz | sidecar stats --json - | jq '.peers.top[:3]'",
     ],
     statuses={0: "all records were counted", 1: "a file cannot be read or written, or --drift marks a reporter"},
@@ -92,8 +95,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Count records by type, reason, peer, domain, reporter, bounce class and time.
 
-    PATH is a log, the sidecar's or KumoMTA's, plain or zstd: a file, a folder of segments, or - for standard input. The
-    default is the journal of the settings.
+    PATH is a log, the sidecar's or KumoMTA's, plain or zstd: a file, a folder of segments, or - for standard input; nats:// is
+    the stream of all nodes, and nats://NODE that of one; [fleet] in the settings has the servers. The default is the journal of
+    the settings.
 
     WHEN is a date (its midnight), a time such as 2026-11-22T08:30 or another form of RFC 3339, today, yesterday, now, or an
     age: 90s, 15m, 1h, 7d, 2w. Times are UTC, unless they have an offset (2026-11-22T08:30+01:00).
@@ -106,21 +110,23 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     Figures count records. A record of many rejections counts as that many. If there are tens of thousands of names, the rarest
     are not counted one by one, and the output marks each figure that is a lower bound.
     """
-    if config is not None and paths:
+    streams = [path for path in paths if path.startswith(STREAM)]
+    if config is not None and len(paths) > len(streams):
         raise click.UsageError("--config and PATH both name logs to read; write one of them.")
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since, {rfc3339(int(since))}, is not before --until, {rfc3339(int(until))}.")
     plots = _plots() if html or png else None
+    fleet = reader_settings_or_exit(config).fleet if streams else None
     sources = [Path(path) for path in paths] or [journal_or_exit(config)]
     collector = Collector(since, until, drift)
     try:
         for source in sources:
             warn_of_skipped_files(source)
-        status = _count(sources, collector, since)
+        status = _count(sources, fleet, collector, since)
         summary = collector.summary()
         if not summary.records and since is not None and not status:
-            summary = _with_extent(summary, sources, Collector(since, until))
-    except JournalError as error:
+            summary = _with_extent(summary, sources, fleet, Collector(since, until))
+    except (JournalError, FleetError) as error:
         raise click.ClickException(sentence(error)) from error
     # Before any output: `| head` can end the program there.
     if plots is not None and not status:
@@ -173,11 +179,11 @@ def _whole_records(collector: Collector) -> Iterator[Callable[[Logged], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _count(sources: Sequence[Path], collector: Collector, since: float | None) -> int:
+def _count(sources: Sequence[Path], fleet: FleetSettings | None, collector: Collector, since: float | None) -> int:
     """Count all records. Return the exit status. After Ctrl-C the figures so far remain."""
     try:
         with _whole_records(collector) as add:
-            first = _read(sources, collector, add, since)
+            first = _read(sources, fleet, collector, add, since)
     except KeyboardInterrupt:
         click.echo("Interrupted: the figures are incomplete, and no file was written.", err=True)
         return INTERRUPTED
@@ -186,12 +192,18 @@ def _count(sources: Sequence[Path], collector: Collector, since: float | None) -
     return 0
 
 
-def _read(sources: Sequence[Path], collector: Collector, add: Callable[[Logged], None], since: float | None) -> str | None:
+def _read(
+    sources: Sequence[Path],
+    fleet: FleetSettings | None,
+    collector: Collector,
+    add: Callable[[Logged], None],
+    since: float | None,
+) -> str | None:
     """Pass each record to `add`, and count the other lines. Return the first of these lines, and the reason."""
     first = None
-    sizes = [stored_size(source, since=since) for source in sources]
+    sizes = [None if is_stream(source) else stored_size(source, since=since) for source in sources]
     with progress("records", total=None if None in sizes else sum(filter(None, sizes))) as bar:
-        for line in chain.from_iterable(read(source, since=since, progress=bar.read) for source in sources):
+        for line in chain.from_iterable(_lines(source, fleet, since, bar.read) for source in sources):
             bar.one_more()
             why = None
             if isinstance(line, Skipped):
@@ -210,9 +222,19 @@ def _read(sources: Sequence[Path], collector: Collector, add: Callable[[Logged],
     return first
 
 
-def _with_extent(summary: Summary, sources: Sequence[Path], collector: Collector) -> Summary:
+def _lines(
+    source: Path, fleet: FleetSettings | None, since: float | None, progress: Callable[[int], object]
+) -> Iterator[Line | Skipped]:
+    if not is_stream(source):
+        yield from read(source, since=since, progress=progress)
+        return
+    with open_stream(source, fleet) as stream:
+        yield from stream.lines(since=since)
+
+
+def _with_extent(summary: Summary, sources: Sequence[Path], fleet: FleetSettings | None, collector: Collector) -> Summary:
     """Add the first and last time of the logs. Old files were left out, so `collector` reads all of them."""
-    _read([source for source in sources if source != STDIN], collector, collector.add, None)
+    _read([source for source in sources if source != STDIN], fleet, collector, collector.add, None)
     whole = collector.summary()
     known = sorted(filter(None, (whole.log_first, whole.log_last, summary.log_first, summary.log_last)))
     return replace(summary, log_first=known[0], log_last=known[-1]) if known else summary

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 from rich.cells import cell_len
@@ -16,17 +16,21 @@ from sidecar.commands.tail.filters import RecordFilter, make_filter
 from sidecar.commands.tail.view import LinePart, block_of, line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.proof.values import Level
-from sidecar.core.records import TYPES, Logged
+from sidecar.core.records import TYPES, Logged, decode
 from sidecar.core.text import printable, printable_json
+from sidecar.fleet import FleetError, is_stream, open_stream
 from sidecar.journal import JournalError
 from sidecar.journal.read import Follower, Line, kind_of, read
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 from sidecar.output.help import Command, completion
 from sidecar.output.logs import polls, warn_of_skipped_files
-from sidecar.output.problems import config_option, journal_or_exit
+from sidecar.output.problems import config_option, journal_or_exit, reader_settings_or_exit
 from sidecar.output.streams import sentence
 from sidecar.output.terminal import console, plain
 from sidecar.output.wrapping import wrap_line
+
+if TYPE_CHECKING:
+    from sidecar.fleet.source import StreamSource
 
 _ALL = "all"
 _DEFAULT_LINES = "10"
@@ -49,6 +53,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
         "sidecar tail --config /etc/sidecar/sidecar.toml",
         "sidecar tail --type Rejection --domain '*.example.com'",
         "sidecar tail -n all --no-follow --full --queue-id 4QvJ1x3Pwzz1234",
+        "sidecar tail --config /etc/sidecar/sidecar.toml --type OOB nats://",
         "sidecar tail -n all --no-follow --json --peer 203.0.113.0/24 /var/log/kumomta",
     ],
     statuses={0: "the log was shown to its end", 1: "the log cannot be read"},
@@ -120,13 +125,15 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Show new records, one a line, with the reason. On a terminal long addresses and reasons have lines of their own.
 
-    PATH is a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for standard input. The default
-    is the journal of the settings. With --no-follow PATH must exist; otherwise the command waits for it.
+    PATH is a file or a folder of segments, the sidecar's or KumoMTA's, plain or zstd, or '-' for standard input; nats:// is the
+    stream of all nodes, and nats://NODE that of one; [fleet] in the settings has the servers. The default is the journal of the
+    settings. With --no-follow PATH must exist; otherwise the command waits for it.
 
     You can repeat --type, --disposition, --peer, --domain, --queue-id and --verified: a record must match one of each. Times
     are in UTC, unless you use --local-time. Lines that are no records are reported on standard error.
     """
-    if path is not None and config is not None:
+    from_stream = path is not None and is_stream(path)
+    if path is not None and config is not None and not from_stream:
         raise click.UsageError("--config and PATH both name a log to read; write one of them.")
     if as_json and (full or local_time):
         raise click.UsageError("--json prints whole records as they were written; remove --full and --local-time.")
@@ -142,8 +149,16 @@ def command(  # noqa: PLR0913 - one for each option
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    log = journal_or_exit(config) if path is None else path
     write = _write_json if as_json else _writer(console(), full=full, local=local_time)
+    if path is not None and from_stream:
+        fleet = reader_settings_or_exit(config).fleet
+        try:
+            with open_stream(path, fleet) as stream:
+                _show_fleet(stream, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
+        except FleetError as error:
+            raise click.ClickException(sentence(error)) from error
+        return
+    log = journal_or_exit(config) if path is None else path
     try:
         if kind_of(log) == "stream":
             _show_stream(log, wanted, lines or _ALL, write)
@@ -161,6 +176,27 @@ def _show_stream(log: Path, wanted: RecordFilter | None, lines: str, write: Writ
         return
     for entry in shown:
         _show((entry,), write)
+
+
+def _show_fleet(stream: "StreamSource", wanted: RecordFilter | None, lines: str, write: Write, *, follow: bool) -> None:
+    """Show the records of a fleet's stream: all or the last ones, and then the new ones."""
+    if lines != _ALL:
+        newest = stream.newest(int(lines), lambda line: _is_wanted(line, wanted))
+        _show(entries(newest), write)
+        if not follow:
+            return
+    for entry in entries(stream.lines(follow=follow)):
+        if _is_shown(entry, wanted):
+            _show((entry,), write)
+
+
+def _is_wanted(line: Line, wanted: RecordFilter | None) -> bool:
+    if wanted is None:
+        return True
+    try:
+        return wanted(decode(line.text))
+    except ValueError:
+        return False
 
 
 def _tail(log: Path, wanted: RecordFilter | None, lines: str, write: Write, *, follow: bool) -> None:
