@@ -16,6 +16,7 @@ from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.start import run
 from sidecar.fleet import READER as SHIPPER
+from sidecar.fleet import WEBHOOK
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option, loaded_or_exit
 from sidecar.output.streams import sentence
@@ -56,6 +57,19 @@ def _ship(settings: Settings, wait: Callable[[float], bool]) -> None:
     ship(settings, wait)
 
 
+def _deliver(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Deliver records to webhooks."""
+    from sidecar.fleet.webhooks import deliver  # noqa: PLC0415 - only with the extra sidecar[fleet]
+
+    deliver(settings, wait)
+
+
+_WEBHOOKS: Final = JournalReader(
+    name=WEBHOOK,
+    what="the process of the webhooks",
+    wanted=lambda settings: bool(settings.webhook),
+    read=_deliver,
+)
 _SHIPPER: Final = JournalReader(
     name=SHIPPER,
     what="the process of the fleet",
@@ -88,4 +102,5 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    sys.exit(run(settings, loaded.sources, loader, terminal, readers=(_suppression(), _SHIPPER), open_list=_open_list))
+    readers = _suppression(), _SHIPPER, _WEBHOOKS
+    sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, open_list=_open_list))

@@ -71,6 +71,7 @@ class Feed:
         self._progress: dict[str, _Progress] = {}
         self._stack = ExitStack()
         self._saved: tuple[Checkpoint, ReaderState] | None = None
+        self._done = set[str]()
         self._save_at = self._tidy_at = 0.0
         self.fault, self.kept = "", 0
 
@@ -79,6 +80,7 @@ class Feed:
         self._progress = {path: _Progress(mark) for path, mark in loaded.segments.items()}
         # From now on retention waits for this reader.
         self._checkpoints.save(self._name, loaded)
+        self._done = {path for path, mark in loaded.segments.items() if mark.done}
         self._followers = followers(self._directories)
         for follower in self._followers:
             self._stack.callback(follower.close)
@@ -119,9 +121,12 @@ class Feed:
         state = ReaderState(oldest=oldest, fault=self.fault, kept=self.kept)
         if (checkpoint, state) == self._saved:
             return
-        if self._saved is None or _done(checkpoint) != _done(self._saved[0]):
+        # First the small file, with the segments that are done now: a crash between the two repeats nothing.
+        live = {path: mark for path, mark in checkpoint.segments.items() if path not in self._done}
+        self._checkpoints.save_live(self._name, Checkpoint(segments=live), state)
+        if (done := {path for path, mark in checkpoint.segments.items() if mark.done}) != self._done:
             self._checkpoints.save(self._name, checkpoint)
-        self._checkpoints.save_live(self._name, checkpoint, state)
+            self._done = done
         self._saved = checkpoint, state
 
     def _new(self, file: Followed) -> Iterator[Item]:
@@ -161,7 +166,3 @@ class Feed:
     def _report(self, path: str, number: int, why: str) -> None:
         """Log a line that cannot be delivered. It stays in the journal."""
         _LOG.error(f"a line of the journal is not shipped: {why}", reader=self._name, file=path, line=number)
-
-
-def _done(checkpoint: Checkpoint) -> set[str]:
-    return {path for path, mark in checkpoint.segments.items() if mark.done}

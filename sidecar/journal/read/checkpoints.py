@@ -112,12 +112,11 @@ class Checkpoints:
         self._write(self._path(reader), msgspec.json.encode(checkpoint))
 
     def save_live(self, reader: str, checkpoint: Checkpoint, state: ReaderState) -> None:
-        """Save the marks of segments that are not done, and the state, beside the checkpoint. Raise OSError.
+        """Save what has changed since the last `save`, and the state, beside the checkpoint, which must exist. Raise OSError.
 
-        It is a small file, also if the checkpoint has thousands of segments. The checkpoint must exist.
+        It is a small file, also if the checkpoint has thousands of segments.
         """
-        live = {path: mark for path, mark in checkpoint.segments.items() if not mark.done}
-        saved = _Live(segments=live, oldest=state.oldest, fault=state.fault, kept=state.kept)
+        saved = _Live(segments=checkpoint.segments, oldest=state.oldest, fault=state.fault, kept=state.kept)
         self._write(self._path(reader, _LIVE), msgspec.json.encode(saved))
 
     def all_known(self) -> list[KnownReader]:
