@@ -16,7 +16,7 @@ from sidecar.core.settings.keys import PublicKey, Secret
 from sidecar.core.settings.proof import SignSettings, VerifyRule, VerifySettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.core.settings.values import AdminSettings, BounceRule, NetworkList, Where
+from sidecar.core.settings.values import AdminSettings, AdminToken, BounceRule, NetworkList, Where
 from tests.building import entry, network, settings
 from tests.commands.diff.sides import side, side_of
 
@@ -193,3 +193,12 @@ def test_verify(
     found = [*changes(side_of(replace(DEFAULTS, verify=old)), side_of(replace(DEFAULTS, verify=new)))]
     assert [(one.key, one.old and one.old.value, one.new and one.new.value, one.effect) for one in found] == expected
     assert "hidden" not in repr(found)
+
+
+def test_a_token_is_a_file_and_the_begin_of_its_hash() -> None:
+    """A file with another token is a change."""
+    one = AdminToken(role="reader", file=Path("/etc/sidecar/token"), digest="0123456789abcdef")
+    sides = [side_of(replace(DEFAULTS, admin=AdminSettings(tokens=(token,)))) for token in (one, replace(one, digest="f" * 16))]
+    (found,) = plain_changes(*sides)
+    assert found.old == Spot(value={"reader": "/etc/sidecar/token (01234567)"})
+    assert found.new == Spot(value={"reader": "/etc/sidecar/token (ffffffff)"})

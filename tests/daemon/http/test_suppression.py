@@ -35,8 +35,8 @@ TOKEN = {"authorization": f"Bearer {OPERATOR}"}
 class Served:
     """A list that is served, and kept up to date while `running`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.settings: Settings = with_list(folder)
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.settings: Settings = with_list(folder, **more)
         self.service = ServedList(self.settings)
         self.app: Application = app(listening="unix:/s", suppressed=self.service, admin=AdminSettings(tokens=BOTH))
         self._end = threading.Event()
@@ -319,3 +319,21 @@ def test_a_reload_keeps_the_segment_readable(served: Served) -> None:
     assert not [path for path in served.settings.journal.directory.iterdir() if path.stat().st_mode & 0o200]
     made = replace(served.settings)
     assert "b@example.com" in stored(made, int(time.time()))
+
+
+def test_hashed(tmp_path: Path) -> None:
+    """Single addresses and `check` work as before; pages and changes have hashes only."""
+    one = Served(tmp_path, store="hashed")
+    write_segment(one.settings, 0, [feedback(A, day=DAYS - 5)])
+    one.start()
+    try:
+        wait_until(lambda: one.ask("GET", f"{LIST}/{A}").status == 200, "the list is served")
+        (found,) = one.ask("POST", CHECK, {"addresses": [A.upper(), "free@example.com"]}).value["suppressed"]
+        assert found["address"] == A.upper()
+        revision = one.ask("GET", LIST).value["revision"]
+        assert (one.put("b@example.com").status, one.ask("DELETE", f"{LIST}/{A}", query="reason=x").status) == (201, 200)
+        changed = one.ask("GET", LIST, query=f"since={revision}").body
+        assert (changed.count(b'"revision"'), b"example.com" in changed + one.ask("GET", LIST).body) == (3, False)
+    finally:
+        one.stop()
+        one.app.close()
