@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, and print tables."""
     wanted = _arguments()
     with contextlib.ExitStack() as stack:
-        folder = wanted.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = wanted.folder.resolve() if wanted.folder else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         made = with_list(folder, store=wanted.store, check="reject")
         if not list_of(made).database.exists():
             _fill(made, wanted.entries)
