@@ -26,9 +26,10 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.filter import AddressFilter
+from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.lookup import Lookup
-from sidecar.suppression.store import open_store
+from sidecar.suppression.store import open_reader, open_store
 from tests.bench.rivals import Running
 from tests.mta.processes import wait_until
 from tests.suppression.journals import list_of, with_list
@@ -133,8 +134,9 @@ def _rates(made: Settings, entries: int, rounds: int) -> dict[str, list[float]]:
         "ratio of CPU time": [],
         "suppressed, us": [],
     }
+    before = _filter(listed)
     with Program(settings=section) as checking, Program() as plain:
-        wait_until(lambda: _is_built(checking), "the filter is built", seconds=600)
+        wait_until(lambda: _filter(listed) != before, "the filter is built", seconds=900)
         number = 0
         for one in range(rounds + 1):
             bursts = {}
@@ -153,12 +155,10 @@ def _rates(made: Settings, entries: int, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def _is_built(program: Program) -> bool:
-    """Return True if no process of a program has used CPU time for a while."""
-    running = Running("sidecar", pids=[program.pid, *program.workers()])
-    before = running.cpu()
-    time.sleep(1.0)
-    return running.cpu() - before < 0.1
+def _filter(listed: SuppressionSettings) -> int:
+    """Return the number of the newest filter of a list."""
+    with open_reader(listed) as database:
+        return filter_of(database)
 
 
 def _burst(program: Program, first: int) -> tuple[float, float]:
