@@ -32,7 +32,7 @@ help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root; 40 seconds the first time, then 3)"
 	@echo "make check   runs ruff, mypy and the tests that start no other program (1 minute)"
-	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 5 minutes)"
+	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
 	@echo "make deb     builds a Debian 12 package: dist/sidecar_VERSION_amd64.deb"
 	@echo "make dist    builds the wheel and the source archive in dist"
 	@echo "make test-packages  installs, upgrades, runs and removes the packages in Debian 12, and runs the commands of the documents (as root, 8 minutes)"

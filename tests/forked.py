@@ -47,10 +47,16 @@ class Forks:
             request = {"arguments": arguments, "folder": str(folder), "environ": dict(environ), "open": list(given)}
             self._ours.settimeout(seconds)
             socket.send_fds(self._ours, [json.dumps(request).encode()], list(given.values()))
-            status = int(self._ours.recv(_ROOM))
+            try:
+                status = self._ours.recv(_ROOM)
+            except TimeoutError:
+                self._ours.close()  # the status would be the answer to the next request
+                raise
+            if not status:
+                raise RuntimeError("the process that has loaded the program ended")
             out.seek(0)
             err.seek(0)
-            return subprocess.CompletedProcess(list(arguments), status, out.read(), err.read())
+            return subprocess.CompletedProcess(list(arguments), int(status), out.read(), err.read())
 
 
 @contextmanager
