@@ -267,11 +267,12 @@ REPORTS = st.builds(
     word=st.sampled_from(WORDS),
     verified_ids=st.builds(lambda some, one: tuple(sorted({*some, *one})), MESSAGES, TOKENS),
 )
-EVENTS = st.one_of(
-    REPORTS,
+OTHERS = st.one_of(
+    st.builds(Event, time=TIMES, id=IDS, word=st.sampled_from(WORDS)),
     st.builds(Event, time=TIMES, id=IDS, kind=st.just("remove"), word=st.just("")),
     st.builds(Event, time=TIMES, id=IDS, kind=st.just("add"), word=st.just("x"), expires=st.sampled_from([0, BEGIN + 9 * DAY])),
 )
+EVENTS = st.one_of(REPORTS, OTHERS)
 
 
 @settings(deadline=None, max_examples=300)
@@ -319,6 +320,42 @@ def test_what_counts(events: list[Event]) -> None:
     removed = max((one.time for one in few if one.kind == "remove"), default=-1)
     counting = {one for one in RULES.kept(few, BEGIN + 20 * DAY) if one.kind == "report" and one.time > removed}
     assert {(one.time, one.id, one.word) for one in counting} == model(few)
+
+
+SHORT = Ruleset(
+    (
+        SuppressionRule(when=("abuse",)),
+        SuppressionRule(when=("InvalidRecipient",), within=DAY, expire=2 * DAY),
+        SuppressionRule(when=("QuotaIssues",), count=3, days=2, within=3 * DAY, expire=2 * DAY),
+    ),
+    proof_age=3 * DAY,
+)
+# A proof is valid for some days: its reports are of this time.
+SHORT_REPORTS = st.builds(
+    lambda number, quarter, id_, word: Event(
+        time=(BEGIN + number * 3 * DAY + quarter * DAY // 4) * 1_000_000, id=id_, word=word, verified_ids=(f"message:{number}",)
+    ),
+    st.integers(0, 3),
+    st.integers(0, 16),
+    IDS,
+    st.sampled_from(WORDS[:3]),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    events=st.lists(st.one_of(SHORT_REPORTS, OTHERS), max_size=25), delays=st.lists(st.integers(0, 8), min_size=25, max_size=25)
+)
+def test_over_time(events: list[Event], delays: list[int]) -> None:
+    """The list that was kept while time went on is the one that is made of all events; reading them again changes nothing."""
+    read = sorted((one.time // 1_000_000 + delay * DAY // 8, one) for one, delay in zip(events, delays, strict=False))
+    kept: set[Event] = set()
+    for now, event in read:
+        kept = SHORT.kept(kept | {event}, now)
+    now = max((now for now, _ in read), default=BEGIN) + DAY
+    kept = SHORT.kept(kept, now)
+    assert SHORT.entry(kept, now) == SHORT.entry(SHORT.kept(events, now), now)
+    assert SHORT.entry(SHORT.kept(kept | set(events), now), now) == SHORT.entry(kept, now)
 
 
 def test_bounded() -> None:
