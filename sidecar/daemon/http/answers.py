@@ -49,7 +49,7 @@ class ListenerDomain(Struct, frozen=True, kw_only=True):
     log_arf: LogMode
 
 
-class TokenAnswer(Struct, frozen=True, kw_only=True):
+class TokenRequirement(Struct, frozen=True, kw_only=True):
     """Whether the domain of a recipient requires an address token, and the SMTP reply if this recipient has no valid one."""
 
     address: Literal["required", "optional"]

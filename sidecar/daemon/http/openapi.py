@@ -9,14 +9,14 @@ from msgspec import NODEFAULT, Struct
 from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.proof.sign import Signed
 from sidecar.core.suppressed import AddressHistory, ListChange, ListChanges, ListPage, ShownEntry
-from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness, TokenAnswer
+from sidecar.daemon.http.answers import JSON, Error, Health, ListenerDomain, Readiness, TokenRequirement
 from sidecar.daemon.http.list_openapi import suppression_paths
 from sidecar.daemon.http.list_questions import Addition, CheckAnswer, CheckQuestion, ListQuestion, UnsubscribeEvent
 from sidecar.daemon.http.questions import DomainQuestion, ExplainQuestion, RecipientQuestion, SignQuestion
 
 _QUERIES = (DomainQuestion, RecipientQuestion, ListQuestion)
 _TYPES = (
-    ListenerDomain, TokenAnswer, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, ListPage,
+    ListenerDomain, TokenRequirement, ExplainQuestion, Explanation, SignQuestion, Signed, Error, Health, Readiness, ListPage,
     ListChanges, CheckQuestion, CheckAnswer, Addition, UnsubscribeEvent, AddressHistory, ShownEntry, ListChange,
 )  # fmt: skip
 _EITHER = ("message_text", "message_base64")
@@ -76,7 +76,7 @@ def document(version: str) -> dict[str, Any]:
             "/v1/recipient": get(
                 "recipient",
                 "Whether a recipient needs an address token, and the SMTP reply if it has no valid one.",
-                of[TokenAnswer],
+                of[TokenRequirement],
                 "400",
                 parameters=parameters[RecipientQuestion],
             ),

@@ -24,7 +24,7 @@ from sidecar.core.proof.sign import Signed, sign
 from sidecar.core.proof.trace import MESSAGE_ID_LIMIT
 from sidecar.core.session.replies import ADDRESS_REQUIRED
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.daemon.http.answers import ListenerDomain, TokenAnswer
+from sidecar.daemon.http.answers import ListenerDomain, TokenRequirement
 from sidecar.daemon.http.list_questions import single
 from sidecar.daemon.process.plan import Plan
 
@@ -194,13 +194,13 @@ def find_listener_domain(plan: Plan, question: DomainQuestion) -> ListenerDomain
     )
 
 
-def find_recipient(plan: Plan, question: RecipientQuestion) -> TokenAnswer:
+def find_recipient(plan: Plan, question: RecipientQuestion) -> TokenRequirement:
     """Return whether a recipient needs an address token, and the reply if it has no valid one."""
     verify, mailbox = plan.settings.verify, without_route(question.address)
     if verify is None or not verify.rule_of(domain_of(mailbox)).requires_token:
-        return TokenAnswer(address="optional")
+        return TokenRequirement(address="optional")
     holds = check_address(mailbox, verify, time.time()).holds
-    return TokenAnswer(address="required", reply=None if holds else str(ADDRESS_REQUIRED))
+    return TokenRequirement(address="required", reply=None if holds else str(ADDRESS_REQUIRED))
 
 
 def sign_message(plan: Plan, question: SignQuestion) -> Signed:
