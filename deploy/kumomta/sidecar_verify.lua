@@ -6,6 +6,7 @@ Reject unverified reports on a KumoMTA node, by the section [verify] of the side
     ttl = '5s', -- how long it is cached that a domain requires no tokens
     timeout = '5s', -- the longest time for one question
     on_failure = 'tempfail', -- or 'accept': what to do when the sidecar does not answer
+    -- token = '/opt/kumomta/etc/sidecar-token', -- the reader's token, if the sidecar has tokens: a file, or another KeySource
   }
   kumo.on('smtp_server_rcpt_to', verify.recipient)
   kumo.on('smtp_server_data', verify.report)
@@ -40,7 +41,10 @@ function mod.problems(options)
     end
   end
   for name in pairs(options) do
-    check(DEFAULTS[name], tostring(name) .. ' is no option: use endpoint, ttl, timeout and on_failure.')
+    check(
+      DEFAULTS[name] or name == 'token',
+      tostring(name) .. ' is no option: use endpoint, ttl, timeout, on_failure and token.'
+    )
   end
   table.sort(problems)
   local function value_of(name)
@@ -54,6 +58,11 @@ function mod.problems(options)
   check(
     type(endpoint) == 'string' and endpoint:match '^https?://[%w%.%-%[%]:]+/?$',
     'endpoint is no address of a server: write http://, host and port, as in http://127.0.0.1:8894.'
+  )
+  local token = options.token
+  check(
+    token == nil or type(token) == 'string' or type(token) == 'table',
+    "token is no file: name the file of the reader's token, or leave it out."
   )
   check(
     on_failure == 'tempfail' or on_failure == 'accept',
@@ -130,9 +139,20 @@ local function handlers(settings)
     return client
   end
 
+  -- The file is read again after a minute.
+  local load_token = kumo.memoize(function(source)
+    return kumo.secrets.load(source):match '^%s*(.-)%s*$'
+  end, { name = 'sidecar_verify_token', ttl = '60s', capacity = 1, invalidate_with_epoch = true })
+
+  local function send(request)
+    if settings.token then
+      request:bearer_auth(load_token(settings.token))
+    end
+    return answer_of(request:send())
+  end
+
   local function ask(address)
-    local url = kumo.http.build_url(endpoint .. '/v1/recipient', { address = address })
-    local answer = answer_of(http():get(url):send())
+    local answer = send(http():get(kumo.http.build_url(endpoint .. '/v1/recipient', { address = address })))
     if answer.address ~= 'required' and answer.address ~= 'optional' then
       error('the answer does not say if a token is required', 0)
     end
@@ -157,7 +177,7 @@ local function handlers(settings)
     local request = http():post(endpoint .. '/v1/explain')
     request:header('Content-Type', 'application/json')
     request:body(question_of(message, conn_meta))
-    local answer = answer_of(request:send())
+    local answer = send(request)
     if not answer then
       return '552 ' .. TOO_LARGE
     end
@@ -205,7 +225,7 @@ function mod:setup(options)
     end
     return { recipient = wrong, report = wrong }
   end
-  local settings = {}
+  local settings = { token = options.token }
   for name, value in pairs(DEFAULTS) do
     settings[name] = options[name] == nil and value or options[name]
   end

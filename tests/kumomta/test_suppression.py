@@ -188,3 +188,26 @@ def test_the_policy_with_a_token(program: Program, port: int) -> None:
         assert node.ask("bounce.example").result["log_oob"] == "LogThenDrop"
     with Node(endpoint=at, ttl="0s", timeout="10s") as node:
         assert json.dumps(node.ask("bounce.example").logged).count("status 401") == 1
+
+
+@pytest.mark.parametrize("has_token", [True, False])
+def test_verifying_with_a_token(program: Program, port: int, has_token: bool) -> None:
+    """So does sidecar_verify.lua, for recipients and for reports."""
+    options = {"endpoint": f"http://127.0.0.1:{port}", "timeout": "10s"}
+    message = {
+        "sender": "",
+        "recipients": ["x@bounce.example"],
+        "header": [["Content-Type", "multipart/report"]],
+        "data": "Content-Type: multipart/report\r\n\r\n",
+    }
+    with Node() as node:
+        node.do("setup_verify", options=options | ({"token": str(program.directory / "reader")} if has_token else {}))
+        recipient = node.do("verify_recipient", address="x@bounce.example")
+        meta = {"received_from": "203.0.113.9:4444", "received_via": "10.1.1.1:25"}
+        report = node.do("verify_report", message=message, meta=meta)
+    if has_token:
+        assert (recipient.reject, recipient.logged, report.error) == (None, {}, None)
+        assert report.reject is not None
+        assert report.reject["code"] == 550  # the sidecar has read it: it is no report
+    else:
+        assert ["status 401" in json.dumps(one.logged) for one in (recipient, report)] == [True, True]
