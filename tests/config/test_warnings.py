@@ -1,4 +1,4 @@
-"""Warnings find what is hardly meant, say where and what to write, and stay silent otherwise."""
+"""Warnings name probable mistakes, with their place and their fix; other settings have none."""
 
 import grp
 import json
@@ -110,7 +110,7 @@ def test_a_missed_name_is_told_once(tmp_path: Path) -> None:
 
 SHARED = "which providers share among their customers (RFC 6598)"
 DOMAINS: list[tuple[str, str, int, str, str, str]] = [
-    # What opens the server to strangers.
+    # What opens the server to external hosts.
     (
         '["*"]\nlog_oob = true\nrelay_to = true\n',
         "open_relay",
@@ -371,7 +371,7 @@ def test_silence(tmp_path: Path, content: str) -> None:
     ],
 )
 def test_many_public_hosts_may_forge_a_sender(tmp_path: Path, network: str, warned: bool) -> None:
-    """More public hosts than send for one domain may relay by its name alone: that is told, unless authz stands beside it."""
+    """A warning: more public hosts than send for one domain can relay by its name alone, and there is no authz beside it."""
     content = f'["gmail.com"]\nrelay_from = ["{network}"]\n'
     problems = found(tmp_path, {"d.toml": content})
     assert [problem.code for problem in problems] == ["wide_network"] * warned
@@ -412,7 +412,7 @@ def test_many_public_hosts_may_forge_a_sender(tmp_path: Path, network: str, warn
 )
 @pytest.mark.parametrize("table", ["", '[listener."127.0.0.1:25"]\n'])
 def test_relay_hosts(tmp_path: Path, table: str, network: str, code: str | None) -> None:
-    """Relay hosts that hold strangers are told, in every listener's list; single addresses and one's own are not."""
+    """A wide network in relay hosts has a warning, in every listener's list; single and own addresses have none."""
     problems = found(tmp_path, {MAIN: f'{table}relay_hosts = ["127.0.0.1", "{network}"]\n'})
     assert [problem.code for problem in problems] == ([code] if code else [])
     for problem in problems:
@@ -442,12 +442,12 @@ def test_relay_hosts(tmp_path: Path, table: str, network: str, code: str | None)
     ],
 )
 def test_wide(domain: str, *, wide: bool) -> None:
-    """A wildcard is wide where strangers have their domains below it."""
+    """A wildcard is wide if external hosts have their domains below it."""
     assert is_wide(domain) is wide
 
 
 def test_a_listener_of_the_settings_file(tmp_path: Path) -> None:
-    """A listener with relay hosts of its own is looked at like one with domains, and told of once for both."""
+    """A listener with own relay hosts is checked like one with domains, and has one warning for both."""
     files = {
         MAIN: 'listener_domains = "d.toml"\n[listener."[::]:25"]\nrelay_hosts = ["10.0.0.1"]\n',
         "d.toml": '[listener."[::]:25"."a.com"]\nrelay_to = true\n',
@@ -457,7 +457,7 @@ def test_a_listener_of_the_settings_file(tmp_path: Path) -> None:
 
 
 def test_a_later_file_that_changes_a_value(tmp_path: Path) -> None:
-    """A key that a later file sets otherwise is told with both places; the same value again, or another key, is not."""
+    """A key that a later file changes has a warning with both places; the same value, or another key, has none."""
     files = {
         "a.toml": '["a.com"]\nrelay_to = true\nlog_oob = "LogThenDrop"\nrelay_from = ["10.0.0.1"]\n',
         "b.json": '{"A.com": {"relay_to": true,\n"log_oob": "Ignore",\n"log_arf": "LogThenDrop"}}',
@@ -483,7 +483,7 @@ def test_only_a_true_that_holds_is_told(tmp_path: Path, later: str, codes: list[
 
 
 def test_a_file_named_twice(tmp_path: Path) -> None:
-    """The same file again is told where it is named, also under another name."""
+    """A file that is named again, also under another name, has a warning at that place."""
     content = '["a.com"]\nrelay_to = true\n'
     (tmp_path / "c.toml").symlink_to("a.toml")
     main = 'listener_domains = [\n"a.toml",\n"b.toml",\n"c.toml",\n"a.toml"]\n'
@@ -495,14 +495,14 @@ def test_a_file_named_twice(tmp_path: Path) -> None:
 
 
 def test_a_file_named_twice_is_wrong_once(tmp_path: Path) -> None:
-    """What is wrong with a file is told once, however often it is read."""
+    """A fault of a file has one finding, however often the file is read."""
     files = {MAIN: 'listener_domains = ["a.toml", "a.toml"]\n', "a.toml": '["a.com"]\nlog_oob = true\nttl = 5\n'}
     codes = [problem.code for problem in found(tmp_path, files)]
     assert sorted(map(str, codes)) == ["deprecated", "repeated_file", "report_loop"]
 
 
 def test_many_alike(tmp_path: Path) -> None:
-    """Of many findings of one kind five are told, over all files, and the last says how many more there are."""
+    """Of many findings of one kind there are five, over all files, and the last one says how many more exist."""
     files = {
         f"{number}.toml": "".join(f'["d{line}.{number}.com"]\nlog_oob = true\n' for line in range(50)) for number in range(2)
     }
@@ -562,7 +562,7 @@ def test_what_this_machine_has(tmp_path: Path, listener: str) -> None:
 
 @pytest.mark.parametrize(("listener", "address"), [("192.0.2.77:25", "192.0.2.77"), ("[2001:db8::77]:25", "2001:db8::77")])
 def test_what_this_machine_does_not_have(tmp_path: Path, listener: str, address: str) -> None:
-    """Accounts and addresses that it does not have are told when it is asked, and only then."""
+    """Accounts and addresses that this machine does not have are findings if the check asks for them, and only then."""
     text = f"No interface of this machine has the address {address}: an MTA here cannot have this listener."
     assert asked(tmp_path, user=MISSING, group=MISSING, listener=listener) == [
         ("unknown_account", 1, f'This machine has no user "{MISSING}".'),
@@ -634,7 +634,7 @@ def test_a_listener_is_told_of_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_journal_leaves_out(tmp_path: Path, journal: str, expected: list[tuple[str, int]]) -> None:
-    """Records that are not written, and a compression that nothing undergoes, are told with their line."""
+    """Records that are not written, and a compression that has no effect, have a warning with their line."""
     assert [(problem.code, place(problem)[1]) for problem in found(tmp_path, {MAIN: journal})] == expected
 
 
@@ -664,7 +664,7 @@ ENTRIES = st.dictionaries(st.tuples(st.sampled_from(["*", "10.0.0.1:25", "10.0.0
 
 @given(ENTRIES)
 def test_a_table_without_effect_has_none(entries: dict[tuple[str, str], bool]) -> None:
-    """Taking out what is called without effect, one at a time, changes no answer, whatever else is there."""
+    """If an entry without effect is removed, no answer changes, with any other entries."""
     listed = [entry(name, listener, **({"relay_to": True} if permits else {})) for (listener, name), permits in entries.items()]
     findings = Findings()
     note_warnings(settings(listed), findings)
