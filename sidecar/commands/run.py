@@ -1,5 +1,6 @@
 """`sidecar run`: the milter."""
 
+import importlib
 import signal
 import sys
 from collections.abc import Callable
@@ -25,9 +26,12 @@ from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.lookup import Lookup
 
 
-def _suppression() -> JournalReader:
+def _suppression(settings: Settings) -> JournalReader:
     """Return the process of the suppression list, and the look-ups of the workers. They share a filter in memory."""
     shared = AddressFilter()
+    if settings.suppression is not None and settings.suppression.checks:
+        # Before the fork, so that the workers share what SQLite needs.
+        importlib.import_module("sidecar.suppression.opened")
 
     def follow_journal(settings: Settings, wait: Callable[[float], bool]) -> None:
         from sidecar.suppression.consumer import follow  # noqa: PLC0415 - the workers do not need SQLite
@@ -102,5 +106,5 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    readers = _suppression(), _SHIPPER, _WEBHOOKS
+    readers = _suppression(settings), _SHIPPER, _WEBHOOKS
     sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, open_list=_open_list))
