@@ -15,8 +15,8 @@ from sidecar.suppression.rules import MICROSECONDS, NEVER
 
 # To the millisecond: the revisions of a database that was here before are earlier.
 SCHEMA: Final = """
-CREATE TABLE change (revision INTEGER PRIMARY KEY, address TEXT NOT NULL);
-INSERT INTO property
+CREATE TABLE IF NOT EXISTS change (revision INTEGER PRIMARY KEY, address TEXT NOT NULL);
+INSERT OR REPLACE INTO property
   VALUES ('changes_from', strftime('%s', 'now') * 1000000 + CAST(substr(strftime('%f', 'now'), 4) AS INTEGER) * 1000);
 """
 # A program that asked longer ago reads the whole list again. So long the database has addresses that are not on it any more.
