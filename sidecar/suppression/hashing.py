@@ -46,3 +46,8 @@ class AddressHash:
     def __call__(self, address: str) -> str:
         """Return the hash of an address."""
         return hashlib.blake2b(address.encode(), key=self._key, digest_size=_DIGEST_SIZE).hexdigest()
+
+
+def form_of(settings: SuppressionSettings, address_hash: AddressHash | None) -> str:
+    """Return how a database of these settings has its addresses: another key is another form."""
+    return settings.store if address_hash is None else f"{settings.store} {address_hash('')}"

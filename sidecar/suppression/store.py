@@ -24,7 +24,7 @@ from sidecar.core.suppressed import ListQuery
 from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions
-from sidecar.suppression.hashing import AddressHash
+from sidecar.suppression.hashing import AddressHash, form_of
 from sidecar.suppression.listing import Listed, Page, listed
 from sidecar.suppression.reading import Said
 from sidecar.suppression.revisions import Changes
@@ -323,7 +323,14 @@ def _open(settings: SuppressionSettings, uri: str, *, any_thread: bool = False) 
     if "mode=ro" in uri and version < VERSION:
         database.close()
         raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
-    return Database(database, path, address_hash)
+    store = Database(database, path, address_hash)
+    form = store._property("store") if version else None  # noqa: SLF001 - as above
+    if form is not None and form != form_of(settings, address_hash):
+        store.close()
+        # No address would be found.
+        fix = "restore them, or make a new list from the journal with `sidecar suppression rebuild --new`"
+        raise StoreError(f"{path} was made with another `store` or another key; {fix}")
+    return store
 
 
 def _prepare(database: sqlite3.Connection, settings: SuppressionSettings, address_hash: AddressHash | None) -> None:
@@ -337,14 +344,7 @@ def _prepare(database: sqlite3.Connection, settings: SuppressionSettings, addres
         script = MIGRATIONS[version]
         version += 1
         database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
-    # With another key, or without one, no address would be found.
-    form = settings.store if address_hash is None else f"{settings.store} {address_hash('')}"
-    row = database.execute("SELECT value FROM property WHERE name = 'store'").fetchone()
-    if row is None:
-        database.execute("INSERT INTO property VALUES ('store', ?)", (form,))
-    elif row[0] != form:
-        fix = "restore them, or make a new list from the journal with `sidecar suppression rebuild --new`"
-        raise StoreError(f"{settings.database} was made with another `store` or another key; {fix}")
+    database.execute("INSERT OR IGNORE INTO property VALUES ('store', ?)", (form_of(settings, address_hash),))
 
 
 def check(store: Database) -> None:

@@ -276,6 +276,8 @@ def test_hashed(tmp_path: Path) -> None:
     key.write_bytes(bytes(32))
     with pytest.raises(StoreError, match="another key"):
         consume(made)
+    with pytest.raises(StoreError, match="another key"):
+        open_reader(list_of(made))  # it would say of each address that it is not on the list
     with pytest.raises(StoreError, match="another `store`"):
         consume(replace(made, suppression=replace(list_of(made), store="plain")))
 
