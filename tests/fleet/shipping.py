@@ -19,9 +19,11 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import JournalSettings
 from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.shipper import ship
-from sidecar.fleet.stream import stream_of, stream_settings
+from sidecar.fleet.stream import stream_of
 from tests.building import settings
 from tests.fleet.servers import Server, urls
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "nats"
 
 
 def with_fleet(folder: Path, *servers: Server, **more: Any) -> Settings:
@@ -66,7 +68,7 @@ def shipping(made: Settings) -> Iterator[Thread]:
 
 def make_stream(made: Settings, *, replicas: int = 1, **more: Any) -> None:
     """Create the stream of records."""
-    config = {**stream_settings(fleet_of(made), replicas=replicas), **more}
+    config = {**json.loads((FOLDER / "records.json").read_text()), "num_replicas": replicas, "max_bytes": -1, **more}
 
     async def create(stream: JetStreamContext) -> None:
         try:

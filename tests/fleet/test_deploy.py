@@ -1,0 +1,72 @@
+"""The files of deploy/nats, with real servers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner
+from msgspec.structs import replace
+
+from sidecar.cli import main
+from tests.fleet.certificates import make
+from tests.fleet.servers import PROGRAM, needs_nats, nkey, server
+from tests.fleet.shipping import FOLDER, count, fleet_of, make_stream, record, shipping, with_fleet, write
+from tests.mta.processes import wait_until
+
+pytestmark = needs_nats
+
+SEGMENT = "20261130-120000.000001"
+
+
+def test_the_settings_are_valid(tmp_path: Path) -> None:
+    """nats-server accepts them, with certificates in place."""
+    ca, certificate, key = make(tmp_path)
+    text = (FOLDER / "server.conf").read_text()
+    for name, file in (("server.pem", certificate), ("server.key", key), ("ca.pem", ca)):
+        text = text.replace(f"/etc/nats/{name}", str(file))
+    (tmp_path / "server.conf").write_text(text)
+    (tmp_path / "users.conf").write_text((FOLDER / "users.conf").read_text())
+    assert PROGRAM
+    checked = subprocess.run([PROGRAM, "-t", "-c", tmp_path / "server.conf"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "configuration file" in checked.stderr
+
+
+def test_the_users(tmp_path: Path) -> None:
+    """The node ships, the reader reads, and a program with the administrator's key consumes each record once."""
+    keys = list[str]()
+    for name in ("node", "reader", "admin"):
+        seed, public = nkey()
+        (tmp_path / name).write_text(seed)
+        (tmp_path / name).chmod(0o600)
+        keys.append(public)
+    users = re.sub(r"\bU[A-Z0-9]{55}\b", lambda _: keys.pop(0), (FOLDER / "users.conf").read_text())
+    with server(users) as one:
+        made = with_fleet(tmp_path, one, credentials=tmp_path / "node")
+        administrator = replace(made, fleet=replace(fleet_of(made), credentials=tmp_path / "admin", node="admin"))
+        make_stream(administrator)
+        write(made, SEGMENT, [record(number) for number in range(3)])
+        with shipping(made):
+            wait_until(lambda: count(administrator) == 3, "all is shipped")
+        settings = tmp_path / "sidecar.toml"
+        settings.write_text(f'[fleet]\nservers = "{one.url}"\nnode = "reader"\ncredentials = "reader"\n')
+        shown = CliRunner().invoke(main, ["tail", "--config", str(settings), "--no-follow", "--json", "nats://"])
+        assert [json.loads(line)["id"] for line in shown.stdout.splitlines()] == [record(number)["id"] for number in range(3)]
+        consumed = tmp_path / "consumed"
+        command = [sys.executable, str(FOLDER / "consumer.py"), one.url, str(tmp_path / "admin")]
+        for number in (3, 4):
+            with (
+                consumed.open("ab") as output,
+                subprocess.Popen(command, stdout=output, stderr=sys.stderr, env=os.environ) as run,
+            ):
+                try:
+                    wait_until(lambda number=number: len(consumed.read_text().splitlines()) == number, "it prints")  # type: ignore[misc]
+                finally:
+                    run.kill()
+            write(made, SEGMENT, [record(number)])
+            with shipping(made):
+                wait_until(lambda number=number: count(administrator) == number + 1, "it is shipped")  # type: ignore[misc]
+        assert consumed.read_text().splitlines() == [f"mx1/{SEGMENT}.jsonl/{line} Reception" for line in (1, 2, 3, 4)]
