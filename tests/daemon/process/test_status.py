@@ -399,7 +399,7 @@ def test_a_status_that_no_supervisor_wrote_stops_no_command(tmp_path: Path, plan
     (tmp_path / "state").mkdir()
     plant(tmp_path / "state" / "status.json")
     settings_file = tmp_path / "sidecar.toml"
-    settings_file.write_text('state_directory = "state"\n')
+    settings_file.write_text('state_directory = "state"\n[milter]\nsocket = "unix:s"\n')
     limited = ["prlimit", f"--as={4 << 30}", sys.executable, "-m", "sidecar"]
     for command in ("status", "check") if plant is os.mkfifo else ("status",):
         ended = subprocess.run([*limited, command, "--config", settings_file], capture_output=True, timeout=120, check=False)
