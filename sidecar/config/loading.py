@@ -86,6 +86,11 @@ _STATE_DIRECTORY: Final = re.compile(
     r"""(?:^|[{,])[ \t]*(?:state_directory|"state_directory")[ \t]*[=:][ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""", re.MULTILINE
 )
 _NO_FILE: Final = Document(file="", values={}, place=Place(1), repeats=[])
+_EXPOSED_LIST: Final = Kind(
+    "exposed_list",
+    "Every user can read the suppression list at this socket: its mode is {mode}.",
+    'Write socket_mode = "0660" and the socket_group that can read it.',
+)
 _REPEATED_FILE: Final = Kind("repeated_file", "This names the file {first} again{other}.", "Name it once.")
 
 
@@ -206,7 +211,7 @@ class Reading:
             **values,
         )
         _check_report_sizes(settings, table, limits)
-        _check_signers(settings, section)
+        _check_socket_mode(settings, section)
         table.close()
         return settings
 
@@ -259,14 +264,17 @@ def load(path: Path | None, *, environ: Mapping[str, str] = os.environ, ask_mach
     return replace(reading.loaded, problems=reading.warnings(ask_machine=ask_machine))
 
 
-def _check_signers(settings: Settings, section: Table) -> None:
-    """Each user who can connect to the admin socket can sign (`POST /v1/sign`), and so forge bounces."""
+def _check_socket_mode(settings: Settings, section: Table) -> None:
+    """Each user who can connect to the admin socket can sign (`POST /v1/sign`) and so forge bounces, and can read the list."""
     admin, verify = settings.admin, settings.verify
-    if admin is None or verify is None or not verify.secret_files or not admin.socket.startswith("unix:"):
+    if admin is None or not admin.socket.startswith("unix:") or not admin.socket_mode & stat.S_IWOTH:
         return
-    if admin.socket_mode & stat.S_IWOTH:
-        fault = f"Every user can sign with the secrets of [verify] at this socket: its mode is {admin.socket_mode:04o}."
+    mode = f"{admin.socket_mode:04o}"
+    if verify is not None and verify.secret_files:
+        fault = f"Every user can sign with the secrets of [verify] at this socket: its mode is {mode}."
         section.fault("exposed_secret", "socket_mode", fault, 'Write socket_mode = "0660" and the socket_group that can sign.')
+    if settings.suppression is not None:
+        section.findings.warn(_EXPOSED_LIST, section.where("socket_mode"), mode=mode)
 
 
 def _check_report_sizes(settings: Settings, table: Table, limits: Table) -> None:

@@ -13,9 +13,10 @@ Level = Literal["error", "warning"]
 """An error keeps the program from starting, or the MTA from working with it. A warning is a probable mistake."""
 
 WarningCode = Literal[
-    "ambiguous_name", "deprecated", "limited_engine", "low_disk", "missing_package", "never_matches", "no_effect", "no_record",
-    "no_tls", "open_relay", "overridden", "policy_block", "repeated_file", "report_loop", "report_relay", "shadowed",
-    "short_retention", "single_label", "unknown_account", "unknown_listener", "weak_proof", "wide_network", "wide_reports",
+    "ambiguous_name", "deprecated", "exposed_list", "limited_engine", "low_disk", "missing_package", "never_matches",
+    "no_effect", "no_record", "no_tls", "open_relay", "overridden", "policy_block", "repeated_file", "report_loop",
+    "report_relay", "shadowed", "short_retention", "single_label", "unknown_account", "unknown_listener", "weak_proof",
+    "wide_network", "wide_reports",
 ]  # fmt: skip
 
 ErrorCode = Literal[

@@ -107,3 +107,12 @@ def test_wrong_tokens(written: str, operator: str, mode: int, found: tuple[str, 
     (problem,) = load(tmp_path / "s.toml").problems
     assert (problem.code, problem.key, problem.level) == (*found, "error")
     assert operator not in problem.text + problem.fix
+
+
+@pytest.mark.parametrize(("mode", "codes"), [("0666", ["exposed_list"]), ("0660", [])])
+def test_who_reads_the_list(mode: str, codes: list[str], tmp_path: Path) -> None:
+    """A socket for every user shows the suppression list to every user."""
+    text = f'bounce_classifier = ["iana"]\n[suppression]\n[admin]\nsocket = "unix:a"\nsocket_mode = "{mode}"\n'
+    (tmp_path / "s.toml").write_text(text)
+    found = load(tmp_path / "s.toml").problems
+    assert [(one.code, one.key) for one in found] == [(code, "admin.socket_mode") for code in codes]
