@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import from_regex, text
 from msgspec.structs import replace
 
 from sidecar.core.session.suppressing import UnreadableListError
@@ -16,7 +18,8 @@ from sidecar.suppression import filter as module
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.filter import AddressFilter, FilterWriter
 from sidecar.suppression.filtering import filter_of
-from sidecar.suppression.lookup import Lookup
+from sidecar.suppression.lookup import _PLAIN, Lookup, key_of
+from sidecar.suppression.reading import normal_key
 from tests.suppression.journals import NOW, computed, consume, in_child, list_of, with_list, write_segment
 from tests.suppression.records import change, feedback
 
@@ -169,6 +172,13 @@ def test_the_list_by_its_filter(tmp_path: Path, store: Any) -> None:
     write_segment(made, 2, [feedback("b2@x.test")])
     kept(made, shared, build=False)
     assert asked(lookup, made, "a1@x.test", "b1@x.test", "b2@x.test", "b3@x.test") == [False, True, True, False]
+
+
+@given(from_regex(_PLAIN, fullmatch=True) | text(alphabet='aA1.+_=-@\u212a\u00e9"<>[]:%', max_size=90))
+def test_the_key_of_an_address(address: str) -> None:
+    """The short way gives the same key, in any case."""
+    for spelled in (address, address.upper(), f"<{address}>", f"{address}."):
+        assert key_of(spelled) == normal_key(spelled)
 
 
 def test_other_settings(tmp_path: Path) -> None:
