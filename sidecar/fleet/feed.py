@@ -3,6 +3,8 @@
 Owns the checkpoint: it moves only over records that were acknowledged. Never delivers one.
 """
 
+import fcntl
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.settings.settings import Settings
+from sidecar.journal import make_directory
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, Skipped, followers
 
 # A crash repeats what was acknowledged since: NATS recognises it by its id.
@@ -22,6 +25,7 @@ _SAVE_SECONDS: Final = 1.0
 # For segments that do not exist any more.
 _TIDY_SECONDS: Final = 60.0
 _OTHER: Final = "other"
+_LOCK_MODE: Final = 0o640
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _LOG = log.get("fleet")
@@ -33,6 +37,10 @@ class _Head(Struct, frozen=True):
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
+
+
+class BusyError(Exception):
+    """Another process has this feed: the one before a reload, which ends soon."""
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -66,6 +74,7 @@ class Feed:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._name = name
+        self._checkpoints_directory = settings.checkpoints_directory
         self._checkpoints = Checkpoints(settings.checkpoints_directory)
         self._directories = settings.journal.directories
         self._progress: dict[str, _Progress] = {}
@@ -76,6 +85,14 @@ class Feed:
         self.fault, self.kept = "", 0
 
     def __enter__(self) -> Self:
+        """Raise BusyError, JournalError, OSError, and ValueError for a damaged checkpoint."""
+        with ExitStack() as stack:
+            stack.callback(os.close, self._locked())
+            self._load(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def _load(self, stack: ExitStack) -> None:
         loaded = self._checkpoints.load(self._name)
         self._progress = {path: _Progress(mark) for path, mark in loaded.segments.items()}
         # From now on retention waits for this reader.
@@ -83,8 +100,22 @@ class Feed:
         self._done = {path for path, mark in loaded.segments.items() if mark.done}
         self._followers = followers(self._directories)
         for follower in self._followers:
-            self._stack.callback(follower.close)
-        return self
+            stack.callback(follower.close)
+
+    def _locked(self) -> int:
+        """Return the descriptor that holds the lock: two processes must not save one checkpoint."""
+        make_directory(self._checkpoints_directory)
+        path = self._checkpoints_directory / f"{self._name}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BusyError from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def __exit__(self, *_: object) -> None:
         self.save(at_once=True)

@@ -19,7 +19,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.text import in_units
 from sidecar.fleet import READER
 from sidecar.fleet.connection import FleetConnection, inbox, persist, run
-from sidecar.fleet.feed import Feed, Item
+from sidecar.fleet.feed import BusyError, Feed, Item
 from sidecar.fleet.kept import Kept
 from sidecar.fleet.stream import MESSAGE_ID, RECORD_VERSION, VERSION, stream_of, subject_of
 
@@ -231,24 +231,35 @@ class Shipper:
 
 def ship(settings: Settings, wait: Callable[[float], bool]) -> None:
     """Ship the records of the journal until `wait` returns True. Raise JournalError and OSError."""
+    while True:
+        try:
+            with Feed(settings, READER) as feed:
+                _ship(settings, feed, wait)
+        except BusyError:
+            if wait(_LOOK_SECONDS):
+                return
+        else:
+            return
+
+
+def _ship(settings: Settings, feed: Feed, wait: Callable[[float], bool]) -> None:
     assert settings.fleet is not None  # noqa: S101 - the caller's condition
     fleet = settings.fleet
-    with Feed(settings, READER) as feed:
 
-        async def shipping() -> None:
-            shipper = Shipper(fleet, feed, Kept(settings.state_directory / "unshipped" / READER))
+    async def shipping() -> None:
+        shipper = Shipper(fleet, feed, Kept(settings.state_directory / "unshipped" / READER))
 
-            async def work(connection: FleetConnection) -> None:
-                try:
-                    await shipper.work(connection)
-                finally:
-                    await shipper.settle(1.0)
+        async def work(connection: FleetConnection) -> None:
+            try:
+                await shipper.work(connection)
+            finally:
+                await shipper.settle(1.0)
 
-            async def pause(seconds: float) -> None:
-                feed.fault = "no connection"
-                feed.save()
-                await asyncio.sleep(seconds)
+        async def pause(seconds: float) -> None:
+            feed.fault = "no connection"
+            feed.save()
+            await asyncio.sleep(seconds)
 
-            await persist(lambda: FleetConnection(fleet, role="shipper", restored=shipper.retry_soon), work, pause=pause)
+        await persist(lambda: FleetConnection(fleet, role="shipper", restored=shipper.retry_soon), work, pause=pause)
 
-        run(shipping(), wait)
+    run(shipping(), wait)

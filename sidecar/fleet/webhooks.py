@@ -22,7 +22,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, shown
 from sidecar.fleet import WEBHOOK, FleetError
 from sidecar.fleet.connection import in_words, run
-from sidecar.fleet.feed import Feed, Item
+from sidecar.fleet.feed import BusyError, Feed, Item
 from sidecar.fleet.kept import Kept
 from sidecar.journal.read import Checkpoints
 
@@ -218,6 +218,9 @@ async def _always(webhook: WebhookSettings, node: str, settings: Settings) -> No
                     verify=context, trust_env=False, timeout=_REQUEST_SECONDS, headers=_AGENT
                 ) as client:
                     await Webhook(webhook, node, feed, kept, client).work()
+        except BusyError:
+            await asyncio.sleep(_LOOK_SECONDS)
+            continue
         except Exception as error:  # noqa: BLE001 - see the docstring
             _LOG.error("the webhook failed, and is started again", webhook=webhook.name, exc_info=error)
         await asyncio.sleep(_LAST_RETRY / 10)

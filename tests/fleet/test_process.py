@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from tests.daemon.http.test_running import samples
 from tests.daemon.process.test_status import ask, config
 from tests.fleet.servers import needs_nats, server
 from tests.fleet.shipping import make_stream, repeated, stored, with_fleet
+from tests.fleet.test_webhooks import KEY, Endpoint, serving
 from tests.mta.processes import wait_until
 from tests.wire.client import CONTINUE, DISCARD
 from tests.wire.program import Program
@@ -43,11 +46,26 @@ def _descriptors(pid: int) -> Iterator[str]:
             yield str(descriptor.readlink())
 
 
+def test_nothing_is_imported_without_a_fleet() -> None:
+    """No command and no other process loads the libraries of the extra."""
+    modules = (
+        "sidecar.commands.run, sidecar.commands.tail.command, sidecar.commands.stats.command, sidecar.commands.explain.records"
+    )
+    code = f"import sys, {modules}; print({{'nats', 'httpx', 'nkeys'}} & {{*sys.modules}})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_the_life_of_the_process(tmp_path: Path) -> None:
-    with server() as one:
+    endpoint = Endpoint()
+    with server() as one, serving(endpoint):
         made = with_fleet(tmp_path, one)
         make_stream(made)
         with Program(settings=f'[fleet]\nservers = "{one.url}"\nnode = "mx1"\n[admin]\nsocket = "unix:admin"') as program:
+            (program.directory / "secret").write_text(KEY)
+            (program.directory / "secret").chmod(0o600)
+            program.settings += f'\n[[webhook]]\nname = "crm"\nurl = "{endpoint.url}"\nsecret_file = "secret"\n'
+            program.write()
+            program.signal(signal.SIGHUP)
             bounce(program)
             wait_until(lambda: len(stored(made)) == 2, "Reception and OOB are in the stream")
             os.kill(shipper(program, one.port), signal.SIGKILL)
@@ -60,13 +78,17 @@ def test_the_life_of_the_process(tmp_path: Path) -> None:
             one.start()
             wait_until(lambda: len(stored(made)) == 6, "what waited is shipped")
             wait_until(lambda: "Reader fleet" not in status(program), "all is well")
+            wait_until(lambda: len(b"".join(one.body for one in endpoint.accepted).splitlines()) == 6, "the webhook has all")
             checkpoint = program.directory / "state/checkpoints/fleet.json"
             assert checkpoint.exists()
             program.settings = ""
             program.write()
             program.signal(signal.SIGHUP)
             wait_until(lambda: not checkpoint.exists(), "retention does not wait for the shipper any more")
+            hook = program.directory / "state/checkpoints/webhook-crm.json"
+            wait_until(lambda: not hook.exists(), "nor for the webhook")
             assert program.stop() == 0
+        assert len(b"".join(one.body for one in endpoint.accepted).splitlines()) == 6
         found = stored(made)
         assert (len(found), repeated(found)) == (6, [])
         assert {subject.rpartition(".")[2] for subject, *_ in found} == {"Reception", "OOB"}

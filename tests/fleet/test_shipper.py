@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.fleet import READER
+from sidecar.fleet.feed import BusyError, Feed
 from sidecar.journal.read import Checkpoints, SegmentMark
 from tests.fleet.servers import cluster, needs_nats, nkey, server, users
 from tests.fleet.shipping import (
@@ -79,6 +80,21 @@ def test_what_is_repeated_is_stored_once(tmp_path: Path) -> None:
                 wait_until(lambda: (found := mark(made, path)) and found.done, "all is acknowledged")
         found = stored(made)
         assert [one["id"] for _, _, one in found] == [record(number)["id"] for number in range(2500)]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """After a reload the new process waits for the end of the one before."""
+    with server() as one:
+        made = with_fleet(tmp_path, one)
+        make_stream(made)
+        write(made, FIRST, [record(1)])
+        with Feed(made, READER):
+            with pytest.raises(BusyError), Feed(made, READER):
+                pass
+            with shipping(made):
+                pass  # it can be ended while it waits
+        with shipping(made):
+            wait_until(lambda: count(made) == 1, "the next one ships")
 
 
 def test_without_the_stream(tmp_path: Path) -> None:

@@ -283,9 +283,11 @@ def test_tls(tmp_path: Path) -> None:
 
 def test_webhooks_that_are_removed(tmp_path: Path) -> None:
     """Retention does not wait for them."""
-    made = with_webhooks(tmp_path, Endpoint(), Endpoint())
+    endpoints = Endpoint(), Endpoint()
+    made = with_webhooks(tmp_path, *endpoints)
     checkpoints = Checkpoints(made.checkpoints_directory)
-    with delivering(made):
-        wait_until(lambda: checkpoints.readers() == ("webhook-w0", "webhook-w1"), "both have a checkpoint")
-    with delivering(replace(made, webhook=made.webhook[1:])):
-        wait_until(lambda: checkpoints.readers() == ("webhook-w1",), "one is left")
+    with serving(*endpoints):
+        with delivering(made):
+            wait_until(lambda: checkpoints.readers() == ("webhook-w0", "webhook-w1"), "both have a checkpoint")
+        with delivering(replace(made, webhook=made.webhook[1:])):
+            wait_until(lambda: checkpoints.readers() == ("webhook-w1",), "one is left")

@@ -20,7 +20,7 @@ from rich.table import Table
 from sidecar.daemon.milter import ENGINES
 from tests.faults import long
 from tests.faults.long import Wrong
-from tests.soak import addresses, escapes, latency, origins, removals, sessions
+from tests.soak import addresses, escapes, fleet, latency, origins, removals, sessions
 from tests.soak.hostile import inputs
 from tests.suppression import faults
 
@@ -92,6 +92,13 @@ def _suppression(wanted: Wanted, kills: int) -> Wrong:
     return {"lists that are not the one of the journal": found.wrong}
 
 
+def _fleet(wanted: Wanted, number: int) -> Wrong:
+    found = fleet.attack(number, seed=wanted.seed, seconds=4 * _SECONDS)
+    faults = ", ".join(f"{name} {count}" for name, count in sorted(found.faults.items()))
+    wanted.console.print(f"{found.faults.total()} faults of the fleet ({faults}) while {found.written} records were written.")
+    return {"records that the stream has lost": found.lost, "records that the stream has twice": found.repeated}
+
+
 def _latency(wanted: Wanted, seconds: int) -> Wrong:
     title = f"Waits for a reply to RCPT in ms, beside {latency.SENDERS} hostile senders on {os.cpu_count()} cores"
     shown, late = latency.table(title), []
@@ -121,6 +128,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
     "escapes": _escapes,
     "origins": _origins,
     "suppression": _suppression,
+    "fleet": _fleet,
     "latency": _latency,
 }
 
@@ -136,6 +144,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
 @click.option("--escapes", default=2000, show_default=True, help="How many messages with hostile text.")
 @click.option("--origins", default=5000, show_default=True, help="How many requests to the admin API.")
 @click.option("--suppression", default=100, show_default=True, help="How many kills of the process of the suppression list.")
+@click.option("--fleet", default=200, show_default=True, help="How many faults of NATS servers and of the shipper.")
 @click.option("--latency", default=15, show_default=True, help="How many seconds of each hostile load.")
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only this part; may be given many times.")
 @click.option("--seed", type=int, help="The seed of the random parts.  [default: another one each time; it is printed]")
