@@ -4,6 +4,7 @@ Owns subjects, message ids and retries. A crash repeats records with the same id
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -68,7 +69,8 @@ class Shipper:
     def __init__(self, fleet: FleetSettings, feed: Feed, kept: Kept) -> None:
         self._fleet, self._feed, self._kept = fleet, feed, kept
         self._stream = stream_of(fleet)
-        self._acks = f"{inbox(fleet)}.ack"
+        # Of this process alone: a late acknowledgement for the process before must not count for another record.
+        self._acks = f"{inbox(fleet)}.ack.{secrets.token_hex(8)}"
         self._waiting: dict[int, _Sent] = {}
         self._bytes = 0
         self._number = 0
@@ -194,6 +196,7 @@ class Shipper:
             self._feed.acknowledge(sent.item)
         del self._waiting[int(message.subject.rpartition(".")[2])]
         self._bytes -= sent.size
+        self._connection.fault = ""
         if self._feed.fault:
             _LOG.info("records are shipped again", stream=self._stream)
             self._feed.fault = ""

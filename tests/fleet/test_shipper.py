@@ -1,13 +1,19 @@
 """The shipper: each record reaches the stream once, whatever is killed, and the checkpoint never passes one that did not."""
 
+import asyncio
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from nats.aio.msg import Msg
 
+from sidecar.core.settings.settings import Settings
 from sidecar.fleet import READER
+from sidecar.fleet.connection import FleetConnection, persist, run
 from sidecar.fleet.feed import BusyError, Feed
 from sidecar.journal.read import Checkpoints, SegmentMark
 from tests.fleet.servers import cluster, needs_nats, nkey, server, users
@@ -95,6 +101,43 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
                 pass  # it can be ended while it waits
         with shipping(made):
             wait_until(lambda: count(made) == 1, "the next one ships")
+
+
+def test_late_acknowledgements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those for a process that was killed do not count for records of the next one, which has the same numbers."""
+    monkeypatch.setattr("sidecar.fleet.shipper._ACK_SECONDS", 0.2)
+    monkeypatch.setattr("sidecar.fleet.shipper._LAST_RETRY", 0.2)
+    seen = list[str]()
+
+    async def watch(connection: FleetConnection) -> None:
+        async def on_record(message: Msg) -> None:
+            seen.append(message.reply)
+            # What the server of the process before could still send.
+            for old in {*seen} - {message.reply}:
+                await connection.client.publish(old, b'{"stream":"sidecar_records","seq":1}')
+
+        await connection.client.subscribe("sidecar.records.>", cb=on_record)
+        await asyncio.Event().wait()
+
+    def watching(made: Settings, wait: Callable[[float], bool]) -> None:
+        run(persist(lambda: FleetConnection(fleet_of(made), role="test"), watch, pause=asyncio.sleep), wait)
+
+    with server() as one:
+        made = with_fleet(tmp_path, one)
+        end = Event()
+        thread = Thread(target=watching, args=(made, lambda _: end.is_set()))
+        thread.start()
+        try:
+            path = write(made, FIRST, [record(1)])
+            for number in (1, 2):  # without a stream: no one acknowledges
+                with shipping(made):
+                    wait_until(lambda number=number: len(set(seen)) == number, "it was published", seconds=20)  # type: ignore[misc]
+                    again = len(seen) + 2
+                    wait_until(lambda again=again: len(seen) >= again, "it still waits", seconds=20)  # type: ignore[misc]
+        finally:
+            end.set()
+            thread.join()
+        assert mark(made, path) == SegmentMark(lines=0)
 
 
 def test_without_the_stream(tmp_path: Path) -> None:
