@@ -170,20 +170,20 @@ async def persist(
     open_one: Callable[[], FleetConnection],
     work: Callable[[FleetConnection], Awaitable[None]],
     *,
-    pause: Callable[[float], Awaitable[None]],
+    pause: Callable[[float, str], Awaitable[None]],
 ) -> None:
     """Work with a connection until the work is done. Open another one when the servers cannot be reached or closed it for good.
 
-    `pause` waits so many seconds before the next attempt.
+    `pause` waits so many seconds before the next attempt, and gets the error of the last one.
     """
     failed = False
-    seconds = 1.0
+    seconds, why = 1.0, ""
     while True:
         try:
             async with open_one() as connection:
                 if failed:
                     _LOG.info("the fleet can be reached again")
-                failed, seconds = False, 1.0
+                failed, seconds, why = False, 1.0, "the server has closed the connection"
                 done = asyncio.ensure_future(work(connection))
                 ended = asyncio.ensure_future(connection.ended.wait())
                 try:
@@ -194,10 +194,11 @@ async def persist(
                 if not done.cancelled():
                     return done.result()
         except FleetError as error:
+            why = str(error)
             if not failed:
-                _LOG.error(str(error))
+                _LOG.error(why)
             failed = True
-        await pause(seconds)
+        await pause(seconds, why)
         seconds = min(2 * seconds, 30.0)
 
 

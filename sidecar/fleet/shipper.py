@@ -102,6 +102,14 @@ class Shipper:
         """Publish again what is not acknowledged: its acknowledgements can be lost."""
         self._failed, self._retry_at, self._retry_after = True, 0.0, _FIRST_RETRY
 
+    def look(self) -> None:
+        """Read the next record without a connection: the status shows how old it is."""
+        if self._next is None:
+            self._next = next(self._records, None)
+        if self._next is None:
+            self._records = self._feed.records()
+            self._next = next(self._records, None)
+
     async def settle(self, seconds: float) -> None:
         """Wait some time for the acknowledgements of what was published."""
         until = time.monotonic() + seconds
@@ -258,8 +266,9 @@ def _ship(settings: Settings, feed: Feed, wait: Callable[[float], bool]) -> None
             finally:
                 await shipper.settle(1.0)
 
-        async def pause(seconds: float) -> None:
-            feed.fault = "no connection"
+        async def pause(seconds: float, why: str) -> None:
+            feed.fault = why
+            shipper.look()
             feed.save()
             await asyncio.sleep(seconds)
 

@@ -24,6 +24,7 @@ from sidecar.fleet import WEBHOOK, FleetError
 from sidecar.fleet.connection import in_words, run
 from sidecar.fleet.feed import BusyError, Feed, Item
 from sidecar.fleet.kept import Kept
+from sidecar.fleet.stream import RECORD_VERSION, VERSION
 from sidecar.journal.read import Checkpoints
 
 SIGNATURE: Final = "Sidecar-Signature"
@@ -148,6 +149,7 @@ class Webhook:
         headers = {
             "Content-Type": "application/x-ndjson",
             SIGNATURE: signature(self._secret, body, int(time.time())),
+            VERSION: str(RECORD_VERSION),
             "Sidecar-Node": self._node,
             "Sidecar-Segment": batch[0].segment,
             "Sidecar-Lines": ranges([item.line for item in batch]),

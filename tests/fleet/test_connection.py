@@ -118,7 +118,7 @@ def test_a_user_that_is_rejected_for_a_while() -> None:
 
 def test_servers_that_start_later() -> None:
     """It is tried again with longer and longer pauses, also after a connection that the client has closed for good."""
-    opened, pauses = list[FleetConnection](), list[float]()
+    opened, pauses, reasons = list[FleetConnection](), list[float](), list[str]()
 
     async def work(connection: FleetConnection) -> None:
         opened.append(connection)
@@ -129,13 +129,17 @@ def test_servers_that_start_later() -> None:
     with server() as one:
         one.kill()
 
-        async def pause(seconds: float) -> None:
+        async def pause(seconds: float, why: str) -> None:
             pauses.append(seconds)
+            reasons.append(why)
             if len(pauses) == 2:
                 one.start()
 
         asyncio.run(asyncio.wait_for(persist(lambda: FleetConnection(fleet(one.url), role="test"), work, pause=pause), 60))
     assert (len(opened), pauses) == (2, [1.0, 2.0, 1.0])
+    assert [reason.partition(" nats")[0] for reason in reasons] == ["no connection to"] * 2 + [
+        "the server has closed the connection"
+    ]
 
 
 @pytest.mark.parametrize("stops", [True, False])

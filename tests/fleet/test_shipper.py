@@ -103,6 +103,23 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
             wait_until(lambda: count(made) == 1, "the next one ships")
 
 
+def test_servers_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status has the reason and the age of what waits, also before the first connection; then all is shipped."""
+    monkeypatch.setattr("sidecar.fleet.connection._CONNECT_SECONDS", 0.2)
+    with server() as one:
+        made = with_fleet(tmp_path, one)
+        make_stream(made)
+        one.kill()
+        write(made, FIRST, [record(number) for number in range(5)])
+        with shipping(made):
+            wait_until(lambda: fault(made).startswith("no connection to nats://"), "it has the reason")
+            assert Checkpoints(made.checkpoints_directory).known(READER).oldest == record(0)["created"]
+            one.start()
+            wait_until(lambda: count(made) == 5, "all is shipped")
+            wait_until(lambda: fault(made) == "", "the fault is over")
+        assert not repeated(stored(made))
+
+
 def test_late_acknowledgements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those for a process that was killed do not count for records of the next one, which has the same numbers."""
     monkeypatch.setattr("sidecar.fleet.shipper._ACK_SECONDS", 0.2)
@@ -120,7 +137,7 @@ def test_late_acknowledgements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         await asyncio.Event().wait()
 
     def watching(made: Settings, wait: Callable[[float], bool]) -> None:
-        run(persist(lambda: FleetConnection(fleet_of(made), role="test"), watch, pause=asyncio.sleep), wait)
+        run(persist(lambda: FleetConnection(fleet_of(made), role="test"), watch, pause=lambda _, __: asyncio.sleep(0.1)), wait)
 
     with server() as one:
         made = with_fleet(tmp_path, one)

@@ -177,6 +177,7 @@ def test_what_an_endpoint_gets(tmp_path: Path) -> None:
     assert first.body == lines[0] + lines[2] + lines[3]
     assert (first.headers["Sidecar-Segment"], first.headers["Sidecar-Lines"]) == (done.name, "1,3-4")
     assert (second.headers["Sidecar-Segment"], second.headers["Sidecar-Lines"]) == (live.name, "1")
+    assert first.headers["Sidecar-Record-Version"] == "1"
     assert first.headers["Content-Type"] == "application/x-ndjson"
     moment, mac = (part.partition("=")[2] for part in first.headers["Sidecar-Signature"].split(","))
     assert abs(int(moment) - time.time()) < 120
