@@ -39,7 +39,7 @@ class _Head(Struct, frozen=True):
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
-class BusyError(Exception):
+class FeedBusyError(Exception):
     """Another process has this feed: the one before a reload, which ends soon."""
 
 
@@ -85,7 +85,7 @@ class Feed:
         self.fault, self.kept = "", 0
 
     def __enter__(self) -> Self:
-        """Raise BusyError, JournalError, OSError, and ValueError for a damaged checkpoint."""
+        """Raise FeedBusyError, JournalError, OSError, and ValueError for a damaged checkpoint."""
         with ExitStack() as stack:
             stack.callback(os.close, self._locked())
             self._load(stack)
@@ -111,7 +111,7 @@ class Feed:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise BusyError from None
+            raise FeedBusyError from None
         except BaseException:
             os.close(descriptor)
             raise

@@ -20,7 +20,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.text import in_units
 from sidecar.fleet import READER
 from sidecar.fleet.connection import FleetConnection, inbox, persist, run
-from sidecar.fleet.feed import BusyError, Feed, Item
+from sidecar.fleet.feed import Feed, FeedBusyError, Item
 from sidecar.fleet.kept import Kept
 from sidecar.fleet.stream import MESSAGE_ID, RECORD_VERSION, VERSION, stream_of, subject_of
 
@@ -246,7 +246,7 @@ def ship(settings: Settings, wait: Callable[[float], bool]) -> None:
         try:
             with Feed(settings, READER) as feed:
                 _ship(settings, feed, wait)
-        except BusyError:
+        except FeedBusyError:
             if wait(_LOOK_SECONDS):
                 return
         else:

@@ -22,7 +22,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, shown
 from sidecar.fleet import WEBHOOK, FleetError
 from sidecar.fleet.connection import in_words, run
-from sidecar.fleet.feed import BusyError, Feed, Item
+from sidecar.fleet.feed import Feed, FeedBusyError, Item
 from sidecar.fleet.kept import Kept
 from sidecar.fleet.stream import RECORD_VERSION, VERSION
 from sidecar.journal.read import Checkpoints
@@ -220,7 +220,7 @@ async def _always(webhook: WebhookSettings, node: str, settings: Settings) -> No
                     verify=context, trust_env=False, timeout=_REQUEST_SECONDS, headers=_AGENT
                 ) as client:
                     await Webhook(webhook, node, feed, kept, client).work()
-        except BusyError:
+        except FeedBusyError:
             await asyncio.sleep(_LOOK_SECONDS)
             continue
         except Exception as error:  # noqa: BLE001 - see the docstring

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from sidecar.core.settings.settings import Settings
 from sidecar.fleet import READER
 from sidecar.fleet.connection import FleetConnection, persist, run
-from sidecar.fleet.feed import BusyError, Feed
+from sidecar.fleet.feed import Feed, FeedBusyError
 from sidecar.journal.read import Checkpoints, SegmentMark
 from tests.fleet.servers import cluster, needs_nats, nkey, server, users
 from tests.fleet.shipping import (
@@ -95,7 +95,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         make_stream(made)
         write(made, FIRST, [record(1)])
         with Feed(made, READER):
-            with pytest.raises(BusyError), Feed(made, READER):
+            with pytest.raises(FeedBusyError), Feed(made, READER):
                 pass
             with shipping(made):
                 pass  # it can be ended while it waits
