@@ -79,6 +79,10 @@ class ScriptedSession:
         name = "Header" if isinstance(event, Fields) else type(event).__name__
         return self._outcome(self.script.get(name, default))
 
+    def may_wait(self, _event: Event) -> bool:
+        """Wait for no list."""
+        return False
+
     def give_up(self) -> None:
         """Hold nothing."""
 
