@@ -88,15 +88,13 @@ class Shipper:
         await connection.client.subscribe(f"{self._acks}.*", cb=self._on_ack, pending_msgs_limit=-1, pending_bytes_limit=-1)
         self.retry_soon()
         self._kept_at = 0.0  # another server can have another limit
-        retrying = asyncio.ensure_future(self._retry())
-        try:
-            while not retrying.done():
+        # A fault of one of the two ends both: the process is replaced then.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._retry())
+            while True:
                 await self._ship_new()
                 await self._ship_kept()
-                await asyncio.wait((retrying,), timeout=_LOOK_SECONDS)
-            retrying.result()
-        finally:
-            retrying.cancel()
+                await asyncio.sleep(_LOOK_SECONDS)
 
     def retry_soon(self) -> None:
         """Publish again what is not acknowledged: its acknowledgements can be lost."""

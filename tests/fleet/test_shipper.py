@@ -15,6 +15,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.fleet import READER
 from sidecar.fleet.connection import FleetConnection, persist, run
 from sidecar.fleet.feed import Feed, FeedBusyError
+from sidecar.fleet.shipper import ship
 from sidecar.journal.read import Checkpoints, SegmentMark
 from tests.fleet.servers import cluster, needs_nats, nkey, server, users
 from tests.fleet.shipping import (
@@ -256,3 +257,17 @@ def test_a_leader_that_is_killed(tmp_path: Path) -> None:
             wait_until(lambda: (found := mark(made, path)) and found.done, "all is acknowledged")
         found = stored(made)
         assert (len(found), repeated(found)) == (total, [])
+
+
+def test_a_fault_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the process, which its supervisor replaces; it is not left with a part that does nothing."""
+
+    async def fail(_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("sidecar.fleet.shipper.Shipper._retry", fail)
+    with server() as one:
+        made = with_fleet(tmp_path, one)
+        write(made, FIRST, [record(number) for number in range(2000)])
+        with pytest.raises(ExceptionGroup, match="unhandled errors"):
+            ship(made, lambda _: False)
