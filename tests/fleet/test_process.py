@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tests import ROOT
 from tests.daemon.http.test_running import samples
 from tests.daemon.process.test_status import ask, config
-from tests.fleet.servers import needs_nats, server
+from tests.fleet.servers import needs_nats, nkey, server, users
 from tests.fleet.shipping import make_stream, repeated, stored, with_fleet
 from tests.fleet.test_webhooks import KEY, Endpoint, serving
 from tests.mta.processes import wait_until
@@ -19,6 +20,9 @@ from tests.wire.program import Program
 from tests.wire.test_program import OOB
 
 pytestmark = needs_nats
+
+UNIT = ROOT / "systemd" / "sidecar.service"
+SANDBOX = ROOT / "tests" / "systemd" / "sandbox.py"
 
 
 def bounce(program: Program) -> None:
@@ -56,11 +60,20 @@ def test_nothing_is_imported_without_a_fleet() -> None:
 
 
 def test_the_life_of_the_process(tmp_path: Path) -> None:
+    """In the sandbox of the unit: the process is killed, loses its server, and is not wanted any more."""
     endpoint = Endpoint()
-    with server() as one, serving(endpoint):
-        made = with_fleet(tmp_path, one)
+    seed, public = nkey()
+    (tmp_path / "creds").write_text(seed)
+    (tmp_path / "creds").chmod(0o600)
+    with server(users((public, {}))) as one, serving(endpoint):
+        made = with_fleet(tmp_path, one, credentials=tmp_path / "creds")
         make_stream(made)
-        with Program(settings=f'[fleet]\nservers = "{one.url}"\nnode = "mx1"\n[admin]\nsocket = "unix:admin"') as program:
+        section = (
+            f'[fleet]\nservers = "{one.url}"\nnode = "mx1"\ncredentials = "{tmp_path}/creds"\n[admin]\nsocket = "unix:admin"'
+        )
+        unstarted = Program(settings=section)
+        unstarted.python = [str(SANDBOX), str(UNIT), sys.executable, *unstarted.python]
+        with unstarted as program:
             (program.directory / "secret").write_text(KEY)
             (program.directory / "secret").chmod(0o600)
             program.settings += f'\n[[webhook]]\nname = "crm"\nurl = "{endpoint.url}"\nsecret_file = "secret"\n'
