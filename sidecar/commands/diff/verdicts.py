@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.commands.diff.values import EFFECTS, Count, Effect, Example, Group, Side, Verdicts, What, effect_of
 from sidecar.core.disposition import Disposition
-from sidecar.core.evaluate.envelope import Envelope, envelope_of, received_by_smtp
+from sidecar.core.evaluate.envelope import Envelope, RecordedEntry, envelope_of, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecided
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
@@ -78,7 +78,8 @@ class Questions:
 
     def ask(self, envelope: Envelope) -> Difference | None:
         """Return the difference for an envelope with one recipient or none; None if there is none."""
-        key = None if self._needs_address else _key(envelope)
+        # An entry of the suppression list is of one address, not of its domain.
+        key = None if self._needs_address or envelope.suppressed is not None else _key(envelope)
         if key is None:
             return self._difference(envelope)
         if key not in self._cache:
@@ -130,10 +131,13 @@ def _key(envelope: Envelope) -> tuple[object, ...] | None:
 
 
 class _Seen(Struct, kw_only=True):
-    """An envelope that waits for more records of its message, with its record."""
+    """An envelope that waits for more records of its message, with its record.
+
+    `recipients` has the entry of each in the suppression list.
+    """
 
     envelope: Envelope
-    recipients: dict[str, None]
+    recipients: dict[str, RecordedEntry | None]
     record_id: str
     time: str
     count: int
@@ -184,7 +188,7 @@ class Replay:
             known = record.type in self._passed_over or len(self._passed_over) < _TYPES
             self._passed_over[record.type if known else "others"] += 1
             return
-        recipients = dict.fromkeys(envelope.recipients)
+        recipients: dict[str, RecordedEntry | None] = dict.fromkeys(envelope.recipients, envelope.suppressed)
         seen = _Seen(envelope=envelope, recipients=recipients, record_id=record.id, time=record.event_time, count=record.count)
         if not record.message_id:
             self._decide(seen)
@@ -216,8 +220,8 @@ class Replay:
         if self._needs_listener and envelope.listener == ANY_LISTENER:
             self._totals["unknown_listener"] += seen.count
         touched, whats = set[_Counter](), set[What]()
-        for recipient in seen.recipients or ("",):
-            one = replace(envelope, recipients=(recipient,)) if len(seen.recipients) > 1 else envelope
+        for recipient, entry in (seen.recipients or {"": None}).items():
+            one = replace(envelope, recipients=(recipient,), suppressed=entry) if len(seen.recipients) > 1 else envelope
             difference = self._questions.ask(one)
             if difference is None:
                 continue

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.commands.diff.rules import changes
 from sidecar.commands.diff.values import Count, Side, Verdicts
@@ -16,6 +18,7 @@ from sidecar.core.policy import Because
 from sidecar.core.proof import address
 from sidecar.core.records import Logged, PeerAddress
 from sidecar.core.settings.proof import VerifyRule, VerifySettings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import ANY_LISTENER
 from tests.building import MODES, entry
 from tests.commands.diff.sides import side
@@ -314,3 +317,21 @@ def test_tokens_of_one_domain() -> None:
     ]
     found = replayed(side(REPORTS), side(REPORTS, verify=keys), records)
     assert (found.envelopes, found.newly_rejected, found.differ) == (3, 2, 2)
+
+
+SUPPRESSED = {"reason": "BOUNCE", "source": "manual", "since": "2026-08-01T12:00:00Z", "expires": None}
+
+
+@pytest.mark.parametrize("listed_first", [True, False])
+def test_each_recipient_has_its_own_entry_in_the_suppression_list(listed_first: bool) -> None:
+    """Other recipients in its domain, and of its message, are decided without it."""
+    settings = SuppressionSettings(database=Path("/list.db"))
+    hosts = {"relay_hosts": [EXTERNAL]}
+    old, new = (side(**hosts, suppression=replace(settings, check=check)) for check in ("log", "reject"))
+    listed = record("l@a.com", meta={"message_id": "1", "suppressed": SUPPRESSED})
+    both = [listed, record("x@a.com", meta={"message_id": "1"})]
+    others = [record(f"{n}@a.com", meta={"message_id": f"{n}"}) for n in range(2, 5)]
+    verdicts = replayed(old, new, [*(both if listed_first else both[::-1]), *others])
+    assert groups(verdicts) == [("closes", "newly_rejected", "relayed", "rejected_at_rcpt", 1)]
+    assert verdicts.groups[0].example.recipient == "l@a.com"
+    assert (verdicts.envelopes, verdicts.differ) == (4, 1)
