@@ -109,7 +109,7 @@ MEANINGS: Final = {
     "webhook": Meaning("the HTTP endpoints that get records"),
     # "log" and "off" sort before "reject".
     "suppression.check": Meaning("what a relay host gets for a recipient on the suppression list", opens="less"),
-    "suppression.domain": Meaning("the same for single sender domains"),
+    "suppression.domain": Meaning("what a relay host gets for a recipient on the suppression list, by sender domain"),
     "suppression.on_unreadable": Meaning("what happens to recipients if the suppression list cannot be read", opens="less"),
     "log.level": Meaning("the level of the program's log"),
     "log.format": Meaning("the format of the program's log"),
@@ -126,7 +126,9 @@ def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
             continue
         meaning = MEANINGS[key]
         effect: Effect = "neither"
-        if meaning.opens is not None and {was, now} != _ALIKE:
+        if key == "suppression.domain":
+            effect = _effect_by_domain(old, new)
+        elif meaning.opens is not None and {was, now} != _ALIKE:
             effect = "opens" if (was < now) == (meaning.opens == "more") else "closes"
         yield RuleChange(
             kind="setting",
@@ -137,6 +139,17 @@ def plain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
             new=_spot(key, now, new),
             text=meaning.text + ("; needs a restart" if meaning.at_start else ""),
         )
+
+
+def _effect_by_domain(old: Side, new: Side) -> Effect:
+    """Return "closes" if a sender domain's mail is rejected only now, or else "opens" if it was rejected only before."""
+    before, after = old.evaluator.settings.suppression, new.evaluator.settings.suppression
+    if before is None or after is None:
+        return "neither"
+    names = [name.replace("*", "x") for name in {**before.domain, **after.domain}]
+    rejects = [[listed.check_of(name)[0] == "reject" for name in names] for listed in (before, after)]
+    changes = {now - was for was, now in zip(*rejects, strict=True)}
+    return "closes" if 1 in changes else "opens" if -1 in changes else "neither"
 
 
 def flat(values: Struct, path: str = "") -> dict[str, Any]:

@@ -90,6 +90,8 @@ def _value(spot: Spot) -> str:
             return str(spot.value).lower()
         case None:
             return "none"
+        case dict():
+            return ", ".join(f"{name} = {item}" for name, item in spot.value.items()) or "none"
         case list():
             items = [str(item) for item in spot.value]
             more = f" and {len(items) - _ITEMS:,} more" if len(items) > _ITEMS else ""

@@ -15,7 +15,7 @@ from sidecar.core.settings.fleet import FleetSettings, WebhookSettings
 from sidecar.core.settings.keys import PublicKey, Secret
 from sidecar.core.settings.proof import SignSettings, VerifyRule, VerifySettings
 from sidecar.core.settings.settings import Settings
-from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.settings.suppression import Check, SuppressionSettings
 from sidecar.core.settings.values import AdminSettings, AdminToken, BounceRule, NetworkList, Where
 from tests.building import entry, network, settings
 from tests.commands.diff.sides import side, side_of
@@ -53,6 +53,7 @@ SPECIAL: dict[str, Any] = {
     "bounce_rules": (BounceRule(pattern="x", bounce_class="Spam", where=Where(file="r.toml", line=1, key="rules.Spam")),),
     "log.level": "debug",
     "suppression.rule": (),
+    "suppression.domain": {"a.test": "reject"},
     "text_bounces": "reject",
     "unparsable_reports": "quarantine",
     "webhook": (WebhookSettings(name="crm", url="https://a.test", secret_file=Path("secret")),),
@@ -202,3 +203,21 @@ def test_a_token_is_a_file_and_the_begin_of_its_hash() -> None:
     (found,) = plain_changes(*sides)
     assert found.old == Spot(value={"reader": "/etc/sidecar/token (01234567)"})
     assert found.new == Spot(value={"reader": "/etc/sidecar/token (ffffffff)"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "effect"),
+    [
+        ({}, {"a.test": "log"}, "neither"),
+        ({}, {"a.test": "reject"}, "closes"),
+        ({"*.a.test": "reject"}, {"*.a.test": "off"}, "opens"),
+        ({"*.a.test": "reject"}, {"x.a.test": "off"}, "opens"),
+        ({"a.test": "reject"}, {"b.test": "reject"}, "closes"),
+    ],
+)
+def test_effect_of_sender_domains(before: dict[str, Check], after: dict[str, Check], effect: str) -> None:
+    """A sender domain whose suppressed recipients are rejected closes; it opens if they are accepted again."""
+    (change,) = plain_changes(
+        *(side(suppression=SuppressionSettings(database=Path("/l.db"), domain=one)) for one in (before, after))
+    )
+    assert change.effect == effect
