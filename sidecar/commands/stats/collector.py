@@ -24,7 +24,7 @@ NO_DOMAIN = "(no domain)"
 _INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
 # Their recipient is the failed address, and their response has the reason.
 _BOUNCES = frozenset({"OOB", "Bounce"})
-_OUTGOING = _TYPES - _INCOMING | {"OOB"}
+_OUTGOING = _TYPES - _INCOMING - {"Suppression"} | {"OOB"}
 
 # No message is larger.
 _SIZE_LIMIT = 10**12

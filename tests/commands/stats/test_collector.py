@@ -77,6 +77,11 @@ def test_a_message_to_several_recipients_counts_once() -> None:
         ("Bounce", {"response": {"code": 550, "enhanced_code": STATUS, "content": "no"}}, "550 5.1.1 no"),
         ("Bounce", {"response": {"code": 550, "enhanced_code": STATUS, "content": "5.1.1 no"}}, "550 5.1.1 no"),
         ("Reception", {"meta": {"why": 7}, "response": {"code": 250}}, "250"),
+        (
+            "Suppression",
+            {"meta": {"why": "root added the address to the suppression list: x"}},
+            "root added the address to the suppression list: x",
+        ),
         ("Reception", {}, "(unknown)"),
     ],
 )
