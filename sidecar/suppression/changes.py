@@ -4,7 +4,6 @@ So they survive with the journal, and a list that is made again has them. Owns t
 """
 
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Iterable
@@ -150,8 +149,3 @@ def _node_id(settings: Settings) -> str:
         return settings.node_id_file.read_text("ascii").strip()
     except (OSError, ValueError):
         return _NO_ID
-
-
-def user_name() -> str:
-    """Return the user who started the command, also behind sudo. It is a claim, and no proof."""
-    return os.environ.get("SUDO_USER") or os.environ.get("USER") or str(os.getuid())

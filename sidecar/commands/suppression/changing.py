@@ -1,5 +1,6 @@
 """`sidecar suppression add`, `remove` and `import`: changes by hand, each with a record in the journal."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from sidecar.commands.suppression.opening import faults, key_or_usage_error, lis
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import age, counted, printable
 from sidecar.journal import JournalError
+from sidecar.machine import name_of_user
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option
-from sidecar.suppression.changes import HandChange, user_name, wait_until_applied, write
+from sidecar.suppression.changes import HandChange, wait_until_applied, write
 from sidecar.suppression.reading import REASON_LIMIT
 from sidecar.suppression.rules import NEVER
 
@@ -106,12 +108,17 @@ def _change(settings: Settings, changes: Iterable[HandChange], verb: str) -> Non
     require_owner(settings)
     try:
         with faults(settings.suppression):
-            written = write(settings, changes, by=user_name())
+            written = write(settings, changes, by=_user())
             if written.last is not None and not wait_until_applied(settings, written.last, within=_WITHIN):
                 click.echo("The journal has the change. The sidecar has not applied it yet.", err=True)
     except JournalError as error:
         raise click.ClickException(printable(f"{error}.")) from error
     click.echo(f"{counted(written.count, 'address', 'addresses')} {verb}.")
+
+
+def _user() -> str:
+    """Return the user who started the command, also behind sudo. It is a claim, and no proof."""
+    return os.environ.get("SUDO_USER") or name_of_user(os.getuid())
 
 
 def _reason(text: str) -> str:

@@ -1,6 +1,8 @@
 """`sidecar suppression add`, `remove` and `import`: each change is a record, and in force when the command ends."""
 
 import json
+import os
+import pwd
 import time
 from pathlib import Path
 from threading import Event, Thread
@@ -45,7 +47,9 @@ def changes(folder: Path) -> list[dict[str, Any]]:
     return [record for line in lines if (record := json.loads(line))["type"] == "Suppression"]
 
 
-def test_add_and_remove(folder: Path) -> None:
+def test_add_and_remove(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SUDO_USER", "USER"):  # as in a cron job
+        monkeypatch.delenv(name, raising=False)
     assert run(folder, "add", "--reason", "by phone", "B@Example.com", "c@example.com").stdout == "2 addresses added.\n"
     assert reasons(folder) == {A: "abuse", "b@example.com": "by phone", "c@example.com": "by phone"}
     assert run(folder, "remove", "--reason", "fixed", A, "c@example.com").stdout == "2 addresses removed.\n"
@@ -55,6 +59,7 @@ def test_add_and_remove(folder: Path) -> None:
     assert (last["recipient"], last["meta"]["action"], last["meta"]["reason"]) == ("d@example.com", "add", "short")
     assert abs(last["meta"]["expires"] - time.time() - 7200) < 600
     assert "added the address to the suppression list until 20" in last["meta"]["why"]
+    assert last["meta"]["by"] == pwd.getpwuid(os.getuid()).pw_name
     assert len(changes(folder)) == 5
     shown = run(folder, "show", A)
     assert shown.exit_code == 1
