@@ -24,7 +24,7 @@ from sidecar.journal import make_directory
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, SegmentMark, Skipped, followers
 from sidecar.suppression import READER
 from sidecar.suppression.filter import AddressFilter
-from sidecar.suppression.filtering import FilterKeeper
+from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
 from sidecar.suppression.reading import Reader, Said, Uncounted
 from sidecar.suppression.store import DamagedError, Database, Progress, check, open_store, set_aside
@@ -93,6 +93,9 @@ class Consumer:
             self.database = stack.enter_context(self._opened())
             self._file = file_of(self._list.database)
             # Before the first change: an entry is in the filter before it is in the database.
+            if self._shared is None:
+                # The filter of a sidecar that runs has no entry of this process.
+                forget_filter(self.database)
             self._filter = None if self._shared is None else FilterKeeper(self._shared, self.database)
             self.database.use_rules(fingerprint(self._list), self.rules, self._now())
             self._marks = self.database.marks()

@@ -35,6 +35,11 @@ def _property(database: Database, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def forget_filter(database: Database) -> None:
+    """Let no filter be of this database: entries will be added that are in none."""
+    _connection(database).execute("DELETE FROM property WHERE name = ?", (_PROPERTY,))
+
+
 class FilterKeeper:
     """The filter of a database, in the process that writes both. Call `step` again and again."""
 

@@ -229,6 +229,19 @@ def test_a_copy_is_in_the_filter_of_its_name(tmp_path: Path) -> None:
     assert asked(Lookup(shared), made, "a@x.test") == [True]
 
 
+def test_entries_of_a_command(tmp_path: Path) -> None:
+    """A command does the work of the process of the list while that starts again: the filter has none of these entries."""
+    made, shared = with_list(tmp_path), AddressFilter()
+    write_segment(made, 0, [feedback("a@x.test")])
+    kept(made, shared)
+    lookup = Lookup(shared)
+    assert asked(lookup, made, "a@x.test") == [True]
+    write_segment(made, 1, [feedback("b@x.test")])
+    consume(made)
+    kept(made, shared, build=False)
+    assert asked(lookup, made, "a@x.test", "b@x.test", "c@x.test") == [True, True, False]
+
+
 def test_growth_while_the_list_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any time each address of the list can be there, also in the filter that replaces a full one."""
     monkeypatch.setattr(module, "_SMALLEST", 64)
