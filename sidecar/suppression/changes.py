@@ -5,14 +5,16 @@ So they survive with the journal, and a list that is made again has them. Owns t
 
 import hashlib
 import secrets
+import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Final, Literal, Self
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.core.records.build import record_time
 from sidecar.core.settings.settings import Settings
@@ -55,6 +57,7 @@ class ChangeWriter:
 
     def __init__(self, settings: Settings) -> None:
         own = settings.journal
+        self._list = settings.suppression
         self._journal = open_journal(own.directory, ".jsonl" if own.format == "plain" else "", own)
         self._node_id = settings.node_id or _node_id(settings)
 
@@ -63,11 +66,22 @@ class ChangeWriter:
         left, count, last = iter(changes), 0, None
         while some := list(islice(left, _TOGETHER)):
             now = time.time()
-            records = [_record(one, now, by, self._node_id) for one in some]
+            records = [_record(one, now, by, self._node_id) for one in self._timed(some, now)]
             lines = b"".join(printable_json(msgspec.json.encode(one)) + b"\n" for one in records)
             self._journal.write(lines, durable=True)
             count, last = count + len(some), (some[-1].address, str(records[-1]["id"]))
         return Written(count=count, last=last)
+
+    def _timed(self, changes: Sequence[HandChange], now: float) -> list[HandChange]:
+        """Give a time to each change without one: now, or later, so that it counts if the clock was set back since the last."""
+        assert self._list is not None  # noqa: S101 - the caller's condition
+        known: dict[tuple[str, str], int] = {}
+        # A list that does not exist yet knows nothing.
+        with suppress(StoreError, sqlite3.DatabaseError, OSError), open_reader(self._list) as database:
+            for one in changes:
+                known[one.address, one.action] = database.newest(one.address, one.action)
+        times = [max(int(now * MICROSECONDS), known.get((one.address, one.action), 0) + 1) for one in changes]
+        return [replace(one, time=time) if one.time is None else one for one, time in zip(changes, times, strict=True)]
 
     def roll(self) -> None:
         """Finish the segment if it is old enough."""
@@ -116,8 +130,7 @@ def wait_until_applied(settings: Settings, change: tuple[str, str], *, within: f
 
 def _record(change: HandChange, now: float, by: str, node_id: str) -> dict[str, object]:
     seconds = int(now)
-    when = int(now * MICROSECONDS) if change.time is None else change.time
-    meta: dict[str, object] = {"action": change.action, "reason": change.reason, "by": by, "time": when}
+    meta: dict[str, object] = {"action": change.action, "reason": change.reason, "by": by, "time": change.time}
     if change.event_id is not None:
         meta["event_id"] = change.event_id
     if change.expires != NEVER:

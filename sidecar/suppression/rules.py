@@ -20,7 +20,7 @@ NEVER: Final = 0
 
 MICROSECONDS: Final = 1_000_000
 _DAY: Final = 86400 * MICROSECONDS
-# Changes by hand of one address that are kept. Each is a decision of a person or of an import.
+# Additions by hand of one address that are kept, with the one that lasts longest. Each is a decision of a person or an import.
 _CHANGES_LIMIT: Final = 20
 # Proved reports of one day and word that are kept besides those that count, so that their repeats are found. An address with
 # more messages a day has failed long before; a repeat of an older one of them can then count once more.
@@ -120,9 +120,11 @@ class Ruleset:
                 groups["add", "", 0, False].append(event)
         newest: set[Event] = set()
         for (kind, _, _, is_proved), group in groups.items():
-            limit = _CHANGES_LIMIT if kind == "add" else self._kept_of_day + _REPEATABLE * is_proved
-            # The newest, because a removal cancels the oldest. It does not cancel what a repeat is compared with.
-            newest.update(event for event in sorted(group)[-limit:] if is_proved or event.time > removed)
+            # A removal does not cancel what a repeat is compared with.
+            left = [event for event in group if is_proved or event.time > removed]
+            limit = self._kept_of_day + _REPEATABLE * is_proved
+            # The newest, because a removal cancels the oldest.
+            newest.update(kept_additions(left) if kind == "add" else sorted(left)[-limit:])
         return newest if removal is None else newest | {removal}
 
     def entry(self, events: Iterable[Event], now: int) -> ListEntry | None:
@@ -145,6 +147,13 @@ class Ruleset:
             found += _triggered(own, rules[key])
         lasting = (one for one in found if one.expires == NEVER or one.expires > now)
         return max(lasting, key=lambda one: (one.rank, one.reason), default=None)
+
+
+def kept_additions(events: Iterable[Event]) -> set[Event]:
+    """Return the additions of an address that are kept: the newest, and the one that lasts longest."""
+    additions = sorted(event for event in events if event.kind == "add")
+    longest = max(additions, key=lambda one: (one.expires == NEVER, one.expires, -one.time, one), default=None)
+    return {*additions[-_CHANGES_LIMIT:], *(() if longest is None else (longest,))}
 
 
 def without_repeats(events: Iterable[Event]) -> set[Event]:

@@ -30,7 +30,7 @@ from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event
 from sidecar.suppression.listing import Listed
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.revisions import GoneError
-from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, kept_additions
 from sidecar.suppression.store import Database, StoreError, open_reader
 
 _REPLACED: Final = "\ufffd"
@@ -121,29 +121,35 @@ class ServedList:
     def add(self, address: str, reason: str, *, expires: int, by: str) -> str | None:
         """Add an address. Return the id of the record; None if the same addition counts already."""
         key = _key(address)
-        if self._any(key, lambda event: (event.kind, event.word, event.expires) == ("add", reason, expires)):
+        if any((event.kind, event.word, event.expires) == ("add", reason, expires) for event in self._events(key)):
             return None
         return self._write(HandChange(action="add", address=key, reason=reason, expires=expires), by)
 
     def add_event(self, address: str, reason: str, *, time: int, id: str, by: str) -> str | None:  # noqa: A002 - as there
-        """Add an address for an event. Return the id of the record; None if the event counts already, or was removed later."""
-        key, record_id = _key(address), id_of_event(id)
-        if self._any(key, lambda event: event.id == record_id or (event.kind == "remove" and event.time >= time)):
+        """Add an address for an event. Return the id of the record; None if it counts already, or cannot count any more."""
+        key = _key(address)
+        events, new = self._events(key), Event(time=time, id=id_of_event(id), kind="add", word=reason)
+        if any(event.id == new.id or (event.kind == "remove" and event.time >= time) for event in events):
+            return None
+        if new not in kept_additions([*events, new]):
             return None
         return self._write(HandChange(action="add", address=key, reason=reason, time=time, event_id=id), by)
 
     def remove(self, address: str, reason: str, *, by: str) -> str | None:
         """Remove an address. Return the id of the record; None if nothing about it can count."""
         key = _key(address)
-        if not self._any(key, lambda event: event.kind != "remove"):
+        events = self._events(key)
+        removed = max((event.time for event in events if event.kind == "remove"), default=-1)
+        # Reports from before it are kept, so that their repeats are found.
+        if not any(event.kind != "remove" and event.time > removed for event in events):
             return None
         return self._write(HandChange(action="remove", address=key, reason=reason), by)
 
-    def _any(self, key: str, matches: Callable[[Event], bool]) -> bool:
+    def _events(self, key: str) -> list[Event]:
         # A connection of its own, because this thread writes, and another one reads.
         try:
             with open_reader(self._list) as database:
-                return any(map(matches, database.history(key)))
+                return database.history(key)
         except (StoreError, sqlite3.DatabaseError, OSError) as error:
             raise ListUnavailableError(f"the suppression list cannot be read: {error}") from error
 

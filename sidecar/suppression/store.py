@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import msgspec
 from msgspec import Struct
@@ -78,6 +78,14 @@ class Database:
     def history(self, address: str) -> list[Event]:
         """Return the events of an address in normal form, the oldest first."""
         return sorted(self._events(self._key(address)))
+
+    def newest(self, address: str, action: Literal["add", "remove"]) -> int:
+        """Return when the newest event was that a change of an address must be later than; 0 without one.
+
+        A removal cancels all that is earlier, an addition no removal that is later. The time is in microseconds.
+        """
+        query = "SELECT coalesce(max(time), 0) FROM event WHERE address = ? AND (kind = 'remove' OR ? = 'remove')"
+        return int(self._database.execute(query, (self._key(address), action)).fetchone()[0])
 
     def entries(self, now: int, wanted: ListQuery = _ALL) -> Iterator[Listed]:
         """Yield the wanted entries by address. Concurrent changes are seen."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule
 from sidecar.suppression.reading import MemoryList, Reader, Uncounted, normal_key
-from sidecar.suppression.rules import Event, ListEntry, Ruleset, differences
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset, differences
 from tests.suppression.records import BEGIN, DAY, change, feedback, logged, oob
 
 A = "a@example.net"
@@ -370,3 +370,20 @@ def test_bounded() -> None:
         for number in range(4_000)
     ]
     assert len(RULES.kept(many, now)) == 105
+
+
+@given(order=st.permutations(range(23)))
+@settings(max_examples=20)
+def test_the_addition_that_lasts_longest_is_kept(order: list[int]) -> None:
+    """However many shorter ones follow it, and in any order."""
+    forever = Event(time=BEGIN * MICROSECONDS, id="0", kind="add", word="asked by phone")
+    shorter = [
+        replace(forever, time=forever.time + number, id=str(number), expires=BEGIN + DAY + number) for number in range(1, 23)
+    ]
+    kept: set[Event] = set()
+    for number in order:
+        kept = RULES.kept({*kept, (forever, *shorter)[number]}, BEGIN)
+    assert kept == {forever, *shorter[-20:]}
+    entry = RULES.entry(kept, BEGIN)
+    assert entry is not None
+    assert (entry.expires, entry.reason) == (NEVER, "asked by phone")

@@ -24,7 +24,7 @@ from tests.daemon.http.asking import Answer, app, ask, asked
 from tests.daemon.http.test_access import BOTH, OPERATOR
 from tests.mta.processes import wait_until
 from tests.suppression.journals import computed, stored, with_list, write_segment
-from tests.suppression.records import BEGIN, feedback
+from tests.suppression.records import BEGIN, change, feedback
 
 LIST, CHECK, EVENTS = "/v1/suppression", "/v1/suppression/check", "/v1/suppression/events"
 A = "a@example.com"
@@ -105,6 +105,38 @@ def test_one_address(served: Served) -> None:
     made = [(record["recipient"], record["meta"]["action"], record["meta"]["by"]) for record in served.records()]
     assert made == [("b/c@example.com", "add", "operator over HTTP"), (A, "remove", "operator over HTTP")]
     assert computed(served.settings, int(time.time())) == stored(served.settings, int(time.time()))
+
+
+def test_what_changes_nothing_has_no_record(served: Served) -> None:
+    """A removal again, while a proved report is kept for its repeats; an event that is older than all that are kept."""
+    write_segment(served.settings, 1, [feedback("p@x.test", day=DAYS - 1, verified_ids=["message:1"])])
+    wait_until(lambda: served.ask("GET", f"{LIST}/p@x.test").status == 200, "the report counts")
+    for _ in range(2):
+        answer = served.ask("DELETE", f"{LIST}/p@x.test", query="reason=fixed")
+        assert (answer.status, answer.value["entry"], len(answer.value["events"])) == (200, None, 2)
+    assert [record["meta"]["action"] for record in served.records()] == ["remove"]
+    write_segment(served.settings, 2, [change(A, "add", day=DAYS - 2 + number / 100) for number in range(22)])
+    wait_until(lambda: len(served.ask("GET", f"{LIST}/{A}").value["events"]) == 22, "21 additions are kept, and the report")
+    event = {"type": "unsubscribe", "address": A, "time": rfc3339(int(BEGIN + (DAYS - 2 + 0.005) * 86400)), "id": "1"}
+    assert served.ask("POST", EVENTS, event).status == 200
+    assert len([record for record in served.records() if record["meta"].get("event_id")]) == 0
+
+
+@pytest.mark.parametrize("store", ["plain", "hashed"])
+def test_a_clock_that_was_set_back(tmp_path: Path, store: Any) -> None:
+    """A removal cancels what is of a later time, and an addition counts after a removal of a later time."""
+    one = Served(tmp_path, store=store)
+    write_segment(one.settings, 0, [feedback(A, day=DAYS + 2), change("b@x.test", "remove", day=DAYS + 2)])
+    one.start()
+    try:
+        wait_until(lambda: one.ask("GET", f"{LIST}/{A}").status == 200, "the list is served")
+        removed = one.ask("DELETE", f"{LIST}/{A}", query="reason=fixed")
+        assert (removed.status, removed.value["entry"]) == (200, None)
+        added = [one.put(address) for address in (A, "b@x.test")]
+        assert [(answer.status, answer.value["entry"]["reason"]) for answer in added] == [(201, "by phone")] * 2
+    finally:
+        one.stop()
+        one.app.close()
 
 
 def test_an_entry_that_lasts_longer_stays(served: Served) -> None:
