@@ -27,7 +27,7 @@ from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
 from sidecar.suppression.reading import Reader, Said, Uncounted
-from sidecar.suppression.store import DamagedError, Database, Progress, check, open_store, set_aside
+from sidecar.suppression.store import DamagedError, Database, Progress, open_store, set_aside
 
 REPORTS: Final = "reports"
 CHANGES: Final = "changes"
@@ -184,7 +184,7 @@ class Consumer:
         try:
             store = open_store(self._list)
             try:
-                check(store)
+                store.check()
             except DamagedError:
                 store.close()
                 raise

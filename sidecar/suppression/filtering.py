@@ -5,7 +5,6 @@ so a copy of the database never has more entries than the filter of that name.
 """
 
 import secrets
-import sqlite3
 import time
 from typing import Final
 
@@ -16,23 +15,11 @@ _PROPERTY: Final = "filter"
 _PAGE: Final = 1_000
 # An entry takes some 140 bytes, and a report behind it as many. If there are more entries, the filter is built again.
 _BYTES_PER_ENTRY: Final = 200
-# A trigger sees each statement that adds an entry. It is of this connection only.
-_TRIGGER: Final = "CREATE TEMP TRIGGER filtered BEFORE INSERT ON main.entry BEGIN SELECT add_to_filter(NEW.address); END"
 
 
 def filter_of(database: Database) -> int:
     """Return the number of the filter that has all entries of a database, see `AddressFilter`."""
-    return name_of(f"{database.path.absolute()} {form_of(database)} {_property(database, _PROPERTY)}")
-
-
-def form_of(database: Database) -> str | None:
-    """Return the `store` of a database, with the proof of its key."""
-    return _property(database, "store")
-
-
-def _property(database: Database, name: str) -> str | None:
-    row = _connection(database).execute("SELECT value FROM property WHERE name = ?", (name,)).fetchone()
-    return None if row is None else str(row[0])
+    return name_of(f"{database.path.absolute()} {database.get_property('store')} {database.get_property(_PROPERTY)}")
 
 
 def forget_filter(database: Database) -> None:
@@ -48,10 +35,7 @@ class FilterKeeper:
         self._writer = FilterWriter(shared, filter_of(database))
         self._entries = database.path.stat().st_size // _BYTES_PER_ENTRY
         self._after = ""
-        connection = _connection(database)
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.create_function("add_to_filter", 1, self._writer.add)
-        connection.execute(_TRIGGER)
+        database.before_entries(self._writer.add)
 
     def step(self, seconds: float) -> bool:
         """Build for some time, if readers have no filter or a full one. Return True if there is more to do."""
@@ -63,7 +47,7 @@ class FilterKeeper:
             self._after = ""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if not (keys := self._page()):
+            if not (keys := self._database.keys(self._after, _PAGE)):
                 return self._finish()
             for key in keys:
                 writer.copy(key)
@@ -73,16 +57,7 @@ class FilterKeeper:
                 break
         return True
 
-    def _page(self) -> list[str]:
-        query = "SELECT address FROM entry WHERE address > ? ORDER BY address LIMIT ?"
-        return [address for (address,) in _connection(self._database).execute(query, (self._after, _PAGE))]
-
     def _finish(self) -> bool:
-        row = (_PROPERTY, secrets.token_hex(16))
-        _connection(self._database).execute("INSERT OR REPLACE INTO property VALUES (?, ?)", row)
+        self._database.put_property(_PROPERTY, secrets.token_hex(16))
         self._writer.finish(filter_of(self._database))
         return False
-
-
-def _connection(database: Database) -> sqlite3.Connection:
-    return database._database  # noqa: SLF001 - the filter follows all that changes the table

@@ -27,20 +27,19 @@ class AddressHash:
         self._key = key
 
     @classmethod
-    def of(cls, settings: SuppressionSettings) -> Self:
-        """Read the key of a list; make one if it has none. Raise OSError."""
-        path = Path(f"{settings.database}.key")
-        if not path.exists():
-            with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # of mode 0600
-                draft.write(secrets.token_bytes(_KEY_SIZE))
-                draft.flush()
-                os.fsync(draft.fileno())
-                with suppress(FileExistsError):  # another process was faster
-                    os.link(draft.name, path)
-            sync_directory(path.parent)
-        key = path.read_bytes()
+    def of(cls, settings: SuppressionSettings) -> Self | None:
+        """Read the key of a list; None if the list has plain addresses. Raise ValueError with one sentence."""
+        if settings.store == "plain":
+            return None
+        path = _key_file(settings)
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            raise ValueError(f"its key, {path}, is missing") from None
+        except OSError as error:
+            raise ValueError(f"its key, {path}, cannot be read: {error.strerror}") from error
         if len(key) != _KEY_SIZE:
-            raise OSError(0, f"it has {len(key)} bytes instead of {_KEY_SIZE}", str(path))
+            raise ValueError(f"its key, {path}, has {len(key)} bytes instead of {_KEY_SIZE}")
         return cls(key)
 
     def __call__(self, address: str) -> str:
@@ -48,6 +47,24 @@ class AddressHash:
         return hashlib.blake2b(address.encode(), key=self._key, digest_size=_DIGEST_SIZE).hexdigest()
 
 
-def form_of(settings: SuppressionSettings, address_hash: AddressHash | None) -> str:
-    """Return how a database of these settings has its addresses: another key is another form."""
-    return settings.store if address_hash is None else f"{settings.store} {address_hash('')}"
+def make_key(settings: SuppressionSettings) -> None:
+    """Make the key of a new list, if it needs one and has none. Raise OSError."""
+    path = _key_file(settings)
+    if settings.store == "plain" or path.exists():
+        return
+    with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # of mode 0600
+        draft.write(secrets.token_bytes(_KEY_SIZE))
+        draft.flush()
+        os.fsync(draft.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(draft.name, path)
+    sync_directory(path.parent)
+
+
+def _key_file(settings: SuppressionSettings) -> Path:
+    return Path(f"{settings.database}.key")
+
+
+def form_of(address_hash: AddressHash | None) -> str:
+    """Return how a database has its addresses: another key is another form."""
+    return "plain" if address_hash is None else f"hashed {address_hash('')}"

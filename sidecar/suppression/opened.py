@@ -7,43 +7,27 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
 
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.suppression.filtering import filter_of, form_of
-from sidecar.suppression.hashing import AddressHash
+from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.rules import ListEntry
 from sidecar.suppression.store import StoreError, open_reader
 
-# The kernel's cache is shared by all workers. A database that is mapped and cut off would end the process (SIGBUS).
-_PRAGMAS: Final = ("PRAGMA mmap_size = 0", "PRAGMA cache_size = -256")
-
 
 class OpenedList:
-    """The list of these settings, for one thread at a time. Raise StoreError. `filter` is the number of its filter.
-
-    A database that was made with another `store`, or with another key, is not used: it would have none of the addresses.
-    """
+    """The list of these settings, for one thread at a time. Raise StoreError. `filter` is the number of its filter."""
 
     def __init__(self, settings: SuppressionSettings) -> None:
         self.settings = settings
         with _faults(settings), ExitStack() as stack:
-            key = Path(f"{settings.database}.key")
-            if settings.store == "hashed" and settings.database.exists() and not key.exists():
-                raise ValueError(f"its key, {key}, is missing")
             self._files = _files_of(settings)
-            self._database = stack.enter_context(open_reader(settings, any_thread=True))
-            self._hash = AddressHash.of(settings) if settings.store == "hashed" else None
-            for pragma in _PRAGMAS:
-                self._database._database.execute(pragma)  # noqa: SLF001 - of this connection only
-            if form_of(self._database) != ("plain" if self._hash is None else f"hashed {self._hash('')}"):
-                raise ValueError("it was made with another `store` or another key")
+            self._database = stack.enter_context(open_reader(settings))
             self.filter = filter_of(self._database)
             stack.pop_all()
 
     def key(self, address: str) -> str:
         """Return an address in normal form as the database has it."""
-        return address if self._hash is None else self._hash(address)
+        return self._database.key(address)
 
     def find(self, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address in normal form."""
@@ -82,6 +66,6 @@ def _files_of(settings: SuppressionSettings) -> tuple[tuple[int, int] | None, ..
 def _faults(settings: SuppressionSettings) -> Iterator[None]:
     try:
         yield
-    except (OSError, sqlite3.Error, ValueError) as error:
+    except (OSError, sqlite3.Error) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StoreError(f"{settings.database} cannot be read: {text}") from error

@@ -3,16 +3,13 @@
 Owns the version of the schema. Never opens a database.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from sidecar.suppression import revisions
 from sidecar.suppression.rules import Event
-
-VERSION: Final = 3
-"""The present version, which `PRAGMA user_version` has."""
 
 _FIRST: Final = """
 CREATE TABLE event (
@@ -37,8 +34,10 @@ INSERT INTO new_event SELECT *, '' FROM event;
 DROP TABLE event;
 ALTER TABLE new_event RENAME TO event;
 """
-MIGRATIONS: Final[Mapping[int, str]] = {0: _FIRST, 1: _WITH_VERIFIED_IDS, 2: revisions.SCHEMA}
-"""One script for each version before the present one."""
+MIGRATIONS: Final = (_FIRST, _WITH_VERIFIED_IDS, revisions.SCHEMA)
+"""Scripts, each from one version to the next."""
+VERSION: Final = len(MIGRATIONS)
+"""The present version, which `PRAGMA user_version` has."""
 
 
 def row_of(address: str, event: Event) -> tuple[str | int, ...]:

@@ -101,8 +101,6 @@ class ServedList:
             if self._database is None or self._file != (stat.st_dev, stat.st_ino):
                 self._close_database()
                 self._database, self._file = open_reader(self._list), (stat.st_dev, stat.st_ino)
-                # A file that is mapped and cut off would end this process (SIGBUS).
-                self._database._database.execute("PRAGMA mmap_size = 0")  # noqa: SLF001 - of this connection only
             return ask(self._database)
         except FileNotFoundError:
             self._close_database()

@@ -3,14 +3,14 @@
 All three change in one transaction, so a list that survives a crash is always the one of a known place in the journal. One
 process writes, and any number read. Never decides which address is suppressed, and never reads a record.
 
-A reader needs one B-tree probe for an address: `entry` is keyed by it, has no second index on it, and is mapped into memory.
+A reader needs one B-tree probe for an address: `entry` is keyed by it, and has no second index on it.
 """
 
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -24,21 +24,25 @@ from sidecar.core.suppressed import ListQuery
 from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions
-from sidecar.suppression.hashing import AddressHash, form_of
+from sidecar.suppression.hashing import AddressHash, form_of, make_key
 from sidecar.suppression.listing import Listed, Page, listed
 from sidecar.suppression.reading import Said
 from sidecar.suppression.revisions import Changes
 from sidecar.suppression.rules import NEVER, Event, ListEntry, Ruleset
 from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
 
-# 10 million entries of some 100 bytes; the kernel shares the pages between processes.
-_MAPPED: Final = 4 << 30
+# The one writer maps the file: 10 million entries of some 100 bytes. A reader of a mapped file that is cut off would be killed
+# (SIGBUS); it has few pages of its own, because the kernel's cache is shared.
+_WRITER_CACHE: Final = f"PRAGMA mmap_size = {4 << 30}"
+_READER_CACHE: Final = "PRAGMA cache_size = -256"
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 _BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
 _COPIED: Final = 1000
 _WRITER_MODE: Final = 0o640
+# A trigger sees each statement that adds an entry. It is of one connection only.
+_TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
 
 _LOG = log.get("suppression")
 
@@ -60,7 +64,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 class Database:
-    """The open database at `path`. `clock` returns seconds since 1970. Use `open_store` or `open_reader`."""
+    """The open database at `path`. Use `open_store` or `open_reader`. What is about a key has it as `key` returns it."""
 
     def __init__(self, database: sqlite3.Connection, path: Path, address_hash: AddressHash | None) -> None:
         self._database = database
@@ -71,13 +75,22 @@ class Database:
 
     def find(self, address: str, now: int) -> Listed | None:
         """Return the entry of an address in normal form, None if it is not suppressed."""
-        row = self._database.execute("SELECT * FROM entry WHERE address = ?", (self._key(address),)).fetchone()
+        row = self._database.execute("SELECT * FROM entry WHERE address = ?", (self.key(address),)).fetchone()
         found = None if row is None else listed(row)
         return found if found is not None and (found.expires == NEVER or found.expires > now) else None
 
+    def key(self, address: str) -> str:
+        """Return an address in normal form as the database has it."""
+        return address if self._hash is None else self._hash(address)
+
+    def get_property(self, name: str) -> str | None:
+        """Return a property of the database, None if it does not have it."""
+        row = self._database.execute("SELECT value FROM property WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
     def history(self, address: str) -> list[Event]:
         """Return the events of an address in normal form, the oldest first."""
-        return sorted(self._events(self._key(address)))
+        return sorted(self._events(self.key(address)))
 
     def newest(self, address: str, action: Literal["add", "remove"]) -> int:
         """Return when the newest event was that a change of an address must be later than; 0 without one.
@@ -120,6 +133,11 @@ class Database:
             total.update(msgspec.json.decode(text, type=dict[str, int]))
         return total
 
+    def keys(self, after: str, limit: int) -> list[str]:
+        """Return the next keys of entries, `limit` at most."""
+        query = "SELECT address FROM entry WHERE address > ? ORDER BY address LIMIT ?"
+        return [key for (key,) in self._database.execute(query, (after, limit))]
+
     def marks(self) -> dict[str, SegmentMark]:
         """Return how far each segment of the journal was read."""
         rows = self._database.execute("SELECT path, lines, done FROM segment")
@@ -134,11 +152,28 @@ class Database:
             copy.execute("PRAGMA journal_mode = DELETE")
         draft.replace(path)
 
+    def check(self) -> None:
+        """Check the whole database. Raise DamagedError."""
+        with _errors(self.path):
+            (result,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise DamagedError(f"{self.path} is damaged ({str(result)[:200]!r})")
+
     # --- writing
+
+    def before_entries(self, call: Callable[[str], None]) -> None:
+        """Call a function with the key of each entry that is put from now on, before that."""
+        self._database.execute("PRAGMA temp_store = MEMORY")
+        self._database.create_function("before_entry", 1, call)
+        self._database.execute(_TRIGGER)
+
+    def put_property(self, name: str, value: str) -> None:
+        """Write a property of the database."""
+        self._database.execute("INSERT OR REPLACE INTO property VALUES (?, ?)", (name, value))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with _errors(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -147,14 +182,12 @@ class Database:
                 with suppress(sqlite3.DatabaseError):  # SQLite itself rolls back after some errors
                     self._database.execute("ROLLBACK")
                 raise
-        except sqlite3.DatabaseError as error:
-            raise _error(error, self.path) from error
 
     def apply(self, said: Iterable[Said], progress: Progress | None, *, rules: Ruleset, now: int) -> None:
         """Add events, and move the checkpoint to where they were read, in one transaction. Known events change nothing."""
         new: dict[str, list[Event]] = {}
         for one in said:
-            new.setdefault(self._key(one.address), []).append(one.event)
+            new.setdefault(self.key(one.address), []).append(one.event)
         with self._transaction():
             for address, events in new.items():
                 before = self._events(address)
@@ -172,7 +205,7 @@ class Database:
             closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as old,
         ):
             form = old.execute("SELECT value FROM property WHERE name = 'store'").fetchone()
-            if form is None or form[0] != self._property("store"):
+            if form is None or form[0] != self.get_property("store"):
                 return 0  # hashes of another key, or none
             rows = old.execute("SELECT * FROM event")
             while batch := [event_of(row) for row in rows.fetchmany(_COPIED)]:
@@ -216,7 +249,7 @@ class Database:
 
     def erase(self, address: str, now: int) -> bool:
         """Delete all that is stored about an address in normal form. Return True if it was known."""
-        key = (self._key(address),)
+        key = (self.key(address),)
         with self._transaction():
             gone = [self._database.execute(f"DELETE FROM {name} WHERE address = ?", key) for name in ("event", "entry")]  # noqa: S608
             revisions.forget(self._database, now)
@@ -235,17 +268,17 @@ class Database:
 
     def use_rules(self, fingerprint: str, rules: Ruleset, now: int) -> None:
         """If the rules have changed, decide again on all that is stored, and read the whole journal again."""
-        if self._property("rules") == fingerprint:
+        if self.get_property("rules") == fingerprint:
             return
         with self._transaction():
-            if self._property("rules") is not None:
+            if self.get_property("rules") is not None:
                 _LOG.info("the rules of the suppression list have changed: reading the journal again", database=self.path)
                 addresses = [address for (address,) in self._database.execute("SELECT DISTINCT address FROM event")]
                 for address in addresses:
                     events = self._events(address)
                     self._put_entry(address, rules.entry(rules.kept(events, now), now), now)
             self._database.execute("DELETE FROM segment")
-            self._database.execute("INSERT OR REPLACE INTO property VALUES ('rules', ?)", (fingerprint,))
+            self.put_property("rules", fingerprint)
 
     def _replace(self, address: str, before: set[Event], after: set[Event], rules: Ruleset, now: int) -> None:
         gone, fresh = before - after, after - before
@@ -268,13 +301,6 @@ class Database:
         rows = self._database.execute("SELECT * FROM event WHERE address = ?", (address,))
         return {event_of(row)[1] for row in rows}
 
-    def _property(self, name: str) -> str | None:
-        row = self._database.execute("SELECT value FROM property WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def _key(self, address: str) -> str:
-        return address if self._hash is None else self._hash(address)
-
     def close(self) -> None:
         """Close the database."""
         self._database.close()
@@ -289,80 +315,63 @@ class Database:
 # --- opening
 
 
-def open_reader(settings: SuppressionSettings, *, any_thread: bool = False) -> Database:
-    """Open the list to read it. Raise StoreError, also if it does not exist yet. One thread at a time can use it."""
+def open_reader(settings: SuppressionSettings) -> Database:
+    """Open the list to read it, in one thread at a time. Raise StoreError, also if it does not exist yet."""
     path = settings.database
     if not path.exists():
         raise StoreError(
             f"{path} does not exist yet; `sidecar run` with [suppression] makes it, or `sidecar suppression rebuild`"
         )
-    return _open(settings, f"file:{_quoted(path)}?mode=ro", any_thread=any_thread)
+    return _open(settings, writes=False)
 
 
 def open_store(settings: SuppressionSettings) -> Database:
     """Open the list to write it: create or migrate it. Raise StoreError, and DamagedError if it has to be rebuilt."""
-    make_directory(settings.database.parent)
-    settings.database.touch(mode=_WRITER_MODE)
-    store = _open(settings, f"file:{_quoted(settings.database)}?mode=rwc")
-    try:
-        _prepare(store._database, settings, store._hash)  # noqa: SLF001 - the functions of this module are its constructors
-    except sqlite3.DatabaseError as error:
-        store.close()
-        raise _error(error, settings.database) from error
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-def _open(settings: SuppressionSettings, uri: str, *, any_thread: bool = False) -> Database:
     path = settings.database
-    address_hash = AddressHash.of(settings) if settings.store == "hashed" else None
+    make_directory(path.parent)
+    if not path.exists():
+        make_key(settings)
+    path.touch(mode=_WRITER_MODE)
+    return _open(settings, writes=True)
+
+
+def _open(settings: SuppressionSettings, *, writes: bool) -> Database:
+    path, mode = settings.database, "rwc" if writes else "ro"
     try:
-        wait = _BUSY_SECONDS
-        database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=not any_thread)
-        database.execute(f"PRAGMA mmap_size = {_MAPPED}")
+        address_hash = AddressHash.of(settings)
+    except ValueError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    with _errors(path), ExitStack() as stack:
+        uri, wait = f"file:{_quoted(path)}?mode={mode}", _BUSY_SECONDS
+        database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
+        stack.callback(database.close)
+        store = Database(database, path, address_hash)
+        database.execute(_WRITER_CACHE if writes else _READER_CACHE)
         (version,) = database.execute("PRAGMA user_version").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise _error(error, path) from error
-    if version > VERSION:
-        database.close()
-        raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")
-    if "mode=ro" in uri and version < VERSION:
-        database.close()
-        raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
-    store = Database(database, path, address_hash)
-    form = store._property("store") if version else None  # noqa: SLF001 - as above
-    if form is not None and form != form_of(settings, address_hash):
-        store.close()
-        # No address would be found.
-        fix = "restore them, or make a new list from the journal with `sidecar suppression rebuild --new`"
-        raise StoreError(f"{path} was made with another `store` or another key; {fix}")
+        if version > VERSION:
+            raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")
+        if version < VERSION and not writes:
+            raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
+        if version and store.get_property("store") not in {None, form_of(address_hash)}:
+            # No address would be found.
+            fix = "restore them, or make a new list from the journal with `sidecar suppression rebuild --new`"
+            raise StoreError(f"{path} was made with another `store` or another key; {fix}")
+        if writes:
+            _prepare(database, version, form_of(address_hash))
+        stack.pop_all()
     return store
 
 
-def _prepare(database: sqlite3.Connection, settings: SuppressionSettings, address_hash: AddressHash | None) -> None:
+def _prepare(database: sqlite3.Connection, version: int, form: str) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     # What is deleted is overwritten: it is personal data.
     database.execute("PRAGMA secure_delete = ON")
     # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
     database.execute("PRAGMA synchronous = NORMAL")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    while version < VERSION:
-        script = MIGRATIONS[version]
+    for script in MIGRATIONS[version:]:
         version += 1
         database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
-    database.execute("INSERT OR IGNORE INTO property VALUES ('store', ?)", (form_of(settings, address_hash),))
-
-
-def check(store: Database) -> None:
-    """Check the whole database. Raise DamagedError."""
-    try:
-        (result,) = store._database.execute("PRAGMA quick_check(1)").fetchone()  # noqa: SLF001 - as above
-    except sqlite3.DatabaseError as error:
-        raise _error(error, store.path) from error
-    if result != "ok":
-        raise DamagedError(f"{store.path} is damaged ({str(result)[:200]!r})")
+    database.execute("INSERT OR IGNORE INTO property VALUES ('store', ?)", (form,))
 
 
 def set_aside(path: Path, why: str = "damaged") -> Path | None:
@@ -372,6 +381,15 @@ def set_aside(path: Path, why: str = "damaged") -> Path | None:
         with suppress(FileNotFoundError):
             Path(f"{path}{ending}").rename(f"{aside}{ending}")
     return aside if aside.exists() else None
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Raise errors of SQLite as StoreError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _error(error, path) from error
 
 
 def _error(error: sqlite3.DatabaseError, path: Path) -> StoreError:

@@ -74,7 +74,7 @@ def _fill(made: Settings, entries: int) -> None:
     """Write a database with so many entries."""
     listed = list_of(made)
     open_store(listed).close()
-    spell: Callable[[str], str] = AddressHash.of(listed) if listed.store == "hashed" else str
+    spell: Callable[[str], str] = AddressHash.of(listed) or str
     rows = (
         (spell(_address(number)), "InvalidRecipient", "reports", _NOW - number % 10_000_000, f'["{number:032x}"]')
         for number in range(entries)

@@ -280,6 +280,12 @@ def test_hashed(tmp_path: Path) -> None:
         open_reader(list_of(made))  # it would say of each address that it is not on the list
     with pytest.raises(StoreError, match="another `store`"):
         consume(replace(made, suppression=replace(list_of(made), store="plain")))
+    key.unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        consume(made)
+    with pytest.raises(StoreError, match="is missing"):
+        open_reader(list_of(made))
+    assert not key.exists()  # another one would hide that it has to be restored
 
 
 def test_search(tmp_path: Path) -> None:
