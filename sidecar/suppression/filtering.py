@@ -24,7 +24,7 @@ def filter_of(database: Database) -> int:
 
 def forget_filter(database: Database) -> None:
     """Let no filter be of this database: entries will be added that are in none."""
-    _connection(database).execute("DELETE FROM property WHERE name = ?", (_PROPERTY,))
+    database.put_property(_PROPERTY, "")
 
 
 class FilterKeeper:

@@ -1,4 +1,4 @@
-"""The table of entries: one written, and pages of those that are wanted, within a bound on the rows that are read.
+"""The table of entries: one written, one shown, and pages of those that are wanted, within a bound on the rows that are read.
 
 The caller owns the transaction.
 """
@@ -10,8 +10,9 @@ from typing import Final, cast
 import msgspec
 from msgspec import Struct
 
-from sidecar.core.suppressed import ListQuery
-from sidecar.suppression.rules import EntrySource, ListEntry
+from sidecar.core.suppressed import ListQuery, ShownEntry
+from sidecar.core.text import rfc3339
+from sidecar.suppression.rules import NEVER, EntrySource, ListEntry
 
 # Of a large list, few rows can be wanted: so many are read for one page, in some 10 ms.
 _READ_LIMIT: Final = 50_000
@@ -84,4 +85,16 @@ def listed(row: Sequence[str | int]) -> Listed:
         since=int(since),
         expires=int(expires),
         reports=msgspec.json.decode(str(reports), type=tuple[str, ...]),
+    )
+
+
+def shown(address: str, entry: ListEntry) -> ShownEntry:
+    """Return an entry for people and programs."""
+    return ShownEntry(
+        address=address,
+        reason=entry.reason,
+        source=entry.source,
+        since=rfc3339(entry.since),
+        expires=None if entry.expires == NEVER else rfc3339(entry.expires),
+        reports=entry.reports,
     )

@@ -8,10 +8,9 @@ database are above those of the one before, and a database that was restored giv
 import sqlite3
 from typing import Final
 
-from msgspec import Struct
-
-from sidecar.suppression.listing import Listed, listed
-from sidecar.suppression.rules import MICROSECONDS, NEVER
+from sidecar.core.suppressed import ListChange, ListChanges, RevisionGoneError
+from sidecar.suppression.listing import listed, shown
+from sidecar.suppression.rules import MICROSECONDS
 
 # To the millisecond: the revisions of a database that was here before are earlier.
 SCHEMA: Final = """
@@ -21,26 +20,6 @@ INSERT OR REPLACE INTO property
 """
 # A program that asked longer ago reads the whole list again. So long the database has addresses that are not on it any more.
 KEPT_SECONDS: Final = 7 * 86400
-
-
-class GoneError(Exception):
-    """The changes since a revision are not all known any more."""
-
-
-class ChangedAddress(Struct, frozen=True, kw_only=True):
-    """An address that has changed, and its entry now; None if it is not on the list."""
-
-    revision: int
-    address: str
-    entry: Listed | None
-
-
-class Changes(Struct, frozen=True, kw_only=True):
-    """Changes in order, each address once, and the revision to ask for next. `more`: there are later ones."""
-
-    changes: list[ChangedAddress]
-    revision: int
-    more: bool
 
 
 def note(database: sqlite3.Connection, address: str, now: int) -> None:
@@ -54,25 +33,24 @@ def latest(database: sqlite3.Connection) -> int:
     return _begin(database) if revision is None else int(revision)
 
 
-def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> Changes:
-    """Return the first changes after a revision, `limit` rows at most. Raise GoneError if not all of them are known.
+def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> ListChanges:
+    """Return the first changes after a revision, `limit` rows at most. Raise RevisionGoneError.
 
     An entry that has ended by `now` is none.
     """
     if not _begin(database) <= revision <= latest(database):
-        raise GoneError
+        raise RevisionGoneError
     query = """SELECT change.revision, change.address, entry.* FROM change LEFT JOIN entry ON entry.address = change.address
         WHERE change.revision > ? ORDER BY change.revision LIMIT ?"""
-    found: dict[str, ChangedAddress] = {}
+    found: dict[str, ListChange] = {}
     count = 0
     for number, address, *row in database.execute(query, (revision, limit)):
         count, revision = count + 1, number
         entry = None if row[0] is None else listed(row)
-        if entry is not None and entry.expires != NEVER and entry.expires <= now:
-            entry = None
+        now_listed = None if entry is None or entry.is_over(now) else shown(address, entry)
         found.pop(address, None)
-        found[address] = ChangedAddress(revision=number, address=address, entry=entry)
-    return Changes(changes=[*found.values()], revision=revision, more=count == limit)
+        found[address] = ListChange(revision=number, address=address, entry=now_listed)
+    return ListChanges(changes=tuple(found.values()), revision=revision, more=count == limit)
 
 
 def delete_old(database: sqlite3.Connection, now: int, *, limit: int) -> int:

@@ -63,6 +63,10 @@ class ListEntry(Struct, frozen=True, kw_only=True, gc=False):
     expires: int
     reports: tuple[str, ...] = ()
 
+    def is_over(self, now: int) -> bool:
+        """Return True if the entry has ended at `now`."""
+        return self.expires != NEVER and self.expires <= now
+
     @property
     def rank(self) -> tuple[bool, int, int]:
         """The entry that lasts longest has the highest rank; of equal ones the earlier."""
@@ -145,7 +149,7 @@ class Ruleset:
                 rules[id(rule)] = rule
         for key, own in by_rule.items():
             found += _triggered(own, rules[key])
-        lasting = (one for one in found if one.expires == NEVER or one.expires > now)
+        lasting = (one for one in found if not one.is_over(now))
         return max(lasting, key=lambda one: (one.rank, one.reason), default=None)
 
 

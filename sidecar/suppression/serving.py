@@ -15,22 +15,19 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.suppressed import (
     AddressHistory,
-    ListChange,
     ListChanges,
     ListPage,
     ListQuery,
     ListUnavailableError,
-    RevisionGoneError,
     ShownEntry,
     ShownEvent,
 )
 from sidecar.core.text import rfc3339
 from sidecar.journal import JournalError
 from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event
-from sidecar.suppression.listing import Listed
+from sidecar.suppression.listing import shown
 from sidecar.suppression.reading import normal_key
-from sidecar.suppression.revisions import GoneError
-from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, kept_additions
+from sidecar.suppression.rules import MICROSECONDS, Event, kept_additions
 from sidecar.suppression.store import Database, StoreError, open_reader
 
 _REPLACED: Final = "\ufffd"
@@ -53,11 +50,7 @@ class ServedList:
     def history(self, address: str) -> AddressHistory:
         """Return what is known about an address. Raise ValueError."""
         key = _key(address)
-        entry, events = self._read(lambda database: (database.find(key, _now()), database.history(key)))
-        shown_events = tuple(
-            ShownEvent(time=rfc3339(one.time // MICROSECONDS), kind=one.kind, reason=one.word, id=one.id) for one in events
-        )
-        return AddressHistory(address=key, entry=None if entry is None else shown(key, entry), events=shown_events)
+        return self._read(lambda database: history_of(database, key, _now()))
 
     def check(self, addresses: Sequence[str]) -> list[ShownEntry]:
         """Return the entries of the addresses that are suppressed, each as it was asked."""
@@ -75,19 +68,11 @@ class ServedList:
         wanted = replace(query, after=query.after.lower(), prefix=query.prefix.lower(), domain=domain)
         # The revision first: what changes while the page is read is among the changes after it.
         revision, page = self._read(lambda database: (database.revision, database.page(_now(), wanted, limit)))
-        return ListPage(entries=tuple(map(_shown, page.entries)), after=page.after, revision=revision)
+        return ListPage(entries=tuple(shown(one.address, one) for one in page.entries), after=page.after, revision=revision)
 
     def changes(self, since: int, limit: int) -> ListChanges:
         """Return the first changes after a revision. Raise RevisionGoneError."""
-        try:
-            found = self._read(lambda database: database.changes(since, _now(), limit))
-        except GoneError:
-            raise RevisionGoneError from None
-        changes = (
-            ListChange(revision=one.revision, address=one.address, entry=None if one.entry is None else _shown(one.entry))
-            for one in found.changes
-        )
-        return ListChanges(changes=tuple(changes), revision=found.revision, more=found.more)
+        return self._read(lambda database: database.changes(since, _now(), limit))
 
     def is_applied(self, address: str, id: str) -> bool:  # noqa: A002 - as in the protocol
         """Return True if a change is in force."""
@@ -172,20 +157,14 @@ class ServedList:
             self._writer.close()
 
 
-def shown(address: str, entry: ListEntry) -> ShownEntry:
-    """Return an entry for people and programs."""
-    return ShownEntry(
-        address=address,
-        reason=entry.reason,
-        source=entry.source,
-        since=rfc3339(entry.since),
-        expires=None if entry.expires == NEVER else rfc3339(entry.expires),
-        reports=entry.reports,
+def history_of(database: Database, key: str, now: int) -> AddressHistory:
+    """Return what a list knows about an address in normal form."""
+    entry = database.find(key, now)
+    events = (
+        ShownEvent(time=rfc3339(one.time // MICROSECONDS), kind=one.kind, reason=one.word, id=one.id)
+        for one in database.history(key)
     )
-
-
-def _shown(entry: Listed) -> ShownEntry:
-    return shown(entry.address, entry)
+    return AddressHistory(address=key, entry=None if entry is None else shown(key, entry), events=tuple(events))
 
 
 def _key(address: str) -> str:

@@ -20,15 +20,14 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.core.suppressed import ListQuery
+from sidecar.core.suppressed import ListChanges, ListQuery
 from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions
 from sidecar.suppression.hashing import AddressHash, form_of, make_key
 from sidecar.suppression.listing import Listed, Page, listed
 from sidecar.suppression.reading import Said
-from sidecar.suppression.revisions import Changes
-from sidecar.suppression.rules import NEVER, Event, ListEntry, Ruleset
+from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
 
 # The one writer maps the file: 10 million entries of some 100 bytes. A reader of a mapped file that is cut off would be killed
@@ -77,7 +76,7 @@ class Database:
         """Return the entry of an address in normal form, None if it is not suppressed."""
         row = self._database.execute("SELECT * FROM entry WHERE address = ?", (self.key(address),)).fetchone()
         found = None if row is None else listed(row)
-        return found if found is not None and (found.expires == NEVER or found.expires > now) else None
+        return None if found is None or found.is_over(now) else found
 
     def key(self, address: str) -> str:
         """Return an address in normal form as the database has it."""
@@ -98,7 +97,7 @@ class Database:
         A removal cancels all that is earlier, an addition no removal that is later. The time is in microseconds.
         """
         query = "SELECT coalesce(max(time), 0) FROM event WHERE address = ? AND (kind = 'remove' OR ? = 'remove')"
-        return int(self._database.execute(query, (self._key(address), action)).fetchone()[0])
+        return int(self._database.execute(query, (self.key(address), action)).fetchone()[0])
 
     def entries(self, now: int, wanted: ListQuery = _ALL) -> Iterator[Listed]:
         """Yield the wanted entries by address. Concurrent changes are seen."""
@@ -118,8 +117,8 @@ class Database:
         """The revision of the list: it grows with each change."""
         return revisions.latest(self._database)
 
-    def changes(self, since: int, now: int, limit: int) -> Changes:
-        """Return the changes after a revision. Raise GoneError if they are not all known."""
+    def changes(self, since: int, now: int, limit: int) -> ListChanges:
+        """Return the first changes after a revision, of `limit` rows at most. Raise RevisionGoneError."""
         return revisions.since(self._database, since, now, limit)
 
     def counts(self, now: int) -> dict[tuple[str, str], int]:

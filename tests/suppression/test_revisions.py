@@ -9,10 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
-from sidecar.core.suppressed import ListQuery
+from sidecar.core.suppressed import ListQuery, RevisionGoneError, ShownEntry
 from sidecar.suppression.consumer import Consumer
-from sidecar.suppression.listing import Listed
-from sidecar.suppression.revisions import GoneError
+from sidecar.suppression.listing import shown
 from sidecar.suppression.schema import MIGRATIONS
 from sidecar.suppression.store import open_reader, open_store
 from tests.suppression.journals import consume, list_of, with_list, write_segment
@@ -30,7 +29,7 @@ class Copy:
         self._list = list_of(made)
         with open_reader(self._list) as store:
             self.revision = store.revision
-            self.entries = {one.address: one for one in store.entries(now)}
+            self.entries = {one.address: shown(one.address, one) for one in store.entries(now)}
 
     def update(self, now: int = NOW, limit: int = 7) -> None:
         """Ask for changes until there are no more."""
@@ -46,10 +45,10 @@ class Copy:
                         self.entries[one.address] = one.entry
                 self.revision, more = found.revision, found.more
 
-    def differs(self, now: int = NOW) -> dict[str, tuple[Listed | None, Listed | None]]:
+    def differs(self, now: int = NOW) -> dict[str, tuple[ShownEntry | None, ShownEntry | None]]:
         """Return the entries of the list and of the copy that differ."""
         with open_reader(self._list) as store:
-            stored = {one.address: one for one in store.entries(now)}
+            stored = {one.address: shown(one.address, one) for one in store.entries(now)}
         both = stored.keys() | self.entries.keys()
         return {one: (stored.get(one), self.entries.get(one)) for one in both if stored.get(one) != self.entries.get(one)}
 
@@ -85,7 +84,7 @@ def test_expiries_and_removals(tmp_path: Path) -> None:
     # A week later nothing of it is known any more, and a copy that is up to date needs no more.
     consume(made, now=NOW + 10 * DAY, then=Consumer._tidy)
     copy.update(NOW + 10 * DAY)
-    with open_reader(list_of(made)) as store, pytest.raises(GoneError):
+    with open_reader(list_of(made)) as store, pytest.raises(RevisionGoneError):
         store.changes(copy.revision - 1, NOW, 10)
     with closing(sqlite3.connect(list_of(made).database)) as database:
         assert database.execute("SELECT count(*) FROM change").fetchone() == (0,)
@@ -113,7 +112,7 @@ def test_other_databases(tmp_path: Path) -> None:
     consume(made)
     copy = Copy(made)
     (tmp_path / "backup.db").rename(list_of(made).database)
-    with open_reader(list_of(made)) as store, pytest.raises(GoneError):
+    with open_reader(list_of(made)) as store, pytest.raises(RevisionGoneError):
         store.changes(copy.revision, NOW, 10)  # a later one than it has
     # It gave "a" before the removal, and gives the removal again.
     old = Copy(made)
@@ -122,7 +121,7 @@ def test_other_databases(tmp_path: Path) -> None:
     assert old.entries.keys() == {"b@x.test"}
     list_of(made).database.unlink()
     consume(made)
-    with open_reader(list_of(made)) as store, pytest.raises(GoneError):
+    with open_reader(list_of(made)) as store, pytest.raises(RevisionGoneError):
         store.changes(old.revision, NOW, 10)
 
 

@@ -18,13 +18,13 @@ from sidecar.commands.suppression.opening import (
 from sidecar.commands.suppression.rebuild import rebuild
 from sidecar.commands.suppression.simulate import simulate
 from sidecar.core.suppressed import ListQuery, ShownEntry, csv_lines
-from sidecar.core.text import printable, rfc3339
+from sidecar.core.text import printable
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
-from sidecar.suppression.rules import MICROSECONDS
-from sidecar.suppression.serving import shown
+from sidecar.suppression.listing import shown
+from sidecar.suppression.serving import history_of
 
 _PAGE = 1000
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -108,18 +108,14 @@ def show(config: Path | None, address: str, *, as_json: bool) -> None:
     _, settings = list_settings(config)
     key = key_or_usage_error(address)
     with opened(settings) as database:
-        found, history = database.find(key, now()), database.history(key)
-    entry = None if found is None else shown(key, found)
-    events = [
-        {"time": rfc3339(one.time // MICROSECONDS), "kind": one.kind, "reason": one.word, "id": one.id} for one in history
-    ]
+        found = history_of(database, key, now())
     if as_json:
-        print_json({"address": key, "entry": entry, "events": events})
+        print_json(found)
     else:
-        _print_entry(key, entry)
-        for event in events:
-            click.echo(printable("  {time}  {kind}  {reason}  {id}".format(**event)))
-    if entry is None:
+        _print_entry(key, found.entry)
+        for one in found.events:
+            click.echo(printable(f"  {one.time}  {one.kind}  {one.reason}  {one.id}"))
+    if found.entry is None:
         raise click.exceptions.Exit(1)
 
 

@@ -17,9 +17,9 @@ from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, reader_settings_or_exit
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import progress
+from sidecar.suppression.listing import shown
 from sidecar.suppression.reading import MemoryList, Reader
 from sidecar.suppression.rules import EntryChange, ListEntry, differences
-from sidecar.suppression.serving import shown
 
 # On a terminal; `--json` has all.
 _SHOWN = 20

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
+from sidecar.core.suppressed import RevisionGoneError
 from sidecar.suppression.consumer import follow, locked
-from sidecar.suppression.revisions import GoneError
 from sidecar.suppression.store import open_reader
 from tests.suppression.journals import computed, stored, with_list, write_segment
 from tests.suppression.records import BEGIN, feedback
@@ -182,7 +182,7 @@ def test_erase(folder: Path) -> None:
     files = [path for path in folder.iterdir() if path.name.startswith("list.db")]
     assert b"b@x.test" not in b"".join(path.read_bytes() for path in files)
     assert reasons_in(folder) == {A: "abuse", "c@x.test": "x"}
-    with open_reader(own) as store, pytest.raises(GoneError):
+    with open_reader(own) as store, pytest.raises(RevisionGoneError):
         store.changes(revision, int(time.time()), 1)
     with locked(own):
         busy = run(folder, "erase", A)
