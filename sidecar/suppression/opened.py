@@ -1,6 +1,6 @@
-"""An open database for the look-ups of one process.
+"""An open database for the reads of one process that lasts, in which another file can take its place at any time.
 
-Owns which faults of a database are those of the operator's machine: callers see `StoreError` only. Never writes.
+Owns which faults of a database are those of the operator's machine: look-ups raise `StoreError` only. Never writes.
 """
 
 import sqlite3
@@ -21,18 +21,18 @@ class OpenedList:
         self.settings = settings
         with _faults(settings), ExitStack() as stack:
             self._files = _files_of(settings)
-            self._database = stack.enter_context(open_reader(settings))
-            self.filter = filter_of(self._database)
+            self.database = stack.enter_context(open_reader(settings))
+            self.filter = filter_of(self.database)
             stack.pop_all()
 
     def key(self, address: str) -> str:
         """Return an address in normal form as the database has it."""
-        return self._database.key(address)
+        return self.database.key(address)
 
     def find(self, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address in normal form."""
         with _faults(self.settings):
-            return self._database.find(address, now)
+            return self.database.find(address, now)
 
     def is_current(self) -> bool:
         """Return False if another file has taken the place of this database, or of its log."""
@@ -42,11 +42,11 @@ class OpenedList:
     def renew_filter(self) -> None:
         """Read the number of the filter again: there can be a new one."""
         with _faults(self.settings):
-            self.filter = filter_of(self._database)
+            self.filter = filter_of(self.database)
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
 
 
 def file_of(path: Path) -> tuple[int, int] | None:

@@ -26,9 +26,10 @@ from sidecar.core.text import rfc3339
 from sidecar.journal import JournalError
 from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event
 from sidecar.suppression.listing import shown
+from sidecar.suppression.opened import OpenedList
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.rules import MICROSECONDS, Event, kept_additions
-from sidecar.suppression.store import Database, StoreError, open_reader
+from sidecar.suppression.store import Database, MissingError, StoreError, open_reader
 
 _REPLACED: Final = "\ufffd"
 T = TypeVar("T")
@@ -41,8 +42,7 @@ class ServedList:
         assert settings.suppression is not None  # noqa: S101 - the caller's condition
         self._settings = settings
         self._list: SuppressionSettings = settings.suppression
-        self._database: Database | None = None
-        self._file: tuple[int, int] | None = None
+        self._opened: OpenedList | None = None
         self._writer: ChangeWriter | None = None
 
     # --- reading
@@ -82,22 +82,23 @@ class ServedList:
     def _read(self, ask: Callable[[Database], T]) -> T:
         """Ask the database. Open it again if another file has its name: a list that was made again, or restored."""
         try:
-            stat = self._list.database.stat()
-            if self._database is None or self._file != (stat.st_dev, stat.st_ino):
+            if self._opened is None or not self._opened.is_current():
                 self._close_database()
-                self._database, self._file = open_reader(self._list), (stat.st_dev, stat.st_ino)
-            return ask(self._database)
-        except FileNotFoundError:
+                self._opened = OpenedList(self._list)
+            return ask(self._opened.database)
+        except (StoreError, sqlite3.DatabaseError) as error:
             self._close_database()
-            raise ListUnavailableError(f"{self._list.database} does not exist yet; the sidecar makes it") from None
-        except (StoreError, sqlite3.DatabaseError, OSError) as error:
-            self._close_database()
-            raise ListUnavailableError(f"the suppression list cannot be read: {error}") from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> ListUnavailableError:
+        if isinstance(error, MissingError):
+            return ListUnavailableError(f"{self._list.database} does not exist yet; the sidecar makes it")
+        return ListUnavailableError(f"the suppression list cannot be read: {error}")
 
     def _close_database(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     # --- writing
 
@@ -133,8 +134,8 @@ class ServedList:
         try:
             with open_reader(self._list) as database:
                 return database.history(key)
-        except (StoreError, sqlite3.DatabaseError, OSError) as error:
-            raise ListUnavailableError(f"the suppression list cannot be read: {error}") from error
+        except (StoreError, sqlite3.DatabaseError) as error:
+            raise self._unavailable(error) from error
 
     def _write(self, change: HandChange, by: str) -> str:
         try:

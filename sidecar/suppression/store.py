@@ -50,6 +50,10 @@ class StoreError(Exception):
     """The database cannot be used; the text is one plain sentence for the operator, without a full stop."""
 
 
+class MissingError(StoreError):
+    """There is no database yet."""
+
+
 class DamagedError(StoreError):
     """The database is no database of ours any more."""
 
@@ -316,11 +320,13 @@ class Database:
 
 def open_reader(settings: SuppressionSettings) -> Database:
     """Open the list to read it, in one thread at a time. Raise StoreError, also if it does not exist yet."""
-    path = settings.database
-    if not path.exists():
-        raise StoreError(
-            f"{path} does not exist yet; `sidecar run` with [suppression] makes it, or `sidecar suppression rebuild`"
-        )
+    try:
+        settings.database.stat()
+    except FileNotFoundError:
+        fix = "`sidecar run` with [suppression] makes it, or `sidecar suppression rebuild`"
+        raise MissingError(f"{settings.database} does not exist yet; {fix}") from None
+    except OSError as error:
+        raise StoreError(f"{settings.database} cannot be read: {error.strerror}") from error
     return _open(settings, writes=False)
 
 
