@@ -11,8 +11,13 @@ from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
+from sidecar.core.text import printable
+
 COLUMNS: Final = ("address", "reason", "source", "since", "expires")
 """The columns of CSV. Those of changes begin with `revision`."""
+
+REASON_LIMIT: Final = 200
+"""Characters of the reason of a change: it is shown in one line, also in an SMTP reply."""
 
 # A spreadsheet computes a cell that begins like this, and anyone can have such an address. The apostrophe doubles itself.
 _FORMULA: Final = re.compile(r"[=+\-@\t\r']")
@@ -130,6 +135,12 @@ class EditableList(Protocol):
 
     def close(self) -> None:
         """Finish the segment of the changes."""
+
+
+def reason_of(text: str) -> str | None:
+    """Return the reason of a change without blanks around it; None if it is not one line of 1 to `REASON_LIMIT` characters."""
+    reason = text.strip()
+    return reason if printable(reason) == reason and 0 < len(reason) <= REASON_LIMIT else None
 
 
 def csv_lines(entries: Iterable[ShownEntry]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Final
 
+LATEST: Final = 253_402_300_799
+"""The last second of the year 9999: what is later is no time."""
 SHOWN_LIMIT: Final = 60
 # Letters and marks that Python calls printable, and that no font draws (Unicode: Default_Ignorable_Code_Point).
 _UNSEEN: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")

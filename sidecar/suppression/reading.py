@@ -18,22 +18,18 @@ from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.reading import Logged
 from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule
-from sidecar.core.text import printable
+from sidecar.core.suppressed import REASON_LIMIT
+from sidecar.core.text import LATEST, printable
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset
 
 CHANGE_TYPE: Final = "Suppression"
 """The type of the record of a change by hand."""
-
-REASON_LIMIT: Final = 200
-"""Characters of the reason of a change: it is shown in one line, also in an SMTP reply."""
 
 _TRUST: Final = {"any": 0, "message": 1, "recipient": 2}
 # Ours has 32 digits. A longer one, of another program, is replaced by its hash.
 _ID_LIMIT: Final = 64
 # Ours have an id for each of three methods. What follows in a record of another program does not count.
 _VERIFIED_IDS_LIMIT: Final = 8
-# The last second of the year 9999: what is later is no time.
-_LATEST: Final = 253_402_300_799
 
 
 class Uncounted(StrEnum):
@@ -107,7 +103,7 @@ class Reader:
         if address is None:
             # The envelope sender of the report can name the recipient in a form that only its application knows.
             return Uncounted.NO_ADDRESS
-        if not record.message_id or not 0 < record.when <= _LATEST:
+        if not record.message_id or not 0 < record.when <= LATEST:
             return Uncounted.NOT_READABLE
         time, id_ = record.when * MICROSECONDS, bounded_id(record.message_id)
         return Said(address=address, event=Event(time=time, id=id_, word=word, verified_ids=_verified_ids(record)))
@@ -127,7 +123,7 @@ class MemoryList:
         """Read a record."""
         said = self._reader.read(record)
         if said is not None:
-            self.newest = max(self.newest, record.when if record.when <= _LATEST else 0)
+            self.newest = max(self.newest, record.when if record.when <= LATEST else 0)
         if isinstance(said, Uncounted):
             self.uncounted[said] = self.uncounted.get(said, 0) + 1
         elif said is not None:
@@ -165,9 +161,9 @@ def _change(record: Logged) -> Said | Uncounted:
     action, reason, time = (record.meta.get(key) for key in ("action", "reason", "time"))
     expires = record.meta.get("expires") or NEVER
     address = normal_key(record.recipients[0]) if len(record.recipients) == 1 else None
-    if not isinstance(time, int) or not isinstance(expires, int) or not 0 < time <= _LATEST * MICROSECONDS:
+    if not isinstance(time, int) or not isinstance(expires, int) or not 0 < time <= LATEST * MICROSECONDS:
         return Uncounted.NOT_READABLE
-    if address is None or action not in {"add", "remove"} or not 0 <= expires <= _LATEST:
+    if address is None or action not in {"add", "remove"} or not 0 <= expires <= LATEST:
         return Uncounted.NOT_READABLE
     word = printable(str(reason or "")[:REASON_LIMIT])
     event = Event(time=time, id=bounded_id(record.id), kind=action, word=word, expires=expires if action == "add" else NEVER)

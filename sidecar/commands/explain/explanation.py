@@ -20,8 +20,7 @@ from sidecar.core.policy import Because
 from sidecar.core.records import Logged, Response
 from sidecar.core.records.build import record_time
 from sidecar.core.settings.values import ANY_LISTENER
-
-_YEAR_10000 = 253_402_300_800
+from sidecar.core.text import LATEST
 
 _FOLLOW_UPS: dict[FollowUp, str] = {
     "bounce_report": "A later record shows that it was a bounce report: an OOB record has the same id.",
@@ -140,7 +139,7 @@ class Explainer:
 
 def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None) -> RecordPart:
     time = record.event_time
-    if not time and 0 < record.timestamp < _YEAR_10000:  # older versions of KumoMTA write only seconds
+    if not time and 0 < record.timestamp <= LATEST:  # older versions of KumoMTA write only seconds
         time = record_time(record.timestamp)
     return RecordPart(
         file=entry.file,

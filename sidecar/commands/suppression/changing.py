@@ -10,13 +10,13 @@ import click
 from sidecar.commands.suppression.layouts import Unreadable, read_list
 from sidecar.commands.suppression.opening import faults, key_or_usage_error, list_settings, require_owner
 from sidecar.core.settings.settings import Settings
+from sidecar.core.suppressed import REASON_LIMIT, reason_of
 from sidecar.core.text import age, counted, printable
 from sidecar.journal import JournalError
 from sidecar.machine import name_of_user
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option
 from sidecar.suppression.changes import HandChange, wait_until_applied, write
-from sidecar.suppression.reading import REASON_LIMIT
 from sidecar.suppression.rules import NEVER
 
 # A change is in force within two seconds; a large import needs more, and continues without this command.
@@ -122,8 +122,8 @@ def _user() -> str:
 
 
 def _reason(text: str) -> str:
-    if not text.strip() or printable(text) != text or len(text) > REASON_LIMIT:
+    if (reason := reason_of(text)) is None:
         raise click.BadParameter(
             f"Write one line of at most {REASON_LIMIT} characters, without control characters.", param_hint="--reason"
         )
-    return text.strip()
+    return reason

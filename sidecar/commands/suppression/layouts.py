@@ -17,10 +17,10 @@ from typing import Any, Final, TextIO
 import msgspec
 from msgspec import Struct
 
-from sidecar.core.suppressed import unguarded
+from sidecar.core.suppressed import REASON_LIMIT, unguarded
 from sidecar.core.text import printable
 from sidecar.suppression.changes import HandChange
-from sidecar.suppression.reading import REASON_LIMIT, normal_key
+from sidecar.suppression.reading import normal_key
 from sidecar.suppression.rules import NEVER
 
 _ADDRESS: Final = ("address", "emailaddress", "email", "rcpt")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sidecar.core.suppressed import AddressHistory, ListChange, ListChanges, ListPage, ShownEntry
+from sidecar.core.suppressed import REASON_LIMIT, AddressHistory, ListChange, ListChanges, ListPage, ShownEntry
 from sidecar.daemon.http.access import CHECK, SUPPRESSION
 from sidecar.daemon.http.answers import JSON
 from sidecar.daemon.http.list_questions import Addition, CheckAnswer, CheckQuestion, UnsubscribeEvent
@@ -21,7 +21,7 @@ _REASON: Final = {
     "in": "query",
     "required": True,
     "description": "Why: the journal keeps it.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "schema": {"type": "string", "minLength": 1, "maxLength": REASON_LIMIT},
 }
 _MATCH: Final = {
     "name": "If-Match",

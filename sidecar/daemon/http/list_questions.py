@@ -8,18 +8,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
-from sidecar.core.suppressed import ShownEntry
-from sidecar.core.text import listed, printable, quoted
+from sidecar.core.suppressed import REASON_LIMIT, ShownEntry, reason_of
+from sidecar.core.text import LATEST, listed, printable, quoted
 
 ADDRESSES_LIMIT: Final = 1000
 PAGE: Final = 1000
 PAGE_LIMIT: Final = 10_000
-REASON_LIMIT: Final = 200
 _ID_LIMIT: Final = 200
-_NEVER: Final = 0
 # The clock of the other program can be ahead. An event of a later time would outlast a removal.
 _AHEAD: Final = 300
-_LATEST: Final = 253_402_300_799
 
 _Reason = Annotated[
     str,
@@ -63,14 +60,9 @@ class Addition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     expires: _Time | None = None
 
     @property
-    def words(self) -> str:
-        """The reason without blanks around it."""
-        return self.reason.strip()
-
-    @property
     def seconds(self) -> int:
         """The end in seconds since 1970; 0 for none."""
-        return _NEVER if self.expires is None else int(self.expires.timestamp())
+        return 0 if self.expires is None else int(self.expires.timestamp())
 
 
 class UnsubscribeEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,10 +113,10 @@ def read_check(body: bytes) -> CheckQuestion:
 def read_addition(body: bytes, now: float) -> Addition:
     """Read a JSON body. Raise HTTPException."""
     found = _decoded(_ADDITION, body)
-    _checked(found.reason)
-    if found.expires is not None and not now < found.seconds <= _LATEST:
+    reason = _checked(found.reason)
+    if found.expires is not None and not now < found.seconds <= LATEST:
         raise HTTPException(400, "expires is over: write a later time, or null.")
-    return found
+    return msgspec.structs.replace(found, reason=reason)
 
 
 def read_event(body: bytes, now: float) -> UnsubscribeEvent:
@@ -138,10 +130,9 @@ def read_event(body: bytes, now: float) -> UnsubscribeEvent:
 
 
 def _checked(reason: str) -> str:
-    words = reason.strip()
-    if not words or len(words) > REASON_LIMIT or printable(words) != words:
+    if (found := reason_of(reason)) is None:
         raise HTTPException(400, f"reason is not one line of 1 to {REASON_LIMIT} characters, without control characters.")
-    return words
+    return found
 
 
 def single(query: QueryParams, known: list[str]) -> dict[str, str]:

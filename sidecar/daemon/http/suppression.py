@@ -125,10 +125,9 @@ class SuppressionPaths:
     async def add(self, request: Request) -> Response:
         """Add an address."""
         addition = read_addition(await self._bodies.read(request, _BODY_LIMIT), time.time())
-        reason, expires = addition.words, addition.seconds
 
         def change(own: EditableList, address: str) -> str | None:
-            return own.add(address, reason, expires=expires, by=caller(request.scope))
+            return own.add(address, addition.reason, expires=addition.seconds, by=caller(request.scope))
 
         return await self._change(request, request.path_params["address"], change)
 
