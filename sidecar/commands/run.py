@@ -12,6 +12,7 @@ import click
 from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import EditableList
+from sidecar.daemon.process.admin import ListAccess
 from sidecar.daemon.process.loader import Loader, LoaderError
 from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.signals import Terminal
@@ -26,8 +27,8 @@ from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.lookup import Lookup
 
 
-def _suppression(settings: Settings) -> JournalReader:
-    """Return the process of the suppression list, and the look-ups of the workers. They share a filter in memory."""
+def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
+    """Return the process of the suppression list, and how others reach the list. They share a filter in memory."""
     shared = AddressFilter()
     if settings.suppression is not None and settings.suppression.checks:
         # Before the fork, so that the workers share what SQLite needs.
@@ -38,13 +39,13 @@ def _suppression(settings: Settings) -> JournalReader:
 
         follow(settings, wait, shared)
 
-    return JournalReader(
+    reader = JournalReader(
         name=READER,
         what="the process of the suppression list",
         wanted=lambda settings: settings.suppression is not None,
         read=follow_journal,
-        suppression=Lookup(shared),
     )
+    return reader, ListAccess(known=Lookup(shared), open=_open_list)
 
 
 def _open_list(settings: Settings) -> EditableList | None:
@@ -106,5 +107,6 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    readers = _suppression(settings), _SHIPPER, _WEBHOOKS
-    sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, open_list=_open_list))
+    reader, suppression = _suppression(settings)
+    readers = reader, _SHIPPER, _WEBHOOKS
+    sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, suppression=suppression))

@@ -11,7 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from sidecar import log
+from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings
 from sidecar.core.suppressed import EditableList
@@ -32,6 +35,16 @@ READY_WITHIN = 30.0
 OpenList = Callable[[Settings], EditableList | None]
 
 _LOG = log.get("supervisor")
+
+
+class ListAccess(Struct, frozen=True, kw_only=True):
+    """The suppression list of any settings: workers look recipients up in `known`, and `open` opens it for HTTP.
+
+    `open` returns None if the settings have no list.
+    """
+
+    known: SuppressionList | None = None
+    open: OpenList = lambda _: None
 
 
 class AdminSocket(NamedTuple):
@@ -82,7 +95,7 @@ def _bound(name: str) -> socket.socket:
 class AdminProcesses(OneProcess):
     """One process for the plan in use, or none without an `admin_socket`. The other arguments are those of `Processes`.
 
-    `open_list` opens the suppression list of settings, in that process; it returns None if they have none.
+    `open_list` opens the suppression list of settings, in that process.
     """
 
     what = "the process for admin.socket"
@@ -94,7 +107,7 @@ class AdminProcesses(OneProcess):
         self,
         admin_socket: AdminSocket | None,
         memory: Memory | None,
-        open_list: OpenList | None,
+        open_list: OpenList,
         **parts: Any,  # noqa: ANN401 - see above
     ) -> None:
         super().__init__(**parts)
@@ -118,7 +131,7 @@ class AdminProcesses(OneProcess):
             )
 
 
-def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList | None, plan: Plan) -> int:
+def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList, plan: Plan) -> int:
     """Serve until the supervisor ends it. Return the exit status."""
     try:
         ignore_signals()
@@ -132,9 +145,7 @@ def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open
     return 0
 
 
-async def _serve(
-    control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList | None, plan: Plan
-) -> None:
+async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList, plan: Plan) -> None:
     from sidecar.daemon import http  # noqa: PLC0415 - only this process pays for the HTTP server
 
     loop = asyncio.get_running_loop()
@@ -151,7 +162,7 @@ async def _serve(
             loop.remove_reader(control)
             end.set_result(order if isinstance(order, float) else ORPHAN_GRACE)
 
-    suppressed = None if open_list is None else open_list(plan.settings)
+    suppressed = open_list(plan.settings)
     application = http.Application(plan, memory, version=VERSION, listening=admin_socket.name, suppressed=suppressed)
     server = http.Server(application)
     server.start(admin_socket.socket)

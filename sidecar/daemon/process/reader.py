@@ -13,7 +13,6 @@ from typing import Any
 from msgspec import Struct
 
 from sidecar import log
-from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.settings import Settings
 from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
 from sidecar.daemon.process.plan import Plan
@@ -34,14 +33,13 @@ class JournalReader(Struct, frozen=True, kw_only=True):
     `name` is that of its checkpoint; it can have several, with `name`, a dash and more.
 
     `wanted` returns True if these settings need it. `read` follows the journal until the function that it gets returns True;
-    that waits for the end, at the longest so many seconds. Workers look recipients up in `suppression`, if it keeps that list.
+    that waits for the end, at the longest so many seconds.
     """
 
     name: str
     what: str
     wanted: Callable[[Settings], bool]
     read: Callable[[Settings, Callable[[float], bool]], None]
-    suppression: SuppressionList | None = None
 
 
 class ReaderProcesses(OneProcess):

@@ -19,7 +19,7 @@ from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Source
 from sidecar.daemon.milter import Listener, listen
-from sidecar.daemon.process.admin import OpenList, open_admin_socket
+from sidecar.daemon.process.admin import ListAccess, open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
@@ -47,14 +47,13 @@ def run(  # noqa: PLR0913 - each is a part of it
     loader: Loader,
     terminal: Terminal,
     *,
-    readers: Sequence[JournalReader] = (),
-    open_list: OpenList | None = None,
+    readers: Sequence[JournalReader],
+    suppression: ListAccess,
 ) -> int:
     """Serve with these settings until stopped. Return the exit status.
 
     `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
-    Each of the `readers` follows the journal in a process of its own, and `open_list` opens the suppression list in the process
-    for HTTP.
+    Each of the `readers` follows the journal in a process of its own.
     """
     try:
         with ExitStack() as stack:
@@ -73,7 +72,7 @@ def run(  # noqa: PLR0913 - each is a part of it
                     loader=loader,
                     admin_socket=admin_socket,
                     readers=readers,
-                    open_list=open_list,
+                    suppression=suppression,
                     lock=lock,
                     terminal=terminal,
                 )

@@ -19,7 +19,7 @@ from sidecar.core.settings.values import Source
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import child
-from sidecar.daemon.process.admin import AdminProcesses, AdminSocket, OpenList
+from sidecar.daemon.process.admin import AdminProcesses, AdminSocket, ListAccess
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
@@ -40,8 +40,7 @@ class Supervisor:
     """`run` serves until it is stopped. `plan` was made from `sources`, which `loader` has read.
 
     `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. Each of
-    the `readers` follows the journal in a process of its own; with `open_list`, HTTP serves the suppression list, too. The last
-    three arguments are for tests.
+    the `readers` follows the journal in a process of its own. The last three arguments are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -53,9 +52,9 @@ class Supervisor:
         loader: Loader,
         lock: IO[bytes],
         terminal: Terminal,
+        suppression: ListAccess,
         admin_socket: AdminSocket | None = None,
         readers: Sequence[JournalReader] = (),
-        open_list: OpenList | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
         load: Callable[[Path | None], Loader] = Loader,
@@ -68,17 +67,16 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
         memory = None if admin_socket is None else Memory()
-        suppression = next((one.suppression for one in readers if one.suppression is not None), None)
         self._publisher = StatusPublisher(
             plan,
             socket=listener.name,
             admin_socket=None if admin_socket is None else admin_socket.name,
             memory=memory,
-            suppression=suppression,
+            suppression=suppression.known,
             clock=clock,
         )
         self._workers = Workers(
-            serve=partial(work, listener, suppression=suppression),
+            serve=partial(work, listener, suppression=suppression.known),
             memory=memory,
             start=start,
             close_inherited=self._close_in_worker,
@@ -100,7 +98,7 @@ class Supervisor:
         self._admin = AdminProcesses(
             admin_socket,
             memory,
-            open_list,
+            suppression.open,
             selector=self._selector,
             close_inherited=self._close_in_admin,
             start=start,

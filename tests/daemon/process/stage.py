@@ -23,6 +23,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import JournalSettings, MilterSettings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import reload, status, supervisor, workers
+from sidecar.daemon.process.admin import ListAccess
 from sidecar.daemon.process.child import Word, Work, control_pair, send
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Handover, make_plan
@@ -169,6 +170,7 @@ class Stage:
             loader=self._next_loader(),
             lock=lock_state(folder),
             terminal=cast("Terminal", self),
+            suppression=ListAccess(),
             clock=lambda: self.now,
             start=self._start,
             load=self._load,

@@ -14,6 +14,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings, JournalSettings, MilterSettings, Source
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import privileges, start
+from sidecar.daemon.process.admin import ListAccess
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.privileges import Identity, SetupError, become, check_readable, new_identity, warn_of_user
 from sidecar.daemon.process.signals import Terminal
@@ -181,7 +182,7 @@ class Started:
 
     def status(self) -> int:
         """Start, and return the exit status."""
-        return start.run(self.settings, (), cast("Loader", self), cast("Terminal", None))
+        return start.run(self.settings, (), cast("Loader", self), cast("Terminal", None), readers=(), suppression=ListAccess())
 
 
 @pytest.fixture
