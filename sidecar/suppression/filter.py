@@ -34,7 +34,7 @@ def name_of(text: str) -> int:
 
 
 class AddressFilter:
-    """The shared memory, from any process. Make it before the first fork."""
+    """The shared memory, from any process. Make it before the first fork. `header` and `content` are for the `FilterWriter`."""
 
     def __init__(self) -> None:
         descriptor = os.memfd_create("suppression", os.MFD_CLOEXEC)
@@ -44,16 +44,16 @@ class AddressFilter:
             self._memory = mmap.mmap(descriptor, _HEADER + 2 * _SLOT)
         finally:
             os.close(descriptor)
-        self._bytes = memoryview(self._memory)
-        self._header = self._bytes[:_HEADER].cast("Q")
+        self.content = memoryview(self._memory)
+        self.header = self.content[:_HEADER].cast("Q")
 
     def has(self, database: int) -> bool:
         """Return True if the filter is of this database."""
-        return self._header[_DATABASE] == database
+        return self.header[_DATABASE] == database
 
     def may_have(self, key: str, database: int) -> bool:
         """Return False if an address, as the database has it, is not there. True can be wrong."""
-        header, content = self._header, self._bytes
+        header, content = self.header, self.content
         changes = header[_CHANGES]
         if header[_DATABASE] != database or changes & 1:
             return True
@@ -67,6 +67,10 @@ class AddressFilter:
             at += step
         return True
 
+    def clear(self, place: int) -> None:
+        """Clear the bits of a filter. The kernel takes the pages back: they are read as zeros."""
+        self._memory.madvise(mmap.MADV_REMOVE, place, _SLOT)
+
 
 class FilterWriter:
     """The one writer, while it holds the lock of the list. `database` is the number of its database, see `name_of`.
@@ -76,12 +80,12 @@ class FilterWriter:
 
     def __init__(self, shared: AddressFilter, database: int) -> None:
         self._shared, self._database = shared, database
-        self._content, self._header = shared._bytes, shared._header  # noqa: SLF001 - both own this memory
+        self._content, self._header = shared.content, shared.header
         # The last writer can have ended during a change.
         if self._header[_DATABASE] != database or self._header[_CHANGES] & 1:
             self._switch(0, 0, 0, 0)
             for place in _PLACES:
-                self._clear(place)
+                self._shared.clear(place)
         self._coming: tuple[int, int] | None = None
         self._added = 0
 
@@ -108,7 +112,7 @@ class FilterWriter:
         while size * 8 < entries * _BITS_PER_ENTRY and size < _SLOT:
             size *= 2
         place = next(one for one in _PLACES if one != self._header[_PLACE])
-        self._clear(place)
+        self._shared.clear(place)
         self._coming, self._added = (place, size * 8 - 1), 0
 
     def copy(self, key: str) -> None:
@@ -133,17 +137,13 @@ class FilterWriter:
         self._switch(database, *self._coming, self._added)
         self._coming = None
         if before:
-            self._clear(before)
+            self._shared.clear(before)
 
     def _switch(self, database: int, place: int, mask: int, added: int) -> None:
         header = self._header
         header[_CHANGES] |= 1
         header[_DATABASE], header[_PLACE], header[_MASK], header[_ADDED] = database, place, mask, added
         header[_CHANGES] += 1
-
-    def _clear(self, place: int) -> None:
-        # The kernel takes the pages back: they are read as zeros.
-        self._shared._memory.madvise(mmap.MADV_REMOVE, place, _SLOT)  # noqa: SLF001 - as above
 
     def _set(self, place: int, mask: int, key: str) -> bool:
         """Set the bits of an address. Return False if all were set."""

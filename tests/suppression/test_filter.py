@@ -255,7 +255,7 @@ def test_growth_while_the_list_is_read(tmp_path: Path, monkeypatch: pytest.Monke
             consumer.read_new()
             consumer.step_filter()
             assert all(lookup.may_have(list_of(made), address) for address in computed(made))
-            sizes.add(shared._header[module._MASK])
+            sizes.add(shared.header[module._MASK])
         while consumer.step_filter():
             pass
         assert asked(lookup, made, *computed(made)) == [True] * len(computed(made))
