@@ -24,7 +24,7 @@ from sidecar.output.problems import config_file, config_option, loaded_or_exit
 from sidecar.output.streams import sentence
 from sidecar.suppression import READER
 from sidecar.suppression.filter import AddressFilter
-from sidecar.suppression.lookup import Lookup
+from sidecar.suppression.lookup import Lookup, problem_of
 
 
 def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
@@ -45,7 +45,7 @@ def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
         wanted=lambda settings: settings.suppression is not None,
         read=follow_journal,
     )
-    return reader, ListAccess(known=Lookup(shared), open=_open_list)
+    return reader, ListAccess(known=Lookup(shared), problem_of=problem_of, open=_open_list)
 
 
 def _open_list(settings: Settings) -> EditableList | None:

@@ -69,18 +69,6 @@ class Lookup:
                 self._log(str(error), settings)
                 raise UnreadableListError(str(error)) from error
 
-    def problem(self, settings: SuppressionSettings) -> str | None:
-        """Return why the list cannot be read, or None if it can be. This waits for the disk."""
-        from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
-        from sidecar.suppression.store import StoreError  # noqa: PLC0415 - see the module
-
-        try:
-            with closing(OpenedList(settings)) as opened:
-                opened.find("no-one@localhost", 0)
-        except StoreError as error:
-            return str(error)
-        return None
-
     def _current(self, settings: SuppressionSettings) -> "OpenedList":
         from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
 
@@ -104,3 +92,16 @@ class Lookup:
         self._log_at = now + _LOG_SECONDS
         what = "accepted without a look-up" if settings.on_unreadable == "accept" else "answered 451"
         _LOG.error(f"the suppression list cannot be read: recipients of relay hosts are {what}", why=why)
+
+
+def problem_of(settings: SuppressionSettings) -> str | None:
+    """Return why a list cannot be read, or None if it can be. This waits for the disk."""
+    from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
+    from sidecar.suppression.store import StoreError  # noqa: PLC0415 - see the module
+
+    try:
+        with closing(OpenedList(settings)) as opened:
+            opened.find("no-one@localhost", 0)
+    except StoreError as error:
+        return str(error)
+    return None

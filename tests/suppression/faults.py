@@ -19,7 +19,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.suppression import consumer as module
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.filter import AddressFilter
-from sidecar.suppression.lookup import Lookup
+from sidecar.suppression.lookup import Lookup, problem_of
 from sidecar.suppression.store import DamagedError
 from tests.suppression.journals import NOW, computed, in_child, list_of, stored, with_list, write_segment
 from tests.suppression.records import change, feedback, oob
@@ -95,7 +95,7 @@ def killed(made: Settings, shared: AddressFilter, after: float) -> bool:
 def filtered_out(made: Settings, shared: AddressFilter) -> list[str]:
     """Return the addresses of the list that the filter denies."""
     lookup = Lookup(shared)
-    if lookup.problem(list_of(made)) is not None:
+    if problem_of(list_of(made)) is not None:
         return []  # it was killed before it had a database
     lookup.find(list_of(made), "no-one@example.net", NOW)
     return [address for address in stored(made) if not lookup.may_have(list_of(made), address)]

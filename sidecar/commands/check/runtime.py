@@ -34,7 +34,7 @@ from sidecar.daemon.process.status import LOCK_NAME, is_running, read_status
 from sidecar.daemon.sockets import resolve
 from sidecar.machine import name_of_user
 from sidecar.suppression.consumer import is_kept
-from sidecar.suppression.lookup import Lookup
+from sidecar.suppression.lookup import problem_of
 
 
 class _Fault(NamedTuple):
@@ -211,7 +211,7 @@ class Use:
         listed = self._settings.suppression
         if listed is None or not listed.checks or not os.path.lexists(listed.database):
             return
-        if (why := Lookup().problem(listed)) is not None:
+        if (why := problem_of(listed)) is not None:
             user = name_of_user(os.geteuid())
             then = "accepts all recipients" if listed.on_unreadable == "accept" else "answers relay hosts 451"
             fix = f"Give {user} the rights to it, or run sidecar suppression rebuild while the sidecar is stopped."

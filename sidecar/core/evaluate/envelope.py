@@ -47,7 +47,7 @@ class RecordedEntry(Struct, frozen=True, kw_only=True):
     expires: int = 0
 
 
-class RecordedList(Struct, frozen=True, kw_only=False):
+class RecordedList(Struct, frozen=True, kw_only=True):
     """A suppression list that has each address, with one entry."""
 
     entry: RecordedEntry
@@ -59,9 +59,6 @@ class RecordedList(Struct, frozen=True, kw_only=False):
     def find(self, _settings: SuppressionSettings, _address: str, _now: int) -> RecordedEntry:
         """Return the entry."""
         return self.entry
-
-    def problem(self, _settings: SuppressionSettings) -> None:
-        """Return None: it can be read."""
 
 
 class Envelope(Struct, frozen=True, kw_only=True):

@@ -197,7 +197,7 @@ class Evaluator:
         is_relay_host = (connect := self.policy.at_connect(envelope.peer, envelope.listener)).accept and not connect.deferred
         if envelope.suppressed is None or not is_relay_host or not answer.accept:
             return answer
-        check = check_of(listed, RecordedList(envelope.suppressed), envelope.sender)
+        check = check_of(listed, RecordedList(entry=envelope.suppressed), envelope.sender)
         return answer if check is None else check.look_up(answer, envelope.at).answer or answer
 
     def _recipient(self, address: str, outcome: Outcome) -> RecipientPart:

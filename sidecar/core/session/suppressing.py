@@ -31,9 +31,6 @@ class SuppressionList(Protocol):
     def find(self, settings: SuppressionSettings, address: str, now: int) -> Suppressed | None:
         """Return the entry of an address at a time. This can wait for the disk. Raise UnreadableListError."""
 
-    def problem(self, settings: SuppressionSettings) -> str | None:
-        """Return why the list cannot be read, or None if it can be. This can wait for the disk."""
-
 
 class JudgedRecipient(Struct, frozen=True, kw_only=True):
     """The decision on a recipient. `rejected` is None if it is accepted, and otherwise the verdict with its reason.

@@ -16,6 +16,7 @@ from msgspec import Struct
 from sidecar import log
 from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import AdminSettings
 from sidecar.core.suppressed import EditableList
 from sidecar.daemon.metrics import Memory
@@ -40,10 +41,11 @@ _LOG = log.get("supervisor")
 class ListAccess(Struct, frozen=True, kw_only=True):
     """The suppression list of any settings: workers look recipients up in `known`, and `open` opens it for HTTP.
 
-    `open` returns None if the settings have no list.
+    `problem_of` returns why it cannot be read, None if it can be. `open` returns None if the settings have no list.
     """
 
     known: SuppressionList | None = None
+    problem_of: Callable[[SuppressionSettings], str | None] = lambda _: None
     open: OpenList = lambda _: None
 
 

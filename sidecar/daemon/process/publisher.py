@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from sidecar import log
-from sidecar.core.session.suppressing import SuppressionList
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import rfc3339
 from sidecar.daemon.metrics import INFINITE, Memory
 from sidecar.daemon.process.aside import WAIT_SECONDS, Aside, HungError
@@ -55,7 +55,7 @@ class StatusPublisher:
         socket: str,
         admin_socket: str | None = None,
         memory: Memory | None = None,
-        suppression: SuppressionList | None = None,
+        list_problem_of: Callable[[SuppressionSettings], str | None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         now = rfc3339(int(time.time()))
@@ -74,7 +74,7 @@ class StatusPublisher:
             unit=unit_name(),
         )
         self.space = DiskSpace(clock, checkpoints=Checkpoints(plan.settings.checkpoints_directory))
-        self._list = ListLook(suppression, clock)
+        self._list = ListLook(list_problem_of, clock)
         self._directory = plan.settings.state_directory
         self._memory = memory
         self._clock = clock

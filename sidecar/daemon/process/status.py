@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sidecar import log
-from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings
 from sidecar.core.text import counted, in_time, in_units, printable
@@ -293,8 +292,10 @@ class DiskSpace:
 class ListLook:
     """The state of the suppression list for the workers, whose user is that of this process; looked at every few seconds."""
 
-    def __init__(self, known: SuppressionList | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._known = known
+    def __init__(
+        self, problem_of: Callable[[SuppressionSettings], str | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._problem_of = problem_of
         self._clock = clock
         self._look_at = 0.0
         self._settings: SuppressionSettings | None = None
@@ -303,7 +304,7 @@ class ListLook:
 
     def look(self, settings: SuppressionSettings | None) -> SuppressionStatus | None:
         """Return the state at the last look; None before the first one, and if no recipients are checked."""
-        if self._known is None or settings is None or not settings.checks:
+        if settings is None or not settings.checks:
             return None
         now = self._clock()
         if settings is not self._settings:
@@ -312,7 +313,7 @@ class ListLook:
         elif now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             try:
-                problem = self._looking.do(partial(self._known.problem, settings))
+                problem = self._looking.do(partial(self._problem_of, settings))
             except HungError:
                 problem = f"the disk of {settings.database} does not answer"
             except OSError as error:

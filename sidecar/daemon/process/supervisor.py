@@ -72,7 +72,7 @@ class Supervisor:
             socket=listener.name,
             admin_socket=None if admin_socket is None else admin_socket.name,
             memory=memory,
-            suppression=suppression.known,
+            list_problem_of=suppression.problem_of,
             clock=clock,
         )
         self._workers = Workers(

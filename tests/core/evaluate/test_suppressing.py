@@ -33,7 +33,7 @@ def with_check(check: Any) -> Settings:
 def test_a_question(check: Any, reply: str | None) -> None:
     """The answer has the entry, and the place of its rule."""
     question = Question(peer="127.0.0.1", sender="a@b.example", to=["gone@x.example"])
-    evaluator = Evaluator(with_check(check), suppression=RecordedList(ENTRY))
+    evaluator = Evaluator(with_check(check), suppression=RecordedList(entry=ENTRY))
     (part,) = evaluator.explain(question, None, clock=lambda: 1.8e9, new_id=uuid4).recipients
     assert (part.reply, part.action) == (reply, "reject" if reply else "accept")
     if check == "off":

@@ -42,10 +42,6 @@ class Known:
             raise UnreadableListError(self.fault)
         return self.entries.get(address.partition("@")[0])
 
-    def problem(self, _: SuppressionSettings) -> str | None:
-        """Return the fault."""
-        return self.fault or None
-
 
 def session_of(known: Known, *, compat: Any = None, domains: Any = (), **more: Any) -> Session:
     listed = SuppressionSettings(database=Path("x"), places={"": PLACE}, **{"check": "reject", **more})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +21,6 @@ from msgspec.structs import replace
 from sidecar.cli import main
 from sidecar.config.loading import state_directory
 from sidecar.core.policy import compile_policy
-from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.daemon.process import publisher as module
 from sidecar.daemon.process.plan import Plan
@@ -277,22 +276,11 @@ def test_changed_settings_that_wait_for_a_restart_are_shown() -> None:
             assert line in said
 
 
-class Known:
-    """A list with these problems, one after the other."""
-
-    def __init__(self, *problems: str | None) -> None:
-        self.problems = [*problems]
-
-    def problem(self, _settings: SuppressionSettings) -> str | None:
-        """Return the next problem."""
-        return self.problems.pop(0)
-
-
 def test_the_suppression_list_is_looked_at() -> None:
     """Every few seconds, and not before a new list can have been made."""
-    known = Known("no database", None, "no database")
+    problems = iter(["no database", None, "no database"])
     times = iter([0.0, 4.0, 5.0, 9.0, 10.0, 15.0])
-    look = ListLook(cast("SuppressionList", known), clock=lambda: next(times))
+    look = ListLook(lambda _: next(problems), clock=lambda: next(times))
     listed = SuppressionSettings(database=Path("x"), check="log")
     assert look.look(None) is None
     assert look.look(replace(listed, check="off")) is None
