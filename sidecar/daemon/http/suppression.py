@@ -7,10 +7,10 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from msgspec import UNSET, json
@@ -125,37 +125,30 @@ class SuppressionPaths:
     async def add(self, request: Request) -> Response:
         """Add an address."""
         addition = read_addition(await self._bodies.read(request, _BODY_LIMIT), time.time())
-
-        def change(own: EditableList, address: str) -> str | None:
-            return own.add(address, addition.reason, expires=addition.seconds, by=caller(request.scope))
-
+        change = partial(self._own().add, reason=addition.reason, expires=addition.seconds)
         return await self._change(request, request.path_params["address"], change)
 
     async def add_event(self, request: Request) -> Response:
         """Add an address for an event of the sending application."""
         event = read_event(await self._bodies.read(request, _BODY_LIMIT), time.time())
-
-        def change(own: EditableList, address: str) -> str | None:
-            return own.add_event(address, event.type, time=event.microseconds, id=event.id, by=caller(request.scope))
-
+        change = partial(self._own().add_event, reason=event.type, time=event.microseconds, id=event.id)
         return await self._change(request, event.address, change)
 
     async def remove(self, request: Request) -> Response:
         """Remove an address."""
-        reason = read_reason(request.query_params)
-
-        def change(own: EditableList, address: str) -> str | None:
-            return own.remove(address, reason, by=caller(request.scope))
-
+        change = partial(self._own().remove, reason=read_reason(request.query_params))
         return await self._change(request, request.path_params["address"], change)
 
-    async def _change(self, request: Request, spelled: str, change: Callable[[EditableList, str], str | None]) -> Response:
-        """Change an address, if the preconditions hold, and answer when that is in force."""
-        own, address = self._own(), (await self._history(spelled)).address
+    async def _change(self, request: Request, spelled: str, change: Callable[..., str | None]) -> Response:
+        """Change an address, if the preconditions hold, and answer when that is in force.
+
+        `change` needs the address in normal form, and `by`: who asks.
+        """
+        address = (await self._history(spelled)).address
         async with self._one_at_a_time(address):
             before = await self._history(address)
             _check_preconditions(request.headers, before.entry)
-            record_id = await self._write(partial(change, own, address))
+            record_id = await self._write(lambda: change(address, by=caller(request.scope)))
             in_force = record_id is None or await self._is_applied(address, record_id)
             after = await self._history(address)
         if not in_force:
@@ -197,7 +190,7 @@ class SuppressionPaths:
     async def _read(self, ask: Callable[[], T]) -> T:
         return await self._in_thread(self._reader, ask)
 
-    async def _write(self, change: Callable[[], T]) -> T:
+    async def _write(self, change: Callable[[], str | None]) -> str | None:
         changed = await self._in_thread(self._writer, change)
         if not self._rolls:
             self._rolls = True
@@ -217,14 +210,11 @@ class SuppressionPaths:
         future = thread.submit(ask)
         loop = asyncio.get_running_loop()
         # Not when the client has gone: the thread still has the question.
-        future.add_done_callback(partial(self._answered, loop))
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count_answered))
         try:
             return await asyncio.wrap_future(future)
         except ListUnavailableError as error:
             raise HTTPException(503, f"Not now: {error}.", {"Retry-After": "1"}) from error
-
-    def _answered(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
-        loop.call_soon_threadsafe(self._count_answered)
 
     def _count_answered(self) -> None:
         self._waiting -= 1
