@@ -16,9 +16,7 @@ from sidecar.core.settings.values import RECORD_TYPES
 
 # Other modules compare these.
 ELSEWHERE: Final = frozenset({"relay_hosts", "listener_relay_hosts", "domains", "bounce_rules", "verify", "suppression.places"})
-
-
-# Neither of them rejects a recipient.
+# Values of suppression.check that reject no recipient.
 _ALIKE: Final = {"off", "log"}
 
 

@@ -57,8 +57,7 @@ class Meter:
 
     def admitted(self, answer: ConnectAnswer | RecipientAnswer, checked: CheckResult | None = None) -> None:
         """Count a peer, or a recipient with its look-up in the suppression list, that is accepted."""
-        if checked is not None:
-            self.add(CELL["suppression_checks", checked])
+        self._checked(checked)
         if isinstance(answer, RecipientAnswer):
             self._verdict("rcpt", "accept", _key(answer.because[0]))
         else:
@@ -70,7 +69,8 @@ class Meter:
             return
         verdict, answer = outcome.verdict, outcome.answer
         if isinstance(verdict, Reject | Tempfail):
-            reason = self._reason_of_rejection(outcome, verdict.reply)
+            self._checked(outcome.checked)
+            reason = _reason_of_reply(verdict.reply, outcome.checked)
         else:
             reason = _reason_of_message(outcome)
         self._verdict(outcome.decision.stage, outcome.decision.action, reason)
@@ -98,11 +98,9 @@ class Meter:
         """Store the time of a write to the journal."""
         self._cells[_LAST_WRITE] = int(time.time())
 
-    def _reason_of_rejection(self, outcome: Outcome, reply: Reply) -> str:
-        if outcome.checked is not None:
-            self.add(CELL["suppression_checks", outcome.checked])
-            return "suppressed" if outcome.checked == "rejected" else "unreadable_list"
-        return _REASONS_BY_TEXT.get(reply.text) or _REASONS.get((reply.code, reply.enhanced), OTHER)
+    def _checked(self, result: CheckResult | None) -> None:
+        if result is not None:
+            self.add(CELL["suppression_checks", result])
 
     def _verdict(self, stage: str, action: str, reason: str) -> None:
         cell = _VERDICTS.get((stage, action, reason))
@@ -115,6 +113,12 @@ class Meter:
             elif record.feedback_report is not None:
                 complaint = record.feedback_report.feedback_type.lower()
                 self.add(CELL.get(("complaints", complaint), CELL["complaints", OTHER]))
+
+
+def _reason_of_reply(reply: Reply, checked: CheckResult | None) -> str:
+    if checked is not None:
+        return "suppressed" if checked == "rejected" else "unreadable_list"
+    return _REASONS_BY_TEXT.get(reply.text) or _REASONS.get((reply.code, reply.enhanced), OTHER)
 
 
 def _reason_of_message(outcome: Outcome) -> str:
