@@ -120,16 +120,17 @@ class Evaluator:
         outcomes = [session.handle(Rcpt(address=one, mta_spelling=one)) for one in addresses]
         recipients = [self._recipient(address, outcome) for address, outcome in zip(addresses, outcomes, strict=True)]
         accepted = [one.answer for one in outcomes if isinstance(one.verdict, Continue)]
+        signing = self._signing(accepted[0], _bare(question.sender)) if accepted else UNSET
         if not accepted:
             part = _not_received(recipients[0].reply if recipients else None, Disposition.REJECTED_AT_RCPT)
-        elif message is not None:
-            part = _message(message, session, signing=self._signing(accepted[0], _bare(question.sender)))
+        elif message is None:
+            part = replace(_message_part(None), signing=signing)
         else:
-            part = replace(_message_part(None), signing=self._signing(accepted[0], _bare(question.sender)))
+            part = _message(message, session, signing=signing)
         return Explanation(connect=connect, recipients=recipients, message=part)
 
     def _signing(self, first: object, sender: str) -> SigningPart | UnsetType:
-        """Return what [sign] adds to a message with this first recipient at most."""
+        """Return what [sign] adds to a message at most. `first` is the answer to its first recipient."""
         sign, is_outbound = self.settings.sign, isinstance(first, RecipientAnswer) and first.outbound
         if sign is None or not is_outbound or signing_of(self.settings, sender) is None:
             return UNSET
@@ -179,9 +180,9 @@ class Evaluator:
     def _at_rcpt(self, envelope: Envelope, recipient: str) -> RecipientAnswer:
         if is_text(recipient):
             answer = self.policy.at_rcpt(envelope.peer, envelope.listener, envelope.authz_id, envelope.sender, recipient)
-            verify = self.settings.verify
-            checked = answer if verify is None or not answer.accept else check_token(answer, verify, envelope.at)
-            return self._checked_then(envelope, checked)
+            if answer.accept and (verify := self.settings.verify) is not None:
+                answer = check_token(answer, verify, envelope.at)
+            return self._with_list(envelope, answer)
         return RecipientAnswer(
             address=recipient,
             domain="",
@@ -191,14 +192,15 @@ class Evaluator:
             because=(Because(text="the recipient's address has characters or a length that no address has"),),
         )
 
-    def _checked_then(self, envelope: Envelope, answer: RecipientAnswer) -> RecipientAnswer:
+    def _with_list(self, envelope: Envelope, answer: RecipientAnswer) -> RecipientAnswer:
         """Return the answer to a recipient that was on the suppression list when the record was written."""
-        listed = self.settings.suppression
-        is_relay_host = (connect := self.policy.at_connect(envelope.peer, envelope.listener)).accept and not connect.deferred
-        if envelope.suppressed is None or not is_relay_host or not answer.accept:
+        if envelope.suppressed is None or not answer.accept:
             return answer
-        check = check_of(listed, RecordedList(entry=envelope.suppressed), envelope.sender)
-        return answer if check is None else check.look_up(answer, envelope.at).answer or answer
+        connect = self.policy.at_connect(envelope.peer, envelope.listener)
+        check = check_of(self.settings.suppression, RecordedList(entry=envelope.suppressed), envelope.sender)
+        if check is None or not connect.accept or connect.deferred:  # only relay hosts are checked
+            return answer
+        return check.look_up(answer, envelope.at).answer or answer
 
     def _recipient(self, address: str, outcome: Outcome) -> RecipientPart:
         reply = _reply(outcome)
