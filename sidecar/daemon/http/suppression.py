@@ -6,12 +6,12 @@ Owns the HTTP side: preconditions, formats, and when a change is answered. `acce
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 from msgspec import UNSET, json
 from msgspec.structs import asdict
@@ -72,8 +72,8 @@ class SuppressionPaths:
         # Reads do not wait for the journal.
         self._reader, self._writer = ThreadPoolExecutor(1, "list"), ThreadPoolExecutor(1, "changes")
         self._waiting = 0
-        # The lock of each address that is being changed, and how many requests need it.
-        self._changing: dict[str, tuple[asyncio.Lock, int]] = {}
+        # The lock of each address that is being changed, as long as a request needs it.
+        self._locks = WeakValueDictionary[str, asyncio.Lock]()
         self.routes = [
             Route(SUPPRESSION, self.list_entries),
             Route(CHECK, self.check, methods=["POST"]),
@@ -145,7 +145,8 @@ class SuppressionPaths:
         `change` needs the address in normal form, and `by`: who asks.
         """
         address = (await self._history(spelled)).address
-        async with self._one_at_a_time(address):
+        lock = self._locks.setdefault(address, asyncio.Lock())
+        async with lock:
             before = await self._history(address)
             _check_preconditions(request.headers, before.entry)
             record_id = await self._write(lambda: change(address, by=caller(request.scope)))
@@ -156,18 +157,6 @@ class SuppressionPaths:
             answer.headers["Retry-After"] = "1"
             return answer
         return _history_answer(after, 201 if before.entry is None and after.entry is not None else 200)
-
-    @asynccontextmanager
-    async def _one_at_a_time(self, address: str) -> AsyncIterator[None]:
-        lock, users = self._changing.get(address, (asyncio.Lock(), 0))
-        self._changing[address] = lock, users + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._changing.pop(address)
-            if users > 1:
-                self._changing[address] = lock, users - 1
 
     async def _is_applied(self, address: str, record_id: str) -> bool:
         own, until = self._own(), time.monotonic() + IN_FORCE_SECONDS

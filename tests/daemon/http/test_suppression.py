@@ -162,7 +162,7 @@ def test_concurrent_edits(served: Served) -> None:
         return sorted([answer.status for answer in await asyncio.gather(*requests)])
 
     assert asyncio.run(both()) == [200, 412, 412, 412]
-    assert not served.app._paths.suppression._changing
+    assert not served.app._paths.suppression._locks
 
 
 def test_unsubscribe(served: Served) -> None:
