@@ -47,7 +47,7 @@ def page(database: sqlite3.Connection, wanted: ListQuery, now: int, limit: int) 
         more.append(wanted.reason)
     read = f"SELECT * FROM entry WHERE {' AND '.join(inner)} ORDER BY address"  # noqa: S608 - constant pieces
     query = f"SELECT * FROM ({read} LIMIT {_READ_LIMIT}) WHERE {' AND '.join(where)} LIMIT ?"  # noqa: S608 - likewise
-    entries = [listed(row) for row in database.execute(query, (*values, *more, limit))]
+    entries = [entry_of(row) for row in database.execute(query, (*values, *more, limit))]
     if len(entries) == limit:
         return Page(entries=entries, after=entries[-1].address)
     last = database.execute(f"{read} LIMIT 1 OFFSET {_READ_LIMIT - 1}", values).fetchone()
@@ -75,7 +75,7 @@ def put(database: sqlite3.Connection, address: str, entry: ListEntry | None) -> 
     return True
 
 
-def listed(row: Sequence[str | int]) -> Listed:
+def entry_of(row: Sequence[str | int]) -> Listed:
     """Return a row of the table of entries."""
     address, reason, source, since, expires, reports = row
     return Listed(

@@ -9,7 +9,7 @@ import sqlite3
 from typing import Final
 
 from sidecar.core.suppressed import ListChange, ListChanges, RevisionGoneError
-from sidecar.suppression.listing import listed, shown
+from sidecar.suppression.listing import entry_of, shown
 from sidecar.suppression.rules import MICROSECONDS
 
 # To the millisecond: the revisions of a database that was here before are earlier.
@@ -46,7 +46,7 @@ def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> 
     count = 0
     for number, address, *row in database.execute(query, (revision, limit)):
         count, revision = count + 1, number
-        entry = None if row[0] is None else listed(row)
+        entry = None if row[0] is None else entry_of(row)
         now_listed = None if entry is None or entry.is_over(now) else shown(address, entry)
         found.pop(address, None)
         found[address] = ListChange(revision=number, address=address, entry=now_listed)

@@ -25,7 +25,7 @@ from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions
 from sidecar.suppression.hashing import AddressHash, form_of, make_key
-from sidecar.suppression.listing import Listed, Page, listed
+from sidecar.suppression.listing import Listed, Page, entry_of
 from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
@@ -79,7 +79,7 @@ class Database:
     def find(self, address: str, now: int) -> Listed | None:
         """Return the entry of an address in normal form, None if it is not suppressed."""
         row = self._database.execute("SELECT * FROM entry WHERE address = ?", (self.key(address),)).fetchone()
-        found = None if row is None else listed(row)
+        found = None if row is None else entry_of(row)
         return None if found is None or found.is_over(now) else found
 
     def key(self, address: str) -> str:

@@ -35,7 +35,7 @@ from sidecar.core.records import Record, with_numbers
 from sidecar.core.session import Rules, Session, World, replies
 from sidecar.core.session.events import Connect, Data, Helo, Mail, Rcpt, content_events
 from sidecar.core.session.signing import CFBL_ADDRESS, signing_of
-from sidecar.core.session.suppressing import SuppressionList, check_of, meta_of
+from sidecar.core.session.suppressing import SuppressionList, meta_of, sender_check
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.session.verifying import check_token
 from sidecar.core.settings.proof import VerifyRule
@@ -197,7 +197,7 @@ class Evaluator:
         if envelope.suppressed is None or not answer.accept:
             return answer
         connect = self.policy.at_connect(envelope.peer, envelope.listener)
-        check = check_of(self.settings.suppression, RecordedList(entry=envelope.suppressed), envelope.sender)
+        check = sender_check(self.settings.suppression, RecordedList(entry=envelope.suppressed), envelope.sender)
         if check is None or not connect.accept or connect.deferred:  # only relay hosts are checked
             return answer
         return check.look_up(answer, envelope.at).answer or answer

@@ -25,7 +25,7 @@ from sidecar.core.session.quota import Quota
 from sidecar.core.session.recipients import judge_recipient
 from sidecar.core.session.replies import Bound, verdict_above
 from sidecar.core.session.rules import Rules, World
-from sidecar.core.session.suppressing import JudgedRecipient, check_of
+from sidecar.core.session.suppressing import JudgedRecipient, sender_check
 from sidecar.core.session.verdicts import ENOUGH, GO_ON, Accept, Continue, Discard, Outcome, Reject, Tempfail
 from sidecar.core.session.verifying import judge_proofs, verify_report
 from sidecar.core.settings.values import ANY_LISTENER
@@ -221,7 +221,7 @@ class Session:
             quota=self._quota,
         )
         if self._is_relay_host:
-            self._message.check = check_of(newest.settings.suppression, self._world.suppression, event.sender)
+            self._message.check = sender_check(newest.settings.suppression, self._world.suppression, event.sender)
         return GO_ON
 
     def _on_rcpt(self, event: events.Rcpt) -> Outcome:

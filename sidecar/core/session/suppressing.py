@@ -80,7 +80,7 @@ class SenderCheck(Struct, frozen=True, kw_only=True):
         return JudgedRecipient(answer=found, rejected=rejected, checked="unreadable")
 
 
-def check_of(settings: SuppressionSettings | None, known: SuppressionList | None, sender: str) -> SenderCheck | None:
+def sender_check(settings: SuppressionSettings | None, known: SuppressionList | None, sender: str) -> SenderCheck | None:
     """Return the check of a relay host's message; None if its recipients are not looked up.
 
     Bounces (the null sender) are not looked up: they answer mail that the recipient has sent.
