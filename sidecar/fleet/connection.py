@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.errors import UnexpectedEOF
 from nats.js.errors import APIError
 
 from sidecar import log
@@ -108,6 +109,9 @@ class FleetConnection:
         return options
 
     async def _on_error(self, error: Exception) -> None:
+        # The server closes a connection after it has said why: the reason is worth more, and is logged once.
+        if self.fault and isinstance(error, ConnectionResetError | UnexpectedEOF):
+            return
         if (why := in_words(error)) != self.fault:
             self.fault = why
             self._log(_LOG.warning, "an error of the connection to the fleet", error=why)

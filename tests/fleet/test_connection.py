@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from nats.errors import Error, UnexpectedEOF
 
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.fleet import FleetError
@@ -51,6 +52,18 @@ def test_who_can_log_in(tmp_path: Path) -> None:
             assert connect(fleet(one.url, credentials=tmp_path / name)).endswith(expected)
         assert "Authorization Violation" in connect(fleet(one.url))
         assert connect(fleet(one.url, credentials=tmp_path / "no")).endswith("no cannot be read: No such file or directory")
+
+
+def test_the_reason_stays() -> None:
+    """What a server said before it closed the connection is not replaced by the close itself."""
+
+    async def fault() -> str:
+        connection = FleetConnection(fleet("nats://127.0.0.1:1"), role="test")
+        for error in (Error("nats: 'Authorization Violation'"), ConnectionResetError(104, "Connection reset"), UnexpectedEOF()):
+            await connection._on_error(error)
+        return connection.fault
+
+    assert asyncio.run(fault()) == "Authorization Violation"
 
 
 def test_tls(tmp_path: Path) -> None:
