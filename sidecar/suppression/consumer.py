@@ -27,7 +27,7 @@ from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
 from sidecar.suppression.reading import Reader, Said, Uncounted
-from sidecar.suppression.store import DamagedError, Database, Progress, open_store, set_aside
+from sidecar.suppression.store import DamagedError, Database, Progress, database_faults, open_store, set_aside
 
 REPORTS: Final = "reports"
 CHANGES: Final = "changes"
@@ -279,7 +279,10 @@ def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFil
     with suppress(BusyError), locked(settings.suppression, wait):
         while True:
             try:
-                with Consumer(settings, wait=wait, damaged=damaged, shared=shared) as consumer:
+                with (
+                    database_faults(settings.suppression.database),
+                    Consumer(settings, wait=wait, damaged=damaged, shared=shared) as consumer,
+                ):
                     damaged = ""
                     return consumer.run()
             except ReplacedError:

@@ -157,7 +157,7 @@ class Database:
 
     def check(self) -> None:
         """Check the whole database. Raise DamagedError."""
-        with _errors(self.path):
+        with database_faults(self.path):
             (result,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         if result != "ok":
             raise DamagedError(f"{self.path} is damaged ({str(result)[:200]!r})")
@@ -176,7 +176,7 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _errors(self.path):
+        with database_faults(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -346,7 +346,7 @@ def _open(settings: SuppressionSettings, *, writes: bool) -> Database:
         address_hash = AddressHash.of(settings)
     except ValueError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
-    with _errors(path), ExitStack() as stack:
+    with database_faults(path), ExitStack() as stack:
         uri, wait = f"file:{_quoted(path)}?mode={mode}", _BUSY_SECONDS
         database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
         stack.callback(database.close)
@@ -389,8 +389,8 @@ def set_aside(path: Path, why: str = "damaged") -> Path | None:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Raise errors of SQLite as StoreError."""
+def database_faults(path: Path) -> Iterator[None]:
+    """Raise StoreError, or DamagedError, instead of the errors of SQLite."""
     try:
         yield
     except sqlite3.DatabaseError as error:

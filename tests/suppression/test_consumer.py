@@ -174,6 +174,19 @@ def test_damaged_database(tmp_path: Path, damage: str) -> None:
     assert (len(list(tmp_path.glob("list.db.damaged-*[0-9]"))) == 1) == (damage != "empty")
 
 
+def test_each_damaged_page(tmp_path: Path) -> None:
+    """Whatever page is damaged, the process makes the list again."""
+    made, now = filled(tmp_path), int(time.time())
+    follow(made, lambda seconds: seconds > 0)
+    expected, path = stored(made, now), list_of(made).database
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 4096):
+        path.write_bytes(whole[:at] + bytes(range(255, -1, -1)) * 16 + whole[at + 4096 :])
+        follow(made, lambda seconds: seconds > 0)
+        assert stored(made, now) == expected, at
+    assert list(tmp_path.glob("list.db.damaged-*[0-9]"))
+
+
 def test_damage_found_in_use(tmp_path: Path) -> None:
     """The process makes a new list, and continues."""
     made = filled(tmp_path)

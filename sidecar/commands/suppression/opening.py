@@ -1,7 +1,6 @@
 """The list of the settings, for the commands that read it."""
 
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from sidecar.core.text import printable
 from sidecar.machine import name_of_user
 from sidecar.output.problems import reader_settings_or_exit
 from sidecar.suppression.reading import normal_key
-from sidecar.suppression.store import Database, StoreError, open_reader
+from sidecar.suppression.store import DamagedError, Database, StoreError, database_faults, open_reader
 
 BUSY = "The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar."
 READ_STATUSES = {0: "success", 1: "the list cannot be read"}
@@ -40,11 +39,12 @@ def opened(settings: SuppressionSettings) -> Iterator[Database]:
 def faults(settings: SuppressionSettings) -> Iterator[None]:
     """Turn the faults of a list into sentences."""
     try:
-        yield
+        with database_faults(settings.database):
+            yield
     except StoreError as error:
-        raise click.ClickException(printable(f"{error}.")) from error
-    except sqlite3.DatabaseError as error:
-        raise click.ClickException(printable(f"{settings.database} cannot be read: {error}.")) from error
+        fix = " Restart the sidecar: it makes a new list from the readable part and the journal."
+        text = f"{error}.{fix if isinstance(error, DamagedError) else ''}"
+        raise click.ClickException(printable(text)) from error
 
 
 def require_owner(settings: Settings) -> None:
