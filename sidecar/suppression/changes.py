@@ -22,7 +22,7 @@ from sidecar.core.text import printable_json, rfc3339
 from sidecar.journal.write.routes import open_journal
 from sidecar.suppression.consumer import BusyError, Consumer, locked
 from sidecar.suppression.reading import CHANGE_TYPE
-from sidecar.suppression.rules import MICROSECONDS, NEVER
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event
 from sidecar.suppression.store import StoreError, open_reader
 
 # Lines of one write: each write is on disk before the next.
@@ -102,6 +102,11 @@ def write(settings: Settings, changes: Iterable[HandChange], *, by: str) -> Writ
     """Write changes to the journal; they are on disk on return. Raise JournalError."""
     with ChangeWriter(settings) as writer:
         return writer.write(changes, by=by)
+
+
+def is_addition(event: Event, change: HandChange) -> bool:
+    """Return True if an event is the addition that a change would make again."""
+    return (event.kind, event.word, event.expires) == (change.action, change.reason, change.expires)
 
 
 def id_of_event(event_id: str) -> str:

@@ -24,7 +24,7 @@ from sidecar.core.suppressed import (
 )
 from sidecar.core.text import rfc3339
 from sidecar.journal import JournalError
-from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event
+from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event, is_addition
 from sidecar.suppression.listing import shown
 from sidecar.suppression.opened import OpenedList
 from sidecar.suppression.reading import normal_key
@@ -104,10 +104,10 @@ class ServedList:
 
     def add(self, address: str, reason: str, *, expires: int, by: str) -> str | None:
         """Add an address. Return the id of the record; None if the same addition counts already."""
-        key = _key(address)
-        if any((event.kind, event.word, event.expires) == ("add", reason, expires) for event in self._events(key)):
+        change = HandChange(action="add", address=_key(address), reason=reason, expires=expires)
+        if any(is_addition(event, change) for event in self._events(change.address)):
             return None
-        return self._write(HandChange(action="add", address=key, reason=reason, expires=expires), by)
+        return self._write(change, by)
 
     def add_event(self, address: str, reason: str, *, time: int, id: str, by: str) -> str | None:  # noqa: A002 - as there
         """Add an address for an event. Return the id of the record; None if it counts already, or cannot count any more."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.suppression.layouts import Unreadable, read_list
-from sidecar.commands.suppression.opening import faults, key_or_usage_error, list_settings, require_owner
+from sidecar.commands.suppression.layouts import Omitted, read_list
+from sidecar.commands.suppression.opening import faults, key_or_usage_error, known_list, list_settings, now, require_owner
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import REASON_LIMIT, reason_of
 from sidecar.core.text import age, counted, printable
@@ -16,8 +16,9 @@ from sidecar.journal import JournalError
 from sidecar.machine import name_of_user
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option
-from sidecar.suppression.changes import HandChange, wait_until_applied, write
+from sidecar.suppression.changes import HandChange, is_addition, wait_until_applied, write
 from sidecar.suppression.rules import NEVER
+from sidecar.suppression.store import Database
 
 # A change is in force within two seconds; a large import needs more, and continues without this command.
 _WITHIN = 30.0
@@ -46,7 +47,7 @@ def add(config: Path | None, addresses: tuple[str, ...], *, reason: str, expire:
         HandChange(action="add", address=key, reason=words, expires=expires) for key in map(key_or_usage_error, addresses)
     ]
     settings, _ = list_settings(config)
-    _change(settings, changes, "added")
+    _add(settings, changes)
 
 
 @click.command(
@@ -62,8 +63,13 @@ def remove(config: Path | None, addresses: tuple[str, ...], *, reason: str) -> N
     """Remove addresses from the list. Earlier reports about them do not count any more; later ones do."""
     words = _reason(reason)
     changes = [HandChange(action="remove", address=key, reason=words) for key in map(key_or_usage_error, addresses)]
-    settings, _ = list_settings(config)
-    _change(settings, changes, "removed")
+    settings, own = list_settings(config)
+    with known_list(own) as database:
+        unlisted = [one.address for one in changes if database is not None and database.find(one.address, now()) is None]
+    written = _change(settings, changes)
+    click.echo(f"{counted(written - len(unlisted), 'address', 'addresses')} removed.")
+    for address in unlisted:
+        click.echo(printable(f"{address} was not on the list. Earlier reports about it do not count any more."), err=True)
 
 
 @click.command(
@@ -80,30 +86,60 @@ def import_list(config: Path | None, file: Path, *, reason: str) -> None:
 
     FILE has one address a line, or CSV with a column `address`, `email` or `rcpt`, or JSON. Of PowerMTA's accounting files only
     bounces of the categories bad-mailbox, bad-domain and inactive-mailbox count. Of Mailgun's unsubscriptions only those from
-    all mail count.
+    all mail count. A head line can separate its columns by commas, semicolons or tabs.
+
+    An addition that the list already has is not made again, so the same file can be imported each night.
     """
     settings, _ = list_settings(config)
-    words, unreadable = _reason(reason), list[int]()
+    words, omitted = _reason(reason), list[Omitted]()
     try:
         with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-            _change(settings, _additions(read_list(lines, reason=words), unreadable), "added")
+            count = _add(settings, _additions(read_list(lines, reason=words), omitted))
     except ValueError as error:
         raise click.ClickException(printable(f"{file} cannot be imported: {error}.")) from error
+    unreadable = [one for one in omitted if one.text]
+    if others := len(omitted) - len(unreadable):
+        click.echo(f"{counted(others, 'line or item', 'lines or items')} omitted: not about all mail to the address.", err=True)
     if unreadable:
-        places = ", ".join(map(str, unreadable[:_SHOWN]))
-        click.echo(f"{counted(len(unreadable), 'item')} without a readable address: {places} (counted from 1).", err=True)
+        click.echo(f"{counted(len(unreadable), 'line or item', 'lines or items')} without a readable address:", err=True)
+    for one in unreadable[:_SHOWN]:
+        click.echo(printable(f"  {one.place}: {one.text}"), err=True)
+    if len(unreadable) > _SHOWN:
+        click.echo(f"  and {len(unreadable) - _SHOWN:,} more", err=True)
+    if unreadable and not count:
+        raise click.ClickException("The file has no readable address. `sidecar suppression import --help` lists the formats.")
 
 
-def _additions(found: Iterable[HandChange | Unreadable], unreadable: list[int]) -> Iterator[HandChange]:
+def _additions(found: Iterable[HandChange | Omitted], omitted: list[Omitted]) -> Iterator[HandChange]:
     for one in found:
-        if isinstance(one, Unreadable):
-            unreadable.append(one.number)
+        if isinstance(one, Omitted):
+            omitted.append(one)
         else:
             yield one
 
 
-def _change(settings: Settings, changes: Iterable[HandChange], verb: str) -> None:
-    """Make the changes, and say how many: `verb` is "added" or "removed"."""
+def _add(settings: Settings, changes: Iterable[HandChange]) -> int:
+    """Add addresses, and say how many. Return how many are on the list now. The same addition needs no other record."""
+    assert settings.suppression is not None  # noqa: S101 - `list_settings` has checked it
+    known = 0
+
+    def new(database: Database | None) -> Iterator[HandChange]:
+        nonlocal known
+        for change in changes:
+            if database is not None and any(is_addition(event, change) for event in database.history(change.address)):
+                known += 1
+            else:
+                yield change
+
+    with known_list(settings.suppression) as database:
+        added = _change(settings, new(database))
+    already = f" {counted(known, 'address was', 'addresses were')} on the list already." if known else ""
+    click.echo(f"{counted(added, 'address', 'addresses')} added.{already}")
+    return added + known
+
+
+def _change(settings: Settings, changes: Iterable[HandChange]) -> int:
+    """Make the changes, and return their number."""
     assert settings.suppression is not None  # noqa: S101 - `list_settings` has checked it
     require_owner(settings)
     try:
@@ -113,7 +149,7 @@ def _change(settings: Settings, changes: Iterable[HandChange], verb: str) -> Non
                 click.echo("The journal has the change. The sidecar has not applied it yet.", err=True)
     except JournalError as error:
         raise click.ClickException(printable(f"{error}.")) from error
-    click.echo(f"{counted(written.count, 'address', 'addresses')} {verb}.")
+    return written.count
 
 
 def _user() -> str:

@@ -34,72 +34,105 @@ _ALL_MAIL: Final = "*"
 _LISTS: Final = ("items", "SuppressedDestinationSummaries")
 # Characters of a line of a list, and of a whole JSON document.
 _LINE_LIMIT: Final = 64 * 1024
+# Of a head line. Spreadsheets write a semicolon where the comma is in numbers.
+_DELIMITERS: Final = (",", ";", "\t")
+# Characters of a line that an error message has.
+_SHOWN: Final = 60
 _DOCUMENT_LIMIT: Final = 256 << 20
 
 
-class Unreadable(Struct, frozen=True, kw_only=True):
-    """A line, or an item of a document, that has no address. `number` counts from 1."""
-
-    number: int
+_Row = dict[str, Any] | None
+"""The fields of a line or an item; None if it has none."""
 
 
-def read_list(file: TextIO, *, reason: str) -> Iterator[HandChange | Unreadable]:
+class Omitted(Struct, frozen=True, kw_only=True):
+    """A line, or an item of a JSON document, that adds no address.
+
+    `place` is such as "line 3". `text` has its beginning; it is empty if the line says that the address is no reason to add it.
+    """
+
+    place: str
+    text: str = ""
+
+
+def read_list(file: TextIO, *, reason: str) -> Iterator[HandChange | Omitted]:
     """Yield an "add" for each address of a list; `reason` is for those without one. Raise ValueError if it is none."""
     begin = file.readline(_LINE_LIMIT).removeprefix("\ufeff")
-    if begin.lstrip()[:1] in {"{", "["}:
-        rows = _json_rows(begin, file)
-    elif _is_head(begin):
-        rows = _csv_rows(_names(begin), file)
-    else:
-        rows = _csv_rows(("address", "reason"), chain([begin], file))
-    for number, row in enumerate(rows, 1):
-        if row is not None and not _counts(row):
-            continue
+    is_json = begin.lstrip()[:1] in {"{", "["}
+    for place, row, text in _json_rows(begin, file) if is_json else _csv_rows(begin, file):
         address = None if row is None else normal_key(str(_first(row, _ADDRESS) or "").strip())
-        if row is None or address is None:
-            yield Unreadable(number=number)
+        if row is not None and not _counts(row):
+            yield Omitted(place=place)
+        elif row is None or address is None:
+            yield Omitted(place=place, text=text.strip()[:_SHOWN] or "(empty)")
         else:
             yield HandChange(action="add", address=address, reason=_reason(row) or reason, expires=_expires(row))
 
 
-def _names(head: str) -> tuple[str, ...]:
-    row = next(csv.reader([head]), [])
+def _names(head: str, delimiter: str) -> tuple[str, ...]:
+    row = next(csv.reader([head], delimiter=delimiter), [])
     return tuple(name.strip().lower().replace("_", "").replace(" ", "") for name in row)
 
 
-def _is_head(line: str) -> bool:
-    return any(name in _ADDRESS for name in _names(line))
-
-
-def _csv_rows(head: tuple[str, ...], lines: Iterable[str]) -> Iterator[dict[str, Any] | None]:
+def _csv_rows(begin: str, file: Iterable[str]) -> Iterator[tuple[str, _Row, str]]:
+    """Yield the rows of CSV with a head line; without one, those of addresses, which a reason can follow."""
+    delimiter = max(_DELIMITERS, key=begin.count)
+    names = _names(begin, delimiter)
+    has_head = any(name in _ADDRESS for name in names)
+    lines = _Lines(file if has_head else chain([begin], file), before=int(has_head))
     try:
-        for row in csv.reader(line for line in lines if line.strip() and not line.startswith("#")):
-            yield dict(zip(head, map(unguarded, row), strict=False))
+        for cells in csv.reader(lines, delimiter=delimiter if has_head else ","):
+            if has_head:
+                row: _Row = dict(zip(names, map(unguarded, cells), strict=False))
+            else:
+                # What follows an address is its reason, and not another address.
+                row = (
+                    None
+                    if any(map(normal_key, cells[1:]))
+                    else dict(zip(("address", "reason"), map(unguarded, cells), strict=False))
+                )
+            yield f"line {lines.number}", row, lines.text
     except csv.Error as error:
         raise ValueError(f"it is no CSV: {error}") from error
 
 
-def _json_rows(begin: str, file: TextIO) -> Iterator[dict[str, Any] | None]:
+class _Lines:
+    """The lines of a file without empty ones and comments; `number` and `text` are those of the last one."""
+
+    def __init__(self, lines: Iterable[str], before: int) -> None:
+        self._lines, self.number, self.text = lines, before, ""
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.number, self.text = self.number + 1, line
+            if line.strip() and not line.startswith("#"):
+                yield line
+
+
+def _json_rows(begin: str, file: TextIO) -> Iterator[tuple[str, _Row, str]]:
     first = _decoded(begin)
-    if first is None or (isinstance(first, dict) and any(key in first for key in _LISTS)):
-        yield from _document_rows(begin + file.read(_DOCUMENT_LIMIT))
-        return
     if isinstance(first, list):
-        yield from map(_row, first)
-        return
-    yield _row(first)
-    for line in file:
-        if line.strip():
-            yield _row(_decoded(line))
+        yield from _items(first)
+    elif first is None or (isinstance(first, dict) and any(key in first for key in _LISTS)):
+        yield from _document_rows(begin + file.read(_DOCUMENT_LIMIT))
+    else:
+        for number, line in enumerate(chain([begin], file), 1):
+            if line.strip():
+                yield f"line {number}", _row(_decoded(line)), line
 
 
-def _document_rows(text: str) -> Iterator[dict[str, Any] | None]:
+def _document_rows(text: str) -> Iterator[tuple[str, _Row, str]]:
     found = _decoded(text)
     if isinstance(found, dict):
         found = next((found[key] for key in _LISTS if key in found), None)
     if not isinstance(found, list):
         raise ValueError("it is no JSON with a known list")  # noqa: TRY004 - the content is wrong, not a type of ours
-    yield from map(_row, found)
+    yield from _items(found)
+
+
+def _items(found: list[Any]) -> Iterator[tuple[str, _Row, str]]:
+    for number, item in enumerate(found, 1):
+        yield f"item {number}", _row(item), str(item)
 
 
 def _decoded(text: str) -> Any:  # noqa: ANN401 - any JSON
@@ -109,7 +142,7 @@ def _decoded(text: str) -> Any:  # noqa: ANN401 - any JSON
         return None
 
 
-def _row(value: object) -> dict[str, Any] | None:
+def _row(value: object) -> _Row:
     if not isinstance(value, dict):
         return None
     return {str(key).lower().replace("_", ""): one for key, one in value.items()}

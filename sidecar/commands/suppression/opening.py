@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -32,6 +32,16 @@ def list_settings(config: Path | None) -> tuple[Settings, SuppressionSettings]:
 def opened(settings: SuppressionSettings) -> Iterator[Database]:
     """Open the list to read it, and turn its faults into sentences."""
     with faults(settings), open_reader(settings) as database:
+        yield database
+
+
+@contextmanager
+def known_list(settings: SuppressionSettings) -> Iterator[Database | None]:
+    """Open the list to read it; None if that is not possible: it may not exist yet."""
+    with faults(settings), ExitStack() as stack:
+        database = None
+        with suppress(StoreError):
+            database = stack.enter_context(open_reader(settings))
         yield database
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import time
 from pathlib import Path
 from threading import Event, Thread
@@ -64,6 +65,8 @@ def test_add_and_remove(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run(folder, "show", A)
     assert shown.exit_code == 1
     assert "remove  fixed" in shown.stdout
+    again = run(folder, "remove", "--reason", "fixed", A)
+    assert (again.stdout, again.stderr[:39]) == ("0 addresses removed.\n", f"{A} was not on the list. Earl")
     # A report after the removal counts.
     write_segment(with_list(folder), 7, [feedback(A, day=DAYS + 5.1)])
     run(folder, "add", "--reason", "x", "e@example.com")
@@ -131,6 +134,7 @@ LISTS = {
         "type,rcpt,dsnStatus,bounceCat\nb,b@x.test,5.1.1,bad-mailbox\nb,c@x.test,5.7.1,spam-related\nt,d@x.test,4.1.1,bad-mailbox\n",
         {"b@x.test": "bad-mailbox"},
     ),
+    "semicolons.csv": ("Email;Reason\nb@x.test;no user, really\n", {"b@x.test": "no user, really"}),
     "formulas.csv": (
         "address,reason\n'=b@x.test,'+1\n''c@x.test,x\n'd@x.test,y\n",
         {"=b@x.test": "+1", "'c@x.test": "x", "'d@x.test": "y"},
@@ -144,8 +148,16 @@ def test_import(folder: Path, name: str) -> None:
     text, expected = LISTS[name]
     (folder / name).write_text(text)
     result = run(folder, "import", str(folder / name))
-    assert (result.exit_code, result.stderr) == (0, "")
+    omitted = {"mailgun-unsubscribes.csv": 1, "mailgun-unsubscribes.json": 1, "pmta.csv": 2}.get(name)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(str(omitted or ""))
+    assert result.stderr.count("\n") == bool(omitted)
     assert {address: reason for address, reason in reasons(folder).items() if address != A} == expected
+    # The same list again changes nothing.
+    before = len(changes(folder))
+    again = run(folder, "import", str(folder / name))
+    assert again.stdout.startswith("0 addresses added.") == bool(expected)
+    assert len(changes(folder)) == before + (name == "expired")
 
 
 @pytest.mark.parametrize("content", [b'{"a": [', b'{"items": 7}', b"[" * 100_000, b'{"x":1}\n' * 3, b"\xff\x00\x1b[2J\n" * 3])
@@ -155,7 +167,21 @@ def test_hostile_lists(folder: Path, content: bytes) -> None:
     result = run(folder, "import", str(folder / "list"))
     assert "\x1b" not in result.output
     assert not changes(folder)
-    assert "cannot be imported" in result.stderr or "without a readable address: 1" in result.stderr
+    assert result.exit_code == 1
+    assert "cannot be imported" in result.stderr or "The file has no readable address." in result.stderr
+
+
+def test_lines_without_an_address(folder: Path) -> None:
+    """They are shown with their numbers in the file, comments and empty lines included; none is read as a reason."""
+    (folder / "list").write_text("# mine\nb@x.test\n\nBob <bob@x.test>\nc@x.test, d@x.test\n" + "x\n" * 5)
+    result = run(folder, "import", str(folder / "list"))
+    assert (result.exit_code, result.stdout) == (0, "1 address added.\n")
+    shown = ["line 4: Bob <bob@x.test>", "line 5: c@x.test, d@x.test", *(f"line {number}: x" for number in range(6, 9))]
+    assert result.stderr.splitlines() == [
+        "7 lines or items without a readable address:", *(f"  {one}" for one in shown), "  and 2 more"
+    ]  # fmt: skip
+    (folder / "list").write_text('[{"email": "e@x.test"}, {"email": "?"}]')
+    assert "  item 2: {'email': '?'}" in run(folder, "import", str(folder / "list")).stderr
 
 
 def test_a_large_import(folder: Path) -> None:
@@ -164,7 +190,7 @@ def test_a_large_import(folder: Path) -> None:
     (folder / "list").write_text("\n".join([*lines, "x" * 4096 + "@x.test", "u\x1b@x.test"]))
     result = run(folder, "import", "--reason", "moved", str(folder / "list"))
     assert result.stdout == "3,000 addresses added.\n"
-    assert result.stderr == "2 items without a readable address: 3001, 3002 (counted from 1).\n"
+    assert re.findall("line [0-9]+", result.stderr) == ["line 3001", "line 3002"]
     assert len(reasons(folder)) == 3001
 
 
