@@ -13,7 +13,7 @@ from sidecar.config.tables import Table, domain_tables
 from sidecar.core.records.record import UNCATEGORIZED
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule, SuppressionSettings
 from sidecar.core.settings.values import JournalSettings, Where
-from sidecar.core.text import in_time, nearest, quoted
+from sidecar.core.text import counted, in_time, nearest, quoted
 
 COMPLAINTS: Final = ("abuse", "fraud", "virus", "other", "opt-out", "opt-out-list", "miscategorized")
 """Feedback types that a rule can have (RFC 5965 section 7.3, and what providers send besides)."""
@@ -53,6 +53,11 @@ _NOT_CHECKED: Final = Kind(
     "no_effect",
     "No recipient is checked, because check is off for all sender domains: on_unreadable has no effect.",
     'Write check = "log" or check = "reject" below [suppression], or remove this.',
+)
+_NOT_VERIFIED: Final = Kind(
+    "never_matches",
+    "Without a section [verify] no report has the proof that trust asks for: none reaches the suppression list.",
+    'Add [verify] with your keys, or write trust = "any".',
 )
 _NO_PROOF: Final = Kind(
     "never_matches",
@@ -100,6 +105,8 @@ def read_suppression(
     )
     if "on_unreadable" in values and not settings.checks:
         table.findings.warn(_NOT_CHECKED, table.where("on_unreadable"))
+    if settings.trust != "any" and not verifies:
+        table.findings.warn(_NOT_VERIFIED, table.where("trust"))
     kept = journal.meta
     if settings.trust != "any" and kept is not None:
         for name, kind in (("verified", _NO_PROOF), ("verified_ids", _NO_IDS)):
@@ -129,7 +136,7 @@ def _rule(table: Table) -> SuppressionRule | None:
         return None
     rule = SuppressionRule(where=where, **values)
     if rule.days > rule.count:
-        fact = f"{rule.count} reports cannot be of {rule.days} days."
+        fact = f"{counted(rule.count, 'report')} cannot be of {rule.days} days."
         table.fault("conflict", "days", fact, f"Write a count of {rule.days} or more, or fewer days.")
     if rule.days > -(-rule.within // _DAY) + 1:
         table.findings.warn(_TOO_SHORT, table.where("within"), within=in_time(rule.within), days=rule.days)
