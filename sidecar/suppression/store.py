@@ -359,8 +359,8 @@ def _open(settings: SuppressionSettings, *, writes: bool) -> Database:
             raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
         if version and store.get_property("store") not in {None, form_of(address_hash)}:
             # No address would be found.
-            fix = "restore them, or make a new list from the journal with `sidecar suppression rebuild --new`"
-            raise StoreError(f"{path} was made with another `store` or another key; {fix}")
+            fix = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
+            raise StoreError(f"{path} was made with another `store` or another key: restore that one, or {fix}")
         if writes:
             _prepare(database, version, form_of(address_hash))
         stack.pop_all()

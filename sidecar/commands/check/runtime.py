@@ -214,7 +214,9 @@ class Use:
         if (why := problem_of(listed)) is not None:
             user = name_of_user(os.geteuid())
             then = "accepts all recipients" if listed.on_unreadable == "accept" else "answers relay hosts 451"
-            fix = f"Give {user} the rights to it, or run sidecar suppression rebuild while the sidecar is stopped."
+            fix = "Restart the sidecar. If that does not help, run `sidecar suppression rebuild` while it is stopped."
+            if not os.access(listed.database, os.R_OK):
+                fix = f"Give {user} the right to read it, and to enter its folder."
             text = f"User {user} cannot read the suppression list, so the milter {then}: {why}."
             yield _Fault("unreadable_list", ("suppression", "check"), text, fix)
 

@@ -17,6 +17,8 @@ from sidecar.commands.suppression.opening import (
 )
 from sidecar.commands.suppression.rebuild import rebuild
 from sidecar.commands.suppression.simulate import simulate
+from sidecar.core.names import normal_domain
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.suppressed import ListQuery, ShownEntry, csv_lines
 from sidecar.core.text import printable
 from sidecar.output.help import Command, CommandGroup
@@ -77,7 +79,7 @@ def list_entries(  # noqa: PLR0913 - each is an option
     With --json each line is one object. If `store` is "hashed", the list has hashes, and --domain finds nothing.
     """
     _, settings = list_settings(config)
-    wanted = ListQuery(after=after.lower(), prefix=prefix.lower(), domain=domain.lower())
+    wanted = ListQuery(after=after.lower(), prefix=prefix.lower(), domain=domain and (normal_domain(domain) or domain.lower()))
     count, last = 0, ""
     table = TextTable("address", "reason", "since", "expires")
     with opened(settings) as database:
@@ -89,9 +91,15 @@ def list_entries(  # noqa: PLR0913 - each is an option
             else:
                 table.add_row(plain(entry.address), plain(entry.reason), entry.since, entry.expires or "never")
     if not as_json:
-        console().print(table) if count else click.echo("No address is on the list.")
+        console().print(table) if count else click.echo(_nothing(settings, is_part=bool(prefix or domain or after)))
     if count == limit:
         click.echo(printable(f"There can be more: --after {last}"), err=True)
+
+
+def _nothing(settings: SuppressionSettings, *, is_part: bool) -> str:
+    if is_part and settings.store == "hashed":
+        return 'With store = "hashed" addresses cannot be searched. `sidecar suppression show ADDRESS` finds one.'
+    return "No address on the list matches." if is_part else "No address is on the list."
 
 
 @command.command(
@@ -196,5 +204,6 @@ def stats(config: Path | None, *, as_json: bool) -> None:
     journal = TextTable("in the journal", "count#")
     for name, count in sorted(counters.items()):
         journal.add_row(plain(name), f"{count:,}")
-    console().print(table)
-    console().print(journal)
+    console().print(table) if counts else click.echo("No address is on the list.")
+    click.echo()
+    console().print(journal) if counters else click.echo("The journal has no reports and no changes of the list.")

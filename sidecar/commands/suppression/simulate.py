@@ -62,9 +62,12 @@ def simulate(config: Path | None, records: Path, compare: Path | None, *, as_jso
     lists = [one.entries(now) for one in sets]
     changes = list(differences(*lists)) if compare is not None else None
     if as_json:
-        print_json(_as_json(sets[0], lists[-1], changes, now))
-    else:
-        _print(sets[0], lists, changes, now)
+        print_json(_as_json(sets[-1], lists[-1], changes, now))
+        return
+    for one, entries, name in zip(sets, lists, ("Now: ", f"With {compare}: "), strict=False):
+        _print(one, entries, now, "" if compare is None else name)
+    if changes is not None:
+        _print_changes(changes)
 
 
 def _memory(settings: Settings) -> MemoryList:
@@ -113,17 +116,15 @@ def _as_json(
     return found
 
 
-def _print(
-    memory: MemoryList, lists: Sequence[Mapping[str, ListEntry]], changes: Sequence[EntryChange] | None, now: int
-) -> None:
+def _print(memory: MemoryList, entries: Mapping[str, ListEntry], now: int, name: str) -> None:
     uncounted = ", ".join(f"{count:,} {why.value}" for why, count in sorted(memory.uncounted.items())) or "none"
-    click.echo(f"{counted(memory.reports, 'report')} counted; not counted: {uncounted}.")
-    for entries in lists:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in _reasons(entries).items()) or "none"
-        at = rfc3339(now) if now else "any time"
-        click.echo(printable(f"{counted(len(entries), 'address', 'addresses')} suppressed at {at}: {reasons}."))
-    if changes is None:
-        return
+    click.echo(printable(f"{name}{counted(memory.reports, 'report')} counted; not counted: {uncounted}."))
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in _reasons(entries).items()) or "none"
+    at = rfc3339(now) if now else "any time"
+    click.echo(printable(f"{name}{counted(len(entries), 'address', 'addresses')} suppressed at {at}: {reasons}."))
+
+
+def _print_changes(changes: Sequence[EntryChange]) -> None:
     click.echo(f"{counted(len(changes), 'address', 'addresses')} would change.")
     for one in changes[:_SHOWN]:
         click.echo(printable(f"  {one.address}: {_words(one.old)} -> {_words(one.new)}"))

@@ -75,7 +75,7 @@ def test_list(folder: Path) -> None:
     text = run(folder, "list").stdout
     assert "ben@example.com" in text
     assert "InvalidRecipient" in text
-    assert run(folder, "list", "--prefix", "zz").stdout == "No address is on the list.\n"
+    assert run(folder, "list", "--prefix", "zz").stdout == "No address on the list matches.\n"
 
 
 def test_show(folder: Path) -> None:
@@ -167,6 +167,19 @@ def test_simulate(folder: Path) -> None:
     text = run(folder, *arguments).stdout
     assert "5 addresses would change." in text
     assert "dora@example.com: not suppressed -> SpamBlock until removed" in text
+    lines = text.splitlines()
+    assert lines[0] == "Now: 4 reports counted; not counted: 3 no_address, 1 no_rule."
+    assert lines[2].startswith(f"With {other}: 2 reports counted")
+    assert (compared["reports"], len(compared["entries"])) == (2, 2)
+
+
+def test_hashes_cannot_be_searched(folder: Path) -> None:
+    with (folder / "sidecar.toml").open("a") as file:
+        file.write('store = "hashed"\n')
+    assert "was made with another `store`" in run(folder, "list").stderr
+    assert run(folder, "rebuild", "--new").exit_code == 0
+    assert "`sidecar suppression show ADDRESS` finds one" in run(folder, "list", "--domain", "example.com").stdout
+    assert run(folder, "show", "anna@example.com").exit_code == 0
 
 
 def test_without_a_list(tmp_path: Path) -> None:
