@@ -85,8 +85,23 @@ def keep(database: sqlite3.Connection, revision: int) -> None:
 
 def main() -> None:
     """Update the table once."""
-    url, token_file, path = sys.argv[1:]
-    ask = asker(url, Path(token_file).read_text().strip())
+    try:
+        url, token_file, path = sys.argv[1:]
+    except ValueError:
+        sys.exit("Usage: copy_list.py URL TOKEN-FILE DATABASE")
+    try:
+        update(url, token_file, path)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        text = f"{error.code} {error.read().decode(errors='replace').strip()}" if isinstance(error, HTTPError) else error
+        sys.exit(f"copy_list.py: {url} with the token in {token_file}, to {path}: {text}")
+
+
+def update(url: str, token_file: str, path: str) -> None:
+    """Update the table in the database at `path`. Raise OSError, sqlite3.Error, and ValueError for a wrong URL or token."""
+    token = Path(token_file).read_text().strip()
+    if not token.isprintable():
+        raise ValueError("the file of the token has more than one line")  # the library would show it
+    ask = asker(url, token)
     database = sqlite3.connect(path)
     database.executescript(TABLES)
     row = database.execute("SELECT revision FROM suppression_revision").fetchone()

@@ -36,8 +36,8 @@ def test_the_table_follows_the_list() -> None:
     write_token(folder, "reader", READER)
     write_token(folder, "operator", OPERATOR)
 
-    def update() -> str:
-        command = [sys.executable, str(SCRIPT), f"http://127.0.0.1:{port}", str(folder / "reader"), str(folder / "app.db")]
+    def update(name: str = "reader") -> str:
+        command = [sys.executable, str(SCRIPT), f"http://127.0.0.1:{port}", str(folder / name), str(folder / "app.db")]
         return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
     def operator(method: str, path: str, body: object = None) -> int:
@@ -60,8 +60,13 @@ def test_the_table_follows_the_list() -> None:
         assert (update(), copied(folder)) == ("", listed())
         assert operator("DELETE", "gone@example.net?reason=fixed") == 200
         assert (update(), copied(folder)) == ("", {"o'neil@example.net": "it's so"})
+        write_token(folder, "wrong", OPERATOR[::-1])
+        assert '401 {"error":"The token is not one of admin.tokens' in update("wrong")
+        write_token(folder, "two", f"{READER}\n{READER}")
+        assert update("two").endswith("more than one line\n")
         assert program.stop() == 0
         assert "Connection refused" in update()
+        assert update().count("\n") == 1
         assert copied(folder) == {"o'neil@example.net": "it's so"}
         for path in (folder / "state").glob("suppression.db*"):
             path.unlink()
