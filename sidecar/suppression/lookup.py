@@ -46,6 +46,8 @@ class Lookup:
         self._lock = threading.Lock()
         self._opened: OpenedList | None = None
         self._log_at = 0.0
+        # When the list was found unreadable last, and why.
+        self._fault_at, self._fault = 0.0, ""
 
     def may_have(self, settings: SuppressionSettings, address: str) -> bool:
         """Return False if an address is not on the list. This waits for nothing, and True can be wrong."""
@@ -57,15 +59,20 @@ class Lookup:
 
     def find(self, settings: SuppressionSettings, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address at a time. This can wait for the disk. Raise UnreadableListError."""
+        asked = time.monotonic()
         if not self.may_have(settings, address) or (key := key_of(address)) is None:
             return None
         from sidecar.suppression.store import StoreError  # noqa: PLC0415 - see the module
 
         with self._lock:
+            # Those that waited for a look-up that failed do not wait for another one, one after the other.
+            if self._fault_at > asked:
+                raise UnreadableListError(self._fault)
             try:
                 return self._current(settings).find(key, now)
             except StoreError as error:
                 self._close()
+                self._fault_at, self._fault = time.monotonic(), str(error)
                 self._log(str(error), settings)
                 raise UnreadableListError(str(error)) from error
 

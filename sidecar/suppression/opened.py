@@ -11,7 +11,7 @@ from pathlib import Path
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.rules import ListEntry
-from sidecar.suppression.store import StoreError, open_reader
+from sidecar.suppression.store import ASKING_SECONDS, StoreError, open_reader
 
 
 class OpenedList:
@@ -21,7 +21,7 @@ class OpenedList:
         self.settings = settings
         with _faults(settings), ExitStack() as stack:
             self._files = _files_of(settings)
-            self.database = stack.enter_context(open_reader(settings))
+            self.database = stack.enter_context(open_reader(settings, wait=ASKING_SECONDS))
             self.filter = filter_of(self.database)
             stack.pop_all()
 

@@ -29,7 +29,7 @@ from sidecar.suppression.listing import shown
 from sidecar.suppression.opened import OpenedList
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.rules import MICROSECONDS, Event, kept_additions
-from sidecar.suppression.store import Database, MissingError, StoreError, open_reader
+from sidecar.suppression.store import ASKING_SECONDS, Database, MissingError, StoreError, open_reader
 
 _REPLACED: Final = "\ufffd"
 T = TypeVar("T")
@@ -132,7 +132,7 @@ class ServedList:
     def _events(self, key: str) -> list[Event]:
         # A connection of its own, because this thread writes, and another one reads.
         try:
-            with open_reader(self._list) as database:
+            with open_reader(self._list, wait=ASKING_SECONDS) as database:
                 return database.history(key)
         except (StoreError, sqlite3.DatabaseError) as error:
             raise self._unavailable(error) from error

@@ -36,6 +36,8 @@ _WRITER_CACHE: Final = f"PRAGMA mmap_size = {4 << 30}"
 _READER_CACHE: Final = "PRAGMA cache_size = -256"
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 _BUSY_SECONDS: Final = 30.0
+ASKING_SECONDS: Final = 1.0
+"""How long a reader waits for a lock of another program if someone waits for the answer: a sending host, or an HTTP client."""
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
 _COPIED: Final = 1000
@@ -171,8 +173,9 @@ class Database:
         self._database.execute(_TRIGGER)
 
     def put_property(self, name: str, value: str) -> None:
-        """Write a property of the database."""
-        self._database.execute("INSERT OR REPLACE INTO property VALUES (?, ?)", (name, value))
+        """Write a property of the database. Raise StoreError."""
+        with database_faults(self.path):
+            self._database.execute("INSERT OR REPLACE INTO property VALUES (?, ?)", (name, value))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -318,8 +321,11 @@ class Database:
 # --- opening
 
 
-def open_reader(settings: SuppressionSettings) -> Database:
-    """Open the list to read it, in one thread at a time. Raise StoreError, also if it does not exist yet."""
+def open_reader(settings: SuppressionSettings, *, wait: float = _BUSY_SECONDS) -> Database:
+    """Open the list to read it, in one thread at a time. Raise StoreError, also if it does not exist yet.
+
+    It waits so many seconds for a lock of another program.
+    """
     try:
         settings.database.stat()
     except FileNotFoundError:
@@ -327,7 +333,7 @@ def open_reader(settings: SuppressionSettings) -> Database:
         raise MissingError(f"{settings.database} does not exist yet; {fix}") from None
     except OSError as error:
         raise StoreError(f"{settings.database} cannot be read: {error.strerror}") from error
-    return _open(settings, writes=False)
+    return _open(settings, writes=False, wait=wait)
 
 
 def open_store(settings: SuppressionSettings) -> Database:
@@ -340,14 +346,14 @@ def open_store(settings: SuppressionSettings) -> Database:
     return _open(settings, writes=True)
 
 
-def _open(settings: SuppressionSettings, *, writes: bool) -> Database:
+def _open(settings: SuppressionSettings, *, writes: bool, wait: float = _BUSY_SECONDS) -> Database:
     path, mode = settings.database, "rwc" if writes else "ro"
     try:
         address_hash = AddressHash.of(settings)
     except ValueError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     with database_faults(path), ExitStack() as stack:
-        uri, wait = f"file:{_quoted(path)}?mode={mode}", _BUSY_SECONDS
+        uri = f"file:{_quoted(path)}?mode={mode}"
         database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
         stack.callback(database.close)
         store = Database(database, path, address_hash)

@@ -141,7 +141,7 @@ def test_torn_write_ahead_log(tmp_path: Path) -> None:
         assert stored(again) == computed(again)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "truncated", "page", "empty"])
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "entry", "property", "empty"])
 def test_damaged_database(tmp_path: Path, damage: str) -> None:
     """It is set aside, and a new one is made of the journal and of what can be read."""
     made = filled(tmp_path)
@@ -158,17 +158,17 @@ def test_damaged_database(tmp_path: Path, damage: str) -> None:
             content[:] = b"no database" * 1000
         case "truncated":
             del content[len(content) // 2 :]
-        case "page":
-            # The root page of `entry`; the events can be read.
+        case "entry" | "property":
+            # The root page of a table; the events can be read.
             with closing(sqlite3.connect(path)) as database:
-                (root,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'entry'").fetchone()
+                (root,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (damage,)).fetchone()
             content[(root - 1) * 4096 : root * 4096] = bytes(range(256)) * 16
         case _:
             content.clear()
     path.write_bytes(content)
     consume(made)
     found = stored(made)
-    if damage == "page":
+    if damage == "entry":
         assert found == expected
     assert {**found, "old@example.net": expected["old@example.net"]} == expected
     assert (len(list(tmp_path.glob("list.db.damaged-*[0-9]"))) == 1) == (damage != "empty")

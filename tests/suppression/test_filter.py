@@ -2,7 +2,10 @@
 
 import os
 import random
+import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,16 @@ from msgspec.structs import replace
 
 from sidecar.core.session.suppressing import UnreadableListError
 from sidecar.core.settings.settings import Settings
+from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.suppression import filter as module
+from sidecar.suppression import opened, store
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.filter import AddressFilter, FilterWriter
 from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.lookup import _PLAIN, Lookup, key_of
 from sidecar.suppression.reading import normal_key
+from sidecar.suppression.store import Database
+from tests.mta.processes import wait_until
 from tests.suppression.journals import NOW, computed, consume, in_child, list_of, with_list, write_segment
 from tests.suppression.records import change, feedback
 
@@ -240,6 +247,38 @@ def test_entries_of_a_command(tmp_path: Path) -> None:
     consume(made)
     kept(made, shared, build=False)
     assert asked(lookup, made, "a@x.test", "b@x.test", "c@x.test") == [True, True, False]
+
+
+def test_a_list_that_another_program_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipients that ask together wait once, and for a short time."""
+    made, asking, waits = with_list(tmp_path), list[str](), list[float]()
+
+    class Counted(Lookup):
+        def may_have(self, settings: SuppressionSettings, address: str) -> bool:
+            asking.append(address)
+            return super().may_have(settings, address)
+
+    def open_reader(settings: SuppressionSettings, *, wait: float) -> Database:
+        waits.append(wait)
+        wait_until(lambda: len(asking) == 20, "all others wait for this look-up")
+        return store.open_reader(settings, wait=0.01)
+
+    def ask(number: int) -> str:
+        with pytest.raises(UnreadableListError) as caught:
+            lookup.find(list_of(made), f"{number}@x.test", NOW)
+        return str(caught.value)
+
+    lookup = Counted()
+    write_segment(made, 0, [feedback("a@x.test")])
+    consume(made)
+    with closing(sqlite3.connect(list_of(made).database, isolation_level=None)) as other, ThreadPoolExecutor(20) as threads:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(opened, "open_reader", open_reader)
+        assert all("database is locked" in why for why in threads.map(ask, range(20)))
+    monkeypatch.undo()
+    assert waits == [store.ASKING_SECONDS]
+    assert lookup.find(list_of(made), "a@x.test", NOW) is not None
 
 
 def test_growth_while_the_list_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
