@@ -22,7 +22,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, SegmentMark, Skipped, followers
-from sidecar.suppression import READER
+from sidecar.suppression import READER, revisions
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
@@ -92,6 +92,8 @@ class Consumer:
         with ExitStack() as stack:
             self.database = stack.enter_context(self._opened())
             self._file = file_of(self._list.database)
+            self._given = 0
+            self._compare_revisions()
             # Before the first change: an entry is in the filter before it is in the database.
             if self._shared is None:
                 # The filter of a sidecar that runs has no entry of this process.
@@ -129,6 +131,7 @@ class Consumer:
                 self._read(file)
                 if self._wait(0.0):
                     return
+        self._note_revision()
         done = {path: mark for path, mark in self._marks.items() if mark.done}
         if self._saved is None or done.keys() != {path for path, mark in self._saved.items() if mark.done}:
             self._save_checkpoint()
@@ -210,8 +213,21 @@ class Consumer:
             self._swept_to = self.database.delete_old_events(self.rules, self._now(), after=self._swept_to)
             self._must_empty_log |= bool(deleted + self.database.delete_old_changes(self._now()))
             self._must_empty_log &= not (self._must_empty_log and self.database.empty_log())
+            self._note_revision()
         if now >= self._save_at:
             self._save_checkpoint()
+
+    def _compare_revisions(self) -> None:
+        """Find an older database in the place of the list: changes that programs have seen are not in it."""
+        given = revisions.read_given(lock_of(self._list))
+        if given > self.database.revision:
+            self.database.forget_changes(self._now(), given=given)
+            _LOG.warning("the suppression list is older than before: programs with a copy read all of it again")
+
+    def _note_revision(self) -> None:
+        if (revision := self.database.revision) != self._given:
+            revisions.write_given(lock_of(self._list), revision)
+            self._given = revision
 
     def _save_checkpoint(self) -> None:
         """Save for retention what is read to the end, and forget segments that do not exist any more."""
@@ -240,10 +256,15 @@ def fingerprint(settings: SuppressionSettings) -> str:
     return msgspec.json.encode((rules, settings.trust)).decode()
 
 
+def lock_of(settings: SuppressionSettings) -> Path:
+    """Return the file that the one process which writes the list locks. It has the latest revision."""
+    return Path(f"{settings.database}.lock")
+
+
 @contextmanager
 def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
     """Be the one process that writes the list. Raise BusyError if another one is, and `wait` returns True; raise OSError."""
-    path = Path(f"{settings.database}.lock")
+    path = lock_of(settings)
     make_directory(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
     try:
@@ -257,7 +278,7 @@ def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda
 
 def is_kept(settings: SuppressionSettings) -> bool:
     """Return True if a process keeps the list up to date. Raise OSError."""
-    with open(f"{settings.database}.lock", "rb") as file:  # noqa: PTH123 - a path with an ending
+    with lock_of(settings).open("rb") as file:
         return not _is_locked(file.fileno())
 
 

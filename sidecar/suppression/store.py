@@ -120,8 +120,11 @@ class Database:
 
     @property
     def revision(self) -> int:
-        """The revision of the list: it grows with each change."""
-        return revisions.latest(self._database)
+        """The revision of the list: it grows with each change. Raise StoreError."""
+        try:
+            return revisions.latest(self._database)
+        except sqlite3.DatabaseError as error:
+            raise _error(error, self.path) from error
 
     def changes(self, since: int, now: int, limit: int) -> ListChanges:
         """Return the first changes after a revision, of `limit` rows at most. Raise RevisionGoneError."""
@@ -260,6 +263,11 @@ class Database:
             gone = [self._database.execute(f"DELETE FROM {name} WHERE address = ?", key) for name in ("event", "entry")]  # noqa: S608
             revisions.forget(self._database, now)
         return any(one.rowcount for one in gone)
+
+    def forget_changes(self, now: int, *, given: int) -> None:
+        """Let all programs with a copy read the list again. `given` is the latest revision that they can have."""
+        with self._transaction():
+            revisions.forget(self._database, now, given=given)
 
     def empty_log(self) -> bool:
         """Truncate the write-ahead log: what was deleted is in no file. Return False if readers are in the way."""
