@@ -5,6 +5,7 @@ Reading a line again changes nothing, so a segment that was not read to its end 
 """
 
 import fcntl
+import math
 import os
 import time
 from collections import Counter
@@ -20,7 +21,9 @@ from sidecar.core.records.reading import decode
 from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.text import counted
 from sidecar.journal import make_directory
+from sidecar.journal.clock_guard import clock_guard
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, SegmentMark, Skipped, followers
 from sidecar.suppression import READER, revisions
 from sidecar.suppression.filter import AddressFilter
@@ -208,14 +211,28 @@ class Consumer:
         now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_SECONDS
-            if deleted := self.database.delete_expired(self.rules, self._now()):
-                _LOG.info("entries of the suppression list have ended", count=deleted)
-            self._swept_to = self.database.delete_old_events(self.rules, self._now(), after=self._swept_to)
-            self._must_empty_log |= bool(deleted + self.database.delete_old_changes(self._now()))
-            self._must_empty_log &= not (self._must_empty_log and self.database.empty_log())
-            self._note_revision()
+            if self._is_clock_trusted():
+                self._delete_old()
         if now >= self._save_at:
             self._save_checkpoint()
+
+    def _is_clock_trusted(self) -> bool:
+        """Return False for a day after the clock was set forward: what is deleted then is missing when it is right again."""
+        with suppress(OSError), clock_guard(Path(f"{self._list.database}.sweep"), now=self._now(), keep_age=math.inf) as guard:
+            if guard is not None:  # another process locks the file
+                guard.due = self._now() + _SWEEP_SECONDS
+                if guard.began and (count := self.database.count_expired(self._now())):
+                    _LOG.warning(guard.warning(counted(count, "entry", "entries"), "expire"), database=self.database.path)
+                return not guard.paused
+        return False
+
+    def _delete_old(self) -> None:
+        if deleted := self.database.delete_expired(self.rules, self._now()):
+            _LOG.info("entries of the suppression list have ended", count=deleted)
+        self._swept_to = self.database.delete_old_events(self.rules, self._now(), after=self._swept_to)
+        self._must_empty_log |= bool(deleted + self.database.delete_old_changes(self._now()))
+        self._must_empty_log &= not (self._must_empty_log and self.database.empty_log())
+        self._note_revision()
 
     def _compare_revisions(self) -> None:
         """Find an older database in the place of the list: changes that programs have seen are not in it."""

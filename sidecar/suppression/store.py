@@ -90,18 +90,15 @@ class Database:
 
     def get_property(self, name: str) -> str | None:
         """Return a property of the database, None if it does not have it."""
-        row = self._database.execute("SELECT value FROM property WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._database.execute("SELECT value FROM property WHERE name = ?", (name,))
+        return next((str(value) for (value,) in rows), None)
 
     def history(self, address: str) -> list[Event]:
         """Return the events of an address in normal form, the oldest first."""
         return sorted(self._events(self.key(address)))
 
     def newest(self, address: str, action: Literal["add", "remove"]) -> int:
-        """Return when the newest event was that a change of an address must be later than; 0 without one.
-
-        A removal cancels all that is earlier, an addition no removal that is later. The time is in microseconds.
-        """
+        """Return the time in microseconds that a change of an address must be later than, so that it counts."""
         query = "SELECT coalesce(max(time), 0) FROM event WHERE address = ? AND (kind = 'remove' OR ? = 'remove')"
         return int(self._database.execute(query, (self.key(address), action)).fetchone()[0])
 
@@ -133,6 +130,11 @@ class Database:
     def counts(self, now: int) -> dict[tuple[str, str], int]:
         """Return the number of entries by source and reason; those of people have an empty reason."""
         return listing.counts(self._database, now)
+
+    def count_expired(self, now: int) -> int:
+        """Return the number of entries that have ended, and were not deleted yet."""
+        query = "SELECT count(*) FROM entry WHERE expires > 0 AND expires <= ?"
+        return int(self._database.execute(query, (now,)).fetchone()[0])
 
     def counters(self) -> Counter[str]:
         """Return what was counted in the segments that the journal still has."""

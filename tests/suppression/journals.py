@@ -53,6 +53,12 @@ def consume(made: Settings, *, now: int = NOW, then: Callable[[Consumer], object
         then(consumer)
 
 
+def sweep(made: Settings, now: int) -> None:
+    """Delete what has ended, as a process that runs for more than a day."""
+    for hours in (30, 10, 0):
+        consume(made, now=now - hours * 3600, then=Consumer._tidy)
+
+
 def stored(made: Settings, now: int = NOW) -> dict[str, ListEntry]:
     """Return the list in the database."""
     with open_reader(list_of(made)) as store:

@@ -22,7 +22,7 @@ from sidecar.suppression import READER
 from sidecar.suppression import consumer as module
 from sidecar.suppression.consumer import BusyError, Consumer, follow, locked
 from sidecar.suppression.store import Database, StoreError, open_reader, open_store, set_aside
-from tests.suppression.journals import NOW, computed, consume, in_child, list_of, stored, with_list, write_segment
+from tests.suppression.journals import NOW, computed, consume, in_child, list_of, stored, sweep, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
 
 WORDS = ("abuse", "InvalidRecipient", "QuotaIssues", "QuotaIssues", "InactiveMailbox", "SpamBlock")
@@ -258,9 +258,10 @@ def test_expiry_deletes(tmp_path: Path) -> None:
     times = [now]
 
     def holds(later: int) -> list[bool]:
-        times.append(now + later)
-        consumer._sweep_at = 0.0
-        consumer._tidy()
+        for hours in (30, 10, 0):  # longer than the pause after the clock was set forward
+            times.append(now + later - hours * 3600)
+            consumer._sweep_at = 0.0
+            consumer._tidy()
         consumer.database.backup(copy)
         files = [list_of(made).database, Path(f"{list_of(made).database}-wal"), copy]
         content = b"".join(path.read_bytes() for path in files)
@@ -272,6 +273,22 @@ def test_expiry_deletes(tmp_path: Path) -> None:
         # Other programs can ask for a change for a week.
         assert holds(31 * DAY) == [True, True]
         assert holds(39 * DAY) == [False, True]
+
+
+def test_a_clock_that_was_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A clock that is a year ahead for some hours deletes nothing, and the log warns once."""
+    made = with_list(tmp_path)
+    write_segment(made, 0, some_records(60, 0))
+    consume(made, then=Consumer._tidy)
+    expected = stored(made)
+    for hours in (0, 1, 20):
+        consume(made, now=NOW + 365 * DAY + hours * 3600, then=Consumer._tidy)
+    assert stored(made, NOW + 365 * DAY) != expected
+    assert capfd.readouterr().err.count("the clock was set forward") == 1
+    consume(made, then=Consumer._tidy)
+    assert stored(made) == expected
+    sweep(made, NOW + 365 * DAY)
+    assert stored(made) != expected
 
 
 def test_hashed(tmp_path: Path) -> None:

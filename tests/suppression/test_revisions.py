@@ -10,11 +10,10 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import ListQuery, RevisionGoneError, ShownEntry
-from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.listing import shown
 from sidecar.suppression.schema import MIGRATIONS
 from sidecar.suppression.store import open_reader, open_store
-from tests.suppression.journals import consume, list_of, with_list, write_segment
+from tests.suppression.journals import consume, list_of, sweep, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
 from tests.suppression.test_consumer import some_records
 
@@ -67,7 +66,7 @@ def test_a_copy_follows(tmp_path: Path) -> None:
     assert copy.entries
     later = NOW + 400 * DAY
     assert copy.differs(later)  # some have ended
-    consume(made, now=later, then=Consumer._tidy)
+    sweep(made, later)
     copy.update(later)
     assert not copy.differs(later)
 
@@ -122,11 +121,11 @@ def test_expiries_and_removals(tmp_path: Path) -> None:
     consume(made, now=NOW)
     copy = Copy(made)
     write_segment(made, 1, [change("a@x.test", "remove", day=TODAY)])
-    consume(made, now=NOW + 2 * DAY, then=Consumer._tidy)
+    sweep(made, NOW + 2 * DAY)
     copy.update(NOW + 2 * DAY)
     assert not copy.entries
     # A week later nothing of it is known any more, and a copy that is up to date needs no more.
-    consume(made, now=NOW + 10 * DAY, then=Consumer._tidy)
+    sweep(made, NOW + 10 * DAY)
     copy.update(NOW + 10 * DAY)
     with open_reader(list_of(made)) as store, pytest.raises(RevisionGoneError):
         store.changes(copy.revision - 1, NOW, 10)
