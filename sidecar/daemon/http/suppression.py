@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import UNSET, json
 from msgspec.structs import asdict
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -56,6 +57,8 @@ IN_FORCE_SECONDS: float = 10.0
 _LOOK_SECONDS: Final = 0.05
 # Questions in memory while the disk is slow.
 WAITING_LIMIT: Final = 200
+# Addresses that are changed while the process of the list is away, for ten seconds each.
+UNAPPLIED_LIMIT: Final = 10_000
 _NO_LIST: Final = "The settings have no [suppression]: write this section, and reload the sidecar."
 
 T = TypeVar("T")
@@ -74,6 +77,8 @@ class SuppressionPaths:
         self._waiting = 0
         # The lock of each address that is being changed, as long as a request needs it.
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
+        # The record of the last change of an address, if it was not in force when it was answered.
+        self._unapplied: dict[str, str] = {}
         self.routes = [
             Route(SUPPRESSION, self.list_entries),
             Route(CHECK, self.check, methods=["POST"]),
@@ -147,16 +152,35 @@ class SuppressionPaths:
         address = (await self._history(spelled)).address
         lock = self._locks.setdefault(address, asyncio.Lock())
         async with lock:
+            if _is_conditional(request.headers):
+                await self._require_in_force(address)
             before = await self._history(address)
             _check_preconditions(request.headers, before.entry)
             record_id = await self._write(lambda: change(address, by=caller(request.scope)))
             in_force = record_id is None or await self._is_applied(address, record_id)
+            if record_id is not None and not in_force:
+                self._note_unapplied(address, record_id)
             after = await self._history(address)
         if not in_force:
             answer = _history_answer(after, 202)
             answer.headers["Retry-After"] = "1"
             return answer
         return _history_answer(after, 201 if before.entry is None and after.entry is not None else 200)
+
+    async def _require_in_force(self, address: str) -> None:
+        """Raise HTTPException if the entry of an address is not the one after the last change here."""
+        record_id = self._unapplied.get(address)
+        if record_id is not None:
+            if not await self._read(partial(self._own().is_applied, address, record_id)):
+                text = "An earlier change of this address is not in force yet: ask again in a second."
+                raise HTTPException(503, text, {"Retry-After": "1"})
+            self._unapplied.pop(address, None)
+
+    def _note_unapplied(self, address: str, record_id: str) -> None:
+        self._unapplied.pop(address, None)
+        self._unapplied[address] = record_id
+        if len(self._unapplied) > UNAPPLIED_LIMIT:
+            del self._unapplied[next(iter(self._unapplied))]
 
     async def _is_applied(self, address: str, record_id: str) -> bool:
         own, until = self._own(), time.monotonic() + IN_FORCE_SECONDS
@@ -216,18 +240,25 @@ def _etag(entry: ShownEntry) -> str:
     return f'"{hashlib.blake2b(json.encode(entry), digest_size=8).hexdigest()}"'
 
 
-def _check_preconditions(headers: Mapping[str, str], entry: ShownEntry | None) -> None:
+def _is_conditional(headers: Headers) -> bool:
+    return "if-match" in headers or "if-none-match" in headers
+
+
+def _check_preconditions(headers: Headers, entry: ShownEntry | None) -> None:
     """Raise HTTPException if the entry is not the one that the client knows (RFC 9110 section 13.1)."""
     now = None if entry is None else _etag(entry)
-    match, none_match = headers.get("if-match"), headers.get("if-none-match")
-    if match is not None and (now is None or (match.strip() != "*" and now not in _tags(match))):
+    match, none_match = _tags(headers, "if-match"), _tags(headers, "if-none-match")
+    if match is not None and (now is None or not match & {"*", now}):
         raise HTTPException(412, "The entry has changed since: read it again, and send its ETag in If-Match.")
-    if none_match is not None and now is not None and (none_match.strip() == "*" or now in _tags(none_match)):
+    # A proxy that compresses answers makes their tags weak.
+    if none_match is not None and now is not None and none_match & {"*", now, f"W/{now}"}:
         raise HTTPException(412, "The address is on the list already.")
 
 
-def _tags(header: str) -> set[str]:
-    return {one.strip() for one in header.split(",")}
+def _tags(headers: Headers, name: str) -> set[str] | None:
+    """Return the tags in all fields of a name; None without such a field."""
+    fields = headers.getlist(name)
+    return {one.strip() for one in ",".join(fields).split(",")} if fields else None
 
 
 def _history_answer(found: AddressHistory, status: int = 200) -> Response:

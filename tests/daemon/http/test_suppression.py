@@ -11,10 +11,14 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
+from msgspec import convert
 from msgspec.structs import replace
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings
+from sidecar.core.suppressed import ShownEntry
 from sidecar.core.text import rfc3339
 from sidecar.daemon.http import Application
 from sidecar.daemon.http import suppression as paths
@@ -154,6 +158,11 @@ def test_concurrent_edits(served: Served) -> None:
     assert served.ask("PUT", f"{LIST}/{A}", {"reason": "x"}, if_none_match="*").status == 412
     assert served.ask("PUT", f"{LIST}/n@example.com", {"reason": "x"}, if_match="*").status == 412
     assert served.ask("PUT", f"{LIST}/n@example.com", {"reason": "x"}, if_none_match="*").status == 201
+    weak = served.ask("PUT", f"{LIST}/{A}", {"reason": "x"}, if_none_match=f'"x", W/{etag}')
+    assert weak.status == 412  # as a proxy that compresses answers makes it
+    several = Headers(raw=[(b"if-none-match", b'"x"'), (b"if-none-match", b"*")])
+    with pytest.raises(HTTPException, match="on the list already"):
+        paths._check_preconditions(several, convert(served.ask("GET", f"{LIST}/{A}").value["entry"], ShownEntry))
     assert len(served.records()) == 1
 
     async def both() -> list[int]:
@@ -163,6 +172,21 @@ def test_concurrent_edits(served: Served) -> None:
 
     assert asyncio.run(both()) == [200, 412, 412, 412]
     assert not served.app._paths.suppression._locks
+
+
+def test_concurrent_edits_while_the_list_is_not_kept(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change with a precondition waits for the change before it, of which the entry shows nothing yet."""
+    served.stop()
+    monkeypatch.setattr(paths, "IN_FORCE_SECONDS", 0.0)
+    statuses = [served.ask("PUT", f"{LIST}/n@example.com", {"reason": str(n)}, if_none_match="*").status for n in range(2)]
+    assert statuses == [202, 503]
+    served.start()
+    again = served.ask("PUT", f"{LIST}/n@example.com", {"reason": "2"}, if_none_match="*")
+    wait_until(lambda: served.ask("GET", f"{LIST}/n@example.com").status == 200, "the first change is in force")
+    assert again.status in {503, 412}  # as fast as the process of the list is
+    assert served.ask("PUT", f"{LIST}/n@example.com", {"reason": "2"}, if_none_match="*").status == 412
+    assert not served.app._paths.suppression._unapplied
+    assert len(served.records()) == 1
 
 
 def test_unsubscribe(served: Served) -> None:
