@@ -44,6 +44,7 @@ def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> 
     An entry that has ended by `now` is none.
     """
     asked = revision
+    _require_known(database, asked)
     query = """SELECT change.revision, change.address, entry.* FROM change LEFT JOIN entry ON entry.address = change.address
         WHERE change.revision > ? ORDER BY change.revision LIMIT ?"""
     found: dict[str, ListChange] = {}
@@ -54,10 +55,14 @@ def since(database: sqlite3.Connection, revision: int, now: int, limit: int) -> 
         now_listed = None if entry is None or entry.is_over(now) else shown(address, entry)
         found.pop(address, None)
         found[address] = ListChange(revision=number, address=address, entry=now_listed)
-    # Afterwards: meanwhile the oldest can have been deleted.
-    if not _begin(database) <= asked <= latest(database):
-        raise RevisionGoneError
+    # Again: meanwhile the oldest can have been deleted.
+    _require_known(database, asked)
     return ListChanges(changes=tuple(found.values()), revision=revision, more=count == limit)
+
+
+def _require_known(database: sqlite3.Connection, revision: int) -> None:
+    if not _begin(database) <= revision <= latest(database):
+        raise RevisionGoneError
 
 
 def delete_old(database: sqlite3.Connection, now: int, *, limit: int) -> int:

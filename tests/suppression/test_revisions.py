@@ -157,6 +157,8 @@ def test_other_databases(tmp_path: Path) -> None:
     (tmp_path / "backup.db").rename(list_of(made).database)
     with open_reader(list_of(made)) as store, pytest.raises(RevisionGoneError):
         store.changes(copy.revision, NOW, 10)  # a later one than it has
+    with open_reader(list_of(made)) as store, pytest.raises(RevisionGoneError):
+        store.changes(10**20, NOW, 10)  # more than a database can have
     old = Copy(made)
     consume(made)
     with pytest.raises(RevisionGoneError):
