@@ -30,10 +30,8 @@ from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
 
-# The one writer maps the file: 10 million entries of some 100 bytes. A reader of a mapped file that is cut off would be killed
-# (SIGBUS); it has few pages of its own, because the kernel's cache is shared.
-_WRITER_CACHE: Final = f"PRAGMA mmap_size = {4 << 30}"
-_READER_CACHE: Final = "PRAGMA cache_size = -256"
+# KiB of pages in a reader: the kernel's cache is shared. No process maps the file: one that is cut off would kill it (SIGBUS).
+_READER_CACHE: Final = 256
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 _BUSY_SECONDS: Final = 30.0
 ASKING_SECONDS: Final = 1.0
@@ -367,7 +365,8 @@ def _open(settings: SuppressionSettings, *, writes: bool, wait: float = _BUSY_SE
         database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
         stack.callback(database.close)
         store = Database(database, path, address_hash)
-        database.execute(_WRITER_CACHE if writes else _READER_CACHE)
+        if not writes:
+            database.execute(f"PRAGMA cache_size = -{_READER_CACHE}")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")

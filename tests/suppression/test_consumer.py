@@ -318,6 +318,18 @@ def test_hashed(tmp_path: Path) -> None:
     assert not key.exists()  # another one would hide that it has to be restored
 
 
+def test_no_page_is_mapped(tmp_path: Path) -> None:
+    """A mapped file that is cut off while it is read kills the process (SIGBUS)."""
+    made = filled(tmp_path)
+    consume(made)
+    for opened in (open_store, open_reader):
+        with opened(list_of(made)) as store:
+            assert list(store.entries(NOW))
+            maps = Path("/proc/self/maps").read_text()
+            assert "list.db-shm\n" in maps
+            assert "list.db\n" not in maps
+
+
 def test_search(tmp_path: Path) -> None:
     """By pages, by the beginning of an address, and by domain."""
     made = with_list(tmp_path)
