@@ -249,22 +249,14 @@ class Supervisor:
     def _close_in_worker(self) -> None:
         self._close()
         self._admin.close()
-        self._close_readers()
 
     def _close_in_admin(self) -> None:
         self._close()
-        self._close_readers()
         self._listener.leave()
 
     def _close_in_reader(self) -> None:
-        self._close()
-        self._admin.close()
-        self._close_readers()
+        self._close_in_worker()
         self._listener.leave()
-
-    def _close_readers(self) -> None:
-        for one in self._readers:
-            one.close()
 
     def _close(self) -> None:
         self._selector.close()
@@ -273,3 +265,5 @@ class Supervisor:
         self._lock.close()
         self._reload.close()
         self._workers.close_controls()
+        for one in self._readers:
+            one.close()
