@@ -150,21 +150,16 @@ def command(  # noqa: PLR0913 - one for each option
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     write = _write_json if as_json else _writer(console(), full=full, local=local_time)
-    if path is not None and from_stream:
-        fleet = reader_settings_or_exit(config).fleet
-        try:
-            with open_stream(path, fleet) as stream:
-                _show_fleet(stream, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
-        except FleetError as error:
-            raise click.ClickException(sentence(error)) from error
-        return
     log = journal_or_exit(config) if path is None else path
     try:
-        if kind_of(log) == "stream":
+        if from_stream:
+            with open_stream(log, reader_settings_or_exit(config).fleet) as stream:
+                _show_fleet(stream, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
+        elif kind_of(log) == "stream":
             _show_stream(log, wanted, lines or _ALL, write)
         else:
             _tail(log, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
-    except JournalError as error:
+    except (JournalError, FleetError) as error:
         raise click.ClickException(sentence(error)) from error
 
 
