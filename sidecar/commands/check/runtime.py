@@ -105,8 +105,8 @@ def _folders(settings: Settings) -> Iterator[tuple[Path, Sequence[str]]]:
     for folder in settings.journal.directories:
         yield folder, ("journal", "directory")
     yield settings.state_directory, ("state_directory",)
-    if settings.list_directory is not None:
-        yield settings.list_directory, ("suppression", "database")
+    for folder in settings.list_directories:
+        yield folder, ("suppression", "database")
 
 
 def _is_within(path: Path, folders: Iterable[Path]) -> bool:

@@ -89,10 +89,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.state_directory / CHECKPOINTS
 
     @property
-    def list_directory(self) -> Path | None:
-        """The folder of the suppression list, if it has one besides the state directory."""
+    def list_directories(self) -> tuple[Path, ...]:
+        """The folder of the suppression list; empty without one, or if it is the state directory."""
         folder = self.state_directory if self.suppression is None else self.suppression.database.parent
-        return None if folder == self.state_directory else folder
+        return () if folder == self.state_directory else (folder,)
 
     @property
     def retention_file(self) -> Path:

@@ -105,7 +105,7 @@ def make_plan(settings: Settings, sources: Sequence[Source]) -> Plan:
 
 def _tried_folders(settings: Settings) -> str:
     """Try all folders. Return the id of this installation. Raise SetupError."""
-    listed = [] if settings.list_directory is None else [settings.list_directory]
+    listed = settings.list_directories
     if os.geteuid() == 0:
         for folder in (*settings.journal.directories, settings.state_directory, settings.quarantine_directory, *listed):
             check_only_root_writes(folder)

@@ -93,9 +93,8 @@ def _prepare(settings: Settings, sources: Sequence[Source], stack: ExitStack) ->
         plan = make_plan(settings, sources)
         lock = stack.enter_context(lock_state(settings.state_directory))
         return listen(settings.milter), plan, lock
-    for folder in (settings.state_directory, *settings.journal.directories, settings.list_directory):
-        if folder is not None:
-            create_for(identity, folder)
+    for folder in (settings.state_directory, *settings.journal.directories, *settings.list_directories):
+        create_for(identity, folder)
     # The owner may connect whatever the mode is, and the supervisor must: it checks whether the socket answers.
     owner = settings.milter.socket_owner or identity.user
     listener = listen(replace(settings.milter, socket_owner=owner))
