@@ -83,7 +83,8 @@ def _of_readers(readers: Sequence[KnownReader], *, all_of_them: bool) -> Iterato
     for one in readers:
         if one.fault:
             since = f" since {rfc3339(one.oldest)}" if one.oldest else ""
-            yield f"Reader {one.name} does not deliver records{since}: {one.fault}. They wait in the journal."
+            does = "deliver records" if one.oldest else "read the journal"
+            yield f"Reader {one.name} does not {does}{since}: {one.fault}. Records wait in the journal."
         elif 0 < one.oldest < time.time() - BEHIND_SECONDS:
             yield f"Reader {one.name} is behind: its oldest record that is not delivered is of {rfc3339(one.oldest)}."
         if one.kept:

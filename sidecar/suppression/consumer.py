@@ -22,15 +22,15 @@ from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import counted
-from sidecar.journal import make_directory
+from sidecar.journal import JournalError, make_directory
 from sidecar.journal.clock_guard import clock_guard
-from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, SegmentMark, Skipped, followers
+from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, ReaderState, SegmentMark, Skipped, followers
 from sidecar.suppression import READER, revisions
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
 from sidecar.suppression.reading import Reader, Said, Uncounted
-from sidecar.suppression.store import DamagedError, Database, Progress, database_faults, open_store, set_aside
+from sidecar.suppression.store import DamagedError, Database, Progress, StoreError, database_faults, open_store, set_aside
 
 REPORTS: Final = "reports"
 CHANGES: Final = "changes"
@@ -105,6 +105,7 @@ class Consumer:
             self.database.use_rules(fingerprint(self._list), self.rules, self._now())
             self._marks = self.database.marks()
             self._save_checkpoint()
+            show_fault(self._checkpoints, "")
             self._followers = followers(self._directories)
             for follower in self._followers:
                 stack.callback(follower.close)
@@ -261,6 +262,14 @@ class Consumer:
         return int(self._clock())
 
 
+def show_fault(checkpoints: Checkpoints, fault: str) -> None:
+    """Let `sidecar status` show why the list does not follow the journal; "" if it does. Raise OSError."""
+    if READER not in checkpoints.readers():
+        checkpoints.save(READER, Checkpoint(segments={}))
+    if checkpoints.known(READER).fault != fault:
+        checkpoints.save_live(READER, Checkpoint(segments={}), ReaderState(fault=fault))
+
+
 def _remove_log(database: Path) -> None:
     """Remove the log of a database that does not exist any more: it must not be read into another one."""
     for ending in ("-wal", "-shm"):
@@ -307,6 +316,16 @@ def _is_locked(descriptor: int) -> bool:
     return True
 
 
+@contextmanager
+def _shown_fault(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (JournalError, StoreError, OSError) as error:
+        with suppress(OSError):
+            show_fault(Checkpoints(settings.checkpoints_directory), str(error))
+        raise
+
+
 def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFilter | None = None) -> None:
     """Keep the list of these settings, and its filter, up to date until `wait` returns True.
 
@@ -314,7 +333,7 @@ def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFil
     """
     assert settings.suppression is not None  # noqa: S101 - the caller's condition
     damaged = ""
-    with suppress(BusyError), locked(settings.suppression, wait):
+    with suppress(BusyError), locked(settings.suppression, wait), _shown_fault(settings):
         while True:
             try:
                 with (

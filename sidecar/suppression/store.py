@@ -36,6 +36,7 @@ _READER_CACHE: Final = 256
 _BUSY_SECONDS: Final = 30.0
 ASKING_SECONDS: Final = 1.0
 """How long a reader waits for a lock of another program if someone waits for the answer: a sending host, or an HTTP client."""
+_ANOTHER: Final = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
 _COPIED: Final = 1000
@@ -359,7 +360,7 @@ def _open(settings: SuppressionSettings, *, writes: bool, wait: float = _BUSY_SE
     try:
         address_hash = AddressHash.of(settings)
     except ValueError as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+        raise StoreError(f"{path} cannot be read: {error}; if it was made with another `store`, {_ANOTHER}") from error
     with database_faults(path), ExitStack() as stack:
         uri = f"file:{_quoted(path)}?mode={mode}"
         database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
@@ -374,8 +375,7 @@ def _open(settings: SuppressionSettings, *, writes: bool, wait: float = _BUSY_SE
             raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
         if version and store.get_property("store") not in {None, form_of(address_hash)}:
             # No address would be found.
-            fix = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
-            raise StoreError(f"{path} was made with another `store` or another key: restore that one, or {fix}")
+            raise StoreError(f"{path} was made with another `store` or another key: restore that one, or {_ANOTHER}")
         if writes:
             _prepare(database, version, form_of(address_hash))
         stack.pop_all()

@@ -423,3 +423,19 @@ def test_newer_version(tmp_path: Path) -> None:
         consume(made)
     with pytest.raises(StoreError, match="does not exist yet"):
         open_reader(replace(list_of(made), database=tmp_path / "none.db"))
+
+
+def test_the_fault_in_the_status(tmp_path: Path) -> None:
+    """`sidecar status` has the reason from the first failure until the list follows the journal again."""
+    made = filled(tmp_path)
+    follow(made, lambda seconds: seconds > 0)
+
+    def faults() -> list[str]:
+        return [one.fault for one in Checkpoints(made.checkpoints_directory).all_known()]
+
+    assert faults() == [""]
+    with pytest.raises(StoreError):
+        follow(replace(made, suppression=replace(list_of(made), store="hashed")), lambda seconds: seconds > 0)
+    assert "another `store`" in faults()[0]
+    follow(made, lambda seconds: seconds > 0)
+    assert faults() == [""]
