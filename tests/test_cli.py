@@ -145,6 +145,9 @@ def test_help(name: str) -> None:
     assert headings == ["Usage", "Options", "Examples", "Exit status"]
     assert max(map(len, result.output.splitlines())) <= 80
     assert re.search(r"^  2 +\S", result.output, re.MULTILINE)
+    # The summary of each command of a group is complete.
+    commands = result.output.partition("\nCommands:\n")[2].partition("\n\n")[0]
+    assert "..." not in commands
 
 
 @EACH

@@ -70,7 +70,7 @@ def make(files: Sequence[Path], config: Path | None) -> None:
     A file that exists is never replaced. Only its owner can read the file. If root makes it, the group of its folder, or else
     that of the settings file, can read it, too, unless this is root's own group.
     """
-    config = config_file(config, otherwise="their file gives no group the right to read a secret")
+    config = config_file(config, otherwise="no settings name a group that can read the files")
     for file in files:
         line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
         try:
@@ -86,6 +86,7 @@ def make(files: Sequence[Path], config: Path | None) -> None:
 @command.command(
     "list",
     cls=Command,
+    short_help="List the secrets of the settings.",
     examples=["sidecar keys list --config /etc/sidecar/sidecar.toml"],
     statuses={0: "success", 1: "the settings have errors, or no secret"},
 )

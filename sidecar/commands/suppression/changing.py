@@ -75,6 +75,7 @@ def remove(config: Path | None, addresses: tuple[str, ...], *, reason: str) -> N
 @click.command(
     "import",
     cls=Command,
+    short_help="Add the addresses of a list of another program.",
     examples=["sidecar suppression import --reason 'from Mailgun' bounces.json"],
     statuses={0: "success", 1: "the file is no list, or the journal or the list cannot be written"},
 )

@@ -62,6 +62,7 @@ command.add_command(simulate)
 @command.command(
     "list",
     cls=Command,
+    short_help="List the suppressed addresses with the reasons.",
     examples=["sidecar suppression list --domain example.com --json"],
     statuses=READ_STATUSES,
 )
@@ -105,6 +106,7 @@ def _nothing(settings: SuppressionSettings, *, is_part: bool) -> str:
 @command.command(
     "show",
     cls=Command,
+    short_help="Show if an address is suppressed, and why.",
     examples=["sidecar suppression show user@example.com"],
     statuses={0: "the address is on the list", 1: "it is not on the list, or the list cannot be read"},
 )
@@ -138,6 +140,7 @@ def _print_entry(address: str, entry: ShownEntry | None) -> None:
 @command.command(
     "export",
     cls=Command,
+    short_help="Write the whole list as CSV or JSON lines.",
     examples=["sidecar suppression export --format jsonl > list.jsonl"],
     statuses=READ_STATUSES,
 )
@@ -182,7 +185,13 @@ def backup(config: Path | None, file: Path) -> None:
             raise click.ClickException(printable(f"{file} cannot be written: {error}.")) from error
 
 
-@command.command("stats", cls=Command, examples=["sidecar suppression stats --json"], statuses=READ_STATUSES)
+@command.command(
+    "stats",
+    cls=Command,
+    short_help="Count the entries, and the reports in the journal.",
+    examples=["sidecar suppression stats --json"],
+    statuses=READ_STATUSES,
+)
 @config_option
 @json_option
 def stats(config: Path | None, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from sidecar.suppression.store import open_store
 @click.command(
     "erase",
     cls=Command,
+    short_help="Forget addresses, their reports and removals.",
     examples=["systemctl stop sidecar && sudo -u sidecar sidecar suppression erase user@example.com"],
     statuses={0: "success", 1: "the list is in use, or cannot be written"},
 )

@@ -16,6 +16,7 @@ from sidecar.suppression.store import set_aside
 @click.command(
     "rebuild",
     cls=Command,
+    short_help="Make the list again from the journal.",
     examples=["systemctl stop sidecar && sudo -u sidecar sidecar suppression rebuild"],
     statuses={0: "success", 1: "the list is in use, or cannot be written"},
 )

@@ -28,6 +28,7 @@ _SHOWN = 20
 @click.command(
     "simulate",
     cls=Command,
+    short_help="Show which addresses the rules would suppress.",
     examples=[
         "sidecar suppression simulate --records /var/lib/sidecar/journal",
         "sidecar suppression simulate --records journal --compare new.toml --json",
