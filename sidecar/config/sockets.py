@@ -132,7 +132,7 @@ def _tokens(table: Table, folder: Path, sources: list[Source]) -> Iterator[Admin
         digest = hashlib.sha256(found.key).hexdigest()
         if (other := roles.setdefault(digest, role)) != role:
             fault = f"The token in {shown(file)} is that of the {other}, too."
-            table.fault("conflict", role, fault, f"Make another one for each role: sidecar keys make {file}.")
+            table.fault("conflict", role, fault, "Make another one with `sidecar keys make FILE`, and name it here.")
         yield AdminToken(role=role, file=folder / file, digest=digest)
 
 

@@ -23,7 +23,7 @@ class Table(Struct):
     """A table while it is read. An error is added and the key left out, so that one run finds all errors.
 
     `path` is the path of its key, empty for a whole file; `spell` writes the keys in it, and `asked` has those that were read,
-    and `top` those of the whole file.
+    true for a value and false for a section, and `top` those of the whole file.
     """
 
     findings: Findings
@@ -32,8 +32,8 @@ class Table(Struct):
     place: Place
     path: str = ""
     spell: Callable[[str], str] = written
-    asked: dict[str, None] = {}
-    top: dict[str, None] | None = None
+    asked: dict[str, bool] = {}
+    top: dict[str, bool] | None = None
 
     def where(self, key: str, index: int | None = None) -> Where:
         """Return the place of `key`, or of an item of its list."""
@@ -47,7 +47,7 @@ class Table(Struct):
 
     def take(self, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
         """Read these keys. Return those that are set and correct."""
-        self.asked |= dict.fromkeys(readers)
+        self.asked |= dict.fromkeys(readers, True)
         values = {}
         for key, reader in readers.items():
             if key in self.values:
@@ -67,7 +67,7 @@ class Table(Struct):
         self, key: str, spell: Callable[[str], str] = written, *, what: str = "a table", fix: str | None = None
     ) -> "Table":
         """Return the table under `key`, an empty one if it is missing or wrong; `what` names it in the error."""
-        self.asked[key] = None
+        self.asked[key] = False
         value = self.values.get(key, {})
         if not isinstance(value, dict):
             fix = fix or f"Write [{self.path_of(key)}] on a line of its own and the keys below it."
@@ -78,7 +78,7 @@ class Table(Struct):
 
     def tables(self, key: str) -> list["Table"]:
         """Return the tables of an array under `key`, those that are tables."""
-        self.asked[key] = None
+        self.asked[key] = False
         value = self.values.get(key, [])
         fix = f"Write [[{self.path_of(key)}]] on a line of its own and the keys below it."
         if not isinstance(value, list):
@@ -105,7 +105,7 @@ class Table(Struct):
     def unknown(self, key: str, known: Sequence[str]) -> None:
         """Add an error for an unknown key, with its right place or the nearest known one."""
         guess = nearest(key, tuple(known))
-        if key in (self.top or {}) and not isinstance(self.values[key], dict):
+        if (self.top or {}).get(key) and not isinstance(self.values[key], dict):
             fix = f"Move it above the first [section]: below [{self.path}], it belongs to that section."
         else:
             fix = f"Write {guess}, or remove it." if guess else f"Remove it. The known keys here are: {', '.join(known)}."

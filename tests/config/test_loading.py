@@ -394,3 +394,6 @@ def test_a_key_below_the_wrong_section(tmp_path: Path) -> None:
     (problem,) = load_files(tmp_path, {MAIN: '[log]\nlevel = "info"\nreport_size_limit = 5000000\n'}).problems
     assert (problem.code, problem.line, problem.key) == ("unknown_key", 3, "log.report_size_limit")
     assert problem.fix == "Move it above the first [section]: below [log], it belongs to that section."
+    # The name of a section is no such key.
+    (problem,) = load_files(tmp_path, {MAIN: '[admin]\ntokens = { admin = "file" }\n'}).problems
+    assert problem.fix == "Remove it. The known keys here are: reader, operator."
