@@ -101,7 +101,9 @@ def _summary(findings: Sequence[Finding], settings: Settings | None) -> str:
     if settings is None:
         return f"The settings have {found}: the program does not start with them."
     if errors:
-        return f"The program does not start on this machine: {found}."
+        starts = all(each.code == "unreadable_list" for each in findings if each.level == "error")
+        fact = "The program starts, but cannot check recipients" if starts else "The program does not start on this machine"
+        return f"{fact}: {found}."
     loaded = _loaded(settings)
     if relays:
         return f"These settings are an open relay: {found}. They have {loaded}."

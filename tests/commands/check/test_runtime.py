@@ -275,3 +275,20 @@ def test_nothing_is_left_behind(folder: Path) -> None:
     checked(folder, settings)
     assert sorted(path.name for path in folder.rglob("*")) == ["s.toml", "there"]
     shutil.rmtree(folder / "there")
+
+
+def test_an_unreadable_list(tmp_path: Path) -> None:
+    """The program starts without it, and the fix is not about rights that the user has."""
+    (tmp_path / "list.db").write_bytes(b"no list" * 1000)
+    (tmp_path / "sidecar.toml").write_text(
+        'bounce_classifier = "iana"\nstate_directory = "."\n[suppression]\ndatabase = "list.db"\ncheck = "log"\n'
+    )
+    done = CliRunner().invoke(command, ["--config", str(tmp_path / "sidecar.toml")])
+    assert "list.db is damaged (file is not a database). Restart the sidecar." in done.output
+    # Errors are root's.
+    last = (
+        "The program starts, but cannot check recipients: 1 error."
+        if os.geteuid() == 0
+        else "The settings are valid, with 1 warning"
+    )
+    assert done.output.splitlines()[-1].startswith(last)
