@@ -114,7 +114,10 @@ def _nothing(settings: SuppressionSettings, *, is_part: bool) -> str:
 @json_option
 @click.argument("address")
 def show(config: Path | None, address: str, *, as_json: bool) -> None:
-    """Show if an address is suppressed, and why: the reports and the changes by hand, the oldest first."""
+    """Show if an address is suppressed, and why: the reports and the changes by hand, the oldest first.
+
+    The last column is the `meta.message_id` of the records of a report, or the `id` of the record of a change.
+    """
     _, settings = list_settings(config)
     key = key_or_usage_error(address)
     with opened(settings) as database:

@@ -126,7 +126,7 @@ def _document_rows(text: str) -> Iterator[tuple[str, _Row, str]]:
     if isinstance(found, dict):
         found = next((found[key] for key in _LISTS if key in found), None)
     if not isinstance(found, list):
-        raise ValueError("it is no JSON with a known list")  # noqa: TRY004 - the content is wrong, not a type of ours
+        raise ValueError(f"it has no list of JSON objects, also not as {' or '.join(_LISTS)}")  # noqa: TRY004 - the content is wrong, not a type of ours
     yield from _items(found)
 
 
