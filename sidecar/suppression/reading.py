@@ -5,6 +5,7 @@ external data. Never decides if an address is suppressed.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -32,6 +33,13 @@ _ID_LIMIT: Final = 64
 _VERIFIED_IDS_LIMIT: Final = 8
 
 
+# RFC 5321 section 4.1.2: a quoted local part, and one that needs no quotes.
+_QUOTED: Final = re.compile(r'"((?>(?:[^\\"]++|\\.)*))"')
+_ESCAPED: Final = re.compile(r"\\(.)")
+_TO_ESCAPE: Final = re.compile(r'[\\"]')
+_DOT_ATOM: Final = re.compile(r'[^\s()<>\[\]:;,\\"@.]++(?:\.[^\s()<>\[\]:;,\\"@.]++)*+')
+
+
 class Uncounted(StrEnum):
     """Why a report counts nothing. The values are the keys of `suppression stats --json`."""
 
@@ -50,7 +58,7 @@ class Said(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def normal_key(address: str) -> str | None:
-    """Return the form in which addresses compare: without case, the domain in A-labels. None if it is no address.
+    """Return the form in which addresses compare: without case and needless quotes, the domain in A-labels; None if it is none.
 
     A record has at most `MAILBOX_LIMIT` characters of an address: what may be cut off is no address.
     Nor is what has invisible characters.
@@ -62,7 +70,16 @@ def normal_key(address: str) -> str | None:
     local_part, at, domain = normal_address(bare).rpartition("@")
     if not at or not local_part or normal_domain(domain) is None:
         return None
-    return unicodedata.normalize("NFC", f"{local_part}@{domain}".lower())
+    return unicodedata.normalize("NFC", f"{_unquoted(local_part)}@{domain}".lower())
+
+
+def _unquoted(local_part: str) -> str:
+    """Return a local part without quotes and backslashes that it does not need: it names the same mailbox."""
+    found = _QUOTED.fullmatch(local_part)
+    if found is None:
+        return local_part
+    text = _ESCAPED.sub(r"\1", found[1])
+    return text if _DOT_ATOM.fullmatch(text) else '"' + _TO_ESCAPE.sub(r"\\\g<0>", text) + '"'
 
 
 class Reader:

@@ -206,6 +206,11 @@ def test_the_address() -> None:
         ("U\u0308ser@example.com", "\u00fcser@example.com"),
         ("\u0430@example.com", "\u0430@example.com"),  # a Cyrillic letter is another address
         ('"a b"@example.com', '"a b"@example.com'),
+        ('"User"@example.com', "user@example.com"),
+        ('"\\u.\\\u00dc"@example.com', "u.\u00fc@example.com"),
+        ('"a\\ \\"\\\\b"@example.com', '"a \\"\\\\b"@example.com'),
+        ('"a@b"@example.com', '"a@b"@example.com'),
+        ('"a..b"@example.com', '"a..b"@example.com'),
         ("u@[192.0.2.1]", "u@[192.0.2.1]"),
         ("<@relay.example:u@example.com>", "u@example.com"),
         ("u@" + "x" * 4096, None),
