@@ -73,7 +73,7 @@ class ChangeWriter:
         return Written(count=count, last=last)
 
     def _timed(self, changes: Sequence[HandChange], now: float) -> list[HandChange]:
-        """Give a time to each change without one: now, or later, so that it counts if the clock was set back since the last."""
+        """Return the changes with their times: now, or later, so that they count if the clock was set back since the last."""
         assert self._list is not None  # noqa: S101 - the caller's condition
         known: dict[tuple[str, str], int] = {}
         # A list that does not exist yet knows nothing.
