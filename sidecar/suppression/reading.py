@@ -37,7 +37,7 @@ _VERIFIED_IDS_LIMIT: Final = 8
 _QUOTED: Final = re.compile(r'"((?>(?:[^\\"]++|\\.)*))"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 _TO_ESCAPE: Final = re.compile(r'[\\"]')
-_DOT_ATOM: Final = re.compile(r'[^\s()<>\[\]:;,\\"@.]++(?:\.[^\s()<>\[\]:;,\\"@.]++)*+')
+_DOT_ATOM: Final = re.compile(r'(?>[^\s()<>\[\]:;,\\"@.]++(?:\.[^\s()<>\[\]:;,\\"@.]++)*)')
 
 
 class Uncounted(StrEnum):
