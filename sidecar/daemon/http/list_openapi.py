@@ -1,12 +1,13 @@
 """The suppression list's part of the OpenAPI document."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sidecar.core.suppressed import REASON_LIMIT, AddressHistory, ListChange, ListChanges, ListPage, ShownEntry
 from sidecar.daemon.http.access import CHECK, SUPPRESSION
 from sidecar.daemon.http.answers import JSON
 from sidecar.daemon.http.list_questions import Addition, CheckAnswer, CheckQuestion, UnsubscribeEvent
+from sidecar.daemon.http.operations import Operations
 from sidecar.daemon.http.suppression import CSV, EVENTS, JSON_LINES
 
 _ADDRESS: Final = {
@@ -30,78 +31,57 @@ _MATCH: Final = {
     "description": "Change only the entry that has this ETag.",
     "schema": {"type": "string"},
 }
-_READ: Final = ("404", "503")
-_CHANGED: Final = ("400", "404", "408", "412", "413", "503")
+_CHANGED: Final = {
+    "201": "The address is on the list now.",
+    "202": "The journal has the change. It is not in force yet.",
+}
 
 
-def suppression_paths(
-    of: Mapping[Any, Mapping[str, Any]], operation: Callable[..., dict[str, Any]], query: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return the paths. `of` has the schema of each type; `operation` makes one; `query` has the parameters of the list."""
-    history = {JSON: {"schema": of[AddressHistory]}}
-
-    def changing(name: str, summary: str, *errors: str, body: type | None = None, **more: object) -> dict[str, Any]:
-        content: dict[str, Any] = {}
-        if body is not None:
-            content = {"requestBody": {"required": True, "content": {JSON: {"schema": of[body]}}}}
-        made = operation(name, summary, history, *_CHANGED, *errors, **content, **more)
-        made["responses"] |= {
-            "201": {"description": "The address is on the list now.", "content": history},
-            "202": {"description": "The journal has the change. It is not in force yet.", "content": history},
-        }
-        return made
-
-    lines = {"oneOf": [of[ShownEntry], of[ListChange]]}
-    page = {
-        JSON: {"schema": {"anyOf": [of[ListPage], of[ListChanges]]}},
-        CSV: {"schema": {"type": "string"}},
-        **{kind: {"schema": {"type": "string"}, "x-line": lines} for kind in JSON_LINES},
-    }
+def suppression_paths(make: Operations, query: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the paths. `query` has the parameters of the list."""
+    of = make.of
+    event = "An event of the sending application, such as an unsubscription."
+    lines = {"schema": {"type": "string"}, "x-line": {"oneOf": [of[ShownEntry], of[ListChange]]}}
     return {
-        SUPPRESSION: {
-            "get": operation(
-                "listSuppressed",
-                "The entries by address, page by page, or the changes since a revision. Accept chooses the format.",
-                page,
-                "400",
-                "410",
-                *_READ,
-                parameters=query,
-            )
-        },
-        CHECK: {
-            "post": operation(
-                "checkSuppressed",
-                "Which of many addresses are on the list.",
-                {JSON: {"schema": of[CheckAnswer]}},
-                "400",
-                "408",
-                "413",
-                *_READ,
-                requestBody={"required": True, "content": {JSON: {"schema": of[CheckQuestion]}}},
-            )
-        },
-        EVENTS: {
-            "post": changing(
-                "addSuppressionEvent",
-                "An event of the sending application, such as an unsubscription. It needs the operator's token.",
-                body=UnsubscribeEvent,
-            )
-        },
-        f"{SUPPRESSION}/{{address}}": {
-            "get": operation(
-                "showSuppressed", "An entry, and the events behind it.", history, "400", *_READ, parameters=[_ADDRESS]
-            ),
-            "put": changing(
-                "addSuppressed",
-                "Put an address on the list. An entry that lasts longer stays. It needs the operator's token.",
-                body=Addition,
-                parameters=[_ADDRESS, _MATCH],
-            ),
-            "delete": changing(
-                "removeSuppressed",
-                "Remove an address. Earlier reports do not count any more. It needs the operator's token.",
-                parameters=[_ADDRESS, _REASON, _MATCH],
-            ),
-        },
+        SUPPRESSION: make.get(
+            "listSuppressed",
+            "The entries by address, page by page, or the changes since a revision. Accept chooses the format.",
+            {"anyOf": [of[ListPage], of[ListChanges]]},
+            errors="400 404 410 503",
+            forms={CSV: {"schema": {"type": "string"}}, **dict.fromkeys(JSON_LINES, lines)},
+            parameters=query,
+        ),
+        CHECK: make.post(
+            "checkSuppressed", "Which of many addresses are on the list.", of[CheckAnswer], errors="404 503", body=CheckQuestion
+        ),
+        EVENTS: {"post": _changing(make, "addSuppressionEvent", event, body=UnsubscribeEvent)},
+        f"{SUPPRESSION}/{{address}}": _of_one_address(make),
     }
+
+
+def _of_one_address(make: Operations) -> dict[str, Any]:
+    history, needed = make.of[AddressHistory], {"errors": "400 404 503", "parameters": [_ADDRESS]}
+    return {
+        **make.get("showSuppressed", "An entry, and the events behind it.", history, **needed),
+        "put": _changing(
+            make,
+            "addSuppressed",
+            "Put an address on the list. An entry that lasts longer stays.",
+            body=Addition,
+            parameters=[_ADDRESS, _MATCH],
+        ),
+        "delete": _changing(
+            make,
+            "removeSuppressed",
+            "Remove an address. Earlier reports do not count any more.",
+            parameters=[_ADDRESS, _REASON, _MATCH],
+        ),
+    }
+
+
+def _changing(make: Operations, name: str, summary: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - those of an operation
+    history, errors = make.of[AddressHistory], "400 404 408 412 413 503"
+    made = make.one(name, f"{summary} It needs the operator's token.", history, errors=errors, **more)
+    for status, text in _CHANGED.items():
+        made["responses"][status] = {"description": text, "content": {JSON: {"schema": history}}}
+    return made
