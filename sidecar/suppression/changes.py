@@ -21,9 +21,10 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.text import printable_json, rfc3339
 from sidecar.journal.write.routes import open_journal
 from sidecar.suppression.consumer import BusyError, Consumer, locked
+from sidecar.suppression.faults import StoreError
+from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import CHANGE_TYPE
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event
-from sidecar.suppression.store import StoreError, open_reader
 
 # Lines of one write: each write is on disk before the next.
 _TOGETHER: Final = 1000

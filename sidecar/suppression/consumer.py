@@ -26,11 +26,13 @@ from sidecar.journal import JournalError, make_directory
 from sidecar.journal.clock_guard import clock_guard
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, ReaderState, SegmentMark, Skipped, followers
 from sidecar.suppression import READER, revisions
+from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
+from sidecar.suppression.opening import open_store, set_aside
 from sidecar.suppression.reading import Reader, Said, Uncounted
-from sidecar.suppression.store import DamagedError, Database, Progress, StoreError, database_faults, open_store, set_aside
+from sidecar.suppression.store import Database, Progress
 
 REPORTS: Final = "reports"
 CHANGES: Final = "changes"

@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.suppression.faults import StoreError
 from sidecar.suppression.filtering import filter_of
+from sidecar.suppression.opening import ASKING_SECONDS, open_reader
 from sidecar.suppression.rules import ListEntry
-from sidecar.suppression.store import ASKING_SECONDS, StoreError, open_reader
 
 
 class OpenedList:

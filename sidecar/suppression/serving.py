@@ -25,11 +25,13 @@ from sidecar.core.suppressed import (
 from sidecar.core.text import rfc3339
 from sidecar.journal import JournalError
 from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event, is_addition
+from sidecar.suppression.faults import MissingError, StoreError
 from sidecar.suppression.listing import shown
 from sidecar.suppression.opened import OpenedList
+from sidecar.suppression.opening import ASKING_SECONDS, open_reader
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.rules import MICROSECONDS, Event, kept_additions
-from sidecar.suppression.store import ASKING_SECONDS, Database, MissingError, StoreError, open_reader
+from sidecar.suppression.store import Database
 
 _REPLACED: Final = "\ufffd"
 T = TypeVar("T")

@@ -7,10 +7,9 @@ A reader needs one B-tree probe for an address: `entry` is keyed by it, and has 
 """
 
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -19,44 +18,25 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
-from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.suppressed import ListChanges, ListQuery
-from sidecar.journal import make_directory
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions
-from sidecar.suppression.hashing import AddressHash, form_of, make_key
+from sidecar.suppression.faults import DamagedError, database_faults
+from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.listing import Listed, Page, entry_of
 from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
-from sidecar.suppression.schema import MIGRATIONS, VERSION, event_of, row_of
+from sidecar.suppression.schema import event_of, row_of
 
-# KiB of pages in a reader: the kernel's cache is shared. No process maps the file: one that is cut off would kill it (SIGBUS).
-_READER_CACHE: Final = 256
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
-_BUSY_SECONDS: Final = 30.0
-ASKING_SECONDS: Final = 1.0
-"""How long a reader waits for a lock of another program if someone waits for the answer: a sending host, or an HTTP client."""
-_ANOTHER: Final = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
+BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
 _COPIED: Final = 1000
-_WRITER_MODE: Final = 0o640
 # A trigger sees each statement that adds an entry. It is of one connection only.
 _TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
 
 _LOG = log.get("suppression")
-
-
-class StoreError(Exception):
-    """The database cannot be used; the text is one plain sentence for the operator, without a full stop."""
-
-
-class MissingError(StoreError):
-    """There is no database yet."""
-
-
-class DamagedError(StoreError):
-    """The database is no database of ours any more."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -117,10 +97,8 @@ class Database:
     @property
     def revision(self) -> int:
         """The revision of the list: it grows with each change. Raise StoreError."""
-        try:
+        with database_faults(self.path):
             return revisions.latest(self._database)
-        except sqlite3.DatabaseError as error:
-            raise _error(error, self.path) from error
 
     def changes(self, since: int, now: int, limit: int) -> ListChanges:
         """Return the first changes after a revision, of `limit` rows at most. Raise RevisionGoneError."""
@@ -212,7 +190,7 @@ class Database:
         copied = 0
         with (
             suppress(sqlite3.DatabaseError, ValueError),
-            closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as old,
+            closing(sqlite3.connect(uri_of(path, "ro"), uri=True)) as old,
         ):
             form = old.execute("SELECT value FROM property WHERE name = 'store'").fetchone()
             if form is None or form[0] != self.get_property("store"):
@@ -278,7 +256,7 @@ class Database:
         except sqlite3.OperationalError:
             busy = 1
         finally:
-            self._database.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+            self._database.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
         return not busy
 
     def use_rules(self, fingerprint: str, rules: Ruleset, now: int) -> None:
@@ -327,97 +305,6 @@ class Database:
         self.close()
 
 
-# --- opening
-
-
-def open_reader(settings: SuppressionSettings, *, wait: float = _BUSY_SECONDS) -> Database:
-    """Open the list to read it, in one thread at a time. Raise StoreError, also if it does not exist yet.
-
-    It waits so many seconds for a lock of another program.
-    """
-    try:
-        settings.database.stat()
-    except FileNotFoundError:
-        fix = "`sidecar run` with [suppression] makes it, or `sidecar suppression rebuild`"
-        raise MissingError(f"{settings.database} does not exist yet; {fix}") from None
-    except OSError as error:
-        raise StoreError(f"{settings.database} cannot be read: {error.strerror}") from error
-    return _open(settings, writes=False, wait=wait)
-
-
-def open_store(settings: SuppressionSettings) -> Database:
-    """Open the list to write it: create or migrate it. Raise StoreError, and DamagedError if it has to be rebuilt."""
-    path = settings.database
-    make_directory(path.parent)
-    if not path.exists():
-        make_key(settings)
-    path.touch(mode=_WRITER_MODE)
-    return _open(settings, writes=True)
-
-
-def _open(settings: SuppressionSettings, *, writes: bool, wait: float = _BUSY_SECONDS) -> Database:
-    path, mode = settings.database, "rwc" if writes else "ro"
-    try:
-        address_hash = AddressHash.of(settings)
-    except ValueError as error:
-        raise StoreError(f"{path} cannot be read: {error}; if it was made with another `store`, {_ANOTHER}") from error
-    with database_faults(path), ExitStack() as stack:
-        uri = f"file:{_quoted(path)}?mode={mode}"
-        database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
-        stack.callback(database.close)
-        store = Database(database, path, address_hash)
-        if not writes:
-            database.execute(f"PRAGMA cache_size = -{_READER_CACHE}")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")
-        if version < VERSION and not writes:
-            raise StoreError(f"{path} is of an older version of the sidecar; `sidecar run` converts it")
-        if version and store.get_property("store") not in {None, form_of(address_hash)}:
-            # No address would be found.
-            raise StoreError(f"{path} was made with another `store` or another key: restore that one, or {_ANOTHER}")
-        if writes:
-            _prepare(database, version, form_of(address_hash))
-        stack.pop_all()
-    return store
-
-
-def _prepare(database: sqlite3.Connection, version: int, form: str) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
-    # What is deleted is overwritten: it is personal data.
-    database.execute("PRAGMA secure_delete = ON")
-    # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
-    database.execute("PRAGMA synchronous = NORMAL")
-    for script in MIGRATIONS[version:]:
-        version += 1
-        database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
-    database.execute("INSERT OR IGNORE INTO property VALUES ('store', ?)", (form,))
-
-
-def set_aside(path: Path, why: str = "damaged") -> Path | None:
-    """Rename a database with the files beside it, and return its new name; None if it does not exist."""
-    aside = path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
-    for ending in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{ending}").rename(f"{aside}{ending}")
-    return aside if aside.exists() else None
-
-
-@contextmanager
-def database_faults(path: Path) -> Iterator[None]:
-    """Raise StoreError, or DamagedError, instead of the errors of SQLite."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise _error(error, path) from error
-
-
-def _error(error: sqlite3.DatabaseError, path: Path) -> StoreError:
-    damaged = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
-    if any(str(getattr(error, "sqlite_errorname", "")).startswith(name) for name in damaged):
-        return DamagedError(f"{path} is damaged ({error})")
-    return StoreError(f"{path} cannot be used: {error}")
-
-
-def _quoted(path: Path) -> str:
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def uri_of(path: Path, mode: str) -> str:
+    """Return the URI of a database file for SQLite; `mode` is "ro" or "rwc"."""
+    return f"file:{str(path.absolute()).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode={mode}"

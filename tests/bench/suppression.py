@@ -29,7 +29,7 @@ from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.lookup import Lookup
-from sidecar.suppression.store import open_reader, open_store
+from sidecar.suppression.opening import open_reader, open_store
 from tests.bench.rivals import Running
 from tests.mta.processes import wait_until
 from tests.suppression.journals import list_of, with_list

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from sidecar.core.settings.settings import Settings
 from sidecar.suppression import consumer as module
 from sidecar.suppression.consumer import Consumer, locked
+from sidecar.suppression.faults import DamagedError
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.lookup import Lookup, problem_of
-from sidecar.suppression.store import DamagedError
 from tests.suppression.journals import NOW, computed, in_child, list_of, stored, with_list, write_segment
 from tests.suppression.records import change, feedback, oob
 

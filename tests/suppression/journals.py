@@ -15,9 +15,9 @@ from sidecar.core.settings.values import JournalSettings
 from sidecar.journal.read import read
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.listing import Listed
+from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import MemoryList, Reader
 from sidecar.suppression.rules import ListEntry
-from sidecar.suppression.store import open_reader
 from tests.building import settings
 from tests.suppression.records import BEGIN, DAY
 

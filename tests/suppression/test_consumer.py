@@ -21,7 +21,9 @@ from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER
 from sidecar.suppression import consumer as module
 from sidecar.suppression.consumer import BusyError, Consumer, follow, locked
-from sidecar.suppression.store import Database, StoreError, open_reader, open_store, set_aside
+from sidecar.suppression.faults import StoreError
+from sidecar.suppression.opening import open_reader, open_store, set_aside
+from sidecar.suppression.store import Database
 from tests.suppression.journals import NOW, computed, consume, in_child, list_of, stored, sweep, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
 

@@ -19,7 +19,7 @@ from sidecar.core.session.suppressing import UnreadableListError
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.suppression import filter as module
-from sidecar.suppression import opened, store
+from sidecar.suppression import opened, opening
 from sidecar.suppression.consumer import Consumer, locked
 from sidecar.suppression.filter import AddressFilter, FilterWriter
 from sidecar.suppression.filtering import filter_of
@@ -261,7 +261,7 @@ def test_a_list_that_another_program_locks(tmp_path: Path, monkeypatch: pytest.M
     def open_reader(settings: SuppressionSettings, *, wait: float) -> Database:
         waits.append(wait)
         wait_until(lambda: len(asking) == 20, "all others wait for this look-up")
-        return store.open_reader(settings, wait=0.01)
+        return opening.open_reader(settings, wait=0.01)
 
     def ask(number: int) -> str:
         with pytest.raises(UnreadableListError) as caught:
@@ -277,7 +277,7 @@ def test_a_list_that_another_program_locks(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(opened, "open_reader", open_reader)
         assert all("database is locked" in why for why in threads.map(ask, range(20)))
     monkeypatch.undo()
-    assert waits == [store.ASKING_SECONDS]
+    assert waits == [opening.ASKING_SECONDS]
     assert lookup.find(list_of(made), "a@x.test", NOW) is not None
 
 

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import ListQuery, RevisionGoneError, ShownEntry
 from sidecar.suppression.listing import shown
+from sidecar.suppression.opening import open_reader, open_store
 from sidecar.suppression.schema import MIGRATIONS
-from sidecar.suppression.store import open_reader, open_store
 from tests.suppression.journals import consume, list_of, sweep, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
 from tests.suppression.test_consumer import some_records

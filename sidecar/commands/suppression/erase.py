@@ -9,7 +9,7 @@ from sidecar.core.text import printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 from sidecar.suppression.consumer import BusyError, locked
-from sidecar.suppression.store import open_store
+from sidecar.suppression.opening import open_store
 
 
 @click.command(

@@ -13,8 +13,10 @@ from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import printable
 from sidecar.machine import name_of_user
 from sidecar.output.problems import reader_settings_or_exit
+from sidecar.suppression.faults import DamagedError, StoreError, database_faults
+from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import normal_key
-from sidecar.suppression.store import DamagedError, Database, StoreError, database_faults, open_reader
+from sidecar.suppression.store import Database
 
 BUSY = "The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar."
 READ_STATUSES = {0: "success", 1: "the list cannot be read"}

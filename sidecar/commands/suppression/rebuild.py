@@ -10,7 +10,7 @@ from sidecar.journal import JournalError
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 from sidecar.suppression.consumer import BusyError, Consumer, locked
-from sidecar.suppression.store import set_aside
+from sidecar.suppression.opening import set_aside
 
 
 @click.command(
