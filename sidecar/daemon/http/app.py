@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
 from sidecar.core.evaluate.explanation import encode_explanation
+from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.suppressed import EditableList
 from sidecar.core.text import in_units
 from sidecar.daemon.http.access import Access
@@ -50,8 +51,18 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class _Paths:
-    def __init__(self, plan: Plan, memory: Memory, version: str, suppressed: EditableList | None, *, signs: bool) -> None:
+    def __init__(  # noqa: PLR0913 - what the answers are made of
+        self,
+        plan: Plan,
+        memory: Memory,
+        version: str,
+        suppressed: EditableList | None,
+        *,
+        known: SuppressionList | None,
+        signs: bool,
+    ) -> None:
         self._signs = signs
+        self._known = known
         self._plan = plan
         self._memory = memory
         self._exposition = Exposition(memory, plan)
@@ -98,7 +109,7 @@ class _Paths:
         return Response(answer, media_type=JSON)
 
     def _explained(self, body: bytes) -> bytes:
-        return encode_explanation(explain_question(self._plan, read_explain_question(body))) + b"\n"
+        return encode_explanation(explain_question(self._plan, read_explain_question(body), self._known)) + b"\n"
 
     async def sign(self, request: Request) -> Response:
         # Whoever can sign can forge bounces. The mode of a UNIX socket says who that is; every local user reaches a port.
@@ -179,13 +190,25 @@ class Guard:
 
 
 class Application(Guard):
-    """The application for a plan. `listening` is the socket as in the settings; `suppressed` is the suppression list."""
+    """The application for a plan. `listening` is the socket as in the settings.
 
-    def __init__(
-        self, plan: Plan, memory: Memory, *, version: str, listening: str, suppressed: EditableList | None = None
+    `suppressed` is the suppression list, and `known` is where explanations look recipients up.
+    """
+
+    def __init__(  # noqa: PLR0913 - see above
+        self,
+        plan: Plan,
+        memory: Memory,
+        *,
+        version: str,
+        listening: str,
+        suppressed: EditableList | None = None,
+        known: SuppressionList | None = None,
     ) -> None:
         is_unix, admin = listening.startswith("unix:"), plan.settings.admin
-        self._paths = _Paths(plan, memory, version, suppressed, signs=is_unix)
+        # Without tokens each local user could ask an open port who is on the list.
+        is_closed = is_unix or (admin is not None and bool(admin.tokens))
+        self._paths = _Paths(plan, memory, version, suppressed, known=known if is_closed else None, signs=is_unix)
         inner = Starlette(
             routes=self._paths.routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error)
         )

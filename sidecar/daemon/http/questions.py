@@ -23,6 +23,7 @@ from sidecar.core.proof.address import check_address
 from sidecar.core.proof.sign import Signed, sign
 from sidecar.core.proof.trace import MESSAGE_ID_LIMIT
 from sidecar.core.session.replies import ADDRESS_REQUIRED
+from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http.answers import ListenerDomain, TokenRequirement
 from sidecar.daemon.http.list_questions import single
@@ -217,7 +218,10 @@ def sign_message(plan: Plan, question: SignQuestion) -> Signed:
     )
 
 
-def explain_question(plan: Plan, question: ExplainQuestion) -> Explanation:
-    """Return what would happen. Raise ValueError, with one sentence, for unreadable addresses and messages."""
-    evaluator = Evaluator(plan.settings, policy=plan.policy, node_id=plan.node_id)
+def explain_question(plan: Plan, question: ExplainQuestion, known: SuppressionList | None = None) -> Explanation:
+    """Return what would happen; recipients are looked up in `known`.
+
+    Raise ValueError, with one sentence, for unreadable addresses and messages.
+    """
+    evaluator = Evaluator(plan.settings, policy=plan.policy, node_id=plan.node_id, suppression=known)
     return evaluator.explain(question.envelope(), question.message(), clock=time.time, new_id=uuid4)

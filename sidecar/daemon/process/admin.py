@@ -39,7 +39,7 @@ _LOG = log.get("supervisor")
 
 
 class ListAccess(Struct, frozen=True, kw_only=True):
-    """The suppression list of any settings: workers look recipients up in `known`, and `open` opens it for HTTP.
+    """The suppression list of any settings: workers and explanations ask `known`, and `open` opens it for HTTP.
 
     `problem_of` returns why it cannot be read, None if it can be. `open` returns None if the settings have no list.
     """
@@ -97,7 +97,7 @@ def _bound(name: str) -> socket.socket:
 class AdminProcesses(OneProcess):
     """One process for the plan in use, or none without an `admin_socket`. The other arguments are those of `Processes`.
 
-    `open_list` opens the suppression list of settings, in that process.
+    It reaches the suppression list by `suppression`.
     """
 
     what = "the process for admin.socket"
@@ -109,11 +109,11 @@ class AdminProcesses(OneProcess):
         self,
         admin_socket: AdminSocket | None,
         memory: Memory | None,
-        open_list: OpenList,
+        suppression: ListAccess,
         **parts: Any,  # noqa: ANN401 - see above
     ) -> None:
         super().__init__(**parts)
-        self._open_list = open_list
+        self._suppression = suppression
         self._socket = admin_socket
         self._memory = memory
 
@@ -129,15 +129,15 @@ class AdminProcesses(OneProcess):
     def _start_one(self, plan: Plan) -> None:
         if self._socket is not None and self._memory is not None:
             self._spawn(
-                partial(work, admin_socket=self._socket, memory=self._memory, open_list=self._open_list, plan=plan), plan
+                partial(work, admin_socket=self._socket, memory=self._memory, suppression=self._suppression, plan=plan), plan
             )
 
 
-def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList, plan: Plan) -> int:
+def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, suppression: ListAccess, plan: Plan) -> int:
     """Serve until the supervisor ends it. Return the exit status."""
     try:
         ignore_signals()
-        asyncio.run(_serve(control, admin_socket, memory, open_list, plan))
+        asyncio.run(_serve(control, admin_socket, memory, suppression, plan))
     except ImportError as error:
         _LOG.error(f"cannot load the HTTP server: {error}; install the complete program where its user can read it")
         return FAILED
@@ -147,7 +147,9 @@ def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open
     return 0
 
 
-async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memory, open_list: OpenList, plan: Plan) -> None:
+async def _serve(
+    control: socket.socket, admin_socket: AdminSocket, memory: Memory, suppression: ListAccess, plan: Plan
+) -> None:
     from sidecar.daemon import http  # noqa: PLC0415 - only this process pays for the HTTP server
 
     loop = asyncio.get_running_loop()
@@ -164,8 +166,14 @@ async def _serve(control: socket.socket, admin_socket: AdminSocket, memory: Memo
             loop.remove_reader(control)
             end.set_result(order if isinstance(order, float) else ORPHAN_GRACE)
 
-    suppressed = open_list(plan.settings)
-    application = http.Application(plan, memory, version=VERSION, listening=admin_socket.name, suppressed=suppressed)
+    application = http.Application(
+        plan,
+        memory,
+        version=VERSION,
+        listening=admin_socket.name,
+        suppressed=suppression.open(plan.settings),
+        known=suppression.known,
+    )
     server = http.Server(application)
     server.start(admin_socket.socket)
     loop.add_reader(control, on_order)

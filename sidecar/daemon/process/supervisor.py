@@ -98,7 +98,7 @@ class Supervisor:
         self._admin = AdminProcesses(
             admin_socket,
             memory,
-            suppression.open,
+            suppression,
             selector=self._selector,
             close_inherited=self._close_in_admin,
             start=start,

@@ -44,13 +44,20 @@ class FakeMta:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for one in (self._server, *self._open):
-            # Wakes the thread out of accept and recv.
-            if one.fileno() >= 0:
-                with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
-        self._thread.join(timeout=120)
+        self._close(self._server)
+        # The thread may have accepted one more meanwhile.
+        while self._thread.is_alive() or self._open:
+            while self._open:
+                self._close(self._open.pop())
+            self._thread.join(timeout=0.05)
+
+    @staticmethod
+    def _close(one: socket.socket) -> None:
+        """Wake the thread out of accept and recv."""
+        if one.fileno() >= 0:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
 
     def _serve(self) -> None:
         while True:

@@ -3,9 +3,12 @@
 import http.client
 import json
 import signal
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sidecar.machine import name_of_user
 from tests.daemon.http.test_access import OPERATOR, READER
@@ -85,3 +88,35 @@ def test_a_port() -> None:
         wait_until(lambda: status(LIST, READER) == 200, "the list is served")
         assert [status(path) for path in (LIST, "/openapi.json", "/v1/listener-domain?domain=a")] == [401, 401, 401]
         assert [status(path, READER) for path in ("/openapi.json", "/v1/listener-domain?domain=a")] == [200, 200]
+
+
+@pytest.mark.parametrize("has_tokens", [True, False])
+def test_explanations(has_tokens: bool) -> None:
+    """They look recipients up, but not for each user who reaches an open port."""
+    port = free_port()
+    tokens = 'reader = "reader", operator = "operator"' if has_tokens else ""
+    settings = SETTINGS.format(f"inet:127.0.0.1:{port}", tokens).replace("[suppression]", '[suppression]\ncheck = "reject"')
+    program = Program(settings=settings if has_tokens else settings.replace("tokens = {  }\n", ""))
+    write_token(program.directory, "reader", READER)
+    write_token(program.directory, "operator", OPERATOR)
+    question = {"peer": "127.0.0.1", "from": "news@sender.example", "to": ["gone@example.net"]}
+    with program:
+
+        def explained() -> Any:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            return ask(connection, "POST", "/v1/explain", question, READER if has_tokens else "")[1]["recipients"][0]
+
+        bounce(program, b"gone")
+        list_file = program.directory / "state/suppression.db"
+        wait_until(lambda: is_listed(list_file, "gone@example.net"), "the report is on the list")
+        if has_tokens:
+            wait_until(lambda: explained()["action"] == "reject", "the recipient is rejected")
+            assert explained()["suppressed"]["reason"]
+        else:
+            assert explained()["action"] == "accept"
+
+
+def is_listed(path: Path, address: str) -> bool:
+    """Return True if the database has an address."""
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT 1 FROM entry WHERE address = ?", (address,)).fetchone() is not None
