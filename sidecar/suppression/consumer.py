@@ -30,7 +30,7 @@ from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.opened import file_of
-from sidecar.suppression.opening import open_store, set_aside
+from sidecar.suppression.opening import open_store, require_database, set_aside
 from sidecar.suppression.reading import Reader, Said, Uncounted
 from sidecar.suppression.store import Database, Progress
 
@@ -118,11 +118,12 @@ class Consumer:
         self._stack.close()
 
     def run(self) -> None:
-        """Follow the journal until the work has to end. Raise ReplacedError if the database is another file."""
+        """Follow the journal until the work has to end. Raise ReplacedError for another file, and DamagedError."""
         self.read_new()
         while not self._wait(0.0 if self.step_filter() else _LOOK_SECONDS):
             if file_of(self._list.database) != self._file:
                 raise ReplacedError
+            require_database(self._list.database)
             self.read_new()
             self._tidy()
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory
-from sidecar.suppression.faults import MissingError, StoreError, database_faults
+from sidecar.suppression.faults import DamagedError, MissingError, StoreError, database_faults
 from sidecar.suppression.hashing import AddressHash, form_of, make_key
 from sidecar.suppression.schema import MIGRATIONS, VERSION
 from sidecar.suppression.store import BUSY_SECONDS, Database, uri_of
@@ -22,6 +22,8 @@ ASKING_SECONDS: Final = 1.0
 """How long a reader waits for a lock of another program if someone waits for the answer: a sending host, or an HTTP client."""
 _ANOTHER: Final = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
 _WRITER_MODE: Final = 0o640
+# The file format of SQLite, section 1.3.
+_BEGIN: Final = b"SQLite format 3\0"
 
 
 def open_reader(settings: SuppressionSettings, *, wait: float = BUSY_SECONDS) -> Database:
@@ -86,6 +88,13 @@ def _prepare(database: sqlite3.Connection, version: int, form: str) -> None:
         version += 1
         database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
     database.execute("INSERT OR IGNORE INTO property VALUES ('store', ?)", (form,))
+
+
+def require_database(path: Path) -> None:
+    """Raise DamagedError if a file does not begin as a database. Its writer has all pages in memory, and does not notice."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(_BEGIN)) != _BEGIN:
+            raise DamagedError(f"{path} is damaged (file is not a database)")
 
 
 def set_aside(path: Path, why: str = "damaged") -> Path | None:

@@ -649,6 +649,7 @@ def test_every_code_is_drawn() -> None:
         "low_disk",
         "limited_engine",
         "missing_package",
+        "exposed_list",  # in test_admin.py
         "no_tls",  # in test_fleet.py
         "policy_block",  # in test_suppression.py
         "weak_proof",  # in test_suppression.py and test_verify.py
