@@ -4,7 +4,7 @@ import http.client
 import json
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ def test_explanations(has_tokens: bool) -> None:
 
 
 def is_listed(path: Path, address: str) -> bool:
-    """Return True if the database has an address."""
-    with closing(sqlite3.connect(path)) as database:
+    """Return True if the database has an address; False also if there is none yet, or it is being made."""
+    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return database.execute("SELECT 1 FROM entry WHERE address = ?", (address,)).fetchone() is not None
+    return False
