@@ -39,7 +39,7 @@ CHANGES: Final = "changes"
 """What is counted, besides the words of `Uncounted`."""
 
 # Reports of one transaction: each is one write to the disk, and other processes see it whole.
-_BATCH: Final = 2_000
+_BATCH: Final = 20_000
 # A change by hand and a report are in force after this time, and one transaction.
 _LOOK_SECONDS: Final = 0.25
 _SWEEP_SECONDS: Final = 10.0

@@ -18,6 +18,8 @@ from sidecar.suppression.store import BUSY_SECONDS, Database, uri_of
 
 # KiB of pages in a reader: the kernel's cache is shared. No process maps the file: one that is cut off would kill it (SIGBUS).
 _READER_CACHE: Final = 256
+# Each new address changes pages anywhere in the file: with a small cache each of them is read again.
+_WRITER_CACHE: Final = 128 * 1024
 ASKING_SECONDS: Final = 1.0
 """How long a reader waits for a lock of another program if someone waits for the answer: a sending host, or an HTTP client."""
 _ANOTHER: Final = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
@@ -62,8 +64,7 @@ def _open(settings: SuppressionSettings, *, writes: bool, wait: float = BUSY_SEC
         database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
         stack.callback(database.close)
         store = Database(database, path, address_hash)
-        if not writes:
-            database.execute(f"PRAGMA cache_size = -{_READER_CACHE}")
+        database.execute(f"PRAGMA cache_size = -{_WRITER_CACHE if writes else _READER_CACHE}")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise StoreError(f"{path} is of a newer version of the sidecar ({version}); install that, or rebuild the list")
