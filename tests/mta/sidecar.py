@@ -136,8 +136,9 @@ class Sidecar:
         lines: list[bytes] = []
         for path in sorted((self.directory / "journal").glob("*.jsonl")):
             seen, text = self._seen.get(path, 0), path.read_bytes()
-            self._seen[path] = len(text)
-            lines += text[seen:].splitlines()
+            # The last line can be on its way.
+            self._seen[path] = end = text.rfind(b"\n") + 1
+            lines += text[seen:end].splitlines()
         return [json.loads(line) for line in lines]
 
     def _settings_text(self) -> str:
