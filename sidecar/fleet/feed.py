@@ -3,7 +3,6 @@
 Owns the checkpoint: it moves only over records that were acknowledged. Never delivers one.
 """
 
-import fcntl
 import os
 import re
 import time
@@ -17,7 +16,7 @@ from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.settings.settings import Settings
-from sidecar.journal import make_directory
+from sidecar.journal import open_lock, try_lock
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, Skipped, followers
 
 # A crash repeats what was acknowledged since: NATS recognises it by its id.
@@ -25,7 +24,6 @@ _SAVE_SECONDS: Final = 1.0
 # For segments that do not exist any more.
 _TIDY_SECONDS: Final = 60.0
 _OTHER: Final = "other"
-_LOCK_MODE: Final = 0o640
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _LOG = log.get("fleet")
@@ -87,7 +85,10 @@ class Feed:
     def __enter__(self) -> Self:
         """Raise FeedBusyError, JournalError, OSError, and ValueError for a damaged checkpoint."""
         with ExitStack() as stack:
-            stack.callback(os.close, self._locked())
+            lock = open_lock(self._checkpoints_directory / f"{self._name}.lock")
+            stack.callback(os.close, lock)
+            if not try_lock(lock):  # two processes must not save one checkpoint
+                raise FeedBusyError
             self._load(stack)
             self._stack = stack.pop_all()
         return self
@@ -101,21 +102,6 @@ class Feed:
         self._followers = followers(self._directories)
         for follower in self._followers:
             stack.callback(follower.close)
-
-    def _locked(self) -> int:
-        """Return the descriptor that holds the lock: two processes must not save one checkpoint."""
-        make_directory(self._checkpoints_directory)
-        path = self._checkpoints_directory / f"{self._name}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise FeedBusyError from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def __exit__(self, *_: object) -> None:
         self.save(at_once=True)

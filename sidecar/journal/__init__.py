@@ -5,6 +5,7 @@ of a finished one. Both know only records, and nothing else of mail.
 """
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ WRITE_BITS = 0o222
 """The mode bits that a finished segment does not have."""
 
 _DIRECTORY_MODE = 0o750
+_LOCK_MODE = 0o640
 # KumoMTA's names have nine digits after the point, and it locks no segment. If it writes to our directory, its segments must
 # stay unchanged.
 _INSTANT = r"\d{8}-\d{6}\.\d{6}"
@@ -61,6 +63,21 @@ def make_directory(directory: Path) -> None:
         with suppress(FileExistsError):  # another worker was faster
             folder.mkdir(mode=_DIRECTORY_MODE)
         sync_directory(folder.parent)
+
+
+def open_lock(path: Path) -> int:
+    """Return the descriptor of a lock file, which is created with its directory. Raise OSError."""
+    make_directory(path.parent)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file until its descriptor is closed. Return False if another process has locked it. Raise OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_directory(directory: Path) -> None:

@@ -6,7 +6,6 @@ After the clock was set forward, everything looks old. The clock cannot be check
 is longer than the pause, the clock was changed or the program did not run. Then nothing is deleted by its age for one pause.
 """
 
-import fcntl
 import math
 import os
 import struct
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+from sidecar.journal import try_lock
 
 _PAUSE_LIMIT = 24 * 3600.0
 # Only its owner may open it: whoever can open a file can lock it, and so stop all sweeps.
@@ -54,9 +55,7 @@ def clock_guard(path: Path, *, now: float, keep_age: float) -> Iterator[ClockGua
     """Yield the guard of a sweep, None while another process sweeps, and save it at the end of the block. Raise OSError."""
     descriptor = os.open(path, _FLAGS, _FILE_MODE)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             yield None
             return
         guard = ClockGuard(os.pread(descriptor, _CONTENT.size + 1, 0), now=now, keep_age=keep_age)

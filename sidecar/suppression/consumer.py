@@ -4,7 +4,6 @@ Owns the reader's checkpoint, and what happens to a damaged database. One proces
 Reading a line again changes nothing, so a segment that was not read to its end is read from its beginning after a crash.
 """
 
-import fcntl
 import math
 import os
 import time
@@ -22,7 +21,7 @@ from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import counted
-from sidecar.journal import JournalError, make_directory
+from sidecar.journal import JournalError, open_lock, try_lock
 from sidecar.journal.clock_guard import clock_guard
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, ReaderState, SegmentMark, Skipped, followers
 from sidecar.suppression import READER, revisions
@@ -47,7 +46,6 @@ _SWEEP_SECONDS: Final = 10.0
 _SAVE_SECONDS: Final = 60.0
 # They say nothing to the list, and are most of a journal. Ours and KumoMTA's lines begin with the type.
 _OTHER_LINES: Final = (b'{"type":"Reception"', b'{"type":"Rejection"', b'{"type":"Delivery"', b'{"type":"TransientFailure"')
-_LOCK_MODE: Final = 0o640
 
 _LOG = log.get("suppression")
 
@@ -65,8 +63,7 @@ class Consumer:
 
     Use it as a context manager, while the list is `locked`. `wait` returns True if the work has to end, at the latest after so
     many seconds. `damaged` says what is wrong with a database that has to be replaced. The filter of the list is in `shared`.
-    `rules` decide.
-    `clock` returns seconds since 1970.
+    `clock` returns seconds since 1970. `rules` are those of the settings.
     """
 
     def __init__(
@@ -293,11 +290,9 @@ def lock_of(settings: SuppressionSettings) -> Path:
 @contextmanager
 def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
     """Be the one process that writes the list. Raise BusyError if another one is, and `wait` returns True; raise OSError."""
-    path = lock_of(settings)
-    make_directory(path.parent)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+    descriptor = open_lock(lock_of(settings))
     try:
-        while not _is_locked(descriptor):
+        while not try_lock(descriptor):
             if wait(_LOOK_SECONDS):
                 raise BusyError
         yield
@@ -308,15 +303,7 @@ def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda
 def is_kept(settings: SuppressionSettings) -> bool:
     """Return True if a process keeps the list up to date. Raise OSError."""
     with lock_of(settings).open("rb") as file:
-        return not _is_locked(file.fileno())
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return not try_lock(file.fileno())
 
 
 @contextmanager

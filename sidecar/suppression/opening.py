@@ -92,7 +92,7 @@ def _prepare(database: sqlite3.Connection, version: int, form: str) -> None:
 
 
 def require_database(path: Path) -> None:
-    """Raise DamagedError if a file does not begin as a database. Its writer has all pages in memory, and does not notice."""
+    """Raise DamagedError if a file does not begin as a database. Its writer has pages in memory, and may not notice."""
     with suppress(OSError), path.open("rb") as file:
         if file.read(len(_BEGIN)) != _BEGIN:
             raise DamagedError(f"{path} is damaged (file is not a database)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar import log
 from sidecar.journal import END_OF_FRAME, MAGIC, WINDOW_LIMIT, is_finished, own_names
-from sidecar.journal.write.segment import make_read_only, try_lock, write_all
+from sidecar.journal.write.segment import make_read_only, try_lock_segment, write_all
 
 _LOG = log.get("journal")
 
@@ -35,7 +35,7 @@ def finish_leftovers(directory: Path, suffix: str = "") -> None:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 # Workers start together: another one may have finished it since it was listed.
-                if try_lock(descriptor) and not is_finished(os.fstat(descriptor)):
+                if try_lock_segment(descriptor) and not is_finished(os.fstat(descriptor)):
                     _finish(path, descriptor)
             finally:
                 os.close(descriptor)

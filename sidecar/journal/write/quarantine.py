@@ -9,7 +9,6 @@ Another small file has the time of the last sweep: after the clock was set forwa
 """
 
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -30,7 +29,7 @@ from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.text import counted, in_units
-from sidecar.journal import JournalError, make_directory, sync_directory
+from sidecar.journal import JournalError, make_directory, sync_directory, try_lock
 from sidecar.journal.clock_guard import ClockGuard, clock_guard
 from sidecar.journal.write.segment import write_all
 
@@ -338,16 +337,11 @@ class _Ledger:
 def _lock(descriptor: int, path: Path) -> None:
     """Lock an open file. Raise TimeoutError: a process that hangs must not stop the workers, or an operator's command."""
     until = time.monotonic() + LOCK_WITHIN
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                text = f"another process keeps {_LEDGER} locked, and `lsof {path}` shows which one"
-                raise TimeoutError(errno.ETIMEDOUT, text, str(path)) from None
-            time.sleep(_LOOK_SECONDS)
-        else:
-            return
+    while not try_lock(descriptor):
+        if time.monotonic() >= until:
+            text = f"another process keeps {_LEDGER} locked, and `lsof {path}` shows which one"
+            raise TimeoutError(errno.ETIMEDOUT, text, str(path))
+        time.sleep(_LOOK_SECONDS)
 
 
 def _blocks(size: int) -> int:

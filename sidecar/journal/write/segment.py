@@ -7,7 +7,6 @@ and not locked was left open by a crash: the kernel releases the lock however a 
 """
 
 import errno
-import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
-from sidecar.journal import END_OF_FRAME, WRITE_BITS, make_directory, sync_directory
+from sidecar.journal import END_OF_FRAME, WRITE_BITS, make_directory, sync_directory, try_lock
 
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
 _FILE_MODE = 0o640
@@ -163,13 +162,9 @@ class _Packer:
         self._frame = None
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock_segment(descriptor: int) -> bool:
     """Lock the segment for this process; False if another process has it, or has just removed it. Raise OSError."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return os.fstat(descriptor).st_nlink > 0
+    return try_lock(descriptor) and os.fstat(descriptor).st_nlink > 0
 
 
 def make_read_only(descriptor: int) -> None:
@@ -202,7 +197,7 @@ def _create_file(directory: Path, instant: datetime, suffix: str) -> tuple[Path,
             # name is used.
             locked = False
             try:
-                locked = try_lock(descriptor)
+                locked = try_lock_segment(descriptor)
             finally:
                 if not locked:
                     os.close(descriptor)

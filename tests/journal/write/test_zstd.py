@@ -17,7 +17,7 @@ from sidecar.journal import JournalError
 from sidecar.journal.read import Follower, Line, Skipped, read
 from sidecar.journal.write import Journal, leftovers
 from sidecar.journal.write.leftovers import finish_leftovers
-from sidecar.journal.write.segment import try_lock
+from sidecar.journal.write.segment import try_lock_segment
 from tests.journal.conftest import OpenJournal, is_finished
 
 NAME = "20260101-000000.000000"
@@ -186,9 +186,9 @@ def test_two_that_start_together(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.undo()
         finish_leftovers(folder)
         monkeypatch.delattr(leftovers, "_finish")
-        return try_lock(descriptor)
+        return try_lock_segment(descriptor)
 
-    monkeypatch.setattr(leftovers, "try_lock", other_was_quicker)
+    monkeypatch.setattr(leftovers, "try_lock_segment", other_was_quicker)
     finish_leftovers(folder)
     assert is_finished(folder / NAME)
 
