@@ -79,6 +79,7 @@ _LIMIT_READERS: Final = {
     "record_bytes_burst": whole_number(1000, 1 << 40, "bytes"),
     "quarantine_size": whole_number(1 << 20, 1 << 44, "bytes"),
     "quarantine_age": whole_number(3600, 3650 * 24 * 3600, "seconds"),
+    "index_age": whole_number(3600, 3650 * 24 * 3600, "seconds"),
 }
 
 # The key in a file that can be broken elsewhere, with a string of TOML or JSON; TOML can read both.

@@ -110,7 +110,7 @@ def read_admin(table: Table, folder: Path, sources: list[Source], *, milter: str
     """
     named = table.table("tokens", fix='Write tokens = { reader = "FILE", operator = "FILE" }.')
     tokens = tuple(_tokens(named, folder, sources))
-    admin = AdminSettings(**table.only(_socket_readers(folder, "a socket")), tokens=tokens)
+    admin = AdminSettings(**table.only(_socket_readers(folder, "a socket") | {"console": flag}), tokens=tokens)
     if is_remote(admin.socket):
         fact = f"Other machines can reach {admin.socket}, and a host that reaches it can ask for the policy."
         fix = f"{_LOCAL} For other hosts, put a web server with access control in front."

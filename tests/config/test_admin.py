@@ -63,6 +63,22 @@ def test_two_names_of_one_path_are_one_socket(tmp_path: Path) -> None:
     assert f"The milter already listens on unix:{tmp_path}/run/s" in problem.text
 
 
+@pytest.mark.parametrize(("written", "console"), [("", False), ("console = false", False), ("console = true", True)])
+def test_console(tmp_path: Path, written: str, *, console: bool) -> None:
+    """There are no pages unless the settings ask for them."""
+    (tmp_path / "s.toml").write_text(f"[admin]\n{written}\n")
+    settings = load(tmp_path / "s.toml").settings
+    assert settings is not None
+    assert settings.admin is not None
+    assert settings.admin.console is console
+
+
+def test_console_is_true_or_false(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('[admin]\nconsole = "yes"\n')
+    (problem,) = load(tmp_path / "s.toml").problems
+    assert (problem.code, problem.line, problem.key) == ("wrong_type", 2, "admin.console")
+
+
 READER, OPERATOR = "the-reader-of-the-tests-has-no-secret", "the-operator-of-the-tests-has-none-too"
 
 

@@ -54,6 +54,7 @@ record_bytes_per_byte = 0
 record_bytes_burst = 2000000
 quarantine_size = 3000000
 quarantine_age = 86400
+index_age = 7200
 [log]
 level = "debug"
 format = "json"
@@ -124,6 +125,7 @@ def test_every_key(tmp_path: Path) -> None:
             record_bytes_burst=2_000_000,
             quarantine_size=3_000_000,
             quarantine_age=86400,
+            index_age=7200,
         ),
         milter=MilterSettings(
             socket="unix:/run/sidecar.sock",

@@ -95,6 +95,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return () if folder == self.state_directory else (folder,)
 
     @property
+    def index_file(self) -> Path:
+        """The index of the journal for the console."""
+        return self.state_directory / "index.db"
+
+    @property
     def retention_file(self) -> Path:
         """When old segments were last looked for."""
         return self.state_directory / "retention"

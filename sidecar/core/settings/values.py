@@ -151,7 +151,8 @@ class AdminToken(Struct, frozen=True, kw_only=True):
 class AdminSettings(Struct, frozen=True, kw_only=True):
     """Where policy and metrics are served over HTTP: a socket as for the milter, always on the loopback interface.
 
-    `tokens` has at most one token of each role. Without one of an operator nothing can be changed over HTTP.
+    `tokens` has at most one token of each role. Without one of an operator nothing can be changed over HTTP. With `console`
+    there are web pages for people too, and an index of the journal for them.
     """
 
     socket: str = "inet:127.0.0.1:8894"
@@ -159,6 +160,7 @@ class AdminSettings(Struct, frozen=True, kw_only=True):
     socket_owner: str | None = None
     socket_group: str | None = None
     tokens: tuple[AdminToken, ...] = ()
+    console: bool = False
 
 
 class RecordSettings(Struct, frozen=True, kw_only=True):
@@ -222,7 +224,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     times their size; `sessions` the SMTP connections. The records of one external network have at most
     `record_bytes_per_byte` bytes for each byte received from it (0: no limit), and `record_bytes_burst` bytes more, which are
     restored within a day. The quarantine has `quarantine_size` bytes at most, a quarter of it from one network, and keeps a
-    message `quarantine_age` seconds.
+    message `quarantine_age` seconds. The index of the console has the records of the last `index_age` seconds.
     """
 
     header_size: int = 256 * 1024
@@ -235,6 +237,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     record_bytes_burst: int = 1024 * 1024
     quarantine_size: int = 1024 * 1024 * 1024
     quarantine_age: int = 30 * 24 * 3600
+    index_age: int = 30 * 24 * 3600
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
