@@ -5,26 +5,19 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from sidecar.commands.stats.forms import FormTally
-from sidecar.commands.stats.shape import shape
 from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
 from sidecar.core.disposition import Disposition
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages, form_of, reporting_domain
+from sidecar.core.records.reason import BOUNCES, INCOMING, UNKNOWN, reason_of, shape
 from sidecar.core.text import rfc3339
 from sidecar.output.tally import Tally
 
 # There can be any number of unknown types.
 _TYPES = frozenset(TYPES)
 OTHER_TYPE = "(other)"
-UNKNOWN = "(unknown)"
 NO_DOMAIN = "(no domain)"
-
-# Records of incoming mail: their peer is the client. In the others it is the MTA that mail was sent to.
-_INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
-# Their recipient is the failed address, and their response has the reason.
-_BOUNCES = frozenset({"OOB", "Bounce"})
-_OUTGOING = _TYPES - _INCOMING - {"Suppression"} | {"OOB"}
 
 # No message is larger.
 _SIZE_LIMIT = 10**12
@@ -35,7 +28,6 @@ _TIME_LIMIT = 32_503_680_000
 _NOT_LOGGED = {Disposition.QUARANTINED, Disposition.DROPPED}
 # The methods of proofs; other programs may have more.
 _METHODS = 5
-_FIRST_REJECTION = "; the first: "
 _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
 
 
@@ -84,10 +76,10 @@ class Collector:
         if record.meta and record.type != "OOB" and (disposition := record.disposition) is not None:
             self._tallies["dispositions"].add(disposition.value, count)
         domains = [_domain_of(recipient) for recipient in record.recipients]
-        self._reasons.add((kind, _reason(record, domains)), count)
-        if record.type in _INCOMING:
+        self._reasons.add((kind, reason_of(record, domains)), count)
+        if record.type in INCOMING:
             self._incoming(record, count)
-        bounced = record.type in _BOUNCES
+        bounced = record.type in BOUNCES
         for domain in dict.fromkeys(domains):
             self._tallies["bounced_domains" if bounced else "recipient_domains"].add(domain, count)
         bounce_class = record.bounce_classification[:_NAME_LIMIT] or UNCATEGORIZED
@@ -167,30 +159,6 @@ def _ranking(tally: Tally[str] | Tally[tuple[str, str]]) -> Ranking:
     top = sorted(entries, key=lambda entry: (-entry.count, entry.name, entry.type or ""))[:_TOP]
     others = tally.total - sum(entry.count for entry in top)
     return Ranking(total=tally.total, others=others, names=tally.names, shortfall=tally.shortfall, top=top)
-
-
-def _reason(record: Logged, domains: list[str]) -> str:
-    """Return the reason without the facts of one record: `meta.why`, or the reply of another MTA."""
-    why = None if record.type in _OUTGOING else record.meta.get("why")
-    if isinstance(why, str) and why:
-        # The record of many rejections quotes the first one.
-        _, _, first = why.partition(_FIRST_REJECTION) if "count" in record.meta else ("", "", "")
-        return shape(_without_names(first or why, record, domains))
-    response = record.response
-    if not response.code:
-        return UNKNOWN
-    status = "" if response.enhanced_code is None else f"{response.enhanced_code} "
-    return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
-
-
-def _without_names(why: str, record: Logged, domains: list[str]) -> str:
-    """Replace the usual differences, so that the cache of `shape`, which is slow, has most reasons."""
-    fact, place, rule = why.partition(" (")
-    if record.peer_address is not None and record.peer_address.addr:
-        fact = fact.replace(record.peer_address.addr, "<ip>")
-    if domains and "." in domains[0]:
-        fact = fact.replace(domains[0], "<domain>")
-    return f"{fact}{place}{rule}"
 
 
 def _reporter(report: object) -> str:

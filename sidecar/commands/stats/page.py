@@ -5,10 +5,11 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from html import escape
 
-from sidecar.commands.stats.collector import NO_DOMAIN, OTHER_TYPE, UNKNOWN
+from sidecar.commands.stats.collector import NO_DOMAIN, OTHER_TYPE
 from sidecar.commands.stats.forms import Forms
 from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.wording import extent, headline, moment, nothing_found, range_asked, share
+from sidecar.core.records.reason import UNKNOWN
 from sidecar.core.text import printable
 
 _ROWS = 20

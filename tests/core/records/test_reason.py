@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.stats.shape import LIMIT, shape
 from sidecar.core.records.build import WHY_LIMIT
+from sidecar.core.records.reason import LIMIT, shape
 
 
 @pytest.mark.parametrize(

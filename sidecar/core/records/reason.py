@@ -1,13 +1,25 @@
-"""Replace the facts of one record in a reason, so that rejections that differ only in the peer count as one reason."""
+"""The reason of a record without its own facts, so that rejections that differ only in the peer count as one reason."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from sidecar.core.records.build import REPLY_LIMIT, WHY_LIMIT
+from sidecar.core.records.reading import TYPES, Logged
 from sidecar.core.settings.values import LimitSettings
 
 LIMIT = max(WHY_LIMIT, REPLY_LIMIT)
 """The longest reason or reply of a record. Of a longer one, as in another program's log, the beginning counts."""
+
+INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
+"""The types of records of incoming mail: their peer is the client. In the others it is the MTA that mail was sent to."""
+BOUNCES = frozenset({"OOB", "Bounce"})
+"""The types whose recipient is the failed address: their response has the reason."""
+UNKNOWN = "(unknown)"
+"""What a record does not say."""
+
+_OUTGOING = frozenset(TYPES) - INCOMING - {"Suppression"} | {"OOB"}
+_FIRST_REJECTION = "; the first: "
 
 # `(listener_domains.toml:3 "*".log_oob)`: the rule is part of the reason, and so are the names of standards and reply classes.
 _KEPT = re.compile(r'(\([^()]{1,200}:\d{1,9} [^()]{1,200}\)|"[^"]{1,100}"|\bRFC \d{3,5}\b|\bclass \d(?: or \d)?\b)', re.ASCII)
@@ -47,3 +59,27 @@ def _word(word: str) -> str:
         return word
     mark = next((mark for pattern, mark in _MARKS if pattern.fullmatch(core)), None)
     return word if mark is None else word.replace(core, mark, 1).replace("<<", "<").replace(">>", ">")
+
+
+def reason_of(record: Logged, domains: Sequence[str]) -> str:
+    """Return the reason without the facts of one record: `meta.why`, or the reply of another MTA."""
+    why = None if record.type in _OUTGOING else record.meta.get("why")
+    if isinstance(why, str) and why:
+        # The record of many rejections quotes the first one.
+        _, _, first = why.partition(_FIRST_REJECTION) if "count" in record.meta else ("", "", "")
+        return shape(_without_names(first or why, record, domains))
+    response = record.response
+    if not response.code:
+        return UNKNOWN
+    status = "" if response.enhanced_code is None else f"{response.enhanced_code} "
+    return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
+
+
+def _without_names(why: str, record: Logged, domains: Sequence[str]) -> str:
+    """Replace the usual differences, so that the cache of `shape`, which is slow, has most reasons."""
+    fact, place, rule = why.partition(" (")
+    if record.peer_address is not None and record.peer_address.addr:
+        fact = fact.replace(record.peer_address.addr, "<ip>")
+    if domains and "." in domains[0]:
+        fact = fact.replace(domains[0], "<domain>")
+    return f"{fact}{place}{rule}"
