@@ -65,9 +65,8 @@ def reason_of(record: Logged, domains: Sequence[str]) -> str:
     """Return the reason without the facts of one record: `meta.why`, or the reply of another MTA."""
     why = None if record.type in _OUTGOING else record.meta.get("why")
     if isinstance(why, str) and why:
-        # The record of many rejections quotes the first one.
-        _, _, first = why.partition(_FIRST_REJECTION) if "count" in record.meta else ("", "", "")
-        return shape(_without_names(first or why, record, domains))
+        peer = "" if record.peer_address is None else record.peer_address.addr
+        return shape_of_why(why, peer=peer, domain=domains[0] if domains else "", is_counted="count" in record.meta)
     response = record.response
     if not response.code:
         return UNKNOWN
@@ -75,11 +74,14 @@ def reason_of(record: Logged, domains: Sequence[str]) -> str:
     return f"{response.code} {status}{shape(response.content.removeprefix(status))}".rstrip()
 
 
-def _without_names(why: str, record: Logged, domains: Sequence[str]) -> str:
-    """Replace the usual differences, so that the cache of `shape`, which is slow, has most reasons."""
-    fact, place, rule = why.partition(" (")
-    if record.peer_address is not None and record.peer_address.addr:
-        fact = fact.replace(record.peer_address.addr, "<ip>")
-    if domains and "." in domains[0]:
-        fact = fact.replace(domains[0], "<domain>")
-    return f"{fact}{place}{rule}"
+def shape_of_why(why: str, *, peer: str, domain: str, is_counted: bool) -> str:
+    """Return the shape of `meta.why` of a record with this peer and recipient domain; both can be empty."""
+    # The record of many rejections quotes the first one.
+    _, _, first = why.partition(_FIRST_REJECTION) if is_counted else ("", "", "")
+    # The usual differences are replaced here, so that the cache of `shape`, which is slow, has most reasons.
+    fact, place, rule = (first or why).partition(" (")
+    if peer:
+        fact = fact.replace(peer, "<ip>")
+    if "." in domain:
+        fact = fact.replace(domain, "<domain>")
+    return shape(f"{fact}{place}{rule}")

@@ -3,7 +3,7 @@
 from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints, ReaderState, SegmentMark
 from sidecar.journal.read.follow import Followed, Follower, followers
 from sidecar.journal.read.lines import Line, Skipped
-from sidecar.journal.read.reader import STDIN, kind_of, passed_over, read, stored_size
+from sidecar.journal.read.reader import STDIN, kind_of, line_at, passed_over, read, stored_size
 
 __all__ = [
     "STDIN",
@@ -17,6 +17,7 @@ __all__ = [
     "Skipped",
     "followers",
     "kind_of",
+    "line_at",
     "passed_over",
     "read",
     "stored_size",

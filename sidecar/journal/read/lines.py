@@ -30,11 +30,15 @@ _MAGIC_LENGTH = 4
 
 
 class Line(Struct, frozen=True, kw_only=True, gc=False):
-    """One whole line, without its end; `number` counts the lines of `file` (unpacked) from 1."""
+    """One whole line, without its end; `number` counts the lines of `file` (unpacked) from 1.
+
+    `offset` is the number of bytes before it, of the unpacked file; 0 if it is of no file.
+    """
 
     file: Path
     number: int
     text: bytes
+    offset: int = 0
 
 
 class Skipped(Struct, frozen=True, kw_only=True, gc=False):
@@ -55,6 +59,8 @@ class LineSplitter:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._number = 0
+        # Where the line begins that has not ended yet.
+        self._offset = 0
         self._held: list[bytes] = []
         self._size = 0
 
@@ -82,7 +88,7 @@ class LineSplitter:
             msgspec.json.decode(text)
         except (ValueError, RecursionError):
             return self.unfinished("the last line is not finished")
-        return Line(file=self._file, number=self._number, text=text)
+        return Line(file=self._file, number=self._number, text=text, offset=self._offset)
 
     def unfinished(self, why: str) -> Skipped:
         """Return a note that the file breaks off in the line that was read last."""
@@ -95,17 +101,22 @@ class LineSplitter:
     def _cut(self, piece: bytes) -> Iterator[Line | Skipped]:
         *texts, rest = piece.split(b"\n")
         if texts:
+            offset, self._offset = self._offset, self._offset + self._size + len(piece) - len(rest)
+            dropped = self._size + len(texts[0])
             texts[0] = self._release(texts[0])
+            dropped -= len(texts[0])
             # One search for many lines: faults are rare.
             suspect = len(texts[0]) > LINE_LIMIT or b"\0" in piece or b"\0" in texts[0]
             file, number = self._file, self._number
             for text in texts:
                 number += 1
-                self._number = number
+                self._number, begin = number, offset
+                offset += len(text) + dropped + 1
+                dropped = 0
                 if suspect and (skipped := self._fault(text)) is not None:
                     yield skipped
                 elif stripped := text.strip():
-                    yield Line(file=file, number=number, text=stripped)
+                    yield Line(file=file, number=number, text=stripped, offset=begin)
         self._size += len(rest)
         # Of a line that is too long, enough is kept to see that.
         if self._size <= LINE_LIMIT + _PIECE and rest:

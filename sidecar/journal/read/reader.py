@@ -132,6 +132,33 @@ def last_lines(unpacker: Unpacker, splitter: LineSplitter) -> Iterator[Line | Sk
         yield splitter.unfinished(_BREAKS_OFF)
 
 
+def line_at(path: Path, offset: int) -> bytes | None:
+    """Return the line of a file that begins after so many bytes (unpacked); None without such a line. Raise JournalError."""
+    try:
+        with os.fdopen(open_file(path), "rb", buffering=0) as file:
+            for line in _lines_from(path, file, offset):
+                return line.text if isinstance(line, Line) else None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(error, path) from error
+    return None
+
+
+def _lines_from(path: Path, file: BinaryIO, offset: int) -> Iterator[Line | Skipped]:
+    unpacker, splitter, at = Unpacker(), LineSplitter(path), 0
+    try:
+        while stored := file.read(_CHUNK):
+            for data in unpacker.feed(stored):
+                yield from splitter.feed(data[max(0, offset - at) :])
+                at += len(data)
+            if unpacker.plain and at < offset:
+                at = file.seek(offset)
+    except UnpackingError:
+        return
+    yield from last_lines(unpacker, splitter)
+
+
 def _is_older(path: Path, since: float | None) -> bool:
     return since is not None and path.stat().st_mtime < since - _SLACK
 

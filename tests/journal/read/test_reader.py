@@ -15,7 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.journal import JournalError
-from sidecar.journal.read import STDIN, Follower, Line, Skipped, lines, logs, passed_over, read, stored_size
+from sidecar.journal.read import (
+    STDIN,
+    Follower,
+    Line,
+    Skipped,
+    follow,
+    line_at,
+    lines,
+    logs,
+    passed_over,
+    read,
+    reader,
+    stored_size,
+)
 from sidecar.journal.read.logs import find
 from sidecar.journal.write import Journal
 from tests.journal.conftest import segments, texts
@@ -46,6 +59,29 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, e
     found = list(read(path))
     assert [(line.number, line.text if isinstance(line, Line) else line.why) for line in found] == expected
     assert all(line.file == path for line in found)
+    assert all(line_at(path, line.offset) == line.text for line in found if isinstance(line, Line))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool) -> None:
+    """A line is found by its offset, also in a packed file, and also if it was read while the file was growing."""
+    monkeypatch.setattr(reader, "_CHUNK", 100)
+    monkeypatch.setattr(follow, "_CHUNK", 100)
+    monkeypatch.setattr(lines, "_PIECE", 64)
+    content = b"\n".join([b'{"a":%d}' % number for number in range(40)] + [b"", b'{"long":"' + b"x" * 500 + b'"}', b"{}", b""])
+    stored = zstandard.compress(content) + zstandard.compress(content) if packed else content + content
+    path = tmp_path / "20260101-000000.000000"
+    follower, found = Follower(path), []
+    for end in range(37, len(stored) + 37, 37):
+        path.write_bytes(stored[:end])
+        found += [line for file in follower.look() for line in file.lines()]
+    follower.close()
+    assert len(found) > 60
+    for line in found:
+        assert isinstance(line, Line)
+        assert line_at(path, line.offset) == line.text
+    assert line_at(path, 10**6) is None
+    assert line_at(tmp_path / "missing", 0) is None
 
 
 def test_directory(tmp_path: Path) -> None:
