@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.diff.rules import Listing, changes
-from sidecar.commands.diff.values import EFFECTS, Side, Verdicts
 from sidecar.commands.diff.verdicts import Replay
-from sidecar.commands.diff.words import print_difference
 from sidecar.config import load
+from sidecar.config.diff.rules import Listing, changes
+from sidecar.config.diff.values import EFFECTS, Side, Verdicts
 from sidecar.config.files import UnreadableError, read_document
 from sidecar.config.places import Place
 from sidecar.core.evaluate.evaluator import Evaluator
@@ -18,6 +17,7 @@ from sidecar.core.records import decode
 from sidecar.core.text import printable
 from sidecar.journal import JournalError
 from sidecar.journal.read import STDIN, Line, read, stored_size
+from sidecar.output.changes import print_difference
 from sidecar.output.help import Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import ExistingPath, print_errors

@@ -9,7 +9,7 @@ from typing import Final, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.diff.values import EFFECTS, Count, Effect, Example, Group, Side, Verdicts, What, effect_of
+from sidecar.config.diff.values import EFFECTS, Count, Effect, Example, Group, Side, Verdicts, What, effect_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, RecordedEntry, envelope_of, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecided

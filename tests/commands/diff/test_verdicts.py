@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.commands.diff.rules import changes
-from sidecar.commands.diff.values import Count, Side, Verdicts
 from sidecar.commands.diff.verdicts import Questions, Replay
+from sidecar.config.diff.rules import changes
+from sidecar.config.diff.values import Count, Side, Verdicts
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because
 from sidecar.core.proof import address
@@ -21,7 +21,7 @@ from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import ANY_LISTENER
 from tests.building import MODES, entry
-from tests.commands.diff.sides import side
+from tests.config.diff.sides import side
 from tests.core.proof.making import NOW, secret
 
 EXTERNAL = "203.0.113.9"

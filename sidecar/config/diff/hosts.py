@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from sidecar.commands.diff.values import RuleChange, Side
+from sidecar.config.diff.values import RuleChange, Side
 from sidecar.core.networks import texts
 from sidecar.core.settings.values import Network, NetworkList
 from sidecar.core.text import quoted

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sidecar.commands.diff.rules import bounce_rule_changes
+from sidecar.config.diff.rules import bounce_rule_changes
 from sidecar.core.settings.values import BounceRule, Where
-from tests.commands.diff.sides import side
+from tests.config.diff.sides import side
 
 
 def rules(*written: str, file: str = "r.toml") -> tuple[BounceRule, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from sidecar.commands.diff.values import Effect, RuleChange, Side, effect_of
+from sidecar.config.diff.values import Effect, RuleChange, Side, effect_of
 from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.text import quoted
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.commands.diff.domains import differences, domain_changes
-from sidecar.commands.diff.rules import connect_changes
-from sidecar.commands.diff.values import RuleChange, Side
+from sidecar.config.diff.domains import differences, domain_changes
+from sidecar.config.diff.rules import connect_changes
+from sidecar.config.diff.values import RuleChange, Side
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import MODES, entry, settings
-from tests.commands.diff.sides import side, side_of
+from tests.config.diff.sides import side, side_of
 
 OTHER = "10.1.1.1:25"
 

@@ -1,12 +1,12 @@
-"""The output of `sidecar diff`: a summary, then what opens, what closes, and the rest."""
+"""The differences of two configurations in words: a summary, then what opens, what closes, and the rest."""
 
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.text import Text
 
-from sidecar.commands.diff.rules import Listing
-from sidecar.commands.diff.values import EFFECTS, Effect, Group, RuleChange, Spot, Verdicts
+from sidecar.config.diff.rules import Listing
+from sidecar.config.diff.values import EFFECTS, Effect, Group, RuleChange, Spot, Verdicts
 from sidecar.core.text import counted
 from sidecar.output.terminal import console, print_text
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from sidecar.commands.diff.domains import domain_changes
-from sidecar.commands.diff.hosts import host_changes
-from sidecar.commands.diff.plain import plain_changes
-from sidecar.commands.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side, Spot
-from sidecar.commands.diff.verification import verify_changes
+from sidecar.config.diff.domains import domain_changes
+from sidecar.config.diff.hosts import host_changes
+from sidecar.config.diff.plain import plain_changes
+from sidecar.config.diff.values import CONSEQUENCES, EFFECTS, Effect, RuleChange, Side, Spot
+from sidecar.config.diff.verification import verify_changes
 from sidecar.core.evaluate.changes import EXTERNAL
 from sidecar.core.policy import ConnectAnswer
 from sidecar.core.settings.values import ANY_LISTENER, BounceRule

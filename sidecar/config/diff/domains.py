@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
-from sidecar.commands.diff.hosts import AddressSpace, by_key, is_wide
-from sidecar.commands.diff.values import EFFECTS, Action, Effect, RuleChange, Side, Spot, effect_of
+from sidecar.config.diff.hosts import AddressSpace, by_key, is_wide
+from sidecar.config.diff.values import EFFECTS, Action, Effect, RuleChange, Side, Spot, effect_of
 from sidecar.core.networks import texts
 from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
 from sidecar.core.settings.domain_table import table_of

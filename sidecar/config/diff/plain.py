@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from sidecar.commands.diff.values import Effect, RuleChange, Side, Spot
+from sidecar.config.diff.values import Effect, RuleChange, Side, Spot
 from sidecar.core.settings.values import RECORD_TYPES
 
 # Other modules compare these.

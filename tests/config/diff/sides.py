@@ -3,7 +3,7 @@
 from pathlib import PurePath
 from typing import Any
 
-from sidecar.commands.diff.values import Side
+from sidecar.config.diff.values import Side
 from sidecar.config.places import Place
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.settings import Settings

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.commands.diff.hosts import AddressSpace, host_changes, is_wide
+from sidecar.config.diff.hosts import AddressSpace, host_changes, is_wide
 from sidecar.core.networks import Networks
 from sidecar.core.settings.values import Network
 from tests.building import network
-from tests.commands.diff.sides import side
+from tests.config.diff.sides import side
 
 
 @pytest.mark.parametrize(

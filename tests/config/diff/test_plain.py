@@ -7,9 +7,9 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.commands.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
-from sidecar.commands.diff.rules import changes
-from sidecar.commands.diff.values import Spot
+from sidecar.config.diff.plain import ELSEWHERE, MEANINGS, flat, plain_changes
+from sidecar.config.diff.rules import changes
+from sidecar.config.diff.values import Spot
 from sidecar.config.places import toml_places
 from sidecar.core.settings.fleet import FleetSettings, WebhookSettings
 from sidecar.core.settings.keys import PublicKey, Secret
@@ -18,7 +18,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import Check, SuppressionSettings
 from sidecar.core.settings.values import AdminSettings, AdminToken, BounceRule, NetworkList, Where
 from tests.building import entry, network, settings
-from tests.commands.diff.sides import side, side_of
+from tests.config.diff.sides import side, side_of
 
 DEFAULTS = replace(
     settings(),
