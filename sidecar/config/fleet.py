@@ -3,9 +3,11 @@
 Owns their keys, which addresses need TLS, and the form of credentials. Never opens a connection.
 """
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,7 @@ from sidecar.config.findings import Kind
 from sidecar.config.readers import Reader, choice, list_of, one_or_more, text, wrong
 from sidecar.config.secrets import private_content, read_secret_file
 from sidecar.config.tables import Table
-from sidecar.core.settings.fleet import FleetSettings, WebhookSettings
+from sidecar.core.settings.fleet import FleetSettings, PolicyKey, WebhookSettings
 from sidecar.core.settings.values import RECORD_TYPES, Source, Where
 from sidecar.core.text import quoted, shown
 
@@ -26,6 +28,12 @@ _WEBHOOKS: Final = 16
 # A token of a NATS subject, without the characters that mean something there.
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SEED: Final = re.compile(rb"^SU[A-Z2-7]{56}\s*$", re.MULTILINE)
+_PUBLIC_KEY: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----\s([A-Za-z0-9+/=\s]{1,200})-----END PUBLIC KEY-----")
+# SubjectPublicKeyInfo with the object identifier of Ed25519, up to the key itself (RFC 8410 section 4).
+_ED25519: Final = bytes.fromhex("302a300506032b6570032100")
+_KEY_SIZE: Final = 32
+# 64 bits of its SHA-256 name a key. Nothing depends on it: a signature is checked with the key itself.
+_ID_LENGTH: Final = 16
 
 _NO_TLS: Final = Kind(
     "no_tls",
@@ -86,6 +94,7 @@ READERS: Final[dict[str, Reader[Any]]] = {
     "node": _name,
     "credentials": text("a file"),
     "tls_ca": text("a file"),
+    "policy_keys": one_or_more(text("a file"), '["policy.key.pub"]'),
 }
 """The keys of [fleet]."""
 
@@ -117,6 +126,8 @@ def read_fleet(table: Table, where: Where, folder: Path, sources: list[Source]) 
     if (file := values.pop("credentials", None)) is not None:
         _check_credentials(table, file, folder, sources)
         values["credentials"] = folder / file
+    keys: Sequence[str] = values.pop("policy_keys", ())
+    values["policy_keys"] = tuple(_policy_keys(table, keys, folder, sources))
     settings = FleetSettings(**{"node": default_node()} | values | _ca(table, values, folder, sources))
     for index, url in enumerate(settings.servers):
         if url.startswith("nats:") and not _is_local(urlsplit(url).hostname):
@@ -130,6 +141,35 @@ def _check_credentials(table: Table, file: str, folder: Path, sources: list[Sour
     if content is not None and not _SEED.search(content):
         fix = "Write a NATS credentials file (nsc generate creds), or one with the line of a user's seed, SU..."
         table.findings.error("invalid_key", Where(file=file, line=1, key=""), "It has no seed of a NATS user.", fix)
+
+
+def _policy_keys(table: Table, files: Sequence[str], folder: Path, sources: list[Source]) -> Iterator[PolicyKey]:
+    """Yield the public keys of the files; add an error for each file that has none."""
+    for index, file in enumerate(files):
+        where = table.where("policy_keys", index)
+        try:
+            content = read_content(folder / file, file, sources)
+        except UnreadableError as error:
+            table.findings.error("unreadable_file", where, error.text, error.fix)
+            continue
+        if (key := policy_key(content)) is not None:
+            yield key
+            continue
+        fix = "Name the file that ends in .pub, which `sidecar keys policy` makes beside the private key."
+        table.findings.error("invalid_key", where, f"{shown(file)} has no Ed25519 public key in PEM form.", fix)
+
+
+def policy_key(content: bytes) -> PolicyKey | None:
+    """Return the public key of a PEM file (RFC 8410); None if it has another form."""
+    found = _PUBLIC_KEY.fullmatch(content.strip())
+    try:
+        encoded = b"" if found is None else b64decode(b"".join(found[1].split()), validate=True)
+    except ValueError:
+        return None
+    public = encoded.removeprefix(_ED25519)
+    if len(public) != _KEY_SIZE or len(encoded) != _KEY_SIZE + len(_ED25519):
+        return None
+    return PolicyKey(id=hashlib.sha256(public).hexdigest()[:_ID_LENGTH], public=public)
 
 
 def _ca(table: Table, values: dict[str, Any], folder: Path, sources: list[Source]) -> dict[str, Path]:

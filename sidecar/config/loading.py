@@ -21,6 +21,7 @@ from sidecar.config.findings import Findings, Kind, position
 from sidecar.config.fleet import read_fleet, read_webhooks
 from sidecar.config.journal import read_journal
 from sidecar.config.places import Place
+from sidecar.config.policy import PolicyFile, active_policy, with_policy
 from sidecar.config.readers import choice, flag, header_names, network, networks, one_or_more, text, uuid, whole_number
 from sidecar.config.rules import IANA, are_costly, iana_rules, note_hidden, read_rules
 from sidecar.config.sign import read_sign
@@ -35,6 +36,7 @@ from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainTable, table_of
+from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import BounceRule, LimitSettings, LogSettings, NetworkList, Source, Stamp, Where
 from sidecar.core.text import quoted
@@ -109,11 +111,14 @@ class Loaded(Struct, frozen=True, kw_only=True):
 class Reading:
     """Read the settings file at `path` and the files that it names; None for the built-in settings.
 
+    With [fleet] policy_keys the policy is that of the active revision, or of `policy` if that is given.
+
     Without errors `loaded` has no problems yet: warnings take seconds for a million domains, and no reload waits for them.
     """
 
-    def __init__(self, path: Path | None, *, environ: Mapping[str, str] = os.environ) -> None:
-        self._folder = Path("/") if path is None else path.parent.absolute()
+    def __init__(self, path: Path | None, *, environ: Mapping[str, str] = os.environ, policy: PolicyFile | None = None) -> None:
+        self._folder = self._policy_folder = Path("/") if path is None else path.parent.absolute()
+        self._policy = policy
         self._findings = Findings()
         self._sources: list[Source] = []
         settings, problems = None, list[Finding]()
@@ -124,6 +129,7 @@ class Reading:
             document = _NO_FILE if path is None else self._document(path, str(path), None)
             if document is not None:
                 self._table = table_of_file(document, self._findings)
+                self._read_policy(environ)
                 settings = self._settings(environ)
         finally:
             if was_on:
@@ -171,6 +177,25 @@ class Reading:
             self._findings.error("syntax_error", Where(file=file, line=error.line, key=""), error.text, fix)
             return None
 
+    def _read_policy(self, environ: Mapping[str, str]) -> None:
+        """Replace the policy keys of the settings file by those of the fleet's policy."""
+        fleet = self._table.values.get("fleet")
+        if self._policy is None and isinstance(fleet, dict) and fleet.get("policy_keys"):
+            named = self._table.values.get("state_directory")
+            state = self._folder / named if isinstance(named, str) else default_state_directory(reader_environ(environ))
+            try:
+                self._policy = active_policy(state, self._sources)
+            except UnreadableError as error:
+                self._findings.error("unreadable_file", self._table.table("fleet").where("policy_keys"), error.text, error.fix)
+        policy = self._policy
+        if policy is not None and (document := self._document(policy.path, policy.file, None)) is not None:
+            self._policy_folder = policy.path.parent
+            self._table = with_policy(self._table, table_of_file(document, self._findings), policy.revision)
+
+    def _named(self, file: str) -> tuple[Path, str]:
+        """Return the path of a file that the policy names, and its name in findings."""
+        return self._policy_folder / file, file if self._policy is None else f"{self._policy.beside}{file}"
+
     def _settings(self, environ: Mapping[str, str]) -> Settings:
         table, folder = self._table, self._folder
         values = table.take(_READERS)
@@ -205,7 +230,7 @@ class Reading:
             suppression=read_suppression(suppression, folder, state_directory, journal=journal, verifies=verify is not None)
             if "suppression" in table.values
             else None,
-            fleet=read_fleet(fleet, table.where("fleet"), folder, self._sources) if "fleet" in table.values else None,
+            fleet=self._fleet(fleet) if "fleet" in table.values else None,
             webhook=read_webhooks(table, folder, self._sources),
             log=LogSettings(**table.table("log").only(_LOG_READERS)),
             limits=LimitSettings(**limits.only(_LIMIT_READERS)),
@@ -216,13 +241,19 @@ class Reading:
         table.close()
         return settings
 
+    def _fleet(self, table: Table) -> FleetSettings | None:
+        fleet = read_fleet(table, self._table.where("fleet"), self._folder, self._sources)
+        revision = None if self._policy is None else self._policy.revision
+        return fleet if fleet is None else replace(fleet, revision=revision)
+
     def _domains(self, files: Sequence[str]) -> DomainTable:
         entries: Entries = {}
         nodes: Nodes = {}
         first_names: dict[Stamp | None, str] = {}
         for index, file in enumerate(files):
             named = self._table.where("listener_domains", index)
-            if (document := self._document(self._folder / file, file, named, as_json=is_json(file))) is not None:
+            path, shown_as = self._named(file)
+            if (document := self._document(path, shown_as, named, as_json=is_json(file))) is not None:
                 later = read_domains(document, self._findings, nodes)
                 stamp = self._sources[-1].stamp
                 if (first := first_names.get(stamp)) is not None:
@@ -244,7 +275,7 @@ class Reading:
             if not file.lower().endswith((".toml", ".json")):
                 text = f"{quoted(file)} ends neither in .toml nor in .json."
                 self._findings.error("unreadable_file", named, text, "Rename it by its format.")
-            elif (document := self._document(self._folder / file, file, named)) is not None:
+            elif (document := self._document(*self._named(file), named)) is not None:
                 rules += read_rules(document, self._findings)
         note_hidden(rules, self._findings)
         if not are_costly(rules, self._findings):

@@ -23,7 +23,8 @@ class Table(Struct):
     """A table while it is read. An error is added and the key left out, so that one run finds all errors.
 
     `path` is the path of its key, empty for a whole file; `spell` writes the keys in it, and `asked` has those that were read,
-    true for a value and false for a section, and `top` those of the whole file.
+    true for a value and false for a section, and `top` those of the whole file. `others` has the keys that are read from another
+    file, each with its table there, and `parts` the sections that have keys of two files.
     """
 
     findings: Findings
@@ -34,9 +35,13 @@ class Table(Struct):
     spell: Callable[[str], str] = written
     asked: dict[str, bool] = {}
     top: dict[str, bool] | None = None
+    others: dict[str, "Table"] = {}
+    parts: dict[str, "Table"] = {}
 
     def where(self, key: str, index: int | None = None) -> Where:
         """Return the place of `key`, or of an item of its list."""
+        if key in self.others:
+            return self.others[key].where(key, index)
         place = self.place.at(key)
         line = place.line if index is None else place.at(index).line
         return Where(file=self.file, line=line, key=self.path_of(key))
@@ -68,6 +73,10 @@ class Table(Struct):
     ) -> "Table":
         """Return the table under `key`, an empty one if it is missing or wrong; `what` names it in the error."""
         self.asked[key] = False
+        if key in self.parts:
+            return self.parts[key]
+        if key in self.others:
+            return self.others[key].table(key, spell, what=what, fix=fix)
         value = self.values.get(key, {})
         if not isinstance(value, dict):
             fix = fix or f"Write [{self.path_of(key)}] on a line of its own and the keys below it."
@@ -79,6 +88,8 @@ class Table(Struct):
     def tables(self, key: str) -> list["Table"]:
         """Return the tables of an array under `key`, those that are tables."""
         self.asked[key] = False
+        if key in self.others:
+            return self.others[key].tables(key)
         value = self.values.get(key, [])
         fix = f"Write [[{self.path_of(key)}]] on a line of its own and the keys below it."
         if not isinstance(value, list):

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 import pytest
 import tomli
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import replace
 
 from sidecar.config import load
@@ -42,6 +44,8 @@ def settings(text: str, folder: Path) -> Settings:
     (folder / "dkim-keys").mkdir()
     (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     (folder / "fleet.creds").write_text("SU" + "A" * 56)
+    public = Ed25519PrivateKey.generate().public_key()
+    (folder / "policy.key.pub").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     for name in ("secret", "reader-token", "operator-token"):
         (folder / name).write_text(f"the-{name}-of-the-tests-is-no-secret")
     for name in ("secret", "reader-token", "operator-token", "fleet.creds"):

@@ -103,6 +103,8 @@ MEANINGS: Final = {
             "name": "the beginning of the fleet's streams and subjects",
             "node": "the name of this node in the fleet",
             "credentials": "the credentials of this node in the fleet",
+            "policy_keys": "the keys whose signatures the fleet's policy needs",
+            "revision": "the revision of the fleet's policy",
             "tls_ca": "the certificates that the fleet's servers are checked with",
         }.items()
     },
