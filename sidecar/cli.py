@@ -39,7 +39,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Proofs": {
         "sign": "Sign an envelope sender, so that its bounces can be verified.",
-        "keys": "Make, list and rotate the secrets that sign and verify.",
+        "keys": "Make, list and rotate secrets; make the keys of a fleet.",
     },
     "MTA": {
         "doctor": "Check the MTA's settings against the sidecar's.",

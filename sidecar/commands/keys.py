@@ -1,6 +1,6 @@
-"""`sidecar keys`: the secrets that sign mail and verify reports: make them, list them, rotate them.
+"""`sidecar keys`: the secrets that sign mail and verify reports, and the keys that sign a fleet's policy.
 
-Owns the files of secrets and their rights. Never shows a secret.
+Owns the files of secrets and keys, and their rights. Never shows a secret.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Final
 import click
 from msgspec import Struct
 
+from sidecar.config.fleet import policy_key
 from sidecar.core.proof.secret import SECRET_MINIMUM, make_secret, read_secret
 from sidecar.core.settings.keys import DAY
 from sidecar.core.settings.proof import VerifySettings
@@ -26,6 +27,7 @@ from sidecar.output.terminal import TextTable, console, plain
 _OWN: Final = 0o600
 # Root owns it, and the service reads it by its group.
 _SHARED: Final = 0o640
+_PUBLIC: Final = 0o644
 # Two are needed to rotate: the new one signs, and the old one still verifies.
 _ROTATED: Final = 2
 
@@ -46,13 +48,14 @@ class SecretFile(Struct, frozen=True, kw_only=True):
         "sidecar keys make /etc/sidecar/secret /etc/sidecar/secret.old",
         "sidecar keys list --config /etc/sidecar/sidecar.toml",
         "sidecar keys rotate --config /etc/sidecar/sidecar.toml",
+        "sidecar keys policy policy.key",
     ],
     statuses={0: "success", 1: "the settings have no secret, or a file cannot be read or written"},
 )
 def command() -> None:
-    """Make, list and rotate the secrets that sign mail and verify reports.
+    """Make, list and rotate the secrets that sign mail and verify reports, and make the keys of a fleet's policy.
 
-    The settings name their files: `secret_files` below [verify]. No command shows a secret.
+    The settings name the files of secrets: `secret_files` below [verify]. No command shows a secret.
     """
 
 
@@ -81,6 +84,41 @@ def make(files: Sequence[Path], config: Path | None) -> None:
         except OSError as error:
             raise _unwritable(file, error) from error
         print_lines([f"{file}: the secret with the key id {_key_id(line)}."])
+
+
+@command.command(
+    "policy",
+    cls=Command,
+    examples=["sidecar keys policy policy.key"],
+    statuses={0: "both files are made", 1: "one of the files exists or cannot be written"},
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+def policy(file: Path) -> None:
+    """Make the pair of keys that sign a fleet's policy.
+
+    They are Ed25519 keys. `sidecar fleet publish --key FILE` signs with the private key, in FILE. Only its owner can read it: keep it off the nodes
+    and off the NATS servers. The nodes name the public key, FILE.pub, in `policy_keys` below [fleet]. A file that exists is
+    never replaced.
+    """
+    from sidecar.fleet.policy.signature import make_pair  # noqa: PLC0415 - the other commands need no cryptography
+
+    private, public = make_pair()
+    known = policy_key(public)
+    assert known is not None  # noqa: S101 - it was made in the line above
+    path = file
+    try:
+        _write_new(file, private, _OWN, -1)
+        path = file.with_name(f"{file.name}.pub")
+        _write_new(path, public, _PUBLIC, -1)
+    except FileExistsError:
+        if path != file:
+            file.unlink()
+        raise click.ClickException(f"{path} exists, and is not replaced. Name another file.") from None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    print_lines(
+        [f"{file}: the private key {known.id}. Keep it safe.", f"{path}: its public key, for policy_keys of the nodes."]
+    )
 
 
 @command.command(

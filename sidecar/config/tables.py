@@ -23,8 +23,8 @@ class Table(Struct):
     """A table while it is read. An error is added and the key left out, so that one run finds all errors.
 
     `path` is the path of its key, empty for a whole file; `spell` writes the keys in it, and `asked` has those that were read,
-    true for a value and false for a section, and `top` those of the whole file. `others` has the keys that are read from another
-    file, each with its table there, and `parts` the sections that have keys of two files.
+    true for a value and false for a section, and `top` those of the whole file. `others` has the keys of a second file, each
+    with its table there, and `parts` the sections that have keys of two files.
     """
 
     findings: Findings

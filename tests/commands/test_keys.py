@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
+from sidecar.config.fleet import policy_key
 from sidecar.core.proof.address import check_address
 from sidecar.core.proof.secret import read_secret
 from sidecar.core.settings.keys import DAY, Keys, Secret
+from sidecar.fleet.policy.signature import SigningKey, is_valid, read_private
 from tests.core.proof.making import check_trace
 
 NEW, OLD = "secret", "secret.old"
@@ -150,3 +153,37 @@ def test_sign(config: Path) -> None:
 def test_sign_gives_a_reason(config: Path) -> None:
     long = f"{'x' * 41}@example.com"
     assert f"'{long}' gets no token: its local part has 41 octets" in run("sign", long, "--config", config, status=1).output
+
+
+def test_policy_keys(tmp_path: Path) -> None:
+    """The private key is its owner's alone, and signs what the public one verifies; files are never replaced."""
+    private, public = tmp_path / "policy.key", tmp_path / "policy.key.pub"
+    result = run("keys", "policy", private)
+    assert (private.stat().st_mode & 0o777, public.stat().st_mode & 0o777) == (0o600, 0o644)
+    key, known = read_private(private), policy_key(public.read_bytes())
+    assert isinstance(key, SigningKey)
+    assert known is not None
+    assert (key.id, is_valid([known], key.id, b"a", key.sign(b"a"))) == (known.id, True)
+    assert not is_valid([known], key.id, b"b", key.sign(b"a"))
+    assert known.id in result.output
+    before = private.read_bytes(), public.read_bytes()
+    assert "policy.key exists" in run("keys", "policy", private, status=1).output
+    private.unlink()
+    assert "policy.key.pub exists" in run("keys", "policy", private, status=1).output
+    assert (private.exists(), public.read_bytes()) == (False, before[1])
+
+
+def test_policy_keys_of_openssl(tmp_path: Path) -> None:
+    """Any tool can make the keys: they are PEM files of RFC 8410. Other keys are named."""
+    for arguments in ("-algorithm ed25519", "-algorithm rsa -pkeyopt rsa_keygen_bits:1024"):
+        subprocess.run(["openssl", "genpkey", *arguments.split(), "-out", tmp_path / "key"], check=True, capture_output=True)
+        pub = subprocess.run(["openssl", "pkey", "-in", tmp_path / "key", "-pubout"], check=True, capture_output=True).stdout
+        key, known = read_private(tmp_path / "key"), policy_key(pub)
+        if "rsa" in arguments:
+            assert (key, known) == ("it is no Ed25519 key", None)
+        else:
+            assert isinstance(key, SigningKey)
+            assert known is not None
+            assert key.id == known.id
+    (tmp_path / "key").write_bytes(b"x")
+    assert read_private(tmp_path / "key") == "it is no private key in PEM form"
