@@ -96,9 +96,9 @@ def make(files: Sequence[Path], config: Path | None) -> None:
 def policy(file: Path) -> None:
     """Make the pair of keys that sign a fleet's policy.
 
-    They are Ed25519 keys. `sidecar fleet publish --key FILE` signs with the private key, in FILE. Only its owner can read it: keep it off the nodes
-    and off the NATS servers. The nodes name the public key, FILE.pub, in `policy_keys` below [fleet]. A file that exists is
-    never replaced.
+    They are Ed25519 keys. `sidecar fleet publish --key FILE` signs with the private key, in FILE. Only its owner can read it:
+    keep it off the nodes and off the NATS servers. The nodes name the public key, FILE.pub, in `policy_keys` below [fleet]. A
+    file that exists is never replaced.
     """
     from sidecar.fleet.policy.signature import make_pair  # noqa: PLC0415 - the other commands need no cryptography
 

@@ -4,6 +4,7 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,25 @@ _WEBHOOKS: Final = JournalReader(
     wanted=lambda settings: bool(settings.webhook),
     read=_deliver,
 )
+
+
+def _follow_policy(settings: Settings, wait: Callable[[float], bool], *, config: Path | None) -> None:
+    """Take the policy of the fleet."""
+    from sidecar.fleet.policy.agent import follow_policy  # noqa: PLC0415 - only with the extra sidecar[fleet]
+
+    follow_policy(settings, wait, config=config)
+
+
+def _policy_agent(config: Path | None) -> JournalReader:
+    """Return the process that brings the fleet's policy to the node with this settings file."""
+    return JournalReader(
+        name="policy",
+        what="the process of the fleet's policy",
+        wanted=lambda settings: settings.fleet is not None and bool(settings.fleet.policy_keys),
+        read=partial(_follow_policy, config=config),
+    )
+
+
 _SHIPPER: Final = JournalReader(
     name=SHIPPER,
     what="the process of the fleet",
@@ -108,5 +128,5 @@ def command(config: Path | None) -> None:
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
     reader, suppression = _suppression(settings)
-    readers = reader, _SHIPPER, _WEBHOOKS
+    readers = reader, _SHIPPER, _WEBHOOKS, _policy_agent(loader.config)
     sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, suppression=suppression))

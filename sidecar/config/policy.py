@@ -27,7 +27,7 @@ _KEYS: Final[Mapping[str, Mapping[str, None] | None]] = {
     "verify": dict.fromkeys(("maximum_age", "batv", "authserv_ids", "unverified", "domain")),
     "suppression": dict.fromkeys(("trust", "check", "domain", "on_unreadable", "rule")),
 }  # fmt: skip
-_LATEST: Final = 1 << 53
+_DIGITS: Final = 15
 _UNUSED: Final = Kind(
     "no_effect",
     "The fleet's policy is in use, revision {revision}: this file has {keys} without effect.",
@@ -73,7 +73,7 @@ def active_policy(state: Path, sources: list[Source]) -> PolicyFile | None:
             raise
         return None
     number = content.strip()
-    if not number.isdigit() or not 0 < (revision := int(number[:17])) < _LATEST:
+    if not number.isdigit() or len(number) > _DIGITS or not (revision := int(number)):
         fix = "Remove the folder, and start again: the policy is fetched again."
         raise UnreadableError(f"{path} has no number of a revision.", fix)
     return policy_in(path.parent / str(revision), revision)

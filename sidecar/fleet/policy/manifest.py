@@ -20,7 +20,7 @@ from sidecar.fleet.policy.signature import SigningKey, is_valid
 VERSION: Final = 1
 """The version of manifests that this program makes, and the newest that it reads."""
 
-# A file of a million domains has some 70 MB.
+# All files of a revision together: those of a million domains have some 70 MB.
 FILE_LIMIT: Final = 256 << 20
 FILES_LIMIT: Final = 100
 # A hundred files, and a canary of some thousand nodes.
@@ -31,13 +31,17 @@ _ALGORITHM: Final = b"ed25519"
 # A part that begins with a dot could leave the folder.
 _PART: Final = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _NAME: Final = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}")
-_LATEST: Final = (1 << 53) - 1
+_LATEST: Final = 10**15 - 1
 
 Number = Annotated[int, Meta(ge=1, le=_LATEST)]
 
 
 class PolicyError(Exception):
     """A revision that is not taken; the text is one plain sentence without a full stop."""
+
+
+class IncompleteError(PolicyError):
+    """A file of a revision is not in the object store as it was signed: it may be on its way."""
 
 
 class ManifestFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,8 +107,8 @@ def signed(manifest: Manifest, key: SigningKey) -> bytes:
     return b"%s\n%s %s %s\n" % (line, _ALGORITHM, key.id.encode(), signature)
 
 
-def read_manifest(value: bytes, fleet: FleetSettings, keys: Sequence[PolicyKey]) -> Manifest:
-    """Return the manifest of a value of the bucket, if one of the keys has signed it. Raise PolicyError."""
+def read_manifest(value: bytes, fleet: FleetSettings, keys: Sequence[PolicyKey], *, key: str) -> Manifest:
+    """Return the manifest that is stored as revision `key`, if one of the keys has signed it. Raise PolicyError."""
     line = _signed_line(value, keys)
     try:
         known = msgspec.json.decode(line, type=_Versioned)
@@ -116,9 +120,13 @@ def read_manifest(value: bytes, fleet: FleetSettings, keys: Sequence[PolicyKey])
         raise PolicyError(f"its manifest is not valid: {error}") from error
     if manifest.fleet != fleet.name:
         raise PolicyError(f"it is of the fleet {shown(manifest.fleet)}, and this is {shown(fleet.name)}")
+    if key != str(manifest.revision):
+        raise PolicyError(f"it is a copy of revision {manifest.revision}")
     names = [file.name for file in manifest.files]
     if POLICY_FILE not in names or len(set(names)) < len(names) or not all(map(name_is_allowed, names)):
         raise PolicyError("its manifest has file names that are not permitted")
+    if (size := sum(file.size for file in manifest.files)) > FILE_LIMIT:
+        raise PolicyError(f"its files have {size:,} bytes, and {FILE_LIMIT:,} are allowed")
     return manifest
 
 

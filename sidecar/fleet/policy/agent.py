@@ -1,0 +1,303 @@
+"""The agent of a node: it brings the revisions of the fleet's policy to this node, and reports what became of them.
+
+1. Look: read new manifests from the bucket, and keep the highest that a known key has signed for this node (`_consider`).
+2. Take: fetch its files, write them to the state directory, and check all settings in a process of its own (`_take`).
+3. Activate: its number becomes the active one, and the supervisor reloads. The supervisor then replaces this process.
+4. Watch: a canary that tempfails too much returns to its earlier revision (`_watch_trial`).
+
+If anything fails, the earlier revision stays active. No verdict waits for this process.
+"""
+
+import asyncio
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from importlib import metadata
+from math import inf
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+from nats.aio.msg import Msg
+
+from sidecar import log
+from sidecar.core.settings.settings import Settings
+from sidecar.core.text import shown
+from sidecar.fleet import FleetError
+from sidecar.fleet.connection import FleetConnection, persist, run
+from sidecar.fleet.policy.buckets import Buckets
+from sidecar.fleet.policy.check import check
+from sidecar.fleet.policy.manifest import IncompleteError, Manifest, PolicyError, read_manifest
+from sidecar.fleet.policy.report import CanaryHealth, HealthMeter, NodeReport, lag_of
+from sidecar.fleet.policy.store import AgentState, PolicyStore, Trial
+from sidecar.journal import JournalError
+
+# A new revision wakes the agent; this is for a message that was lost, and for the health of a canary.
+LOOK_SECONDS = 5.0
+# Without a change. `sidecar fleet status` calls a node silent after three times as long.
+REPORT_SECONDS: Final = 10.0
+# After a file that is missing or truncated: it may still be on its way to this server.
+_AGAIN_SECONDS: Final = 30.0
+_LIMIT: Final = 1000
+# Of the highest revision: a longer key is no number of one.
+_DIGITS: Final = 15
+
+_LOG = log.get("policy")
+
+Check = Callable[[Path, Path, int], Awaitable[None]]
+
+
+class _Reload(Struct, frozen=True):
+    time: str = ""
+    problems: tuple[str, ...] = ()
+
+
+class _Status(Struct, frozen=True):
+    """What the supervisor says of its last reload, in its status file."""
+
+    last_reload: _Reload | None = None
+
+
+class Agent:
+    """The agent of the settings that serve now, which were read from `config`.
+
+    `reload` makes the supervisor load the settings again.
+    """
+
+    def __init__(self, settings: Settings, config: Path, reload: Callable[[], None], *, check: Check = check) -> None:
+        assert settings.fleet is not None  # noqa: S101 - the caller's condition
+        self._settings, self._fleet, self._config = settings, settings.fleet, config
+        self._reload, self._check = reload, check
+        self._store = PolicyStore(settings.state_directory)
+        self.serving = settings.fleet.revision or 0
+        self.refusal = self.trouble = ""
+        self._after = 0
+        self._target: tuple[Manifest, bytes] | None = None
+        self._worst = 0
+        self._again: dict[int, float] = {}
+        self._activated = 0.0
+        self._meter: HealthMeter | None = None
+        self._health: CanaryHealth | None = None
+        self._wake = asyncio.Event()
+        self._reported: tuple[NodeReport, float] | None = None
+
+    async def work(self, connection: FleetConnection) -> None:
+        """Follow the buckets until this is cancelled."""
+        buckets = Buckets(connection.client, self._fleet)
+        self._after, self._reported = 0, None
+        await connection.client.subscribe(buckets.subject, cb=self._on_message)
+        if self._store.active() != self.serving:
+            self._reload()
+        while True:
+            self._wake.clear()
+            await self.look(buckets)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wake.wait()
+
+    async def look(self, buckets: Buckets) -> None:
+        """Take every step that is due."""
+        try:
+            async for sequence, key, value in buckets.manifests(self._after):
+                self._after = sequence
+                self._consider(key, value)
+            self._follow_reload()
+            await self._take_target(buckets)
+            self._watch_trial()
+            self._recover()
+            await self._report(buckets)
+        except (FleetError, JournalError) as error:
+            self._fail(str(error))
+        except OSError as error:
+            self._fail(f"the state directory cannot be used: {error.strerror}")
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    async def _on_message(self, _: Msg) -> None:
+        self.wake()
+
+    # --- 1. look
+
+    def _consider(self, key: str, value: bytes) -> None:
+        """Keep the manifest if this node has to take it, and no later one is known."""
+        try:
+            manifest = read_manifest(value, self._fleet, self._fleet.policy_keys, key=key)
+        except PolicyError as error:
+            # What is older than this node's revision can have a key that is no longer in use.
+            number = int(key) if key.isdecimal() and len(key) <= _DIGITS else 0
+            if number > max(self._worst, self.serving) or not number:
+                self._worst = number
+                self._refuse(shown(key), str(error))
+            return
+        if manifest.is_for(self._fleet.node) and (self._target is None or manifest.revision > self._target[0].revision):
+            self._target = manifest, value
+
+    # --- 2. take
+
+    async def _take_target(self, buckets: Buckets) -> None:
+        if self._target is None:
+            return
+        manifest, value = self._target
+        state, revision = self._store.load(), manifest.revision
+        if revision in {self._store.active(), state.held} or time.monotonic() < self._again.get(revision, 0.0):
+            return
+        try:
+            self._protect(state, manifest, value)
+            await self._take(buckets, manifest, value)
+        except PolicyError as error:
+            seconds = _AGAIN_SECONDS if isinstance(error, IncompleteError) else inf
+            self._again[revision] = time.monotonic() + seconds
+            self._refuse(str(revision), str(error))
+
+    def _protect(self, state: AgentState, manifest: Manifest, value: bytes) -> None:
+        """Refuse an earlier manifest that someone presents again, and remember this one. Raise PolicyError."""
+        digest = hashlib.sha256(value).hexdigest()
+        if manifest.revision < state.highest:
+            raise PolicyError(f"it is older than revision {state.highest}, which this node knows: someone presents it again")
+        if manifest.revision == state.highest and state.digest not in {"", digest}:
+            raise PolicyError("this node knows another manifest with this number")
+        self._store.save(replace(state, highest=manifest.revision, digest=digest))
+
+    async def _take(self, buckets: Buckets, manifest: Manifest, value: bytes) -> None:
+        """Fetch, write, check and activate a revision. Raise PolicyError."""
+        revision, started = manifest.revision, time.monotonic()
+        files = [(file, self._store.file(file) or await buckets.file(file)) for file in manifest.files]
+        folder = self._store.write(manifest, value, files)
+        del files
+        await self._check(self._config, folder, revision)
+        canary, trial = manifest.canary, None
+        if canary is not None:
+            trial = Trial(revision=revision, hold_at=canary.hold_at, earlier=self._store.active(), since=time.time())
+        self._store.save(replace(self._store.load(), trial=trial, held=0, why=""))
+        self._activate(revision)
+        _LOG.info("a revision of the policy is active", revision=revision, seconds=round(time.monotonic() - started, 2))
+
+    def _refuse(self, revision: str, why: str) -> None:
+        self.refusal = f"revision {revision}: {why}"[:_LIMIT]
+        _LOG.error("a revision of the policy is refused", revision=revision, error=why, serving=self.serving)
+
+    def _fail(self, why: str) -> None:
+        if why != self.trouble:
+            self.trouble = why
+            _LOG.error("the policy of the fleet cannot be followed", error=why)
+
+    def _recover(self) -> None:
+        if self.trouble:
+            _LOG.info("the policy of the fleet is followed again")
+        self.trouble = ""
+        if self.serving == self._latest == self._store.active() and self._worst <= self._latest:
+            self.refusal = ""
+
+    @property
+    def _latest(self) -> int:
+        """The revision that this node has to take; 0 if there is none."""
+        return 0 if self._target is None else self._target[0].revision
+
+    # --- 3. activate
+
+    def _activate(self, revision: int) -> None:
+        self._store.activate(revision)
+        self._activated = time.time()
+        self.refusal = ""
+        self._reload()
+
+    def _follow_reload(self) -> None:
+        """Return to what serves, if the supervisor could not reload: this process would not live otherwise."""
+        active = self._store.active()
+        if active == self.serving or not self._activated:
+            return
+        path = self._settings.state_directory / "status.json"
+        with suppress(OSError, ValueError):
+            reload = msgspec.json.decode(path.read_bytes(), type=_Status).last_reload
+            # Its time has whole seconds.
+            if reload is not None and reload.problems and _seconds(reload.time) >= int(self._activated):
+                self._activated = 0.0
+                self._store.activate(self.serving)
+                self._again[active] = inf
+                self._refuse(str(active), f"the reload failed: {reload.problems[0]}")
+
+    # --- 4. watch
+
+    def _watch_trial(self) -> None:
+        """Leave a canary revision that tempfails more than its publisher allows."""
+        state = self._store.load()
+        trial = state.trial
+        if trial is None or trial.revision != self.serving or self._store.active() != self.serving:
+            self._meter = self._health = None
+            return
+        if self._meter is None:
+            self._meter = HealthMeter(self._settings)
+        self._health = self._meter.look()
+        if (why := self._health.exceeds(trial.hold_at)) is None:
+            return
+        _LOG.error("the canary is held: this node returns to its earlier revision", revision=trial.revision, error=why)
+        self._store.save(replace(state, trial=None, held=trial.revision, why=why))
+        self._activate(trial.earlier)
+
+    # --- report
+
+    async def _report(self, buckets: Buckets) -> None:
+        """Report this node, if that has changed or is due."""
+        state = self._store.load()
+        report = NodeReport(
+            node=self._fleet.node,
+            program=_PROGRAM,
+            revision=self.serving,
+            latest=self._latest,
+            error=self.refusal,
+            held=state.why,
+            held_revision=state.held,
+            lag=lag_of(self._settings),
+            health=self._health,
+        )
+        now = time.monotonic()
+        if self._reported is None or replace(self._reported[0], lag=report.lag) != report or now >= self._reported[1]:
+            await buckets.put_report(msgspec.json.encode(report))
+            self._reported = report, now + REPORT_SECONDS
+
+
+def _version() -> str:
+    try:
+        return metadata.version("sidecar")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+_PROGRAM: Final = _version()
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def follow_policy(settings: Settings, wait: Callable[[float], bool], *, config: Path | None) -> None:
+    """Follow the fleet's policy until `wait` returns True. The settings were read from `config`."""
+    assert settings.fleet is not None  # noqa: S101 - the caller's condition
+    assert config is not None  # noqa: S101 - without a file there is no fleet
+    fleet, supervisor = settings.fleet, os.getppid()
+
+    def reload() -> None:
+        # After its death the number can be another process.
+        if os.getppid() == supervisor:
+            os.kill(supervisor, signal.SIGHUP)
+
+    async def following() -> None:
+        agent = Agent(settings, config, reload)
+
+        def connect() -> FleetConnection:
+            return FleetConnection(fleet, role="policy", restored=agent.wake)
+
+        async def pause(seconds: float, _: str) -> None:
+            await asyncio.sleep(seconds)
+
+        await persist(connect, agent.work, pause=pause)
+
+    run(following(), wait)

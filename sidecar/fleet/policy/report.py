@@ -1,0 +1,123 @@
+"""What a node reports of itself, for `sidecar fleet status`. Its fields are permanent (deploy/docs/fleet.md, Reports)."""
+
+import time
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.core.settings.settings import Settings
+from sidecar.fleet import READER
+from sidecar.journal.read import Checkpoints, Skipped, followers
+
+# Fewer messages say little about a rate.
+MESSAGES_MINIMUM: Final = 20
+# So many workers that died are enough, however few messages there were.
+RESTARTS_LIMIT: Final = 3
+
+
+class CanaryHealth(Struct, frozen=True, kw_only=True):
+    """Counted since a canary revision serves: decisions with a record, those that were tempfailed, workers that died."""
+
+    messages: int = 0
+    tempfailed: int = 0
+    restarts: int = 0
+
+    def exceeds(self, percent: float) -> str | None:
+        """Return why a canary with this health is held, or None."""
+        if self.restarts >= RESTARTS_LIMIT:
+            return f"{self.restarts} workers died"
+        bad = self.tempfailed + self.restarts
+        if self.messages < MESSAGES_MINIMUM or bad * 100 <= percent * self.messages:
+            return None
+        share = f"{bad * 100 / self.messages:.1f} % of {self.messages:,} messages, and hold_at is {percent:g} %"
+        return f"{self.tempfailed:,} tempfailed and {self.restarts} workers died: {share}"
+
+
+class NodeReport(Struct, frozen=True, kw_only=True):
+    """A node: its program, the revision that serves (0: its own settings), and the latest that it has to take.
+
+    `error` is why it has not taken that one, `held` why it has left the canary revision `held_revision`. `lag` is the age in
+    seconds of the oldest record that is not shipped; 0 if there is none. `health` is None while no canary is on trial.
+    """
+
+    node: str
+    program: str
+    revision: int = 0
+    latest: int = 0
+    error: str = ""
+    held: str = ""
+    held_revision: int = 0
+    lag: int = 0
+    health: CanaryHealth | None = None
+
+
+class _Answer(Struct, frozen=True):
+    code: int = 0
+
+
+class _Meta(Struct, frozen=True):
+    count: int = 1
+
+
+class _Decision(Struct, frozen=True):
+    type: str = ""
+    response: _Answer = _Answer()
+    meta: _Meta = _Meta()
+
+
+class _Restarts(Struct, frozen=True):
+    restarts: int = 0
+
+
+_DECISION: Final = msgspec.json.Decoder(_Decision)
+_TEMPFAIL: Final = range(400, 500)
+# The other types come besides a Reception.
+_DECISIONS: Final = ("Reception", "Rejection", "Feedback")
+
+
+class HealthMeter:
+    """Counts from now on. Closing is left to the end of the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._status = settings.state_directory / "status.json"
+        self._followers = followers(settings.journal.directories)
+        self._messages = self._tempfailed = 0
+        self._restarts = self._all_restarts()
+        for follower in self._followers:
+            for file in follower.look():
+                file.skip()
+
+    def look(self) -> CanaryHealth:
+        """Return the health up to now. Raise JournalError."""
+        for follower in self._followers:
+            for file in follower.look():
+                for line in file.lines():
+                    if not isinstance(line, Skipped):
+                        self._count(line.text)
+        restarts = self._all_restarts() - self._restarts
+        return CanaryHealth(messages=self._messages, tempfailed=self._tempfailed, restarts=max(0, restarts))
+
+    def _count(self, record: bytes | str) -> None:
+        try:
+            head = _DECISION.decode(record)
+        except ValueError:
+            return
+        if head.type in _DECISIONS:
+            self._messages += head.meta.count
+        if head.type == "Rejection" and head.response.code in _TEMPFAIL:
+            self._tempfailed += head.meta.count
+
+    def _all_restarts(self) -> int:
+        try:
+            return msgspec.json.decode(self._status.read_bytes(), type=_Restarts).restarts
+        except (OSError, ValueError):
+            return 0
+
+
+def lag_of(settings: Settings) -> int:
+    """Return the age in seconds of the oldest record that is not shipped; 0 if there is none."""
+    oldest = max(
+        (one.oldest for one in Checkpoints(settings.checkpoints_directory).all_known() if one.name == READER), default=0
+    )
+    return max(0, int(time.time()) - oldest) if oldest else 0
