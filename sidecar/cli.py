@@ -35,6 +35,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Configuration": {
         "check": "Check the settings and all files that they name.",
         "diff": "Show what changes between two configurations.",
+        "fleet": "Publish the policy of many nodes, and show their state.",
         "replay": "Run stored mail through a configuration.",
     },
     "Proofs": {

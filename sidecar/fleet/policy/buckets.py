@@ -111,7 +111,7 @@ class Buckets:
                 raise FleetError(f"revision {revision} exists: {why}") from error
 
     async def put_file(self, content: bytes) -> None:
-        """Store a file of a revision under its digest, unless it is there."""
+        """Store a file of a revision under its digest, unless it is stored already."""
         name = digest_of(content)
         with_file = ManifestFile(name=name, size=len(content), sha256=name)
         async with _in_words("a file cannot be stored"):

@@ -46,12 +46,12 @@ def nodes(folder: Path, nats: Server, *names: str) -> list[Node]:
     return made
 
 
-def tell(each: list[Node], key: SigningKey, story: Story) -> None:
-    async def telling() -> None:
+def perform(each: list[Node], key: SigningKey, story: Story) -> None:
+    async def performing() -> None:
         async with asyncio.timeout(120), fleet(each, key) as publisher:
             await story(publisher)
 
-    asyncio.run(telling())
+    asyncio.run(performing())
 
 
 def test_the_life_of_a_revision(tmp_path: Path, nats: Server, key: SigningKey) -> None:
@@ -77,7 +77,7 @@ def test_the_life_of_a_revision(tmp_path: Path, nats: Server, key: SigningKey) -
         assert not [one for node in each for one in node.settings().domains if one.log_oob.value == "Ignore"]
         assert sorted(path.name for path in (mx1.folder / "state" / "policy").iterdir()) == ["3", "4", "active", "state.json"]
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def test_without_servers(tmp_path: Path, nats: Server, key: SigningKey) -> None:
@@ -88,7 +88,7 @@ def test_without_servers(tmp_path: Path, nats: Server, key: SigningKey) -> None:
         await publisher.publish()
         await until(lambda: node.revision == 1, "it is active")
 
-    tell(each, key, story)
+    perform(each, key, story)
     node.config.write_text(node.config.read_text().replace(nats.url, "nats://127.0.0.1:1"))
     assert node.fleet.revision == 1
     assert len(node.settings().domains) == 1
@@ -203,7 +203,7 @@ def test_what_no_node_takes(
         await until(lambda: node.revision == 3, "the next is active")
         await until(lambda: not node.refusal, "no error any more")
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: SigningKey) -> None:
@@ -231,7 +231,7 @@ def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: Signi
         await until(lambda: "another manifest with this number" in node.refusal, node.refusal)
         assert node.revision == 1
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def test_nobody_replaces_a_manifest(tmp_path: Path, nats: Server, key: SigningKey) -> None:
@@ -246,7 +246,7 @@ def test_nobody_replaces_a_manifest(tmp_path: Path, nats: Server, key: SigningKe
         assert (await publisher.publish(files(domains="#\n"))).revision == 3
         await until(lambda: each[0].revision == 3, "the next number is free")
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def test_a_reload_that_fails(tmp_path: Path, nats: Server, key: SigningKey) -> None:
@@ -267,7 +267,7 @@ def test_a_reload_that_fails(tmp_path: Path, nats: Server, key: SigningKey) -> N
         await until(lambda: "revision 2: the reload failed: no more processes" in node.refusal, node.refusal)
         assert (node.revision, node.fleet.revision) == (1, 1)
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def test_a_check_that_fails_in_its_process(tmp_path: Path, nats: Server, key: SigningKey) -> None:
@@ -284,7 +284,7 @@ def test_a_check_that_fails_in_its_process(tmp_path: Path, nats: Server, key: Si
         assert "policy/2/policy.toml:3: verify.domain" in node.refusal
         assert "policy/2/policy.toml:4: verify.domain" in node.refusal
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def record(code: int, **more: object) -> str:
@@ -333,7 +333,7 @@ def test_a_canary_that_is_held(tmp_path: Path, nats: Server, key: SigningKey, by
         await publisher.put(new_revision(publisher.fleet, history, canary.files, action="promote", of=2))
         await until(lambda: [one.revision for one in each] == [3, 3], "the promotion is taken")
 
-    tell(each, key, story)
+    perform(each, key, story)
 
 
 def test_the_limits_of_the_check(tmp_path: Path) -> None:
