@@ -90,5 +90,6 @@ async def history_of(buckets: Buckets, fleet: Fleet) -> History:
 def nodes_of(manifest: Manifest) -> str:
     """Return for which nodes a revision is."""
     if manifest.canary is None:
-    return "all nodes" nodes = manifest.canary.nodes return ", ".join(nodes) if len(nodes) <= 3 else f"{', '.join(nodes[:2])}
-    and {counted(len(nodes) - 2, 'other')}"  # noqa: PLR2004 - a line
+        return "all nodes"
+    nodes = manifest.canary.nodes
+    return ", ".join(nodes) if len(nodes) <= 3 else f"{', '.join(nodes[:2])} and {counted(len(nodes) - 2, 'other')}"  # noqa: PLR2004 - a line
