@@ -7,6 +7,7 @@ import asyncio
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -60,14 +61,20 @@ async def check(config: Path, folder: Path, revision: int) -> None:
 
 
 def _main(config: str, folder: str, revision: str) -> None:
-    os.nice(_NICE)
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit()
     loaded = Reading(Path(config), policy=policy_in(Path(folder), int(revision))).loaded
     errors = [one for one in loaded.problems if one.level == "error"]
     first = tuple(printable(f"{one.place}: {one.key}: {one.text}"[:500]) for one in errors[:_SHOWN])
     sys.stdout.buffer.write(msgspec.json.encode(CheckResult(errors=len(errors), first=first)))
+
+
+def _limit() -> None:
+    # A sandbox can forbid each of them (systemd.exec(5), SystemCallFilter); the time is limited by the parent in any case.
+    with suppress(OSError):
+        os.nice(_NICE)
+    for limit, value in ((resource.RLIMIT_CPU, _SECONDS), (resource.RLIMIT_AS, _BYTES), (resource.RLIMIT_CORE, 0)):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(limit, (value, value))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -350,3 +351,20 @@ def test_the_limits_of_the_check(tmp_path: Path) -> None:
         patch.setattr(checking, "__name__", "sidecar.no_such_module")
         with pytest.raises(PolicyError, match="ended with status 1"):
             asyncio.run(checking.check(tmp_path / "sidecar.toml", tmp_path / "7", 7))
+
+
+def test_the_check_in_a_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The unit of systemd forbids to change priority and limits: the check works without."""
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.nice", forbidden)
+    monkeypatch.setattr("resource.setrlimit", forbidden)
+    (tmp_path / "sidecar.toml").write_text("")
+    (tmp_path / "policy.toml").write_text("decide = 1\n")
+    checking._main(str(tmp_path / "sidecar.toml"), str(tmp_path), "7")
+    sys.stdout.flush()
+    assert b'{"errors":1,"first":["policy/7/policy.toml:1: decide:' in capfdbinary.readouterr().out

@@ -1,6 +1,6 @@
 """RSA and Ed25519 signatures, and public keys as DER (SubjectPublicKeyInfo).
 
-The only module that loads `cryptography`, which takes 12 MB and 60 ms: load it only where there are DKIM keys.
+The only module of core that loads `cryptography`, which takes 12 MB and 60 ms: load it only where there are DKIM keys.
 """
 
 import hashlib
