@@ -141,8 +141,7 @@ def _print_status(history: History, nodes: list[NodeStatus]) -> None:
         if text := one.held or one.error:
             print_text(screen, f"{one.node}: {text}", indent=4)
         elif (health := one.health) is not None:
-            bad = f"{health.tempfailed:,} tempfailed, {counted(health.restarts, 'worker')} died"
-            print_text(screen, f"{one.node}: canary, {counted(health.messages, 'message')}, {bad}", indent=4)
+            print_text(screen, f"{one.node}: canary: {counted(health.messages, 'message')}, {health}", indent=4)
 
 
 @click.command(

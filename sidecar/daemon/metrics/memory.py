@@ -65,6 +65,10 @@ class Memory:
         """Return a number of the supervisor."""
         return self._block(0)[CELL[name]]
 
+    def total(self, *name: str) -> int:
+        """Return the sum of all blocks for one cell."""
+        return sum(self._block(number)[CELL[name]] for number in range(self._cells[0]))
+
     def totals(self) -> list[int]:
         """Return the sum of all blocks for each cell, and the latest time of a write."""
         blocks = [self._block(number).tolist() for number in range(self._cells[0])]

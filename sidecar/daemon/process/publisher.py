@@ -119,6 +119,7 @@ class StatusPublisher:
                 suppression=self._list.look(plan.settings.suppression),
             )
         if self._memory is not None:
+            self.now = replace(self.now, faults=self._memory.total("faults"))
             _publish_metrics(self._memory, self.now, self.space)
         if self.now != self._shown or self._clock() >= self._renew_at:
             self._write()

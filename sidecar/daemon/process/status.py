@@ -117,9 +117,10 @@ class Status(Struct, frozen=True, kw_only=True):
     """The supervisor at one moment, the last one being its orderly end. Times are RFC 3339.
 
     `start_ticks` is when the process began, in the kernel's clock ticks since boot: another process may get the same `pid`
-    later. `since` is when `state` began. `restarts` counts workers that died while they served, `reloads` and `failed_reloads`
-    those that succeeded and failed. `admin_socket` is None if there is none, `disk` and `suppression` before the first look at
-    them. `suppression` is also None if no recipients are checked.
+    later. `since` is when `state` began. `restarts` counts workers that died while they served, `faults` connections that got
+    451 because of a fault of the program (0 without [admin] and [fleet]), `reloads` and `failed_reloads` those that succeeded
+    and failed. `admin_socket` is None if there is none, `disk` and `suppression` before the first look at them. `suppression`
+    is also None if no recipients are checked.
     `needs_restart` names the settings that have changed in the files and take effect only at the next start. `unit` is the name
     of the systemd service, None if systemd did not start it. The file is renewed at least every 30 seconds, the last time at
     `renewed`, `renewed_ticks` after boot: longer without a change means that the disk or the program hangs.
@@ -137,6 +138,7 @@ class Status(Struct, frozen=True, kw_only=True):
     settings: SettingsStatus
     last_reload: ReloadStatus | None = None
     restarts: int = 0
+    faults: int = 0
     reloads: int = 0
     failed_reloads: int = 0
     admin_socket: str | None = None

@@ -66,7 +66,8 @@ class Supervisor:
         self._signals = SignalReader()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
-        memory = None if admin_socket is None else Memory()
+        # The fleet's policy agent needs the faults that workers count.
+        memory = Memory() if admin_socket is not None or plan.settings.fleet is not None else None
         self._publisher = StatusPublisher(
             plan,
             socket=listener.name,

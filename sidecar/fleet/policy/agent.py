@@ -39,11 +39,12 @@ from sidecar.fleet.policy.store import AgentState, PolicyStore, Trial
 from sidecar.journal import JournalError
 
 # A new revision wakes the agent; this is for a message that was lost, and for the health of a canary.
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 # Without a change. `sidecar fleet status` calls a node silent after three times as long.
 REPORT_SECONDS: Final = 10.0
-# After a file that is missing or truncated: it may still be on its way to this server.
-_AGAIN_SECONDS: Final = 30.0
+# After a file that is missing or truncated, which may still be on its way to this server; twice as long each time.
+_AGAIN_SECONDS: Final = 1.0
+_LONGEST_SECONDS: Final = 30.0
 _LIMIT: Final = 1000
 # Of the highest revision: a longer key is no number of one.
 _DIGITS: Final = 15
@@ -81,6 +82,7 @@ class Agent:
         self._target: tuple[Manifest, bytes] | None = None
         self._worst = 0
         self._again: dict[int, float] = {}
+        self._seconds = _AGAIN_SECONDS / 2
         self._activated = 0.0
         self._meter: HealthMeter | None = None
         self._health: CanaryHealth | None = None
@@ -153,9 +155,18 @@ class Agent:
             self._protect(state, manifest, value)
             await self._take(buckets, manifest, value)
         except PolicyError as error:
-            seconds = _AGAIN_SECONDS if isinstance(error, IncompleteError) else inf
-            self._again[revision] = time.monotonic() + seconds
+            self._again[revision] = inf
+            if isinstance(error, IncompleteError):
+                self._again[revision] = self._pause()
             self._refuse(str(revision), str(error))
+        except OSError:
+            self._again[revision] = self._pause()
+            raise
+
+    def _pause(self) -> float:
+        """Return when to try again."""
+        self._seconds = min(2 * self._seconds, _LONGEST_SECONDS)
+        return time.monotonic() + self._seconds
 
     def _protect(self, state: AgentState, manifest: Manifest, value: bytes) -> None:
         """Refuse an earlier manifest that someone presents again, and remember this one. Raise PolicyError."""
@@ -181,8 +192,9 @@ class Agent:
         _LOG.info("a revision of the policy is active", revision=revision, seconds=round(time.monotonic() - started, 2))
 
     def _refuse(self, revision: str, why: str) -> None:
-        self.refusal = f"revision {revision}: {why}"[:_LIMIT]
-        _LOG.error("a revision of the policy is refused", revision=revision, error=why, serving=self.serving)
+        if (refusal := f"revision {revision}: {why}"[:_LIMIT]) != self.refusal:
+            self.refusal = refusal
+            _LOG.error("a revision of the policy is refused", revision=revision, error=why, serving=self.serving)
 
     def _fail(self, why: str) -> None:
         if why != self.trouble:

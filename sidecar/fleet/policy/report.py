@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
+from sidecar.core.text import counted
 from sidecar.fleet import READER
 from sidecar.journal.read import Checkpoints, Skipped, followers
 
@@ -17,21 +18,30 @@ RESTARTS_LIMIT: Final = 3
 
 
 class CanaryHealth(Struct, frozen=True, kw_only=True):
-    """Counted since a canary revision serves: decisions with a record, those that were tempfailed, workers that died."""
+    """Counted since a canary revision serves.
+
+    `messages` are decisions with a record, `tempfailed` those of them with 4xx; `faults` are connections with a fault of the
+    program, which have no record; `restarts` are workers that died.
+    """
 
     messages: int = 0
     tempfailed: int = 0
+    faults: int = 0
     restarts: int = 0
+
+    def __str__(self) -> str:
+        """Return what is bad, in words."""
+        return f"{self.tempfailed:,} tempfailed, {counted(self.faults, 'fault')}, {counted(self.restarts, 'dead worker')}"
 
     def exceeds(self, percent: float) -> str | None:
         """Return why a canary with this health is held, or None."""
         if self.restarts >= RESTARTS_LIMIT:
             return f"{self.restarts} workers died"
-        bad = self.tempfailed + self.restarts
-        if self.messages < MESSAGES_MINIMUM or bad * 100 <= percent * self.messages:
+        failed = self.faults + self.restarts
+        bad, all_of_them = self.tempfailed + failed, self.messages + failed
+        if all_of_them < MESSAGES_MINIMUM or bad * 100 <= percent * all_of_them:
             return None
-        share = f"{bad * 100 / self.messages:.1f} % of {self.messages:,} messages, and hold_at is {percent:g} %"
-        return f"{self.tempfailed:,} tempfailed and {self.restarts} workers died: {share}"
+        return f"{self}: {bad * 100 / all_of_them:.1f} % of {all_of_them:,} messages, and hold_at is {percent:g} %"
 
 
 class NodeReport(Struct, frozen=True, kw_only=True):
@@ -66,8 +76,11 @@ class _Decision(Struct, frozen=True):
     meta: _Meta = _Meta()
 
 
-class _Restarts(Struct, frozen=True):
+class _Failures(Struct, frozen=True):
+    """What the supervisor counts, in its status file."""
+
     restarts: int = 0
+    faults: int = 0
 
 
 _DECISION: Final = msgspec.json.Decoder(_Decision)
@@ -83,7 +96,7 @@ class HealthMeter:
         self._status = settings.state_directory / "status.json"
         self._followers = followers(settings.journal.directories)
         self._messages = self._tempfailed = 0
-        self._restarts = self._all_restarts()
+        self._before = self._failures()
         for follower in self._followers:
             for file in follower.look():
                 file.skip()
@@ -95,8 +108,13 @@ class HealthMeter:
                 for line in file.lines():
                     if not isinstance(line, Skipped):
                         self._count(line.text)
-        restarts = self._all_restarts() - self._restarts
-        return CanaryHealth(messages=self._messages, tempfailed=self._tempfailed, restarts=max(0, restarts))
+        failures, before = self._failures(), self._before
+        return CanaryHealth(
+            messages=self._messages,
+            tempfailed=self._tempfailed,
+            faults=max(0, failures.faults - before.faults),
+            restarts=max(0, failures.restarts - before.restarts),
+        )
 
     def _count(self, record: bytes | str) -> None:
         try:
@@ -108,11 +126,11 @@ class HealthMeter:
         if head.type == "Rejection" and head.response.code in _TEMPFAIL:
             self._tempfailed += head.meta.count
 
-    def _all_restarts(self) -> int:
+    def _failures(self) -> _Failures:
         try:
-            return msgspec.json.decode(self._status.read_bytes(), type=_Restarts).restarts
+            return msgspec.json.decode(self._status.read_bytes(), type=_Failures)
         except (OSError, ValueError):
-            return 0
+            return _Failures()
 
 
 def lag_of(settings: Settings) -> int:

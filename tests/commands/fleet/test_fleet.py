@@ -241,11 +241,11 @@ def test_status(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
         "mx1": "ok", "mx2": "ok", "mx3": "error", "mx4": "held", "mx5": "behind",
     }  # fmt: skip
     assert (found["mx1"]["wanted"], found["mx2"]["wanted"], found["mx1"]["lag"]) == (1, 2, 90)
-    assert found["mx2"]["health"] == {"messages": 1234, "tempfailed": 5, "restarts": 0}
+    assert found["mx2"]["health"] == {"messages": 1234, "tempfailed": 5, "faults": 0, "restarts": 0}
     text = operator.run("status", status=1).output
     for said in (
         "The newest revision is 2, for mx2, mx4, mx5.", "mx3: revision 1: wrong", "mx4: 5 tempfailed", "1, not 2",
-        "mx2: canary, 1,234 messages, 5 tempfailed, 0 workers died",
+        "mx2: canary: 1,234 messages, 5 tempfailed, 0 faults, 0 dead workers",
     ):  # fmt: skip
         assert said in text
     operator.on_buckets(lambda buckets: buckets._js.publish(f"$KV.{buckets.nodes}.mx6", b"x"))

@@ -22,6 +22,7 @@ from sidecar.cli import main
 from sidecar.config.loading import state_directory
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.daemon.metrics import CELL, Memory, Meter
 from sidecar.daemon.process import publisher as module
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
@@ -131,10 +132,10 @@ def test_a_link_that_is_planted_again_and_again_is_never_written_through(
     assert not (tmp_path / "status.json").exists()
 
 
-def publisher(folder: Path) -> StatusPublisher:
+def publisher(folder: Path, **more: Any) -> StatusPublisher:
     made = replace(settings(), state_directory=folder)
     plan = Plan(settings=made, policy=compile_policy(made), node_id="", revision="", made=0.0)
-    return StatusPublisher(plan, socket="unix:/s")
+    return StatusPublisher(plan, socket="unix:/s", **more)
 
 
 def test_a_file_is_written_only_when_something_has_changed(tmp_path: Path) -> None:
@@ -144,6 +145,15 @@ def test_a_file_is_written_only_when_something_has_changed(tmp_path: Path) -> No
     it.publish(None, ())
     assert (tmp_path / "status.json").stat().st_ino == inode
     assert read_status(tmp_path).state == "starting"
+
+
+def test_faults_are_counted(tmp_path: Path) -> None:
+    """The status has the faults of all workers, if they count."""
+    memory = Memory()
+    it = publisher(tmp_path, memory=memory)
+    Meter(memory.block(memory.free([]))).add(CELL["faults",], 3)
+    it.publish(None, ())
+    assert read_status(tmp_path).faults == 3
 
 
 def test_a_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,7 +299,7 @@ def counted(node: Node) -> int | None:
     return None if health is None else health.messages
 
 
-@pytest.mark.parametrize("by", ["tempfails", "workers"])
+@pytest.mark.parametrize("by", ["tempfails", "faults", "workers"])
 def test_a_canary_that_is_held(tmp_path: Path, nats: Server, key: SigningKey, by: str) -> None:
     """A canary that tempfails too much, or whose workers die, returns by itself, and says why; a promotion is taken."""
     (node, _) = each = nodes(tmp_path, nats, "mx1", "mx2")
@@ -311,7 +311,7 @@ def test_a_canary_that_is_held(tmp_path: Path, nats: Server, key: SigningKey, by
     async def story(publisher: Publisher) -> None:
         await publisher.publish()
         await until(lambda: [one.revision for one in each] == [1, 1], "the first is active")
-        status.write_text('{"restarts": 5}')
+        status.write_text('{"restarts": 5, "faults": 1}')
         canary = await publisher.publish(files(domains="#\n"), canary=Canary(nodes=("mx1",), hold_at=10))
         await until(lambda: node.revision == 2 and counted(node) is not None, "the canary is watched")
         lines = record(250) * 90 + record(451, count=10)
@@ -321,9 +321,12 @@ def test_a_canary_that_is_held(tmp_path: Path, nats: Server, key: SigningKey, by
         if by == "tempfails":
             with (journal / "20260101-000001-0001.jsonl").open("a") as file:
                 file.write(record(451))
-            why = "11 tempfailed and 0 workers died: 10.9 % of 101 messages, and hold_at is 10 %"
+            why = "11 tempfailed, 0 faults, 0 dead workers: 10.9 % of 101 messages, and hold_at is 10 %"
+        elif by == "faults":
+            status.write_text('{"restarts": 5, "faults": 3}')
+            why = "10 tempfailed, 2 faults, 0 dead workers: 11.8 % of 102 messages, and hold_at is 10 %"
         else:
-            status.write_text('{"restarts": 8}')
+            status.write_text('{"restarts": 8, "faults": 1}')
             why = "3 workers died"
         await until(lambda: node.revision == 1, "it returned")
         report: dict[str, object] = {}

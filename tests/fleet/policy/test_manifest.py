@@ -79,5 +79,6 @@ def test_when_a_canary_is_held() -> None:
     assert CanaryHealth(messages=20, tempfailed=1).exceeds(5) is None
     assert CanaryHealth(messages=20, tempfailed=2).exceeds(5)
     assert CanaryHealth(messages=20, tempfailed=1, restarts=1).exceeds(5)
+    assert CanaryHealth(faults=20).exceeds(99)
     assert CanaryHealth(messages=1000, restarts=2).exceeds(5) is None
     assert CanaryHealth(restarts=3).exceeds(100)
