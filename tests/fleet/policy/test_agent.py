@@ -235,6 +235,25 @@ def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: Signi
     perform(each, key, story)
 
 
+def test_a_newer_version_is_kept_for_a_newer_program(
+    tmp_path: Path, nats: Server, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is upgraded takes what it refused before."""
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+
+    async def story(publisher: Publisher) -> None:
+        first = await publisher.publish()
+        await until(lambda: node.revision == 1, "the first is active")
+        await publisher.put(replace(first, revision=2, version=2))
+        await until(lambda: "manifest has version 2" in node.refusal, "it is refused by name")
+        monkeypatch.setattr("sidecar.fleet.policy.manifest.VERSION", 2)
+        assert node.agent is not None
+        node.agent._reload()
+        await until(lambda: node.revision == 2, "the newer program takes it")
+
+    perform(each, key, story)
+
+
 def test_nobody_replaces_a_manifest(tmp_path: Path, nats: Server, key: SigningKey) -> None:
     """The stream rejects a second message on its subject, and two publishers never get one number."""
     each = nodes(tmp_path, nats, "mx1")
