@@ -30,7 +30,7 @@ from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import shown
 from sidecar.fleet import FleetError
-from sidecar.fleet.connection import FleetConnection, persist, run
+from sidecar.fleet.connection import FleetConnection, cancel, persist, run
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.check import check
 from sidecar.fleet.policy.manifest import IncompleteError, Manifest, PolicyError, read_manifest
@@ -41,7 +41,7 @@ from sidecar.journal import JournalError
 # A new revision wakes the agent; this is for a message that was lost, and for the health of a canary.
 LOOK_SECONDS = 2.0
 # Without a change. `sidecar fleet status` calls a node silent after three times as long.
-REPORT_SECONDS: Final = 10.0
+REPORT_SECONDS = 10.0
 # After a file that is missing or truncated, which may still be on its way to this server; twice as long each time.
 _AGAIN_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 30.0
@@ -95,6 +95,8 @@ class Agent:
         self._after, self._reported = 0, None
         await connection.client.subscribe(buckets.subject, cb=self._on_message)
         if self._store.active() != self.serving:
+            # The process before this one ended between the two.
+            self._activated = time.time()
             self._reload()
         while True:
             self._wake.clear()
@@ -136,7 +138,7 @@ class Agent:
             # What is older than this node's revision can have a key that is no longer in use.
             number = int(key) if key.isdecimal() and len(key) <= _DIGITS else 0
             if number > max(self._worst, self.serving) or not number:
-                self._worst = number
+                self._worst = max(self._worst, number)
                 self._refuse(shown(key), str(error))
             return
         if manifest.is_for(self._fleet.node) and (self._target is None or manifest.revision > self._target[0].revision):
@@ -183,13 +185,24 @@ class Agent:
         files = [(file, self._store.file(file) or await buckets.file(file)) for file in manifest.files]
         folder = self._store.write(manifest, value, files)
         del files
-        await self._check(self._config, folder, revision)
+        await self._checked(buckets, folder, revision)
         canary, trial = manifest.canary, None
         if canary is not None:
             trial = Trial(revision=revision, hold_at=canary.hold_at, earlier=self._store.active(), since=time.time())
         self._store.save(replace(self._store.load(), trial=trial, held=0, why=""))
         self._activate(revision)
         _LOG.info("a revision of the policy is active", revision=revision, seconds=round(time.monotonic() - started, 2))
+
+    async def _checked(self, buckets: Buckets, folder: Path, revision: int) -> None:
+        """Check a revision, and report meanwhile: a million domains take a minute. Raise PolicyError."""
+        checking = asyncio.ensure_future(self._check(self._config, folder, revision))
+        try:
+            while not (await asyncio.wait((checking,), timeout=REPORT_SECONDS))[0]:
+                with suppress(FleetError):
+                    await self._report(buckets)
+        finally:
+            await cancel(checking)
+        checking.result()
 
     def _refuse(self, revision: str, why: str) -> None:
         if (refusal := f"revision {revision}: {why}"[:_LIMIT]) != self.refusal:

@@ -65,7 +65,8 @@ def _main(config: str, folder: str, revision: str) -> None:
     loaded = Reading(Path(config), policy=policy_in(Path(folder), int(revision))).loaded
     errors = [one for one in loaded.problems if one.level == "error"]
     first = tuple(printable(f"{one.place}: {one.key}: {one.text}"[:500]) for one in errors[:_SHOWN])
-    sys.stdout.buffer.write(msgspec.json.encode(CheckResult(errors=len(errors), first=first)))
+    with suppress(BrokenPipeError):  # the agent has died
+        os.write(sys.stdout.fileno(), msgspec.json.encode(CheckResult(errors=len(errors), first=first)))
 
 
 def _limit() -> None:

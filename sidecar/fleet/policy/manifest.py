@@ -141,8 +141,10 @@ def _signed_line(value: bytes, keys: Sequence[PolicyKey]) -> bytes:
             raise PolicyError("its manifest has no Ed25519 signature")
     name = key_id.decode("ascii", "replace")
     try:
-        signature = b64decode(encoded.rstrip(b"\n"), validate=True)
+        signature = b64decode(encoded[:-1], validate=True)
     except ValueError:
+        signature = b""
+    if b64encode(signature) != encoded[:-1]:  # a signature has one spelling
         signature = b""
     if name not in {key.id for key in keys}:
         raise PolicyError(f"it is signed with the key {shown(name)}, which is not in policy_keys")

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from sidecar.fleet.connection import FleetConnection, cancel
 from sidecar.fleet.policy import agent as module
 from sidecar.fleet.policy import check as checking
+from sidecar.fleet.policy.agent import Agent
 from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError, signed
 from sidecar.fleet.policy.publishing import manifest_files, new_revision
 from sidecar.fleet.policy.signature import SigningKey
@@ -19,7 +20,7 @@ from tests.fleet.servers import Server, needs_nats, server
 
 pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
-Story = Callable[[Publisher], Awaitable[None]]
+Story = Callable[[Publisher], Awaitable[object]]
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +291,54 @@ def test_a_reload_that_fails(tmp_path: Path, nats: Server, key: SigningKey) -> N
     perform(each, key, story)
 
 
+def test_an_agent_that_died_before_the_reload(tmp_path: Path, nats: Server, key: SigningKey) -> None:
+    """The next one reloads. If that fails, the revision that serves is the active one again."""
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish()
+        await until(lambda: node.revision == 1, "the first is active")
+
+    perform(each, key, story)
+    status = node.folder / "state" / "status.json"
+
+    def fail() -> None:
+        status.write_text('{"last_reload": {"time": "2100-01-01T00:00:00Z", "problems": ["no more processes"]}}')
+
+    async def working() -> None:
+        agent, fleet = Agent(node.settings(), node.config, fail), node.fleet
+        agent._store.activate(7)
+        async with FleetConnection(fleet, role="policy") as connection:
+            task = asyncio.ensure_future(agent.work(connection))
+            await until(lambda: status.exists() and agent._store.active() == agent.serving == 1, "it returned")
+            await cancel(task)
+
+    asyncio.run(working())
+
+
+def test_a_long_check(tmp_path: Path, nats: Server, key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node reports also while it checks a revision."""
+    monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+    end = asyncio.Event()
+
+    async def long_check(*_: object) -> None:
+        await end.wait()
+
+    node.check = long_check
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish()
+        reports = await publisher.buckets.reports()
+        while not reports or b'"latest":1' not in reports[0].value:
+            reports = await publisher.buckets.reports()
+        assert b'"revision":0' in reports[0].value
+        end.set()
+        await until(lambda: node.revision == 1, "it is active")
+
+    perform(each, key, story)
+
+
 def test_a_check_that_fails_in_its_process(tmp_path: Path, nats: Server, key: SigningKey) -> None:
     """The real check: a process that prints the errors of the whole configuration."""
     (node,) = each = nodes(tmp_path, nats, "mx1")
@@ -388,5 +437,4 @@ def test_the_check_in_a_sandbox(
     (tmp_path / "sidecar.toml").write_text("")
     (tmp_path / "policy.toml").write_text("decide = 1\n")
     checking._main(str(tmp_path / "sidecar.toml"), str(tmp_path), "7")
-    sys.stdout.flush()
     assert b'{"errors":1,"first":["policy/7/policy.toml:1: decide:' in capfdbinary.readouterr().out
