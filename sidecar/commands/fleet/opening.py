@@ -8,7 +8,6 @@ from typing import TypeVar
 import click
 from msgspec import Struct
 
-from sidecar import log
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.text import counted
 from sidecar.fleet import FleetError
@@ -74,8 +73,6 @@ def connected(fleet: Fleet, work: Callable[[Buckets], Awaitable[T]]) -> T:
         async with FleetConnection(fleet.settings, role="operator") as connection:
             return await work(Buckets(connection.client, fleet.settings))
 
-    # The error that ends the command says it, too.
-    log.configure(level="error", format="auto")
     try:
         return asyncio.run(working())
     except (FleetError, PolicyError) as error:
