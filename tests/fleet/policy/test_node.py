@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.wire.program import Program
 
 pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
+UNIT, SANDBOX = ROOT / "systemd/sidecar.service", ROOT / "tests/systemd/sandbox.py"
 NEW, OTHER = '["new.example"]\nlog_oob = true\n', '["other.example"]\nlog_oob = true\n'
 
 
@@ -111,7 +113,10 @@ def test_a_node(tmp_path: Path) -> None:
     """Revisions reach mail; they survive the agent, the servers and the program."""
     with permitted(tmp_path) as one:
         fleet = Fleet(tmp_path, one)
-        with Program(settings="reload_on_change = false\n" + section(tmp_path, one), milter="workers = 1") as program:
+        unstarted = Program(settings="reload_on_change = false\n" + section(tmp_path, one), milter="workers = 1")
+        # In the sandbox of the unit, where the process that checks a revision can set no limits.
+        unstarted.python = [str(SANDBOX), str(UNIT), sys.executable, *unstarted.python]
+        with unstarted as program:
             assert accepts(program, "bounce.example")
             fleet.publish(NEW)
             wait_until(lambda: fleet.has(1), "the first revision serves")
