@@ -76,9 +76,9 @@ class Node:
         assert fleet is not None
         return fleet
 
-    async def run(self) -> None:
-        """Run agents until this is cancelled; a reload replaces the agent by one of the new settings."""
-        while True:
+    async def run(self, end: asyncio.Event) -> None:
+        """Run agents until the end; a reload replaces the agent by one of the new settings."""
+        while not end.is_set():
             again = asyncio.Event()
 
             def reload(event: asyncio.Event = again) -> None:
@@ -88,12 +88,11 @@ class Node:
             self.agent = Agent(self.settings(), self.config, reload, check=self.check)
             async with FleetConnection(self.fleet, role="policy", restored=self.agent.wake) as connection:
                 working = asyncio.ensure_future(self.agent.work(connection))
-                waiting = asyncio.ensure_future(again.wait())
-                try:
-                    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    waiting.cancel()
-                    await cancel(working)
+                waiting = [asyncio.ensure_future(event.wait()) for event in (again, end)]
+                await asyncio.wait((working, *waiting), return_when=asyncio.FIRST_COMPLETED)
+                for one in waiting:
+                    one.cancel()
+                await cancel(working)
                 if not working.cancelled():
                     working.result()
 
@@ -137,14 +136,16 @@ async def fleet(nodes: Sequence[Node], key: SigningKey) -> AsyncIterator[Publish
     async with FleetConnection(nodes[0].fleet, role="publisher") as connection:
         publisher = Publisher(connection, nodes[0].fleet, key)
         await publisher.buckets.create()
-        running = [asyncio.ensure_future(node.run()) for node in nodes]
+        end = asyncio.Event()
+        running = [asyncio.ensure_future(node.run(end)) for node in nodes]
         try:
             yield publisher
             for one in running:
                 assert not one.done(), one.result()
         finally:
-            for one in running:
-                await cancel(one)
+            # Not cancelled: that could interrupt the end of a connection.
+            end.set()
+            await asyncio.wait(running)
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
