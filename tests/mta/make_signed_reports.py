@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from msgspec import Struct
 
-from sidecar.core.proof import Secret, address, trace
+from sidecar.core.proof import address, trace
 from sidecar.core.proof.secret import read_secret
+from sidecar.core.settings.keys import Secret
 from tests import DATA, ROOT
 from tests.mta.client import Connection, Peer
 from tests.mta.make_reports import remote

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Struct, to_builtins
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests import DATA
 from tests.mta.client import EXTERNAL, Connection
 from tests.mta.house import house

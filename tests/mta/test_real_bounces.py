@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from msgspec import Struct
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests import DATA
 
 BOUNCES: Final = DATA / "bounces"

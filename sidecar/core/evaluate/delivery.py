@@ -9,8 +9,9 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.core.reports import mime, read
+from sidecar.core.reports import mime
 from sidecar.core.reports.dates import read_date
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.values import ReportReading
 
 # Postfix and Sendmail accept header sections of 32 to 100 kB; the fields of a delivery are at the top.

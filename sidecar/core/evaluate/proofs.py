@@ -7,9 +7,8 @@ from msgspec import Struct
 
 from sidecar.core.evaluate.delivery import recipient_of
 from sidecar.core.policy import Because
-from sidecar.core.proof import Reporter, Verification, verify
-from sidecar.core.proof.values import Level, Method, Result
-from sidecar.core.proof.verify import reported_recipients
+from sidecar.core.proof.values import Level, Method, Reporter, Result, Verification
+from sidecar.core.proof.verify import reported_recipients, verify
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.settings.proof import VerifySettings
 

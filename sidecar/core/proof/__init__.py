@@ -3,9 +3,3 @@
 `verify` checks a report; `address.tagged` and `trace.trace` make proofs. Nothing here reads a clock, a file or
 a random source, or raises an exception for what an external host wrote. See deploy/docs/verification.md.
 """
-
-from sidecar.core.proof.values import Proof, Reporter, Verification
-from sidecar.core.proof.verify import verify
-from sidecar.core.settings.keys import Keys, PublicKey, Secret
-
-__all__ = ["Keys", "Proof", "PublicKey", "Reporter", "Secret", "Verification", "verify"]

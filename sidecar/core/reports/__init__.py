@@ -3,7 +3,3 @@
 `read` decides what a message is; `may_be_report` decides from its Content-Type whether it can be a report. Nothing here raises
 an exception for any bytes, reads a clock or a file, recurses, or takes more than linear time.
 """
-
-from sidecar.core.reports.reading import NO_CLAIM, NO_MAILER, may_be_report, read
-
-__all__ = ["NO_CLAIM", "NO_MAILER", "may_be_report", "read"]

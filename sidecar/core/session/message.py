@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 
 from sidecar.core.policy import RecipientAnswer
-from sidecar.core.proof import Verification
+from sidecar.core.proof.values import Verification
 from sidecar.core.records.headers import RecordedHeaders
-from sidecar.core.reports import may_be_report
+from sidecar.core.reports.reading import may_be_report
 from sidecar.core.reports.text import is_from_mailer
 from sidecar.core.session.events import Mail
 from sidecar.core.session.quota import Quota

@@ -16,7 +16,7 @@ from sidecar.core.names import network_of
 from sidecar.core.policy import ConnectAnswer, judge_message
 from sidecar.core.policy.answers import sentence
 from sidecar.core.records import UNPARSABLE, Facts, Tls
-from sidecar.core.reports import NO_CLAIM, NO_MAILER, read
+from sidecar.core.reports.reading import NO_CLAIM, NO_MAILER, read
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session import events, outcomes, replies
 from sidecar.core.session.events import ProtocolError, State

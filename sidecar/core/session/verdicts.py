@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from sidecar.core.disposition import Disposition
 from sidecar.core.policy import ConnectAnswer, MessageAnswer, RecipientAnswer
-from sidecar.core.proof import Verification
+from sidecar.core.proof.values import Verification
 from sidecar.core.records.record import Record
 
 

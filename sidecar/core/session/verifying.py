@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from sidecar.core.policy import MessageAnswer, RecipientAnswer
 from sidecar.core.policy.address import without_route
 from sidecar.core.policy.answers import requiring_proof, requiring_token
-from sidecar.core.proof import Verification, verify
 from sidecar.core.proof.address import check_address
+from sidecar.core.proof.values import Verification
+from sidecar.core.proof.verify import verify
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.session.rules import World
 from sidecar.core.settings.proof import VerifySettings

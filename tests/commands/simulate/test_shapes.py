@@ -8,7 +8,7 @@ import pytest
 
 import sidecar.commands.simulate
 from sidecar.commands.simulate.shapes import SHAPES, MessageShape
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.values import PerRecipient
 
 NOW = datetime(2026, 7, 2, 18, 55, 38, tzinfo=UTC).timestamp()

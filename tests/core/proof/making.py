@@ -15,13 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sidecar.core.proof import Keys, PublicKey, Secret, Verification, trace, verify
+from sidecar.core.proof import trace
 from sidecar.core.proof.dkim.keys import read_key
 from sidecar.core.proof.head import fields
 from sidecar.core.proof.secret import read_secret
 from sidecar.core.proof.trace import Traces
-from sidecar.core.proof.values import Case, Checked
-from sidecar.core.reports import read
+from sidecar.core.proof.values import Case, Checked, Verification
+from sidecar.core.proof.verify import verify
+from sidecar.core.reports.reading import read
+from sidecar.core.settings.keys import Keys, PublicKey, Secret
 from tests import DATA
 
 SIGNED: Final = DATA / "signed"

@@ -5,9 +5,10 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.proof import Keys, address
+from sidecar.core.proof import address
 from sidecar.core.proof.address import check_address
 from sidecar.core.proof.values import by_name
+from sidecar.core.settings.keys import Keys
 from tests.core.proof.making import DAY, NOW, keys, prvs, secret
 
 OTHER = secret(b"another-secret-of-the-tests-that-is-none")

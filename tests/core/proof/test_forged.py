@@ -14,7 +14,8 @@ from typing import Final
 import pytest
 from msgspec import Struct
 
-from sidecar.core.proof import Proof, address, trace
+from sidecar.core.proof import address, trace
+from sidecar.core.proof.values import Proof
 from tests.core.proof.making import DAY, MAIL, NOW, SENDER, bounce, complaint, dkim_field, secret, traced, verified
 
 EVE, VICTIM = "eve@remote.example", "victim@remote.example"

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.proof import Keys, Verification, verify
 from sidecar.core.proof.address import check_address, obstacle, tagged, untagged
-from sidecar.core.reports import read
+from sidecar.core.proof.values import Verification
+from sidecar.core.proof.verify import verify
+from sidecar.core.reports.reading import read
+from sidecar.core.settings.keys import Keys
 from tests.core.proof.making import MAIL, NOW, SENDER, bounce, dkim_field, keys, secret, traced, verified
 
 KNOWN = Keys(secrets=keys().secrets, dkim=keys().dkim, authserv_ids=("mx.sender.example",))

@@ -6,8 +6,8 @@ from base64 import b32encode
 import pytest
 from rich.pretty import pretty_repr
 
-from sidecar.core.proof import Keys, Secret
 from sidecar.core.proof.secret import Token, age_fault, mac, make_secret, make_token, maker, read_secret
+from sidecar.core.settings.keys import Keys, Secret
 from tests.core.proof.making import DAY, NOW, secret
 
 

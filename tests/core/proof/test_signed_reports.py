@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests.core.proof.making import DAY, SIGNED, made, made_keys, verified
 
 REPORTS = made()["reports"]

@@ -5,9 +5,10 @@ from email import message_from_string
 
 import pytest
 
-from sidecar.core.proof import Keys, trace
+from sidecar.core.proof import trace
 from sidecar.core.proof.head import head_of
 from sidecar.core.proof.values import Checked
+from sidecar.core.settings.keys import Keys
 from tests.core.proof.making import DAY, MAIL, NOW, SENDER, check_trace, keys, secret, traced
 
 

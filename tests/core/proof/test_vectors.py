@@ -4,8 +4,9 @@ import re
 
 from msgspec import Struct
 
-from sidecar.core.proof import Keys, address, trace
+from sidecar.core.proof import address, trace
 from sidecar.core.proof.address import check_address
+from sidecar.core.settings.keys import Keys
 from tests.core.proof.making import DAY, check_trace, secret
 from tests.deploy.documents import FOLDER, Document
 

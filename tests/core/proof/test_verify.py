@@ -4,10 +4,10 @@ import hmac
 
 import pytest
 
-from sidecar.core.proof import Keys, verify
 from sidecar.core.proof.address import tagged
-from sidecar.core.proof.verify import reported_recipients
-from sidecar.core.reports import read
+from sidecar.core.proof.verify import reported_recipients, verify
+from sidecar.core.reports.reading import read
+from sidecar.core.settings.keys import Keys
 from tests.core.proof.making import MAIL, NOW, SENDER, bounce, complaint, dkim_field, keys, prvs, secret, traced, verified
 
 JO, AL, OTHER = "jo@remote.example", "al@remote.example", "victim@remote.example"

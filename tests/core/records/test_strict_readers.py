@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.records import encode
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests.core.records.making import reception
 
 HEAD = b'Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r\n\r\n'

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sidecar.core.records import with_numbers
-from sidecar.core.reports import may_be_report, read
+from sidecar.core.reports.reading import may_be_report, read
 from sidecar.core.reports.values import ReportReading
 from tests import DATA
 

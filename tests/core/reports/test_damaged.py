@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.values import ReportReading
 
 HEAD: Final = (

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.reports import addresses, arf, fields, may_be_report, mime, read
+from sidecar.core.reports import addresses, arf, fields, mime
+from sidecar.core.reports.reading import may_be_report, read
 from sidecar.core.reports.values import ReportReading
 from tests import DATA
 from tests.core.reports.shapes import FEEDBACK, HEAD, HOSTILE, MEGABYTE, RETURNED, status, trace

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.values import ReportReading
 from tests import DATA, ROOT
 from tests.core.kumod import MAILS, each_mail, message_of

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from sidecar.core.reports import may_be_report, mime
+from sidecar.core.reports import mime
+from sidecar.core.reports.reading import may_be_report
 
 REPORT = b"multipart/report"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests import DATA
 
 FOLDER = DATA / "reports"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.values import ArfReport
 
 SECTION = """Return-Path: <news-7@bounce.sender.example>

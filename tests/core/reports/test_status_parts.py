@@ -5,7 +5,7 @@ import quopri
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests.core.reports.shapes import HEAD, status
 
 MESSAGE = b"Reporting-MTA: dns; mx.a.example\n\n"

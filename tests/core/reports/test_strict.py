@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests import DATA
 from tests.core.session.driving import ARF, OOB
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from tests.core.reports.shapes import FEEDBACK
 
 XARF = FEEDBACK.replace(b"abuse", b"xarf")

@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.explanation import Question
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.session import Quota
 from sidecar.core.session.events import Abort, Body, Close, Data, EndOfHeaders, Event, Fields, Header
 from sidecar.core.session.quota import BURST_SECONDS

@@ -6,7 +6,7 @@ Owns the comparison of the ways a message can take. Never knows what the message
 import re
 from collections.abc import Iterator, Sequence
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.session.events import Body, Data, EndOfHeaders, EndOfMessage, Event, Header, content_events
 from sidecar.core.session.verdicts import Outcome
 from tests.building import entry, settings

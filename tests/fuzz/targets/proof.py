@@ -5,11 +5,12 @@ Owns what is true of a verification by itself. The input is a returned message; 
 
 from collections.abc import Iterator
 
-from sidecar.core.proof import PublicKey, verify
 from sidecar.core.proof.dkim.keys import read_key
 from sidecar.core.proof.reporter import read_reporter
 from sidecar.core.proof.secret import read_secret
-from sidecar.core.reports import read
+from sidecar.core.proof.verify import verify
+from sidecar.core.reports.reading import read
+from sidecar.core.settings.keys import PublicKey
 from tests.core.proof.making import MAIL, NOW, SENDER, bounce, dkim_field, ed_key, keys, pem, traced
 
 _VICTIM = "victim@remote.example"

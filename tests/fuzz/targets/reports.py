@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sidecar.core.reports import may_be_report, mime, read
+from sidecar.core.reports import mime
+from sidecar.core.reports.reading import may_be_report, read
 from sidecar.core.reports.values import ReportReading
 from tests.fuzz.corpus import mails
 

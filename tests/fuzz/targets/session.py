@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 
 from sidecar.core.records import encode
-from sidecar.core.reports import may_be_report, mime, read
+from sidecar.core.reports import mime
+from sidecar.core.reports.reading import may_be_report, read
 from sidecar.core.session import ProtocolError
 from sidecar.core.session.events import Body, Connect, EndOfHeaders, Event, Header, Mail, Rcpt
 from sidecar.core.session.verdicts import Accept, Continue, Discard, Outcome, Reject, Tempfail

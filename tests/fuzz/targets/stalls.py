@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.session.events import Data, content_events
 from tests.building import entry, settings
 from tests.core.session.driving import envelope, hello, play, session

@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from sidecar.core.proof import Keys
 from sidecar.core.proof.dkim.check import check_dkim
 from sidecar.core.proof.head import Returned, fields, head_of
 from sidecar.core.proof.values import Case, Checked
-from sidecar.core.settings.keys import PublicKey
+from sidecar.core.settings.keys import Keys, PublicKey
 from tests.core.proof.making import DAY, MAIL, NOW, dkim_field, ed_key, keys, pem, public_key
 
 REPORTED = ("jo@remote.example",)

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.proof import PublicKey
 from sidecar.core.proof.dkim.keys import read_key
+from sidecar.core.settings.keys import PublicKey
 from tests.core.proof.making import ed_key, pem, public_key, rsa_key
 
 NAME = "s1._domainkey.example.com"

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from sidecar.core.reports import mime, read
+from sidecar.core.reports import mime
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.text import is_from_mailer, read_text
 from sidecar.core.reports.values import PerRecipient
 from tests import DATA

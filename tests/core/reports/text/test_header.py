@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.core.reports import read
+from sidecar.core.reports.reading import read
 from sidecar.core.reports.text import is_from_mailer, read_text
 
 NOTICE = (
