@@ -3,7 +3,6 @@
 The supervisor never waits for it, and its faults never affect a worker.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +135,8 @@ class AdminProcesses(OneProcess):
 def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, suppression: ListAccess, plan: Plan) -> int:
     """Serve until the supervisor ends it. Return the exit status."""
     try:
+        import asyncio  # noqa: PLC0415 - only this process needs it
+
         ignore_signals()
         asyncio.run(_serve(control, admin_socket, memory, suppression, plan))
     except ImportError as error:
@@ -150,7 +151,10 @@ def work(control: socket.socket, admin_socket: AdminSocket, memory: Memory, supp
 async def _serve(
     control: socket.socket, admin_socket: AdminSocket, memory: Memory, suppression: ListAccess, plan: Plan
 ) -> None:
-    from sidecar.daemon import http  # noqa: PLC0415 - only this process pays for the HTTP server
+    # Only this process pays for the HTTP server.
+    import asyncio  # noqa: PLC0415
+
+    from sidecar.daemon import http  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
     # By default it would write tracebacks of many lines to standard error.
