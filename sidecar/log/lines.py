@@ -1,4 +1,4 @@
-"""The program's own log: one event a line, for operators and for programs.
+"""The lines of the log, made and written with structlog.
 
 Owns levels, line formats, and the handling of external text: `_plain` limits every value, and the renderers escape every
 character that is not printable. Never raises into the caller: a log that cannot be written must not cost mail.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import UnsupportedOperation
-from typing import Any, Final, TextIO, cast
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -23,9 +23,7 @@ from structlog.processors import JSONRenderer
 from structlog.typing import EventDict, FilteringBoundLogger
 
 from sidecar.core.text import printable, printable_json
-
-VALUE_LIMIT: Final = 512
-"""Characters of one value. The longest legitimate ones, an address (RFC 5321: 320) and a domain, fit."""
+from sidecar.log import VALUE_LIMIT
 
 # A RecursionError has a thousand frames; the innermost ones show the fault.
 _FRAME_LIMIT = 12
@@ -42,12 +40,8 @@ _PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", 
 _Plain = str | int | float | bool | None
 
 
-def configure(*, level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:  # noqa: A002 - the setting's name
-    """Set the lowest level that is written ("debug", "info", "warning", "error"), the format, and the output.
-
-    `format` is "json", "console", or "auto": console on a terminal, JSON elsewhere. `stream` None is standard error. In the
-    systemd journal each line begins with its priority (sd-daemon(3)). Can be called again, and affects loggers in use.
-    """
+def configure(*, level: str, format: str, stream: TextIO | None) -> None:  # noqa: A002 - the setting's name
+    """Do what `sidecar.log.configure` promises."""
     target = sys.stderr if stream is None else stream
     terminal = target is not None and target.isatty()
     _SINK.stream = stream
@@ -60,10 +54,10 @@ def configure(*, level: str = "info", format: str = "auto", stream: TextIO | Non
     _SINK.priorities = _PRIORITIES if _is_journal(target) else {}
 
 
-def get(name: str) -> FilteringBoundLogger:
-    """Return the logger of a component; its lines have `component=name`. May be called before `configure`."""
-    logger = structlog.wrap_logger(_SINK, processors=_PROCESSORS, wrapper_class=_Logger)
-    return cast("FilteringBoundLogger", logger.bind(component=name))
+def logger(component: str) -> FilteringBoundLogger:
+    """Return the logger of a component."""
+    made = structlog.wrap_logger(_SINK, processors=_PROCESSORS, wrapper_class=_Logger)
+    return cast("FilteringBoundLogger", made.bind(component=component))
 
 
 def _is_journal(stream: TextIO | None) -> bool:
@@ -210,5 +204,4 @@ _SINK = _Sink()
 _PROCESSORS: list[Any] = []
 _Logger = type("_Logger", (structlog.make_filtering_bound_logger("warning"),), {})
 
-# Until the settings are known, warnings and errors are written to standard error.
-configure(level="warning")
+configure(level="warning", format="auto", stream=None)
