@@ -20,8 +20,9 @@ from sidecar.core.records.build import record_time
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import printable_json, rfc3339
 from sidecar.journal.write.routes import open_journal
-from sidecar.suppression.consumer import BusyError, Consumer, locked
+from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.faults import StoreError
+from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import CHANGE_TYPE
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event

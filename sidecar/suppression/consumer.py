@@ -5,53 +5,37 @@ Reading a line again changes nothing, so a segment that was not read to its end 
 """
 
 import math
-import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
 from sidecar import log
-from sidecar.core.records.reading import decode
-from sidecar.core.settings.keys import Keys
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import counted
-from sidecar.journal import JournalError, open_lock, try_lock
+from sidecar.journal import JournalError
 from sidecar.journal.clock_guard import clock_guard
-from sidecar.journal.read import Checkpoint, Checkpoints, Followed, Line, ReaderState, SegmentMark, Skipped, followers
+from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, followers
 from sidecar.suppression import READER, revisions
+from sidecar.suppression.building import Builder, EndedError
 from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
+from sidecar.suppression.locking import BusyError, lock_of, locked
 from sidecar.suppression.opened import file_of
-from sidecar.suppression.opening import open_store, require_database, set_aside
-from sidecar.suppression.reading import Reader, Said, Uncounted
-from sidecar.suppression.store import Database, Progress
+from sidecar.suppression.opening import open_store, require_database
+from sidecar.suppression.reading import Reader
+from sidecar.suppression.segments import SegmentReader
+from sidecar.suppression.store import Database
 
-REPORTS: Final = "reports"
-CHANGES: Final = "changes"
-"""What is counted, besides the words of `Uncounted`."""
-
-# Reports of one transaction: each is one write to the disk, and other processes see it whole.
-_BATCH: Final = 20_000
 # A change by hand and a report are in force after this time, and one transaction.
 _LOOK_SECONDS: Final = 0.25
 _SWEEP_SECONDS: Final = 10.0
 # `sidecar status` shows when the checkpoint was saved last.
 _SAVE_SECONDS: Final = 60.0
-# They say nothing to the list, and are most of a journal. Ours and KumoMTA's lines begin with the type.
-_OTHER_LINES: Final = (b'{"type":"Reception"', b'{"type":"Rejection"', b'{"type":"Delivery"', b'{"type":"TransientFailure"')
-
 _LOG = log.get("suppression")
-
-
-class BusyError(Exception):
-    """Another process keeps the list up to date."""
 
 
 class ReplacedError(Exception):
@@ -79,12 +63,12 @@ class Consumer:
         self._list: SuppressionSettings = settings.suppression
         self._directories = settings.journal.directories
         self._checkpoints = Checkpoints(settings.checkpoints_directory)
-        proof_age = (settings.verify or Keys()).maximum_age
-        self._reader = Reader(self._list.rule, trust=self._list.trust, proof_age=proof_age)
+        self._reader = Reader.of(settings)
+        self._segments = SegmentReader(self._reader)
+        self._builder = Builder(settings, wait=wait, clock=clock)
         self.rules = self._reader.rules
         self._wait, self._damaged, self._shared, self._clock = wait, damaged, shared, clock
         self._stack = ExitStack()
-        self._counted: dict[str, Counter[str]] = {}
         self._saved: dict[str, SegmentMark] | None = None
         self._save_at = self._sweep_at = 0.0
         self._swept_to = ""
@@ -101,7 +85,7 @@ class Consumer:
                 # The filter of a sidecar that runs has no entry of this process.
                 forget_filter(self.database)
             self._filter = None if self._shared is None else FilterKeeper(self._shared, self.database)
-            self.database.use_rules(fingerprint(self._list), self.rules, self._now())
+            self.database.use_rules(self._reader.fingerprint, self.rules, self._now())
             self._marks = self.database.marks()
             self._save_checkpoint()
             show_fault(self._checkpoints, "")
@@ -142,69 +126,34 @@ class Consumer:
 
     def _read(self, file: Followed) -> None:
         path = str(file.path)
-        if (mark := self._marks.get(path)) is not None and mark.done:
+        mark = self._marks.get(path)
+        if mark is not None and mark.done:
             file.skip()
             return
-        batch: list[Said] = []
-        counts, number = self._counts_of(path), 0
-        for line in file.lines():
-            if line.number <= number or line.number == 1:
-                counts.clear()  # the file was cut off, and is read again from its beginning
-            number = line.number
-            if (said := self._said(line, counts)) is not None:
-                batch.append(said)
-            if len(batch) >= _BATCH:
-                self._apply(batch, Progress(path=path, mark=SegmentMark(lines=number), counts=counts))
-                batch = []
-        number = number or (0 if mark is None else mark.lines)
-        self._apply(batch, Progress(path=path, mark=SegmentMark(lines=number, done=file.done), counts=counts))
-        if file.done:
-            self._counted.pop(path, None)
-
-    def _said(self, line: Line | Skipped, counts: Counter[str]) -> Said | None:
-        if isinstance(line, Skipped) or line.text.startswith(_OTHER_LINES):
-            return None
-        try:
-            said = self._reader.read(decode(line.text))
-        except ValueError:
-            said = Uncounted.NOT_READABLE
-        if isinstance(said, Uncounted):
-            counts[said.value] += 1
-            return None
-        if said is not None:
-            counts[REPORTS if said.event.kind == "report" else CHANGES] += 1
-        return said
-
-    def _counts_of(self, path: str) -> Counter[str]:
-        return self._counted.setdefault(path, Counter())
-
-    def _apply(self, said: Sequence[Said], progress: Progress) -> None:
-        self.database.apply(said, progress, rules=self.rules, now=self._now())
-        self._marks[progress.path] = progress.mark
+        for batch in self._segments.read(file, mark):
+            self.database.apply(batch.said, batch.progress, rules=self.rules, now=self._now())
+            self._marks[path] = batch.progress.mark
 
     def _opened(self) -> Database:
-        """Open the database. Set a damaged one aside, and begin a new one with what can be read of it."""
-        if self._damaged:
-            return self._renewed(self._damaged)
-        if file_of(self._list.database) is None:
-            _remove_log(self._list.database)
-        try:
-            store = open_store(self._list)
+        """Open the database. Make a new one if there is none, or if it is damaged."""
+        path, why = self._list.database, self._damaged
+        if not why and path.exists() and path.stat().st_size:
             try:
-                store.check()
-            except DamagedError:
-                store.close()
-                raise
-        except DamagedError as error:
-            return self._renewed(str(error))
-        return store
+                return self._checked()
+            except DamagedError as error:
+                why = str(error)
+        if why:
+            _LOG.error(f"{why}: a new suppression list is made of it and of the journal")
+        built = self._builder.build("damaged")
+        if built.aside is not None:
+            _LOG.info("the new suppression list is complete", damaged=built.aside, copied_events=built.copied)
+        return open_store(self._list)
 
-    def _renewed(self, why: str) -> Database:
-        aside = set_aside(self._list.database)
-        store = open_store(self._list)
-        copied = 0 if aside is None else store.copy_events(aside, rules=self.rules, now=self._now())
-        text = f"{why}: a new suppression list is made of it and of the journal"
-        _LOG.error(text, damaged=aside, copied_events=copied)
+    def _checked(self) -> Database:
+        with ExitStack() as stack:
+            store = stack.enter_context(open_store(self._list))
+            store.check()
+            stack.pop_all()
         return store
 
     def _tidy(self) -> None:
@@ -276,36 +225,6 @@ def _remove_log(database: Path) -> None:
         Path(f"{database}{ending}").unlink(missing_ok=True)
 
 
-def fingerprint(settings: SuppressionSettings) -> str:
-    """Return a text that differs if other rules decide."""
-    rules = [(rule.when, rule.count, rule.days, rule.within, rule.expire) for rule in settings.rule]
-    return msgspec.json.encode((rules, settings.trust)).decode()
-
-
-def lock_of(settings: SuppressionSettings) -> Path:
-    """Return the file that the one process which writes the list locks. It has the latest revision."""
-    return Path(f"{settings.database}.lock")
-
-
-@contextmanager
-def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
-    """Be the one process that writes the list. Raise BusyError if another one is, and `wait` returns True; raise OSError."""
-    descriptor = open_lock(lock_of(settings))
-    try:
-        while not try_lock(descriptor):
-            if wait(_LOOK_SECONDS):
-                raise BusyError
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_kept(settings: SuppressionSettings) -> bool:
-    """Return True if a process keeps the list up to date. Raise OSError."""
-    with lock_of(settings).open("rb") as file:
-        return not try_lock(file.fileno())
-
-
 @contextmanager
 def _shown_fault(settings: Settings) -> Iterator[None]:
     try:
@@ -323,8 +242,10 @@ def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFil
     """
     assert settings.suppression is not None  # noqa: S101 - the caller's condition
     damaged = ""
-    with suppress(BusyError), locked(settings.suppression, wait), _shown_fault(settings):
+    with suppress(BusyError, EndedError), locked(settings.suppression, wait), _shown_fault(settings):
         while True:
+            if file_of(settings.suppression.database) is None:
+                _LOG.info("the suppression list is made from the journal", database=settings.suppression.database)
             try:
                 with (
                     database_faults(settings.suppression.database),

@@ -67,12 +67,16 @@ def put(database: sqlite3.Connection, address: str, entry: ListEntry | None) -> 
     if entry is None:
         database.execute("DELETE FROM entry WHERE address = ?", (address,))
         return old is not None
-    reports = msgspec.json.encode(entry.reports).decode()
-    row = (address, entry.reason, entry.source, entry.since, entry.expires, reports)
-    if row == old:
+    if (row := row_of(address, entry)) == old:
         return False
     database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
     return True
+
+
+def row_of(address: str, entry: ListEntry) -> tuple[str | int, ...]:
+    """Return the row of an entry."""
+    reports = msgspec.json.encode(entry.reports).decode()
+    return (address, entry.reason, entry.source, entry.since, entry.expires, reports)
 
 
 def entry_of(row: Sequence[str | int]) -> Listed:

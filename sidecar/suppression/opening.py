@@ -3,14 +3,16 @@
 Owns which database belongs to the settings, and what each reader and the writer wait for. Never decides what is on the list.
 """
 
+import os
 import sqlite3
 import time
 from contextlib import ExitStack, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.journal import make_directory
+from sidecar.journal import make_directory, sync_directory
 from sidecar.suppression.faults import DamagedError, MissingError, StoreError, database_faults
 from sidecar.suppression.hashing import AddressHash, form_of, make_key
 from sidecar.suppression.schema import MIGRATIONS, VERSION
@@ -26,6 +28,7 @@ _ANOTHER: Final = "stop the sidecar, and make a new list from the journal with `
 _WRITER_MODE: Final = 0o640
 # The file format of SQLite, section 1.3.
 _BEGIN: Final = b"SQLite format 3\0"
+_BESIDE: Final = ("-wal", "-shm")
 
 
 def open_reader(settings: SuppressionSettings, *, wait: float = BUSY_SECONDS) -> Database:
@@ -40,7 +43,7 @@ def open_reader(settings: SuppressionSettings, *, wait: float = BUSY_SECONDS) ->
         raise MissingError(f"{settings.database} does not exist yet; {fix}") from None
     except OSError as error:
         raise StoreError(f"{settings.database} cannot be read: {error.strerror}") from error
-    return _open(settings, writes=False, wait=wait)
+    return _open(settings, settings.database, writes=False, wait=wait)
 
 
 def open_store(settings: SuppressionSettings) -> Database:
@@ -50,11 +53,21 @@ def open_store(settings: SuppressionSettings) -> Database:
     if not path.exists():
         make_key(settings)
     path.touch(mode=_WRITER_MODE)
-    return _open(settings, writes=True)
+    return _open(settings, path, writes=True)
 
 
-def _open(settings: SuppressionSettings, *, writes: bool, wait: float = BUSY_SECONDS) -> Database:
-    path, mode = settings.database, "rwc" if writes else "ro"
+def open_new(settings: SuppressionSettings) -> Database:
+    """Create an empty database beside the list, to `replace_with` it. Raise StoreError."""
+    make_directory(settings.database.parent)
+    make_key(settings)
+    remove_unfinished(settings.database)
+    path = _unfinished(settings.database)
+    path.touch(mode=_WRITER_MODE)
+    return _open(settings, path, writes=True)
+
+
+def _open(settings: SuppressionSettings, path: Path, *, writes: bool, wait: float = BUSY_SECONDS) -> Database:
+    mode = "rwc" if writes else "ro"
     try:
         address_hash = AddressHash.of(settings)
     except ValueError as error:
@@ -98,10 +111,54 @@ def require_database(path: Path) -> None:
             raise DamagedError(f"{path} is damaged (file is not a database)")
 
 
-def set_aside(path: Path, why: str = "damaged") -> Path | None:
-    """Rename a database with the files beside it, and return its new name; None if it does not exist."""
-    aside = path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
-    for ending in ("-wal", "-shm", ""):
+def replace_with(path: Path, why: str) -> Path | None:
+    """Put the database that `open_new` made, and that is closed, in the place of the list. Return the new name of that.
+
+    Raise OSError.
+    """
+    with _unfinished(path).open("rb") as file:
+        os.fsync(file.fileno())
+    _unfinished(path).rename(_finished(path))
+    sync_directory(path.parent)
+    return finish_replacement(path, why)
+
+
+def finish_replacement(path: Path, why: str = "old") -> Path | None:
+    """Put a finished database in the place of the list, if there is one; a crash between any two steps loses neither.
+
+    Return the new name of the list before, which has `why`; None if there was none. Raise OSError.
+    """
+    if not _finished(path).exists():
+        return None
+    aside = _free_name(f"{path}.{why}") if path.exists() and path.stat().st_size else None
+    if aside is not None:
+        os.link(path, aside)
+    # The log of one database must not be read into another one.
+    for ending in _BESIDE:
         with suppress(FileNotFoundError):
-            Path(f"{path}{ending}").rename(f"{aside}{ending}")
-    return aside if aside.exists() else None
+            beside = Path(f"{path}{ending}")
+            beside.unlink() if aside is None else beside.rename(f"{aside}{ending}")
+    _finished(path).rename(path)
+    sync_directory(path.parent)
+    return aside
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a crash left of a database that `open_new` made. Raise OSError."""
+    for ending in ("", *_BESIDE):
+        Path(f"{_unfinished(path)}{ending}").unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return Path(f"{path}.new")
+
+
+def _finished(path: Path) -> Path:
+    return Path(f"{path}.built")
+
+
+def _free_name(begin: str) -> Path:
+    """Return a name with the time that no file has."""
+    name = f"{begin}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    names = chain([name], (f"{name}-{number}" for number in count(1)))
+    return next(one for one in map(Path, names) if not one.exists())

@@ -9,8 +9,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
+import msgspec
 from msgspec import Struct
 
 from sidecar.core.names import normal_domain
@@ -18,6 +19,7 @@ from sidecar.core.policy.address import normal_address
 from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.records.reading import Logged
 from sidecar.core.settings.keys import Keys
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule
 from sidecar.core.suppressed import REASON_LIMIT
 from sidecar.core.text import LATEST, printable
@@ -93,7 +95,20 @@ class Reader:
         proof_age: int = Keys().maximum_age,
     ) -> None:
         self.rules = Ruleset(rules, proof_age=proof_age)
-        self._least = _TRUST[trust]
+        self._trust, self._least = trust, _TRUST[trust]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return a reader for the list of these settings, which must have `[suppression]`."""
+        own = settings.suppression
+        assert own is not None  # noqa: S101 - the caller's condition
+        return cls(own.rule, trust=own.trust, proof_age=(settings.verify or Keys()).maximum_age)
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that differs if other rules decide."""
+        rules = [(rule.when, rule.count, rule.days, rule.within, rule.expire) for rule in self.rules.rules]
+        return msgspec.json.encode((rules, self._trust)).decode()
 
     def read(self, record: Logged) -> Said | Uncounted | None:
         """Return what a record says; None for records of other types, and for feedback that is no complaint."""

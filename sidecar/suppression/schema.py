@@ -11,7 +11,11 @@ import msgspec
 from sidecar.suppression import revisions
 from sidecar.suppression.rules import Event
 
-_FIRST: Final = """
+ENTRY_INDEX: Final = "CREATE INDEX entry_expires ON entry (expires) WHERE expires > 0"
+Row = tuple[str | int, ...]
+"""The columns of an event."""
+
+_FIRST: Final = f"""
 CREATE TABLE event (
   address TEXT NOT NULL, time INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, word TEXT NOT NULL,
   expires INTEGER NOT NULL, PRIMARY KEY (address, time, id, kind, word, expires)
@@ -20,7 +24,7 @@ CREATE TABLE entry (
   address TEXT PRIMARY KEY, reason TEXT NOT NULL, source TEXT NOT NULL, since INTEGER NOT NULL, expires INTEGER NOT NULL,
   reports TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX entry_expires ON entry (expires) WHERE expires > 0;
+{ENTRY_INDEX};
 CREATE TABLE segment (path TEXT PRIMARY KEY, lines INTEGER NOT NULL, done INTEGER NOT NULL, counts TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE property (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -40,7 +44,7 @@ VERSION: Final = len(MIGRATIONS)
 """The present version, which `PRAGMA user_version` has."""
 
 
-def row_of(address: str, event: Event) -> tuple[str | int, ...]:
+def row_of(address: str, event: Event) -> Row:
     """Return the row of an event."""
     return (address, event.time, event.id, event.kind, event.word, event.expires, "\n".join(event.verified_ids))
 

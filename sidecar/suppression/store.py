@@ -8,13 +8,12 @@ A reader needs one B-tree probe for an address: `entry` is keyed by it, and has 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
@@ -26,25 +25,18 @@ from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.listing import Listed, Page, entry_of
 from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
-from sidecar.suppression.schema import event_of, row_of
+from sidecar.suppression.schema import ENTRY_INDEX, Row, event_of, row_of
+from sidecar.suppression.segments import Progress
 
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
-_COPIED: Final = 1000
+_NEW_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
 # A trigger sees each statement that adds an entry. It is of one connection only.
 _TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
 
 _LOG = log.get("suppression")
-
-
-class Progress(Struct, frozen=True, kw_only=True):
-    """How far a segment was read, and what was counted in it from its beginning."""
-
-    path: str
-    mark: SegmentMark
-    counts: Mapping[str, int]
 
 
 class Database:
@@ -181,28 +173,41 @@ class Database:
                 before = self._events(address)
                 self._replace(address, before, rules.kept(before.union(events), now), rules, now)
             if progress is not None:
-                counts = msgspec.json.encode(progress.counts).decode()
-                row = (progress.path, progress.mark.lines, progress.mark.done, counts)
-                self._database.execute("INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?)", row)
+                self._put_progress(progress)
 
-    def copy_events(self, path: Path, *, rules: Ruleset, now: int) -> int:
-        """Add what another database still has, as far as it can be read. Return the number of events."""
-        copied = 0
-        with (
-            suppress(sqlite3.DatabaseError, ValueError),
-            closing(sqlite3.connect(uri_of(path, "ro"), uri=True)) as old,
-        ):
-            form = old.execute("SELECT value FROM property WHERE name = 'store'").fetchone()
-            if form is None or form[0] != self.get_property("store"):
-                return 0  # hashes of another key, or none
-            rows = old.execute("SELECT * FROM event")
-            while batch := [event_of(row) for row in rows.fetchmany(_COPIED)]:
-                with self._transaction():
-                    for address, event in batch:
-                        before = self._events(address)
-                        self._replace(address, before, rules.kept(before | {event}, now), rules, now)
-                copied += len(batch)
-        return copied
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Fill an empty database with `load`. It is fast meanwhile, and not safe against crashes."""
+        with database_faults(self.path):
+            self._database.execute("PRAGMA journal_mode = OFF")
+            self._database.execute("PRAGMA synchronous = OFF")
+            with self._transaction():
+                # One that is made of all entries is made in its order.
+                self._database.execute("DROP INDEX entry_expires")
+                yield
+                self._database.execute(ENTRY_INDEX)
+            self._database.execute("PRAGMA journal_mode = WAL")
+
+    def load(self, found: Iterable[tuple[str, set[Event]]], *, rules: Ruleset, now: int) -> None:
+        """Add events that are kept, and the entries that follow from them. They are in the order of the addresses."""
+        events, entries = list[Row](), list[Row]()
+        for address, own in found:
+            events += (row_of(address, event) for event in sorted(own))
+            if (entry := rules.entry(own, now)) is not None:
+                entries.append(listing.row_of(address, entry))
+        self._database.executemany(_NEW_EVENT, events)
+        self._database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", entries)
+
+    def finish(self, progress: Iterable[Progress], fingerprint: str, *, now: int, given: int) -> None:
+        """Add to a new list of which rules it is, how far the journal was read, and that copies read all of it again.
+
+        `given` is the latest revision that they can have.
+        """
+        with self._transaction():
+            for one in progress:
+                self._put_progress(one)
+            self.put_property("rules", fingerprint)
+            revisions.forget(self._database, now, given=given)
 
     def forget_segments(self, paths: Iterable[str]) -> None:
         """Forget segments that do not exist any more."""
@@ -279,11 +284,13 @@ class Database:
         if gone:
             self._database.executemany(f"DELETE FROM event WHERE {key}", [row_of(address, event) for event in gone])  # noqa: S608 - constant
         if fresh:
-            self._database.executemany(
-                "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)", [row_of(address, event) for event in fresh]
-            )
+            self._database.executemany(_NEW_EVENT, [row_of(address, event) for event in fresh])
         removed = any(event.kind == "remove" for event in fresh)
         self._put_entry(address, rules.entry(after, now), now, removed=removed)
+
+    def _put_progress(self, progress: Progress) -> None:
+        row = (progress.path, progress.mark.lines, progress.mark.done, msgspec.json.encode(progress.counts).decode())
+        self._database.execute("INSERT OR REPLACE INTO segment VALUES (?, ?, ?, ?)", row)
 
     def _put_entry(self, address: str, entry: ListEntry | None, now: int, *, removed: bool = False) -> None:
         """Put an entry, and note the change. A removal is noted in any case: the database can be an older one, restored."""

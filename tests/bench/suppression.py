@@ -24,10 +24,11 @@ from rich.table import Table
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.suppression.consumer import Consumer, locked
+from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.hashing import AddressHash
+from sidecar.suppression.locking import locked
 from sidecar.suppression.lookup import Lookup
 from sidecar.suppression.opening import open_reader, open_store
 from tests.bench.rivals import Running

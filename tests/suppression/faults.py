@@ -16,10 +16,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
-from sidecar.suppression import consumer as module
-from sidecar.suppression.consumer import Consumer, locked
+from sidecar.suppression import segments
+from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.faults import DamagedError
 from sidecar.suppression.filter import AddressFilter
+from sidecar.suppression.locking import locked
 from sidecar.suppression.lookup import Lookup, problem_of
 from tests.suppression.journals import NOW, computed, in_child, list_of, stored, with_list, write_segment
 from tests.suppression.records import change, feedback, oob
@@ -81,7 +82,7 @@ def killed(made: Settings, shared: AddressFilter, after: float) -> bool:
     """Run the process of the list, and kill it so many seconds after it has begun. Return False if it ended by itself."""
 
     def follow() -> None:
-        vars(module)["_BATCH"] = _BATCH
+        vars(segments)["_BATCH"] = _BATCH
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, after + 1e-6)
         with locked(list_of(made)), Consumer(made, shared=shared, clock=lambda: NOW) as consumer:

@@ -13,8 +13,9 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.settings.values import JournalSettings
 from sidecar.journal.read import read
-from sidecar.suppression.consumer import Consumer, locked
+from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.listing import Listed
+from sidecar.suppression.locking import locked
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import MemoryList, Reader
 from sidecar.suppression.rules import ListEntry

@@ -18,11 +18,13 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionRule
 from sidecar.core.suppressed import ListQuery
 from sidecar.journal.read import Checkpoints
-from sidecar.suppression import READER
+from sidecar.suppression import READER, segments
 from sidecar.suppression import consumer as module
-from sidecar.suppression.consumer import BusyError, Consumer, follow, locked
+from sidecar.suppression.building import Builder
+from sidecar.suppression.consumer import Consumer, follow
 from sidecar.suppression.faults import StoreError
-from sidecar.suppression.opening import open_reader, open_store, set_aside
+from sidecar.suppression.locking import BusyError, locked
+from sidecar.suppression.opening import open_reader, open_store
 from sidecar.suppression.store import Database
 from tests.suppression.journals import NOW, computed, consume, in_child, list_of, stored, sweep, with_list, write_segment
 from tests.suppression.records import BEGIN, DAY, change, feedback, oob
@@ -75,7 +77,7 @@ def test_equal_to_the_journal(tmp_path: Path) -> None:
 def test_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at any statement of any run: no report is lost, and none counts twice."""
     made = filled(tmp_path)
-    monkeypatch.setattr(module, "_BATCH", 20)
+    monkeypatch.setattr(segments, "_BATCH", 20)
     kills = 0
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     for at in [*range(1, 60, 4), *range(60, 400, 20)]:
@@ -118,7 +120,9 @@ def consume_and_die(made: Settings, statements: int) -> None:
 
 def test_torn_write_ahead_log(tmp_path: Path) -> None:
     """A power cut can leave any part of the log behind the last sync: the list follows from the rest."""
-    made = filled(tmp_path / "a")
+    made = with_list(tmp_path / "a")
+    consume(made)  # a new list has no log
+    filled(tmp_path / "a")
     crashed = tmp_path / "crashed"
 
     def copy(_: Consumer) -> None:
@@ -362,7 +366,8 @@ def test_backup_in_use(tmp_path: Path) -> None:
         consumer.database._database.execute("ROLLBACK")
 
     consume(made, then=back_up)
-    set_aside(list_of(made).database)
+    for path in tmp_path.glob("list.db-*"):
+        path.unlink()
     (tmp_path / "copy.db").rename(list_of(made).database)
     consume(made)
     assert stored(made) == computed(made)
@@ -403,11 +408,8 @@ def test_version_1(tmp_path: Path, work: str) -> None:
         with locked(list_of(made)), Consumer(made, damaged="it is damaged", clock=lambda: NOW) as consumer:
             consumer.read_new()
     elif work == "rebuild":
-        aside = set_aside(list_of(made).database)
-        assert aside is not None
-        with locked(list_of(made)), Consumer(made, clock=lambda: NOW) as consumer:
-            assert consumer.database.copy_events(aside, rules=consumer.rules, now=NOW) == 2
-            consumer.read_new()
+        with locked(list_of(made)):
+            assert Builder(made, clock=lambda: NOW).build("old").copied == 2
     else:
         consume(made)
     assert stored(made) == expected

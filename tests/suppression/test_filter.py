@@ -20,9 +20,10 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.suppression import filter as module
 from sidecar.suppression import opened, opening
-from sidecar.suppression.consumer import Consumer, locked
+from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.filter import AddressFilter, FilterWriter
 from sidecar.suppression.filtering import filter_of
+from sidecar.suppression.locking import locked
 from sidecar.suppression.lookup import _PLAIN, Lookup, key_of
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.store import Database

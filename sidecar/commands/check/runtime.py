@@ -33,7 +33,7 @@ from sidecar.daemon.process.privileges import (
 from sidecar.daemon.process.status import LOCK_NAME, is_running, read_status
 from sidecar.daemon.sockets import resolve
 from sidecar.machine import name_of_user
-from sidecar.suppression.consumer import is_kept
+from sidecar.suppression.locking import is_kept
 from sidecar.suppression.lookup import problem_of
 
 

@@ -8,7 +8,7 @@ from sidecar.commands.suppression.opening import BUSY, faults, key_or_usage_erro
 from sidecar.core.text import printable
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
-from sidecar.suppression.consumer import BusyError, locked
+from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_store
 
 

@@ -9,8 +9,10 @@ from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
-from sidecar.suppression.consumer import BusyError, Consumer, locked
-from sidecar.suppression.opening import set_aside
+from sidecar.output.terminal import progress
+from sidecar.suppression.building import Builder
+from sidecar.suppression.locking import BusyError, locked
+from sidecar.suppression.opening import open_reader
 
 
 @click.command(
@@ -25,19 +27,16 @@ from sidecar.suppression.opening import set_aside
 def rebuild(config: Path | None, *, new: bool) -> None:
     """Make the list again: from the journal, and from the reports in the present list that the journal does not have any more.
 
-    The present list is kept under another name. Stop the sidecar before. A damaged list and changed rules need no rebuild: the
-    sidecar does that work itself.
+    The present list stays in use until the new one is complete. Then it is kept under another name. Stop the sidecar before. A
+    damaged list and changed rules need no rebuild: the sidecar does that work itself.
     """
     settings, own = list_settings(config)
     require_owner(settings)
     try:
         with faults(own), locked(own):
-            aside = set_aside(own.database, "old")
-            with Consumer(settings) as consumer:
-                if aside is not None and not new:
-                    consumer.database.copy_events(aside, rules=consumer.rules, now=now())
-                consumer.read_new()
-                count = sum(consumer.database.counts(now()).values())
+            aside = Builder(settings, show=progress).build("old", copy=not new).aside
+            with open_reader(own) as database:
+                count = sum(database.counts(now()).values())
     except BusyError:
         raise click.ClickException(BUSY) from None
     except JournalError as error:

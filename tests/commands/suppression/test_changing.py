@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.core.suppressed import RevisionGoneError
-from sidecar.suppression.consumer import follow, locked
+from sidecar.suppression.consumer import follow
+from sidecar.suppression.locking import locked
 from sidecar.suppression.opening import open_reader
 from tests.suppression.journals import computed, stored, with_list, write_segment
 from tests.suppression.records import BEGIN, feedback

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from sidecar.suppression.consumer import locked
+from sidecar.suppression.locking import locked
 from tests.suppression.journals import consume, list_of, with_list, write_segment
 from tests.suppression.records import BEGIN, feedback, oob
 

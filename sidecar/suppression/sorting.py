@@ -1,0 +1,64 @@
+"""All events of a new list, sorted by address: SQLite sorts more of them than memory can have.
+
+Owns the temporary files. They have no names, so nothing of them is left after a crash.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Final, Self
+
+from sidecar.suppression.rules import Event
+from sidecar.suppression.schema import Row, event_of
+
+# KiB of pages, and of events that are sorted in memory at once. Of ten million events, twelve such parts are merged.
+_MEMORY: Final = 128 * 1024
+# Steps of SQLite between two calls while it sorts.
+_STEPS: Final = 1_000_000
+# Without a name, SQLite makes a file that has none.
+_NO_NAME: Final = ""
+
+
+class EventSorter:
+    """Rows of events, in temporary files in `directory`. Use it as a context manager. Its methods raise sqlite3.Error."""
+
+    def __init__(self, directory: Path) -> None:
+        self._database = sqlite3.connect(_NO_NAME, isolation_level=None)
+        try:
+            # The default is /var/tmp, which can be smaller. SQLite knows no other way; without this one it uses the default.
+            quoted = str(directory.absolute()).replace("'", "''")
+            self._database.execute(f"PRAGMA temp_store_directory = '{quoted}'")
+            self._database.execute(f"PRAGMA cache_size = -{_MEMORY}")
+            self._database.execute("PRAGMA journal_mode = OFF")
+            self._database.execute("CREATE TABLE event (address, time, id, kind, word, expires, verified_ids)")
+        except BaseException:
+            self._database.close()
+            raise
+        self.count = self.taken = 0
+        """How many events were added, and how many `by_address` has returned."""
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add rows, as `row_of` returns them."""
+        self._database.execute("BEGIN")
+        self.count += self._database.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)", rows).rowcount
+        self._database.execute("COMMIT")
+
+    def by_address(self, call: Callable[[], None]) -> Iterator[tuple[str, Iterator[Event]]]:
+        """Yield each address with its events in the order in which they were added; `call` is called while they are sorted."""
+        self._database.set_progress_handler(call, _STEPS)
+        rows = self._database.execute("SELECT * FROM event ORDER BY address, rowid")
+        for address, group in groupby(rows, key=itemgetter(0)):
+            yield address, self._events(group)
+
+    def _events(self, rows: Iterable[Row]) -> Iterator[Event]:
+        for row in rows:
+            self.taken += 1
+            yield event_of(row)[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
