@@ -4,9 +4,9 @@ Owns counts, windows, expiry, and which events are kept. The order in which even
 however often the journal was read. Never reads a record, a clock or a disk.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ _CHANGES_LIMIT: Final = 20
 # more messages a day has failed long before; a repeat of an older one of them can then count once more.
 _REPEATABLE: Final = 100
 
+_Key = TypeVar("_Key")
 EventKind = Literal["report", "add", "remove"]
 EntrySource = Literal["reports", "manual"]
 
@@ -112,7 +113,10 @@ class Ruleset:
 
     def kept(self, events: Iterable[Event], now: int) -> set[Event]:
         """Return the events of one address that count or can count, without repeats. Their number is bounded for each day."""
-        counting = (event for event in events if event.kind != "report" or self.rule(event.word) is not None)
+        counting = [event for event in events if event.kind != "report" or self.rule(event.word) is not None]
+        if len(counting) == 1:
+            # Most addresses have one event: this takes a fifth of the time.
+            return {event for event in counting if not self.is_over(event, now)}
         events = [event for event in without_repeats(counting) if not self.is_over(event, now)]
         removal = _last_removal(events)
         removed = -1 if removal is None else removal.time
@@ -223,11 +227,13 @@ def _horizon(rule: SuppressionRule) -> int | None:
 def _triggered(events: list[Event], rule: SuppressionRule) -> Iterator[ListEntry]:
     """Yield an entry for each event, from the oldest, at which the rule has enough reports."""
     first = 0
-    ids: Counter[str] = Counter()
-    days: Counter[int] = Counter()
+    # A Counter is slower, and most addresses have one event.
+    ids: dict[str, int] = {}
+    days: dict[int, int] = {}
     for number, event in enumerate(events):
-        ids[event.id] += 1
-        days[event.time // _DAY] += 1
+        ids[event.id] = ids.get(event.id, 0) + 1
+        day = event.time // _DAY
+        days[day] = days.get(day, 0) + 1
         while events[first].time <= event.time - rule.within * MICROSECONDS:
             _drop(ids, events[first].id)
             _drop(days, events[first].time // _DAY)
@@ -239,11 +245,11 @@ def _triggered(events: list[Event], rule: SuppressionRule) -> Iterator[ListEntry
             yield ListEntry(reason=event.word, source="reports", since=since, expires=expires, reports=behind[-rule.count :])
 
 
-def _drop(counts: Counter[str] | Counter[int], key: str | int) -> None:
-    own: Counter[str | int] = counts  # type: ignore[assignment] # one function for both
-    own[key] -= 1
-    if not own[key]:
-        del own[key]
+def _drop(counts: dict[_Key, int], key: _Key) -> None:
+    if counts[key] == 1:
+        del counts[key]
+    else:
+        counts[key] -= 1
 
 
 class EntryChange(Struct, frozen=True, kw_only=True):

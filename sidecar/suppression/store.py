@@ -32,6 +32,8 @@ from sidecar.suppression.segments import Progress
 BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
+# KiB. Pages are filled one after the other; the index is sorted in parts of this size.
+_LOADING_CACHE: Final = 32 * 1024
 _NEW_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
 # A trigger sees each statement that adds an entry. It is of one connection only.
 _TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
@@ -181,6 +183,7 @@ class Database:
         with database_faults(self.path):
             self._database.execute("PRAGMA journal_mode = OFF")
             self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute(f"PRAGMA cache_size = -{_LOADING_CACHE}")
             with self._transaction():
                 # One that is made of all entries is made in its order.
                 self._database.execute("DROP INDEX entry_expires")
