@@ -24,10 +24,11 @@ _FORMULA: Final = re.compile(r"[=+\-@\t\r']")
 _GUARDED: Final = re.compile(r"'(?=[=+\-@\t\r'])")
 
 
-class ShownEntry(Struct, frozen=True, kw_only=True):
+class ShownEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An entry. Times are RFC 3339; `expires` is None if only a person removes the entry.
 
     `reports` has the ids of the messages behind it. `source` is "reports", or "manual" for a change by a person or a program.
+    `nodes` are those of a fleet that know a report or the change behind it; absent without a fleet.
     """
 
     address: str
@@ -36,15 +37,20 @@ class ShownEntry(Struct, frozen=True, kw_only=True):
     since: str
     expires: str | None
     reports: tuple[str, ...]
+    nodes: tuple[str, ...] = ()
 
 
-class ShownEvent(Struct, frozen=True, kw_only=True):
-    """A report about an address, or a change. `id` is that of the message, or of the record of the change."""
+class ShownEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A report about an address, or a change. `id` is that of the message, or of the record of the change.
+
+    `node` is the one of a fleet that got it; absent without a fleet.
+    """
 
     time: str
     kind: Literal["report", "add", "remove"]
     reason: str
     id: str
+    node: str = ""
 
 
 class AddressHistory(Struct, frozen=True, kw_only=True):

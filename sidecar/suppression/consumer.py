@@ -14,6 +14,7 @@ from typing import Final, Self
 from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.sharing import Connect
 from sidecar.core.text import counted
 from sidecar.journal import JournalError
 from sidecar.journal.clock_guard import clock_guard
@@ -24,11 +25,12 @@ from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.locking import BusyError, lock_of, locked
+from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.opened import file_of
 from sidecar.suppression.opening import open_store, require_database
 from sidecar.suppression.reading import Reader
 from sidecar.suppression.segments import SegmentReader
-from sidecar.suppression.store import Database
+from sidecar.suppression.sharing import Sharing, first_place
 
 # A change by hand and a report are in force after this time, and one transaction.
 _LOOK_SECONDS: Final = 0.25
@@ -47,16 +49,17 @@ class Consumer:
 
     Use it as a context manager, while the list is `locked`. `wait` returns True if the work has to end, at the latest after so
     many seconds. `damaged` says what is wrong with a database that has to be replaced. The filter of the list is in `shared`.
-    `clock` returns seconds since 1970. `rules` are those of the settings.
+    `connect` connects with the other nodes of a fleet. `clock` returns seconds since 1970. `rules` are those of the settings.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - see the class
         self,
         settings: Settings,
         *,
         wait: Callable[[float], bool] = lambda _: False,
         damaged: str = "",
         shared: AddressFilter | None = None,
+        connect: Connect | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         assert settings.suppression is not None  # noqa: S101 - the caller's condition
@@ -67,11 +70,12 @@ class Consumer:
         self._segments = SegmentReader(self._reader)
         self._builder = Builder(settings, wait=wait, clock=clock)
         self.rules = self._reader.rules
-        self._wait, self._damaged, self._shared, self._clock = wait, damaged, shared, clock
+        self._node = "" if settings.fleet is None else settings.fleet.node
+        self._wait, self._damaged, self._shared, self._connect, self._clock = wait, damaged, shared, connect, clock
         self._stack = ExitStack()
         self._saved: dict[str, SegmentMark] | None = None
         self._save_at = self._sweep_at = 0.0
-        self._swept_to = ""
+        self._swept_to = self._swept_states_to = ""
         self._must_empty_log = False
 
     def __enter__(self) -> Self:
@@ -89,6 +93,8 @@ class Consumer:
             self._marks = self.database.marks()
             self._save_checkpoint()
             show_fault(self._checkpoints, "")
+            self.database.share(self._node)
+            self._sharing = None if self._connect is None else self._shared_with(stack, self._connect)
             self._followers = followers(self._directories)
             for follower in self._followers:
                 stack.callback(follower.close)
@@ -101,7 +107,7 @@ class Consumer:
     def run(self) -> None:
         """Follow the journal until the work has to end. Raise ReplacedError for another file, and DamagedError."""
         self.read_new()
-        while not self._wait(0.0 if self.step_filter() else _LOOK_SECONDS):
+        while not self._wait(0.0 if self.step_filter() | self._share() else _LOOK_SECONDS):
             if file_of(self._list.database) != self._file:
                 raise ReplacedError
             require_database(self._list.database)
@@ -111,6 +117,20 @@ class Consumer:
     def step_filter(self) -> bool:
         """Build the filter for some time, if it has to be. Return True if there is more to do."""
         return self._filter is not None and self._filter.step(_LOOK_SECONDS)
+
+    def _shared_with(self, stack: ExitStack, connect: Connect) -> Sharing:
+        exchange = stack.enter_context(connect(first_place(self.database)))
+        return Sharing(self.database, exchange, node=self._node, rules=self.rules, clock=self._clock, show=self._show_others)
+
+    def _show_others(self, since: int, why: str) -> None:
+        show_fault(self._checkpoints, why, oldest=since)
+
+    def _share(self) -> bool:
+        """Receive from other nodes, and publish. Return True if there is more to do."""
+        if self._sharing is None or not self._sharing.step():
+            return False
+        self._note_revision()
+        return True
 
     def read_new(self) -> None:
         """Read what the journal has now, unless the work has to end. Raise JournalError and StoreError."""
@@ -134,7 +154,7 @@ class Consumer:
             self.database.apply(batch.said, batch.progress, rules=self.rules, now=self._now())
             self._marks[path] = batch.progress.mark
 
-    def _opened(self) -> Database:
+    def _opened(self) -> NodeStore:
         """Open the database. Make a new one if there is none, or if it is damaged."""
         path, why = self._list.database, self._damaged
         if not why and path.exists() and path.stat().st_size:
@@ -149,7 +169,7 @@ class Consumer:
             _LOG.info("the new suppression list is complete", damaged=built.aside, copied_events=built.copied)
         return open_store(self._list)
 
-    def _checked(self) -> Database:
+    def _checked(self) -> NodeStore:
         with ExitStack() as stack:
             store = stack.enter_context(open_store(self._list))
             store.check()
@@ -180,6 +200,7 @@ class Consumer:
         if deleted := self.database.delete_expired(self.rules, self._now()):
             _LOG.info("entries of the suppression list have ended", count=deleted)
         self._swept_to = self.database.delete_old_events(self.rules, self._now(), after=self._swept_to)
+        self._swept_states_to = self.database.delete_old_states(self.rules, self._now(), after=self._swept_states_to)
         self._must_empty_log |= bool(deleted + self.database.delete_old_changes(self._now()))
         self._must_empty_log &= not (self._must_empty_log and self.database.empty_log())
         self._note_revision()
@@ -211,12 +232,12 @@ class Consumer:
         return int(self._clock())
 
 
-def show_fault(checkpoints: Checkpoints, fault: str) -> None:
-    """Let `sidecar status` show why the list does not follow the journal; "" if it does. Raise OSError."""
+def show_fault(checkpoints: Checkpoints, fault: str, *, oldest: int = 0) -> None:
+    """Let `sidecar status` show why the list does not follow the journal, or the other nodes since `oldest`. Raise OSError."""
     if READER not in checkpoints.readers():
         checkpoints.save(READER, Checkpoint(segments={}))
-    if checkpoints.known(READER).fault != fault:
-        checkpoints.save_live(READER, Checkpoint(segments={}), ReaderState(fault=fault))
+    if ((known := checkpoints.known(READER)).fault, known.oldest) != (fault, oldest):
+        checkpoints.save_live(READER, Checkpoint(segments={}), ReaderState(fault=fault, oldest=oldest))
 
 
 def _remove_log(database: Path) -> None:
@@ -235,8 +256,13 @@ def _shown_fault(settings: Settings) -> Iterator[None]:
         raise
 
 
-def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFilter | None = None) -> None:
-    """Keep the list of these settings, and its filter, up to date until `wait` returns True.
+def follow(
+    settings: Settings,
+    wait: Callable[[float], bool],
+    shared: AddressFilter | None = None,
+    connect: Connect | None = None,
+) -> None:
+    """Keep the list of these settings, and its filter, up to date until `wait` returns True. `connect` is as for `Consumer`.
 
     Raise JournalError, StoreError and OSError.
     """
@@ -249,7 +275,7 @@ def follow(settings: Settings, wait: Callable[[float], bool], shared: AddressFil
             try:
                 with (
                     database_faults(settings.suppression.database),
-                    Consumer(settings, wait=wait, damaged=damaged, shared=shared) as consumer,
+                    Consumer(settings, wait=wait, damaged=damaged, shared=shared, connect=connect) as consumer,
                 ):
                     damaged = ""
                     return consumer.run()

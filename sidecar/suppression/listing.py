@@ -69,19 +69,19 @@ def put(database: sqlite3.Connection, address: str, entry: ListEntry | None) -> 
         return old is not None
     if (row := row_of(address, entry)) == old:
         return False
-    database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
+    database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     return True
 
 
 def row_of(address: str, entry: ListEntry) -> tuple[str | int, ...]:
     """Return the row of an entry."""
     reports = msgspec.json.encode(entry.reports).decode()
-    return (address, entry.reason, entry.source, entry.since, entry.expires, reports)
+    return (address, entry.reason, entry.source, entry.since, entry.expires, reports, " ".join(entry.nodes))
 
 
 def entry_of(row: Sequence[str | int]) -> Listed:
     """Return a row of the table of entries."""
-    address, reason, source, since, expires, reports = row
+    address, reason, source, since, expires, reports, nodes = row
     return Listed(
         address=str(address),
         reason=str(reason),
@@ -89,6 +89,7 @@ def entry_of(row: Sequence[str | int]) -> Listed:
         since=int(since),
         expires=int(expires),
         reports=msgspec.json.decode(str(reports), type=tuple[str, ...]),
+        nodes=tuple(str(nodes).split()),
     )
 
 
@@ -101,4 +102,5 @@ def shown(address: str, entry: ListEntry) -> ShownEntry:
         since=rfc3339(entry.since),
         expires=None if entry.expires == NEVER else rfc3339(entry.expires),
         reports=entry.reports,
+        nodes=entry.nodes,
     )

@@ -15,6 +15,7 @@ from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory, sync_directory
 from sidecar.suppression.faults import DamagedError, MissingError, StoreError, database_faults
 from sidecar.suppression.hashing import AddressHash, form_of, make_key
+from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.schema import MIGRATIONS, VERSION
 from sidecar.suppression.store import BUSY_SECONDS, Database, uri_of
 
@@ -46,7 +47,7 @@ def open_reader(settings: SuppressionSettings, *, wait: float = BUSY_SECONDS) ->
     return _open(settings, settings.database, writes=False, wait=wait)
 
 
-def open_store(settings: SuppressionSettings) -> Database:
+def open_store(settings: SuppressionSettings) -> NodeStore:
     """Open the list to write it: create or migrate it. Raise StoreError, and DamagedError if it has to be rebuilt."""
     path = settings.database
     make_directory(path.parent)
@@ -56,7 +57,7 @@ def open_store(settings: SuppressionSettings) -> Database:
     return _open(settings, path, writes=True)
 
 
-def open_new(settings: SuppressionSettings) -> Database:
+def open_new(settings: SuppressionSettings) -> NodeStore:
     """Create an empty database beside the list, to `replace_with` it. Raise StoreError."""
     make_directory(settings.database.parent)
     make_key(settings)
@@ -66,7 +67,7 @@ def open_new(settings: SuppressionSettings) -> Database:
     return _open(settings, path, writes=True)
 
 
-def _open(settings: SuppressionSettings, path: Path, *, writes: bool, wait: float = BUSY_SECONDS) -> Database:
+def _open(settings: SuppressionSettings, path: Path, *, writes: bool, wait: float = BUSY_SECONDS) -> NodeStore:
     mode = "rwc" if writes else "ro"
     try:
         address_hash = AddressHash.of(settings)
@@ -76,7 +77,7 @@ def _open(settings: SuppressionSettings, path: Path, *, writes: bool, wait: floa
         uri = uri_of(path, mode)
         database = sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None, check_same_thread=writes)
         stack.callback(database.close)
-        store = Database(database, path, address_hash)
+        store = NodeStore(database, path, address_hash)
         database.execute(f"PRAGMA cache_size = -{_WRITER_CACHE if writes else _READER_CACHE}")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > VERSION:

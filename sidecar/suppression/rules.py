@@ -55,7 +55,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False, order=True):
 class ListEntry(Struct, frozen=True, kw_only=True, gc=False):
     """Why an address is suppressed. Times are in seconds since 1970; `expires` can be `NEVER`.
 
-    `source` is "reports" or "manual"; `reports` has the ids of the messages behind it, the oldest first.
+    `source` is "reports" or "manual"; `reports` has the ids of the messages behind it, the oldest first. `nodes` are those of
+    a fleet that know one of them, or the change.
     """
 
     reason: str
@@ -63,6 +64,7 @@ class ListEntry(Struct, frozen=True, kw_only=True, gc=False):
     since: int
     expires: int
     reports: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
     def is_over(self, now: int) -> bool:
         """Return True if the entry has ended at `now`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from sidecar.suppression import revisions
+from sidecar.suppression import revisions, shared
 from sidecar.suppression.rules import Event
 
 ENTRY_INDEX: Final = "CREATE INDEX entry_expires ON entry (expires) WHERE expires > 0"
@@ -38,7 +38,7 @@ INSERT INTO new_event SELECT *, '' FROM event;
 DROP TABLE event;
 ALTER TABLE new_event RENAME TO event;
 """
-MIGRATIONS: Final = (_FIRST, _WITH_VERIFIED_IDS, revisions.SCHEMA)
+MIGRATIONS: Final = (_FIRST, _WITH_VERIFIED_IDS, revisions.SCHEMA, shared.SCHEMA)
 """Scripts, each from one version to the next."""
 VERSION: Final = len(MIGRATIONS)
 """The present version, which `PRAGMA user_version` has."""

@@ -163,9 +163,10 @@ class ServedList:
 def history_of(database: Database, key: str, now: int) -> AddressHistory:
     """Return what a list knows about an address in normal form."""
     entry = database.find(key, now)
+    known = sorted((event, node) for node, events in database.known(key).items() for event in events)
     events = (
-        ShownEvent(time=rfc3339(one.time // MICROSECONDS), kind=one.kind, reason=one.word, id=one.id)
-        for one in database.history(key)
+        ShownEvent(time=rfc3339(one.time // MICROSECONDS), kind=one.kind, reason=one.word, id=one.id, node=node)
+        for one, node in known
     )
     return AddressHistory(address=key, entry=None if entry is None else shown(key, entry), events=tuple(events))
 

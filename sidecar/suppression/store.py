@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.core.suppressed import ListChanges, ListQuery
 from sidecar.journal.read import SegmentMark
-from sidecar.suppression import listing, revisions
+from sidecar.suppression import listing, revisions, shared
 from sidecar.suppression.faults import DamagedError, database_faults
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.listing import Listed, Page, entry_of
@@ -30,6 +30,8 @@ from sidecar.suppression.segments import Progress
 
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 BUSY_SECONDS: Final = 30.0
+NODE: Final = "node"
+"""The property with the name of this node in its fleet."""
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
 # KiB. Pages are filled one after the other; the index is sorted in parts of this size.
@@ -48,6 +50,7 @@ class Database:
         self._database = database
         self.path = path
         self._hash = address_hash
+        self._node = ""  # outside a fleet
 
     # --- reading
 
@@ -68,12 +71,16 @@ class Database:
 
     def history(self, address: str) -> list[Event]:
         """Return the events of an address in normal form, the oldest first."""
-        return sorted(self._events(self.key(address)))
+        return sorted(set().union(*self.known(address).values()))
+
+    def known(self, address: str) -> dict[str, set[Event]]:
+        """Return the events of an address in normal form by the node that got them; "" without a fleet."""
+        key = self.key(address)
+        return {self.get_property(NODE) or "": self._events(key), **shared.states(self._database, key)}
 
     def newest(self, address: str, action: Literal["add", "remove"]) -> int:
         """Return the time in microseconds that a change of an address must be later than, so that it counts."""
-        query = "SELECT coalesce(max(time), 0) FROM event WHERE address = ? AND (kind = 'remove' OR ? = 'remove')"
-        return int(self._database.execute(query, (self.key(address), action)).fetchone()[0])
+        return max((one.time for one in self.history(address) if "remove" in {one.kind, action}), default=0)
 
     def entries(self, now: int, wanted: ListQuery = _ALL) -> Iterator[Listed]:
         """Yield the wanted entries by address. Concurrent changes are seen."""
@@ -199,7 +206,7 @@ class Database:
             if (entry := rules.entry(own, now)) is not None:
                 entries.append(listing.row_of(address, entry))
         self._database.executemany(_NEW_EVENT, events)
-        self._database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", entries)
+        self._database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
 
     def finish(self, progress: Iterable[Progress], fingerprint: str, *, now: int, given: int) -> None:
         """Add to a new list of which rules it is, how far the journal was read, and that copies read all of it again.
@@ -246,9 +253,12 @@ class Database:
     def erase(self, address: str, now: int) -> bool:
         """Delete all that is stored about an address in normal form. Return True if it was known."""
         key = (self.key(address),)
+        tables = "event", "entry", "node_state"
         with self._transaction():
-            gone = [self._database.execute(f"DELETE FROM {name} WHERE address = ?", key) for name in ("event", "entry")]  # noqa: S608
+            gone = [self._database.execute(f"DELETE FROM {name} WHERE address = ?", key) for name in tables]  # noqa: S608
             revisions.forget(self._database, now)
+            if self.get_property(NODE):
+                shared.mark_erased(self._database, *key)
         return any(one.rowcount for one in gone)
 
     def forget_changes(self, now: int, *, given: int) -> None:
@@ -274,10 +284,9 @@ class Database:
         with self._transaction():
             if self.get_property("rules") is not None:
                 _LOG.info("the rules of the suppression list have changed: reading the journal again", database=self.path)
-                addresses = [address for (address,) in self._database.execute("SELECT DISTINCT address FROM event")]
-                for address in addresses:
-                    events = self._events(address)
-                    self._put_entry(address, rules.entry(rules.kept(events, now), now), now)
+                query = "SELECT address FROM event UNION SELECT address FROM node_state"
+                for address in [address for (address,) in self._database.execute(query)]:
+                    self._put_entry(address, self._decided(address, rules, now), now)
             self._database.execute("DELETE FROM segment")
             self.put_property("rules", fingerprint)
 
@@ -289,7 +298,19 @@ class Database:
         if fresh:
             self._database.executemany(_NEW_EVENT, [row_of(address, event) for event in fresh])
         removed = any(event.kind == "remove" for event in fresh)
-        self._put_entry(address, rules.entry(after, now), now, removed=removed)
+        self._put_entry(address, self._decided(address, rules, now, own=after), now, removed=removed)
+
+    def _decided(self, address: str, rules: Ruleset, now: int, *, own: set[Event] | None = None) -> ListEntry | None:
+        """Return the entry of an address from what all nodes know. `own` is what this node knows, from `kept`."""
+        known = shared.states(self._database, address)
+        if own is None or known:
+            own = self._events(address) if own is None else own
+            entry = rules.entry(rules.kept(own.union(*known.values()), now), now)
+        else:
+            entry = rules.entry(own, now)
+        if entry is None or not self._node:
+            return entry
+        return replace(entry, nodes=shared.nodes_behind(entry, {self._node: own, **known}))
 
     def _put_progress(self, progress: Progress) -> None:
         row = (progress.path, progress.mark.lines, progress.mark.done, msgspec.json.encode(progress.counts).decode())

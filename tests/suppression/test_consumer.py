@@ -385,6 +385,9 @@ def as_version_1(path: Path) -> None:
             DROP TABLE event;
             ALTER TABLE old RENAME TO event;
             DROP TABLE change;
+            DROP TABLE node_state;
+            DROP TABLE unpublished;
+            ALTER TABLE entry DROP COLUMN nodes;
             DELETE FROM property WHERE name = 'changes_from';
             PRAGMA user_version = 1;
         """)

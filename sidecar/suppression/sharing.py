@@ -1,0 +1,149 @@
+"""Shares the list with other nodes: each publishes what it knows about an address, and all decide on what all know.
+
+So the list of a node is a function of the states of all nodes, in whatever order they arrive, and however often. The stream
+has the newest state of each node and address: a new node gets the whole list from it. Owns what is published when, and how
+`sidecar status` shows that a node is not up to date. It runs in the process of the list, and waits for nothing.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar import log
+from sidecar.core.sharing import ArrivedState, Exchange, StateKind, StreamPlace
+from sidecar.core.text import counted
+from sidecar.suppression.node_store import NodeStore
+from sidecar.suppression.rules import Ruleset
+from sidecar.suppression.states import ReadState, RefusedError, address_of, decode, encode
+
+# On their way at a time, of each kind: one that is not permitted does not hold the other.
+_TOGETHER: Final = 2_000
+_FIRST_RETRY: Final = 5.0
+_LAST_RETRY: Final = 60.0
+# A change reaches all nodes within two seconds.
+_LATE_SECONDS: Final = 5.0
+_PLACE: Final = "place"
+_REFUSED: Final = "refused"
+
+_LOG = log.get("suppression")
+
+
+class _Publication(Struct):
+    """When a state was published first, when it is published next, and the pause until then."""
+
+    first: float
+    next: float
+    pause: float = _FIRST_RETRY
+
+
+class Sharing:
+    """The list of `database` and the stream of states that `exchange` reads from `first_place` on.
+
+    `node` names this node. `clock` returns seconds since 1970. `show` gets since when and why the list is not up to date.
+    """
+
+    def __init__(  # noqa: PLR0913 - see the class
+        self,
+        database: NodeStore,
+        exchange: Exchange,
+        *,
+        node: str,
+        rules: Ruleset,
+        clock: Callable[[], float],
+        show: Callable[[int, str], None],
+    ) -> None:
+        self._database, self._exchange, self._node, self._rules = database, exchange, node, rules
+        self._clock, self._show = clock, show
+        self._store = database.get_property("store") or ""
+        self._stream = _stored_place(database).stream
+        self._sent: dict[tuple[StateKind, str], _Publication] = {}
+        self._current_at = time.monotonic()
+
+    def step(self) -> bool:
+        """Apply what arrived, and publish what changed. Return True if there is more to do. Raise StoreError."""
+        moved = self._receive()
+        if self._exchange.is_current and not moved:
+            moved = self._publish()
+        self._report(is_moved=moved)
+        return moved
+
+    def _receive(self) -> bool:
+        arrivals = self._exchange.receive()
+        if arrivals is None:
+            return False
+        refused, read = list[ArrivedState](), list[ReadState]()
+        for one in arrivals.states:
+            try:
+                read.append(decode(one, store=self._store))
+            except RefusedError as error:
+                self._refuse(one, error)
+                refused.append(one)
+        # What this node has to publish again, because another program has written over it.
+        lost = [(address, one.kind) for one in refused if one.node == self._node and (address := address_of(one.key))]
+        for state in read:
+            if state.node == self._node:
+                # If it is not the newest, that is published at once.
+                self._sent.pop((state.kind, state.address), None)
+        is_new, self._stream = arrivals.place.stream != self._stream, arrivals.place.stream
+        properties: dict[str, str | None] = {_PLACE: msgspec.json.encode(arrivals.place).decode()}
+        if is_new:
+            properties[_REFUSED] = None
+        if refused and (is_new or self._database.get_property(_REFUSED) is None):
+            properties[_REFUSED] = str(refused[0].number)
+        self._database.receive(read, lost, properties=properties, is_new=is_new, rules=self._rules, now=int(self._clock()))
+        return True
+
+    def _refuse(self, one: ArrivedState, error: RefusedError) -> None:
+        later = "it stays in the stream, and is read again after a restart" if error.later else "it is not used"
+        _LOG.error(
+            f"a state of the suppression list is refused: {error}; {later}", node=one.node, kind=one.kind, number=one.number
+        )
+
+    def _publish(self) -> bool:
+        now, new = time.monotonic(), []
+        waiting = dict[tuple[StateKind, str], _Publication]()
+        kinds: tuple[StateKind, ...] = ("changes", "reports")
+        for kind in kinds:
+            for address in self._database.unpublished(kind, _TOGETHER):
+                sent = waiting[kind, address] = self._sent.get((kind, address)) or _Publication(first=now, next=now)
+                if now >= sent.next:
+                    sent.next, sent.pause = now + sent.pause, min(2 * sent.pause, _LAST_RETRY)
+                    events = self._database.own_events(address, kind)
+                    new.append(encode(address, kind, events, node=self._node, store=self._store))
+        self._sent = waiting
+        self._exchange.publish(new)
+        return bool(new)
+
+    def _report(self, *, is_moved: bool) -> None:
+        """Show since when the list is not up to date, and why."""
+        now = time.monotonic()
+        oldest = min((one.first for one in self._sent.values()), default=now)
+        if self._exchange.is_current and not is_moved:
+            self._current_at = oldest
+        late = now - self._current_at
+        if late < _LATE_SECONDS:
+            self._show(0, "")
+            return
+        why = self._exchange.error
+        if self._exchange.is_current:
+            what = counted(len(self._sent), "address", "addresses")
+            why = f"the stream does not show changes of {what}{f': {why}' if why else ''}"
+        self._show(int(self._clock() - late), why)
+
+
+def first_place(database: NodeStore) -> StreamPlace:
+    """Return where the stream has to be read from: states that were refused are read again. Raise StoreError."""
+    place = _stored_place(database)
+    if (refused := database.get_property(_REFUSED)) is not None:
+        place = replace(place, number=min(place.number, int(refused) - 1))
+        database.put_properties({_PLACE: msgspec.json.encode(place).decode(), _REFUSED: None})
+    return place
+
+
+def _stored_place(database: NodeStore) -> StreamPlace:
+    text = database.get_property(_PLACE)
+    return StreamPlace() if text is None else msgspec.json.decode(text, type=StreamPlace)

@@ -1,0 +1,146 @@
+"""A state of a node as other nodes read it: what it knows about one address, in JSON.
+
+Owns its form, which is permanent, and which states of other nodes are refused. What other nodes write is external data.
+"""
+
+import base64
+import binascii
+from collections.abc import Collection, Iterable
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar.core.sharing import ArrivedState, NodeState, StateKind
+from sidecar.core.suppressed import REASON_LIMIT
+from sidecar.core.text import LATEST, printable, shown
+from sidecar.suppression.reading import bounded_id
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event
+
+VERSION: Final = 1
+"""The form of states in this version of the program."""
+
+# Clocks differ a little. A later event is of a wrong clock: a removal would cancel all reports until then.
+_AHEAD: Final = 60 * MICROSECONDS
+# An empty state tells that the one before does not count. A node that was away for longer has dropped most of it by its age.
+_EMPTY_SECONDS: Final = 30 * 86400
+# Ours have far less: see `rules`. The server bounds the size.
+_EVENTS_LIMIT: Final = 20_000
+
+
+class RefusedError(Exception):
+    """A state cannot be used; the text is a phrase. With `later` another program or other settings may use it."""
+
+    def __init__(self, why: str, *, later: bool = False) -> None:
+        super().__init__(why)
+        self.later = later
+
+
+class ReadState(Struct, frozen=True, kw_only=True):
+    """A state that was read. `written` are the events as its node wrote them, and `events` those that count.
+
+    `address` is as the database has it.
+    """
+
+    node: str
+    kind: StateKind
+    address: str
+    written: frozenset[Event]
+    events: frozenset[Event]
+
+    def corrected(self, own: Collection[Event], now: int) -> set[Event]:
+        """Return what this node has, and what the stream has of it, without the times of a clock that was wrong."""
+        known = {*map(_identity, self.events)}
+        late = now * MICROSECONDS + _AHEAD
+        # Read from the journal again, after the stream has corrected it.
+        again = {event for event in own if event.time > late and _identity(event) in known}
+        return {*own} - (self.written - self.events) - again | self.events
+
+
+class _StateHead(Struct):
+    version: int = 0
+    store: str = ""
+
+
+class _Event(Struct, omit_defaults=True):
+    time: int
+    id: str
+    word: str
+    kind: Literal["report", "add", "remove"] = "report"
+    expires: int = NEVER
+    verified_ids: tuple[str, ...] = ()
+
+
+class _State(Struct):
+    version: int
+    store: str
+    node: str
+    address: str
+    events: list[_Event]
+
+
+def encode(address: str, kind: StateKind, events: Collection[Event], *, node: str, store: str) -> NodeState:
+    """Return the state of an address. `store` is the form of the addresses, as in the database."""
+    rows = [msgspec.convert(event, _Event, from_attributes=True) for event in sorted(events)]
+    content = msgspec.json.encode(_State(version=VERSION, store=store, node=node, address=address, events=rows))
+    return NodeState(kind=kind, key=key_of(address), content=content, lasts=0 if rows else _EMPTY_SECONDS)
+
+
+def decode(arrived: ArrivedState, *, store: str) -> ReadState:
+    """Read a state. Raise RefusedError."""
+    try:
+        head = msgspec.json.decode(arrived.content, type=_StateHead)
+        if head.version > VERSION:
+            text = f"its version is {head.version}, and this program reads {VERSION}: update the program"
+            raise RefusedError(text, later=True)
+        if head.version and head.store != store:
+            form = f"its addresses are {shown(head.store)} instead of {store}"
+            raise RefusedError(f"{form}: all nodes need the same `store`, and the same key", later=True)
+        state = msgspec.json.decode(arrived.content, type=_State)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"it is no state: {shown(str(error))}") from error
+    if (state.node, key_of(state.address)) != (arrived.node, arrived.key):
+        raise RefusedError("its subject is of another node or address")
+    if len(state.events) > _EVENTS_LIMIT or not all(_is_valid(one, arrived.kind) for one in state.events):
+        raise RefusedError("it has an event that is not valid")
+    written = frozenset(msgspec.convert(one, Event, from_attributes=True) for one in state.events)
+    events = frozenset(_before(written, arrived.stored))
+    return ReadState(node=arrived.node, kind=arrived.kind, address=state.address, written=written, events=events)
+
+
+def key_of(address: str) -> str:
+    """Return the token of an address in a subject."""
+    return base64.urlsafe_b64encode(address.encode()).decode().rstrip("=")
+
+
+def address_of(key: str) -> str | None:
+    """Return the address of a token, None if it has none."""
+    try:
+        address = base64.b64decode(key + "=" * (-len(key) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    return address if key_of(address) == key else None
+
+
+def _is_valid(event: _Event, kind: StateKind) -> bool:
+    """Return True for an event that `reading` could have made."""
+    of_kind = (event.kind == "report") == (kind == "reports")
+    words = event.word == printable(event.word[:REASON_LIMIT]) and event.id == bounded_id(event.id)
+    ids = all(one.isascii() and one.isprintable() for one in event.verified_ids)
+    return of_kind and words and ids and 0 < event.time <= LATEST * MICROSECONDS and 0 <= event.expires <= LATEST
+
+
+def _identity(event: Event) -> tuple[str, ...]:
+    """Return what stays of an event if its time is corrected."""
+    return event.id, event.kind, event.word, str(event.expires)
+
+
+def _before(events: Iterable[Event], stored: int) -> Iterable[Event]:
+    """Return events with the times that count: none is later than when the stream stored it. Their order stays."""
+    events = sorted(events)
+    late = [event for event in events if event.time > stored + _AHEAD]
+    yield from (early := events[: len(events) - len(late)])
+    # One that was corrected before is not corrected again.
+    known = {*map(_identity, early)}
+    yield from (replace(event, time=stored + n) for n, event in enumerate(late) if _identity(event) not in known)

@@ -1,0 +1,424 @@
+"""The lists of nodes that share one: equal in whatever order states arrive, and whoever writes them."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule
+from sidecar.core.sharing import Arrivals, ArrivedState, NodeState, StreamPlace
+from sidecar.suppression.node_store import NodeStore
+from sidecar.suppression.opening import _prepare
+from sidecar.suppression.reading import Said
+from sidecar.suppression.rules import Event, ListEntry, Ruleset
+from sidecar.suppression.sharing import Sharing, first_place
+from sidecar.suppression.states import RefusedError, address_of, decode, encode, key_of
+from tests.suppression.records import BEGIN, DAY
+from tests.suppression.test_rules import EVENTS
+
+A = "a@example.net"
+NOW = BEGIN + 20 * DAY
+RULES = Ruleset(SUPPRESSION_RULES, proof_age=30 * DAY)
+
+
+class Stream:
+    """The newest message of each subject, as the server has them. `clock` is its time."""
+
+    def __init__(self, name: str = "1") -> None:
+        self.name, self.number, self.clock = name, 0, NOW
+        self.messages: dict[tuple[str, str, str], ArrivedState] = {}
+
+    def put(self, node: str, state: NodeState) -> None:
+        """Store a message."""
+        self.number += 1
+        self.messages[node, state.kind, state.key] = ArrivedState(
+            kind=state.kind,
+            key=state.key,
+            content=state.content,
+            lasts=state.lasts,
+            node=node,
+            number=self.number,
+            stored=self.clock * 1_000_000,
+        )
+
+
+class StreamExchange:
+    """Reads some messages at a time. What is published while `is_lost` never arrives."""
+
+    def __init__(self, stream: Stream, node: str, place: StreamPlace, *, batch: int = 3) -> None:
+        self._stream, self._node, self._batch = stream, node, batch
+        self._place = place if place.stream == stream.name else StreamPlace(stream=stream.name)
+        self._is_new = place.stream != stream.name
+        self.error, self.is_lost = "", False
+
+    def _next(self) -> list[ArrivedState]:
+        later = [one for one in self._stream.messages.values() if one.number > self._place.number]
+        return sorted(later, key=lambda one: one.number)[: self._batch]
+
+    @property
+    def is_current(self) -> bool:
+        """As in `Exchange`, like the others."""
+        return not self._is_new and not self._next()
+
+    def receive(self) -> Arrivals | None:
+        """Return the next few."""
+        if self.is_current:
+            return None
+        self._is_new, states = False, self._next()
+        if states:
+            self._place = replace(self._place, number=states[-1].number)
+        return Arrivals(place=self._place, states=tuple(states))
+
+    def publish(self, states: Sequence[NodeState]) -> None:
+        """Store all at once."""
+        if not self.is_lost:
+            for one in states:
+                self._stream.put(self._node, one)
+
+
+class Node:
+    """A list in memory. `restart` reads the stream from its place again."""
+
+    def __init__(self, name: str, stream: Stream, *, rules: Ruleset = RULES, store: str = "plain") -> None:
+        self.name, self.stream, self.rules, self.clock = name, stream, rules, NOW
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.database = NodeStore(connection, Path(":memory:"), None)
+        _prepare(connection, 0, store)
+        self.database.share(name)
+        self.shown = (0, "")
+        self.restart()
+
+    def restart(self, place: StreamPlace | None = None) -> None:
+        """Begin as a new process."""
+        self.exchange = StreamExchange(self.stream, self.name, place or first_place(self.database))
+        self.sharing = Sharing(
+            self.database, self.exchange, node=self.name, rules=self.rules, clock=lambda: self.clock, show=self._show
+        )
+
+    def _show(self, since: int, why: str) -> None:
+        self.shown = since, why
+
+    def read(self, *events: Event, address: str = A) -> None:
+        """Read events from the journal."""
+        said = [Said(address=address, event=one) for one in events]
+        self.database.apply(said, None, rules=self.rules, now=self.clock)
+
+    def entry(self, address: str = A) -> ListEntry | None:
+        """Return an entry without its address."""
+        found = self.database.find(address, self.clock)
+        return found and ListEntry(**{name: getattr(found, name) for name in ListEntry.__struct_fields__})
+
+    def close(self) -> None:
+        """Forget the list."""
+        self.database.close()
+
+
+@contextmanager
+def fleet(count: int = 3, **more: Any) -> Iterator[list[Node]]:
+    stream = Stream()
+    nodes = [Node(f"mx{number}", stream, **more) for number in range(count)]
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            node.close()
+
+
+def settle(*nodes: Node) -> None:
+    """Let all nodes receive and publish until nothing moves."""
+    for _ in range(1000):
+        moved = [node.sharing.step() for node in nodes]
+        if not any(moved):
+            return
+    raise AssertionError("the nodes publish without end")
+
+
+def add(time: float = 0, *, expires: int = 0, id: str = "add") -> Event:  # noqa: A002 - as in Event
+    return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, kind="add", word="by hand", expires=expires)
+
+
+def remove(time: float = 0, *, id: str = "remove") -> Event:  # noqa: A002 - as in Event
+    return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, kind="remove", word="")
+
+
+def complaint(time: float = 0, *, id: str = "m1") -> Event:  # noqa: A002 - as in Event
+    return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, word="abuse")
+
+
+STEPS: st.SearchStrategy[Any] = st.one_of(
+    st.tuples(st.just("read"), st.integers(0, 2), st.lists(EVENTS, min_size=1, max_size=8)),
+    st.tuples(st.sampled_from(["step", "restart", "rewind", "lose", "renew"]), st.integers(0, 2), st.just([])),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(steps=st.lists(STEPS, max_size=25))
+def test_all_lists_are_equal(steps: list[tuple[str, int, list[Event]]]) -> None:
+    """Nodes read events, are behind, crash, read again and lose messages: in the end all have the list of all events."""
+    everything = set[Event]()
+    with fleet() as nodes:
+        for action, number, events in steps:
+            node = nodes[number]
+            node.exchange.is_lost = action == "lose"
+            if action == "read":
+                node.read(*events)
+                everything.update(events)
+            elif action == "rewind":
+                node.restart(StreamPlace())
+            elif action == "renew":
+                # A new list, with what the stream has.
+                settle(node)
+                nodes[number].close()
+                nodes[number] = node = Node(node.name, node.stream)
+            elif action == "restart":
+                node.restart()
+            node.sharing.step()
+        for node in nodes:
+            node.restart()
+        settle(*nodes)
+        expected = RULES.entry(RULES.kept(everything, NOW), NOW)
+        found = [node.entry() for node in nodes]
+        assert found[0] == found[1] == found[2]
+        assert (found[0] and replace(found[0], nodes=())) == expected
+
+
+def test_reports_count_together() -> None:
+    """Five reports on three days, at three nodes."""
+    with fleet() as nodes:
+        for number, day in enumerate((0, 0.1, 1, 1.1, 2)):
+            event = replace(complaint(day, id=f"m{number}"), word="QuotaIssues")
+            nodes[number % 3].read(event)
+        settle(*nodes)
+        (entry,) = {node.entry() for node in nodes}
+        assert entry is not None
+        assert (entry.reports, entry.nodes) == (("m0", "m1", "m2", "m3", "m4"), ("mx0", "mx1", "mx2"))
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_late_report_does_not_undo_a_removal(late: int) -> None:
+    """A node that was away reports what was before the removal, and then something after it."""
+    with fleet() as (a, b, c):
+        a.read(complaint(1))
+        settle(a, b)
+        b.read(remove(3))
+        settle(a, b)
+        c.read(complaint(2, id="m2"))
+        settle(*((a, b, c), (c, b, a))[late])
+        assert [node.entry() for node in (a, b, c)] == [None] * 3
+        c.read(complaint(4, id="m3"))
+        settle(a, b, c)
+        assert {node.entry() for node in (a, b, c)} == {
+            ListEntry(reason="abuse", source="reports", since=BEGIN + 4 * DAY, expires=0, reports=("m3",), nodes=("mx2",))
+        }
+
+
+def test_the_stricter_addition_wins() -> None:
+    with fleet() as (a, b, c):
+        a.read(add(1, expires=BEGIN + 30 * DAY))
+        b.read(add(1, expires=BEGIN + 60 * DAY, id="longer"))
+        settle(a, b, c)
+        (entry,) = {node.entry() for node in (a, b, c)}
+        assert entry is not None
+        assert (entry.expires, entry.nodes) == (BEGIN + 60 * DAY, ("mx1",))
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_removal_of_a_wrong_clock(*, renewed: bool) -> None:
+    """The clock of a node is ten years ahead. Its removal cancels no later report, also after a rebuild."""
+    with fleet() as nodes:
+        a, b, c = nodes
+        b.read(complaint(1))
+        settle(a, b, c)
+        wrong = [remove(3650), add(3650.1), remove(3650.2, id="last")]
+        a.read(*wrong)
+        settle(a, b, c)
+        assert [node.entry() for node in nodes] == [None] * 3
+        a.stream.clock = NOW + 2 * DAY
+        if renewed:
+            a.close()
+            a = nodes[0] = Node("mx0", a.stream)
+            a.read(*wrong)
+        for node in nodes:
+            node.clock = NOW + 2 * DAY
+        c.read(complaint(21, id="m2"))
+        settle(*nodes)
+        (entry,) = {node.entry() for node in nodes}
+        assert entry is not None
+        assert entry.reports == ("m2",)
+        assert a.database.newest(A, "add") < (NOW + DAY) * 1_000_000
+
+
+def test_a_report_of_a_wrong_clock() -> None:
+    """It counts, and a removal cancels it."""
+    with fleet() as (a, b, c):
+        a.read(complaint(3650))
+        settle(a, b, c)
+        assert len({node.entry() for node in (a, b, c)}) == 1
+        assert b.entry() is not None
+        b.read(remove(20.5))
+        settle(a, b, c)
+        assert [node.entry() for node in (a, b, c)] == [None] * 3
+
+
+def test_erase() -> None:
+    """What a node knew is gone everywhere, and does not come back from the stream."""
+    with fleet() as (a, b, c):
+        a.read(complaint(1))
+        settle(a, b, c)
+        assert a.database.erase(A, NOW)
+        a.restart(StreamPlace())
+        settle(a, b, c)
+        assert [(node.entry(), node.database.history(A)) for node in (a, b, c)] == [(None, [])] * 3
+        (reports, changes) = sorted(a.stream.messages.values(), key=lambda one: one.kind, reverse=True)
+        assert (reports.lasts, changes.lasts) == (30 * DAY, 30 * DAY)
+        # A new report counts.
+        a.read(complaint(2, id="m2"))
+        settle(a, b, c)
+        assert all(node.entry() for node in (a, b, c))
+
+
+def test_ended_entries() -> None:
+    """States of a node that is gone for good are deleted when they cannot count any more."""
+    with fleet() as (a, b, c):
+        c.read(replace(complaint(1), word="InvalidRecipient"))
+        settle(a, b, c)
+        later = NOW + 300 * DAY
+        for node in (a, b):
+            node.clock = later
+            assert node.database.delete_expired(RULES, later) == 1
+            assert node.database.known(A)["mx2"]
+            assert node.database.delete_old_states(RULES, later, after="") == ""
+            assert node.database.history(A) == []
+
+
+def test_a_new_stream() -> None:
+    """All nodes publish to it what they know, and keep what others know."""
+    with fleet() as nodes:
+        for number, node in enumerate(nodes):
+            node.read(complaint(number, id=f"m{number}"), address=f"{number}@example.net")
+        settle(*nodes)
+        stream = Stream("2")
+        for node in nodes:
+            node.stream = stream
+            node.restart()
+        settle(*nodes)
+        assert len(stream.messages) == 3
+        assert all(node.entry(f"{number}@example.net") for node in nodes for number in range(3))
+
+
+def test_a_new_name() -> None:
+    """A node that gets another name publishes all that it knows again."""
+    with fleet(1) as (a,):
+        a.read(complaint(1))
+        settle(a)
+        a.name = "other"
+        a.database.share("other")
+        a.restart()
+        settle(a)
+        assert {node for node, *_ in a.stream.messages} == {"mx0", "other"}
+
+
+def test_overwritten() -> None:
+    """Another program writes over the state of a node: nobody uses that, and the node publishes its state again."""
+    with fleet() as (a, b, c):
+        a.read(complaint(1))
+        settle(a, b, c)
+        ((subject, state),) = a.stream.messages.items()
+        a.stream.put("mx0", replace(state, content=b'{"stream":"sidecar_records","seq":7}'))
+        settle(c, b, a)
+        assert a.stream.messages[subject].content == state.content
+        assert all(node.entry() for node in (a, b, c))
+
+
+def state_of(event: Event, **more: Any) -> ArrivedState:
+    made = encode(A, "reports" if event.kind == "report" else "changes", [event], node="mx0", store="plain")
+    content = {**msgspec.json.decode(made.content), **more}
+    values = {"node": "mx0", "number": 1, "stored": NOW * 1_000_000, "kind": made.kind, "key": made.key}
+    return ArrivedState(**{**values, "content": msgspec.json.encode(content)})  # type: ignore[arg-type]
+
+
+def refusal(state: ArrivedState) -> tuple[str, bool]:
+    with pytest.raises(RefusedError) as caught:
+        decode(state, store="plain")
+    return str(caught.value), caught.value.later
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "later"),
+    [
+        (state_of(complaint(), version=2, events=7), "its version is 2, and this program reads 1", True),
+        (state_of(complaint(), store="hashed 00ff"), "all nodes need the same `store`", True),
+        (state_of(complaint(), node="mx1"), "its subject is of another node or address", False),
+        (state_of(complaint(), address="b@example.net"), "its subject is of another node or address", False),
+        (replace(state_of(remove()), kind="reports"), "it has an event that is not valid", False),
+        (replace(state_of(add()), kind="reports"), "it has an event that is not valid", False),
+        (replace(state_of(complaint()), kind="changes"), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), word="a\nb")), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), word="a" * 201)), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), id="a" * 65)), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), time=10**18)), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), verified_ids=("a\nb",))), "it has an event that is not valid", False),
+        (state_of(replace(add(), expires=-1)), "it has an event that is not valid", False),
+        (replace(state_of(complaint()), content=b"[" * 100_000), "it is no state", False),
+        (replace(state_of(complaint()), content=b'{"stream":"s","seq":1}'), "it is no state", False),
+        (replace(state_of(complaint()), content=b"\xff"), "it is no state", False),
+    ],
+)
+def test_refused(state: ArrivedState, why: str, *, later: bool) -> None:
+    assert (why in (found := refusal(state))[0], found[1]) == (True, later)
+
+
+def test_refused_states_are_read_again() -> None:
+    """A newer program publishes: an older one reads it after its update, and applies the others meanwhile."""
+    with fleet() as (a, b, _):
+        newer = encode(A, "reports", [complaint(1)], node="mx0", store="plain")
+        a.stream.put("mx0", replace(newer, content=newer.content.replace(b'"version":1', b'"version":2')))
+        a.read(complaint(1), address="b@example.net")
+        settle(a, b)
+        assert (b.entry(), b.entry("b@example.net") is not None) == (None, True)
+        (number,) = [one.number for one in a.stream.messages.values() if one.key == key_of(A)]
+        key = "mx0", "reports", key_of(A)
+        a.stream.messages[key] = replace(a.stream.messages[key], content=newer.content)  # as if it were read by a newer one
+        b.restart()
+        settle(b)
+        assert b.entry() is not None
+        assert b.database.get_property("refused") is None
+        assert number > 0
+
+
+def test_other_rules() -> None:
+    """A state has only what the rules of its node count; a node with other rules decides otherwise."""
+    with fleet(2) as (a, b):
+        b.rules = Ruleset([SuppressionRule(when=("InvalidRecipient",))], proof_age=0)
+        b.restart()
+        a.read(complaint(1))
+        settle(a, b)
+        assert (a.entry() is not None, b.entry()) == (True, None)
+
+
+@given(address=st.text(max_size=330))
+def test_keys(address: str) -> None:
+    key = key_of(address)
+    assert address_of(key) == address
+    assert set(key) <= {*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"}
+    assert address_of(key + "=") is None
+
+
+def test_the_status_shows_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fleet(1) as (a,):
+        settle(a)
+        assert a.shown == (0, "")
+        a.exchange.is_lost, a.exchange.error = True, "not permitted"
+        a.read(complaint(1))
+        settle(a)
+        monkeypatch.setattr("sidecar.suppression.sharing._LATE_SECONDS", 0.0)
+        a.sharing.step()
+        since, why = a.shown
+        assert (since <= NOW, why) == (True, "the stream does not show changes of 1 address: not permitted")
