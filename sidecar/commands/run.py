@@ -12,6 +12,7 @@ import click
 
 from sidecar import log
 from sidecar.core.settings.settings import Settings
+from sidecar.core.sharing import Connect
 from sidecar.core.suppressed import EditableList
 from sidecar.daemon.process.admin import ListAccess
 from sidecar.daemon.process.loader import Loader, LoaderError
@@ -38,7 +39,12 @@ def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
     def follow_journal(settings: Settings, wait: Callable[[float], bool]) -> None:
         from sidecar.suppression.consumer import follow  # noqa: PLC0415 - the workers do not need SQLite
 
-        follow(settings, wait, shared)
+        connect: Connect | None = None
+        if settings.fleet is not None:
+            from sidecar.fleet.suppression import ListExchange  # noqa: PLC0415 - only with the extra sidecar[fleet]
+
+            connect = partial(ListExchange, settings)
+        follow(settings, wait, shared, connect)
 
     reader = JournalReader(
         name=READER,
