@@ -37,7 +37,7 @@ class Access:
     """What the tokens of the settings permit. With `is_unix` the server listens on a UNIX socket."""
 
     def __init__(self, tokens: Sequence[AdminToken], *, is_unix: bool) -> None:
-        self._tokens = tokens
+        self.tokens = tokens
         self._is_unix = is_unix
         self._wrong = 0
         self._log_at = 0.0
@@ -48,38 +48,43 @@ class Access:
         if path in _OPEN:
             return None
         given = Headers(scope=scope).get("authorization")
-        role = self._role(given)
-        if given is not None and role is None and self._tokens:
-            self._count_wrong()
-            # The answer waits, and nothing else does.
-            await asyncio.sleep(WRONG_SECONDS)
+        kind, _, text = (given or "").partition(" ")
+        found = self.find(text.strip()) if kind.lower() == "bearer" else None
+        role = None if found is None else found.role
+        if given is not None and role is None and self.tokens:
+            await self.delay_wrong()
             return _unauthorized("The token is not one of admin.tokens: send Authorization: Bearer TOKEN.")
         scope.setdefault("state", {})["role"] = role
         # Not only with a "/" behind it: the router also takes a path with a line end for this one.
         if not path.startswith(SUPPRESSION):
-            return None if self._is_unix or not self._tokens or role is not None else _unauthorized(_missing("reader"))
+            return None if self._is_unix or not self.tokens or role is not None else _unauthorized(_missing("reader"))
         if method in _READING or path == CHECK:
             return self._reading(role)
         return self._changing(role)
 
-    def _role(self, given: str | None) -> Role | None:
-        kind, _, token = (given or "").partition(" ")
-        digest = hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()
+    def find(self, text: str) -> AdminToken | None:
+        """Return the token with a text."""
+        digest = hashlib.sha256(text.encode("latin-1", "replace")).hexdigest()
         # All are compared, so that the time does not depend on which one it is.
-        roles = [one.role for one in self._tokens if hmac.compare_digest(one.digest, digest)]
-        return roles[0] if roles and kind.lower() == "bearer" else None
+        found = [one for one in self.tokens if hmac.compare_digest(one.digest, digest)]
+        return found[0] if found else None
+
+    async def delay_wrong(self) -> None:
+        """Count a wrong token, and delay its answer. Nothing else waits."""
+        self._count_wrong()
+        await asyncio.sleep(WRONG_SECONDS)
 
     def _reading(self, role: Role | None) -> HTTPException | None:
         if self._is_unix or role is not None:
             return None
-        if not self._tokens:
+        if not self.tokens:
             return HTTPException(403, f"The suppression list has personal data. A port needs tokens for it: write {_HOW}.")
         return _unauthorized(_missing("reader"))
 
     def _changing(self, role: Role | None) -> HTTPException | None:
         if role == "operator":
             return None
-        if not any(one.role == "operator" for one in self._tokens):
+        if not any(one.role == "operator" for one in self.tokens):
             return HTTPException(403, f"Changes need the token of an operator: write {_HOW}.")
         if role is None:
             return _unauthorized(_missing("operator"))
@@ -102,5 +107,6 @@ def _unauthorized(sentence: str) -> HTTPException:
 
 def caller(scope: Scope) -> str:
     """Return who asks, for the records of changes: the role, and the user of a connection to a UNIX socket. Can read files."""
-    uid = scope["state"].get("uid")
-    return f"{scope['state']['role']} over HTTP{'' if uid is None else f', user {name_of_user(uid)}'}"
+    state = scope["state"]
+    uid, place = state.get("uid"), state.get("place", "over HTTP")
+    return f"{state['role']} {place}{'' if uid is None else f', user {name_of_user(uid)}'}"

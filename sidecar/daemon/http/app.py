@@ -1,30 +1,32 @@
 """The application: the answer of each path, within limits of size and time."""
 
-import asyncio
+import mmap
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
-from sidecar.core.evaluate.explanation import encode_explanation
+from sidecar.core.evaluate.explanation import Explanation, encode_explanation
 from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.suppressed import EditableList
 from sidecar.core.text import in_units
 from sidecar.daemon.http.access import Access
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
+from sidecar.daemon.http.explaining import ExplainerThread
 from sidecar.daemon.http.exposition import Exposition
 from sidecar.daemon.http.openapi import document
 from sidecar.daemon.http.questions import (
     DomainQuestion,
+    ExplainQuestion,
     NoListenerError,
     RecipientQuestion,
     explain_question,
@@ -41,8 +43,10 @@ from sidecar.daemon.process.plan import Plan
 
 # A client can keep an answer for this time: a node serves a removed domain no longer.
 FRESH_SECONDS = 5
-# Complete questions: one is being answered, the others wait in memory.
-EXPLAINING_LIMIT = 4
+
+CONSOLE: Final = "/console"
+
+T = TypeVar("T")
 
 _LOG = log.get("admin")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
@@ -62,13 +66,12 @@ class _Paths:
         signs: bool,
     ) -> None:
         self._signs = signs
+        self._version = version
         self._known = known
         self._plan = plan
         self._memory = memory
         self._exposition = Exposition(memory, plan)
-        # One thread: an explanation can take a second, and questions for a domain must not wait for it.
-        self._explainer = ThreadPoolExecutor(1, "explainer")
-        self._explaining = 0
+        self._explainer = ExplainerThread()
         self._bodies = Bodies()
         # A segment that is older is finished by the next look.
         self.suppression = SuppressionPaths(suppressed, self._bodies, roll_seconds=plan.settings.journal.segment_age + 1)
@@ -85,6 +88,20 @@ class _Paths:
             *self.suppression.routes,
         ]
 
+    def console(self, access: Access, sessions: mmap.mmap | None) -> list[BaseRoute]:
+        """Return the paths of the console. `sessions` has its sessions, or else it makes its own memory for them."""
+        from sidecar.daemon.http.console import Parts, console  # noqa: PLC0415 - its templates are loaded only where it is on
+
+        parts = Parts(
+            plan=self._plan,
+            version=self._version,
+            suppression=self.suppression,
+            explainer=self._explainer,
+            explain=self._explained,
+        )
+        pages = console(parts, access, self._bodies, sessions or mmap.mmap(-1, mmap.PAGESIZE), is_unix=self._signs)
+        return [Route("/", _to_console), Route(CONSOLE, _to_console), Route(f"{CONSOLE}/{{page:path}}", pages)]
+
     async def listener_domain(self, request: Request) -> Response:
         found = find_listener_domain(self._plan, read_query(request.query_params, DomainQuestion))
         _LOG.debug("listener domain", found=found is not None, **request.query_params)
@@ -98,18 +115,12 @@ class _Paths:
     async def explain(self, request: Request) -> Response:
         # Only complete questions count: clients that send no body, or send it slowly, do not keep others out.
         body = await self._bodies.read(request)
-        if self._explaining >= EXPLAINING_LIMIT:
-            sentence = f"{EXPLAINING_LIMIT} questions are being answered: ask again in a second."
-            raise HTTPException(503, sentence, {"Retry-After": "1"})
-        self._explaining += 1
-        try:
-            answer = await asyncio.get_running_loop().run_in_executor(self._explainer, self._explained, body)
-        finally:
-            self._explaining -= 1
-        return Response(answer, media_type=JSON)
+        answer = await self._explainer.do(lambda: encode_explanation(self._explained(read_explain_question(body))))
+        return Response(answer + b"\n", media_type=JSON)
 
-    def _explained(self, body: bytes) -> bytes:
-        return encode_explanation(explain_question(self._plan, read_explain_question(body), self._known)) + b"\n"
+    def _explained(self, question: ExplainQuestion) -> Explanation:
+        """Return what would happen. Call it in the thread of `explainer`."""
+        return explain_question(self._plan, question, self._known)
 
     async def sign(self, request: Request) -> Response:
         # Whoever can sign can forge bounces. The mode of a UNIX socket says who that is; every local user reaches a port.
@@ -139,6 +150,10 @@ class _Paths:
         return self._document
 
 
+async def _to_console(_request: Request) -> Response:
+    return RedirectResponse(f"{CONSOLE}/", 303)
+
+
 async def _on_error(_request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return error_answer(error)
@@ -156,7 +171,10 @@ class Guard:
     `listening` is `unix:/path` or `inet:host:port`.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, *, listening: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, *, listening: str, headers: Mapping[str, str], has_console: bool = False
+    ) -> None:
+        self._has_console = has_console
         self._app = app
         self._access = access
         kind, _, where = listening.partition(":")
@@ -173,15 +191,19 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        error = self._fault(Headers(scope=scope))
+        path = scope["path"]
+        # It asks for the tokens itself, in a form, and knows its own pages.
+        is_console = self._has_console and (path in {"/", CONSOLE} or path.startswith(f"{CONSOLE}/"))
+        error = self._fault(Headers(scope=scope), is_console=is_console)
         try:
-            error = error or await self._access.check(scope)
+            if error is None and not is_console:
+                error = await self._access.check(scope)
             await (self._app if error is None else error_answer(error))(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the one guard of the application, which has answered 500
             _LOG.error("an unexpected fault; the request is answered 500", exc_info=error)
 
-    def _fault(self, headers: Headers) -> HTTPException | None:
-        if "origin" in headers:
+    def _fault(self, headers: Headers, *, is_console: bool) -> HTTPException | None:
+        if "origin" in headers and not is_console:
             return HTTPException(403, "Pages in a browser are not permitted to ask here: ask without an Origin header.")
         host = _HOST.fullmatch(headers.get("host", ""))
         if self._hosts is not None and (host is None or host[1].lower() not in self._hosts):
@@ -192,7 +214,8 @@ class Guard:
 class Application(Guard):
     """The application for a plan. `listening` is the socket as in the settings.
 
-    `suppressed` is the suppression list, and `known` is where explanations look recipients up.
+    `suppressed` is the suppression list, and `known` is where explanations look recipients up. `sessions` has those of the
+    console; by default it has its own.
     """
 
     def __init__(  # noqa: PLR0913 - see above
@@ -204,17 +227,21 @@ class Application(Guard):
         listening: str,
         suppressed: EditableList | None = None,
         known: SuppressionList | None = None,
+        sessions: mmap.mmap | None = None,
     ) -> None:
         is_unix, admin = listening.startswith("unix:"), plan.settings.admin
         # Without tokens each local user could ask an open port who is on the list.
         is_closed = is_unix or (admin is not None and bool(admin.tokens))
         self._paths = _Paths(plan, memory, version, suppressed, known=known if is_closed else None, signs=is_unix)
-        inner = Starlette(
-            routes=self._paths.routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error)
-        )
-        inner.router.redirect_slashes = False
         access = Access(() if admin is None else admin.tokens, is_unix=is_unix)
-        super().__init__(inner, access, listening=listening, headers=_HEADERS | {"Sidecar-Revision": plan.revision})
+        has_console = admin is not None and admin.console
+        routes: list[BaseRoute] = [*self._paths.routes]
+        if has_console:
+            routes += self._paths.console(access, sessions)
+        inner = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error))
+        inner.router.redirect_slashes = False
+        headers = _HEADERS | {"Sidecar-Revision": plan.revision}
+        super().__init__(inner, access, listening=listening, headers=headers, has_console=has_console)
 
     def close(self) -> None:
         """Finish what was written. Waits for the disk."""

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlencode
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, json
+from msgspec import UNSET, Struct, json
 from msgspec.structs import asdict
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -64,6 +64,14 @@ _NO_LIST: Final = "The settings have no [suppression]: write this section, and r
 T = TypeVar("T")
 
 
+class MadeChange(Struct, frozen=True, kw_only=True):
+    """An address before and after a change; not `in_force` while the process of the list is away."""
+
+    before: AddressHistory
+    after: AddressHistory
+    in_force: bool
+
+
 class SuppressionPaths:
     """The paths of a list; without one they answer 404. `bodies` are those of all paths; a segment is `roll_seconds` old."""
 
@@ -97,21 +105,21 @@ class SuppressionPaths:
     async def list_entries(self, request: Request) -> Response:
         """Answer with a page of the list, or with changes."""
         question = read_list_question(request.query_params)
-        own = self._own()
+        own = self.own()
         if question.since is not UNSET:
             try:
-                changes = await self._read(partial(own.changes, question.since, question.limit))
+                changes = await self.read(partial(own.changes, question.since, question.limit))
             except RevisionGoneError:
                 text = f"Not all changes since {question.since} are known: read the whole list, and ask from its revision on."
                 raise HTTPException(410, text) from None
             return _changes_answer(request, changes, question)
         wanted = ListQuery(after=question.after, prefix=question.prefix, domain=question.domain, reason=question.reason)
-        return _page_answer(request, await self._read(partial(own.page, wanted, question.limit)), question)
+        return _page_answer(request, await self.read(partial(own.page, wanted, question.limit)), question)
 
     async def check(self, request: Request) -> Response:
         """Answer which of many addresses are on the list."""
         question = read_check(await self._bodies.read(request, _BODY_LIMIT))
-        return json_answer(CheckAnswer(suppressed=await self._read(partial(self._own().check, question.addresses))))
+        return json_answer(CheckAnswer(suppressed=await self.read(partial(self.own().check, question.addresses))))
 
     async def one_address(self, request: Request) -> Response:
         """Show, add or remove an address."""
@@ -120,7 +128,7 @@ class SuppressionPaths:
 
     async def show(self, request: Request) -> Response:
         """Answer with an entry and its events."""
-        found = await self._history(request.path_params["address"])
+        found = await self.history(request.path_params["address"])
         if found.entry is None:
             raise HTTPException(404, f"{found.address} is not on the list.")
         return _history_answer(found)
@@ -130,48 +138,51 @@ class SuppressionPaths:
     async def add(self, request: Request) -> Response:
         """Add an address."""
         addition = read_addition(await self._bodies.read(request, _BODY_LIMIT), time.time())
-        change = partial(self._own().add, reason=addition.reason, expires=addition.seconds)
+        change = partial(self.own().add, reason=addition.reason, expires=addition.seconds)
         return await self._change(request, request.path_params["address"], change)
 
     async def add_event(self, request: Request) -> Response:
         """Add an address for an event of the sending application."""
         event = read_event(await self._bodies.read(request, _BODY_LIMIT), time.time())
-        change = partial(self._own().add_event, reason=event.type, time=event.microseconds, id=event.id)
+        change = partial(self.own().add_event, reason=event.type, time=event.microseconds, id=event.id)
         return await self._change(request, event.address, change)
 
     async def remove(self, request: Request) -> Response:
         """Remove an address."""
-        change = partial(self._own().remove, reason=read_reason(request.query_params))
+        change = partial(self.own().remove, reason=read_reason(request.query_params))
         return await self._change(request, request.path_params["address"], change)
 
     async def _change(self, request: Request, spelled: str, change: Callable[..., str | None]) -> Response:
-        """Change an address, if the preconditions hold, and answer when that is in force.
+        made = await self.change(spelled, lambda address: change(address, by=caller(request.scope)), request.headers)
+        if not made.in_force:
+            answer = _history_answer(made.after, 202)
+            answer.headers["Retry-After"] = "1"
+            return answer
+        return _history_answer(made.after, 201 if made.before.entry is None and made.after.entry is not None else 200)
 
-        `change` needs the address in normal form, and `by`: who asks.
+    async def change(self, spelled: str, change: Callable[[str], str | None], conditions: Headers) -> MadeChange:
+        """Change an address, if the preconditions hold: `change`, in the thread of the writer, with the address in normal form.
+
+        Raise HTTPException, and ValueError for what is no address.
         """
-        address = (await self._history(spelled)).address
+        address = (await self.history(spelled)).address
         lock = self._locks.setdefault(address, asyncio.Lock())
         async with lock:
-            if _is_conditional(request.headers):
+            if _is_conditional(conditions):
                 await self._require_in_force(address)
-            before = await self._history(address)
-            _check_preconditions(request.headers, before.entry)
-            record_id = await self._write(lambda: change(address, by=caller(request.scope)))
+            before = await self.history(address)
+            _check_preconditions(conditions, before.entry)
+            record_id = await self._write(lambda: change(address))
             in_force = record_id is None or await self._is_applied(address, record_id)
             if record_id is not None and not in_force:
                 self._note_unapplied(address, record_id)
-            after = await self._history(address)
-        if not in_force:
-            answer = _history_answer(after, 202)
-            answer.headers["Retry-After"] = "1"
-            return answer
-        return _history_answer(after, 201 if before.entry is None and after.entry is not None else 200)
+            return MadeChange(before=before, after=await self.history(address), in_force=in_force)
 
     async def _require_in_force(self, address: str) -> None:
         """Raise HTTPException if the entry of an address is not the one after the last change here."""
         record_id = self._unapplied.get(address)
         if record_id is not None:
-            if not await self._read(partial(self._own().is_applied, address, record_id)):
+            if not await self.read(partial(self.own().is_applied, address, record_id)):
                 text = "An earlier change of this address is not in force yet: ask again in a second."
                 raise HTTPException(503, text, {"Retry-After": "1"})
             self._unapplied.pop(address, None)
@@ -183,8 +194,8 @@ class SuppressionPaths:
             del self._unapplied[next(iter(self._unapplied))]
 
     async def _is_applied(self, address: str, record_id: str) -> bool:
-        own, until = self._own(), time.monotonic() + IN_FORCE_SECONDS
-        while not await self._read(partial(own.is_applied, address, record_id)):
+        own, until = self.own(), time.monotonic() + IN_FORCE_SECONDS
+        while not await self.read(partial(own.is_applied, address, record_id)):
             if time.monotonic() >= until:
                 return False
             await asyncio.sleep(_LOOK_SECONDS)
@@ -192,15 +203,18 @@ class SuppressionPaths:
 
     # --- the list and its threads
 
-    def _own(self) -> EditableList:
+    def own(self) -> EditableList:
+        """Return the list. Raise HTTPException if there is none."""
         if self._suppressed is None:
             raise HTTPException(404, _NO_LIST)
         return self._suppressed
 
-    async def _history(self, address: str) -> AddressHistory:
-        return await self._read(partial(self._own().history, address))
+    async def history(self, address: str) -> AddressHistory:
+        """Return what is known about an address. Raise HTTPException, and ValueError for what is no address."""
+        return await self.read(partial(self.own().history, address))
 
-    async def _read(self, ask: Callable[[], T]) -> T:
+    async def read(self, ask: Callable[[], T]) -> T:
+        """Return what the list answers, in the thread of readers. Raise HTTPException."""
         return await self._in_thread(self._reader, ask)
 
     async def _write(self, change: Callable[[], str | None]) -> str | None:
@@ -236,7 +250,8 @@ class SuppressionPaths:
 # --- answers
 
 
-def _etag(entry: ShownEntry) -> str:
+def etag(entry: ShownEntry) -> str:
+    """Return the tag of an entry: another one after each change."""
     return f'"{hashlib.blake2b(json.encode(entry), digest_size=8).hexdigest()}"'
 
 
@@ -246,7 +261,7 @@ def _is_conditional(headers: Headers) -> bool:
 
 def _check_preconditions(headers: Headers, entry: ShownEntry | None) -> None:
     """Raise HTTPException if the entry is not the one that the client knows (RFC 9110 section 13.1)."""
-    now = None if entry is None else _etag(entry)
+    now = None if entry is None else etag(entry)
     match, none_match = _tags(headers, "if-match"), _tags(headers, "if-none-match")
     if match is not None and (now is None or not match & {"*", now}):
         raise HTTPException(412, "The entry has changed since: read it again, and send its ETag in If-Match.")
@@ -264,7 +279,7 @@ def _tags(headers: Headers, name: str) -> set[str] | None:
 def _history_answer(found: AddressHistory, status: int = 200) -> Response:
     answer = json_answer(found, status)
     if found.entry is not None:
-        answer.headers["ETag"] = _etag(found.entry)
+        answer.headers["ETag"] = etag(found.entry)
     return answer
 
 

@@ -3,6 +3,7 @@
 The supervisor never waits for it, and its faults never affect a worker.
 """
 
+import mmap
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ RELOAD_GRACE = 10.0
 STOP_GRACE = 1.0
 # It imports the HTTP server, in some 0.3 s.
 READY_WITHIN = 30.0
+# Some hundred sessions of 80 bytes.
+_SESSIONS_SIZE = 8192
 
 OpenList = Callable[[Settings], EditableList | None]
 
@@ -49,10 +52,11 @@ class ListAccess(Struct, frozen=True, kw_only=True):
 
 
 class AdminSocket(NamedTuple):
-    """A socket that listens, and its name in the settings' spelling."""
+    """A socket that listens, its name in the settings' spelling, and the sessions of the console, which outlast a reload."""
 
     socket: socket.socket
     name: str
+    sessions: mmap.mmap | None = None
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def open_admin_socket(settings: AdminSettings) -> Iterator[AdminSocket]:
         one.listen()
         path = SocketPath(Path(where)) if kind == "unix" else None
         try:
-            yield AdminSocket(one, settings.socket)
+            yield AdminSocket(one, settings.socket, mmap.mmap(-1, _SESSIONS_SIZE) if settings.console else None)
         finally:
             if path is not None:
                 path.remove()
@@ -115,6 +119,8 @@ class AdminProcesses(OneProcess):
         self._suppression = suppression
         self._socket = admin_socket
         self._memory = memory
+        # Made before the fork, so that sessions of the console outlast a reload.
+        self._sessions = mmap.mmap(-1, _SESSIONS_SIZE)
 
     def close(self) -> None:
         """In a forked child: close the supervisor's descriptors of this process."""
@@ -177,6 +183,7 @@ async def _serve(
         listening=admin_socket.name,
         suppressed=suppression.open(plan.settings),
         known=suppression.known,
+        sessions=admin_socket.sessions,
     )
     server = http.Server(application)
     server.start(admin_socket.socket)

@@ -29,6 +29,7 @@ from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
+from sidecar.daemon.http.explaining import EXPLAINING_LIMIT
 from sidecar.daemon.http.questions import read_explain_question
 from sidecar.daemon.metrics import INFINITE, Memory
 from tests.building import entry
@@ -223,7 +224,7 @@ def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch
 def test_an_incomplete_body_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     """Clients that hang up do not fill the log, and do not keep others out."""
     found = app()
-    for _ in range(pages.EXPLAINING_LIMIT + 1):
+    for _ in range(EXPLAINING_LIMIT + 1):
         assert ask(found, "/v1/explain", method="POST", pieces=[b"{", GONE]).status == 400
     assert capsys.readouterr().err == ""
 
@@ -241,7 +242,7 @@ def test_only_a_few_questions_are_answered_at_once(monkeypatch: pytest.MonkeyPat
 
     async def many() -> tuple[Any, Any]:
         try:
-            slow = [asked(found, "/v1/explain", method="POST", pieces=question) for _ in range(pages.EXPLAINING_LIMIT)]
+            slow = [asked(found, "/v1/explain", method="POST", pieces=question) for _ in range(EXPLAINING_LIMIT)]
             waiting = [asyncio.create_task(one) for one in slow]
             # Each runs until it waits for its answer.
             await asyncio.sleep(0)
@@ -263,8 +264,8 @@ def test_clients_that_send_no_body_keep_no_one_out(monkeypatch: pytest.MonkeyPat
     found = app()
 
     async def many() -> Any:
-        silent = [asked(found, "/v1/explain", method="POST", pieces=[NEVER]) for _ in range(5 * pages.EXPLAINING_LIMIT)]
-        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"{", NEVER]) for _ in range(5 * pages.EXPLAINING_LIMIT)]
+        silent = [asked(found, "/v1/explain", method="POST", pieces=[NEVER]) for _ in range(5 * EXPLAINING_LIMIT)]
+        slow = [asked(found, "/v1/explain", method="POST", pieces=[b"{", NEVER]) for _ in range(5 * EXPLAINING_LIMIT)]
         waiting = [asyncio.create_task(one) for one in (*silent, *slow)]
         await asyncio.sleep(0)
         answer = await asked(found, "/v1/explain", method="POST", pieces=[json.dumps(QUESTION).encode()])

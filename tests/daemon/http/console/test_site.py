@@ -1,0 +1,162 @@
+"""Who can open a page: login, logout, cookies, the origin of a form, its token, and its role."""
+
+import re
+
+import pytest
+
+from sidecar.daemon.http import access
+from sidecar.daemon.http.console.sessions import PEER_LIMIT
+from tests.daemon.http.asking import app, ask
+from tests.daemon.http.console.visiting import HOST, Visitor, console_app, text_of
+from tests.daemon.http.test_access import READER, tokens
+
+POLICY, ADD = "/console/policy", "/console/suppression/add"
+SECURE = "https://console.example.com"
+
+
+@pytest.fixture(autouse=True)
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "WRONG_SECONDS", 0.0)
+
+
+def test_without_the_setting_there_is_no_console() -> None:
+    for path in ("/console/", "/console/login", "/console/static/style.css"):
+        assert ask(app(), path).status == 404
+
+
+def test_a_page_asks_for_a_token_and_then_opens() -> None:
+    visitor = Visitor()
+    assert visitor.get("/").headers["location"] == visitor.get("/console").headers["location"] == "/console/"
+    asked = visitor.get(f"{POLICY}?name=a.example&listener=")
+    query = "next=/console/policy%3Fname%3Da.example%26listener%3D"
+    assert (asked.status, asked.headers["location"]) == (303, f"/console/login?{query}")
+    form = visitor.get(asked.headers["location"]).body.decode()
+    assert 'value="/console/policy?name=a.example&amp;listener="' in form
+    answer = visitor.log_in(next=f"{POLICY}?name=a.example")
+    assert (answer.status, answer.headers["location"]) == (303, f"{POLICY}?name=a.example")
+    assert visitor.get(POLICY).status == 200
+    assert visitor.get("/console/login").headers["location"] == "/console/"
+
+
+@pytest.mark.parametrize(
+    "wanted", ["https://evil.example/", "//evil.example", "/console/\\evil", "/v1/explain", "", "/console/a\r\nx: y"]
+)
+def test_the_login_leads_to_a_page_of_the_console_only(wanted: str) -> None:
+    assert Visitor().log_in(next=wanted).headers["location"] == "/console/"
+
+
+def test_the_cookie() -> None:
+    """Over TLS it has the prefix that no other host and no plain connection can set."""
+    plain = Visitor()
+    plain.log_in()
+    assert re.fullmatch(r"sidecar=[\w-]{43}; HttpOnly; Max-Age=43200; Path=/console; SameSite=strict", plain.set_cookie)
+    secure = Visitor(console_app(listening="unix:/s"), origin=SECURE)
+    secure.log_in()
+    assert re.fullmatch(
+        r"__Host-sidecar=[\w-]{43}; HttpOnly; Max-Age=43200; Path=/; SameSite=strict; Secure", secure.set_cookie
+    )
+    assert secure.get(POLICY).status == 200
+
+
+def test_logout() -> None:
+    visitor = Visitor()
+    visitor.log_in()
+    kept = dict(visitor.cookies)
+    assert visitor.post("/console/logout", {"csrf": "x"}).status == 303
+    visitor.cookies = dict(kept)
+    assert visitor.get(POLICY).status == 200, "a form of another page ends no session"
+    assert visitor.send("/console/logout", POLICY).headers["location"] == "/console/login"
+    visitor.cookies = kept
+    assert visitor.get(POLICY).status == 303
+
+
+def test_a_wrong_token() -> None:
+    visitor = Visitor()
+    answer = visitor.log_in("wrong<b>")
+    assert (answer.status, visitor.cookies) == (403, {})
+    assert "not one of the tokens" in text_of(answer)
+    assert b"wrong" not in answer.body.replace(b"wrong tokens", b"")
+
+
+def test_wrong_tokens_are_throttled_also_for_the_right_one() -> None:
+    """For each client of a proxy; a port has clients of this machine only."""
+    unix = console_app(listening="unix:/s")
+    first, second = (Visitor(unix, x_forwarded_for=f"10.9.9.9, 10.0.0.{number}") for number in (1, 2))
+    for _ in range(PEER_LIMIT):
+        assert first.log_in("wrong").status == 403
+    answer = first.log_in()
+    assert (answer.status, answer.headers["retry-after"]) == (429, "60")
+    assert "Wait a minute" in text_of(answer)
+    assert second.log_in().status == 303
+
+
+def test_without_tokens_the_console_is_closed() -> None:
+    """Also on a UNIX socket, before which a proxy can stand."""
+    for listening in ("unix:/s", "inet:127.0.0.1:8894"):
+        answer = Visitor(console_app(tokens=(), listening=listening)).get("/console/")
+        assert (answer.status, "sidecar keys make" in text_of(answer)) == (403, True)
+
+
+def test_the_host_and_the_origin() -> None:
+    """Names that resolve to this machine, and pages of other sites, reach nothing."""
+    visitor = Visitor()
+    assert visitor.get("/console/login", host="evil.example").status == 403
+    assert visitor.get("/console/login", origin="http://evil.example").status == 403
+    for origin in ("http://evil.example", "null", f"http://{HOST}.evil.example", "", "http://127.0.0.1:1"):
+        assert visitor.post("/console/login", {"token": READER}, origin=origin).status == 403, origin
+    assert not visitor.cookies
+    # The API stays closed to all pages.
+    assert visitor.get("/v1/listener-domain?domain=x", origin=f"http://{HOST}").status == 403
+
+
+def test_a_link_of_another_site_opens_its_page() -> None:
+    """The browser keeps the strict cookie back at first."""
+    visitor = Visitor()
+    answer = visitor.get(f"{POLICY}?name=x", sec_fetch_site="cross-site")
+    assert 'content="0; url=/console/policy?name=x"' in answer.body.decode()
+
+
+def test_a_form_needs_its_session_its_token_and_its_role() -> None:
+    visitor = Visitor()
+    assert "session has ended" in text_of(visitor.post(ADD, {"address": "a@b.example"}))
+    visitor.log_in()
+    assert "another session" in text_of(visitor.post(ADD, {"csrf": "0" * 64}))
+    other = Visitor(visitor.app)
+    other.log_in(READER)
+    assert "operator" in text_of(other.send(ADD, POLICY))
+    assert "has no [suppression]" in text_of(visitor.send(ADD, POLICY)) or visitor.send(ADD, POLICY).status in {400, 404}
+
+
+def test_what_each_answer_says_to_the_browser() -> None:
+    visitor = Visitor()
+    visitor.log_in()
+    for path in ("/console/login", POLICY, "/console/nowhere", "/console/static/style.css", "/console/static/nothing"):
+        headers = visitor.get(path).headers
+        assert headers["content-security-policy"] == (
+            "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+            "frame-ancestors 'none'; base-uri 'none'"
+        )
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "same-origin"
+    assert visitor.get(POLICY).headers["cache-control"] == "no-store"
+    assert visitor.get("/console/nowhere").status == 404
+
+
+def test_the_pages_name_no_other_host_and_have_no_script_of_their_own() -> None:
+    visitor = Visitor()
+    visitor.log_in()
+    for path in ("/console/login", POLICY, "/console/explain", "/console/suppression"):
+        body = visitor.get(path).body.decode()
+        assert not re.search(r'(?:href|src|action)="(?:https?:)?//', body)
+        assert not re.search(r"\son\w+=|\sstyle=|<style|<script(?! src)", body)
+        files = re.findall(r"/console/static/[\w.]+\?v=[0-9a-f]{12}", body)
+        for file in files:
+            answer = visitor.get(file)
+            assert (answer.status, answer.headers["cache-control"]) == (200, "max-age=31536000, immutable")
+
+
+def test_the_tokens_of_the_settings() -> None:
+    visitor = Visitor(console_app(tokens=tokens(reader=READER)))
+    assert visitor.log_in().status == 403
+    assert visitor.log_in(READER).status == 303
+    assert "reader" in text_of(visitor.get(POLICY))
