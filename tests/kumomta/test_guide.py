@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.commands.explain.samples import record
 from tests.commands.explain.test_record import lines
+from tests.core.evaluate.recorded.samples import record
 from tests.deploy.documents import Document, Fence
 from tests.kumomta.node import DEPLOYED, HERE
 from tests.mta.places import free_port

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from sidecar.commands.explain.follow_up import Entry
+from sidecar.core.evaluate.recorded.follow_up import Entry
 from sidecar.core.records import Logged, decode
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.text import in_units

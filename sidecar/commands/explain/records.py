@@ -9,15 +9,15 @@ import click
 from msgspec import UNSET
 from rich.console import Console
 
-from sidecar.commands.explain.advice import Advice, Change
 from sidecar.commands.explain.entries import entries_of
-from sidecar.commands.explain.explanation import Explainer, RecordExplanation
-from sidecar.commands.explain.finding import AnswerCount, BoundedTally, ComparedRecord, Comparison, RecordTotals, find
-from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.commands.explain.words import connect_words, recipient_words
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Happened
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
+from sidecar.core.evaluate.recorded.advice import Advice, Change
+from sidecar.core.evaluate.recorded.explanation import Explainer, RecordExplanation
+from sidecar.core.evaluate.recorded.finding import AnswerCount, BoundedTally, ComparedRecord, Comparison, RecordTotals, find
+from sidecar.core.evaluate.recorded.follow_up import Entry, with_follow_ups
 from sidecar.core.policy import Because
 from sidecar.core.session.replies import NOT_A_REPORT
 from sidecar.core.settings.settings import Settings

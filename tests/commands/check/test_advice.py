@@ -28,7 +28,7 @@ from sidecar.core.names import parents, plain_address
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER
 from tests import ROOT
-from tests.commands.explain.worlds import KINDS, LISTENER
+from tests.core.evaluate.recorded.worlds import KINDS, LISTENER
 
 Tables = Mapping[tuple[str, str], Mapping[str, Any]]
 

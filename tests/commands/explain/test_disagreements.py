@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from tests import ROOT
-from tests.commands.explain.samples import record, rejection
 from tests.commands.explain.test_record import lines, on_terminal
+from tests.core.evaluate.recorded.samples import record, rejection
 from tests.mta.processes import wait_until
 
 DOMAINS = '["open.example"]\nrelay_to = true\n["bounce.example"]\nlog_oob = "LogThenDrop"\n'

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from tests import ROOT
-from tests.commands.explain.samples import ours, record, rejection
+from tests.core.evaluate.recorded.samples import ours, record, rejection
 
 DOMAINS = """\
 ["*"]

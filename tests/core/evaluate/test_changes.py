@@ -12,7 +12,7 @@ from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER, LogMode
 from tests.building import entry, settings
-from tests.commands.explain.worlds import LISTENER, NAMES, PROBES, configurations
+from tests.core.evaluate.recorded.worlds import LISTENER, NAMES, PROBES, configurations
 
 WRITABLE = st.sampled_from([name for name in NAMES if name != "nowhere.org"])
 VALUES = st.sampled_from(

@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.core.evaluate.envelope import envelope_of, recorded_answer
 from sidecar.core.settings.values import ANY_LISTENER
-from tests.commands.explain.samples import NOT_PERMITTED, logged, ours, record, rejection
+from tests.core.evaluate.recorded.samples import NOT_PERMITTED, logged, ours, record, rejection
 
 
 @pytest.mark.parametrize(

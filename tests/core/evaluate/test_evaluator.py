@@ -15,7 +15,7 @@ from sidecar.core.names import plain_address
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER
 from tests import ROOT
-from tests.commands.explain.worlds import ADDRESSES, LISTENER, LOGINS, PEERS, SENDERS, configurations
+from tests.core.evaluate.recorded.worlds import ADDRESSES, LISTENER, LOGINS, PEERS, SENDERS, configurations
 from tests.core.session.driving import ARF, BROKEN, NOON, OOB, PLAIN
 
 MESSAGES: dict[MessageKind, bytes] = {"oob": OOB, "arf": ARF, "unreadable": BROKEN, "other": PLAIN}

@@ -5,10 +5,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sidecar.commands.explain.advice import Advice, Change
 from sidecar.core.disposition import REJECTED
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator, Judgement, deciding
+from sidecar.core.evaluate.recorded.advice import Advice, Change
 from sidecar.core.settings.proof import VerifyRule
 from sidecar.core.settings.values import Where
 

@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.commands.explain.explanation import Explainer, RecordExplanation
-from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.core.evaluate.envelope import envelope_of
 from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.recorded.explanation import Explainer, RecordExplanation
+from sidecar.core.evaluate.recorded.follow_up import Entry, with_follow_ups
 from sidecar.core.records import encode
 from sidecar.core.settings.settings import Settings
 from sidecar.output.streams import print_json
 from tests.building import entry, settings
-from tests.commands.explain.samples import NOT_PERMITTED, entry_of, logged, ours, record, rejection
-from tests.commands.explain.worlds import applied
+from tests.core.evaluate.recorded.samples import NOT_PERMITTED, entry_of, logged, ours, record, rejection
+from tests.core.evaluate.recorded.worlds import applied
 from tests.core.session.driving import ARF, OOB, PLAIN, content, envelope, hello, play, session
 
 DOMAINS = [

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from sidecar.commands.explain.advice import Advice, Adviser
-from sidecar.commands.explain.finding import ComparedRecord, disagreement, find
-from sidecar.commands.explain.follow_up import Entry, FollowUp
-from sidecar.commands.explain.unverified import loosened
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Envelope, Happened, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided, deciding, explanation_of
 from sidecar.core.evaluate.explanation import ConnectPart, MessagePart, RecipientPart
+from sidecar.core.evaluate.recorded.advice import Advice, Adviser
+from sidecar.core.evaluate.recorded.finding import ComparedRecord, disagreement, find
+from sidecar.core.evaluate.recorded.follow_up import Entry, FollowUp
+from sidecar.core.evaluate.recorded.unverified import loosened
 from sidecar.core.policy import Because
 from sidecar.core.records import Logged, Response
 from sidecar.core.records.build import record_time

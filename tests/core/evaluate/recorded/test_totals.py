@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.finding import BoundedTally, ComparedRecord, RecordTotals, find
-from sidecar.commands.explain.follow_up import Entry, with_follow_ups
 from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.recorded.finding import BoundedTally, ComparedRecord, RecordTotals, find
+from sidecar.core.evaluate.recorded.follow_up import Entry, with_follow_ups
 from tests.building import entry, settings
-from tests.commands.explain.samples import entry_of, ours, record, rejection
+from tests.core.evaluate.recorded.samples import entry_of, ours, record, rejection
 
 EVALUATOR = Evaluator(settings([entry("a.example", relay_to=True), entry("b.example", log_oob="LogThenDrop")]))
 

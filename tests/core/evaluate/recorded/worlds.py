@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.commands.explain.advice import Change
 from sidecar.core.evaluate.envelope import Envelope, MessageKind
+from sidecar.core.evaluate.recorded.advice import Change
 from sidecar.core.names import plain_address
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList

@@ -11,14 +11,13 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.readers import network
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.changes import Draft, Moved, UnprovedError
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import Evaluator, Judgement
 from sidecar.core.evaluate.spelling import key_lines, set_values, table_lines, values_of
 from sidecar.core.names import NO_DOMAIN, IPAddress
-from sidecar.core.networks import containing, texts
+from sidecar.core.networks import containing, parse_network, texts
 from sidecar.core.open_domains import Pattern
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_readable, is_text
 from sidecar.core.policy.answers import name_of
@@ -181,7 +180,7 @@ class Adviser:
             values = {"relay_from_authz": (*known, login)}
             yield from self._widen(listener, sender, values, text, opens, proofs=[envelope], is_sender=True)
         hosts = _relay_hosts(self._evaluator, listener)
-        added = NetworkList(networks=(*hosts.networks, network(str(peer))), where=hosts.where)
+        added = NetworkList(networks=(*hosts.networks, parse_network(str(peer))), where=hosts.where)
         draft = Draft(self._evaluator)
         draft.set_relay_hosts(listener, added)
         if not draft.moved(domains) and draft.after.judge(envelope).outcome not in REJECTED:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
 
-from sidecar.commands.explain.follow_up import Entry, Window, with_follow_ups
-from tests.commands.explain.samples import entry_of, ours, record, rejection
+from sidecar.core.evaluate.recorded.follow_up import Entry, Window, with_follow_ups
+from tests.core.evaluate.recorded.samples import entry_of, ours, record, rejection
 
 
 def run(*made: dict[str, Any], **limits: int) -> list[tuple[str | None, bool]]:
@@ -107,7 +107,7 @@ def test_nothing_waits_without_need() -> None:
 
 def test_ids_of_reports_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many reports a log has, no more ids are kept than records wait."""
-    monkeypatch.setattr("sidecar.commands.explain.follow_up._WAITING", 2)
+    monkeypatch.setattr("sidecar.core.evaluate.recorded.follow_up._WAITING", 2)
     reports = [record("OOB", id=str(number)) for number in (1, 2, 3, 2, 1)]
     assert [adds for _, adds in run(*reports)] == [False, False, False, True, False]
 

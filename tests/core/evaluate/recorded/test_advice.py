@@ -9,17 +9,17 @@ from hypothesis import settings as tries
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.commands.explain.advice import Adviser, Change
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Judgement
+from sidecar.core.evaluate.recorded.advice import Adviser, Change
 from sidecar.core.names import plain_address
 from sidecar.core.networks import Networks
 from sidecar.core.policy.address import domain_of
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 from tests.building import entry, network, settings
-from tests.commands.explain.worlds import LISTENER, PROBES, applied, configurations
+from tests.core.evaluate.recorded.worlds import LISTENER, PROBES, applied, configurations
 from tests.core.evaluate.test_evaluator import envelopes
 
 

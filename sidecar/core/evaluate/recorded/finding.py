@@ -9,7 +9,6 @@ from typing import Literal
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from sidecar.commands.explain.follow_up import Entry, FollowUp
 from sidecar.core.disposition import REJECTED, Disposition
 from sidecar.core.evaluate.envelope import (
     Envelope,
@@ -21,6 +20,7 @@ from sidecar.core.evaluate.envelope import (
     recorded_answer,
 )
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Judgement, Undecided, deciding
+from sidecar.core.evaluate.recorded.follow_up import Entry, FollowUp
 from sidecar.core.policy import Because, Policy, RecipientAnswer
 from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged, Messages

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.commands.explain.finding import Comparison, Disagreement, find
-from sidecar.commands.explain.follow_up import with_follow_ups
 from sidecar.core.evaluate.evaluator import Evaluator
+from sidecar.core.evaluate.recorded.finding import Comparison, Disagreement, find
+from sidecar.core.evaluate.recorded.follow_up import with_follow_ups
 from sidecar.core.settings.settings import Settings
 from tests.building import entry, settings
-from tests.commands.explain.samples import entry_of, ours, record, rejection
+from tests.core.evaluate.recorded.samples import entry_of, ours, record, rejection
 
 UNDER = settings(
     [

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.commands.explain.follow_up import Entry
+from sidecar.core.evaluate.recorded.follow_up import Entry
 from sidecar.core.records import Logged
 
 EXTERNAL = "203.0.113.9"
