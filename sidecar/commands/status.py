@@ -20,6 +20,7 @@ from sidecar.machine import missing_right
 from sidecar.output.help import Command
 from sidecar.output.problems import config_file, config_option
 from sidecar.output.streams import print_json, print_lines
+from sidecar.suppression import READER as SUPPRESSION
 
 # It exists where systemd is the init program (sd_booted(3)).
 _SYSTEMD = Path("/run/systemd/system")
@@ -81,7 +82,10 @@ def _of_readers(readers: Sequence[KnownReader], *, all_of_them: bool) -> Iterato
     """Yield a sentence for each reader that may be gone; of all readers while their segments fill the disk."""
     latest = rfc3339(int(time.time()) - READER_SECONDS)
     for one in readers:
-        if one.fault:
+        if one.name == SUPPRESSION and one.oldest:
+            why = f": {one.fault}" if one.fault else ""
+            yield f"The suppression list differs from that of the other nodes since {rfc3339(one.oldest)}{why}."
+        elif one.fault:
             since = f" since {rfc3339(one.oldest)}" if one.oldest else ""
             does = "deliver records" if one.oldest else "read the journal"
             yield f"Reader {one.name} does not {does}{since}: {one.fault}. Records wait in the journal."

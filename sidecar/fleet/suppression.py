@@ -32,6 +32,7 @@ _BATCHES: Final = 8
 # How long a request waits for the next message. Each time the consumer is looked for.
 _WAIT_SECONDS: Final = 2.0
 _FULL_SECONDS: Final = 0.02
+_DOWN_SECONDS: Final = 0.1
 _API_SECONDS: Final = 10.0
 # The server removes the consumer of a node that is gone.
 _GONE_SECONDS: Final = 120.0
@@ -139,6 +140,9 @@ class ListExchange:
     async def _read_all(self, connection: FleetConnection) -> None:
         context = connection.client.jetstream(timeout=_API_SECONDS)
         while True:
+            while not connection.is_up:
+                self._is_read, self.error = False, connection.fault or "the connection is lost"
+                await asyncio.sleep(_DOWN_SECONDS)
             await self._find_place(context)
             # A message that was on its way when a connection was lost is delivered to another consumer only.
             start: dict[str, Any] = {
@@ -182,8 +186,7 @@ class ListExchange:
                 except (NatsError, TimeoutError):
                     return
             self.error = connection.fault or self.error
-        self._is_read, self.error = False, connection.fault or "the connection is lost"
-        await asyncio.sleep(_FULL_SECONDS)
+        self._is_read = False
 
     async def _deliver(self, messages: Sequence[Msg]) -> None:
         if messages:

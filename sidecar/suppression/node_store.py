@@ -68,7 +68,7 @@ class NodeStore(Database):
             self._put_properties(properties)
 
     def delete_old_states(self, rules: Ruleset, now: int, *, after: str, limit: int = 1_000) -> str:
-        """Delete states of other nodes that cannot count any more, of the next `limit`. Return the last one, "" after all."""
+        """Delete what cannot count any more of the next `limit` addresses. Return the last of them, "" after all."""
         with self._transaction():
             addresses, last = shared.delete_old(
                 self._database, lambda event: rules.is_over(event, now), after=after, limit=limit

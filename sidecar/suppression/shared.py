@@ -4,6 +4,7 @@ The caller owns the transaction. Never reads the stream, and never decides which
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -63,11 +64,14 @@ def put(database: sqlite3.Connection, address: str, node: str, kind: StateKind, 
 def delete_old(
     database: sqlite3.Connection, is_over: Callable[[Event], bool], *, after: str, limit: int
 ) -> tuple[list[str], str]:
-    """Delete states that cannot count any more, of the next `limit`. Return their addresses, and the last one, "" after all."""
-    query = "SELECT address, node, kind, events FROM node_state WHERE address > ? ORDER BY address LIMIT ?"
-    rows = database.execute(query, (after, limit)).fetchall()
-    # The last address can have more rows, unless it has all of them.
-    last = rows[-1][0] if len(rows) == limit else ""
+    """Delete states of the next `limit` addresses that cannot count any more.
+
+    Return the addresses of those, and the last address, "" after all.
+    """
+    query = "SELECT DISTINCT address FROM node_state WHERE address > ? ORDER BY address LIMIT ?"
+    addresses = [address for (address,) in database.execute(query, (after, limit))]
+    last = addresses[-1] if addresses else ""
+    rows = database.execute("SELECT * FROM node_state WHERE address > ? AND address <= ?", (after, last)).fetchall()
     old = [row[:3] for row in rows if all(map(is_over, _EVENTS.decode(row[3])))]
     database.executemany("DELETE FROM node_state WHERE address = ? AND node = ? AND kind = ?", old)
     return sorted({address for address, *_ in old}), last
@@ -104,6 +108,20 @@ def unpublished(database: sqlite3.Connection, kind: StateKind, limit: int) -> li
     """Return addresses whose states of this kind have to be published, `limit` at most."""
     query = "SELECT address FROM unpublished WHERE kind = ? ORDER BY address LIMIT ?"
     return [address for (address,) in database.execute(query, (kind, limit))]
+
+
+def count_unpublished(database: sqlite3.Connection) -> int:
+    """Return the number of states that have to be published."""
+    return int(database.execute("SELECT count(*) FROM unpublished").fetchone()[0])
+
+
+def count_by_node(database: sqlite3.Connection, now: int) -> Counter[str]:
+    """Return the number of entries by the nodes behind them."""
+    query = "SELECT nodes, count(*) FROM entry WHERE expires = 0 OR expires > ? GROUP BY nodes"
+    found = Counter[str]()
+    for nodes, count in database.execute(query, (now,)):
+        found.update(dict.fromkeys(nodes.split(), count))
+    return found
 
 
 def nodes_behind(entry: ListEntry, known: Mapping[str, Iterable[Event]]) -> tuple[str, ...]:

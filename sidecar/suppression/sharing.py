@@ -26,6 +26,8 @@ _FIRST_RETRY: Final = 5.0
 _LAST_RETRY: Final = 60.0
 # A change reaches all nodes within two seconds.
 _LATE_SECONDS: Final = 5.0
+# There can be as many as addresses.
+_LOG_SECONDS: Final = 60.0
 _PLACE: Final = "place"
 _REFUSED: Final = "refused"
 
@@ -62,6 +64,8 @@ class Sharing:
         self._stream = _stored_place(database).stream
         self._sent: dict[tuple[StateKind, str], _Publication] = {}
         self._current_at = time.monotonic()
+        self._log_at, self._unlogged = 0.0, 0
+        self._refused_at, self._refusal = 0, ""
 
     def step(self) -> bool:
         """Apply what arrived, and publish what changed. Return True if there is more to do. Raise StoreError."""
@@ -98,10 +102,15 @@ class Sharing:
         return True
 
     def _refuse(self, one: ArrivedState, error: RefusedError) -> None:
-        later = "it stays in the stream, and is read again after a restart" if error.later else "it is not used"
-        _LOG.error(
-            f"a state of the suppression list is refused: {error}; {later}", node=one.node, kind=one.kind, number=one.number
-        )
+        text = f"a state of {one.node} is refused: {error}"
+        if error.later and not self._refusal:
+            self._refused_at, self._refusal = int(self._clock()), text
+        self._unlogged += 1
+        if (now := time.monotonic()) >= self._log_at:
+            later = "it stays in the stream, and is read again after a restart" if error.later else "it is not used"
+            text = f"{text}; {later}"
+            _LOG.error(text, refused=self._unlogged, kind=one.kind, number=one.number)
+            self._log_at, self._unlogged = now + _LOG_SECONDS, 0
 
     def _publish(self) -> bool:
         now, new = time.monotonic(), []
@@ -126,7 +135,7 @@ class Sharing:
             self._current_at = oldest
         late = now - self._current_at
         if late < _LATE_SECONDS:
-            self._show(0, "")
+            self._show(self._refused_at, self._refusal)
             return
         why = self._exchange.error
         if self._exchange.is_current:

@@ -8,12 +8,13 @@ A reader needs one B-tree probe for an address: `entry` is keyed by it, and has 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Self
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
@@ -41,6 +42,14 @@ _NEW_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
 _TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
 
 _LOG = log.get("suppression")
+
+
+class FleetCounts(Struct, frozen=True, kw_only=True):
+    """This node, the states that other nodes do not have yet, and the number of entries by the nodes behind them."""
+
+    node: str
+    unpublished: int
+    by_node: Mapping[str, int]
 
 
 class Database:
@@ -108,6 +117,13 @@ class Database:
     def counts(self, now: int) -> dict[tuple[str, str], int]:
         """Return the number of entries by source and reason; those of people have an empty reason."""
         return listing.counts(self._database, now)
+
+    def counts_of_fleet(self, now: int) -> FleetCounts | None:
+        """Return what is shown of the other nodes; None without a fleet."""
+        if (node := self.get_property(NODE)) is None:
+            return None
+        unpublished = shared.count_unpublished(self._database)
+        return FleetCounts(node=node, unpublished=unpublished, by_node=shared.count_by_node(self._database, now))
 
     def count_expired(self, now: int) -> int:
         """Return the number of entries that have ended, and were not deleted yet."""

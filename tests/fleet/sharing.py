@@ -1,10 +1,13 @@
 """Nodes that share one suppression list, for tests and `make soak`: each with its own journal and database."""
 
+import asyncio
 import json
+import os
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -16,18 +19,18 @@ from nats.js.client import JetStreamContext
 
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
+from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.suppression import ListExchange, stream_of
 from sidecar.suppression.changes import HandChange, write
 from sidecar.suppression.consumer import follow
 from sidecar.suppression.faults import StoreError
 from sidecar.suppression.listing import Listed
 from sidecar.suppression.opening import open_reader
+from sidecar.suppression.rules import Event as ListEvent
 from tests.fleet.servers import Server, urls
 from tests.fleet.shipping import FOLDER, fleet_of, with_stream
 from tests.mta.processes import wait_until
 from tests.suppression.journals import list_of, with_list
-
-RECORDED = int(time.time()) - 3600
 
 
 def node_of(folder: Path, name: str, *servers: Server, fleet: dict[str, Any] | None = None, **more: Any) -> Settings:
@@ -88,9 +91,8 @@ def listed(made: Settings) -> dict[str, Listed]:
 def wait_for(addresses: set[str], *nodes: Settings) -> dict[str, Listed]:
     """Wait until these are the addresses on the lists of all nodes. Return the list, which is the same everywhere."""
     wait_until(lambda: all({*listed(one)} == addresses for one in nodes), f"{addresses} are on all lists")
-    lists = [listed(one) for one in nodes]
     wait_until(lambda: all(listed(one) == listed(nodes[0]) for one in nodes), "the lists are equal")
-    return lists[0]
+    return listed(nodes[0])
 
 
 def add(made: Settings, address: str, **more: Any) -> None:
@@ -109,3 +111,45 @@ def report(made: Settings, record: dict[str, Any], *, ago: float = 0, segment: s
     with path.open("a") as file:
         file.write(json.dumps({**record, "created": when, "timestamp": when}, separators=(",", ":")) + "\n")
     path.chmod(0o640)
+
+
+def known(made: Settings) -> dict[str, set[ListEvent]]:
+    """Return all events that a node knows, by address."""
+    with open_reader(list_of(made)) as store:
+        return {address: {*store.history(address)} for address in listed(made)}
+
+
+@contextmanager
+def child(work: Callable[[], object]) -> Iterator[int]:
+    """Yield a process that works; it is reaped in the end."""
+    if (pid := os.fork()) == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def publish_as(made: Settings, subject: str, content: bytes, *, reply: str = "") -> None:
+    """Publish with the credentials of a node, and wait until the server has it."""
+
+    async def work() -> None:
+        async with FleetConnection(fleet_of(made), role="test") as connection:
+            await connection.client.publish(subject, content, reply)
+            await connection.client.flush()
+
+    asyncio.run(work())
+
+
+def newest(made: Settings, subject: str) -> bytes:
+    """Return the message of a subject."""
+
+    async def read(stream: JetStreamContext) -> bytes:
+        return (await stream.get_last_msg(stream_of(fleet_of(made)), subject)).data or b""
+
+    return with_stream(made, read)  # type: ignore[no-any-return]

@@ -294,7 +294,8 @@ def test_ended_entries() -> None:
             node.clock = later
             assert node.database.delete_expired(RULES, later) == 1
             assert node.database.known(A)["mx2"]
-            assert node.database.delete_old_states(RULES, later, after="") == ""
+            assert node.database.delete_old_states(RULES, later, after="") == A
+            assert node.database.delete_old_states(RULES, later, after=A) == ""
             assert node.database.history(A) == []
 
 

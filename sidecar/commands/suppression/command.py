@@ -18,15 +18,19 @@ from sidecar.commands.suppression.opening import (
 from sidecar.commands.suppression.rebuild import rebuild
 from sidecar.commands.suppression.simulate import simulate
 from sidecar.core.names import normal_domain
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.suppressed import ListQuery, ShownEntry, csv_lines
-from sidecar.core.text import printable
+from sidecar.core.text import counted, printable, rfc3339
+from sidecar.journal.read import Checkpoints
 from sidecar.output.help import Command, CommandGroup
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
+from sidecar.suppression import READER
 from sidecar.suppression.listing import shown
 from sidecar.suppression.serving import history_of
+from sidecar.suppression.store import FleetCounts
 
 _PAGE = 1000
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -79,10 +83,10 @@ def list_entries(  # noqa: PLR0913 - each is an option
 
     With --json each line is one object. If `store` is "hashed", the list has hashes, and --domain finds nothing.
     """
-    _, settings = list_settings(config)
+    whole, settings = list_settings(config)
     wanted = ListQuery(after=after.lower(), prefix=prefix.lower(), domain=domain and (normal_domain(domain) or domain.lower()))
     count, last = 0, ""
-    table = TextTable("address", "reason", "since", "expires")
+    table = TextTable("address", "reason", "since", "expires", *(["nodes"] if whole.fleet else []))
     with opened(settings) as database:
         for one in islice(database.entries(now(), wanted), limit):
             count, last = count + 1, one.address
@@ -90,7 +94,8 @@ def list_entries(  # noqa: PLR0913 - each is an option
             if as_json:
                 print_json(entry)
             else:
-                table.add_row(plain(entry.address), plain(entry.reason), entry.since, entry.expires or "never")
+                nodes = [", ".join(entry.nodes)] if whole.fleet else []
+                table.add_row(plain(entry.address), plain(entry.reason), entry.since, entry.expires or "never", *nodes)
     if not as_json:
         console().print(table) if count else click.echo(_nothing(settings, is_part=bool(prefix or domain or after)))
     if count == limit:
@@ -116,7 +121,8 @@ def _nothing(settings: SuppressionSettings, *, is_part: bool) -> str:
 def show(config: Path | None, address: str, *, as_json: bool) -> None:
     """Show if an address is suppressed, and why: the reports and the changes by hand, the oldest first.
 
-    The last column is the `meta.message_id` of the records of a report, or the `id` of the record of a change.
+    The last column is the `meta.message_id` of the records of a report, or the `id` of the record of a change. With `[fleet]`
+    the node that has the record follows.
     """
     _, settings = list_settings(config)
     key = key_or_usage_error(address)
@@ -127,7 +133,8 @@ def show(config: Path | None, address: str, *, as_json: bool) -> None:
     else:
         _print_entry(key, found.entry)
         for one in found.events:
-            click.echo(printable(f"  {one.time}  {one.kind}  {one.reason}  {one.id}"))
+            node = f"  {one.node}" if one.node else ""
+            click.echo(printable(f"  {one.time}  {one.kind}  {one.reason}  {one.id}{node}"))
     if found.entry is None:
         raise click.exceptions.Exit(1)
 
@@ -202,13 +209,18 @@ def stats(config: Path | None, *, as_json: bool) -> None:
 
     `not_proved` reports have less proof than `trust`; for `no_rule` reports no rule has their class or type; `no_address` and
     `several_recipients` do not say which recipient they are about.
+
+    With `[fleet]` it also counts the entries by the nodes behind them, and what this node has not published yet. The journal is
+    that of this node.
     """
-    _, settings = list_settings(config)
+    whole, settings = list_settings(config)
     with opened(settings) as database:
-        counts, counters = database.counts(now()), database.counters()
+        counts, counters, fleet = database.counts(now()), database.counters(), database.counts_of_fleet(now())
+    shared = None if fleet is None else _shared(whole, fleet)
     entries = [{"source": source, "reason": reason, "count": count} for (source, reason), count in sorted(counts.items())]
     if as_json:
-        print_json({"entries": sum(counts.values()), "by_reason": entries, "journal": dict(sorted(counters.items()))})
+        facts = {"entries": sum(counts.values()), "by_reason": entries, "journal": dict(sorted(counters.items()))}
+        print_json(facts if shared is None else {**facts, "fleet": shared})
         return
     table = TextTable("entries", "count#")
     for (source, reason), count in sorted(counts.items()):
@@ -219,3 +231,37 @@ def stats(config: Path | None, *, as_json: bool) -> None:
     console().print(table) if counts else click.echo("No address is on the list.")
     click.echo()
     console().print(journal) if counters else click.echo("The journal has no reports and no changes of the list.")
+    if shared is not None:
+        _print_shared(shared)
+
+
+class SharedList(FleetCounts, frozen=True, kw_only=True):
+    """How far the list is the same as that of the other nodes: since when it is not (RFC 3339), and why."""
+
+    behind_since: str | None
+    fault: str
+
+
+def _shared(settings: Settings, counts: FleetCounts) -> SharedList:
+    readers = Checkpoints(settings.checkpoints_directory).all_known()
+    reader = next((one for one in readers if one.name == READER and one.oldest), None)
+    return SharedList(
+        node=counts.node,
+        unpublished=counts.unpublished,
+        by_node=dict(sorted(counts.by_node.items())),
+        behind_since=None if reader is None else rfc3339(reader.oldest),
+        fault="" if reader is None else reader.fault,
+    )
+
+
+def _print_shared(shared: SharedList) -> None:
+    table = TextTable("entries of", "count#")
+    for node, count in shared.by_node.items():
+        table.add_row(plain(node), f"{count:,}")
+    click.echo()
+    console().print(table) if shared.by_node else click.echo("No node has an entry.")
+    if shared.unpublished:
+        click.echo(f"Not published yet: what is new about {counted(shared.unpublished, 'address', 'addresses')}.")
+    if shared.behind_since is not None:
+        why = f": {shared.fault}" if shared.fault else ""
+        click.echo(printable(f"The list differs from that of the other nodes since {shared.behind_since}{why}."))
