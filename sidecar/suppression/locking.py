@@ -8,7 +8,7 @@ from typing import Final
 
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import open_lock, try_lock
-from sidecar.suppression.opening import finish_replacement
+from sidecar.suppression.opening import finish_replacement, remove_unfinished
 
 _LOOK_SECONDS: Final = 0.25
 
@@ -31,6 +31,7 @@ def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda
             if wait(_LOOK_SECONDS):
                 raise BusyError
         # The process before can have been killed.
+        remove_unfinished(settings.database)
         finish_replacement(settings.database)
         yield
     finally:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
 from sidecar.suppression import segments
+from sidecar.suppression.building import Builder
 from sidecar.suppression.consumer import Consumer
 from sidecar.suppression.faults import DamagedError
 from sidecar.suppression.filter import AddressFilter
@@ -30,6 +31,9 @@ _PAGE = 4096
 # Some records of a segment are read in one transaction, so that a kill is within one, or between two.
 _BATCH = 20
 _MOST_SECONDS = 0.08
+_MOST_REBUILD_SECONDS = 0.3
+# The journal does not have its report any more, and a database that was torn can have lost it, too.
+_ONLY_LISTED = "old@example.net"
 
 
 class Found(Struct, kw_only=True):
@@ -45,11 +49,19 @@ def attack(folder: Path, kills: int, torn: int, *, seed: int, seconds: float = 6
     """Kill the process so many times, and tear copies of its files so many times after each."""
     chance, found, shared = random.Random(seed), Found(), AddressFilter()  # noqa: S311 - repeatable
     made, end = with_list(folder / "list"), time.monotonic() + seconds
+    gone = write_segment(made, 99, [feedback(_ONLY_LISTED)])
+    check(made, shared, f"seed {seed}, at the beginning", found)
+    gone.unlink()
     for number in range(kills):
         if time.monotonic() > end:
             break
         write_segment(made, number // 3, some_records(chance, 40), finished=number % 3 == 2)
-        found.kills += killed(made, shared, chance.uniform(0.0, _MOST_SECONDS))
+        work, most = chance.choice([(follow, _MOST_SECONDS), (rebuild, _MOST_REBUILD_SECONDS)])
+        found.kills += killed(partial(work, made, shared), chance.uniform(0.0, most))
+        if _ONLY_LISTED not in stored(made):
+            found.wrong.append(f"seed {seed}, kill {number} of {work.__name__}: an entry without records is lost")
+        for path in folder.glob("list/list.db.old-*"):
+            path.unlink()
         if lost := filtered_out(made, shared):
             found.wrong.append(f"seed {seed}, kill {number}: the filter denies {lost[0]}")
         for case in range(torn):
@@ -78,19 +90,31 @@ def some_records(chance: random.Random, number: int) -> list[dict[str, object]]:
     return made
 
 
-def killed(made: Settings, shared: AddressFilter, after: float) -> bool:
-    """Run the process of the list, and kill it so many seconds after it has begun. Return False if it ended by itself."""
+def killed(work: Callable[[], object], after: float) -> bool:
+    """Do work in a process, and kill it so many seconds after it has begun. Return False if it ended by itself."""
 
-    def follow() -> None:
+    def child() -> None:
         vars(segments)["_BATCH"] = _BATCH
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, after + 1e-6)
-        with locked(list_of(made)), Consumer(made, shared=shared, clock=lambda: NOW) as consumer:
-            # The log is moved into the database often, so that both files have something to lose.
-            consumer.database._database.execute("PRAGMA wal_autocheckpoint = 10")
-            consumer.run()
+        work()
 
-    return in_child(follow) == -signal.SIGALRM
+    return in_child(child) == -signal.SIGALRM
+
+
+def follow(made: Settings, shared: AddressFilter) -> None:
+    """Follow the journal, as the process of the list."""
+    with locked(list_of(made)), Consumer(made, shared=shared, clock=lambda: NOW) as consumer:
+        # The log is moved into the database often, so that both files have something to lose.
+        consumer.database._database.execute("PRAGMA wal_autocheckpoint = 10")
+        consumer.run()
+
+
+def rebuild(made: Settings, _: AddressFilter) -> None:
+    """Make new lists, one after the other, as the command."""
+    with locked(list_of(made)):
+        while True:
+            Builder(made, clock=lambda: NOW).build("old")
 
 
 def filtered_out(made: Settings, shared: AddressFilter) -> list[str]:
@@ -121,7 +145,7 @@ def check(made: Settings, shared: AddressFilter, what: str, found: Found) -> Non
 
     if in_child(partial(_quietly, read)) != 0:
         found.wrong.append(f"{what}: the process failed")
-    elif stored(made) != (expected := computed(made)):
+    elif {**stored(made), _ONLY_LISTED: None} != {**(expected := computed(made)), _ONLY_LISTED: None}:
         found.wrong.append(f"{what}: {len(stored(made))} entries instead of {len(expected)}, or others")
     elif lost := filtered_out(made, shared):
         found.wrong.append(f"{what}: the filter denies {lost[0]}")
