@@ -37,10 +37,7 @@ class Found(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def key(self) -> str:
         """The name of a segment without the suffix of a packer."""
-        path = str(self.path)
-        for ending in _PACKED:
-            path = path.removesuffix(ending)
-        return path
+        return key_of(self.path)
 
 
 class _Directory(Struct, frozen=True, kw_only=True):
@@ -114,6 +111,19 @@ def named(path: Path) -> Found:
     """Return one file, whether it is named as a segment or not. Raise OSError."""
     name = _NAME.fullmatch(path.name)
     return Found(began=name[1] if name else "", path=path, inode=path.stat().st_ino)
+
+
+def key_of(path: Path) -> str:
+    """Return the path of a segment without the suffix of a packer."""
+    key = str(path)
+    for ending in _PACKED:
+        key = key.removesuffix(ending)
+    return key
+
+
+def stored_paths(key: str) -> Iterator[Path]:
+    """Yield the paths at which a segment with this key can be: as it was written, or packed since."""
+    yield from (Path(f"{key}{ending}") for ending in ("", *_PACKED))
 
 
 def find(path: Path) -> tuple[Found, ...]:

@@ -1,0 +1,60 @@
+"""SQLite databases that are made of the journal: their faults in sentences, and files that are damaged or replaced.
+
+Owns what is true of all of them. Never knows a table.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+# The file format of SQLite, section 1.3.
+_BEGIN: Final = b"SQLite format 3\0"
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+class StoreError(Exception):
+    """The database cannot be used; the text is one plain sentence for the operator, without a full stop."""
+
+
+class DamagedError(StoreError):
+    """The database is no database of ours any more."""
+
+
+@contextmanager
+def database_faults(path: Path) -> Iterator[None]:
+    """Raise StoreError, or DamagedError, instead of the errors of SQLite."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if str(getattr(error, "sqlite_errorname", "")).startswith(_DAMAGED):
+            raise DamagedError(f"{path} is damaged ({error})") from error
+        raise StoreError(f"{path} cannot be used: {error}") from error
+
+
+def uri_of(path: Path, mode: str) -> str:
+    """Return the URI of a database file for SQLite; `mode` is "ro" or "rwc"."""
+    return f"file:{str(path.absolute()).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode={mode}"
+
+
+def file_of(path: Path) -> tuple[int, int] | None:
+    """Return the identity of a file: another one of the same name has another; None if there is none. Raise OSError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def require_database(path: Path) -> None:
+    """Raise DamagedError if a file does not begin as a database. Its writer has pages in memory, and may not notice."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(_BEGIN)) != _BEGIN:
+            raise DamagedError(f"{path} is damaged (file is not a database)")
+
+
+def remove_log(path: Path) -> None:
+    """Remove the log of a database that does not exist any more: it must not be read into another one."""
+    for ending in ("-wal", "-shm"):
+        Path(f"{path}{ending}").unlink(missing_ok=True)

@@ -1,0 +1,68 @@
+"""The one process that keeps the index: its lock, and what happens to an index that is damaged, replaced or made again.
+
+Never reads a record.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sidecar import log
+from sidecar.core.settings.settings import Settings
+from sidecar.journal import open_lock, try_lock
+from sidecar.journal.database import DamagedError, database_faults
+from sidecar.journal.index.follower import CutOffError, IndexFollower, ReplacedIndexError
+
+READER: Final = "index"
+"""The name of the process. It has no checkpoint file, so no segment of the journal is kept for it."""
+_LOCK_SECONDS: Final = 0.25
+
+_LOG = log.get("index")
+
+
+class IndexBusyError(Exception):
+    """Another process keeps the index up to date."""
+
+
+def follow(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Keep the index of these settings up to date until `wait` returns True. Raise JournalError, StoreError and OSError."""
+    path, damaged = settings.index_file, False
+    with suppress(IndexBusyError), locked(settings, wait):
+        while True:
+            try:
+                with database_faults(path), IndexFollower(settings, wait=wait) as follower:
+                    damaged = False
+                    return follower.run()
+            except CutOffError:
+                _LOG.warning("a segment of the journal was cut off: reading it again")
+            except ReplacedIndexError:
+                _LOG.warning("the index of the journal was replaced or removed: opening it again")
+            except DamagedError as error:
+                if damaged:
+                    raise  # the new one, too: the disk is at fault
+                damaged = True
+                _LOG.error(f"{error}: a new index is made of the journal", damaged=set_aside(path))
+
+
+@contextmanager
+def locked(settings: Settings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
+    """Be the one process that writes the index. Raise IndexBusyError if another one is, and `wait` returns True; OSError."""
+    descriptor = open_lock(Path(f"{settings.index_file}.lock"))
+    try:
+        while not try_lock(descriptor):
+            if wait(_LOCK_SECONDS):
+                raise IndexBusyError
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename an index with its log, in the place of the one before, and return its new name; None if it does not exist."""
+    aside = path.with_name(f"{path.name}.damaged")
+    for ending in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{ending}").replace(f"{aside}{ending}")
+    return aside if aside.exists() else None
