@@ -1,6 +1,7 @@
 """`sidecar run`: the milter."""
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from sidecar.output.streams import sentence
 from sidecar.suppression import READER
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.lookup import Lookup, problem_of
+
+_INDEX_NICENESS: Final = 10
 
 
 def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
@@ -76,6 +79,21 @@ def _deliver(settings: Settings, wait: Callable[[float], bool]) -> None:
     deliver(settings, wait)
 
 
+def _index(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Keep the index of the journal for the console."""
+    from sidecar.journal.index.keeping import follow  # noqa: PLC0415 - the workers do not need SQLite
+
+    # Mail goes first. The thread that answers the supervisor keeps its own.
+    os.nice(_INDEX_NICENESS)
+    follow(settings, wait)
+
+
+_INDEX: Final = JournalReader(
+    name="index",
+    what="the process of the index",
+    wanted=lambda settings: settings.admin is not None and settings.admin.console,
+    read=_index,
+)
 _WEBHOOKS: Final = JournalReader(
     name=WEBHOOK,
     what="the process of the webhooks",
@@ -134,5 +152,5 @@ def command(config: Path | None) -> None:
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
     reader, suppression = _suppression(settings)
-    readers = reader, _SHIPPER, _WEBHOOKS, _policy_agent(loader.config)
+    readers = reader, _SHIPPER, _WEBHOOKS, _policy_agent(loader.config), _INDEX
     sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, suppression=suppression))

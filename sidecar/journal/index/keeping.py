@@ -15,8 +15,6 @@ from sidecar.journal import open_lock, try_lock
 from sidecar.journal.database import DamagedError, database_faults
 from sidecar.journal.index.follower import CutOffError, IndexFollower, ReplacedIndexError
 
-READER: Final = "index"
-"""The name of the process. It has no checkpoint file, so no segment of the journal is kept for it."""
 _LOCK_SECONDS: Final = 0.25
 
 _LOG = log.get("index")
