@@ -34,15 +34,22 @@ def free_ports(count: int) -> list[int]:
 
 
 class Server:
-    """One server. `more` has lines of its settings file; it can be killed and started again with the same data."""
+    """One server. `more` has lines of its settings file; it can be killed and started again with the same data.
 
-    def __init__(self, folder: Path, *, port: int, name: str = "n1", more: str = "", monitor: int = 0) -> None:
-        self.port, self.name, self._monitor = port, name, monitor
-        self.url = f"nats://127.0.0.1:{port}"
+    `program` is the nats-server that runs, and `wrapper` is what starts it.
+    """
+
+    def __init__(
+        self, folder: Path, *, port: int, name: str = "n1", more: str = "", monitor: int = 0, address: str = "127.0.0.1"
+    ) -> None:
+        self.address, self.port, self.name, self.monitor = address, port, name, monitor
+        self.program = PROGRAM
+        self.wrapper: list[str] = []
+        self.url = f"nats://{address}:{port}"
         self._folder = folder
         self.config = folder / f"{name}.conf"
         self.log = folder / f"{name}.log"
-        text = f'server_name: {name}\nlisten: "127.0.0.1:{port}"\n'
+        text = f'server_name: {name}\nlisten: "{address}:{port}"\n'
         text += f'http: "127.0.0.1:{monitor}"\n' if monitor else ""
         text += f'jetstream {{ store_dir: "{folder / name}" }}\n' if "jetstream" not in more else ""
         self.config.write_text(text + more)
@@ -50,9 +57,9 @@ class Server:
 
     def start(self) -> Self:
         """Start it, and wait until it listens."""
-        assert PROGRAM is not None
+        assert self.program is not None
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen([PROGRAM, "-c", self.config], stdout=output, stderr=output)
+            self._process = subprocess.Popen([*self.wrapper, self.program, "-c", self.config], stdout=output, stderr=output)
         wait_until(self.is_listening, f"{self.name} listens")
         return self
 
@@ -67,7 +74,7 @@ class Server:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex((self.address, self.port)) == 0
 
     def reload(self, text: str) -> None:
         """Apply another settings file."""
@@ -96,16 +103,22 @@ def server(more: str = "", **options: Any) -> Iterator[Server]:
             one.kill()
 
 
+def cluster_in(folder: Path, size: int = 3, *, address: str = "127.0.0.1") -> list[Server]:
+    """Return the servers of a cluster, which are not started."""
+    ports, routes, monitors = free_ports(size), free_ports(size), free_ports(size)
+    urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    servers = []
+    for number, port in enumerate(ports):
+        more = f'cluster {{ name: c\n listen: "127.0.0.1:{routes[number]}"\n routes: [{urls}] }}\n'
+        servers.append(Server(folder, port=port, name=f"n{number + 1}", more=more, monitor=monitors[number], address=address))
+    return servers
+
+
 @contextmanager
 def cluster(size: int = 3) -> Iterator[list[Server]]:
     """Run a cluster of servers."""
     with tempfile.TemporaryDirectory(prefix="sidecar-nats-") as folder:
-        ports, routes, monitors = free_ports(size), free_ports(size), free_ports(size)
-        urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-        servers = []
-        for number, port in enumerate(ports):
-            more = f'cluster {{ name: c\n listen: "127.0.0.1:{routes[number]}"\n routes: [{urls}] }}\n'
-            servers.append(Server(Path(folder), port=port, name=f"n{number + 1}", more=more, monitor=monitors[number]))
+        servers = cluster_in(Path(folder), size)
         try:
             for one in servers:
                 one.start()

@@ -93,10 +93,25 @@ def _suppression(wanted: Wanted, kills: int) -> Wrong:
 
 
 def _fleet(wanted: Wanted, number: int) -> Wrong:
-    found = fleet.attack(number, seed=wanted.seed, seconds=4 * _SECONDS)
+    found = fleet.attack(number, seed=wanted.seed, seconds=5 * _SECONDS)
     faults = ", ".join(f"{name} {count}" for name, count in sorted(found.faults.items()))
-    wanted.console.print(f"{found.faults.total()} faults of the fleet ({faults}) while {found.written} records were written.")
-    return {"records that the stream has lost": found.lost, "records that the stream has twice": found.repeated}
+    wanted.console.print(
+        f"{sum(found.faults.values())} faults of the fleet ({faults}) while {found.sessions} sessions at each program wrote "
+        f"{found.written} records; the stream has {found.stored_twice} twice."
+    )
+    shown = Table(
+        "p99 in ms", "with a fleet", "without", "without, again", "of rounds: with by without", "without, again", box=box.SIMPLE
+    )
+    for one in found.waits:
+        ratios = [", ".join(f"{value:.2f}" for value in quartiles) for quartiles in one.ratios]
+        shown.add_row(one.kind, *(f"{value * 1000:.2f}" for value in one.p99), *ratios)
+    wanted.console.print(shown)
+    return {
+        "records that the stream has lost": found.lost,
+        "records that were read twice from the stream": found.read_twice,
+        "answers that differ with a fleet": found.different,
+        "waits at p99 that are longer with a fleet": [one.kind for one in found.waits if one.is_longer],
+    }
 
 
 def _latency(wanted: Wanted, seconds: int) -> Wrong:
@@ -144,7 +159,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
 @click.option("--escapes", default=2000, show_default=True, help="How many messages with hostile text.")
 @click.option("--origins", default=5000, show_default=True, help="How many requests to the admin API.")
 @click.option("--suppression", default=100, show_default=True, help="How many kills of the process of the suppression list.")
-@click.option("--fleet", default=200, show_default=True, help="How many faults of NATS servers and of the shipper.")
+@click.option("--fleet", default=200, show_default=True, help="How many faults of a fleet.")
 @click.option("--latency", default=15, show_default=True, help="How many seconds of each hostile load.")
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only this part; may be given many times.")
 @click.option("--seed", type=int, help="The seed of the random parts.  [default: another one each time; it is printed]")

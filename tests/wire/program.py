@@ -47,7 +47,8 @@ level = "{level}"
 class Program:
     """A running sidecar, as a context manager. `address` is where its socket is.
 
-    `python` is how the interpreter is to run it, `environ` what its environment has besides.
+    `python` is how the interpreter is to run it, `environ` what its environment has besides, and `wrapper` what runs the
+    interpreter.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Program:
         self.address: str | tuple[str, int] = ("127.0.0.1", free_port()) if inet else str(self.path)
         self.settings, self.milter, self.engine, self.level = settings, milter, engine, level
         self.python = ["-m", "sidecar"]
+        self.wrapper: list[str] = []
         self.environ: dict[str, str | None] = {}
         self.write(domains=domains)
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +97,7 @@ class Program:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the program and do not wait."""
-        command = [sys.executable, *self.python, "run", "--config", str(self.directory / "sidecar.toml")]
+        command = [*self.wrapper, sys.executable, *self.python, "run", "--config", str(self.directory / "sidecar.toml")]
         with self.log.open("ab") as log:
             self._process = owned(command, environ={"PYTHONPATH": str(ROOT), **self.environ}, output=log)
         return self._process
