@@ -22,6 +22,7 @@ from tests.soak.fleet.stand import Stand
 _SECONDS: Final = (1.0, 5.0)
 # Up to longer than a connection that hangs can be in use.
 _CUT_SECONDS: Final = (1.0, 18.0)
+_TAKING_SECONDS: Final = (0.0, 1.5)
 _DOWN_SECONDS: Final = (0.2, 3.0)
 # In seconds; also far beyond the stream's duplicate window of 10 minutes.
 _STEPS: Final = (-6 * 3600, -300, 300, 6 * 3600)
@@ -44,6 +45,7 @@ class Faults:
             "dropped packets": lambda: self._wait_in(stand.network.without_packets(), _CUT_SECONDS),
             "kill -9 of the shipper": self._kill_shipper,
             "kill -9 of the shipper, and a step of the servers' clocks": self._kill_shipper_and_step,
+            "kill -9 of the policy agent": self._kill_agent,
             "reload of the node": self._reload,
         }
         self.names = list(self._each)
@@ -112,6 +114,19 @@ class Faults:
             self._sleep(_SECONDS)
             self._kill_shipper()
             self._sleep(_SECONDS)
+
+    def _kill_agent(self) -> None:
+        """Kill it while it takes a revision. The other programs are reloaded, as the revision does it with this one."""
+        stand = self._stand
+        wait_until(stand.operator.publish, "a revision is published")
+        self._sleep(_TAKING_SECONDS)
+        pid = stand.agent()
+        if pid is not None:
+            with suppress(ProcessLookupError):  # the reload has replaced it
+                os.kill(pid, signal.SIGKILL)
+        for program in stand.alone:
+            program.signal(signal.SIGHUP)
+        wait_until(lambda: stand.operator.is_served(stand.shipping), "the node has the revision")
 
     def _reload(self) -> None:
         """Replace all processes of the programs but their supervisors."""

@@ -3,7 +3,6 @@
 Owns their start and end. Never makes a fault.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,13 +21,13 @@ from tests.fleet.servers import Server, cluster_in, urls
 from tests.fleet.shipping import make_stream, with_fleet
 from tests.mta.places import private_directory
 from tests.mta.processes import wait_until
+from tests.soak.fleet.operator import Operator
 from tests.wire.program import Program
 
 # One external host sends all reports.
 _LIMITS: Final = "[limits]\nrecord_bytes_per_byte = 0\nreports_per_second = 100000\nrejection_records_per_second = 100000\n"
 # More than what a run of 200 faults stores.
 _DISK_MEGABYTES: Final = 512
-_FLEET: Final = '[fleet]\nservers = {}\nnode = "mx1"\n'
 
 
 class Stand(Struct, kw_only=True):
@@ -37,6 +36,7 @@ class Stand(Struct, kw_only=True):
     servers: list[Server]
     disks: dict[str, Disk]
     network: NodeNetwork
+    operator: Operator
     shipping: Program
     alone: list[Program]
     made: Settings
@@ -44,11 +44,15 @@ class Stand(Struct, kw_only=True):
     def reader(self, name: str) -> int | None:
         """Return the process that has the lock of a reader of the journal."""
         lock = self.made.checkpoints_directory / f"{name}.lock"
-        for pid in self.shipping.workers():
-            with suppress(OSError):  # it ends
-                if any(os.path.realpath(one) == str(lock) for one in Path(f"/proc/{pid}/fd").iterdir()):
-                    return pid
-        return None
+        return next((pid for pid in self.shipping.workers() if str(lock) in _open_by(pid)), None)
+
+    def agent(self) -> int | None:
+        """Return the process that follows the policy, if it is connected: the shipper is the only other one that can be."""
+        table = Path(f"/proc/{self.shipping.pid}/net/tcp").read_text().splitlines()[1:]
+        ports = {f"{one.port:04X}" for one in self.servers}
+        sockets = {f"socket:[{row[9]}]" for row in map(str.split, table) if row[2].rpartition(":")[2] in ports}
+        shipper = self.reader(READER)
+        return next((pid for pid in self.shipping.workers() if pid != shipper and sockets & set(_open_by(pid))), None)
 
     def records(self) -> list[bytes]:
         """Return the records in the journal of `shipping`, in any order."""
@@ -61,6 +65,16 @@ class Stand(Struct, kw_only=True):
             (mark := marks.get(str(path))) is not None and mark.lines == path.read_bytes().count(b"\n")
             for path in self.made.journal.directory.iterdir()
         )
+
+
+def _open_by(pid: int) -> list[str]:
+    """Return the files that a process has open; none of a process that ends."""
+    found = list[str]()
+    with suppress(OSError):
+        for one in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.append(str(one.readlink()))
+    return found
 
 
 @contextmanager
@@ -80,7 +94,8 @@ def stand() -> Iterator[Stand]:
             one.start()
         made = with_fleet(folder, *servers)
         make_stream(made, replicas=3)
-        programs = [Program(settings=_LIMITS + more) for more in (_FLEET.format(list(urls(servers))), "", "")]
+        operator = Operator(folder, urls(servers))
+        programs = [Program(settings=_LIMITS + more) for more in (operator.settings, "", "")]
         for program in programs:
             program.wrapper = list(network.enter)
             stack.enter_context(program)
@@ -89,6 +104,7 @@ def stand() -> Iterator[Stand]:
             servers=servers,
             disks=disks,
             network=network,
+            operator=operator,
             shipping=programs[0],
             alone=programs[1:],
             made=replace(made, state_directory=state, journal=JournalSettings(directory=state / "journal")),
