@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 
 from sidecar.commands.explain.entries import entries_of, new_entries
-from sidecar.commands.explain.records import OUTCOMES, compared, headline, print_table, print_words, report_no_record
+from sidecar.commands.explain.records import compared, headline, print_table, print_words, report_no_record
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.recorded.explanation import Explainer, RecordExplanation
 from sidecar.core.evaluate.recorded.finding import Comparison, Disagreement, NotCompared
 from sidecar.core.evaluate.recorded.follow_up import Entry, Window, with_follow_ups
+from sidecar.core.evaluate.recorded.words import OUTCOMES
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, printable
 from sidecar.fleet import FleetError

@@ -11,13 +11,12 @@ from rich.console import Console
 
 from sidecar.commands.explain.entries import entries_of
 from sidecar.commands.explain.words import connect_words, recipient_words
-from sidecar.core.disposition import REJECTED, Disposition
-from sidecar.core.evaluate.envelope import Happened
-from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
+from sidecar.core.evaluate.evaluator import Evaluator, Undecided
 from sidecar.core.evaluate.recorded.advice import Advice, Change
 from sidecar.core.evaluate.recorded.explanation import Explainer, RecordExplanation
 from sidecar.core.evaluate.recorded.finding import AnswerCount, BoundedTally, ComparedRecord, Comparison, RecordTotals, find
 from sidecar.core.evaluate.recorded.follow_up import Entry, with_follow_ups
+from sidecar.core.evaluate.recorded.words import AIMS, HAPPENED, decision
 from sidecar.core.policy import Because
 from sidecar.core.session.replies import NOT_A_REPORT
 from sidecar.core.settings.settings import Settings
@@ -37,26 +36,6 @@ _ROWS = 10
 _NUMBERS = ("accepted", "rejected", "tempfailed", "differ")
 _RARE = {"tempfailed", "differ"}
 _TO_COPY = " " * 6
-
-_HAPPENED: dict[Happened, str] = {
-    "quarantined": "accepted, and kept in the quarantine",
-    "dropped": "accepted for reports only; the message is none, and was relayed to others",
-    "rejected_for_other_reason": "rejected",
-}
-OUTCOMES: dict[EnvelopeOutcome, str] = {
-    Disposition.RELAYED: "accepts the message, and relays it",
-    Disposition.LOGGED_AND_RELAYED: "accepts the report, logs it and relays it",
-    Disposition.LOGGED_AND_DROPPED: "accepts the report, logs it and drops it",
-    Disposition.QUARANTINED: "accepts the message, and quarantines it",
-    Disposition.REJECTED_AT_CONNECT: "rejects the peer at connect",
-    Disposition.REJECTED_AT_RCPT: "rejects the recipient",
-    Disposition.REJECTED_AT_END: "accepts the recipient, and rejects the message at its end",
-    Undecided.RECIPIENTS_UNKNOWN: "accepts the connection; it decides at RCPT, for each recipient",
-    Undecided.CONTENT_UNKNOWN: "accepts the recipient, but only for reports: it rejects any other message at its end",
-    Undecided.PROOF_UNKNOWN: "accepts the recipient; a report that proves nothing is not accepted at its end",
-}
-_AGREEMENTS = {True: ", as the record says", False: ", unlike the record", None: ""}
-_ADVICE = {"reject": "To reject it:", "accept": "To accept it, make one of these changes, if you want it:"}
 
 
 def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
@@ -197,7 +176,7 @@ def _in_words(explanation: RecordExplanation) -> Iterator[str]:
     """Return what happened, what this configuration decides, step by step, and what to change; the summary first."""
     yield headline(explanation)
     if explanation.outcome is not None:
-        yield f"This configuration {_outcome(explanation, explanation.outcome)}{_AGREEMENTS[explanation.agrees]}."
+        yield f"This configuration {decision(explanation, explanation.outcome)}."
         yield f"Decided by: {_rules(explanation.decided)}."
     yield from (f"  {line}" for line in _steps(explanation))
     if explanation.record.why:
@@ -221,17 +200,8 @@ def headline(explanation: RecordExplanation) -> str:
     answer = f" with {record.response}" if record.response else ""
     return (
         f"{record.file}:{record.line} {record.type}{when}: peer {record.peer or 'unknown'}, from <{record.sender}>{to}: "
-        f"{times}{_HAPPENED.get(explanation.happened, explanation.happened)}{answer}"
+        f"{times}{HAPPENED.get(explanation.happened, explanation.happened)}{answer}"
     )
-
-
-def _outcome(explanation: RecordExplanation, outcome: EnvelopeOutcome) -> str:
-    parts, message = explanation.recipients, explanation.message
-    if outcome not in REJECTED and any(part.action == "reject" for part in parts):
-        return f"{OUTCOMES[outcome]}, but only for some of its recipients"
-    content_matters = any(part.report_kinds for part in parts) and message is not None and message.action is None
-    unless = ", unless it is a report that the domain accepts" if outcome == Disposition.RELAYED and content_matters else ""
-    return f"{OUTCOMES[outcome]}{unless}"
 
 
 def _steps(explanation: RecordExplanation) -> Iterator[str]:
@@ -257,7 +227,7 @@ def _rules(decided: Sequence[Because]) -> str:
 
 
 def _advice(advice: Advice) -> Iterator[str]:
-    yield _ADVICE[advice.aim]
+    yield AIMS[advice.aim]
     for change in advice.changes:
         yield f"  - {change.text}{_place(change)}"
         yield from (f"{_TO_COPY}{line}" for line in change.lines)
