@@ -90,7 +90,7 @@ class _Paths:
 
     def console(self, access: Access, sessions: mmap.mmap | None) -> list[BaseRoute]:
         """Return the paths of the console. `sessions` has its sessions, or else it makes its own memory for them."""
-        from sidecar.daemon.http.console import Parts, console  # noqa: PLC0415 - its templates are loaded only where it is on
+        from sidecar.daemon.http.console import IndexThread, Parts, console  # noqa: PLC0415 - loaded only where it is on
 
         parts = Parts(
             plan=self._plan,
@@ -98,6 +98,8 @@ class _Paths:
             suppression=self.suppression,
             explainer=self._explainer,
             explain=self._explained,
+            index=IndexThread(self._plan.settings),
+            memory=self._memory,
         )
         pages = console(parts, access, self._bodies, sessions or mmap.mmap(-1, mmap.PAGESIZE), is_unix=self._signs)
         return [Route("/", _to_console), Route(CONSOLE, _to_console), Route(f"{CONSOLE}/{{page:path}}", pages)]

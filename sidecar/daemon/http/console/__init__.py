@@ -10,11 +10,15 @@ from sidecar.daemon.http.access import Access
 from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.console.explain import ExplainPage
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
+from sidecar.daemon.http.console.live import LivePage
+from sidecar.daemon.http.console.overview import OverviewPage
 from sidecar.daemon.http.console.policy import PolicyPages
+from sidecar.daemon.http.console.records import IndexThread
+from sidecar.daemon.http.console.search import SearchPages
 from sidecar.daemon.http.console.site import Console
 from sidecar.daemon.http.console.suppression import SuppressionPages
 
-__all__ = ["Console", "Parts", "console"]
+__all__ = ["Console", "IndexThread", "Parts", "console"]
 
 
 def console(parts: Parts, access: Access, bodies: Bodies, memory: mmap.mmap, *, is_unix: bool) -> Console:
@@ -22,7 +26,7 @@ def console(parts: Parts, access: Access, bodies: Bodies, memory: mmap.mmap, *, 
     frame = Frame(parts.plan, parts.version)
     views: dict[str, View] = {}
     forms: dict[str, FormView] = {}
-    for kind in (ExplainPage, PolicyPages, SuppressionPages):
+    for kind in (OverviewPage, LivePage, SearchPages, ExplainPage, PolicyPages, SuppressionPages):
         pages = kind(frame, parts)
         views |= pages.views
         forms |= pages.forms

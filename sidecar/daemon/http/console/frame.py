@@ -11,10 +11,12 @@ from starlette.responses import Response
 from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.settings.values import Role
 from sidecar.daemon.http.console.forms import Form
+from sidecar.daemon.http.console.records import IndexThread
 from sidecar.daemon.http.console.rendering import page
 from sidecar.daemon.http.explaining import ExplainerThread
 from sidecar.daemon.http.questions import ExplainQuestion
 from sidecar.daemon.http.suppression import SuppressionPaths
+from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import Status, read_status
 
@@ -30,6 +32,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     suppression: SuppressionPaths
     explainer: ExplainerThread
     explain: Callable[[ExplainQuestion], Explanation]
+    index: IndexThread
+    memory: Memory
 
 
 class FormView(Struct, frozen=True, kw_only=True):

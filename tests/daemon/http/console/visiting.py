@@ -8,9 +8,16 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlencode
 
+from msgspec.structs import replace
+
+from sidecar.core.policy import compile_policy
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings, AdminToken
+from sidecar.core.suppressed import EditableList
 from sidecar.daemon.http import Application
-from tests.daemon.http.asking import Answer, app, asked
+from sidecar.daemon.metrics import Memory
+from sidecar.daemon.process.plan import Plan
+from tests.daemon.http.asking import LISTENING, Answer, app, asked
 from tests.daemon.http.test_access import BOTH, OPERATOR
 
 HOST = "127.0.0.1:8894"
@@ -19,6 +26,13 @@ HOST = "127.0.0.1:8894"
 def console_app(*, tokens: tuple[AdminToken, ...] = BOTH, **more: Any) -> Application:
     """Return an application with a console."""
     return app(admin=AdminSettings(tokens=tokens, console=True), **more)
+
+
+def app_of(made: Settings, *, suppressed: EditableList | None = None) -> Application:
+    """Return an application with a console for settings in a folder of their own."""
+    full = replace(made, admin=AdminSettings(tokens=BOTH, console=True))
+    plan = Plan(settings=full, policy=compile_policy(full), node_id="node", revision="abc123", made=1_790_000_000.5)
+    return Application(plan, Memory(), version="1.2", listening=LISTENING, suppressed=suppressed)
 
 
 class Visitor:
@@ -42,11 +56,25 @@ class Visitor:
         form = {"content-type": "application/x-www-form-urlencoded", "origin": self.origin}
         return self._ask(path, "POST", form | headers, [body])
 
+    def upload(self, path: str, page: str, /, **files: bytes) -> Answer:
+        """Send a form with fields and files as multipart/form-data, with the token of a page. Names of files end with _file."""
+        parts = {"csrf": self._token(page).encode(), **files}
+        lines = [
+            b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+            % (name.removesuffix("_file").encode(), b'; filename="x"' if name.endswith("_file") else b"", value)
+            for name, value in parts.items()
+        ]
+        headers = {"content-type": "multipart/form-data; boundary=b", "origin": self.origin}
+        return self._ask(path, "POST", headers, [b"".join(lines) + b"--b--\r\n"])
+
     def send(self, path: str, page: str, /, **fields: str) -> Answer:
         """Send a form with the token of a page."""
+        return self.post(path, fields | {"csrf": self._token(page)})
+
+    def _token(self, page: str) -> str:
         token = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get(page).body.decode())
         assert token is not None
-        return self.post(path, fields | {"csrf": token[1]})
+        return token[1]
 
     def log_in(self, token: str = OPERATOR, **fields: str) -> Answer:
         """Send the form of the login."""
