@@ -14,7 +14,7 @@ _LABELS: Final = 6
 _STEPS: Final = (1, 2, 5)
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class ChartPiece(Struct, frozen=True, kw_only=True):
     """A rectangle of a bar, with the class of its colour."""
 
     name: str
@@ -27,7 +27,7 @@ class Piece(Struct, frozen=True, kw_only=True):
 class Chart(Struct, frozen=True, kw_only=True):
     """Stacked bars: `rows` are the numbers at the left, from above, and `columns` the times below, evenly spaced."""
 
-    pieces: list[Piece]
+    pieces: list[ChartPiece]
     rows: list[str]
     columns: list[str]
     width: int = WIDTH
@@ -41,7 +41,7 @@ def bars(counts: Sequence[Mapping[str, int]], series: Sequence[str], *, since: i
     """
     most = _round_up(max((sum(one.values()) for one in counts), default=0))
     slot = WIDTH / max(1, len(counts))
-    pieces: list[Piece] = []
+    pieces: list[ChartPiece] = []
     for number, one in enumerate(counts):
         x, y = round((number + _GAP) * slot, 2), float(HEIGHT)
         for name in series:
@@ -49,7 +49,7 @@ def bars(counts: Sequence[Mapping[str, int]], series: Sequence[str], *, since: i
             y -= height
             if height:
                 width = round((1 - 2 * _GAP) * slot, 2)
-                pieces.append(Piece(name=name, x=x, y=round(y, 2), width=width, height=round(height, 2)))
+                pieces.append(ChartPiece(name=name, x=x, y=round(y, 2), width=width, height=round(height, 2)))
     times = (since + (until - since) * part // _LABELS for part in range(_LABELS + 1))
     columns = [datetime.fromtimestamp(one, UTC).strftime(label) for one in times]
     return Chart(pieces=pieces, rows=[_short(most), _short(most // 2), "0"], columns=columns)

@@ -42,7 +42,7 @@ RANGES: Final = (
 )
 
 
-class Ranking(Struct, frozen=True, kw_only=True):
+class TopTable(Struct, frozen=True, kw_only=True):
     """The most frequent values of a dimension, each with the address of a search for its records, or none."""
 
     title: str
@@ -130,14 +130,14 @@ def _figures(index: Index, chosen: Range, since: int, until: int) -> Figures:
     )
 
 
-def _rankings(tops: Mapping[Dimension, TopValues], since: int) -> Iterator[Ranking]:
+def _rankings(tops: Mapping[Dimension, TopValues], since: int) -> Iterator[TopTable]:
     for dimension, title, heading, query in _RANKINGS:
         found = tops[dimension]
         values = []
         for value, count in found.values:
             link = None if query is None else f"{SEARCH}?{urlencode({**dict.fromkeys(query, value), 'since': str(since)})}"
             values.append((value, count, link))
-        yield Ranking(title=title, heading=heading, values=values, others=found.others, total=found.total)
+        yield TopTable(title=title, heading=heading, values=values, others=found.others, total=found.total)
 
 
 def _facts(status: Status | None, memory: Memory, position: Position, now: float) -> Iterator[Fact]:

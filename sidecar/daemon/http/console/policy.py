@@ -47,7 +47,7 @@ class FoundEntry(Struct, frozen=True, kw_only=True):
     steps: list[str]
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class PolicyRow(Struct, frozen=True, kw_only=True):
     """An entry in the list."""
 
     domain: str
@@ -145,7 +145,7 @@ class PolicyPages:
 
     # --- the list
 
-    def _rows(self, part: str, listener: str, after: str) -> tuple[list[Row], str | None]:
+    def _rows(self, part: str, listener: str, after: str) -> tuple[list[PolicyRow], str | None]:
         domains = self._listeners.get(normal_listener(listener) if listener else ANY_LISTENER)
         if domains is None:
             return [], None
@@ -176,10 +176,10 @@ def _keys(entry: DomainEntry) -> Iterator[Key]:
         yield Key(name=name, value=_words(values_of(entry, [name])[name]), where=where)
 
 
-def _row(entry: DomainEntry) -> Row:
+def _row(entry: DomainEntry) -> PolicyRow:
     values = values_of(entry, [name for name in PERMISSIONS if getattr(entry, name)])
     words = "; ".join(f"{name} = {_words(value)}" for name, value in values.items() if value is not False)
-    return Row(domain=entry.domain, listener=entry.listener, values=words or "permits nothing", where=entry.where(""))
+    return PolicyRow(domain=entry.domain, listener=entry.listener, values=words or "permits nothing", where=entry.where(""))
 
 
 def _words(value: object) -> str:
