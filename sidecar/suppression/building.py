@@ -37,14 +37,14 @@ class EndedError(Exception):
     """The work has to end before the list is complete."""
 
 
-class ShownProgress(Protocol):
+class ProgressBar(Protocol):
     """Shows how much is done."""
 
     def set(self, size: int, count: int) -> None:
         """Set the part of the total, and the number of things, since the start."""
 
 
-Show = Callable[[str, int], AbstractContextManager[ShownProgress]]
+Show = Callable[[str, int], AbstractContextManager[ProgressBar]]
 """Show a bar for things, in the plural, of which there is so much."""
 
 
@@ -61,7 +61,7 @@ class _NoBar:
 
 
 @contextmanager
-def _show_nothing(_things: str, _total: int) -> Iterator[ShownProgress]:
+def _show_nothing(_things: str, _total: int) -> Iterator[ProgressBar]:
     yield _NoBar()
 
 

@@ -28,7 +28,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     counts: Mapping[str, int]
 
 
-class ReadPart(Struct, frozen=True, kw_only=True):
+class EventBatch(Struct, frozen=True, kw_only=True):
     """Events of a segment, and how far it was read with them."""
 
     said: list[Said]
@@ -42,7 +42,7 @@ class SegmentReader:
         self._reader = reader
         self._counted: dict[str, Counter[str]] = {}
 
-    def read(self, file: Followed, mark: SegmentMark | None = None) -> Iterator[ReadPart]:
+    def read(self, file: Followed, mark: SegmentMark | None = None) -> Iterator[EventBatch]:
         """Yield what is new in a segment, at least one batch. `mark` is how far it was read before. Raise JournalError."""
         path = str(file.path)
         said: list[Said] = []
@@ -54,10 +54,10 @@ class SegmentReader:
             if (one := self._said(line, counts)) is not None:
                 said.append(one)
             if len(said) >= _BATCH:
-                yield ReadPart(said=said, progress=Progress(path=path, mark=SegmentMark(lines=number), counts=counts))
+                yield EventBatch(said=said, progress=Progress(path=path, mark=SegmentMark(lines=number), counts=counts))
                 said = []
         number = number or (0 if mark is None else mark.lines)
-        yield ReadPart(said=said, progress=Progress(path=path, mark=SegmentMark(lines=number, done=file.done), counts=counts))
+        yield EventBatch(said=said, progress=Progress(path=path, mark=SegmentMark(lines=number, done=file.done), counts=counts))
         if file.done:
             self._counted.pop(path, None)
 

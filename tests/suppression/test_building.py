@@ -20,7 +20,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import RevisionGoneError
 from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER, building, opening, segments, sorting, store
-from sidecar.suppression.building import Builder, EndedError, ShownProgress
+from sidecar.suppression.building import Builder, EndedError, ProgressBar
 from sidecar.suppression.consumer import follow
 from sidecar.suppression.faults import StoreError
 from sidecar.suppression.locking import locked
@@ -126,7 +126,7 @@ def test_readers_have_the_old_list_meanwhile(tmp_path: Path) -> None:
     seen = []
 
     @contextmanager
-    def show(things: str, total: int) -> Iterator[ShownProgress]:
+    def show(things: str, total: int) -> Iterator[ProgressBar]:
         class Shown:
             def set(self, size: int, count: int) -> None:
                 assert count <= size <= total
