@@ -24,10 +24,12 @@ class DamagedError(StoreError):
 
 @contextmanager
 def database_faults(path: Path) -> Iterator[None]:
-    """Raise StoreError, or DamagedError, instead of the errors of SQLite."""
+    """Raise StoreError, or DamagedError, instead of the errors of SQLite and of the system."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except OSError as error:
+        raise StoreError(f"{error.filename or path} cannot be used: {error.strerror or error}") from error
+    except sqlite3.Error as error:
         if str(getattr(error, "sqlite_errorname", "")).startswith(_DAMAGED):
             raise DamagedError(f"{path} is damaged ({error})") from error
         raise StoreError(f"{path} cannot be used: {error}") from error

@@ -3,13 +3,11 @@
 Owns which faults of a database are those of the operator's machine: look-ups raise `StoreError` only. Never writes.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.suppression.faults import StoreError
+from sidecar.suppression.faults import database_faults
 from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.opening import ASKING_SECONDS, open_reader
 from sidecar.suppression.rules import ListEntry
@@ -20,7 +18,7 @@ class OpenedList:
 
     def __init__(self, settings: SuppressionSettings) -> None:
         self.settings = settings
-        with _faults(settings), ExitStack() as stack:
+        with database_faults(settings.database), ExitStack() as stack:
             self._files = _files_of(settings)
             self.database = stack.enter_context(open_reader(settings, wait=ASKING_SECONDS))
             self.filter = filter_of(self.database)
@@ -32,17 +30,17 @@ class OpenedList:
 
     def find(self, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address in normal form."""
-        with _faults(self.settings):
+        with database_faults(self.settings.database):
             return self.database.find(address, now)
 
     def is_current(self) -> bool:
         """Return False if another file has taken the place of this database, or of its log."""
-        with _faults(self.settings):
+        with database_faults(self.settings.database):
             return _files_of(self.settings) == self._files
 
     def renew_filter(self) -> None:
         """Read the number of the filter again: there can be a new one."""
-        with _faults(self.settings):
+        with database_faults(self.settings.database):
             self.filter = filter_of(self.database)
 
     def close(self) -> None:
@@ -61,12 +59,3 @@ def file_of(path: Path) -> tuple[int, int] | None:
 
 def _files_of(settings: SuppressionSettings) -> tuple[tuple[int, int] | None, ...]:
     return file_of(settings.database), file_of(Path(f"{settings.database}-wal"))
-
-
-@contextmanager
-def _faults(settings: SuppressionSettings) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StoreError(f"{settings.database} cannot be read: {text}") from error

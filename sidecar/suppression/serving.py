@@ -3,7 +3,6 @@
 Owns which change is none, and the connection to the database, which can be replaced by another file at any time.
 """
 
-import sqlite3
 import time as clock
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -25,7 +24,7 @@ from sidecar.core.suppressed import (
 from sidecar.core.text import rfc3339
 from sidecar.journal import JournalError
 from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event, is_addition
-from sidecar.suppression.faults import MissingError, StoreError
+from sidecar.suppression.faults import MissingError, StoreError, database_faults
 from sidecar.suppression.listing import shown
 from sidecar.suppression.opened import OpenedList
 from sidecar.suppression.opening import ASKING_SECONDS, open_reader
@@ -87,12 +86,13 @@ class ServedList:
             if self._opened is None or not self._opened.is_current():
                 self._close_database()
                 self._opened = OpenedList(self._list)
-            return ask(self._opened.database)
-        except (StoreError, sqlite3.DatabaseError) as error:
+            with database_faults(self._list.database):
+                return ask(self._opened.database)
+        except StoreError as error:
             self._close_database()
             raise self._unavailable(error) from error
 
-    def _unavailable(self, error: Exception) -> ListUnavailableError:
+    def _unavailable(self, error: StoreError) -> ListUnavailableError:
         if isinstance(error, MissingError):
             return ListUnavailableError(f"{self._list.database} does not exist yet; the sidecar makes it")
         return ListUnavailableError(f"the suppression list cannot be read: {error}")
@@ -134,9 +134,9 @@ class ServedList:
     def _events(self, key: str) -> list[Event]:
         # A connection of its own, because this thread writes, and another one reads.
         try:
-            with open_reader(self._list, wait=ASKING_SECONDS) as database:
+            with database_faults(self._list.database), open_reader(self._list, wait=ASKING_SECONDS) as database:
                 return database.history(key)
-        except (StoreError, sqlite3.DatabaseError) as error:
+        except StoreError as error:
             raise self._unavailable(error) from error
 
     def _write(self, change: HandChange, by: str) -> str:
