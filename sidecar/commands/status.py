@@ -42,7 +42,8 @@ BEHIND_SECONDS: Final = 60
     ],
     statuses={
         0: "it is running without a problem",
-        1: "it is not running, its last reload failed, its disk is too full, its list is unreadable, or its status is old",
+        1: "it is not running, its last reload failed, its disk is too full, its list is unreadable or does not follow the "
+        "journal, or its status is old",
     },
 )
 @config_option
@@ -61,7 +62,8 @@ def command(config: Path | None, *, as_json: bool) -> None:
         words = _unreadable(directory, error)
     else:
         running = is_running(status)
-        fine = running and is_fine(status)
+        is_behind = any(one.fault for one in readers if one.name == SUPPRESSION)
+        fine = running and is_fine(status) and not is_behind
         words = "\n".join(map(printable, (*_in_words(status), *_of_readers(readers, all_of_them=status.degraded))))
     if as_json:
         degraded = status is not None and running and status.degraded

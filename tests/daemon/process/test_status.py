@@ -43,7 +43,7 @@ from sidecar.daemon.process.status import (
     write_status,
 )
 from sidecar.daemon.process.systemd import unit_name
-from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints
+from sidecar.journal.read.checkpoints import Checkpoint, Checkpoints, ReaderState
 from tests.building import settings
 from tests.daemon.process.test_running import MORE_DOMAINS, reload, unstarted
 from tests.mta.processes import wait_until
@@ -312,6 +312,24 @@ def test_a_suppression_list_that_cannot_be_read_is_shown() -> None:
             write_status(program.directory / "state", replace(SERVING, suppression=state))
             assert line in ask(*config(program))[1]
             assert is_fine(replace(SERVING, suppression=state)) == (problem is None)
+
+
+def test_a_suppression_list_that_does_not_follow_is_shown(tmp_path: Path) -> None:
+    """While its process fails, the exit status is 1; other readers can wait for other machines."""
+    (tmp_path / "sidecar.toml").write_text('state_directory = "."\n')
+    write_status(tmp_path, replace(SERVING, pid=os.getpid(), start_ticks=start_ticks(os.getpid())))
+    arguments = "--config", str(tmp_path / "sidecar.toml")
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for reader, fault, status in (
+        ("suppression", "", 0),
+        ("suppression", "list.db is damaged", 1),
+        ("suppression", "", 0),
+        ("fleet", "no server", 0),
+    ):
+        checkpoints.save(reader, Checkpoint(segments={}))
+        checkpoints.save_live(reader, Checkpoint(segments={}), ReaderState(fault=fault))
+        ended, said = ask(*arguments)
+        assert (ended, f"{reader} does not read the journal: {fault}" in said) == (status, bool(fault))
 
 
 def shown(program: Program) -> dict[str, Any]:
