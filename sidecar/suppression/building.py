@@ -18,9 +18,9 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal.read import Checkpoint, Checkpoints, followers
 from sidecar.suppression import READER, revisions
-from sidecar.suppression.faults import StoreError, database_faults
+from sidecar.suppression.faults import database_faults
 from sidecar.suppression.locking import lock_of
-from sidecar.suppression.opening import open_new, open_reader, remove_unfinished, replace_with
+from sidecar.suppression.opening import open_new, remove_unfinished, replace_with
 from sidecar.suppression.reading import Reader
 from sidecar.suppression.rules import Event, Ruleset
 from sidecar.suppression.schema import Row, event_of, row_of
@@ -99,9 +99,7 @@ class Builder:
                 self._checkpoints.save(READER, Checkpoint(segments={}))
                 with database_faults(path), EventSorter(path.parent) as events:
                     copied = self._copy(events, database) if copy else 0
-                    progress = self._read_journal(events, database)
-                    self._load(events, database)
-                database.finish(progress, self._reader.fingerprint, now=int(self._clock()), given=self._given())
+                    self._load(events, database, self._read_journal(events, database))
             return Built(aside=replace_with(path, why), copied=copied)
 
     def _copy(self, events: EventSorter, database: Database) -> int:
@@ -129,8 +127,9 @@ class Builder:
                 bar.set(size, events.count)
         return list(found.values())
 
-    def _load(self, events: EventSorter, database: Database) -> None:
+    def _load(self, events: EventSorter, database: Database, progress: Iterable[Progress]) -> None:
         rules, now = self._reader.rules, int(self._clock())
+        given = revisions.read_given(lock_of(self._list))
         with self._show("events", events.count) as bar, database.loading():
             found = events.by_address(lambda: bar.set(events.taken, events.taken))
             kept = ((address, _kept(own, rules, now)) for address, own in found)
@@ -138,13 +137,7 @@ class Builder:
                 self._require_time()
                 database.load(some, rules=rules, now=now)
                 bar.set(events.taken, events.taken)
-
-    def _given(self) -> int:
-        """Return the latest revision that a program with a copy of the list can have."""
-        given = revisions.read_given(lock_of(self._list))
-        with suppress(StoreError), open_reader(self._list) as present:
-            given = max(given, present.revision)
-        return given
+            database.load_state(progress, self._reader.fingerprint, now=now, given=given)
 
     def _require_time(self) -> None:
         if self._wait(0.0):

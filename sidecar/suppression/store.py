@@ -224,16 +224,15 @@ class Database:
         self._database.executemany(_NEW_EVENT, events)
         self._database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
 
-    def finish(self, progress: Iterable[Progress], fingerprint: str, *, now: int, given: int) -> None:
-        """Add to a new list of which rules it is, how far the journal was read, and that copies read all of it again.
+    def load_state(self, progress: Iterable[Progress], fingerprint: str, *, now: int, given: int) -> None:
+        """Add of which rules the list is, how far the journal was read, and that copies read all of the list again.
 
         `given` is the latest revision that they can have.
         """
-        with self._transaction():
-            for one in progress:
-                self._put_progress(one)
-            self.put_property("rules", fingerprint)
-            revisions.forget(self._database, now, given=given)
+        for one in progress:
+            self._put_progress(one)
+        self.put_property("rules", fingerprint)
+        revisions.forget(self._database, now, given=given)
 
     def forget_segments(self, paths: Iterable[str]) -> None:
         """Forget segments that do not exist any more."""
